@@ -1,0 +1,1 @@
+"""loopscope: what a looped transformer does between its iterations."""

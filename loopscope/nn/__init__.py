@@ -1,0 +1,13 @@
+"""Parts that looped transformers are built from. Importing them imports TransformerLens; `import loopscope` does not."""
+
+from .attention import Attention as Attention
+from .block import Block as Block
+from .block import Norm as Norm
+from .embedding import Embedding as Embedding
+from .halting import ACT as ACT
+from .halting import ACTState as ACTState
+from .injection import Injection as Injection
+from .looped import LoopedModule as LoopedModule
+from .mlp import MLP as MLP
+from .position import Positions as Positions
+from .position import sinusoid as sinusoid

@@ -1,0 +1,58 @@
+"""A transformer block, with its norms where the literature has put them."""
+
+from typing import Literal, get_args
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from ..errors import LoopscopeError, nearest
+from .attention import Attention
+from .mlp import MLP
+from .position import Positions
+
+Norm = Literal["pre", "post", "branch", "stream"]
+"""Where a sub-layer F is normalised (N = RMSNorm with gain, Zhang & Sennrich 2019, arXiv 1910.07467):
+
+pre      x + F(N(x))          the stream itself is never normalised, so it may grow without bound
+post     N(x + F(x))          as in the first transformers, HRM and TRM
+branch   x + N(F(N(x)))       sandwich on the branch, as in Ouro
+stream   N(x + F(N(x)))       sandwich on the stream, as in Huginn
+"""
+
+
+class Block(nn.Module):
+    """Attention, then an MLP, each a residual sub-layer with its norms.
+
+    Sites: `hook_resid_pre`, `hook_attn_out`, `hook_resid_mid`, `hook_mlp_out`, `hook_resid_post`, all (batch, position,
+    width); `hook_attn_out` and `hook_mlp_out` are what is added to the stream.
+    """
+
+    def __init__(self, width: int, heads: int, norm: Norm = "pre", hidden: int | None = None) -> None:
+        super().__init__()
+        if norm not in get_args(Norm):
+            raise LoopscopeError(f"norm must name a placement, but is {norm!r}. {nearest(str(norm), get_args(Norm))}")
+        self.norm = norm
+        self.attn, self.mlp = Attention(width, heads), MLP(width, hidden)
+        before = norm != "post"
+        after = norm != "pre"
+        self.norm_1 = nn.RMSNorm(width) if before else nn.Identity()
+        self.norm_2 = nn.RMSNorm(width) if after else nn.Identity()
+        self.norm_3 = nn.RMSNorm(width) if before else nn.Identity()
+        self.norm_4 = nn.RMSNorm(width) if after else nn.Identity()
+        self.hook_resid_pre, self.hook_resid_mid, self.hook_resid_post = HookPoint(), HookPoint(), HookPoint()
+        self.hook_attn_out, self.hook_mlp_out = HookPoint(), HookPoint()
+
+    def forward(
+        self, x: Float[Tensor, "batch position width"], positions: Positions
+    ) -> Float[Tensor, "batch position width"]:
+        x = self.hook_resid_pre(x)
+        branch = self.attn(self.norm_1(x), positions)
+        x = self.hook_resid_mid(self._add(x, branch, self.norm_2, self.hook_attn_out))
+        branch = self.mlp(self.norm_3(x))
+        return self.hook_resid_post(self._add(x, branch, self.norm_4, self.hook_mlp_out))
+
+    def _add(self, x: Tensor, branch: Tensor, after: nn.Module, hook: HookPoint) -> Tensor:
+        if self.norm == "branch":
+            return x + hook(after(branch))
+        return after(x + hook(branch))

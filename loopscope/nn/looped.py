@@ -1,0 +1,124 @@
+"""The base of every model in the zoo: a TransformerLens root module whose forward pass is the driver."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformer_lens.hook_points import HookPoint
+from transformer_lens.HookedRootModule import HookedRootModule
+
+from ..clock import Clock
+from ..driver import drive, primary
+from ..errors import LoopscopeError
+
+NamesFilter = Callable[[str], bool] | Sequence[str] | str | None
+
+
+class LoopedModule(HookedRootModule):
+    """A looped transformer: subclasses give `encode`, `initial`, `step` and `decode`, and call `setup()` at the end.
+
+    The sites `state` (and `state.<field>` for a named tuple) are hook points that the driver passes every state through,
+    before it is read by the next iteration or by the read-out.
+    """
+
+    def __init__(self, iterations: int, vocabulary: int, fields: Sequence[str] = ()) -> None:
+        """`fields`: the names of the state's tensors after the first, if it is a named tuple."""
+        super().__init__()
+        self.iterations, self.vocabulary = iterations, vocabulary
+        self.clock = Clock()
+        self.name: str | None = None
+        self.task: Any = None
+        self.state = HookPoint()
+        for field in fields:
+            self.state.add_module(field, HookPoint())
+
+    def encode(self, tokens: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must say what encode(tokens) gives.")
+
+    def initial(self, context: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must say what initial(context) gives.")
+
+    def step(self, state: Any, context: Any, t: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must say what step(state, context, t) gives.")
+
+    def decode(self, state: Any, context: Any) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must say what decode(state, context) gives.")
+
+    def forward(
+        self, tokens: Int[Tensor, "batch position"], iterations: int | None = None
+    ) -> Float[Tensor, "batch position vocab"]:
+        """The logits after `iterations` iterations (None: the model's own depth)."""
+        return drive(self, tokens, iterations).logits
+
+    def at_state(self, state: Any) -> Any:
+        """Pass a state through its sites."""
+        if isinstance(state, Tensor):
+            return self.state(state)
+        first, *others = type(state)._fields
+        points = {first: self.state} | {name: self.state.get_submodule(name) for name in others}
+        return type(state)(*(points[name](value) for name, value in state._asdict().items()))
+
+    def finished(self, state: Any) -> bool:
+        """Whether every position has halted. A model without halting never finishes early."""
+        return False
+
+    def penalty(self, state: Any) -> Tensor:
+        """What the architecture adds to the training loss (nothing, unless it says so), read from the last state."""
+        return primary(state).new_zeros(())
+
+    def halting(self, run: Any) -> Any:
+        """The run's `Halting`, for a model that halts; None for others."""
+        return None
+
+    def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        tokens: Tensor,
+        iterations: int | None = None,
+        *,
+        names_filter: NamesFilter = None,
+        device: Any = None,
+        remove_batch_dim: bool = False,
+        incl_bwd: bool = False,
+        pos_slice: Any = None,
+        **_: Any,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """TransformerLens' call: (logits, cache). A site inside the loop holds its whole stack of iterations.
+
+        Returns:
+            cache: by hook name, (iteration, ..., batch, position, ...) for a looped site: n+1 entries for `state`, n for
+            the others; without the iteration axis for a site outside the loop. `loopscope.record` gives the same with named axes.
+        """
+        from ..recorder import record
+
+        if incl_bwd:
+            raise LoopscopeError(
+                "incl_bwd needs an output that is one number, but a looped model gives logits. "
+                "Use run = loopscope.record(model, tokens, grad=True) and differentiate what you need."
+            )
+        if remove_batch_dim and len(tokens) != 1:
+            raise LoopscopeError(f"remove_batch_dim needs a batch of 1, but it has {len(tokens)}. Leave the axis in.")
+        run = record(self, tokens, iterations, sites=self._filtered(names_filter))
+        cache = {}
+        for name in run.names:
+            if name in self.hook_dict:
+                kept = run[name] if pos_slice is None else run[name].at(position=_as_index(pos_slice))
+                cache[name] = kept.at(batch=0).tensor if remove_batch_dim else kept.tensor
+                cache[name] = cache[name] if device is None else cache[name].to(device)
+        wanted = self._filtered(names_filter)
+        return run.logits[-1], {name: cache[name] for name in wanted if name in cache}
+
+    def _filtered(self, names_filter: NamesFilter) -> list[str]:
+        if names_filter is None:
+            return list(self.hook_dict)
+        if isinstance(names_filter, str):
+            return [names_filter]
+        if callable(names_filter):
+            return [name for name in self.hook_dict if names_filter(name)]
+        return list(names_filter)
+
+
+def _as_index(pos_slice: Any) -> Any:
+    """TransformerLens' ways to name positions, as an index: an int, a pair or triple, a list, a slice, its own Slice."""
+    inner = getattr(pos_slice, "slice", pos_slice)
+    return slice(*inner) if isinstance(inner, tuple) else inner

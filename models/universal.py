@@ -1,0 +1,140 @@
+"""The Universal Transformer (Dehghani, Gouws, Vinyals, Uszkoreit & Kaiser 2018, arXiv 1807.03819).
+
+- What loops: one or a few transformer blocks with shared weights, over all positions at once.
+- What is injected: nothing in the paper, whose input enters as states[0]; here also by addition, or by a linear map of
+  state and input side by side, which is what lets the loop settle on a point that depends on its input.
+- How it halts: after a fixed number of iterations, or position by position by adaptive computation time.
+- Around the loop: a prelude and a coda of zero or more blocks of their own.
+
+`Config.norm` places the norms in a block (see `loopscope.nn.Norm`); `outer_norm` adds one at the loop's boundary, so that
+every state has unit scale. Position and iteration are told as in the paper (sinusoids, added again in every iteration) or by
+rotary angles in attention, which say nothing about the iteration and leave the map the same at every t.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from loopscope.errors import LoopscopeError, nearest
+from loopscope.halting import Halting, act_halting
+from loopscope.nn import ACT, ACTState, Block, Embedding, Injection, LoopedModule, Norm, Positions, sinusoid
+
+
+@dataclass(frozen=True)
+class Config:
+    """A Universal Transformer's shape."""
+
+    vocabulary: int = 2
+    """Tokens."""
+    width: int = 64
+    """Numbers in a state, per position."""
+    heads: int = 4
+    """Attention heads; they share the width."""
+    layers: tuple[int, int, int] = (0, 1, 0)
+    """Blocks in (prelude, loop, coda); only those in the loop are repeated."""
+    iterations: int = 16
+    """Iterations when the caller doesn't say."""
+    injection: Literal["none", "add", "concat"] = "none"
+    norm: Norm = "pre"
+    outer_norm: bool = False
+    position: Literal["sinusoid", "rotary", "none"] = "sinusoid"
+    step_code: Literal["none", "sinusoid", "learned"] = "sinusoid"
+    """How an iteration is told its number; a learned code starts again after `iterations`."""
+    halting: Literal["none", "interpolated", "accumulated"] = "none"
+    """None, or the form of adaptive computation time."""
+    halting_bias: float = 1.0
+    """Where the halting unit's bias starts: 1 as in the paper; -3 starts deep."""
+
+
+class Context(NamedTuple):
+    injected: Tensor
+    """(batch, position, width): the embedded tokens after the prelude."""
+    positions: Positions
+    position_code: Tensor | None
+    """(position, width)"""
+
+
+class Universal(LoopedModule):
+    """Blocks that share their weights over the iterations. Causal: a position sees itself and what came before."""
+
+    def __init__(self, config: Config) -> None:
+        act = config.halting != "none"
+        super().__init__(config.iterations, config.vocabulary, ACTState._fields[1:] if act else ())
+        for field in ("position", "step_code", "halting"):
+            options = get_args(Config.__annotations__[field])
+            if getattr(config, field) not in options:
+                received = getattr(config, field)
+                raise LoopscopeError(f"{field} must be a known kind, but is {received!r}. {nearest(received, options)}")
+        self.config = config
+        prelude, loop, coda = config.layers
+        self.embed = Embedding(config.vocabulary, config.width)
+        self.prelude = self._blocks(prelude)
+        self.injection = Injection(config.injection, config.width)
+        self.step_code = nn.Embedding(config.iterations, config.width) if config.step_code == "learned" else None
+        self.core_in = HookPoint()
+        self.core = self._blocks(loop)
+        self.outer_norm = nn.RMSNorm(config.width) if config.outer_norm else nn.Identity()
+        self.act = ACT(config.width, config.halting, config.halting_bias) if config.halting != "none" else None
+        self.coda = self._blocks(coda)
+        self.ln_final = nn.RMSNorm(config.width)
+        self.unembed = nn.Linear(config.width, config.vocabulary)
+        self.setup()
+
+    def _blocks(self, count: int) -> nn.ModuleList:
+        return nn.ModuleList(Block(self.config.width, self.config.heads, self.config.norm) for _ in range(count))
+
+    def encode(self, tokens: Tensor) -> Context:
+        e = self.embed(tokens)
+        rotary = self.config.width // self.config.heads if self.config.position == "rotary" else 0
+        positions = Positions.of(e, causal=True, rotary=rotary)
+        code = None
+        if self.config.position == "sinusoid":
+            code = sinusoid(torch.arange(e.shape[1], device=e.device), self.config.width).to(e.dtype)
+        if len(self.prelude) and code is not None:
+            e = e + code
+        for block in self.prelude:
+            e = block(e, positions)
+        return Context(e, positions, code)
+
+    def initial(self, context: Context) -> Tensor | ACTState:
+        return context.injected if self.act is None else self.act.start(context.injected)
+
+    def step(self, state: Any, context: Context, t: int) -> Tensor | ACTState:
+        s = self.injection(state if self.act is None else state.h, context.injected)
+        if context.position_code is not None:
+            s = s + context.position_code
+        s = self.core_in(s if self.config.step_code == "none" else s + self._step_code(t, s))
+        h = s
+        for block in self.core:
+            h = block(h, context.positions)
+        h = self.outer_norm(h)
+        return h if self.act is None else self.act.update(state, h, self.act.probability(s))
+
+    def decode(self, state: Any, context: Context) -> Tensor:
+        h = state if self.act is None else self.act.read(state)
+        for block in self.coda:
+            h = block(h, context.positions)
+        return self.unembed(self.ln_final(h))
+
+    def finished(self, state: Any) -> bool:
+        return self.act is not None and bool(self.act.halted(state).all())
+
+    def penalty(self, state: Any) -> Tensor:
+        return super().penalty(state) if self.act is None else self.act.ponder(state)
+
+    def halting(self, run: Any) -> Halting | None:
+        return None if self.act is None else act_halting(run)
+
+    def _step_code(self, t: int, like: Tensor) -> Tensor:
+        number = torch.tensor([t], device=like.device)
+        if self.step_code is not None:
+            return self.step_code(number % self.config.iterations)
+        return sinusoid(number, self.config.width).to(like.dtype)
+
+
+Model = Universal
+
+RECIPES: dict[str, Any] = {}
