@@ -1,0 +1,68 @@
+# `make` lists the targets. Everything runs in .venv, which is made on the first use and whenever pyproject.toml,
+# constraints.txt or the place of this folder has changed.
+
+SHELL  := /bin/bash
+PY     := .venv/bin/python
+READY  := .venv/.ready
+ENTRY  ?= universal-prefix-parity
+PYTEST := $(PY) -m pytest
+CHROME := chromium chromium-browser google-chrome google-chrome-stable
+
+# .ready holds the folder that the environment was made for: its scripts don't survive a move.
+ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
+$(READY): FORCE
+endif
+
+.PHONY: help report test check bench browser zoo clean FORCE
+.DEFAULT_GOAL := help
+
+help: ## list these targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+
+report: $(READY) ## make report.html: what a trained looped transformer does, iteration by iteration (ENTRY=name)
+	@.venv/bin/loopscope report $(ENTRY) -o report.html
+	@echo "The report is at $(CURDIR)/report.html: open it in a browser."
+
+test: $(READY) browser ## run the tests
+	@$(PYTEST) -n 2 --dist loadfile
+
+check: $(READY) browser ## formatting, linting, types and tests: what must pass before a commit
+	@.venv/bin/ruff format --check
+	@.venv/bin/ruff check
+	@$(PY) -m pyright --pythonpath $(PY)
+	@$(PYTEST) -n 2 --dist loadfile
+
+bench: $(READY) ## what recording costs, as ratios taken in one run
+	@$(PYTEST) tests/bench_*.py --benchmark-only
+
+zoo: $(READY) ## train every entry of the zoo again (hours)
+	@.venv/bin/loopscope models --names | while read -r entry; do .venv/bin/loopscope train "$$entry" || exit 1; done
+
+clean: ## remove the environment and what the tools left
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html
+
+# The tests of the report drive a real browser. Without one they are skipped, and this says so.
+browser: ## find a Chromium for the tests of the report, or install Debian's where that is possible
+	@found() { for name in $(CHROME); do command -v $$name >/dev/null && command -v chromedriver >/dev/null && return; done; false; }; \
+	if ! found && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Debian's chromium and chromium-driver for the tests of the report ..."; \
+	    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium chromium-driver; } \
+	        >/dev/null 2>&1; \
+	fi; \
+	found || echo "There is no Chromium with its chromedriver on the PATH, so the tests that open the report in a browser are skipped."
+
+# A missing .ready means an interrupted installation: begin again from nothing. An old one: bring what is there up to date.
+# Without the constraints pip would take another torch, and with it gigabytes of CUDA.
+$(READY): pyproject.toml constraints.txt
+	@set -e; if [ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] && $(PY) -c '' 2>/dev/null; then rm $@; else \
+	    for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13); do \
+	        $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; python=; \
+	    done; \
+	    if [ -z "$$python" ]; then \
+	        echo "loopscope needs Python 3.11 or newer with its venv module, but none was found (python3 is $$(python3 --version 2>&1)): install one, or name it: make report PYTHON=/path/to/python3.11" >&2; exit 2; \
+	    fi; \
+	    echo "Making the environment in .venv with $$($$python --version); this takes some minutes ..."; \
+	    rm -f $@; $$python -m venv --clear .venv; \
+	fi; \
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	printf '%s' '$(CURDIR)' > $@
