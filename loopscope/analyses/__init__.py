@@ -1,0 +1,36 @@
+"""The analyses' shelf: questions that can be put to a run, by name.
+
+>>> import loopscope as ls
+>>> found = ls.analyses.measure("convergence", run)          # a file analyses/<name>.py
+>>> found.verdict, found.figure(), print(found)
+"""
+
+import inspect
+from typing import Any
+
+from .. import shelf
+
+__path__ = shelf.folders("analyses")
+
+
+def names() -> list[str]:
+    """The analyses there are."""
+    return shelf.names("analyses")
+
+
+def measure(name: str, run: Any, **options: Any) -> Any:
+    """Put the analysis' question to a run.
+
+    Arguments:
+        run: what `loopscope.record` gave.
+        options: the analysis' own; see its file.
+
+    Returns:
+        A frozen finding with its numbers, a `verdict`, a `figure()` and a text.
+    """
+    question = shelf.module("analyses", name).measure
+    for option in options:
+        shelf.known(
+            f"option of {name}", option, [n for n in inspect.signature(question).parameters if n != "run"]
+        )
+    return question(run, **options)

@@ -1,0 +1,120 @@
+"""The zoo's shelf: architectures to build and trained entries to load, by name.
+
+>>> import loopscope as ls
+>>> ls.models.build("universal", width=64)                  # an architecture: a file models/<name>.py
+>>> ls.models.load("universal-prefix-parity")               # an entry: models/<entry>.safetensors with its card <entry>.md
+"""
+
+import dataclasses
+import inspect
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from .. import shelf
+from ..errors import LoopscopeError
+from ..files import load_file, load_header
+
+if TYPE_CHECKING:  # importing the shelf must stay light: TransformerLens comes with the first model
+    from ..nn import LoopedModule
+
+__path__ = shelf.folders("models")
+
+
+def names() -> list[str]:
+    """The architectures that can be built."""
+    return shelf.names("models")
+
+
+def entries() -> list[str]:
+    """The trained entries that can be loaded."""
+    cards = shelf.files("models", ".md")
+    return [name for name in shelf.files("models", ".safetensors") if name in cards]
+
+
+def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
+    """An untrained model of an architecture.
+
+    Arguments:
+        seed: of the initial weights. The caller's own random stream is left as it was.
+        config: fields of the architecture's Config; the others keep their defaults.
+    """
+    import torch
+
+    module = shelf.module("models", architecture)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return module.Model(module.Config(**_checked(architecture, module.Config, config)))
+
+
+def load(entry: str | os.PathLike[str]) -> "LoopedModule":
+    """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file of your own."""
+    from .. import tasks
+
+    file = path(entry)
+    tensors, header = load_file(file, kind="checkpoint")
+    missing = {"entry", "architecture", "config", "task"} - header.keys()
+    if missing:
+        raise LoopscopeError(
+            f"The header of {file} must tell {', '.join(sorted(missing))}, but doesn't. "
+            "It was written by another version of loopscope: train it again."
+        )
+    model = build(header["architecture"], **header["config"])
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise LoopscopeError(
+            f"The weights in {file} must fit {header['architecture']} as the file's own header configures it, but don't: "
+            f"{_first_misfit(error)}. The file or models/{header['architecture']}.py has changed since it was saved: "
+            "take the two from the same version, or train it again."
+        ) from error
+    model.name = header["entry"]
+    model.task = tasks.build(header["task"]["name"], **header["task"]["options"])
+    return model.eval()
+
+
+def card(entry: str) -> str:
+    """The entry's card, in Markdown: how it was made and what was measured."""
+    return path(entry).with_suffix(".md").read_text(encoding="utf-8")
+
+
+def header(entry: str | os.PathLike[str]) -> dict[str, Any]:
+    """What the entry's file says of itself: architecture, config, task, recipe, step, measured, versions."""
+    return load_header(path(entry), kind="checkpoint")
+
+
+def path(entry: str | os.PathLike[str]) -> Path:
+    """The entry's file. A path to a `.safetensors` file stands for itself."""
+    if Path(entry).suffix == ".safetensors":
+        return Path(entry)
+    return shelf.files("models", ".safetensors")[shelf.known("entry", os.fspath(entry), entries())]
+
+
+def copy(name: str, folder: str | os.PathLike[str] = ".") -> Path:
+    """Copy an architecture's file into a folder, to own it and change it there."""
+    return shelf.copy("models", name, folder)
+
+
+def _checked(architecture: str, config: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values as the types that Config declares (a list out of JSON becomes the tuple it was)."""
+    from pydantic import TypeAdapter, ValidationError
+
+    types = get_type_hints(config)
+    fields = [field.name for field in dataclasses.fields(config)]
+    checked = {}
+    for field, value in values.items():
+        shelf.known(f"field of {architecture}'s Config", field, fields)
+        try:
+            checked[field] = TypeAdapter(types[field]).validate_python(value)
+        except ValidationError:
+            must = inspect.formatannotation(types[field])
+            raise LoopscopeError(
+                f"{field} of {architecture} must be {must}, but is {value!r}. Its Config in models/{architecture}.py tells more."
+            ) from None
+    return checked
+
+
+def _first_misfit(error: RuntimeError) -> str:
+    """Of torch's list of everything that doesn't fit, the first line that names something."""
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
+    return lines[1] if len(lines) > 1 else lines[0]

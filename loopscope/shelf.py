@@ -1,0 +1,67 @@
+"""The shelves: `models/` and `analyses/` are found by name, in a checkout as in an installed wheel.
+
+In the repository both folders stand at the top, where they are read. The wheel carries their files inside
+`loopscope/models` and `loopscope/analyses`; nothing called `models` or `analyses` is importable from anybody's
+site-packages. A shelf is a package whose `__path__` is `folders(...)`, so that `loopscope.models.universal` is the file on
+the shelf in either case. The file's name is the name: there is no registry.
+"""
+
+import importlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+from .errors import LoopscopeError, nearest
+
+SHELVES = {"models": "architecture", "analyses": "analysis"}
+"""Each shelf, and what one of its modules is."""
+
+_PACKAGE = Path(__file__).parent
+
+
+def folders(shelf: str) -> list[str]:
+    """Where a shelf's files are: in the package, and in a checkout also in the folder of that name beside it."""
+    beside = [str(_PACKAGE.parent / shelf)] if (_PACKAGE.parent / "pyproject.toml").is_file() else []
+    return [str(_PACKAGE / shelf), *beside]
+
+
+def files(shelf: str, suffix: str) -> dict[str, Path]:
+    """The shelf's files that end in `suffix`, by name, in alphabetical order."""
+    found = [path for folder in folders(shelf) for path in Path(folder).glob(f"*{suffix}")]
+    return {path.stem: path for path in sorted(found, key=lambda path: path.name) if path.name[0] not in "._"}
+
+
+def names(shelf: str) -> list[str]:
+    """The names of the shelf's modules."""
+    return list(files(shelf, ".py"))
+
+
+def module(shelf: str, name: str) -> ModuleType:
+    """Import a module of the shelf by its name. Only what stands on the shelf can be named: data never chooses other code."""
+    known(SHELVES[shelf], name, names(shelf))
+    return importlib.import_module(f"{__package__}.{shelf}.{name}")
+
+
+def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
+    """Copy a file of the shelf (`universal.py`, or `universal` for short) into a folder, to own it and change it there."""
+    known("shelf", shelf, SHELVES)
+    name = name if Path(name).suffix else f"{name}.py"
+    on_shelf = {path.name: path for path in files(shelf, Path(name).suffix).values()}
+    known("file", name, on_shelf)
+    target = Path(folder) / name
+    if not target.parent.is_dir():
+        raise LoopscopeError(
+            f"{folder} must be a folder to copy {name} into, but there is none. Make it first."
+        )
+    if target.exists():
+        raise LoopscopeError(f"{target} exists and would be lost. Move it away, or copy into another folder.")
+    return Path(shutil.copyfile(on_shelf[name], target))
+
+
+def known(kind: str, name: str, names: Iterable[str]) -> str:
+    """`name`, if it is one of `names`; else the error that leads to the right one."""
+    if name not in (names := list(names)):
+        raise LoopscopeError(f"There is no {kind} called {name!r}. {nearest(str(name), names)}")
+    return name
