@@ -1,9 +1,9 @@
 """The shelves: `models/` and `analyses/` are found by name, in a checkout as in an installed wheel.
 
 In the repository both folders stand at the top, where they are read. The wheel carries their files inside
-`loopscope/models` and `loopscope/analyses`; nothing called `models` or `analyses` is importable from anybody's
-site-packages. A shelf is a package whose `__path__` is `folders(...)`, so that `loopscope.models.universal` is the file on
-the shelf in either case. The file's name is the name: there is no registry.
+`loopscope/models` and `loopscope/analyses`; nothing called `models` or `analyses` is importable from a user's
+site-packages. A shelf is a package whose `__path__` is `folders(...)`, so that `loopscope.models.universal` is
+the file on the shelf in either case. The file's name is the name: there is no registry.
 """
 
 import importlib
@@ -22,7 +22,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def folders(shelf: str) -> list[str]:
-    """Where a shelf's files are: in the package, and in a checkout also in the folder of that name beside it."""
+    """Where a shelf's files are: in the package, and in a checkout also in the folder beside it."""
     beside = [str(_PACKAGE.parent / shelf)] if (_PACKAGE.parent / "pyproject.toml").is_file() else []
     return [str(_PACKAGE / shelf), *beside]
 
@@ -39,13 +39,13 @@ def names(shelf: str) -> list[str]:
 
 
 def module(shelf: str, name: str) -> ModuleType:
-    """Import a module of the shelf by its name. Only what stands on the shelf can be named: data never chooses other code."""
+    """Import a module of the shelf by its name. Nothing else can be named: data never chooses other code."""
     known(SHELVES[shelf], name, names(shelf))
     return importlib.import_module(f"{__package__}.{shelf}.{name}")
 
 
 def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
-    """Copy a file of the shelf (`universal.py`, or `universal` for short) into a folder, to own it and change it there."""
+    """Copy a file of the shelf (`universal.py`, or `universal` for short) into a folder, to change it there."""
     known("shelf", shelf, SHELVES)
     name = name if Path(name).suffix else f"{name}.py"
     on_shelf = {path.name: path for path in files(shelf, Path(name).suffix).values()}

@@ -1,8 +1,8 @@
 """The zoo's shelf: architectures to build and trained entries to load, by name.
 
 >>> import loopscope as ls
->>> ls.models.build("universal", width=64)                  # an architecture: a file models/<name>.py
->>> ls.models.load("universal-prefix-parity")               # an entry: models/<entry>.safetensors with its card <entry>.md
+>>> ls.models.build("universal", width=64)        # an architecture: a file models/<name>.py
+>>> ls.models.load("universal-prefix-parity")     # a trained entry: models/<entry>.safetensors, with its card <entry>.md
 """
 
 import dataclasses
@@ -48,7 +48,7 @@ def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
 
 
 def load(entry: str | os.PathLike[str]) -> "LoopedModule":
-    """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file of your own."""
+    """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file by path."""
     from .. import tasks
 
     file = path(entry)
@@ -64,9 +64,9 @@ def load(entry: str | os.PathLike[str]) -> "LoopedModule":
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise LoopscopeError(
-            f"The weights in {file} must fit {header['architecture']} as the file's own header configures it, but don't: "
-            f"{_first_misfit(error)}. The file or models/{header['architecture']}.py has changed since it was saved: "
-            "take the two from the same version, or train it again."
+            f"The weights in {file} must fit the configuration of {header['architecture']} that its header tells, "
+            f"but don't: {_first_misfit(error)}. Either the file or models/{header['architecture']}.py has changed "
+            "since: take both from one version, or train it again."
         ) from error
     model.name = header["entry"]
     model.task = tasks.build(header["task"]["name"], **header["task"]["options"])
@@ -109,7 +109,8 @@ def _checked(architecture: str, config: type, values: dict[str, Any]) -> dict[st
         except ValidationError:
             must = inspect.formatannotation(types[field])
             raise LoopscopeError(
-                f"{field} of {architecture} must be {must}, but is {value!r}. Its Config in models/{architecture}.py tells more."
+                f"{field} of {architecture} must be {must}, but is {value!r}. "
+                f"Its Config in models/{architecture}.py tells more."
             ) from None
     return checked
 
