@@ -1,0 +1,104 @@
+"""The wheel, installed outside the checkout, has every model, analysis, card and weight, and pollutes nothing."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from loopscope import shelf
+
+ROOT = Path(__file__).parent.parent
+KINDS = {".py", ".md", ".safetensors"}
+
+
+def run(*command: object, cwd: Path) -> str:
+    """The command's output, run as a stranger would: from a folder of its own, without our PYTHONPATH."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as it is released: built from the source distribution, not from the checkout."""
+    out = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out)
+    return next(out.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a fresh environment that has the wheel, and sees this one's libraries but not its loopscope."""
+    home = tmp_path_factory.mktemp("stranger")
+    venv.create(home, with_pip=False)
+    paths = {"base": str(home), "platbase": str(home)}
+    site = Path(sysconfig.get_path("purelib", "venv", paths))
+    # a path in a .pth file is searched, but .pth files found there (such as our editable install's) are not read
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = Path(sysconfig.get_path("scripts", "venv", paths)) / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    run(*pip, "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=home)
+    return python
+
+
+def test_everything_on_the_shelves_is_in_the_wheel(wheel: Path):
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    shelved = {
+        f"loopscope/{folder}/{path.name}"
+        for folder in shelf.SHELVES
+        for path in (ROOT / folder).iterdir()
+        if path.suffix in KINDS
+    }
+    assert "loopscope/models/universal.py" in shelved
+    assert shelved - packed == set()
+
+
+def test_everything_in_the_package_is_in_the_wheel_and_nothing_lies_outside_it(wheel: Path):
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "loopscope").rglob("*.py")}
+    assert ours - packed == set()
+    assert "loopscope/py.typed" in packed
+    assert {name.split("/")[0] for name in packed} - {"loopscope"} == {
+        f"{'-'.join(wheel.stem.split('-')[:2])}.dist-info"
+    }
+
+
+def test_a_strangers_environment_finds_the_shelves_by_name_and_no_models_package(
+    stranger: Path, tmp_path: Path
+):
+    code = """
+import importlib.util, json
+import loopscope, loopscope.models as models, loopscope.analyses as analyses
+from loopscope.models.universal import Universal
+loaded = {entry: models.load(entry) for entry in models.entries()}
+print(json.dumps({
+    "folder": loopscope.__file__,
+    "names": [models.names(), models.entries(), analyses.names()],
+    "answers": [list(m(m.task.batch(2, seed=0).tokens).shape)[0] for m in loaded.values()],
+    "cards": [len(models.card(entry)) > 0 for entry in loaded],
+    "built": type(models.build("universal")) is Universal,
+    "stray": [name for name in ("models", "analyses") if importlib.util.find_spec(name)],
+}))"""
+    seen = json.loads(run(stranger, "-I", "-c", code, cwd=tmp_path).splitlines()[-1])
+    import loopscope.analyses as analyses
+    import loopscope.models as models
+
+    assert Path(seen["folder"]).is_relative_to(stranger.parent.parent)
+    assert seen["names"] == [models.names(), models.entries(), analyses.names()]
+    assert seen["answers"] == [2] * len(models.entries())
+    assert all(seen["cards"])
+    assert seen["built"]
+    assert seen["stray"] == []
+
+
+def test_the_command_is_installed(stranger: Path, tmp_path: Path):
+    assert "measure" in run(stranger.parent / "loopscope", "--help", cwd=tmp_path)
+    run(stranger.parent / "loopscope", "copy", "models/universal.py", ".", cwd=tmp_path)
+    assert (tmp_path / "universal.py").read_bytes() == (ROOT / "models" / "universal.py").read_bytes()
