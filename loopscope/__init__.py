@@ -1,1 +1,34 @@
-"""loopscope: what a looped transformer does between its iterations."""
+"""loopscope: what a looped transformer does between its iterations.
+
+    import loopscope as ls
+
+    model = ls.models.load("universal-prefix-parity")
+    run = ls.record(model, model.task.batch(64, seed=0).tokens, iterations=32)
+    run.states[3]        # (batch, position, width): the state after 3 iterations
+"""
+
+from . import analyses as analyses
+from . import keep as keep
+from . import models as models
+from . import tasks as tasks
+from .clock import Clock as Clock
+from .driver import Looped as Looped
+from .driver import drive as drive
+from .driver import iterate as iterate
+from .edits import Edit as Edit
+from .edits import ablate as ablate
+from .edits import add as add
+from .edits import patch as patch
+from .edits import repeat as repeat
+from .edits import skip as skip
+from .errors import LoopscopeError as LoopscopeError
+from .errors import LoopscopeIndexError as LoopscopeIndexError
+from .errors import LoopscopeWarning as LoopscopeWarning
+from .halting import Halting as Halting
+from .recorder import record as record
+from .recorder import resume as resume
+from .run import Run as Run
+from .run import load_run as load_run
+from .states import States as States
+from .wrapper import Wrapped as Wrapped
+from .wrapper import wrap as wrap

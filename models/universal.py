@@ -62,7 +62,7 @@ class Universal(LoopedModule):
 
     def __init__(self, config: Config) -> None:
         act = config.halting != "none"
-        super().__init__(config.iterations, config.vocabulary, ACTState._fields[1:] if act else ())
+        super().__init__(config.iterations, config.vocabulary, ACTState._fields if act else ())
         for field in ("position", "step_code", "halting"):
             options = get_args(Config.__annotations__[field])
             if getattr(config, field) not in options:

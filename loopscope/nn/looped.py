@@ -23,14 +23,15 @@ class LoopedModule(HookedRootModule):
     """
 
     def __init__(self, iterations: int, vocabulary: int, fields: Sequence[str] = ()) -> None:
-        """`fields`: the names of the state's tensors after the first, if it is a named tuple."""
+        """`fields`: the names of the state's tensors, the primary one first, if it is a named tuple."""
         super().__init__()
         self.iterations, self.vocabulary = iterations, vocabulary
         self.clock = Clock()
         self.name: str | None = None
         self.task: Any = None
+        self.fields = tuple(fields)
         self.state = HookPoint()
-        for field in fields:
+        for field in self.fields[1:]:
             self.state.add_module(field, HookPoint())
 
     def encode(self, tokens: Any) -> Any:

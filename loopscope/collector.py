@@ -1,0 +1,120 @@
+"""The collector: takes in values while a loop runs, keeps what is asked for, and makes States of them.
+
+It keeps references, which costs nothing; a tensor's version counter tells afterwards whether it was changed in place. It
+copies only where a reference would not do: for a slice (whose whole would stay in memory), under inference mode (no
+version counter), and where in-place changes must be expected (`copy=True`).
+"""
+
+from collections import defaultdict
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .errors import LoopscopeError
+from .keep import Keep
+from .sites import axes_of, is_state
+from .states import States
+
+
+class Entry(NamedTuple):
+    """One recorded value."""
+
+    loops: tuple[str, ...]
+    index: tuple[int, ...]
+    value: Tensor
+    axes: tuple[str, ...]
+    version: int | None
+    grad: bool
+    """Whether gradients were on when the model computed it."""
+
+
+class Collector:
+    def __init__(self, keep: Keep, grad: bool, copy: bool) -> None:
+        """
+        Arguments:
+            grad: keep the values attached to their graph.
+            copy: never keep a reference.
+        """
+        self.keep, self.grad, self.copy = keep, grad, copy
+        self._entries: dict[str, list[Entry]] = defaultdict(list)
+        self.state: Tensor | None = None
+        """The latest primary state, whole: it names the other sites' axes."""
+
+    def take(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> None:
+        """Record one value of a site at a loop index (empty outside the loop)."""
+        if site == "state":
+            self.state = value
+        if index and index[0] % self.keep.stride:
+            return
+        kept, axes = self.keep.value(value, axes_of(site, value, self.state), site)
+        if not self.grad:
+            kept = kept.detach()
+        if self._must_copy(kept) and _share(kept, value):
+            kept = kept.clone()
+        version = None if kept.is_inference() else kept._version
+        self._entries[site].append(Entry(loops, index, kept, axes, version, torch.is_grad_enabled()))
+        if self.keep.last is not None and index:
+            self._forget(site, index[0] - self.keep.last)
+
+    def _must_copy(self, value: Tensor) -> bool:
+        return self.copy or value.is_inference() or value.untyped_storage().nbytes() > value.nbytes
+
+    def _forget(self, site: str, newest: int) -> None:
+        self._entries[site] = [e for e in self._entries[site] if not e.index or e.index[0] > newest]
+
+    def entries(self, site: str) -> list[Entry]:
+        return self._entries[site]
+
+    def replace(self, site: str, entries: list[Entry]) -> None:
+        self._entries[site] = entries
+
+    def finish(self, iterations: int, start: int = 0) -> dict[str, States | Tensor]:
+        """What was recorded, by site: States inside the loop, a Tensor for a site that is called once outside it.
+
+        A site that is called several times within one index gets an axis `call`; one that is called in several loops, or
+        inside and outside, gives its deepest loop under its own name and the others as `name@outside`, `name@iteration`.
+        """
+        found: dict[str, States | Tensor] = {}
+        for site, entries in self._entries.items():
+            self._check_untouched(site, entries)
+            groups: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
+            for entry in entries:
+                groups[entry.loops].append(entry)
+            ordered = sorted(groups, key=len, reverse=True)
+            for number, loops in enumerate(ordered):
+                name = f"{site}@{'.'.join(loops) or 'outside'}" if number else site
+                found[name] = _as_states(name, loops, groups[loops], iterations + is_state(site))
+        return found
+
+    def _check_untouched(self, site: str, entries: list[Entry]) -> None:
+        for entry in entries:
+            if entry.version is not None and entry.value._version != entry.version:
+                where = f" at iteration {entry.index[0]}" if entry.index else ""
+                raise LoopscopeError(
+                    f"'{site}'{where} was changed in place after it was recorded, so its value is lost. "
+                    "Record again with copy=True."
+                )
+
+
+def _share(one: Tensor, other: Tensor) -> bool:
+    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+
+
+def _as_states(name: str, loops: tuple[str, ...], entries: list[Entry], length: int) -> States | Tensor:
+    turns: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+    for entry in entries:
+        turns[entry.index].append(entry.value)
+    axes = entries[0].axes
+    if any(entry.value.shape != entries[0].value.shape for entry in entries):
+        shapes = sorted({tuple(entry.value.shape) for entry in entries})
+        raise LoopscopeError(
+            f"'{name}' must have one shape at every iteration, but had {shapes}. Record another site, or keep a reduction "
+            "that is of one shape: keep=ls.keep.reduce(...)."
+        )
+    if all(len(values) == 1 for values in turns.values()):
+        if not loops:
+            return turns[()][0]
+        return States(name, {index: values[0] for index, values in turns.items()}, loops + axes, length)
+    values = {(*index, call): value for index, calls in turns.items() for call, value in enumerate(calls)}
+    return States(name, values, (*loops, "call", *axes), length if loops else len(values))

@@ -1,0 +1,256 @@
+"""record: run a looped model once and keep what happens between its iterations."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .collector import Collector
+from .driver import Looped, checked_iterations, iterate
+from .edits import Edit, Times, checked_places, checked_range, expanded
+from .errors import LoopscopeError, LoopscopeWarning
+from .keep import Keep
+from .origin import circumstances, digest
+from .run import Reader, Run
+from .sites import Sites, axes_of, find_tensor, get_at, is_state, modules_of, put_at, resolve
+from .states import States
+from .taps import Taps
+from .wrapper import Wrapped, record_wrapped
+
+Edits = Sequence[Edit | Times]
+
+
+def record(
+    model: Any,
+    tokens: Any,
+    iterations: int | None = None,
+    *,
+    sites: Sites = (),
+    edits: Edits = (),
+    keep: Keep | None = None,
+    grad: bool = False,
+    seed: int | None = None,
+    copy: bool | None = None,
+    **inputs: Any,
+) -> Run:
+    """One forward pass with its states. The output is bitwise what the model gives without being recorded.
+
+    Arguments:
+        model: a zoo model, any model with the four functions, or a module wrapped by `wrap(module, body=...)`.
+        tokens: (batch, position); for a wrapped module whatever its forward takes first.
+        iterations: how many; None means the model's own depth. A wrapped module decides by itself.
+        sites: names, glob patterns, "all", or a predicate: what to record besides the states.
+        edits: interventions made by patch, ablate, add, skip and repeat; several at one place apply in order.
+        keep: what is kept of it all (`ls.keep`); None means everything.
+        grad: keep the graph, so that `torch.autograd.grad(loss, run.states[3])` works. Otherwise runs under no_grad.
+        seed: for models that draw (a random initial state, dropout); the global generator is left as it was. None: draw from
+            the global generator, as the bare model does.
+        copy: True copies every value, False never does; None copies where a reference would not do.
+        inputs: further arguments of a wrapped module's forward.
+
+    Raises:
+        LoopscopeError: an unknown site, a patch that doesn't fit, tokens that aren't, iterations that don't exist.
+    """
+    if isinstance(model, Wrapped):
+        if iterations is not None:
+            raise LoopscopeError(
+                f"a module wrapped by its body decides its own number of iterations, but iterations={iterations!r} was "
+                "passed. Use the module's own argument for it, if it has one."
+            )
+        with _mode(grad, seed):
+            run = record_wrapped(model, tokens, inputs, sites, edits, Collector(keep or Keep(), grad, copy is not False))
+        run.origin |= circumstances(model.module, edits, keep, seed)
+        return _warned(run)
+    _check_looped(model)
+    if inputs:
+        raise LoopscopeError(f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out.")
+    n = checked_iterations(model.iterations if iterations is None else iterations)
+    collector = Collector(keep or Keep(), grad, bool(copy) if copy is not None else _is_hooked(model))
+    with _mode(grad, seed):
+        model.clock.show()
+        origin = circumstances(model, edits, keep, seed) | {"asked": n}
+        return _drive(model, tokens, None, 0, n, sites, edits, collector, origin)
+
+
+def resume(
+    model: Any, run: Run, iterations: int, *, start: int | None = None, edits: Edits = (), seed: int | None = None
+) -> Run:
+    """Go on with a run from any of its states: the result equals `record(model, tokens, iterations)`, bitwise.
+
+    Arguments:
+        iterations: of the whole result, those already run included.
+        start: the state to go on from; None means the last. What the run has up to there is taken over, not computed.
+        edits: for the iterations that are run now, `state` at `start` included.
+    """
+    _check_looped(model)
+    n = checked_iterations(iterations)
+    k = run.states._label(run.iterations if start is None else start)
+    if n < k:
+        raise LoopscopeError(
+            f"iterations counts the whole run, so it must be {k} or more to resume from state {k}, but is {n}."
+        )
+    state = run.state(k)
+    grad = run.reader.grad if run._read is not None else False
+    sites = [name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)]
+    collector = Collector(Keep(), grad, _is_hooked(model))
+    with _mode(grad, seed):
+        context = run.reader.context if run._read is not None and run.reader.model is model else model.encode(run.tokens)
+        origin = circumstances(model, edits, None, seed) | {"asked": n, "resumed_at": k}
+        origin["edits"] = [*run.origin.get("edits", []), *origin["edits"]]
+        later = _drive(model, run.tokens, (context, state), k, n, sites, edits, collector, origin)
+    joined: dict[str, States | Tensor] = {name: run[name] for name in run.names}
+    for name in later.names:
+        new = later[name]
+        if isinstance(new, States):
+            # states[k] itself was passed through its site again, where an edit may have changed it.
+            old = {index: value for index, value in run[name].items() if index[0] < k} if name in run else {}
+            joined[name] = States(name, old | dict(new.items()), new.axes, later.iterations + is_state(name))
+    later._sites = joined
+    later.halting = model.halting(later) if run.halting is not None else None
+    return later
+
+
+def _drive(
+    model: Looped,
+    tokens: Any,
+    begun: tuple[Any, Any] | None,
+    start: int,
+    n: int,
+    sites: Sites,
+    edits: Edits,
+    collector: Collector,
+    origin: dict[str, Any],
+) -> Run:
+    """The body of `record` and `resume`: taps on, driver on, read-out, and a Run of what was collected."""
+    modules = modules_of(model) if isinstance(model, nn.Module) else {}
+    fields = _fields(model)
+    hooks = list(getattr(model, "hook_dict", modules))
+    alias = {f"state.{fields[0]}": "state"} if fields else {}
+    values, schedule = expanded(edits, fields)
+    wanted = resolve(sites, [*modules, *alias], hooks)
+    by_site: dict[str, list[Edit]] = {}
+    for edit in values:
+        site = alias.get(edit.site, resolve(edit.site, [*modules, *alias], [])[0])
+        checked_range(edit, start, n if is_state(site) else n - 1)
+        by_site.setdefault(site, []).append(edit)
+    for moment in schedule:
+        checked_range(moment, start, n - 1)
+    times = {m.iteration + n if m.iteration < 0 else m.iteration: m.times for m in schedule}
+    recorded = dict.fromkeys(["state", *(f"state.{name}" for name in fields[1:]), *(alias.get(s, s) for s in wanted)])
+
+    def tapped(site: str, record_it: bool):
+        counted = n + 1 if is_state(site) else n
+
+        def after(args: Any, kwargs: Any, output: Any) -> Any:
+            path = find_tensor(output, None if isinstance(output, Tensor) else collector.state)
+            if path is None:
+                return output
+            value = get_at(output, path)
+            loops, index = model.clock.axes, model.clock.index
+            for edit in by_site.get(site, ()):
+                axes = axes_of(site, value, collector.state)
+                checked_places(edit, axes + loops)
+                if edit.hits(loops, index, counted):
+                    value = edit.apply(value, axes)
+                    output = put_at(output, path, value)
+            if record_it:
+                collector.take(site, loops, index, value)
+            return output
+
+        return after
+
+    with Taps() as taps:
+        for site in dict.fromkeys([*recorded, *by_site]):
+            taps.on(modules[site], after=tapped(site, site in recorded))
+        if begun is None:
+            context = model.encode(tokens)
+            state = model.initial(context)
+        else:
+            context, state = begun
+        k = start
+        for k, state in iterate(model, state, context, n, start, times):  # noqa: B007
+            pass
+        logits = model.decode(state, context)
+    found = collector.finish(k)
+    outside = {site: own for site, own in by_site.items() if any(e.iteration is None for e in own)}
+
+    def decode(state: Any) -> Tensor:
+        with Taps() as taps:
+            for site in outside:
+                taps.on(modules[site], after=tapped(site, False))
+            return model.decode(state, context)
+
+    ordered = {site: found[site] for site in sorted(found, key=lambda site: not is_state(site))}
+    run = Run(
+        tokens=tokens,
+        iterations=k,
+        sites=ordered,
+        output=logits if collector.grad else logits.detach(),
+        origin=origin | {"fields": list(fields)},
+        read=Reader(model, context, decode, type(state) if fields else None, collector.grad),
+    )
+    if collector.keep == Keep() and start == 0:
+        run.halting = model.halting(run) if hasattr(model, "halting") else None
+    return _warned(run)
+
+
+def reader_for(model: Any, origin: Mapping[str, Any], tokens: Any) -> Reader | None:
+    """The reader of a loaded run: of the model given, or of the zoo entry that made it. None if there is neither."""
+    if model is None and origin.get("entry"):
+        from . import models
+
+        if origin["entry"] in models.entries():
+            model = models.load(origin["entry"])
+            if digest(model) != origin.get("weights"):
+                return None
+    if model is None or not isinstance(model, Looped):
+        return None
+    if origin.get("edits"):
+        return None  # the context may have been edited, and the edits' values are not in the file
+    with torch.no_grad():
+        context = model.encode(tokens)
+        state_type = type(model.initial(context))
+    return Reader(model, context, lambda state: model.decode(state, context), state_type, False)
+
+
+@contextmanager
+def _mode(grad: bool, seed: int | None) -> Iterator[None]:
+    with torch.set_grad_enabled(grad):
+        if seed is None:
+            yield
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+
+
+def _check_looped(model: Any) -> None:
+    if not isinstance(model, Looped):
+        raise LoopscopeError(
+            f"record needs a model with encode, initial, step and decode, but got {type(model).__name__}. "
+            'For any other module name the part that repeats: ls.wrap(module, body="...").'
+        )
+
+
+def _fields(model: Any) -> tuple[str, ...]:
+    """Names of the state's tensors, the primary one first; empty if the state is one tensor."""
+    return tuple(getattr(model, "fields", ()))
+
+
+def _is_hooked(model: Any) -> bool:
+    """Whether hooks of others are attached: they may change activations in place, as TransformerLens users do."""
+    return isinstance(model, nn.Module) and any(m._forward_hooks for m in model.modules())
+
+
+def _warned(run: Run) -> Run:
+    last = run.states._values.get((run.iterations,))
+    suspects = [value for value in (last, run.output) if isinstance(value, Tensor) and value.is_floating_point()]
+    if not all(bool(torch.isfinite(value).all()) for value in suspects):
+        where = run.nonfinite()
+        if where is not None:
+            place = "outside the loop" if where[1] is None else f"at iteration {where[1]}"
+            warnings.warn(f"'{where[0]}' holds NaN or infinity from {place} on.", LoopscopeWarning, stacklevel=3)
+    return run

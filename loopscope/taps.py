@@ -1,0 +1,80 @@
+"""Taps: look at what goes into and comes out of a module, and change it, while a with-block runs.
+
+A hook point, and a module that has hooks already, is tapped by a PyTorch hook, so that what earlier hooks changed is seen.
+Any other module has its `forward` wrapped on the instance instead, because a hook changes what some modules compute:
+nn.TransformerEncoderLayer leaves its fused path, and rounds differently, as soon as one is attached.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import torch
+from torch import nn
+
+Before = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
+After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
+
+
+class Taps(AbstractContextManager["Taps"]):
+    """Everything attached inside the with-block is gone after it, also after an exception."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
+
+    def on(self, module: nn.Module, before: Before | None = None, after: After | None = None) -> None:
+        """Call `before(args, kwargs)` and `after(args, kwargs, output)` at each call of `module`; both return what to use.
+
+        Calls made while gradients are computed are left alone: they are gradient checkpointing computing anew what was seen.
+        """
+        if _hooked(module):
+            self._hook(module, before, after)
+        else:
+            self._wrap(module, before, after)
+
+    def _hook(self, module: nn.Module, before: Before | None, after: After | None) -> None:
+        if before is not None:
+            handle = module.register_forward_pre_hook(
+                lambda _, args, kwargs: None if in_backward() else before(args, kwargs), with_kwargs=True
+            )
+            self._stack.callback(handle.remove)
+        if after is not None:
+            handle = module.register_forward_hook(
+                lambda _, args, kwargs, output: None if in_backward() else after(args, kwargs, output), with_kwargs=True
+            )
+            self._stack.callback(handle.remove)
+
+    def _wrap(self, module: nn.Module, before: Before | None, after: After | None) -> None:
+        own = vars(module).get("forward")
+        original = module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if in_backward():
+                return original(*args, **kwargs)
+            if before is not None:
+                args, kwargs = before(args, kwargs)
+            output = original(*args, **kwargs)
+            return output if after is None else after(args, kwargs, output)
+
+        def restore() -> None:
+            if own is None:
+                del module.forward
+            else:
+                module.forward = own
+
+        module.forward = forward
+        self._stack.callback(restore)
+
+
+def in_backward() -> bool:
+    """Whether autograd is computing gradients right now, in this thread."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def _hooked(module: nn.Module) -> bool:
+    own = module._forward_hooks or module._forward_pre_hooks
+    point = type(module).__name__ == "HookPoint"
+    return bool(own) or point or isinstance(module, torch.jit.ScriptModule)
