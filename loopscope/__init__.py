@@ -24,6 +24,8 @@ from .edits import skip as skip
 from .errors import LoopscopeError as LoopscopeError
 from .errors import LoopscopeIndexError as LoopscopeIndexError
 from .errors import LoopscopeWarning as LoopscopeWarning
+from .finding import Finding as Finding
+from .finding import Verdict as Verdict
 from .halting import Halting as Halting
 from .recorder import record as record
 from .recorder import resume as resume
@@ -32,3 +34,10 @@ from .run import load_run as load_run
 from .states import States as States
 from .wrapper import Wrapped as Wrapped
 from .wrapper import wrap as wrap
+
+
+def report(run: Run, analyses: "list[str] | None" = None, **options: object):  # noqa: ANN201 (a loopscope.reports.Report)
+    """One self-contained HTML page about a run: `ls.report(run).save("report.html")`. See `loopscope.reports`."""
+    from .reports import report as make
+
+    return make(run, analyses, **options)

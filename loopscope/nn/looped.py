@@ -11,6 +11,8 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from ..clock import Clock
 from ..driver import drive, primary
 from ..errors import LoopscopeError
+from ..sites import axes_of
+from ..states import States
 
 NamesFilter = Callable[[str], bool] | Sequence[str] | str | None
 
@@ -99,15 +101,19 @@ class LoopedModule(HookedRootModule):
             )
         if remove_batch_dim and len(tokens) != 1:
             raise LoopscopeError(f"remove_batch_dim needs a batch of 1, but it has {len(tokens)}. Leave the axis in.")
-        run = record(self, tokens, iterations, sites=self._filtered(names_filter))
-        cache = {}
-        for name in run.names:
-            if name in self.hook_dict:
-                kept = run[name] if pos_slice is None else run[name].at(position=_as_index(pos_slice))
-                cache[name] = kept.at(batch=0).tensor if remove_batch_dim else kept.tensor
-                cache[name] = cache[name] if device is None else cache[name].to(device)
         wanted = self._filtered(names_filter)
-        return run.logits[-1], {name: cache[name] for name in wanted if name in cache}
+        run = record(self, tokens, iterations, sites=wanted)
+        cache = {}
+        for name in wanted:
+            if name not in run:
+                continue  # a part that this forward pass never came to
+            site = run[name]
+            kept = site if isinstance(site, States) else States(name, {(0,): site}, ("outside", *axes_of(name, site)), 1)
+            kept = kept if pos_slice is None else kept.at(position=_as_index(pos_slice))
+            kept = kept.at(batch=0) if remove_batch_dim else kept
+            value = kept.tensor if isinstance(site, States) else kept[0]
+            cache[name] = value if device is None else value.to(device)
+        return run.logits[-1], cache
 
     def _filtered(self, names_filter: NamesFilter) -> list[str]:
         if names_filter is None:
