@@ -1,0 +1,36 @@
+"""The tasks: where tokens and their exact answers come from.
+
+>>> ls.tasks.build("addition", digits=4) == ls.tasks.addition(digits=4)
+True
+"""
+
+from typing import Any
+
+from ..errors import LoopscopeError, nearest
+from .addition import Addition as Addition
+from .addition import AdditionBatch as AdditionBatch
+from .prefix_parity import PrefixParity as PrefixParity
+from .task import Batch as Batch
+from .task import Task as Task
+
+addition = Addition
+prefix_parity = PrefixParity
+
+_TASKS: dict[str, type[Task]] = {task.name: task for task in (Addition, PrefixParity)}
+
+
+def names() -> list[str]:
+    """The names that `build` knows."""
+    return sorted(_TASKS)
+
+
+def build(name: str, **options: Any) -> Task:
+    """The task of that name ("prefix-parity" or "prefix_parity") with these options."""
+    task = _TASKS.get(name.replace("_", "-"))
+    if task is None:
+        raise LoopscopeError(f"There is no task called {name!r}. {nearest(name.replace('_', '-'), names())}")
+    known = list(task.__dataclass_fields__)
+    for option in options:
+        if option not in known:
+            raise LoopscopeError(f"The task {task.name} has no option {option!r}. {nearest(option, known)}")
+    return task(**options)

@@ -1,0 +1,151 @@
+"""What every task offers: batches by seed, exact labels, and a fixed line between training and test examples."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..errors import LoopscopeError, nearest
+from ..seeds import mixed
+from .split import is_test
+from .tokens import checked_tokens
+
+Split = Literal["train", "test"]
+
+_SMALLEST_SPACE = 32  # fewer different examples can't be told apart into train and test
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of a task with their labels."""
+
+    tokens: Int[Tensor, "batch position"]
+    targets: Int[Tensor, "batch position"]
+    """The right token at every answered position; elsewhere the token that stands there."""
+    mask: Bool[Tensor, "batch position"]
+    """True where an answer is asked for."""
+    difficulty: Float[Tensor, " batch"]
+    """How hard each example is, in the task's own unit (`task.difficulty`)."""
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch with its tensors on `device`."""
+        moved = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """A rule that tokens follow. Its fields are its options; two tasks with equal options give equal batches.
+
+    Whether an example is for training or for testing is decided by a hash of the example itself, so the two never
+    overlap, whatever the seeds, and need no list to tell them apart: about one example in eight is for testing.
+    """
+
+    name: ClassVar[str]
+    symbols: ClassVar[tuple[str, ...]]
+    """What each token id stands for."""
+    dial: ClassVar[str]
+    """The option that makes examples longer; `batch` takes it too, and a curriculum turns it."""
+    difficulty: ClassVar[str]
+    """What `Batch.difficulty` counts."""
+
+    @property
+    def vocabulary(self) -> int:
+        return len(self.symbols)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def batch(self, size: int, seed: int, split: Split = "test", **difficulty: Any) -> Batch:
+        """`size` examples of one split. The same arguments give the same batch on every machine.
+
+        >>> ls.tasks.prefix_parity(length=16).batch(64, seed=0, length=32).tokens.shape
+        torch.Size([64, 33])
+
+        Arguments:
+            seed: any whole number.
+            split: "test" unless asked for "train".
+            difficulty: what the task lets one choose, such as length=32; the options otherwise.
+        """
+        _checked_count("size", size, least=1)
+        if split not in ("train", "test"):
+            raise LoopscopeError(f'split must be "train" or "test", but is {split!r}.')
+        chosen = self._chosen(difficulty)
+        if (space := self._space(**chosen)) < _SMALLEST_SPACE:
+            raise LoopscopeError(
+                f"{self.name} must have at least {_SMALLEST_SPACE} different examples to keep training and test apart, "
+                f"but has {space} with {_spelled(chosen)}. Choose a larger {self.dial}."
+            )
+        generator = torch.Generator().manual_seed(mixed(seed, 0 if split == "train" else 1))
+        kept: list[Tensor] = []
+        while sum(map(len, kept)) < size:  # a draw is refused if it belongs to the other split
+            drawn = self._draw(max(64, 2 * size), generator, **chosen)
+            kept.append(drawn[self.is_test(drawn) == (split == "test")])
+        return self._labelled(torch.cat(kept)[:size])
+
+    def is_test(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, " batch"]:
+        """Which examples are kept for testing: a hash of what the example asks, and of nothing else."""
+        return is_test(self._identity(tokens))
+
+    @abstractmethod
+    def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
+        """The exact answer at every answered position, from the tokens alone; elsewhere the token that stands there."""
+
+    @abstractmethod
+    def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
+        """True where an answer is asked for."""
+
+    def render(self, tokens: Int[Tensor, "batch position"]) -> list[str]:
+        """One string per example, a symbol per token, in the order in which the model reads them."""
+        tokens = checked_tokens(tokens, self.vocabulary, self.name)  # targets too, whatever their form
+        return ["".join(self.symbols[token] for token in row) for row in tokens.tolist()]
+
+    @abstractmethod
+    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
+        """`size` random examples, of both splits."""
+
+    @abstractmethod
+    def _space(self, **chosen: Any) -> int:
+        """How many different examples there are."""
+
+    @abstractmethod
+    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+        """The batch that these tokens make."""
+
+    def _identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
+        """What makes two examples the same; tasks whose examples come in equivalent forms say so here."""
+        return tokens
+
+    def _chosen(self, difficulty: dict[str, Any]) -> dict[str, Any]:
+        for name in difficulty:
+            if name not in self.options:
+                raise LoopscopeError(
+                    f"{self.name} has no difficulty called {name!r}. {nearest(name, list(self.options))}"
+                )
+        chosen = self.options | difficulty
+        type(self)(**chosen)  # the constructor says what is wrong with a value
+        return chosen
+
+    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        return checked_tokens(tokens, self.vocabulary, self.name)
+
+
+def checked_size(task: str, name: str, value: Any, least: int = 1) -> None:
+    """Raise unless an option that counts something is a whole number, `least` or more."""
+    _checked_count(f"{task}'s {name}", value, least)
+
+
+def _checked_count(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < least:
+        raise LoopscopeError(f"{name} must be a whole number, {least} or more, but is {value!r}.")
+
+
+def _spelled(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
