@@ -2,11 +2,12 @@
 
 >>> import loopscope as ls
 >>> ls.models.build("universal", width=64)        # an architecture: a file models/<name>.py
->>> ls.models.load("universal-prefix-parity")     # a trained entry: models/<entry>.safetensors, with its card <entry>.md
+>>> ls.models.load("universal-prefix-parity")     # an entry: models/<entry>.safetensors and its card <entry>.md
 """
 
 import dataclasses
 import inspect
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -81,6 +82,14 @@ def card(entry: str) -> str:
 def header(entry: str | os.PathLike[str]) -> dict[str, Any]:
     """What the entry's file says of itself: architecture, config, task, recipe, step, measured, versions."""
     return load_header(path(entry), kind="checkpoint")
+
+
+def parameters(entry: str | os.PathLike[str]) -> int:
+    """How many numbers the entry's file holds; nothing of them is read."""
+    from safetensors import safe_open
+
+    with safe_open(path(entry), framework="pt") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def path(entry: str | os.PathLike[str]) -> Path:

@@ -1,0 +1,162 @@
+"""The command line. A LoopscopeError is one red sentence and exit code 2; heavy parts are imported by the command that
+needs them."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
+
+from . import models, shelf
+from .errors import LoopscopeError
+
+Entry = Annotated[
+    str, typer.Argument(metavar="NAME", help="A trained entry, such as universal-prefix-parity.")
+]
+
+
+class _Sentences(TyperGroup):
+    """Says what went wrong in the error's own sentence, without a traceback: it was written for the reader."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except LoopscopeError as error:
+            Console(stderr=True, soft_wrap=True).print(Text(str(error), style="red"))
+            raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=_Sentences,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Watch what a looped transformer does from one iteration to the next.",
+)
+
+
+@app.command("models")
+def list_models(
+    names: Annotated[bool, typer.Option("--names", help="Only the names, one a line.")] = False,
+) -> None:
+    """List the trained entries of the zoo."""
+    if names:
+        for entry in models.entries():
+            typer.echo(entry)
+        return
+    table = Table("entry", "architecture", "task", "parameters", "accuracy", "iterations")
+    for column in table.columns[3:]:
+        column.justify = "right"
+    for entry in models.entries():
+        header = models.header(entry)
+        parameters, accuracy = models.parameters(entry), header.get("measured", {}).get("accuracy")
+        row = [
+            entry,
+            header["architecture"],
+            _spelled(header["task"]),
+            f"{parameters:,}",
+            "" if accuracy is None else f"{accuracy:.2%}",
+            str(header["config"].get("iterations", "")),
+        ]
+        table.add_row(*map(Text, row))
+    Console().print(table)
+    typer.echo(f"Architectures: {', '.join(models.names())}. Show an entry's card: loopscope card NAME.")
+
+
+@app.command()
+def card(name: Entry) -> None:
+    """Print an entry's card: how it was made and what was measured."""
+    typer.echo(models.card(name))
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry whose recipe is to be run.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the log and the checkpoints.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, if not the recipe's.")] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh/--resume", help="Begin again, or go on from the last checkpoint.")
+    ] = False,
+) -> None:
+    """Train an entry by its recipe; run it again to go on where it was stopped."""
+    from .training import train as run_recipe
+
+    run_recipe(name, out=out, steps=steps, resume=not fresh)
+
+
+@app.command()
+def measure(
+    analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help="A question, such as convergence.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry, or a saved run or checkpoint file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Iterations to record; the model's own depth.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=1, help="Examples of the entry's task to record.")] = 64,
+    seed: Annotated[int, typer.Option(help="Which examples.")] = 0,
+) -> None:
+    """Put a question to a recorded run and print what was found."""
+    from . import analyses
+
+    shelf.known("analysis", analysis, analyses.names())  # said before anything is recorded
+    found = analyses.measure(analysis, _run(name, iterations, examples, seed))
+    typer.echo(found.to_json() if as_json else str(found))
+
+
+@app.command()
+def report(
+    name: Entry,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained HTML page about an entry."""
+    from .reports import report as write
+
+    typer.echo(f"Wrote {write(name).save(output)}")
+
+
+@app.command()
+def copy(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Such as models/universal.py.")],
+    folder: Annotated[Path, typer.Argument(help="Where to.")] = Path(),
+) -> None:
+    """Copy a model or an analysis into a folder, to own it and change it there."""
+    where, _, name = file.rpartition("/")
+    if not where:
+        raise LoopscopeError(
+            f"The file must be named with its shelf, but is {file!r}. Write e.g. models/universal.py."
+        )
+    typer.echo(f"Wrote {shelf.copy(where, name, folder)}")
+
+
+def _run(name: str, iterations: int | None, examples: int, seed: int) -> Any:
+    """The saved run of that name, or a fresh recording of an entry or a checkpoint."""
+    from .recorder import record
+    from .run import load_run
+
+    if name.endswith(".safetensors") and not _is_checkpoint(name):
+        if iterations is not None:
+            raise LoopscopeError(
+                f"{name} is recorded already, so --iterations={iterations} can't be heard. Leave it out or name the entry."
+            )
+        return load_run(name)
+    model = models.load(name)
+    return record(model, model.task.batch(examples, seed=seed).tokens, iterations)
+
+
+def _is_checkpoint(name: str) -> bool:
+    try:
+        return bool(models.header(name))
+    except LoopscopeError:
+        return False
+
+
+def _spelled(task: dict[str, Any]) -> str:
+    options = ", ".join(f"{name}={value}" for name, value in task["options"].items())
+    return f"{task['name']}({options})"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,101 @@
+"""The commands: what they print, and that bad input gets its sentence and nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import loopscope as ls
+from loopscope.cli import app
+from loopscope.files import save_file
+
+SMALL = {"width": 16, "heads": 2, "iterations": 3}
+
+
+def command(*words: object) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [*map(str, words)])
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    header = {
+        "kind": "checkpoint",
+        "entry": "mine",
+        "architecture": "universal",
+        "config": SMALL,
+        "task": {"name": "prefix-parity", "options": {"length": 6}},
+    }
+    return save_file(
+        tmp_path / "mine.safetensors", ls.models.build("universal", **SMALL).state_dict(), header
+    )
+
+
+def test_without_a_command_the_commands_are_listed():
+    assert all(name in command().output for name in ("models", "train", "measure", "report", "copy"))
+
+
+def test_models_shows_every_entry_with_what_its_file_says():
+    listed = command("models")
+    assert listed.exit_code == 0
+    for entry in ls.models.entries():
+        row = next(line for line in listed.output.splitlines() if f" {entry} " in line)
+        assert f"{sum(p.numel() for p in ls.models.load(entry).parameters()):,}" in row
+        assert ls.models.header(entry)["task"]["name"] in row
+    assert command("models", "--names").output.split() == ls.models.entries()
+
+
+@pytest.mark.parametrize("analysis", sorted({"convergence"} & set(ls.analyses.names())))
+def test_measure_prints_the_finding_as_text_or_as_json(analysis: str, checkpoint: Path):
+    asked = ("measure", analysis, checkpoint, "--examples", 4, "--iterations", 8)
+    text, data = command(*asked), command(*asked, "--json")
+    assert (text.exit_code, data.exit_code) == (0, 0)
+    found = json.loads(data.output)
+    assert found["analysis"] == analysis
+    assert text.output.strip() == found["summary"].strip()
+
+
+@pytest.mark.parametrize("analysis", sorted({"convergence"} & set(ls.analyses.names())))
+def test_measure_takes_a_saved_run(analysis: str, checkpoint: Path, tmp_path: Path):
+    model = ls.models.load(checkpoint)
+    saved = ls.record(model, model.task.batch(4, seed=0).tokens, 8).save(tmp_path / "run.safetensors")
+    again = command("measure", analysis, saved, "--iterations", 9)
+    assert (again.exit_code, "is recorded already" in again.stderr) == (2, True)
+
+
+def test_copy_writes_the_file(tmp_path: Path):
+    assert command("copy", "models/universal.py", tmp_path).exit_code == 0
+    assert (tmp_path / "universal.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("card", "nix"), "There is no entry called 'nix'."),
+        (("measure", "convergance", "nix"), "There is no analysis called 'convergance'."),
+        (("copy", "universal.py"), "The file must be named with its shelf, but is 'universal.py'."),
+        (("copy", "modles/universal.py"), "There is no shelf called 'modles'. Did you mean 'models'?"),
+        (
+            ("copy", "models/univrsal.py"),
+            "There is no file called 'univrsal.py'. Did you mean 'universal.py'?",
+        ),
+        (("copy", "models/universal.py", "no/such"), "no/such must be a folder to copy universal.py into"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(words: tuple[str, ...], sentence: str):
+    refused = command(*words)
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(sentence)
+    assert "Traceback" not in refused.output
+    assert refused.stdout == ""
+
+
+def test_a_name_cannot_give_the_terminal_orders():
+    assert "'[bold]nix[/bold]'" in command("card", "[bold]nix[/bold]").stderr
+
+
+def test_a_file_that_is_neither_run_nor_checkpoint_says_so(tmp_path: Path):
+    (tmp_path / "noise.safetensors").write_bytes(b"noise")
+    if ls.analyses.names():
+        refused = command("measure", ls.analyses.names()[0], tmp_path / "noise.safetensors")
+        assert "must be a whole safetensors file" in refused.stderr
