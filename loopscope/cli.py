@@ -139,7 +139,8 @@ def _run(name: str, iterations: int | None, examples: int, seed: int) -> Any:
     if name.endswith(".safetensors") and not _is_checkpoint(name):
         if iterations is not None:
             raise LoopscopeError(
-                f"{name} is recorded already, so --iterations={iterations} can't be heard. Leave it out or name the entry."
+                f"{name} is recorded already, so --iterations={iterations} can't be heard. "
+                "Leave it out, or name the entry."
             )
         return load_run(name)
     model = models.load(name)
