@@ -30,13 +30,15 @@ class Entry(NamedTuple):
 
 
 class Collector:
-    def __init__(self, keep: Keep, grad: bool, copy: bool) -> None:
+    def __init__(self, keep: Keep, grad: bool, copy: bool | None = None, careful: bool = False) -> None:
         """
         Arguments:
-            grad: keep the values attached to their graph.
-            copy: never keep a reference.
+            grad: keep the values attached to their graph; only a reference can be differentiated at.
+            copy: never keep a reference. None: where in-place changes must be expected (`careful`), and always where only
+                a part of a tensor is kept.
         """
-        self.keep, self.grad, self.copy = keep, grad, copy
+        self.keep, self.grad = keep, grad
+        self.copy = copy if copy is not None else careful and not grad
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self.state: Tensor | None = None
         """The latest primary state, whole: it names the other sites' axes."""
@@ -58,7 +60,9 @@ class Collector:
             self._forget(site, index[0] - self.keep.last)
 
     def _must_copy(self, value: Tensor) -> bool:
-        return self.copy or value.is_inference() or value.untyped_storage().nbytes() > value.nbytes
+        if self.copy or self.grad:
+            return self.copy
+        return value.is_inference() or value.untyped_storage().nbytes() > value.nbytes
 
     def _forget(self, site: str, newest: int) -> None:
         self._entries[site] = [e for e in self._entries[site] if not e.index or e.index[0] > newest]
@@ -93,7 +97,7 @@ class Collector:
                 where = f" at iteration {entry.index[0]}" if entry.index else ""
                 raise LoopscopeError(
                     f"'{site}'{where} was changed in place after it was recorded, so its value is lost. "
-                    "Record again with copy=True."
+                    "Record again with copy=True (values that are copied can't be differentiated at)."
                 )
 
 

@@ -61,14 +61,14 @@ def record(
                 "passed. Use the module's own argument for it, if it has one."
             )
         with _mode(grad, seed):
-            run = record_wrapped(model, tokens, inputs, sites, edits, Collector(keep or Keep(), grad, copy is not False))
+            run = record_wrapped(model, tokens, inputs, sites, edits, Collector(keep or Keep(), grad, copy, careful=True))
         run.origin |= circumstances(model.module, edits, keep, seed)
         return _warned(run)
     _check_looped(model)
     if inputs:
         raise LoopscopeError(f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out.")
     n = checked_iterations(model.iterations if iterations is None else iterations)
-    collector = Collector(keep or Keep(), grad, bool(copy) if copy is not None else _is_hooked(model))
+    collector = Collector(keep or Keep(), grad, copy, careful=_is_hooked(model))
     with _mode(grad, seed):
         model.clock.show()
         origin = circumstances(model, edits, keep, seed) | {"asked": n}
@@ -95,7 +95,7 @@ def resume(
     state = run.state(k)
     grad = run.reader.grad if run._read is not None else False
     sites = [name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)]
-    collector = Collector(Keep(), grad, _is_hooked(model))
+    collector = Collector(Keep(), grad, careful=_is_hooked(model))
     with _mode(grad, seed):
         context = run.reader.context if run._read is not None and run.reader.model is model else model.encode(run.tokens)
         origin = circumstances(model, edits, None, seed) | {"asked": n, "resumed_at": k}

@@ -87,9 +87,9 @@ def record_wrapped(
             checked_range(edit, 0, count if edit.site == "state" else count - 1)
     loop = _Loop(wrapped, modules, collector, by_site, schedule, count)
     with Taps() as taps:
-        loop.attach(taps)
         for site in dict.fromkeys([*wanted, *(s for s in by_site if s not in ("state", "core_in"))]):
             taps.on(modules[site], after=loop.site(site, site in wanted))
+        loop.attach(taps)  # outermost, so that the clock shows the iteration while the sites are looked at
         wrapped.clock.show()
         output = wrapped.module(tokens, **inputs) if tokens is not None else wrapped.module(**inputs)
         wrapped.clock.show()
@@ -292,7 +292,7 @@ def _count_iterations(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> 
     from .keep import last
 
     with torch.random.fork_rng():
-        return record_wrapped(wrapped, tokens, inputs, (), (), Collector(last(1), False, False)).iterations
+        return record_wrapped(wrapped, tokens, inputs, (), (), Collector(last(1), grad=False)).iterations
 
 
 def _from_end(iteration: Any) -> bool:

@@ -1,0 +1,242 @@
+"""Tiny loops made by hand: modules as other people write them, each with one of the habits that a recorder must survive."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+WIDTH = 8
+
+
+class Core(nn.Module):
+    """A small non-linear map of (batch, position, width) to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.tanh(self.linear(h))
+
+
+class Loop(nn.Module):
+    """The plain case: h = core(h), `turns` times, then a read-out. `truth` writes the loop out again, without the module."""
+
+    turns = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = Core()
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for _ in range(self.turns):
+            h = self.core(h)
+        return self.head(h)
+
+    def truth(self, x: Tensor) -> list[Tensor]:
+        """states[0..turns], computed by hand."""
+        states = [x]
+        for _ in range(self.turns):
+            states.append(torch.tanh(nn.functional.linear(states[-1], self.core.linear.weight, self.core.linear.bias)))
+        return states
+
+
+class InPlace(Loop):
+    """The state is one buffer that every iteration overwrites, and what comes after the loop overwrites it again."""
+
+    class Core(Core):
+        def forward(self, h: Tensor) -> Tensor:
+            return h.copy_(torch.tanh(self.linear(h)))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = InPlace.Core()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.clone()
+        for _ in range(self.turns):
+            self.core(h)  # what it returns is not looked at
+        answer = self.head(h)
+        h.zero_()
+        return answer
+
+
+class Tuple(Loop):
+    """The body takes and returns more than the state."""
+
+    class Core(Core):
+        def forward(self, h: Tensor, t: int) -> tuple[Tensor, Tensor]:
+            return torch.full((2,), float(t)), torch.tanh(self.linear(h))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = Tuple.Core()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for t in range(self.turns):
+            _, h = self.core(h, t)
+        return self.head(h)
+
+
+@dataclass
+class Output:
+    cost: float
+    state: Tensor
+
+
+class Dataclass(Loop):
+    """The body returns a dataclass."""
+
+    class Core(Core):
+        def forward(self, h: Tensor) -> Output:
+            return Output(0.5, torch.tanh(self.linear(h)))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.core = Dataclass.Core()
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for _ in range(self.turns):
+            h = self.core(h).state
+        return self.head(h)
+
+
+class Early(Loop):
+    """Leaves the loop at the third of five iterations."""
+
+    turns = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for t in range(5):
+            h = self.core(h)
+            if t == 2:
+                break
+        return self.head(h)
+
+
+class Checkpointed(Loop):
+    """Every iteration is computed again in the backward pass."""
+
+    reentrant = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for _ in range(self.turns):
+            h = checkpoint(self.core, h, use_reentrant=self.reentrant)
+        return self.head(h)
+
+
+class CheckpointedReentrant(Checkpointed):
+    reentrant = True
+
+
+class Twins(Loop):
+    """Five different modules that are one through the storage of their parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Core() for _ in range(self.turns))
+        for layer in self.layers:
+            layer.linear.weight, layer.linear.bias = self.core.linear.weight, self.core.linear.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for layer in self.layers:
+            h = layer(h)
+        return self.head(h)
+
+
+class Alias(Loop):
+    """One module under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.also = self.core
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for t in range(self.turns):
+            h = self.core(h) if t % 2 else self.also(h)
+        return self.head(h)
+
+
+class Nested(nn.Module):
+    """HRM's wiring: `low` runs three times on (low + high), then `high` once on (high + low); four rounds."""
+
+    rounds, turns = 4, 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.low, self.high, self.head = Core(), Core(), nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low, high = torch.zeros_like(x), x
+        for _ in range(self.rounds):
+            for _ in range(self.turns):
+                low = self.low(low + high)
+            high = self.high(high + low)
+        return self.head(high)
+
+    def truth(self, x: Tensor) -> tuple[list[list[Tensor]], list[Tensor]]:
+        """low[t][l] and high[t], computed by hand."""
+        low, high, lows, highs = torch.zeros_like(x), x, [], []
+        for _ in range(self.rounds):
+            lows.append([])
+            for _ in range(self.turns):
+                low = torch.tanh(nn.functional.linear(low + high, self.low.linear.weight, self.low.linear.bias))
+                lows[-1].append(low)
+            high = torch.tanh(nn.functional.linear(high + low, self.high.linear.weight, self.high.linear.bias))
+            highs.append(high)
+        return lows, highs
+
+
+class Around(nn.Module):
+    """Things before, in, between and after: an embedding, an injection that opens an iteration, a norm that closes it."""
+
+    turns = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.inject, self.core = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH), Core()
+        self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        e = self.embed(x)
+        h = torch.zeros_like(e)
+        for _ in range(self.turns):
+            h = self.norm(self.core(self.inject(e) + h))
+        return self.head(h)
+
+
+class Fused(nn.Module):
+    """nn.TransformerEncoderLayer rounds differently as soon as a hook is attached to it."""
+
+    turns = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(WIDTH, 2, 16, batch_first=True, dropout=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(self.turns):
+            x = self.layer(x)
+        return x
+
+
+FAMILY = [Loop, InPlace, Tuple, Dataclass, Early, Checkpointed, CheckpointedReentrant, Twins, Alias]
+"""Loops with a `truth`."""
+
+
+def made(kind: type[nn.Module], seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return kind().eval()
+
+
+def batch(seed: int = 1, size: int = 2, positions: int = 3) -> Tensor:
+    return torch.randn(size, positions, WIDTH, generator=torch.Generator().manual_seed(seed))
