@@ -43,8 +43,17 @@ class Collector:
         self.state: Tensor | None = None
         """The latest primary state, whole: it names the other sites' axes."""
 
-    def take(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> None:
-        """Record one value of a site at a loop index (empty outside the loop)."""
+    def take(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> Tensor:
+        """Record one value of a site at a loop index (empty outside the loop). Returns what must flow on in its place: with
+        gradients a view, so that a gradient at the recorded value is that of what passes this site, and not of what else the
+        model made of the same tensor before it.
+        """
+        if self.grad and value.requires_grad and torch.is_grad_enabled():
+            value = value.view_as(value)
+        self._keep(site, loops, index, value)
+        return value
+
+    def _keep(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> None:
         if site == "state":
             self.state = value
         if index and index[0] % self.keep.stride:

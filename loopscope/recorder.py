@@ -150,15 +150,15 @@ def _drive(
                 return output
             value = get_at(output, path)
             loops, index = model.clock.axes, model.clock.index
+            new = value
             for edit in by_site.get(site, ()):
                 axes = axes_of(site, value, collector.state)
                 checked_places(edit, axes + loops)
                 if edit.hits(loops, index, counted):
-                    value = edit.apply(value, axes)
-                    output = put_at(output, path, value)
+                    new = edit.apply(new, axes)
             if record_it:
-                collector.take(site, loops, index, value)
-            return output
+                new = collector.take(site, loops, index, new)
+            return output if new is value else put_at(output, path, new)
 
         return after
 

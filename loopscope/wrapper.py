@@ -145,13 +145,12 @@ class _Loop:
         value = get_at((args, kwargs), path)
         if self.gave is not None and not _same(value, self.gave):
             self.unmixed = False
-        new = value if self.done else self._edited("state", value, 0)
-        new = self._edited("core_in", new, self.done)
+        new = value
+        if not self.done:
+            new = self.collector.take("state", ("iteration",), (0,), self._edited("state", value, 0))
+        new = self.collector.take("core_in", ("iteration",), (self.done,), self._edited("core_in", new, self.done))
         if new is not value:
             args, kwargs = put_at((args, kwargs), path, new)
-        if not self.done:
-            self.collector.take("state", ("iteration",), (0,), new)
-        self.collector.take("core_in", ("iteration",), (self.done,), new)
         self.passed = new
         self.received = new.clone() if self.times.get(self.done) == 0 else new  # a body in place would overwrite it
         return args, kwargs
@@ -179,18 +178,15 @@ class _Loop:
             value = get_at(output, path)
             new = self.received if times == 0 else value
             new = self._edited("state", new, self.done + 1)
-            if new is not value:
-                if value is self.passed:  # the body works in place, and its caller may never look at what it returns
-                    value.copy_(new)
-                else:
-                    output = put_at(output, path, new)
+            if new is not value and value is self.passed:
+                value.copy_(new)  # the body works in place, and its caller may never look at what it returns
+                new = value
             self.done += 1
             self.inside = False
             self.turns = dict.fromkeys(self.turns, 0)
             self.wrapped.clock.show(("iteration", self.done))
-            self.gave = get_at(output, path)
-            self.collector.take("state", ("iteration",), (self.done,), self.gave)
-            return output
+            self.gave = self.collector.take("state", ("iteration",), (self.done,), new)
+            return output if self.gave is value else put_at(output, path, self.gave)
 
         return end
 
@@ -221,11 +217,9 @@ class _Loop:
             if not loops:
                 loops, index = ("iteration",), (self.done,)
             new = self._edited(name, value, index, loops)
-            if new is not value:
-                output = put_at(output, path, new)
             if record_it:
-                self.collector.take(name, loops if self.inside else ("between", *loops), index, new)
-            return output
+                new = self.collector.take(name, loops if self.inside else ("between", *loops), index, new)
+            return output if new is value else put_at(output, path, new)
 
         return after
 
