@@ -8,6 +8,9 @@ ENTRY  ?= universal-prefix-parity
 PYTEST := $(PY) -m pytest
 CHROME := chromium chromium-browser google-chrome google-chrome-stable
 
+# The environment is what .venv holds, whatever the caller's shell has set.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
+
 # .ready holds the folder that the environment was made for: its scripts don't survive a move.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): FORCE
@@ -52,7 +55,8 @@ browser: ## find a Chromium for the tests of the report, or install Debian's whe
 	found || echo "There is no Chromium with its chromedriver on the PATH, so the tests that open the report in a browser are skipped."
 
 # A missing .ready means an interrupted installation: begin again from nothing. An old one: bring what is there up to date.
-# Without the constraints pip would take another torch, and with it gigabytes of CUDA.
+# Without the constraints pip would take another torch, and with it gigabytes of CUDA. Compiling all of it would take as
+# long again as installing it; Python compiles what is imported.
 $(READY): pyproject.toml constraints.txt
 	@set -e; if [ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] && $(PY) -c '' 2>/dev/null; then rm $@; else \
 	    for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13); do \
@@ -64,5 +68,5 @@ $(READY): pyproject.toml constraints.txt
 	    echo "Making the environment in .venv with $$($$python --version); this takes some minutes ..."; \
 	    rm -f $@; $$python -m venv --clear .venv; \
 	fi; \
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'; \
 	printf '%s' '$(CURDIR)' > $@
