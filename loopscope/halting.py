@@ -37,5 +37,5 @@ def act_halting(run: Any) -> Halting:
         weights = torch.cat([weights[:-1], weights[-1:] + (1 - mass[-1:])])
     count = run["state.count"][-1].float()
     iteration = (count.long() - 1).clamp(min=0)
-    remainder = torch.where(halted, run["state.remainder"][-1].float(), 1 - mass[-1])
+    remainder = run["state.remainder"][-1].float()
     return Halting(weights, iteration, halted, remainder, count + remainder)

@@ -20,7 +20,7 @@ class ACTState(NamedTuple):
     mass: Float[Tensor, "batch position"]
     """Halting probability spent so far, 0..1; exactly 1 once halted. Its differences are the weights u."""
     remainder: Float[Tensor, "batch position"]
-    """R: the weight of the halting iteration; 0 before it."""
+    """R: what the last iteration used weighs; while running, what it would weigh if the loop ended with it."""
     count: Float[Tensor, "batch position"]
     """N: iterations used so far, the halting one included."""
 
@@ -61,7 +61,7 @@ class ACT(nn.Module):
             h=h,
             output=output,
             mass=torch.where(halts, torch.ones_like(spent), spent),
-            remainder=state.remainder + left,
+            remainder=torch.where(running, 1 - state.mass, state.remainder),
             count=state.count + running,
         )
 
@@ -77,5 +77,4 @@ class ACT(nn.Module):
 
     def ponder(self, state: ACTState) -> Float[Tensor, ""]:
         """Graves' ponder cost, the mean of N + R. Its gradient comes through R alone."""
-        remainder = torch.where(self.halted(state), state.remainder, 1 - state.mass)
-        return (state.count + remainder).mean()
+        return (state.count + state.remainder).mean()
