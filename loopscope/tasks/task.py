@@ -102,6 +102,10 @@ class Task(ABC):
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
         """True where an answer is asked for."""
 
+    def label(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+        """Tokens from anywhere, such as a run's, as a batch with their exact labels."""
+        return self._labelled(self._checked(tokens))
+
     def render(self, tokens: Int[Tensor, "batch position"]) -> list[str]:
         """One string per example, a symbol per token, in the order in which the model reads them."""
         tokens = checked_tokens(tokens, self.vocabulary, self.name)  # targets too, whatever their form
