@@ -259,34 +259,36 @@ def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:
     from .recorder import reader_for
 
     tensors, header = load_file(path, kind="run")
-    origin = header["origin"]
+    try:
+        parts = _parts(tensors, header)
+    except (KeyError, TypeError, ValueError) as error:
+        raise LoopscopeError(f"{path} lacks what a run needs ({error!r}): take another copy, or record it again.") from error
+    return Run(**parts, read=reader_for(model, header["origin"], tensors.get("tokens")))
 
-    def get(key: str) -> Tensor:
-        return tensors[header["aliases"].get(key, key)]
 
+def _parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]:
+    """What `Run.save` wrote, as the arguments of a Run."""
+    stored = tensors | {key: tensors[same] for key, same in header["aliases"].items()}
     values: dict[str, dict[tuple[int, ...], Tensor]] = {name: {} for name in header["sites"]}
     sites: dict[str, States | Tensor] = {}
-    for key in [*tensors, *header["aliases"]]:
-        if key.startswith("site/"):
-            name, index = key.removeprefix("site/").rsplit("/", 1)
-            if index:
-                values[name][tuple(map(int, index.split(",")))] = get(key)
-            else:
-                sites[name] = get(key)
     for name, about in header["sites"].items():
-        if about is not None:
-            sites[name] = States(name, values[name], tuple(about["axes"]), range(*about["labels"]))
-    sites = {name: sites[name] for name in header["sites"]}
-    halting = {key.removeprefix("halting/"): get(key) for key in [*tensors, *header["aliases"]] if key.startswith("halting/")}
-    return Run(
-        tokens=tensors.get("tokens"),
-        iterations=header["iterations"],
-        sites=sites,
-        output=get("output") if "output" in tensors or "output" in header["aliases"] else None,
-        origin=origin,
-        halting=Halting(**halting) if halting else None,
-        read=reader_for(model, origin, tensors.get("tokens")),
-    )
+        prefix = f"site/{name}/"
+        if about is None:
+            sites[name] = stored[prefix]
+            continue
+        for key in stored:
+            if key.startswith(prefix):
+                values[name][tuple(map(int, key.removeprefix(prefix).split(",")))] = stored[key]
+        sites[name] = States(name, values[name], tuple(about["axes"]), range(*about["labels"]))
+    halting = {key.removeprefix("halting/"): value for key, value in stored.items() if key.startswith("halting/")}
+    return {
+        "tokens": stored.get("tokens"),
+        "iterations": header["iterations"],
+        "sites": sites,
+        "output": stored.get("output"),
+        "origin": header["origin"],
+        "halting": Halting(**halting) if halting else None,
+    }
 
 
 def _versions(model: Any) -> tuple[tuple[int, int], ...]:
