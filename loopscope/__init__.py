@@ -14,7 +14,6 @@ from . import tasks as tasks
 from .clock import Clock as Clock
 from .driver import Looped as Looped
 from .driver import drive as drive
-from .driver import iterate as iterate
 from .edits import Edit as Edit
 from .edits import ablate as ablate
 from .edits import add as add
@@ -26,6 +25,7 @@ from .errors import LoopscopeIndexError as LoopscopeIndexError
 from .errors import LoopscopeWarning as LoopscopeWarning
 from .finding import Finding as Finding
 from .finding import Verdict as Verdict
+from .function import iterate as iterate
 from .halting import Halting as Halting
 from .recorder import record as record
 from .recorder import resume as resume
