@@ -38,8 +38,12 @@ check: $(READY) browser ## formatting, linting, types and tests: what must pass 
 bench: $(READY) ## what recording costs, as ratios taken in one run
 	@$(PYTEST) tests/bench_*.py --benchmark-only
 
-zoo: $(READY) ## train every entry of the zoo again (hours)
-	@.venv/bin/loopscope models --names | while read -r entry; do .venv/bin/loopscope train "$$entry" || exit 1; done
+zoo: $(READY) ## train every entry of the zoo again, and write its weights and the numbers in its card
+	@set -e; for entry in $$(.venv/bin/loopscope models --names); do \
+	    .venv/bin/loopscope train $$entry; \
+	    cp runs/$$entry/$$entry.safetensors models/; \
+	    $(PY) -c "from loopscope.training.card import rewrite; rewrite('$$entry')"; \
+	done
 
 clean: ## remove the environment and what the tools left
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html

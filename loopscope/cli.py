@@ -47,19 +47,22 @@ def list_models(
         for entry in models.entries():
             typer.echo(entry)
         return
-    table = Table("entry", "architecture", "task", "parameters", "accuracy", "iterations")
+    table = Table(
+        "entry", "architecture", "task", "parameters", "iterations", "accuracy", "at twice the length"
+    )
     for column in table.columns[3:]:
         column.justify = "right"
     for entry in models.entries():
         header = models.header(entry)
-        parameters, accuracy = models.parameters(entry), header.get("measured", {}).get("accuracy")
+        measured = header.get("measured", {})
         row = [
             entry,
             header["architecture"],
             _spelled(header["task"]),
-            f"{parameters:,}",
-            "" if accuracy is None else f"{accuracy:.2%}",
+            f"{models.parameters(entry):,}",
             str(header["config"].get("iterations", "")),
+            _percent(measured.get("accuracy")),
+            _percent(measured.get("twice", {}).get("accuracy")),
         ]
         table.add_row(*map(Text, row))
     Console().print(table)
@@ -75,7 +78,7 @@ def card(name: Entry) -> None:
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An entry whose recipe is to be run.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the log and the checkpoints.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the log and the weights; runs/NAME.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, if not the recipe's.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Begin again, or go on from the last checkpoint.")
@@ -84,7 +87,11 @@ def train(
     """Train an entry by its recipe; run it again to go on where it was stopped."""
     from .training import train as run_recipe
 
-    run_recipe(name, out=out, steps=steps, resume=not fresh)
+    folder = Path("runs") / name if out is None else out
+    run_recipe(name, out=folder, steps=steps, resume=not fresh)
+    typer.echo(
+        f"Wrote {folder / name}.safetensors: loopscope measure and ls.models.load take it by its path."
+    )
 
 
 @app.command()
@@ -114,7 +121,8 @@ def report(
     """Write one self-contained HTML page about an entry."""
     from .reports import report as write
 
-    typer.echo(f"Wrote {write(name).save(output)}")
+    write(name).save(output)
+    typer.echo(f"Wrote {output}")
 
 
 @app.command()
@@ -152,6 +160,10 @@ def _is_checkpoint(name: str) -> bool:
         return bool(models.header(name))
     except LoopscopeError:
         return False
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{fraction:.2%}"
 
 
 def _spelled(task: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ import loopscope as ls
 from loopscope.cli import app
 from loopscope.files import save_file
 
-SMALL = {"width": 16, "heads": 2, "iterations": 3}
+SMALL = {"vocabulary": 3, "width": 16, "heads": 2, "iterations": 3}
 
 
 def command(*words: object) -> Result:
@@ -59,6 +59,8 @@ def test_measure_prints_the_finding_as_text_or_as_json(analysis: str, checkpoint
 def test_measure_takes_a_saved_run(analysis: str, checkpoint: Path, tmp_path: Path):
     model = ls.models.load(checkpoint)
     saved = ls.record(model, model.task.batch(4, seed=0).tokens, 8).save(tmp_path / "run.safetensors")
+    found = command("measure", analysis, saved, "--json")
+    assert json.loads(found.output)["analysis"] == analysis
     again = command("measure", analysis, saved, "--iterations", 9)
     assert (again.exit_code, "is recorded already" in again.stderr) == (2, True)
 

@@ -14,7 +14,7 @@ from loopscope.errors import LoopscopeError
 from loopscope.files import load_file, save_file
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"width": 16, "heads": 2, "iterations": 3}
+SMALL = {"vocabulary": 3, "width": 16, "heads": 2, "iterations": 3}
 TOKENS = torch.tensor([[0, 1, 1, 0, 1]])
 
 
