@@ -242,7 +242,7 @@ class Fused(nn.Module):
         return x
 
 
-FAMILY = [Loop, InPlace, Tuple, Dataclass, Early, Checkpointed, CheckpointedReentrant, Learning, Twins, Alias]
+FAMILY = [Loop, InPlace, Tuple, Dataclass, Early, Checkpointed, CheckpointedReentrant, Twins, Alias]
 """Loops with a `truth`."""
 
 

@@ -16,7 +16,7 @@ def body(kind):
     return "layers" if kind is loops.Twins else "core"
 
 
-@pytest.mark.parametrize("kind", FAMILY)
+@pytest.mark.parametrize("kind", [*FAMILY, loops.Learning])
 def test_every_state_is_what_the_loop_computed(kind):
     model, x = made(kind), batch()
     run = ls.record(ls.wrap(model, body=body(kind)), x)
