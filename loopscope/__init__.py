@@ -1,10 +1,10 @@
 """loopscope: what a looped transformer does between its iterations.
 
-    import loopscope as ls
+import loopscope as ls
 
-    model = ls.models.load("universal-prefix-parity")
-    run = ls.record(model, model.task.batch(64, seed=0).tokens, iterations=32)
-    run.states[3]        # (batch, position, width): the state after 3 iterations
+model = ls.models.load("universal-prefix-parity")
+run = ls.record(model, model.task.batch(64, seed=0).tokens, iterations=32)
+run.states[3]        # (batch, position, width): the state after 3 iterations
 """
 
 from . import analyses as analyses
@@ -36,7 +36,7 @@ from .wrapper import Wrapped as Wrapped
 from .wrapper import wrap as wrap
 
 
-def report(run: Run, analyses: "list[str] | None" = None, **options: object):  # noqa: ANN201 (a loopscope.reports.Report)
+def report(run: Run, analyses: "list[str] | None" = None, **options: object):
     """One self-contained HTML page about a run: `ls.report(run).save("report.html")`. See `loopscope.reports`."""
     from .reports import report as make
 

@@ -76,10 +76,17 @@ class Collector:
     def _forget(self, site: str, newest: int) -> None:
         self._entries[site] = [e for e in self._entries[site] if not e.index or e.index[0] > newest]
 
+    @property
+    def sites(self) -> list[str]:
+        """The sites that were recorded, in the order of their first calls."""
+        return list(self._entries)
+
     def entries(self, site: str) -> list[Entry]:
+        """What was recorded at a site."""
         return self._entries[site]
 
     def replace(self, site: str, entries: list[Entry]) -> None:
+        """Put other entries in place of a site's."""
         self._entries[site] = entries
 
     def finish(self, iterations: int, start: int = 0) -> dict[str, States | Tensor]:

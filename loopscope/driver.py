@@ -7,9 +7,10 @@ A looped model is four functions:
     state   = model.step(state, context, t)  # one iteration; states[t+1]
     logits  = model.decode(state, context)   # read out after any iteration
 
-Everything that runs a loop here (forward, recording, training, resuming, patching, analyses) runs it through `iterate`.
+Everything that runs a loop here (forward, recording, training, resuming, patching, analyses) runs it through `unroll`.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -55,7 +56,7 @@ class Driven(NamedTuple):
     """How many iterations were run; fewer than asked for when every position had halted."""
 
 
-def iterate(
+def unroll(
     model: Looped,
     state: Any,
     context: Any,
@@ -99,9 +100,7 @@ def drive(model: Looped, tokens: Any, iterations: int | None = None) -> Driven:
     iterations = checked_iterations(model.iterations if iterations is None else iterations)
     model.clock.show()
     context = model.encode(tokens)
-    k, state = 0, model.initial(context)
-    for k, state in iterate(model, state, context, iterations):  # noqa: B007 (the last one is what counts)
-        pass
+    k, state = deque(unroll(model, model.initial(context), context, iterations), maxlen=1).pop()
     return Driven(state, context, model.decode(state, context), k)
 
 

@@ -1,8 +1,8 @@
 """Edits: interventions as values. Making one changes nothing; `record(..., edits=[...])` applies it.
 
-    swap = patch("state", iteration=3, value=donor.states[3], position=-1)
-    mute = ablate("core.0.attn.hook_z", head=2)
-    run = record(model, tokens, edits=[swap, mute, skip(5)])
+swap = patch("state", iteration=3, value=donor.states[3], position=-1)
+mute = ablate("core.0.attn.hook_z", head=2)
+run = record(model, tokens, edits=[swap, mute, skip(5)])
 """
 
 from collections.abc import Mapping, Sequence
@@ -90,7 +90,11 @@ class Times:
     times: int
 
     def __str__(self) -> str:
-        return f"skip iteration {self.iteration}" if not self.times else f"run iteration {self.iteration} {self.times} times"
+        return (
+            f"skip iteration {self.iteration}"
+            if not self.times
+            else f"run iteration {self.iteration} {self.times} times"
+        )
 
 
 def patch(site: str = "state", *, value: Any, iteration: Where = None, **where: Any) -> Edit:
@@ -105,14 +109,18 @@ def patch(site: str = "state", *, value: Any, iteration: Where = None, **where: 
     return Edit(site, "patch", value, iteration, where)
 
 
-def ablate(site: str, *, how: Literal["zero", "mean"] = "zero", iteration: Where = None, **where: Any) -> Edit:
+def ablate(
+    site: str, *, how: Literal["zero", "mean"] = "zero", iteration: Where = None, **where: Any
+) -> Edit:
     """Put zero, or the mean over the batch of this same run, in place of a site's activation. Places as in `patch`."""
     if how not in ("zero", "mean"):
         raise LoopscopeError(f"how must be 'zero' or 'mean', but is {how!r}.")
     return Edit(site, how, None, iteration, where)
 
 
-def add(site: str = "state", *, value: Any, scale: float = 1.0, iteration: Where = None, **where: Any) -> Edit:
+def add(
+    site: str = "state", *, value: Any, scale: float = 1.0, iteration: Where = None, **where: Any
+) -> Edit:
     """Add `scale` times a vector (or anything that fits) to a site's activation. Places as in `patch`."""
     return Edit(site, "add", torch.as_tensor(value) * scale, iteration, where)
 
@@ -196,7 +204,11 @@ def _mesh(selection: tuple[Any, ...], value: Tensor) -> tuple[Tensor, ...]:
     numbers = []
     for axis, one in enumerate(selection):
         everything = torch.arange(value.shape[axis], device=value.device)
-        chosen = everything[one] if isinstance(one, slice) else everything[torch.as_tensor(one, device=value.device)]
+        chosen = (
+            everything[one]
+            if isinstance(one, slice)
+            else everything[torch.as_tensor(one, device=value.device)]
+        )
         shape = [1] * len(selection)
         shape[axis] = -1
         numbers.append(chosen.reshape(shape))

@@ -79,7 +79,9 @@ def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
             f"A {kind} file is made by loopscope's own save."
         )
     if header.get("kind") != kind:
-        raise LoopscopeError(f"{path} must hold a {kind}, but holds a {header.get('kind')!r}. Pass the right file.")
+        raise LoopscopeError(
+            f"{path} must hold a {kind}, but holds a {header.get('kind')!r}. Pass the right file."
+        )
     return header
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -54,7 +55,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, States):
         return {"iterations": value.iterations, "axes": value.axes, "values": plain(value.tensor)}
     if isinstance(value, Tensor):
-        return plain(value.detach().cpu().to(torch.float64 if value.is_floating_point() else value.dtype).tolist())
+        return plain(
+            value.detach().cpu().to(torch.float64 if value.is_floating_point() else value.dtype).tolist()
+        )
     if isinstance(value, Enum):
         return {"name": value.name, "sentence": str(value.value)}
     if is_dataclass(value) and not isinstance(value, type):
@@ -67,6 +70,6 @@ def plain(value: Any) -> Any:
         return [plain(inner) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if hasattr(value, "tolist"):  # numpy
+    if isinstance(value, np.ndarray | np.generic):
         return plain(value.tolist())
     return value if isinstance(value, str | int | bool | None) else str(value)

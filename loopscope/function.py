@@ -65,7 +65,9 @@ def iterate(function: Callable[[Tensor], Tensor], initial: Tensor, iterations: i
         options: as for `record`: edits, keep, grad, seed.
     """
     if not isinstance(initial, Tensor) or not initial.is_floating_point() or initial.ndim not in (2, 3):
-        received = (tuple(initial.shape), initial.dtype) if isinstance(initial, Tensor) else type(initial).__name__
+        received = (
+            (tuple(initial.shape), initial.dtype) if isinstance(initial, Tensor) else type(initial).__name__
+        )
         raise LoopscopeError(
             "initial must be a floating-point tensor (batch, width) or (batch, position, width), but is "
             f"{received}. For one number: torch.tensor([[0.4]])."

@@ -1,7 +1,7 @@
 """What a recording keeps, for loops too long or too wide to keep whole. Parts combine with `&`:
 
-    keep = ls.keep.every(4) & ls.keep.positions(-1)
-    run = ls.record(model, tokens, iterations=4096, keep=keep)
+keep = ls.keep.every(4) & ls.keep.positions(-1)
+run = ls.record(model, tokens, iterations=4096, keep=keep)
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +51,9 @@ class Keep:
         return self.positions is None and self.reduce is None
 
     def __str__(self) -> str:
-        parts = [f"every({self.stride})"] * (self.stride != 1) + [f"last({self.last})"] * (self.last is not None)
+        parts = [f"every({self.stride})"] * (self.stride != 1) + [f"last({self.last})"] * (
+            self.last is not None
+        )
         parts += [f"positions({list(self.positions)})"] if self.positions is not None else []
         parts += [getattr(self.reduce, "__name__", "reduce")] if self.reduce is not None else []
         return " & ".join(parts) or "everything"

@@ -39,7 +39,7 @@ def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None)
 
 def versions() -> dict[str, str]:
     """Versions that decide about numbers: loopscope, torch, transformer-lens."""
-    found = {"torch": torch.__version__}
+    found = {"torch": str(torch.__version__)}
     for name in ("loopscope", "transformer-lens"):
         try:
             found[name] = version(name)

@@ -1,6 +1,7 @@
 """record: run a looped model once and keep what happens between its iterations."""
 
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from .collector import Collector
-from .driver import Looped, checked_iterations, iterate
+from .driver import Looped, checked_iterations, unroll
 from .edits import Edit, Times, checked_places, checked_range, expanded
 from .errors import LoopscopeError, LoopscopeWarning
+from .halting import Halting
 from .keep import Keep
 from .origin import circumstances, digest
 from .run import Reader, Run
@@ -61,12 +63,16 @@ def record(
                 "passed. Use the module's own argument for it, if it has one."
             )
         with _mode(grad, seed):
-            run = record_wrapped(model, tokens, inputs, sites, edits, Collector(keep or Keep(), grad, copy, careful=True))
+            run = record_wrapped(
+                model, tokens, inputs, sites, edits, Collector(keep or Keep(), grad, copy, careful=True)
+            )
         run.origin |= circumstances(model.module, edits, keep, seed)
         return _warned(run)
     _check_looped(model)
     if inputs:
-        raise LoopscopeError(f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out.")
+        raise LoopscopeError(
+            f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out."
+        )
     n = checked_iterations(model.iterations if iterations is None else iterations)
     collector = Collector(keep or Keep(), grad, copy, careful=_is_hooked(model))
     with _mode(grad, seed):
@@ -76,7 +82,13 @@ def record(
 
 
 def resume(
-    model: Any, run: Run, iterations: int, *, start: int | None = None, edits: Edits = (), seed: int | None = None
+    model: Any,
+    run: Run,
+    iterations: int,
+    *,
+    start: int | None = None,
+    edits: Edits = (),
+    seed: int | None = None,
 ) -> Run:
     """Go on with a run from any of its states: the result equals `record(model, tokens, iterations)`, bitwise.
 
@@ -94,10 +106,16 @@ def resume(
         )
     state = run.state(k)
     grad = run.reader.grad if run._read is not None else False
-    sites = [name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)]
+    sites = [
+        name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)
+    ]
     collector = Collector(Keep(), grad, careful=_is_hooked(model))
     with _mode(grad, seed):
-        context = run.reader.context if run._read is not None and run.reader.model is model else model.encode(run.tokens)
+        context = (
+            run.reader.context
+            if run._read is not None and run.reader.model is model
+            else model.encode(run.tokens)
+        )
         origin = circumstances(model, edits, None, seed) | {"asked": n, "resumed_at": k}
         origin["edits"] = [*run.origin.get("edits", []), *origin["edits"]]
         later = _drive(model, run.tokens, (context, state), k, n, sites, edits, collector, origin)
@@ -109,7 +127,7 @@ def resume(
             old = {index: value for index, value in run[name].items() if index[0] < k} if name in run else {}
             joined[name] = States(name, old | dict(new.items()), new.axes, later.iterations + is_state(name))
     later._sites = joined
-    later.halting = model.halting(later) if run.halting is not None else None
+    later.halting = _halting(model, later) if run.halting is not None else None
     return later
 
 
@@ -139,7 +157,9 @@ def _drive(
     for moment in schedule:
         checked_range(moment, start, n - 1)
     times = {m.iteration + n if m.iteration < 0 else m.iteration: m.times for m in schedule}
-    recorded = dict.fromkeys(["state", *(f"state.{name}" for name in fields[1:]), *(alias.get(s, s) for s in wanted)])
+    recorded = dict.fromkeys(
+        ["state", *(f"state.{name}" for name in fields[1:]), *(alias.get(s, s) for s in wanted)]
+    )
 
     def tapped(site: str, record_it: bool):
         counted = n + 1 if is_state(site) else n
@@ -170,9 +190,7 @@ def _drive(
             state = model.initial(context)
         else:
             context, state = begun
-        k = start
-        for k, state in iterate(model, state, context, n, start, times):  # noqa: B007
-            pass
+        k, state = deque(unroll(model, state, context, n, start, times), maxlen=1).pop()
         logits = model.decode(state, context)
     found = collector.finish(k)
     outside = {site: own for site, own in by_site.items() if any(e.iteration is None for e in own)}
@@ -193,7 +211,7 @@ def _drive(
         read=Reader(model, context, decode, type(state) if fields else None, collector.grad),
     )
     if collector.keep == Keep() and start == 0:
-        run.halting = model.halting(run) if hasattr(model, "halting") else None
+        run.halting = _halting(model, run)
     return _warned(run)
 
 
@@ -227,6 +245,10 @@ def _mode(grad: bool, seed: int | None) -> Iterator[None]:
             yield
 
 
+def _halting(model: Any, run: Run) -> Halting | None:
+    return model.halting(run) if hasattr(model, "halting") else None
+
+
 def _check_looped(model: Any) -> None:
     if not isinstance(model, Looped):
         raise LoopscopeError(
@@ -247,10 +269,14 @@ def _is_hooked(model: Any) -> bool:
 
 def _warned(run: Run) -> Run:
     last = run.states._values.get((run.iterations,))
-    suspects = [value for value in (last, run.output) if isinstance(value, Tensor) and value.is_floating_point()]
+    suspects = [
+        value for value in (last, run.output) if isinstance(value, Tensor) and value.is_floating_point()
+    ]
     if not all(bool(torch.isfinite(value).all()) for value in suspects):
         where = run.nonfinite()
         if where is not None:
             place = "outside the loop" if where[1] is None else f"at iteration {where[1]}"
-            warnings.warn(f"'{where[0]}' holds NaN or infinity from {place} on.", LoopscopeWarning, stacklevel=3)
+            warnings.warn(
+                f"'{where[0]}' holds NaN or infinity from {place} on.", LoopscopeWarning, stacklevel=3
+            )
     return run

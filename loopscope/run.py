@@ -109,7 +109,12 @@ class Run:
         tensors: dict[str, Tensor] = {}
         aliases: dict[str, str] = {}
         seen: dict[tuple[Any, ...], str] = {}
-        header: dict[str, Any] = {"kind": "run", "origin": self.origin, "iterations": self.iterations, "sites": {}}
+        header: dict[str, Any] = {
+            "kind": "run",
+            "origin": self.origin,
+            "iterations": self.iterations,
+            "sites": {},
+        }
 
         def put(key: str, value: Tensor) -> None:
             same = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype)
@@ -141,7 +146,9 @@ class Run:
         Sites are looked through in the order of the forward pass within an iteration.
         """
         firsts: list[tuple[int, int, str]] = []
-        for order, (name, site) in enumerate(sorted(self._sites.items(), key=lambda item: item[0] == "state")):
+        for order, (name, site) in enumerate(
+            sorted(self._sites.items(), key=lambda item: item[0] == "state")
+        ):
             if not isinstance(site, States):
                 if site.is_floating_point() and not torch.isfinite(site).all():
                     return name, None
@@ -201,7 +208,11 @@ class Logits:
             return States("logits", values, ("iteration", "batch", "position", "vocab"), labels[index])
         if isinstance(index, tuple):
             rest = index[1:]
-            return self[index[0]][rest] if not isinstance(index[0], slice) else self[index[0]].tensor[(slice(None), *rest)]
+            return (
+                self[index[0]][rest]
+                if not isinstance(index[0], slice)
+                else self[index[0]].tensor[(slice(None), *rest)]
+            )
         k = self._run.states._label(index)
         if k == self._run.iterations and isinstance(self._run.output, Tensor):
             return self._run.output
@@ -225,8 +236,16 @@ class Logits:
 class Reader:
     """What a run needs to compute from its states: the model, the context, and whether the weights are still the same."""
 
-    def __init__(self, model: Any, context: Any, decode: Callable[[Any], Tensor] | None, state_type: Any, grad: bool) -> None:
-        self._model, self.context, self._decode, self.state_type, self.grad = model, context, decode, state_type, grad
+    def __init__(
+        self, model: Any, context: Any, decode: Callable[[Any], Tensor] | None, state_type: Any, grad: bool
+    ) -> None:
+        self._model, self.context, self._decode, self.state_type, self.grad = (
+            model,
+            context,
+            decode,
+            state_type,
+            grad,
+        )
         self._weights = _versions(model)
 
     @property
@@ -262,7 +281,9 @@ def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:
     try:
         parts = _parts(tensors, header)
     except (KeyError, TypeError, ValueError) as error:
-        raise LoopscopeError(f"{path} lacks what a run needs ({error!r}): take another copy, or record it again.") from error
+        raise LoopscopeError(
+            f"{path} lacks what a run needs ({error!r}): take another copy, or record it again."
+        ) from error
     return Run(**parts, read=reader_for(model, header["origin"], tensors.get("tokens")))
 
 
@@ -280,7 +301,9 @@ def _parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]
             if key.startswith(prefix):
                 values[name][tuple(map(int, key.removeprefix(prefix).split(",")))] = stored[key]
         sites[name] = States(name, values[name], tuple(about["axes"]), range(*about["labels"]))
-    halting = {key.removeprefix("halting/"): value for key, value in stored.items() if key.startswith("halting/")}
+    halting = {
+        key.removeprefix("halting/"): value for key, value in stored.items() if key.startswith("halting/")
+    }
     return {
         "tokens": stored.get("tokens"),
         "iterations": header["iterations"],

@@ -58,7 +58,9 @@ def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[st
     chosen: list[str] = []
     for site in [sites] if isinstance(sites, str) else sites:
         if not isinstance(site, str):
-            raise LoopscopeError(f"a site is a name such as 'state', but got {site!r}. Pass its name as a string.")
+            raise LoopscopeError(
+                f"a site is a name such as 'state', but got {site!r}. Pass its name as a string."
+            )
         if site == "all":
             found = hooks
         elif any(sign in site for sign in "*?["):

@@ -56,7 +56,9 @@ class States:
         """All that is present in one tensor (iteration, inner loops ..., batch, ...); a turn of an inner loop that is
         absent is NaN."""
         if not self.iterations:
-            raise LoopscopeError(f"'{self.name}' has no iteration left to stack. Record or keep at least one.")
+            raise LoopscopeError(
+                f"'{self.name}' has no iteration left to stack. Record or keep at least one."
+            )
         return torch.stack([self._at(label) for label in self.iterations])
 
     @property
@@ -133,7 +135,9 @@ class States:
         try:
             import xarray
         except ImportError:
-            raise LoopscopeError("to_xarray needs xarray, which isn't installed. Run: pip install xarray.") from None
+            raise LoopscopeError(
+                "to_xarray needs xarray, which isn't installed. Run: pip install xarray."
+            ) from None
         tensor = self.tensor.detach().cpu()
         tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
         return xarray.DataArray(
@@ -196,7 +200,9 @@ def select(value: Tensor, selection: tuple[Any, ...], what: str) -> Tensor:
                 one = list(range(value.shape[axis]))[one] if isinstance(one, slice) else one
                 index = torch.as_tensor(one, device=value.device)
                 index = index.nonzero()[:, 0] if index.dtype == torch.bool else index
-                value = value.index_select(axis, index % value.shape[axis] if _within(index, value, axis) else index)
+                value = value.index_select(
+                    axis, index % value.shape[axis] if _within(index, value, axis) else index
+                )
     except (IndexError, TypeError) as error:
         raise LoopscopeIndexError(
             f"{what} has the shape {tuple(value.shape)}, which {selection} doesn't select from ({error}). "
@@ -211,4 +217,7 @@ def _within(index: Tensor, value: Tensor, axis: int) -> bool:
 
 
 def _grid(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
-    return [tuple(row) for row in torch.cartesian_prod(*[torch.arange(s) for s in sizes]).reshape(-1, len(sizes)).tolist()]
+    return [
+        tuple(row)
+        for row in torch.cartesian_prod(*[torch.arange(s) for s in sizes]).reshape(-1, len(sizes)).tolist()
+    ]

@@ -2,7 +2,7 @@
 
 A hook point, and a module that has hooks already, is tapped by a PyTorch hook, so that what earlier hooks changed is seen.
 Any other module has its `forward` wrapped on the instance instead, because a hook changes what some modules compute:
-nn.TransformerEncoderLayer leaves its fused path, and rounds differently, as soon as one is attached.
+nn.TransformerEncoderLayer leaves its fused path as soon as one is attached, and may round differently then.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,8 @@ class Taps(AbstractContextManager["Taps"]):
             self._stack.callback(handle.remove)
         if after is not None:
             handle = module.register_forward_hook(
-                lambda _, args, kwargs, output: None if in_backward() else after(args, kwargs, output), with_kwargs=True
+                lambda _, args, kwargs, output: None if in_backward() else after(args, kwargs, output),
+                with_kwargs=True,
             )
             self._stack.callback(handle.remove)
 

@@ -67,24 +67,32 @@ class Universal(LoopedModule):
             options = get_args(Config.__annotations__[field])
             if getattr(config, field) not in options:
                 received = getattr(config, field)
-                raise LoopscopeError(f"{field} must be a known kind, but is {received!r}. {nearest(received, options)}")
+                raise LoopscopeError(
+                    f"{field} must be a known kind, but is {received!r}. {nearest(received, options)}"
+                )
         self.config = config
         prelude, loop, coda = config.layers
         self.embed = Embedding(config.vocabulary, config.width)
         self.prelude = self._blocks(prelude)
         self.injection = Injection(config.injection, config.width)
-        self.step_code = nn.Embedding(config.iterations, config.width) if config.step_code == "learned" else None
+        self.step_code = (
+            nn.Embedding(config.iterations, config.width) if config.step_code == "learned" else None
+        )
         self.core_in = HookPoint()
         self.core = self._blocks(loop)
         self.outer_norm = nn.RMSNorm(config.width) if config.outer_norm else nn.Identity()
-        self.act = ACT(config.width, config.halting, config.halting_bias) if config.halting != "none" else None
+        self.act = (
+            ACT(config.width, config.halting, config.halting_bias) if config.halting != "none" else None
+        )
         self.coda = self._blocks(coda)
         self.ln_final = nn.RMSNorm(config.width)
         self.unembed = nn.Linear(config.width, config.vocabulary)
         self.setup()
 
     def _blocks(self, count: int) -> nn.ModuleList:
-        return nn.ModuleList(Block(self.config.width, self.config.heads, self.config.norm) for _ in range(count))
+        return nn.ModuleList(
+            Block(self.config.width, self.config.heads, self.config.norm) for _ in range(count)
+        )
 
     def encode(self, tokens: Tensor) -> Context:
         e = self.embed(tokens)

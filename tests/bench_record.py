@@ -32,7 +32,7 @@ def say(capsys, benchmark):
     def say(what: str, value: float, goal: str) -> None:
         benchmark.extra_info[what] = value
         with capsys.disabled():
-            print(f"\n    {what}: {value:.3f} ({goal})")
+            print(f"\n    {what}: {value:.3f} ({goal})")  # noqa: T201 (what a benchmark is for)
 
     return say
 
@@ -40,7 +40,9 @@ def say(capsys, benchmark):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return ls.models.build("universal", vocabulary=16, width=WIDTH, heads=4, injection="add", norm="stream").eval()
+    return ls.models.build(
+        "universal", vocabulary=16, width=WIDTH, heads=4, injection="add", norm="stream"
+    ).eval()
 
 
 def test_recording_every_state_and_block_output(benchmark, model, say):
@@ -71,7 +73,9 @@ def test_peak_memory_over_what_is_kept(benchmark, say):
         print((peak() - before) / run.nbytes)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    found = [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
+    found = [
+        float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3)
+    ]
     say("growth of peak memory / bytes kept", statistics.median(found), "goal at most 1.1")
     benchmark.pedantic(lambda: None)
 
@@ -80,7 +84,11 @@ def test_import(benchmark, say):
     def run(what):
         return lambda: subprocess.run([sys.executable, "-c", what], check=True)
 
-    say("import loopscope / import torch", ratio(run("import loopscope"), run("import torch"), rounds=7), "goal at most 1.1")
+    say(
+        "import loopscope / import torch",
+        ratio(run("import loopscope"), run("import torch"), rounds=7),
+        "goal at most 1.1",
+    )
     benchmark.pedantic(run("import loopscope"), rounds=1)
 
 
@@ -102,5 +110,9 @@ def test_early_exit(benchmark, say):
             model.train()(tokens, iterations=ITERATIONS)
 
     saved = (1 - ratio(early, whole)) / (1 - used / ITERATIONS)
-    say(f"early exit after {used} of {ITERATIONS} iterations: time saved / iterations saved", saved, "1 would be all of it")
+    say(
+        f"early exit after {used} of {ITERATIONS} iterations: time saved / iterations saved",
+        saved,
+        "1 would be all of it",
+    )
     benchmark.pedantic(early, rounds=3)

@@ -40,7 +40,9 @@ class Loop(nn.Module):
         """states[0..turns], computed by hand."""
         states = [x]
         for _ in range(self.turns):
-            states.append(torch.tanh(nn.functional.linear(states[-1], self.core.linear.weight, self.core.linear.bias)))
+            states.append(
+                torch.tanh(nn.functional.linear(states[-1], self.core.linear.weight, self.core.linear.bias))
+            )
         return states
 
 
@@ -202,9 +204,13 @@ class Nested(nn.Module):
         for _ in range(self.rounds):
             lows.append([])
             for _ in range(self.turns):
-                low = torch.tanh(nn.functional.linear(low + high, self.low.linear.weight, self.low.linear.bias))
+                low = torch.tanh(
+                    nn.functional.linear(low + high, self.low.linear.weight, self.low.linear.bias)
+                )
                 lows[-1].append(low)
-            high = torch.tanh(nn.functional.linear(high + low, self.high.linear.weight, self.high.linear.bias))
+            high = torch.tanh(
+                nn.functional.linear(high + low, self.high.linear.weight, self.high.linear.bias)
+            )
             highs.append(high)
         return lows, highs
 
@@ -228,7 +234,7 @@ class Around(nn.Module):
 
 
 class Fused(nn.Module):
-    """nn.TransformerEncoderLayer rounds differently as soon as a hook is attached to it."""
+    """nn.TransformerEncoderLayer leaves its fused path as soon as a hook is attached to it."""
 
     turns = 3
 

@@ -21,9 +21,12 @@ def graves(ps: list[float], epsilon: float = 0.01) -> tuple[list[float], int, fl
 @pytest.fixture(params=["interpolated", "accumulated"])
 def run(request):
     torch.manual_seed(3)
-    model = ls.models.build("universal", vocabulary=3, width=8, heads=2, halting=request.param, halting_bias=-1.0)
+    shape = {"vocabulary": 3, "width": 8, "heads": 2, "norm": "stream"}
+    model = ls.models.build("universal", **shape, halting=request.param, halting_bias=-0.5)
     tokens = torch.randint(0, 3, (4, 6), generator=torch.Generator().manual_seed(1))
-    return ls.record(model.eval().double(), tokens, iterations=5, sites=["core_in"])
+    run = ls.record(model.eval().double(), tokens, iterations=5, sites=["core_in"])
+    assert run.halting.halted.any() and not run.halting.halted.all(), "some halt, others are stopped by the end"
+    return run
 
 
 def probabilities(run):
@@ -73,7 +76,9 @@ def test_a_position_that_has_halted_keeps_its_output_while_its_state_goes_on():
     assert ((run.states.differences().tensor != 0).any(-1) | ~still[..., 0]).all()
 
 
-@pytest.mark.parametrize("bias, n, remainder", [(0.0, 2, 0.5), (1.0, 2, 1 - torch.tensor(1.0).sigmoid().item())])
+@pytest.mark.parametrize(
+    "bias, n, remainder", [(0.0, 2, 0.5), (1.0, 2, 1 - torch.tensor(1.0).sigmoid().item())]
+)
 def test_the_first_halting_of_a_fresh_unit_is_the_arithmetic_of_its_bias(bias, n, remainder):
     """p = 1/2 halts in the second iteration with R = 1/2; p = sigmoid(1) = 0.73 there too, with R = 0.27."""
     act = ACT(width=4, bias=bias)

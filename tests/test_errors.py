@@ -28,8 +28,14 @@ def tokens():
 @pytest.mark.parametrize(
     "make, text",
     [
-        (lambda t: t.float(), r"tokens must be integers \(int64\), but are torch.float32\. Use tokens.long\(\)"),
-        (lambda t: t[0], r"must have the shape \(batch, position\) .* but have \(5,\)\. Add the missing axis"),
+        (
+            lambda t: t.float(),
+            r"tokens must be integers \(int64\), but are torch.float32\. Use tokens.long\(\)",
+        ),
+        (
+            lambda t: t[0],
+            r"must have the shape \(batch, position\) .* but have \(5,\)\. Add the missing axis",
+        ),
         (lambda t: t[:, :0], r"with at least one position, but have \(2, 0\)"),
         (lambda t: t + 9, r"must lie in 0\.\.2, this model's vocabulary, but reach from 9 to 11"),
         (lambda t: t - 9, r"but reach from -9 to -7"),
@@ -45,7 +51,10 @@ def test_tokens_of_wrong_shape_type_or_range(model, tokens, make, text):
 @pytest.mark.parametrize(
     "options, text",
     [
-        ({"sites": ["core.0.attn.hook_patern"]}, r"no site 'core.0.attn.hook_patern' .* Did you mean .*core.0.attn.hook_pattern"),
+        (
+            {"sites": ["core.0.attn.hook_patern"]},
+            r"no site 'core.0.attn.hook_patern' .* Did you mean .*core.0.attn.hook_pattern",
+        ),
         ({"sites": "core.7.*"}, r"there is no site 'core.7.\*'"),
         ({"sites": [3]}, r"a site is a name such as 'state', but got 3"),
         ({"iterations": -1}, r"iterations must be a whole number, 0 or more, but is -1"),
@@ -54,11 +63,17 @@ def test_tokens_of_wrong_shape_type_or_range(model, tokens, make, text):
         ({"mask": 1}, r"takes tokens alone, but \['mask'\] were passed too"),
         ({"edits": ["state"]}, r"made by patch, ablate, add, skip or repeat, but got 'state'"),
         ({"edits": [ls.skip(6)]}, r"skip iteration 6: the iteration must lie in 0..5 for this run"),
-        ({"edits": [ls.patch(iteration=7, value=0.0)]}, r"patch of 'state' at iteration=7: the iteration must lie in 0..6"),
+        (
+            {"edits": [ls.patch(iteration=7, value=0.0)]},
+            r"patch of 'state' at iteration=7: the iteration must lie in 0..6",
+        ),
         ({"edits": [ls.ablate("core_in", iteration=6)]}, r"zero of 'core_in' at iteration=6: .* lie in 0..5"),
         ({"edits": [ls.ablate("core_inn")]}, r"no site 'core_inn' in this model\. Did you mean .*core_in"),
         ({"edits": [ls.ablate("core_in", head=0)]}, r"this site has no axis 'head'"),
-        ({"edits": [ls.ablate("core_in", position=5)]}, r"zero of 'core_in' at position=5 has the shape \(2, 5, 8\)"),
+        (
+            {"edits": [ls.ablate("core_in", position=5)]},
+            r"zero of 'core_in' at position=5 has the shape \(2, 5, 8\)",
+        ),
         (
             {"edits": [ls.patch(iteration=2, value=torch.zeros(2, 4, 8))]},
             r"patch of 'state' at iteration=2: the value must have the site's shape \(2, 5, 8\) or fit the selected part "
@@ -68,7 +83,10 @@ def test_tokens_of_wrong_shape_type_or_range(model, tokens, make, text):
             {"edits": [ls.patch(iteration=2, value=torch.zeros(3), position=1)]},
             r"patch of 'state' at iteration=2, position=1: .* fit the selected part \(2, 8\), but has \(3,\)",
         ),
-        ({"edits": [ls.patch(iteration=2, value=(torch.zeros(2), torch.zeros(2)))]}, r"1 tensor\(s\) .*, but the value has 2"),
+        (
+            {"edits": [ls.patch(iteration=2, value=(torch.zeros(2), torch.zeros(2)))]},
+            r"1 tensor\(s\) .*, but the value has 2",
+        ),
     ],
 )
 def test_a_recording_that_cannot_be(model, tokens, options, text):
@@ -82,9 +100,13 @@ def test_what_was_not_recorded(model, tokens):
     run = ls.record(model, tokens, iterations=6, sites=["core_in"])
     with pytest.raises(ls.LoopscopeError, match=r"'core.1.hook_resid_post' was not recorded in this run"):
         run["core.1.hook_resid_post"]
-    with pytest.raises(ls.LoopscopeIndexError, match=r"iteration 40 was asked for, but this run has 0..6\. Record more"):
+    with pytest.raises(
+        ls.LoopscopeIndexError, match=r"iteration 40 was asked for, but this run has 0..6\. Record more"
+    ):
         run.states[40]
-    with pytest.raises(ls.LoopscopeIndexError, match=r"'core_in' at iteration 6 was asked for, but this run has 0..5"):
+    with pytest.raises(
+        ls.LoopscopeIndexError, match=r"'core_in' at iteration 6 was asked for, but this run has 0..5"
+    ):
         run["core_in"][6]
     with pytest.raises(ls.LoopscopeIndexError, match="iteration 7 was asked for"):
         run.logits[7]
@@ -97,20 +119,29 @@ def test_a_mean_over_one_example_is_refused(model, tokens):
         ls.record(model, tokens[:1], edits=[ls.ablate("core_in", how="mean")])
 
 
-@pytest.mark.parametrize("site, iteration", [("core.0.mlp.hook_post", 3), ("core.1.attn.hook_z", 0), ("core_in", 5)])
+@pytest.mark.parametrize(
+    "site, iteration", [("core.0.mlp.hook_post", 3), ("core.1.attn.hook_z", 0), ("core_in", 5)]
+)
 def test_nan_states_say_where_they_began_and_the_run_is_kept(model, tokens, site, iteration):
     spoil = ls.patch(site, iteration=iteration, value=float("nan"), batch=0)
-    with pytest.warns(ls.LoopscopeWarning, match=rf"'{site}' holds NaN or infinity from at iteration {iteration} on"):
+    with pytest.warns(
+        ls.LoopscopeWarning, match=rf"'{site}' holds NaN or infinity from at iteration {iteration} on"
+    ):
         run = ls.record(model, tokens, iterations=6, sites="all", edits=[spoil])
     assert run.nonfinite() == (site, iteration)
     assert torch.isfinite(run.states[: iteration + 1].tensor).all()
-    with pytest.raises(ls.LoopscopeError, match=rf"must be finite, but '{site}' holds NaN or infinity from at iteration {iteration}"):
+    with pytest.raises(
+        ls.LoopscopeError,
+        match=rf"must be finite, but '{site}' holds NaN or infinity from at iteration {iteration}",
+    ):
         run.require_finite()
 
 
 def test_nan_states_alone_say_which_state_was_the_first(model, tokens):
     with pytest.warns(ls.LoopscopeWarning):
-        run = ls.record(model, tokens, iterations=6, edits=[ls.patch("core_in", iteration=2, value=float("inf"))])
+        run = ls.record(
+            model, tokens, iterations=6, edits=[ls.patch("core_in", iteration=2, value=float("inf"))]
+        )
     assert run.nonfinite() == ("state", 3)
 
 
@@ -119,7 +150,9 @@ def test_weights_that_changed_after_the_recording_are_noticed(model, tokens):
     with torch.no_grad():
         model.unembed.bias.add_(1)
     assert torch.equal(run.logits[-1], run.output), "what was recorded stays"
-    with pytest.raises(ls.LoopscopeError, match="the model's weights were changed after this run was recorded"):
+    with pytest.raises(
+        ls.LoopscopeError, match="the model's weights were changed after this run was recorded"
+    ):
         run.logits[3]
 
 
@@ -136,7 +169,9 @@ def test_a_truncated_file(model, tokens, tmp_path):
     whole = path.read_bytes()
     for size in (0, 5, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(ls.LoopscopeError, match="must be a whole safetensors file, but can't be read as one"):
+        with pytest.raises(
+            ls.LoopscopeError, match="must be a whole safetensors file, but can't be read as one"
+        ):
             ls.load_run(path)
 
 
@@ -156,7 +191,9 @@ def test_a_foreign_file(tmp_path, metadata, text):
 
 
 def test_a_run_file_that_lost_its_parts(tmp_path):
-    save_file({"x": torch.zeros(3)}, tmp_path / "x.safetensors", metadata={"loopscope": json.dumps({"kind": "run"})})
+    save_file(
+        {"x": torch.zeros(3)}, tmp_path / "x.safetensors", metadata={"loopscope": json.dumps({"kind": "run"})}
+    )
     with pytest.raises(ls.LoopscopeError, match="lacks what a run needs"):
         ls.load_run(tmp_path / "x.safetensors")
 

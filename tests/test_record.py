@@ -45,7 +45,9 @@ def test_recording_changes_no_output(model, tokens, grad, dtype):
 
 def test_recording_changes_no_output_in_training_either(model, tokens):
     model.train()
-    assert bitwise(ls.record(model, tokens, iterations=N, sites="all").output, model(tokens, iterations=N).detach())
+    assert bitwise(
+        ls.record(model, tokens, iterations=N, sites="all").output, model(tokens, iterations=N).detach()
+    )
 
 
 def test_driving_the_four_functions_equals_forward(model, tokens):
@@ -92,7 +94,12 @@ def test_before_a_patched_iteration_both_runs_are_equal_and_there_it_holds_what_
     assert all(bitwise(patched.states[k], run.states[k]) for k in range(3))
     assert bitwise(patched.states[3][:, -1], donor.states[3][:, -1])
     assert bitwise(patched.states[3][:, :-1], run.states[3][:, :-1])
-    # It is what iteration 3 reads: resuming from the patched state gives the patched run's rest.
+    with torch.no_grad():
+        follows = model.step(patched.state(3), model.encode(tokens), 3)
+    assert bitwise(follows if isinstance(follows, torch.Tensor) else follows[0], patched.states[4]), (
+        "it is what iteration 3 reads"
+    )
+    assert not bitwise(patched.states[4], run.states[4])
     rest = ls.resume(model, run, N, start=3, edits=[swap])
     assert bitwise(rest.states.tensor, patched.states.tensor) and bitwise(rest.output, patched.output)
 
@@ -128,7 +135,9 @@ def test_a_gradient_at_a_recorded_state_is_the_gradient_of_the_rest_of_the_loop(
         edit = ls.add(value=by, iteration=k, position=2)
         return ls.record(model, tokens, iterations=N, edits=[edit]).output.pow(2).sum().item()
 
-    assert gradient[:, 2].sum().item() == pytest.approx((nudged(1e-6) - nudged(-1e-6)) / 2e-6, rel=1e-4, abs=1e-4)
+    assert gradient[:, 2].sum().item() == pytest.approx(
+        (nudged(1e-6) - nudged(-1e-6)) / 2e-6, rel=1e-4, abs=1e-4
+    )
 
 
 def test_a_run_is_the_same_read_back_from_its_file(model, tokens, tmp_path):

@@ -37,12 +37,16 @@ def test_absent_iterations_are_left_out_and_never_made_up():
     states = counted(absent=(1, 2))
     assert states.iterations == [0, 3, 4] and states.shape == (3, 2, 3, 1)
     assert states.tensor[:, 0, 0, 0].tolist() == [0, 3, 4]
-    with pytest.raises(ls.LoopscopeIndexError, match=r"'state' has no value at iteration 2: .* Present: 0, 3, 4"):
+    with pytest.raises(
+        ls.LoopscopeIndexError, match=r"'state' has no value at iteration 2: .* Present: 0, 3, 4"
+    ):
         states[2]
 
 
 def test_an_iteration_beyond_the_run_is_a_sentence():
-    with pytest.raises(ls.LoopscopeIndexError, match=r"iteration 40 was asked for, but this run has 0..4\. Record more"):
+    with pytest.raises(
+        ls.LoopscopeIndexError, match=r"iteration 40 was asked for, but this run has 0..4\. Record more"
+    ):
         counted()[40]
     with pytest.raises(ls.LoopscopeError, match=r"indexed by an iteration .* but got 'last'"):
         counted()["last"]

@@ -35,7 +35,9 @@ def test_recording_a_wrapped_module_changes_no_output(kind, grad, dtype):
     name = {loops.Nested: "high", loops.Fused: "layer"}.get(kind, body(kind))
     with torch.set_grad_enabled(grad):
         bare = model(x)
-        run = ls.record(ls.wrap(model, body=name), x, sites="all", grad=grad, copy=kind is loops.InPlace or None)
+        run = ls.record(
+            ls.wrap(model, body=name), x, sites="all", grad=grad, copy=kind is loops.InPlace or None
+        )
     assert torch.equal(run.output, bare)
     assert run.output.requires_grad == (grad and bare.requires_grad)
 
@@ -45,12 +47,17 @@ def test_patching_a_state_changes_that_state_and_nothing_before_it(kind):
     model, x = made(kind), batch()
     wrapped = ls.wrap(model, body=body(kind))
     donor = ls.record(wrapped, batch(seed=2)).states[2]
-    run, patched = ls.record(wrapped, x), ls.record(wrapped, x, edits=[ls.patch(iteration=2, value=donor, position=0)])
+    run, patched = (
+        ls.record(wrapped, x),
+        ls.record(wrapped, x, edits=[ls.patch(iteration=2, value=donor, position=0)]),
+    )
     for k in (0, 1):
         assert torch.equal(run.states[k], patched.states[k])
     assert torch.equal(patched.states[2][:, 0], donor[:, 0])
     assert torch.equal(patched.states[2][:, 1:], run.states[2][:, 1:])
-    follows = torch.tanh(torch.nn.functional.linear(patched.states[2], model.core.linear.weight, model.core.linear.bias))
+    follows = torch.tanh(
+        torch.nn.functional.linear(patched.states[2], model.core.linear.weight, model.core.linear.bias)
+    )
     assert torch.equal(patched.states[3], follows)
     assert not torch.equal(patched.output, run.output)
 
@@ -153,6 +160,14 @@ def test_nothing_stays_attached_also_after_an_exception():
         assert not module._forward_hooks and not module._forward_pre_hooks and "forward" not in vars(module)
 
 
+def test_recording_leaves_a_fused_path_in_place():
+    model, x = made(loops.Fused), batch()
+    with torch.profiler.profile() as profile:
+        ls.record(ls.wrap(model, body="layer"), x)
+    fused = [event for event in profile.events() if event.name == "aten::_transformer_encoder_layer_fwd"]
+    assert len(fused) == model.turns
+
+
 def test_a_hook_that_changes_values_in_place_does_not_reach_back_into_the_recording():
     model, x = made(loops.Loop), batch()
 
@@ -172,13 +187,22 @@ def test_iterations_count_from_the_end_also_when_their_number_is_the_modules_own
 
 
 @pytest.mark.parametrize(
-    "call, text",
+    ("call", "text"),
     [
-        (lambda m: ls.wrap(m, body="cora"), r"body must name a submodule, but there is no 'cora'. Did you mean 'core'\?"),
+        (
+            lambda m: ls.wrap(m, body="cora"),
+            r"body must name a submodule, but there is no 'cora'. Did you mean 'core'\?",
+        ),
         (lambda m: ls.wrap("core", body="core"), r"wrap needs a torch.nn.Module, but got str"),
         (lambda m: ls.record(m, batch()), r"name the part that repeats: ls.wrap\(module, body="),
-        (lambda m: ls.record(ls.wrap(m, body="unused"), batch()), r"must be called at least once, .* called it 0 times"),
-        (lambda m: ls.record(ls.wrap(m, body="core"), batch(), iterations=3), r"decides its own number of iterations"),
+        (
+            lambda m: ls.record(ls.wrap(m, body="unused"), batch()),
+            r"must be called at least once, .* called it 0 times",
+        ),
+        (
+            lambda m: ls.record(ls.wrap(m, body="core"), batch(), iterations=3),
+            r"decides its own number of iterations",
+        ),
         (
             lambda m: ls.record(ls.wrap(m, body="core"), batch(), edits=[ls.ablate("core", iteration=7)]),
             r"zero of 'core' at iteration=7 never applied: the loop ran 5 iterations \(0..4; states 0..5\)",

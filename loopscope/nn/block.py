@@ -31,7 +31,9 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int, norm: Norm = "pre", hidden: int | None = None) -> None:
         super().__init__()
         if norm not in get_args(Norm):
-            raise LoopscopeError(f"norm must name a placement, but is {norm!r}. {nearest(str(norm), get_args(Norm))}")
+            raise LoopscopeError(
+                f"norm must name a placement, but is {norm!r}. {nearest(str(norm), get_args(Norm))}"
+            )
         self.norm = norm
         self.attn, self.mlp = Attention(width, heads), MLP(width, hidden)
         before = norm != "post"

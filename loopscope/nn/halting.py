@@ -33,7 +33,9 @@ class ACT(nn.Module):
     2604.21999).
     """
 
-    def __init__(self, width: int, form: Form = "interpolated", bias: float = 1.0, epsilon: float = 0.01) -> None:
+    def __init__(
+        self, width: int, form: Form = "interpolated", bias: float = 1.0, epsilon: float = 0.01
+    ) -> None:
         super().__init__()
         self.form, self.epsilon = form, epsilon
         self.gate = nn.Linear(width, 1)

@@ -22,7 +22,9 @@ class Injection(nn.Module):
     def __init__(self, kind: Kind, width: int) -> None:
         super().__init__()
         if kind not in get_args(Kind):
-            raise LoopscopeError(f"injection must name a kind, but is {kind!r}. {nearest(str(kind), get_args(Kind))}")
+            raise LoopscopeError(
+                f"injection must name a kind, but is {kind!r}. {nearest(str(kind), get_args(Kind))}"
+            )
         self.kind = kind
         if kind == "concat":
             self.mix = nn.Linear(2 * width, width, bias=False)

@@ -100,7 +100,9 @@ class LoopedModule(HookedRootModule):
                 "Use run = loopscope.record(model, tokens, grad=True) and differentiate what you need."
             )
         if remove_batch_dim and len(tokens) != 1:
-            raise LoopscopeError(f"remove_batch_dim needs a batch of 1, but it has {len(tokens)}. Leave the axis in.")
+            raise LoopscopeError(
+                f"remove_batch_dim needs a batch of 1, but it has {len(tokens)}. Leave the axis in."
+            )
         wanted = self._filtered(names_filter)
         run = record(self, tokens, iterations, sites=wanted)
         cache = {}
@@ -108,7 +110,11 @@ class LoopedModule(HookedRootModule):
             if name not in run:
                 continue  # a part that this forward pass never came to
             site = run[name]
-            kept = site if isinstance(site, States) else States(name, {(0,): site}, ("outside", *axes_of(name, site)), 1)
+            kept = (
+                site
+                if isinstance(site, States)
+                else States(name, {(0,): site}, ("outside", *axes_of(name, site)), 1)
+            )
             kept = kept if pos_slice is None else kept.at(position=_as_index(pos_slice))
             kept = kept.at(batch=0) if remove_batch_dim else kept
             value = kept.tensor if isinstance(site, States) else kept[0]
