@@ -1,0 +1,26 @@
+"""How long a training step's examples are."""
+
+from dataclasses import dataclass
+
+from .checks import counted
+
+
+@dataclass(frozen=True)
+class Growing:
+    """From `start` to the task's own length, by equal parts of `steps` optimiser steps; from then on the task's own."""
+
+    start: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        counted("Growing.start", self.start, least=1)
+        counted("Growing.steps", self.steps)
+
+    def length(self, step: int, own: int) -> int:
+        """The length in optimiser step `step` (0-based) of a task whose own length is `own`."""
+        if step >= self.steps or self.start >= own:
+            return own
+        return self.start + (own - self.start) * step // self.steps
+
+
+Curriculum = Growing

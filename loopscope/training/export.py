@@ -1,0 +1,46 @@
+"""A trained model as an entry's file: fp32 weights, and a header that tells what they are."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..files import save_file
+from ..finding import plain
+from ..origin import versions
+from .measure import measured
+from .recipe import Recipe
+
+if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
+    from ..nn import LoopedModule
+
+
+def export(
+    path: str | Path, model: "LoopedModule", entry: str, recipe: Recipe, step: int, seconds: float
+) -> Path:
+    """Write the file that `loopscope.models.load` reads, with the accuracy measured now.
+
+    Arguments:
+        step: optimiser steps done.
+        seconds: time they took.
+    """
+    said = recipe.to_json()
+    machine = {
+        "device": str(next(model.parameters()).device),
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+    header = {
+        "kind": "checkpoint",
+        "entry": entry,
+        "architecture": recipe.architecture,
+        "config": said["config"]
+        | plain(vars(model.config)),  # whole, so that a changed default changes no entry
+        "task": {"name": recipe.task, "options": model.task.options},
+        "recipe": said,
+        "step": step,
+        "measured": measured(model) | {"seconds": seconds, "machine": machine},
+        "versions": versions(),
+    }
+    return save_file(path, {name: value.float() for name, value in model.state_dict().items()}, header)

@@ -1,0 +1,124 @@
+"""A recipe: all that decides what a training run makes. Small frozen parts, and JSON for them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, get_args
+
+from ..errors import LoopscopeError, nearest
+from .checks import counted
+from .curriculum import Curriculum, Growing
+from .depth import Depth, Fixed, PerLength, Uniform
+from .gradient import Full, Gradient, Last
+from .optimiser import AdamW
+from .penalty import Penalty, Ramp
+from .supervision import Final, Progressive, Supervision
+
+_PARTS: dict[str, type] = {
+    part.__name__: part
+    for part in (Fixed, Uniform, PerLength, Full, Last, Final, Progressive, Growing, Ramp, AdamW)
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an entry is trained. Two runs of equal recipes end in equal weights."""
+
+    architecture: str
+    task: str
+    steps: int
+    """Optimiser steps."""
+    depth: Depth
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the architecture's Config that aren't its defaults."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the task."""
+    batch: int = 64
+    """Examples in a step."""
+    seed: int = 0
+    """Of the first weights and of every step."""
+    gradient: Gradient = Full()
+    supervision: Supervision = Final()
+    curriculum: Curriculum | None = None
+    penalty: Penalty | None = None
+    optimiser: AdamW = AdamW()
+
+    def __post_init__(self) -> None:
+        counted("Recipe.steps", self.steps, least=1)
+        counted("Recipe.batch", self.batch, least=1)
+        counted("Recipe.seed", self.seed)
+        for name, kinds in _KINDS.items():
+            part = getattr(self, name)
+            if not isinstance(part, kinds):
+                wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
+                raise LoopscopeError(f"Recipe.{name} must be {wanted}, but is {part!r}.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as JSON can say it; a part tells its class under "part"."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `to_json` told."""
+        known = [f.name for f in fields(cls)]
+        for name in said:
+            if name not in known:
+                raise LoopscopeError(f"A recipe has no field {name!r}. {nearest(name, known)}")
+        return cls(**{name: _part(value) for name, value in said.items()})
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "depth": get_args(Depth),
+    "gradient": get_args(Gradient),
+    "supervision": get_args(Supervision),
+    "curriculum": (Growing, type(None)),
+    "penalty": (Ramp, type(None)),
+    "optimiser": (AdamW,),
+}
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Where two recipes, as JSON, differ: a phrase for each field, with both values."""
+    a, b = _flat(there), _flat(here)
+
+    def told(flat: dict[str, Any], name: str) -> str:
+        return repr(flat[name]) if name in flat else "absent"
+
+    return [
+        f"{name} is {told(a, name)} there and {told(b, name)} here"
+        for name in dict.fromkeys([*a, *b])
+        if told(a, name) != told(b, name)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"part": type(value).__name__, **{k: _plain(v) for k, v in asdict(value).items()}}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _part(value: Any) -> Any:
+    if not isinstance(value, Mapping) or "part" not in value:
+        return value
+    said = dict(value)
+    name = said.pop("part")
+    if name not in _PARTS:
+        raise LoopscopeError(f"There is no recipe part called {name!r}. {nearest(str(name), _PARTS)}")
+    known = [f.name for f in fields(_PARTS[name])]
+    for key in said:
+        if key not in known:
+            raise LoopscopeError(f"The recipe part {name} has no field {key!r}. {nearest(key, known)}")
+    return _PARTS[name](**said)
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            flat |= _flat(inner, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = inner
+    return flat

@@ -1,0 +1,18 @@
+"""The recipes of the zoo: each architecture's file tells those of its entries."""
+
+from .. import models, shelf
+from .recipe import Recipe
+
+
+def recipes() -> dict[str, Recipe]:
+    """Every entry that can be trained, with its recipe."""
+    found: dict[str, Recipe] = {}
+    for architecture in models.names():
+        found |= getattr(shelf.module("models", architecture), "RECIPES", {})
+    return found
+
+
+def named(entry: str) -> Recipe:
+    """The recipe of an entry."""
+    known = recipes()
+    return known[shelf.known("recipe", entry, known)]

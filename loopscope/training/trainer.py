@@ -1,0 +1,228 @@
+"""Training: a command that can be killed at any moment and given again, and ends in the same weights, bit for bit."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import models, tasks
+from ..errors import LoopscopeError
+from ..finding import plain
+from ..seeds import mixed
+from ..tasks import Task
+from . import checkpoint, log
+from .checks import counted
+from .export import export
+from .recipe import Recipe
+from .recipes import named
+
+if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
+    from ..nn import LoopedModule
+
+LOG = "log.jsonl"
+
+_BATCH, _DEPTH, _REST = 0, 1, 2  # streams of random numbers in a step
+
+
+class Step(NamedTuple):
+    """What the log tells of one optimiser step."""
+
+    step: int
+    """How many were done, this one included."""
+    loss: float
+    """Nats per answered position, without the penalty."""
+    accuracy: float
+    """Fraction of right answers on the step's own examples."""
+    length: int
+    """The dial of the task: bits, digits."""
+    iterations: int
+    penalty: float
+    """The architecture's own, before its weight."""
+    lr: float
+    gradient_norm: float
+    """Before clipping."""
+
+
+def train(
+    recipe: Recipe | str,
+    out: str | Path | None = None,
+    *,
+    steps: int | None = None,
+    resume: bool = True,
+    progress: bool = True,
+    checkpoint_every: int = 100,
+    log_every: int = 10,
+    precision: Literal["no", "bf16"] = "no",
+) -> "LoopedModule":
+    """Train by a recipe, or go on where the last run in `out` was stopped.
+
+    In `out`: `log.jsonl` (see `Step`), `checkpoint.safetensors`, and at the end NAME.safetensors, which
+    `loopscope.models.load` reads.
+
+    Arguments:
+        recipe: a recipe, or the name of an entry that has one.
+        out: a folder; runs/NAME unless given.
+        steps: stop after so many steps of the recipe, to go on later; all of them unless given.
+        resume: False begins again and overwrites what is in `out`.
+        checkpoint_every, log_every: in steps.
+        precision: "no" for float32, "bf16" for mixed precision, as accelerate calls them.
+
+    Returns:
+        the model, in evaluation mode, with its `task` and `name`.
+
+    Raises:
+        LoopscopeError: the checkpoint is of another recipe; the disk is full; the loss is no longer a number.
+    """
+    from accelerate import Accelerator  # takes seconds to import
+
+    recipe, name = (recipe, recipe.architecture) if isinstance(recipe, Recipe) else (named(recipe), recipe)
+    last = recipe.steps if steps is None else steps
+    counted("steps", last, least=1)
+    counted("checkpoint_every", checkpoint_every, least=1)
+    counted("log_every", log_every, least=1)
+    if last > recipe.steps:
+        raise LoopscopeError(f"steps must be at most the recipe's, {recipe.steps}, but are {last}.")
+    folder = _folder(Path("runs") / name if out is None else Path(out))
+    task = tasks.build(recipe.task, **recipe.options)
+    model = models.build(recipe.architecture, seed=recipe.seed, **recipe.config)
+    _check_vocabulary(model, task)
+    model.name, model.task = name, task
+
+    try:
+        accelerator = Accelerator(mixed_precision=precision)
+    except ValueError as error:  # accelerate keeps one precision per process
+        raise LoopscopeError(
+            f"precision={precision!r} can't be had in a process that has trained with another, or isn't one that "
+            f"accelerate knows ({error}). Train in a new process."
+        ) from error
+    optimiser = recipe.optimiser.build(model.parameters())
+    objective, stepper = accelerator.prepare(Objective(model, task, recipe), optimiser)
+    made_by = recipe.to_json() | {"config": plain(vars(model.config)), "precision": precision}
+    if not resume:
+        checkpoint.forget(folder)
+    header = checkpoint.load(folder, model, optimiser, made_by)
+    done, began = header["step"], time.monotonic() - header.get("seconds", 0.0)
+    main = accelerator.is_main_process
+    if main:
+        log.cut(folder / LOG, done)
+
+    model.train()
+    with torch.random.fork_rng(devices=[]), _bar(progress and main, name, done, last) as advance:
+        for step in range(done, last):
+            entry = _step(accelerator, objective, stepper, recipe, step, folder)
+            advance(entry)
+            if main and (step + 1) % log_every == 0:
+                log.append(folder / LOG, entry._asdict())
+            if main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
+                seconds = round(time.monotonic() - began, 1)
+                checkpoint.save(
+                    folder, model, optimiser, made_by, step + 1, length=entry.length, seconds=seconds
+                )
+    if main:
+        seconds = round(time.monotonic() - began, 1)
+        export(folder / f"{name}.safetensors", model, name, recipe, max(done, last), seconds=seconds)
+    return model.to("cpu").eval()
+
+
+class Objective(nn.Module):
+    """The loss of one step as a module's forward pass, which is where accelerate puts precision and several devices."""
+
+    def __init__(self, model: "LoopedModule", task: Task, recipe: Recipe) -> None:
+        super().__init__()
+        self.model, self.task, self.recipe = model, task, recipe
+
+    def forward(self, step: int, share: slice) -> tuple[Tensor, Step]:
+        """The loss with its penalty, and the log's line, whose rate and norm are still to come.
+
+        Arguments:
+            share: which of the step's examples this process takes.
+        """
+        recipe, task = self.recipe, self.task
+        own = task.options[task.dial]
+        length = own if recipe.curriculum is None else recipe.curriculum.length(step, own)
+        seed = mixed(recipe.seed, step)
+        batch = task.batch(recipe.batch, mixed(seed, _BATCH), "train", **{task.dial: length})
+        device = next(self.model.parameters()).device
+        tokens, targets, mask = (x[share].to(device) for x in (batch.tokens, batch.targets, batch.mask))
+        generator = torch.Generator().manual_seed(mixed(seed, _DEPTH))
+        torch.manual_seed(mixed(seed, _REST))  # for architectures that draw: a random start, noise
+        iterations = recipe.depth.draw(length, generator)
+        outcome = recipe.supervision(
+            self.model, tokens, targets, mask, iterations, recipe.gradient, generator
+        )
+        penalty = self.model.penalty(outcome.state)
+        weight = 0.0 if recipe.penalty is None else recipe.penalty.at(step)
+        loss = outcome.loss + weight * penalty if weight else outcome.loss
+        right = (outcome.logits.argmax(-1) == targets)[mask].float().mean()
+        numbers = outcome.loss.item(), right.item(), length, iterations, penalty.item()
+        return loss, Step(step + 1, *numbers, lr=0.0, gradient_norm=0.0)
+
+
+def _step(
+    accelerator: Any, objective: nn.Module, optimiser: Any, recipe: Recipe, step: int, folder: Path
+) -> Step:
+    rate = recipe.optimiser.rate(step, recipe.steps)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    share = slice(accelerator.process_index, None, accelerator.num_processes)
+    loss, entry = objective(step, share)
+    _check_number("loss", loss.item(), step, folder)
+    accelerator.backward(loss)
+    norm = float(accelerator.clip_grad_norm_(objective.parameters(), recipe.optimiser.clip))
+    _check_number("norm of the gradient", norm, step, folder)  # before it reaches the weights
+    optimiser.step()
+    optimiser.zero_grad()
+    return entry._replace(lr=rate, gradient_norm=norm)
+
+
+def _check_number(what: str, value: float, step: int, folder: Path) -> None:
+    if math.isfinite(value):
+        return
+    kept = f"The last checkpoint is kept in {folder}. " if (folder / checkpoint.FILE).exists() else ""
+    raise LoopscopeError(
+        f"The {what} must stay a finite number, but became {value} in step {step + 1}. {kept}"
+        "Lower the recipe's lr or clip, or choose a norm that bounds the state, and train again."
+    )
+
+
+def _folder(out: Path) -> Path:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LoopscopeError(
+            f"{out} must be a folder that can be written, but can't be made ({error}). Choose another."
+        ) from error
+    return out
+
+
+def _check_vocabulary(model: "LoopedModule", task: Task) -> None:
+    if model.vocabulary != task.vocabulary:
+        raise LoopscopeError(
+            f"The model's vocabulary must be the task's, {task.vocabulary} for {task.name}, but is {model.vocabulary}. "
+            f'Put "vocabulary": {task.vocabulary} into the recipe\'s config.'
+        )
+
+
+@contextmanager
+def _bar(shown: bool, name: str, done: int, last: int) -> Iterator[Any]:
+    """A progress bar, or nothing; yields what is called with every step's line."""
+    if not shown:
+        yield lambda entry: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[told]}")) as bar:
+        running = bar.add_task(name, total=last, completed=done, told="")
+        yield lambda entry: bar.update(running, advance=1, told=_spoken(entry))
+
+
+def _spoken(step: Step) -> str:
+    return (
+        f"loss {step.loss:.4f}, right {step.accuracy:.1%}, length {step.length}, iterations {step.iterations}"
+    )

@@ -1,0 +1,451 @@
+"""Training: recipes as values, steps whose gradient is known, runs that end alike however often they were killed."""
+
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import chisquare
+
+import loopscope as ls
+from loopscope import files
+from loopscope.errors import LoopscopeError
+from loopscope.nn import LoopedModule
+from loopscope.training import (
+    AdamW,
+    Final,
+    Fixed,
+    Full,
+    Growing,
+    Last,
+    PerLength,
+    Progressive,
+    Ramp,
+    Recipe,
+    Uniform,
+    accuracy,
+    card,
+    checkpoint,
+    differences,
+    log,
+    named,
+    recipes,
+    train,
+)
+from loopscope.training.supervision import cross_entropy
+
+RECIPE = Recipe(
+    architecture="universal",
+    task="prefix-parity",
+    steps=12,
+    depth=Uniform(2, 5),
+    config={"vocabulary": 3, "width": 16, "heads": 2, "iterations": 4, "norm": "stream", "injection": "add"},
+    options={"length": 6},
+    batch=8,
+    optimiser=AdamW(lr=0.01, warmup=4, decay=4),
+)
+PONDERING = replace(
+    RECIPE,
+    config={**RECIPE.config, "halting": "accumulated", "halting_bias": -3.0},
+    penalty=Ramp(weight=0.5, start=4, steps=4),
+)
+
+
+def trained(folder, recipe=RECIPE, **options):
+    return train(recipe, folder, **({"progress": False, "log_every": 1, "checkpoint_every": 4} | options))
+
+
+def weights(folder):
+    return files.load_file(folder / checkpoint.FILE, checkpoint.KIND)[0]
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# Runs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_killed_at_any_moment_and_resumed_gives_the_same_weights_bit_for_bit(tmp_path):
+    """Six SIGKILLs, three of them inside the writing of a checkpoint; tests/killed.py tells the moments."""
+    one_core = os.environ | {"OMP_NUM_THREADS": "1"}
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.killed", str(tmp_path)],
+        cwd=root,
+        env=one_core,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    assert same(weights(killed), weights(whole))  # weights and Adam's moments
+    assert (killed / "log.jsonl").read_text() == (whole / "log.jsonl").read_text()
+    assert not list(killed.glob(".*")), "what the killed writes left was not cleared away"
+    with pytest.raises(LoopscopeError, match="precision is 'bf16' there and 'no' here"):
+        trained(tmp_path / "bf16", RECIPE)
+
+
+def test_stopping_and_going_on_is_as_one_run(tmp_path):
+    trained(tmp_path / "parts", PONDERING, steps=5)
+    assert log.read(tmp_path / "parts" / "log.jsonl")[-1]["step"] == 5
+    trained(tmp_path / "parts", PONDERING)
+    trained(tmp_path / "whole", PONDERING)
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+
+
+def test_a_recipe_and_its_seed_decide_about_everything(tmp_path):
+    torch.manual_seed(1)
+    trained(tmp_path / "a")
+    torch.manual_seed(2)
+    trained(tmp_path / "b")
+    trained(tmp_path / "c", replace(RECIPE, seed=1))
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
+
+
+def test_training_leaves_the_callers_random_numbers_alone(tmp_path):
+    before = torch.get_rng_state()
+    trained(tmp_path, steps=2)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_log_tells_every_step(tmp_path):
+    trained(tmp_path, PONDERING)
+    lines = log.read(tmp_path / "log.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert {line["length"] for line in lines} == {6}
+    assert all(2 <= line["iterations"] <= 5 and 0 <= line["accuracy"] <= 1 for line in lines)
+    assert [line["lr"] for line in lines] == [PONDERING.optimiser.rate(step, 12) for step in range(12)]
+    assert all(line["penalty"] > 1 and line["gradient_norm"] > 0 for line in lines)  # N + R is at least 1
+
+
+def test_a_resumed_run_cuts_the_log_back_to_its_checkpoint(tmp_path):
+    trained(tmp_path, steps=4)
+    whole = (tmp_path / "log.jsonl").read_text()
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.write(
+            json.dumps({"step": 5, "loss": 0.0}) + "\n" + '{"step": 6, "lo'
+        )  # killed in the middle of a line
+    trained(tmp_path, steps=4)
+    assert (tmp_path / "log.jsonl").read_text() == whole
+
+
+def test_beginning_again_forgets_the_checkpoint(tmp_path):
+    trained(tmp_path, replace(RECIPE, seed=5), steps=4)
+    trained(tmp_path, resume=False)
+    trained(tmp_path / "new")
+    assert same(weights(tmp_path), weights(tmp_path / "new"))
+
+
+def test_what_a_run_leaves_can_be_loaded_and_answers_as_the_trained_model(tmp_path):
+    model = trained(tmp_path)
+    loaded = ls.models.load(tmp_path / "universal.safetensors")
+    tokens = loaded.task.batch(16, seed=0).tokens
+    assert torch.equal(loaded(tokens), model(tokens))
+    header = ls.models.header(tmp_path / "universal.safetensors")
+    assert Recipe.from_json(header["recipe"]) == RECIPE
+    assert header["step"] == 12
+    assert header["measured"]["accuracy"] == pytest.approx(
+        accuracy(model, size=1000, seed=header["measured"]["seed"]).positions[-1].item(), abs=1e-6
+    )
+
+
+# What can go wrong -----------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_of_another_recipe_is_named_field_by_field(tmp_path):
+    trained(tmp_path, steps=4)
+    before = (tmp_path / checkpoint.FILE).read_bytes()
+    other = replace(RECIPE, batch=9, optimiser=replace(RECIPE.optimiser, lr=0.02), gradient=Last(2))
+    with pytest.raises(LoopscopeError) as error:
+        trained(tmp_path, other)
+    for phrase in (
+        "batch is 8 there and 9 here",
+        "optimiser.lr is 0.01 there and 0.02 here",
+        "gradient.part is 'Full' there and 'Last' here",
+        "gradient.iterations is absent there and 2 here",
+        "Choose another folder, or begin again here with resume=False",
+    ):
+        assert phrase in str(error.value)
+    assert (tmp_path / checkpoint.FILE).read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+    trained(tmp_path, steps=4)
+    before = (tmp_path / checkpoint.FILE).read_bytes()
+    with (
+        largest_file(8_000),
+        pytest.raises(LoopscopeError, match="checkpoint of step 8 could not be written") as error,
+    ):
+        trained(tmp_path)
+    assert "The one before it is whole. Free some space" in str(error.value)
+    assert (tmp_path / checkpoint.FILE).read_bytes() == before
+    trained(tmp_path)
+    trained(tmp_path / "whole")
+    assert same(weights(tmp_path), weights(tmp_path / "whole"))
+
+
+@contextmanager
+def largest_file(size: int):
+    """The kernel refuses to let any file of this process grow beyond `size` bytes, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_folder_that_can_not_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LoopscopeError, match="must be a folder that can be written, .* Choose another"):
+        trained(tmp_path / "file" / "below")
+
+
+def test_a_damaged_checkpoint(tmp_path):
+    trained(tmp_path, steps=4)
+    whole = (tmp_path / checkpoint.FILE).read_bytes()
+    (tmp_path / checkpoint.FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LoopscopeError, match="must be a whole safetensors file"):
+        trained(tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_spares_the_checkpoint(tmp_path):
+    trained(tmp_path, steps=4)
+    tensors, header = files.load_file(tmp_path / checkpoint.FILE, checkpoint.KIND)
+    tensors["weights.unembed.weight"][0, 0] = float("nan")
+    files.save_file(tmp_path / checkpoint.FILE, tensors, header)
+    before = (tmp_path / checkpoint.FILE).read_bytes()
+    with pytest.raises(
+        LoopscopeError, match="loss must stay a finite number, but became nan in step 5"
+    ) as error:
+        trained(tmp_path)
+    assert f"The last checkpoint is kept in {tmp_path}" in str(error.value)
+    assert (tmp_path / checkpoint.FILE).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            {"config": {}},
+            'vocabulary must be the task\'s, 3 for prefix-parity, but is 2. Put "vocabulary": 3',
+        ),
+        ({"task": "prefix-partiy"}, "Did you mean 'prefix-parity'"),
+        ({"architecture": "universl"}, "Did you mean 'universal'"),
+    ],
+)
+def test_recipes_that_do_not_fit(tmp_path, change, sentence):
+    with pytest.raises(LoopscopeError, match=sentence):
+        trained(tmp_path, replace(RECIPE, **change))
+
+
+def test_a_second_precision_in_one_process(tmp_path):
+    trained(tmp_path, steps=1)
+    with pytest.raises(LoopscopeError, match="precision='bf16' can't be had .* Train in a new process"):
+        trained(tmp_path, precision="bf16")
+
+
+def test_more_steps_than_the_recipe_has(tmp_path):
+    with pytest.raises(LoopscopeError, match="steps must be at most the recipe's, 12, but are 13"):
+        trained(tmp_path, steps=13)
+
+
+def test_an_entry_without_a_recipe():
+    with pytest.raises(
+        LoopscopeError, match="no recipe called 'universal-prefix-party'. Did you mean 'universal-prefix-pa"
+    ):
+        named("universal-prefix-party")
+
+
+# Parts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, PONDERING, replace(RECIPE, depth=Fixed(3)), *recipes().values()])
+def test_recipes_survive_json(recipe):
+    assert Recipe.from_json(json.loads(json.dumps(recipe.to_json()))) == recipe
+    assert differences(recipe.to_json(), json.loads(json.dumps(recipe.to_json()))) == []
+
+
+def test_recipes_say_what_they_do_not_know():
+    with pytest.raises(LoopscopeError, match="no field 'step'. Did you mean 'steps'"):
+        Recipe.from_json(RECIPE.to_json() | {"step": 3})
+    with pytest.raises(LoopscopeError, match="no recipe part called 'Unifrom'. Did you mean 'Uniform'"):
+        Recipe.from_json(RECIPE.to_json() | {"depth": {"part": "Unifrom", "low": 1, "high": 2}})
+    with pytest.raises(LoopscopeError, match="part Uniform has no field 'hi'"):
+        Recipe.from_json(RECIPE.to_json() | {"depth": {"part": "Uniform", "low": 1, "hi": 2}})
+    with pytest.raises(LoopscopeError, match="Recipe.depth must be Fixed or PerLength or Uniform, but is 7"):
+        replace(RECIPE, depth=7)
+    with pytest.raises(LoopscopeError, match="Uniform.high must be a whole number, 5 or more, but is 4"):
+        Uniform(5, 4)
+
+
+def test_uniform_depths_are_equally_frequent():
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.tensor([Uniform(3, 8).draw(16, generator) for _ in range(6000)])
+    counts = drawn.bincount(minlength=9)[3:]
+    assert counts.sum() == 6000
+    assert chisquare(counts.numpy()).pvalue > 0.001
+
+
+def test_depths_that_grow_with_the_length():
+    generator = torch.Generator().manual_seed(0)
+    for length in (5, 16):
+        drawn = {PerLength(1, 2).draw(length, generator) for _ in range(2000)}
+        assert drawn == set(range(length, 2 * length + 1))
+    assert {Fixed(7).draw(length, generator) for length in (1, 30)} == {7}
+
+
+def test_a_curriculum_grows_from_its_start_to_the_tasks_own_length():
+    lengths = [Growing(start=5, steps=100).length(step, own=16) for step in range(120)]
+    assert lengths[0] == 5
+    assert lengths[99] == 15
+    assert set(lengths[100:]) == {16}
+    assert lengths == sorted(lengths)
+    assert set(lengths) == set(range(5, 17))
+
+
+def test_a_penalty_waits_and_then_rises():
+    at = [Ramp(weight=0.6, start=10, steps=5).at(step) for step in range(30)]
+    assert at[:10] == [0.0] * 10
+    assert at[10:15] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert at[15:] == [0.6] * 15
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    rate = [AdamW(lr=1.0, warmup=9, decay=9).rate(step, 100) for step in range(100)]
+    assert rate[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert set(rate[10:90]) == {1.0}
+    assert rate[91:] == pytest.approx([(9 - i) / 10 for i in range(9)])
+
+
+def model_and_batch():
+    model = ls.models.build("universal", seed=3, **RECIPE.config).train()
+    batch = ls.tasks.prefix_parity(length=6).batch(8, seed=0)
+    return model, (batch.tokens, batch.targets, batch.mask)
+
+
+def gradients(model, loss):
+    model.zero_grad()
+    loss.backward()
+    return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+
+
+def by_hand(model, tokens, targets, mask, without, iterations):
+    """The loss of a run whose first iterations are cut off from the gradient, written out."""
+    context = model.encode(tokens)
+    h = model.initial(context)
+    for t in range(iterations):
+        h = model.step(h.detach() if t == without else h, context, t)
+    return cross_entropy(model.decode(h, context), targets, mask)
+
+
+@pytest.mark.parametrize(("gradient", "without"), [(Full(), 0), (Last(2), 3), (Last(5), 0), (Last(9), 0)])
+def test_the_gradient_goes_back_as_far_as_its_rule_says(gradient, without):
+    model, batch = model_and_batch()
+    outcome = Final()(model, *batch, 5, gradient, torch.Generator())
+    wanted = by_hand(model, *batch, without if without else -1, 5)
+    assert torch.equal(outcome.loss, wanted)
+    assert same(gradients(model, outcome.loss), gradients(model, wanted))
+
+
+def test_progressive_training_goes_on_from_a_detached_state():
+    model, batch = model_and_batch()
+    for seed in range(5):
+        dice = torch.Generator().manual_seed(seed)
+        n = int(torch.randint(0, 6, (), generator=dice))
+        k = int(torch.randint(1, 6 - n + 1, (), generator=dice))
+        outcome = Progressive(0.25)(model, *batch, 6, Full(), torch.Generator().manual_seed(seed))
+        part = by_hand(model, *batch, n if n else -1, n + k)
+        wanted = 0.25 * part + 0.75 * by_hand(model, *batch, -1, 6)
+        torch.testing.assert_close(outcome.loss, wanted)
+        torch.testing.assert_close(gradients(model, outcome.loss), gradients(model, wanted))
+
+
+def test_only_answered_positions_count():
+    logits = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[0, 1, 2], [3, 0, 1]])
+    mask = torch.tensor([[False, True, True], [False, True, False]])
+    chosen = [(0, 1), (0, 2), (1, 1)]
+    wanted = -sum(float(logits[i, j].log_softmax(-1)[targets[i, j]]) for i, j in chosen) / 3
+    assert cross_entropy(logits, targets, mask).item() == pytest.approx(wanted)
+
+
+# Measuring -------------------------------------------------------------------------------------------------------
+
+
+class Front(LoopedModule):
+    """Knows the answers, and tells one more of them after every iteration, from the left; the others it gets wrong."""
+
+    def __init__(self, task) -> None:
+        super().__init__(iterations=4, vocabulary=3)
+        self.task, self.unused = task, torch.nn.Parameter(torch.zeros(1))
+        self.setup()
+
+    def encode(self, tokens):
+        return self.task.solve(tokens)
+
+    def initial(self, context):
+        return torch.ones(*context.shape, 1)
+
+    def step(self, state, context, t):
+        return state + 1
+
+    def decode(self, state, context):
+        known = torch.arange(context.shape[1]) < state[..., 0]
+        return torch.nn.functional.one_hot(torch.where(known, context, 1 - context.clamp(max=1)), 3).float()
+
+
+def test_accuracy_of_a_front_is_known():
+    model = Front(ls.tasks.prefix_parity(length=8))
+    found = accuracy(model, iterations=10, size=32)
+    assert found.positions.tolist() == pytest.approx([min(k, 8) / 8 for k in range(11)])
+    assert found.sequences.tolist() == [float(k >= 8) for k in range(11)]
+    assert found.changed.tolist() == pytest.approx([0.0] + [1 / 8] * 8 + [0.0] * 2)
+    assert found.moved.tolist()[1:] == pytest.approx([1 / (k + 1) for k in range(1, 11)])
+    assert found.by_position[:, 0].isnan().all()
+    assert found.by_position[3, 1:].tolist() == [1.0] * 3 + [0.0] * 5
+    assert accuracy(model, size=8, length=16).positions[-1] == 0.25
+
+
+def test_accuracy_leaves_the_model_as_it_was():
+    model, _ = model_and_batch()
+    accuracy(model, ls.tasks.prefix_parity(length=6), size=8)
+    assert model.training
+    with pytest.raises(LoopscopeError, match="A model without a task of its own needs one"):
+        accuracy(model)
+
+
+def test_a_card_gets_new_numbers_and_keeps_its_words(tmp_path):
+    trained(tmp_path)
+    page = tmp_path / "universal.md"
+    page.write_text(f"# Before\n{card.BEGIN}\nold numbers\n{card.END}\n## After\n", encoding="utf-8")
+    card.rewrite(str(tmp_path / "universal.safetensors"))
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# Before\n{card.BEGIN}\n")
+    assert text.endswith(f"\n{card.END}\n## After\n")
+    assert "old numbers" not in text
+    measured = ls.models.header(tmp_path / "universal.safetensors")["measured"]
+    assert f"length 6, 4 iterations: {measured['accuracy']:.2%} of answers right" in text
+    page.write_text("# No place for numbers\n", encoding="utf-8")
+    with pytest.raises(LoopscopeError, match="must have one line <!-- measured: begin -->"):
+        card.rewrite(str(tmp_path / "universal.safetensors"))
+
+
+# The entries -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("entry", ls.models.entries())
+def test_an_entry_is_as_right_on_fresh_examples_as_its_header_says(entry):
+    model, header = ls.models.load(entry), ls.models.header(entry)
+    found = accuracy(model, size=500, seed=77)
+    assert found.positions[-1].item() == pytest.approx(header["measured"]["accuracy"], abs=0.01)
+    assert Recipe.from_json(header["recipe"]) == named(entry)
+    assert not math.isnan(header["measured"]["accuracy"])
