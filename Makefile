@@ -6,6 +6,8 @@ PY     := .venv/bin/python
 READY  := .venv/.ready
 ENTRY  ?= universal-prefix-parity
 PYTEST := $(PY) -m pytest
+# A thread for each of the workers: with more they only wait for each other (measured on two cores: 71 s against 117 s).
+TESTS  := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile
 CHROME := chromium chromium-browser google-chrome google-chrome-stable
 
 # The environment is what .venv holds, whatever the caller's shell has set.
@@ -27,13 +29,13 @@ report: $(READY) ## make report.html: what a trained looped transformer does, it
 	@echo "The report is at $(CURDIR)/report.html: open it in a browser."
 
 test: $(READY) browser ## run the tests
-	@$(PYTEST) -n 2 --dist loadfile
+	@$(TESTS)
 
 check: $(READY) browser ## formatting, linting, types and tests: what must pass before a commit
 	@.venv/bin/ruff format --check
 	@.venv/bin/ruff check
 	@$(PY) -m pyright --pythonpath $(PY)
-	@$(PYTEST) -n 2 --dist loadfile
+	@$(TESTS)
 
 bench: $(READY) ## what recording costs, as ratios taken in one run
 	@$(PYTEST) tests/bench_*.py --benchmark-only
