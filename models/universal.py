@@ -21,6 +21,7 @@ from transformer_lens.hook_points import HookPoint
 from loopscope.errors import LoopscopeError, nearest
 from loopscope.halting import Halting, act_halting
 from loopscope.nn import ACT, ACTState, Block, Embedding, Injection, LoopedModule, Norm, Positions, sinusoid
+from loopscope.training import AdamW, Growing, Last, PerLength, Recipe
 
 
 @dataclass(frozen=True)
@@ -145,4 +146,20 @@ class Universal(LoopedModule):
 
 Model = Universal
 
-RECIPES: dict[str, Any] = {}
+# No step code, so that iterations may differ in number; rotary positions, so that strings may be longer than those trained
+# on; a norm on the stream, so that the state can settle.
+_PARITY = {"vocabulary": 3, "norm": "stream", "injection": "add", "position": "rotary", "step_code": "none"}
+
+RECIPES = {
+    "universal-prefix-parity": Recipe(
+        architecture="universal",
+        config=_PARITY | {"iterations": 24},
+        task="prefix-parity",
+        options={"length": 16},
+        steps=2000,
+        curriculum=Growing(start=5, steps=1000),
+        depth=PerLength(1, 2),
+        gradient=Last(8),
+        optimiser=AdamW(lr=1e-3, warmup=200, decay=1000, weight_decay=0.05),
+    ),
+}
