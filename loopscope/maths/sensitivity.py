@@ -1,0 +1,87 @@
+"""How much a fixed point moves when what the loop reads moves: ‖dx*/de‖ = ‖(I - J_x)^-1 J_e‖.
+
+From F(x*, e) = x* by the implicit function theorem, with J_x and J_e the Jacobians after state and input; the gradient of deep
+equilibrium models (Bai, Kolter & Koltun 2019, arXiv 1909.01377) is its transpose.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .jacobian import Linearised, checked
+from .spectrum import DENSE, norm, sparse
+
+
+def sensitivity(
+    map: Callable[[Tensor, Tensor], Tensor], state: Tensor, inputs: Tensor, seed: int = 0
+) -> Float[Tensor, ""]:
+    """The largest singular value of dx*/de at a fixed point, as one number; NaN where the linear systems can't be solved.
+
+    >>> sensitivity(lambda x, e: 0.5 * x + e, torch.zeros(1, 3), torch.zeros(1, 3))  # x* = 2 e
+    tensor(2., dtype=torch.float64)
+
+    Arguments:
+        map: F(x, e), a state of x's shape.
+        state: x*, all of it one vector, whatever its shape.
+        inputs: e, of any shape.
+    """
+    from scipy.linalg import lu_factor, lu_solve
+
+    x, e = checked(state).detach(), checked(inputs).detach()
+    n, m = x.numel(), e.numel()
+    linalg = sparse()
+    nan = torch.tensor(float("nan"), dtype=torch.float64)
+    # One vector each: a leading axis of one row, so that nothing is taken for a batch.
+    after_x = Linearised(lambda v: map(v.reshape(x.shape), e).reshape(1, n), x.reshape(1, n))
+
+    def pad(v: Tensor) -> Tensor:
+        return torch.cat([v, v.new_zeros(1, max(0, n - m))], 1)
+
+    def wide(v: Tensor) -> Tensor:
+        y = map(x, v[:, :m].reshape(e.shape)).reshape(1, n)
+        return torch.cat([y, y.new_zeros(1, max(0, m - n))], 1)
+
+    after_e = Linearised(wide, pad(e.reshape(1, m).to(x.dtype)))  # square, as a Jacobian's map must be
+
+    def push(v: np.ndarray) -> np.ndarray:
+        whole = torch.zeros(1, max(n, m), dtype=torch.float64)
+        whole[0, :m] = torch.from_numpy(v.reshape(-1).copy())
+        return _numpy(after_e.forward(whole))[:n]
+
+    def pull(u: np.ndarray) -> np.ndarray:
+        whole = torch.zeros(1, max(n, m), dtype=torch.float64)
+        whole[0, :n] = torch.from_numpy(u.reshape(-1).copy())
+        return _numpy(after_e.backward(whole))[:m]
+
+    if n <= DENSE:
+        A = np.eye(n) - _numpy(after_x.dense()[0]).reshape(n, n)
+        if not np.isfinite(A).all() or np.linalg.cond(A) > 1 / np.finfo(float).eps:
+            return nan
+        factors = lu_factor(A)
+
+        def solved(v: np.ndarray, transposed: bool) -> np.ndarray:
+            return lu_solve(factors, v, trans=int(transposed))
+    else:
+        J = [after_x.forward, after_x.backward]
+
+        def solved(v: np.ndarray, transposed: bool) -> np.ndarray:
+            times = J[transposed]
+
+            def without(w: np.ndarray) -> np.ndarray:
+                return w - _numpy(times(torch.from_numpy(w.reshape(1, n).copy())))
+
+            within = linalg.LinearOperator((n, n), matvec=without, dtype=float)
+            found, failed = linalg.gmres(within, v, rtol=1e-6, maxiter=20, restart=50)
+            return found if not failed else np.full(n, np.nan)
+
+    moved = linalg.LinearOperator(
+        (n, m), matvec=lambda v: solved(push(v), False), rmatvec=lambda u: pull(solved(u, True)), dtype=float
+    )
+    return torch.tensor(norm(moved, seed), dtype=torch.float64)
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    return x.detach().to("cpu", torch.float64).numpy().reshape(-1)
