@@ -1,0 +1,122 @@
+"""How fast a distance shrinks: the factor per iteration, from a straight stretch of its logarithm, or the reason why not."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+POINTS = 5
+"""Fewest points that a rate is read from."""
+STRAIGHT = 0.98
+"""Least R² of the line."""
+AGREE = (0.002, 0.02)
+"""The slopes of the stretch's two halves differ by at most the first fraction, or by two of their standard errors; where no
+stretch is as straight as that, by at most the second. What they differ by widens the interval."""
+_STARTS = 24
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A contraction factor per iteration, with how well it is known. NaN where there is none: `sentence` says why."""
+
+    value: float
+    """Factor per iteration; below 1 the distance shrinks."""
+    error: float
+    """Standard error of `value`."""
+    low: float
+    """Lower end of the 95 % confidence interval."""
+    high: float
+    """Its upper end."""
+    r2: float
+    """R² of log distance against iteration."""
+    first: int
+    """The first iteration of the stretch that was fitted; -1 if there is none."""
+    last: int
+    """Its last iteration."""
+    points: int
+    """How many points it has."""
+    start: float
+    """The line's value at `first`, as a distance."""
+    sentence: str
+
+
+def contraction(
+    distance: Sequence[float] | np.ndarray, floor: float, iterations: Sequence[int] | None = None
+) -> Rate:
+    """The rate of d_k ~ c rho^k: least squares of log d_k over the longest straight stretch that ends above the floor.
+
+    The stretch ends before the first d_k at or below `floor`, where rounding or the limit's own error shows. It begins where
+    the transient is over: at the earliest k from which its two halves have one slope (see AGREE) and R² is at least STRAIGHT.
+    Residuals along one trajectory are not independent, so the interval is the least uncertainty there is, not the most.
+
+    >>> contraction([0.5**k for k in range(20)], floor=1e-5).value
+    0.5
+
+    Arguments:
+        distance: d_k, one after the other.
+        floor: the distance from which on d_k can't be trusted.
+        iterations: k; 0, 1, 2 ... unless given.
+    """
+    d = np.asarray(distance, dtype=np.float64)
+    k = np.arange(len(d)) if iterations is None else np.asarray(iterations)
+    if not np.isfinite(d).all() or not math.isfinite(floor):
+        return none("the distances are not finite")
+    if not d.any():
+        return none("the state never moves")
+    below = np.flatnonzero(d <= floor)
+    end = int(below[0]) if len(below) else len(d)
+    if end == 0:
+        return none("the distance never comes clear of the floor that its limit is known to")
+    if end < POINTS:
+        return none(f"only {end} of the {POINTS} points that a fit needs lie above the floor")
+    x, y = k[:end].astype(np.float64), np.log(d[:end])
+    best = None
+    for a in range(0, end - POINTS + 1, max(1, end // _STARTS)):
+        middle = (a + end) // 2
+        slope, error, r2, start = _line(x[a:], y[a:])
+        first, second = _line(x[a : middle + 1], y[a : middle + 1]), _line(x[middle:], y[middle:])
+        # the scatter is the second half's: in the first the transient would pass for scatter
+        apart, noise = abs(first[0] - second[0]), 2 * math.sqrt(2) * second[1]
+        if r2 < STRAIGHT or apart > max(AGREE[1] * abs(slope), noise):
+            continue
+        straight = apart <= max(AGREE[0] * abs(slope), noise)
+        if best is None or straight or apart < best[0]:
+            best = apart, a, slope, math.hypot(error, apart / 2), r2, start
+        if straight:
+            break
+    if best is not None:
+        _, a, slope, error, r2, start = best
+        if slope >= 0:
+            return none("the distance doesn't shrink")
+        return _rate(slope, error, r2, int(k[a]), int(k[end - 1]), end - a, math.exp(start))
+    return none("the logarithm of the distance follows no straight line, so there is no single rate")
+
+
+def none(why: str) -> Rate:
+    """No rate, and why."""
+    nan = float("nan")
+    return Rate(nan, nan, nan, nan, nan, -1, -1, 0, nan, f"There is no contraction rate: {why}.")
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
+    """Slope, its standard error, R², and the line's value at x[0], by least squares."""
+    dx, dy = x - x.mean(), y - y.mean()
+    spread, total = float(dx @ dx), float(dy @ dy)
+    slope = float(dx @ dy) / spread
+    left = max(0.0, total - slope * slope * spread)
+    error = math.sqrt(left / (len(x) - 2) / spread) if len(x) > 2 else math.inf
+    r2 = 1 - left / total if total > 0 else 0.0
+    return slope, error, r2, float(y.mean() + slope * (x[0] - x.mean()))
+
+
+def _rate(slope: float, error: float, r2: float, first: int, last: int, points: int, start: float) -> Rate:
+    from scipy.special import stdtrit
+
+    reach = float(stdtrit(points - 2, 0.975)) * error
+    value, low, high = math.exp(slope), math.exp(slope - reach), math.exp(slope + reach)
+    sentence = (
+        f"The distance to the limit shrinks by the factor {value:.4g} per iteration (95 % interval {low:.4g} to {high:.4g}; "
+        f"fitted over {points} points, states {first} to {last}, R² {r2:.4f})."
+    )
+    return Rate(value, value * error, low, high, r2, first, last, points, start, sentence)

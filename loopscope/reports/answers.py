@@ -1,0 +1,116 @@
+"""What the model would answer, had it stopped after each iteration."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import drawing
+from ..asked import labels_of, task_of
+from ..drawing import Frame, Panel, label
+from ..errors import LoopscopeError
+from ..run import Run
+from .section import Section
+
+EXAMPLES, WIDEST = 8, 64
+_NOT_ASKED, _WRONG, _RIGHT = 0, 1, 2
+_COLOURS = ("rgba(128,136,148,0.30)", drawing.ORANGE, drawing.SKY)
+
+
+def section(run: Run) -> Section | None:
+    """The map of answers, iteration by position; None for a run that can't be read out."""
+    try:
+        logits = [run.logits[k][:EXAMPLES].detach().float().cpu() for k in run.states.iterations]
+    except LoopscopeError:
+        return None
+    answers = torch.stack([one.argmax(-1) for one in logits])
+    sure = torch.stack([one.softmax(-1).amax(-1) for one in logits])
+    labels, task = labels_of(run), task_of(run)
+    if labels is None or task is None:
+        mark = torch.full_like(answers, _NOT_ASKED)
+        names = [f"example {b}" for b in range(answers.shape[1])]
+        symbols, columns = None, None
+    else:
+        rows = slice(0, answers.shape[1])
+        right = answers == labels.targets[rows]
+        mark = torch.where(labels.mask[rows], torch.where(right, _RIGHT, _WRONG), _NOT_ASKED)
+        names, symbols = task.render(run.tokens[rows].cpu()), task.symbols
+        columns = [[symbols[token] for token in row] for row in run.tokens[rows].tolist()]
+    frames = [
+        Frame(
+            name, {0: _cells(answers[:, b], sure[:, b], mark[:, b], symbols, columns[b] if columns else None)}
+        )
+        for b, name in enumerate(names)
+    ]
+    panel = Panel(
+        "What it would answer",
+        _map(frames[0].update[0], run.states.iterations, answers.shape[2]),
+        _seen(mark, run.states.iterations),
+        "Each row is the answer had the loop stopped there, read out of that state; time runs downwards. Each cell holds the "
+        "token that the model would write; hover for the token it read and how sure it is. Choose another example above.",
+        frames,
+    )
+    return Section("answers", "What it would answer, iteration by iteration", 2, [panel])
+
+
+def _cells(
+    answers: Tensor, sure: Tensor, mark: Tensor, symbols: tuple[str, ...] | None, read: list[str] | None
+) -> dict[str, Any]:
+    said = [[shown(symbols[token] if symbols else str(token)) for token in row] for row in answers.tolist()]
+    given = [shown(token) for token in read] if read else [""] * answers.shape[1]
+    more = [
+        [
+            [given[p], round(s, 3), ("not asked", "wrong", "right")[m]]
+            for p, (s, m) in enumerate(zip(row, marks, strict=True))
+        ]
+        for row, marks in zip(sure.tolist(), mark.tolist(), strict=True)
+    ]
+    return {"z": mark.tolist(), "text": said, "customdata": more}
+
+
+def shown(symbol: str) -> str:
+    """A token as a label: literal, and visible if it is a blank."""
+    return label(symbol if symbol.strip() else repr(symbol))
+
+
+def _map(cells: dict[str, Any], iterations: list[int], positions: int) -> Any:
+    height = min(760, 150 + 18 * len(iterations))
+    figure = drawing.empty("The answer after every iteration", "position", "iterations run", height)
+    step = [[i / 3 + edge / 3, colour] for i, colour in enumerate(_COLOURS) for edge in (0, 1)]
+    figure.add_heatmap(
+        **cells,
+        y=iterations,
+        zmin=-0.5,
+        zmax=2.5,
+        colorscale=step,
+        showscale=False,
+        xgap=1,
+        ygap=1,
+        texttemplate="%{text}" if positions <= WIDEST else None,
+        textfont={"color": "#15181c", "size": 11},
+        hovertemplate="after %{y} iterations, position %{x}: %{text}, %{customdata[2]} (p = %{customdata[1]}); it read "
+        "%{customdata[0]}<extra></extra>",
+    )
+    for name, colour in zip(("not asked", "wrong", "right"), _COLOURS, strict=True):
+        marker = {"color": colour, "symbol": "square", "size": 12}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker, hoverinfo="skip")
+    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
+    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.5, positions - 0.5])
+    return figure
+
+
+def _seen(mark: Tensor, iterations: list[int]) -> str:
+    asked = mark != _NOT_ASKED
+    if not asked.any():
+        return "The right answers are not known, so the cells show only what the model would say."
+    share = (mark == _RIGHT).sum((1, 2)) / asked.sum((1, 2))
+    whole = [
+        int(k) for k, one in zip(iterations, ((mark == _RIGHT) | ~asked).all(2).all(1), strict=True) if one
+    ]
+    done = (
+        f"all {mark.shape[1]} examples are right after {whole[0]}" if whole else "never are all of them right"
+    )
+    return (
+        f"Of the answers in these examples {drawing.percent(float(share[0]))} are right before the loop and "
+        f"{drawing.percent(float(share[-1]))} after {iterations[-1]} iterations; {done}."
+    )

@@ -1,0 +1,156 @@
+"""report: what is known about a run, on one page."""
+
+import contextlib
+import os
+import re
+import shlex
+import tempfile
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .. import analyses as questions
+from .. import models, shelf
+from ..asked import task_of
+from ..drawing import Panel
+from ..errors import LoopscopeError
+from ..recorder import record
+from ..run import Run
+from . import accuracy, answers, colophon, trajectory
+from .card import card_html
+from .page import page
+from .section import Section, Tile
+
+EXAMPLES, SEED = 64, 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One self-contained HTML page."""
+
+    html: str
+    title: str
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page, whole or not at all. Returns where it is."""
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            part.write_text(self.html, encoding="utf-8")
+            os.replace(part, path)
+        except OSError as error:
+            raise LoopscopeError(
+                f"the report must be written to {path}, but that failed: {error.strerror or error}. "
+                "What was there before is untouched. Free some space, or choose another place."
+            ) from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+        return path
+
+    def open(self) -> Path:
+        """Show the page in the browser, from a temporary file, which is returned."""
+        path = self.save(Path(tempfile.mkdtemp(prefix="loopscope-")) / "report.html")
+        webbrowser.open(path.as_uri())
+        return path
+
+    def __repr__(self) -> str:
+        return f"Report {self.title} · {len(self.html) / 1e6:.1f} MB · .save(path) or .open()"
+
+
+def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = None) -> Report:
+    """A page about a run, or about a trained entry, for which it records what is needed first.
+
+    >>> ls.report(run).save("report.html")
+
+    Arguments:
+        run: a recorded run, the name of a trained entry, or the path of a checkpoint.
+        analyses: those to show; None: every analysis that applies to the run.
+    """
+    names = (
+        questions.names() if analyses is None else [analyses] if isinstance(analyses, str) else list(analyses)
+    )
+    for name in names:
+        shelf.known("analysis", name, questions.names())  # said before anything is recorded
+    if isinstance(run, Run):
+        command = 'ls.report(run).save("report.html")   # with the run described above'
+    else:
+        entry = os.fspath(run)
+        command = f"loopscope report {shlex.quote(entry)} -o report.html"
+        model = models.load(entry)
+        run = record(model, model.task.batch(EXAMPLES, seed=SEED).tokens)
+        command += f"\n# records model.task.batch({EXAMPLES}, seed={SEED}), {run.iterations} iterations"
+    run.require_finite()
+    own = [make(run) for make in (accuracy.section, answers.section, trajectory.section)]
+    asked = [_asked(name, run, wanted=analyses is not None) for name in names]
+    sections = sorted((s for s in [*own, *asked] if s is not None), key=lambda s: s.place)
+    title = str(run.origin.get("entry") or run.origin.get("architecture") or "A looped model")
+    html = page(
+        title=title,
+        what=_what(run),
+        tiles=[tile for section in sections for tile in section.tiles],
+        card=_card(run),
+        sections=sections,
+        colophon=colophon.rows(run),
+        command=command,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+    return Report(html, title)
+
+
+def _asked(name: str, run: Run, wanted: bool) -> Section | None:
+    """What an analysis says of the run: its own panels, or its figure with its verdict. None if it doesn't apply.
+
+    A file in analyses/ may offer, besides measure and draw: TITLE, PLACE (where it stands on the page), applies(run),
+    panels(finding), headline(finding) -> (value, caption).
+    """
+    module = shelf.module("analyses", name)
+    title, place = getattr(module, "TITLE", name.replace("_", " ").capitalize()), getattr(module, "PLACE", 50)
+    address = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    if not wanted and hasattr(module, "applies") and not module.applies(run):
+        return None
+    try:
+        found = questions.measure(name, run)
+    except LoopscopeError as error:
+        return Section(address, title, place, text=f"Not measured: {error}")
+    panels = module.panels(found) if hasattr(module, "panels") else [_panel(title, found, module.__doc__)]
+    value, caption = (
+        module.headline(found)
+        if hasattr(module, "headline")
+        else (found.verdict.name, found.verdict.sentence)
+    )
+    return Section(
+        address,
+        title,
+        place,
+        panels,
+        text=found.verdict.sentence,
+        summary=found.summary(),
+        tiles=[Tile(value, caption)],
+    )
+
+
+def _panel(title: str, found: Any, told: str | None) -> Panel:
+    return Panel(title, found.figure(), found.verdict.sentence, (told or "").strip().split("\n\n")[0])
+
+
+def _card(run: Run) -> Any:
+    entry = run.origin.get("entry")
+    return card_html(models.card(entry)) if entry in models.entries() else None
+
+
+def _what(run: Run) -> str:
+    """The run in a line."""
+    origin, task = run.origin, task_of(run)
+    name = str(origin.get("architecture") or "module")
+    parts = [name]
+    with contextlib.suppress(LoopscopeError):
+        parts.append(f"{sum(p.numel() for p in run.model.parameters()):,} parameters")
+    if task is not None:
+        parts.append(f"trained on {task.name} ({task.dial} {task.options[task.dial]})")
+    batch, positions, *_ = run.states.shape[1:] if len(run.states.shape) > 2 else (0, 0)
+    parts.append(f"{run.iterations} iterations recorded on {batch} examples of {positions} positions")
+    return " · ".join(parts)
