@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,8 @@ from typer.core import TyperGroup
 
 from . import models, shelf
 from .errors import LoopscopeError
+
+_NUMBERS = {"parameters", "iterations", "accuracy"}
 
 Entry = Annotated[
     str, typer.Argument(metavar="NAME", help="A trained entry, such as universal-prefix-parity.")
@@ -47,25 +50,25 @@ def list_models(
         for entry in models.entries():
             typer.echo(entry)
         return
-    table = Table(
-        "entry", "architecture", "task", "parameters", "iterations", "accuracy", "at twice the length"
-    )
-    for column in table.columns[3:]:
-        column.justify = "right"
+    table = Table("entry", "architecture", "task", "parameters", "iterations", "accuracy", box=SIMPLE_HEAD)
+    for column in table.columns:
+        column.no_wrap, column.justify = True, "right" if column.header in _NUMBERS else "left"
     for entry in models.entries():
         header = models.header(entry)
-        measured = header.get("measured", {})
+        accuracy = header.get("measured", {}).get("accuracy")
         row = [
             entry,
             header["architecture"],
-            _spelled(header["task"]),
+            header["task"]["name"],
             f"{models.parameters(entry):,}",
             str(header["config"].get("iterations", "")),
-            _percent(measured.get("accuracy")),
-            _percent(measured.get("twice", {}).get("accuracy")),
+            "" if accuracy is None else f"{accuracy:.2%}",
         ]
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.width = max(console.width, needed)  # a name cut short can't be typed
+    console.print(table)
     typer.echo(f"Architectures: {', '.join(models.names())}. Show an entry's card: loopscope card NAME.")
 
 
@@ -160,15 +163,6 @@ def _is_checkpoint(name: str) -> bool:
         return bool(models.header(name))
     except LoopscopeError:
         return False
-
-
-def _percent(fraction: float | None) -> str:
-    return "" if fraction is None else f"{fraction:.2%}"
-
-
-def _spelled(task: dict[str, Any]) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in task["options"].items())
-    return f"{task['name']}({options})"
 
 
 if __name__ == "__main__":

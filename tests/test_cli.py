@@ -35,8 +35,9 @@ def test_without_a_command_the_commands_are_listed():
     assert all(name in command().output for name in ("models", "train", "measure", "report", "copy"))
 
 
-def test_models_shows_every_entry_with_what_its_file_says():
-    listed = command("models")
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_models_shows_every_entry_with_what_its_file_says(columns: str):
+    listed = CliRunner(env={"COLUMNS": columns}).invoke(app, ["models"])
     assert listed.exit_code == 0
     for entry in ls.models.entries():
         row = next(line for line in listed.output.splitlines() if f" {entry} " in line)
