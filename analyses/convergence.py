@@ -9,9 +9,8 @@ position (all axes but these two are the vector), and norms Euclidean:
 - distance ‖x_k - x*‖ and cosine x_k·x* / ‖x_k‖‖x*‖.
 - settled from iteration t on: every relative step from t to the end of the extra iterations is below the tolerance.
 - contraction rate: the factor per iteration of the root mean square distance over examples and positions, fitted to its
-  logarithm between the transient and the floor (`loopscope.maths.contraction`). The floor is 100 times the larger of the
-  precision of the numbers and what distance is left in the second half of the extra iterations, so that neither
-  rounding nor an unfinished limit can bend the line by as much as a tenth of a percent of the rate.
+  logarithm between the transient and the floor (`loopscope.maths.contraction`), where rounding or an unfinished limit shows
+  (`loopscope.approach.CLEAR`). The same for each position by itself, over examples.
 
 Sources: successive and limit distances per position, with their cosine, Blayney et al. 2026 (arXiv 2604.11791) and Geiping
 et al. 2025 (arXiv 2502.05171), who take the state after 128 iterations as the limit; the relative step as a sign that a loop
@@ -23,7 +22,9 @@ What can mislead:
 - Where the limit is the origin every step is large beside what is left; where the norm grows without bound every step is
   small beside it. The verdict `growing` and the cosine tell the second.
 - A model that is told the number of its iteration applies another map each time; F is then the next one.
-- The whole state's rate is that of its slowest part; `rate_by_position` has the others.
+- The whole state has one rate only if one part of it is the slowest all the way. Where an answer spreads along the positions
+  the early ones contract for long and slowly, the late ones catch up fast: look at the positions' own rates. That of a late
+  position may be all catching up. The slowest position's is the one to hold against the Jacobian's spectral radius.
 """
 
 import math
@@ -86,7 +87,7 @@ class Convergence(Finding):
     steady_threshold: float = STEADY
     """... and the steps fall no lower than by this one."""
     clearance: float = CLEAR
-    """Rates are read where the distance is this many times what remains of it at the end."""
+    """Rates are read where the distance is this many times the floor, or more."""
 
     def summary(self) -> str:
         s = self.state
@@ -94,11 +95,11 @@ class Convergence(Finding):
             self.verdict.sentence,
             f"{percent(_last(s.share))} of the positions are settled by the last iteration shown and {percent(s.settled_end)} "
             f"by the end of {self.extra} more (relative step below {self.tolerance:g} from then on).",
-            s.rate.sentence,
+            f"{s.rate.sentence} {_positions(s)}",
             f"{self.how} Its residual is {number(s.residual)} in the mean and {number(s.residual_max)} at most.",
             f"Thresholds: settled from {self.settled_threshold:g} of the positions on, in part from {self.partly_threshold:g}; "
             f"growing if the norm rises {self.growth_threshold:g}-fold while steps keep {self.steady_threshold:g} of their size; "
-            f"rates are fitted {self.clearance:g} times above the floor.",
+            f"rates are fitted from {self.clearance:g} times the floor upwards.",
         ]
         for t in self.sites:
             lines.append(
@@ -200,14 +201,31 @@ def _verdict(trace: Approach, overflow: int | None) -> Motion:
     return Motion.partly if trace.settled_end >= PARTLY else Motion.moving
 
 
+def _positions(t: Approach) -> str:
+    known = int((~t.rate_by_position.isnan()).sum())
+    if not known:
+        return "No position by itself has one either."
+    place = int(t.rate_by_position.nan_to_num(-1).argmax())
+    return (
+        f"By themselves {known} of {len(t.rate_by_position)} positions have a rate; the slowest, position {place}, contracts by "
+        f"{t.slowest:.3g} per iteration."
+    )
+
+
 def _last(values: Tensor) -> float:
     return values[-1].item()
 
 
 def headline(found: Convergence) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    if found.state.rate.points:
-        return f"{found.state.rate.value:.3g} per iteration", f"contraction rate. {found.verdict.sentence}"
+    t = found.state
+    if t.rate.points:
+        return f"{t.rate.value:.3g} per iteration", f"contraction rate. {found.verdict.sentence}"
+    if t.slowest == t.slowest:
+        return (
+            f"{t.slowest:.3g} per iteration",
+            f"contraction rate of the slowest position. {found.verdict.sentence}",
+        )
     return found.verdict.name, found.verdict.sentence
 
 
@@ -230,6 +248,15 @@ def draw(found: Convergence) -> Any:
         name="step just made (mean)",
         line={"color": drawing.ORANGE, "width": 2},
     )
+    if t.slowest == t.slowest and t.distance.shape[1] > 1:
+        p = int(t.rate_by_position.nan_to_num(-1).argmax())
+        name = f"distance at position {p}, the slowest (mean)"
+        figure.add_scatter(
+            x=k,
+            y=_positive(t.distance[:, p]),
+            name=name,
+            line={"color": drawing.SKY, "width": 2, "dash": "dash"},
+        )
     for site, colour in zip(found.sites, drawing.COLOURS[2:] * len(found.sites), strict=False):
         own = list(range(site.first, site.first + len(site.whole)))
         name = f"{drawing.label(site.site)}: distance"
@@ -251,8 +278,8 @@ def panels(found: Convergence) -> list[Panel]:
         Panel(
             "How far the state is from its limit",
             draw(found),
-            f"{t.rate.sentence} One more iteration moves the limit itself by {number(t.residual, 2)} of its norm in the mean, "
-            f"{number(t.residual_max, 2)} at most.",
+            f"{t.rate.sentence} {_positions(t)} One more iteration moves the limit itself by {number(t.residual, 2)} of its norm "
+            f"in the mean, {number(t.residual_max, 2)} at most.",
             "On this logarithmic scale a straight fall is a steady contraction, and a level stretch is standing still, or the "
             f"end of the numbers' precision. {found.how}",
         ),
@@ -275,7 +302,7 @@ def panels(found: Convergence) -> list[Panel]:
 
 
 def _map(t: Approach) -> Any:
-    z = t.relative_step.clamp(min=1e-12).log10()
+    z = t.relative_step.clamp(1e-12, 1e12).log10()
     return drawing.map_of(
         [[round(v, 2) for v in row] for row in z.tolist()],
         "Relative step, by iteration and position",

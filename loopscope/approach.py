@@ -10,8 +10,11 @@ from .errors import LoopscopeError
 from .maths.contraction import Rate, contraction
 from .states import States
 
-CLEAR = 100.0
-"""Rates are read where the distance is this many times what remains of it at the end, or the numbers' precision."""
+CLEAR = 10.0
+"""Rates are read where the distance is so many times the floor: the larger of the numbers' precision and of what is left of
+the distance in the second half of the extra iterations. Ten times as far where that still shrinks, for then it isn't
+rounding but the limit's own error, which bends the line more."""
+_STILL = 8  # precisions: what rounding alone may move a state at rest
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,12 @@ class Approach:
     """The mean step of that last quarter over that of the second half shown."""
 
     @property
+    def slowest(self) -> float:
+        """The largest of the positions' rates; NaN if none has one."""
+        known = self.rate_by_position[~self.rate_by_position.isnan()]
+        return known.max().item() if len(known) else float("nan")
+
+    @property
     def share(self) -> Float[Tensor, " iteration"]:
         """Fraction of all examples and positions settled from that iteration on."""
         return self.settled.mean(1)
@@ -76,16 +85,18 @@ def approach(states: States, shown: int, limit: int, tolerance: float) -> Approa
     cosine = torch.stack([torch.nn.functional.cosine_similarity(v, goal, dim=-1) for v in values[: s + 1]])
     still = (relative < tolerance).flip(0).cummin(0).values.flip(0)  # from t on, to the end
     square = distance.double().square()
-    size = norm[m].double().square()
+    size, last = norm[m].double().square(), step[m].double().square()
     left, end = slice(s + (m - s) // 2, m), slice(s + 3 * (m - s) // 4, m + 1)
     eps = torch.finfo(states[labels[0]].dtype).eps
 
-    def rate(rms: Tensor, size: Tensor) -> Rate:
-        floor = CLEAR * max(eps * float(size), float(rms[left].max()))
-        return contraction(rms[:m].tolist(), floor, labels[:m])
+    def rate(rms: Tensor, size: Tensor, moves: float) -> Rate:
+        grain = eps * float(size)
+        floor = CLEAR * max(grain, float(rms[left].max()))
+        return contraction(rms[:m].tolist(), floor if moves <= _STILL * grain else 10 * floor, labels[:m])
 
     whole, by_position = square.mean((1, 2)).sqrt(), square.mean(1).sqrt()
     sizes, mean_norm = size.mean(0).sqrt(), norm.mean((1, 2))
+    moves = last.mean(0).sqrt().tolist()
     residual = torch.where(step[m] == 0, 0, step[m] / norm[m])
     return Approach(
         site=states.name,
@@ -97,8 +108,10 @@ def approach(states: States, shown: int, limit: int, tolerance: float) -> Approa
         settled=still[:s].float().mean(1),
         whole=whole[: s + 1].float(),
         norm=mean_norm[: s + 1],
-        rate=rate(whole, size.mean().sqrt()),
-        rate_by_position=torch.tensor([rate(by_position[:, p], sizes[p]).value for p in range(len(sizes))]),
+        rate=rate(whole, size.mean().sqrt(), float(last.mean().sqrt())),
+        rate_by_position=torch.tensor(
+            [rate(by_position[:, p], sizes[p], moves[p]).value for p in range(len(sizes))]
+        ),
         residual=residual.mean().item(),
         residual_max=residual.max().item(),
         settled_end=still[end.start].float().mean().item(),

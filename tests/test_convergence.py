@@ -160,7 +160,7 @@ def test_a_finding_draws_itself_and_serialises():
     result = found(maps.contracting(0.8))
     assert result.figure().data
     assert '"verdict": {"name": "settled"' in result.to_json()
-    for threshold in ("0.001", "0.99", "1.1-fold", "100 times"):
+    for threshold in ("0.001", "0.99", "1.1-fold", "10 times the floor"):
         assert threshold in str(result)
 
 

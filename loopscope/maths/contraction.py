@@ -11,7 +11,7 @@ POINTS = 5
 STRAIGHT = 0.98
 """Least R² of the line."""
 AGREE = (0.002, 0.02)
-"""The slopes of the stretch's two halves differ by at most the first fraction, or by two of their standard errors; where no
+"""The slopes of the stretch's two halves differ by at most the first fraction, or by two standard errors; where no
 stretch is as straight as that, by at most the second. What they differ by widens the interval."""
 _STARTS = 24
 
@@ -76,8 +76,7 @@ def contraction(
         middle = (a + end) // 2
         slope, error, r2, start = _line(x[a:], y[a:])
         first, second = _line(x[a : middle + 1], y[a : middle + 1]), _line(x[middle:], y[middle:])
-        # the scatter is the second half's: in the first the transient would pass for scatter
-        apart, noise = abs(first[0] - second[0]), 2 * math.sqrt(2) * second[1]
+        apart, noise = abs(first[0] - second[0]), 2 * _scatter(x[a:], y[middle:])
         if r2 < STRAIGHT or apart > max(AGREE[1] * abs(slope), noise):
             continue
         straight = apart <= max(AGREE[0] * abs(slope), noise)
@@ -108,6 +107,14 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
     error = math.sqrt(left / (len(x) - 2) / spread) if len(x) > 2 else math.inf
     r2 = 1 - left / total if total > 0 else 0.0
     return slope, error, r2, float(y.mean() + slope * (x[0] - x.mean()))
+
+
+def _scatter(x: np.ndarray, y: np.ndarray) -> float:
+    """Standard error of the difference of two halves' slopes: y's scatter from its second differences, which a bend in the
+    line leaves small where least squares would take it for scatter."""
+    half = len(x) // 2 + 1
+    spread = half * (half**2 - 1) / 12 * float(x[1] - x[0]) ** 2
+    return math.sqrt(float(np.square(np.diff(y, 2)).mean()) / 6 * 2 / spread)
 
 
 def _rate(slope: float, error: float, r2: float, first: int, last: int, points: int, start: float) -> Rate:

@@ -14,7 +14,7 @@ from .section import Section
 
 EXAMPLES, WIDEST = 8, 64
 _NOT_ASKED, _WRONG, _RIGHT = 0, 1, 2
-_COLOURS = ("rgba(128,136,148,0.30)", drawing.ORANGE, drawing.SKY)
+_COLOURS = ("#a9afb8", drawing.ORANGE, drawing.SKY)
 
 
 def section(run: Run) -> Section | None:
@@ -43,14 +43,14 @@ def section(run: Run) -> Section | None:
         for b, name in enumerate(names)
     ]
     panel = Panel(
-        "What it would answer",
+        "What it would answer, had it stopped after each iteration",
         _map(frames[0].update[0], run.states.iterations, answers.shape[2]),
         _seen(mark, run.states.iterations),
-        "Each row is the answer had the loop stopped there, read out of that state; time runs downwards. Each cell holds the "
+        "Each row is read out of the state after so many iterations; time runs downwards. Each cell holds the "
         "token that the model would write; hover for the token it read and how sure it is. Choose another example above.",
         frames,
     )
-    return Section("answers", "What it would answer, iteration by iteration", 2, [panel])
+    return Section("answers", "Answers", 2, [panel])
 
 
 def _cells(
@@ -108,7 +108,9 @@ def _seen(mark: Tensor, iterations: list[int]) -> str:
         int(k) for k, one in zip(iterations, ((mark == _RIGHT) | ~asked).all(2).all(1), strict=True) if one
     ]
     done = (
-        f"all {mark.shape[1]} examples are right after {whole[0]}" if whole else "never are all of them right"
+        f"all {mark.shape[1]} examples are right after {whole[0]} iterations"
+        if whole
+        else "never are all of them right"
     )
     return (
         f"Of the answers in these examples {drawing.percent(float(share[0]))} are right before the loop and "

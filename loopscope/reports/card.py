@@ -1,12 +1,17 @@
 """An entry's card, from Markdown to HTML that can do nothing but be read."""
 
+import re
+
 from markupsafe import Markup
 
+_COMMENT = re.compile(r"^\s*<!--.*?-->\s*?$", re.DOTALL | re.MULTILINE)
 
-def card_html(markdown: str) -> Markup:
-    """HTML of a card. Tags in it stay literal, pictures become their text, and a link leads to http(s), mail or this page.
 
-    The headings go down two levels, since the page has its own; the card's first heading is left out: it is the page's.
+def card_html(markdown: str) -> tuple[Markup, Markup]:
+    """HTML of a card: what stands before its first second-level heading, and the rest.
+
+    Tags in it stay literal, comments go, pictures become their text, and a link leads to http(s), mail or this page. The
+    headings go down a level, since the page has its own; the card's first heading is left out: it is the page's.
     """
     from markdown_it import MarkdownIt
 
@@ -16,7 +21,7 @@ def card_html(markdown: str) -> Markup:
         .disable(["image", "html_block", "html_inline"])
     )
     parser.validateLink = _harmless
-    tokens = parser.parse(markdown)
+    tokens = parser.parse(_COMMENT.sub("", markdown))
     if tokens and tokens[0].type == "heading_open" and tokens[0].tag == "h1":
         tokens = tokens[3:]
     for token in tokens:
@@ -25,7 +30,9 @@ def card_html(markdown: str) -> Markup:
         for inner in token.children or ():
             if inner.type == "link_open":
                 inner.attrSet("rel", "noopener noreferrer")
-    return Markup(parser.renderer.render(tokens, parser.options, {}))
+    cut = next((i for i, t in enumerate(tokens) if t.type == "heading_open" and t.tag == "h3"), len(tokens))
+    lead, rest = (parser.renderer.render(part, parser.options, {}) for part in (tokens[:cut], tokens[cut:]))
+    return Markup(lead), Markup(rest)
 
 
 def _harmless(address: str) -> bool:

@@ -89,9 +89,12 @@
 
   // On paper: light, and as wide as the paper. A view box lets the drawing shrink with its frame.
   let before = null;
+  let closed = [];
   window.addEventListener("beforeprint", () => {
     before = root.dataset.theme;
     theme("light");
+    closed = [...document.querySelectorAll("details:not([open])")];
+    for (const details of closed) details.open = true;
     for (const plot of plots) {
       const { width, height } = plot.div._fullLayout;
       for (const svg of plot.div.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
@@ -100,6 +103,7 @@
   });
   window.addEventListener("afterprint", () => {
     for (const svg of document.querySelectorAll(".main-svg")) svg.removeAttribute("viewBox");
+    for (const details of closed) details.open = false;
     if (before) theme(before);
   });
 })();

@@ -19,7 +19,7 @@ def page(
     title: str,
     what: str,
     tiles: Sequence[Tile],
-    card: Markup | None,
+    card: tuple[Markup, Markup] | None,
     sections: Sequence[Section],
     colophon: Sequence[tuple[str, str]],
     command: str,

@@ -89,8 +89,8 @@ def _ends(figure: Any, ends: np.ndarray, answers: np.ndarray | None, symbols: tu
 
 
 def _frame(one: np.ndarray, i: int, groups: int) -> dict[int, dict[str, Any]]:
-    """What moves: the tails up to state i, and its dots. `one` is (state, position, 2)."""
-    tail = one[max(0, i - TAIL) : i + 1].transpose(1, 0, 2)
+    """What moves: the tails up to state i (at the end the whole way), and its dots. `one` is (state, position, 2)."""
+    tail = one[max(0, i - TAIL) if i < len(one) - 1 else 0 : i + 1].transpose(1, 0, 2)
     gaps = np.full((len(tail), 1, 2), np.nan)
     lines = np.concatenate([tail, gaps], axis=1).reshape(-1, 2)
     return {
@@ -104,8 +104,9 @@ def _moving(figure: Any, at: Any, groups: int, positions: np.ndarray) -> None:
         **at[groups],
         mode="lines",
         name="tail",
-        line={"color": drawing.GREY, "width": 1.5},
+        line={"color": drawing.GREY, "width": 1.2},
         hoverinfo="skip",
+        opacity=0.6,
         showlegend=False,
     )
     figure.add_scatter(

@@ -1,0 +1,136 @@
+"""Halting: what the analysis says against a count by hand, and the sentence for a model that doesn't halt."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+import loopscope as ls
+from loopscope import LoopscopeError, shelf
+
+TASK = ls.tasks.prefix_parity(length=8)
+
+
+def halting_model(bias: float = -1.0, gate: float = 1.0):
+    model = ls.models.build(
+        "universal", width=16, vocabulary=3, halting="interpolated", halting_bias=bias, seed=3
+    )
+    with torch.no_grad():
+        model.act.gate.weight.mul_(gate)
+    model.task = TASK
+    return model.eval()
+
+
+def planted(
+    iterations: torch.Tensor, n: int, halted: torch.Tensor | None = None, tokens: torch.Tensor | None = None
+):
+    """A real run whose halting is replaced by one where the answers are known."""
+    batch = TASK.batch(len(iterations), seed=0)
+    run = ls.record(halting_model(), batch.tokens if tokens is None else tokens, n)
+    run.iterations = n
+    weights = torch.nn.functional.one_hot(iterations, n).permute(2, 0, 1).float()
+    halted = torch.ones_like(iterations, dtype=torch.bool) if halted is None else halted
+    remainder = torch.full(iterations.shape, 0.25)
+    run.halting = ls.Halting(weights, iterations, halted, remainder, iterations + 1 + remainder)
+    return run
+
+
+def test_the_distribution_is_that_of_a_count_by_hand():
+    run = ls.record(halting_model(gate=4.0), TASK.batch(32, seed=0).tokens, 24)
+    found = ls.analyses.measure("halting", run)
+    when, halted = run.halting.iteration, run.halting.halted
+    for t in range(run.iterations):
+        assert found.share[t] == pytest.approx(((when == t) & halted).float().mean().item())
+        for p in range(9):
+            assert found.by_position[p, t] == pytest.approx(
+                ((when == t) & halted)[:, p].float().mean().item()
+            )
+    assert found.share.sum() + found.not_halted == pytest.approx(1)
+    assert found.mean == pytest.approx(when.float().mean().item())
+    assert found.cost == pytest.approx(run.halting.cost.mean().item())
+    assert found.remainder == pytest.approx(run.halting.remainder.mean().item())
+
+
+def test_a_gate_that_says_one_half_halts_everywhere_in_its_second_iteration():
+    run = ls.record(halting_model(bias=0.0, gate=0.0), TASK.batch(8, seed=0).tokens, 12)
+    found = ls.analyses.measure("halting", run)
+    assert found.verdict.name == "constant"
+    assert found.mean == 1
+    assert found.remainder == pytest.approx(0.5)
+    assert found.cost == pytest.approx(2.5)  # N = 2, R = 0.5
+    assert np.isnan(found.correlation)
+    assert "unknown" in str(found)
+
+
+def test_halting_later_along_the_string_is_seen_as_such():
+    later = planted(torch.arange(9).expand(16, 9).clone(), 10)
+    found = ls.analyses.measure("halting", later)
+    assert found.verdict.name == "later"
+    assert found.correlation == pytest.approx(1)
+    assert found.mean_by_position.tolist() == list(range(9))
+    earlier = ls.analyses.measure("halting", planted(torch.arange(9).flip(0).expand(16, 9).clone(), 10))
+    assert earlier.verdict.name == "earlier"
+    assert earlier.correlation == pytest.approx(-1)
+
+
+def test_the_mark_that_is_asked_nothing_counts_in_no_correlation():
+    times = torch.arange(9).expand(16, 9).clone()
+    times[:, 0] = 9
+    assert ls.analyses.measure("halting", planted(times, 10)).correlation == pytest.approx(1)
+
+
+def test_no_order_is_seen_where_there_is_none():
+    times = torch.tensor([3, 7, 1, 5, 2, 8, 4, 1, 6]).expand(16, 9).clone()
+    assert ls.analyses.measure("halting", planted(times, 10)).verdict.name == "varied"
+
+
+def test_a_loop_that_ended_too_early_is_told_first():
+    times = torch.full((16, 9), 4)
+    halted = torch.zeros((16, 9), dtype=torch.bool)
+    halted[:, :4] = True
+    found = ls.analyses.measure("halting", planted(times, 5, halted))
+    assert found.verdict.name == "cut"
+    assert found.not_halted == pytest.approx(5 / 9)
+    assert found.share[4] == pytest.approx(4 / 9)
+    assert "56 % of the positions had not halted" in str(found)
+
+
+def test_difficulty_is_the_tasks_own():
+    batch = TASK.batch(64, seed=0)
+    times = batch.difficulty.long()[:, None].expand(64, 9).clone()
+    found = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
+    assert found.difficulty == TASK.difficulty
+    assert found.difficulty_correlation == pytest.approx(1)
+    assert torch.equal(found.mean_by_level, found.levels)
+    assert int(found.examples.sum()) == 64
+    noise = torch.randint(0, 9, (64, 9), generator=torch.Generator().manual_seed(1))
+    found = ls.analyses.measure("halting", planted(noise, 10, tokens=batch.tokens))
+    assert found.difficulty_correlation == pytest.approx(
+        spearmanr(batch.difficulty, noise[:, 1:].float().mean(1)).statistic
+    )
+
+
+def test_a_run_of_an_unknown_task_has_no_difficulty():
+    run = planted(torch.arange(9).expand(16, 9).clone(), 10)
+    run.model.task = None
+    run.origin["task"] = None
+    found = ls.analyses.measure("halting", run)
+    assert found.difficulty is None
+    assert "difficulty" not in str(found)
+    assert len(shelf.module("analyses", "halting").panels(found)) == 2
+
+
+def test_a_finding_draws_itself_and_serialises():
+    found = ls.analyses.measure(
+        "halting", ls.record(halting_model(gate=4.0), TASK.batch(32, seed=0).tokens, 24)
+    )
+    assert found.figure().data[0].type == "heatmap"
+    assert '"difficulty": "ones in the string"' in found.to_json()
+    for threshold in ("0.05", "0.5", "0.9"):
+        assert threshold in str(found)
+
+
+def test_a_model_that_does_not_halt_gets_a_sentence():
+    run = ls.record(ls.models.build("universal", width=16, vocabulary=3), TASK.batch(4, seed=0).tokens, 6)
+    with pytest.raises(LoopscopeError, match="every position used all 6 iterations"):
+        ls.analyses.measure("halting", run)
