@@ -62,9 +62,10 @@ def test_everything_on_the_shelves_is_in_the_wheel(wheel: Path):
 
 def test_everything_in_the_package_is_in_the_wheel_and_nothing_lies_outside_it(wheel: Path):
     packed = set(zipfile.ZipFile(wheel).namelist())
-    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "loopscope").rglob("*.py")}
+    kinds = {".py", ".js", ".css", ".html", ".typed"}
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "loopscope").rglob("*") if path.suffix in kinds}
     assert ours - packed == set()
-    assert "loopscope/py.typed" in packed
+    assert "loopscope/reports/template.html" in packed
     assert {name.split("/")[0] for name in packed} - {"loopscope"} == {
         f"{'-'.join(wheel.stem.split('-')[:2])}.dist-info"
     }
