@@ -4,7 +4,7 @@
   const root = document.documentElement;
   const toggle = document.getElementById("theme");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const plots = [...document.querySelectorAll(".plot")].map((div) => {
+  const plots = [...document.querySelectorAll(".chart")].map((div) => {
     const number = div.id.slice("plot-".length);
     return { div, number, at: 0, ...JSON.parse(document.getElementById("data-" + number).textContent) };
   });

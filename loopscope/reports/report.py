@@ -75,7 +75,9 @@ def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = N
     )
     for name in names:
         shelf.known("analysis", name, questions.names())  # said before anything is recorded
+    entry = None
     if isinstance(run, Run):
+        entry = run.origin.get("entry") if run.origin.get("entry") in models.entries() else None
         command = 'ls.report(run).save("report.html")   # with the run described above'
     else:
         entry = os.fspath(run)
@@ -92,7 +94,7 @@ def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = N
         title=title,
         what=_what(run),
         tiles=[tile for section in sections for tile in section.tiles],
-        card=_card(run),
+        card=_card(entry),
         sections=sections,
         colophon=colophon.rows(run),
         command=command,
@@ -137,9 +139,11 @@ def _panel(title: str, found: Any, told: str | None) -> Panel:
     return Panel(title, found.figure(), found.verdict.sentence, (told or "").strip().split("\n\n")[0])
 
 
-def _card(run: Run) -> Any:
-    entry = run.origin.get("entry")
-    return card_html(models.card(entry)) if entry in models.entries() else None
+def _card(entry: str | None) -> Any:
+    """The card beside the entry's weights; a checkpoint needs none."""
+    if entry is None or not models.path(entry).with_suffix(".md").is_file():
+        return None
+    return card_html(models.card(entry))
 
 
 def _what(run: Run) -> str:
