@@ -40,6 +40,7 @@ from loopscope.training import (
     train,
 )
 from loopscope.training.supervision import cross_entropy
+from loopscope.training.trainer import Objective
 
 RECIPE = Recipe(
     architecture="universal",
@@ -114,6 +115,36 @@ def test_training_leaves_the_callers_random_numbers_alone(tmp_path):
     before = torch.get_rng_state()
     trained(tmp_path, steps=2)
     assert torch.equal(before, torch.get_rng_state())
+
+
+class Noisy(LoopedModule):
+    """Starts from noise that it draws itself, without a seed of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(iterations=1, vocabulary=3)
+        self.read = torch.nn.Linear(1, 3)
+        self.setup()
+
+    def encode(self, tokens):
+        return tokens
+
+    def initial(self, context):
+        return torch.randn(*context.shape, 1)
+
+    def step(self, state, context, t):
+        return state.tanh()
+
+    def decode(self, state, context):
+        return self.read(state)
+
+
+def test_what_a_model_draws_for_itself_follows_from_the_step():
+    objective = Objective(Noisy(), ls.tasks.prefix_parity(length=6), RECIPE)
+    losses = []
+    for step in (7, 8, 7):
+        torch.rand(3)  # somebody else's draw
+        losses.append(objective(step, slice(None))[0].item())
+    assert losses[0] == losses[2] != losses[1]
 
 
 def test_the_log_tells_every_step(tmp_path):
