@@ -31,14 +31,15 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from loopscope import drawing
 from loopscope.approach import CLEAR, Approach, approach
 from loopscope.drawing import Panel, number, percent
-from loopscope.driver import Looped
+from loopscope.driver import Looped, primary
 from loopscope.errors import LoopscopeError, LoopscopeWarning
 from loopscope.finding import Finding, Verdict
 from loopscope.recorder import resume
@@ -136,61 +137,87 @@ def measure(
             raise LoopscopeError(
                 f"'{site}' is called outside the loop, so it can't converge. Name a site inside it."
             )
-    later, shown, how, overflow = _onward(run, max(32, run.iterations) if extra is None else extra)
-    last = later.iterations - 1 if overflow is None else overflow - 2
-    trace = approach(later.states, shown, last, tolerance)
+    after = _after(run, max(32, run.iterations) if extra is None else extra, by_hand=not names)
+    trace = approach(after.states["state"], after.shown, after.limit, tolerance)
     return Convergence(
-        verdict=_verdict(trace, overflow),
+        verdict=_verdict(trace, after.overflow),
         state=trace,
-        sites=tuple(approach(later[site], shown - 1, last - 1, tolerance) for site in names),
-        limit=last,
-        extra=last - shown,
-        how=how,
-        overflow=overflow,
+        sites=tuple(approach(after.states[s], after.shown - 1, after.limit - 1, tolerance) for s in names),
+        limit=after.limit,
+        extra=after.limit - after.shown,
+        how=after.how,
+        overflow=after.overflow,
         tolerance=tolerance,
     )
 
 
-def _onward(run: Run, extra: int) -> tuple[Run, int, str, int | None]:
-    """The run with the extra iterations (and one for the residual), the last k to show, how the limit was taken, and the
-    k where it overflowed."""
-    n, why = run.iterations, ""
+class _After(NamedTuple):
+    """The run with what comes after it."""
+
+    states: dict[str, States]
+    shown: int
+    """The last k to show."""
+    limit: int
+    """The k of the limit; one more state is there, for its residual."""
+    how: str
+    overflow: int | None = None
+
+
+def _after(run: Run, extra: int, by_hand: bool) -> _After:
+    """The run and its extra iterations; where they can't be had, the run with a part of it spent on the limit."""
+    n, goal = run.iterations, run.iterations + extra
     try:
         reader = run.reader
     except LoopscopeError:
-        why = "The run was loaded without its model"
-    else:
-        if not isinstance(reader.model, Looped):
-            why = "A module wrapped by its body can't be iterated on"
-        else:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", LoopscopeWarning)  # the verdict says it
-                later = resume(reader.model, run, n + extra + 1)
-            where = later.nonfinite()
-            overflow = next(
-                (k for k in later.states.iterations if not later.states[k].isfinite().all()), None
-            )
-            overflow = n + 1 if overflow is None and where is not None else overflow
-            if overflow is not None and overflow - n > 2:
-                how = f"The limit is state {overflow - 2}: the extra iterations overflow at state {overflow}."
-                return later, n, how, overflow
-            if overflow is None and later.iterations - n > _FEWEST:
-                edited = " The edits were not made again in them." if run.origin.get("edits") else ""
-                k = later.iterations - 1
-                return (
-                    later,
-                    n,
-                    f"The limit is state {k}, {k - n} iterations beyond those shown.{edited}",
-                    None,
-                )
-            why = "The loop ended by itself" if overflow is None else "The next iterations overflow"
+        return _within(run, "The run was loaded without its model")
+    if not isinstance(reader.model, Looped):
+        return _within(run, "A module wrapped by its body can't be iterated on")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LoopscopeWarning)  # of NaN: the verdict says it
+        later = resume(reader.model, run, goal + 1)
+    states = {name: later[name] for name in later.names}
+    how = f"The limit is state {goal}, {extra} iterations beyond those shown."
+    if later.iterations <= goal and later.nonfinite() is None:
+        if not by_hand:  # sites are recorded by a loop, and this one is over
+            return _within(run, "The loop ends by itself")
+        states["state"] = _by_hand(later, goal + 1)
+        how += f" The loop itself ends after {later.iterations}, when every position has halted; the map was applied on."
+    first = (k for k in states["state"].iterations if not states["state"][k].isfinite().all())
+    overflow = next(first, None)
+    if overflow is not None:
+        if overflow < n + 3:
+            return _within(run, "The next iterations overflow")
+        how = f"The limit is state {overflow - 2}: the extra iterations overflow at state {overflow}."
+        return _After(states, n, overflow - 2, how, overflow)
+    how += " The edits were not made again in them." if run.origin.get("edits") else ""
+    return _After(states, n, goal, how)
+
+
+def _by_hand(run: Run, iterations: int) -> States:
+    """The states of the map applied on, past the iteration at which the loop ends because every position has halted."""
+    model, context, state = run.reader.model, run.reader.context, run.state(run.iterations)
+    values = dict(run.states.items())
+    try:
+        with torch.no_grad():
+            for t in range(run.iterations, iterations):
+                model.clock.show(("iteration", t))
+                state = model.step(state, context, t)
+                values[(t + 1,)] = primary(state)
+    finally:
+        model.clock.show()
+    return States("state", values, run.states.axes, iterations + 1)
+
+
+def _within(run: Run, why: str) -> _After:
+    """The limit from the run itself."""
+    n = run.iterations
     spare = max(2, math.ceil(n / 4))
     if n - spare < 2:
         raise LoopscopeError(
             f"{why}, so the limit must come from the run itself, which needs 4 iterations or more, but it has {n}. Record more."
         )
     how = f"{why}, so the limit is state {n - 1} of the run itself, and its last {spare} iterations are not shown."
-    return run, n - spare, how, None
+    return _After({name: run[name] for name in run.names}, n - spare, n - 1, how)
 
 
 def _verdict(trace: Approach, overflow: int | None) -> Motion:

@@ -171,7 +171,7 @@ def _spearman(x: Tensor, y: Tensor) -> float:
 
     if len(x) < 3 or bool((x == x[0]).all()) or bool((y == y[0]).all()):
         return float("nan")
-    return float(spearmanr(x.numpy(), y.numpy()).statistic)
+    return float(spearmanr(x.numpy(), y.numpy())[0])  # pyright: ignore[reportArgumentType]
 
 
 def _verdict(missing: float, spread: float, correlation: float) -> Stops:
@@ -210,22 +210,23 @@ def draw(found: HaltingTimes) -> Any:
 
 def panels(found: HaltingTimes) -> list[Panel]:
     """The finding as a report shows it."""
-    means = found.mean_by_position
+    means = found.mean_by_position[found.answered]
     mode = int(found.share.argmax())
     rows = [
         Panel(
             "When each position halts",
             draw(found),
             f"{found.verdict.sentence} The mean halting iteration goes from {means.min():.1f} to {means.max():.1f} over the "
-            f"positions; its rank correlation with the position is {number(found.correlation, 3)}.",
+            f"positions that answer; its rank correlation with the position is {number(found.correlation, 3)}.",
             "Each column is one position, and shows which fraction of the examples halts there in which iteration; time runs "
             "downwards. The white line is the mean.",
         ),
         Panel(
             "How many iterations are used",
             _shares(found),
-            f"Most positions ({percent(float(found.share[mode]))}) halt in iteration {mode}; the mean ponder cost is "
-            f"{found.cost:.2f} iterations, and {percent(found.not_halted)} had not halted when the loop ended.",
+            f"More positions halt in iteration {mode} than in any other ({percent(float(found.share[mode]))}); the mean "
+            f"ponder cost is {found.cost:.2f} iterations, and {percent(found.not_halted)} of the positions had not halted "
+            "when the loop ended.",
             "Bars count all examples and positions. The ponder cost is the number of iterations used and the weight of the "
             "last of them.",
         ),

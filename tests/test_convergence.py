@@ -156,6 +156,21 @@ def test_a_run_without_its_model_is_measured_against_its_own_last_state(tmp_path
     assert result.state.rate.value == pytest.approx(0.5, rel=1e-3)
 
 
+def test_a_loop_that_ends_by_itself_is_followed_past_its_end():
+    options = {"injection": "add", "norm": "stream", "halting": "interpolated", "halting_bias": 0.0}
+    model = ls.models.build("universal", width=16, vocabulary=3, **options).eval()
+    run = ls.record(model, torch.randint(0, 3, (4, 6)), 32)
+    assert run.iterations < 10
+    result = measure("convergence", run, extra=40)
+    assert "The loop itself ends" in result.how
+    assert result.limit == run.iterations + 40
+    assert result.state.step.shape == (run.iterations, 6)
+    halting = model.act.halted
+    model.act.halted = lambda state: halting(state) & False  # the same model, which never finishes
+    x = ls.record(model, run.tokens, run.iterations + 40).states
+    assert torch.allclose(result.state.distance[0], (x[0] - x[-1]).norm(dim=-1).mean(0), atol=1e-5)
+
+
 def test_a_finding_draws_itself_and_serialises():
     result = found(maps.contracting(0.8))
     assert result.figure().data

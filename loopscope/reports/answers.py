@@ -1,5 +1,6 @@
 """What the model would answer, had it stopped after each iteration."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ def shown(symbol: str) -> str:
     return label(symbol if symbol.strip() else repr(symbol))
 
 
-def _map(cells: dict[str, Any], iterations: list[int], positions: int) -> Any:
+def _map(cells: Mapping[str, Any], iterations: list[int], positions: int) -> Any:
     height = min(760, 150 + 18 * len(iterations))
     figure = drawing.empty("The answer after every iteration", "position", "iterations run", height)
     step = [[i / 3 + edge / 3, colour] for i, colour in enumerate(_COLOURS) for edge in (0, 1)]

@@ -35,5 +35,5 @@ def card_html(markdown: str) -> tuple[Markup, Markup]:
     return Markup(lead), Markup(rest)
 
 
-def _harmless(address: str) -> bool:
-    return address.strip().lower().startswith(("https://", "http://", "mailto:", "#"))
+def _harmless(url: str) -> bool:
+    return url.strip().lower().startswith(("https://", "http://", "mailto:", "#"))

@@ -49,4 +49,4 @@ def literal(value: Any) -> Any:
 def _frame(frame: Frame) -> dict[str, Any]:
     from plotly.io.json import to_json_plotly  # knows numpy, and turns NaN into null
 
-    return {"label": frame.label, "update": json.loads(to_json_plotly(dict(frame.update)))}
+    return {"label": frame.label, "update": json.loads(str(to_json_plotly(dict(frame.update))))}

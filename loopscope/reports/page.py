@@ -63,7 +63,7 @@ def _template() -> Any:
 
 @functools.cache
 def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return files("loopscope.reports").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(script: str) -> str:
