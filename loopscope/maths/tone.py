@@ -1,0 +1,168 @@
+"""Tones: sinusoids fitted to trajectories by least squares, many trajectories at once.
+
+The model is x_k = c + sum_f (a_f cos w_f k + b_f sin w_f k), with vectors c, a_f, b_f over the width and frequencies w_f
+that are whole-number combinations of a few free angles. The amplitudes are solved for in closed form and the angles by
+Gauss-Newton on what is left (variable projection, Golub & Pereyra 1973). Unlike the peak of a spectrum this has no bias: of
+a pure rotation it finds the angle to the precision of the numbers, also when less than one turn is seen.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+PADDING = 8
+"""Points of the spectrum per turn."""
+
+
+class Tones(NamedTuple):
+    """Tones fitted to trajectories."""
+
+    angles: Float[Tensor, "row angle"]
+    """The free angles, radians per iteration."""
+    unexplained: Float[Tensor, " row"]
+    """Fraction of the variance that is left, 0..1."""
+    error: Float[Tensor, "row angle"]
+    """Standard error of each angle under white noise, radians per iteration."""
+    rate: Float[Tensor, " row"]
+    """Growth of the logarithm of the amplitude per iteration; 0 unless it was fitted."""
+    rate_error: Float[Tensor, " row"]
+    """Its standard error under white noise."""
+
+
+def peak(x: Float[Tensor, "row iteration width"], turns: float = 1.0) -> Float[Tensor, " row"]:
+    """The angle per iteration at which the spectrum, summed over the width, is highest, at `turns` per window at least."""
+    m = x.shape[1]
+    power = torch.fft.rfft(x, n=PADDING * m, dim=1).abs().square().sum(2)
+    power[:, : math.ceil(PADDING * turns)] = -1
+    return power.argmax(1).to(x.dtype) * (2 * math.pi / (PADDING * m))
+
+
+def fit(
+    x: Float[Tensor, "row iteration width"],
+    angles: Float[Tensor, "row angle"],
+    orders: Float[Tensor, "tone angle"],
+    rounds: int = 5,
+    damped: bool = False,
+    slow: Bool[Tensor, " row"] | None = None,
+) -> Tones:
+    """Fit tones of the frequencies `orders @ angles`, and let the angles move to where least is left.
+
+    Arguments:
+        angles: where to begin, within about half a turn per window of the truth; one or two of them.
+        orders: which whole-number combinations of the angles are tones, such as [[1], [2], [3]] for an angle and its
+            harmonics. Tones that, folded at pi, can't be told from an earlier one are left out.
+        rounds: steps of Gauss-Newton; 0 only evaluates.
+        slow: where a tone may, folded at pi, be slower than one turn per window, and so take a drift for an overtone.
+        damped: whether all amplitudes grow or shrink exponentially together, at a rate that is fitted too; with one angle.
+    """
+    _, m, width = x.shape
+    k = torch.arange(m, dtype=x.dtype, device=x.device) - (m - 1) / 2
+    x = x - x.mean(1, keepdim=True)
+    tiny = torch.finfo(x.dtype).tiny
+    total = x.square().sum((1, 2)).clamp(min=tiny)
+    kept = _distinct(angles @ orders.T, m, slow)
+    count = angles.shape[1]
+    best = torch.cat([angles, torch.zeros_like(angles[:, :1])], dim=1) if damped else angles
+    least, error, tried = torch.full_like(total, math.inf), torch.full_like(best, math.inf), best
+    for _ in range(rounds + 1):
+        phase = k[:, None] * (tried[:, :count] @ orders.T)[:, None]
+        envelope = (tried[:, count:, None] * k).exp().mT if damped else 1
+        cosine, sine = phase.cos() * kept[:, None] * envelope, phase.sin() * kept[:, None] * envelope
+        basis, mix = _orthonormal(cosine, sine)
+        inside = basis.mT @ x
+        rest = x - basis @ inside
+        square = rest.square().sum((1, 2))
+        better = (square / total < least) & square.isfinite()
+        least = torch.where(better, square / total, least)
+        best = torch.where(better[:, None], tried, best)
+        a, b = (mix @ inside)[:, 1:].chunk(2, dim=1)
+        slopes = [k[:, None] * ((cosine * by) @ b - (sine * by) @ a) for by in orders.T]
+        if damped:
+            slopes.append(k[:, None] * (cosine @ a + sine @ b))
+        slopes = [(slope - basis @ (basis.mT @ slope)).flatten(1) for slope in slopes]
+        inverse, step = _newton(torch.stack(slopes, dim=1), rest.flatten(1), tiny)
+        spread = (square / (m * width))[:, None] * inverse
+        error = torch.where(better[:, None], spread.sqrt(), error)
+        limit = math.pi / (2 * m)
+        moved = tried + step.nan_to_num().clamp(-limit, limit)
+        tried = torch.where(
+            better[:, None], moved, (best + tried) / 2
+        )  # a step that made things worse is halved
+    zero = torch.zeros_like(least)
+    rate, rate_error = (best[:, -1], error[:, -1]) if damped else (zero, zero)
+    return Tones(best[:, :count], least.clamp(max=1.0), error[:, :count], rate, rate_error)
+
+
+def _newton(slopes: Tensor, rest: Tensor, tiny: float) -> tuple[Tensor, Tensor]:
+    """(diagonal of the inverse normal matrix, step) of least squares for one or two angles."""
+    normal = slopes @ slopes.mT
+    right = (slopes @ rest[..., None])[..., 0]
+    if normal.shape[-1] == 1:
+        inverse = 1 / normal[..., 0].clamp(min=tiny)
+        return inverse, right * inverse
+    a, b, d = normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1]
+    determinant = (a * d - b * b).clamp(min=tiny)
+    step = torch.stack([d * right[:, 0] - b * right[:, 1], a * right[:, 1] - b * right[:, 0]], dim=1)
+    return torch.stack([d, a], dim=1) / determinant[:, None], step / determinant[:, None]
+
+
+def _orthonormal(cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """(Q, T): an orthonormal basis Q = [1, cosine, sine] T by Gram-Schmidt; columns that add nothing become zero.
+
+    Faster than a factorisation of each small matrix in turn.
+    """
+    raw = torch.cat([torch.ones_like(cosine[..., :1]), cosine, sine], dim=-1)
+    rows, m, count = raw.shape
+    basis = torch.zeros_like(raw)
+    mix = raw.new_zeros(rows, count, count)
+    for c in range(count):
+        column = raw[..., c]
+        made = raw.new_zeros(rows, count)
+        made[:, c] = 1
+        if c:
+            done, used = basis[..., :c], mix[..., :c]
+            for _ in range(2):  # twice is enough
+                share = torch.einsum("rmc,rm->rc", done, column)
+                column = column - torch.einsum("rmc,rc->rm", done, share)
+                made = made - torch.einsum("rfc,rc->rf", used, share)
+        norm = column.square().sum(1, keepdim=True).sqrt()
+        scale = torch.where(norm > 1e-7 * math.sqrt(m), 1 / norm, 0)
+        basis[..., c] = column * scale
+        mix[..., c] = made * scale
+    return basis, mix
+
+
+def _distinct(
+    frequencies: Float[Tensor, "row tone"], m: int, slow: Bool[Tensor, " row"] | None
+) -> Float[Tensor, "row tone"]:
+    """1 for tones that differ from every earlier one by half a turn per window at least and may be as slow as they are."""
+    folded = frequencies.remainder(2 * math.pi)
+    folded = torch.minimum(folded, 2 * math.pi - folded)
+    kept = torch.ones_like(folded)
+    for tone in range(1, folded.shape[1]):
+        close = (folded[:, :tone] - folded[:, tone : tone + 1]).abs() < math.pi / m
+        own = ~(close & (kept[:, :tone] > 0)).any(1)
+        if slow is not None:
+            own &= slow | (folded[:, tone] > 1.9 * math.pi / m)
+        kept[:, tone] = own.to(folded.dtype)
+    return kept
+
+
+def residual(
+    x: Float[Tensor, "row iteration width"],
+    angles: Float[Tensor, "row angle"],
+    orders: Float[Tensor, "tone angle"],
+) -> Float[Tensor, "row iteration width"]:
+    """What the tones leave of each trajectory; see `fit`."""
+    basis = _basis(x, angles, orders)
+    x = x - x.mean(1, keepdim=True)
+    return x - basis @ (basis.mT @ x)
+
+
+def _basis(x: Tensor, angles: Tensor, orders: Tensor) -> Tensor:
+    k = torch.arange(x.shape[1], dtype=x.dtype, device=x.device) - (x.shape[1] - 1) / 2
+    phase = k[:, None] * (angles @ orders.T)[:, None]
+    return _orthonormal(phase.cos(), phase.sin())[0]
