@@ -111,20 +111,18 @@ def resume(
     ]
     collector = Collector(Keep(), grad, careful=_is_hooked(model))
     with _mode(grad, seed):
-        context = (
-            run.reader.context
-            if run._read is not None and run.reader.model is model
-            else model.encode(run.tokens)
-        )
-        origin = circumstances(model, edits, None, seed) | {"asked": n, "resumed_at": k}
-        origin["edits"] = [*run.origin.get("edits", []), *origin["edits"]]
-        later = _drive(model, run.tokens, (context, state), k, n, sites, edits, collector, origin)
+        own = run._read is not None and run.reader.model is model
+        context = run.reader.context if own else model.encode(run.tokens)
+        origin = circumstances(model, edits, None, seed)
+        made = {"asked": n, "resumed_at": k, "edits": [*run.origin.get("edits", []), *origin["edits"]]}
+        later = _drive(model, run.tokens, (context, state), k, n, sites, edits, collector, origin | made)
     joined: dict[str, States | Tensor] = {name: run[name] for name in run.names}
     for name in later.names:
         new = later[name]
         if isinstance(new, States):
             # states[k] itself was passed through its site again, where an edit may have changed it.
-            old = {index: value for index, value in run[name].items() if index[0] < k} if name in run else {}
+            before = run[name].items() if name in run else ()
+            old = {index: value for index, value in before if index[0] < k}
             joined[name] = States(name, old | dict(new.items()), new.axes, later.iterations + is_state(name))
     later._sites = joined
     later.halting = _halting(model, later) if run.halting is not None else None

@@ -25,14 +25,16 @@ def run(request):
     model = ls.models.build("universal", **shape, halting=request.param, halting_bias=-0.5)
     tokens = torch.randint(0, 3, (4, 6), generator=torch.Generator().manual_seed(1))
     run = ls.record(model.eval().double(), tokens, iterations=5, sites=["core_in"])
-    assert run.halting.halted.any() and not run.halting.halted.all(), "some halt, others are stopped by the end"
+    assert run.halting.halted.any() and not run.halting.halted.all(), (
+        "some halt, others are stopped by the end"
+    )
     return run
 
 
 def probabilities(run):
     """What the halting unit said in each iteration: (iteration, batch, position)."""
     with torch.no_grad():
-        return run.model.act.probability(run["core_in"].tensor)
+        return torch.stack([run.model.act.probability(value) for value in run["core_in"]])
 
 
 def test_weights_sum_to_one_at_every_position_and_match_the_enumeration(run):
