@@ -89,6 +89,16 @@ def test_states_that_settle_only_in_part_are_told_apart():
     assert result.state.settled[-1].tolist() == pytest.approx([0, 1, 0, 1, 0, 1])
 
 
+def test_a_pause_is_not_the_end():
+    class Pausing(maps.Map):
+        def step(self, state: torch.Tensor, context: torch.Tensor, t: int) -> torch.Tensor:
+            return self._step(state) if t % 4 == 3 else state.clone()
+
+    result = found(Pausing(maps.rotating(2.0)._step))
+    assert result.state.relative_step[:3].max() == 0
+    assert result.state.share.max() == 0
+
+
 def test_steps_distances_and_cosines_are_those_of_a_hand_calculation():
     run = ls.record(maps.contracting(0.5), maps.TOKENS, 12)
     trace = measure("convergence", run).state
