@@ -27,6 +27,7 @@ from .lyapunov import Exponents as Exponents
 from .lyapunov import backward_gain as backward_gain
 from .lyapunov import exponents as exponents
 from .lyapunov import lyapunov as lyapunov
+from .mode import mode as mode
 from .period import Period as Period
 from .period import period as period
 from .recurrence import Recurrence as Recurrence

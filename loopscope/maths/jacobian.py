@@ -4,11 +4,13 @@ A map F takes a state to a state of the same shape. The first axis of a state wi
 treats its rows independently: row b of F(x) depends on row b of x alone. Everything else of a row is one vector of n numbers. So
 there is one n x n Jacobian per row, J_b = dF(x)_b / dx_b. A state with one axis, or none, is one row.
 
-Products J v come from forward-mode differentiation under the math attention kernel, as PyTorch's fused ones have no forward
-derivative on the CPU; where an operation has none at all, from differentiating the backward pass (J^T u is linear in u,
-and J v is the gradient of v . J^T u after u).
+J^T u is a backward pass. J v is the gradient of v . J^T u after u, as J^T u is linear in u: one more backward pass, over a graph
+that is built once per state. PyTorch's forward mode takes the place of both where a map can't be differentiated twice; it
+is not the first choice, as on the CPU it costs some eight times as much (torch 2.13, a transformer block: it works out
+shapes in Python). Attention runs on the math kernel, as the fused ones have neither a second nor a forward derivative there.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -47,7 +49,7 @@ class Linearised:
         self.batch, self.size = rows(state)
         self.value = self.flat(apply(map, self.state))
         """F(state), (batch, n)"""
-        self._forward_mode = True
+        self._forward_mode = False
         self._graph: tuple[Tensor, Tensor] | None = None
         self._double: tuple[Tensor, Tensor] | None = None
         self._dense: Tensor | None = None
@@ -63,21 +65,17 @@ class Linearised:
     def forward(self, v: Tensor) -> Tensor:
         """J v, (batch, n)."""
         v = v.to(self.state).reshape(self.state.shape)
-        if self._forward_mode:
+        if not self._forward_mode:
             try:
-                return self._dual(v).detach().reshape(self.batch, self.size)
-            except (
-                RuntimeError
-            ):  # an operation without a forward derivative; what else is wrong, the other way shows too
-                self._forward_mode = False
-        return self._twice(v).reshape(self.batch, self.size)
+                return self._twice(v).reshape(self.batch, self.size)
+            except RuntimeError:  # an operation that has one derivative only
+                self._forward_mode = True
+        return self._dual(v).detach().reshape(self.batch, self.size)
 
     def backward(self, u: Tensor) -> Tensor:
         """J^T u, (batch, n)."""
         if self._graph is None:
-            with torch.enable_grad():
-                x = self.state.clone().requires_grad_()
-                self._graph = x, apply(self.map, x)
+            self._graph = self._run()
         x, y = self._graph
         if not y.requires_grad:  # a constant
             return torch.zeros_like(u)
@@ -86,23 +84,40 @@ class Linearised:
         return (torch.zeros_like(x) if found is None else found).detach().reshape(self.batch, self.size)
 
     def dense(self) -> Tensor:
-        """J, (batch, n, n): one product per column, many at once where the map allows it. Computed once."""
+        """J, (batch, n, n): one backward pass per entry of a row, many at once where the map allows it. Computed once."""
         if self._dense is not None:
             return self._dense
         columns = torch.eye(self.size, dtype=self.state.dtype, device=self.state.device)
         whole = columns[:, None].expand(self.size, self.batch, self.size)
         try:
-            with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-                one = torch.func.vmap(self._pushed, chunk_size=max(1, _CHUNK // self.batch))
-                found = one(whole).detach()
-        except RuntimeError:  # a map that looks at its numbers, or has no forward derivative
-            found = torch.stack([self.forward(v) for v in whole])
-        self._dense = found.permute(1, 2, 0)
+            found = torch.cat([self._pulled(part) for part in whole.split(max(1, _CHUNK // self.batch))])
+        except RuntimeError:  # an operation that takes one backward pass at a time
+            found = torch.stack([self.backward(u) for u in whole])
+        self._dense = found.permute(1, 0, 2)
         return self._dense
 
-    def _pushed(self, v: Tensor) -> Tensor:
-        pushed = torch.func.jvp(self.map, (self.state,), (v.reshape(self.state.shape),))
-        return pushed[1].reshape(self.batch, self.size)
+    def _pulled(self, u: Tensor) -> Tensor:
+        """J^T u for many u at once, (many, batch, n)."""
+        self._graph = self._run() if self._graph is None else self._graph
+        x, y = self._graph
+        if not y.requires_grad:
+            return torch.zeros_like(u)
+        u = u.reshape(len(u), *self.state.shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # that an operation is run in a loop, which is no slower than by hand
+            (found,) = torch.autograd.grad(
+                y, x, u, retain_graph=True, allow_unused=True, is_grads_batched=True
+            )
+        return (
+            (torch.zeros_like(u) if found is None else found).detach().reshape(len(u), self.batch, self.size)
+        )
+
+    def _run(self) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            x = self.state.clone().requires_grad_()
+            return x, apply(self.map, x)
 
     def _dual(self, v: Tensor) -> Tensor:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
@@ -113,9 +128,9 @@ class Linearised:
     def _twice(self, v: Tensor) -> Tensor:
         """The backward pass, differentiated after its cotangent."""
         if self._double is None:
-            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-                x = self.state.clone().requires_grad_()
-                y = apply(self.map, x)
+            self._graph = self._run() if self._graph is None else self._graph
+            x, y = self._graph
+            with torch.enable_grad():
                 u = torch.zeros_like(y).requires_grad_()
                 back = (
                     torch.autograd.grad(y, x, u, create_graph=True, allow_unused=True)[0]

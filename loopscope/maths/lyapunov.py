@@ -16,7 +16,6 @@ from functools import partial
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import LoopscopeError
@@ -24,7 +23,7 @@ from .jacobian import Linearised, Map, checked, rows
 from .spectrum import norm, operator
 
 SMALL = 8
-"""Numbers per row up to which backward passes are quicker than forward derivatives."""
+"""Numbers per row up to which the whole Jacobian is quicker to have than products with it."""
 
 
 @dataclass(frozen=True)
@@ -112,22 +111,13 @@ def _pushed(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """F(x), and J q in double precision, from the same passes."""
     if q.shape[1] <= SMALL:
         return _pulled(map, x, q)
-    try:
-        tangents = []
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
-            for i in range(q.shape[-1]):
-                y = map(forward_ad.make_dual(x, q[..., i].to(x.dtype).reshape(x.shape)))
-                new, tangent = forward_ad.unpack_dual(y)
-                tangents.append(torch.zeros_like(x) if tangent is None else tangent.clone())
-        return new, torch.stack(tangents, -1).double().reshape(q.shape)
-    except RuntimeError:  # no forward derivative
-        at = Linearised(map, x)
-        pushed = [at.forward(q[..., i]) for i in range(q.shape[-1])]
-        return at.value.reshape(x.shape), torch.stack(pushed, -1).double()
+    at = Linearised(map, x)
+    pushed = [at.forward(q[..., i]) for i in range(q.shape[-1])]
+    return at.value.reshape(x.shape), torch.stack(pushed, -1).double()
 
 
 def _pulled(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from the Jacobian's rows, by backward passes: for few numbers quicker than forward derivatives."""
+    """The same from the Jacobian's rows, from one graph."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         x = x.detach().requires_grad_()
         y = map(x)

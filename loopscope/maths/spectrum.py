@@ -7,7 +7,8 @@ can exceed 1 although the radius doesn't (non-normal growth: Trefethen & Embree 
 Up to DENSE numbers per row the whole Jacobian is formed. Its eigenvalues are those of the strongly connected blocks of its
 non-zero entries: a causal model, whose positions form a block triangle, is resolved position by position, where a
 general solver would see the pseudospectrum instead. Above that, ARPACK's implicitly restarted Arnoldi (Lehoucq, Sorensen & Yang
-1998) works from products J v alone. Plain power iteration is not used: it misreads complex pairs.
+1998) works from products J^T u alone, whose eigenvalues are the same. Not plain power iteration, which
+misreads complex pairs.
 """
 
 import warnings
@@ -114,8 +115,8 @@ def spectrum(
 def norm(operator: Any, seed: int = 0) -> float:
     """The largest singular value of a scipy LinearOperator; NaN if ARPACK doesn't find it."""
     m, n = operator.shape
-    if min(m, n) <= 2:
-        whole = operator @ np.eye(n)
+    if min(m, n) <= 16:
+        whole = operator @ np.eye(n) if n <= m else operator.H @ np.eye(m)
         return float(np.linalg.norm(whole, 2)) if np.isfinite(whole).all() else float("nan")
     start = np.random.default_rng(seed).standard_normal(min(m, n))
     first = operator.rmatvec(operator.matvec(start)) if n <= m else operator.matvec(operator.rmatvec(start))
@@ -127,9 +128,15 @@ def norm(operator: Any, seed: int = 0) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return float(
-                sparse().svds(operator, k=1, v0=start, tol=1e-6, return_singular_vectors=False, maxiter=1000)[
-                    0
-                ]
+                sparse().svds(
+                    operator,
+                    k=1,
+                    v0=start,
+                    tol=1e-6,
+                    return_singular_vectors=False,
+                    maxiter=1000,
+                    ncv=8,
+                )[0]
             )
     except (sparse().ArpackError, np.linalg.LinAlgError):
         return float("nan")
@@ -218,7 +225,9 @@ def _arnoldi(
 ) -> tuple[np.ndarray, np.ndarray, str]:
     linalg = sparse()
     nan = np.full(count, np.nan)
-    J = _operator(at, b)
+    J = operator(
+        at.backward, at.forward, at.batch, at.size, b
+    )  # transposed: a backward pass is the cheaper product
     start = np.random.default_rng(seed).standard_normal(at.size)
     once = J.matvec(start)
     if not np.isfinite(once).all():
@@ -230,7 +239,12 @@ def _arnoldi(
 
     def search(operator: Any) -> Any:
         return linalg.eigs(
-            operator, k=more, v0=start, tol=tolerance, ncv=min(at.size, max(2 * more + 8, 24)), maxiter=100
+            operator,
+            k=more,
+            v0=start,
+            tol=tolerance,
+            ncv=min(at.size, max(2 * more + 8, 24)),
+            maxiter=RESTARTS,
         )
 
     try:

@@ -1,0 +1,400 @@
+"""Does the loop end at a fixed point, at which one, how fast, and is it the only one?
+
+A fixed point x* of one iteration F has F(x*) = x*. For some examples of a run, states being single vectors (all positions,
+and all fields of a named tuple, side by side):
+
+- visited: where the loop's own iteration leads, followed beyond the run; reached from the first k on from which
+  ‖x_k - x*‖ stays below SAME times the size of x*, also position by position. Rate: the factor by which that distance
+  shrinks per iteration in the end (`loopscope.maths.mode`, `contraction`), with its error.
+- found: what solvers find (damped and Anderson mixing, and Newton's method, which finds unstable points too) from the run's
+  states, from perturbed, exchanged, near-zero and random starts. A solver's fixed point is not where the loop goes: for
+  z -> c - z Newton finds c / 2, and iteration never does. Both are reported.
+- attractors: where plain iteration leads from all those starts. Points nearer than SAME are one.
+- stable: the spectral radius of the Jacobian at the point is below 1 by more than its error.
+
+Three numbers that are kept apart, after the three axes of Labovich 2026 (arXiv 2604.15259; its abstract names the axes, the
+formulae are ours): reachability, the share of examples and starts that come to a fixed point within the run's
+length; input dependence, the mean distance between the examples' fixed points over that between their inputs, both in units of
+their root mean square; local geometry, the spectral radius.
+
+Sources: many starts, Newton-like search, and the sorting into stable points and saddles, Sussillo & Barak 2013 and
+Golub & Sussillo 2018; limits of looped language models, Geiping et al. 2025 (arXiv 2502.05171), Blayney et al. 2026 (arXiv
+2604.11791).
+
+What can mislead: a loop that is told the number of its iteration applies another map each time and has no fixed point in this
+sense; a point that no start led to is not shown to be absent; with few random starts a small basin is missed; rows of
+more than 128 numbers are searched by Newton from where the loop ends only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from loopscope import drawing
+from loopscope.basins import Basins, Point, explore, starts
+from loopscope.drawing import Panel, number, percent
+from loopscope.errors import LoopscopeError
+from loopscope.finding import Finding, Verdict
+from loopscope.limit import Limit, follow
+from loopscope.loopmap import LoopMap
+from loopscope.run import Run
+from loopscope.seeds import mixed
+
+TITLE, PLACE = "Fixed points", 20
+SAME, TIGHT, NEARING, DEGENERATE = 1e-3, 1e-6, 0.9, 1e12
+
+
+class Fate(Verdict):
+    """Where a loop ends."""
+
+    one = "The loop ends at a stable fixed point, and every start that was tried leads to the same one."
+    several = (
+        "The loop ends at a fixed point, but other starts lead elsewhere: there is more than one attractor."
+    )
+    local = (
+        "The loop ends at a fixed point, and nothing else was found, but some other starts came to no rest."
+    )
+    approaching = "The loop nears a stable fixed point, but isn't there by the end of the extra iterations."
+    unstable = "There is a fixed point, which solvers find, but it doesn't attract the loop."
+    none = "The loop ends at no fixed point, and no solver found one."
+    diverging = "The loop diverges: its states grow without bound."
+    told = "The loop is told the number of its iteration, so it applies another map each time and has no fixed point as such."
+    mixed = "The examples differ in where the loop ends."
+
+
+@dataclass(frozen=True)
+class FixedPoints(Finding):
+    """Where a loop ends, example by example."""
+
+    verdict: Fate
+    fates: tuple[Fate, ...]
+    """Of each example."""
+    reached: Int[Tensor, " example"]
+    """The k from which on the state stays at its fixed point (within `same`); -1 if it never does."""
+    reached_by_position: Int[Tensor, "example position"]
+    """The same for each position, in the primary tensor."""
+    rate: Float[Tensor, " example"]
+    """Factor per iteration by which the distance to the fixed point shrinks in the end; NaN if there is none."""
+    rate_error: Float[Tensor, " example"]
+    """Its standard error."""
+    rate_by_position: Float[Tensor, "example position"]
+    rate_sentence: str
+    """On the first example's rate, or why it has none."""
+    residual: Float[Tensor, " example"]
+    """‖F(x) - x‖ / ‖x‖ at the run's last state."""
+    distance: Float[Tensor, " example"]
+    """From the end of the extra iterations to the nearest fixed point found from there, over its size; NaN if none was."""
+    solver_distance: Float[Tensor, " example"]
+    """From the end of the extra iterations to what Anderson's solver finds from the first state, over its size; NaN if none."""
+    overflow: Int[Tensor, " example"]
+    """The k of the first state that holds NaN or infinity; -1 if none does."""
+    points: tuple[Point, ...]
+    """The distinct fixed points of all examples."""
+    reachability: float
+    """Share of all starts, the examples' own included, that reach a fixed point within the run's length."""
+    input_dependence: float
+    """Distance between fixed points over distance between inputs; 0 if the loop reads no input, NaN for fewer than two examples
+    that reach one."""
+    reads_input: bool
+    """Whether an iteration reads anything that depends on the tokens."""
+    radius: Float[Tensor, " example"]
+    """Spectral radius at the fixed point nearest to where the loop ends; NaN where it wasn't computed."""
+    starts: int
+    """How many other starts each example was given."""
+    paths: Float[Tensor, "example state plane"]
+    """The loop's own states in the plane of the figure."""
+    first: int
+    """The k of the first of them."""
+    how: str
+    """A sentence on how the states were continued."""
+    same: float
+    """Points nearer than this, relative to their size, are one."""
+    tolerance: float
+    """The residual that plain iteration must fall below to count as at rest."""
+    perturbation: float
+    """Size of the perturbations, relative to the state's norm."""
+
+    def summary(self) -> str:
+        names = [fate.name for fate in self.fates]
+        counts = ", ".join(f"{names.count(fate.name)} {fate.name}" for fate in Fate if fate.name in names)
+        known = self.reached[self.reached >= 0]
+        when = (
+            f"reached after {known.float().mean():.1f} iterations in the mean and {int(known.max())} at most"
+            if len(known)
+            else "never reached"
+        )
+        lines = [self.verdict.sentence]
+        if self.verdict is Fate.mixed:
+            lines.append(f"Examples: {counts}.")
+        if (self.overflow >= 0).any():
+            lines.append(f"NaN or infinity begin at state {int(self.overflow[self.overflow >= 0].min())}.")
+        if self.verdict is not Fate.told:
+            stable = sum(p.stable is True for p in self.points)
+            unstable = sum(p.stable is False for p in self.points)
+            lines.append(
+                f"Solvers and iteration found {len(self.points)} fixed points, counted example by example ({stable} stable, "
+                f"{unstable} unstable, the rest neutral or not examined), in {len(self.fates)} examples; the one "
+                f"visited is {when}."
+            )
+            if len(known):
+                lines.append(self.rate_sentence)
+            far = self.solver_distance[(self.solver_distance > self.same) & self.solver_distance.isfinite()]
+            if len(far):
+                lines.append(
+                    f"In {len(far)} examples the solver's fixed point is not where the loop ends: they lie "
+                    f"{number(float(far.max()))} of the state's size apart at most."
+                )
+            lines.append(
+                f"Reachability: {percent(self.reachability)} of all starts. Input dependence: {number(self.input_dependence)}"
+                f"{'' if self.reads_input else ' (an iteration reads no input)'}. Local geometry: spectral radius "
+                f"{number(_mean(self.radius))} in the mean."
+            )
+        lines.append(
+            f"{self.how} {self.starts} other starts per example. Thresholds: one point within {self.same:g} of its size; at rest "
+            f"below a residual of {self.tolerance:g}; perturbations of {self.perturbation:g}."
+        )
+        return " ".join(lines)
+
+
+def measure(
+    run: Run,
+    *,
+    examples: int = 8,
+    extra: int | None = None,
+    perturbed: int = 2,
+    random: int = 4,
+    perturbation: float = 0.1,
+    same: float = SAME,
+    tolerance: float = TIGHT,
+    inspected: int | None = None,
+    double: bool = True,
+    seed: int = 0,
+) -> FixedPoints:
+    """Where the loop of a run ends, and what fixed points its map has.
+
+    Arguments:
+        examples: how many of the run's examples, from the first on.
+        extra: iterations beyond the run; None: as many as it has, 96 at least.
+        perturbed, random: starts of each kind per example, besides another example's end and zero.
+        perturbation: size of the perturbations, relative to the state's norm.
+        same: points nearer than this, relative to their size, are one.
+        tolerance: the residual below which plain iteration counts as at rest.
+        inspected: for how many points the spectral radius is computed; None: all where states have 128 numbers or fewer,
+        else 2. double: compute in double precision where the model allows it.
+        seed: of perturbations and random starts.
+    """
+    if examples < 1 or perturbed < 0 or random < 0 or not (same > 0 and tolerance > 0 and perturbation > 0):
+        raise LoopscopeError(
+            "fixed_points needs 1 example or more, 0 starts or more of each kind, and same, tolerance and "
+            "perturbation above 0, but "
+            f"has examples={examples}, perturbed={perturbed}, random={random}, same={same}, tolerance={tolerance}, "
+            f"perturbation={perturbation}. Leave out what you don't need to change."
+        )
+    extra = max(96, run.iterations) if extra is None else extra
+    rows = range(min(examples, run.states.shape[1]))
+    loop, limit = follow(run, rows, extra, double)
+    told = not loop.autonomous
+    others = starts(loop, limit, perturbed, random, perturbation, mixed(seed, 1))
+    # What is told the number of its iteration has no single map to solve.
+    basins = None if told else explore(loop, limit, others, tolerance, same, inspected)
+    points = basins.points if basins else ()
+    fates = tuple(_fate(limit, basins, row, same) if basins else Fate.told for row in rows)
+    rates = [limit.rate(row) for row in rows]
+    rested = torch.tensor([fate in (Fate.one, Fate.several, Fate.local) for fate in fates])
+    inputs = loop.inputs()
+    reads = inputs is not None and _reads(loop, limit, inputs)
+    last = limit.states[limit.shown - limit.first]
+    gap = (limit.states[min(limit.shown - limit.first + 1, len(limit.states) - 1)] - last).norm(dim=1)
+    by_position, plane = _by_position(loop, limit, same), _plane(limit)
+    nan = float("nan")
+    return FixedPoints(
+        verdict=fates[0] if len(set(fates)) == 1 else Fate.mixed,
+        fates=fates,
+        reached=torch.where(rested, _since(limit.states - limit.point, limit.size * same, limit.first), -1),
+        reached_by_position=torch.where(rested[:, None], by_position[0], -1),
+        rate=torch.tensor([rate.value for rate in rates]),
+        rate_error=torch.tensor([rate.error for rate in rates]),
+        rate_by_position=by_position[1],
+        rate_sentence=rates[0].sentence,
+        residual=torch.where(gap == 0, gap, gap / last.norm(dim=1)).float().cpu(),
+        distance=limit.distance.float().cpu(),
+        solver_distance=basins.solver_distance if basins else torch.full((len(rows),), nan),
+        overflow=limit.ended,
+        points=tuple(_placed(point, plane) for point in points),
+        reachability=basins.reachability if basins else nan,
+        input_dependence=_dependence(limit, inputs, rested)
+        if reads
+        else (0.0 if int(rested.sum()) > 1 else nan),
+        reads_input=reads,
+        radius=torch.tensor([_radius(points, limit, row, same) for row in rows]),
+        starts=others.shape[1],
+        paths=torch.nan_to_num(plane(limit.states.transpose(0, 1)), 0.0, 0.0, 0.0),
+        first=limit.first,
+        how=limit.how,
+        same=same,
+        tolerance=tolerance,
+        perturbation=perturbation,
+    )
+
+
+def _fate(limit: Limit, basins: Basins, row: int, same: float) -> Fate:
+    if bool(limit.diverges[row]):
+        return Fate.diverging
+    own = [p for p in basins.points if p.example == row]
+    mine = next((p for p in own if _at(p, limit, same)), None)
+    if mine is not None and float(limit.distance[row]) <= same:
+        if mine.stable is False:
+            return Fate.unstable
+        if any(p is not mine and p.visits > 0 and p.stable is not False for p in own):
+            return Fate.several
+        return Fate.one if bool(basins.home[row].all()) else Fate.local
+    gaps = limit.distances(row)
+    fall = float(gaps[-1]) / float(gaps[len(gaps) // 2]) if mine is not None else 1.0
+    nearing = mine is not None and mine.stable is not False and fall < 1
+    if nearing and mine is not None and (mine.stable or limit.rate(row).points or fall < NEARING):
+        return Fate.approaching
+    # Where I - J is singular, a drift that rounding has stopped looks like a fixed point.
+    return Fate.unstable if any(p.condition < DEGENERATE for p in own) else Fate.none
+
+
+def _radius(points: Sequence[Point], limit: Limit, row: int, same: float) -> float:
+    return next((p.radius for p in points if p.example == row and _at(p, limit, same)), float("nan"))
+
+
+def _at(point: Point, limit: Limit, same: float) -> bool:
+    """Whether this is the fixed point nearest to the end of its example's loop."""
+    return bool(
+        (point.point.to(limit.point) - limit.point[point.example]).norm() <= same * limit.size[point.example]
+    )
+
+
+def _since(gaps: Tensor, within: Tensor, first: int) -> Tensor:
+    """The k from which on ‖gap‖ (state, row, ...) stays within; -1 if it isn't at the end."""
+    near = gaps.norm(dim=-1) <= within
+    stays = near.flip(0).int().cummin(0).values.flip(0).bool()
+    return torch.where(stays[-1], first + stays.int().argmax(0), -1).cpu()
+
+
+def _by_position(loop: LoopMap, limit: Limit, same: float) -> tuple[Tensor, Tensor]:
+    """Since when each position is at its fixed point, and its own rate; (example, position) each."""
+    count, examples = loop.positions or 1, len(limit.point)
+    width = loop.primary(limit.point).shape[2]
+    point = loop.primary(limit.point)
+    gaps = torch.stack([loop.primary(x) for x in limit.states]) - point
+    size = torch.maximum(point.norm(dim=2), 1e-2 * limit.size[:, None] / count**0.5)
+    since = _since(gaps, same * size, limit.first)
+    rates = torch.full((examples, count), float("nan"))
+    for row in range(examples):
+        for p in range(count) if count > 1 else ():
+            rates[row, p] = limit.rate(
+                row, torch.arange(p * width, (p + 1) * width, device=point.device)
+            ).value
+    if count == 1:
+        rates[:, 0] = torch.tensor([limit.rate(row).value for row in range(examples)])
+    return since, rates
+
+
+def _reads(loop: LoopMap, limit: Limit, inputs: Tensor) -> bool:
+    """Whether a change of the inputs changes an iteration."""
+    x = torch.where(limit.point.isfinite(), limit.point, torch.nan_to_num(limit.states[0], 0.0, 0.0, 0.0))
+    with torch.no_grad():
+        size = inputs.square().mean().sqrt()
+        return not torch.equal(
+            loop.reading(x, inputs), loop.reading(x, inputs + (0.1 * size if size > 0 else 1.0))
+        )
+
+
+def _dependence(limit: Limit, inputs: Tensor | None, rested: Tensor) -> float:
+    if inputs is None or int(rested.sum()) < 2:
+        return float("nan")
+
+    def spread(x: Tensor) -> float:
+        rms = float(x.square().sum(1).mean().sqrt())
+        return float(torch.pdist(x.double()).mean()) / rms if rms > 0 else 0.0
+
+    kept = rested.to(limit.point.device)
+    reached, given = spread(limit.point[kept]), spread(inputs[kept])
+    return reached / given if given > 0 else float("nan")
+
+
+def _plane(limit: Limit) -> Any:
+    """The plane of the two directions in which the examples' states vary most, as a function onto it."""
+    every = limit.states[:, ~limit.diverges].reshape(-1, limit.states.shape[2])
+    every = (
+        every
+        if len(every)
+        else torch.nan_to_num(limit.states[:2].reshape(-1, limit.states.shape[2]), 0.0, 0.0, 0.0)
+    )
+    every = every[:: max(1, len(every) // 1000)].double()
+    mean = every.mean(0)
+    _, _, v = torch.linalg.svd(every - mean, full_matrices=False)
+    axes = torch.zeros(2, every.shape[1], dtype=every.dtype, device=every.device)
+    axes[: len(v[:2])] = v[:2]
+    return lambda x: ((x.to(mean) - mean) @ axes.T).float().cpu()
+
+
+def _placed(point: Point, plane: Any) -> Point:
+    x, y = plane(point.point).tolist()
+    return replace(point, place=(x, y))
+
+
+def _mean(values: Tensor) -> float:
+    known = values[values.isfinite()]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def headline(found: FixedPoints) -> tuple[str, str]:
+    """The finding as a tile: a few characters, and what they are."""
+    return percent(found.reachability), f"of all starts come to a fixed point. {found.verdict.sentence}"
+
+
+def draw(found: FixedPoints) -> Any:
+    """The loop's states in the plane, with the fixed points that were found."""
+    figure = drawing.empty(
+        "Fixed points, and the loop's way to them",
+        "first principal component",
+        "second principal component",
+        460,
+    )
+    for row, path in enumerate(found.paths):
+        colour = drawing.COLOURS[row % len(drawing.COLOURS)]
+        x, y = path[:64].T.tolist()
+        line = {"color": colour, "width": 1.5}
+        figure.add_scatter(
+            x=x, y=y, mode="lines+markers", line=line, marker={"size": 3}, name=f"example {row}", opacity=0.7
+        )
+    for kind, symbol, name in (
+        (True, "circle", "stable"),
+        (False, "circle-open", "unstable"),
+        (None, "diamond-open", "not examined"),
+    ):
+        some = [p for p in found.points if p.stable is kind]
+        if some:
+            figure.add_scatter(
+                x=[p.place[0] for p in some],
+                y=[p.place[1] for p in some],
+                mode="markers",
+                marker={"symbol": symbol, "size": 12, "color": drawing.RED, "line": {"width": 2}},
+                text=[f"example {p.example}, radius {number(p.radius)}, {p.visits} visits" for p in some],
+                hovertemplate="%{text}<extra></extra>",
+                name=f"fixed point, {name}",
+            )
+    return figure
+
+
+def panels(found: FixedPoints) -> list[Panel]:
+    """The finding as a report shows it."""
+    return [
+        Panel(
+            "The fixed points, and the way there",
+            draw(found),
+            found.verdict.sentence,
+            "Each line is one example's states from before the loop on, seen in the two directions in which they "
+            "vary most; filled "
+            "circles are fixed points that attract, open ones repel in some direction.",
+        )
+    ]

@@ -1,0 +1,343 @@
+"""Does the loop end in the same place wherever it starts?
+
+z_i is the state that the loop of example i comes to from the model's own start. Its loop is run again, for as long, from other
+starts s, and the result compared with z_i by the cosine of the flattened states:
+
+    asymptotic alignment AA = mean over pairs (i, s) of cos(result(i, s), z_i)
+
+1 means path-independent. Starts: exchanged, s = z_j, the ends of other examples (never i itself, which would give 1 for any
+loop that is at rest); zero; random, normal numbers of the ends' root mean square; adversarial, as an option: random ones
+moved by gradient ascent on 1 - cos through the whole loop, at constant norm.
+
+Source: Anil, Pokle, Liang, Treutlein, Wu, Bai, Kolter & Grosse 2022 (arXiv 2211.09961), who start from zero and exchange
+ends; the loop's own start is used here instead, and zero is one of the others. They report AA 1.00 on mazes and 0.99 on
+prefix sums for path-independent nets and 0.32 and 0.62 for others. Their code's average includes the pairs j = i; this one
+doesn't.
+
+What can mislead: a cosine is blind to length, so the relative distance ‖result - z_i‖ / ‖z_i‖ is reported and asked for
+too; where all examples end alike, exchanged starts are no test: `contrast` is the mean cosine between the ends of
+different examples; a loop that hasn't come to rest, or goes round a cycle, isn't aligned with itself: `rest` is the
+relative size of one more step. A start may be an unstable fixed point itself, as zero often is; it then leads nowhere, and
+counts as it ends. Of a named tuple the fields shaped like the primary one are exchanged (halting's sums and counters begin
+as the model begins them), and the primary one is compared.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopscope import drawing
+from loopscope.drawing import Panel, number
+from loopscope.errors import LoopscopeError
+from loopscope.finding import Finding, Verdict
+from loopscope.limit import growing
+from loopscope.loopmap import LoopMap
+from loopscope.run import Run
+from loopscope.seeds import mixed
+
+TITLE, PLACE = "Path independence", 30
+ALIGNED, NEAR, REST = 0.99, 0.15, 1e-4
+
+
+class Path(Verdict):
+    """Whether the start matters."""
+
+    independent = "The loop is path-independent: from every start that was tried it comes to the same end."
+    dependent = "The loop is path-dependent: where it ends depends on where it starts."
+    attacked = "The loop comes to the same end from ordinary starts, but starts that were searched for lead it elsewhere."
+    restless = "The loop comes to no rest within its iterations, so its ends can't be compared as limits."
+    diverging = "The loop diverges: its states grow without bound or leave the numbers."
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of start."""
+
+    name: str
+    alignment: Float[Tensor, "example start"]
+    """Cosine of the result to the example's own end; NaN where the loop overflows."""
+    distance: Float[Tensor, "example start"]
+    """‖result - end‖ / ‖end‖."""
+
+    @property
+    def mean(self) -> float:
+        """AA of this kind."""
+        return float(self.alignment.mean())
+
+    def share(self, aligned: float, near: float) -> float:
+        """Fraction of its starts that end in the same place."""
+        return float(((self.alignment >= aligned) & (self.distance <= near)).float().mean())
+
+
+@dataclass(frozen=True)
+class PathIndependence(Finding):
+    """Whether the loop ends in the same place wherever it starts."""
+
+    verdict: Path
+    alignment: float
+    """Asymptotic alignment: over exchanged starts, or over random ones if the run has a single example."""
+    kinds: tuple[Kind, ...]
+    """The kinds of start, adversarial ones last if they were asked for."""
+    by_position: Float[Tensor, " position"]
+    """Mean cosine over all ordinary starts, position by position."""
+    contrast: float
+    """Mean cosine between the ends of different examples: near 1, exchanging them is no test. NaN for one example."""
+    rest: float
+    """Relative size of the iteration after an end, the largest over examples."""
+    overflow: int
+    """The k of the first state that holds NaN or infinity, the start being 0: of the loop's own, or else of another
+    start's; -1 if there is none."""
+    examples: int
+    iterations: int
+    """How many each start was run for."""
+    told: bool
+    """Whether the model is told the number of its iteration, which is then the same for all starts."""
+    precision: str
+    aligned: float
+    """A start ends in the same place from this cosine on ..."""
+    near: float
+    """... and up to this relative distance."""
+    resting: float
+    """The loop is at rest when `rest` is at most this."""
+
+    def summary(self) -> str:
+        lines = [self.verdict.sentence]
+        if self.overflow >= 0:
+            lines.append(f"NaN or infinity begin at state {self.overflow}.")
+        for kind in self.kinds:
+            lines.append(
+                f"{kind.name.capitalize()} starts: asymptotic alignment {number(kind.mean, 4)} (least "
+                f"{number(float(kind.alignment.min()), 4)}), "
+                f"relative distance {number(float(kind.distance.mean()))}."
+            )
+        lines.append(
+            f"{self.examples} examples, {self.iterations} iterations each, in {self.precision}; cosine between the "
+            "ends of different "
+            f"examples {number(self.contrast)}, relative size of one more step {number(self.rest)}."
+        )
+        lines.append(
+            f"Thresholds: same end from cosine {self.aligned:g} and distance {self.near:g}; at rest up to a step of "
+            f"{self.resting:g}."
+        )
+        return " ".join(lines)
+
+
+def measure(
+    run: Run,
+    *,
+    examples: int = 8,
+    exchanged: int = 4,
+    random: int = 4,
+    adversarial: int = 0,
+    iterations: int | None = None,
+    aligned: float = ALIGNED,
+    near: float = NEAR,
+    resting: float = REST,
+    double: bool = True,
+    seed: int = 0,
+) -> PathIndependence:
+    """Whether the loop of a run ends in the same place wherever it starts.
+
+    Arguments:
+        examples: how many of the run's examples, from the first on.
+        exchanged: ends of other examples that each one is started from; all of them if there are no more.
+        random: random starts per example.
+        adversarial: steps of gradient ascent on the misalignment of one random start per example; 0 for none.
+        iterations: how many each start is run for; None: twice the run's, 32 at least.
+        aligned, near, resting: thresholds; see the result.
+        double: compute in double precision where the model allows it.
+        seed: of the random starts.
+    """
+    if examples < 1 or min(exchanged, random, adversarial) < 0 or (iterations is not None and iterations < 1):
+        raise LoopscopeError(
+            "path_independence needs 1 example and 1 iteration or more, and 0 starts or more of each kind, but has "
+            f"examples={examples}, exchanged={exchanged}, random={random}, adversarial={adversarial}, iterations={iterations}."
+        )
+    batch = min(examples, run.states.shape[1])
+    loop = LoopMap(run, range(batch), double)
+    iterations = max(32, 2 * run.iterations) if iterations is None else iterations
+    free = loop.free()
+    labels = run.states.iterations
+    own = loop.at(0, run) if labels[0] == 0 else loop.starts
+    ends, overflow, grows = _ends(loop, own, iterations)
+    diverges, lost = overflow >= 0 or bool(grows.any()), overflow >= 0
+    scale = ends[:, free].square().mean(1, keepdim=True).sqrt()
+    scale = torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
+    generator = torch.Generator().manual_seed(mixed(seed, 2))
+    drawn = torch.randn(batch, max(1, random), int(free.sum()), generator=generator, dtype=torch.float64).to(
+        own
+    )
+    others = min(exchanged, batch - 1)
+    starts = {
+        "exchanged": torch.stack([ends.roll(-shift, 0) for shift in range(1, others + 1)], 1)[:, :, free]
+        if others
+        else None,
+        "zero": torch.zeros_like(own[:, None, free]),
+        "random": drawn[:, :random] * scale[:, None] if random else None,
+    }
+    kinds, positions = [], []
+    for name, values in starts.items():
+        if values is None:
+            continue
+        results, ended = _run(loop, own, values, free, iterations)
+        overflow = overflow if lost else min((k for k in (overflow, ended) if k >= 0), default=-1)
+        kinds.append(_compared(name, loop, ends, results))
+        positions.append(
+            _cosine(_by_position(loop, results), _by_position(loop, ends[:, None].expand_as(results)))
+        )
+    if adversarial:
+        attack = _attack(loop, own, ends, drawn[:, :1] * scale[:, None], free, iterations, adversarial)
+        kinds.append(_compared("adversarial", loop, ends, _run(loop, own, attack, free, iterations)[0]))
+    with torch.no_grad():
+        step = loop.primary(loop(ends, iterations) - ends).flatten(1).norm(dim=1)
+    size = loop.primary(ends).flatten(1).norm(dim=1)
+    rest = float(torch.where(step == 0, step, step / size).max())
+    return PathIndependence(
+        verdict=_verdict(kinds, rest, diverges, aligned, near, resting),
+        alignment=next(
+            (kind.mean for name in ("exchanged", "random", "zero") for kind in kinds if kind.name == name),
+            float("nan"),
+        ),
+        kinds=tuple(kinds),
+        by_position=torch.cat(positions, 1).mean((0, 1)).float().cpu(),
+        contrast=_contrast(loop.primary(ends).flatten(1)),
+        rest=rest,
+        overflow=overflow,
+        examples=batch,
+        iterations=iterations,
+        told=not loop.autonomous,
+        precision=str(ends.dtype).removeprefix("torch."),
+        aligned=aligned,
+        near=near,
+        resting=resting,
+    )
+
+
+def _ends(loop: LoopMap, x: Tensor, iterations: int) -> tuple[Tensor, int, Tensor]:
+    """Where the loop comes to, the k of the first state that holds NaN or infinity (-1: none), and which rows grow and grow."""
+    ended, norm, steps = -1, [], []
+    for k, y in enumerate(loop.trajectory(x, iterations)):
+        steps += [(y - x).norm(dim=1)] if k else []
+        x = y
+        norm.append(x.norm(dim=1))
+        if ended < 0 and not bool(x.isfinite().all()):
+            ended = k
+    return x, ended, growing(torch.stack(norm), torch.stack(steps))
+
+
+def _run(loop: LoopMap, own: Tensor, values: Tensor, free: Tensor, iterations: int) -> tuple[Tensor, int]:
+    """Where each example comes to from `values` (example, start, free numbers): (example, start, n)."""
+    batch, many, _ = values.shape
+    starts = own[:, None].repeat(1, many, 1)
+    starts[:, :, free] = values
+    every = loop.only([row for row in range(batch) for _ in range(many)])
+    results, ended, _ = _ends(every, starts.flatten(0, 1), iterations)
+    return results.reshape(starts.shape), ended
+
+
+def _compared(name: str, loop: LoopMap, ends: Tensor, results: Tensor) -> Kind:
+    goal = loop.primary(ends).flatten(1)[:, None]
+    found = loop.primary(results.flatten(0, 1)).reshape(*results.shape[:2], -1)
+    size = goal.norm(dim=2).clamp(min=1e-300)
+    # Where the end is the origin, what is left of a start has no direction.
+    tiny = 1e-6 * float(loop.primary(loop.starts).norm()) / len(ends) ** 0.5
+    both = (goal.norm(dim=2) <= tiny) & (found.norm(dim=2) <= tiny)
+    none = (found == 0).all(2) | (goal == 0).all(2)  # no direction, so not the same one
+    alignment = torch.where(
+        both, torch.ones_like(size), torch.where(none, torch.zeros_like(size), _cosine(found, goal))
+    )
+    distance = torch.where(both, torch.zeros_like(size), (found - goal).norm(dim=2) / size)
+    return Kind(name, alignment.float().cpu(), distance.float().cpu())
+
+
+def _attack(
+    loop: LoopMap, own: Tensor, ends: Tensor, values: Tensor, free: Tensor, iterations: int, steps: int
+) -> Tensor:
+    """Starts moved along the gradient of the misalignment, at constant norm, the best of each kept."""
+    goal = loop.primary(ends).flatten(1).detach()
+    norm = values[:, 0].norm(dim=1, keepdim=True)
+    x, best, worst = values[:, 0], values[:, 0], torch.full_like(goal[:, 0], 2.0)
+    for _ in range(steps + 1):
+        x = x.detach().requires_grad_()
+        state = own.clone()
+        state[:, free] = x
+        for t in range(iterations):
+            state = loop(state, t)
+        cosine = _cosine(loop.primary(state).flatten(1), goal)
+        lower = (cosine < worst).detach()
+        best, worst = (
+            torch.where(lower[:, None], x.detach(), best),
+            torch.where(lower, cosine.detach(), worst),
+        )
+        (slope,) = torch.autograd.grad(cosine.nan_to_num().sum(), x)
+        size = slope.norm(dim=1, keepdim=True)
+        move = torch.where(size > 0, slope / size, torch.zeros_like(slope)) * norm
+        x = x.detach() - 0.5 * move
+        x = x * norm / x.norm(dim=1, keepdim=True).clamp(min=1e-300)
+    return best[:, None]
+
+
+def _by_position(loop: LoopMap, states: Tensor) -> Tensor:
+    flat = loop.primary(states.flatten(0, 1))
+    return flat.reshape(*states.shape[:2], *flat.shape[1:])
+
+
+def _cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Of the last axis; NaN where a vector has no direction."""
+    return (x * y).sum(-1) / (x.norm(dim=-1) * y.norm(dim=-1))
+
+
+def _contrast(ends: Tensor) -> float:
+    if len(ends) < 2:
+        return float("nan")
+    unit = ends / ends.norm(dim=1, keepdim=True)
+    return float((unit @ unit.T).triu(1).sum() / (len(ends) * (len(ends) - 1) / 2))
+
+
+def _verdict(
+    kinds: list[Kind], rest: float, diverges: bool, aligned: float, near: float, resting: float
+) -> Path:
+    if diverges:
+        return Path.diverging
+    ordinary = [kind for kind in kinds if kind.name != "adversarial"]
+    if all(kind.share(aligned, near) == 1 for kind in ordinary):
+        return Path.independent if all(kind.share(aligned, near) == 1 for kind in kinds) else Path.attacked
+    return Path.restless if not rest <= resting else Path.dependent
+
+
+def headline(found: PathIndependence) -> tuple[str, str]:
+    """The finding as a tile: a few characters, and what they are."""
+    return number(found.alignment, 4), f"asymptotic alignment. {found.verdict.sentence}"
+
+
+def draw(found: PathIndependence) -> Any:
+    """The alignment of every start, by kind."""
+    figure = drawing.empty("Where other starts lead", "cosine to the example's own end", "kind of start", 320)
+    for kind, colour in zip(found.kinds, drawing.COLOURS, strict=False):
+        figure.add_box(
+            x=kind.alignment.flatten().tolist(),
+            name=kind.name,
+            boxpoints="all",
+            jitter=0.5,
+            pointpos=0,
+            marker={"color": colour, "size": 5},
+            line={"width": 1},
+        )
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def panels(found: PathIndependence) -> list[Panel]:
+    """The finding as a report shows it."""
+    return [
+        Panel(
+            "Where other starts lead",
+            draw(found),
+            found.verdict.sentence,
+            "Each point is one example run from one other start; 1 means that it ended in the direction of the "
+            "example's own end.",
+        )
+    ]

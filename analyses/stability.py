@@ -1,0 +1,397 @@
+"""Is the loop stable: do small differences in its state die out or grow, forwards and backwards?
+
+For some examples of a run, J being the Jacobian of one iteration after the whole state:
+
+- eigenvalues of J that lead by modulus, at the fixed point where the loop ends, or at the last state if it ends at none. The
+  largest modulus is the spectral radius rho; a pair off the real axis turns by its angle per iteration.
+- singular value: the largest of J. Above 1 while rho is below it: a difference can grow before it dies (non-normal growth).
+- Lyapunov exponents along the trajectory, the run's own length being left out as transient, in nats per iteration.
+- backward gain ‖J_(n-1) ... J_0‖ over the run: the most that a gradient grows on its way back through the loop.
+- input sensitivity ‖(I - J)^-1 J_e‖: how far the fixed point moves per unit of what the loop reads.
+
+At a fixed point log rho, the log of the fitted contraction rate and the largest Lyapunov exponent are one number, measured in
+three ways: from J alone, from the distances to the point, and from differences carried along. `agreement` says whether they
+agree, and by how much they don't.
+
+Sources: Benettin et al. 1980 and Eckmann & Ruelle 1985 for the exponents; Trefethen & Embree 2005 for non-normal growth; the
+stability of the backward pass and smoothness in the input as axes of their own, Labovich 2026 (arXiv 2604.15259; the formulae
+are ours).
+
+What can mislead: a rate is seen only along the way that this loop came; if that lies outside the slowest direction it is
+smaller than rho, which is then no error of either. Exponents over few iterations waver by their error, more so when a
+pair turns. Of a model that is told the number of its iteration, every iteration is taken as the one after the run's last.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from loopscope import drawing
+from loopscope.drawing import Panel, number
+from loopscope.errors import LoopscopeError
+from loopscope.finding import Finding, Verdict
+from loopscope.limit import SURE, follow
+from loopscope.maths import backward_gain, exponents, sensitivity, singular_value, spectrum
+from loopscope.run import Run
+
+TITLE, PLACE = "Stability", 25
+MARGIN, AGREE, GROWN, VANISHED = 1e-3, 0.05, 1.0, -20.0
+_SHORT = 16  # numbers per state up to which a trajectory of thousands of iterations is cheap
+
+
+class Stability(Verdict):
+    """What becomes of small differences."""
+
+    stable = "The loop ends at a stable fixed point: small differences die out, at once in every direction."
+    transient = "The loop ends at a stable fixed point, but small differences can grow before they die out (non-normal growth)."
+    marginal = "The loop rests at a point that neither attracts nor repels: the spectral radius is 1."
+    unstable = "The loop rests at an unstable fixed point: small differences grow."
+    contracting = "The loop ends at no fixed point, yet small differences die out along its way, as on an attracting cycle."
+    neutral = "The loop ends at no fixed point, and small differences neither die out nor grow along its way."
+    expanding = "The loop ends at no fixed point, and small differences grow along its way: sensitive dependence, as in chaos."
+    diverging = "The loop diverges: its states grow without bound."
+    mixed = "The examples differ in what becomes of small differences."
+
+
+class Agreement(Verdict):
+    """Whether the three measures of contraction are one number."""
+
+    agree = "Spectral radius, fitted rate and Lyapunov exponent agree."
+    disagree = "Spectral radius, fitted rate and Lyapunov exponent disagree."
+    incomparable = (
+        "The loop ends at no fixed point, so spectral radius, rate and exponent measure different things."
+    )
+
+
+@dataclass(frozen=True)
+class StabilityFound(Finding):
+    """What becomes of small differences, example by example."""
+
+    verdict: Stability
+    verdicts: tuple[Stability, ...]
+    """Of each example."""
+    agreement: Agreement
+    disagreement: float
+    """Nats per iteration: the largest difference between two of the three measures beyond their errors; NaN if not
+    comparable."""
+    eigenvalues: Complex[Tensor, "example count"]
+    """Leading ones of the Jacobian, by falling modulus."""
+    radius: Float[Tensor, " example"]
+    """Their largest modulus; NaN if it wasn't found."""
+    radius_error: Float[Tensor, " example"]
+    """What rounding can move it by; NaN where that isn't known."""
+    singular_value: Float[Tensor, " example"]
+    """The Jacobian's largest."""
+    exponents: Float[Tensor, "example exponent"]
+    """Lyapunov exponents, nats per iteration, by falling size; NaN where the trajectory overflows."""
+    exponents_error: Float[Tensor, "example exponent"]
+    rate: Float[Tensor, " example"]
+    """Fitted factor per iteration by which the distance to the fixed point shrinks; NaN if there is none."""
+    rate_error: Float[Tensor, " example"]
+    backward_gain: Float[Tensor, " example"]
+    """‖J_(n-1) ... J_0‖ over the run's n iterations."""
+    sensitivity: Float[Tensor, " example"]
+    """‖(I - J)^-1 J_e‖ at the fixed point; 0 if the loop reads no input, NaN without a fixed point."""
+    at_fixed_point: tuple[bool, ...]
+    """Whether the Jacobian is that at a fixed point, or else at the last state."""
+    told: bool
+    """Whether the model is told the number of its iteration."""
+    iterations: int
+    """Over which the exponents were averaged."""
+    gain_iterations: int
+    """Over which the gain was taken."""
+    notes: tuple[str, ...]
+    """How each example's eigenvalues were found, or why not."""
+    how: str
+    margin: float
+    """A spectral radius this near to 1, and an exponent this near to 0, are marginal or neutral."""
+    agree: float
+    """The measures agree when they differ by at most this fraction of the largest, besides twice their errors."""
+
+    def summary(self) -> str:
+        names = [verdict.name for verdict in self.verdicts]
+        lines = [self.verdict.sentence]
+        if self.verdict is Stability.mixed:
+            lines.append(
+                "Examples: " + ", ".join(f"{names.count(n)} {n}" for n in dict.fromkeys(names)) + "."
+            )
+        place = (
+            "at the fixed point"
+            if all(self.at_fixed_point)
+            else "at the last state where there is no fixed point"
+        )
+        first = complex(self.eigenvalues[0, 0])
+        angle = abs(math.degrees(math.atan2(first.imag, first.real)))
+        turn = f", turning by {number(angle)}° per iteration" if abs(first.imag) > 1e-9 else ""
+        lines.append(
+            f"The leading eigenvalue {place} has modulus {number(_mean(self.radius), 4)} in the mean of {len(names)} "
+            f"examples{turn}; the "
+            f"largest singular value is {number(_mean(self.singular_value), 4)}, the largest Lyapunov exponent "
+            f"{number(_mean(self.exponents[:, 0]), 4)} ± {number(_mean(self.exponents_error[:, 0]), 1)} nats per iteration."
+        )
+        three = (
+            f"log radius {number(_mean(self.radius.log()), 4)}, log rate {number(_mean(self.rate.log()), 4)}"
+        )
+        apart = (
+            f" by {number(self.disagreement)} nats per iteration"
+            if self.agreement is Agreement.disagree
+            else ""
+        )
+        said = self.agreement.sentence.replace("disagree.", f"disagree{apart}.")
+        lines.append(f"{said} ({three}.)" if self.disagreement == self.disagreement else said)
+        lines.append(
+            f"Over {self.gain_iterations} iterations a gradient can grow {number(_mean(self.backward_gain))}-fold on "
+            "its way back; "
+            f"the fixed point moves by at most {number(_mean(self.sensitivity))} per unit of input."
+        )
+        if self.told:
+            lines.append(
+                "The model is told the number of its iteration: every iteration is taken as the one after the run's last."
+            )
+        lines.append(
+            f"{self.how} Exponents over {self.iterations} iterations. Thresholds: marginal within {self.margin:g}; "
+            f"agreement within {self.agree:g}."
+        )
+        return " ".join(lines)
+
+
+def measure(
+    run: Run,
+    *,
+    examples: int = 2,
+    count: int = 8,
+    exponents_count: int = 2,
+    iterations: int | None = None,
+    gain: int | None = None,
+    extra: int | None = None,
+    margin: float = MARGIN,
+    agree: float = AGREE,
+    double: bool = True,
+    seed: int = 0,
+) -> StabilityFound:
+    """What becomes of small differences in the loop of a run.
+
+    Arguments:
+        examples: how many of the run's examples, from the first on.
+        count: eigenvalues. exponents_count: Lyapunov exponents.
+        iterations: over which exponents are averaged; None: 2,000 for states of 16 numbers or fewer, else 64.
+        gain: iterations of the backward gain, from the run's first state; None: the run's own, 32 at most.
+        extra: iterations beyond the run in which it may come to its fixed point; None: as many as it has, 96 at least.
+        margin, agree: thresholds; see the result.
+        double: compute in double precision where the model allows it.
+        seed: of the vectors that searches start from.
+    """
+    if min(examples, count, exponents_count) < 1 or (iterations is not None and iterations < 10):
+        raise LoopscopeError(
+            "stability needs 1 example, eigenvalue and exponent or more, and 10 iterations or more to average over, but has "
+            f"examples={examples}, count={count}, exponents_count={exponents_count}, iterations={iterations}."
+        )
+    rows = range(min(examples, run.states.shape[1]))
+    loop, limit = follow(run, rows, max(96, run.iterations) if extra is None else extra, double)
+    n = limit.states.shape[2]
+    iterations = (2000 if n <= _SHORT else 64) if iterations is None else iterations
+    gain = min(32, limit.shown - limit.first) if gain is None else gain
+    inputs = loop.inputs()
+    there = [bool(limit.distance[row] <= SURE) for row in rows]
+    parts: dict[str, list[Any]] = {name: [] for name in ("values", "error", "sigma", "gain", "moved")}
+    notes = []
+    for row in rows:
+        one = loop.only([row])
+        lost = int(limit.ended[row])
+        last = limit.states[(lost - limit.first - 1) if lost >= 0 else -1, row]
+        x = (limit.point[row] if there[row] else last)[None]
+        found = spectrum(one, x, count, errors=True, seed=seed)
+        parts["values"].append(found.values[0])
+        parts["error"].append(found.error[0, 0])
+        notes.append(found.sentences[0])
+        parts["sigma"].append(singular_value(one, x, seed=seed)[0])
+        parts["gain"].append(backward_gain(one, limit.states[0, row][None], gain, seed=seed)[0])
+        parts["moved"].append(
+            _moved(one, x, inputs, row, seed)
+            if there[row]
+            else torch.tensor(float("nan"), dtype=torch.float64)
+        )
+    # The run itself, and what it took to arrive, is the transient.
+    begin = torch.nan_to_num(
+        limit.states[min(limit.shown - limit.first, len(limit.states) - 1)], 0.0, 0.0, 0.0
+    )
+    along = exponents(loop, begin, iterations, exponents_count, transient=iterations // 4, seed=seed)
+    off = limit.diverges[:, None]
+    lyapunov, wavering = (torch.where(off, torch.nan, part) for part in (along.values, along.error))
+    stacked = {name: torch.stack(values) for name, values in parts.items()}
+    radius = stacked["values"].abs()[:, 0]
+    rates = [limit.rate(row) for row in rows]
+    verdicts = tuple(
+        _verdict(
+            bool(limit.diverges[r]),
+            there[r],
+            float(radius[r]),
+            float(stacked["sigma"][r]),
+            lyapunov[r],
+            wavering[r],
+            margin,
+        )
+        for r in rows
+    )
+    told = not loop.autonomous
+    gaps = [
+        _apart(
+            radius[r],
+            stacked["error"][r],
+            rates[r].value,
+            rates[r].error,
+            lyapunov[r, 0],
+            wavering[r, 0],
+            agree,
+        )
+        for r in rows
+        if there[r] and not told
+    ]
+    known = [gap for gap in gaps if gap == gap]
+    apart = max(known) if known else float("nan")
+    return StabilityFound(
+        verdict=verdicts[0] if len(set(verdicts)) == 1 else Stability.mixed,
+        verdicts=verdicts,
+        agreement=Agreement.incomparable
+        if not known
+        else Agreement.disagree
+        if apart > 0
+        else Agreement.agree,
+        disagreement=apart,
+        eigenvalues=stacked["values"],
+        radius=radius,
+        radius_error=stacked["error"],
+        singular_value=stacked["sigma"],
+        exponents=lyapunov,
+        exponents_error=wavering,
+        rate=torch.tensor([rate.value for rate in rates]),
+        rate_error=torch.tensor([rate.error for rate in rates]),
+        backward_gain=stacked["gain"],
+        sensitivity=stacked["moved"],
+        at_fixed_point=tuple(there),
+        told=told,
+        iterations=iterations,
+        gain_iterations=gain,
+        notes=tuple(notes),
+        how=limit.how,
+        margin=margin,
+        agree=agree,
+    )
+
+
+def _moved(one: Any, x: Tensor, inputs: Tensor | None, row: int, seed: int) -> Tensor:
+    if inputs is None:
+        return torch.zeros((), dtype=torch.float64)
+    return sensitivity(one.reading, x, inputs[row : row + 1], seed)
+
+
+def _verdict(
+    diverges: bool, there: bool, radius: float, sigma: float, exponent: Tensor, error: Tensor, margin: float
+) -> Stability:
+    if diverges:
+        return Stability.diverging
+    if there and radius == radius:
+        if abs(radius - 1) <= margin:
+            return Stability.marginal
+        if radius > 1:
+            return Stability.unstable
+        return Stability.transient if sigma > GROWN + margin else Stability.stable
+    first, doubt = float(exponent[0]), max(margin, 2 * float(error[0].nan_to_num(0.0)))
+    if first != first or first == math.inf:
+        return Stability.neutral
+    return (
+        Stability.expanding
+        if first > doubt
+        else Stability.contracting
+        if first < -doubt
+        else Stability.neutral
+    )
+
+
+def _apart(
+    radius: Tensor,
+    radius_error: Tensor,
+    rate: float,
+    rate_error: float,
+    exponent: Tensor,
+    error: Tensor,
+    agree: float,
+) -> float:
+    """How far the measures differ beyond what is allowed, in nats per iteration; 0 if they agree, NaN with fewer than two.
+
+    Below VANISHED nats they are one: everything is gone within two iterations.
+    """
+    found = []
+    for value, doubt in (
+        (
+            math.log(radius) if radius > 0 else -math.inf,
+            float((radius_error / radius).nan_to_num(0.0, 0.0, 0.0)),
+        ),
+        (math.log(rate) if rate > 0 else math.nan, rate_error / rate if rate > 0 else 0.0),
+        (float(exponent), float(error.nan_to_num(0.0))),
+    ):
+        if value == value:
+            found.append((max(value, VANISHED), doubt if value > VANISHED else 0.0))
+    worst = math.nan if len(found) < 2 else 0.0
+    for i, (one, first) in enumerate(found):
+        for other, second in found[i + 1 :]:
+            allowed = agree * max(abs(one), abs(other)) + 2 * math.hypot(first, second)
+            gap = abs(one - other)
+            worst = max(worst, gap if gap > allowed + 1e-3 else 0.0)
+    return worst
+
+
+def _mean(values: Tensor) -> float:
+    known = values[~values.isnan()]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def headline(found: StabilityFound) -> tuple[str, str]:
+    """The finding as a tile: a few characters, and what they are."""
+    return number(_mean(found.radius)), f"spectral radius. {found.verdict.sentence}"
+
+
+def draw(found: StabilityFound) -> Any:
+    """The leading eigenvalues in the unit disc."""
+    figure = drawing.empty("Leading eigenvalues of one iteration", "real part", "imaginary part", 460)
+    angles = [2 * math.pi * i / 120 for i in range(121)]
+    line = {"color": drawing.GREY, "width": 1}
+    figure.add_scatter(
+        x=[math.cos(a) for a in angles],
+        y=[math.sin(a) for a in angles],
+        mode="lines",
+        line=line,
+        name="modulus 1",
+        hoverinfo="skip",
+    )
+    for row, values in enumerate(found.eigenvalues):
+        finite = [complex(v) for v in values.tolist() if v == v]
+        figure.add_scatter(
+            x=[v.real for v in finite],
+            y=[v.imag for v in finite],
+            mode="markers",
+            marker={"size": 9, "color": drawing.COLOURS[row % len(drawing.COLOURS)]},
+            text=[f"modulus {number(abs(v), 4)}" for v in finite],
+            hovertemplate="%{x:.4f} + %{y:.4f}i, %{text}<extra></extra>",
+            name=f"example {row}",
+        )
+    figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    return figure
+
+
+def panels(found: StabilityFound) -> list[Panel]:
+    """The finding as a report shows it."""
+    return [
+        Panel(
+            "Eigenvalues in the unit disc",
+            draw(found),
+            f"{found.verdict.sentence} {found.agreement.sentence}",
+            "A difference along an eigenvector shrinks by its modulus per iteration and turns by its angle; inside "
+            "the circle it "
+            "dies out, outside it grows.",
+        )
+    ]
