@@ -21,7 +21,7 @@ from transformer_lens.hook_points import HookPoint
 from loopscope.errors import LoopscopeError, nearest
 from loopscope.halting import Halting, act_halting
 from loopscope.nn import ACT, ACTState, Block, Embedding, Injection, LoopedModule, Norm, Positions, sinusoid
-from loopscope.training import AdamW, Growing, Last, PerLength, Recipe
+from loopscope.training import AdamW, Growing, Last, PerLength, Ramp, Recipe
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,19 @@ RECIPES = {
         curriculum=Growing(start=5, steps=1000),
         depth=PerLength(1, 2),
         gradient=Last(8),
+        optimiser=AdamW(lr=1e-3, warmup=200, decay=1000, weight_decay=0.05),
+    ),
+    # The halting unit starts deep and is paid for only once the answers are right: a price from the start halts everything
+    # at once, long before there is an answer (Sapunov 2026, arXiv 2604.21999).
+    "universal-prefix-parity-act": Recipe(
+        architecture="universal",
+        config=_PARITY | {"iterations": 24, "halting": "accumulated", "halting_bias": -3.0},
+        task="prefix-parity",
+        options={"length": 16},
+        steps=2000,
+        curriculum=Growing(start=5, steps=1000),
+        depth=PerLength(1, 1.5),
+        penalty=Ramp(weight=0.01, start=1200, steps=500),
         optimiser=AdamW(lr=1e-3, warmup=200, decay=1000, weight_decay=0.05),
     ),
 }
