@@ -7,7 +7,7 @@ from loopscope import models, record, tasks
 from loopscope.run import Run
 
 NAME = "</script><script>alert(1)</script>"
-SYMBOLS = ("<img src=x onerror=alert(2)>", "</script><script>alert(3)</script>", "{{7*7}}\"'&amp;")
+SYMBOLS = ("<img src=x onerror=alert(2)>&lt;", "</script><script>alert(3)</script>", "{{7*7}}\"'&amp;")
 CARD = """# <script>alert(4)</script>
 
 Before <b onclick="alert(5)">bold</b> and <img src="http://example.invalid/a.png" onerror=alert(6)> {{7*7}}.
@@ -34,7 +34,7 @@ class Parity(tasks.PrefixParity):
     """Prefix parity in symbols that nobody should trust."""
 
     symbols = SYMBOLS
-    difficulty = "<img src=x onerror=alert(18)>"
+    difficulty = "<img src=x onerror=alert(18)>&lt;"
 
 
 def run(halting: bool = True, name: str | None = NAME) -> Run:

@@ -111,6 +111,6 @@ def _spread(by_position: Tensor) -> str:
     a, b = min(known), max(known)
     rest = f"; {never} of {len(first)} positions never are" if never else ""
     return (
-        f"Position {a} is right in at least 95 % of the examples after {known[a]} iterations and from then on, position {b} "
-        f"after {known[b]}{rest}."
+        f"Position {a} is right in at least 95 % of the examples after {known[a]} iteration{'s' * (known[a] != 1)} and from "
+        f"then on, position {b} after {known[b]}{rest}."
     )
