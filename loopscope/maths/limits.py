@@ -28,7 +28,7 @@ class Kind(Enum):
     """Where a trajectory goes. The order is that of the codes."""
 
     fixed_point = "comes to rest at a point"
-    orbit = "goes round a closed orbit"
+    orbit = "goes round an orbit"
     torus = "winds with two independent frequencies"
     slider = "settles in direction while its norm grows"
     drifting = "moves on steadily without returning"
@@ -116,9 +116,12 @@ class Limits:
 
     def __getitem__(self, index: Any) -> Outcome:
         """One trajectory, by its place: `limits[3, 0]`."""
-        own = [getattr(self, name)[index] for name in ("period", "angle", "second", "quality")]
+        period, angle, second, quality = (
+            float(getattr(self, name)[index]) for name in ("period", "angle", "second", "quality")
+        )
         overflow = int(self.overflow[index])
-        return Outcome(KINDS[int(self.code[index])], *map(float, own), None if overflow < 0 else overflow)
+        kind = KINDS[int(self.code[index])]
+        return Outcome(kind, period, angle, second, quality, None if overflow < 0 else overflow)
 
     def of(self, kind: Kind | str) -> Bool[Tensor, "..."]:
         """Which trajectories are of a kind."""
@@ -157,7 +160,8 @@ def limits(
 
 def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **changed: float) -> Iterator[Limits]:
     """`limits` of one array (iteration, row, width) after the other, for more trajectories than memory holds."""
-    return (limits(states, thresholds, **changed) for states in chunks)
+    lines = replace(thresholds or Thresholds(), **changed)
+    return (limits(states, lines) for states in chunks)
 
 
 def measured(states: Any, *, chunk: int = 2048) -> Features:

@@ -1,0 +1,396 @@
+"""Does attention settle with the state, and what does it do on the way?
+
+With A[l,h,t] the pattern of layer l and head h in iteration t:
+
+- change ‖A[t] - A[t-1]‖_F and distance to the limit ‖A[t] - A*‖_F, per head, mean over examples; A* is taken from extra
+  iterations beyond those shown. A whole pattern of T rows can differ by no more than sqrt(2 T).
+- nearest: for every unrolled layer the most similar other one, by mean ‖A_u - A_v‖_F.
+- the bound ‖A[t] - A[t-1]‖ <= 1/2 · 2 B κ / sqrt(d) · ‖X[t] - X[t-1]‖ (Blayney et al. 2026, proposition 4.2), with X the normed
+  input of attention, B = max ‖X‖, κ = ‖W_Q W_Kᵀ‖ of the head, all spectral norms but those of differences, and d the head's
+  width. The bound as published knows no rotary positions: a rotation between W_Q and W_K differs from pair to pair. There the
+  weaker form with κ = ‖W_Q‖ ‖W_K‖ and Frobenius norms for B holds, and the result says which was checked.
+- stages by iteration and layer: ColSum concentration, sink rate of the first position, mixing (nats), residual entropy (nats);
+  `loopscope.maths.attention` has the formulae. A causal mask alone gives the null values beside them.
+- massive activations: numbers in the state above `size` and above `ratio` times the median magnitude (Sun et al. 2024, arXiv
+  2402.17762, whose 100 and 1000 are the defaults), and since which iteration.
+
+Sources: Blayney et al. 2026 (arXiv 2604.11791); Queipo-de-Llano et al. 2025; Gu et al. 2024 (arXiv 2410.10781); Skean et
+al. 2025.
+
+What can mislead: concentration is never 0 under a causal mask (0.112 at 32 positions for uniform attention); a short sequence
+makes every head look like a sink; a bound that holds by a factor of a thousand says little (`slack`).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopscope import drawing
+from loopscope.drawing import Panel, number, percent
+from loopscope.errors import LoopscopeError
+from loopscope.finding import Finding, Verdict
+from loopscope.lipschitz import Bound, bound, together
+from loopscope.maths import attention as maths
+from loopscope.maths import distance_map
+from loopscope.onward import Onward, inside, onward, vectors
+from loopscope.run import Run
+from loopscope.squaremap import square_map
+from loopscope.states import States
+
+TITLE, PLACE = "Attention", 40
+TOLERANCE, NEARLY, RATIO, SIZE = 0.01, 0.95, 1000.0, 100.0
+_UNROLLED = 8
+
+
+class Settling(Verdict):
+    """Whether attention freezes."""
+
+    settled = (
+        "Attention settles: the pattern of nearly every head stops changing within the iterations shown."
+    )
+    late = "Attention settles, but for some heads only after the iterations shown."
+    partly = "Attention settles in part: some heads stop changing, others go on."
+    moving = "Attention goes on changing: no head's pattern stops."
+
+
+@dataclass(frozen=True)
+class Massive:
+    """A number that towers above the others."""
+
+    site: str
+    since: int
+    """The first k (of a state) or iteration (of another site) at which it does."""
+    position: int
+    width: int
+    """Where: position and dimension."""
+    value: float
+    """The largest it gets."""
+    ratio: float
+    """That over the median magnitude at the same iteration."""
+
+
+@dataclass(frozen=True)
+class Attention(Finding):
+    """How attention changes over the iterations."""
+
+    verdict: Settling
+    layers: tuple[str, ...]
+    """Sites of the patterns, in the order of the block."""
+    change: Float[Tensor, "iteration layer head"]
+    """‖A[t] - A[t-1]‖_F for t = 1, 2 ..., mean over examples."""
+    distance: Float[Tensor, "pattern layer head"]
+    """‖A[t] - A*‖_F for t = 0, 1 ..., mean over examples."""
+    settled: Float[Tensor, "layer head"]
+    """The first t from which the relative change ‖A[t] - A[t-1]‖ / ‖A[t]‖ stays below the tolerance; NaN if none."""
+    map: Float[Tensor, "unrolled unrolled"]
+    """Mean distance of the patterns of all unrolled layers, iteration after iteration."""
+    nearest: float
+    """Fraction of the unrolled layers, after the first iteration, nearest to the same layer of another iteration; NaN for one."""
+    concentration: Float[Tensor, "pattern layer"]
+    """ColSum concentration, 0..1, mean over heads and examples."""
+    sinks: Float[Tensor, "pattern layer"]
+    """Fraction of heads whose sink is the first position."""
+    mixing: Float[Tensor, "pattern layer"]
+    """Mean entropy of a row, nats."""
+    null: dict[str, float]
+    """The same three for a pattern that is uniform over what the mask allows."""
+    entropy: Float[Tensor, "pattern layer"]
+    """Residual entropy of the layer's output, nats; NaN where it wasn't recorded."""
+    bounds: tuple[Bound, ...]
+    """The Lipschitz bound of each layer."""
+    massive: tuple[Massive, ...]
+    """The most massive activation of the state, and of each layer's output, that has one."""
+    largest: Float[Tensor, " state"]
+    """Largest magnitude in the state over its median, by k."""
+    limit: int
+    """The iteration of A*."""
+    residual: float
+    """‖A* - A*[-1]‖ / ‖A*‖ at the limit, the largest of the heads."""
+    how: str
+    tolerance: float
+    nearly: float
+    ratio: float
+    size: float
+    sink: float = maths.SINK
+
+    def summary(self) -> str:
+        n = self.settled.numel()
+        done = self.settled[~self.settled.isnan()]
+        lines = [
+            self.verdict.sentence,
+            f"{len(done)} of {n} heads have stopped by the end of the extra iterations (relative change below "
+            f"{self.tolerance:g} from then on)"
+            + (f", the last at iteration {int(done.max())}." if len(done) else "."),
+            f"{self.how} The limit is iteration {self.limit}; it moves by at most {number(self.residual)} of its norm.",
+        ]
+        if self.nearest == self.nearest:
+            lines.append(
+                f"{percent(self.nearest)} of the unrolled layers have the most similar pattern in the same layer of another "
+                "iteration."
+            )
+        c, m, s = (float(x[-1].mean()) for x in (self.concentration, self.mixing, self.sinks))
+        lines.append(
+            f"At the end concentration is {number(c)} (a causal mask alone: {number(self.null['concentration'])}), mixing "
+            f"{number(m)} nats (alone: {number(self.null['mixing'])}), and {percent(s)} of the heads have their sink (at least "
+            f"{self.sink:g} of all attention) at the first position (alone: {percent(self.null['sinks'])})."
+        )
+        lines += [together(self.bounds), _massive(self)]
+        return " ".join(lines)
+
+
+def applies(run: Run) -> bool:
+    """Whether the run has, or its model can give, attention patterns inside the loop."""
+    return bool(inside(run, "hook_pattern"))
+
+
+def measure(
+    run: Run,
+    *,
+    sites: Sequence[str] | None = None,
+    extra: int | None = None,
+    examples: int = 16,
+    tolerance: float = TOLERANCE,
+    nearly: float = NEARLY,
+    ratio: float = RATIO,
+    size: float = SIZE,
+) -> Attention:
+    """How attention changes over the iterations of a run; what wasn't recorded is recorded again, if it can be.
+
+    Arguments:
+        sites: of the patterns (batch, head, position, key); None: every `hook_pattern` in the loop.
+        extra: iterations beyond those shown, for the limit; None: as many as the run has, 32 at least.
+        examples: how many are looked at.
+        tolerance: a pattern has stopped when its relative change stays below this.
+        nearly: the verdict is `settled` if this fraction of the heads is.
+        ratio, size: a massive activation is larger than `size` and than `ratio` times the median.
+    """
+    run.require_finite()
+    if not tolerance > 0 or (extra is not None and extra < 0):
+        raise LoopscopeError(
+            f"tolerance must be above 0 and extra 0 or more, but they are {tolerance!r} and {extra!r}."
+        )
+    names = inside(run, "hook_pattern") if sites is None else list(sites)
+    if not names:
+        raise LoopscopeError(
+            "attention needs patterns (batch, head, position, key) inside the loop, but the run has none and its model has no "
+            "hook_pattern. Name the sites that give them: sites=[...], recorded by record(..., sites=[...])."
+        )
+    blocks = [name.rsplit(".attn.", 1)[0] if ".attn." in name else None for name in names]
+    wanted = list(names)
+    if any(name not in run for name in names):
+        for block in blocks:
+            wanted += [f"{block}.norm_1", f"{block}.attn.hook_q", f"{block}.hook_resid_post"] if block else []
+        wanted = [name for name in wanted if name in dict(run.model.named_modules())]
+    after = onward(run, max(32, run.iterations) if extra is None else extra, wanted, examples)
+    last = after.last - 1  # a pattern belongs to the iteration that makes the next state
+    if after.overflow is not None and last < 1:
+        raise LoopscopeError(
+            f"the extra iterations overflow at state {after.overflow}, before attention can be compared. Record fewer iterations."
+        )
+    x = torch.stack(
+        [_patterns(after.run, name, last, examples) for name in names], dim=1
+    )  # (t, layer, batch, head, q, k)
+    norm = x.norm(dim=(-2, -1)).clamp(min=1e-30)
+    change = (x[1:] - x[:-1]).norm(dim=(-2, -1))
+    relative = (change / norm[1:]).mean(2)  # (t, layer, head)
+    still = (relative < tolerance).flip(0).cummin(0).values.flip(0)
+    since = torch.where(still[-1], (~still).sum(0) + 1.0, math.nan)
+    shown = after.shown if after.extra else len(x)
+    return Attention(
+        verdict=_verdict(still, min(shown, len(still)), nearly),
+        layers=tuple(names),
+        change=change.mean(2)[: shown - 1],
+        distance=(x - x[-1]).norm(dim=(-2, -1)).mean(2)[:shown],
+        settled=since,
+        **_nearest(x, min(_UNROLLED, shown)),
+        concentration=maths.concentration(x).mean((2, 3))[:shown],
+        sinks=maths.sink_rate(x).mean(2)[:shown],
+        mixing=maths.mixing(x).mean((2, 3))[:shown],
+        null=_null(x.shape[-1], bool((x.triu(1) == 0).all())),
+        entropy=_entropy(after, blocks, last, examples)[:shown],
+        bounds=tuple(bound(after.run, name, last, examples) for name in names),
+        massive=_towers(after, blocks, ratio, size),
+        largest=_largest(after)[: after.shown + 1],
+        limit=len(x) - 1,
+        residual=float(relative[-1].max()),
+        how=after.how,
+        tolerance=tolerance,
+        nearly=nearly,
+        ratio=ratio,
+        size=size,
+    )
+
+
+def _patterns(run: Run, name: str, last: int, examples: int) -> Tensor:
+    site = run[name]
+    if not isinstance(site, States) or len(site.shape) != 5 or site.shape[-1] != site.shape[-2]:
+        raise LoopscopeError(
+            f"'{name}' must hold patterns (batch, head, position, key) inside the loop, but has the shape {tuple(site.shape)}. "
+            "Name the sites of attention patterns."
+        )
+    x = torch.stack([site[t] for t in site.iterations if t <= last])[:, :examples].detach()
+    if len(x) < 3:
+        raise LoopscopeError(f"attention needs 3 iterations or more, but '{name}' has {len(x)}. Record more.")
+    return x.float()
+
+
+def _verdict(still: Tensor, shown: int, nearly: float) -> Settling:
+    now, end = (float(still[k].double().mean()) for k in (max(0, shown - 2), -1))
+    if now >= nearly:
+        return Settling.settled
+    if end >= nearly:
+        return Settling.late
+    return Settling.partly if end > 0 else Settling.moving
+
+
+def _nearest(x: Tensor, shown: int) -> dict[str, Any]:
+    depth = x.shape[1]
+    far = distance_map(x[:shown].flatten(0, 1).flatten(1, 2).flatten(2))  # samples: examples x heads
+    rows = far.clone().fill_diagonal_(math.inf)[depth:]
+    here = torch.arange(depth, depth + len(rows), device=far.device)
+    same = ((rows.argmin(1) - here) % depth == 0).double().mean() if depth > 1 and len(rows) else math.nan
+    return {"map": far, "nearest": float(same)}
+
+
+def _null(length: int, causal: bool) -> dict[str, float]:
+    A = maths.causal(length) if causal else torch.full((length, length), 1 / length, dtype=torch.float64)
+    found = {
+        "concentration": maths.concentration(A),
+        "sinks": maths.sink_rate(A[None]),
+        "mixing": maths.mixing(A),
+    }
+    return {name: float(value) for name, value in found.items()}
+
+
+def _entropy(after: Onward, blocks: list[str | None], last: int, examples: int) -> Tensor:
+    columns = []
+    for block in blocks:
+        name = f"{block}.hook_resid_post"
+        if block is None or name not in after.run:
+            columns.append(torch.full((last + 1,), math.nan))
+        else:
+            columns.append(
+                maths.residual_entropy(vectors(after.run[name], last=last)[:, :examples]).mean(1).float()
+            )
+    return torch.stack(columns, dim=1)
+
+
+def _largest(after: Onward) -> Tensor:
+    x = vectors(after.run.states, last=after.last).abs().flatten(1).float()
+    return x.max(1).values / x.median(1).values.clamp(min=1e-30)
+
+
+def _towers(after: Onward, blocks: list[str | None], ratio: float, size: float) -> tuple[Massive, ...]:
+    sites = ["state", *(f"{block}.hook_resid_post" for block in blocks if block is not None)]
+    found = []
+    for site in sites:
+        if site not in after.run:
+            continue
+        x = vectors(after.run[site], last=after.last).abs().float()
+        middle = x.flatten(1).median(1).values
+        over = (x > size) & (x > ratio * middle[:, None, None, None])
+        if not bool(over.any()):
+            continue
+        first = int(over.flatten(1).any(1).int().argmax())
+        peak = int(torch.where(over, x, 0).argmax())
+        t, _, position, width = (int(i) for i in torch.unravel_index(torch.tensor(peak), x.shape))
+        value = float(x.flatten()[peak])
+        since = first + after.run[site].iterations[0]
+        found.append(Massive(site, since, position, width, value, value / float(middle[t])))
+    return tuple(found)
+
+
+def _massive(found: Attention) -> str:
+    lines = f"(above {found.size:g} and {found.ratio:g} times the median)"
+    if not found.massive:
+        top = float(found.largest.max())
+        return f"No massive activations {lines}: the largest in the state is {number(top)} times the median."
+    parts = [
+        f"{m.site} at position {m.position}, dimension {m.width}, since {m.since}: {number(m.value)}, {number(m.ratio)} times "
+        "the median"
+        for m in found.massive
+    ]
+    return f"Massive activations {lines}: {'; '.join(parts)}."
+
+
+def headline(found: Attention) -> tuple[str, str]:
+    """The finding as a tile: a few characters, and what they are."""
+    done = int((~found.settled.isnan()).sum())
+    return f"{done} of {found.settled.numel()} heads", f"settle. {found.verdict.sentence}"
+
+
+def draw(found: Attention) -> Any:
+    """How far each head's pattern is from its limit, by iteration."""
+    figure = drawing.empty("Distance of attention patterns to their limits", "iteration", "Frobenius norm")
+    several = len(found.layers) > 1
+    for layer in range(len(found.layers)):
+        colour = drawing.COLOURS[layer % len(drawing.COLOURS)]
+        for head in range(found.distance.shape[2]):
+            name = (f"layer {layer}, " if several else "") + f"head {head}"
+            colour = colour if several else drawing.COLOURS[head % len(drawing.COLOURS)]
+            y = [v if v > 0 else None for v in found.distance[:, layer, head].tolist()]
+            figure.add_scatter(
+                y=y, name=name, legendgroup=layer if several else head, line={"color": colour, "width": 2}
+            )
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    return figure
+
+
+def draw_map(found: Attention) -> Any:
+    """The distance between the patterns of all unrolled layers."""
+    depth = len(found.layers)
+    names = [f"iteration {u // depth}, layer {u % depth}" for u in range(len(found.map))]
+    title = "Distance of patterns, all unrolled layers"
+    return square_map(title, found.map, "layer, unrolled", "Frobenius norm", names, reversescale=True)
+
+
+def draw_stages(found: Attention) -> Any:
+    """Concentration and mixing by iteration, unrolled over the layers, with what a causal mask alone gives."""
+    figure = drawing.empty("Stages of inference", "iteration", "concentration | mixing (nats)", 360)
+    depth = len(found.layers)
+    x = [t + layer / depth for t in range(len(found.mixing)) for layer in range(depth)]
+    for name, values, colour in (
+        ("concentration", found.concentration, drawing.BLUE),
+        ("mixing", found.mixing, drawing.ORANGE),
+    ):
+        figure.add_scatter(x=x, y=values.flatten().tolist(), name=name, line={"color": colour, "width": 2})
+        figure.add_hline(y=found.null[name], line={"dash": "dot", "color": colour})
+    return figure
+
+
+def panels(found: Attention) -> list[Panel]:
+    """The finding as a report shows it."""
+    out = [
+        Panel(
+            "Attention on its way to rest",
+            draw(found),
+            f"{headline(found)[0]} settle; their patterns at the end of the iterations shown are "
+            f"{number(float(found.distance[-1].max()))} from the limit at most.",
+            f"One line per head, on a logarithmic scale: a straight fall is steady contraction. {found.how}",
+        ),
+        Panel(
+            "Stages of inference",
+            draw_stages(found),
+            f"Concentration ends at {number(float(found.concentration[-1].mean()))} and mixing at "
+            f"{number(float(found.mixing[-1].mean()))} nats.",
+            "Solid: measured, layer after layer within each iteration. Dotted: what a mask alone gives with uniform attention. A "
+            "pattern that repeats every iteration is one profile replayed.",
+        ),
+    ]
+    if len(found.layers) > 1:
+        out.insert(
+            1,
+            Panel(
+                "Which layers attend alike",
+                draw_map(found),
+                f"{percent(found.nearest)} of the unrolled layers are nearest to the same layer of another iteration.",
+                "Rows and columns are the layers in the order they run. Bright diagonals at multiples of the block's depth: each "
+                "layer keeps its own pattern.",
+            ),
+        )
+    return out

@@ -1,0 +1,390 @@
+"""Where does the loop go round: a point, an orbit, a direction, or nowhere in particular?
+
+Cycles have two senses.
+
+Across iterations: each position's states x_0, x_1, ... are a trajectory, and it comes to rest at a point, goes round an orbit
+(with a period, whole or not, and a rotation angle), winds with two frequencies, slides (its direction settles while its norm
+grows), drifts, moves irregularly or diverges. See `loopscope.maths.limits` for the definitions. Trajectories are followed
+through extra iterations beyond those shown, and the late half decides.
+
+Within one loop: each layer of the block has a limit of its own. With X*[l] the value after layer l in the last of the extra
+iterations: degeneracy = min over l of cos(X*[1], X*[l]), mean over positions. 1: all layers share one point; below: a genuine
+cycle in latent space, run through once per iteration. The map of cos(X_u, X_v) over all unrolled layers u, v shows it as
+diagonals at multiples of the block's depth. The residual ‖X[l,t] - X[l,t-1]‖ / ‖X[l,t]‖ there says whether these are limits.
+
+Sources: limits per layer, degenerate and distinct, and the map: Blayney et al. 2026 (arXiv 2604.11791); orbits and sliders:
+Geiping et al. 2025 (arXiv 2502.05171); recurrence plots: Eckmann, Kamphorst & Ruelle 1987; dynamic mode decomposition: Schmid
+2010, by PyDMD (Demo, Tezzele & Rozza 2018).
+
+What can mislead:
+- Shares depend on thresholds. `sensitivity` says how much; quote them with it.
+- An orbit of which less than one turn is seen drifts; more iterations tell.
+- A model that is told the number of its iteration applies another map each time.
+- Chaos that passes through bands in turn is told from a noisy orbit by its neighbours only in few dimensions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from loopscope import drawing
+from loopscope.drawing import Panel, number, percent
+from loopscope.errors import LoopscopeError
+from loopscope.finding import Finding, Verdict
+from loopscope.layers import Layers
+from loopscope.layers import layers as layers_of
+from loopscope.maths import KINDS, Recurrence, Thresholds, recurrence
+from loopscope.maths.dynamic import dynamic_modes
+from loopscope.maths.limits import decided, joined, measured
+from loopscope.onward import onward, vectors
+from loopscope.run import Run
+from loopscope.squaremap import square_map
+
+TITLE, PLACE = "Cycles", 30
+NEARLY, ONE_POINT = 0.95, 0.99
+_FEWEST, _PLOTTED = 12, 96
+_SWEEPS: dict[str, tuple[float, ...]] = {
+    "coherence": (0.8, 0.9, 0.95, 0.98, 0.99),
+    "noise": (0.001, 0.01, 0.03, 0.1, 0.3),
+    "growth": (1.01, 1.02, 1.05, 1.1, 1.2),
+    "trend": (0.1, 0.2, 0.3, 0.5, 0.8),
+}
+
+
+class Course(Verdict):
+    """Where the trajectories go."""
+
+    fixed_point = "Nearly every trajectory comes to rest at a point."
+    orbit = "Nearly every trajectory goes round an orbit."
+    torus = "Nearly every trajectory winds with two independent frequencies."
+    slider = "Nearly every trajectory slides: its direction settles while its norm grows."
+    drifting = "Nearly every trajectory drifts on without returning."
+    irregular = "Nearly every trajectory goes on moving irregularly: no period explains it."
+    diverging = "Nearly every trajectory diverges."
+    mixed = "The trajectories differ: some go one way, some another."
+
+
+@dataclass(frozen=True)
+class Cycles(Finding):
+    """Where a loop's trajectories go."""
+
+    verdict: Course
+    shares: dict[str, float]
+    """Fraction of the trajectories (one per example and position) of each kind."""
+    by_position: Float[Tensor, "kind position"]
+    """The same for each position."""
+    code: Int[Tensor, "batch position"]
+    """The number of the kind, in the order of `shares`."""
+    period: Float[Tensor, "batch position"]
+    """Iterations per return, whole or not; 1 at a point, NaN without one."""
+    angle: Float[Tensor, "batch position"]
+    """Rotation per iteration in radians, 0..pi; 0 at a point, NaN without one."""
+    quality: Float[Tensor, "batch position"]
+    """Fraction of the late variance that the best period explains."""
+    overflow: int | None
+    """The first k that holds NaN or infinity."""
+    iterations: tuple[int, int, int]
+    """(first k, last k shown, last k) of the trajectories."""
+    how: str
+    thresholds: Thresholds
+    sensitivity: dict[str, dict[str, Any]]
+    """By threshold: its `values`, and the `shares` (value, kind) that they give."""
+    example: tuple[int, int]
+    """(batch, position) of the trajectory in `plane` and `recurrence`."""
+    plane: Float[Tensor, "state 2"]
+    """That trajectory on the two principal directions of its late half."""
+    recurrence: Recurrence | None
+    """Of the same trajectory, its last states; None where it has too few finite ones."""
+    layers: Layers | None
+    """None where the run has no layers to see."""
+    modes: Any = None
+    """Eigenvalues of the dynamic mode decomposition of that trajectory, if asked for."""
+    nearly: float = NEARLY
+    """The verdict is a kind if this fraction of the trajectories is of it."""
+
+    def summary(self) -> str:
+        t, first = self.thresholds, self.verdict.sentence
+        kinds = [
+            f"{percent(share)} {name.replace('_', ' ')}" for name, share in self.shares.items() if share > 0
+        ]
+        lines = [first, f"Of {self.code.numel()} trajectories (examples × positions): {', '.join(kinds)}."]
+        lines.append(_periods(self))
+        if self.overflow is not None:
+            lines.append(f"NaN or infinity begins at state {self.overflow}.")
+        lines.append(self.how)
+        if self.layers is not None:
+            lines.append(self.layers.sentence)
+        if self.modes is not None:
+            sizes = ", ".join(number(abs(complex(m))) for m in self.modes[:4])
+            lines.append(f"The leading dynamic modes of the trajectory shown have moduli {sizes}.")
+        lines.append(
+            f"Thresholds: {percent(self.nearly)} of the trajectories for a verdict; a period explains {t.coherence:g} of the "
+            f"late variance; jitter below {t.noise:g} of the norm is a point; approaching means shrinking to {t.shrink:g} from "
+            f"quarter to quarter (geometrically: {t.slow:g}); a slider's norm grows {t.growth:g}-fold while it turns less than "
+            f"{t.swing:g}; a drift puts {t.trend:g} of the variance on a line or {t.arc:g} on an arc. {_sways(self)}"
+        )
+        return " ".join(line for line in lines if line)
+
+
+def measure(
+    run: Run,
+    *,
+    extra: int | None = None,
+    layers: Sequence[str] | None = None,
+    examples: int = 16,
+    shown: int = 8,
+    dmd: bool = False,
+    nearly: float = NEARLY,
+    one_point: float = ONE_POINT,
+    noise: float = 0.01,
+    **thresholds: float,
+) -> Cycles:
+    """Where the trajectories of a run go, and the limits of its layers.
+
+    Arguments:
+        extra: iterations beyond those shown; None: as many as the run has, 64 at least.
+        layers: sites of the block's layers in their order; None: every `hook_resid_post` in the loop.
+        examples: how many are followed for the layers, if they have to be recorded again.
+        shown: iterations in the map of all unrolled layers.
+        dmd: whether to decompose the trajectory shown into dynamic modes (extra: dmd).
+        nearly: the verdict is a kind if this fraction of the trajectories is of it.
+        one_point: layers share one point if every cosine to the first's limit is at least this.
+        noise, thresholds: those of `loopscope.maths.Thresholds`. A loop computes without noise, hence 0.01 rather than 0.1.
+    """
+    if extra is not None and extra < 0:
+        raise LoopscopeError(f"extra must be iterations, 0 or more, but is {extra}. None takes 64 or more.")
+    for name in thresholds:
+        if name not in vars(Thresholds()):
+            raise LoopscopeError(
+                f"there is no threshold called {name!r}. There are: {', '.join(vars(Thresholds()))}."
+            )
+    lines = Thresholds(noise=noise, **thresholds)
+    more = max(64, run.iterations) if extra is None else extra
+    after = onward(run, more)
+    x = vectors(after.states)
+    first = after.states.iterations[0]
+    if len(x) < _FEWEST:
+        raise LoopscopeError(
+            f"cycles need {_FEWEST} states or more, but there are {len(x)}. {after.how} Record more iterations."
+        )
+    _, batch, positions, _ = x.shape
+    features = measured(x)
+    found = joined([decided(features, lines)], (batch, positions))
+    shares = {kind.name: share for kind, share in found.shares().items()}
+    one_hot = torch.stack([(found.code == code).double().mean(0) for code in range(len(KINDS))])
+    place = _typical(found.code, found.quality, found.period)
+    own = x[:, place[0], place[1]].double()
+    usable = own[: after.last + 1 - first]
+    overflow = after.overflow
+    return Cycles(
+        verdict=_verdict(shares, nearly),
+        shares=shares,
+        by_position=one_hot,
+        code=found.code,
+        period=found.period,
+        angle=found.angle,
+        quality=found.quality,
+        overflow=overflow,
+        iterations=(first, after.shown, after.states.iterations[-1]),
+        how=after.how,
+        thresholds=lines,
+        sensitivity=_sensitivity(features, lines),
+        example=place,
+        plane=_plane(usable),
+        recurrence=recurrence(usable[-_PLOTTED:]) if len(usable) > 2 else None,
+        layers=layers_of(run, layers, more, examples, shown, one_point) if overflow is None else None,
+        modes=dynamic_modes(usable) if dmd else None,
+        nearly=nearly,
+    )
+
+
+def _verdict(shares: dict[str, float], nearly: float) -> Course:
+    name, share = max(shares.items(), key=lambda item: item[1])
+    return Course[name] if share >= nearly else Course.mixed
+
+
+def _typical(code: Tensor, quality: Tensor, period: Tensor) -> tuple[int, int]:
+    """The place of a trajectory worth showing: an orbit if there is one, else whatever goes on moving most."""
+    order = ["orbit", "torus", "irregular", "slider", "drifting", "diverging", "fixed_point"]
+    rank = torch.tensor([order.index(kind.name) for kind in KINDS])[code.cpu()]
+    best = (rank == rank.min()).flatten().nonzero()[:, 0]
+    score = quality.cpu().flatten()[best] + (period.cpu().flatten()[best] > 2) * 1.0
+    return divmod(int(best[score.nan_to_num(0).argmax()]), code.shape[1])
+
+
+def _sensitivity(features: Any, lines: Thresholds) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, values in _SWEEPS.items():
+        all_values = sorted({*values, getattr(lines, name)})
+        rows = [list(decided(features, lines, **{name: value}).shares().values()) for value in all_values]
+        found[name] = {"values": all_values, "shares": torch.tensor(rows, dtype=torch.float64)}
+    return found
+
+
+def _plane(x: Float[Tensor, "state width"]) -> Float[Tensor, "state 2"]:
+    if len(x) < 3:
+        return x.new_zeros(len(x), 2)
+    late = x[len(x) // 2 :]
+    _, _, directions = torch.linalg.svd(late - late.mean(0), full_matrices=False)
+    seen = (x - late.mean(0)) @ directions[:2].T
+    return torch.nn.functional.pad(seen, (0, 2 - seen.shape[1]))
+
+
+def _periods(found: Cycles) -> str:
+    own = found.code == [kind.name for kind in KINDS].index("orbit")
+    if not bool(own.any()):
+        return ""
+    period, angle = found.period[own], found.angle[own]
+    whole = period.round() == period
+    values, counts = period[whole].unique(return_counts=True)
+    parts = [
+        f"{int(v)} ({int(c)})"
+        for v, c in sorted(zip(values, counts, strict=True), key=lambda vc: -int(vc[1]))[:4]
+    ]
+    text = f"Whole periods (trajectories): {', '.join(parts)}. " if parts else ""
+    if bool((~whole).any()):
+        a = angle[~whole]
+        text += (
+            f"{int((~whole).sum())} orbits never close: they turn by {number(float(a.median()), 6)} radians per iteration in the "
+            f"median ({number(float(a.min()))} to {number(float(a.max()))})."
+        )
+    return text.strip()
+
+
+def _sways(found: Cycles) -> str:
+    most = {}
+    for name, sweep in found.sensitivity.items():
+        shares = sweep["shares"]
+        most[name] = float((shares.max(0).values - shares.min(0).values).max())
+    name = max(most, key=lambda key: most[key])
+    values = found.sensitivity[name]["values"]
+    if most[name] == 0:
+        return "No share changes when the thresholds are swept."
+    return f"Shares change most with {name}: by up to {percent(most[name])} between {values[0]:g} and {values[-1]:g}."
+
+
+def headline(found: Cycles) -> tuple[str, str]:
+    """The finding as a tile: a few characters, and what they are."""
+    name, share = max(found.shares.items(), key=lambda item: item[1])
+    return f"{percent(share)} {name.replace('_', ' ')}", f"of the trajectories. {found.verdict.sentence}"
+
+
+def draw(found: Cycles) -> Any:
+    """One trajectory in the plane that shows most of its late half."""
+    p = [[None if v != v else float(f"{v:.5g}") for v in column] for column in found.plane.T.tolist()]
+    b, position = found.example
+    kind = KINDS[int(found.code[b, position])]
+    figure = drawing.empty(
+        f"Example {b}, position {position}: it {kind.value}", "direction 1", "direction 2", 480
+    )
+    half = len(found.plane) // 2
+    figure.add_scatter(
+        x=p[0], y=p[1], mode="lines", name="way", line={"color": drawing.FAINT, "width": 1}, hoverinfo="skip"
+    )
+    for name, part, colour in (
+        ("first half", slice(0, half), drawing.SKY),
+        ("late half", slice(half, None), drawing.RED),
+    ):
+        figure.add_scatter(
+            x=p[0][part],
+            y=p[1][part],
+            mode="markers",
+            name=name,
+            marker={"color": colour, "size": 6},
+            text=list(range(found.iterations[0], found.iterations[0] + len(p[0])))[part],
+            hovertemplate="state %{text}<extra></extra>",
+        )
+    figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    return figure
+
+
+def panels(found: Cycles) -> list[Panel]:
+    """The finding as a report shows it."""
+    b, position = found.example
+    period, angle = float(found.period[b, position]), float(found.angle[b, position])
+    turn = (
+        f" It turns by {number(angle, 5)} radians per iteration (period {number(period, 5)})."
+        if angle > 0
+        else ""
+    )
+    out = [
+        Panel(
+            "A trajectory in its plane",
+            draw(found),
+            f"Example {b}, position {position}, {KINDS[int(found.code[b, position])].value}.{turn} {_periods(found)}".strip(),
+            "Each dot is one state; the late half decides. A point is one dot, an orbit that closes a few, one that never "
+            "closes a curve, chaos a cloud.",
+        )
+    ]
+    if found.recurrence is not None:
+        out.append(
+            Panel(
+                "When it comes back",
+                draw_recurrence(found),
+                f"{percent(float(found.recurrence.rate))} of the pairs of states lie closer than "
+                f"{found.recurrence.threshold:g} of their usual distance, {percent(float(found.recurrence.determinism))} of "
+                "these in runs.",
+                "Dark means close. Diagonals are returns, their distance the period; a filled square is rest; scattered dots "
+                "are chance.",
+            )
+        )
+    if found.layers is not None and len(found.layers.names) > 1:
+        out.append(
+            Panel(
+                "Layer by layer",
+                draw_layers(found),
+                found.layers.sentence,
+                "Rows and columns are the layers in the order they run, iteration after iteration. Diagonals at multiples of the "
+                "block's depth: each layer repeats itself and differs from the others. All bright: one point for all.",
+            )
+        )
+    out.append(
+        Panel(
+            "What the thresholds decide",
+            draw_shares(found),
+            _sways(found),
+            "Fraction of the trajectories of each kind as one threshold is moved and the others stay; the dotted line is the "
+            "one that was used.",
+        )
+    )
+    return out
+
+
+def draw_recurrence(found: Cycles) -> Any:
+    """The recurrence plot of the trajectory that `draw` shows."""
+    r = found.recurrence
+    last = found.iterations[0] + len(found.plane)
+    ks = range(last - len(r.distance), last) if r is not None else ()
+    values = r.distance if r is not None else None
+    return square_map("Distance between states", values, "state", "distance, 1 is usual", ks, digits=3)
+
+
+def draw_layers(found: Cycles) -> Any:
+    """The cosine of all unrolled layers."""
+    own = found.layers
+    names = own.unrolled if own is not None else ()
+    values = own.similarity if own is not None else None
+    return square_map("Cosine of all unrolled layers", values, "layer, unrolled", "cosine", names)
+
+
+def draw_shares(found: Cycles, threshold: str = "coherence") -> Any:
+    """How the shares of the kinds change with a threshold."""
+    sweep = found.sensitivity[threshold]
+    figure = drawing.empty(f"Shares by {threshold}", threshold, "fraction of trajectories", 340)
+    colours = [*drawing.COLOURS, drawing.GREY]
+    for code, kind in enumerate(KINDS):
+        y = sweep["shares"][:, code].tolist()
+        if any(y):
+            figure.add_scatter(
+                x=sweep["values"],
+                y=y,
+                name=kind.name.replace("_", " "),
+                line={"color": colours[code], "width": 3},
+            )
+    figure.add_vline(x=getattr(found.thresholds, threshold), line={"dash": "dot", "color": drawing.GREY})
+    figure.update_yaxes(range=[-0.03, 1.03])
+    return figure
