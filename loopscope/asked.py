@@ -22,7 +22,9 @@ def task_of(run: "Run") -> "Task | None":
     if own is not None:
         return own
     named = run.origin.get("task")
-    return tasks.build(named["name"], **named["options"]) if named and named["name"] in tasks.names() else None
+    return (
+        tasks.build(named["name"], **named["options"]) if named and named["name"] in tasks.names() else None
+    )
 
 
 def labels_of(run: "Run") -> "Batch | None":
