@@ -363,13 +363,13 @@ def _moving(t: Approach, tolerance: float) -> str:
     known = [k for k in half if k is not None]
     if not known:
         return f"At no position has half of the examples come to rest (relative step below {tolerance:g})."
-    early, late = known[0], known[-1]
-    first = half.index(known[0])
-    last = len(half) - 1 - half[::-1].index(known[-1])
-    rest = f"; {len(half) - len(known)} of {len(half)} positions never do" if len(known) < len(half) else ""
+    first, last = half.index(known[0]), len(half) - 1 - half[::-1].index(known[-1])
+    then = f" and at position {last} from iteration {known[-1] + t.first} on" if last != first else ""
+    left = len(half) - len(known)
+    rest = f"; at {left} of {len(half)} positions not within the iterations shown" if left else ""
     return (
-        f"Half of the examples have come to rest at position {first} from iteration {early + t.first} on and at position {last} "
-        f"from iteration {late + t.first} on{rest} (relative step below {tolerance:g})."
+        f"Half of the examples have come to rest at position {first} from iteration {known[0] + t.first} on{then}{rest} "
+        f"(relative step below {tolerance:g})."
     )
 
 

@@ -33,9 +33,7 @@ def rows(run: Run) -> list[tuple[str, str]]:
         ("recorded with", _spelled(origin.get("versions"))),
     ]
     now = {name: _version(name) for name in _DECIDE}
-    machine = (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-    )
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, threads used {torch.get_num_threads()}"
     found += [
         ("page made with", f"Python {platform.python_version()}, {_spelled(now)}"),
         ("machine", machine),
