@@ -4,8 +4,8 @@
     loop.starts                  # (2, n): states[0] of examples 0 and 3
     loop(loop.starts)            # (2, n): after one iteration
 
-All floating-point tensors of the state are part of the vector; of a named tuple side by side. What else a state holds
-stands still. The map is the model's own `step`, with no hooks of a recording and none of the run's edits.
+All floating-point tensors of the state are part of the vector; of a named tuple side by side those that the model names in
+`dynamic`. What else a state holds only keeps accounts of them (halting's sums and counters), and stands still. The map is the model's own `step`, with no hooks of a recording and none of the run's edits.
 """
 
 import copy
@@ -72,14 +72,14 @@ class LoopMap:
 
     def primary(self, x: Tensor) -> Tensor:
         """The primary tensor's part of flat states, (row, position, width): one position if it has no such axis."""
-        first = _tensors(self._like)[0]
+        first = self._tensors(self._like)[0]
         part = x[:, : first[0].numel()]
         return part.reshape(len(x), self.positions or 1, -1)
 
     def free(self) -> Tensor:
         """Which numbers of a state a start may choose, (n,): the primary tensor and what has its shape. Halting's
         sums and counters keep what the model starts them from."""
-        floats = _tensors(self._like)
+        floats = self._tensors(self._like)
         return torch.cat([torch.full((f[0].numel(),), f.shape == floats[0].shape) for f in floats])
 
     @property
@@ -140,7 +140,7 @@ class LoopMap:
 
     def flat(self, state: Any, rows: Sequence[int] | None = None) -> Tensor:
         """A state as (row, n)."""
-        parts = [part if rows is None else part[list(rows)] for part in _tensors(state)]
+        parts = [part if rows is None else part[list(rows)] for part in self._tensors(state)]
         found = torch.cat([part.reshape(len(part), -1) for part in parts], 1).detach()
         return found.double() if self.double else found
 
@@ -149,14 +149,24 @@ class LoopMap:
         if isinstance(self._like, Tensor):
             return x.reshape(len(x), *self._like.shape[1:])
         at, fields = 0, []
-        for field in self._like:
-            if not field.is_floating_point():
-                fields.append(field[self.rows])
+        for name, field in self._like._asdict().items():
+            if not field.is_floating_point() or name not in self._dynamic(self._like):
+                own = field[self.rows]
+                fields.append(own.double() if self.double and own.is_floating_point() else own)
                 continue
             width = field[0].numel()
             fields.append(x[:, at : at + width].reshape(len(x), *field.shape[1:]))
             at += width
         return type(self._like)(*fields)
+
+    def _dynamic(self, state: Any) -> tuple[str, ...]:
+        """Names of a named tuple's fields that are part of the vector."""
+        return tuple(getattr(self._model, "dynamic", ()) or state._fields)
+
+    def _tensors(self, state: Any) -> list[Tensor]:
+        if isinstance(state, Tensor):
+            return [state]
+        return _tensors(tuple(getattr(state, name) for name in self._dynamic(state)))
 
     def _step(self, x: Tensor, context: Any, t: int) -> Tensor:
         model = self._model
@@ -165,7 +175,7 @@ class LoopMap:
             state = model.step(self.state(x), context, t)
         finally:
             model.clock.show()
-        return torch.cat([part.reshape(len(x), -1) for part in _tensors(state)], 1)
+        return torch.cat([part.reshape(len(x), -1) for part in self._tensors(state)], 1)
 
     def _initial(self) -> Any:
         with torch.no_grad():

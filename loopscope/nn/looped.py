@@ -32,6 +32,8 @@ class LoopedModule(HookedRootModule):
         self.name: str | None = None
         self.task: Any = None
         self.fields = tuple(fields)
+        self.dynamic = self.fields
+        """The fields that the next iteration depends on; the others only keep accounts of them."""
         self.state = HookPoint()
         for field in self.fields[1:]:
             self.state.add_module(field, HookPoint())
