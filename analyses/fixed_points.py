@@ -149,7 +149,8 @@ class FixedPoints(Finding):
                     f"{number(float(far.max()))} of the state's size apart at most."
                 )
             lines.append(
-                f"Reachability: {percent(self.reachability)} of all starts. Input dependence: {number(self.input_dependence)}"
+                f"Reachability: {percent(self.reachability)} of all starts are at rest within the run's own length. Input "
+                f"dependence: {number(self.input_dependence)}"
                 f"{'' if self.reads_input else ' (an iteration reads no input)'}. Local geometry: spectral radius "
                 f"{number(_mean(self.radius))} in the mean."
             )
@@ -349,7 +350,8 @@ def _mean(values: Tensor) -> float:
 
 def headline(found: FixedPoints) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    return percent(found.reachability), f"of all starts come to a fixed point. {found.verdict.sentence}"
+    each = len(found.points) / len(found.fates)
+    return f"{number(each)} per example", f"fixed points found. {found.verdict.sentence}"
 
 
 def draw(found: FixedPoints) -> Any:
