@@ -168,14 +168,15 @@ def _moving(x: Float[Tensor, "row iteration width"], rounding: float) -> Returns
     ideal = 2 * math.pi * j / p.clamp(min=1)
     away = (angle - ideal).abs()
     # Tones of another angle describe it at least as well, and they say so beyond doubt or the returns drift on: no return.
-    certain = (away > (4 * error).clamp(min=1e-9)) & (left <= 1.2 * misfit + floor)
+    near = away < 2 * math.pi / x.shape[1]
+    certain = near & (away > (4 * error).clamp(min=1e-9)) & (left <= 1.2 * misfit + floor)
     drifts = _drifts(x, p, misfit, floor) & (left <= 2 * misfit + floor)
     other = certain | ((away > (3 * error).clamp(min=1e-9)) & (drifts | (left < _FINER * misfit)))
     closes = has & (~other | (misfit <= floor))
     left = torch.where(closes, misfit, left)
     first = torch.where(closes, ideal, angle)
     second, winding = torch.full_like(first, math.nan), torch.full_like(first, math.nan)
-    need = ((left > 1e-3) & (left < _HOPELESS)).nonzero()[:, 0]
+    need = ((left > 1e-9) & (left < _HOPELESS)).nonzero()[:, 0]
     if len(need):
         two, resonant = _two(x[need])
         wins = (two.unexplained < 0.5 * left[need]) & ~resonant

@@ -104,6 +104,8 @@ def _newton(slopes: Tensor, rest: Tensor, tiny: float) -> tuple[Tensor, Tensor]:
         inverse = 1 / normal[..., 0].clamp(min=tiny)
         return inverse, right * inverse
     a, b, d = normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1]
+    little = 1e-9 * torch.maximum(a, d)  # at pi an angle has no slope, and mustn't stop the other
+    a, d = a + little, d + little
     determinant = (a * d - b * b).clamp(min=tiny)
     step = torch.stack([d * right[:, 0] - b * right[:, 1], a * right[:, 1] - b * right[:, 0]], dim=1)
     return torch.stack([d, a], dim=1) / determinant[:, None], step / determinant[:, None]
