@@ -137,8 +137,7 @@ class FixedPoints(Finding):
             unstable = sum(p.stable is False for p in self.points)
             lines.append(
                 f"Solvers and iteration found {len(self.points)} fixed points, counted example by example ({stable} stable, "
-                f"{unstable} unstable, the rest neutral or not examined), in {len(self.fates)} examples; the one "
-                f"visited is {when}."
+                f"{unstable} unstable, the rest neutral or not examined), in {len(self.fates)} examples; that visited is {when}."
             )
             if len(known):
                 lines.append(self.rate_sentence)
@@ -149,10 +148,9 @@ class FixedPoints(Finding):
                     f"{number(float(far.max()))} of the state's size apart at most."
                 )
             lines.append(
-                f"Reachability: {percent(self.reachability)} of all starts are at rest within the run's own length. Input "
-                f"dependence: {number(self.input_dependence)}"
-                f"{'' if self.reads_input else ' (an iteration reads no input)'}. Local geometry: spectral radius "
-                f"{number(_mean(self.radius))} in the mean."
+                f"Reachability: {percent(self.reachability)} of all starts are at rest within the run's own length. "
+                f"Input dependence: {number(self.input_dependence)}{'' if self.reads_input else ' (no input is read)'}. "
+                f"Local geometry: spectral radius {number(_mean(self.radius))} in the mean."
             )
         lines.append(
             f"{self.how} {self.starts} other starts per example. Thresholds: one point within {self.same:g} of its size; at rest "

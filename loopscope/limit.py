@@ -1,7 +1,7 @@
 """Where a run's loop goes: its states continued beyond the run, and the fixed point that they end at, if they do."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,7 +82,22 @@ class Limit:
             steady.points == 0
             or abs(modal.value - steady.value) <= 0.05 * (1 - min(steady.value, 0.9)) + 3 * steady.error
         )
-        return modal if modal.points and agree else steady
+        return modal if modal.points and agree else _widened(steady, gap, self.first)
+
+
+def _widened(rate: Rate, gap: Tensor, first: int) -> Rate:
+    """A rate whose error is no less than what it changes by from the whole stretch to its second half."""
+    if rate.points < 4:
+        return rate
+    middle, last = (rate.first + rate.last) // 2 - first, rate.last - first
+    ends = gap[[middle, last]].norm(dim=1)
+    late = float(ends[1] / ends[0]) ** (1 / max(1, last - middle))
+    off = abs(late - rate.value)
+    if off <= rate.error:
+        return rate
+    low, high = min(rate.low, rate.value - 2 * off), max(rate.high, rate.value + 2 * off)
+    sentence = f"{rate.sentence[:-1]}; its second half alone gives {late:.4g}."
+    return replace(rate, error=off, low=low, high=high, sentence=sentence)
 
 
 def follow(run: Run, rows: Sequence[int] | None, extra: int, double: bool = True) -> tuple[LoopMap, Limit]:

@@ -5,7 +5,8 @@
     loop(loop.starts)            # (2, n): after one iteration
 
 All floating-point tensors of the state are part of the vector; of a named tuple side by side those that the model names in
-`dynamic`. What else a state holds only keeps accounts of them (halting's sums and counters), and stands still. The map is the model's own `step`, with no hooks of a recording and none of the run's edits.
+`dynamic`. What else a state holds only keeps accounts of them (halting's sums and counters), and stands still. The map is
+the model's own `step`, with no hooks of a recording and none of the run's edits.
 """
 
 import copy

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 from ..errors import LoopscopeError, nearest
 from .jacobian import Linearised, Map, apply, checked, rows
 
-Method = Literal["plain", "damped", "anderson", "newton"]
+METHODS = ("plain", "damped", "anderson", "newton")
 DENSE = 128
 """Numbers per row up to which Newton solves with the whole Jacobian, all rows at once."""
 
@@ -56,7 +55,7 @@ class Solution:
 def solve(
     map: Map,
     start: Tensor,
-    method: Method = "plain",
+    method: str = "plain",
     tolerance: float | None = None,
     most: int = 1000,
     *,
@@ -71,16 +70,17 @@ def solve(
 
     Arguments:
         start: (batch, ...); a state with one axis is one row.
-        tolerance: of the residual; None: 30 times the precision of the numbers.
+        method: one of METHODS.
+        tolerance: of the residual; None: 10 times the precision of the numbers.
         most: iterations; those of Newton are costlier and fewer are needed.
         scale: the norm that a small residual is measured against where the point itself is smaller, such as at the origin;
             one number or one per row. None: the norm of the start and of its image, whichever is larger.
         damping: of "damped", in (0, 1].
         memory: of "anderson": how many iterates it combines.
     """
-    if method not in get_args(Method):
+    if method not in METHODS:
         raise LoopscopeError(
-            f"method must be a known solver, but is {method!r}. {nearest(str(method), get_args(Method))}"
+            f"method must be a known solver, but is {method!r}. {nearest(str(method), METHODS)}"
         )
     if not 0 < damping <= 1 or memory < 1 or most < 0 or not (tolerance is None or tolerance > 0):
         raise LoopscopeError(
@@ -89,7 +89,7 @@ def solve(
         )
     batch, n = rows(checked(start))
     x = start.detach().clone().reshape(batch, n)
-    tolerance = 30 * torch.finfo(x.dtype).eps if tolerance is None else tolerance
+    tolerance = 10 * torch.finfo(x.dtype).eps if tolerance is None else tolerance
 
     def F(x: Tensor) -> Tensor:
         with torch.no_grad():

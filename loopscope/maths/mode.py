@@ -22,7 +22,9 @@ from .contraction import Rate, none
 ORDERS = (1, 2, 3, 4)
 """How many modes are tried for."""
 EXPLAINED = 1e-4
-"""The recurrence must leave at most this fraction of a difference unexplained."""
+"""The recurrence must leave at most this fraction of a difference unexplained ..."""
+DRIFT = 0.01
+"""... and the factor must hold from one state to the next to this fraction of its distance to 1."""
 
 
 def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0) -> Rate:
@@ -44,8 +46,8 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
     low = np.flatnonzero(norm <= floor / EXPLAINED)
     end = int(low[0]) if len(low) else len(d)
     for order in ORDERS:
-        length = max(2 * order + 3, end // 3)
-        if length > end or order * 2 > end:
+        length = max(order + 3 if d.shape[1] >= order else 2 * order + 3, end // 3)
+        if length > end:
             break
         window = slice(end - length, end)
         value, left = _fit(d[window], norm[window], order)
@@ -55,6 +57,8 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
                 for i in range(end - length, end - length + 3)
             ]
             error = max(float(np.std(parts)), value * left, np.finfo(float).eps)
+            if error > DRIFT * (1 - value):  # no exponential: the factor itself goes on changing
+                continue
             low, high = value - 2 * error, value + 2 * error
             modes = (
                 f"the slowest of {order} modes that explain" if order > 1 else "the one mode that explains"

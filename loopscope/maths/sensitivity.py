@@ -4,6 +4,7 @@ From F(x*, e) = x* by the implicit function theorem, with J_x and J_e the Jacobi
 equilibrium models (Bai, Kolter & Koltun 2019, arXiv 1909.01377) is its transpose.
 """
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -60,7 +61,9 @@ def sensitivity(
         A = np.eye(n) - _numpy(after_x.dense()[0]).reshape(n, n)
         if not np.isfinite(A).all():
             return nan
-        factors = lu_factor(A)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a singular matrix, which the next line sees
+            factors = lu_factor(A)
         if (
             np.abs(np.diag(factors[0])).min() <= np.finfo(float).eps * np.abs(A).max()
         ):  # an eigenvalue of J is 1
