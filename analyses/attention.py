@@ -174,6 +174,10 @@ def measure(
         raise LoopscopeError(
             f"tolerance must be above 0 and extra 0 or more, but they are {tolerance!r} and {extra!r}."
         )
+    if run.iterations < 2:
+        raise LoopscopeError(
+            f"attention needs 2 iterations or more to change, but the run has {run.iterations}. Record more."
+        )
     names = inside(run, "hook_pattern") if sites is None else list(sites)
     if not names:
         raise LoopscopeError(

@@ -24,7 +24,7 @@ What can mislead:
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -140,8 +140,11 @@ def measure(
     dmd: bool = False,
     nearly: float = NEARLY,
     one_point: float = ONE_POINT,
+    coherence: float = Thresholds.coherence,
     noise: float = 0.01,
-    **thresholds: float,
+    growth: float = Thresholds.growth,
+    trend: float = Thresholds.trend,
+    thresholds: Thresholds | None = None,
 ) -> Cycles:
     """Where the trajectories of a run go, and the limits of its layers.
 
@@ -153,16 +156,12 @@ def measure(
         dmd: whether to decompose the trajectory shown into dynamic modes (extra: dmd).
         nearly: the verdict is a kind if this fraction of the trajectories is of it.
         one_point: layers share one point if every cosine to the first's limit is at least this.
-        noise, thresholds: those of `loopscope.maths.Thresholds`. A loop computes without noise, hence 0.01 rather than 0.1.
+        coherence, noise, growth, trend: as in `loopscope.maths.Thresholds`. A loop computes without noise, hence 0.01, not 0.1.
+        thresholds: the others (these four are taken from the options above).
     """
     if extra is not None and extra < 0:
         raise LoopscopeError(f"extra must be iterations, 0 or more, but is {extra}. None takes 64 or more.")
-    for name in thresholds:
-        if name not in vars(Thresholds()):
-            raise LoopscopeError(
-                f"there is no threshold called {name!r}. There are: {', '.join(vars(Thresholds()))}."
-            )
-    lines = Thresholds(noise=noise, **thresholds)
+    lines = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
     more = max(64, run.iterations) if extra is None else extra
     after = onward(run, more)
     x = vectors(after.states)
@@ -196,7 +195,7 @@ def measure(
         example=place,
         plane=_plane(usable),
         recurrence=recurrence(usable[-_PLOTTED:]) if len(usable) > 2 else None,
-        layers=layers_of(run, layers, more, examples, shown, one_point) if overflow is None else None,
+        layers=layers_of(run, layers, more, examples, shown, one_point, after) if overflow is None else None,
         modes=dynamic_modes(usable) if dmd else None,
         nearly=nearly,
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .drawing import number, percent
 from .maths.similarity import cosine_map
-from .onward import inside, onward, vectors
+from .onward import Onward, inside, onward, vectors
 from .run import Run
 
 
@@ -66,6 +66,7 @@ def layers(
     examples: int = 16,
     shown: int = 8,
     one_point: float = 0.99,
+    after: Onward | None = None,
 ) -> Layers | None:
     """The limits of a block's layers, and how alike all unrolled layers are; None if there are none to see.
 
@@ -75,11 +76,13 @@ def layers(
         examples: how many are followed.
         shown: iterations in the map of all unrolled layers.
         one_point: layers share one point if every cosine to the first's limit is at least this.
+        after: the run continued already, which is used if it has the sites.
     """
     names = inside(run, "hook_resid_post") if sites is None else list(sites)
     if not names:
         return None
-    after = onward(run, extra, names, examples)
+    if after is None or any(name not in after.run for name in names):
+        after = onward(run, extra, names, examples)
     values = [vectors(after.run[name])[:, :examples] for name in names]
     count = min(len(value) for value in values)
     x = (

@@ -67,11 +67,13 @@ def bound(run: Run, site: str, last: int, examples: int) -> Bound:
     wq, wk, _ = (
         part.qkv.weight.detach().double().unflatten(0, (3, part.heads, -1)).unbind(0)
     )  # (head, d, width)
-    q = torch.stack([run[needed[1]][t] for t in run[needed[1]].iterations if t <= last])[
-        :, :examples
-    ].double()
+    q = (
+        torch.stack([run[needed[1]][t] for t in run[needed[1]].iterations if t <= last])
+        .detach()[:, :examples]
+        .double()
+    )
     plain = torch.einsum("hdw,tbpw->tbphd", wq, x)
-    scale = float(q.norm(dim=-1).max())
+    scale = float(q.detach().norm(dim=-1).max())
     if torch.allclose(plain, q, rtol=1e-3, atol=1e-4 * scale):
         kappa = torch.linalg.matrix_norm(wq.mT @ wk, ord=2)
         size = torch.linalg.matrix_norm(x, ord=2)  # (t, batch)

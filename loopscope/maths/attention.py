@@ -23,7 +23,7 @@ def concentration(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "...
     keys = pattern.shape[-1]
     if keys == 1:
         return torch.ones_like(pattern[..., 0, 0])
-    return 1 - torch.special.entr(received(pattern)).sum(-1) / math.log(keys)
+    return (1 - torch.special.entr(received(pattern)).sum(-1) / math.log(keys)).clamp(min=0)
 
 
 def received(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "... key"]:

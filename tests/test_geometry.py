@@ -1,0 +1,128 @@
+"""The shape of states: directions filled, angles of steps, likeness of iterations."""
+
+import json
+import math
+
+import pytest
+import torch
+
+import loopscope as ls
+import loopscope.analyses.geometry as geometry  # pyright: ignore[reportMissingImports]
+from loopscope import maths
+
+DOUBLE = torch.float64
+
+
+def cloud(*shape: int, seed: int = 0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+
+
+def measured(map, start, iterations=12, **options):
+    return ls.analyses.measure("geometry", ls.iterate(map, start, iterations), **options)
+
+
+def test_contracting_one_direction_at_a_time_narrows():
+    rates = torch.tensor([1.0, 0.5, 0.5, 0.5], dtype=DOUBLE)
+    found = measured(lambda x: x * rates, cloud(400, 4), 20)
+    field = found.fields[0]
+    assert float(field.ratio[0]) == pytest.approx(4, rel=0.05)
+    assert float(field.ratio[-1]) == pytest.approx(1, rel=1e-3)
+    assert found.verdict.name == "narrowing"
+    assert "from 3.9" in str(found) or "from 4 " in str(found)
+
+
+def test_growing_into_more_directions_widens_and_scaling_changes_nothing():
+    line = cloud(100, 1) * cloud(1, 3, seed=2)
+    spread = cloud(100, 3, seed=3)
+    assert measured(lambda x: x + 0.3 * spread, line).verdict.name == "widening"
+    found = measured(lambda x: 0.9 * x + 1, cloud(100, 3))
+    assert found.verdict.name == "steady"
+    assert torch.allclose(found.fields[0].cka, torch.ones(13, 13, dtype=DOUBLE))
+
+
+def test_a_loop_that_forgets_its_input_collapses():
+    found = measured(lambda x: 0.01 * x + 1, cloud(50, 3), 12)
+    assert found.verdict.name == "collapsed"
+    assert math.isnan(float(found.fields[0].ratio[-1]))
+
+
+@pytest.mark.parametrize("angle", [0.3, 1.0, 2.5])
+def test_the_steps_of_a_rotation_turn_by_its_angle(angle):
+    turned = torch.tensor(
+        [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], dtype=DOUBLE
+    )
+    found = measured(lambda x: x @ turned, cloud(5, 2))
+    assert found.fields[0].angle.tolist() == pytest.approx([angle] * 11)
+    assert len(found.fields[0].explained) == 2
+
+
+def test_straight_on_is_zero_back_and_forth_is_pi_and_rest_has_no_angle():
+    assert measured(lambda x: x + 1, cloud(5, 2)).fields[0].angle.tolist() == pytest.approx(
+        [0] * 11, abs=1e-6
+    )
+    assert measured(lambda x: -0.9 * x, cloud(5, 2)).fields[0].angle.tolist() == pytest.approx([math.pi] * 11)
+    assert measured(lambda x: x.clone(), cloud(5, 2)).fields[0].angle.isnan().all()
+
+
+def test_components_keep_what_they_say_of_the_distances():
+    run = ls.iterate(lambda x: torch.tanh(x @ cloud(3, 3)), cloud(6, 3), 8)
+    field = ls.analyses.measure("geometry", run).fields[0]
+    x = run.states.tensor.transpose(0, 1)
+    assert field.components.shape == (6, 9, 3)
+    assert float(field.explained.sum()) == pytest.approx(1)
+    assert torch.allclose(
+        torch.cdist(field.components.double(), field.components.double()), torch.cdist(x, x), atol=1e-5
+    )
+
+
+def test_the_numbers_are_those_of_the_maths():
+    run = ls.record(
+        ls.models.build("universal", vocabulary=5, width=8, heads=2, seed=0).eval(),
+        torch.randint(0, 5, (6, 7)),
+        5,
+    )
+    field = ls.analyses.measure("geometry", run).fields[0]
+    x = run.states.tensor.flatten(1, 2)
+    assert torch.allclose(field.ratio, maths.participation_ratio(x))
+    assert torch.allclose(field.rank, maths.effective_rank(x))
+    assert torch.allclose(field.cka, maths.cka_map(x))
+
+
+def test_the_tensors_of_a_state_stand_side_by_side():
+    net = ls.models.build(
+        "universal", vocabulary=5, width=8, heads=2, halting="accumulated", halting_bias=-3.0, seed=0
+    ).eval()
+    run = ls.record(net, torch.randint(0, 5, (6, 7)), 5)
+    found = ls.analyses.measure("geometry", run)
+    assert [field.name for field in found.fields] == ["state", "state.output"]
+    assert "At the end state fills" in str(found)
+    assert len(geometry.draw(found).data) == 4
+    assert [f.name for f in ls.analyses.measure("geometry", run, fields="state").fields] == ["state"]
+
+
+def test_a_wide_run_is_measured_on_a_sample_of_its_vectors():
+    run = ls.iterate(lambda x: 0.9 * x, cloud(40, 30, 4), 4)
+    few, all_ = (ls.analyses.measure("geometry", run, most=most) for most in (500, 5000))
+    assert (few.vectors, all_.vectors) == (500, 1200)
+    assert float(few.fields[0].ratio[0]) == pytest.approx(float(all_.fields[0].ratio[0]), rel=0.05)
+
+
+def test_everything_is_in_the_json_and_the_figures_draw():
+    found = measured(lambda x: 0.5 * x, cloud(5, 2))
+    assert json.loads(found.to_json())["vectors"] == 5
+    for panel in geometry.panels(found):
+        panel.figure.to_json()
+    assert "a factor of 1.25" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (lambda: measured(lambda x: x, cloud(5, 2), most=1), "most must be 2 vectors or more"),
+        (lambda: measured(lambda x: x, cloud(5, 2), change=0.5), "change above 1"),
+        (lambda: measured(lambda x: x, cloud(5, 2), 0), "geometry needs 2 states or more"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(ask, sentence):
+    with pytest.raises(ls.LoopscopeError, match=sentence):
+        ask()
