@@ -72,7 +72,8 @@ class Universal(LoopedModule):
                     f"{field} must be a known kind, but is {received!r}. {nearest(received, options)}"
                 )
         self.config = config
-        self.dynamic = self.fields[:1]  # what has halted is still transformed: h alone decides where the loop goes
+        # What has halted is still transformed: h alone decides where the loop goes.
+        self.dynamic = self.fields[:1]
         prelude, loop, coda = config.layers
         self.embed = Embedding(config.vocabulary, config.width)
         self.prelude = self._blocks(prelude)
