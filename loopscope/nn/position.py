@@ -44,7 +44,9 @@ def rotate(
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
 
 
-def sinusoid(numbers: Shaped[Tensor, " n"], width: int, longest: float = 10_000.0) -> Float[Tensor, "n width"]:
+def sinusoid(
+    numbers: Shaped[Tensor, " n"], width: int, longest: float = 10_000.0
+) -> Float[Tensor, "n width"]:
     """Sines and cosines of `numbers` at `width / 2` rates from 1 down to 1 / `longest` (Vaswani et al. 2017).
 
     The Universal Transformer uses it for positions and iterations alike (Dehghani et al. 2018, arXiv 1807.03819).
