@@ -57,7 +57,10 @@ def test_every_solver_finds_the_point_that_scipy_finds(method, n, dtype):
 
 
 def test_torchdeq_finds_the_same_point():
-    from torchdeq.solver import get_solver
+    with warnings.catch_warnings():  # its source has an escape that Python warns of when it compiles it
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torchdeq.solver import get_solver
 
     A, c = matrix("non-normal, real", 0.8, 6), starts(1, 6, seed=3)
 
