@@ -70,7 +70,7 @@ def test_leading_eigenvalue_of_a_4096_dimensional_loop(benchmark, say, injection
     say(
         f"dense Jacobian and its eigenvalues, {against:.1f} s / leading eigenvalue, {own:.2f} s",
         against / own,
-        "goal at least 100",
+        "goal at least 100" if injection == "none" else "no goal",
     )
     say(
         f"dense Jacobian alone, {jacobian:.1f} s / leading eigenvalue",
