@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -39,6 +40,11 @@ def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None)
 
 def versions() -> dict[str, str]:
     """Versions that decide about numbers: loopscope, torch, transformer-lens."""
+    return dict(_versions())
+
+
+@cache  # reading them from the disk takes milliseconds, and a recording asks each time
+def _versions() -> dict[str, str]:
     found = {"torch": str(torch.__version__)}
     for name in ("loopscope", "transformer-lens"):
         try:
