@@ -23,6 +23,15 @@ def say(capsys, benchmark):
     return say
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the report runs small models: two threads would wait for one another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def seconds(call, rounds: int = 1) -> float:
     found = []
     for _ in range(rounds):

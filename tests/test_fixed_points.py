@@ -247,6 +247,13 @@ def test_verdicts(name):
     assert found.figure().data
 
 
+def test_an_escape_of_a_solver_is_no_find():
+    """Anderson's mixing of x + 1 leaps to 1e13, where a step of 1 is lost in rounding."""
+    found = measured(lambda z: z + 1, starts(3, 2))
+    assert found.points == ()
+    assert found.solver_distance.isnan().all()
+
+
 def test_with_positions_and_in_other_precisions():
     """Position 0 contracts by 0.5, position 1 by 0.8; each has its own time and rate."""
     factor = torch.tensor([0.5, 0.8])[:, None]

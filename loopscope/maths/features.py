@@ -59,10 +59,6 @@ class Features:
     found: Returns
     """The best period; see `loopscope.maths.period`."""
 
-    def __getitem__(self, rows: slice) -> "Features":
-        fields = {name: value[rows] for name, value in vars(self).items() if name != "found"}
-        return Features(**fields, found=Returns(*(column[rows] for column in self.found)))
-
 
 def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Features:
     """Measure trajectories, in double precision.

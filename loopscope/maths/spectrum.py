@@ -236,7 +236,9 @@ def _arnoldi(
         return nan + 0j, nan, "The Jacobian holds NaN or infinity at this state."
     if not once.any():  # a random vector lies in no subspace but the whole space
         return np.zeros(count, complex), np.zeros(count), "The Jacobian is zero."
-    more = min(count + 2, at.size - 2)  # a pair must not be cut in two, and the last found is the least sure
+    # A pair must not be cut in two, and the last found is the least sure; for the modulus of the first alone neither
+    # matters, and each value more costs as many products again.
+    more = 1 if count == 1 and not errors else min(count + 2, at.size - 2)
     tolerance = max(1e-7, 100 * eps)
 
     def search(operator: Any) -> Any:
