@@ -112,28 +112,25 @@ def _newton(slopes: Tensor, rest: Tensor, tiny: float) -> tuple[Tensor, Tensor]:
 
 
 def _orthonormal(cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """(Q, T): an orthonormal basis Q = [1, cosine, sine] T by Gram-Schmidt; columns that add nothing become zero.
-
-    Faster than a factorisation of each small matrix in turn.
-    """
+    """(Q, T): an orthonormal basis Q = [1, cosine, sine] T; columns that add nothing become zero."""
     raw = torch.cat([torch.ones_like(cosine[..., :1]), cosine, sine], dim=-1)
-    rows, m, count = raw.shape
-    basis = torch.zeros_like(raw)
-    mix = raw.new_zeros(rows, count, count)
-    for c in range(count):
-        column = raw[..., c]
-        made = raw.new_zeros(rows, count)
-        made[:, c] = 1
-        if c:
-            done, used = basis[..., :c], mix[..., :c]
-            for _ in range(2):  # twice is enough
-                share = torch.einsum("rmc,rm->rc", done, column)
-                column = column - torch.einsum("rmc,rc->rm", done, share)
-                made = made - torch.einsum("rfc,rc->rf", used, share)
-        norm = column.square().sum(1, keepdim=True).sqrt()
-        scale = torch.where(norm > 1e-7 * math.sqrt(m), 1 / norm, 0)
-        basis[..., c] = column * scale
-        mix[..., c] = made * scale
+    return _factored(raw, raw.square().sum(1) <= 1e-14 * raw.shape[1])
+
+
+def _factored(raw: Tensor, gone: Bool[Tensor, "row column"]) -> tuple[Tensor, Tensor]:
+    """By QR, with the columns that are `gone` put where they touch no other: a row of their own below."""
+    m, count = raw.shape[1:]
+    below = torch.diag_embed(gone.to(raw.dtype))
+    q, r = torch.linalg.qr(torch.cat([raw.masked_fill(gone[:, None], 0), below], dim=1))
+    eye = torch.eye(count, dtype=raw.dtype, device=raw.device)
+    alone = r.diagonal(dim1=1, dim2=2).abs()
+    small = ~(alone > 1e-7 * math.sqrt(m)) & ~gone
+    mix = torch.linalg.solve_triangular(r.masked_fill((eye > 0) & (alone == 0)[:, None], 1), eye, upper=True)
+    basis, mix = q[:, :m].masked_fill(gone[:, None], 0), mix.masked_fill(gone[:, None], 0)
+    rows = small.any(1).nonzero()[:, 0]
+    if len(rows):  # the first column that adds nothing has spoilt those after it
+        first = small[rows] & (small[rows].cumsum(1) == 1)
+        basis[rows], mix[rows] = _factored(raw[rows], gone[rows] | first)
     return basis, mix
 
 
