@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from loopscope import tasks
 from loopscope.errors import LoopscopeError
 
-TASKS = [tasks.prefix_parity(length=9), tasks.addition(digits=2), tasks.addition(digits=6)]
+TASKS = [
+    tasks.prefix_parity(length=9),
+    tasks.addition(digits=2),
+    tasks.addition(digits=6),
+    tasks.parity_ones(length=9),
+    tasks.parity_ones(length=12, most=5),
+    tasks.hops(nodes=4, hops=3),
+    tasks.hops(nodes=6, hops=5, pairs=True),
+]
+LENGTHENED = [task for task in TASKS if task.name != "hops"]  # more hops are asked for in as many tokens
 
 
 def every(task):
@@ -101,7 +110,7 @@ def test_labels_come_from_the_tokens_alone(task):
     assert torch.equal(batch.targets[~batch.mask], batch.tokens[~batch.mask])
 
 
-@every(TASKS)
+@every([task for task in TASKS if task.causal])
 def test_no_answer_needs_a_later_token(task):
     """A causal model can solve it: rows that begin alike, up to an answered position, have the same answer there."""
     batch = task.batch(2000, seed=2)
@@ -125,9 +134,16 @@ def test_batches_are_the_same_on_every_machine():
         tasks.prefix_parity(length=8).render(tasks.prefix_parity(length=8).batch(3, seed=0).tokens) == PARITY
     )
     assert tasks.addition(digits=3).render(tasks.addition(digits=3).batch(3, seed=0).tokens) == SUMS
+    for task, first in FIRST.items():
+        assert task.render(task.batch(1, seed=0).tokens) == [first]
 
 
 PARITY = ["^00011101", "^00100101", "^11110001"]
+FIRST = {
+    tasks.parity_ones(): "1110010010001111?",
+    tasks.hops(): "2 1 0 4 3 5 6 7 0 h3",
+    tasks.hops(pairs=True): "6 6 4 3 7 7 1 1 0 2 3 4 5 5 2 0 0 h3",
+}
 SUMS = ["743+334=____", "650+950=____", "104+790=____"]
 
 
@@ -163,7 +179,7 @@ def test_test_strings_are_as_random_as_any():
     assert (torch.corrcoef(tests.T) - torch.eye(16)).abs().max() < 0.04
 
 
-@every(TASKS)
+@every(LENGTHENED)
 def test_a_batch_can_be_longer_than_the_task(task):
     longer = task.options[task.dial] + 3
     assert (
@@ -172,9 +188,52 @@ def test_a_batch_can_be_longer_than_the_task(task):
 
 
 @every(TASKS)
+def test_the_dial_goes_as_far_as_its_limit_and_no_farther(task):
+    if task.limit is None:
+        assert task.batch(2, seed=0, **{task.dial: 3 * task.options[task.dial]}).mask.any(1).all()
+    else:
+        assert task.batch(2, seed=0, **{task.dial: task.limit}).mask.any(1).all()
+        with pytest.raises(LoopscopeError, match=f"{task.dial} must be at most {task.limit}"):
+            task.batch(2, seed=0, **{task.dial: task.limit + 1})
+
+
+@every(TASKS)
+def test_what_says_how_tokens_are_read_is_not_up_to_a_batch(task):
+    for option in task.fixed:
+        task.batch(2, seed=0, **{option: task.options[option]})
+        with pytest.raises(LoopscopeError, match=f"{task.name}'s {option} says how its tokens are read"):
+            task.batch(2, seed=0, **{option: 7})
+
+
+@every(TASKS)
+def test_sure_logits_of_the_right_answers_are_right_and_cost_nothing(task):
+    batch = task.batch(16, seed=0)
+    logits = 50 * torch.nn.functional.one_hot(batch.targets, task.vocabulary).float()
+    assert (task.right(logits, batch.targets) == 1).all()
+    assert (task.losses(logits, batch.targets) < 1e-6).all()
+
+
+@every(TASKS)
+def test_logits_that_know_nothing_cost_the_logarithm_of_the_vocabulary(task):
+    batch = task.batch(16, seed=0)
+    losses = task.losses(torch.zeros(*batch.targets.shape, task.vocabulary), batch.targets)
+    assert torch.allclose(losses, torch.tensor(float(task.vocabulary)).log())
+    assert torch.equal(
+        task.right(torch.zeros(*batch.targets.shape, task.vocabulary), batch.targets),
+        (batch.targets == 0).float(),  # argmax takes the first of equals
+    )
+
+
+@every(TASKS)
+def test_only_boards_have_rows_and_columns(task):
+    assert task.shape is None
+    assert task.features is None
+
+
+@every(TASKS)
 def test_options_make_the_task_again(task):
     assert tasks.build(task.name, **task.options) == task
-    assert task.vocabulary == len(task.symbols)
+    assert task.vocabulary == len(task.symbols) == len(set(task.symbols))
 
 
 # What can't be ---------------------------------------------------------------------------------------------------

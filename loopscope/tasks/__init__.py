@@ -9,14 +9,19 @@ from typing import Any
 from ..errors import LoopscopeError, nearest
 from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
+from .hops import Hops as Hops
+from .hops import HopsBatch as HopsBatch
+from .parity_ones import ParityOnes as ParityOnes
 from .prefix_parity import PrefixParity as PrefixParity
 from .task import Batch as Batch
 from .task import Task as Task
 
 addition = Addition
+hops = Hops
+parity_ones = ParityOnes
 prefix_parity = PrefixParity
 
-_TASKS: dict[str, type[Task]] = {task.name: task for task in (Addition, PrefixParity)}
+_TASKS: dict[str, type[Task]] = {task.name: task for task in (Addition, Hops, ParityOnes, PrefixParity)}
 
 
 def names() -> list[str]:

@@ -55,6 +55,10 @@ class Addition(Task):
                     f"{self.name}'s chain must be at most its digits, {self.digits}, but is {self.chain}."
                 )
 
+    @property
+    def limit(self) -> int:
+        return 18
+
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
         tokens = self._checked(tokens)
         a, b = self._numbers(tokens)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -49,15 +50,41 @@ class Task(ABC):
 
     name: ClassVar[str]
     symbols: ClassVar[tuple[str, ...]]
-    """What each token id stands for."""
+    """What each token id stands for; a property where options decide it, and empty if `continuous`."""
     dial: ClassVar[str]
-    """The option that makes examples longer; `batch` takes it too, and a curriculum turns it."""
+    """The option that makes examples longer or harder; `batch` takes it too, and a curriculum turns it."""
     difficulty: ClassVar[str]
     """What `Batch.difficulty` counts."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """Options that say how tokens are read, which a batch can't choose anew."""
+    causal: ClassVar[bool] = True
+    """Whether no answer needs a later token, so that a causal model can give them all."""
+    continuous: ClassVar[bool] = False
+    """Whether tokens and answers are real numbers: tokens (batch, position, feature), targets (batch, position)."""
+    score: ClassVar[str] = "accuracy"
+    """What the mean of `right` over the mask is."""
+    between: ClassVar[str] = ""
+    """What `render` puts between two symbols."""
 
     @property
     def vocabulary(self) -> int:
+        """The width of the logits."""
         return len(self.symbols)
+
+    @property
+    def features(self) -> int | None:
+        """The numbers that stand at each position if `continuous`; None for tokens."""
+        return None
+
+    @property
+    def limit(self) -> int | None:
+        """The largest value that the dial takes; None if it takes any."""
+        return None
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(rows, columns) of a board, whose cells are the positions in reading order; None for a sequence."""
+        return None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -102,6 +129,19 @@ class Task(ABC):
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
         """True where an answer is asked for."""
 
+    def losses(
+        self, logits: Float[Tensor, "batch position vocab"], targets: Tensor
+    ) -> Float[Tensor, "batch position"]:
+        """What each position adds to the loss, asked or not: cross-entropy in nats."""
+        flat = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
+        return flat.view(targets.shape)
+
+    def right(
+        self, logits: Float[Tensor, "batch position vocab"], targets: Tensor
+    ) -> Float[Tensor, "batch position"]:
+        """The merit of each position, whose mean over the mask is the `score`: 1.0 for the right answer, 0.0 for others."""
+        return (logits.argmax(-1) == targets).float()
+
     def label(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         """Tokens from anywhere, such as a run's, as a batch with their exact labels."""
         return self._labelled(self._checked(tokens))
@@ -109,7 +149,7 @@ class Task(ABC):
     def render(self, tokens: Int[Tensor, "batch position"]) -> list[str]:
         """One string per example, a symbol per token, in the order in which the model reads them."""
         tokens = checked_tokens(tokens, self.vocabulary, self.name)  # targets too, whatever their form
-        return ["".join(self.symbols[token] for token in row) for row in tokens.tolist()]
+        return [self.between.join(self.symbols[token] for token in row) for row in tokens.tolist()]
 
     @abstractmethod
     def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
@@ -132,6 +172,11 @@ class Task(ABC):
             if name not in self.options:
                 raise LoopscopeError(
                     f"{self.name} has no difficulty called {name!r}. {nearest(name, list(self.options))}"
+                )
+            if name in self.fixed and difficulty[name] != self.options[name]:
+                raise LoopscopeError(
+                    f"{self.name}'s {name} says how its tokens are read, so a batch can't choose another. Build a task "
+                    f'of its own: ls.tasks.build("{self.name}", {name}={difficulty[name]!r}).'
                 )
         chosen = self.options | difficulty
         type(self)(**chosen)  # the constructor says what is wrong with a value

@@ -1,0 +1,136 @@
+"""Hops along a permutation: where one ends that starts at a node and follows the arrows so many times."""
+
+from dataclasses import dataclass
+from math import factorial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ..errors import LoopscopeError
+from .task import Batch, Task, checked_size
+
+MOST = 32  # numbers of hops that have a token, whatever is trained on
+
+
+@dataclass(frozen=True)
+class HopsBatch(Batch):
+    """Chases with the nodes that they pass."""
+
+    path: Int[Tensor, "batch hops+1"]
+    """The node after 0, 1, 2, ... hops, as far as the longest chase of the batch goes; the answer is `path[i, hops_i]`."""
+
+
+@dataclass(frozen=True)
+class Hops(Task):
+    """A random permutation of nodes, a start and a number of hops; the node where they end is asked at the last position.
+
+    The multi-hop chases of Kohli et al. 2026 (arXiv 2604.07822), whose relations are permutations so that the last hops
+    alone never tell the answer. Theirs are facts in the weights; here one permutation is written down in the context, and
+    nothing but the rule can be learned.
+
+        the arrows 0→2, 1→0, 2→3, 3→1; from node 1, three hops: 1→0→2→3
+
+        tokens   2 0 3 1 1 h3               tokens   2 3 0 2 3 1 1 0 1 h3     (pairs=True: from, to)
+        targets  . . . . . 3                targets  . . . . . . . . . 3
+    """
+
+    nodes: int = 8
+    hops: int = 4
+    """The largest number of hops; each example draws its own from 1..hops. Up to 32 have a token."""
+    exactly: int | None = None
+    """If given, every example asks for so many hops, whatever `hops` is."""
+    pairs: bool = False
+    """Whether each arrow is written as the pair (from, to), in random order, rather than a list that place alone tells."""
+
+    name = "hops"
+    dial = "hops"
+    difficulty = "hops"
+    fixed = ("nodes", "pairs")
+    between = " "
+
+    def __post_init__(self) -> None:
+        checked_size(self.name, "nodes", self.nodes, least=2)
+        for option, value in (("hops", self.hops), ("exactly", self.exactly)):
+            if value is not None:
+                checked_size(self.name, option, value)
+                if value > MOST:
+                    raise LoopscopeError(
+                        f"{self.name}'s {option} must be at most {MOST}, the last number that has a token, but is {value}."
+                    )
+        if not isinstance(self.pairs, bool):
+            raise LoopscopeError(f"{self.name}'s pairs must be True or False, but is {self.pairs!r}.")
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return (*map(str, range(self.nodes)), *(f"h{n}" for n in range(1, MOST + 1)))
+
+    @property
+    def limit(self) -> int:
+        return MOST
+
+    def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
+        arrows, start, hops = self._read(tokens)
+        answer = paths(arrows, start, hops).gather(1, hops[:, None])
+        return torch.cat([tokens[:, :-1].long(), answer], dim=1)
+
+    def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
+        return self._checked(tokens) >= self.nodes
+
+    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super()._checked(tokens)
+        width, every = self.nodes * (2 if self.pairs else 1), torch.arange(self.nodes, device=tokens.device)
+        fits = tokens.shape[1] == width + 2
+        if fits:
+            lists = [tokens[:, 0:width:2], tokens[:, 1:width:2]] if self.pairs else [tokens[:, :width]]
+            fits = all(bool((one.sort(1).values == every).all()) for one in lists)
+            fits = fits and bool((tokens[:, -2] < self.nodes).all() and (tokens[:, -1] >= self.nodes).all())
+        if not fits:
+            written = "its pairs (from, to)" if self.pairs else "where the arrows of nodes 0, 1, ... lead"
+            raise LoopscopeError(
+                f"{self.name} needs a permutation of {self.nodes} nodes, {written}, then a start, then a number of hops "
+                f"h1..h{MOST} (tokens {self.nodes}..{self.vocabulary - 1}), but got {tokens[:1].tolist()} first. Use the "
+                f"tokens of this task's own batches."
+            )
+        return tokens
+
+    def _read(self, tokens: Int[Tensor, "batch position"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Where each node's arrow leads (batch, nodes), the starts (batch), and the numbers of hops (batch)."""
+        tokens = self._checked(tokens)
+        arrows = tokens[:, :-2]
+        if self.pairs:
+            arrows = torch.empty_like(arrows[:, 1::2]).scatter_(1, arrows[:, 0::2], arrows[:, 1::2])
+        return arrows, tokens[:, -2], tokens[:, -1] - self.nodes + 1
+
+    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
+        nodes, exactly = self.nodes, chosen["exactly"]
+        low, high = (exactly, exactly) if exactly is not None else (1, chosen["hops"])
+        arrows, order = torch.rand((2, size, nodes), generator=generator).argsort(dim=2, stable=True)
+        start = torch.randint(0, nodes, (size, 1), generator=generator)
+        hops = torch.randint(low, high + 1, (size, 1), generator=generator)
+        if self.pairs:
+            arrows = torch.stack([order, arrows.gather(1, order)], dim=2).flatten(1)
+        return torch.cat([arrows, start, nodes + hops - 1], dim=1)
+
+    def _space(self, **chosen: Any) -> int:
+        return factorial(self.nodes) * self.nodes * (1 if chosen["exactly"] else chosen["hops"])
+
+    def _identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
+        arrows, start, hops = self._read(tokens)  # in whatever order the pairs stand
+        return torch.cat([arrows, start[:, None], hops[:, None]], dim=1)
+
+    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> HopsBatch:
+        arrows, start, hops = self._read(tokens)
+        path = paths(arrows, start, hops)
+        return HopsBatch(tokens, self.solve(tokens), self.mask(tokens), hops.float(), path)
+
+
+def paths(
+    arrows: Int[Tensor, "batch nodes"], start: Int[Tensor, " batch"], hops: Int[Tensor, " batch"]
+) -> Int[Tensor, "batch hops+1"]:
+    """The node after 0, 1, ... hops from each start, up to the largest of `hops`."""
+    path = [start[:, None]]
+    for _ in range(int(hops.max()) if len(hops) else 0):
+        path.append(arrows.gather(1, path[-1]))
+    return torch.cat(path, dim=1)
