@@ -16,6 +16,8 @@ TASKS = [
     tasks.parity_ones(length=12, most=5),
     tasks.hops(nodes=4, hops=3),
     tasks.hops(nodes=6, hops=5, pairs=True),
+    tasks.mano(modulus=5, operators=4),
+    tasks.mano(operators=10),
 ]
 LENGTHENED = [task for task in TASKS if task.name != "hops"]  # more hops are asked for in as many tokens
 
@@ -141,6 +143,7 @@ def test_batches_are_the_same_on_every_machine():
 PARITY = ["^00011101", "^00100101", "^11110001"]
 FIRST = {
     tasks.parity_ones(): "1110010010001111?",
+    tasks.mano(modulus=7, operators=3): "^ l3 - * 1 * 2 5 0 =",
     tasks.hops(): "2 1 0 4 3 5 6 7 0 h3",
     tasks.hops(pairs=True): "6 6 4 3 7 7 1 1 0 2 3 4 5 5 2 0 0 h3",
 }

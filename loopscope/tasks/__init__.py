@@ -11,6 +11,8 @@ from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
 from .hops import Hops as Hops
 from .hops import HopsBatch as HopsBatch
+from .mano import Mano as Mano
+from .mano import ManoBatch as ManoBatch
 from .parity_ones import ParityOnes as ParityOnes
 from .prefix_parity import PrefixParity as PrefixParity
 from .task import Batch as Batch
@@ -18,10 +20,11 @@ from .task import Task as Task
 
 addition = Addition
 hops = Hops
+mano = Mano
 parity_ones = ParityOnes
 prefix_parity = PrefixParity
 
-_TASKS: dict[str, type[Task]] = {task.name: task for task in (Addition, Hops, ParityOnes, PrefixParity)}
+_TASKS: dict[str, type[Task]] = {task.name: task for task in (Addition, Hops, Mano, ParityOnes, PrefixParity)}
 
 
 def names() -> list[str]:
