@@ -45,7 +45,7 @@ from loopscope.run import Run
 from loopscope.seeds import mixed
 
 TITLE, PLACE = "Fixed points", 20
-SAME, TIGHT, NEARING, DEGENERATE = 1e-3, 1e-6, 0.9, 1e12
+SAME, TIGHT, NEARING, STILL, DEGENERATE = 1e-3, 1e-6, 0.9, 1e-6, 1e12
 
 
 class Fate(Verdict):
@@ -253,7 +253,7 @@ def _fate(limit: Limit, basins: Basins, row: int, same: float) -> Fate:
         return Fate.one if bool(basins.home[row].all()) else Fate.local
     gaps = limit.distances(row)
     fall = float(gaps[-1]) / float(gaps[len(gaps) // 2]) if mine is not None else 1.0
-    nearing = mine is not None and mine.stable is not False and fall < 1
+    nearing = mine is not None and mine.stable is not False and fall < 1 - STILL
     if nearing and mine is not None and (mine.stable or limit.rate(row).points or fall < NEARING):
         return Fate.approaching
     # Where I - J is singular, a drift that rounding has stopped looks like a fixed point.

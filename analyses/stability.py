@@ -226,14 +226,16 @@ def measure(
     radius = stacked["values"].abs()[:, 0]
     rates = [limit.rate(row) for row in rows]
     verdicts = tuple(
-        _verdict(
-            bool(limit.diverges[r]),
+        Stability.diverging
+        if limit.diverges[r]
+        else _verdict(
             there[r],
             float(radius[r]),
             float(stacked["sigma"][r]),
             lyapunov[r],
             wavering[r],
             margin,
+            iterations,
         )
         for r in rows
     )
@@ -290,10 +292,8 @@ def _moved(one: Any, x: Tensor, inputs: Tensor | None, row: int, seed: int) -> T
 
 
 def _verdict(
-    diverges: bool, there: bool, radius: float, sigma: float, exponent: Tensor, error: Tensor, margin: float
+    there: bool, radius: float, sigma: float, exponent: Tensor, error: Tensor, margin: float, n: int
 ) -> Stability:
-    if diverges:
-        return Stability.diverging
     if there and radius == radius:
         if abs(radius - 1) <= margin:
             return Stability.marginal
@@ -303,13 +303,10 @@ def _verdict(
     first, doubt = float(exponent[0]), max(margin, 2 * float(error[0].nan_to_num(0.0)))
     if first != first or first == math.inf:
         return Stability.neutral
-    return (
-        Stability.expanding
-        if first > doubt
-        else Stability.contracting
-        if first < -doubt
-        else Stability.neutral
-    )
+    # A difference that only grows evenly, as between neighbouring orbits, has log(n) / n after n iterations.
+    if first > max(doubt, math.log(n) / n):
+        return Stability.expanding
+    return Stability.contracting if first < -doubt else Stability.neutral
 
 
 def _apart(

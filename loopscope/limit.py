@@ -24,6 +24,8 @@ SURE = 1e-3
 """The next step of Newton's method at a fixed point, relative to its size, must be shorter than this."""
 FAR = 10.0
 """A solver's point this many times farther out than where it started is an escape, not a find (Golub & Sussillo 2018)."""
+STILL = 1e-9
+"""A distance that shrinks by less than this fraction per iteration stays the same, as a rotation's does."""
 CLEAR = 100.0
 """Rates are read where the distance is this many times what rounding and the limit's own error leave of it."""
 
@@ -82,7 +84,8 @@ class Limit:
             steady.points == 0
             or abs(modal.value - steady.value) <= 0.05 * (1 - min(steady.value, 0.9)) + 3 * steady.error
         )
-        return modal if modal.points and agree else _widened(steady, gap, self.first)
+        rate = modal if modal.points and agree else _widened(steady, gap, self.first)
+        return none("the distance to the fixed point doesn't shrink") if rate.value > 1 - STILL else rate
 
 
 def _widened(rate: Rate, gap: Tensor, first: int) -> Rate:

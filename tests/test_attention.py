@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ TOKENS = torch.randint(0, 7, (4, 9), generator=torch.Generator().manual_seed(0))
 SITES = ["core.*.attn.hook_pattern"]
 
 
-def model(seed: int = 0, **changed):
+def model(seed: int = 0, **changed) -> Any:
     options = {"layers": (0, 3, 0), "injection": "concat", "position": "none", "step_code": "none"} | changed
     return ls.models.build("universal", vocabulary=7, width=16, heads=2, seed=seed, **options).eval()
 

@@ -18,7 +18,7 @@ from loopscope.nn import LoopedModule
 
 from .flipflop import trained
 from .loops import Nested, batch, made
-from .test_spectrum import KINDS, matrix
+from .test_spectrum import KINDS, matrix, rotation
 
 METHODS = ["plain", "damped", "anderson", "newton"]
 DOUBLE = torch.float64
@@ -214,6 +214,10 @@ CASES = {
         starts(3, 2),
         "diverging",
     ),
+    "diverging, by squares": (lambda z: z**2 + 2, starts(4, 6), "diverging"),
+    "diverging, NaN": (lambda z: torch.where(z.abs() > 5, float("nan"), 1.3 * z), starts(4, 6), "diverging"),
+    "diverging, NaN at once": (lambda z: z * float("nan"), starts(2, 2), "diverging"),
+    "unstable, turning for ever": (lambda z: z @ rotation(1.0, 2.4).T, starts(3, 2), "unstable"),
     "unstable, of period 2": (lambda z: 3 - z, starts(3, 2), "unstable"),
     "unstable, logistic cycle": (lambda z: 3.2 * z * (1 - z), 0.3 + 0 * starts(2, 1), "unstable"),
     "unstable, chaos": (lambda z: 4 * z * (1 - z), torch.tensor([[0.3], [0.41]], dtype=DOUBLE), "unstable"),

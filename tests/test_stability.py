@@ -56,6 +56,12 @@ def test_the_result_says_when_they_disagree():
     assert "disagree by 1.39 nats per iteration" in str(found)
 
 
+def twist(x: Tensor) -> Tensor:
+    """Every circle turns by its own angle, its radius: neighbours part, but evenly, not exponentially."""
+    r = x.norm(dim=1)
+    return torch.stack([x[:, 0] * r.cos() - x[:, 1] * r.sin(), x[:, 0] * r.sin() + x[:, 1] * r.cos()], 1)
+
+
 CASES = {
     "stable": (torch.cos, starts(2, 2), "stable", "agree"),
     "superstable": (lambda x: 0 * x + 1, starts(2, 2), "stable", "agree"),
@@ -75,6 +81,7 @@ CASES = {
     "unstable, begun upon": (lambda x: 2 * x, 0 * starts(2, 2), "unstable", "agree"),
     "attracting cycle": (lambda x: 3.2 * x * (1 - x), 0.3 + 0 * starts(2, 1), "contracting", "incomparable"),
     "turning for ever": (lambda x: x @ rotation(1.0, 1.0).T, starts(2, 2), "neutral", "incomparable"),
+    "neighbours part evenly": (twist, starts(2, 2), "neutral", "incomparable"),
     "period 2": (lambda x: 3 - x, starts(2, 2), "neutral", "incomparable"),
     "chaos": (henon, torch.tensor([[0.1, 0.1], [0.2, 0.0]], dtype=DOUBLE), "expanding", "incomparable"),
     "diverging": (lambda x: 2 * x, starts(2, 2), "diverging", "incomparable"),

@@ -180,6 +180,8 @@ def _mixed(history: list[tuple[Tensor, Tensor]]) -> Tensor:
     """sum_i a_i F(x_i) with the weights, summing to one, whose residual sum_i a_i (F(x_i) - x_i) is least."""
     images = torch.stack([f for _, f in history], 1).double()
     gaps = images - torch.stack([x for x, _ in history], 1).double()
+    # weights don't depend on the gaps' unit, and the square of a large one would be infinite
+    gaps = torch.nan_to_num(gaps / gaps.abs().amax((1, 2), keepdim=True).clamp(min=1e-300))
     if len(history) == 1:
         return images[:, 0].to(history[0][0].dtype)
     differences = gaps[:, :-1] - gaps[:, -1:]  # (row, memory - 1, n)

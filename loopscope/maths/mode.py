@@ -56,6 +56,14 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
                 _fit(d[i : i + length - 2], norm[i : i + length - 2], order)[0]
                 for i in range(end - length, end - length + 3)
             ]
+            half = length // 2
+            if (
+                half >= order + 3
+            ):  # a defective approach, k^m rho^k, looks straight and slows down all the same
+                early, late = (
+                    _fit(d[i : i + half], norm[i : i + half], order)[0] for i in (end - length, end - half)
+                )
+                parts += [value + (late - early) / 2, value - (late - early) / 2]
             error = max(float(np.std(parts)), value * left, np.finfo(float).eps)
             if error > DRIFT * (1 - value):  # no exponential: the factor itself goes on changing
                 continue
