@@ -18,8 +18,12 @@ TASKS = [
     tasks.hops(nodes=6, hops=5, pairs=True),
     tasks.mano(modulus=5, operators=4),
     tasks.mano(operators=10),
+    tasks.sudoku(size=4),
+    tasks.sudoku(size=6),
 ]
-LENGTHENED = [task for task in TASKS if task.name != "hops"]  # more hops are asked for in as many tokens
+LENGTHENED = [
+    task for task in TASKS if task.name not in ("hops", "sudoku")
+]  # theirs asks more in as many tokens
 
 
 def every(task):
@@ -143,6 +147,9 @@ def test_batches_are_the_same_on_every_machine():
 PARITY = ["^00011101", "^00100101", "^11110001"]
 FIRST = {
     tasks.parity_ones(): "1110010010001111?",
+    tasks.sudoku(size=4): ".21414322.434321",
+    tasks.sudoku(size=6): "421.6.6.31.23.56.1.62.5..364.5514236",
+    tasks.sudoku(level="hard"): ".1...3.421.52...14...3...23...4.1...",
     tasks.mano(modulus=7, operators=3): "^ l3 - * 1 * 2 5 0 =",
     tasks.hops(): "2 1 0 4 3 5 6 7 0 h3",
     tasks.hops(pairs=True): "6 6 4 3 7 7 1 1 0 2 3 4 5 5 2 0 0 h3",
@@ -202,7 +209,7 @@ def test_the_dial_goes_as_far_as_its_limit_and_no_farther(task):
 
 @every(TASKS)
 def test_what_says_how_tokens_are_read_is_not_up_to_a_batch(task):
-    for option in task.fixed:
+    for option in set(task.fixed) - {"size"}:  # that of a batch is its number of examples
         task.batch(2, seed=0, **{option: task.options[option]})
         with pytest.raises(LoopscopeError, match=f"{task.name}'s {option} says how its tokens are read"):
             task.batch(2, seed=0, **{option: 7})
@@ -229,7 +236,7 @@ def test_logits_that_know_nothing_cost_the_logarithm_of_the_vocabulary(task):
 
 @every(TASKS)
 def test_only_boards_have_rows_and_columns(task):
-    assert task.shape is None
+    assert task.shape == ((task.size, task.size) if task.name == "sudoku" else None)
     assert task.features is None
 
 

@@ -15,6 +15,8 @@ from .mano import Mano as Mano
 from .mano import ManoBatch as ManoBatch
 from .parity_ones import ParityOnes as ParityOnes
 from .prefix_parity import PrefixParity as PrefixParity
+from .sudoku import Sudoku as Sudoku
+from .sudoku import SudokuBatch as SudokuBatch
 from .task import Batch as Batch
 from .task import Task as Task
 
@@ -23,8 +25,11 @@ hops = Hops
 mano = Mano
 parity_ones = ParityOnes
 prefix_parity = PrefixParity
+sudoku = Sudoku
 
-_TASKS: dict[str, type[Task]] = {task.name: task for task in (Addition, Hops, Mano, ParityOnes, PrefixParity)}
+_TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Addition, Hops, Mano, ParityOnes, PrefixParity, Sudoku)
+}
 
 
 def names() -> list[str]:

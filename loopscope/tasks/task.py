@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
+from itertools import count
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -16,6 +17,7 @@ from .tokens import checked_tokens
 
 Split = Literal["train", "test"]
 
+_PATIENCE = 100  # draws without one example, before giving up
 _SMALLEST_SPACE = 32  # fewer different examples can't be told apart into train and test
 
 
@@ -112,8 +114,15 @@ class Task(ABC):
             )
         generator = torch.Generator().manual_seed(mixed(seed, 0 if split == "train" else 1))
         kept: list[Tensor] = []
-        while sum(map(len, kept)) < size:  # a draw is refused if it belongs to the other split
+        for draws in count():
+            if sum(map(len, kept)) >= size:
+                break
+            if draws >= _PATIENCE and not any(map(len, kept)):
+                raise LoopscopeError(
+                    f"{self.name} found no example for {split} among {draws} draws with {_spelled(chosen)}. Ask for less."
+                )
             drawn = self._draw(max(64, 2 * size), generator, **chosen)
+            # what belongs to the other split is refused
             kept.append(drawn[self.is_test(drawn) == (split == "test")])
         return self._labelled(torch.cat(kept)[:size])
 
@@ -152,7 +161,7 @@ class Task(ABC):
         return [self.between.join(self.symbols[token] for token in row) for row in tokens.tolist()]
 
     @abstractmethod
-    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
+    def _draw(self, size: int, generator: torch.Generator, /, **chosen: Any) -> Int[Tensor, "batch position"]:
         """`size` random examples, of both splits."""
 
     @abstractmethod
