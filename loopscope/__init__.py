@@ -7,6 +7,8 @@ run = ls.record(model, model.task.batch(64, seed=0).tokens, iterations=32)
 run.states[3]        # (batch, position, width): the state after 3 iterations
 """
 
+from typing import TYPE_CHECKING
+
 from . import analyses as analyses
 from . import keep as keep
 from . import models as models
@@ -34,6 +36,18 @@ from .run import load_run as load_run
 from .states import States as States
 from .wrapper import Wrapped as Wrapped
 from .wrapper import wrap as wrap
+
+if TYPE_CHECKING:
+    from . import maths as maths
+
+
+def __getattr__(name: str) -> object:
+    """`ls.maths` without an import of its own; scipy comes with its first use, not with `import loopscope`."""
+    if name == "maths":
+        from importlib import import_module
+
+        return import_module(".maths", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def report(run: Run, analyses: "list[str] | None" = None, **options: object):

@@ -2,6 +2,8 @@
 question, and what stands on a shelf knows nothing else that stands there."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +87,9 @@ def test_the_check_lets_inward_arrows_pass(package: str, source: str):
 
 def test_the_shelves_are_not_packages():
     assert not [folder for folder in shelf.SHELVES if (ROOT / folder / "__init__.py").exists()]
+
+
+def test_the_maths_is_reached_from_the_package_and_costs_nothing_before():
+    says = "import sys, loopscope as ls; print('scipy' in sys.modules, hasattr(ls.maths, 'period'), hasattr(ls, 'math'))"
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False"]
