@@ -20,6 +20,8 @@ TASKS = [
     tasks.mano(operators=10),
     tasks.sudoku(size=4),
     tasks.sudoku(size=6),
+    tasks.copy(length=4),
+    tasks.reverse(length=6, letters=3),
 ]
 LENGTHENED = [
     task for task in TASKS if task.name not in ("hops", "sudoku")
@@ -147,6 +149,8 @@ def test_batches_are_the_same_on_every_machine():
 PARITY = ["^00011101", "^00100101", "^11110001"]
 FIRST = {
     tasks.parity_ones(): "1110010010001111?",
+    tasks.copy(): "gehahbedba=__________",
+    tasks.reverse(): "gehahbedba=__________",
     tasks.sudoku(size=4): ".21414322.434321",
     tasks.sudoku(size=6): "421.6.6.31.23.56.1.62.5..364.5514236",
     tasks.sudoku(level="hard"): ".1...3.421.52...14...3...23...4.1...",

@@ -15,21 +15,24 @@ from .mano import Mano as Mano
 from .mano import ManoBatch as ManoBatch
 from .parity_ones import ParityOnes as ParityOnes
 from .prefix_parity import PrefixParity as PrefixParity
+from .strings import Copy as Copy
+from .strings import Reverse as Reverse
 from .sudoku import Sudoku as Sudoku
 from .sudoku import SudokuBatch as SudokuBatch
 from .task import Batch as Batch
 from .task import Task as Task
 
 addition = Addition
+copy = Copy
 hops = Hops
 mano = Mano
 parity_ones = ParityOnes
 prefix_parity = PrefixParity
+reverse = Reverse
 sudoku = Sudoku
 
-_TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Addition, Hops, Mano, ParityOnes, PrefixParity, Sudoku)
-}
+_ALL: tuple[type[Task], ...] = (Addition, Copy, Hops, Mano, ParityOnes, PrefixParity, Reverse, Sudoku)
+_TASKS = {task.name: task for task in _ALL}
 
 
 def names() -> list[str]:
