@@ -15,7 +15,8 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class Copy(Task):
-    """A random string, and blanks in which it is filled in again, all at once.
+    """A random string, and blanks in which it is filled in again, all at once. Each letter stands length + 1 places
+    before its blank.
 
         tokens   c a b b = _ _ _ _
         targets  . . . . . c a b b
@@ -81,7 +82,8 @@ class Copy(Task):
 
 @dataclass(frozen=True)
 class Reverse(Copy):
-    """A random string, and blanks in which it is filled in from its end, all at once.
+    """A random string, and blanks in which it is filled in from its end, all at once. The letters stand 2, 4, 6, ...
+    places before their blanks.
 
         tokens   c a b b = _ _ _ _
         targets  . . . . . b b a c
