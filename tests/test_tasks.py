@@ -22,7 +22,10 @@ TASKS = [
     tasks.sudoku(size=6),
     tasks.copy(length=4),
     tasks.reverse(length=6, letters=3),
+    tasks.regression(dimensions=3, points=5),
+    tasks.regression(noise=0.5),
 ]
+TOKENS = [task for task in TASKS if not task.continuous]
 LENGTHENED = [
     task for task in TASKS if task.name not in ("hops", "sudoku")
 ]  # theirs asks more in as many tokens
@@ -38,7 +41,7 @@ def read(digits) -> int:
 
 
 def rows(tokens) -> set:
-    return {tuple(row) for row in tokens.tolist()}
+    return {tuple(row) for row in tokens.flatten(1).tolist()}
 
 
 # Labels ----------------------------------------------------------------------------------------------------------
@@ -115,10 +118,13 @@ def test_labels_come_from_the_tokens_alone(task):
     batch = task.batch(64, seed=2)
     assert torch.equal(task.solve(batch.tokens), batch.targets)
     assert torch.equal(task.mask(batch.tokens), batch.mask)
-    assert torch.equal(batch.targets[~batch.mask], batch.tokens[~batch.mask])
+    shown = batch.tokens[..., 0] if task.continuous else batch.tokens
+    assert torch.equal(batch.targets[~batch.mask], shown[~batch.mask])
+    again = task.label(batch.tokens)
+    assert all(torch.equal(value, getattr(batch, name)) for name, value in vars(again).items())
 
 
-@every([task for task in TASKS if task.causal])
+@every([task for task in TOKENS if task.causal])
 def test_no_answer_needs_a_later_token(task):
     """A causal model can solve it: rows that begin alike, up to an answered position, have the same answer there."""
     batch = task.batch(2000, seed=2)
@@ -222,12 +228,13 @@ def test_what_says_how_tokens_are_read_is_not_up_to_a_batch(task):
 @every(TASKS)
 def test_sure_logits_of_the_right_answers_are_right_and_cost_nothing(task):
     batch = task.batch(16, seed=0)
-    logits = 50 * torch.nn.functional.one_hot(batch.targets, task.vocabulary).float()
+    one_hot = torch.nn.functional.one_hot
+    logits = batch.targets[..., None] if task.continuous else 50.0 * one_hot(batch.targets, task.vocabulary)
     assert (task.right(logits, batch.targets) == 1).all()
     assert (task.losses(logits, batch.targets) < 1e-6).all()
 
 
-@every(TASKS)
+@every(TOKENS)
 def test_logits_that_know_nothing_cost_the_logarithm_of_the_vocabulary(task):
     batch = task.batch(16, seed=0)
     losses = task.losses(torch.zeros(*batch.targets.shape, task.vocabulary), batch.targets)
@@ -239,15 +246,16 @@ def test_logits_that_know_nothing_cost_the_logarithm_of_the_vocabulary(task):
 
 
 @every(TASKS)
-def test_only_boards_have_rows_and_columns(task):
+def test_only_boards_have_rows_and_columns_and_only_numbers_features(task):
     assert task.shape == ((task.size, task.size) if task.name == "sudoku" else None)
-    assert task.features is None
+    assert task.features == (task.dimensions if task.continuous else None)
 
 
 @every(TASKS)
 def test_options_make_the_task_again(task):
     assert tasks.build(task.name, **task.options) == task
-    assert task.vocabulary == len(task.symbols) == len(set(task.symbols))
+    assert task.vocabulary == (1 if task.continuous else len(set(task.symbols)))
+    assert len(set(task.symbols)) == len(task.symbols)
 
 
 # What can't be ---------------------------------------------------------------------------------------------------

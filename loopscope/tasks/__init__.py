@@ -15,6 +15,8 @@ from .mano import Mano as Mano
 from .mano import ManoBatch as ManoBatch
 from .parity_ones import ParityOnes as ParityOnes
 from .prefix_parity import PrefixParity as PrefixParity
+from .regression import Regression as Regression
+from .regression import RegressionBatch as RegressionBatch
 from .strings import Copy as Copy
 from .strings import Reverse as Reverse
 from .sudoku import Sudoku as Sudoku
@@ -28,10 +30,21 @@ hops = Hops
 mano = Mano
 parity_ones = ParityOnes
 prefix_parity = PrefixParity
+regression = Regression
 reverse = Reverse
 sudoku = Sudoku
 
-_ALL: tuple[type[Task], ...] = (Addition, Copy, Hops, Mano, ParityOnes, PrefixParity, Reverse, Sudoku)
+_ALL: tuple[type[Task], ...] = (
+    Addition,
+    Copy,
+    Hops,
+    Mano,
+    ParityOnes,
+    PrefixParity,
+    Regression,
+    Reverse,
+    Sudoku,
+)
 _TASKS = {task.name: task for task in _ALL}
 
 
