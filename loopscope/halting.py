@@ -39,3 +39,53 @@ def act_halting(run: Any) -> Halting:
     iteration = (count.long() - 1).clamp(min=0)
     remainder = run["state.remainder"][-1].float()
     return Halting(weights, iteration, halted, remainder, count + remainder)
+
+
+def exit_weights(chances: Float[Tensor, "iteration ..."]) -> Float[Tensor, "iteration ..."]:
+    """The chance of stopping after each iteration: p_t = lambda_t prod_(j<t) (1 - lambda_j); the last takes what is left.
+
+    Sums to one over the iterations. As in Ouro's exit gate (arXiv 2510.25741) and PonderNet (arXiv 2107.05407).
+
+    Arguments:
+        chances: lambda_t, the chance of stopping after iteration t for what has come so far.
+    """
+    going = torch.cat([torch.ones_like(chances[:1]), (1 - chances[:-1]).cumprod(0)])
+    return torch.cat([going[:-1] * chances[:-1], going[-1:]])
+
+
+def exit_halting(chances: Float[Tensor, "iteration batch position"], threshold: float) -> Halting:
+    """Halting by an exit gate: a position stops after the first iteration by which the summed chance reaches `threshold`.
+
+    Arguments:
+        chances: lambda_t after each iteration of the run.
+        threshold: of the cumulative distribution, 0..1; one that isn't reached before the last iteration counts as not halted.
+    """
+    weights = exit_weights(chances)
+    passed = 1 - (1 - chances).cumprod(0) >= threshold
+    halted = passed.any(0)
+    last = torch.full_like(passed[0], len(chances) - 1, dtype=torch.long)
+    iteration = torch.where(halted, passed.int().argmax(0), last)
+    remainder = weights.gather(0, iteration[None])[0]
+    return Halting(weights, iteration, halted, remainder, iteration + 1 + remainder)
+
+
+def q_halting(run: Any, cycles: int) -> Halting:
+    """Halting by a head that judges the state at the end of every segment (Wang et al. 2025, arXiv 2506.21734).
+
+    A sequence, with all its positions, halts at the end of the first segment of `cycles` iterations where the model's
+    `q_values` say so: halt > 0, or halt > continue where there are two. The run went on all the same.
+    """
+    n, (batch, positions) = run.iterations, run.states[0].shape[:2]
+    ends = list(range(cycles, n + 1, cycles))
+    wants = torch.zeros(len(ends), batch, dtype=torch.bool)
+    for place, k in enumerate(ends):
+        q = run.model.q_values(run.state(k)).detach().cpu()
+        wants[place] = q[:, 0] > (q[:, 1] if q.shape[1] > 1 else 0)
+    halted = wants.any(0)
+    first = torch.tensor(ends or [n])[wants.int().argmax(0) if ends else torch.zeros(batch, dtype=torch.long)]
+    iteration = torch.where(halted, first - 1, max(n - 1, 0))[:, None].expand(batch, positions)
+    weights = (torch.arange(n)[:, None, None] == iteration).float()
+    used = iteration.float() + 1
+    return Halting(
+        weights, iteration, halted[:, None].expand(batch, positions), torch.ones_like(used), used + 1
+    )

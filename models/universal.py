@@ -133,8 +133,8 @@ class Universal(LoopedModule):
     def finished(self, state: Any) -> bool:
         return self.act is not None and bool(self.act.halted(state).all())
 
-    def penalty(self, state: Any) -> Tensor:
-        return super().penalty(state) if self.act is None else self.act.ponder(state)
+    def penalty(self, state: Any, context: Any) -> Tensor:
+        return super().penalty(state, context) if self.act is None else self.act.ponder(state)
 
     def halting(self, run: Any) -> Halting | None:
         return None if self.act is None else act_halting(run)

@@ -4,10 +4,17 @@ from .attention import Attention as Attention
 from .block import Block as Block
 from .block import Norm as Norm
 from .embedding import Embedding as Embedding
+from .exit import ExitGate as ExitGate
+from .exit import ExitState as ExitState
 from .halting import ACT as ACT
 from .halting import ACTState as ACTState
 from .injection import Injection as Injection
+from .levels import Level as Level
+from .levels import Levels as Levels
+from .levels import QHead as QHead
+from .levels import Start as Start
 from .looped import LoopedModule as LoopedModule
 from .mlp import MLP as MLP
+from .placed import Placed as Placed
 from .position import Positions as Positions
 from .position import sinusoid as sinusoid

@@ -28,20 +28,29 @@ class Block(nn.Module):
     width); `hook_attn_out` and `hook_mlp_out` are what is added to the stream.
     """
 
-    def __init__(self, width: int, heads: int, norm: Norm = "pre", hidden: int | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        norm: Norm = "pre",
+        hidden: int | None = None,
+        gain: bool = True,
+        gated: bool = False,
+    ) -> None:
+        """`gain`: whether norms have a learned scale. `hidden`, `gated`: of the MLP."""
         super().__init__()
         if norm not in get_args(Norm):
             raise LoopscopeError(
                 f"norm must name a placement, but is {norm!r}. {nearest(str(norm), get_args(Norm))}"
             )
         self.norm = norm
-        self.attn, self.mlp = Attention(width, heads), MLP(width, hidden)
+        self.attn, self.mlp = Attention(width, heads), MLP(width, hidden, gated)
         before = norm != "post"
         after = norm != "pre"
-        self.norm_1 = nn.RMSNorm(width) if before else nn.Identity()
-        self.norm_2 = nn.RMSNorm(width) if after else nn.Identity()
-        self.norm_3 = nn.RMSNorm(width) if before else nn.Identity()
-        self.norm_4 = nn.RMSNorm(width) if after else nn.Identity()
+        self.norm_1 = nn.RMSNorm(width, elementwise_affine=gain) if before else nn.Identity()
+        self.norm_2 = nn.RMSNorm(width, elementwise_affine=gain) if after else nn.Identity()
+        self.norm_3 = nn.RMSNorm(width, elementwise_affine=gain) if before else nn.Identity()
+        self.norm_4 = nn.RMSNorm(width, elementwise_affine=gain) if after else nn.Identity()
         self.hook_resid_pre, self.hook_resid_mid, self.hook_resid_post = HookPoint(), HookPoint(), HookPoint()
         self.hook_attn_out, self.hook_mlp_out = HookPoint(), HookPoint()
 

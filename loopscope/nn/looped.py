@@ -68,9 +68,21 @@ class LoopedModule(HookedRootModule):
         """Whether every position has halted. A model without halting never finishes early."""
         return False
 
-    def penalty(self, state: Any) -> Tensor:
+    def penalty(self, state: Any, context: Any) -> Tensor:
         """What the architecture adds to the training loss (nothing, unless it says so), read from the last state."""
         return primary(state).new_zeros(())
+
+    def exit_probability(self, state: Any) -> Tensor:
+        """(batch, position): the chance of stopping after the iteration that made `state`, for one that goes on till then."""
+        raise LoopscopeError(
+            f"{type(self).__name__} has no exit gate, so no exit_probability. Use another supervision than Exits or Gate."
+        )
+
+    def q_values(self, state: Any) -> Tensor:
+        """(batch, 1 or 2): logits that the answers are all right, and that going on is worth while, at the end of a segment."""
+        raise LoopscopeError(
+            f"{type(self).__name__} has no Q-head, so no q_values. Use Carried(segments, weight=0), or another supervision."
+        )
 
     def halting(self, run: Any) -> Any:
         """The run's `Halting`, for a model that halts; None for others."""

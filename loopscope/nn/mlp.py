@@ -7,13 +7,21 @@ from transformer_lens.hook_points import HookPoint
 
 
 class MLP(nn.Module):
-    """Two linear maps with a GELU between them, position by position. Sites: `hook_pre`, `hook_post`."""
+    """Two linear maps with a nonlinearity between them, position by position. Sites: `hook_pre`, `hook_post`.
 
-    def __init__(self, width: int, hidden: int | None = None) -> None:
+    A GELU; or `gated`, silu(G x) * (U x) without biases (SwiGLU: Shazeer 2020, arXiv 2002.05202), where `hook_pre` is G x.
+    """
+
+    def __init__(self, width: int, hidden: int | None = None, gated: bool = False) -> None:
         super().__init__()
         hidden = 4 * width if hidden is None else hidden
-        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.up, self.down = (
+            nn.Linear(*shape, bias=not gated) for shape in ((width, hidden), (hidden, width))
+        )
+        self.gate = nn.Linear(width, hidden, bias=False) if gated else None
         self.hook_pre, self.hook_post = HookPoint(), HookPoint()
 
     def forward(self, x: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch position width"]:
-        return self.down(self.hook_post(F.gelu(self.hook_pre(self.up(x)))))
+        if self.gate is None:
+            return self.down(self.hook_post(F.gelu(self.hook_pre(self.up(x)))))
+        return self.down(self.hook_post(F.silu(self.hook_pre(self.gate(x))) * self.up(x)))

@@ -1,13 +1,21 @@
 """Training: recipes made of small parts, runs that survive being killed, and the numbers that cards tell."""
 
+from .average import Average as Average
+from .carried import Carried as Carried
 from .curriculum import Growing as Growing
 from .depth import Fixed as Fixed
 from .depth import PerLength as PerLength
+from .depth import PoissonLogNormal as PoissonLogNormal
+from .depth import Rising as Rising
 from .depth import Uniform as Uniform
 from .evaluate import Accuracy as Accuracy
 from .evaluate import accuracy as accuracy
+from .exits import Exits as Exits
+from .exits import Gate as Gate
+from .exits import Stages as Stages
 from .export import export as export
 from .gradient import Full as Full
+from .gradient import Implicit as Implicit
 from .gradient import Last as Last
 from .measure import measured as measured
 from .optimiser import AdamW as AdamW
@@ -16,6 +24,7 @@ from .recipe import Recipe as Recipe
 from .recipe import differences as differences
 from .recipes import named as named
 from .recipes import recipes as recipes
+from .supervision import Every as Every
 from .supervision import Final as Final
 from .supervision import Progressive as Progressive
 from .trainer import train as train

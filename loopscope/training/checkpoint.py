@@ -1,11 +1,12 @@
 """The checkpoint of a training run: all that its next step needs, in one file that is written whole or not at all.
 
-Weights, Adam's moments and the number of steps done. Nothing else: every draw is made from (seed, step), the learning
-rate, the length of examples and the penalty's weight are functions of the step.
+Weights and their moving average, Adam's moments, the number of steps done, and in the midst of carried segments the
+state. Nothing else: every draw is made from (seed, step), the learning rate, the length of examples and the penalty's
+weight are functions of the step.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def save(
     optimiser: torch.optim.Optimizer,
     made_by: Mapping[str, Any],
     step: int,
+    average: Mapping[str, torch.Tensor] | None = None,
+    carry: Sequence[torch.Tensor] | None = None,
     **told: Any,
 ) -> None:
     """Replace the folder's checkpoint.
@@ -34,11 +37,15 @@ def save(
     Arguments:
         made_by: the recipe, as JSON can say it, and what else decides about the weights.
         step: optimiser steps done.
+        average: the weights' moving average, by name.
+        carry: the tensors of the state that the next segment begins with.
         told: what the header tells besides, such as seconds=...
     """
     tensors = {f"weights.{name}": value for name, value in model.state_dict().items()}
     for name, moments in _moments(model, optimiser).items():
         tensors |= {f"moments.{key}.{name}": torch.as_tensor(value) for key, value in moments.items()}
+    tensors |= {f"average.{name}": value for name, value in (average or {}).items()}
+    tensors |= {f"carry.{i}": value.contiguous() for i, value in enumerate(carry or ())}
     header = {"kind": KIND, "recipe": dict(made_by), "step": step, "versions": versions(), **told}
     try:
         save_file(folder / FILE, tensors, header)
@@ -50,12 +57,16 @@ def save(
 
 
 def load(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, made_by: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Put the folder's checkpoint into `model` and `optimiser`.
+    folder: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    made_by: Mapping[str, Any],
+    average: dict[str, torch.Tensor] | None = None,
+) -> tuple[dict[str, Any], tuple[torch.Tensor, ...] | None]:
+    """Put the folder's checkpoint into `model`, `optimiser` and `average`.
 
     Returns:
-        the checkpoint's header; {"step": 0} if there is none.
+        the checkpoint's header, {"step": 0} if there is none; and the carry, if it was saved in the midst of segments.
 
     Raises:
         LoopscopeError: it is damaged, or of another recipe; the sentence names the fields that differ.
@@ -64,7 +75,7 @@ def load(
         with contextlib.suppress(OSError):
             part.unlink()
     if not (folder / FILE).exists():
-        return {"step": 0}
+        return {"step": 0}, None
     tensors, header = load_file(folder / FILE, KIND)
     if found := differences(header["recipe"], made_by):
         raise LoopscopeError(
@@ -87,7 +98,10 @@ def load(
             # A loaded tensor may lie at any address, and sums over it may then round differently: a clone is aligned.
             state[place[name]][moment] = tensor.clone()
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
-    return header
+    if average is not None:
+        average |= {name: tensors[f"average.{name}"].clone() for name in average}
+    carry = [tensors[f"carry.{i}"].clone() for i in range(sum(name.startswith("carry.") for name in tensors))]
+    return header, tuple(carry) or None
 
 
 def forget(folder: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import LoopscopeError
-from .checks import counted
+from .checks import between, counted
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Fixed:
     def __post_init__(self) -> None:
         counted("Fixed.iterations", self.iterations, least=1)
 
-    def draw(self, length: int, generator: torch.Generator) -> int:
+    def draw(self, length: int, step: int, generator: torch.Generator) -> int:
         return self.iterations
 
 
@@ -33,7 +33,7 @@ class Uniform:
         counted("Uniform.low", self.low, least=1)
         counted("Uniform.high", self.high, least=self.low)
 
-    def draw(self, length: int, generator: torch.Generator) -> int:
+    def draw(self, length: int, step: int, generator: torch.Generator) -> int:
         return _between(self.low, self.high, generator)
 
 
@@ -50,11 +50,49 @@ class PerLength:
                 f"PerLength needs 0 < low <= high, but has low={self.low!r} and high={self.high!r}."
             )
 
-    def draw(self, length: int, generator: torch.Generator) -> int:
+    def draw(self, length: int, step: int, generator: torch.Generator) -> int:
         return _between(math.ceil(self.low * length), math.ceil(self.high * length), generator)
 
 
-Depth = Fixed | Uniform | PerLength
+@dataclass(frozen=True)
+class PoissonLogNormal:
+    """Poisson(e^tau) + 1 with tau ~ N(ln(mean) - sigma^2 / 2, sigma): mostly about `mean`, now and then far more.
+
+    Huginn's sampler (Geiping et al. 2025, arXiv 2502.05171), whose mean is 33 for mean=32. With `gradient=Last(k)`, of n
+    iterations the first n - k run without gradient, as in its code.
+    """
+
+    mean: float
+    sigma: float = 0.5
+
+    def __post_init__(self) -> None:
+        between("PoissonLogNormal.mean", self.mean, 1e-6, 1e4)
+        between("PoissonLogNormal.sigma", self.sigma, 0, 3)
+
+    def draw(self, length: int, step: int, generator: torch.Generator) -> int:
+        normal = torch.randn((), generator=generator, dtype=torch.float64)
+        rate = torch.exp(math.log(self.mean) - self.sigma**2 / 2 + self.sigma * normal)
+        return int(torch.poisson(rate, generator=generator)) + 1
+
+
+@dataclass(frozen=True)
+class Rising:
+    """A curriculum: from `start` to `end` iterations, by equal parts of `steps` optimiser steps; from then on `end`."""
+
+    start: int
+    end: int
+    steps: int
+
+    def __post_init__(self) -> None:
+        counted("Rising.start", self.start, least=1)
+        counted("Rising.end", self.end, least=self.start)
+        counted("Rising.steps", self.steps, least=1)
+
+    def draw(self, length: int, step: int, generator: torch.Generator) -> int:
+        return min(self.end, self.start + (self.end - self.start + 1) * step // self.steps)
+
+
+Depth = Fixed | Uniform | PerLength | PoissonLogNormal | Rising
 
 
 def _between(low: int, high: int, generator: torch.Generator) -> int:

@@ -1,22 +1,22 @@
 """A recipe: all that decides what a training run makes. Small frozen parts, and JSON for them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_args
 
 from ..errors import LoopscopeError, nearest
+from .average import Average
+from .carried import Carried
 from .checks import counted
 from .curriculum import Curriculum, Growing
-from .depth import Depth, Fixed, PerLength, Uniform
-from .gradient import Full, Gradient, Last
+from .depth import Depth
+from .exits import Exits, Gate, Stages
+from .gradient import Full, Gradient
 from .optimiser import AdamW
 from .penalty import Penalty, Ramp
-from .supervision import Final, Progressive, Supervision
+from .supervision import Every, Final, Progressive
 
-_PARTS: dict[str, type] = {
-    part.__name__: part
-    for part in (Fixed, Uniform, PerLength, Full, Last, Final, Progressive, Growing, Ramp, AdamW)
-}
+Supervision = Final | Every | Progressive | Exits | Gate | Stages | Carried
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,24 @@ class Recipe:
     supervision: Supervision = Final()
     curriculum: Curriculum | None = None
     penalty: Penalty | None = None
+    average: Average | None = None
     optimiser: AdamW = AdamW()
+
+    @property
+    def segments(self) -> int:
+        """How many steps are made on the same examples."""
+        return self.supervision.segments if isinstance(self.supervision, Carried) else 1
 
     def __post_init__(self) -> None:
         counted("Recipe.steps", self.steps, least=1)
         counted("Recipe.batch", self.batch, least=1)
         counted("Recipe.seed", self.seed)
+        for name in (
+            "config",
+            "options",
+        ):  # JSON knows no tuples: what it gives back must equal what it was given
+            tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in getattr(self, name).items()}
+            object.__setattr__(self, name, tuples)
         for name, kinds in _KINDS.items():
             part = getattr(self, name)
             if not isinstance(part, kinds):
@@ -72,7 +84,11 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "supervision": get_args(Supervision),
     "curriculum": (Growing, type(None)),
     "penalty": (Ramp, type(None)),
+    "average": (Average, type(None)),
     "optimiser": (AdamW,),
+}
+_PARTS: dict[str, type] = {
+    part.__name__: part for parts in _KINDS.values() for part in parts if part is not type(None)
 }
 
 
@@ -92,7 +108,10 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
-        return {"part": type(value).__name__, **{k: _plain(v) for k, v in asdict(value).items()}}
+        return {
+            "part": type(value).__name__,
+            **{f.name: _plain(getattr(value, f.name)) for f in fields(value)},
+        }
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
@@ -111,7 +130,7 @@ def _part(value: Any) -> Any:
     for key in said:
         if key not in known:
             raise LoopscopeError(f"The recipe part {name} has no field {key!r}. {nearest(key, known)}")
-    return _PARTS[name](**said)
+    return _PARTS[name](**{key: _part(inner) for key, inner in said.items()})
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

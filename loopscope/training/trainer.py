@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -16,10 +17,12 @@ from ..finding import plain
 from ..seeds import mixed
 from ..tasks import Task
 from . import checkpoint, log
+from .average import Average
 from .checks import counted
 from .export import export
 from .recipe import Recipe
 from .recipes import named
+from .supervision import Exercise, masked_mean
 
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
     from ..nn import LoopedModule
@@ -35,9 +38,9 @@ class Step(NamedTuple):
     step: int
     """How many were done, this one included."""
     loss: float
-    """Nats per answered position, without the penalty."""
+    """Nats per answered position, or as the task counts it; with what the supervision adds, without the penalty."""
     accuracy: float
-    """Fraction of right answers on the step's own examples."""
+    """The task's score, such as the fraction of right answers, on the step's own examples."""
     length: int
     """The dial of the task: bits, digits."""
     iterations: int
@@ -53,6 +56,7 @@ def train(
     out: str | Path | None = None,
     *,
     steps: int | None = None,
+    seed: int | None = None,
     resume: bool = True,
     progress: bool = True,
     checkpoint_every: int = 100,
@@ -67,6 +71,7 @@ def train(
     Arguments:
         recipe: a recipe, or the name of an entry that has one.
         out: a folder; runs/NAME unless given.
+        seed: in place of the recipe's own.
         steps: stop after so many steps of the recipe, to go on later; all of them unless given.
         resume: False begins again and overwrites what is in `out`.
         checkpoint_every, log_every: in steps.
@@ -88,6 +93,8 @@ def train(
     if last > recipe.steps:
         raise LoopscopeError(f"steps must be at most the recipe's, {recipe.steps}, but are {last}.")
     folder = _folder(Path("runs") / name if out is None else Path(out))
+    if seed is not None:
+        recipe = replace(recipe, seed=seed)
     task = tasks.build(recipe.task, **recipe.options)
     model = models.build(recipe.architecture, seed=recipe.seed, **recipe.config)
     _check_vocabulary(model, task)
@@ -101,11 +108,18 @@ def train(
             f"accelerate knows ({error}). Train in a new process."
         ) from error
     optimiser = recipe.optimiser.build(model.parameters())
-    objective, stepper = accelerator.prepare(Objective(model, task, recipe), optimiser)
+    if recipe.segments > 1 and accelerator.num_processes > 1:
+        raise LoopscopeError(
+            f"A recipe of carried segments keeps a state from step to step, which several processes can't share yet, but "
+            f"there are {accelerator.num_processes}. Train it in one process."
+        )
+    objective = Objective(model, task, recipe)
+    forward, stepper = accelerator.prepare(objective, optimiser)
+    average = None if recipe.average is None else recipe.average.start(model)
     made_by = recipe.to_json() | {"config": plain(vars(model.config)), "precision": precision}
     if not resume:
         checkpoint.forget(folder)
-    header = checkpoint.load(folder, model, optimiser, made_by)
+    header, objective.carry = checkpoint.load(folder, model, optimiser, made_by, average)
     done, began = header["step"], time.monotonic() - header.get("seconds", 0.0)
     main = accelerator.is_main_process
     if main:
@@ -114,15 +128,18 @@ def train(
     model.train()
     with torch.random.fork_rng(devices=[]), _bar(progress and main, name, done, last) as advance:
         for step in range(done, last):
-            entry = _step(accelerator, objective, stepper, recipe, step, folder)
+            entry = _step(accelerator, forward, stepper, recipe, step, folder)
+            if average is not None and recipe.average is not None:
+                recipe.average.update(average, model, step)
             advance(entry)
             if main and (step + 1) % log_every == 0:
                 log.append(folder / LOG, entry._asdict())
             if main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
                 seconds = round(time.monotonic() - began, 1)
-                checkpoint.save(
-                    folder, model, optimiser, made_by, step + 1, length=entry.length, seconds=seconds
-                )
+                told = {"length": entry.length, "seconds": seconds}
+                checkpoint.save(folder, model, optimiser, made_by, step + 1, average, objective.carry, **told)
+    if average is not None:
+        Average.put(average, model)
     if main:
         seconds = round(time.monotonic() - began, 1)
         export(folder / f"{name}.safetensors", model, name, recipe, max(done, last), seconds=seconds)
@@ -135,6 +152,8 @@ class Objective(nn.Module):
     def __init__(self, model: "LoopedModule", task: Task, recipe: Recipe) -> None:
         super().__init__()
         self.model, self.task, self.recipe = model, task, recipe
+        self.carry: tuple[Tensor, ...] | None = None
+        """The tensors of the state that the last segment ended with, detached; None before the first of new examples."""
 
     def forward(self, step: int, share: slice) -> tuple[Tensor, Step]:
         """The loss with its penalty, and the log's line, whose rate and norm are still to come.
@@ -143,24 +162,44 @@ class Objective(nn.Module):
             share: which of the step's examples this process takes.
         """
         recipe, task = self.recipe, self.task
+        segment = step % recipe.segments
+        first = step - segment
         own = task.options[task.dial]
-        length = own if recipe.curriculum is None else recipe.curriculum.length(step, own)
+        length = own if recipe.curriculum is None else recipe.curriculum.length(first, own)
+        batch = task.batch(
+            recipe.batch, mixed(mixed(recipe.seed, first), _BATCH), "train", **{task.dial: length}
+        )
         seed = mixed(recipe.seed, step)
-        batch = task.batch(recipe.batch, mixed(seed, _BATCH), "train", **{task.dial: length})
         device = next(self.model.parameters()).device
         tokens, targets, mask = (x[share].to(device) for x in (batch.tokens, batch.targets, batch.mask))
         generator = torch.Generator().manual_seed(mixed(seed, _DEPTH))
         torch.manual_seed(mixed(seed, _REST))  # for architectures that draw: a random start, noise
-        iterations = recipe.depth.draw(length, generator)
-        outcome = recipe.supervision(
-            self.model, tokens, targets, mask, iterations, recipe.gradient, generator
+        iterations = recipe.depth.draw(length, step, generator)
+        exercise = Exercise(
+            self.model, task, tokens, targets, mask, iterations, recipe.gradient, generator, step, segment
         )
-        penalty = self.model.penalty(outcome.state)
-        weight = 0.0 if recipe.penalty is None else recipe.penalty.at(step)
+        if segment and self.carry is not None:
+            exercise = exercise._replace(carry=self._state(tokens))
+        outcome = recipe.supervision(exercise)
+        self.carry = self._tensors(outcome.state) if segment + 1 < recipe.segments else None
+        penalty, weight = outcome.loss.new_zeros(()), 0.0
+        if recipe.penalty is not None:
+            penalty, weight = self.model.penalty(outcome.state, outcome.context), recipe.penalty.at(step)
         loss = outcome.loss + weight * penalty if weight else outcome.loss
-        right = (outcome.logits.argmax(-1) == targets)[mask].float().mean()
+        right = masked_mean(task.right(outcome.logits, targets), mask)
         numbers = outcome.loss.item(), right.item(), length, iterations, penalty.item()
         return loss, Step(step + 1, *numbers, lr=0.0, gradient_norm=0.0)
+
+    def _tensors(self, state: Any) -> tuple[Tensor, ...]:
+        return tuple(x.detach() for x in ([state] if isinstance(state, Tensor) else state))
+
+    def _state(self, tokens: Tensor) -> Any:
+        """The carry in the form of the model's states."""
+        assert self.carry is not None
+        with torch.no_grad():
+            like = self.model.initial(self.model.encode(tokens))
+        carry = tuple(x.to(tokens.device) for x in self.carry)
+        return carry[0] if isinstance(like, Tensor) else type(like)(*carry)
 
 
 def _step(

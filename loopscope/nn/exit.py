@@ -1,0 +1,50 @@
+"""An exit gate: after every iteration, the chance that the loop stops here, position by position."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+
+class ExitState(NamedTuple):
+    """What a loop with an exit gate carries. Only `h` decides where it goes."""
+
+    h: Float[Tensor, "batch position width"]
+    answer: Float[Tensor, "batch position width"]
+    """What the read-out reads: h, until the position has stopped."""
+    chance: Float[Tensor, "batch position"]
+    """lambda of the last iteration; 0 before the loop."""
+    going: Float[Tensor, "batch position"]
+    """The chance of not having stopped yet, 1..0."""
+
+
+class ExitGate(nn.Module):
+    """lambda = sigmoid(w . h + b) after every iteration (Ouro: arXiv 2510.25741; PonderNet: arXiv 2107.05407).
+
+    A position stops after the first iteration by which the summed chance of stopping reaches `threshold`; then its answer
+    stands, while h goes on being transformed and read by others. In training nothing is frozen: a supervision reads every h.
+    """
+
+    def __init__(self, width: int, threshold: float, bias: float = 0.0) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.gate = nn.Linear(width, 1)
+        nn.init.constant_(self.gate.bias, bias)
+        self.hook_chance = HookPoint()
+
+    def start(self, h: Float[Tensor, "batch position width"]) -> ExitState:
+        zero = torch.zeros_like(h[..., 0])
+        return ExitState(h, h, zero, torch.ones_like(zero))
+
+    def update(self, state: ExitState, h: Float[Tensor, "batch position width"]) -> ExitState:
+        """One iteration's bookkeeping, after the blocks made `h`."""
+        chance = self.hook_chance(torch.sigmoid(self.gate(h)[..., 0]))
+        stopped = self.stopped(state) & (not self.training)
+        answer = torch.where(stopped[..., None], state.answer, h)
+        return ExitState(h, answer, chance, state.going * (1 - chance))
+
+    def stopped(self, state: ExitState) -> Tensor:
+        """(batch, position), True where the answer stands."""
+        return 1 - state.going >= self.threshold
