@@ -155,6 +155,11 @@ def test_a_wanted_level_is_had_by_all(size, level):
         assert alone == [level == "easy"] * 60
 
 
+def test_more_givens_make_hard_puzzles_medium_and_medium_ones_easy():
+    sizes = [len(puzzles.pool(6, level).blanks) for level in ("easy", "medium", "hard")]
+    assert sizes[0] == len(puzzles.pool(6).blanks) > sizes[1] > sizes[2] > 200
+
+
 def test_cells_alone_solve_every_puzzle_of_four():
     known = puzzles.pool(4)
     taken, places, hints = boards.rounds(

@@ -123,11 +123,11 @@ def _narrowed(
     while len(active):
         old = bits[:, active]
         single = _COUNT[old] == 1
-        once, twice = _seen(np.where(single, old, 0), this)
-        dead = twice.any(0)  # one digit placed twice in a unit
-        new = np.where(single, old, old & ~_of_units(once, this))
+        new = np.where(single, old, old & ~_of_units(_seen(np.where(single, old, 0), this)[0], this))
         once, twice = _seen(new, this)
-        dead |= (once != this.full).any(0) | (new == 0).any(0)  # a digit or a cell without a place
+        dead = (once != this.full).any(0) | (new == 0).any(
+            0
+        )  # a digit or a cell without a place (also if one is there twice)
         lone = new & _of_units(once & ~twice, this)
         new = np.where(lone != 0, lone, new)
         bits[:, active] = new

@@ -168,9 +168,8 @@ def gradient_descent(
     The loss of n points is the mean of (w·x - y)² / 2 over them, so that one rate suits any n; 0 at positions of y.
     """
     x, y = (part.double() for part in parts(tokens))
-    seen = torch.ones(x.shape[1], x.shape[1], dtype=x.dtype, device=x.device).tril(
-        -1
-    )  # (point asked, point before)
+    n = x.shape[1]
+    seen = torch.ones(n, n, dtype=x.dtype, device=x.device).tril(-1)  # (point asked, point before)
     share = seen / seen.sum(-1, keepdim=True).clamp(min=1)
     w = torch.zeros_like(x)  # one for each point that is asked
     answers = []
