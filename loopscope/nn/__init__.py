@@ -9,12 +9,15 @@ from .exit import ExitState as ExitState
 from .halting import ACT as ACT
 from .halting import ACTState as ACTState
 from .injection import Injection as Injection
-from .levels import Level as Level
 from .levels import Levels as Levels
 from .levels import QHead as QHead
 from .levels import Start as Start
+from .levels import level as level
 from .looped import LoopedModule as LoopedModule
 from .mlp import MLP as MLP
 from .placed import Placed as Placed
 from .position import Positions as Positions
 from .position import sinusoid as sinusoid
+from .stack import Stack as Stack
+from .truncated import gaussian_start as gaussian_start
+from .truncated import truncated_init as truncated_init
