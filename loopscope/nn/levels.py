@@ -9,10 +9,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens.hook_points import HookPoint
 
-from .block import Block
-from .position import Positions
+from .stack import Stack
 
 
 class Levels(NamedTuple):
@@ -24,30 +22,17 @@ class Levels(NamedTuple):
     """Updated several times in an iteration."""
 
 
-class Level(nn.Module):
-    """z <- blocks(z + injected), with norms after each sub-layer (without gain) and gated MLPs; nothing is causal.
+def level(layers: int, width: int, heads: int) -> Stack:
+    """The network that updates a state: norms after each sub-layer, without gain, and gated MLPs.
 
-    Site: `core_in`, z + injected; the blocks' own, such as `0.attn.hook_pattern`.
+    Weights start from a truncated normal of standard deviation 1 / sqrt(inputs): every linear map keeps the scale.
     """
-
-    def __init__(self, layers: int, width: int, heads: int) -> None:
-        super().__init__()
-        self.core_in = HookPoint()
-        self.layers = layers
-        for number in range(layers):
-            block = Block(width, heads, "post", hidden=_hidden(width), gain=False, gated=True)
-            self.add_module(str(number), block)
-
-    def forward(
-        self,
-        z: Float[Tensor, "batch position width"],
-        injected: Float[Tensor, "batch position width"],
-        positions: Positions,
-    ) -> Float[Tensor, "batch position width"]:
-        z = self.core_in(z + injected)
-        for number in range(self.layers):
-            z = self.get_submodule(str(number))(z, positions)
-        return z
+    hidden = 8 * round(width / 3)  # two thirds of 4 * width: as many parameters as without the gate
+    stack = Stack(layers, width, heads, norm="post", hidden=hidden, gain=False, gated=True)
+    for part in stack.modules():
+        if isinstance(part, nn.Linear):
+            _drawn(part.weight, std=part.in_features**-0.5)
+    return stack
 
 
 class Start(nn.Module):
@@ -88,11 +73,6 @@ class QHead(nn.Module):
         return self.linear(high.mean(1))
 
 
-def _hidden(width: int) -> int:
-    """Two thirds of 4 * width, so that a gated MLP has the parameters of a plain one; a multiple of 8."""
-    return 8 * round(width / 3)
-
-
 @torch.no_grad()
-def _drawn(empty: Tensor) -> Tensor:
-    return nn.init.trunc_normal_(empty, std=1.0, a=-2.0, b=2.0)
+def _drawn(empty: Tensor, std: float = 1.0) -> Tensor:
+    return nn.init.trunc_normal_(empty, std=std, a=-2 * std, b=2 * std)

@@ -1,0 +1,148 @@
+"""A Universal Transformer with memory tokens (Sapunov 2026, "Universal Transformers Need Memory", arXiv 2604.21999).
+
+- What loops: one transformer block over the tokens and a few memory tokens together; all see each other.
+- What is injected: nothing in the paper, whose input enters as states[0]; here also by addition in every iteration. Each
+  iteration adds a learned code of its number.
+- How it halts: token by token by adaptive computation time whose probability is read after the block. Memory tokens halt, too.
+  What has halted is frozen; the last iteration takes what is left. The halting unit starts deep, at a bias of -3: from 0 or 1
+  it stops everything after two iterations before there is anything to learn from more.
+
+The memory is a field of the state, so that the primary state keeps the tokens' positions. What differs from the paper: the
+block's norm is RMSNorm with gain (the paper prefers one made of the error function), positions are learned (there: rotary, with
+ranges of their own for memory and tokens), queries and keys are not normalised.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from loopscope.halting import Halting, act_halting
+from loopscope.nn import ACT, ACTState, Block, Injection, LoopedModule, Norm, Placed, Positions
+
+
+@dataclass(frozen=True)
+class Config:
+    """A Universal Transformer with memory."""
+
+    vocabulary: int = 5
+    """Tokens."""
+    width: int = 64
+    """Numbers in a state, per position and per memory token."""
+    heads: int = 4
+    """Attention heads; they share the width."""
+    memory: int = 8
+    """Memory tokens; 0 for none."""
+    layers: int = 1
+    """Blocks in an iteration."""
+    iterations: int = 18
+    """The most iterations when the caller doesn't say; the codes of iterations start again after so many."""
+    injection: Literal["none", "add"] = "none"
+    norm: Norm = "pre"
+    halting_bias: float = -3.0
+    """Where the halting unit's bias starts."""
+    epsilon: float = 0.05
+    """A token halts once its summed probability exceeds 1 - epsilon."""
+    length: int = 81
+    """The most positions."""
+
+
+class Context(NamedTuple):
+    x: Tensor
+    """(batch, position, width): the embedded tokens."""
+    positions: Positions
+
+
+class State(NamedTuple):
+    """ACT's five accounts of the tokens (see `loopscope.nn.ACTState`), and the memory with its own."""
+
+    h: Float[Tensor, "batch position width"]
+    output: Float[Tensor, "batch position width"]
+    mass: Float[Tensor, "batch position"]
+    remainder: Float[Tensor, "batch position"]
+    count: Float[Tensor, "batch position"]
+    memory: Float[Tensor, "batch slot width"]
+    memory_mass: Float[Tensor, "batch slot"]
+    memory_remainder: Float[Tensor, "batch slot"]
+    memory_count: Float[Tensor, "batch slot"]
+
+    @property
+    def tokens(self) -> ACTState:
+        return ACTState(*self[:5])
+
+    @property
+    def slots(self) -> ACTState:
+        """The memory's accounts; nothing reads its output."""
+        return ACTState(self.memory, self.memory, self.memory_mass, self.memory_remainder, self.memory_count)
+
+    @staticmethod
+    def of(tokens: ACTState, slots: ACTState) -> "State":
+        return State(*tokens, slots.h, slots.mass, slots.remainder, slots.count)
+
+
+class Memory(LoopedModule):
+    """A looped block over tokens and memory. In attention's sites the memory's positions come first."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.iterations, config.vocabulary, State._fields)
+        self.config = config
+        self.dynamic = ("h", "mass", "memory", "memory_mass")  # what has halted stays as it is
+        self.placed = Placed(config.vocabulary, config.width, config.heads, "learned", config.length)
+        self.memory = nn.Parameter(0.02 * torch.randn(config.memory, config.width))
+        self.kind = nn.Parameter(0.02 * torch.randn(2, config.width))
+        self.injection = Injection(config.injection, config.width)
+        self.step_code = nn.Embedding(config.iterations, config.width)
+        nn.init.normal_(self.step_code.weight, std=0.02)
+        self.core_in = HookPoint()
+        self.core = nn.ModuleList(
+            Block(config.width, config.heads, config.norm, hidden=8 * round(config.width / 3), gated=True)
+            for _ in range(config.layers)
+        )
+        self.act = ACT(config.width, "accumulated", config.halting_bias, config.epsilon)
+        self.ln_final = nn.RMSNorm(config.width)
+        self.unembed = nn.Linear(config.width, config.vocabulary, bias=False)
+        self.setup()
+
+    def encode(self, tokens: Tensor) -> Context:
+        return Context(*self.placed(tokens))
+
+    def initial(self, context: Context) -> State:
+        memory = (self.memory + self.kind[0]).expand(len(context.x), -1, -1)
+        return State.of(self.act.start(context.x + self.kind[1]), self.act.start(memory))
+
+    def step(self, state: State, context: Context, t: int) -> State:
+        slots, tokens = state.slots, state.tokens
+        s = torch.cat([slots.h, self.injection(tokens.h, context.x)], dim=1)
+        s = self.core_in(s + self.step_code.weight[t % self.config.iterations])
+        for block in self.core:
+            s = block(s, context.positions)
+        new = s.split([slots.h.shape[1], tokens.h.shape[1]], dim=1)
+        return State.of(self._halted(tokens, new[1]), self._halted(slots, new[0]))
+
+    def _halted(self, state: ACTState, new: Tensor) -> ACTState:
+        """One iteration's bookkeeping, with what had halted kept as it was."""
+        h = torch.where(self.act.halted(state)[..., None], state.h, new)
+        return self.act.update(state, h, self.act.probability(h))
+
+    def decode(self, state: State, context: Context) -> Tensor:
+        return self.unembed(self.ln_final(self.act.read(state.tokens)))
+
+    def finished(self, state: State) -> bool:
+        return bool(self.act.halted(state.tokens).all())
+
+    def penalty(self, state: State, context: Context) -> Tensor:
+        """Mean of N + R over tokens and memory alike."""
+        count, remainder = (
+            torch.cat([getattr(state.tokens, name), getattr(state.slots, name)], dim=1)
+            for name in ("count", "remainder")
+        )
+        return (count + remainder).mean()
+
+    def halting(self, run: Any) -> Halting:
+        return act_halting(run)
+
+
+Model = Memory
