@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
-from itertools import count
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -114,15 +113,12 @@ class Task(ABC):
             )
         generator = torch.Generator().manual_seed(mixed(seed, 0 if split == "train" else 1))
         kept: list[Tensor] = []
-        for draws in count():
-            if sum(map(len, kept)) >= size:
-                break
-            if draws >= _PATIENCE and not any(map(len, kept)):
+        while sum(map(len, kept)) < size:  # a draw is refused if it belongs to the other split
+            if len(kept) >= _PATIENCE and not any(map(len, kept)):
                 raise LoopscopeError(
-                    f"{self.name} found no example for {split} among {draws} draws with {_spelled(chosen)}. Ask for less."
+                    f"{self.name} found no example for {split} among {_PATIENCE} draws with {_spelled(chosen)}. Ask for less."
                 )
             drawn = self._draw(max(64, 2 * size), generator, **chosen)
-            # what belongs to the other split is refused
             kept.append(drawn[self.is_test(drawn) == (split == "test")])
         return self._labelled(torch.cat(kept)[:size])
 
