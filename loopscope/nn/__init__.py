@@ -14,6 +14,7 @@ from .levels import QHead as QHead
 from .levels import Start as Start
 from .levels import level as level
 from .looped import LoopedModule as LoopedModule
+from .lti import LTI as LTI
 from .mlp import MLP as MLP
 from .placed import Placed as Placed
 from .position import Positions as Positions

@@ -1,0 +1,117 @@
+"""Huginn (Geiping et al. 2025, arXiv 2502.05171): prelude, looped core, coda, and a random start.
+
+- What loops: the core's blocks, between a prelude that embeds the input once and a coda that reads the state out.
+- What is injected: the prelude's output e, side by side with the state, through a linear map without bias: W [h ; e].
+- How it halts: after the number of iterations it is told. Trained with a random number of them, and with the gradient of the
+  last few, it is meant to be path-independent: where it ends is to depend neither on the random start nor on how long it takes.
+
+    e  = prelude(sqrt(width) * embed(tokens))
+    h0 ~ truncated normal of variance 2/5, position by position
+    h <- core(W [h ; e])                                     blocks with norms on the stream: N(x + F(N(x)))
+    logits = head(ln_f(coda(ln_f(h))))                       the same norm twice
+
+The start is drawn in `initial` from torch's global generator, so two calls differ unless it is seeded as `ls.record(seed=...)`
+does. Weights begin as in the paper (`loopscope.nn.truncated`); `Config.start` has two others that its code offers.
+
+What differs: no learned bias on queries and keys; the sizes; queries, keys and values are initialised as one matrix.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from loopscope.errors import LoopscopeError, nearest
+from loopscope.nn import Embedding, Injection, LoopedModule, Positions, Stack, gaussian_start, truncated_init
+from loopscope.training import AdamW, Growing, Last, PoissonLogNormal, Recipe
+
+
+@dataclass(frozen=True)
+class Config:
+    """A Huginn's shape."""
+
+    vocabulary: int = 2
+    """Tokens."""
+    width: int = 64
+    """Numbers in a state, per position."""
+    heads: int = 4
+    """Attention heads; they share the width."""
+    layers: tuple[int, int, int] = (1, 2, 1)
+    """Blocks in (prelude, core, coda); the paper has (2, 4, 2)."""
+    hidden: int | None = None
+    """Width of the gated MLPs; four times `width` unless given."""
+    iterations: int = 16
+    """Iterations when the caller doesn't say, and the depth by which the first weights are scaled."""
+    start: Literal["gaussian", "zero", "input"] = "gaussian"
+    tied: bool = True
+    """Whether the head is the embedding, as in the paper."""
+    base: float = 50_000.0
+    """Of the rotary angles."""
+
+
+class Context(NamedTuple):
+    injected: Tensor
+    """(batch, position, width): the prelude's output."""
+    positions: Positions
+
+
+class Huginn(LoopedModule):
+    """A recurrent-depth language model. Causal: a position sees itself and what came before."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.iterations, config.vocabulary)
+        if config.start not in (starts := get_args(Config.__annotations__["start"])):
+            raise LoopscopeError(
+                f"start must be a known kind, but is {config.start!r}. {nearest(str(config.start), starts)}"
+            )
+        self.config = config
+        prelude, core, coda = config.layers
+        options = {"norm": "stream", "hidden": config.hidden, "gated": True}
+        self.embed = Embedding(config.vocabulary, config.width)
+        self.prelude = Stack(prelude, config.width, config.heads, **options)
+        self.injection = Injection("concat", config.width)
+        self.core_in = HookPoint()
+        self.core = Stack(core, config.width, config.heads, **options)
+        self.coda = Stack(coda, config.width, config.heads, **options)
+        self.ln_final = nn.RMSNorm(config.width)
+        self.unembed = None if config.tied else nn.Linear(config.width, config.vocabulary, bias=False)
+        truncated_init(self, config.width, prelude + core * config.iterations + coda)
+        self.setup()
+
+    def encode(self, tokens: Tensor) -> Context:
+        e = math.sqrt(self.config.width) * self.embed(tokens)
+        rotary = self.config.width // self.config.heads
+        positions = Positions.of(e, causal=True, rotary=rotary, base=self.config.base)
+        return Context(self.prelude(e, positions), positions)
+
+    def initial(self, context: Context) -> Tensor:
+        if self.config.start == "gaussian":
+            return gaussian_start(context.injected)
+        return context.injected if self.config.start == "input" else torch.zeros_like(context.injected)
+
+    def step(self, state: Tensor, context: Context, t: int) -> Tensor:
+        return self.core(self.core_in(self.injection(state, context.injected)), context.positions)
+
+    def decode(self, state: Tensor, context: Context) -> Tensor:
+        h = self.ln_final(self.coda(self.ln_final(state), context.positions))
+        return h @ self.embed.table.weight.T if self.unembed is None else self.unembed(h)
+
+
+Model = Huginn
+
+RECIPES = {
+    "huginn-hops": Recipe(
+        architecture="huginn",
+        config={"vocabulary": 40, "width": 64, "heads": 4, "layers": (1, 1, 1), "iterations": 12},
+        task="hops",
+        options={"nodes": 8, "hops": 6, "pairs": True},
+        steps=3000,
+        curriculum=Growing(start=1, steps=1500),
+        depth=PoissonLogNormal(mean=8),
+        gradient=Last(6),
+        optimiser=AdamW(lr=2e-3, warmup=200, decay=1000, weight_decay=0.05),
+    ),
+}
