@@ -24,6 +24,7 @@ from transformer_lens.hook_points import HookPoint
 
 from loopscope.halting import Halting, q_halting
 from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, level
+from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,19 @@ class HRM(LoopedModule):
 
 
 Model = HRM
+
+# The budget of trm-sudoku: as many steps on the same boards, and as many updates of each state.
+RECIPES = {
+    "hrm-sudoku": Recipe(
+        architecture="hrm",
+        config={"vocabulary": 5, "length": 16, "low_updates": 3, "cycles": 2, "segments": 8},
+        task="sudoku",
+        options={"size": 4},
+        steps=1600,
+        depth=Fixed(2),
+        gradient=Last(1),
+        supervision=Carried(segments=4),
+        average=Average(0.99),
+        optimiser=AdamW(lr=1e-3, warmup=100, decay=500, weight_decay=0.1),
+    ),
+}

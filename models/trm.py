@@ -25,6 +25,7 @@ from loopscope.driver import unroll
 from loopscope.errors import LoopscopeError, nearest
 from loopscope.halting import Halting, q_halting
 from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, level
+from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 
 @dataclass(frozen=True)
@@ -183,3 +184,18 @@ def rollouts(
 
 
 Model = TRM
+
+RECIPES = {
+    "trm-sudoku": Recipe(
+        architecture="trm",
+        config={"vocabulary": 5, "length": 16, "low_updates": 3, "cycles": 2, "segments": 8},
+        task="sudoku",
+        options={"size": 4},
+        steps=1600,
+        depth=Fixed(2),
+        gradient=Last(1),
+        supervision=Carried(segments=4),
+        average=Average(0.99),
+        optimiser=AdamW(lr=1e-3, warmup=100, decay=500, weight_decay=0.1),
+    ),
+}
