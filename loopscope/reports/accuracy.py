@@ -1,5 +1,6 @@
 """How often the answers are right: by iteration, at the length of training and beyond it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -32,17 +33,18 @@ def section(run: Run) -> Section | None:
     for stretch in _STRETCH:
         try:
             found[stretch * own] = accuracy(model, task, n, EXAMPLES, SEED, **{task.dial: stretch * own})
-        except LoopscopeError:  # a task may not go on for ever: digits have a largest number
+        except LoopscopeError:  # neither a task nor learned positions go on for ever
             break
     if not found:
         return None
-    at = {
-        length: float(one.positions[min(depth * length // own, one.iterations)])
-        for length, one in found.items()
-    }
+    what = "answers right" if not task.continuous else task.score
     ran = {length: min(depth * length // own, one.iterations) for length, one in found.items()}
+    at = {length: float(one.positions[ran[length]]) for length, one in found.items()}
     tiles = [
-        Tile(percent(at[length]), f"of answers right at {task.dial} {length}, after {ran[length]} iterations")
+        Tile(
+            percent(at[length]),
+            f"{'of ' * (not task.continuous)}{what} at {task.dial} {length}, after {ran[length]} iterations",
+        )
         for length in list(at)[:2]
     ]
     seen = "; ".join(
@@ -50,36 +52,63 @@ def section(run: Run) -> Section | None:
     )
     panels = [
         Panel(
-            "Answers right after every iteration",
-            _curves({length: one.positions for length, one in found.items()}, task.dial, depth),
-            f"Answers right, with iterations in proportion to the length: {seen}.",
-            f"Each line is one length, on {EXAMPLES} test examples that training never saw; {own} is the length of training. "
+            f"{what.capitalize()} after every iteration",
+            _curves({length: one.positions for length, one in found.items()}, task.dial, depth, what),
+            f"{what.capitalize()}, with iterations in proportion to the {task.dial}: {seen}.",
+            f"Each line is one {task.dial}, on {EXAMPLES} test examples that training never saw; {own} is that of training. "
             f"The dotted line marks the model's own depth, {depth} iterations. Chance is what the line begins with.",
         )
     ]
     longest = list(found)[min(1, len(found) - 1)]
-    front = found[longest].by_position
-    panels.append(
-        Panel(
-            f"Where the answers are right, at {task.dial} {longest}",
-            _front(front, longest, task.dial),
-            _spread(front),
-            "Each cell is one position after so many iterations, the mean over examples. Time runs downwards: a slanted edge "
-            "is an answer that spreads along the string, one iteration at a time.",
+    if levels := found[own].by_difficulty:
+        panels.append(
+            Panel(
+                f"By {task.difficulty}",
+                _curves(_some(levels), task.difficulty, depth, what),
+                _harder(levels, depth, what, task.difficulty),
+                f"The same examples of {task.dial} {own}, by how hard they are.",
+            )
         )
-    )
+    front = found[longest].by_position
+    if task.shape is None and not task.continuous and int((~front[0].isnan()).sum()) > 1:
+        panels.append(
+            Panel(
+                f"Where the answers are right, at {task.dial} {longest}",
+                _front(front, longest, task.dial),
+                _spread(front),
+                "Each cell is one position after so many iterations, the mean over examples. Time runs downwards: a slanted edge "
+                "is an answer that spreads along the string, one iteration at a time.",
+            )
+        )
     return Section("accuracy", "Accuracy", 1, panels, tiles=tiles)
 
 
-def _curves(curves: dict[int, Tensor], dial: str, depth: int) -> Any:
-    figure = drawing.empty("Accuracy by iteration and length", "iterations run", "fraction of answers right")
+def _some(levels: dict[float, Tensor]) -> dict[float, Tensor]:
+    """As many of the difficulties as there are colours, evenly."""
+    step = -(-len(levels) // len(drawing.COLOURS))
+    return dict(list(levels.items())[::step])
+
+
+def _harder(levels: dict[float, Tensor], depth: int, what: str, unit: str) -> str:
+    easy, hard = min(levels), max(levels)
+    first, last = (
+        percent(float(levels[level][min(depth, len(levels[level]) - 1)])) for level in (easy, hard)
+    )
+    return f"{what.capitalize()} after {depth} iterations: {first} where {unit} is {easy:g}, {last} where it is {hard:g}."
+
+
+def _curves(curves: Mapping[float, Tensor], dial: str, depth: int, what: str) -> Any:
+    figure = drawing.empty(
+        f"{what.capitalize()} by iteration and {dial}", "iterations run", f"fraction of {what}"
+    )
     for (length, values), colour in zip(curves.items(), drawing.COLOURS, strict=False):
-        name = f"{label(dial)} {length}" + (" (training)" if length == next(iter(curves)) else "")
+        name = f"{label(dial)} {length:g}"
         figure.add_scatter(
             y=[round(v, 4) for v in values.tolist()], name=name, line={"color": colour, "width": 2.5}
         )
     figure.add_vline(x=depth, line={"color": drawing.GREY, "width": 1, "dash": "dot"})
-    figure.update_yaxes(range=[0, 1.03], tickformat=".0%")
+    low = min(0.0, *(float(values.min()) for values in curves.values()))
+    figure.update_yaxes(range=[max(low, -1.0), 1.03], tickformat=".0%")
     return figure
 
 

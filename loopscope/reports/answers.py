@@ -24,6 +24,8 @@ def section(run: Run) -> Section | None:
         logits = [run.logits[k][:EXAMPLES].detach().float().cpu() for k in run.states.iterations]
     except LoopscopeError:
         return None
+    if logits[0].shape[-1] == 1:  # a number, which has no likeliest token
+        return None
     answers = torch.stack([one.argmax(-1) for one in logits])
     sure = torch.stack([one.softmax(-1).amax(-1) for one in logits])
     labels, task = labels_of(run), task_of(run)

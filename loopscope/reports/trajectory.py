@@ -43,7 +43,7 @@ def section(run: Run) -> Section | None:
         f"component 2 ({percent(pca.explained_variance_ratio_[1])})",
         520,
     )
-    symbols = task.symbols if task is not None else None
+    symbols = (task.symbols or None) if task is not None else None
     groups = _ends(figure, ends[pick], None if answers is None else answers[pick], symbols)
     frames = [Frame(_after(k), _frame(one, i, groups)) for i, k in enumerate(ks)]
     _moving(figure, frames[-1].update, groups, asked[:MOST])
@@ -51,7 +51,8 @@ def section(run: Run) -> Section | None:
     for axis, (low, high) in zip(("xaxis", "yaxis"), zip(span.min(0), span.max(0), strict=True), strict=True):
         pad = 0.06 * (high - low) or 1
         figure.layout[axis].range = [float(low - pad), float(high + pad)]
-    name = f" ({task.render(run.tokens[:1].cpu())[0]})" if task is not None and labels is not None else ""
+    told = task is not None and labels is not None and not task.continuous
+    name = f" ({task.render(run.tokens[:1].cpu())[0]})" if task is not None and told else ""
     panel = Panel(
         "Where the states go",
         figure,

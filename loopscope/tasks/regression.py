@@ -78,13 +78,15 @@ class Regression(Task):
         self, logits: Float[Tensor, "batch position 1"], targets: Float[Tensor, "batch position"]
     ) -> Float[Tensor, "batch position"]:
         """Squared error in units of y's variance: 1 for an answer that is always 0."""
-        return (logits.squeeze(-1).float() - targets) ** 2 / self.dimensions
+        return self.differ(self.answer(logits), targets)
 
-    def right(
-        self, logits: Float[Tensor, "batch position 1"], targets: Float[Tensor, "batch position"]
-    ) -> Float[Tensor, "batch position"]:
-        """1 less the loss: 1.0 for the exact answer; 0 on average for answers of 0, and worse may be below."""
-        return 1 - self.losses(logits, targets)
+    def answer(self, logits: Float[Tensor, "*axes 1"]) -> Float[Tensor, "*axes"]:
+        """The number itself."""
+        return logits.squeeze(-1).float()
+
+    def differ(self, first: Float[Tensor, "*axes"], second: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
+        """The square in units of y's variance. So `right` is 0 on average for answers of 0, and worse may be below."""
+        return (first - second) ** 2 / self.dimensions
 
     def solve(self, tokens: Float[Tensor, "batch position feature"]) -> Float[Tensor, "batch position"]:
         return self._checked(tokens)[:, 1::2, 0].repeat_interleave(2, dim=1)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from ..errors import LoopscopeError, nearest
@@ -141,11 +141,21 @@ class Task(ABC):
         flat = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
         return flat.view(targets.shape)
 
+    def answer(self, logits: Float[Tensor, "*axes vocab"]) -> Shaped[Tensor, "*axes"]:
+        """What the logits say: the likeliest token."""
+        return logits.argmax(-1)
+
+    def differ(
+        self, first: Shaped[Tensor, "*axes"], second: Shaped[Tensor, "*axes"]
+    ) -> Float[Tensor, "*axes"]:
+        """How far two answers lie apart: 1.0 for different tokens, 0.0 for equal ones."""
+        return (first != second).float()
+
     def right(
-        self, logits: Float[Tensor, "batch position vocab"], targets: Tensor
-    ) -> Float[Tensor, "batch position"]:
-        """The merit of each position, whose mean over the mask is the `score`: 1.0 for the right answer, 0.0 for others."""
-        return (logits.argmax(-1) == targets).float()
+        self, logits: Float[Tensor, "*axes vocab"], targets: Shaped[Tensor, "*axes"]
+    ) -> Float[Tensor, "*axes"]:
+        """The merit of each position, whose mean over the mask is the `score`: 1.0 for the right answer, less for others."""
+        return 1 - self.differ(self.answer(logits), targets)
 
     def label(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         """Tokens from anywhere, such as a run's, as a batch with their exact labels."""

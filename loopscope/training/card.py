@@ -1,5 +1,6 @@
 """The measured part of an entry's card, written anew from numbers measured now."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,34 +41,77 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
         measured: as `loopscope.training.measured` gives it, with the training's `seconds` and `machine`.
     """
     n, length, twice = measured["iterations"], measured["length"], measured["twice"]
-    machine, by = measured["machine"], measured["by_iteration"]
+    machine, by, dial = measured["machine"], measured["by_iteration"], measured["dial"]
+    tokens = measured["score"] == "accuracy"
     lines = [
         f"Trained for {header['step']:,} steps in {measured['seconds'] / 60:.1f} minutes on {_machine(machine)} "
         f"with torch {header['versions']['torch']}. Measured on {measured['examples']:,} test examples "
         f"(seed {measured['seed']}):",
         "",
-        f"- length {length}, {n} iterations: {measured['accuracy']:.2%} of answers right, "
-        f"{measured['sequences']:.2%} of sequences wholly right",
-        f"- twice the iterations ({2 * n}) change {measured['changed']:.2%} of the answers",
-        f"- length {twice['length']}, {twice['iterations']} iterations: {twice['accuracy']:.2%} of answers right, "
-        f"{twice['sequences']:.2%} of sequences; half as many iterations again change {twice['changed']:.2%}",
+        f"- {dial} {length}, {n} iterations: {_score(measured)}",
+        f"- twice the iterations ({2 * n}) change {_change(measured, tokens)}",
     ]
+    if twice is not None:
+        lines.append(
+            f"- {dial} {twice['length']}, {twice['iterations']} iterations: {_score(measured | twice)}; half as many "
+            f"iterations again change {_change(twice, tokens)}"
+        )
     if measured["moved"] is not None:
         lines.append(f"- the last relative step of the state, where it is largest: {measured['moved']:.1e}")
     if halting := measured.get("halting"):
-        first, last = halting["by_position"][0], halting["by_position"][-1]
-        lines.append(
-            f"- mean halting iteration: {halting['mean']:.2f}, from {first:.2f} at the first answered position to "
-            f"{last:.2f} at the last; rank correlation with the position (Spearman) {_number(halting['spearman'])}; "
-            f"{halting['halted']:.2%} of positions halt within {n} iterations"
+        lines.append(_halting(halting, n))
+    right = "right" if tokens else measured["score"]
+    if twice is not None:
+        headings = [f"{right}, {dial} {length}", f"{right}, {dial} {twice['length']}"]
+        columns = [by["length"], by["twice"]]
+    else:
+        headings, columns = [f"{right}, {dial} {length}"], [by["length"]]
+    lines += ["", *_table("iterations", headings, by["iterations"], columns)]
+    if levels := measured.get("by_difficulty"):
+        headings = [f"{level:g}" for level in levels["levels"]]
+        lines += ["", f"By {levels['unit']}:", ""]
+        lines += _table(
+            "iterations", headings, levels["iterations"], list(zip(*levels["score"], strict=True))
         )
-    lines += [
-        "",
-        f"| iterations | right, length {length} | right, length {twice['length']} |",
-        "|---:|---:|---:|",
+    return "\n".join(lines)
+
+
+def _table(first: str, headings: list[str], ks: list[int], columns: Sequence[Sequence[float]]) -> list[str]:
+    rows = zip(ks, *columns, strict=True)
+    return [
+        f"| {' | '.join([first, *headings])} |",
+        "|" + "---:|" * (len(headings) + 1),
+        *(f"| {k} | {' | '.join(f'{value:.2%}' for value in values)} |" for k, *values in rows),
     ]
-    rows = zip(by["iterations"], by["length"], by["twice"], strict=True)
-    return "\n".join([*lines, *(f"| {k} | {own:.2%} | {double:.2%} |" for k, own, double in rows)])
+
+
+def _score(told: dict[str, Any]) -> str:
+    if told["score"] != "accuracy":
+        return f"{told['accuracy']:.2%} {told['score']}"
+    return f"{told['accuracy']:.2%} of answers right, {told['sequences']:.2%} of sequences wholly right"
+
+
+def _change(told: dict[str, Any], tokens: bool) -> str:
+    return (
+        f"{told['changed']:.2%} of the answers"
+        if tokens
+        else f"answers by {told['changed']:.2%} of their variance"
+    )
+
+
+def _halting(halting: dict[str, Any], n: int) -> str:
+    first, last = halting["by_position"][0], halting["by_position"][-1]
+    told = f"- mean halting iteration: {halting['mean']:.2f}"
+    if len(halting["by_position"]) > 1:
+        told += (
+            f", from {first:.2f} at the first answered position to {last:.2f} at the last; rank correlation with the position "
+            f"(Spearman) {_number(halting['spearman'])}"
+        )
+    told += (
+        f"; of the expected one with the difficulty {_number(halting['difficulty'])}; entropy of the halting distribution "
+        f"{halting['entropy']:.3f} nats; {halting['halted']:.2%} of positions halt within {n} iterations"
+    )
+    return told
 
 
 def _number(value: float | None) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from ..driver import checked_iterations, primary, unroll
@@ -15,26 +15,34 @@ from ..tasks.task import Split
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
     from ..nn import LoopedModule
 
+MOST_LEVELS = 40
+"""Difficulties that are told apart."""
+
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Fractions of right answers on fresh examples, after k = 0..n iterations.
+    """The task's score on fresh examples (for tokens the fraction of right answers), after k = 0..n iterations.
 
     A model that halts may leave the loop before the number of iterations asked for: then n is smaller.
     """
 
     positions: Float[Tensor, " iteration"]
-    """Of all answered positions."""
+    """Mean over all answered positions."""
     sequences: Float[Tensor, " iteration"]
-    """Of all sequences, those with every answer right."""
+    """Fraction of all sequences in which every answer is exactly right."""
     by_position: Float[Tensor, "iteration position"]
     """At each position; NaN where none is answered."""
+    by_difficulty: dict[float, Float[Tensor, " iteration"]]
+    """Of the examples of each difficulty, in the task's own unit; empty where there are too many to tell apart."""
     changed: Float[Tensor, " iteration"]
-    """Of all answers, those that differ from the ones an iteration before (0 for k = 0)."""
+    """Mean of what answers differ by from those an iteration before, as the task counts it: for tokens the fraction that
+    changed (0 for k = 0)."""
     moved: Float[Tensor, " iteration"]
     """Largest mean relative step of a position's state, ‖h_k - h_(k-1)‖ / ‖h_k‖; NaN for k = 0."""
-    answers: Int[Tensor, "iteration batch position"]
+    answers: Shaped[Tensor, "iteration batch position"]
     """The answers themselves."""
+    mask: Bool[Tensor, "batch position"]
+    """Where one was asked for."""
 
     @property
     def iterations(self) -> int:
@@ -68,29 +76,43 @@ def accuracy(
         )
     device = next(model.parameters()).device
     batch = task.batch(size, seed, split, **difficulty).to(device)
-    was_training, answers, moved, before = model.training, [], [], None
+    was_training, answers, merits, moved, before = model.training, [], [], [], None
     model.eval()
     try:
-        context = model.encode(batch.tokens)
-        n = checked_iterations(model.iterations if iterations is None else iterations)
-        for _, state in unroll(model, model.initial(context), context, n):
-            answers.append(model.decode(state, context).argmax(-1))
-            h = primary(state).float()
-            moved.append(float("nan") if before is None else _relative_step(h, before))
-            before = h
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # for models that draw: a random start, noise
+            context = model.encode(batch.tokens)
+            n = checked_iterations(model.iterations if iterations is None else iterations)
+            for _, state in unroll(model, model.initial(context), context, n):
+                logits = model.decode(state, context)
+                answers.append(task.answer(logits))
+                merits.append(task.right(logits, batch.targets))
+                h = primary(state).float()
+                moved.append(float("nan") if before is None else _relative_step(h, before))
+                before = h
     finally:
         model.train(was_training)
-    said = torch.stack(answers)
-    right = (said == batch.targets) & batch.mask
-    changed = ((said[1:] != said[:-1]) & batch.mask).float().sum((1, 2)) / batch.mask.sum()
+    said, merit = torch.stack(answers), torch.stack(merits)
+    asked, whole = batch.mask, (merit >= 1) | ~batch.mask
     return Accuracy(
-        positions=(right.float().sum((1, 2)) / batch.mask.sum()).cpu(),
-        sequences=(right | ~batch.mask).all(-1).float().mean(1).cpu(),
-        by_position=(right.float().sum(1) / batch.mask.sum(0)).cpu(),
-        changed=torch.cat([changed.new_zeros(1), changed]).cpu(),
+        positions=merit[:, asked].mean(1).cpu(),
+        sequences=whole.all(-1).float().mean(1).cpu(),
+        by_position=((merit * asked).sum(1) / asked.sum(0)).cpu(),
+        by_difficulty=_grouped(merit, asked, batch.difficulty),
+        changed=torch.cat([merit.new_zeros(1), task.differ(said[1:], said[:-1])[:, asked].mean(1)]).cpu(),
         moved=torch.tensor(moved),
         answers=said.cpu(),
+        mask=asked.cpu(),
     )
+
+
+def _grouped(merit: Tensor, asked: Tensor, difficulty: Tensor) -> dict[float, Tensor]:
+    if len(difficulty.unique()) > MOST_LEVELS:
+        return {}
+    return {
+        float(level): merit[:, asked & (difficulty == level)[:, None]].mean(1).cpu()
+        for level in difficulty.unique()
+    }
 
 
 def _relative_step(h: Tensor, before: Tensor) -> float:

@@ -1,11 +1,14 @@
 """The numbers that an entry's header and card tell, measured on fresh examples."""
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .evaluate import Accuracy, accuracy
+from ..errors import LoopscopeError
+from ..tasks import Task
+from .evaluate import MOST_LEVELS, Accuracy, accuracy
 
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
     from ..nn import LoopedModule
@@ -14,43 +17,61 @@ EXAMPLES, SEED = 1000, 2024
 
 
 def measured(model: "LoopedModule", examples: int = EXAMPLES, seed: int = SEED) -> dict[str, Any]:
-    """Accuracy at the model's own length and at twice that, by iteration; how far the answers have settled; halting.
+    """The task's score at the model's own length and at twice that, by iteration; how far answers have settled; halting.
 
     Returns, as JSON can say it:
-        accuracy, sequences: fraction of answers, of whole sequences, right at the model's own length and iterations.
-        changed: fraction of answers that running for twice the iterations changes.
+        score: what is measured, such as "accuracy"; dial: the option that lengthens examples.
+        accuracy, sequences: mean score, and fraction of sequences wholly right, at the model's own length and iterations.
+        changed: what running for twice the iterations changes, for tokens the fraction of answers.
         moved: the last relative step of the state, at the position where its mean is largest.
-        twice: the same at twice the length, with twice the iterations.
-        by_iteration: {"iterations": k, "length": fraction right, "twice": fraction right}.
-        halting: mean halting iteration by position, and its rank correlation with the position; for models that halt.
+        twice: the same at twice the length, with twice the iterations; None where task or model don't go so far.
+        by_iteration: {"iterations": k, "length": score, "twice": score or None}.
+        by_difficulty: {"unit": ..., "levels": ..., "iterations": k, "score": by iteration and level}, for tasks of few levels.
+        halting: mean halting iteration by position, its rank correlation with the position and with the difficulty; for
+            models that halt.
     """
     task, n = model.task, model.iterations
     own = task.options[task.dial]
     there = accuracy(model, task, 2 * n, examples, seed)
-    twice = accuracy(model, task, 3 * n, examples, seed, **{task.dial: 2 * own})
     shown = sorted({*range(0, 2 * n + 1, max(1, n // 8)), n, 2 * n})
+    twice = None
+    if task.limit is None or 2 * own <= task.limit:
+        with contextlib.suppress(LoopscopeError):  # a model of learned positions has a longest input
+            twice = accuracy(model, task, 3 * n, examples, seed, **{task.dial: 2 * own})
     told = {
         "examples": examples,
         "seed": seed,
+        "score": task.score,
+        "dial": task.dial,
         "length": own,
         "iterations": n,
         "accuracy": _at(there.positions, n),
         "sequences": _at(there.sequences, n),
-        "changed": _changed(there, n, 2 * n, model),
+        "changed": _changed(there, n, 2 * n, task),
         "moved": _number(_at(there.moved, n)),
-        "twice": {
+        "twice": None
+        if twice is None
+        else {
             "length": 2 * own,
             "iterations": 2 * n,
             "accuracy": _at(twice.positions, 2 * n),
             "sequences": _at(twice.sequences, 2 * n),
-            "changed": _changed(twice, 2 * n, 3 * n, model),
+            "changed": _changed(twice, 2 * n, 3 * n, task),
         },
         "by_iteration": {
             "iterations": shown,
             "length": [_at(there.positions, k) for k in shown],
-            "twice": [_at(twice.positions, k) for k in shown],
+            "twice": None if twice is None else [_at(twice.positions, k) for k in shown],
         },
     }
+    if len(there.by_difficulty) > 1:
+        levels = there.by_difficulty
+        told["by_difficulty"] = {
+            "unit": task.difficulty,
+            "levels": list(levels),
+            "iterations": shown,
+            "score": [[_at(values, k) for values in levels.values()] for k in shown],
+        }
     halting = _halting(model, n, examples, seed)
     return told if halting is None else told | {"halting": halting}
 
@@ -60,31 +81,44 @@ def _at(values: Tensor, k: int) -> float:
     return round(values[min(k, len(values) - 1)].item(), 6)
 
 
-def _changed(found: Accuracy, k: int, later: int, model: "LoopedModule") -> float:
+def _changed(found: Accuracy, k: int, later: int, task: Task) -> float:
     first, second = (found.answers[min(i, found.iterations)] for i in (k, later))
-    asked = ~found.by_position[0].isnan()
-    return round((first != second)[:, asked].float().mean().item(), 6)
+    return round(task.differ(first, second)[found.mask].mean().item(), 6)
 
 
 def _halting(model: "LoopedModule", iterations: int, examples: int, seed: int) -> dict[str, Any] | None:
     from ..recorder import record
 
     batch = model.task.batch(examples, seed)
-    run = record(model, batch.tokens, iterations)
+    run = record(model, batch.tokens, iterations, seed=seed)
     halting = model.halting(run)
     if halting is None:
         return None
     from scipy.stats import spearmanr
 
-    answered = batch.mask.any(0)
-    mean = halting.iteration.double().mean(0)[answered]
-    alike = bool((mean == mean[0]).all())  # then there is no order to correlate with
-    correlation: Any = float("nan") if alike else spearmanr(torch.arange(len(mean)), mean)[0]
+    def correlation(x: Tensor, y: Tensor) -> float | None:
+        alike = len(x) < 2 or bool((y == y[0]).all() or (x == x[0]).all())  # then there is no order
+        ranked: Any = float("nan") if alike else spearmanr(x, y)[0]
+        return _number(round(float(ranked), 6))
+
+    iteration, asked = halting.iteration.double(), batch.mask
+    answered = asked.any(0)
+    mean = ((iteration * asked).sum(0) / asked.sum(0))[answered]
+    # by example: the iteration expected of the whole distribution, over its answers
+    k = torch.arange(len(halting.weights), dtype=torch.float64)[:, None, None]
+    expected = (((k * halting.weights).sum(0) * asked).sum(1) / asked.sum(1)).double()
+    entropy = -(halting.weights.clamp(min=1e-30).log() * halting.weights).sum(0)[asked].mean()
     return {
         "by_position": [round(value, 4) for value in mean.tolist()],
-        "spearman": _number(round(float(correlation), 6)),
-        "mean": round(mean.mean().item(), 4),
-        "halted": round(halting.halted.double().mean().item(), 6),
+        "spearman": correlation(torch.arange(len(mean)), mean),
+        "difficulty": correlation(batch.difficulty.double(), expected),
+        "by_difficulty": {
+            f"{float(level):g}": round(expected[batch.difficulty == level].mean().item(), 4)
+            for level in batch.difficulty.unique()[:MOST_LEVELS]
+        },
+        "entropy": round(entropy.item(), 6),
+        "mean": round(iteration[asked].mean().item(), 4),
+        "halted": round(halting.halted[asked].double().mean().item(), 6),
     }
 
 
