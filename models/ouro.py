@@ -1,0 +1,113 @@
+"""Ouro, a looped language model that learns how deep to go (Zhu et al. 2025, arXiv 2510.25741).
+
+- What loops: the whole stack of decoder blocks, and the final norm inside the loop: the normed state is fed back.
+- What is injected: nothing; the input enters as states[0]. Iterations aren't numbered either.
+- How it halts: an exit gate reads the normed state after every iteration; a position stops once the summed chance of
+  stopping reaches `threshold` (1 as in the released models: never), and its answer then stands.
+- How it is trained: stage 1 with `Exits`, the expected loss over all exits with an entropy bonus; stage 2 with `Gate`, which
+  fits the gate alone to whether the next iteration helped.
+
+Blocks have norms before and after each branch (`norm="branch"`), gated MLPs and rotary positions.
+
+What differs from the released models: width and depth; queries, keys and values come from one matrix; weights start as
+PyTorch draws them, as the paper doesn't state its scheme.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from transformer_lens.hook_points import HookPoint
+
+from loopscope.halting import Halting, exit_halting
+from loopscope.nn import Embedding, ExitGate, ExitState, LoopedModule, Norm, Positions, Stack
+from loopscope.training import AdamW, Exits, Fixed, Gate, Recipe, Stages
+
+
+@dataclass(frozen=True)
+class Config:
+    """Ouro's shape."""
+
+    vocabulary: int = 2
+    width: int = 64
+    heads: int = 4
+    hidden: int = 192
+    """Of the gated MLPs."""
+    layers: int = 2
+    """Blocks in the stack, all of which loop."""
+    iterations: int = 4
+    norm: Norm = "branch"
+    threshold: float = 1.0
+    """q of the Q-exit: stop after the first iteration by which the summed chance of stopping reaches it."""
+
+
+class Context(NamedTuple):
+    embedded: Tensor
+    """(batch, position, width)"""
+    positions: Positions
+
+
+class Ouro(LoopedModule):
+    """A stack of blocks and a norm, applied again and again to the same stream. Causal."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config.iterations, config.vocabulary, ExitState._fields)
+        self.config = config
+        self.dynamic = self.fields[:1]
+        self.embed = Embedding(config.vocabulary, config.width)
+        self.core_in = HookPoint()
+        self.core = Stack(
+            config.layers, config.width, config.heads, norm=config.norm, hidden=config.hidden, gated=True
+        )
+        self.ln_core = nn.RMSNorm(config.width)
+        self.exit = ExitGate(config.width, config.threshold)
+        self.unembed = nn.Linear(config.width, config.vocabulary, bias=False)
+        self.setup()
+
+    def encode(self, tokens: Tensor) -> Context:
+        e = self.embed(tokens)
+        return Context(e, Positions.of(e, causal=True, rotary=self.config.width // self.config.heads))
+
+    def initial(self, context: Context) -> ExitState:
+        return self.exit.start(context.embedded)
+
+    def step(self, state: ExitState, context: Context, t: int) -> ExitState:
+        h = self.core(self.core_in(state.h), context.positions)
+        return self.exit.update(state, self.ln_core(h))
+
+    def decode(self, state: ExitState, context: Context) -> Tensor:
+        return self.unembed(state.answer)
+
+    def exit_probability(self, state: ExitState) -> Tensor:
+        return state.chance
+
+    def finished(self, state: Any) -> bool:
+        return bool(self.exit.stopped(state).all())
+
+    def halting(self, run: Any) -> Halting:
+        return exit_halting(run["state.chance"].tensor[1:].float(), self.config.threshold)
+
+
+Model = Ouro
+
+
+def _mano(layers: int, iterations: int, supervision: Exits | Stages, steps: int = 4000) -> Recipe:
+    return Recipe(
+        architecture="ouro",
+        config={"vocabulary": 45, "width": 48, "hidden": 128, "layers": layers, "iterations": iterations},
+        task="mano",
+        options={"modulus": 7, "operators": 3},
+        batch=64,
+        steps=steps,
+        depth=Fixed(iterations),
+        supervision=supervision,
+        optimiser=AdamW(lr=2e-3, warmup=200, decay=1500, weight_decay=0.1),
+    )
+
+
+RECIPES = {
+    "ouro-mano": _mano(2, 4, Stages(Exits(0.1), Gate(), at=4000), steps=4400),
+    # What its card compares it with: as many parameters without a loop, and no bonus for entropy.
+    "ouro-mano-once": _mano(2, 1, Exits(0.0)),
+    "ouro-mano-greedy": _mano(2, 4, Exits(0.0)),
+}
