@@ -79,7 +79,7 @@ class Ouro(LoopedModule):
         return self.unembed(state.answer)
 
     def exit_probability(self, state: ExitState) -> Tensor:
-        return state.chance
+        return self.exit.probability(state.h)
 
     def finished(self, state: Any) -> bool:
         return bool(self.exit.stopped(state).all())

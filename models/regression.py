@@ -13,13 +13,13 @@ position. What differs from the paper: width and depth, RMS norms for layer norm
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.errors import LoopscopeError, nearest
+from loopscope.errors import LoopscopeError
 from loopscope.nn import LoopedModule, Norm, Positions, Stack
 from loopscope.training import AdamW, Every, Last, Recipe, Rising
 
@@ -56,12 +56,6 @@ class Regression(LoopedModule):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
-        for field in ("injection", "position"):
-            received, options = getattr(config, field), get_args(Config.__annotations__[field])
-            if received not in options:
-                raise LoopscopeError(
-                    f"{field} must be a known kind, but is {received!r}. {nearest(received, options)}"
-                )
         self.config = config
         self.read_in = nn.Linear(config.features, config.width)
         self.hook_embed = HookPoint()

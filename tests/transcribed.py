@@ -49,6 +49,12 @@ def stream(block: Any, x: Tensor, base: float = 10_000.0) -> Tensor:
     return rms(x + feed(block.mlp, rms(x, block.norm_3)), block.norm_4)
 
 
+def branch(block: Any, x: Tensor, base: float = 10_000.0) -> Tensor:
+    """A block with norms before and after each branch: x + N(F(N(x))) twice."""
+    x = x + rms(attend(block.attn, rms(x, block.norm_1), base), block.norm_2)
+    return x + rms(feed(block.mlp, rms(x, block.norm_3)), block.norm_4)
+
+
 def pre(block: Any, x: Tensor, base: float = 10_000.0) -> Tensor:
     """A block with a norm before each sub-layer: x + F(N(x)) twice."""
     x = x + attend(block.attn, rms(x, block.norm_1), base)

@@ -40,10 +40,14 @@ class ExitGate(nn.Module):
 
     def update(self, state: ExitState, h: Float[Tensor, "batch position width"]) -> ExitState:
         """One iteration's bookkeeping, after the blocks made `h`."""
-        chance = self.hook_chance(torch.sigmoid(self.gate(h)[..., 0]))
+        chance = self.hook_chance(self.probability(h))
         stopped = self.stopped(state) & (not self.training)
         answer = torch.where(stopped[..., None], state.answer, h)
         return ExitState(h, answer, chance, state.going * (1 - chance))
+
+    def probability(self, h: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch position"]:
+        """lambda, from the state that an iteration has made."""
+        return torch.sigmoid(self.gate(h)[..., 0])
 
     def stopped(self, state: ExitState) -> Tensor:
         """(batch, position), True where the answer stands."""
