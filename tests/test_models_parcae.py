@@ -113,5 +113,7 @@ def test_it_learns_and_its_linear_part_still_contracts(tmp_path):
     first, last = sum(losses[:10]) / 10, sum(losses[-10:]) / 10
     assert first > 0.6 and last < 0.5 * first, (first, last)
     assert model.injection.decay.max() < 1
+    untrained = dict(ls.models.build("parcae", **recipe.config).named_parameters())
+    assert all(not torch.equal(weight, untrained[name]) for name, weight in model.named_parameters())
     states = ls.record(model, model.task.batch(4, seed=0).tokens, iterations=40, seed=0).states.tensor
     assert states.isfinite().all()

@@ -108,3 +108,48 @@ def test_the_four_entries_differ_in_one_field_from_recall_outer_and_in_nothing_e
     assert all(len(fields) == 1 for fields in changed.values()), changed
     assert "recall" in changed["recall-none"][0] and "recall" in changed["recall-internal"][0]
     assert "outer_norm" in changed["recall-plain"][0]
+
+
+# The trained entries ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def found():
+    """What the analysis of fixed points says of each entry, with two examples and few starts."""
+    few = {"examples": 2, "perturbed": 0, "random": 1, "inspected": 0}
+    runs = {}
+    for entry in ENTRIES:
+        model = ls.models.load(entry)
+        runs[entry] = ls.record(model, model.task.batch(2, seed=0).tokens, iterations=40)
+    return {entry: ls.analyses.measure("fixed_points", run, **few) for entry, run in runs.items()}
+
+
+def test_with_recall_and_an_outer_norm_the_loop_comes_to_rest_at_a_point_that_depends_on_the_input(found):
+    for entry in ("recall-outer", "recall-internal"):
+        assert {fate.name for fate in found[entry].fates} == {"one"}
+        assert found[entry].reachability > 0.7
+        assert found[entry].input_dependence > 0.5
+
+
+def test_without_recall_it_comes_to_rest_at_points_that_have_forgotten_the_input(found):
+    assert found["recall-none"].reachability == 1
+    assert found["recall-none"].input_dependence == 0 and not found["recall-none"].reads_input
+
+
+def test_without_an_outer_norm_it_never_comes_to_rest(found):
+    assert found["recall-plain"].reachability == 0
+    assert (found["recall-plain"].reached == -1).all()
+
+
+def test_the_four_cards_compare_all_four_in_one_table_with_the_headers_numbers():
+    tables = {
+        entry: [line for line in ls.models.card(entry).splitlines() if line.startswith("| `recall-")]
+        for entry in ENTRIES
+    }
+    assert len({tuple(table) for table in tables.values()}) == 1
+    for entry, row in zip(ENTRIES, tables["recall-outer"], strict=True):
+        measured = ls.models.header(entry)["measured"]
+        assert row.startswith(f"| `{entry}` |")
+        assert (
+            f"| {measured['accuracy']:.1%} | {measured['twice']['accuracy']:.1%} |".replace("%", " %") in row
+        )
