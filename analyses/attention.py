@@ -41,6 +41,7 @@ from loopscope.onward import Onward, inside, onward, vectors
 from loopscope.run import Run
 from loopscope.squaremap import square_map
 from loopscope.states import States
+from loopscope.turns import blocks_of, unfolded
 
 TITLE, PLACE = "Attention", 40
 TOLERANCE, NEARLY, RATIO, SIZE = 0.01, 0.95, 1000.0, 100.0
@@ -175,30 +176,31 @@ def measure(
             f"tolerance must be above 0 and extra 0 or more, but they are {tolerance!r} and {extra!r}."
         )
     if run.iterations < 2:
-        raise LoopscopeError(
+        few = (
             f"attention needs 2 iterations or more to change, but the run has {run.iterations}. Record more."
         )
+        raise LoopscopeError(few)
     names = inside(run, "hook_pattern") if sites is None else list(sites)
     if not names:
         raise LoopscopeError(
             "attention needs patterns (batch, head, position, key) inside the loop, but the run has none and its model has no "
             "hook_pattern. Name the sites that give them: sites=[...], recorded by record(..., sites=[...])."
         )
-    blocks = [name.rsplit(".attn.", 1)[0] if ".attn." in name else None for name in names]
     wanted = list(names)
     if any(name not in run for name in names):
-        for block in blocks:
+        for block in blocks_of(names):
             wanted += [f"{block}.norm_1", f"{block}.attn.hook_q", f"{block}.hook_resid_post"] if block else []
         wanted = [name for name in wanted if name in dict(run.model.named_modules())]
     after = onward(run, max(32, run.iterations) if extra is None else extra, wanted, examples)
+    after, names = unfolded(after, names)
+    blocks = blocks_of(names)
     last = after.last - 1  # a pattern belongs to the iteration that makes the next state
     if after.overflow is not None and last < 1:
         raise LoopscopeError(
             f"the extra iterations overflow at state {after.overflow}, before attention can be compared. Record fewer iterations."
         )
-    x = torch.stack(
-        [_patterns(after.run, name, last, examples) for name in names], dim=1
-    )  # (t, layer, batch, head, q, k)
+    # (t, layer, batch, head, query, key)
+    x = torch.stack([_patterns(after.run, name, last, examples) for name in names], dim=1)
     norm = x.norm(dim=(-2, -1)).clamp(min=1e-30)
     change = (x[1:] - x[:-1]).norm(dim=(-2, -1))
     relative = (change / norm[1:]).mean(2)  # (t, layer, head)
@@ -263,12 +265,8 @@ def _nearest(x: Tensor, shown: int) -> dict[str, Any]:
 
 def _null(length: int, causal: bool) -> dict[str, float]:
     A = maths.causal(length) if causal else torch.full((length, length), 1 / length, dtype=torch.float64)
-    found = {
-        "concentration": maths.concentration(A),
-        "sinks": maths.sink_rate(A[None]),
-        "mixing": maths.mixing(A),
-    }
-    return {name: float(value) for name, value in found.items()}
+    sinks = float(maths.sink_rate(A[None]))
+    return {"concentration": float(maths.concentration(A)), "sinks": sinks, "mixing": float(maths.mixing(A))}
 
 
 def _entropy(after: Onward, blocks: list[str | None], last: int, examples: int) -> Tensor:
@@ -278,9 +276,8 @@ def _entropy(after: Onward, blocks: list[str | None], last: int, examples: int) 
         if block is None or name not in after.run:
             columns.append(torch.full((last + 1,), math.nan))
         else:
-            columns.append(
-                maths.residual_entropy(vectors(after.run[name], last=last)[:, :examples]).mean(1).float()
-            )
+            x = vectors(after.run[name], last=last)[:, :examples]
+            columns.append(maths.residual_entropy(x).mean(1).float())
     return torch.stack(columns, dim=1)
 
 

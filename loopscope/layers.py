@@ -12,6 +12,7 @@ from .drawing import number, percent
 from .maths.similarity import cosine_map
 from .onward import Onward, inside, onward, vectors
 from .run import Run
+from .turns import unfolded
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def layers(
         return None
     if after is None or any(name not in after.run for name in names):
         after = onward(run, extra, names, examples)
+    after, names = unfolded(after, names)
     values = [vectors(after.run[name])[:, :examples] for name in names]
     count = min(len(value) for value in values)
     x = (

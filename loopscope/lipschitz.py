@@ -14,6 +14,7 @@ from .nn.attention import Attention
 from .onward import vectors
 from .run import Run
 from .states import States
+from .turns import module_of
 
 _ROUNDING = 1e-4
 
@@ -51,7 +52,7 @@ def bound(run: Run, site: str, last: int, examples: int) -> Bound:
     """
     block = site.rsplit(".attn.", 1)[0]
     try:
-        part = run.model.get_submodule(f"{block}.attn")
+        part = run.model.get_submodule(f"{module_of(block)}.attn")
     except (LoopscopeError, AttributeError):
         return _unchecked(site, "its attention module isn't known")
     if not isinstance(part, Attention):

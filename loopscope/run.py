@@ -67,6 +67,13 @@ class Run:
             )
         return self._sites[site]
 
+    def with_sites(self, sites: Mapping[str, States | Tensor]) -> "Run":
+        """The same run with other sites."""
+        parts = {
+            name: getattr(self, name) for name in ("tokens", "iterations", "output", "origin", "halting")
+        }
+        return Run(**parts, sites=sites, read=self._read)
+
     def __contains__(self, site: str) -> bool:
         return site in self._sites
 
