@@ -83,6 +83,7 @@ def train(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An entry whose recipe is to be run.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the log and the weights; runs/NAME.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, if not the recipe's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's; runs/NAME-seed.")] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Begin again, or go on from the last checkpoint.")
     ] = False,
@@ -90,8 +91,8 @@ def train(
     """Train an entry by its recipe; run it again to go on where it was stopped."""
     from .training import train as run_recipe
 
-    folder = Path("runs") / name if out is None else out
-    run_recipe(name, out=folder, steps=steps, resume=not fresh)
+    folder = Path("runs") / (name if seed is None else f"{name}-{seed}") if out is None else out
+    run_recipe(name, out=folder, steps=steps, seed=seed, resume=not fresh)
     typer.echo(
         f"Wrote {folder / name}.safetensors: loopscope measure and ls.models.load take it by its path."
     )
