@@ -13,7 +13,8 @@ def unfolded(after: Onward, names: Sequence[str]) -> tuple[Onward, list[str]]:
     """The same run with a site for each turn of an inner loop, and `names` in the order of an iteration.
 
     A site `core.0.hook_resid_post` with an axis `low` of three turns becomes `low=0 core.0.hook_resid_post` and two more. First
-    come the turns, one after the other, then what is called once in an iteration.
+    come the turns, one after the other, then what is called once in an iteration: other modules, or the same one in another
+    role, whose site `core.0.hook_resid_post@iteration` becomes `@iteration core.0.hook_resid_post`.
     """
     run = after.run
     nested = [name for name in names if _inner(run, name)]
@@ -21,9 +22,17 @@ def unfolded(after: Onward, names: Sequence[str]) -> tuple[Onward, list[str]]:
         return after, list(names)
     sites = {name: run[name] for name in run.names}
     turns: dict[tuple[int, ...], list[str]] = {}
+    roles: list[str] = []
     for name in run.names:
         site = run[name]
-        if not isinstance(site, States) or not site.inner:
+        if not isinstance(site, States):
+            continue
+        base, at, role = name.partition("@")
+        if at and not site.inner:
+            sites[f"@{role} {base}"] = site
+            if base in nested:
+                roles.append(f"@{role} {base}")
+        if at or not site.inner:
             continue
         depth = len(site.inner)
         for turn in product(*map(range, site.inner)):
@@ -36,8 +45,9 @@ def unfolded(after: Onward, names: Sequence[str]) -> tuple[Onward, list[str]]:
     order = [
         name
         for turn in sorted(turns)
-        for name in sorted(turns[turn], key=lambda n: names.index(n.split(" ")[-1]))
+        for name in sorted(turns[turn], key=lambda n: names.index(module_of(n)))
     ]
+    order += sorted(roles, key=lambda n: names.index(module_of(n)))
     order += [name for name in names if name not in nested]
     return replace(after, run=run.with_sites(sites)), order
 

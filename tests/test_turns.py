@@ -40,3 +40,15 @@ def test_analyses_of_layers_see_every_turn(run):
     attention = ls.analyses.measure("attention", run, extra=4)
     assert len(attention.layers) == 8
     assert all(bound.holds for bound in attention.bounds)
+
+
+def test_a_network_in_two_roles_is_two_layers():
+    """TRM calls one network for both states: three low updates, and one that has no turn."""
+    model = ls.models.build(
+        "trm", vocabulary=5, length=16, low_updates=3, cycles=2, segments=2, width=16, heads=2
+    ).eval()
+    run = ls.record(model, TASK.batch(3, seed=0).tokens, 4)
+    found = ls.analyses.measure("attention", run, extra=4)
+    assert len(found.layers) == (3 + 1) * 2
+    assert found.layers[-2:] == ("@iteration core.0.attn.hook_pattern", "@iteration core.1.attn.hook_pattern")
+    assert all(bound.holds for bound in found.bounds)
