@@ -93,9 +93,9 @@ RECIPES = {
         task="parity-ones",
         options={"length": 12},
         batch=128,
-        steps=3000,
+        steps=2100,
         depth=Fixed(12),
         supervision=Exits(0.01, prior=0.2),
-        optimiser=AdamW(lr=2e-3, warmup=200, decay=1000, weight_decay=0.01),
+        optimiser=AdamW(lr=2e-3, warmup=200, decay=600, weight_decay=0.01),
     ),
 }
