@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import models
+from .. import analyses, models, shelf
 from ..errors import LoopscopeError
-from .measure import measured
+from ..recorder import record
+from .measure import SEED, measured
 
+QUESTIONS = ("convergence", "cycles", "fixed_points", "stability", "path_independence")
+"""What is asked about an entry's dynamics."""
+RECORDED = 32
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
@@ -29,8 +33,28 @@ def rewrite(entry: str) -> Path:
             "Put them where the numbers belong."
         )
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    card.write_text(f"{before}{BEGIN}\n{section(header, numbers)}\n{END}{after}", encoding="utf-8")
+    told = "\n".join([section(header, numbers), "", *dynamics(entry)])
+    card.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}", encoding="utf-8")
     return card
+
+
+def dynamics(entry: str) -> list[str]:
+    """Where the loop goes, as the analyses' verdicts, in Markdown."""
+    model = models.load(entry)
+    run = record(model, model.task.batch(RECORDED, SEED).tokens, seed=SEED)
+    lines = [
+        f"Where the loop goes ({RECORDED} test examples, {run.iterations} iterations and those that an analysis adds):",
+        "",
+    ]
+    for question in QUESTIONS:
+        try:
+            found = analyses.measure(question, run)
+        except LoopscopeError as error:
+            lines.append(f"- `{question}` can't be measured: {error}")
+            continue
+        value, said = shelf.module("analyses", question).headline(found)
+        lines.append(f"- `{question}`: {value} {said[0].lower()}{said[1:]}")
+    return lines
 
 
 def section(header: dict[str, Any], measured: dict[str, Any]) -> str:

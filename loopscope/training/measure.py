@@ -65,12 +65,12 @@ def measured(model: "LoopedModule", examples: int = EXAMPLES, seed: int = SEED) 
         },
     }
     if len(there.by_difficulty) > 1:
-        levels = there.by_difficulty
+        levels, few = there.by_difficulty, sorted({0, n // 4, n // 2, n, 2 * n})
         told["by_difficulty"] = {
             "unit": task.difficulty,
             "levels": list(levels),
-            "iterations": shown,
-            "score": [[_at(values, k) for values in levels.values()] for k in shown],
+            "iterations": few,
+            "score": [[_at(values, k) for values in levels.values()] for k in few],
         }
     halting = _halting(model, n, examples, seed)
     return told if halting is None else told | {"halting": halting}
