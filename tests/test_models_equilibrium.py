@@ -134,6 +134,15 @@ def test_anderson_records_its_evaluations_on_an_axis_of_their_own_and_needs_fewe
     assert run.iterations < ls.record(built(tolerance=1e-6), tokens(), iterations=500).iterations
 
 
+def test_anderson_with_a_memory_of_one_is_plain_iteration_with_the_same_residuals():
+    one, plain = (
+        ls.record(built(**chosen), tokens(), iterations=6)
+        for chosen in ({"solver": "anderson", "memory": 1}, {"solver": "plain"})
+    )
+    assert torch.allclose(one.states.tensor, plain.states.tensor, atol=1e-12)
+    assert torch.allclose(one["state.gap"].tensor, plain["state.gap"].tensor, atol=1e-12)
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_no_iterate_reads_what_comes_later(solver):
     model = built(solver=solver)
@@ -198,10 +207,42 @@ def test_the_regulariser_estimates_the_jacobians_mean_square_row():
     assert abs(draws.mean() - J.square().sum() / n) < 4 * error < 0.1 * draws.mean()
 
 
-def test_the_regularisers_gradient_reaches_the_weights_and_not_the_way_to_the_state():
-    model = built().train()
+def test_the_regularisers_gradient_reaches_the_weights_but_not_the_way_to_the_state():
+    model, found = built().train(), []
     context = model.encode(tokens())
     state = model.step(model.initial(context), context, 0)
-    model.penalty(state, context).backward()
-    assert model.core[0].mlp.up.weight.grad.abs().sum() > 0
-    assert model.unembed.weight.grad is None
+    for way in (state, state._replace(h=state.h.detach())):
+        model.zero_grad()
+        torch.manual_seed(0)
+        model.penalty(way, context).backward(retain_graph=True)
+        assert model.unembed.weight.grad is None
+        found.append(model.embed.table.weight.grad.clone())
+        assert model.core[0].mlp.up.weight.grad.abs().sum() > 0
+    assert torch.equal(*found)
+
+
+# The trained entry -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def entry():
+    return ls.models.load("equilibrium-prefix-parity").double()
+
+
+def test_on_the_entry_too_the_implicit_gradient_is_that_of_a_long_unrolled_loop(entry):
+    batch = entry.task.batch(8, seed=0).tokens
+    unrolled = gradients(entry.train(), Full(), batch, 300)
+    implicit = gradients(entry.train(), Implicit(1e-6, 200), batch, 300)
+    entry.eval()
+    assert (implicit - unrolled).norm() < 1e-3 * unrolled.norm()
+
+
+def test_the_entry_leaves_its_loop_at_rest_after_a_number_of_iterations_that_its_examples_decide(entry):
+    tolerance = entry.config.tolerance
+    short, long = (
+        ls.record(entry, entry.task.batch(8, seed=0, length=length).tokens, iterations=1000)
+        for length in (5, 10)
+    )
+    for run in (short, long):
+        assert run["state.gap"][-1].max() < tolerance <= run["state.gap"][-2].max()
+    assert short.iterations < long.iterations < 100
