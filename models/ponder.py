@@ -9,7 +9,7 @@
 
 What differs from the paper: it draws the iteration in which it stops. Here a position stops, and its answer stands, after
 the first iteration by which the summed chance reaches `threshold`: the median of the same distribution, and the same
-answer each time. `run.halting` has the whole distribution.
+answer each time. `run.halting` has the distribution up to where the last position has stopped.
 """
 
 from dataclasses import dataclass

@@ -110,10 +110,10 @@ RECIPES = {
         task="regression",
         options={"dimensions": 4, "points": 12},
         batch=64,
-        steps=6000,
+        steps=4000,
         depth=Rising(5, 12, steps=2000),
         gradient=Last(5),
         supervision=Every(5),
-        optimiser=AdamW(lr=1e-3, warmup=200, decay=2000, weight_decay=0.0),
+        optimiser=AdamW(lr=1e-3, warmup=200, decay=1500, weight_decay=0.0),
     ),
 }

@@ -74,10 +74,10 @@ class Gate:
 
 @dataclass(frozen=True)
 class Stages:
-    """One supervision until optimiser step `at`, another from there on."""
+    """One supervision until optimiser step `at`, another from there on; of stages there may be stages."""
 
-    first: "Exits | Final | Gate"
-    second: "Exits | Final | Gate"
+    first: "Exits | Final | Gate | Stages"
+    second: "Exits | Final | Gate | Stages"
     at: int
 
     def __post_init__(self) -> None:

@@ -90,7 +90,9 @@ def _halting(model: "LoopedModule", iterations: int, examples: int, seed: int) -
     from ..recorder import record
 
     batch = model.task.batch(examples, seed)
-    run = record(model, batch.tokens, iterations, seed=seed)
+    was_training = model.training
+    run = record(model.eval(), batch.tokens, iterations, seed=seed)
+    model.train(was_training)
     halting = model.halting(run)
     if halting is None:
         return None
