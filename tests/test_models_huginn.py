@@ -11,7 +11,7 @@ import loopscope as ls
 from loopscope.errors import LoopscopeError
 from loopscope.nn import Injection
 from loopscope.nn.truncated import gaussian_start
-from loopscope.training import Full, Last, PoissonLogNormal, recipes
+from loopscope.training import Full, Last, PoissonLogNormal, accuracy, recipes
 
 from .transcribed import rms, shaken, stream
 
@@ -133,3 +133,23 @@ def test_the_recipe_draws_its_depth_and_cuts_its_gradient_as_the_paper_does():
     recipe = recipes()["huginn-hops"]
     assert isinstance(recipe.depth, PoissonLogNormal) and recipe.depth.sigma == 0.5
     assert isinstance(recipe.gradient, Last)
+
+
+# The trained entry -----------------------------------------------------------------------------------------------
+
+
+def test_the_entry_ends_in_the_same_place_wherever_it_starts():
+    model = ls.models.load("huginn-hops")
+    batch = model.task.batch(64, seed=0)
+    one, other = (ls.record(model, batch.tokens, iterations=24, seed=seed) for seed in (0, 1))
+    apart = (one.states.tensor - other.states.tensor).norm(dim=-1) / one.states.tensor.norm(dim=-1)
+    assert apart[0].min() > 0.5 and apart[-1].max() < 1e-3
+    assert torch.equal(one.logits[-1].argmax(-1), other.logits[-1].argmax(-1))
+
+
+def test_the_entry_knows_one_and_two_hops_and_further_iterations_buy_no_more():
+    """As its card tells it; a loop that did better would make the card wrong."""
+    model = ls.models.load("huginn-hops")
+    right = {n: accuracy(model, iterations=24, size=300, seed=5, exactly=n).positions for n in (1, 2, 4)}
+    assert right[1][24] > 0.97 and right[2][24] > 0.94
+    assert right[4][24] < right[4][2] + 0.05 < 0.6
