@@ -97,17 +97,17 @@ def _mano(layers: int, iterations: int, supervision: Final | Stages) -> Recipe:
         config={"vocabulary": 43, "width": 48, "hidden": 128, "layers": layers, "iterations": iterations},
         task="mano",
         options={"modulus": 5, "operators": 4},
-        steps=9000,
+        steps=6600,
         curriculum=Growing(start=1, steps=3000),
         depth=Fixed(iterations),
         supervision=supervision,
-        optimiser=AdamW(lr=2e-3, warmup=100, decay=3000, weight_decay=0.02),
+        optimiser=AdamW(lr=2e-3, warmup=100, decay=1500, weight_decay=0.02),
     )
 
 
 def _exits(entropy: float) -> Stages:
     """All four iterations first, as nothing else made use of them; then the exits, then the gate alone."""
-    return Stages(Final(), Stages(Exits(entropy), Gate(), at=8400), at=7000)
+    return Stages(Final(), Stages(Exits(entropy), Gate(), at=6100), at=5000)
 
 
 RECIPES = {

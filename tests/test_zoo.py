@@ -5,7 +5,7 @@ import torch
 
 import loopscope as ls
 from loopscope import models, shelf
-from loopscope.training import accuracy, recipes
+from loopscope.training import Recipe, accuracy, recipes
 
 ANYWHERE = {"hrm", "memory", "ponder", "trm"}
 """Architectures whose positions all see each other; the others say that they are causal."""
@@ -116,9 +116,7 @@ def test_what_is_called_in_the_loop_has_an_iteration_axis(case):
         for site in model.hook_dict
         if site.split(".")[0] not in ("embed", "placed", "hook_embed", "prelude", "coda")
     ]
-    assert any(site.endswith("_in") for site in inside), (
-        "what the body receives, after injection, is a site"
-    )
+    assert any(site.endswith("_in") for site in inside), "what the body receives, after injection, is a site"
     inside = [site for site in inside if site in run]
     assert all(run[site].axes[0] == "iteration" for site in inside)
 
@@ -160,6 +158,11 @@ def test_a_card_tells_what_is_found_on_fresh_examples(entry):
     spread = 0.5 if model.task.continuous else (again * (1 - again)) ** 0.5
     assert abs(again - measured["accuracy"]) <= max(0.01, 4 * spread / 1000**0.5)
     assert f"{measured['accuracy']:.2%}" in models.card(entry)
+
+
+@pytest.mark.parametrize("entry", models.entries())
+def test_an_entry_is_made_by_the_recipe_of_its_name(entry):
+    assert Recipe.from_json(models.header(entry)["recipe"]) == recipes()[entry]
 
 
 def test_the_zoo_is_small():
