@@ -61,7 +61,7 @@ def list_models(
             header["architecture"],
             header["task"]["name"],
             f"{models.parameters(entry):,}",
-            str(header["config"].get("iterations", "")),
+            str(header.get("measured", {}).get("iterations", header["config"].get("iterations", ""))),
             "" if accuracy is None else f"{accuracy:.2%}",
         ]
         table.add_row(*map(Text, row))

@@ -24,6 +24,8 @@ def nearest(name: str, names: Iterable[str], most: int = 3) -> str:
     """
     names = sorted(set(names))
     close = difflib.get_close_matches(name, names, n=most, cutoff=0.6)
+    alike = {n: difflib.SequenceMatcher(None, n, name).ratio() for n in close}
+    close = [n for n in close if alike[n] >= alike[close[0]] - 0.15]  # not what merely shares an ending
     close = close or [n for n in names if name and (name in n or n in name)][:most]
     if close:
         return "Did you mean " + " or ".join(repr(n) for n in close) + "?"

@@ -47,7 +47,7 @@ def test_a_trained_entry_loads_with_its_task_and_is_ready_to_evaluate(entry: str
     model = models.load(entry)
     batch = model.task.batch(2, seed=0)
     assert (model.name, model.training) == (entry, False)
-    assert model(batch.tokens).shape == (*batch.tokens.shape, model.vocabulary)
+    assert model(batch.tokens).shape == (*batch.targets.shape, model.vocabulary)
     assert models.header(entry)["architecture"] in models.names()
 
 

@@ -85,11 +85,13 @@ def header(entry: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def parameters(entry: str | os.PathLike[str]) -> int:
-    """How many numbers the entry's file holds; nothing of them is read."""
+    """How many trainable numbers the entry's file holds; nothing of them is read."""
     from safetensors import safe_open
 
+    fixed = header(entry).get("buffers", [])
     with safe_open(path(entry), framework="pt") as file:
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+        names = [name for name in file.keys() if name not in fixed]  # noqa: SIM118
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
 
 
 def path(entry: str | os.PathLike[str]) -> Path:

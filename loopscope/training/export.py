@@ -40,6 +40,7 @@ def export(
         "task": {"name": recipe.task, "options": model.task.options},
         "recipe": said,
         "step": step,
+        "buffers": [name for name, _ in model.named_buffers()],  # kept with the weights, but not trained
         "measured": measured(model) | {"seconds": seconds, "machine": machine},
         "versions": versions(),
     }
