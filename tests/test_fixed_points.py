@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 import warnings
 from typing import NamedTuple
 
@@ -389,42 +388,3 @@ def test_thresholds_are_named_and_checked():
     assert "one point within 0.01" in str(found)
     with pytest.raises(ls.LoopscopeError, match="needs 1 example or more.* has examples=0"):
         measured(torch.cos, starts(1, 1), examples=0)
-
-
-@pytest.mark.parametrize("order, modes", [(1, [0.7]), (2, [0.7, 0.5]), (3, [0.8, -0.7, 0.6])])
-def test_modes_are_told_from_the_approach_alone(order, modes):
-    k = torch.arange(40, dtype=DOUBLE)[:, None]
-    approach = sum(m**k * starts(1, 5, seed=i) for i, m in enumerate(modes))
-    found = maths.mode(torch.as_tensor(approach), 1e-14)
-    assert found.value == pytest.approx(max(map(abs, modes)), rel=1e-4)
-
-
-def test_a_defective_approach_has_its_rate_too():
-    """k 0.9^k follows no straight line."""
-    k = torch.arange(60, dtype=DOUBLE)[:, None]
-    assert maths.mode((1 + 5 * k) * 0.9**k, 1e-14).value == pytest.approx(0.9, rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    "approach", [torch.ones(30, 2), torch.rand(30, 2), 1 / (1 + torch.arange(30.0))[:, None]]
-)
-def test_no_mode_is_read_from_what_follows_none(approach):
-    found = maths.mode(approach, 1e-6)
-    assert math.isnan(found.value)
-    assert found.sentence.startswith("There is no contraction rate")
-
-
-def test_sensitivity_is_that_of_the_solution():
-    A = matrix("non-normal, real", 0.6, 5) / 4
-    B = starts(5, 3, seed=4)
-    goal = torch.linalg.matrix_norm(torch.linalg.solve(torch.eye(5, dtype=DOUBLE) - A, B), 2)
-
-    def map(x: Tensor, e: Tensor) -> Tensor:
-        return x @ A.T + e @ B.T
-
-    zero = torch.zeros(1, 5, dtype=DOUBLE)
-    assert float(maths.sensitivity(map, zero, torch.zeros(1, 3, dtype=DOUBLE))) == pytest.approx(
-        float(goal), rel=1e-5
-    )
-    assert float(maths.sensitivity(lambda x, e: x / 2, zero, zero)) == 0
-    assert math.isnan(maths.sensitivity(lambda x, e: x + e, zero, zero))
