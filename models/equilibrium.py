@@ -24,14 +24,14 @@ earlier segments; no weight norm, no dropout.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.errors import LoopscopeError, nearest
-from loopscope.nn import Embedding, Injection, LoopedModule, Norm, Positions, Stack
+from loopscope.errors import LoopscopeError
+from loopscope.nn import Embedding, Injection, LoopedModule, Norm, Positions, Stack, checked_kinds
 from loopscope.training import AdamW, Fixed, Growing, Implicit, Ramp, Recipe
 
 
@@ -80,10 +80,7 @@ class Equilibrium(LoopedModule):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, State._fields)
-        if config.solver not in (known := get_args(Config.__annotations__["solver"])):
-            raise LoopscopeError(
-                f"solver must be a known one, but is {config.solver!r}. {nearest(str(config.solver), known)}"
-            )
+        checked_kinds(config, "solver")
         if not (0 < config.damping <= 1 and config.memory >= 1 and 0 < config.tolerance < 1):
             raise LoopscopeError(
                 "a solver needs damping in (0, 1], memory of 1 or more and a tolerance in (0, 1), but has "

@@ -18,14 +18,22 @@ What differs: no learned bias on queries and keys; the sizes; queries, keys and 
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.errors import LoopscopeError, nearest
-from loopscope.nn import Embedding, Injection, LoopedModule, Positions, Stack, gaussian_start, truncated_init
+from loopscope.nn import (
+    Embedding,
+    Injection,
+    LoopedModule,
+    Positions,
+    Stack,
+    checked_kinds,
+    gaussian_start,
+    truncated_init,
+)
 from loopscope.training import AdamW, Growing, Last, PoissonLogNormal, Recipe
 
 
@@ -63,10 +71,7 @@ class Huginn(LoopedModule):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
-        if config.start not in (starts := get_args(Config.__annotations__["start"])):
-            raise LoopscopeError(
-                f"start must be a known kind, but is {config.start!r}. {nearest(str(config.start), starts)}"
-            )
+        checked_kinds(config, "start")
         self.config = config
         prelude, core, coda = config.layers
         options = {"norm": "stream", "hidden": config.hidden, "gated": True}

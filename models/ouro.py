@@ -14,13 +14,12 @@ PyTorch draws them, as the paper doesn't state its scheme.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.halting import Halting, exit_halting
-from loopscope.nn import Embedding, ExitGate, ExitState, LoopedModule, Norm, Positions, Stack
+from loopscope.nn import Embedding, ExitGate, Exiting, ExitState, Norm, Positions, Stack
 from loopscope.training import AdamW, Exits, Final, Fixed, Gate, Growing, Recipe, Stages
 
 
@@ -47,13 +46,12 @@ class Context(NamedTuple):
     positions: Positions
 
 
-class Ouro(LoopedModule):
+class Ouro(Exiting):
     """A stack of blocks and a norm, applied again and again to the same stream. Causal."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config.iterations, config.vocabulary, ExitState._fields)
+        super().__init__(config.iterations, config.vocabulary)
         self.config = config
-        self.dynamic = self.fields[:1]
         self.embed = Embedding(config.vocabulary, config.width)
         self.core_in = HookPoint()
         self.core = Stack(
@@ -77,15 +75,6 @@ class Ouro(LoopedModule):
 
     def decode(self, state: ExitState, context: Context) -> Tensor:
         return self.unembed(state.answer)
-
-    def exit_probability(self, state: ExitState) -> Tensor:
-        return self.exit.probability(state.h)
-
-    def finished(self, state: Any) -> bool:
-        return bool(self.exit.stopped(state).all())
-
-    def halting(self, run: Any) -> Halting:
-        return exit_halting(run["state.chance"].tensor[1:].float(), self.config.threshold)
 
 
 Model = Ouro

@@ -13,13 +13,12 @@ answer each time. `run.halting` has the distribution up to where the last positi
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.halting import Halting, exit_halting
-from loopscope.nn import ExitGate, ExitState, Injection, LoopedModule, Norm, Placed, Positions, Stack
+from loopscope.nn import ExitGate, Exiting, ExitState, Injection, Norm, Placed, Positions, Stack
 from loopscope.training import AdamW, Exits, Fixed, Recipe
 
 
@@ -46,13 +45,12 @@ class Context(NamedTuple):
     positions: Positions
 
 
-class Ponder(LoopedModule):
+class Ponder(Exiting):
     """A block that is applied until the gate says stop. Every position sees every other: the answer may come first or last."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config.iterations, config.vocabulary, ExitState._fields)
+        super().__init__(config.iterations, config.vocabulary)
         self.config = config
-        self.dynamic = self.fields[:1]
         self.placed = Placed(config.vocabulary, config.width, config.heads, "rotary")
         self.injection = Injection("add", config.width)
         self.core_in = HookPoint()
@@ -73,15 +71,6 @@ class Ponder(LoopedModule):
 
     def decode(self, state: ExitState, context: Context) -> Tensor:
         return self.unembed(state.answer)
-
-    def exit_probability(self, state: ExitState) -> Tensor:
-        return self.exit.probability(state.h)
-
-    def finished(self, state: Any) -> bool:
-        return bool(self.exit.stopped(state).all())
-
-    def halting(self, run: Any) -> Halting:
-        return exit_halting(run["state.chance"].tensor[1:].float(), self.config.threshold)
 
 
 Model = Ponder

@@ -21,13 +21,12 @@ are our reading (internal recall after a third party's code that cites its Defin
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.errors import LoopscopeError, nearest
-from loopscope.nn import MLP, Attention, Embedding, Injection, LoopedModule, Positions
+from loopscope.nn import MLP, Attention, Embedding, Injection, LoopedModule, Positions, checked_kinds
 from loopscope.training import AdamW, Growing, Last, PerLength, Recipe
 
 
@@ -60,12 +59,7 @@ class Recall(LoopedModule):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
-        for field in ("recall", "mix", "outer_norm"):
-            options, received = get_args(Config.__annotations__[field]), getattr(config, field)
-            if received not in options:
-                raise LoopscopeError(
-                    f"{field} must be a known kind, but is {received!r}. {nearest(str(received), options)}"
-                )
+        checked_kinds(config, "recall", "mix", "outer_norm")
         self.config = config
         self.embed = Embedding(config.vocabulary, config.width)
         self.injection = Injection("none" if config.recall == "none" else config.mix, config.width)

@@ -14,7 +14,7 @@ reasoners (arXiv 2605.21488): z <- (1 - damping) z + damping f(z + ...) + noise 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from loopscope.driver import unroll
-from loopscope.errors import LoopscopeError, nearest
+from loopscope.errors import LoopscopeError
 from loopscope.halting import Halting, q_halting
-from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, level
+from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, checked_kinds, level
 from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 
@@ -76,13 +76,7 @@ class TRM(LoopedModule):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, Levels._fields)
-        for field in ("input", "start"):
-            options = get_args(Config.__annotations__[field])
-            if getattr(config, field) not in options:
-                received = getattr(config, field)
-                raise LoopscopeError(
-                    f"{field} must be a known kind, but is {received!r}. {nearest(str(received), options)}"
-                )
+        checked_kinds(config, "input", "start")
         self.config = config
         self.placed = Placed(config.vocabulary, config.width, config.heads, config.position, config.length)
         self.start = Start(config.width, fixed=config.start == "fixed")

@@ -12,15 +12,25 @@ rotary angles in attention, which say nothing about the iteration and leave the 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.errors import LoopscopeError, nearest
 from loopscope.halting import Halting, act_halting
-from loopscope.nn import ACT, ACTState, Block, Embedding, Injection, LoopedModule, Norm, Positions, sinusoid
+from loopscope.nn import (
+    ACT,
+    ACTState,
+    Block,
+    Embedding,
+    Injection,
+    LoopedModule,
+    Norm,
+    Positions,
+    checked_kinds,
+    sinusoid,
+)
 from loopscope.training import AdamW, Growing, Last, PerLength, Ramp, Recipe
 
 
@@ -64,13 +74,7 @@ class Universal(LoopedModule):
     def __init__(self, config: Config) -> None:
         act = config.halting != "none"
         super().__init__(config.iterations, config.vocabulary, ACTState._fields if act else ())
-        for field in ("position", "step_code", "halting"):
-            options = get_args(Config.__annotations__[field])
-            if getattr(config, field) not in options:
-                received = getattr(config, field)
-                raise LoopscopeError(
-                    f"{field} must be a known kind, but is {received!r}. {nearest(received, options)}"
-                )
+        checked_kinds(config, "position", "step_code", "halting")
         self.config = config
         # What has halted is still transformed: h alone decides where the loop goes.
         self.dynamic = self.fields[:1]

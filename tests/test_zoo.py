@@ -145,6 +145,22 @@ def test_building_twice_gives_the_same_weights(case):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+KINDS = {
+    "equilibrium": "solver",
+    "huginn": "start",
+    "recall": "outer_norm",
+    "trm": "input",
+    "universal": "halting",
+}
+
+
+@pytest.mark.parametrize(("architecture", "field"), KINDS.items())
+def test_a_kind_that_is_not_known_is_refused_without_the_shelf_too(architecture, field):
+    module = shelf.module("models", architecture)
+    with pytest.raises(ls.LoopscopeError, match=f"{field} must be a known kind, but is 'nonesuch'"):
+        module.Model(module.Config(**{field: "nonesuch"}))
+
+
 # Trained entries -------------------------------------------------------------------------------------------------
 
 

@@ -57,9 +57,8 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
                 for i in range(end - length, end - length + 3)
             ]
             half = length // 2
-            if (
-                half >= order + 3
-            ):  # a defective approach, k^m rho^k, looks straight and slows down all the same
+            # A defective approach, k^m rho^k, looks straight and slows down all the same.
+            if half >= order + 3:
                 early, late = (
                     _fit(d[i : i + half], norm[i : i + half], order)[0] for i in (end - length, end - half)
                 )

@@ -5,10 +5,12 @@ from .block import Block as Block
 from .block import Norm as Norm
 from .embedding import Embedding as Embedding
 from .exit import ExitGate as ExitGate
+from .exit import Exiting as Exiting
 from .exit import ExitState as ExitState
 from .halting import ACT as ACT
 from .halting import ACTState as ACTState
 from .injection import Injection as Injection
+from .kinds import checked_kinds as checked_kinds
 from .levels import Levels as Levels
 from .levels import QHead as QHead
 from .levels import Start as Start

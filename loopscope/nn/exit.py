@@ -1,11 +1,14 @@
 """An exit gate: after every iteration, the chance that the loop stops here, position by position."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
+
+from ..halting import Halting, exit_halting
+from .looped import LoopedModule
 
 
 class ExitState(NamedTuple):
@@ -52,3 +55,22 @@ class ExitGate(nn.Module):
     def stopped(self, state: ExitState) -> Tensor:
         """(batch, position), True where the answer stands."""
         return 1 - state.going >= self.threshold
+
+
+class Exiting(LoopedModule):
+    """A loop with an exit gate, `self.exit`, whose state is an `ExitState`."""
+
+    exit: ExitGate
+
+    def __init__(self, iterations: int, vocabulary: int) -> None:
+        super().__init__(iterations, vocabulary, ExitState._fields)
+        self.dynamic = self.fields[:1]
+
+    def exit_probability(self, state: ExitState) -> Tensor:
+        return self.exit.probability(state.h)
+
+    def finished(self, state: ExitState) -> bool:
+        return bool(self.exit.stopped(state).all())
+
+    def halting(self, run: Any) -> Halting:
+        return exit_halting(run["state.chance"].tensor[1:].float(), self.exit.threshold)

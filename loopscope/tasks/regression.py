@@ -11,9 +11,8 @@ from torch import Tensor
 from ..errors import LoopscopeError
 from .task import Batch, Task, checked_size
 
-_GRID = (
-    2**10
-)  # drawn numbers are multiples of 1/1024: sums of their products are exact, so the same on every machine
+_GRID = 2**10
+# Drawn numbers are multiples of 1/1024: sums of their products are exact, so the same on every machine.
 
 
 @dataclass(frozen=True)
