@@ -26,6 +26,7 @@ sense; a point that no start led to is not shown to be absent; with few random s
 more than 128 numbers are searched by Newton from where the loop ends only.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,7 +46,7 @@ from loopscope.run import Run
 from loopscope.seeds import mixed
 
 TITLE, PLACE = "Fixed points", 20
-SAME, TIGHT, NEARING, STILL, DEGENERATE = 1e-3, 1e-6, 0.9, 1e-6, 1e12
+SAME, TIGHT, NEARING, STILL, DEGENERATE, LONG = 1e-3, 1e-6, 0.9, 1e-6, 1e12, 1000
 
 
 class Fate(Verdict):
@@ -162,7 +163,7 @@ class FixedPoints(Finding):
 def measure(
     run: Run,
     *,
-    examples: int = 8,
+    examples: int | None = None,
     extra: int | None = None,
     perturbed: int = 2,
     random: int = 4,
@@ -176,7 +177,7 @@ def measure(
     """Where the loop of a run ends, and what fixed points its map has.
 
     Arguments:
-        examples: how many of the run's examples, from the first on.
+        examples: how many of the run's examples, from the first on; None: 8, or 4 where a state has 1,000 numbers or more.
         extra: iterations beyond the run; None: as many as it has, 96 at least.
         perturbed, random: starts of each kind per example, besides another example's end and zero.
         perturbation: size of the perturbations, relative to the state's norm.
@@ -186,11 +187,11 @@ def measure(
         else 2. double: compute in double precision where the model allows it.
         seed: of perturbations and random starts.
     """
+    examples = (8 if math.prod(run.states.shape[2:]) < LONG else 4) if examples is None else examples
     if examples < 1 or perturbed < 0 or random < 0 or not (same > 0 and tolerance > 0 and perturbation > 0):
         raise LoopscopeError(
-            "fixed_points needs 1 example or more, 0 starts or more of each kind, and same, tolerance and "
-            "perturbation above 0, but "
-            f"has examples={examples}, perturbed={perturbed}, random={random}, same={same}, tolerance={tolerance}, "
+            "fixed_points needs 1 example or more, 0 starts or more of each kind, and same, tolerance and perturbation above 0, "
+            f"but has examples={examples}, perturbed={perturbed}, random={random}, same={same}, tolerance={tolerance}, "
             f"perturbation={perturbation}. Leave out what you don't need to change."
         )
     extra = max(96, run.iterations) if extra is None else extra
@@ -280,9 +281,8 @@ def _since(gaps: Tensor, within: Tensor, first: int) -> Tensor:
 
 def _by_position(loop: LoopMap, limit: Limit, same: float) -> tuple[Tensor, Tensor]:
     """Since when each position is at its fixed point, and its own rate; (example, position) each."""
-    count, examples = loop.positions or 1, len(limit.point)
-    width = loop.primary(limit.point).shape[2]
     point = loop.primary(limit.point)
+    examples, count, width = len(point), loop.positions or 1, point.shape[2]
     gaps = torch.stack([loop.primary(x) for x in limit.states]) - point
     size = torch.maximum(point.norm(dim=2), 1e-2 * limit.size[:, None] / count**0.5)
     since = _since(gaps, same * size, limit.first)

@@ -204,8 +204,10 @@ def _shadows(x: Tensor, y: Tensor) -> bool:
 def _nearest(loop: LoopMap, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """The fixed point that Newton's method, or else Anderson's, finds from x, to the last digits that there are."""
     eps = torch.finfo(x.dtype).eps
-    found = solve(loop, x, "newton", 4 * eps, 60, scale=size)
-    second = solve(loop, x, "anderson", 4 * eps, 60, scale=size)
+    # long rows round more, and Krylov's search there would go on for digits that there aren't
+    last = 4 * eps if x.shape[1] <= DENSE else 100 * eps
+    found = solve(loop, x, "newton", last, 60, scale=size)
+    second = solve(loop, x, "anderson", last, 60, scale=size)
     one, two = torch.nan_to_num(found.residual, torch.inf), torch.nan_to_num(second.residual, torch.inf)
     better = (two < one)[:, None]
     point, residual = torch.where(better, second.point, found.point), torch.minimum(one, two).to(x)

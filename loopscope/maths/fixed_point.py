@@ -69,6 +69,8 @@ def solve(
     tensor([[0.7391]], dtype=torch.float64)
 
     Arguments:
+        map: (batch, ...) to the same shape. Where it has `only(places)`, the map for some of the rows, rows that are done cost
+            nothing more.
         start: (batch, ...); a state with one axis is one row.
         method: one of METHODS.
         tolerance: of the residual; None: 10 times the precision of the numbers.
@@ -91,16 +93,12 @@ def solve(
     x = start.detach().clone().reshape(batch, n)
     tolerance = 10 * torch.finfo(x.dtype).eps if tolerance is None else tolerance
 
-    def F(x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return apply(map, x.reshape(start.shape)).reshape(batch, n)
-
-    f = F(x)
+    f = _image(map, x, start)
     if scale is None:
         least = torch.maximum(x.norm(dim=1), torch.nan_to_num(f, 0.0, 0.0, 0.0).norm(dim=1))
     else:
         least = torch.as_tensor(scale, dtype=x.dtype, device=x.device).expand(batch)
-    search = _Search(F, x, f, least, tolerance, most)
+    search = _Search(map, start, x, f, least, tolerance, most)
     if method == "newton" and n > DENSE:
         _krylov(search)
     elif method == "newton":
@@ -114,13 +112,31 @@ class _Search:
     """The rows of a search: where each is, its image, and whether it is done."""
 
     def __init__(
-        self, F: Callable[[Tensor], Tensor], x: Tensor, f: Tensor, least: Tensor, tolerance: float, most: int
+        self, map: Map, start: Tensor, x: Tensor, f: Tensor, least: Tensor, tolerance: float, most: int
     ) -> None:
-        self.F, self.x, self.f, self.least, self.tolerance, self.most = F, x, f, least, tolerance, most
+        self.map, self.start, self.least, self.tolerance, self.most = map, start, least, tolerance, most
+        self.x, self.f = x, f
+        self._places, self._part = list(range(len(x))), map
         self.used = torch.zeros(len(x), dtype=torch.int64)
         self.lost = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self.stuck = torch.zeros_like(self.lost)
         self._lose(0)
+
+    def F(self, x: Tensor) -> Tensor:
+        return _image(self.map, x, self.start)
+
+    def row(self, place: int) -> Callable[[Tensor], Tensor]:
+        """F of one row, (n,) to (n,)."""
+        if hasattr(self.map, "only"):
+            one = self.map.only([place])
+            return lambda x: _image(one, x[None], self.start)[0]
+        x = self.x.clone()
+
+        def within(row: Tensor) -> Tensor:
+            x[place] = row
+            return self.F(x)[place]
+
+        return within
 
     def residual(self) -> Tensor:
         size = torch.maximum(self.x.norm(dim=1), self.least)
@@ -134,9 +150,24 @@ class _Search:
     def move(self, to: Tensor, rows: Tensor, k: int) -> None:
         """Take `rows` to their new places; they are iterate number k."""
         self.x = torch.where(rows[:, None], to, self.x)
-        self.f = torch.where(rows[:, None], self.F(self.x), self.f)
+        self.f = self._images(rows)
         self.used[rows.cpu()] = k
         self._lose(k)
+
+    def _images(self, rows: Tensor) -> Tensor:
+        """F of `rows`, and what is known of the others. Rows that are done are left out where the map has `only`, each time
+        that half of them are: a map for fewer rows has its own cost."""
+        moved = rows.nonzero()[:, 0].tolist()
+        if not moved:
+            return self.f
+        if not hasattr(self.map, "only") or not set(moved) <= set(self._places):
+            return torch.where(rows[:, None], self.F(self.x), self.f)
+        if len(moved) <= len(self._places) // 2:
+            self._places = moved
+            self._part = self.map.only(self._places)
+        images = self.f.clone()
+        images[self._places] = _image(self._part, self.x[self._places], self.start)
+        return torch.where(rows[:, None], images, self.f)
 
     def _lose(self, k: int) -> None:
         """Park rows that overflowed where they can't spoil a shared operation."""
@@ -159,6 +190,13 @@ class _Search:
         )
         point = torch.where(self.lost[:, None], nan, self.x).reshape(start.shape)
         return Solution(point, residual.double(), self.used, done, endings, method, self.tolerance)
+
+
+def _image(map: Map, x: Tensor, start: Tensor) -> Tensor:
+    """F of flat rows (row, n), in the shape that the map knows from `start`."""
+    with torch.no_grad():
+        shape = start.shape if x.numel() == start.numel() else (len(x), *start.shape[1:])
+        return apply(map, x.reshape(shape)).reshape(x.shape)
 
 
 def _iterate(search: _Search, method: str, damping: float, memory: int) -> None:
@@ -229,14 +267,13 @@ def _krylov(search: _Search) -> None:
 
     base, eps = search.x.clone(), torch.finfo(search.x.dtype).eps
     for b in search.open().nonzero()[:, 0].tolist():
-        calls = 0
+        calls, F = 0, search.row(b)
 
-        def gap(v: np.ndarray, b: int = b) -> np.ndarray:
+        def gap(v: np.ndarray, F: Callable[[Tensor], Tensor] = F) -> np.ndarray:
             nonlocal calls
             calls += 1
-            x = base.clone()
-            x[b] = torch.from_numpy(v).to(x)
-            return (search.F(x)[b].double() - torch.from_numpy(v).to(x.device)).cpu().numpy()
+            x = torch.from_numpy(v)
+            return (F(x.to(base)).double().cpu() - x).numpy()
 
         size = float(max(base[b].norm(), search.least[b])) or 1.0
         with warnings.catch_warnings(), np.errstate(all="ignore"):
