@@ -67,8 +67,10 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
     n, length, twice = measured["iterations"], measured["length"], measured["twice"]
     machine, by, dial = measured["machine"], measured["by_iteration"], measured["dial"]
     tokens = measured["score"] == "accuracy"
+    processor = measured.get("processor_seconds")
+    worked = "" if processor is None else f" ({processor / 60:.1f} of processor time)"
     lines = [
-        f"Trained for {header['step']:,} steps in {measured['seconds'] / 60:.1f} minutes on {_machine(machine)} "
+        f"Trained for {header['step']:,} steps in {measured['seconds'] / 60:.1f} minutes{worked} on {_machine(machine)} "
         f"with torch {header['versions']['torch']}. Measured on {measured['examples']:,} test examples "
         f"(seed {measured['seed']}):",
         "",
@@ -84,13 +86,14 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
         lines.append(f"- the last relative step of the state, where it is largest: {measured['moved']:.1e}")
     if halting := measured.get("halting"):
         lines.append(_halting(halting, n))
+    if seeds := measured.get("seeds"):
+        others = ", ".join(f"{value:.2%} (seed {seed})" for seed, value in seeds.items())
+        lines.append(f"- trained from different seeds: {others}")
     right = "right" if tokens else measured["score"]
+    headings, columns = [f"{right}, {dial} {length}"], [by["length"]]
     if twice is not None:
-        headings = [f"{right}, {dial} {length}", f"{right}, {dial} {twice['length']}"]
-        columns = [by["length"], by["twice"]]
-    else:
-        headings, columns = [f"{right}, {dial} {length}"], [by["length"]]
-    lines += ["", *_table("iterations", headings, by["iterations"], columns)]
+        headings, columns = [*headings, f"{right}, {dial} {twice['length']}"], [*columns, by["twice"]]
+    lines += ["", *_table("iterations", headings, by["iterations"], columns, bars=True)]
     if levels := measured.get("by_difficulty"):
         headings = [f"{level:g}" for level in levels["levels"]]
         lines += ["", f"By {levels['unit']}:", ""]
@@ -100,13 +103,26 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(first: str, headings: list[str], ks: list[int], columns: Sequence[Sequence[float]]) -> list[str]:
-    rows = zip(ks, *columns, strict=True)
-    return [
-        f"| {' | '.join([first, *headings])} |",
-        "|" + "---:|" * (len(headings) + 1),
-        *(f"| {k} | {' | '.join(f'{value:.2%}' for value in values)} |" for k, *values in rows),
+def _table(
+    first: str, headings: list[str], ks: list[int], columns: Sequence[Sequence[float]], bars: bool = False
+) -> list[str]:
+    """Rows by iteration; with `bars` each column is also drawn, which a terminal shows as well as a page."""
+    sides = [":---|" if bars else ""] * len(headings)
+    told = [f"{heading} | 0 to 100 %" if bars else heading for heading in headings]
+    rows = [
+        f"| {' | '.join([first, *told])} |",
+        "|---:|" + "".join(f"---:|{side}" for side in sides),
     ]
+    for k, *values in zip(ks, *columns, strict=True):
+        cells = [f"{value:.2%}{f' | {_bar(value)}' if bars else ''}" for value in values]
+        rows.append(f"| {k} | {' | '.join(cells)} |")
+    return rows
+
+
+def _bar(fraction: float) -> str:
+    """A bar of up to 20 blocks, to an eighth of a block."""
+    eighths = round(160 * min(max(fraction, 0.0), 1.0))
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def _score(told: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """A trained model as an entry's file: fp32 weights, and a header that tells what they are."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the re
 
 
 def export(
-    path: str | Path, model: "LoopedModule", entry: str, recipe: Recipe, step: int, seconds: float
+    path: str | Path, model: "LoopedModule", entry: str, recipe: Recipe, step: int, took: Mapping[str, float]
 ) -> Path:
     """Write the file that `loopscope.models.load` reads, with the accuracy measured now.
 
     Arguments:
         step: optimiser steps done.
-        seconds: time they took.
+        took: "seconds", and "processor_seconds", that they took.
     """
     said = recipe.to_json()
     machine = {
@@ -41,7 +42,7 @@ def export(
         "recipe": said,
         "step": step,
         "buffers": [name for name, _ in model.named_buffers()],  # kept with the weights, but not trained
-        "measured": measured(model) | {"seconds": seconds, "machine": machine},
+        "measured": measured(model) | dict(took) | {"machine": machine},
         "versions": versions(),
     }
     return save_file(path, {name: value.float() for name, value in model.state_dict().items()}, header)

@@ -13,11 +13,16 @@ from .evaluate import MOST_LEVELS, Accuracy, accuracy
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
     from ..nn import LoopedModule
 
-EXAMPLES, SEED = 1000, 2024
+SEED = 2024
+EXAMPLES, ONE_ANSWER = 1000, 20_000
+"""Examples measured on; more where each has one answer, so that chance moves the accuracy by less than a point."""
 
 
-def measured(model: "LoopedModule", examples: int = EXAMPLES, seed: int = SEED) -> dict[str, Any]:
+def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEED) -> dict[str, Any]:
     """The task's score at the model's own length and at twice that, by iteration; how far answers have settled; halting.
+
+    Arguments:
+        examples: None: EXAMPLES, or ONE_ANSWER where each has one answer.
 
     Returns, as JSON can say it:
         score: what is measured, such as "accuracy"; dial: the option that lengthens examples.
@@ -32,6 +37,7 @@ def measured(model: "LoopedModule", examples: int = EXAMPLES, seed: int = SEED) 
     """
     task, n = model.task, model.iterations
     own = task.options[task.dial]
+    examples = enough(task) if examples is None else examples
     there = accuracy(model, task, 2 * n, examples, seed)
     shown = sorted({*range(0, 2 * n + 1, max(1, n // 8)), n, 2 * n})
     twice = None
@@ -72,8 +78,13 @@ def measured(model: "LoopedModule", examples: int = EXAMPLES, seed: int = SEED) 
             "iterations": few,
             "score": [[_at(values, k) for values in levels.values()] for k in few],
         }
-    halting = _halting(model, n, examples, seed)
+    halting = _halting(model, n, min(examples, EXAMPLES), seed)
     return told if halting is None else told | {"halting": halting}
+
+
+def enough(task: Task) -> int:
+    """How many examples tell the task's score to about half a point."""
+    return ONE_ANSWER if int(task.batch(1, SEED).mask.sum()) == 1 else EXAMPLES
 
 
 def _at(values: Tensor, k: int) -> float:

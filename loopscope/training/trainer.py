@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -120,7 +120,7 @@ def train(
     if not resume:
         checkpoint.forget(folder)
     header, objective.carry = checkpoint.load(folder, model, optimiser, made_by, average)
-    done, began = header["step"], time.monotonic() - header.get("seconds", 0.0)
+    done, spent = header["step"], _Clock(header)
     main = accelerator.is_main_process
     if main:
         log.cut(folder / LOG, done)
@@ -135,15 +135,27 @@ def train(
             if main and (step + 1) % log_every == 0:
                 log.append(folder / LOG, entry._asdict())
             if main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
-                seconds = round(time.monotonic() - began, 1)
-                told = {"length": entry.length, "seconds": seconds}
+                told = {"length": entry.length} | spent.told()
                 checkpoint.save(folder, model, optimiser, made_by, step + 1, average, objective.carry, **told)
     if average is not None:
         Average.put(average, model)
     if main:
-        seconds = round(time.monotonic() - began, 1)
-        export(folder / f"{name}.safetensors", model, name, recipe, max(done, last), seconds=seconds)
+        export(folder / f"{name}.safetensors", model, name, recipe, max(done, last), spent.told())
     return model.to("cpu").eval()
+
+
+class _Clock:
+    """Time spent on a training, over all its parts: on the wall and, which doesn't depend on what else runs, by the processor."""
+
+    def __init__(self, header: Mapping[str, Any]) -> None:
+        self.wall = time.monotonic() - header.get("seconds", 0.0)
+        self.processor = time.process_time() - header.get("processor_seconds", 0.0)
+
+    def told(self) -> dict[str, float]:
+        return {
+            "seconds": round(time.monotonic() - self.wall, 1),
+            "processor_seconds": round(time.process_time() - self.processor, 1),
+        }
 
 
 class Objective(nn.Module):
