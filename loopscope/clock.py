@@ -17,6 +17,8 @@ class Clock:
 
     def __init__(self) -> None:
         self._hands: list[tuple[str, int]] = []
+        self.hidden = False
+        """Whether what runs now is no part of the recorded pass: run again only to come to what follows."""
 
     @property
     def index(self) -> tuple[int, ...]:

@@ -36,10 +36,11 @@ class LoopMap:
         self._model = iterable(run)
         batch = len(run.states[run.states.iterations[0]])
         self.rows = list(range(batch)) if rows is None else [int(row) for row in rows]
-        self._tokens = run.tokens
+        self._tokens, self._inputs = run.tokens, run.inputs
         self._like = run.state(run.states.iterations[0])
         self.iterations = run.iterations
         """Those of the run; `t` goes on from here unless a call says otherwise."""
+        self.double = False
         self.double = double and self._doubled()
         """Whether it computes in double precision."""
         self._context = self._encode(self.rows)
@@ -185,25 +186,37 @@ class LoopMap:
     def _encode(self, rows: Sequence[int]) -> Any:
         tokens = self._tokens[list(rows)]
         with torch.no_grad():
-            return self._model.encode(
-                tokens.double() if self.double and tokens.is_floating_point() else tokens
-            )
+            return self._model.encode(self._own(tokens), **self._given(rows))
+
+    def _own(self, value: Tensor) -> Tensor:
+        return value.double() if self.double and value.is_floating_point() else value
+
+    def _given(self, rows: Sequence[int]) -> dict[str, Any]:
+        """What else the model was given, for these examples."""
+        many = len(self._tokens)
+        return {
+            name: self._own(value[list(rows)]) if isinstance(value, Tensor) and value.shape[:1] == (many,) else value
+            for name, value in self._inputs.items()
+        }
 
     def _doubled(self) -> bool:
         """Go over to double precision, and say whether that gives the same map."""
         own = self._model
         tokens = self._tokens[:1]
         with torch.no_grad():
-            like = own.initial(own.encode(tokens))
+            context = own.encode(tokens, **self._given([0]))
+            like = own.initial(context)
         if all(part.dtype == torch.float64 for part in _tensors(like)):
             return True
         try:
             model = copy.deepcopy(own)
             model = model.double() if isinstance(model, torch.nn.Module) else model
             with torch.no_grad():
-                context = model.encode(tokens.double() if tokens.is_floating_point() else tokens)
-                new = model.step(model.initial(context), context, 0)
-                old = own.step(like, own.encode(tokens), 0)
+                self.double = True
+                other = model.encode(self._own(tokens), **self._given([0]))
+                self.double = False
+                new = model.step(model.initial(other), other, 0)
+                old = own.step(like, context, 0)
         except (RuntimeError, TypeError, ValueError):
             return False
         for a, b in zip(_tensors(new), _tensors(old), strict=True):

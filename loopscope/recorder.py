@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .adapter import Adapter
 from .collector import Collector
 from .driver import Looped, checked_iterations, unroll
 from .edits import Edit, Times, checked_places, checked_range, expanded
@@ -41,9 +42,9 @@ def record(
     """One forward pass with its states. The output is bitwise what the model gives without being recorded.
 
     Arguments:
-        model: a zoo model, any model with the four functions, or a module wrapped by `wrap(module, body=...)`.
+        model: a zoo model, any model with the four functions, or what `wrap` made of another.
         tokens: (batch, position); for a wrapped module whatever its forward takes first.
-        iterations: how many; None means the model's own depth. A wrapped module decides by itself.
+        iterations: how many; None means the model's own depth. A module wrapped by its body decides by itself.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
         edits: interventions made by patch, ablate, add, skip and repeat; several at one place apply in order.
         keep: what is kept of it all (`ls.keep`); None means everything.
@@ -69,16 +70,16 @@ def record(
         run.origin |= circumstances(model.module, edits, keep, seed)
         return _warned(run)
     _check_looped(model)
-    if inputs:
+    if inputs and not isinstance(model, Adapter):
         raise LoopscopeError(
             f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out."
         )
     n = checked_iterations(model.iterations if iterations is None else iterations)
-    collector = Collector(keep or Keep(), grad, copy, careful=_is_hooked(model))
+    collector = Collector(keep or Keep(), grad, copy, careful=_is_careful(model))
     with _mode(grad, seed):
         model.clock.show()
         origin = circumstances(model, edits, keep, seed) | {"asked": n}
-        return _drive(model, tokens, None, 0, n, sites, edits, collector, origin)
+        return _drive(model, (tokens, inputs), None, 0, n, sites, edits, collector, origin)
 
 
 def resume(
@@ -109,13 +110,14 @@ def resume(
     sites = [
         name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)
     ]
-    collector = Collector(Keep(), grad, careful=_is_hooked(model))
+    collector = Collector(Keep(), grad, careful=_is_careful(model))
     with _mode(grad, seed):
         own = run._read is not None and run.reader.model is model
-        context = run.reader.context if own else model.encode(run.tokens)
+        context = run.reader.context if own else model.encode(run.tokens, **run.inputs)
         origin = circumstances(model, edits, None, seed)
         made = {"asked": n, "resumed_at": k, "edits": [*run.origin.get("edits", []), *origin["edits"]]}
-        later = _drive(model, run.tokens, (context, state), k, n, sites, edits, collector, origin | made)
+        given = (run.tokens, run.inputs)
+        later = _drive(model, given, (context, state), k, n, sites, edits, collector, origin | made)
     joined: dict[str, States | Tensor] = {name: run[name] for name in run.names}
     for name in later.names:
         new = later[name]
@@ -131,7 +133,7 @@ def resume(
 
 def _drive(
     model: Looped,
-    tokens: Any,
+    given: tuple[Any, Mapping[str, Any]],
     begun: tuple[Any, Any] | None,
     start: int,
     n: int,
@@ -141,7 +143,8 @@ def _drive(
     origin: dict[str, Any],
 ) -> Run:
     """The body of `record` and `resume`: taps on, driver on, read-out, and a Run of what was collected."""
-    modules = modules_of(model) if isinstance(model, nn.Module) else {}
+    tokens, inputs = given
+    modules = _site_modules(model)
     fields = _fields(model)
     hooks = list(getattr(model, "hook_dict", modules))
     alias = {f"state.{fields[0]}": "state"} if fields else {}
@@ -164,7 +167,7 @@ def _drive(
 
         def after(args: Any, kwargs: Any, output: Any) -> Any:
             path = find_tensor(output, None if isinstance(output, Tensor) else collector.state)
-            if path is None:
+            if path is None or model.clock.hidden:
                 return output
             value = get_at(output, path)
             loops, index = model.clock.axes, model.clock.index
@@ -184,7 +187,7 @@ def _drive(
         for site in dict.fromkeys([*recorded, *by_site]):
             taps.on(modules[site], after=tapped(site, site in recorded))
         if begun is None:
-            context = model.encode(tokens)
+            context = model.encode(tokens, **inputs)
             state = model.initial(context)
         else:
             context, state = begun
@@ -202,6 +205,7 @@ def _drive(
     ordered = {site: found[site] for site in sorted(found, key=lambda site: not is_state(site))}
     run = Run(
         tokens=tokens,
+        inputs=inputs,
         iterations=k,
         sites=ordered,
         output=logits if collector.grad else logits.detach(),
@@ -213,7 +217,9 @@ def _drive(
     return _warned(run)
 
 
-def reader_for(model: Any, origin: Mapping[str, Any], tokens: Any) -> Reader | None:
+def reader_for(
+    model: Any, origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]
+) -> Reader | None:
     """The reader of a loaded run: of the model given, or of the zoo entry that made it. None if there is neither."""
     if model is None and origin.get("entry"):
         from . import models
@@ -227,7 +233,7 @@ def reader_for(model: Any, origin: Mapping[str, Any], tokens: Any) -> Reader | N
     if origin.get("edits"):
         return None  # the context may have been edited, and the edits' values are not in the file
     with torch.no_grad():
-        context = model.encode(tokens)
+        context = model.encode(tokens, **inputs)
         state_type = type(model.initial(context))
     return Reader(model, context, lambda state: model.decode(state, context), state_type, False)
 
@@ -251,7 +257,7 @@ def _check_looped(model: Any) -> None:
     if not isinstance(model, Looped):
         raise LoopscopeError(
             f"record needs a model with encode, initial, step and decode, but got {type(model).__name__}. "
-            'For any other module name the part that repeats: ls.wrap(module, body="...").'
+            'Wrap any other module first: ls.wrap(model), or ls.wrap(model, body="...") with the part that repeats.'
         )
 
 
@@ -260,8 +266,18 @@ def _fields(model: Any) -> tuple[str, ...]:
     return tuple(getattr(model, "fields", ()))
 
 
-def _is_hooked(model: Any) -> bool:
-    """Whether hooks of others are attached: they may change activations in place, as TransformerLens users do."""
+def _site_modules(model: Any) -> dict[str, nn.Module]:
+    """Every site of a model by name."""
+    if isinstance(model, Adapter):
+        return model.site_modules()
+    return modules_of(model) if isinstance(model, nn.Module) else {}
+
+
+def _is_careful(model: Any) -> bool:
+    """Whether activations may be changed in place after they were seen: by a model that isn't ours, and where others have
+    attached hooks, as TransformerLens users do."""
+    if isinstance(model, Adapter):
+        return True
     return isinstance(model, nn.Module) and any(m._forward_hooks for m in model.modules())
 
 

@@ -34,9 +34,12 @@ class Run:
         origin: Mapping[str, Any],
         halting: Halting | None = None,
         read: "Reader | None" = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         self.tokens = tokens
         """(batch, position)"""
+        self.inputs = dict(inputs or {})
+        """What else a model of others was given, by name: an attention mask, token types."""
         self.iterations = iterations
         """How many were run: fewer than asked for if the loop was left early."""
         self.output = output
@@ -70,7 +73,8 @@ class Run:
     def with_sites(self, sites: Mapping[str, States | Tensor]) -> "Run":
         """The same run with other sites."""
         parts = {
-            name: getattr(self, name) for name in ("tokens", "iterations", "output", "origin", "halting")
+            name: getattr(self, name)
+            for name in ("tokens", "inputs", "iterations", "output", "origin", "halting")
         }
         return Run(**parts, sites=sites, read=self._read)
 
@@ -142,6 +146,10 @@ class Run:
         for name, value in (("tokens", self.tokens), ("output", self.output)):
             if isinstance(value, Tensor):
                 put(name, value)
+        for name, value in self.inputs.items():
+            if isinstance(value, Tensor):
+                put(f"input/{name}", value)
+        header["inputs"] = {n: v for n, v in self.inputs.items() if isinstance(v, str | int | float | bool)}
         if self.halting is not None:
             for name, value in vars(self.halting).items():
                 put(f"halting/{name}", value)
@@ -291,7 +299,8 @@ def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:
         raise LoopscopeError(
             f"{path} lacks what a run needs ({error!r}): take another copy, or record it again."
         ) from error
-    return Run(**parts, read=reader_for(model, header["origin"], tensors.get("tokens")))
+    reader = reader_for(model, header["origin"], parts["tokens"], parts["inputs"])
+    return Run(**parts, read=reader)
 
 
 def _parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]:
@@ -311,8 +320,10 @@ def _parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]
     halting = {
         key.removeprefix("halting/"): value for key, value in stored.items() if key.startswith("halting/")
     }
+    given = {key.removeprefix("input/"): value for key, value in stored.items() if key.startswith("input/")}
     return {
         "tokens": stored.get("tokens"),
+        "inputs": header.get("inputs", {}) | given,
         "iterations": header["iterations"],
         "sites": sites,
         "output": stored.get("output"),

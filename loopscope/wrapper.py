@@ -1,19 +1,22 @@
 """wrap: give any module that repeats a part of itself an iteration axis.
 
-    wrapped = ls.wrap(module, body="core")            # one call of module.core is one iteration
+    model = ls.wrap(module)                           # of a known family: the four functions, as a zoo model has them
+    wrapped = ls.wrap(module, body="core")            # any other: one call of module.core is one iteration
     run = ls.record(wrapped, tokens)
 
-The clock is inferred from the calls of the body. What is called inside it belongs to the iteration it is called in. What is
+With a body the clock is inferred from the calls of the body. What is called inside it belongs to the iteration it is called in. What is
 called between two calls of the body belongs to the iteration before if it is first called after the body, and to the
 iteration after if it is first called before it (a norm that closes an iteration; an injection that opens one).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
 
+from .adapter import Adapter
+from .adapters import FAMILIES, adapted
 from .body import Body
 from .clock import Clock
 from .collector import Collector
@@ -46,20 +49,41 @@ class Wrapped:
         return f"Wrapped {type(self.module).__name__}: one iteration is a call of {' then '.join(self.body)}{inner}"
 
 
-def wrap(module: nn.Module, *, body: str | Sequence[str], inner: Mapping[str, str] | None = None) -> Wrapped:
-    """Name the part of a module that repeats, so that it can be recorded and edited iteration by iteration.
+@overload
+def wrap(module: nn.Module) -> Adapter: ...
+@overload
+def wrap(
+    module: nn.Module, *, body: str | Sequence[str], inner: Mapping[str, str] | None = None
+) -> Wrapped: ...
+def wrap(
+    module: nn.Module, *, body: str | Sequence[str] | None = None, inner: Mapping[str, str] | None = None
+) -> Adapter | Wrapped:
+    """Give a module that repeats a part of itself an iteration axis. The module is not changed.
 
     Arguments:
-        module: any PyTorch module; it is not changed.
-        body: the name of the submodule that is called once per iteration, or of several called one after another. A
-            ModuleList stands for its members. Members that share their parameters are each an iteration.
+        module: any PyTorch module. Of a known family (`loopscope.adapters.FAMILIES`, by the name of its class) it needs no
+            hint, and every analysis, lens and edit works on it.
+        body: for any other, the name of the submodule that is called once per iteration, or of several called one after
+            another; `loopscope.find_loops` suggests it. A ModuleList stands for its members. Members that share their
+            parameters are each an iteration.
         inner: names for loops inside an iteration: {"low": "L_module"} counts the calls of `L_module` in each.
 
     Raises:
-        LoopscopeError: a name that is no submodule, with the nearest ones.
+        LoopscopeError: no known family and no body; a name that is no submodule, with the nearest ones.
     """
+    if isinstance(module, Adapter | Wrapped):
+        raise LoopscopeError(f"wrap needs a module that isn't wrapped yet, but got {module!r}. Use it as it is.")
     if not isinstance(module, nn.Module):
         raise LoopscopeError(f"wrap needs a torch.nn.Module, but got {type(module).__name__}.")
+    if body is None:
+        known = adapted(module)
+        if known is None or inner is not None:
+            raise LoopscopeError(
+                f"wrap must be told which part of {type(module).__name__} repeats, as it is of no known family "
+                f"({', '.join(sorted(FAMILIES))}){' or has inner loops of your own' if inner else ''}, but body is None. "
+                "See what repeats: print(ls.find_loops(model, tokens))."
+            )
+        return known
     modules = modules_of(module)
     names: list[str] = []
     for name in [body] if isinstance(body, str) else list(body):

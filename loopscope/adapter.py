@@ -1,0 +1,208 @@
+"""Adapter: a looped model that others wrote, as the four functions, under its own modules' names.
+
+An adapter changes nothing and computes nothing of its own: it calls the model's own parts in the model's own order, so
+that its answers are the model's, bit for bit. What an iteration reads besides the state (masks, rotary angles, the
+embedded input) is not made anew either: `given` runs the model's forward up to the first call of a part and takes what
+that part was given.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .clock import Clock
+from .errors import LoopscopeError
+from .sites import find_tensor, get_at, modules_of, put_at
+from .taps import Taps
+
+
+class Adapter(nn.Module):
+    """What `loopscope.wrap` makes of a model of a known family. Subclasses give the four functions, and:
+
+    fields: names of the state's tensors, the primary one first; empty if the state is one tensor.
+    points: sites of the loop itself besides `state`, such as what the body receives.
+    iterations: the model's own depth.
+    """
+
+    fields: tuple[str, ...] = ()
+    points: tuple[str, ...] = ("core_in",)
+    family = ""
+    """The family, and what one iteration of it is."""
+
+    def __init__(self, module: nn.Module, names: Mapping[str, nn.Module] | None = None) -> None:
+        """`names`: the sites by name, if not the modules by theirs."""
+        super().__init__()
+        self.module = module
+        self.clock = Clock()
+        self.name: str | None = None
+        self.task: Any = None
+        self.dynamic = self.fields
+        self.state = nn.Identity()
+        for field in self.fields[1:]:
+            self.state.add_module(field, nn.Identity())
+        for point in self.points:
+            self.add_module(point, nn.Identity())
+        self._names = dict(modules_of(module) if names is None else names)
+
+    @property
+    def iterations(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} must say how many iterations its model runs.")
+
+    @property
+    def config(self) -> Any:
+        return getattr(self.module, "config", None)
+
+    @property
+    def vocabulary(self) -> int | None:
+        """How many tokens there are; None if the model doesn't say."""
+        return getattr(self.config, "vocab_size", None)
+
+    def encode(self, tokens: Any, **inputs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must say what encode(tokens) gives.")
+
+    def initial(self, context: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must say what initial(context) gives.")
+
+    def step(self, state: Any, context: Any, t: int) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must say what step(state, context, t) gives.")
+
+    def decode(self, state: Any, context: Any) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must say what decode(state, context) gives.")
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward."""
+        return self.module(*args, **kwargs)
+
+    def at_state(self, state: Any) -> Any:
+        """Pass a state through its sites."""
+        if isinstance(state, Tensor):
+            return self.state(state)
+        points = {self.fields[0]: self.state} | dict(self.state.named_children())
+        return type(state)(*(points[name](value) for name, value in state._asdict().items()))
+
+    def finished(self, state: Any) -> bool:
+        """Whether every position has halted."""
+        return False
+
+    def halting(self, run: Any) -> Any:
+        """The run's `Halting`, for a model that halts; None for others."""
+        return None
+
+    def site_modules(self) -> dict[str, nn.Module]:
+        """Every site by name: those of the model, and those of the loop."""
+        points = {point: self.get_submodule(point) for point in self.points}
+        fields = {f"state.{field}": module for field, module in self.state.named_children()}
+        return self._names | {"state": self.state} | fields | points
+
+    @property
+    def training(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The model's own mode."""
+        module = self.__dict__.get("_modules", {}).get("module")
+        return bool(module is not None and module.training)
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        """nn.Module sets it on the way to its children, of which the model is one."""
+
+    def __repr__(self) -> str:
+        return f"{type(self.module).__name__} of {self.iterations} iterations: {self.family}"
+
+    # For subclasses
+
+    def given(self, part: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What `part` is given when the model's forward first calls it. Nothing from there on is run."""
+
+        def stop(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            raise _Given(args, kwargs)
+
+        with Taps() as taps:
+            taps.on(part, before=stop)
+            try:
+                self.module(*args, **kwargs)
+            except _Given as given:
+                return given.args, given.kwargs
+        raise LoopscopeError(
+            f"{type(self.module).__name__}'s forward must call {type(part).__name__}, but didn't with these inputs. "
+            "Name the part that repeats yourself: ls.wrap(model, body=...)."
+        )
+
+    def read_out(self, part: nn.Module, output: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward with `output` in place of what `part` would give: all that comes after the loop.
+
+        What comes before is run again and nobody sees it: its sites are not recorded, and it draws no random numbers
+        that what comes after would miss.
+        """
+        drawn = torch.get_rng_state()
+
+        def instead(*_: Any, **__: Any) -> Any:
+            torch.set_rng_state(drawn)
+            self.clock.hidden = False
+            return output
+
+        with _answering(part, instead):
+            self.clock.hidden = True
+            try:
+                return self.module(*args, **kwargs)
+            finally:
+                self.clock.hidden = False
+
+
+class Straight(Adapter):
+    """A loop whose body is one part that is given the state and gives the next, with nothing in between."""
+
+    def part(self) -> nn.Module:
+        """The body."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its body is.")
+
+    def encode(self, tokens: Any, **inputs: Any) -> Any:
+        args, kwargs = self.given(self.part(), tokens, **self.asked(inputs))
+        return {"args": args, "kwargs": kwargs, "tokens": tokens, "inputs": inputs}
+
+    def asked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The forward's arguments for `encode`."""
+        return dict(inputs)
+
+    def initial(self, context: Any) -> Tensor:
+        given = (context["args"], context["kwargs"])
+        return get_at(given, _path(given))
+
+    def step(self, state: Tensor, context: Any, t: int) -> Tensor:
+        given = (context["args"], context["kwargs"])
+        args, kwargs = put_at(given, _path(given), self.get_submodule("core_in")(state))
+        output = self.part()(*args, **kwargs)
+        path = find_tensor(output, state)
+        assert path is not None
+        return get_at(output, path)
+
+
+class _Given(BaseException):
+    """Carries what a part was given out of a forward pass; no `except Exception` on the way stops it."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.args, self.kwargs = args, kwargs  # pyright: ignore[reportIncompatibleVariableOverride]
+
+
+@contextmanager
+def _answering(part: nn.Module, instead: Callable[..., Any]) -> Any:
+    own = vars(part).get("forward")
+    part.forward = instead
+    try:
+        yield
+    finally:
+        if own is None:
+            del part.forward
+        else:
+            part.forward = own
+
+
+def _path(given: Any) -> tuple[Any, ...]:
+    path = find_tensor(given)
+    if path is None:
+        raise LoopscopeError(
+            "the body of a loop must be given a floating-point tensor, but was given none. Wrap the part that takes the state."
+        )
+    return path

@@ -1,0 +1,49 @@
+"""ALBERT, as transformers has it: one layer (or group of layers) applied again and again (Lan et al. 2019, arXiv 1909.11942).
+
+An iteration is one call of a layer group. Of several groups each serves a stretch of the iterations, as in the model;
+iterations beyond the model's own go on with the last.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..adapter import Straight
+
+
+class Albert(Straight):
+    family = "an iteration is one call of a layer group"
+
+    @property
+    def base(self) -> Any:
+        """The model without its head."""
+        return getattr(self.module, "albert", self.module)
+
+    @property
+    def iterations(self) -> int:
+        return self.base.config.num_hidden_layers
+
+    def group(self, t: int) -> nn.Module:
+        groups, layers = self.base.encoder.albert_layer_groups, self.iterations
+        return groups[min(int(t / (layers / len(groups))), len(groups) - 1)]
+
+    def part(self) -> nn.Module:
+        return self.group(0)
+
+    def step(self, state: Tensor, context: Any, t: int) -> Tensor:
+        _, *others = context["args"]
+        return self.group(t)(self.core_in(state), *others, **context["kwargs"])
+
+    def decode(self, state: Tensor, context: Any) -> Tensor:
+        if self.base is self.module:  # no head: what is asked of it are the states
+            return state
+        from transformers.modeling_outputs import BaseModelOutput
+
+        told = self.read_out(
+            self.base.encoder, BaseModelOutput(last_hidden_state=state), context["tokens"], **context["inputs"]
+        )
+        return next(told[name] for name in ("logits", "prediction_logits", "start_logits") if name in told)
+
+
+def adapt(module: nn.Module) -> Albert:
+    return Albert(module)

@@ -1,0 +1,82 @@
+"""HRM-Text, as transformers has it: two stacks, H and L, at two time scales (Wang et al. 2025, arXiv 2506.21734).
+
+An iteration is one high cycle: L_cycles turns of L_module, each on low + high, then one of H_module on high + low. high
+begins as the scaled embedding, which nothing reads again. The first turns of L_module run without gradient, as many as the
+model's own `L_bp_cycles_padded` says; in iterations beyond the model's own, all but the last.
+"""
+
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..adapter import Adapter
+
+
+class State(NamedTuple):
+    high: Tensor
+    """(batch, position, width)"""
+    low: Tensor
+
+
+class Context(NamedTuple):
+    embedded: Tensor
+    """(batch, position, width): scaled."""
+    kwargs: dict[str, Any]
+    """What both stacks are given besides: mask, positions."""
+
+
+class HrmText(Adapter):
+    fields = State._fields
+    points = ("low_in", "high_in")
+    family = "an iteration is one high cycle, L_cycles turns of L_module (axis low) and one of H_module"
+
+    @property
+    def base(self) -> Any:
+        """The model without its head."""
+        return getattr(self.module, "model", self.module)
+
+    @property
+    def iterations(self) -> int:
+        return self.base.config.H_cycles
+
+    def encode(self, tokens: Tensor, **inputs: Any) -> Context:
+        base = self.base
+        embeds = base.embed_tokens(tokens)
+        options = {"use_cache": False} | inputs
+        _, kwargs = self.given(base.L_module, inputs_embeds=embeds, **options)
+        kwargs = {name: value for name, value in kwargs.items() if name != "cycle_offset"}
+        return Context(embeds * base.embedding_scale, kwargs)
+
+    def initial(self, context: Context) -> State:
+        high = context.embedded
+        return State(high, self.base.z_L_init.to(high).expand_as(high).contiguous())
+
+    def step(self, state: State, context: Context, t: int) -> State:
+        base, config = self.base, self.base.config
+        high, low = state
+        known = base.L_bp_cycles_padded
+        first = config.L_cycles - (known[t] if t < len(known) else 1)
+        slot = t * (config.L_cycles + 1)
+        for turn in self.clock.loop("low", range(config.L_cycles)):
+            with nullcontext() if turn >= first else torch.no_grad():
+                low = base.L_module(
+                    self.low_in(low.to(high.device) + high),
+                    cycle_offset=(slot + turn) * config.num_layers_per_stack,
+                    **context.kwargs,
+                )
+        high = base.H_module(
+            self.high_in(high + low.to(high.device)),
+            cycle_offset=(slot + config.L_cycles) * config.num_layers_per_stack,
+            **context.kwargs,
+        )
+        return State(high, low)
+
+    def decode(self, state: State, context: Context) -> Tensor:
+        head = getattr(self.module, "lm_head", None)
+        return state.high if head is None else head(state.high)
+
+
+def adapt(module: nn.Module) -> HrmText:
+    return HrmText(module)
