@@ -6,7 +6,7 @@ embedded input) is not made anew either: `given` runs the model's forward up to 
 that part was given.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,8 @@ class Adapter(nn.Module):
         self.name: str | None = None
         self.task: Any = None
         self.dynamic = self.fields
+        self.cutting = False
+        """Whether gradients are cut where the model itself cuts them; a Jacobian is that of the whole map."""
         self.state = nn.Identity()
         for field in self.fields[1:]:
             self.state.add_module(field, nn.Identity())
@@ -59,6 +61,10 @@ class Adapter(nn.Module):
     def vocabulary(self) -> int | None:
         """How many tokens there are; None if the model doesn't say."""
         return getattr(self.config, "vocab_size", None)
+
+    def depth(self, tokens: Any, inputs: Mapping[str, Any]) -> int:
+        """How many iterations the model runs on these inputs by itself."""
+        return self.iterations
 
     def encode(self, tokens: Any, **inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must say what encode(tokens) gives.")
@@ -142,7 +148,7 @@ class Adapter(nn.Module):
             self.clock.hidden = False
             return output
 
-        with _answering(part, instead):
+        with answering(part, instead):
             self.clock.hidden = True
             try:
                 return self.module(*args, **kwargs)
@@ -187,7 +193,8 @@ class _Given(BaseException):
 
 
 @contextmanager
-def _answering(part: nn.Module, instead: Callable[..., Any]) -> Any:
+def answering(part: nn.Module, instead: Callable[..., Any]) -> Iterator[None]:
+    """For a while, `instead` answers in the place of `part`, unseen by hooks on it."""
     own = vars(part).get("forward")
     part.forward = instead
     try:

@@ -195,7 +195,9 @@ class LoopMap:
         """What else the model was given, for these examples."""
         many = len(self._tokens)
         return {
-            name: self._own(value[list(rows)]) if isinstance(value, Tensor) and value.shape[:1] == (many,) else value
+            name: self._own(value[list(rows)])
+            if isinstance(value, Tensor) and value.shape[:1] == (many,)
+            else value
             for name, value in self._inputs.items()
         }
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .adapter import Adapter
 from .edits import Edit, Times
 from .keep import Keep
 
@@ -23,7 +24,7 @@ def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None)
     entry = getattr(model, "name", None)
     return {
         "entry": entry if isinstance(entry, str) else None,
-        "architecture": type(model).__name__,
+        "architecture": type(model.module if isinstance(model, Adapter) else model).__name__,
         "config": _plain(vars(config)) if hasattr(config, "__dataclass_fields__") else None,
         "task": {"name": task.name, "options": _plain(task.options)} if task is not None else None,
         "weights": digest(model) if isinstance(entry, str) else None,

@@ -74,10 +74,12 @@ def record(
         raise LoopscopeError(
             f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out."
         )
-    n = checked_iterations(model.iterations if iterations is None else iterations)
     collector = Collector(keep or Keep(), grad, copy, careful=_is_careful(model))
     with _mode(grad, seed):
         model.clock.show()
+        if iterations is None:
+            iterations = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
+        n = checked_iterations(iterations)
         origin = circumstances(model, edits, keep, seed) | {"asked": n}
         return _drive(model, (tokens, inputs), None, 0, n, sites, edits, collector, origin)
 
@@ -183,7 +185,7 @@ def _drive(
 
         return after
 
-    with Taps() as taps:
+    with Taps() as taps, _cutting(model):
         for site in dict.fromkeys([*recorded, *by_site]):
             taps.on(modules[site], after=tapped(site, site in recorded))
         if begun is None:
@@ -247,6 +249,19 @@ def _mode(grad: bool, seed: int | None) -> Iterator[None]:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             yield
+
+
+@contextmanager
+def _cutting(model: Any) -> Iterator[None]:
+    """Gradients are cut where a model of others cuts them by itself."""
+    if not isinstance(model, Adapter):
+        yield
+        return
+    model.cutting = True
+    try:
+        yield
+    finally:
+        model.cutting = False
 
 
 def _halting(model: Any, run: Run) -> Halting | None:

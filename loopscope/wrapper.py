@@ -4,8 +4,8 @@
     wrapped = ls.wrap(module, body="core")            # any other: one call of module.core is one iteration
     run = ls.record(wrapped, tokens)
 
-With a body the clock is inferred from the calls of the body. What is called inside it belongs to the iteration it is called in. What is
-called between two calls of the body belongs to the iteration before if it is first called after the body, and to the
+With a body the clock is inferred from its calls. What is called inside it belongs to the iteration it is called in. What
+is called between two calls of the body belongs to the iteration before if it is first called after the body, and to the
 iteration after if it is first called before it (a norm that closes an iteration; an injection that opens one).
 """
 
@@ -72,7 +72,9 @@ def wrap(
         LoopscopeError: no known family and no body; a name that is no submodule, with the nearest ones.
     """
     if isinstance(module, Adapter | Wrapped):
-        raise LoopscopeError(f"wrap needs a module that isn't wrapped yet, but got {module!r}. Use it as it is.")
+        raise LoopscopeError(
+            f"wrap needs a module that isn't wrapped yet, but got {module!r}. Use it as it is."
+        )
     if not isinstance(module, nn.Module):
         raise LoopscopeError(f"wrap needs a torch.nn.Module, but got {type(module).__name__}.")
     if body is None:

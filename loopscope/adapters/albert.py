@@ -40,7 +40,10 @@ class Albert(Straight):
         from transformers.modeling_outputs import BaseModelOutput
 
         told = self.read_out(
-            self.base.encoder, BaseModelOutput(last_hidden_state=state), context["tokens"], **context["inputs"]
+            self.base.encoder,
+            BaseModelOutput(last_hidden_state=state),
+            context["tokens"],
+            **context["inputs"],
         )
         return next(told[name] for name in ("logits", "prediction_logits", "start_logits") if name in told)
 

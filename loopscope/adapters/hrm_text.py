@@ -60,7 +60,7 @@ class HrmText(Adapter):
         first = config.L_cycles - (known[t] if t < len(known) else 1)
         slot = t * (config.L_cycles + 1)
         for turn in self.clock.loop("low", range(config.L_cycles)):
-            with nullcontext() if turn >= first else torch.no_grad():
+            with torch.no_grad() if self.cutting and turn < first else nullcontext():
                 low = base.L_module(
                     self.low_in(low.to(high.device) + high),
                     cycle_offset=(slot + turn) * config.num_layers_per_stack,

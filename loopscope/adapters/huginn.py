@@ -1,0 +1,110 @@
+"""Huginn, whose code comes with its checkpoint (Geiping et al. 2025, arXiv 2502.05171).
+
+An iteration joins the state and the embedded input (`transformer.adapter`) and passes them through `core_block`. What comes
+before is the prelude, what comes after the norm, the coda, the norm again and the head. The first state is random: record
+with a seed. The released code runs all iterations without gradient, unless it is told a pair num_steps=(without, with).
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..adapter import Adapter
+from ..taps import Taps
+
+_ALL = 10**9
+
+
+class Context(NamedTuple):
+    embedded: Tensor
+    """(batch, position, width): after the prelude."""
+    angles: Tensor
+    """Rotary."""
+    mask: Any
+    start: Tensor | None
+    """The first state, where one was passed."""
+    scale: float
+    """Of the random first state."""
+    without: int
+    """How many iterations the model runs without gradient."""
+
+
+class Huginn(Adapter):
+    family = "an iteration is the adapter, which joins state and input, and the core blocks"
+
+    @property
+    def parts(self) -> Any:
+        return self.module.transformer
+
+    @property
+    def iterations(self) -> int:
+        return int(self.module.config.mean_recurrence)
+
+    def depth(self, tokens: Any, inputs: Mapping[str, Any]) -> int:
+        steps = inputs.get("num_steps")
+        if steps is not None:
+            return sum(int(part) for part in steps) if _is_pair(steps) else int(steps)
+        return sum(self._drawn(tokens, inputs)) if self.training else self.iterations
+
+    def encode(self, tokens: Tensor, **inputs: Any) -> Context:
+        steps = inputs.get("num_steps")
+        without = int(steps[0]) if steps is not None and _is_pair(steps) else _ALL
+        if steps is None and self.training:
+            without = self._drawn(tokens, inputs)[0]
+        seen: list[tuple[Any, ...]] = []
+
+        def note(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            seen.append((*args, *kwargs.values()))
+            return args, kwargs
+
+        drawn = torch.get_rng_state()
+        with Taps() as taps:
+            taps.on(self.parts.prelude[0], before=note)
+            # The first state is drawn on the way to the loop, and again by `initial`: the same.
+            (joined,), _ = self.given(self.parts.adapter, tokens, **inputs)
+        torch.set_rng_state(drawn)
+        _, angles, _, mask, *_ = seen[0]
+        width = joined.shape[-1] // 2
+        start, scale = inputs.get("input_states"), inputs.get("init_scale", 1.0)
+        return Context(joined[..., width:], angles, mask, start, scale, without)
+
+    def initial(self, context: Context) -> Tensor:
+        if context.start is not None:
+            return context.start.clone()
+        return self.module.initialize_state(context.embedded, scale=context.scale)
+
+    def step(self, state: Tensor, context: Context, t: int) -> Tensor:
+        parts, first = self.parts, len(self.parts.prelude) + t * len(self.parts.core_block)
+        with torch.no_grad() if self.cutting and t < context.without else nullcontext():
+            if getattr(self.config, "test_time_noise", 0):
+                state = self.module._maybe_inject_noise(state, t)
+            h = self.core_in(parts.adapter(torch.cat([state, context.embedded], dim=-1)))
+            for number, block in enumerate(parts.core_block, first):
+                h = block(h, context.angles, torch.tensor(number), context.mask, None)
+        return h
+
+    def decode(self, state: Tensor, context: Context) -> Tensor:
+        h = self.parts.ln_f(state)
+        for number, block in enumerate(self.parts.coda, 1):
+            h = block(h, context.angles, torch.tensor(-number), context.mask, None)
+        return self.module.lm_head(self.parts.ln_f(h)).float()
+
+    def _drawn(self, tokens: Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:
+        """How many iterations, without gradient and with, the model is about to draw for itself, in training."""
+        with torch.random.fork_rng():
+            if inputs.get("input_states") is None:
+                embedded = self.parts.wte(tokens)
+                self.module.initialize_state(embedded, scale=inputs.get("init_scale", 1.0))
+            without, along = self.module.randomized_iteration_sampler()
+        return int(without), int(along)
+
+
+def _is_pair(steps: Any) -> bool:
+    return hasattr(steps, "__len__") and len(steps) > 1
+
+
+def adapt(module: nn.Module) -> Huginn:
+    return Huginn(module)

@@ -1,0 +1,78 @@
+"""Ouro, whose code comes with its checkpoint (Zhu et al. 2025, arXiv 2510.25741).
+
+An iteration is a pass through all layers and the norm; the normed state is fed back. The exit gate looks at every state and
+changes nothing: the released code runs all `total_ut_steps`, and takes an earlier answer only where it is asked to.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..adapter import Adapter
+from ..errors import LoopscopeError
+from ..halting import Halting, exit_halting
+
+
+class Context(NamedTuple):
+    embedded: Tensor
+    """(batch, position, width)"""
+    kwargs: dict[str, Any]
+    """What every layer is given besides: mask, positions."""
+
+
+class Ouro(Adapter):
+    family = "an iteration is a pass through all layers and the norm, which is fed back"
+
+    @property
+    def iterations(self) -> int:
+        return int(self.module.model.total_ut_steps)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        base = self.module.model
+        return list(base.layers[: base.config.num_hidden_layers])
+
+    def encode(self, tokens: Tensor, **inputs: Any) -> Context:
+        kinds = {getattr(layer, "attention_type", None) for layer in self.layers}
+        if len(kinds) > 1:
+            raise LoopscopeError(
+                f"the layers of an Ouro model must share one mask to be iterated, but attend in {len(kinds)} ways: "
+                f"{sorted(map(str, kinds))}. Record it by its body: ls.wrap(model, body=[...])."
+            )
+        args, kwargs = self.given(self.layers[0], tokens, **({"use_cache": False} | inputs))
+        return Context(args[0] if args else kwargs["hidden_states"], kwargs)
+
+    def initial(self, context: Context) -> Tensor:
+        return context.embedded
+
+    def step(self, state: Tensor, context: Context, t: int) -> Tensor:
+        kwargs = {name: value for name, value in context.kwargs.items() if name != "hidden_states"}
+        if "current_ut" in kwargs:
+            kwargs["current_ut"] = t
+        h = self.core_in(state)
+        for layer in self.layers:
+            output = layer(h, **kwargs)
+            h = output[0] if isinstance(output, tuple) else output
+        h = self.module.model.norm(h)
+        self.module.model.early_exit_gate(h)
+        return h
+
+    def decode(self, state: Tensor, context: Context) -> Tensor:
+        return self.module.lm_head(state)
+
+    def exit_probability(self, state: Tensor) -> Tensor:
+        """(batch, position): the chance of stopping after the iteration that made `state`."""
+        return torch.sigmoid(self.module.model.early_exit_gate(state)[..., 0])
+
+    def halting(self, run: Any) -> Halting | None:
+        if run.iterations == 0:
+            return None
+        chances = torch.stack(
+            [self.exit_probability(run.states[k]).detach() for k in range(1, run.iterations + 1)]
+        )
+        return exit_halting(chances.float(), getattr(self.config, "early_exit_threshold", 1.0))
+
+
+def adapt(module: nn.Module) -> Ouro:
+    return Ouro(module)

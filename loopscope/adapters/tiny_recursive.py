@@ -1,0 +1,78 @@
+"""The package tiny-recursive-model: one network in two roles (Jolicoeur-Martineau 2025, arXiv 2510.04871).
+
+An iteration is one refinement block: turns of the network on output + latent + input, which refine the latent (axis `low`),
+then one on output + latent, which refines the output. `forward` runs a segment of them, of which the last alone has a gradient;
+iterations beyond it are those of further segments, as in `predict`. In `predict` a sequence leaves at the end of the first
+segment that says halt: `run.halting`. Register tokens are positions before the sequence's own.
+"""
+
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..adapter import Adapter
+from ..halting import Halting, q_halting
+
+
+class State(NamedTuple):
+    output: Tensor
+    """(batch, position, width)"""
+    latent: Tensor
+
+
+class Context(NamedTuple):
+    embedded: Tensor
+    """(batch, position, width): registers first."""
+    registers: int
+    start: tuple[Tensor, Tensor]
+
+
+class TinyRecursive(Adapter):
+    fields = State._fields
+    points = ("low_in", "high_in")
+    family = "an iteration is one refinement block, turns of the network on the latent (axis low) and one on the output"
+
+    @property
+    def iterations(self) -> int:
+        return self.module.num_refinement_blocks
+
+    @property
+    def vocabulary(self) -> int:
+        return self.module.input_embed.num_embeddings
+
+    def encode(self, tokens: Tensor, **inputs: Any) -> Context:
+        embedded, _ = self.module.embed_inputs_with_registers(tokens)
+        output, latent = self.module.get_initial()
+        start = inputs.get("outputs", output), inputs.get("latents", latent)
+        return Context(embedded, len(self.module.register_tokens), start)
+
+    def initial(self, context: Context) -> State:
+        return State(*(part.expand_as(context.embedded) for part in context.start))
+
+    def step(self, state: State, context: Context, t: int) -> State:
+        network, segment = self.module.network, self.iterations
+        output, latent = state
+        if self.cutting and t and t % segment == 0:
+            output, latent = output.detach(), latent.detach()
+        with torch.no_grad() if self.cutting and (t + 1) % segment else nullcontext():
+            for _ in self.clock.loop("low", range(self.module.num_latent_refinements)):
+                latent = network(self.low_in(output + latent + context.embedded))
+            output = network(self.high_in(output + latent))
+        return State(output, latent)
+
+    def decode(self, state: State, context: Context) -> Tensor:
+        return self.module.to_pred(state.output[:, context.registers :])
+
+    def q_values(self, state: State) -> Tensor:
+        """(batch, 1): above 0 where the model says halt; it does at 0 too."""
+        q = self.module.to_halt_pred(state.output)
+        return torch.where(q == 0, torch.ones_like(q), q)[:, None]
+
+    def halting(self, run: Any) -> Halting | None:
+        return q_halting(run, self.iterations) if run.iterations >= self.iterations else None
+
+
+def adapt(module: nn.Module) -> TinyRecursive:
+    return TinyRecursive(module)

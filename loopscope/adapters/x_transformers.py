@@ -1,0 +1,127 @@
+"""x-transformers' TransformerWrapper: looped=True (an Ouro), or layers tied by `weight_tie_layers` and execution orders.
+
+Looped: an iteration is a pass through `attn_layers`, its final norm included; the exit gate looks at every state. Tied: an
+iteration is one pass through the layers that repeat; the final norm comes once, after the loop.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adapter import Straight, answering
+from ..errors import LoopscopeError
+from ..halting import Halting, exit_halting
+from ..sites import find_tensor, get_at
+
+_CARRIES = (
+    "add_value_residual",
+    "residual_attn",
+    "cross_residual_attn",
+    "reinject_input",
+    "softclamp_output",
+)
+"""Options of attention layers with which an iteration reads more of those before it than the stream."""
+
+
+class Looped(Straight):
+    family = "an iteration is a pass through attn_layers and its final norm"
+
+    @property
+    def iterations(self) -> int:
+        return self.module.train_max_looped_steps
+
+    @property
+    def vocabulary(self) -> int:
+        return self.module.num_tokens
+
+    def depth(self, tokens: Any, inputs: Mapping[str, Any]) -> int:
+        return int(inputs.get("looped_steps") or inputs.get("max_looped_steps") or self.iterations)
+
+    def part(self) -> nn.Module:
+        return self.module.attn_layers
+
+    def step(self, state: Tensor, context: Any, t: int) -> Tensor:
+        h = super().step(state, context, t)
+        self.module.exit_gate(h)
+        return h
+
+    def decode(self, state: Tensor, context: Any) -> Tensor:
+        with answering(self.module.exit_gate, lambda h: h[..., :1]):  # it was asked in the loop
+            return _read_out(self, state, context, looped_steps=1, looped_pred_all_logits=False)
+
+    def exit_probability(self, state: Tensor) -> Tensor:
+        """(batch, position): the chance of stopping after the iteration that made `state`."""
+        return torch.sigmoid(self.module.exit_gate(state)[..., 0])
+
+    def halting(self, run: Any) -> Halting | None:
+        if run.iterations == 0:
+            return None
+        chances = torch.stack(
+            [self.exit_probability(run.states[k]).detach() for k in range(1, run.iterations + 1)]
+        )
+        return exit_halting(chances.float(), 0.9)  # the default of looped_exit_prob_threshold
+
+
+class Tied(Straight):
+    family = "an iteration is a pass through the layers that repeat; the final norm comes after the loop"
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The layers of one iteration, by number."""
+        return _period(self.module.attn_layers.layers_execute_order)
+
+    @property
+    def iterations(self) -> int:
+        return len(self.module.attn_layers.layers_execute_order) // len(self.order)
+
+    @property
+    def vocabulary(self) -> int:
+        return self.module.num_tokens
+
+    def part(self) -> nn.Module:
+        return self.module.attn_layers
+
+    def step(self, state: Tensor, context: Any, t: int) -> Tensor:
+        with answering(self.module.attn_layers.final_norm, lambda x, **_: x):
+            once = context["kwargs"] | {"layers_execute_order": self.order}
+            return super().step(state, context | {"kwargs": once}, t)
+
+    def decode(self, state: Tensor, context: Any) -> Tensor:
+        return _read_out(self, self.module.attn_layers.final_norm(state), context)
+
+
+def _read_out(adapter: Straight, h: Tensor, context: Any, **options: Any) -> Tensor:
+    from x_transformers.x_transformers import LayerIntermediates
+
+    told = adapter.read_out(
+        adapter.part(), (h, LayerIntermediates()), context["tokens"], **(context["inputs"] | options)
+    )
+    path = find_tensor(told)
+    assert path is not None
+    return get_at(told, path)
+
+
+def _period(order: tuple[int, ...]) -> tuple[int, ...]:
+    """The shortest stretch that the order repeats: all of it, if it repeats none."""
+    sizes = [size for size in range(1, len(order) + 1) if len(order) % size == 0]
+    return next(order[:size] for size in sizes if order[:size] * (len(order) // size) == order)
+
+
+def adapt(module: nn.Module) -> Straight:
+    if module.looped:
+        return Looped(module)
+    layers: Any = module.attn_layers
+    if len(_period(layers.layers_execute_order)) == len(layers.layers_execute_order):
+        raise LoopscopeError(
+            f"a TransformerWrapper must loop to be wrapped by its kind, but runs its layers in the order "
+            f"{layers.layers_execute_order}, which repeats nothing. Build it with looped=True or weight_tie_layers=True."
+        )
+    carries = [name for name in _CARRIES if getattr(layers, name, False)]
+    if carries or layers.num_residual_streams > 1 or any(map(bool, layers.layer_integrators)):
+        raise LoopscopeError(
+            "iterations must hand on the stream alone to be told apart, but these attention layers hand on more "
+            f"({', '.join(carries) or 'several streams or earlier layers'}). Record it by its body: ls.wrap(model, body=...)."
+        )
+    return Tied(module)
