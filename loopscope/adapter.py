@@ -32,8 +32,7 @@ class Adapter(nn.Module):
     family = ""
     """The family, and what one iteration of it is."""
 
-    def __init__(self, module: nn.Module, names: Mapping[str, nn.Module] | None = None) -> None:
-        """`names`: the sites by name, if not the modules by theirs."""
+    def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
         self.clock = Clock()
@@ -47,7 +46,8 @@ class Adapter(nn.Module):
             self.state.add_module(field, nn.Identity())
         for point in self.points:
             self.add_module(point, nn.Identity())
-        self._names = dict(modules_of(module) if names is None else names)
+        self._names = modules_of(module)
+        self._outer: list[nn.Module] = []
 
     @property
     def iterations(self) -> int:
@@ -80,7 +80,11 @@ class Adapter(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward."""
-        return self.module(*args, **kwargs)
+        return (self._outer or [self.module])[0](*args, **kwargs)
+
+    def shown_as(self, outer: nn.Module, names: Mapping[str, nn.Module]) -> None:
+        """Take the names of a module around the model, and its forward."""
+        self._names, self._outer = dict(names), [outer]
 
     def at_state(self, state: Any) -> Any:
         """Pass a state through its sites."""

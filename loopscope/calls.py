@@ -1,7 +1,7 @@
 """Calls: which modules a forward pass calls, inside which others, and which of them work on what which others gave."""
 
 import random
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from .taps import Taps
 
@@ -112,6 +111,7 @@ class _Flow(TorchDispatchMode):
         self.operations: list[str] = []
         self.inside: list[Call] = []
         self.labels: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.writes: dict[Any, list[int]] = {}
         # Batch norm's statistics and the like are written by one call and read by the next, but are no state of a loop.
         self.deaf = {
             buffer.untyped_storage()._cdata
@@ -126,7 +126,7 @@ class _Flow(TorchDispatchMode):
         output = func(*args, **(kwargs or {}))
         name = getattr(getattr(func, "overloadpacket", func), "__name__", str(func))
         self.operations.append(name)
-        inputs = tree_leaves((args, kwargs))
+        inputs = _leaves((*args, *(kwargs or {}).values()))
         overwrites = name in ("copy_", "zero_", "fill_") and _whole(args[0])
         if overwrites:
             inputs = inputs[1:]
@@ -136,7 +136,13 @@ class _Flow(TorchDispatchMode):
         for call in self.inside[1:] if label else ():
             call.reads |= label & (call.bit - 1)
             label |= call.bit
-        for tensor in tree_leaves((output, _written(func, args))):
+        written = _leaves(args[i] for i in self._written(func) if i < len(args))
+        viewed = {cell._cdata for cell in map(_cell, inputs) if cell is not None}  # a view computes nothing
+        for tensor in _leaves((output,)):
+            cell = _cell(tensor)
+            if cell is not None and cell._cdata not in viewed:
+                self._write(tensor, label, anew=overwrites)
+        for tensor in written:
             self._write(tensor, label, anew=overwrites)
         return output
 
@@ -147,7 +153,15 @@ class _Flow(TorchDispatchMode):
                 call.reads |= self._read(_tensors(given)) & (call.bit - 1)
                 self._write(tensor, call.reads | call.bit | LIVE)
 
-    def _read(self, tensors: Any) -> int:
+    def _written(self, func: Any) -> list[int]:
+        """The places of the arguments that an operation changes in place."""
+        if func not in self.writes:
+            schema = getattr(func, "_schema", None)
+            infos = [argument.alias_info for argument in schema.arguments] if schema else []
+            self.writes[func] = [i for i, info in enumerate(infos) if info is not None and info.is_write]
+        return self.writes[func]
+
+    def _read(self, tensors: Iterable[Tensor]) -> int:
         label = 0
         for tensor in tensors:
             cell = _cell(tensor)
@@ -155,7 +169,7 @@ class _Flow(TorchDispatchMode):
                 label |= self.labels[cell._cdata][1]
         return label
 
-    def _write(self, tensor: Any, label: int, anew: bool = False) -> None:
+    def _write(self, tensor: Tensor, label: int, anew: bool = False) -> None:
         cell = _cell(tensor)
         if cell is None or cell._cdata in self.deaf:
             return
@@ -164,9 +178,9 @@ class _Flow(TorchDispatchMode):
         self.labels[cell._cdata] = (kept, label | (0 if anew else old))
 
 
-def _cell(tensor: Any) -> Any:
+def _cell(tensor: Tensor) -> Any:
     """The storage of a tensor of numbers that can be a state; tokens and masks carry none."""
-    if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+    if not (tensor.is_floating_point() or tensor.is_complex()):
         return None
     try:
         return tensor.untyped_storage()
@@ -179,14 +193,15 @@ def _whole(tensor: Tensor) -> bool:
     return cell is not None and tensor.numel() * tensor.element_size() == cell.nbytes()
 
 
-def _written(func: Any, args: Any) -> list[Any]:
-    """The arguments that an operation changes in place."""
-    schema = getattr(func, "_schema", None)
-    return [
-        value
-        for value, argument in zip(args, schema.arguments if schema else (), strict=False)
-        if argument.alias_info is not None and argument.alias_info.is_write
-    ]
+def _leaves(values: Iterable[Any]) -> list[Tensor]:
+    """The tensors among an operation's arguments or results."""
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            found += _leaves(value)
+    return found
 
 
 def _shapes(value: Any) -> set[Shape]:

@@ -16,7 +16,7 @@ from torch import nn
 from .calls import traced
 from .errors import LoopscopeError
 from .finding import Verdict
-from .rounds import MOST_OWN, SMALLEST, Round, Rounds, Search
+from .rounds import Round, Rounds, Search
 from .sites import modules_of
 
 ONLY_CALLS = (
@@ -66,10 +66,11 @@ class Loop:
     def __str__(self) -> str:
         return "\n".join(self._lines())
 
-    def _lines(self, of: str = "") -> Iterator[str]:
-        each = " in each iteration" if of else ""
+    def _lines(self, inside: bool = False) -> Iterator[str]:
+        each = "In each iteration " if inside else ""
         count = _number(self.times) if self.times == self.fewest else f"{self.fewest} to {self.times} times"
-        yield f"{_then(self.body)} {'runs' if len(self.body) == 1 else 'run'} {count}{each}{of}. {self.sharing}"
+        runs = "runs" if len(self.body) == 1 else "run one after another,"
+        yield f"{each}{', '.join(self.body)} {runs} {count}. {self.sharing}"
         if len(self.names) > len(self.body):
             yield f"  Names of the same parameters: {_some(self.names)}."
         yield f"  It holds {self.parameters:,} parameters, {self.share:.0%} of those outside embeddings."
@@ -83,9 +84,9 @@ class Loop:
                 "serve several roles in turn. Calls don't tell roles; only an adapter that knows the model does."
             )
         for loop in self.loops:
-            for line in loop._lines(f" of {_then(self.body)}"):
+            for line in loop._lines(inside=True):
                 yield f"  {line}"
-        if not of:
+        if not inside:
             told = "No call of wrap can name this loop: its last part runs several times in an iteration."
             yield f"  {self.suggestion or told}"
 
@@ -119,7 +120,7 @@ class Loops:
             yield f"{self.kind}: no loop found. Every part with parameters that ran, ran once."
         yield from (str(loop) for loop in self.loops)
         if self.passed_over:
-            yield "Not loops:" if self.loops else "What ran more than once:"
+            yield "No loops:" if self.loops else "What ran more than once:"
             yield from (f"  {sentence}" for sentence in self.passed_over)
         if not self.loops:
             yield ONLY_CALLS
@@ -225,6 +226,8 @@ def _suggestion(parts: list[Round], inner: dict[str, str], names: _Names) -> str
     # An iteration ends with its last part, and begins with its first, so each has to run once in it.
     while parts and parts[-1].again:
         parts = parts[:-1]
+    while parts and parts[0].again and names.of(parts[0].modules[0]) not in inner.values():
+        parts = parts[1:]
     if not parts:
         return ""
     if any(len(part.modules) > 1 for part in parts):
@@ -237,10 +240,6 @@ def _suggestion(parts: list[Round], inner: dict[str, str], names: _Names) -> str
 
 def _number(times: int) -> str:
     return {1: "once", 2: "twice"}.get(times, f"{times} times")
-
-
-def _then(names: tuple[str, ...]) -> str:
-    return ", then ".join(names)
 
 
 def _some(names: tuple[str, ...], most: int = 8) -> str:

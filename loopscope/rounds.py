@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import or_
 from typing import NamedTuple
 
 from torch import nn
@@ -104,32 +106,30 @@ class Search:
             share = self.weight([calls[0].module]) / total if total else 0.0
             said = f"{{}} runs {len(calls)} times, but "
             if not any(later.reads & call.bit for call in calls for later in calls):
-                if share >= SMALLEST:
-                    refused.append((calls[0].module, f"{said}no call works on what an earlier one gave."))
-            elif share >= PART and (_has_matrix(calls[0].module) or share >= 0.5):
+                refused.append((calls[0].module, f"{said}no call works on what an earlier one gave."))
+            elif not share:
+                refused.append((calls[0].module, f"{said}embeddings are no loop's body."))
+            elif share >= 0.5 or (share >= PART and _has_matrix(calls[0].module)):
                 telling.add(key)
-            elif share and _has_matrix(calls[0].module):
-                refused.append((calls[0].module, f"{said}holds {share:.1%} of the parameters: too few."))
+            else:
+                refused.append(
+                    (calls[0].module, f"{said}a part this small, {_percent(share)}, makes no loop.")
+                )
         nodes = folded([item.call for item in items if item.repeated and item.call.key in telling])
-        alone: dict[int, list[Turn]] = {}
-        taken: set[int] = set()
-        for i, node in enumerate(nodes):
-            if not node.turns and node.call is not None and i not in taken:
-                alone.setdefault(node.call.key, []).append((node,))
-        candidates: list[list[Turn]] = []
-        for i, node in enumerate(nodes):
-            if node.turns:
-                candidates.append(self._with_ends(nodes, i))
-        covered = {call for turns in candidates for turn in turns for n in turn for call in n.calls()}
-        for turns in alone.values():
-            left = [turn for turn in turns if turn[0].call not in covered]
-            if len(left) > 1:
-                candidates.append(left)
-        for turns in candidates:
+        stretches = [self._with_ends(nodes, i) for i, node in enumerate(nodes) if node.turns]
+        covered = {call for turns in stretches for turn in turns for node in turn for call in node.calls()}
+        left: dict[int, list[Turn]] = {}  # what comes again without an order
+        for node in nodes:
+            if node.call is not None and node.call not in covered:
+                left.setdefault(node.call.key, []).append((node,))
+        for turns in [*stretches, *(turns for turns in left.values() if len(turns) > 1)]:
             found = self._checked(turns, items, total, refused)
             if found is not None:
                 loops = _merged([*loops, found])
-        return loops, [] if loops and not scope else refused
+        body = {module for loop in loops for module in loop.modules}
+        large = SMALLEST * total if loops else 0.0  # beside a loop, nobody asks about its norms
+        kept = [(part, why) for part, why in refused if part not in body and self.weight([part]) >= large]
+        return loops, kept
 
     def _with_ends(self, nodes: Sequence[Node], i: int) -> list[Turn]:
         """The turns of a stretch, with a turn before or after it that is not whole, if it holds most of a turn."""
@@ -162,7 +162,7 @@ class Search:
             reasons.append((first.module, f"{said}its calls don't each work on what the one before gave."))
             return None
         turns = _carrying(turns, levels)
-        if not turns[0]:
+        if not turns:
             reasons.append(
                 (first.module, f"{said}no part of what comes round works on its own earlier result.")
             )
@@ -179,7 +179,9 @@ class Search:
             )
             return None
         if body < SMALLEST * total:
-            reasons.append((first.module, f"{said}holds {body / total:.1%} of the parameters: too few."))
+            reasons.append(
+                (first.module, f"{said}a part this small, {_percent(body / total)}, makes no loop.")
+            )
             return None
         parts, inner = self._parts(turns, items)
         return Rounds(
@@ -235,7 +237,9 @@ class Search:
                 continue
             if item.opened:
                 direct += sum(
-                    p.numel() for p in call.module.parameters(recurse=False) if store(p) not in self.embeddings
+                    p.numel()
+                    for p in call.module.parameters(recurse=False)
+                    if store(p) not in self.embeddings
                 )
             elif not item.repeated and call.reads & every and body[-1].reads & call.bit:
                 found.append(call.module)
@@ -296,52 +300,48 @@ def _with_light(turns: list[Turn], items: list[Item]) -> list[Turn]:
     def nodes(calls: list[Call]) -> Turn:
         return tuple(Node(call.key, call) for call in sorted(calls, key=lambda call: call.bit))
 
-    return [
-        (*nodes(opening[t]), *turn, *nodes(closing[t])) for t, turn in enumerate(turns)
-    ]
+    return [(*nodes(opening[t]), *turn, *nodes(closing[t])) for t, turn in enumerate(turns)]
 
 
 def _levels(turns: list[Turn]) -> list[int]:
     """How many turns each one builds on, itself included: 1, 2, 3 ... in a loop; 1, 1 if two inputs go through apart."""
-    levels: list[int] = []
+    bits, levels = [_bits(turn) for turn in turns], []
     for t, turn in enumerate(turns):
         reads = _reads(turn)
-        levels.append(1 + max((levels[s] for s in range(t) if reads & _bits(turns[s])), default=0))
+        levels.append(1 + max((levels[s] for s in range(t) if reads & bits[s]), default=0))
     return levels
 
 
 def _carrying(turns: list[Turn], levels: list[int]) -> list[Turn]:
     """The turns without what has no part in carrying the state: read-outs, gates, what only reads the input."""
-    places = list(range(len(turns[0])))
-    last = max(levels)
+    places, last = list(range(len(turns[0]))), max(levels)
     while places:
         kept = [tuple(turn[q] for q in places) for turn in turns]
-        drop = None
-        for i, q in enumerate(places):
-            for t, turn in enumerate(turns):
-                before = sum(_bits(kept[s]) for s in range(t) if levels[s] < levels[t])
-                after = [kept[s] for s in range(t + 1, len(turns)) if levels[s] > levels[t]]
-                fed = any(_reads(later) & _bits((turn[q],)) for later in after)
-                if (levels[t] > 1 and not _reads((turn[q],)) & before) or (levels[t] < last and not fed):
-                    drop = q
-                    break
-            if drop is None and len(places) > 1 and _aside(turns[0][q], kept[0], i):
-                drop = q
-            if drop is not None:
-                break
-        if drop is None:
+        before = list(accumulate((_bits(turn) for turn in kept), or_, initial=0))
+        after = list(accumulate((_reads(turn) for turn in reversed(kept)), or_, initial=0))[-2::-1]
+
+        def carries(q: int, before: list[int] = before, after: list[int] = after) -> bool:
+            return all(
+                (levels[t] == 1 or _reads((turn[q],)) & before[t])
+                and (levels[t] == last or _bits((turn[q],)) & after[t])
+                for t, turn in enumerate(turns)
+            )
+
+        idle = next((q for i, q in enumerate(places) if not carries(q) or _aside(kept[0], i)), None)
+        if idle is None:
             return kept
-        places.remove(drop)
-    return [() for _ in turns]
+        places.remove(idle)
+    return []
 
 
-def _aside(node: Node, turn: Turn, place: int) -> bool:
-    """Whether a part stands beside the road, such as a gate: it gives nothing of the state's shape that another takes."""
-    gives = set().union(*(call.gives for call in node.calls()))
-    main = max((call for other in turn for call in other.calls()), key=_size)
-    others = [other for i, other in enumerate(turn) if i != place]
-    taken = set().union(*(call.takes for other in others for call in other.calls()))
-    return bool(gives) and main not in node.calls() and not gives & (taken | main.gives)
+def _aside(turn: Turn, place: int) -> bool:
+    """Whether a part stands beside the road, such as a gate: it gives nothing of the state's shape or that another takes."""
+    mine = list(turn[place].calls())
+    others = [call for i, node in enumerate(turn) if i != place for call in node.calls()]
+    main = max([*mine, *others], key=_size)
+    gives = {shape for call in mine for shape in call.gives}
+    taken = {shape for call in others for shape in call.takes}
+    return bool(others and gives) and main not in mine and not gives & (taken | main.gives)
 
 
 def _size(call: Call) -> int:
@@ -357,12 +357,18 @@ def _merged(loops: list[Rounds]) -> list[Rounds]:
             merged.append(loop)
         else:
             longest = max(merged[same], loop, key=lambda each: each.times)
-            merged[same] = _counted(longest, [merged[same].times, merged[same].fewest, loop.times, loop.fewest])
+            merged[same] = _counted(
+                longest, [merged[same].times, merged[same].fewest, loop.times, loop.fewest]
+            )
     return merged
 
 
 def _counted(loop: Rounds, times: list[int]) -> Rounds:
     return Rounds(loop.parts, max(times), min(times), loop.streams, loop.period, loop.inner)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%} of the parameters outside embeddings"
 
 
 def _has_matrix(module: nn.Module) -> bool:

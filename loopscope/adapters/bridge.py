@@ -1,0 +1,22 @@
+"""TransformerLens' TransformerBridge around a model of a known family: its own hook names, each with an iteration axis."""
+
+from typing import Any
+
+from torch import nn
+
+from ..adapter import Adapter
+from ..errors import LoopscopeError
+from . import adapted
+
+
+def adapt(module: nn.Module) -> Adapter:
+    bridge: Any = module
+    inside: nn.Module = bridge.original_model
+    model = adapted(inside)
+    if model is None:
+        raise LoopscopeError(
+            f"a TransformerBridge must hold a model of a known looped family to be wrapped, but holds a "
+            f"{type(inside).__name__}. Name the part that repeats: ls.wrap(bridge, body=...)."
+        )
+    model.shown_as(bridge, dict(bridge.hook_dict))
+    return model
