@@ -180,7 +180,9 @@ def _loop(rounds: Rounds, names: _Names, search: Search, total: int) -> Loop:
     parts = rounds.parts
     body = tuple(dict.fromkeys(names.of(part.modules[0]) for part in parts))
     modules = [module for part in parts for module in part.modules]
-    every = [name for part in parts for alias in search.alike(part.modules[0]) for name in names.all[alias]]
+    every = [
+        name for part in parts for alias in search.alike(part.modules[0]) for name in names.all.get(alias, [])
+    ]
     if any(len(part.modules) > 1 for part in parts):
         sharing = Sharing.SHARED_STORAGE
     elif any(len(names.all[module]) > 1 for module in modules):
@@ -223,10 +225,14 @@ def _inner(rounds: Rounds, names: _Names) -> dict[str, str]:
 
 
 def _suggestion(parts: list[Round], inner: dict[str, str], names: _Names) -> str:
-    # An iteration ends with its last part, and begins with its first, so each has to run once in it.
+    # An iteration begins with its first part and ends with its last, so each has to run once in it, but for an inner loop
+    # that opens it. What opens it with the state and more side by side, such as an adapter, takes no state to record.
     while parts and parts[-1].again:
         parts = parts[:-1]
-    while parts and parts[0].again and names.of(parts[0].modules[0]) not in inner.values():
+    while len(parts) > 1 and (
+        (parts[0].again and names.of(parts[0].modules[0]) not in inner.values())
+        or (parts[-1].gives and not parts[0].takes & parts[-1].gives)
+    ):
         parts = parts[1:]
     if not parts:
         return ""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from .calls import Call, store
+from .calls import Call, Shape, store
 from .repeats import Node, folded
 
 SMALLEST = 0.01
@@ -40,6 +40,8 @@ class Round:
     """The modules that are this part in one round or another; more than one if they share their parameters."""
     again: bool
     """Whether it runs several times in a round."""
+    takes: set[Shape]
+    gives: set[Shape]
 
 
 @dataclass(frozen=True)
@@ -207,15 +209,14 @@ class Search:
                     looped = self._checked(list(longest.turns), items, 0, None)
                 if looped is not None:
                     inner.append(_counted(looped, [len(node.turns) // looped.streams for node in nodes]))
-                for q in range(len(longest.turns[0])):
-                    modules = _modules(turn[q] for node in nodes for turn in node.turns)
-                    parts.append(Round(modules, True))
+                every = [turn for node in nodes for turn in node.turns]
+                for part in zip(*every, strict=True):
+                    parts.append(_part([call for node in part for call in node.calls()], True))
                 continue
             calls = [call for node in nodes for call in node.calls()]
-            parts.append(Round(_distinct(call.module for call in calls), keys[calls[0].key] > 1))
+            parts.append(_part(calls, keys[calls[0].key] > 1))
             inside = [self.rounds(call, self.weight([call.module]))[0] for call in calls]
-            every = _merged([loop for loops in inside for loop in loops])
-            for loop in every:
+            for loop in _merged([loop for loops in inside for loop in loops]):
                 last = loop.parts[-1].modules
                 missing = [
                     sum(other.module in last for other in call.tree())
@@ -369,6 +370,12 @@ def _counted(loop: Rounds, times: list[int]) -> Rounds:
 
 def _percent(share: float) -> str:
     return f"{share:.1%} of the parameters outside embeddings"
+
+
+def _part(calls: list[Call], again: bool) -> Round:
+    takes = {shape for call in calls for shape in call.takes}
+    gives = {shape for call in calls for shape in call.gives}
+    return Round(_distinct(call.module for call in calls), again, takes, gives)
 
 
 def _has_matrix(module: nn.Module) -> bool:
