@@ -13,6 +13,7 @@ from . import analyses as analyses
 from . import keep as keep
 from . import models as models
 from . import tasks as tasks
+from .adapter import Adapter as Adapter
 from .clock import Clock as Clock
 from .driver import Looped as Looped
 from .driver import drive as drive
@@ -28,6 +29,9 @@ from .errors import LoopscopeWarning as LoopscopeWarning
 from .finding import Finding as Finding
 from .finding import Verdict as Verdict
 from .function import iterate as iterate
+from .generation import Generation as Generation
+from .generation import generate as generate
+from .generation import recording as recording
 from .halting import Halting as Halting
 from .recorder import record as record
 from .recorder import resume as resume

@@ -29,6 +29,8 @@ class Adapter(nn.Module):
 
     fields: tuple[str, ...] = ()
     points: tuple[str, ...] = ("core_in",)
+    opens = False
+    """Whether what the first part of an iteration is given is the state."""
     family = ""
     """The family, and what one iteration of it is."""
 
@@ -99,6 +101,35 @@ class Adapter(nn.Module):
 
     def halting(self, run: Any) -> Any:
         """The run's `Halting`, for a model that halts; None for others."""
+        return None
+
+    # For a pass that the model makes by itself, as in generation
+
+    def stretch(self) -> tuple[nn.Module, nn.Module]:
+        """The first and the last part that an iteration calls; the last gives the primary tensor of the next state."""
+        raise LoopscopeError(
+            f"{type(self.module).__name__} must be known to generate to be recorded while it does, but isn't. Record its passes "
+            "one by one: ls.record(model, tokens)."
+        )
+
+    def turning(self) -> dict[str, nn.Module]:
+        """The module that each inner axis counts the calls of."""
+        return {}
+
+    def makers(self) -> dict[str, nn.Module]:
+        """The module whose last output in an iteration is a further field of the next state."""
+        return {}
+
+    def beginning(self, given: Tensor, embedded: Tensor | None) -> Any:
+        """states[0], from what the first part is given first and from what the embedding gave."""
+        return given
+
+    def embedding(self) -> nn.Module | None:
+        """The token embedding, where `beginning` needs it."""
+        return None
+
+    def read(self, state: Any) -> Tensor | None:
+        """The logits of a state alone, where nothing else is needed."""
         return None
 
     def site_modules(self) -> dict[str, nn.Module]:

@@ -10,6 +10,7 @@ from .clock import Clock
 from .collector import Collector, Entry
 from .edits import Edit, Times, checked_places
 from .errors import LoopscopeError
+from .rows import Rows
 from .run import Reader, Run
 from .sites import axes_of, find_tensor, get_at, put_at
 from .states import States
@@ -27,6 +28,8 @@ class Named(Protocol):
     body: list[str]
     inner: dict[str, str]
     clock: Clock
+    opens: bool
+    """Whether what the body is given first is states[0], as far as nothing comes between two calls."""
 
 
 class Body:
@@ -40,8 +43,11 @@ class Body:
         edits: Mapping[str, list[Edit]],
         schedule: Sequence[Times],
         count: int | None,
+        rows: Rows | None = None,
     ) -> None:
-        """`count`: how many iterations will run, if known; what counts from the end needs it."""
+        """`count`: how many iterations will run, if known; what counts from the end needs it. `rows`: follows who is in the
+        batch."""
+        self.rows = rows
         self.wrapped, self.modules, self.collector, self.edits = wrapped, modules, collector, edits
         self.clock, self.count = wrapped.clock, count
         self.times = {m.iteration + (count or 0) if m.iteration < 0 else m.iteration: m for m in schedule}
@@ -52,6 +58,8 @@ class Body:
         """Whether the body is running."""
         self.passed: Tensor | None = None
         """What the body was given last; the very tensor, which it may overwrite."""
+        self.first: Tensor | None = None
+        """What it was given first."""
         self.received: Tensor | None = None
         """The same as a value."""
         self.gave: Tensor | None = None
@@ -63,16 +71,21 @@ class Body:
     def attach(self, taps: Taps) -> None:
         """Put taps on the body and the inner loops."""
         members = [self.modules[name] for name in self.wrapped.body]
+        for (
+            axis,
+            name,
+        ) in self.wrapped.inner.items():  # inside the body's own taps, which may be on the same module
+            taps.on(self.modules[name], before=self._turn(axis), after=self._turned(axis))
         if len(members) == 1 or _tied(members):
             for member in members:
                 taps.on(member, before=self._begin, after=self._end(member))
         else:
             taps.on(members[0], before=self._begin)
             taps.on(members[-1], after=self._end(None))
-        for axis, name in self.wrapped.inner.items():
-            taps.on(self.modules[name], before=self._turn(axis), after=self._turned(axis))
 
     def _begin(self, args: Any, kwargs: Any) -> Any:
+        if self.inside:  # the first part again, such as the inner loop that an iteration opens with
+            return args, kwargs
         self.clock.show(("iteration", self.done))
         self.inside = True
         path = find_tensor((args, kwargs), self.gave)
@@ -82,9 +95,14 @@ class Body:
                 f"call {self.done} received none. Name the part that takes and gives the state."
             )
         value = new = get_at((args, kwargs), path)
+        if self.rows is not None:
+            self.collector.rows = self.rows.at(len(value))
+            self.collector.batch = self.rows.batch
         if self.gave is None:
+            self.first = value
+        if self.gave is None and self.wrapped.opens:
             new = self.collector.take("state", ITERATION, (0,), self._edited("state", value, (0,)))
-        elif not _same(value, self.gave):
+        elif self.gave is not None and not _same(value, self.gave):
             self.unmixed = False
         new = self._edited("core_in", new, (self.done,))
         new = self.collector.take("core_in", ITERATION, (self.done,), new)
@@ -185,6 +203,12 @@ class Body:
     def _used(self, edit: Edit | Times) -> None:
         self.unused = [other for other in self.unused if other is not edit]
 
+    @property
+    def ragged(self) -> bool:
+        """Whether the batch became smaller on the way, so that somebody must say which rows are left."""
+        sizes = {entry.value.shape[:1] for entry in self.collector.entries("core_in")}
+        return self.rows is None and len(sizes) > 1
+
     def run(self, tokens: Any, output: Any) -> Run:
         """The Run of what was collected, once the forward pass is over."""
         if not self.done:
@@ -204,7 +228,7 @@ class Body:
         if not self.unmixed and isinstance(states, States):
             # Something is mixed in between two calls, so what came before the first mixing was never seen.
             seen = {index: value for index, value in states.items() if index[0] > 0}
-            found["state"] = States("state", seen, states.axes, self.done + 1)
+            found["state"] = states._with(seen, states.axes, range(self.done + 1))
         detached = isinstance(output, Tensor) and not self.collector.grad
         return Run(
             tokens=tokens,

@@ -27,6 +27,8 @@ class Entry(NamedTuple):
     version: int | None
     grad: bool
     """Whether gradients were on when the model computed it."""
+    rows: Tensor | None = None
+    """The numbers of the rows that it has, where some have left the batch."""
 
 
 class Collector:
@@ -42,6 +44,16 @@ class Collector:
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self.state: Tensor | None = None
         """The latest primary state, whole: it names the other sites' axes."""
+        self.rows: Tensor | None = None
+        """The numbers of the rows that are in the batch now, where they are followed."""
+        self.batch: int | None = None
+        """How many there were at first."""
+
+    def fresh(self) -> "Collector":
+        """One of the same kind that has nothing yet."""
+        other = Collector(self.keep, self.grad)
+        other.copy = self.copy
+        return other
 
     def take(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> Tensor:
         """Record one value of a site at a loop index (empty outside the loop). Returns what must flow on in its place: with
@@ -64,7 +76,8 @@ class Collector:
         if self._must_copy(kept) and _share(kept, value):
             kept = kept.clone()
         version = None if kept.is_inference() else kept._version
-        self._entries[site].append(Entry(loops, index, kept, axes, version, torch.is_grad_enabled()))
+        rows = self.rows if self.rows is not None and len(self.rows) == len(value) else None
+        self._entries[site].append(Entry(loops, index, kept, axes, version, torch.is_grad_enabled(), rows))
         if self.keep.last is not None and index:
             self._forget(site, index[0] - self.keep.last)
 
@@ -104,7 +117,8 @@ class Collector:
             ordered = sorted(groups, key=len, reverse=True)
             for number, loops in enumerate(ordered):
                 name = f"{site}@{'.'.join(loops) or 'outside'}" if number else site
-                found[name] = _as_states(name, loops, groups[loops], iterations + is_state(site))
+                own = [_widened(entry, self.batch) for entry in groups[loops]]
+                found[name] = _as_states(name, loops, own, iterations + is_state(site), self.grad)
         return found
 
     def _check_untouched(self, site: str, entries: list[Entry]) -> None:
@@ -121,20 +135,37 @@ def _share(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
-def _as_states(name: str, loops: tuple[str, ...], entries: list[Entry], length: int) -> States | Tensor:
-    turns: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
+def _as_states(
+    name: str, loops: tuple[str, ...], entries: list[Entry], length: int, grad: bool
+) -> States | Tensor:
+    turns: dict[tuple[int, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
-        turns[entry.index].append(entry.value)
+        turns[entry.index].append(entry)
     axes = entries[0].axes
-    if any(entry.value.shape != entries[0].value.shape for entry in entries):
-        shapes = sorted({tuple(entry.value.shape) for entry in entries})
-        raise LoopscopeError(
-            f"'{name}' must have one shape at every iteration, but had {shapes}. Record another site, or keep a reduction "
-            "that is of one shape: keep=ls.keep.reduce(...)."
-        )
-    if all(len(values) == 1 for values in turns.values()):
+    if all(len(own) == 1 for own in turns.values()):
         if not loops:
-            return turns[()][0]
-        return States(name, {index: values[0] for index, values in turns.items()}, loops + axes, length)
-    values = {(*index, call): value for index, calls in turns.items() for call, value in enumerate(calls)}
-    return States(name, values, (*loops, "call", *axes), length if loops else len(values))
+            return turns[()][0].value
+        single = {index: own[0] for index, own in turns.items()}
+        return _states(name, single, loops + axes, length, grad)
+    several = {(*index, call): entry for index, own in turns.items() for call, entry in enumerate(own)}
+    return _states(name, several, (*loops, "call", *axes), length if loops else len(several), grad)
+
+
+def _states(
+    name: str, entries: dict[tuple[int, ...], Entry], axes: tuple[str, ...], length: int, grad: bool
+) -> States:
+    rows = {index: entry.rows for index, entry in entries.items() if entry.rows is not None}
+    without = [index for index, entry in entries.items() if not entry.grad] if grad else []
+    values = {index: entry.value for index, entry in entries.items()}
+    return States(name, values, axes, length, rows=rows, without_grad=without)
+
+
+def _widened(entry: Entry, batch: int | None) -> Entry:
+    """The entry with a row for everyone of the first batch, NaN for those that have left, and `rows` as a mask."""
+    rows, value = entry.rows, entry.value
+    if rows is None or batch is None or len(rows) == batch or not value.is_floating_point():
+        return entry._replace(rows=None)
+    whole = value.new_full((batch, *value.shape[1:]), float("nan"))
+    mask = torch.zeros(batch, dtype=torch.bool)
+    mask[rows] = True
+    return entry._replace(value=whole.index_copy(0, rows.to(value.device), value), rows=mask)

@@ -61,8 +61,10 @@ class Run:
         """Every site that was recorded."""
         return list(self._sites)
 
-    def __getitem__(self, site: str) -> Any:
-        """A site's States, or its Tensor if it was called once, outside the loop."""
+    def __getitem__(self, site: Any) -> Any:
+        """A site's States, or its Tensor if it was called once, outside the loop. A number stands for `states[number]`."""
+        if not isinstance(site, str):
+            return self.states[site]
         if site not in self._sites:
             raise LoopscopeError(
                 f"'{site}' was not recorded in this run. {nearest(site, self._sites)} "
@@ -137,9 +139,11 @@ class Run:
 
         for name, site in self._sites.items():
             if isinstance(site, States):
-                header["sites"][name] = {"axes": site.axes, "labels": [site._labels.start, site._labels.stop]}
+                rows = {_key(index): mask.tolist() for index, mask in site._rows.items()}
+                labels = [site._labels.start, site._labels.stop]
+                header["sites"][name] = {"axes": site.axes, "labels": labels, "rows": rows}
                 for index, value in site.items():
-                    put(f"site/{name}/{','.join(map(str, index))}", value)
+                    put(f"site/{name}/{_key(index)}", value)
             else:
                 header["sites"][name] = None
                 put(f"site/{name}/", site)
@@ -170,6 +174,9 @@ class Run:
                 continue
             masked = name.endswith("hook_attn_scores")  # the causal mask's -inf belongs there
             for index, value in site.items():
+                value = (
+                    value[site._rows[index]] if index in site._rows else value
+                )  # without those that have left
                 bad = torch.isnan(value).any() if masked else ~torch.isfinite(value).all()
                 if value.is_floating_point() and bool(bad):
                     # states[k] is made by iteration k - 1, after every site inside it
@@ -315,8 +322,9 @@ def _parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]
             continue
         for key in stored:
             if key.startswith(prefix):
-                values[name][tuple(map(int, key.removeprefix(prefix).split(",")))] = stored[key]
-        sites[name] = States(name, values[name], tuple(about["axes"]), range(*about["labels"]))
+                values[name][_index(key.removeprefix(prefix))] = stored[key]
+        rows = {_index(key): torch.tensor(mask) for key, mask in about.get("rows", {}).items()}
+        sites[name] = States(name, values[name], tuple(about["axes"]), range(*about["labels"]), rows=rows)
     halting = {
         key.removeprefix("halting/"): value for key, value in stored.items() if key.startswith("halting/")
     }
@@ -330,6 +338,14 @@ def _parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]
         "origin": header["origin"],
         "halting": Halting(**halting) if halting else None,
     }
+
+
+def _key(index: tuple[int, ...]) -> str:
+    return ",".join(map(str, index))
+
+
+def _index(key: str) -> tuple[int, ...]:
+    return tuple(map(int, key.split(",")))
 
 
 def _versions(model: Any) -> tuple[tuple[int, int], ...]:

@@ -1,6 +1,6 @@
 """States: an activation with a true iteration axis."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -25,15 +25,25 @@ class States:
     """
 
     def __init__(
-        self, name: str, values: Mapping[tuple[int, ...], Tensor], axes: tuple[str, ...], length: int | range
+        self,
+        name: str,
+        values: Mapping[tuple[int, ...], Tensor],
+        axes: tuple[str, ...],
+        length: int | range,
+        *,
+        rows: Mapping[tuple[int, ...], Tensor] | None = None,
+        without_grad: Collection[tuple[int, ...]] = (),
     ) -> None:
         """
         Arguments:
-            values: by index (iteration, inner loops ...), all of one shape.
+            values: by index (iteration, inner loops ...).
             axes: names of all axes, those of the index first.
             length: iterations that can be addressed, 0..length-1 (or a range of them), whether present or not.
+            rows: which rows of the batch a value has, (batch,), where not all: those that have left it are NaN in it.
+            without_grad: indices of values that the model computed without gradients in a run that keeps them.
         """
         self.name, self.axes = name, axes
+        self._rows, self.without_grad = dict(rows or {}), tuple(sorted(without_grad))
         self._values = dict(sorted(values.items()))
         self._labels = range(length) if isinstance(length, int) else length
         self._depth = len(next(iter(self._values))) if self._values else 1
@@ -47,6 +57,21 @@ class States:
         return [label for label in self._labels if label in present]
 
     @property
+    def present(self) -> Tensor:
+        """Which rows of the batch are there, (iteration, inner loops ..., batch): False for one that has left the loop, whose
+        values are NaN."""
+        batch = self.shape[self.axes.index("batch")]
+        every = torch.ones(batch, dtype=torch.bool)
+        absent = torch.zeros_like(every)
+
+        def rows(index: tuple[int, ...]) -> Tensor:
+            return self._rows.get(index, every) if index in self._values else absent
+
+        grid = _grid(self.inner) if self.inner else [()]
+        found = [torch.stack([rows((k, *inner)) for inner in grid]) for k in self.iterations]
+        return torch.stack(found).reshape(len(self.iterations), *self.inner, batch)
+
+    @property
     def inner(self) -> tuple[int, ...]:
         """Lengths of the inner loop axes; empty without inner loops."""
         return tuple(1 + max(index[d] for index in self._values) for d in range(1, self._depth))
@@ -58,6 +83,12 @@ class States:
         if not self.iterations:
             raise LoopscopeError(
                 f"'{self.name}' has no iteration left to stack. Record or keep at least one."
+            )
+        shapes = sorted({tuple(value.shape) for value in self._values.values()})
+        if len(shapes) > 1:
+            raise LoopscopeError(
+                f"'{self.name}' must have one shape at every iteration to be stacked, but had {shapes}. Take its values one by "
+                "one, or keep a reduction that is of one shape: keep=ls.keep.reduce(...)."
             )
         return torch.stack([self._at(label) for label in self.iterations])
 
@@ -90,7 +121,7 @@ class States:
         if isinstance(index, slice):
             labels = self._labels[index]
             values = {key: value for key, value in self._values.items() if key[0] in labels}
-            return States(self.name, values, self.axes, labels)
+            return self._with(values, self.axes, labels)
         if isinstance(index, bool) or not hasattr(index, "__index__"):
             raise LoopscopeError(
                 f"'{self.name}' is indexed by an iteration (a whole number or a slice), but got {index!r}. "
@@ -114,7 +145,7 @@ class States:
         # One axis at a time, so that two lists select a grid rather than pairs.
         values = {index: select(value, selection, f"'{self.name}'") for index, value in self._values.items()}
         left = tuple(name for name in body if not isinstance(where.get(name), int))
-        return States(self.name, values, self.axes[: self._depth] + left, self._labels)
+        return self._with(values, self.axes[: self._depth] + left, self._labels, where.get("batch"))
 
     def differences(self) -> "States":
         """What each iteration changed: entry t is states[t+1] - states[t]. Of the same shape, one iteration fewer."""
@@ -129,6 +160,24 @@ class States:
                 "Record without keep=every(...)."
             )
         return States(self.name, values, self.axes, range(self._labels.start, self._labels.stop - 1))
+
+    def _with(
+        self,
+        values: Mapping[tuple[int, ...], Tensor],
+        axes: tuple[str, ...],
+        labels: range,
+        batch: Any = None,
+    ) -> "States":
+        """The same site with other values; `batch`: which of its rows they have."""
+        rows = {index: rows for index, rows in self._rows.items() if index in values}
+        if batch is not None:
+            rows = (
+                {index: select(mask, (batch,), "rows") for index, mask in rows.items()}
+                if "batch" in axes
+                else {}
+            )
+        without = [index for index in self.without_grad if index in values]
+        return States(self.name, values, axes, labels, rows=rows, without_grad=without)
 
     def to_xarray(self) -> Any:
         """The same as an xarray.DataArray with named dimensions and the iterations as coordinates (extra: xarray)."""

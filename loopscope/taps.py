@@ -7,6 +7,7 @@ nn.TransformerEncoderLayer leaves its fused path as soon as one is attached, and
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
 from typing import Any
 
 import torch
@@ -52,6 +53,7 @@ class Taps(AbstractContextManager["Taps"]):
         own = vars(module).get("forward")
         original = module.forward
 
+        @wraps(original)  # with its signature: transformers' generate looks at it
         def forward(*args: Any, **kwargs: Any) -> Any:
             if in_backward():
                 return original(*args, **kwargs)

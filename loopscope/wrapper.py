@@ -22,6 +22,7 @@ from .clock import Clock
 from .collector import Collector
 from .edits import Edit, Times, checked_range, expanded
 from .errors import LoopscopeError, nearest
+from .rows import Rows
 from .run import Run
 from .sites import Sites, modules_of, resolve
 from .taps import Taps
@@ -36,6 +37,8 @@ class Wrapped:
     Sites: every module's output by the module's own name; `core_in`, what the body receives; `state`, what it gives.
     `states[0]` is known only where nothing comes between two calls of the body: then it is what the first call received.
     """
+
+    opens = True
 
     def __init__(self, module: nn.Module, body: list[str], inner: dict[str, str]) -> None:
         self.module, self.body, self.inner = module, body, inner
@@ -122,15 +125,28 @@ def record_wrapped(
         count = _count_iterations(wrapped, tokens, inputs)
         for edit in [*values, *schedule]:
             checked_range(edit, 0, count if isinstance(edit, Edit) and edit.site == "state" else count - 1)
+    drawn = torch.get_rng_state()
     body = Body(wrapped, modules, collector, by_site, schedule, count)
+    output = _run(body, wanted, tokens, inputs)
+    if body.ragged:  # once more, with an eye on every operation that picks rows
+        torch.set_rng_state(drawn)
+        with Rows() as rows:
+            body = Body(wrapped, modules, collector.fresh(), by_site, schedule, count, rows)
+            output = _run(body, wanted, tokens, inputs)
+    return body.run(tokens, output)
+
+
+def _run(body: Body, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any]) -> Any:
+    """The module's own forward, with a body on it."""
+    wrapped = body.wrapped
     with Taps() as taps:
-        for site in dict.fromkeys([*wanted, *(site for site in by_site if site not in LOOP_SITES)]):
-            taps.on(modules[site], after=body.site(site, site in wanted))
+        for site in dict.fromkeys([*wanted, *(site for site in body.edits if site not in LOOP_SITES)]):
+            taps.on(body.modules[site], after=body.site(site, site in wanted))
         body.attach(taps)  # outermost, so that the clock shows the iteration while the sites are looked at
         wrapped.clock.show()
         output = wrapped.module(tokens, **inputs) if tokens is not None else wrapped.module(**inputs)
         wrapped.clock.show()
-    return body.run(tokens, output)
+    return output
 
 
 def _count_iterations(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> int:

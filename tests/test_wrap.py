@@ -194,7 +194,7 @@ def test_iterations_count_from_the_end_also_when_their_number_is_the_modules_own
             r"body must name a submodule, but there is no 'cora'. Did you mean 'core'\?",
         ),
         (lambda m: ls.wrap("core", body="core"), r"wrap needs a torch.nn.Module, but got str"),
-        (lambda m: ls.record(m, batch()), r"name the part that repeats: ls.wrap\(module, body="),
+        (lambda m: ls.record(m, batch()), "with the part that repeats"),
         (
             lambda m: ls.record(ls.wrap(m, body="unused"), batch()),
             r"must be called at least once, .* called it 0 times",

@@ -74,8 +74,27 @@ class HrmText(Adapter):
         return State(high, low)
 
     def decode(self, state: State, context: Context) -> Tensor:
+        return self.read(state)
+
+    def read(self, state: State) -> Tensor:
         head = getattr(self.module, "lm_head", None)
         return state.high if head is None else head(state.high)
+
+    def stretch(self) -> tuple[nn.Module, nn.Module]:
+        return self.base.L_module, self.base.H_module
+
+    def turning(self) -> dict[str, nn.Module]:
+        return {"low": self.base.L_module}
+
+    def makers(self) -> dict[str, nn.Module]:
+        return {"low": self.base.L_module}
+
+    def embedding(self) -> nn.Module:
+        return self.base.embed_tokens
+
+    def beginning(self, given: Tensor, embedded: Tensor | None) -> State:
+        low = self.base.z_L_init.to(given).expand_as(given)
+        return State(given - low if embedded is None else embedded * self.base.embedding_scale, low)
 
 
 def adapt(module: nn.Module) -> HrmText:

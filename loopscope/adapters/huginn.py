@@ -92,6 +92,12 @@ class Huginn(Adapter):
             h = block(h, context.angles, torch.tensor(-number), context.mask, None)
         return self.module.lm_head(self.parts.ln_f(h)).float()
 
+    def stretch(self) -> tuple[nn.Module, nn.Module]:
+        return self.parts.adapter, self.parts.core_block[-1]
+
+    def beginning(self, given: Tensor, embedded: Tensor | None) -> Tensor:
+        return given[..., : given.shape[-1] // 2]
+
     def _drawn(self, tokens: Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:
         """How many iterations, without gradient and with, the model is about to draw for itself, in training."""
         with torch.random.fork_rng():

@@ -22,6 +22,7 @@ class Context(NamedTuple):
 
 
 class Ouro(Adapter):
+    opens = True
     family = "an iteration is a pass through all layers and the norm, which is fed back"
 
     @property
@@ -59,7 +60,13 @@ class Ouro(Adapter):
         return h
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
+        return self.read(state)
+
+    def read(self, state: Tensor) -> Tensor:
         return self.module.lm_head(state)
+
+    def stretch(self) -> tuple[nn.Module, nn.Module]:
+        return self.layers[0], self.module.model.norm
 
     def exit_probability(self, state: Tensor) -> Tensor:
         """(batch, position): the chance of stopping after the iteration that made `state`."""

@@ -47,6 +47,9 @@ class Looped(Straight):
         self.module.exit_gate(h)
         return h
 
+    def stretch(self) -> tuple[nn.Module, nn.Module]:
+        return self.part(), self.part()
+
     def decode(self, state: Tensor, context: Any) -> Tensor:
         with answering(self.module.exit_gate, lambda h: h[..., :1]):  # it was asked in the loop
             return _read_out(self, state, context, looped_steps=1, looped_pred_all_logits=False)
