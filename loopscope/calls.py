@@ -67,23 +67,30 @@ def traced(module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) 
         def before(args: Any, kwargs: Any) -> Any:
             nonlocal count
             count += 1
-            same = any(
-                call.key == key for call in stack
-            )  # a wrapper of one part, or a module that calls itself
             call = Call(part, key, 1 << count, start=len(flow.operations))
             call.takes = _shapes((args, kwargs))
-            if not same:
+            same = next((other for other in stack if other.key == key), None)
+            if same is None:
                 stack[-1].children.append(call)
+            else:  # what a wrapper calls that holds one part alone is the wrapper's own
+                call.children = same.children
             stack.append(call)
             return args, kwargs
 
         return before
 
+    def unwind(part: nn.Module) -> None:
+        """Forget the calls that raised, and whose caller went on; what came after them is the caller's."""
+        while stack[-1].module is not part:
+            lost = stack.pop()
+            if lost in stack[-1].children:
+                stack[-1].children.remove(lost)
+                stack[-1].children += lost.children
+
     def leave(part: nn.Module) -> Callable[[Any, Any, Any], Any]:
         def after(args: Any, kwargs: Any, output: Any) -> Any:
+            unwind(part)
             call = stack.pop()
-            while call.module is not part:  # a call that raised, and whose caller went on
-                call = stack.pop()
             call.end, call.gives = len(flow.operations), _shapes(output)
             flow.opaque(call, (args, kwargs), output)
             return output
@@ -97,6 +104,7 @@ def traced(module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) 
                 key = keys.setdefault((type(part).__qualname__, stores), len(keys))
                 taps.on(part, before=enter(part, key), after=leave(part))
         module(*args, **inputs)
+    unwind(module)
     root.end = len(flow.operations)
     return root, flow.operations
 
@@ -111,7 +119,7 @@ class _Flow(TorchDispatchMode):
         self.operations: list[str] = []
         self.inside: list[Call] = []
         self.labels: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.writes: dict[Any, list[int]] = {}
+        self.writes: dict[Any, list[tuple[int, str]]] = {}
         # Batch norm's statistics and the like are written by one call and read by the next, but are no state of a loop.
         self.deaf = {
             buffer.untyped_storage()._cdata
@@ -136,7 +144,8 @@ class _Flow(TorchDispatchMode):
         for call in self.inside[1:] if label else ():
             call.reads |= label & (call.bit - 1)
             label |= call.bit
-        written = _leaves(args[i] for i in self._written(func) if i < len(args))
+        named = kwargs or {}
+        written = _leaves(args[i] if i < len(args) else named.get(name) for i, name in self._written(func))
         viewed = {cell._cdata for cell in map(_cell, inputs) if cell is not None}  # a view computes nothing
         for tensor in _leaves((output,)):
             cell = _cell(tensor)
@@ -153,12 +162,15 @@ class _Flow(TorchDispatchMode):
                 call.reads |= self._read(_tensors(given)) & (call.bit - 1)
                 self._write(tensor, call.reads | call.bit | LIVE)
 
-    def _written(self, func: Any) -> list[int]:
-        """The places of the arguments that an operation changes in place."""
+    def _written(self, func: Any) -> list[tuple[int, str]]:
+        """The places and names of the arguments that an operation changes in place."""
         if func not in self.writes:
             schema = getattr(func, "_schema", None)
-            infos = [argument.alias_info for argument in schema.arguments] if schema else []
-            self.writes[func] = [i for i, info in enumerate(infos) if info is not None and info.is_write]
+            self.writes[func] = [
+                (i, argument.name)
+                for i, argument in enumerate(schema.arguments if schema else ())
+                if argument.alias_info is not None and argument.alias_info.is_write
+            ]
         return self.writes[func]
 
     def _read(self, tensors: Iterable[Tensor]) -> int:

@@ -72,6 +72,108 @@ def test_how_parameters_come_to_be_shared_is_told():
     assert {loop.parameters for loop in (same, alias, twins)} == {WIDTH * (WIDTH + 1)}
 
 
+def test_norms_and_injections_are_in_the_body_if_the_state_goes_through_them():
+    found = find_loops(made(loops.Around), batch())
+    assert only(found).body == ("core", "norm")
+    assert found.passed_over == ("inject runs 4 times, but no call works on what an earlier one gave.",)
+
+    def opened(self, h):
+        for _ in range(4):
+            h = h + self.core(self.norm(h))
+        return h
+
+    assert only(find_loops(Module(opened, core=Core(), norm=nn.RMSNorm(WIDTH)), batch())).body == (
+        "norm",
+        "core",
+    )
+
+
+def test_a_state_written_to_where_it_is_told_to_is_followed():
+    def forward(self, x):
+        h = torch.empty_like(x)
+        torch.add(x, 0, out=h)
+        for _ in range(4):
+            torch.add(self.core(h), x, out=h)
+        return h
+
+    assert only(find_loops(Module(forward, core=Core()), batch())).times == 4
+
+
+def test_an_iteration_that_is_not_whole_counts_for_the_parts_it_has():
+    def forward(self, h):
+        for t in range(4):
+            h = self.core(h if t == 0 else self.inject(h))
+        return h
+
+    core = nn.Sequential(*(Core() for _ in range(4)))
+    loop = only(find_loops(Module(forward, core=core, inject=nn.Linear(WIDTH, WIDTH)), batch()))
+    assert (loop.body, loop.times) == (("core",), 4)
+
+
+def test_an_inner_loop_of_several_modules_is_found():
+    def forward(self, h):
+        for _ in range(2):
+            for _ in range(2):
+                h = self.c(self.b(self.a(h)))
+            h = self.d(h)
+        return h
+
+    model = Module(forward, **{name: Core() for name in "abcd"})
+    loop = only(find_loops(model, batch()))
+    assert (loop.body, loop.times) == (("a", "b", "c", "d"), 2)
+    assert [(inner.body, inner.times) for inner in loop.loops] == [(("a", "b", "c"), 2)]
+
+
+def test_a_norm_that_runs_twice_beside_a_loop_is_not_worth_a_sentence():
+    def forward(self, h):
+        for _ in range(3):
+            h = self.core(h)
+        return self.norm(self.head(self.norm(h)))
+
+    model = Module(
+        forward,
+        core=nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(30))),
+        norm=nn.RMSNorm(WIDTH),
+        head=Core(),
+    )
+    found = find_loops(model, batch())
+    assert only(found).body == ("core",) and found.passed_over == ()
+
+
+def test_a_call_that_fails_and_is_caught_breaks_no_loop():
+    def fail(self, h):
+        raise RuntimeError
+
+    def forward(self, h):
+        for _ in range(3):
+            try:
+                h = self.fails(h)
+            except RuntimeError:
+                h = self.core(h)
+        return h
+
+    model = Module(forward, core=Core(), fails=Module(fail, linear=nn.Linear(WIDTH, WIDTH)))
+    assert only(find_loops(model, batch())).times == 3
+    loop = only(find_loops(Module(lambda self, h: self.head(self.loop(h)), loop=model, head=Core()), batch()))
+    assert (loop.body, loop.times) == (("loop.core",), 3)
+
+
+def test_a_wrapper_of_one_part_is_that_part():
+    model = nn.Sequential(nn.Sequential(nn.Sequential(Core())), nn.Linear(WIDTH, 3))
+    assert "Every part with parameters that ran, ran once." in str(find_loops(model, batch()))
+    wrapped = Module(
+        lambda self, h: self.part(h), part=Module(lambda self, h: self.part(h), part=made(loops.Loop))
+    )
+    twice = Module(
+        lambda self, h: self.part(h), part=Module(loops.Loop.forward, core=Core(), head=nn.Identity())
+    )
+    twice.part.turns = 5
+    assert only(find_loops(wrapped, batch())).body == ("part.part.core",)
+    assert only(find_loops(Module(lambda self, h: self.part(h), part=twice), batch())).body == (
+        "part.part.core",
+    )
+
+
 def test_two_networks_in_turn_are_one_loop_with_a_loop_in_it():
     found = find_loops(made(loops.Nested), batch())
     loop = only(found)
@@ -347,6 +449,13 @@ NO_LOOPS = {
     "siamese with batch norm": Module(
         lambda self, x: self.net(x[:, 0]) - self.net(x[:, 1]),
         net=nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH)),
+    ),
+    "siamese with spectral norm": Module(
+        lambda self, x: self.net(x) - self.net(x + 1),
+        net=nn.utils.parametrizations.spectral_norm(nn.Linear(WIDTH, WIDTH)),
+    ),
+    "noise as large as an earlier result": Module(
+        lambda self, x: self.net(torch.randn_like(self.net(x))), net=nn.Linear(WIDTH, WIDTH)
     ),
     "q, k, v and out": Module(
         lambda self, x: self.proj(torch.softmax(self.proj(x) @ self.proj(x).mT, -1) @ self.proj(x)),
