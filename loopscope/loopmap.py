@@ -217,7 +217,7 @@ class LoopMap:
                 self.double = True
                 other = model.encode(self._own(tokens), **self._given([0]))
                 self.double = False
-                new = model.step(model.initial(other), other, 0)
+                new = model.step(_double(like), other, 0)
                 old = own.step(like, context, 0)
         except (RuntimeError, TypeError, ValueError):
             return False
@@ -252,6 +252,13 @@ def iterable(run: Run) -> Looped:
 def _tensors(state: Any) -> list[Tensor]:
     """The floating-point tensors of a state, the primary one first."""
     return [state] if isinstance(state, Tensor) else [field for field in state if field.is_floating_point()]
+
+
+def _double(state: Any) -> Any:
+    """The same state in double precision; a start that is drawn would be another one."""
+    if isinstance(state, Tensor):
+        return state.double()
+    return type(state)(*(field.double() if field.is_floating_point() else field for field in state))
 
 
 def _positions(run: Run) -> int | None:
