@@ -33,6 +33,9 @@ from .generation import Generation as Generation
 from .generation import generate as generate
 from .generation import recording as recording
 from .halting import Halting as Halting
+from .loops import Loop as Loop
+from .loops import Loops as Loops
+from .loops import find_loops as find_loops
 from .recorder import record as record
 from .recorder import resume as resume
 from .run import Run as Run

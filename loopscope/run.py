@@ -117,6 +117,12 @@ class Run:
         """The model that made this run, with the weights it had then."""
         return self.reader.model
 
+    def cache(self, iteration: int, **options: Any) -> Any:
+        """One iteration as TransformerLens' ActivationCache. See `loopscope.cache.cache`."""
+        from .cache import cache
+
+        return cache(self, iteration, **options)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the run as one safetensors file with a JSON header. See `load_run`."""
         tensors: dict[str, Tensor] = {}

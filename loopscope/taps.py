@@ -64,11 +64,12 @@ class Taps(AbstractContextManager["Taps"]):
 
         def restore() -> None:
             if own is None:
-                del module.forward
+                vars(module).pop("forward", None)
             else:
-                module.forward = own
+                vars(module)["forward"] = own
 
-        module.forward = forward
+        # Past __setattr__: a module around another may hand on what is set on it.
+        vars(module)["forward"] = forward
         self._stack.callback(restore)
 
 
