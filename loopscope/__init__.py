@@ -33,6 +33,7 @@ from .generation import Generation as Generation
 from .generation import generate as generate
 from .generation import recording as recording
 from .halting import Halting as Halting
+from .hub import from_pretrained as from_pretrained
 from .loops import Loop as Loop
 from .loops import Loops as Loops
 from .loops import find_loops as find_loops

@@ -20,6 +20,17 @@ Entry = Annotated[
     str, typer.Argument(metavar="NAME", help="A trained entry, such as universal-prefix-parity.")
 ]
 
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--text", help="What a Hugging Face model reads, once per text; random tokens without any."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run the code that comes with a Hugging Face model. Read it first."
+    ),
+]
+
 
 class _Sentences(TyperGroup):
     """Says what went wrong in the error's own sentence, without a traceback: it was written for the reader."""
@@ -101,31 +112,47 @@ def train(
 @app.command()
 def measure(
     analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help="A question, such as convergence.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry, or a saved run or checkpoint file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="An entry, a saved run or checkpoint file, or a Hugging Face model."
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Iterations to record; the model's own depth.")
     ] = None,
-    examples: Annotated[int, typer.Option(min=1, help="Examples of the entry's task to record.")] = 64,
+    examples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Examples to record: 64 of an entry's task, 8 of a Hugging Face model."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Which examples.")] = 0,
+    text: Texts = None,
+    trust_remote_code: Trust = False,
 ) -> None:
     """Put a question to a recorded run and print what was found."""
     from . import analyses
 
     shelf.known("analysis", analysis, analyses.names())  # said before anything is recorded
-    found = analyses.measure(analysis, _run(name, iterations, examples, seed))
+    run = _run(name, iterations, examples, seed, text or [], trust_remote_code)
+    found = analyses.measure(analysis, run)
     typer.echo(found.to_json() if as_json else str(found))
 
 
 @app.command()
 def report(
-    name: Entry,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry, or a Hugging Face folder or name.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    text: Texts = None,
+    trust_remote_code: Trust = False,
 ) -> None:
-    """Write one self-contained HTML page about an entry."""
+    """Write one self-contained HTML page about an entry or a Hugging Face model."""
+    from . import hub
     from .reports import report as write
 
-    write(name).save(output)
+    known = name in models.entries() or not hub.is_model(name)
+    run = name if known else hub.recorded(name, texts=text or [], trust_remote_code=trust_remote_code)
+    write(run).save(output)
     typer.echo(f"Wrote {output}")
 
 
@@ -143,8 +170,16 @@ def copy(
     typer.echo(f"Wrote {shelf.copy(where, name, folder)}")
 
 
-def _run(name: str, iterations: int | None, examples: int, seed: int) -> Any:
-    """The saved run of that name, or a fresh recording of an entry or a checkpoint."""
+def _run(
+    name: str,
+    iterations: int | None,
+    examples: int | None,
+    seed: int,
+    texts: list[str],
+    trust_remote_code: bool,
+) -> Any:
+    """The saved run of that name, or a fresh recording of an entry, a checkpoint or a Hugging Face model."""
+    from . import hub
     from .recorder import record
     from .run import load_run
 
@@ -155,8 +190,15 @@ def _run(name: str, iterations: int | None, examples: int, seed: int) -> Any:
                 "Leave it out, or name the entry."
             )
         return load_run(name)
+    if name not in models.entries() and hub.is_model(name):
+        many = examples or hub.EXAMPLES
+        return hub.recorded(name, iterations, texts, many, seed, trust_remote_code=trust_remote_code)
+    if texts:
+        raise LoopscopeError(
+            f"--text is read by a Hugging Face model's tokenizer, but {name} has none. Leave it out."
+        )
     model = models.load(name)
-    return record(model, model.task.batch(examples, seed=seed).tokens, iterations)
+    return record(model, model.task.batch(examples or 64, seed=seed).tokens, iterations)
 
 
 def _is_checkpoint(name: str) -> bool:

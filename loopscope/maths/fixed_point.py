@@ -25,6 +25,8 @@ from .jacobian import Linearised, Map, apply, checked, rows
 METHODS = ("plain", "damped", "anderson", "newton")
 DENSE = 128
 """Numbers per row up to which Newton solves with the whole Jacobian, all rows at once."""
+PATIENCE = 4
+"""Steps in which Newton's method must halve the residual of a longer row, or is given up."""
 
 
 class Ending(Enum):
@@ -275,6 +277,13 @@ def _krylov(search: _Search) -> None:
             x = torch.from_numpy(v)
             return (F(x.to(base)).double().cpu() - x).numpy()
 
+        gaps: list[float] = []
+
+        def watch(v: np.ndarray, f: np.ndarray, gaps: list[float] = gaps) -> None:
+            gaps.append(float(np.linalg.norm(f)))
+            if len(gaps) > PATIENCE and not gaps[-1] < gaps[-1 - PATIENCE] / 2:
+                raise NoConvergence(v)  # Newton's method near a point would have done far better
+
         size = float(max(base[b].norm(), search.least[b])) or 1.0
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -286,6 +295,7 @@ def _krylov(search: _Search) -> None:
                     maxiter=min(search.most, 100),
                     rdiff=eps**0.5,
                     tol_norm=np.linalg.norm,
+                    callback=watch,
                 )
             except NoConvergence as error:
                 found = np.asarray(error.args[0])
