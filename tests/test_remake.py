@@ -33,13 +33,12 @@ def shelf(tmp_path, monkeypatch):
 def test_an_entry_is_made_with_its_numbers_and_its_other_seeds(shelf):
     remake.remake("tiny", shelf / "runs")
     measured = ls.models.header(shelf / "tiny.safetensors")["measured"]
-    assert list(measured["seeds"]) == ["0", "1", "2"]
-    assert measured["seeds"]["0"] == measured["accuracy"]
+    assert list(measured["seeds"]) == ["1", "2"]
     other = ls.models.header(shelf / "runs" / "tiny-2" / "tiny.safetensors")
     assert other["recipe"]["seed"] == 2
-    assert other["measured"]["accuracy"] == measured["seeds"]["2"]
+    assert other["measured"]["accuracy"] == measured["seeds"]["2"]["accuracy"]
     text = (shelf / "tiny.md").read_text(encoding="utf-8")
-    assert f"{measured['seeds']['1']:.2%} (seed 1)" in text
+    assert f"{measured['seeds']['1']['accuracy']:.2%} (seed 1, " in text
     assert text.endswith(f"{card.END}\nwords\n")
 
 
@@ -47,7 +46,7 @@ def test_a_long_training_is_not_repeated(shelf, monkeypatch):
     monkeypatch.setattr(remake, "SHORT", 0.0)
     remake.remake("tiny", shelf / "runs")
     assert "seeds" not in ls.models.header(shelf / "tiny.safetensors")["measured"]
-    assert "different seeds" not in (shelf / "tiny.md").read_text(encoding="utf-8")
+    assert "other seeds" not in (shelf / "tiny.md").read_text(encoding="utf-8")
 
 
 def test_what_has_no_card_is_refused_before_it_is_trained(shelf):

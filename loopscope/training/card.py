@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import analyses, models, shelf
 from ..errors import LoopscopeError
+from ..files import load_file, save_file
 from ..recorder import record
 from .measure import SEED, measured
 
@@ -16,16 +17,15 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def rewrite(entry: str) -> Path:
-    """Measure the entry, and put the numbers between the markers of its card. The rest of the card stays as it is.
+    """Measure the entry, and put the numbers into its header and between the markers of its card. The rest stays as it is.
 
     Arguments:
         entry: by name, or the path of its `.safetensors`, which the card `.md` lies beside.
     """
-    card = models.path(entry).with_suffix(".md")
-    header = models.header(entry)
-    numbers = header["measured"] | measured(
-        models.load(entry)
-    )  # how long it trained is told, not measured again
+    file = models.path(entry)
+    card = file.with_suffix(".md")
+    tensors, header = load_file(file, kind="checkpoint")
+    numbers = header["measured"] | measured(models.load(entry))  # how long it trained is told already
     text = card.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise LoopscopeError(
@@ -33,6 +33,7 @@ def rewrite(entry: str) -> Path:
             "Put them where the numbers belong."
         )
     before, after = text.split(BEGIN)[0], text.split(END)[1]
+    save_file(file, tensors, header | {"measured": numbers})
     told = "\n".join([section(header, numbers), "", *dynamics(entry)])
     card.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}", encoding="utf-8")
     return card
@@ -87,8 +88,11 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
     if halting := measured.get("halting"):
         lines.append(_halting(halting, n))
     if seeds := measured.get("seeds"):
-        others = ", ".join(f"{value:.2%} (seed {seed})" for seed, value in seeds.items())
-        lines.append(f"- trained from different seeds: {others}")
+        others = ", ".join(
+            f"{other['accuracy']:.2%} (seed {seed}, {other['processor_seconds'] / 60:.1f} minutes of processor time)"
+            for seed, other in seeds.items()
+        )
+        lines.append(f"- trained from other seeds: {others}")
     right = "right" if tokens else measured["score"]
     headings, columns = [f"{right}, {dial} {length}"], [by["length"]]
     if twice is not None:

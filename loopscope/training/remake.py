@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .. import shelf
 from ..errors import LoopscopeError
-from ..files import load_file, save_file
+from ..files import load_file, load_header, save_file
 from .card import rewrite
 from .trainer import train
 
@@ -40,12 +40,12 @@ def remake(entry: str, runs: str | Path = "runs/zoo", seeds: tuple[int, ...] = S
     tensors, header = load_file(made / f"{entry}.safetensors", kind="checkpoint")
     told = header["measured"]
     if told["processor_seconds"] < SHORT:
-        told["seeds"] = {str(header["recipe"]["seed"]): told["accuracy"]}
+        told["seeds"] = {}
         for seed in seeds:
             other = Path(runs) / f"{entry}-{seed}"
             train(entry, other, seed=seed, progress=False)
-            _, again = load_file(other / f"{entry}.safetensors", kind="checkpoint")
-            told["seeds"][str(seed)] = again["measured"]["accuracy"]
+            again = load_header(other / f"{entry}.safetensors", kind="checkpoint")["measured"]
+            told["seeds"][str(seed)] = {name: again[name] for name in ("accuracy", "processor_seconds")}
     save_file(card.with_suffix(".safetensors"), tensors, header)
     return rewrite(str(card.with_suffix(".safetensors")))
 
