@@ -27,6 +27,11 @@ class Adapter(nn.Module):
     iterations: the model's own depth.
     """
 
+    module: Any
+    core_in: Any
+    low_in: Any
+    high_in: Any
+
     fields: tuple[str, ...] = ()
     points: tuple[str, ...] = ("core_in",)
     opens = False

@@ -111,7 +111,7 @@ def generate(
         sites, edits, keep, seed: as in `record`; edits apply in every pass.
         options: of the model's own `generate`, such as max_new_tokens=8, use_cache=False, do_sample=False.
     """
-    owner = model.module if isinstance(model, Adapter | Wrapped) else model
+    owner: Any = model.module if isinstance(model, Adapter | Wrapped) else model
     if not hasattr(owner, "generate"):
         raise LoopscopeError(
             f"a model must have a method generate to be recorded while it generates, but {type(owner).__name__} has none. "
@@ -271,8 +271,8 @@ class _Watch:
                     kept = kept[:, -new[1] :]  # a cache holds the rest: only the newest positions go on
                 sites[name] = States(name, {(0,): kept} | later, sites[name].axes, run.iterations + 1)
         kind = None if isinstance(first, Tensor) else type(first)
-        reads = adapter.read(first) is not None
-        reader = Reader(adapter, None, adapter.read if reads else None, kind, False)
+        read: Any = adapter.read if adapter.read(first) is not None else None
+        reader = Reader(adapter, None, read, kind, False)
         return Run(
             tokens=run.tokens,
             iterations=run.iterations,

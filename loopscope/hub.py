@@ -88,7 +88,8 @@ def recorded(
         generator = torch.Generator().manual_seed(seed)
         tokens = torch.randint(0, model.vocabulary, (examples, LENGTH), generator=generator)
         inputs, told = {}, f"{examples} sequences of {LENGTH} tokens drawn uniformly (seed {seed})"
-    run = record(model, tokens, iterations, seed=seed, **inputs)
+    given: dict[str, Any] = inputs
+    run = record(model, tokens, iterations, seed=seed, **given)
     run.origin["tokens"] = told
     return run
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from .adapters import is_known
 from .calls import traced
 from .errors import LoopscopeError
 from .finding import Verdict
@@ -101,6 +102,8 @@ class Loops:
     """Those that stand in no other, in the order of their first calls."""
     passed_over: tuple[str, ...]
     """What ran more than once and is no loop, with the reason: a sentence each."""
+    known: bool = False
+    """Whether `wrap` knows the module's family, and needs no body."""
 
     def __bool__(self) -> bool:
         return bool(self.loops)
@@ -119,6 +122,8 @@ class Loops:
         else:
             yield f"{self.kind}: no loop found. Every part with parameters that ran, ran once."
         yield from (str(loop) for loop in self.loops)
+        if self.known:
+            yield f"{self.kind} is of a known family: ls.wrap(model) alone gives it the four functions too."
         if self.passed_over:
             yield "No loops:" if self.loops else "What ran more than once:"
             yield from (f"  {sentence}" for sentence in self.passed_over)
@@ -153,7 +158,7 @@ def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:
     found, refused = search.rounds(root, total)
     loops = tuple(_loop(rounds, names, search, total) for rounds in found)
     sentences = tuple(dict.fromkeys(reason.format(names.of(part)) for part, reason in refused))
-    return Loops(type(module).__name__, loops, sentences)
+    return Loops(type(module).__name__, loops, sentences, known=is_known(module))
 
 
 class _Names:

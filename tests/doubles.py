@@ -24,6 +24,8 @@ class RMSNorm(nn.Module):
 
 
 class Rotary(nn.Module):
+    frequencies: Tensor
+
     def __init__(self, size: int) -> None:
         super().__init__()
         self.register_buffer("frequencies", 1.0 / 10_000 ** (torch.arange(0, size, 2) / size))
@@ -113,6 +115,10 @@ class OuroMLP(nn.Module):
 
 class OuroDecoderLayer(nn.Module):
     attention_type = "full_attention"
+    input_layernorm: Any
+    input_layernorm_2: Any
+    post_attention_layernorm: Any
+    post_attention_layernorm_2: Any
 
     def __init__(self, config: OuroConfig, layer: int) -> None:
         super().__init__()
@@ -151,6 +157,8 @@ class OuroDecoderLayer(nn.Module):
 
 
 class OuroModel(nn.Module):
+    layers: Any
+
     def __init__(self, config: OuroConfig) -> None:
         super().__init__()
         self.config = config
@@ -291,6 +299,9 @@ class SandwichBlock(nn.Module):
 
 
 class RavenForCausalLM(nn.Module):
+    transformer: Any
+    freqs_cis: Tensor
+
     def __init__(self, config: RavenConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RavenConfig()

@@ -22,6 +22,11 @@ FAMILIES = {
 """The file of each class."""
 
 
+def is_known(module: nn.Module) -> bool:
+    """Whether the module's class, or one that it inherits from, is of a known family."""
+    return any(kind.__name__ in FAMILIES for kind in type(module).__mro__)
+
+
 def adapted(module: nn.Module) -> "Adapter | None":
     """The model's four functions, if its class or one that it inherits from is known; else None."""
     for kind in type(module).__mro__:
