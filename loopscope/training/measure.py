@@ -129,7 +129,7 @@ def _halting(model: "LoopedModule", iterations: int, examples: int, seed: int) -
             f"{float(level):g}": round(expected[batch.difficulty == level].mean().item(), 4)
             for level in batch.difficulty.unique()[:MOST_LEVELS]
         },
-        "entropy": round(entropy.item(), 6),
+        "entropy": round(max(entropy.item(), 0.0), 6),
         "mean": round(iteration[asked].mean().item(), 4),
         "halted": round(halting.halted[asked].double().mean().item(), 6),
     }
