@@ -15,14 +15,15 @@ if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the re
 
 SEED = 2024
 EXAMPLES, ONE_ANSWER = 1000, 20_000
-"""Examples measured on; more where each has one answer, so that chance moves the accuracy by less than a point."""
+"""Examples measured on; more where each has one answer, or a number as its answer, so that chance moves the score by less than
+a point."""
 
 
 def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEED) -> dict[str, Any]:
     """The task's score at the model's own length and at twice that, by iteration; how far answers have settled; halting.
 
     Arguments:
-        examples: None: EXAMPLES, or ONE_ANSWER where each has one answer.
+        examples: None: as many as `enough` says.
 
     Returns, as JSON can say it:
         score: what is measured, such as "accuracy"; dial: the option that lengthens examples.
@@ -84,7 +85,8 @@ def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEE
 
 def enough(task: Task) -> int:
     """How many examples tell the task's score to about half a point."""
-    return ONE_ANSWER if int(task.batch(1, SEED).mask.sum()) == 1 else EXAMPLES
+    few = task.continuous or int(task.batch(1, SEED).mask.sum()) == 1
+    return ONE_ANSWER if few else EXAMPLES
 
 
 def _at(values: Tensor, k: int) -> float:
