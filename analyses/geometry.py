@@ -217,7 +217,9 @@ def _verdict(field: Field, change: float) -> Shape:
 
 def headline(found: Geometry) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    known = found.fields[0].ratio[found.fields[0].ratio.isfinite()]  # a start that all examples share fills none
+    known = found.fields[0].ratio[
+        found.fields[0].ratio.isfinite()
+    ]  # a start that all examples share fills none
     return (
         f"{float(known[0]):.3g} → {float(known[-1]):.3g}" if len(known) else "none",
         f"directions filled (participation ratio). {found.verdict.sentence}",

@@ -117,8 +117,8 @@ class Run:
         """The model that made this run, with the weights it had then."""
         return self.reader.model
 
-    def cache(self, iteration: int, **options: Any) -> Any:
-        """One iteration as TransformerLens' ActivationCache. See `loopscope.cache.cache`."""
+    def cache(self, iteration: int = -1, **options: Any) -> Any:
+        """One iteration, the last unless given, as TransformerLens' ActivationCache. See `loopscope.cache.cache`."""
         from .cache import cache
 
         return cache(self, iteration, **options)

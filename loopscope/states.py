@@ -190,7 +190,7 @@ class States:
         tensor = self.tensor.detach().cpu()
         tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
         return xarray.DataArray(
-            tensor.numpy(), dims=self.axes, coords={"iteration": self.iterations}, name=self.name
+            tensor.numpy(), dims=self.axes, coords={self.axes[0]: self.iterations}, name=self.name
         )
 
     def __repr__(self) -> str:

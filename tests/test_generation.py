@@ -63,6 +63,7 @@ def test_states_have_a_token_axis_first(made):
     run = generated(made, True)
     assert run.states.axes == ("token", "iteration", "batch", "width")
     assert run.states.shape[:2] == (NEW, made.wrapped.iterations + 1)
+    assert run.states.to_xarray().sel(token=2).dims == ("iteration", "batch", "width")
 
 
 def test_a_state_of_a_pass_can_be_read_out(made):

@@ -42,6 +42,11 @@ class TinyRecursive(Adapter):
     def vocabulary(self) -> int:
         return self.module.input_embed.num_embeddings
 
+    def own(self, tokens: Tensor, **inputs: Any) -> Tensor:
+        output, latent = self.module.get_initial()
+        start = inputs.get("outputs", output), inputs.get("latents", latent)
+        return self.module(tokens, *start)[2]
+
     def encode(self, tokens: Tensor, **inputs: Any) -> Context:
         embedded, _ = self.module.embed_inputs_with_registers(tokens)
         output, latent = self.module.get_initial()
