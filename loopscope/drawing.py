@@ -114,6 +114,9 @@ def map_of(
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False)
+    for axis, count in (("yaxis", len(cells)), ("xaxis", len(cells[0]) if cells else 0)):
+        if count <= 12:  # left alone, plotly puts marks between the whole numbers
+            figure.update_layout({axis: {"dtick": 1}})
     return figure
 
 
