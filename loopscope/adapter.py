@@ -219,6 +219,16 @@ class Adapter(nn.Module):
                 self.clock.hidden = False
 
 
+def uncached(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs of a forward that keeps no keys and values: an iteration that is run twice would find its own in the cache."""
+    if inputs.get("past_key_values") is not None:
+        raise LoopscopeError(
+            "a pass that is iterated must not have a cache, but past_key_values was passed. Record what really ran with "
+            "`with ls.recording(model) as run:`, or ls.generate."
+        )
+    return dict(inputs) | {"use_cache": False}
+
+
 class Straight(Adapter):
     """A loop whose body is one part that is given the state and gives the next, with nothing in between."""
 

@@ -248,6 +248,18 @@ def test_a_jacobian_is_that_of_the_whole_map_though_the_model_cuts_its_gradient(
     assert float(found.singular_value[0]) > 0
 
 
+@pytest.mark.parametrize("build", [hrm_text, OuroForCausalLM, RavenForCausalLM])
+def test_a_pass_that_is_iterated_has_no_cache(build):
+    torch.manual_seed(1)
+    model = build().eval()
+    tokens = torch.randint(0, 38, (2, 5))
+    kept = model(tokens, use_cache=True).past_key_values
+    with pytest.raises(ls.LoopscopeError, match="must not have a cache, but past_key_values was passed"):
+        ls.record(ls.wrap(model), tokens, past_key_values=kept)
+    own, asked = (ls.record(ls.wrap(model), tokens, seed=0, **more) for more in ({}, {"use_cache": True}))
+    assert torch.equal(own.output, asked.output)
+
+
 def test_huginns_first_state_follows_the_seed():
     torch.manual_seed(1)
     wrapped = ls.wrap(RavenForCausalLM().eval())

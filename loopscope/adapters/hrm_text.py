@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter
+from ..adapter import Adapter, uncached
 
 
 class State(NamedTuple):
@@ -44,8 +44,7 @@ class HrmText(Adapter):
     def encode(self, tokens: Tensor, **inputs: Any) -> Context:
         base = self.base
         embeds = base.embed_tokens(tokens)
-        options = {"use_cache": False} | inputs
-        _, kwargs = self.given(base.L_module, inputs_embeds=embeds, **options)
+        _, kwargs = self.given(base.L_module, inputs_embeds=embeds, **uncached(inputs))
         kwargs = {name: value for name, value in kwargs.items() if name != "cycle_offset"}
         return Context(embeds * base.embedding_scale, kwargs)
 

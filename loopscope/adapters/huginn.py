@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter
+from ..adapter import Adapter, uncached
 from ..taps import Taps
 
 _ALL = 10**9
@@ -64,7 +64,7 @@ class Huginn(Adapter):
         with Taps() as taps:
             taps.on(self.parts.prelude[0], before=note)
             # The first state is drawn on the way to the loop, and again by `initial`: the same.
-            (joined,), _ = self.given(self.parts.adapter, tokens, **inputs)
+            (joined,), _ = self.given(self.parts.adapter, tokens, **uncached(inputs))
         torch.set_rng_state(drawn)
         _, angles, _, mask, *_ = seen[0]
         width = joined.shape[-1] // 2

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter
+from ..adapter import Adapter, uncached
 from ..errors import LoopscopeError
 from ..halting import Halting, exit_halting
 
@@ -41,7 +41,7 @@ class Ouro(Adapter):
                 f"the layers of an Ouro model must share one mask to be iterated, but attend in {len(kinds)} ways: "
                 f"{sorted(map(str, kinds))}. Record it by its body: ls.wrap(model, body=[...])."
             )
-        args, kwargs = self.given(self.layers[0], tokens, **({"use_cache": False} | inputs))
+        args, kwargs = self.given(self.layers[0], tokens, **uncached(inputs))
         return Context(args[0] if args else kwargs["hidden_states"], kwargs)
 
     def initial(self, context: Context) -> Tensor:
