@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .clock import Clock
 from .errors import LoopscopeError
+from .seeds import drawn, put_back
 from .sites import find_tensor, get_at, modules_of, put_at
 from .taps import Taps
 
@@ -204,10 +205,10 @@ class Adapter(nn.Module):
         What comes before is run again and nobody sees it: its sites are not recorded, and it draws no random numbers
         that what comes after would miss.
         """
-        drawn = torch.get_rng_state()
+        before = drawn()
 
         def instead(*_: Any, **__: Any) -> Any:
-            torch.set_rng_state(drawn)
+            put_back(before)
             self.clock.hidden = False
             return output
 
@@ -237,12 +238,8 @@ class Straight(Adapter):
         raise NotImplementedError(f"{type(self).__name__} must say what its body is.")
 
     def encode(self, tokens: Any, **inputs: Any) -> Any:
-        args, kwargs = self.given(self.part(), tokens, **self.asked(inputs))
+        args, kwargs = self.given(self.part(), tokens, **inputs)
         return {"args": args, "kwargs": kwargs, "tokens": tokens, "inputs": inputs}
-
-    def asked(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The forward's arguments for `encode`."""
-        return dict(inputs)
 
     def initial(self, context: Any) -> Tensor:
         given = (context["args"], context["kwargs"])
@@ -267,7 +264,7 @@ class _Given(BaseException):
 
 @contextmanager
 def answering(part: nn.Module, instead: Callable[..., Any]) -> Iterator[None]:
-    """For a while, `instead` answers in the place of `part`, unseen by hooks on it."""
+    """For a while, `instead` answers in the place of `part`'s forward, and of what taps have put there."""
     own = vars(part).get("forward")
     vars(part)["forward"] = instead
     try:

@@ -24,6 +24,7 @@ from .edits import Edit, Times, checked_range, expanded
 from .errors import LoopscopeError, nearest
 from .rows import Rows
 from .run import Run
+from .seeds import drawn, put_back
 from .sites import Sites, modules_of, resolve
 from .taps import Taps
 
@@ -125,11 +126,11 @@ def record_wrapped(
         count = _count_iterations(wrapped, tokens, inputs)
         for edit in [*values, *schedule]:
             checked_range(edit, 0, count if isinstance(edit, Edit) and edit.site == "state" else count - 1)
-    drawn = torch.get_rng_state()
+    before = drawn()
     body = Body(wrapped, modules, collector, by_site, schedule, count)
     output = _run(body, wanted, tokens, inputs)
     if body.ragged:  # once more, with an eye on every operation that picks rows
-        torch.set_rng_state(drawn)
+        put_back(before)
         with Rows() as rows:
             body = Body(wrapped, modules, collector.fresh(), by_site, schedule, count, rows)
             output = _run(body, wanted, tokens, inputs)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter import Adapter, uncached
+from ..seeds import drawn, put_back
 from ..taps import Taps
 
 _ALL = 10**9
@@ -60,12 +61,12 @@ class Huginn(Adapter):
             seen.append((*args, *kwargs.values()))
             return args, kwargs
 
-        drawn = torch.get_rng_state()
+        before = drawn()
         with Taps() as taps:
             taps.on(self.parts.prelude[0], before=note)
             # The first state is drawn on the way to the loop, and again by `initial`: the same.
             (joined,), _ = self.given(self.parts.adapter, tokens, **uncached(inputs))
-        torch.set_rng_state(drawn)
+        put_back(before)
         _, angles, _, mask, *_ = seen[0]
         width = joined.shape[-1] // 2
         start, scale = inputs.get("input_states"), inputs.get("init_scale", 1.0)
