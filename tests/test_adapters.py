@@ -312,6 +312,39 @@ def test_tiny_recursive_models_segments_are_those_of_predict():
         assert torch.equal(run.logits[3 * segment][row].argmax(-1), answers[row])
 
 
+def test_tiny_recursive_model_halts_at_a_chance_of_one_half_too():
+    """Its head begins with zeros: every sequence then leaves after the first segment."""
+    torch.manual_seed(1)
+    model = tiny_recursive().eval()
+    tokens = torch.randint(0, 40, (2, 8))
+    run = ls.record(ls.wrap(model), tokens, iterations=6)
+    assert model.predict(tokens)[1].tolist() == [1, 1]
+    assert run.halting.iteration.unique().tolist() == [2]
+    assert run.halting.halted.all()
+
+
+def test_what_is_run_again_for_the_read_out_is_not_recorded_again():
+    torch.manual_seed(1)
+    tokens = torch.randint(0, 40, (2, 5))
+    run = ls.record(ls.wrap(albert().eval()), tokens, sites="all")
+    assert run["albert.embeddings"].shape == (2, 5, 8)
+    assert run["predictions.decoder"].shape == (2, 5, 40)
+    looped = ls.record(ls.wrap(x_transformer(looped=True).eval()), tokens, sites="all")
+    assert looped["token_emb"].shape == (2, 5, 16)
+    assert "exit_gate@outside" not in looped
+
+
+def test_an_iteration_that_opens_with_an_inner_loop_begins_once():
+    torch.manual_seed(1)
+    model = hrm_text().eval()
+    wrapped = ls.wrap(model, body=["model.L_module", "model.H_module"], inner={"low": "model.L_module"})
+    tokens = torch.randint(0, 40, (2, 5))
+    run, own = ls.record(wrapped, tokens, sites=["model.L_module"]), ls.record(ls.wrap(model), tokens)
+    assert run["core_in"].axes == ("iteration", "batch", "position", "width")
+    assert run["model.L_module"].shape[:2] == (2, 3)
+    assert torch.equal(run.states[-1], own.states[-1])
+
+
 def test_layers_that_hand_on_more_than_the_stream_are_refused():
     with pytest.raises(ls.LoopscopeError, match="must hand on the stream alone"):
         ls.wrap(x_transformer(looped=False, add_value_residual=True))
