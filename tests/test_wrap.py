@@ -1,9 +1,12 @@
 """Loops that other people wrote are recorded right, whatever their habits."""
 
+import inspect
+
 import pytest
 import torch
 
 import loopscope as ls
+from loopscope.taps import Taps
 
 from . import loops
 from .loops import FAMILY, batch, made
@@ -218,3 +221,13 @@ def test_what_cannot_be_done_is_said_in_a_sentence(call, text):
     model.unused = loops.Core()
     with pytest.raises(ls.LoopscopeError, match=text):
         call(model)
+
+
+def test_a_tapped_forward_keeps_its_signature():
+    """Others look at it: transformers' generate, TransformerLens' bridge."""
+    module = torch.nn.Linear(2, 2)
+    before = inspect.signature(module.forward)
+    with Taps() as taps:
+        taps.on(module, after=lambda args, kwargs, output: output)
+        assert inspect.signature(module.forward) == before
+    assert "forward" not in vars(module)
