@@ -71,10 +71,8 @@ class Body:
     def attach(self, taps: Taps) -> None:
         """Put taps on the body and the inner loops."""
         members = [self.modules[name] for name in self.wrapped.body]
-        for (
-            axis,
-            name,
-        ) in self.wrapped.inner.items():  # inside the body's own taps, which may be on the same module
+        # Inside the body's own taps, which may be on the same module.
+        for axis, name in self.wrapped.inner.items():
             taps.on(self.modules[name], before=self._turn(axis), after=self._turned(axis))
         if len(members) == 1 or _tied(members):
             for member in members:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .errors import LoopscopeError
+from .errors import LoopscopeError, nearest
 from .sites import is_state
 from .states import States
 
@@ -41,6 +41,10 @@ def cache(run: "Run", iteration: int, *, blocks: str = "core", **inner: int) -> 
         raise LoopscopeError(
             f"iteration must be one of 0..{run.iterations - 1}, or count from the end, but is {iteration}. Record more of them."
         )
+    turning = {axis for name in run.names for axis in _loops(run[name])}
+    for axis in inner:
+        if axis not in turning:
+            raise LoopscopeError(f"this run has no inner loop {axis!r}. {nearest(axis, sorted(turning))}")
     values: dict[str, Tensor] = {}
     for name in run.names:
         site = run[name]
@@ -63,12 +67,16 @@ def cache(run: "Run", iteration: int, *, blocks: str = "core", **inner: int) -> 
     return ActivationCache(values, _model(run, blocks, values, len(layers)))
 
 
+def _loops(site: States | Tensor) -> tuple[str, ...]:
+    """Names of a site's inner loop axes."""
+    return site.axes[1 : 1 + len(site.inner)] if isinstance(site, States) else ()
+
+
 def _at(site: States, t: int, inner: dict[str, int]) -> Tensor | None:
     if t not in site.iterations:
         return None
     value = site[t]
-    loops = site.axes[1 : 1 + len(site.inner)]
-    for axis in loops:  # one after the other, each the first that is left
+    for axis in _loops(site):  # one after the other, each the first that is left
         value = value[inner.get(axis, -1)]
     return value
 

@@ -263,10 +263,10 @@ class _Watch:
         )
         sites: dict[str, Any] = {name: run[name] for name in run.names}
         for name, value in begun.items():
-            if name in sites and not self.keep.last and 0 % self.keep.stride == 0:
+            if name in sites and not self.keep.last:
                 kept, _ = self.keep.value(value.detach(), sites[name].axes[1:], name)
                 later = {index: one for index, one in sites[name].items() if index[0] > 0}
-                new = next(iter(later.values())).shape
+                new = next((one.shape for one in later.values()), kept.shape)
                 if kept.shape != new and kept.ndim == 3:
                     kept = kept[:, -new[1] :]  # a cache holds the rest: only the newest positions go on
                 sites[name] = States(name, {(0,): kept} | later, sites[name].axes, run.iterations + 1)

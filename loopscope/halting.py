@@ -1,5 +1,6 @@
 """When each position stopped: the halting of one run, whatever mechanism decided it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,19 @@ def exit_halting(chances: Float[Tensor, "iteration batch position"], threshold: 
     iteration = torch.where(halted, passed.int().argmax(0), last)
     remainder = weights.gather(0, iteration[None])[0]
     return Halting(weights, iteration, halted, remainder, iteration + 1 + remainder)
+
+
+def gate_halting(run: Any, gate: Callable[[Tensor], Tensor], threshold: float) -> Halting | None:
+    """Halting by a gate that reads every state and isn't part of it; None for a run of no iterations.
+
+    Arguments:
+        gate: (batch, position, width) -> (batch, position), the chance of stopping after the iteration that made a state.
+        threshold: as in `exit_halting`.
+    """
+    if run.iterations == 0:
+        return None
+    chances = torch.stack([gate(run.states[k]).detach() for k in range(1, run.iterations + 1)])
+    return exit_halting(chances.float(), threshold)
 
 
 def q_halting(run: Any, cycles: int) -> Halting:

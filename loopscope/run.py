@@ -156,10 +156,17 @@ class Run:
         for name, value in (("tokens", self.tokens), ("output", self.output)):
             if isinstance(value, Tensor):
                 put(name, value)
+        header["inputs"] = {}
         for name, value in self.inputs.items():
             if isinstance(value, Tensor):
                 put(f"input/{name}", value)
-        header["inputs"] = {n: v for n, v in self.inputs.items() if isinstance(v, str | int | float | bool)}
+            elif isinstance(value, str | int | float | bool | tuple | list | None):
+                header["inputs"][name] = list(value) if isinstance(value, tuple) else value
+            else:
+                raise LoopscopeError(
+                    f"a run's inputs must be tensors, numbers or words to be saved, but '{name}' is a "
+                    f"{type(value).__name__}. Record without it, or set run.inputs[{name!r}] to what JSON can say."
+                )
         if self.halting is not None:
             for name, value in vars(self.halting).items():
                 put(f"halting/{name}", value)

@@ -47,6 +47,11 @@ def test_a_bridges_cache_has_its_own_names():
     assert torch.equal(first[name], run[name][1][0])
 
 
+def test_an_inner_loop_that_isnt_there_is_said(run):
+    with pytest.raises(ls.LoopscopeError, match="no inner loop 'lwo'"):
+        run.cache(0, lwo=1)
+
+
 def test_what_cannot_be_done_is_said(run):
     with pytest.raises(ls.LoopscopeError, match=r"one of 0\.\.3.* but is 4"):
         run.cache(4)

@@ -153,6 +153,16 @@ def test_a_run_is_the_same_read_back_from_its_file(model, tokens, tmp_path):
         assert all(bitwise(getattr(again.halting, name), value) for name, value in vars(run.halting).items())
 
 
+def test_what_a_run_was_given_besides_is_saved_or_said_to_be_lost(model, tokens, tmp_path):
+    run = ls.record(model, tokens, iterations=1)
+    run.inputs = {"num_steps": (2, 3), "use_cache": False, "past": None}
+    again = ls.load_run(run.save(tmp_path / "run.safetensors"), model=None)
+    assert again.inputs == {"num_steps": [2, 3], "use_cache": False, "past": None}
+    run.inputs = {"past": object()}
+    with pytest.raises(ls.LoopscopeError, match="'past' is a object"):
+        run.save(tmp_path / "other.safetensors")
+
+
 def test_transformerlens_calls_give_the_whole_stack_of_iterations(model, tokens):
     run = ls.record(model, tokens, iterations=N, sites="all")
     logits, cache = model.run_with_cache(tokens, iterations=N)

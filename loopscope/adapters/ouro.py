@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..adapter import Adapter, uncached
 from ..errors import LoopscopeError
-from ..halting import Halting, exit_halting
+from ..halting import Halting, gate_halting
 
 
 class Context(NamedTuple):
@@ -73,12 +73,7 @@ class Ouro(Adapter):
         return torch.sigmoid(self.module.model.early_exit_gate(state)[..., 0])
 
     def halting(self, run: Any) -> Halting | None:
-        if run.iterations == 0:
-            return None
-        chances = torch.stack(
-            [self.exit_probability(run.states[k]).detach() for k in range(1, run.iterations + 1)]
-        )
-        return exit_halting(chances.float(), getattr(self.config, "early_exit_threshold", 1.0))
+        return gate_halting(run, self.exit_probability, getattr(self.config, "early_exit_threshold", 1.0))
 
 
 def adapt(module: nn.Module) -> Ouro:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..adapter import Straight, answering
 from ..errors import LoopscopeError
-from ..halting import Halting, exit_halting
+from ..halting import Halting, gate_halting
 from ..sites import find_tensor, get_at
 
 _CARRIES = (
@@ -59,12 +59,7 @@ class Looped(Straight):
         return torch.sigmoid(self.module.exit_gate(state)[..., 0])
 
     def halting(self, run: Any) -> Halting | None:
-        if run.iterations == 0:
-            return None
-        chances = torch.stack(
-            [self.exit_probability(run.states[k]).detach() for k in range(1, run.iterations + 1)]
-        )
-        return exit_halting(chances.float(), 0.9)  # the default of looped_exit_prob_threshold
+        return gate_halting(run, self.exit_probability, 0.9)  # the default of looped_exit_prob_threshold
 
 
 class Tied(Straight):
