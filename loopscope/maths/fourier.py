@@ -5,18 +5,20 @@ arXiv 2301.05217) has logits made of cos(w_k (a + b - c)), w_k = 2 pi k / p, for
 two waves cos(w_k (a + b)) and sin(w_k (a + b)) of each.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import LoopscopeError
 
 
+@functools.cache
 def basis(p: int) -> Float[Tensor, "p p"]:
     """The orthonormal real Fourier basis of functions modulo p, a row each: the constant, cos 1, sin 1, cos 2, sin 2, ...
 
@@ -68,22 +70,20 @@ def power(values: Float[Tensor, "first second *rest"]) -> Power:
     where the function is constant.
     """
     p = _checked(values)
-    spectrum = _transformed(values).abs().square()
-    energy = spectrum.reshape(p, p, -1).sum(-1) / p**2
-    total = energy.sum() - energy[0, 0]
-    k = torch.arange(1, p // 2 + 1, device=energy.device)
-    twin = -k % p
-    once = (k != twin).double()  # for an even p the wave of p / 2 is its own mirror image
-    sums = energy[k, k] + once * energy[twin, twin]
-    alone = energy[k, 0] + energy[0, k] + once * (energy[twin, 0] + energy[0, twin])
-    differences = torch.where(k == twin, torch.zeros_like(sums), energy[k, twin] + energy[twin, k])
-    return Power(sums / total, differences / total, alone / total, float(total))
+    table = values.double().reshape(p, p, -1)
+    total = float((table - table.mean((0, 1))).square().sum(2).mean())
+    sums, differences = _by_frequency(_diagonal(table, 1)), _by_frequency(_diagonal(table, -1))
+    alone = _by_frequency(table.mean(0)) + _by_frequency(table.mean(1))
+    if p % 2 == 0:
+        differences[-1] = 0  # cos of p / 2 is the same wave in a + b and in a - b
+    return Power(sums / total, differences / total, alone / total, total)
 
 
 def amplitudes(values: Float[Tensor, "p p *rest"]) -> Float[Tensor, " component"]:
     """Norm of each of the p² - 1 two-dimensional Fourier components of a function of (a, b) that aren't constant."""
     p = _checked(values)
-    return _transformed(values).reshape(p * p, -1).abs().square().sum(1).sqrt()[1:]
+    spectrum = torch.fft.fft2(values.double(), dim=(0, 1), norm="ortho")
+    return spectrum.reshape(p * p, -1).abs().square().sum(1).sqrt()[1:]
 
 
 def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list[int]:
@@ -99,13 +99,12 @@ def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list
 def along_sums(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Float[Tensor, "p p c"]:
     """The part of the logits made of cos and sin of w_k (a + b) for these frequencies: an orthogonal projection."""
     p = _checked(logits)
-    keep = torch.zeros(p, p, dtype=torch.bool, device=logits.device)
     for k in frequencies:
         if not 1 <= k <= p // 2:
             raise LoopscopeError(f"a frequency must lie in 1..{p // 2} for p = {p}, but is {k}.")
-        keep[k, k] = keep[-k, -k] = True
-    spectrum = torch.where(keep[..., None], _transformed(logits), 0)
-    return torch.fft.ifft2(spectrum, dim=(0, 1), norm="ortho").real
+    waves = basis(p).to(logits.device)[[row for k in frequencies for row in (2 * k - 1, 2 * k) if row < p]]
+    kept = waves.T @ (waves @ _diagonal(logits.double(), 1))  # functions of a + b: one row each
+    return kept[_sums(p, logits.device)]
 
 
 def restricted_loss(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> float:
@@ -114,7 +113,7 @@ def restricted_loss(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) 
     Falls when the circuit that adds has formed, even where the rest of the network drowns it.
     """
     kept = along_sums(logits, frequencies) + logits.double().mean((0, 1))
-    return F.cross_entropy(kept.flatten(0, 1), _answers(logits).flatten()).item()
+    return F.cross_entropy(kept.flatten(0, 1), _sums(len(logits), logits.device).flatten()).item()
 
 
 def excluded_loss(
@@ -125,16 +124,27 @@ def excluded_loss(
     Rises when the network comes to rely on them, low while it answers from memory.
     """
     left = logits.double() - along_sums(logits, frequencies)
-    return F.cross_entropy(left[train], _answers(logits)[train]).item()
+    return F.cross_entropy(left[train], _sums(len(logits), logits.device)[train]).item()
 
 
-def _transformed(values: Tensor) -> Tensor:
-    return torch.fft.fft2(values.double(), dim=(0, 1), norm="ortho")
+def _by_frequency(table: Float[Tensor, "p rest"]) -> Float[Tensor, " frequency"]:
+    """The power of a function of one number at each frequency: mean over the numbers, summed over what else there is."""
+    p = len(table)
+    power = (basis(p).to(table.device) @ table).square().sum(1)[1:] / p
+    padded = torch.cat([power, power.new_zeros(len(power) % 2)])  # an even p has no sine at p / 2
+    return padded.view(-1, 2).sum(1)
 
 
-def _answers(logits: Tensor) -> Tensor:
-    numbers = torch.arange(len(logits), device=logits.device)
-    return (numbers[:, None] + numbers) % len(logits)
+def _diagonal(table: Float[Tensor, "p p rest"], sign: int) -> Float[Tensor, "p rest"]:
+    """Mean over all pairs with the same a + b (sign 1) or a - b (sign -1)."""
+    p = len(table)
+    a = torch.arange(p, device=table.device)
+    return table[a[:, None], sign * (a - a[:, None]) % p].mean(0)
+
+
+def _sums(p: int, device: torch.device) -> Int[Tensor, "p p"]:
+    numbers = torch.arange(p, device=device)
+    return (numbers[:, None] + numbers) % p
 
 
 def _checked(values: Tensor) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import LoopscopeError, nearest
 from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
+from .composition import Composition as Composition
 from .hops import Hops as Hops
 from .hops import HopsBatch as HopsBatch
 from .mano import Mano as Mano
@@ -26,6 +27,7 @@ from .task import Batch as Batch
 from .task import Task as Task
 
 addition = Addition
+composition = Composition
 copy = Copy
 hops = Hops
 mano = Mano
@@ -38,6 +40,7 @@ sudoku = Sudoku
 
 _ALL: tuple[type[Task], ...] = (
     Addition,
+    Composition,
     Copy,
     Hops,
     Mano,

@@ -2,6 +2,7 @@
 
 from .average import Average as Average
 from .carried import Carried as Carried
+from .curriculum import Alternating as Alternating
 from .curriculum import Growing as Growing
 from .depth import Fixed as Fixed
 from .depth import PerLength as PerLength

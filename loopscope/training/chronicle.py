@@ -56,14 +56,16 @@ class Chronicle:
         self.lines: list[dict[str, Any]] = log.read(folder / LINES)
         self._tidy()
 
-    def look(self, step: int, weights: Mapping[str, Tensor]) -> None:
+    def look(self, step: int, weights: Mapping[str, Tensor], last: bool = False) -> None:
         """Look, if it is time to.
 
         Arguments:
             step: optimiser steps done.
             weights: by name, as they are evaluated.
+            last: whether these are the recipe's last weights, which are looked at in any case.
         """
-        if step != self.schedule.next(self.lines):
+        seen_before = bool(self.lines) and self.lines[-1]["step"] == step
+        if seen_before or not (last or step == self.schedule.next(self.lines)):
             return
         self.twin.load_state_dict(dict(weights), strict=False)
         seen = {name: scores(self.twin, self.task, batch) for name, batch in self.sets.items()}

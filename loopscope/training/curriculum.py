@@ -23,4 +23,21 @@ class Growing:
         return self.start + (own - self.start) * step // self.steps
 
 
-Curriculum = Growing
+@dataclass(frozen=True)
+class Alternating:
+    """`low`, `low` + 1, ... up to the task's own length, one after the other, step by step, and again from `low`.
+
+    With `depth=PerLength(1, 1)` examples of each length get as many iterations as they are long.
+    """
+
+    low: int = 1
+
+    def __post_init__(self) -> None:
+        counted("Alternating.low", self.low, least=1)
+
+    def length(self, step: int, own: int) -> int:
+        """The length in optimiser step `step` (0-based) of a task whose own length is `own`."""
+        return min(self.low, own) + step % (own - min(self.low, own) + 1)
+
+
+Curriculum = Growing | Alternating

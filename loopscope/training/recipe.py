@@ -8,7 +8,7 @@ from ..errors import LoopscopeError, nearest
 from .average import Average
 from .carried import Carried
 from .checks import counted
-from .curriculum import Curriculum, Growing
+from .curriculum import Curriculum
 from .depth import Depth
 from .exits import Exits, Gate, Stages
 from .gradient import Full, Gradient
@@ -86,7 +86,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "depth": get_args(Depth),
     "gradient": get_args(Gradient),
     "supervision": get_args(Supervision),
-    "curriculum": (Growing, type(None)),
+    "curriculum": (*get_args(Curriculum), type(None)),
     "penalty": (Ramp, type(None)),
     "average": (Average, type(None)),
     "history": (Schedule, type(None)),

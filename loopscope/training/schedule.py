@@ -61,6 +61,8 @@ class Schedule:
             if len(kept) > self.checkpoints:
                 spans = [_distance(a, b) for a, b in zip(kept, kept[2:], strict=False)]
                 del kept[1 + spans.index(min(spans))]
+        if lines and kept[-1] is not lines[-1]:
+            kept.append(lines[-1])  # for as long as it is the last
         return [line["step"] for line in kept]
 
 

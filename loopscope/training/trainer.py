@@ -130,7 +130,7 @@ def train(
     chronicle = None
     if recipe.history is not None and main:
         chronicle = Chronicle(folder, recipe.history, model, task, done)
-        chronicle.look(done, average or model.state_dict())
+        chronicle.look(done, average or model.state_dict(), last=done == recipe.steps)
     model.train()
     with torch.random.fork_rng(devices=[]), _bar(progress and main, name, done, last) as advance:
         for step in range(done, last):
@@ -139,7 +139,7 @@ def train(
                 recipe.average.update(average, model, step)
             advance(entry)
             if chronicle is not None:
-                chronicle.look(step + 1, average or model.state_dict())
+                chronicle.look(step + 1, average or model.state_dict(), last=step + 1 == recipe.steps)
             if main and (step + 1) % log_every == 0:
                 log.append(folder / LOG, entry._asdict())
             if main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
