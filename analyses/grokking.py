@@ -322,7 +322,9 @@ def _losses(found: Grokking) -> Any:
 
 def _by_iteration(found: Grokking) -> Any:
     name = next(
-        name for name in reversed(list(found.accuracy)) if found.transitions[name] is not None or name == "test"
+        name
+        for name in reversed(list(found.accuracy))
+        if found.transitions[name] is not None or name == "test"
     )
     values = found.accuracy[name]
     figure = drawing.over_steps(f"Accuracy on {drawing.label(name)}, had the loop stopped", "iterations", 260)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
+from .errors import LoopscopeError
 from .history import History
 from .maths import fourier
 from .maths.dimension import effective_rank
@@ -96,7 +97,7 @@ def _waves(
             row["concentration"].append(float(fourier.gini(fourier.amplitudes(table))))
         for name, values in row.items():
             found[name].append(values)
-    tables = [dict(runs[step].model.named_parameters())["embed.table.weight"][:p].detach() for step in steps]
+    tables = [_embedding(run.model, task.vocabulary)[:p] for run in runs.values()]
     return Waves(
         frequencies=keys,
         chance=math.log(p),
@@ -104,3 +105,14 @@ def _waves(
         embedding=torch.stack([fourier.gini(fourier.components(table)) for table in tables]),
         **{name: torch.tensor(values, dtype=torch.float64) for name, values in found.items()},
     )
+
+
+def _embedding(model: nn.Module, vocabulary: int) -> Float[Tensor, "vocab width"]:
+    """The table that tokens are looked up in."""
+    tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == vocabulary]
+    if not tables:
+        raise LoopscopeError(
+            f"{type(model).__name__} must have an nn.Embedding of its {vocabulary} tokens for the embedding to be measured, "
+            "but has none. Measure an architecture that embeds tokens by a table."
+        )
+    return tables[0].weight.detach()

@@ -74,7 +74,9 @@ def test_waves_of_sums_differences_and_single_numbers_are_told_apart():
         assert float(getattr(power, where)[k - 1]) == pytest.approx(1), where
         assert sum(float(part.sum()) for part in power[:3]) == pytest.approx(1)
     product = fourier.power(wave(a, 2) * wave(b, 2))  # cos x cos y = (cos(x + y) + cos(x - y)) / 2
-    assert float(product.sums[1]) == pytest.approx(0.5) and float(product.differences[1]) == pytest.approx(0.5)
+    assert float(product.sums[1]) == pytest.approx(0.5) and float(product.differences[1]) == pytest.approx(
+        0.5
+    )
 
 
 def test_for_an_even_modulus_no_wave_is_counted_twice():

@@ -58,7 +58,9 @@ def test_a_training_that_was_stopped_leaves_the_same_history(folder, tmp_path, s
 
 def test_a_line_after_the_last_checkpoint_is_seen_again_and_not_twice(folder, tmp_path):
     trained(tmp_path, steps=8)
-    for ahead in log.read(folder / LINES):  # as a training that was killed between two checkpoints leaves them
+    for ahead in log.read(
+        folder / LINES
+    ):  # as a training that was killed between two checkpoints leaves them
         if ahead["step"] > 8:
             log.append(tmp_path / LINES, ahead)
     trained(tmp_path)

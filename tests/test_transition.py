@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 import loopscope as ls
 from loopscope.maths.transition import crossing, transitions
 
-STEPS = torch.tensor([0, *sorted(set(np.round(np.geomspace(5, 20_000, 110)).astype(int).tolist()))], dtype=torch.float64)
+STEPS = torch.tensor(
+    [0, *sorted(set(np.round(np.geomspace(5, 20_000, 110)).astype(int).tolist()))], dtype=torch.float64
+)
 RATIO = float((STEPS[2:] / STEPS[1:-1]).max())
 """The largest ratio of two looks."""
 
 
 def noisy(values, size, seed):
-    return values + size * torch.randn(len(values), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return values + size * torch.randn(
+        len(values), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
 
 
 def logistic(centre, power):
@@ -30,7 +34,9 @@ def test_a_planted_step_is_dated_between_the_looks_around_it(when, noise, seed):
     (found,) = transitions(STEPS, noisy((STEPS > when).double(), noise, seed))
     assert found.low / RATIO <= when <= found.high * RATIO
     assert when / RATIO**2 <= found.step <= when * RATIO**2
-    assert found.before == pytest.approx(0, abs=3 * noise + 1e-9) and found.after == pytest.approx(1, abs=3 * noise + 1e-9)
+    assert found.before == pytest.approx(0, abs=3 * noise + 1e-9) and found.after == pytest.approx(
+        1, abs=3 * noise + 1e-9
+    )
 
 
 @settings(max_examples=12, deadline=None)
@@ -43,7 +49,13 @@ def test_a_planted_sigmoid_is_dated_at_its_middle(when, power, noise, seed):
 
 
 @settings(max_examples=10, deadline=None)
-@given(st.floats(50, 200), st.floats(20, 60), st.floats(0.35, 0.65), st.sampled_from([0.0, 0.03]), st.integers(0, 99))
+@given(
+    st.floats(50, 200),
+    st.floats(20, 60),
+    st.floats(0.35, 0.65),
+    st.sampled_from([0.0, 0.03]),
+    st.integers(0, 99),
+)
 def test_two_stages_are_told_apart_and_both_dated(first, ratio, height, noise, seed):
     second = first * ratio
     curve = height * logistic(first, 6) + (1 - height) * logistic(second, 6)

@@ -214,9 +214,7 @@ def _interval(
     generator = np.random.default_rng(SEED)
     step, gap = _reached(at, fit, level)
     rest = y - fit
-    drawn = [
-        _reached(at, _isotonic(fit + generator.choice(rest, len(rest))), level)[0] for _ in range(DRAWS)
-    ]
+    drawn = [_reached(at, _isotonic(fit + generator.choice(rest, len(rest))), level)[0] for _ in range(DRAWS)]
     low, high = np.quantile(drawn, [0.05, 0.95])
     tenth = (after - before) / 10
     begin, end = _reached(at, fit, before + tenth)[0], _reached(at, fit, after - tenth)[0]

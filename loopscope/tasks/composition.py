@@ -1,7 +1,7 @@
 """Facts of a small world, and questions that combine two of them: what a model must know, and what it can put together."""
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
@@ -139,26 +139,24 @@ class Composition(Task):
             )
         return tokens
 
-    @cache
-    def _questions(self, hops: int, ask: str) -> Int[Tensor, "question position"]:
-        """All questions of a kind, of both splits."""
-        if hops == 1:
-            pairs = torch.cartesian_prod(torch.arange(self.entities), torch.arange(self.relations))
-            filler = torch.full((len(pairs), 1), self.entities + self.relations)
-            return torch.cat([pairs[:, :1], pairs[:, 1:] + self.entities, filler], dim=1)
+    @cached_property
+    def _questions(self) -> dict[tuple[int, str], Int[Tensor, "question position"]]:
+        """All questions of each kind, of both splits, by hops and what they ask."""
         entity, relation = torch.arange(self.entities), torch.arange(self.relations)
+        facts = torch.cartesian_prod(entity, relation + self.entities, torch.tensor([len(self.symbols) - 1]))
         head, first, second = torch.cartesian_prod(entity, relation, relation).unbind(1)
         one, two = self.unseen[head, first], self.unseen[self.table[head, first], second]
         kinds = {"known": ~one & ~two, "new": one & two, "first": one & ~two, "second": ~one & two}
         rows = torch.stack([head, first + self.entities, second + self.entities], dim=1)
-        return rows[kinds[ask]]
+        pairs = {(2, kind): rows[chosen] for kind, chosen in kinds.items()}
+        return pairs | {(1, kind): facts for kind in kinds}
 
     def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
-        questions = self._questions(chosen["hops"], chosen["ask"])
+        questions = self._questions[chosen["hops"], chosen["ask"]]
         return questions[torch.randint(0, len(questions), (size,), generator=generator)]
 
     def _space(self, **chosen: Any) -> int:
-        return len(self._questions(chosen["hops"], chosen["ask"]))
+        return len(self._questions[chosen["hops"], chosen["ask"]])
 
     def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), self._read(tokens)[3].float())

@@ -3,12 +3,14 @@
 `make zoo` runs this for every entry: python -m loopscope.training.remake NAME
 """
 
+import shutil
 import sys
 from pathlib import Path
 
 from .. import shelf
 from ..errors import LoopscopeError
 from ..files import load_file, load_header, save_file
+from ..history import ENDING
 from .card import rewrite
 from .trainer import train
 
@@ -47,6 +49,8 @@ def remake(entry: str, runs: str | Path = "runs/zoo", seeds: tuple[int, ...] = S
             again = load_header(other / f"{entry}.safetensors", kind="checkpoint")["measured"]
             told["seeds"][str(seed)] = {name: again[name] for name in ("accuracy", "processor_seconds")}
     save_file(card.with_suffix(".safetensors"), tensors, header)
+    if (history := made / f"{entry}{ENDING}.safetensors").exists():
+        shutil.copyfile(history, card.with_name(history.name))
     return rewrite(str(card.with_suffix(".safetensors")))
 
 
