@@ -232,8 +232,7 @@ def panels(found: Grokking) -> list[Panel]:
             "Memorised, then understood",
             draw(found),
             f"{found.verdict.sentence} At the end: {', '.join(f'{name} {value}' for name, value in last.items())} right.",
-            "The axis of steps is logarithmic. A dotted line is where a set's accuracy reaches the level (horizontal) to stay; "
-            "the band around it is the 90 % interval of that step.",
+            "A dotted line is where a set's accuracy reaches the level (horizontal) to stay, the band its 90 % interval.",
         ),
         Panel(
             "What training lowers, and what it hides",
@@ -356,6 +355,7 @@ def _order(found: Grokking) -> Any:
         },
         hovertemplate="%{y}: step %{x:,.0f}<extra></extra>",
     )  # fmt: skip
+    figure.update_xaxes(dtick="D2")  # 1, 2 and 5: events may lie within a factor of ten
     return figure
 
 

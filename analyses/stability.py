@@ -349,6 +349,8 @@ def _mean(values: Tensor) -> float:
 
 def headline(found: StabilityFound) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
+    if found.verdict is Stability.diverging:  # a radius far out says nothing
+        return "diverges", found.verdict.sentence
     return number(_mean(found.radius)), f"spectral radius. {found.verdict.sentence}"
 
 

@@ -134,8 +134,13 @@ def measure(
     from . import analyses
 
     shelf.known("analysis", analysis, analyses.names())  # said before anything is recorded
-    run = _run(name, iterations, examples, seed, text or [], trust_remote_code)
-    found = analyses.measure(analysis, run)
+    if getattr(shelf.module("analyses", analysis), "SUBJECT", "run") == "history":
+        from .history import load_history
+
+        found = analyses.measure(analysis, load_history(name))
+    else:
+        run = _run(name, iterations, examples, seed, text or [], trust_remote_code)
+        found = analyses.measure(analysis, run)
     typer.echo(found.to_json() if as_json else str(found))
 
 

@@ -31,7 +31,7 @@ def logistic(centre, power):
 @settings(max_examples=12, deadline=None)
 @given(st.floats(50, 5000), st.sampled_from([0.0, 0.02, 0.05]), st.integers(0, 99))
 def test_a_planted_step_is_dated_between_the_looks_around_it(when, noise, seed):
-    (found,) = transitions(STEPS, noisy((STEPS > when).double(), noise, seed))
+    (found,) = transitions(STEPS, noisy((when < STEPS).double(), noise, seed))
     assert found.low / RATIO <= when <= found.high * RATIO
     assert when / RATIO**2 <= found.step <= when * RATIO**2
     assert found.before == pytest.approx(0, abs=3 * noise + 1e-9) and found.after == pytest.approx(
@@ -90,7 +90,7 @@ def test_a_level_is_crossed_where_the_curve_stays_above_it():
     values = torch.linspace(0, 1, len(STEPS), dtype=torch.float64)
     found = crossing(STEPS, values, 0.5)
     assert found is not None and found.low <= found.step <= found.high
-    assert float(values[STEPS <= found.step][-1]) <= 0.5 <= float(values[STEPS >= found.step][0])
+    assert float(values[found.step >= STEPS][-1]) <= 0.5 <= float(values[found.step <= STEPS][0])
     assert crossing(STEPS, values * 0.4, 0.5) is None
     flash = torch.zeros_like(STEPS)
     flash[40] = 1.0  # one look above the level isn't staying

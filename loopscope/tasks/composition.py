@@ -31,7 +31,10 @@ class Composition(Task):
     `ask="new"`.
 
         tokens   e7 r3 .     answered at r3
+        tokens   . e7 r3     the same fact, as often
         tokens   e7 r3 r1    answered at r1
+
+    A fact is asked at either place, so that what is known doesn't depend on where it is asked.
     """
 
     entities: int = 40
@@ -106,36 +109,33 @@ class Composition(Task):
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
         head, first, second, hops = self._read(tokens)
         bridge = self.table[head, first]
-        solved = tokens.clone().long()
-        row = torch.arange(len(tokens))
-        solved[row, hops] = torch.where(hops == 2, self.table[bridge, second], bridge)
-        return solved
+        answer = torch.where(hops == 2, self.table[bridge, second], bridge)
+        return torch.where(self.mask(tokens), answer[:, None], tokens.long())
 
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        hops = self._read(tokens)[3]
-        return torch.arange(3) == hops[:, None]
+        tokens = self._checked(tokens)
+        last = torch.where(tokens[:, 2] == len(self.symbols) - 1, 1, 2)
+        return torch.arange(3, device=tokens.device) == last[:, None]
 
     def _read(self, tokens: Int[Tensor, "batch position"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Entity, first relation, second relation (0 where there is none) and hops, (batch) each."""
-        tokens = self._checked(tokens)
-        filler = self.entities + self.relations
-        hops = 1 + (tokens[:, 2] != filler).long()
-        second = torch.where(hops == 2, tokens[:, 2] - self.entities, 0)
-        return tokens[:, 0], tokens[:, 1] - self.entities, second, hops
+        tokens, filler = self._checked(tokens), len(self.symbols) - 1
+        late = tokens[:, 0] == filler  # a fact at the second place
+        shifted = torch.where(late[:, None], tokens.roll(-1, 1), tokens)
+        head, first, second = shifted.unbind(1)
+        hops = 1 + (second != filler).long()
+        return head, first - self.entities, torch.where(hops == 2, second - self.entities, 0), hops
 
     def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
         tokens = super()._checked(tokens)
         first, last = self.entities, self.entities + self.relations
-        fits = tokens.shape[1] == 3 and bool(
-            (tokens[:, 0] < first).all()
-            and ((tokens[:, 1] >= first) & (tokens[:, 1] < last)).all()
-            and (tokens[:, 2] >= first).all()
-        )
-        if not fits:
+        kind = (tokens >= first).long() + (tokens >= last).long()  # 0 an entity, 1 a relation, 2 the filler
+        forms = torch.tensor([[0, 1, 1], [0, 1, 2], [2, 0, 1]], device=tokens.device)
+        if tokens.shape[1] != 3 or not bool((kind[:, None] == forms).all(2).any(1).all()):
             raise LoopscopeError(
                 f"{self.name} needs an entity (tokens 0..{first - 1}), a relation (tokens {first}..{last - 1}), and another "
-                f"relation or the filler '.' (token {last}), but got {tokens[:1].tolist()} first. Use the tokens of this task's "
-                "own batches."
+                f"relation or the filler '.' (token {last}), which may also stand in front of a fact, but got "
+                f"{tokens[:1].tolist()} first. Use the tokens of this task's own batches."
             )
         return tokens
 
@@ -148,6 +148,7 @@ class Composition(Task):
         one, two = self.unseen[head, first], self.unseen[self.table[head, first], second]
         kinds = {"known": ~one & ~two, "new": one & two, "first": one & ~two, "second": ~one & two}
         rows = torch.stack([head, first + self.entities, second + self.entities], dim=1)
+        facts = torch.cat([facts, facts.roll(1, 1)])
         pairs = {(2, kind): rows[chosen] for kind, chosen in kinds.items()}
         return pairs | {(1, kind): facts for kind in kinds}
 
