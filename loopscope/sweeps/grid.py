@@ -46,6 +46,12 @@ class Axis:
         """The last word of its first field."""
         return self.fields[0].rpartition(".")[2]
 
+    @property
+    def title(self) -> str:
+        """What a figure calls it: all its fields, or their last word where they share it."""
+        words = {field.rpartition(".")[2] for field in self.fields}
+        return self.short if len(self.fields) > 1 and len(words) == 1 else self.name
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:

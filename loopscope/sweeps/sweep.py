@@ -4,7 +4,9 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from .. import tasks
 from ..errors import LoopscopeError
 from ..finding import plain
 from .farm import farm
@@ -12,6 +14,9 @@ from .grid import Grid, Trial, read_grid
 from .outcome import Outcome, outcome
 from .progress import progress
 from .work import Answer, finished, sign
+
+if TYPE_CHECKING:
+    from ..reports.report import Report
 
 RESULTS = "results.json"
 
@@ -30,7 +35,13 @@ class Sweep:
         """Whether every trial has ended well."""
         return all(found.status == "finished" for found in self.outcomes)
 
-    def page(self):
+    @property
+    def score(self) -> str:
+        """What the trainings' scores are, such as "accuracy"."""
+        recipe = self.grid.trials[0].recipe
+        return tasks.build(recipe.task, **recipe.options).score
+
+    def page(self) -> "Report":
         """The sweep on one self-contained HTML page: `.save(path)`."""
         from .page import page_of
 
