@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import CensoredData, ecdf
 from typer.testing import CliRunner
 
 import loopscope as ls
@@ -33,7 +35,7 @@ from loopscope.training import train as really_train
 RECIPE = {
     "architecture": "universal",
     "task": "prefix-parity",
-    "steps": 40,
+    "steps": 30,
     "depth": {"part": "Fixed", "iterations": 2},
     "config": {
         "vocabulary": 3,
@@ -54,7 +56,7 @@ log_every = 5
 [recipe]
 architecture = "universal"
 task = "prefix-parity"
-steps = 40
+steps = 30
 depth = { part = "Fixed", iterations = 2 }
 config = { vocabulary = 3, width = 16, heads = 2, iterations = 2, norm = "stream", injection = "add" }
 options = { length = 6 }
@@ -311,12 +313,12 @@ def test_two_never_train_in_one_folder_and_who_came_second_finds_it_done(tmp_pat
     """The first is another process, which holds the folder until we let it go."""
     holder = (
         "import sys; from filelock import FileLock\n"
-        f"with FileLock({str(tmp_path / working.LOCK)!r}): print('held', flush=True); sys.stdin.readline(); print('free', flush=True)"
+        f"with FileLock({str(tmp_path / working.LOCK)!r}): print('held', flush=True); sys.stdin.readline()"
     )
     first = subprocess.Popen(
         [sys.executable, "-c", holder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    with first, __import__("concurrent.futures", fromlist=["x"]).ThreadPoolExecutor(1) as pool:
+    with first, ThreadPoolExecutor(1) as pool:
         assert first.stdout.readline() == "held\n"
 
         def enter():
@@ -348,6 +350,53 @@ def test_a_stopped_sweep_says_how_to_go_on_and_keeps_its_results(tmp_path, monke
     assert [r["status"] for r in results] == ["finished", "missing"]
 
 
+@pytest.fixture
+def cluster():
+    """A cluster that somebody has: a scheduler with an address, and two workers."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
+    ) as made:
+        yield made.scheduler_address
+
+
+def test_on_a_cluster_that_is_already_there_the_weights_are_the_same(cluster, undisturbed, tmp_path):
+    """Two threads of one process, too: they take turns, since torch draws from one generator in a process."""
+    grid = tiny(
+        **{"seed": [0, 1], "optimiser.weight_decay": [0.0], "config.iterations, depth.iterations": [1, 2]}
+    )
+    found = sweep(grid, tmp_path, scheduler=cluster, shown=False)
+    assert found.complete
+    for trial in grid.trials:
+        twin = next(t for t in undisturbed.grid.trials if t.recipe == trial.recipe)
+        ours, theirs = weights(tmp_path, trial), weights(undisturbed.folder, twin)
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_cluster_that_does_not_see_the_folder_is_told_before_anything_runs(cluster, tmp_path):
+    with pytest.raises(
+        LoopscopeError, match="must be visible to every worker, but tcp.* can't see .* a disk that they share"
+    ):
+        farm(
+            tiny(seed=[0]),
+            tiny(seed=[0]).trials,
+            tmp_path,
+            "another sign",
+            lambda *a: None,
+            scheduler=cluster,
+        )
+
+
+def test_an_address_where_no_scheduler_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr("loopscope.sweeps.farm.PATIENCE", 2.0)
+    for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+        with pytest.raises(
+            LoopscopeError, match="must be the address of a running dask scheduler, but '.*' doesn't answer"
+        ):
+            sweep(tiny(seed=[0]), tmp_path, scheduler=address, shown=False)
+
+
 def test_workers_and_a_scheduler_exclude_each_other(tmp_path):
     with pytest.raises(LoopscopeError, match="Either workers or a scheduler must be given"):
         sweep(tiny(seed=[0]), tmp_path, workers=2, scheduler="tcp://127.0.0.1:1")
@@ -361,7 +410,7 @@ def test_without_dask_the_sentence_says_what_to_install(tmp_path, monkeypatch):
 
 # The median ------------------------------------------------------------------------------------------------------
 
-times = st.lists(st.integers(1, 10**6), min_size=1, max_size=6)
+times = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
 
 @settings(max_examples=25, deadline=None)
@@ -382,6 +431,19 @@ def test_who_never_generalised_makes_the_median_later_and_never_earlier(values, 
     ]
     assert found.median == (None if np.isinf(expected[1]) else pytest.approx(expected.mean()))
     assert found.high is None or found.high >= found.median
+
+
+@settings(max_examples=50, deadline=None)
+@given(times, st.lists(st.integers(1, 40), max_size=6))
+def test_the_median_is_where_kaplan_and_meiers_curve_crosses_a_half(values, bounds):
+    """The curve as scipy computes it."""
+    waiting = ecdf(CensoredData(uncensored=values, right=bounds)).sf
+    found = middle(values, bounds).median
+    if found is None:
+        assert waiting.probabilities[-1] >= 0.5 - 1e-9
+    else:
+        assert waiting.evaluate(found + 0.25) <= 0.5 + 1e-9
+        assert waiting.evaluate(found - 0.25) >= 0.5 - 1e-9
 
 
 def test_a_bound_below_the_known_values_says_nothing_about_their_order():

@@ -8,8 +8,8 @@ from .middle import Middle, middle
 from .outcome import Outcome
 from .sweep import Sweep
 
-SIGNS = {"generalised": "●", "memorised": "◐", "neither": "○", None: "·"}
-FAILED, MISSING = "×", "–"
+SIGNS = {"generalised": "●", "memorised": "◐", "neither": "○"}
+FAILED, MISSING, PLAIN = "×", "–", "·"
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,15 @@ class Cell:
     @property
     def signs(self) -> str:
         """A sign for each seed, the best first: how it ended."""
-        order = [*(SIGNS[key] for key in SIGNS), FAILED, MISSING]
+        order = [*(SIGNS[key] for key in SIGNS), FAILED, MISSING, PLAIN]
         found = [
-            FAILED if o.status == "failed" else MISSING if o.status == "missing" else SIGNS[o.phase]
+            SIGNS[o.phase]
+            if o.phase
+            else FAILED
+            if o.status == "failed"
+            else MISSING
+            if o.status == "missing"
+            else PLAIN
             for o in self.outcomes
         ]
         if len(found) <= 8:

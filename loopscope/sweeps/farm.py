@@ -22,6 +22,14 @@ DEATHS = 4
 PATIENCE = 60.0
 """Seconds that a cluster has to answer, or to get its first worker."""
 
+_OURS: dict[str, Any] = {
+    "threads_per_worker": 1,
+    "processes": True,
+    "dashboard_address": None,
+    "memory_limit": 0,  # dask would stop a worker to write its data to the disk; a training has none to spare
+    "silence_logs": logging.CRITICAL,  # a worker's death is no news: its trial goes on elsewhere
+}
+
 Watcher = Callable[[dict[Trial, Answer], list[Trial]], None]
 """Is told, several times a second, what has ended since it was last told, and what runs."""
 
@@ -105,7 +113,7 @@ def _running(client: Any, futures: dict[Trial, Any], folder: Path) -> list[Trial
 @contextlib.contextmanager
 def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
     try:
-        import dask
+        from dask import config
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise LoopscopeError(
@@ -128,15 +136,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         "distributed.scheduler.worker-saturation": 1.0,  # no trial waits behind another while a worker is free
         "distributed.comm.timeouts.connect": f"{PATIENCE:g}s",
     }
-    with dask.config.set(settings):
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,  # dask would stop a worker to write its data to the disk; a training has none to spare
-            silence_logs=logging.CRITICAL,  # a worker's death is no news: its trial goes on elsewhere
-        )
+    with config.set(settings):
+        cluster = LocalCluster(n_workers=workers, **_OURS)
         with cluster, Client(cluster) as client:
             yield client
 

@@ -11,6 +11,7 @@ optimiser.weight_decay = [0.0, 1.0]
 "config.iterations, depth.iterations" = [1, 2, 4]     # two fields that move together
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -193,7 +194,7 @@ def _recipe(said: Mapping[str, Any], where: str) -> Recipe:
     """The recipe, with its names and types checked down to the architecture's Config."""
     try:
         recipe = Recipe.from_json(said)
-        models.config_of(recipe.architecture, **recipe.config)
+        _config(recipe)
     except LoopscopeError as error:
         raise LoopscopeError(f"The training {where} can't be: {error}") from error
     except (
@@ -209,9 +210,18 @@ def _recipe(said: Mapping[str, Any], where: str) -> Recipe:
 
 def _digest(recipe: Recipe) -> str:
     """Of all that decides about the weights; an architecture's changed default makes another training."""
-    config = plain(vars(models.config_of(recipe.architecture, **recipe.config)))
-    told = json.dumps(recipe.to_json() | {"config": config}, sort_keys=True)
+    told = json.dumps(recipe.to_json() | {"config": _config(recipe)}, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+def _config(recipe: Recipe) -> dict[str, Any]:
+    """The architecture's Config, whole, as JSON can say it."""
+    return _configs(recipe.architecture, json.dumps(recipe.to_json()["config"]))
+
+
+@functools.lru_cache(4096)  # seeds share it, and it takes a millisecond or ten
+def _configs(architecture: str, said: str) -> dict[str, Any]:
+    return plain(vars(models.config_of(architecture, **json.loads(said))))
 
 
 def _table(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -57,7 +57,7 @@ def _what(sweep: Sweep) -> str:
     parts = [
         ", ".join(sorted({recipe.architecture for recipe in recipes})),
         ", ".join(sorted({recipe.task for recipe in recipes})),
-        " × ".join(f"{len(axis.values)} {axis.short}" for axis in sweep.grid.axes)
+        " × ".join(f"{axis.short} ({len(axis.values)})" for axis in sweep.grid.axes)
         + f" = {len(recipes)} trainings",
     ]
     return " · ".join(parts)
@@ -97,9 +97,13 @@ def _table(sweep: Sweep, words: Words) -> Table:
             ]
             late = "" if found.waited is None else f"> {found.waited:,.0f}"
             row.append(late if found.delay is None else f"{found.delay:,.0f}")
-        row += ["" if found.seconds is None else f"{found.seconds:,.0f} s", found.status, trial.name]
+        row += [
+            "" if found.seconds is None else f"{found.seconds:,.0f} s",
+            found.status,
+            trial.name.rpartition("_")[2],
+        ]
         rows.append(row)
-    return Table([*header, "processor time", "status", "folder"], rows)
+    return Table([*header, "processor time", "status", "folder ends in"], rows)
 
 
 def _colophon(sweep: Sweep) -> list[tuple[str, str]]:

@@ -85,7 +85,7 @@ def sweep(
         raise LoopscopeError(
             "Either workers or a scheduler must be given: a cluster has its own workers. Leave --workers out."
         )
-    grid = grid if isinstance(grid, Grid) else read_grid(grid)
+    grid = grid if isinstance(grid, Grid) else read_grid(Path(grid))
     folder = (Path("runs") / grid.name if folder is None else Path(folder)).resolve()
     known = sign(folder)
     answers: dict[Trial, Answer] = {}
