@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..drawing import BLUE, COLOURS, FAINT, GREY, RED, SCALE, Frame, Panel, colourbar, empty, label
+from ..drawing import BLUE, COLOURS, GREY, RED, SCALE, Frame, Panel, colourbar, empty, label
 from ..training import log
 from ..training.trainer import LOG
 from .cells import Cell, cell_axes, cells, is_dated
@@ -14,6 +14,8 @@ from .outcome import Outcome, history
 from .sweep import Sweep
 from .words import Words
 
+GROUND = "rgba(128,136,148,0.12)"
+"""Under cells without a colour."""
 POINTS = 80
 """Points of a curve."""
 
@@ -45,7 +47,7 @@ def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
     low, high = (_power(f(known), powers) if known else 0.0 for f in (min, max))
     figure = empty("", x.title, y.title if y else "", 150 + 74 * len(sheets[0][1]))
     ends = {"zmin": low, "zmax": high if high > low else low + 1}
-    bar = colourbar(words.quantity, **(_powers_of_ten(low, high) if powers else {}))
+    bar = colourbar(words.quantity, **(_logarithms(_ticks(low, high)) if powers else {}))
     names = {
         "x": [label(spelled(v)) for v in x.values],
         "y": [label(spelled(v)) for v in y.values] if y else [""],
@@ -54,7 +56,7 @@ def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
     figure.add_heatmap(
         **names,
         z=drawn[0][0]["z"],
-        colorscale=[[0, FAINT], [1, FAINT]],
+        colorscale=[[0, GROUND], [1, GROUND]],
         showscale=False,
         hoverinfo="skip",
         xgap=3,
@@ -150,7 +152,7 @@ def every_seed(sweep: Sweep, words: Words) -> Panel:
         range=[-0.6, len(rows) - 0.4],
     )
     if powers:
-        figure.update_xaxes(type="log")
+        figure.update_xaxes(type="log", **_ticks(math.log10(least / 2), math.log10(edge)))
     return Panel("Every seed, and the median of each cell", figure, words.spread(found), words.spread_reading)
 
 
@@ -180,7 +182,7 @@ def curves(sweep: Sweep, words: Words) -> Panel:
             hovertemplate=f"{named}, {kind}, step %{{x}}: %{{y:.3f}}<extra></extra>",
         )
     if is_dated(sweep):
-        figure.update_xaxes(type="log")
+        figure.update_xaxes(type="log", **_ticks(0, 8))
     frames = []
     for cell, curve in zip(found, kept, strict=True):
         update = {}
@@ -258,7 +260,12 @@ def _power(value: float, powers: bool) -> float:
     return math.log10(value) if powers else value
 
 
-def _powers_of_ten(low: float, high: float) -> dict[str, Any]:
-    ticks = [n * 10**k for k in range(math.floor(low), math.ceil(high) + 1) for n in (1, 3)]
-    inside = [t for t in ticks if low <= math.log10(t) <= high]
-    return {"tickvals": [math.log10(t) for t in inside], "ticktext": [f"{t:g}" for t in inside]}
+def _ticks(low: float, high: float) -> dict[str, Any]:
+    """Marks at 1, 2 and 5 times the powers of ten between two powers."""
+    marks = [n * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for n in (1, 2, 5)]
+    marks = [mark for mark in marks if low <= math.log10(mark) <= high]
+    return {"tickvals": marks, "ticktext": [f"{mark:,g}" for mark in marks]}
+
+
+def _logarithms(ticks: dict[str, Any]) -> dict[str, Any]:
+    return ticks | {"tickvals": [math.log10(mark) for mark in ticks["tickvals"]]}
