@@ -27,6 +27,7 @@ from loopscope.errors import LoopscopeError
 from loopscope.sweeps import Outcome, Sweep, grid_of, read_grid, sweep
 from loopscope.sweeps import work as working
 from loopscope.sweeps.cells import cells
+from loopscope.sweeps.farm import _answer as answer_of
 from loopscope.sweeps.farm import farm
 from loopscope.sweeps.middle import middle
 from loopscope.training import named
@@ -291,6 +292,29 @@ def test_a_training_that_fails_is_a_failed_cell_and_the_others_go_on(tmp_path, c
     assert found.outcomes[1].failed.split(".")[0].replace("'", "&#39;") in page
 
 
+def test_weights_of_another_recipe_are_not_taken_for_done(undisturbed):
+    trial = undisturbed.grid.trials[0]
+    folder = undisturbed.folder / trial.name
+    assert working.finished(folder, trial.recipe)
+    assert not working.finished(folder, replace(trial.recipe, seed=9))
+    assert not working.finished(folder, replace(trial.recipe, steps=31))
+    assert not working.finished(folder / "nowhere", trial.recipe)
+
+
+def test_who_kills_every_worker_is_a_failed_training_and_a_lost_cluster_ends_the_sweep():
+    from distributed import KilledWorker
+
+    def future(status, error=None):
+        return types.SimpleNamespace(status=status, exception=lambda: error, result=lambda: ("", 5))
+
+    killer = KilledWorker("key", None, 3)
+    assert "4 workers or more died while they trained it" in answer_of(future("error", killer)).failed
+    assert "The worker failed: OSError" in answer_of(future("error", OSError("no memory"))).failed
+    assert answer_of(future("finished")).resumed == 5
+    with pytest.raises(LoopscopeError, match="cluster went away .* run the same command to go on"):
+        answer_of(future("cancelled"))
+
+
 def test_an_error_that_nobody_foresaw_is_an_answer_too_and_leaves_its_trace(tmp_path, monkeypatch):
     def fall(*a, **k):
         raise RuntimeError("out of everything")
@@ -356,7 +380,7 @@ def cluster():
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
     ) as made:
         yield made.scheduler_address
 

@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,7 +27,7 @@ PATIENCE = 60.0
 _OURS: dict[str, Any] = {
     "threads_per_worker": 1,
     "processes": True,
-    "dashboard_address": None,
+    "dashboard_address": "127.0.0.1:0",  # its small server takes any port, and nobody is told
     "memory_limit": 0,  # dask would stop a worker to write its data to the disk; a training has none to spare
     "silence_logs": logging.CRITICAL,  # a worker's death is no news: its trial goes on elsewhere
 }
@@ -137,9 +139,23 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         "distributed.comm.timeouts.connect": f"{PATIENCE:g}s",
     }
     with config.set(settings):
-        cluster = LocalCluster(n_workers=workers, **_OURS)
+        with _deaf():
+            cluster = LocalCluster(n_workers=workers, **_OURS)
         with cluster, Client(cluster) as client:
             yield client
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that begin here don't hear Ctrl-C: the one that they work for does, and ends them without their tracebacks."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may choose
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check_sight(client: Any, folder: Path, sign: str) -> None:

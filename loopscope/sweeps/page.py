@@ -21,11 +21,6 @@ def page_of(sweep: Sweep) -> Report:
     """One self-contained HTML page."""
     words = words_of(sweep)
     panels = [panel for panel in (phase_diagram(sweep, words), every_seed(sweep, words)) if panel is not None]
-    failed = [
-        f"{sweep.grid.told(trial)}: {found.failed}"
-        for trial, found in zip(sweep.grid.trials, sweep.outcomes, strict=True)
-        if found.status == "failed"
-    ]
     sections = [
         Section("phases", "Where it learns", 0, panels),
         Section("curves", "How it learned", 1, [curves(sweep, words)]),
@@ -35,7 +30,6 @@ def page_of(sweep: Sweep) -> Report:
             2,
             text=f"{str(sweep)} Each has a folder of its own in {sweep.folder}, with its log, last checkpoint and weights.",
             table=_table(sweep, words),
-            summary=("What failed. " + " ".join(failed)) if failed else "",
         ),
     ]
     html = page(
@@ -99,7 +93,7 @@ def _table(sweep: Sweep, words: Words) -> Table:
             row.append(late if found.delay is None else f"{found.delay:,.0f}")
         row += [
             "" if found.seconds is None else f"{found.seconds:,.0f} s",
-            found.status,
+            f"failed: {found.failed}" if found.failed else found.status,
             trial.name.rpartition("_")[2],
         ]
         rows.append(row)
