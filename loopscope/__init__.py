@@ -33,6 +33,8 @@ from .generation import Generation as Generation
 from .generation import generate as generate
 from .generation import recording as recording
 from .halting import Halting as Halting
+from .history import History as History
+from .history import load_history as load_history
 from .hub import from_pretrained as from_pretrained
 from .loops import Loop as Loop
 from .loops import Loops as Loops

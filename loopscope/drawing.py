@@ -90,6 +90,32 @@ def empty(title: str, x: str, y: str, height: int = 380) -> Any:
     return figure
 
 
+def over_steps(title: str, y: str, height: int = 380) -> Any:
+    """A figure over optimiser steps, on a logarithmic axis."""
+    figure = empty(title, "optimiser step", y, height)
+    figure.update_xaxes(type="log", dtick=1)
+    return figure
+
+
+def step_line(
+    figure: Any, steps: Sequence[int], values: Any, name: str, colour: str, hover: str, dash: str = "solid"
+) -> None:
+    """A curve in such a figure; step 0, which a logarithmic axis doesn't have, stands at 1.
+
+    Arguments:
+        values: one for each step, a tensor; NaN leaves a gap.
+        hover: plotly's template of what a point tells.
+    """
+    figure.add_scatter(
+        x=[max(step, 1) for step in steps],
+        y=[None if value != value else value for value in values.tolist()],
+        mode="lines",
+        name=name,
+        line={"color": colour, "width": 2, "dash": dash},
+        hovertemplate=f"{name}, step %{{x}}: {hover}<extra></extra>",
+    )
+
+
 def map_of(
     cells: list[list[float | None]],
     title: str,

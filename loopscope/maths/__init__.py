@@ -14,6 +14,13 @@ from .fixed_point import Ending as Ending
 from .fixed_point import Solution as Solution
 from .fixed_point import cluster as cluster
 from .fixed_point import solve as solve
+from .fourier import Power as Power
+from .fourier import along_sums as along_sums
+from .fourier import excluded_loss as excluded_loss
+from .fourier import gini as gini
+from .fourier import key_frequencies as key_frequencies
+from .fourier import power as power
+from .fourier import restricted_loss as restricted_loss
 from .jacobian import jacobian as jacobian
 from .jacobian import jvp as jvp
 from .jacobian import vjp as vjp
@@ -42,3 +49,6 @@ from .spectrum import eigenvalues as eigenvalues
 from .spectrum import singular_value as singular_value
 from .spectrum import spectral_radius as spectral_radius
 from .spectrum import spectrum as spectrum
+from .transition import Dated as Dated
+from .transition import crossing as crossing
+from .transition import transitions as transitions

@@ -8,16 +8,17 @@ from transformer_lens.hook_points import HookPoint
 
 from ..errors import LoopscopeError, nearest
 from .attention import Attention
-from .mlp import MLP
+from .mlp import MLP, Activation
 from .position import Positions
 
-Norm = Literal["pre", "post", "branch", "stream"]
+Norm = Literal["pre", "post", "branch", "stream", "none"]
 """Where a sub-layer F is normalised (N = RMSNorm with gain, Zhang & Sennrich 2019, arXiv 1910.07467):
 
 pre      x + F(N(x))          the stream itself is never normalised, so it may grow without bound
 post     N(x + F(x))          as in the first transformers, HRM and TRM
 branch   x + N(F(N(x)))       sandwich on the branch, as in Ouro
 stream   N(x + F(N(x)))       sandwich on the stream, as in Huginn
+none     x + F(x)             no norm at all, as in studies of grokking
 """
 
 
@@ -36,17 +37,18 @@ class Block(nn.Module):
         hidden: int | None = None,
         gain: bool = True,
         gated: bool = False,
+        activation: Activation = "gelu",
     ) -> None:
-        """`gain`: whether norms have a learned scale. `hidden`, `gated`: of the MLP."""
+        """`gain`: whether norms have a learned scale. `hidden`, `gated`, `activation`: of the MLP."""
         super().__init__()
         if norm not in get_args(Norm):
             raise LoopscopeError(
                 f"norm must name a placement, but is {norm!r}. {nearest(str(norm), get_args(Norm))}"
             )
         self.norm = norm
-        self.attn, self.mlp = Attention(width, heads), MLP(width, hidden, gated)
-        before = norm != "post"
-        after = norm != "pre"
+        self.attn, self.mlp = Attention(width, heads), MLP(width, hidden, gated, activation)
+        before = norm not in ("post", "none")
+        after = norm not in ("pre", "none")
         self.norm_1 = nn.RMSNorm(width, elementwise_affine=gain) if before else nn.Identity()
         self.norm_2 = nn.RMSNorm(width, elementwise_affine=gain) if after else nn.Identity()
         self.norm_3 = nn.RMSNorm(width, elementwise_affine=gain) if before else nn.Identity()

@@ -13,6 +13,7 @@ from .hops import Hops as Hops
 from .hops import HopsBatch as HopsBatch
 from .mano import Mano as Mano
 from .mano import ManoBatch as ManoBatch
+from .modular_addition import ModularAddition as ModularAddition
 from .parity_ones import ParityOnes as ParityOnes
 from .prefix_parity import PrefixParity as PrefixParity
 from .regression import Regression as Regression
@@ -28,6 +29,7 @@ addition = Addition
 copy = Copy
 hops = Hops
 mano = Mano
+modular_addition = ModularAddition
 parity_ones = ParityOnes
 prefix_parity = PrefixParity
 regression = Regression
@@ -39,6 +41,7 @@ _ALL: tuple[type[Task], ...] = (
     Copy,
     Hops,
     Mano,
+    ModularAddition,
     ParityOnes,
     PrefixParity,
     Regression,

@@ -8,7 +8,12 @@ _TEST_SHARE = 8  # one example in eight is for testing
 
 
 def is_test(parts: Int[Tensor, "batch part"]) -> Bool[Tensor, " batch"]:
-    """Which rows are test examples: FNV-1a over the parts, then MurmurHash3's finaliser, in 32 bits.
+    """Which rows are test examples: one in eight, by their hash."""
+    return hashed(parts) % _TEST_SHARE == 0
+
+
+def hashed(parts: Int[Tensor, "batch part"]) -> Int[Tensor, " batch"]:
+    """A number in 0..2^32 for each row: FNV-1a over the parts, then MurmurHash3's finaliser.
 
     Arguments:
         parts: whole numbers in 0..2^32 that say all that makes an example what it is.
@@ -18,7 +23,7 @@ def is_test(parts: Int[Tensor, "batch part"]) -> Bool[Tensor, " batch"]:
         h = _times(h ^ column, 16_777_619)
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         h = _times(h ^ (h >> shift), factor)
-    return (h ^ (h >> 16)) % _TEST_SHARE == 0
+    return h ^ (h >> 16)
 
 
 def _times(h: Int[Tensor, " batch"], factor: int) -> Int[Tensor, " batch"]:

@@ -126,6 +126,25 @@ class Task(ABC):
         """Which examples are kept for testing: a hash of what the example asks, and of nothing else."""
         return is_test(self._identity(tokens))
 
+    def every(self, split: Split) -> Batch:
+        """All examples of one split, each once, for a task that has few enough to list.
+
+        Raises:
+            LoopscopeError: it hasn't.
+        """
+        tokens = self._all()
+        if tokens is None:
+            raise LoopscopeError(
+                f"a task must list its examples to give every one of them, but {self.name} draws from "
+                f"{self._space(**self.options):,}. Ask for a number of them: task.batch(1000, seed=0)."
+            )
+        return self._labelled(tokens[self.is_test(tokens) == (split == "test")])
+
+    @property
+    def sets(self) -> dict[str, tuple[Split, dict[str, Any]]]:
+        """The sets on which a training's history is written: a name, the split, and what `batch` is asked for besides."""
+        return {"train": ("train", {}), "test": ("test", {})}
+
     @abstractmethod
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
         """The exact answer at every answered position, from the tokens alone; elsewhere the token that stands there."""
@@ -177,6 +196,10 @@ class Task(ABC):
     @abstractmethod
     def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         """The batch that these tokens make."""
+
+    def _all(self) -> Int[Tensor, "example position"] | None:
+        """Every example of both splits, if they are few enough to list."""
+        return None
 
     def _identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
         """What makes two examples the same; tasks whose examples come in equivalent forms say so here."""

@@ -24,6 +24,7 @@ from .recipe import Recipe as Recipe
 from .recipe import differences as differences
 from .recipes import named as named
 from .recipes import recipes as recipes
+from .schedule import Schedule as Schedule
 from .supervision import Every as Every
 from .supervision import Final as Final
 from .supervision import Progressive as Progressive

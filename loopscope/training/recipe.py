@@ -14,6 +14,7 @@ from .exits import Exits, Gate, Stages
 from .gradient import Full, Gradient
 from .optimiser import AdamW
 from .penalty import Penalty, Ramp
+from .schedule import Schedule
 from .supervision import Every, Final, Progressive
 
 Supervision = Final | Every | Progressive | Exits | Gate | Stages | Carried
@@ -32,8 +33,8 @@ class Recipe:
     """Fields of the architecture's Config that aren't its defaults."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the task."""
-    batch: int = 64
-    """Examples in a step."""
+    batch: int | None = 64
+    """Examples in a step; None: every training example of the task, in every step."""
     seed: int = 0
     """Of the first weights and of every step."""
     gradient: Gradient = Full()
@@ -41,6 +42,8 @@ class Recipe:
     curriculum: Curriculum | None = None
     penalty: Penalty | None = None
     average: Average | None = None
+    history: Schedule | None = None
+    """What is kept of the way there; None: nothing but the log."""
     optimiser: AdamW = AdamW()
 
     @property
@@ -50,7 +53,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         counted("Recipe.steps", self.steps, least=1)
-        counted("Recipe.batch", self.batch, least=1)
+        if self.batch is not None:
+            counted("Recipe.batch", self.batch, least=1)
         counted("Recipe.seed", self.seed)
         for name in (
             "config",
@@ -85,6 +89,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "curriculum": (Growing, type(None)),
     "penalty": (Ramp, type(None)),
     "average": (Average, type(None)),
+    "history": (Schedule, type(None)),
     "optimiser": (AdamW,),
 }
 _PARTS: dict[str, type] = {

@@ -19,6 +19,7 @@ from ..tasks import Task
 from . import checkpoint, log
 from .average import Average
 from .checks import counted
+from .chronicle import Chronicle
 from .export import export
 from .recipe import Recipe
 from .recipes import named
@@ -66,7 +67,8 @@ def train(
     """Train by a recipe, or go on where the last run in `out` was stopped.
 
     In `out`: `log.jsonl` (see `Step`), `checkpoint.safetensors`, and at the end NAME.safetensors, which
-    `loopscope.models.load` reads.
+    `loopscope.models.load` reads. A recipe with a history also leaves NAME.history.safetensors, for `loopscope.load_history`,
+    which reads the folder as well while the training goes on.
 
     Arguments:
         recipe: a recipe, or the name of an entry that has one.
@@ -125,6 +127,10 @@ def train(
     if main:
         log.cut(folder / LOG, done)
 
+    chronicle = None
+    if recipe.history is not None and main:
+        chronicle = Chronicle(folder, recipe.history, model, task, done)
+        chronicle.look(done, average or model.state_dict())
     model.train()
     with torch.random.fork_rng(devices=[]), _bar(progress and main, name, done, last) as advance:
         for step in range(done, last):
@@ -132,6 +138,8 @@ def train(
             if average is not None and recipe.average is not None:
                 recipe.average.update(average, model, step)
             advance(entry)
+            if chronicle is not None:
+                chronicle.look(step + 1, average or model.state_dict())
             if main and (step + 1) % log_every == 0:
                 log.append(folder / LOG, entry._asdict())
             if main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
@@ -139,6 +147,10 @@ def train(
                 checkpoint.save(folder, model, optimiser, made_by, step + 1, average, objective.carry, **told)
     if average is not None:
         Average.put(average, model)
+    if chronicle is not None:
+        said = recipe.to_json()
+        told = {"entry": name, "recipe": said, "config": said["config"] | plain(vars(model.config))}
+        chronicle.bundle(folder / f"{name}.history.safetensors", told)
     if main:
         export(folder / f"{name}.safetensors", model, name, recipe, max(done, last), spent.told())
     return model.to("cpu").eval()
@@ -178,9 +190,11 @@ class Objective(nn.Module):
         first = step - segment
         own = task.options[task.dial]
         length = own if recipe.curriculum is None else recipe.curriculum.length(first, own)
-        batch = task.batch(
-            recipe.batch, mixed(mixed(recipe.seed, first), _BATCH), "train", **{task.dial: length}
-        )
+        if recipe.batch is None:
+            batch = task.every("train")
+        else:
+            drawn = mixed(mixed(recipe.seed, first), _BATCH)
+            batch = task.batch(recipe.batch, drawn, "train", **{task.dial: length})
         seed = mixed(recipe.seed, step)
         device = next(self.model.parameters()).device
         tokens, targets, mask = (x[share].to(device) for x in (batch.tokens, batch.targets, batch.mask))

@@ -1,0 +1,146 @@
+"""Fourier measures of functions on pairs of numbers modulo p: how a network adds, if it adds with waves.
+
+A function of (a, b) is a tensor (p, p, ...) over all pairs. A network that adds modulo p by trigonometry (Nanda et al. 2023,
+arXiv 2301.05217) has logits made of cos(w_k (a + b - c)), w_k = 2 pi k / p, for a few key frequencies k: over (a, b) only the
+two waves cos(w_k (a + b)) and sin(w_k (a + b)) of each.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..errors import LoopscopeError
+
+
+def basis(p: int) -> Float[Tensor, "p p"]:
+    """The orthonormal real Fourier basis of functions modulo p, a row each: the constant, cos 1, sin 1, cos 2, sin 2, ...
+
+    For an even p the last row is cos(p / 2), which has no sine.
+    """
+    angles = 2 * math.pi * torch.arange(p, dtype=torch.float64) / p
+    rows = [torch.ones(p, dtype=torch.float64)]
+    for k in range(1, p // 2 + 1):
+        rows += [torch.cos(k * angles), torch.sin(k * angles)][: 1 if 2 * k == p else 2]
+    table = torch.stack(rows)
+    return table / table.norm(dim=1, keepdim=True)
+
+
+def components(table: Float[Tensor, "p width"]) -> Float[Tensor, " p"]:
+    """Norm of each Fourier component of a table with a row per number, such as an embedding; in the order of `basis`."""
+    return (basis(len(table)).to(table.device) @ table.double()).norm(dim=1)
+
+
+def gini(values: Float[Tensor, "*axes n"]) -> Float[Tensor, "*axes"]:
+    """Gini coefficient of values that aren't negative: 0 where all are equal, (n - 1) / n where one has everything.
+
+    G = sum_i (2 i - n - 1) x_(i) / (n sum x), with x_(1) the smallest. NaN where all are 0.
+    """
+    if bool((values < 0).any()):
+        raise LoopscopeError("the Gini coefficient needs values that aren't negative. Pass norms or powers.")
+    x = values.double().sort(dim=-1).values
+    n = x.shape[-1]
+    weights = 2 * torch.arange(1, n + 1, dtype=x.dtype, device=x.device) - n - 1
+    return (weights * x).sum(-1) / (n * x.sum(-1))
+
+
+class Power(NamedTuple):
+    """Where the variance of a function of (a, b) lies, as fractions of it."""
+
+    sums: Float[Tensor, " frequency"]
+    """cos and sin of w_k (a + b), k = 1..p // 2."""
+    differences: Float[Tensor, " frequency"]
+    """cos and sin of w_k (a - b)."""
+    alone: Float[Tensor, " frequency"]
+    """Waves of a alone and of b alone."""
+    total: float
+    """The variance: mean over the pairs of the squared distance from the mean, summed over what else there is."""
+
+
+def power(values: Float[Tensor, "first second *rest"]) -> Power:
+    """How the variance of a function of (a, b) is spread over waves of a + b, of a - b, and of one number alone.
+
+    Products of waves of different frequencies are in none of the three, so the fractions need not sum to one. All are NaN
+    where the function is constant.
+    """
+    p = _checked(values)
+    spectrum = _transformed(values).abs().square()
+    energy = spectrum.reshape(p, p, -1).sum(-1) / p**2
+    total = energy.sum() - energy[0, 0]
+    k = torch.arange(1, p // 2 + 1, device=energy.device)
+    twin = -k % p
+    once = (k != twin).double()  # for an even p the wave of p / 2 is its own mirror image
+    sums = energy[k, k] + once * energy[twin, twin]
+    alone = energy[k, 0] + energy[0, k] + once * (energy[twin, 0] + energy[0, twin])
+    differences = torch.where(k == twin, torch.zeros_like(sums), energy[k, twin] + energy[twin, k])
+    return Power(sums / total, differences / total, alone / total, float(total))
+
+
+def amplitudes(values: Float[Tensor, "p p *rest"]) -> Float[Tensor, " component"]:
+    """Norm of each of the p² - 1 two-dimensional Fourier components of a function of (a, b) that aren't constant."""
+    p = _checked(values)
+    return _transformed(values).reshape(p * p, -1).abs().square().sum(1).sqrt()[1:]
+
+
+def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list[int]:
+    """The frequencies whose waves of a + b carry at least a fraction `least` of what all such waves carry together.
+
+    Nanda et al. choose them by the MLP's neurons; the logits are what every network has.
+    """
+    sums = power(logits).sums
+    share = sums / sums.sum()
+    return [k + 1 for k in range(len(share)) if float(share[k]) >= least]
+
+
+def along_sums(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Float[Tensor, "p p c"]:
+    """The part of the logits made of cos and sin of w_k (a + b) for these frequencies: an orthogonal projection."""
+    p = _checked(logits)
+    keep = torch.zeros(p, p, dtype=torch.bool, device=logits.device)
+    for k in frequencies:
+        if not 1 <= k <= p // 2:
+            raise LoopscopeError(f"a frequency must lie in 1..{p // 2} for p = {p}, but is {k}.")
+        keep[k, k] = keep[-k, -k] = True
+    spectrum = torch.where(keep[..., None], _transformed(logits), 0)
+    return torch.fft.ifft2(spectrum, dim=(0, 1), norm="ortho").real
+
+
+def restricted_loss(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> float:
+    """Cross-entropy (nats) over all pairs with only the waves of the key frequencies, and the mean logits added back.
+
+    Falls when the circuit that adds has formed, even where the rest of the network drowns it.
+    """
+    kept = along_sums(logits, frequencies) + logits.double().mean((0, 1))
+    return F.cross_entropy(kept.flatten(0, 1), _answers(logits).flatten()).item()
+
+
+def excluded_loss(
+    logits: Float[Tensor, "p p c"], frequencies: Sequence[int], train: Bool[Tensor, "p p"]
+) -> float:
+    """Cross-entropy (nats) on the training pairs without the waves of the key frequencies.
+
+    Rises when the network comes to rely on them, low while it answers from memory.
+    """
+    left = logits.double() - along_sums(logits, frequencies)
+    return F.cross_entropy(left[train], _answers(logits)[train]).item()
+
+
+def _transformed(values: Tensor) -> Tensor:
+    return torch.fft.fft2(values.double(), dim=(0, 1), norm="ortho")
+
+
+def _answers(logits: Tensor) -> Tensor:
+    numbers = torch.arange(len(logits), device=logits.device)
+    return (numbers[:, None] + numbers) % len(logits)
+
+
+def _checked(values: Tensor) -> int:
+    if values.ndim < 3 or values.shape[0] != values.shape[1] or len(values) < 3:
+        raise LoopscopeError(
+            f"a function of pairs modulo p must have the shape (p, p, ...) with p of 3 or more, but has {tuple(values.shape)}. "
+            "Run the network on every pair, a first, and reshape."
+        )
+    return len(values)

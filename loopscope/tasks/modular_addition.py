@@ -1,0 +1,90 @@
+"""Addition modulo a prime, of which only some pairs are ever shown: the task of the studies of grokking."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ..errors import LoopscopeError
+from .split import hashed
+from .task import Batch, Task, checked_size
+
+_GRAIN = 1000  # the training share is kept to a thousandth
+
+
+@dataclass(frozen=True)
+class ModularAddition(Task):
+    """a + b modulo `modulus`, asked at the sign of equality (Power et al. 2022, arXiv 2201.02177; Nanda et al. 2023, arXiv
+    2301.05217).
+
+    A table of modulus x modulus examples, of which the hash of (a, b) chooses those for training. There are so few that
+    all can be listed, `every(split)`, and a recipe may train on all of them in every step.
+
+        tokens   3 5 =
+        targets  . . 1     (modulo 7)
+    """
+
+    modulus: int = 59
+    share: float = 0.5
+    """Fraction of the pairs that are for training, 0..1."""
+
+    name = "modular-addition"
+    dial = "modulus"
+    difficulty = "larger summand"
+    fixed = ("modulus", "share")
+    between = " "
+
+    def __post_init__(self) -> None:
+        checked_size(self.name, "modulus", self.modulus, least=6)
+        if not 0 < self.share < 1:
+            raise LoopscopeError(
+                f"{self.name}'s share must lie between 0 and 1, so that there is something to train and to test on, but is "
+                f"{self.share!r}."
+            )
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return (*map(str, range(self.modulus)), "=")
+
+    @property
+    def limit(self) -> int:
+        return self.modulus
+
+    def is_test(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, " batch"]:
+        return hashed(self._identity(tokens)) % _GRAIN >= round(self.share * _GRAIN)
+
+    def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
+        tokens = self._checked(tokens)
+        return torch.cat([tokens[:, :2], tokens[:, :2].sum(1, keepdim=True) % self.modulus], dim=1)
+
+    def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
+        return self._checked(tokens) == self.modulus
+
+    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super()._checked(tokens)
+        fits = tokens.shape[1] == 3 and bool(
+            (tokens[:, :2] < self.modulus).all() and (tokens[:, 2] == self.modulus).all()
+        )
+        if not fits:
+            raise LoopscopeError(
+                f"{self.name} needs two numbers below {self.modulus} and the sign '=' (token {self.modulus}), but got "
+                f"{tokens[:1].tolist()} first. Use the tokens of this task's own batches."
+            )
+        return tokens
+
+    def _all(self) -> Int[Tensor, "example position"]:
+        numbers = torch.arange(self.modulus)
+        pairs = torch.cartesian_prod(numbers, numbers)
+        return torch.cat([pairs, torch.full((len(pairs), 1), self.modulus)], dim=1)
+
+    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
+        pairs = torch.randint(0, self.modulus, (size, 2), generator=generator)
+        return torch.cat([pairs, torch.full((size, 1), self.modulus)], dim=1)
+
+    def _space(self, **chosen: Any) -> int:
+        return self.modulus**2
+
+    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+        return Batch(tokens, self.solve(tokens), self.mask(tokens), tokens[:, :2].amax(1).float())
