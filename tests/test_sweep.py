@@ -524,7 +524,7 @@ def test_the_phase_diagram_tells_each_cells_delay_or_what_it_is_longer_than(grok
         )
     )
     assert texts["0.0", "1"] == "<b>200</b><br>●●●"
-    assert texts["0.0", "2"] == "<b>&gt; 800</b><br>●◐◐"
+    assert texts["0.0", "2"] == "<b>&gt; 700</b><br>●◐◐"
     assert texts["1.0", "2"] == "<b>none</b><br>○○×"
     assert "4 of 11 trainings generalised" in panel.seen
 

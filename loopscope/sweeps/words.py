@@ -1,5 +1,6 @@
 """What a sweep's page says: sentences made from the numbers, for delays or, without histories, for last scores."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -60,7 +61,8 @@ class Words:
             return "none"
         if m.median is not None:
             return self.value(m.median)
-        return f"> {self.value(max([*cell.values, *cell.bounds]))}"
+        # every delay is its bound or more, and so their median is the bounds' or more
+        return f"> {self.value(statistics.median([*cell.values, *cell.bounds]))}"
 
     def below(self, cell: Cell) -> str:
         """What stands under it: a sign for each seed, or how many there are."""
@@ -96,7 +98,11 @@ class Words:
         """What the phase diagram shows."""
         known = [(c.middle.median, c) for c in cells if c.middle is not None and c.middle.median is not None]
         if not known:
-            return f"No cell has a median {self.quantity}."
+            return (
+                "No cell has a median delay: everywhere half of the seeds or more hadn't generalised by their end."
+                if self.dated
+                else "No training has ended yet."
+            )
         least, most = min(known, key=lambda pair: pair[0]), max(known, key=lambda pair: pair[0])
         span = f"from {self.value(least[0])} ({least[1].label}) to {self.value(most[0])} ({most[1].label})"
         if not self.dated:
