@@ -110,6 +110,31 @@ def train(
 
 
 @app.command()
+def sweep(
+    grid: Annotated[Path, typer.Argument(metavar="GRID", help="A TOML file: a recipe and what is varied.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("sweep.html"),
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder for the trainings; runs/ and the grid's name.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes; one for each core. 0: one after another in this one."),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask cluster that sees the folder, for its workers.")
+    ] = None,
+) -> None:
+    """Train a grid and write one page about it; run it again to train only what is missing."""
+    from .sweeps import sweep as run_grid
+
+    found = run_grid(grid, folder, workers=workers, scheduler=scheduler)
+    found.page().save(output)
+    typer.echo(f"{found} Wrote {output} and {found.folder / 'results.json'}.")
+    if not found.complete:
+        raise typer.Exit(1)
+
+
+@app.command()
 def measure(
     analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help="A question, such as convergence.")],
     name: Annotated[

@@ -46,6 +46,8 @@ class Panel:
     """A menu, or a button and a slider that go through the frames in order."""
     first: int = 0
     """The frame that the figure shows at first."""
+    asks: str = "Example"
+    """What the menu chooses, in a word."""
 
 
 def label(text: object) -> str:

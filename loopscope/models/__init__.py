@@ -45,7 +45,13 @@ def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
     module = shelf.module("models", architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return module.Model(module.Config(**_checked(architecture, module.Config, config)))
+        return module.Model(config_of(architecture, **config))
+
+
+def config_of(architecture: str, **config: Any) -> Any:
+    """An architecture's Config with these values, whose names and types are checked."""
+    made = shelf.module("models", architecture).Config
+    return made(**_checked(architecture, made, config))
 
 
 def load(entry: str | os.PathLike[str]) -> "LoopedModule":

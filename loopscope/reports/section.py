@@ -15,6 +15,14 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows under a header. Plain text."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading with figures under it. All of it plain text but the panels' figures."""
 
@@ -29,3 +37,5 @@ class Section:
     summary: str = ""
     """The finding in full, after them."""
     tiles: Sequence[Tile] = ()
+    table: Table | None = None
+    """After the figures, before the summary."""

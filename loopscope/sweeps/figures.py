@@ -1,0 +1,271 @@
+"""The figures of a sweep's page: the phase diagram, every seed with its cell's median, and the curves."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..drawing import BLUE, COLOURS, GREY, RED, SCALE, Frame, Panel, colourbar, empty, label
+from ..training import log
+from ..training.trainer import LOG
+from .cells import Cell, cell_axes, cells, is_dated
+from .grid import spelled
+from .outcome import Outcome, history
+from .sweep import Sweep
+from .words import Words
+
+GROUND = "rgba(128,136,148,0.12)"
+"""Under cells without a colour."""
+POINTS = 80
+"""Points of a curve."""
+
+
+def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
+    """Two axes of the grid as a map, with a menu for the others; None where there is nothing to vary but the seed."""
+    axes = sorted(cell_axes(sweep), key=lambda axis: -len(axis.values))[:2]
+    if not axes:
+        return None
+    found = cells(sweep)
+    places = [cell_axes(sweep).index(axis) for axis in axes]
+    x, y = axes[0], axes[1] if len(axes) > 1 else None
+    rest = [axis for axis in cell_axes(sweep) if axis not in axes]
+
+    sheets = []
+    for choice in itertools.product(*(range(len(axis.values)) for axis in rest)):
+        sheet: list[list[Cell | None]] = [[None] * len(x.values) for _ in range(len(y.values) if y else 1)]
+        for cell in found:
+            if all(
+                cell.coordinates[cell_axes(sweep).index(a)] == i for a, i in zip(rest, choice, strict=True)
+            ):
+                row = cell.coordinates[places[1]] if y else 0
+                sheet[row][cell.coordinates[places[0]]] = cell
+        name = ", ".join(f"{a.short} {spelled(a.values[i])}" for a, i in zip(rest, choice, strict=True))
+        sheets.append((name, sheet))
+
+    known = [c.middle.median for c in found if c.middle is not None and c.middle.median is not None]
+    powers = is_dated(sweep) and min(known, default=0) > 0 and max(known) / min(known) > 20
+    low, high = (_power(f(known), powers) if known else 0.0 for f in (min, max))
+    figure = empty("", x.title, y.title if y else "", 150 + 74 * len(sheets[0][1]))
+    ends = {"zmin": low, "zmax": high if high > low else low + 1}
+    bar = colourbar(words.quantity, **(_logarithms(_ticks(low, high)) if powers else {}))
+    names = {
+        "x": [label(spelled(v)) for v in x.values],
+        "y": [label(spelled(v)) for v in y.values] if y else [""],
+    }
+    drawn = [_sheet(sheet, powers, low, high, words) for _, sheet in sheets]
+    figure.add_heatmap(
+        **names,
+        z=drawn[0][0]["z"],
+        colorscale=[[0, GROUND], [1, GROUND]],
+        showscale=False,
+        hoverinfo="skip",
+        xgap=3,
+        ygap=3,
+    )
+    figure.add_heatmap(
+        **names, z=drawn[0][1]["z"], colorscale=SCALE, colorbar=bar, hoverinfo="skip", xgap=3, ygap=3, **ends
+    )
+    across = [name for _ in names["y"] for name in names["x"]]
+    down = [name for name in names["y"] for _ in names["x"]]
+    figure.add_scatter(
+        x=across,
+        y=down,
+        mode="text",
+        showlegend=False,
+        hovertemplate="%{customdata}<extra></extra>",
+        **drawn[0][2],
+    )
+    figure.data[2].textfont.size = 14 if len(x.values) <= 6 else 11
+    figure.update_xaxes(type="category", showgrid=False, zeroline=False)
+    figure.update_yaxes(type="category", showgrid=False, zeroline=False, showticklabels=y is not None)
+    frames = [Frame(name, dict(enumerate(sheet))) for (name, _), sheet in zip(sheets, drawn, strict=True)]
+    return Panel(
+        "Phase diagram",
+        figure,
+        words.seen(found),
+        words.reading,
+        frames if len(frames) > 1 else (),
+        asks=", ".join(axis.short for axis in rest),
+    )
+
+
+def every_seed(sweep: Sweep, words: Words) -> Panel:
+    """A row for each cell: its seeds, those that are only known to be later, the median and its interval."""
+    found = cells(sweep)
+    rows = [label(cell.label) for cell in found]
+    everything = [value for cell in found for value in [*cell.values, *cell.bounds]]
+    least, most = min(everything, default=0.0), max(everything, default=1.0)
+    powers = is_dated(sweep) and least > 0 and most / least > 20
+    edge = most * 1.25 if powers else most + 0.06 * ((most - least) or 1.0)
+    figure = empty("", words.quantity, "", 130 + 34 * max(2, len(found)))
+
+    first = True
+    for cell, row in zip(found, rows, strict=True):
+        m = cell.middle
+        if m is None or m.seen + m.censored < 2:
+            continue
+        ends = [edge if end is None else end for end in (m.low, m.high)]
+        figure.add_scatter(
+            x=ends,
+            y=[row, row],
+            mode="lines+markers",
+            line={"color": BLUE, "width": 7},
+            opacity=0.4,
+            marker={"symbol": ["circle", "triangle-right"], "size": [1, 1 if m.high else 15], "color": BLUE},
+            name="95 % interval of the median",
+            legendgroup="interval",
+            showlegend=first,
+            hovertemplate=f"{row}: {label(words.interval(m))}<extra></extra>",
+        )
+        first = False
+
+    def points(name: str, values: Sequence[Sequence[float]], **marker: Any) -> None:
+        """One trace; the values are by row."""
+        placed = [(value, row) for row, several in zip(rows, values, strict=True) for value in several]
+        if placed:
+            figure.add_scatter(
+                x=[value for value, _ in placed],
+                y=[row for _, row in placed],
+                mode="markers",
+                name=name,
+                marker=marker,
+                hovertemplate=f"%{{y}}: {name} %{{x:.4g}}<extra></extra>",
+            )
+
+    middles = [[] if c.middle is None or c.middle.median is None else [c.middle.median] for c in found]
+    points("median", middles, symbol="line-ns", size=22, color=BLUE, line={"width": 4, "color": BLUE})
+    points(
+        "one seed", [cell.values for cell in found], size=8, color=GREY, line={"width": 1, "color": "#ffffff"}
+    )
+    points(
+        "one seed, later than this",
+        [cell.bounds for cell in found],
+        symbol="triangle-right",
+        size=11,
+        color=RED,
+    )
+    figure.update_yaxes(
+        type="category",
+        categoryorder="array",
+        categoryarray=rows[::-1],
+        showgrid=False,
+        range=[-0.6, len(rows) - 0.4],
+    )
+    if powers:
+        figure.update_xaxes(type="log", **_ticks(math.log10(least / 2), math.log10(edge)))
+    return Panel("Every seed, and the median of each cell", figure, words.spread(found), words.spread_reading)
+
+
+def curves(sweep: Sweep, words: Words) -> Panel:
+    """The score while it was learned, a cell at a time."""
+    found = cells(sweep)
+    kept = [
+        [_curves(sweep, trial.name, o) for trial, o in zip(c.trials, c.outcomes, strict=True)] for c in found
+    ]
+    kinds = sorted(
+        {kind for cell in kept for curve in cell for kind in curve}, key=lambda kind: (kind != "train", kind)
+    )
+    seeds = max(len(cell.trials) for cell in found)
+    figure = empty("", "optimiser step", words.score, 420)
+    dashes = dict(zip(kinds, ("dot", "solid", "dash", "dashdot"), strict=False)) if len(kinds) > 1 else {}
+    order = [(seed, kind) for seed in range(seeds) for kind in kinds]
+    for seed, kind in order:
+        x, y = kept[0][seed].get(kind, ([], [])) if seed < len(kept[0]) else ([], [])
+        named = f"seed {found[0].trials[min(seed, len(found[0].trials) - 1)].recipe.seed}"
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            name=named + (f", {kind}" if len(kinds) > 1 else ""),
+            line={"color": COLOURS[seed % len(COLOURS)], "width": 2, "dash": dashes.get(kind, "solid")},
+            showlegend=len(order) <= 10,
+            hovertemplate=f"{named}, {kind}, step %{{x}}: %{{y:.3f}}<extra></extra>",
+        )
+    if is_dated(sweep):
+        figure.update_xaxes(type="log", **_ticks(0, 8))
+    frames = []
+    for cell, curve in zip(found, kept, strict=True):
+        update = {}
+        for i, (seed, kind) in enumerate(order):
+            x, y = curve[seed].get(kind, ([], [])) if seed < len(curve) else ([], [])
+            update[i] = {"x": x, "y": y}
+        frames.append(Frame(cell.label, update))
+    return Panel(
+        "While it was learned",
+        figure,
+        words.curves(len(found)),
+        words.curves_reading(kinds),
+        frames if len(frames) > 1 else (),
+        asks="Cell",
+    )
+
+
+def _sheet(
+    sheet: Sequence[Sequence[Cell | None]], powers: bool, low: float, high: float, words: Words
+) -> list[dict[str, Any]]:
+    """What a choice of the other axes changes: the ground, the colours, and the words."""
+    ground = [[None if cell is None else 0 for cell in row] for row in sheet]
+    z = [
+        [
+            _power(c.middle.median, powers) if c and c.middle and c.middle.median is not None else None
+            for c in row
+        ]
+        for row in sheet
+    ]
+    flat = [cell for row in sheet for cell in row]
+    shades = [v for row in z for v in row]
+    # Cividis ends in yellow: dark letters on its light half, white ones on its dark half, grey where there is no colour.
+    bright = [None if v is None else (v - low) / ((high - low) or 1) > 0.5 for v in shades]
+    return [
+        {"z": ground},
+        {"z": z},
+        {
+            "text": [
+                "" if c is None else f"<b>{label(words.short(c))}</b><br>{words.below(c)}" for c in flat
+            ],
+            "textfont.color": [GREY if b is None else "#111418" if b else "#ffffff" for b in bright],
+            "customdata": ["" if c is None else label(words.long(c)) for c in flat],
+        },
+    ]
+
+
+def _curves(sweep: Sweep, name: str, found: Outcome) -> dict[str, tuple[list[float], list[float]]]:
+    """By set of examples: steps and scores."""
+    folder = sweep.folder / name
+    kept = history(folder) if found.phase is not None else None
+    if kept is not None:
+        steps = [float(step) for step in kept.steps]
+        return {which: _thinned(steps, kept.accuracy(which)[:, -1].tolist()) for which in kept.sets}
+    lines = log.read(folder / LOG)
+    return (
+        {"its own examples": _means([x["step"] for x in lines], [x["accuracy"] for x in lines])}
+        if lines
+        else {}
+    )
+
+
+def _means(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    """Means over equal stretches: a step's few examples make a jagged line."""
+    width = math.ceil(len(x) / POINTS)
+    spans = [slice(i, i + width) for i in range(0, len(x), width)]
+    return [sum(x[s]) / len(x[s]) for s in spans], [sum(y[s]) / len(y[s]) for s in spans]
+
+
+def _thinned(x: list[float], y: list[float]) -> tuple[list[float], list[float]]:
+    every = math.ceil(len(x) / (4 * POINTS))
+    return x[::every], y[::every]
+
+
+def _power(value: float, powers: bool) -> float:
+    return math.log10(value) if powers else value
+
+
+def _ticks(low: float, high: float) -> dict[str, Any]:
+    """Marks at 1, 2 and 5 times the powers of ten between two powers."""
+    marks = [n * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for n in (1, 2, 5)]
+    marks = [mark for mark in marks if low <= math.log10(mark) <= high]
+    return {"tickvals": marks, "ticktext": [f"{mark:,g}" for mark in marks]}
+
+
+def _logarithms(ticks: dict[str, Any]) -> dict[str, Any]:
+    return ticks | {"tickvals": [math.log10(mark) for mark in ticks["tickvals"]]}
