@@ -38,13 +38,13 @@ from loopscope import drawing
 from loopscope.drawing import COLOURS, Panel, percent
 from loopscope.finding import Finding, Verdict
 from loopscope.history import History, load_history, shipped
-from loopscope.maths.transition import Dated, crossing, transitions
-from loopscope.milestones import Event, milestones
+from loopscope.maths.transition import Dated, transitions
+from loopscope.milestones import LEVEL, Event, milestones, reached
 from loopscope.progress import Progress, progress
 from loopscope.run import Run
 
 TITLE, PLACE, SUBJECT = "Grokking", 5, "history"
-LEVEL, LEAST, FACTOR = 0.95, 0.1, 1.5
+LEAST, FACTOR = 0.1, 1.5
 
 
 class Understanding(Verdict):
@@ -152,30 +152,30 @@ def measure(run: Run | History, level: float = LEVEL) -> Grokking:
     steps = torch.tensor(history.steps, dtype=torch.float64)
     accuracy = {name: history.accuracy(name) for name in history.sets}
     loss = {name: history.loss(name) for name in history.sets}
-    reached = {name: crossing(steps, values[:, -1], level) for name, values in accuracy.items()}
+    learned = reached(history, level)
     stages = {name: transitions(steps, values[:, -1], LEAST) for name, values in accuracy.items()}
     grown = progress(history)
-    delay, low, high = _delay(reached)
+    delay, low, high = _delay(learned)
     return Grokking(
-        verdict=_verdict(reached, stages),
+        verdict=_verdict(learned, stages),
         entry=history.entry,
         steps=history.steps,
         accuracy=accuracy,
         loss=loss,
         norm=history.norm,
-        transitions=reached,
+        transitions=learned,
         stages=stages,
         delay=delay,
         delay_low=low,
         delay_high=high,
-        events=milestones(history, grown, reached, level),
+        events=milestones(history, grown, learned, level),
         progress=grown,
         level=level,
     )
 
 
-def _verdict(reached: Mapping[str, Dated | None], stages: Mapping[str, list[Dated]]) -> Understanding:
-    train, test = reached["train"], reached["test"]
+def _verdict(learned: Mapping[str, Dated | None], stages: Mapping[str, list[Dated]]) -> Understanding:
+    train, test = learned["train"], learned["test"]
     if train is None:
         return Understanding.nothing
     if test is None:
@@ -183,12 +183,12 @@ def _verdict(reached: Mapping[str, Dated | None], stages: Mapping[str, list[Date
         return Understanding.partly if rose else Understanding.memorised
     if test.step < FACTOR * train.step or test.low <= train.high:
         return Understanding.together
-    further = [reached[name] for name in reached if name not in ("train", "test", "facts")]
+    further = [learned[name] for name in learned if name not in ("train", "test", "facts")]
     return Understanding.systematic if any(one is not None for one in further) else Understanding.grokked
 
 
-def _delay(reached: Mapping[str, Dated | None]) -> tuple[float | None, float | None, float | None]:
-    train, test = reached["train"], reached["test"]
+def _delay(learned: Mapping[str, Dated | None]) -> tuple[float | None, float | None, float | None]:
+    train, test = learned["train"], learned["test"]
     if train is None or test is None:
         return None, None, None
     return test.step - train.step, test.low - train.high, test.high - train.low

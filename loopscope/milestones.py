@@ -11,6 +11,9 @@ from .history import History
 from .maths.transition import Dated, crossing
 from .progress import Progress
 
+LEVEL = 0.95
+"""The accuracy that counts as learned."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -20,8 +23,14 @@ class Event:
     when: Dated
 
 
+def reached(history: History, level: float = LEVEL) -> dict[str, Dated | None]:
+    """When each set's accuracy, after the last iteration, reached `level` to stay; None: never."""
+    steps = torch.tensor(history.steps, dtype=torch.float64)
+    return {name: crossing(steps, history.accuracy(name)[:, -1], level) for name in history.sets}
+
+
 def milestones(
-    history: History, grown: Progress, reached: Mapping[str, Dated | None], level: float
+    history: History, grown: Progress, learned: Mapping[str, Dated | None], level: float = LEVEL
 ) -> list[Event]:
     """All that can be dated of a training, in order.
 
@@ -30,11 +39,11 @@ def milestones(
 
     Arguments:
         grown: the history's progress measures.
-        reached: when each set's accuracy reached `level`.
+        learned: when each set's accuracy reached `level`.
     """
     at = torch.tensor(history.steps, dtype=torch.float64)
     kept = torch.tensor(grown.steps, dtype=torch.float64)
-    found = {f"{name} {percent(level)} right": when for name, when in reached.items()}
+    found = {f"{name} {percent(level)} right": when for name, when in learned.items()}
     found["weight norm half-way down"] = _after(at, -history.norm)
     if grown.waves is not None:
         waves, chance = grown.waves, grown.waves.chance

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.nn import Embedding, LoopedModule, Positions, Stack
+from loopscope.nn import Block, Embedding, LoopedModule, Positions, Stack
 from loopscope.training import AdamW, Alternating, PerLength, Recipe, Schedule
 
 
@@ -50,6 +50,7 @@ class Kohli(LoopedModule):
         self.core_in = HookPoint()
         self.core = Stack(config.layers, config.width, config.heads, norm="pre")
         for block in self.core:
+            assert isinstance(block, Block)
             nn.init.zeros_(block.attn.out.weight)
             nn.init.zeros_(block.mlp.down.weight)
             nn.init.zeros_(block.mlp.down.bias)

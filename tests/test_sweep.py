@@ -24,13 +24,14 @@ import loopscope as ls
 from loopscope import files
 from loopscope.cli import app
 from loopscope.errors import LoopscopeError
-from loopscope.sweeps import Outcome, Sweep, grid_of, read_grid, sweep
+from loopscope.sweeps import Outcome, Sweep, grid_of, outcome, read_grid, sweep
 from loopscope.sweeps import work as working
 from loopscope.sweeps.cells import cells
 from loopscope.sweeps.farm import _answer as answer_of
 from loopscope.sweeps.farm import farm
+from loopscope.sweeps.grid import Trial
 from loopscope.sweeps.middle import middle
-from loopscope.training import named
+from loopscope.training import Recipe, named
 from loopscope.training import train as really_train
 
 RECIPE = {
@@ -554,35 +555,27 @@ def test_the_page_holds_every_training_and_the_grid_that_makes_it_again(undistur
     assert "12 of 12 trainings of tiny are finished" in page
 
 
-def test_delays_come_from_the_history_that_a_training_kept(undisturbed, monkeypatch):
-    """Against a stand-in: a training that memorised at 100, and generalised at 1000 if it was decayed."""
-    kept = types.SimpleNamespace(
-        steps=[0, 500, 4000], sets=("train", "test"), accuracy=lambda name: torch.ones(3, 2)
-    )
-    date = types.SimpleNamespace
-
-    def measure(name, history):
-        assert (name, history) == ("grokking", kept)
-        dates = {
-            "train": date(step=100.0, low=90.0, high=110.0),
-            "test": date(step=1000.0, low=900.0, high=1100.0),
-        }
-        if decayed == [0.0]:
-            dates["test"] = date(step=None, low=None, high=None)
-        return date(transitions=dates, delay=900.0 if decayed == [1.0] else None, verdict=date(name="GROKS"))
-
-    monkeypatch.setitem(
-        sys.modules, "loopscope.history", types.SimpleNamespace(load_history=lambda folder: kept)
-    )
-    monkeypatch.setattr(ls.analyses, "names", lambda: ["grokking"])
-    monkeypatch.setattr(ls.analyses, "measure", measure)
-    from loopscope.sweeps import outcome
-
-    found = {}
-    for decay in (0.0, 1.0):
-        decayed = [decay]
-        trial = next(t for t in undisturbed.grid.trials if t.recipe.optimiser.weight_decay == decay)
-        found[decay] = outcome(trial, undisturbed.folder / trial.name)
-    assert (found[1.0].phase, found[1.0].delay, found[1.0].waited) == ("generalised", 900.0, None)
-    assert (found[0.0].phase, found[0.0].delay, found[0.0].waited) == ("memorised", None, 3900.0)
-    assert found[1.0].learned["test"] == (1000.0, 900.0, 1100.0)
+def test_delays_come_from_the_history_that_a_training_kept(tmp_path):
+    recipe = {
+        "architecture": "nanda",
+        "task": "modular-addition",
+        "steps": 120,
+        "batch": None,
+        "depth": {"part": "Fixed", "iterations": 1},
+        "config": {"vocabulary": 8, "width": 16, "heads": 2, "iterations": 1},
+        "options": {"modulus": 7},
+        "optimiser": {"part": "AdamW", "lr": 0.01, "warmup": 4},
+        "history": {"part": "Schedule", "finest": 2, "coarsest": 6},
+    }
+    trial = Trial(Recipe.from_json(recipe), (), "one")
+    really_train(trial.recipe, tmp_path, progress=False)
+    found = outcome(trial, tmp_path)
+    told = ls.analyses.measure("grokking", ls.load_history(tmp_path))
+    assert told.transitions["train"] is not None, "it learns its own examples"
+    for name, dated in told.transitions.items():
+        moment = found.learned.get(name)
+        assert (dated is None) == (moment is None)
+        assert dated is None or moment == (dated.step, dated.low, dated.high)
+    assert found.delay == told.delay
+    assert found.phase == ("memorised" if told.transitions["test"] is None else "generalised")
+    assert (found.waited is None) == (found.phase == "generalised")

@@ -1,12 +1,13 @@
 """What came of a trial: its last score and, where the training kept a history, when it learned what."""
 
-import importlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ..errors import LoopscopeError
 from ..files import load_header
+from ..history import History, load_history
+from ..milestones import reached
 from .grid import Trial
 from .work import Answer, finished, weights
 
@@ -45,7 +46,6 @@ class Outcome:
     """Steps from memorised (train) to generalised (test)."""
     waited: float | None = None
     """Steps from memorised to the end of a training that hasn't generalised: its delay is longer than that."""
-    verdict: str = ""
 
 
 def outcome(trial: Trial, folder: Path, answer: Answer | None = None) -> Outcome:
@@ -69,38 +69,28 @@ def outcome(trial: Trial, folder: Path, answer: Answer | None = None) -> Outcome
     )
 
 
-def history(folder: Path) -> Any | None:
-    """The history that the training kept (`loopscope.history.History`), or None."""
+def history(folder: Path) -> History | None:
+    """The history that the training kept, or None."""
     try:
-        return importlib.import_module("loopscope.history").load_history(folder)
-    except (ImportError, LoopscopeError, OSError):
+        return load_history(folder)
+    except LoopscopeError:
         return None
 
 
 def _dated(folder: Path) -> dict[str, Any]:
-    """When the trial memorised and generalised, as the analysis `grokking` finds it; nothing without a history."""
-    from .. import analyses
-
+    """When the trial memorised and generalised, dated as the analysis `grokking` does; nothing without a history."""
     kept = history(folder)
-    if kept is None or "grokking" not in analyses.names():
-        return {}
-    try:
-        found: Any = analyses.measure("grokking", kept)
-    except LoopscopeError:  # it has no such sets
+    if kept is None:
         return {}
     learned = {
-        name: Moment(*(float(getattr(dated, part)) for part in Moment._fields))
-        for name, dated in found.transitions.items()
-        if dated is not None and dated.step is not None
+        name: Moment(dated.step, dated.low, dated.high)
+        for name, dated in reached(kept).items()
+        if dated is not None
     }
     train, test = learned.get("train"), learned.get("test")
-    delay = (
-        found.delay if found.delay is not None else None if not (train and test) else test.step - train.step
-    )
     return {
         "learned": learned,
         "phase": "generalised" if test else "memorised" if train else "neither",
-        "delay": delay,
+        "delay": test.step - train.step if train and test else None,
         "waited": float(kept.steps[-1]) - train.step if train and not test else None,
-        "verdict": found.verdict.name,
     }
