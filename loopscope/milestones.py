@@ -13,6 +13,8 @@ from .progress import Progress
 
 LEVEL = 0.95
 """The accuracy that counts as learned."""
+LEAST = 0.05
+"""The smallest rise of a fraction, or of the norm as a fraction of its highest, whose middle is an event."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def milestones(
     at = torch.tensor(history.steps, dtype=torch.float64)
     kept = torch.tensor(grown.steps, dtype=torch.float64)
     found = {f"{name} {percent(level)} right": when for name, when in learned.items()}
-    found["weight norm half-way down"] = _after(at, -history.norm)
+    found["weight norm half-way down"] = _after(at, -history.norm / history.norm.max())
     if grown.waves is not None:
         waves, chance = grown.waves, grown.waves.chance
         found["restricted loss below half of guessing"] = _after(kept, -waves.restricted[:, -1], -chance / 2)
@@ -60,6 +62,7 @@ def _after(steps: Tensor, values: Tensor, level: float | None = None) -> Dated |
     """When a measure, after its lowest value, rises to a level to stay; or to the middle between that value and its highest."""
     first = int(values.argmin())
     steps, values = steps[first:], values[first:].double()
-    if len(values) < 8 or (level is not None and float(values[0]) >= level):
+    rise = float(values.max() - values[0])
+    if len(values) < 8 or (level is None and rise < LEAST) or (level is not None and float(values[0]) >= level):
         return None
-    return crossing(steps, values, float(values[0] + values.max()) / 2 if level is None else level)
+    return crossing(steps, values, float(values[0]) + rise / 2 if level is None else level)
