@@ -20,6 +20,8 @@ from .driver import drive as drive
 from .edits import Edit as Edit
 from .edits import ablate as ablate
 from .edits import add as add
+from .edits import bias_halting as bias_halting
+from .edits import halt_at as halt_at
 from .edits import patch as patch
 from .edits import repeat as repeat
 from .edits import skip as skip
