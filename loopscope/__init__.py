@@ -17,6 +17,8 @@ from .adapter import Adapter as Adapter
 from .clock import Clock as Clock
 from .driver import Looped as Looped
 from .driver import drive as drive
+from .early import Answer as Answer
+from .early import answer as answer
 from .edits import Edit as Edit
 from .edits import ablate as ablate
 from .edits import add as add

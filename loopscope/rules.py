@@ -108,10 +108,17 @@ def look(k: int, state: Any, logits: Tensor | None) -> Look:
     return Look(k, state, primary(state), None if logits is None else signals.log_probabilities(logits))
 
 
+def answers_after(run: Any, k: int) -> Float[Tensor, "batch position vocab"]:
+    """A run's read-out after k iterations as if the model's own halting had frozen nothing, where that can be told: what a
+    rule that decides in its place would answer. `run.logits[k]` for all models but those with an exit gate."""
+    opened = getattr(run.reader.model, "unstopped", None) if run._read is not None else None
+    return run.logits[k] if opened is None else run.reader.logits(opened(run.state(k)))
+
+
 def _pairs(run: Any, answers: bool) -> Iterator[tuple[Look, Look]]:
     before = look(0, run.state(0), None)
     for k in range(1, run.iterations + 1):
-        now = look(k, run.state(k), run.logits[k] if answers else None)
+        now = look(k, run.state(k), answers_after(run, k) if answers else None)
         yield before, now
         before = now
 
