@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from . import analyses as analyses
 from . import keep as keep
 from . import models as models
+from . import rules as rules
 from . import tasks as tasks
 from .adapter import Adapter as Adapter
 from .clock import Clock as Clock

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .driver import Looped, checked_iterations
+from .driver import Looped, checked_iterations, primary
 from .errors import LoopscopeError
 from .rules import Level, Look, Rule, leveled, look, named, own_rule
 
@@ -60,7 +60,7 @@ def answer(
     iterations: int | None = None,
     *,
     rule: str | Rule | None = None,
-    threshold: float | None = None,
+    threshold: float | int | None = None,
     level: Level = "position",
     asked: Bool[Tensor, "batch position"] | None = None,
     seed: int | None = None,
@@ -101,14 +101,18 @@ class _Pass:
         self.halted = torch.zeros_like(self.asked)
         self.used = torch.full((batch,), n, device=tokens.device)
         self.rows, self.width, self.worked = torch.arange(batch, device=tokens.device), positions, 0
+        self.done = torch.zeros_like(self.rows, dtype=torch.bool)
+        """Rows still in work whose answers are told."""
         self.logits: Tensor | None = None
 
     def run(self) -> Answer:
         model = self.model
-        self._encode()
+        self.context = self._context(self.rows)
         state, carried = model.initial(self.context), None
         if self.rule is None and self._stopped(state) is None:
-            self.rule = own_rule(model)  # it is judged from outside: a Q-head, a tolerance, a gate that freezes nothing
+            self.rule = own_rule(
+                model
+            )  # it is judged from outside: a Q-head, a tolerance, a gate that freezes nothing
         before = look(0, state, None)
         try:
             for k in range(self.n + 1):
@@ -131,15 +135,12 @@ class _Pass:
         assert self.logits is not None
         return Answer(self.logits, self.used, self.stopped, self.halted, self.n, self.worked)
 
-    def _encode(self) -> None:
+    def _context(self, rows: Tensor) -> Any:
+        """What iterations read, made anew for some rows: a context may hold anything, but is known to come from tokens."""
         self.model.clock.show()
-        self.context = self.model.encode(self.tokens[self.rows, : self.width])
-        # the rows of the batch in work whose answers are already told
-        self.done = torch.zeros(len(self.rows), dtype=torch.bool, device=self.tokens.device)
+        return self.model.encode(self.tokens[rows, : self.width])
 
-    def _looked(
-        self, before: Look, state: Any, k: int, carried: Tensor | None
-    ) -> tuple[Look, Tensor | None]:
+    def _looked(self, before: Look, state: Any, k: int, carried: Tensor | None) -> tuple[Look, Tensor | None]:
         """Note which positions stop with states[k]."""
         if self.rule is None:
             stops = self._stopped(state)
@@ -173,7 +174,9 @@ class _Pass:
         new = stops & ~there & ~self.done[:, None]
         self.halted[self.rows, : self.width] = there | new
         self.stopped[self.rows, : self.width] = torch.where(
-            new, torch.full_like(self.stopped[self.rows, : self.width], k), self.stopped[self.rows, : self.width]
+            new,
+            torch.full_like(self.stopped[self.rows, : self.width], k),
+            self.stopped[self.rows, : self.width],
         )
         return new
 
@@ -181,22 +184,36 @@ class _Pass:
         """Rows in which every position that is asked has stopped."""
         return (self.halted | ~self.asked)[self.rows].all(1)
 
-    def _put(self, answers: Tensor, where: Tensor) -> None:
+    def _room(self, answers: Tensor) -> None:
         if self.logits is None:
             self.logits = answers.new_zeros(*self.tokens.shape[:2], answers.shape[-1])
+
+    def _put(self, answers: Tensor, where: Tensor) -> None:
+        """Take the answers of some positions of the rows in work."""
+        self._room(answers)
+        assert self.logits is not None
         part = self.logits[self.rows, : self.width]
         self.logits[self.rows, : self.width] = torch.where(where[..., None], answers, part)
 
     def _read(self, state: Any, rows: Tensor, k: int) -> None:
-        """Take the answers of rows that leave, but of positions that a rule has stopped before."""
+        """Take the answers of rows that leave, but of positions that a rule has stopped before. Only they are read out: the
+        others would be as often as a row leaves."""
         new = rows & ~self.done
+        self.done = self.done | rows
         if not bool(new.any()):
             return
-        answers = self.model.decode(state if self.rule is None else self._open(state), self.context)
-        told = self.halted[self.rows, : self.width] if self.rule is not None else torch.zeros_like(new)[:, None]
-        self._put(answers, new[:, None] & ~told)
-        self.used[self.rows[new]] = k
-        self.done = self.done | rows
+        numbers = self.rows[new]
+        self.used[numbers] = k
+        if self.rule is not None and bool(self.halted[numbers].all()):
+            return
+        few = not bool(new.all())
+        context = self._context(numbers) if few else self.context
+        state = self._cut(state, new, self.width) if few else state
+        answers = self.model.decode(state if self.rule is None else self._open(state), context)
+        self._room(answers)
+        told = self.halted[numbers, : self.width, None] & (self.rule is not None)
+        assert self.logits is not None
+        self.logits[numbers, : self.width] = torch.where(told, self.logits[numbers, : self.width], answers)
 
     def _compacted(
         self, state: Any, now: Look, carried: Tensor | None, gone: Tensor
@@ -209,22 +226,20 @@ class _Pass:
             return state, now, carried
         keep = left if few_rows else torch.ones_like(left)
         self._leave(state, keep, width)
-        whole, size = len(keep), self.width
-        self.rows, self.width = self.rows[keep], width
+        state, p, carried = (self._cut(value, keep, width) for value in (state, now.p, carried))
+        self.rows, self.width, self.done = self.rows[keep], width, self.done[keep]
+        self.context = self._context(self.rows)
+        return state, Look(now.k, state, primary(state), p), carried
 
-        def cut(value: Any) -> Any:
-            if isinstance(value, tuple):
-                parts = [cut(part) for part in value]
-                return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-            if not isinstance(value, Tensor) or not value.ndim or len(value) != whole:
-                return value
-            value = value[keep]
-            return value[:, :width] if value.ndim > 1 and value.shape[1] == size != width else value
-
-        done = self.done[keep]
-        self._encode()
-        self.done = done
-        return cut(state), cut(now), cut(carried)
+    def _cut(self, value: Any, keep: Tensor, width: int) -> Any:
+        """The rows and first positions of what has a row for each in the batch."""
+        if isinstance(value, tuple):
+            parts = [self._cut(part, keep, width) for part in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+        if not isinstance(value, Tensor) or not value.ndim or len(value) != len(keep):
+            return value
+        value = value if bool(keep.all()) else value[keep]
+        return value[:, :width] if value.ndim > 1 and value.shape[1] == self.width != width else value
 
     def _leave(self, state: Any, keep: Tensor, width: int) -> None:
         """Positions at the end that leave while their row stays are told their answers: a rule may not have stopped them."""
@@ -266,5 +281,5 @@ def _check(model: Any, tokens: Any, rule: Any, threshold: Any) -> None:
         )
     if threshold is not None and rule is None:
         raise LoopscopeError(
-            f"threshold={threshold!r} needs the rule that it belongs to. Pass rule= too; rule=\"own\" is the model's."
+            f'threshold={threshold!r} needs the rule that it belongs to. Pass rule= too; rule="own" is the model\'s.'
         )

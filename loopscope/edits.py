@@ -135,7 +135,7 @@ def halt_at(iteration: int, **where: Any) -> HaltAt:
     return HaltAt(iteration, where)
 
 
-def bias_halting(value: float, *, iteration: Where = None, **where: Any) -> Edit:
+def bias_halting(value: float | int, *, iteration: Where = None, **where: Any) -> Edit:
     """Add `value` to the halting unit's logit: above 0 halts earlier, below 0 later. Places as in `patch`.
 
     A transplant is a patch: `ls.patch("halting", value=donor["halting"][3], iteration=3)`, with `sites=["halting"]` recorded.

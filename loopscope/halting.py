@@ -23,8 +23,8 @@ class Halting:
     """Weight of the last iteration used, Graves' R."""
     cost: Float[Tensor, "batch position"]
     """Ponder cost N + R, with N the number of iterations used."""
-    kind: str = "halting"
-    """What decided it, in words, such as "adaptive computation time"; "halting" in files from before this was told."""
+    kind: str = "model's own halting"
+    """What decided it, in words, such as "adaptive computation time". Files from before this was told have the default."""
 
 
 def act_halting(run: Any) -> Halting:

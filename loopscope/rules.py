@@ -63,7 +63,7 @@ class Rule:
     strict: bool = False
     """Whether the score must lie below the threshold, and not at it."""
 
-    def at(self, threshold: float | None) -> "Rule":
+    def at(self, threshold: float | int | None) -> "Rule":
         """The same rule with another threshold; None leaves it."""
         return self if threshold is None else replace(self, threshold=float(threshold))
 
@@ -319,7 +319,7 @@ def first_stop(
 def rule_halting(
     run: Any,
     rule: str | Rule,
-    threshold: float | None = None,
+    threshold: float | int | None = None,
     level: Level = "position",
     asked: Tensor | None = None,
 ) -> Halting:
