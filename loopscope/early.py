@@ -93,7 +93,8 @@ class _Pass:
     def __init__(
         self, model: Any, tokens: Tensor, n: int, rule: Rule | None, level: Level, asked: Tensor | None
     ) -> None:
-        self.model, self.tokens, self.n, self.rule, self.level = model, tokens, n, rule, level
+        self.level: Level = level
+        self.model, self.tokens, self.n, self.rule = model, tokens, n, rule
         batch, positions = tokens.shape[:2]
         self.asked = torch.ones(batch, positions, dtype=torch.bool, device=tokens.device)
         self.asked = self.asked if asked is None else asked.to(tokens.device)

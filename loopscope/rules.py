@@ -58,8 +58,9 @@ class Rule:
     """Whether the quantity rises as the loop settles."""
     answers: bool = True
     """Whether it reads answers, which must then be read out after every iteration."""
-    chance: Callable[[Tensor], Tensor] | None = None
-    """score -> what the rule holds for the probability that the answer may stand, 0..1; for gates that are trained for it."""
+    chance: Callable[[Any], Tensor] | None = None
+    """run -> what a gate holds for the probability that the answer may stand, 0..1: (iteration, batch, position), or of whole
+    examples (iteration, batch) with NaN where it isn't asked. None for a rule without one."""
     strict: bool = False
     """Whether the score must lie below the threshold, and not at it."""
 
@@ -237,7 +238,8 @@ def mass_rule(source: str = "Graves 2016, arXiv 1603.08983") -> Rule:
     """
     return Rule(
         "own", "the halting probability left", source, 0.0,
-        lambda before, now, carried: (1 - now.state.mass, None), answers=False, chance=lambda score: 1 - score,
+        lambda before, now, carried: (1 - now.state.mass, None), answers=False,
+        chance=lambda run: run["state.mass"].tensor[1:],
     )  # fmt: skip
 
 
@@ -257,8 +259,13 @@ def exit_rule(
 
     return Rule(
         "own", "the summed chance of having stopped", source, threshold, judge,
-        rises=True, answers=False, chance=lambda score: -score,
+        rises=True, answers=False, chance=lambda run: _summed(run, chance),
     )  # fmt: skip
+
+
+def _summed(run: Any, chance: Callable[[Any], Tensor]) -> Tensor:
+    chances = torch.stack([chance(run.state(k)).detach() for k in range(1, run.iterations + 1)])
+    return 1 - (1 - chances).cumprod(0)
 
 
 def q_rule(q_values: Callable[[Any], Tensor], cycles: int) -> Rule:
@@ -274,9 +281,16 @@ def q_rule(q_values: Callable[[Any], Tensor], cycles: int) -> Rule:
         value = q[:, 0] - q[:, 1] if q.shape[1] > 1 else q[:, 0]
         return value[:, None].expand(now.h.shape[:2]), None
 
+    def right(run: Any) -> Tensor:
+        """The logit of halting alone is trained to say whether all is right."""
+        said = torch.full((run.iterations, len(run.states[0])), float("nan"))
+        for k in range(cycles, run.iterations + 1, cycles):
+            said[k - 1] = torch.sigmoid(q_values(run.state(k)).detach()[:, 0].float()).cpu()
+        return said
+
     return Rule(
         "own", "the Q-head's logit of halting less that of going on", "Wang et al. 2025, arXiv 2506.21734", 0.0, judge,
-        rises=True, answers=False, chance=lambda score: torch.sigmoid(-score), strict=True,
+        rises=True, answers=False, chance=right, strict=True,
     )  # fmt: skip
 
 

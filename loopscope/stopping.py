@@ -60,7 +60,7 @@ def sweep(
         score: lower is more settled.
         rises: whether the rule's own quantity is -score.
     """
-    finite = score[score.isfinite()].double()
+    finite = score[score.isfinite()].double().unique()  # what many score alike is one threshold
     grid = torch.tensor([float("-inf"), float("inf")], dtype=torch.float64)
     if len(finite):
         grid = torch.cat([grid, finite.quantile(torch.linspace(0, 1, points, dtype=torch.float64))])
