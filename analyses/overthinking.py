@@ -88,10 +88,10 @@ class Overthinking(Finding):
     """After k = 0..n iterations."""
     margin: Float[Tensor, " iteration"]
     """Mean logit margin after k = 0..n."""
-    to_wrong: Int[Tensor, " iteration"]
+    to_wrong: Int[Tensor, " turn"]
     """Answers right after t iterations and wrong after t+1."""
-    to_right: Int[Tensor, " iteration"]
-    flips: Int[Tensor, " iteration"]
+    to_right: Int[Tensor, " turn"]
+    flips: Int[Tensor, " turn"]
     """Answers that change, whether right or wrong."""
     late_flips: int
     """Those from the model's own depth on."""
@@ -171,7 +171,7 @@ def measure(run: Run, *, iterations: int | None = None) -> Overthinking:
     flips = (said[1:] != said[:-1]).sum(1)
     own = min(depth, n)
     drop = _drop(right, example)
-    growth = _change(right[own], right[n], example, own, better=True)
+    growth = _change(right[own], right[n], example, float(own), better=True)
     levels = labels.difficulty.unique()
     places = [(labels.difficulty == level)[example] for level in levels]
     drops = tuple(_drop(right[:, place], example[place], times=len(levels)) for place in places)

@@ -239,7 +239,7 @@ def draw(found: PolicyFinding) -> Any:
         dash = dashes[place // len(drawing.COLOURS)]
         figure.add_scatter(
             x=one.curve.iterations[order].tolist(), y=one.curve.accuracy[order].tolist(),
-            name=_short(one.name),
+            name=_short(one.name), mode="lines",
             line={"color": colour, "width": 3.5 if main else 1.75, "dash": dash},
             customdata=one.curve.thresholds[order].tolist(),
             hovertemplate=f"{drawing.label(_called(one.name))} at %{{customdata:.3g}}: %{{y:.1%}} right, %{{x:.2f}} iterations"
