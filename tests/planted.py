@@ -30,10 +30,12 @@ class Planted(LoopedModule):
         return state
 
 
-def planted(right: Tensor, task, batch, sure: float = 4.0, depth: int | None = None, turning: bool = False) -> "ls.Run":
-    """A run whose answer after k iterations is right where `right[k]` (iteration, batch, position) says so, else wrong; `turning`:
-    and another wrong one each time."""
-    turn = turning * torch.arange(len(right))[:, None, None] % (task.vocabulary - 1)
+def planted(
+    right: Tensor, task, batch, sure: float = 4.0, depth: int | None = None, turning: bool = False
+) -> "ls.Run":
+    """A run whose answer after k iterations is right where `right[k]` (iteration, batch, position) says so, else wrong;
+    `turning`: and another wrong one each time."""
+    turn = (turning * torch.arange(len(right)))[:, None, None] % (task.vocabulary - 1)
     wrong = (batch.targets + 1 + turn) % task.vocabulary
     said = torch.where(right, batch.targets, wrong)
     model = Planted(sure * torch.nn.functional.one_hot(said, task.vocabulary), task).eval()

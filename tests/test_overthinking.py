@@ -35,12 +35,16 @@ def test_nothing_is_invented_on_a_model_at_its_fixed_point():
     assert (told.drop.lost, told.drop.gained, told.late_flips, told.drop.p) == (0, 0, 0, 1)
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_answers_that_are_always_guessed_are_not_called_worse(seed):
-    guess = torch.rand(N + 1, BATCH, 9, generator=torch.Generator().manual_seed(seed)) < 0.5
-    told = found(guess)
-    assert told.verdict.name == "steady"
-    assert int(told.to_wrong[1:].sum()) > 1000, "though they flip all the time"
+def test_answers_that_are_always_guessed_are_called_worse_no_oftener_than_the_test_allows():
+    alarms = 0
+    for seed in range(40):
+        guess = torch.rand(N + 1, BATCH, 9, generator=torch.Generator().manual_seed(seed)) < 0.5
+        told = found(guess)
+        alarms += told.verdict.name != "steady"
+        assert int(told.to_wrong[1:].sum()) > 1000, "though they flip all the time"
+    assert alarms <= 4, (
+        "three tests at 0.01 in each of 40 runs: 1.2 are expected, more than 4 in 1 of 100 tries"
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
