@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .clock import Clock
 from .errors import LoopscopeError
+from .rules import Rule
 from .seeds import drawn, put_back
 from .sites import find_tensor, get_at, modules_of, put_at
 from .taps import Taps
@@ -123,6 +124,16 @@ class Adapter(nn.Module):
             return self.state(state)
         points = {self.fields[0]: self.state} | dict(self.state.named_children())
         return type(state)(*(points[name](value) for name, value in state._asdict().items()))
+
+    @property
+    def halting_unit(self) -> nn.Module | None:
+        """The module whose output is the logit of halting, (batch, position, 1): the site `halting`. None if there is none."""
+        return None
+
+    @property
+    def rule(self) -> Rule | None:
+        """The model's own halting as a rule, whose threshold can be moved; None for a model that doesn't halt."""
+        return None
 
     def finished(self, state: Any) -> bool:
         """Whether every position has halted."""

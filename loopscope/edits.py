@@ -17,6 +17,8 @@ from .states import select
 
 Where = int | slice | Sequence[int] | None
 
+_SURE = 1e4  # a logit whose sigmoid is exactly 1 in every precision, and of its negative exactly 0
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -97,6 +99,50 @@ class Times:
         )
 
 
+@dataclass(frozen=True)
+class HaltAt:
+    """Halt in one iteration, neither before nor after."""
+
+    iteration: int
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+    def edits(self) -> list[Edit]:
+        """The same as edits of the halting unit's logit: never before, surely then."""
+        before = [Edit("halting", "patch", -_SURE, slice(0, self.iteration), self.where)]
+        return before[: self.iteration] + [Edit("halting", "patch", _SURE, self.iteration, self.where)]
+
+    def __str__(self) -> str:
+        place = "".join(f", {name}={_shown(at)}" for name, at in self.where.items())
+        return f"halt at iteration {self.iteration}{place}"
+
+
+def halt_at(iteration: int, **where: Any) -> HaltAt:
+    """Force positions to halt in an iteration, whatever the halting unit says; those after it are not reached.
+
+    >>> ls.record(model, tokens, edits=[ls.halt_at(2, position=-1)])
+
+    Needs a model with a halting unit that is asked in every iteration (adaptive computation time, an exit gate).
+
+    Arguments:
+        iteration: t, 0-based: with 0 one iteration is used.
+        where: `position=`, `batch=` by number, slice or list; none: everywhere.
+    """
+    if isinstance(iteration, bool) or not isinstance(iteration, int) or iteration < 0:
+        raise LoopscopeError(
+            f"halt_at needs an iteration counted from 0, as it stands for itself in a run of any length, but got "
+            f"{iteration!r}. To let positions halt later, see bias_halting."
+        )
+    return HaltAt(iteration, where)
+
+
+def bias_halting(value: float | int, *, iteration: Where = None, **where: Any) -> Edit:
+    """Add `value` to the halting unit's logit: above 0 halts earlier, below 0 later. Places as in `patch`.
+
+    A transplant is a patch: `ls.patch("halting", value=donor["halting"][3], iteration=3)`, with `sites=["halting"]` recorded.
+    """
+    return add("halting", value=value, iteration=iteration, **where)
+
+
 def patch(site: str = "state", *, value: Any, iteration: Where = None, **where: Any) -> Edit:
     """Put `value` in place of a site's activation.
 
@@ -137,7 +183,9 @@ def repeat(iteration: int, times: int = 2) -> Times:
     return Times(iteration, times)
 
 
-def expanded(edits: Sequence[Edit | Times], fields: tuple[str, ...]) -> tuple[list[Edit], list[Times]]:
+def expanded(
+    edits: Sequence[Edit | Times | HaltAt], fields: tuple[str, ...]
+) -> tuple[list[Edit], list[Times]]:
     """Edits of sites and of the schedule apart; a patch with a whole named-tuple state becomes one per field.
 
     Arguments:
@@ -145,11 +193,13 @@ def expanded(edits: Sequence[Edit | Times], fields: tuple[str, ...]) -> tuple[li
     """
     values: list[Edit] = []
     schedule: list[Times] = []
-    for edit in edits:
+    for edit in (part for one in edits for part in (one.edits() if isinstance(one, HaltAt) else [one])):
         if isinstance(edit, Times):
             schedule.append(edit)
         elif not isinstance(edit, Edit):
-            raise LoopscopeError(f"an edit is made by patch, ablate, add, skip or repeat, but got {edit!r}.")
+            raise LoopscopeError(
+                f"an edit is made by patch, ablate, add, skip, repeat, halt_at or bias_halting, but got {edit!r}."
+            )
         elif edit.site in {"state", f"state.{fields[0] if fields else ''}"} and isinstance(edit.value, tuple):
             if len(edit.value) != len(fields):
                 raise LoopscopeError(

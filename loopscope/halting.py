@@ -23,6 +23,8 @@ class Halting:
     """Weight of the last iteration used, Graves' R."""
     cost: Float[Tensor, "batch position"]
     """Ponder cost N + R, with N the number of iterations used."""
+    kind: str = "model's own halting"
+    """What decided it, in words, such as "adaptive computation time". Files from before this was told have the default."""
 
 
 def act_halting(run: Any) -> Halting:
@@ -39,7 +41,7 @@ def act_halting(run: Any) -> Halting:
     count = run["state.count"][-1].float()
     iteration = (count.long() - 1).clamp(min=0)
     remainder = run["state.remainder"][-1].float()
-    return Halting(weights, iteration, halted, remainder, count + remainder)
+    return Halting(weights, iteration, halted, remainder, count + remainder, "adaptive computation time")
 
 
 def exit_weights(chances: Float[Tensor, "iteration ..."]) -> Float[Tensor, "iteration ..."]:
@@ -54,7 +56,9 @@ def exit_weights(chances: Float[Tensor, "iteration ..."]) -> Float[Tensor, "iter
     return torch.cat([going[:-1] * chances[:-1], going[-1:]])
 
 
-def exit_halting(chances: Float[Tensor, "iteration batch position"], threshold: float) -> Halting:
+def exit_halting(
+    chances: Float[Tensor, "iteration batch position"], threshold: float, kind: str = "exit gate"
+) -> Halting:
     """Halting by an exit gate: a position stops after the first iteration by which the summed chance reaches `threshold`.
 
     Arguments:
@@ -67,7 +71,7 @@ def exit_halting(chances: Float[Tensor, "iteration batch position"], threshold: 
     last = torch.full_like(passed[0], len(chances) - 1, dtype=torch.long)
     iteration = torch.where(halted, passed.int().argmax(0), last)
     remainder = weights.gather(0, iteration[None])[0]
-    return Halting(weights, iteration, halted, remainder, iteration + 1 + remainder)
+    return Halting(weights, iteration, halted, remainder, iteration + 1 + remainder, kind)
 
 
 def gate_halting(run: Any, gate: Callable[[Tensor], Tensor], threshold: float) -> Halting | None:
@@ -79,7 +83,10 @@ def gate_halting(run: Any, gate: Callable[[Tensor], Tensor], threshold: float) -
     """
     if run.iterations == 0:
         return None
-    chances = torch.stack([gate(run.states[k]).detach() for k in range(1, run.iterations + 1)])
+    if "halting" in run:  # the gate as it was asked, with what an edit made of it
+        chances = torch.sigmoid(run["halting"].tensor[..., 0])
+    else:
+        chances = torch.stack([gate(run.states[k]).detach() for k in range(1, run.iterations + 1)])
     return exit_halting(chances.float(), threshold)
 
 
@@ -101,5 +108,26 @@ def q_halting(run: Any, cycles: int) -> Halting:
     weights = (torch.arange(n)[:, None, None] == iteration).float()
     used = iteration.float() + 1
     return Halting(
-        weights, iteration, halted[:, None].expand(batch, positions), torch.ones_like(used), used + 1
+        weights,
+        iteration,
+        halted[:, None].expand(batch, positions),
+        torch.ones_like(used),
+        used + 1,
+        "Q-head",
     )
+
+
+def solver_halting(run: Any, tolerance: float) -> Halting | None:
+    """Halting by a solver's tolerance, read from the state's `gap`: the residual of the iterate before. None for no iterations.
+
+    A position halts in the first iteration whose residual is below `tolerance`, as a solver would that gave it up then. The
+    loop itself ends when all are below it at once, so that a position can come to rest, be moved by another, and rest again.
+    """
+    if run.iterations == 0:
+        return None
+    rests = run["state.gap"].tensor[1:] < tolerance
+    halted = rests.any(0)
+    iteration = torch.where(halted, rests.int().argmax(0), len(rests) - 1)
+    weights = (torch.arange(len(rests), device=rests.device)[:, None, None] == iteration).float()
+    one = torch.ones_like(iteration, dtype=torch.float)
+    return Halting(weights, iteration, halted, one, iteration + 2 * one, "solver tolerance")

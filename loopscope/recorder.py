@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .adapter import Adapter
 from .collector import Collector
 from .driver import Looped, checked_iterations, unroll
-from .edits import Edit, Times, checked_places, checked_range, expanded
+from .edits import Edit, HaltAt, Times, checked_places, checked_range, expanded
 from .errors import LoopscopeError, LoopscopeWarning
 from .halting import Halting
 from .keep import Keep
@@ -23,7 +23,7 @@ from .states import States
 from .taps import Taps
 from .wrapper import Wrapped, record_wrapped
 
-Edits = Sequence[Edit | Times]
+Edits = Sequence[Edit | Times | HaltAt]
 
 
 def record(
@@ -46,7 +46,7 @@ def record(
         tokens: (batch, position); for a wrapped module whatever its forward takes first.
         iterations: how many; None means the model's own depth. A module wrapped by its body decides by itself.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
-        edits: interventions made by patch, ablate, add, skip and repeat; several at one place apply in order.
+        edits: interventions made by patch, ablate, add, skip, repeat, halt_at, bias_halting; several at one place in order.
         keep: what is kept of it all (`ls.keep`); None means everything.
         grad: keep the graph, so that `torch.autograd.grad(loss, run.states[3])` works. Otherwise runs under no_grad.
         seed: for models that draw (a random initial state, dropout); the global generator is left as it was. None: draw from
@@ -151,6 +151,9 @@ def _drive(
     hooks = list(getattr(model, "hook_dict", modules))
     alias = {f"state.{fields[0]}": "state"} if fields else {}
     values, schedule = expanded(edits, fields)
+    forced = any(edit.site == "halting" for edit in values)
+    if forced or sites == "halting" or (not callable(sites) and "halting" in sites):
+        _check_halting(model, modules)
     wanted = resolve(sites, [*modules, *alias], hooks)
     by_site: dict[str, list[Edit]] = {}
     for edit in values:
@@ -161,7 +164,12 @@ def _drive(
         checked_range(moment, start, n - 1)
     times = {m.iteration + n if m.iteration < 0 else m.iteration: m.times for m in schedule}
     recorded = dict.fromkeys(
-        ["state", *(f"state.{name}" for name in fields[1:]), *(alias.get(s, s) for s in wanted)]
+        [
+            "state",
+            *(f"state.{name}" for name in fields[1:]),
+            *(alias.get(s, s) for s in wanted),
+            *["halting"] * forced,
+        ]
     )
 
     def tapped(site: str, record_it: bool):
@@ -282,10 +290,29 @@ def _fields(model: Any) -> tuple[str, ...]:
 
 
 def _site_modules(model: Any) -> dict[str, nn.Module]:
-    """Every site of a model by name."""
+    """Every site of a model by name, the logit of halting under `halting` too."""
+    unit = getattr(model, "halting_unit", None)
+    named = {} if unit is None else {"halting": unit}
     if isinstance(model, Adapter):
-        return model.site_modules()
-    return modules_of(model) if isinstance(model, nn.Module) else {}
+        return model.site_modules() | named
+    return modules_of(model) | named if isinstance(model, nn.Module) else {}
+
+
+def _check_halting(model: Any, modules: Mapping[str, nn.Module]) -> None:
+    """Say so if a model has no unit that is asked in every iteration whether to halt."""
+    if "halting" in modules:
+        return
+    asked = (
+        "whose head judges the state after the pass and changes nothing in it. Move its threshold where it decides: "
+        'ls.answer(model, tokens, rule="own", threshold=...)'
+        if getattr(model, "rule", None) is not None
+        else 'which runs as many iterations as it is told. Give it a rule: ls.answer(model, tokens, rule="kl"), or '
+        "record with iterations="
+    )
+    raise LoopscopeError(
+        f"the site 'halting' needs a model that asks a unit in every iteration whether to halt, but got "
+        f"{type(model).__name__}, {asked}."
+    )
 
 
 def _is_careful(model: Any) -> bool:

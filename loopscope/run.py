@@ -169,7 +169,9 @@ class Run:
                 )
         if self.halting is not None:
             for name, value in vars(self.halting).items():
-                put(f"halting/{name}", value)
+                if isinstance(value, Tensor):
+                    put(f"halting/{name}", value)
+            header["halting"] = {"kind": self.halting.kind}
         return save_file(path, tensors, header | {"aliases": aliases})
 
     def nonfinite(self) -> tuple[str, int | None] | None:
@@ -349,7 +351,7 @@ def _parts(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]
         "sites": sites,
         "output": stored.get("output"),
         "origin": header["origin"],
-        "halting": Halting(**halting) if halting else None,
+        "halting": Halting(**halting, **header.get("halting", {})) if halting else None,
     }
 
 

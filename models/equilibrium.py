@@ -24,14 +24,16 @@ earlier segments; no weight norm, no dropout.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from loopscope.errors import LoopscopeError
+from loopscope.halting import Halting, solver_halting
 from loopscope.nn import Embedding, Injection, LoopedModule, Norm, Positions, Stack, checked_kinds
+from loopscope.rules import Rule, gap_rule
 from loopscope.training import AdamW, Fixed, Growing, Implicit, Ramp, Recipe
 
 
@@ -126,8 +128,15 @@ class Equilibrium(LoopedModule):
     def decode(self, state: State, context: Context) -> Tensor:
         return self.unembed(self.ln_final(state.h))
 
+    @property
+    def rule(self) -> Rule:
+        return gap_rule(self.config.tolerance)
+
     def finished(self, state: State) -> bool:
         return bool((state.gap < self.config.tolerance).all())
+
+    def halting(self, run: Any) -> Halting | None:
+        return solver_halting(run, self.config.tolerance)
 
     def penalty(self, state: State, context: Context) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         with torch.enable_grad():

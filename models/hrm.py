@@ -24,6 +24,7 @@ from transformer_lens.hook_points import HookPoint
 
 from loopscope.halting import Halting, q_halting
 from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, level
+from loopscope.rules import Rule, q_rule
 from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 
@@ -97,6 +98,10 @@ class HRM(LoopedModule):
     def q_values(self, state: Levels) -> Float[Tensor, "batch 2"]:
         """The logits of halting and of going on."""
         return self.q_head(state.high)
+
+    @property
+    def rule(self) -> Rule:
+        return q_rule(self.q_values, self.config.cycles)
 
     def halting(self, run: Any) -> Halting:
         return q_halting(run, self.config.cycles)

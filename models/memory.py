@@ -22,6 +22,7 @@ from transformer_lens.hook_points import HookPoint
 
 from loopscope.halting import Halting, act_halting
 from loopscope.nn import ACT, ACTState, Block, Injection, LoopedModule, Norm, Placed, Positions
+from loopscope.rules import Rule, mass_rule
 from loopscope.training import AdamW, Average, Fixed, Recipe
 
 
@@ -85,7 +86,8 @@ class State(NamedTuple):
 
 
 class Memory(LoopedModule):
-    """A looped block over tokens and memory. In attention's sites the memory's positions come first."""
+    """A looped block over tokens and memory. In attention's sites the memory's positions come first, in the
+    site `halting` after the tokens'."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, State._fields)
@@ -120,19 +122,30 @@ class Memory(LoopedModule):
         s = self.core_in(s + self.step_code.weight[t % self.config.iterations])
         for block in self.core:
             s = block(s, context.positions)
-        new = s.split([slots.h.shape[1], tokens.h.shape[1]], dim=1)
-        return State.of(self._halted(tokens, new[1]), self._halted(slots, new[0]))
+        memory, new = s.split([slots.h.shape[1], tokens.h.shape[1]], dim=1)
+        memory, new = self._kept(slots, memory), self._kept(tokens, new)
+        # The halting unit is asked once, the tokens first, so that its site's positions are the tokens' own.
+        p = self.act.probability(torch.cat([new, memory], dim=1))
+        p_tokens, p_slots = p.split([new.shape[1], memory.shape[1]], dim=1)
+        return State.of(self.act.update(tokens, new, p_tokens), self.act.update(slots, memory, p_slots))
 
-    def _halted(self, state: ACTState, new: Tensor) -> ACTState:
-        """One iteration's bookkeeping, with what had halted kept as it was."""
-        h = torch.where(self.act.halted(state)[..., None], state.h, new)
-        return self.act.update(state, h, self.act.probability(h))
+    def _kept(self, state: ACTState, new: Tensor) -> Tensor:
+        """What an iteration made, with what had halted as it was."""
+        return torch.where(self.act.halted(state)[..., None], state.h, new)
 
     def decode(self, state: State, context: Context) -> Tensor:
         return self.unembed(self.ln_final(self.act.read(state.tokens)))
 
-    def finished(self, state: State) -> bool:
-        return bool(self.act.halted(state.tokens).all())
+    @property
+    def halting_unit(self) -> nn.Module:
+        return self.act.gate
+
+    @property
+    def rule(self) -> Rule:
+        return mass_rule("Sapunov 2026, arXiv 2604.21999")
+
+    def stopped(self, state: State) -> Tensor:
+        return self.act.halted(state.tokens)
 
     def penalty(self, state: State, context: Context) -> Tensor:
         """Mean of N + R over tokens and memory alike."""

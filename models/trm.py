@@ -25,6 +25,7 @@ from loopscope.driver import unroll
 from loopscope.errors import LoopscopeError
 from loopscope.halting import Halting, q_halting
 from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, checked_kinds, level
+from loopscope.rules import Rule, q_rule
 from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 
@@ -107,6 +108,10 @@ class TRM(LoopedModule):
     def q_values(self, state: Levels) -> Float[Tensor, "batch 1"]:
         """The logit that the whole answer is right."""
         return self.q_head(state.high)
+
+    @property
+    def rule(self) -> Rule:
+        return q_rule(self.q_values, self.config.cycles)
 
     def halting(self, run: Any) -> Halting:
         return q_halting(run, self.config.cycles)

@@ -31,6 +31,7 @@ from loopscope.nn import (
     checked_kinds,
     sinusoid,
 )
+from loopscope.rules import Rule, mass_rule
 from loopscope.training import AdamW, Growing, Last, PerLength, Ramp, Recipe
 
 
@@ -134,8 +135,16 @@ class Universal(LoopedModule):
             h = block(h, context.positions)
         return self.unembed(self.ln_final(h))
 
-    def finished(self, state: Any) -> bool:
-        return self.act is not None and bool(self.act.halted(state).all())
+    @property
+    def halting_unit(self) -> nn.Module | None:
+        return None if self.act is None else self.act.gate
+
+    @property
+    def rule(self) -> Rule | None:
+        return None if self.act is None else mass_rule()
+
+    def stopped(self, state: Any) -> Tensor | None:
+        return None if self.act is None else self.act.halted(state)
 
     def penalty(self, state: Any, context: Any) -> Tensor:
         return super().penalty(state, context) if self.act is None else self.act.ponder(state)

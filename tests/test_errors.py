@@ -61,7 +61,10 @@ def test_tokens_of_wrong_shape_type_or_range(model, tokens, make, text):
         ({"iterations": 2.5}, r"but is 2.5"),
         ({"iterations": True}, r"but is True"),
         ({"mask": 1}, r"takes tokens alone, but \['mask'\] were passed too"),
-        ({"edits": ["state"]}, r"made by patch, ablate, add, skip or repeat, but got 'state'"),
+        (
+            {"edits": ["state"]},
+            r"made by patch, ablate, add, skip, repeat, halt_at or bias_halting, but got 'state'",
+        ),
         ({"edits": [ls.skip(6)]}, r"skip iteration 6: the iteration must lie in 0..5 for this run"),
         (
             {"edits": [ls.patch(iteration=7, value=0.0)]},

@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 
 import loopscope as ls
 from loopscope import LoopscopeError, shelf
+from loopscope.files import load_file, save_file
 
 TASK = ls.tasks.prefix_parity(length=8)
 
@@ -117,7 +118,69 @@ def test_a_run_of_an_unknown_task_has_no_difficulty():
     found = ls.analyses.measure("halting", run)
     assert found.difficulty is None
     assert "difficulty" not in str(found)
-    assert len(shelf.module("analyses", "halting").panels(found)) == 2
+    assert len(shelf.module("analyses", "halting").panels(found)) == 3
+
+
+def test_every_level_has_a_distribution_of_its_own_and_every_example_its_mean():
+    batch = TASK.batch(64, seed=0)
+    times = batch.difficulty.long()[:, None].expand(64, 9).clone()
+    found = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
+    for level, shares in zip(found.levels.long(), found.by_level, strict=True):
+        assert shares[level] == 1 and shares.sum() == 1
+    assert torch.equal(found.by_example, batch.difficulty)
+
+
+def test_entropy_is_that_of_the_weights_in_nats():
+    halves = planted(torch.ones(16, 9, dtype=torch.long), 4)
+    assert ls.analyses.measure("halting", halves).entropy == 0
+    halves.halting.weights[:] = torch.tensor([0.5, 0.5, 0, 0])[:, None, None]
+    found = ls.analyses.measure("halting", halves)
+    assert found.entropy == pytest.approx(np.log(2)) and found.share_entropy == 0
+    spread = planted(torch.tensor([0, 1, 2, 3]).repeat(4)[:, None].expand(16, 9).clone(), 4)
+    assert ls.analyses.measure("halting", spread).share_entropy == pytest.approx(np.log(4))
+
+
+def test_a_rule_gives_the_same_view_of_any_run():
+    model = ls.models.build("universal", width=16, vocabulary=3, seed=3).eval()
+    model.task = TASK
+    run = ls.record(model, TASK.batch(16, seed=0).tokens, 8)
+    found = ls.analyses.measure("halting", run, rule="argmax", threshold=3)
+    assert found.kind == "rule argmax" and "rule argmax" in str(found)
+    said = run.logits.tensor[1:].argmax(-1)
+    for p in range(9):
+        for b in range(16):
+            first = [t for t in range(3, 8) if (said[t - 3 : t + 1, b, p] == said[t, b, p]).all()]
+            own = ls.rules.rule_halting(run, "argmax", 3)
+            assert own.iteration[b, p] == (first[0] if first else 7) and bool(own.halted[b, p]) == bool(first)
+    whole = ls.rules.rule_halting(run, "kl", level="example").iteration
+    assert (whole == whole[:, :1]).all()
+    with pytest.raises(LoopscopeError, match="Pass rule= too"):
+        ls.analyses.measure("halting", run, threshold=3)
+
+
+def test_the_kind_is_kept_in_a_file_and_old_files_still_load(tmp_path):
+    run = ls.record(halting_model(), TASK.batch(4, seed=0).tokens, 6)
+    assert run.halting.kind == "adaptive computation time"
+    path = run.save(tmp_path / "run.safetensors")
+    assert ls.load_run(path).halting.kind == run.halting.kind
+    tensors, header = load_file(path, kind="run")
+    del header["halting"]
+    old = ls.load_run(save_file(path, tensors, header))
+    assert old.halting.kind == "model's own halting"
+    assert torch.equal(old.halting.iteration, run.halting.iteration)
+
+
+def test_a_solver_gives_a_position_up_at_its_tolerance():
+    model = ls.models.build("equilibrium", vocabulary=3, width=16, heads=2, tolerance=1e-2, seed=0).eval()
+    run = ls.record(model, TASK.batch(4, seed=0).tokens, 30)
+    gap = run["state.gap"].tensor[1:]
+    assert run.halting.kind == "solver tolerance" and run.halting.halted.any()
+    for b in range(4):
+        for p in range(9):
+            below = [t for t in range(run.iterations) if gap[t, b, p] < 1e-2]
+            assert run.halting.iteration[b, p] == (below[0] if below else run.iterations - 1)
+            assert bool(run.halting.halted[b, p]) == bool(below)
+    assert torch.equal(ls.rules.rule_halting(run, "own").iteration, run.halting.iteration)
 
 
 def test_a_finding_draws_itself_and_serialises():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..adapter import Adapter, uncached
 from ..errors import LoopscopeError
 from ..halting import Halting, gate_halting
+from ..rules import Rule, exit_rule
 
 
 class Context(NamedTuple):
@@ -68,12 +69,24 @@ class Ouro(Adapter):
     def stretch(self) -> tuple[nn.Module, nn.Module]:
         return self.layers[0], self.module.model.norm
 
+    @property
+    def halting_unit(self) -> nn.Module:
+        return self.module.model.early_exit_gate
+
+    @property
+    def rule(self) -> Rule:
+        return exit_rule(self._threshold, self.exit_probability)
+
+    @property
+    def _threshold(self) -> float:
+        return getattr(self.config, "early_exit_threshold", 1.0)
+
     def exit_probability(self, state: Tensor) -> Tensor:
         """(batch, position): the chance of stopping after the iteration that made `state`."""
         return torch.sigmoid(self.module.model.early_exit_gate(state)[..., 0])
 
     def halting(self, run: Any) -> Halting | None:
-        return gate_halting(run, self.exit_probability, getattr(self.config, "early_exit_threshold", 1.0))
+        return gate_halting(run, self.exit_probability, self._threshold)
 
 
 def adapt(module: nn.Module) -> Ouro:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..adapter import Adapter
 from ..halting import Halting, q_halting
+from ..rules import Rule, q_rule
 
 
 class State(NamedTuple):
@@ -74,6 +75,10 @@ class TinyRecursive(Adapter):
         """(batch, 1): above 0 where the model says halt; it does at 0 too."""
         q = self.module.to_halt_pred(state.output)
         return torch.where(q == 0, torch.ones_like(q), q)[:, None]
+
+    @property
+    def rule(self) -> Rule:
+        return q_rule(self.q_values, self.iterations)
 
     def halting(self, run: Any) -> Halting | None:
         return q_halting(run, self.iterations) if run.iterations >= self.iterations else None

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..adapter import Straight, answering
 from ..errors import LoopscopeError
 from ..halting import Halting, gate_halting
+from ..rules import Rule, exit_rule
 from ..sites import find_tensor, get_at
 
 _CARRIES = (
@@ -23,6 +24,10 @@ _CARRIES = (
     "softclamp_output",
 )
 """Options of attention layers with which an iteration reads more of those before it than the stream."""
+
+
+_EXIT = 0.9
+"""The default of looped_exit_prob_threshold."""
 
 
 class Looped(Straight):
@@ -54,12 +59,20 @@ class Looped(Straight):
         with answering(self.module.exit_gate, lambda h: h[..., :1]):  # it was asked in the loop
             return _read_out(self, state, context, looped_steps=1, looped_pred_all_logits=False)
 
+    @property
+    def halting_unit(self) -> nn.Module:
+        return self.module.exit_gate
+
+    @property
+    def rule(self) -> Rule:
+        return exit_rule(_EXIT, self.exit_probability)
+
     def exit_probability(self, state: Tensor) -> Tensor:
         """(batch, position): the chance of stopping after the iteration that made `state`."""
         return torch.sigmoid(self.module.exit_gate(state)[..., 0])
 
     def halting(self, run: Any) -> Halting | None:
-        return gate_halting(run, self.exit_probability, 0.9)  # the default of looped_exit_prob_threshold
+        return gate_halting(run, self.exit_probability, _EXIT)
 
 
 class Tied(Straight):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from ..halting import Halting, exit_halting
+from ..rules import Rule, exit_rule
 from .looped import LoopedModule
 
 
@@ -61,6 +62,7 @@ class Exiting(LoopedModule):
     """A loop with an exit gate, `self.exit`, whose state is an `ExitState`."""
 
     exit: ExitGate
+    kind, source = "exit gate", "Zhu et al. 2025, arXiv 2510.25741"
 
     def __init__(self, iterations: int, vocabulary: int) -> None:
         super().__init__(iterations, vocabulary, ExitState._fields)
@@ -69,8 +71,19 @@ class Exiting(LoopedModule):
     def exit_probability(self, state: ExitState) -> Tensor:
         return self.exit.probability(state.h)
 
-    def finished(self, state: ExitState) -> bool:
-        return bool(self.exit.stopped(state).all())
+    @property
+    def halting_unit(self) -> nn.Module:
+        return self.exit.gate
+
+    @property
+    def rule(self) -> Rule:
+        return exit_rule(self.exit.threshold, lambda state: state.chance, self.source)
+
+    def stopped(self, state: ExitState) -> Tensor:
+        return self.exit.stopped(state)
+
+    def unstopped(self, state: ExitState) -> ExitState:
+        return state._replace(answer=state.h)
 
     def halting(self, run: Any) -> Halting:
-        return exit_halting(run["state.chance"].tensor[1:].float(), self.exit.threshold)
+        return exit_halting(run["state.chance"].tensor[1:].float(), self.exit.threshold, self.kind)

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from ..clock import Clock
 from ..driver import drive, primary
 from ..errors import LoopscopeError
+from ..rules import Rule
 from ..sites import axes_of
 from ..states import States
 
@@ -64,9 +65,28 @@ class LoopedModule(HookedRootModule):
         points = {first: self.state} | {name: self.state.get_submodule(name) for name in others}
         return type(state)(*(points[name](value) for name, value in state._asdict().items()))
 
+    @property
+    def halting_unit(self) -> nn.Module | None:
+        """The module whose output is the logit of halting, (batch, position, 1): the site `halting`. None if there is none."""
+        return None
+
+    @property
+    def rule(self) -> Rule | None:
+        """The model's own halting as a rule, whose threshold can be moved; None for a model that doesn't halt."""
+        return None
+
+    def stopped(self, state: Any) -> Bool[Tensor, "batch position"] | None:
+        """Which positions' answers stand from now on; None for a model that freezes none."""
+        return None
+
+    def unstopped(self, state: Any) -> Any:
+        """The state as it would be read out if nothing had been frozen, where the architecture lets that be told."""
+        return state
+
     def finished(self, state: Any) -> bool:
         """Whether every position has halted. A model without halting never finishes early."""
-        return False
+        stopped = self.stopped(state)
+        return stopped is not None and bool(stopped.all())
 
     def penalty(self, state: Any, context: Any) -> Tensor:
         """What the architecture adds to the training loss (nothing, unless it says so), read from the last state."""
