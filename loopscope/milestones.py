@@ -63,6 +63,10 @@ def _after(steps: Tensor, values: Tensor, level: float | None = None) -> Dated |
     first = int(values.argmin())
     steps, values = steps[first:], values[first:].double()
     rise = float(values.max() - values[0])
-    if len(values) < 8 or (level is None and rise < LEAST) or (level is not None and float(values[0]) >= level):
+    if (
+        len(values) < 8
+        or (level is None and rise < LEAST)
+        or (level is not None and float(values[0]) >= level)
+    ):
         return None
     return crossing(steps, values, float(values[0]) + rise / 2 if level is None else level)

@@ -71,6 +71,13 @@ def test_where_nothing_happens_no_transition_is_found(level, noise, seed):
     assert transitions(STEPS, noisy(torch.full_like(STEPS, level), noise, seed)) == []
 
 
+@pytest.mark.parametrize("ratio", [1.5, 2.0])
+def test_one_rise_in_two_strides_without_a_rest_between_them_is_one_transition(ratio):
+    curve = 0.5 * logistic(500.0, 4) + 0.5 * logistic(500.0 * ratio, 4)
+    (found,) = transitions(STEPS, noisy(curve, 0.01, 0))
+    assert 500 <= found.step <= 500 * ratio
+
+
 def test_a_fall_is_a_transition_too_and_spikes_are_none():
     spiked = (STEPS > 300).double()
     spiked[60::9] = 0.3
@@ -95,6 +102,9 @@ def test_a_level_is_crossed_where_the_curve_stays_above_it():
     flash = torch.zeros_like(STEPS)
     flash[40] = 1.0  # one look above the level isn't staying
     assert crossing(STEPS, flash, 0.5) is None
+    flash[80:] = 1.0  # nor is it the beginning of what comes later
+    late = crossing(STEPS, flash, 0.5)
+    assert late is not None and float(STEPS[79]) <= late.step <= float(STEPS[80])
     above = crossing(STEPS, torch.ones_like(STEPS), 0.5)
     assert above is not None and above.step == 0
 
