@@ -22,7 +22,7 @@ What can mislead:
 - The key frequencies are read from the end of training. Where nothing has generalised they are merely the largest.
 - A restricted loss that falls at one iteration says that the answer is read out there, not that it was computed there: look
   at the share of the states' variance, which no read-out has chosen.
-- A training that was stopped too early looks like one without a transition. The verdict is about the steps that were made.
+- A training stopped too early looks like one without a transition. The verdict is about the steps that were made.
 - One training is one draw: delays differ between seeds by factors. `loopscope sweep` repeats them.
 """
 
@@ -57,7 +57,7 @@ class Understanding(Verdict):
     partly = "Others than the training examples were learned in part."
     together = "Training examples and others were learned together: there is no delay to speak of."
     grokked = "It grokked: the training examples were memorised first, and understood much later."
-    systematic = "It grokked in stages: memorised, then generalised within the distribution, then beyond it."
+    systematic = "It understood in stages: the training examples, then others of their kind, and much later those beyond."
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,14 @@ def _verdict(learned: Mapping[str, Dated | None], stages: Mapping[str, list[Date
     if test is None:
         rose = any(stage.after > stage.before for stage in stages["test"])
         return Understanding.partly if rose else Understanding.memorised
-    if test.step < FACTOR * train.step or test.low <= train.high:
-        return Understanding.together
-    further = [learned[name] for name in learned if name not in ("train", "test", "facts")]
-    return Understanding.systematic if any(one is not None for one in further) else Understanding.grokked
+    further = [when for name, when in learned.items() if name not in ("train", "test") and when is not None]
+    if any(_later(when, test) for when in further):
+        return Understanding.systematic
+    return Understanding.grokked if _later(test, train) else Understanding.together
+
+
+def _later(one: Dated, other: Dated) -> bool:
+    return one.step >= FACTOR * other.step and one.low > other.high
 
 
 def _delay(learned: Mapping[str, Dated | None]) -> tuple[float | None, float | None, float | None]:
@@ -252,14 +256,9 @@ def panels(found: Grokking) -> list[Panel]:
     ]
     if found.events:
         first, final = found.events[0], found.events[-1]
-        rows.append(
-            Panel(
-                "What happened in which order",
-                _order(found),
-                f"First: {first.what}, at step {first.when.step:,.0f}. Last: {final.what}, at step {final.when.step:,.0f}.",
-                "A point is the step at which it happened, the line its 90 % interval.",
-            )
-        )
+        seen = f"First: {first.what}, at step {first.when.step:,.0f}. Last: {final.what}, at step {final.when.step:,.0f}."
+        reading = "A point is the step at which it happened, the line its 90 % interval."
+        rows.append(Panel("What happened in which order", _order(found), seen, reading))
     if found.progress.waves is not None:
         rows += _inside(found)
     return rows

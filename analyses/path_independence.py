@@ -38,7 +38,7 @@ from loopscope.loopmap import LoopMap
 from loopscope.run import Run
 from loopscope.seeds import mixed
 
-TITLE, PLACE = "Path independence", 30
+TITLE, PLACE = "Path independence", 28
 ALIGNED, NEAR, REST = 0.99, 0.15, 1e-4
 
 
