@@ -57,7 +57,9 @@ class Understanding(Verdict):
     partly = "Others than the training examples were learned in part."
     together = "Training examples and others were learned together: there is no delay to speak of."
     grokked = "It grokked: the training examples were memorised first, and understood much later."
-    systematic = "It understood in stages: the training examples, then others of their kind, and much later those beyond."
+    systematic = (
+        "It understood in stages: the training examples, then others of their kind, and last those beyond."
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Grokking(Finding):
         """The iteration, 0-based, in which the waves of a + b come into the state, at the end of training."""
         if self.progress.waves is None or self.progress.waves.sums.shape[1] < 2:
             return None
-        return int(self.progress.waves.sums[-1].diff().argmax())
+        return int(self.progress.waves.sums[-1].nan_to_num().diff().argmax())
 
     def summary(self) -> str:
         parts = [self.verdict.sentence]
@@ -182,13 +184,10 @@ def _verdict(learned: Mapping[str, Dated | None], stages: Mapping[str, list[Date
         rose = any(stage.after > stage.before for stage in stages["test"])
         return Understanding.partly if rose else Understanding.memorised
     further = [when for name, when in learned.items() if name not in ("train", "test") and when is not None]
-    if any(_later(when, test) for when in further):
+    if any(when.low > test.high and when.step >= FACTOR * train.step for when in further):
         return Understanding.systematic
-    return Understanding.grokked if _later(test, train) else Understanding.together
-
-
-def _later(one: Dated, other: Dated) -> bool:
-    return one.step >= FACTOR * other.step and one.low > other.high
+    late = test.low > train.high and test.step >= FACTOR * train.step
+    return Understanding.grokked if late else Understanding.together
 
 
 def _delay(learned: Mapping[str, Dated | None]) -> tuple[float | None, float | None, float | None]:

@@ -48,7 +48,7 @@ class Context(NamedTuple):
 class Ponder(Exiting):
     """A block that is applied until the gate says stop. Every position sees every other: the answer may come first or last."""
 
-    kind, source = "PonderNet", "Banino, Balaguer & Blundell 2021, arXiv 2107.05407"
+    kind, source = "PonderNet gate", "Banino, Balaguer & Blundell 2021, arXiv 2107.05407"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)

@@ -79,6 +79,11 @@ def test_waves_of_sums_differences_and_single_numbers_are_told_apart():
     )
 
 
+def test_a_constant_has_no_variance_to_share():
+    power = fourier.power(torch.full((7, 7, 3), 0.1))
+    assert power.total == 0 and all(bool(part.isnan().all()) for part in power[:3])
+
+
 def test_for_an_even_modulus_no_wave_is_counted_twice():
     p, n = 12, torch.arange(12, dtype=torch.float64)
     total = n[:, None] + n

@@ -97,6 +97,7 @@ def noisy(curve):
         ({"train": rise(100), "test": rise(100, 0.03)}, "memorised"),
         ({"train": rise(100), "test": rise(2000, 0.5)}, "partly"),
         ({"train": rise(100), "test": rise(105)}, "together"),
+        ({"train": rise(100, power=20), "test": rise(130, power=20)}, "together"),  # clearly later, by little
         ({"train": rise(100), "test": rise(3000)}, "grokked"),
         ({"train": rise(100), "test": rise(1000), "systematic": rise(6000)}, "systematic"),
         ({"train": rise(100), "test": rise(1000), "systematic": rise(6000, 0.4)}, "grokked"),
@@ -163,3 +164,29 @@ def test_a_run_without_a_history_says_so():
     run = ls.record(ls.models.build("nanda"), torch.tensor([[1, 2, 59]]))
     with pytest.raises(ls.LoopscopeError, match="no folder or file of a training"):
         ls.analyses.measure("grokking", run)
+
+
+# The entries that ship their history -------------------------------------------------------------------------------
+
+
+def test_in_grokking_modular_the_circuit_forms_before_the_test_loss_drops_and_in_the_second_iteration():
+    found = ls.analyses.measure("grokking", ls.load_history("grokking-modular"))
+    when = {event.what: event.when for event in found.events}
+    restricted, excluded, drop = (
+        when[f"{what} of guessing" if "half" in what else what]
+        for what in ("restricted loss below half", "excluded loss above guessing", "test loss below half")
+    )
+    assert found.verdict.name == "grokked"
+    assert restricted.high < drop.low and excluded.high < drop.low
+    waves = found.progress.waves
+    assert found.formed == 1 and len(waves.frequencies) <= 6
+    assert float(waves.excluded[:, 2].min()) < waves.chance / 2  # memory alone once answered what it had been shown
+    assert float(waves.restricted[-1, 1]) > 0.9 * waves.chance  # after one iteration there is no sum to read
+    assert float(waves.restricted[-1, 2]) < 0.01
+
+
+def test_in_grokking_hops_what_was_never_combined_is_combined_last():
+    found = ls.analyses.measure("grokking", ls.load_history("grokking-hops"))
+    assert found.verdict.name == "systematic"
+    train, test, beyond = (found.transitions[name] for name in ("train", "test", "systematic"))
+    assert train.step < test.step and test.high < beyond.low

@@ -38,7 +38,9 @@ def test_every_file_in_the_folder_is_on_the_shelf():
 
 def test_an_entry_is_its_weights_with_its_card():
     weights = {path.stem for path in (ROOT / "models").glob("*.safetensors")}
-    assert set(models.entries()) == weights, "weights without a card"
+    histories = {name for name in weights if name.endswith(".history")}
+    assert set(models.entries()) == weights - histories, "weights without a card"
+    assert {name.removesuffix(".history") for name in histories} <= weights, "a history without its entry"
     assert all(models.card(entry).startswith("# ") for entry in models.entries())
 
 

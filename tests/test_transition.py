@@ -78,6 +78,12 @@ def test_one_rise_in_two_strides_without_a_rest_between_them_is_one_transition(r
     assert 500 <= found.step <= 500 * ratio
 
 
+def test_a_jump_that_goes_over_into_a_slow_rise_is_one_transition_too():
+    curve = 0.5 * logistic(500.0, 20) + 0.5 * logistic(900.0, 2)
+    (found,) = transitions(STEPS, noisy(curve, 0.01, 0))
+    assert found.before == pytest.approx(0, abs=0.05) and found.after == pytest.approx(1, abs=0.05)
+
+
 def test_a_fall_is_a_transition_too_and_spikes_are_none():
     spiked = (STEPS > 300).double()
     spiked[60::9] = 0.3

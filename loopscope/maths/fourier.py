@@ -76,7 +76,9 @@ def power(values: Float[Tensor, "first second *rest"]) -> Power:
     alone = _by_frequency(table.mean(0)) + _by_frequency(table.mean(1))
     if p % 2 == 0:
         differences[-1] = 0  # cos of p / 2 is the same wave in a + b and in a - b
-    return Power(sums / total, differences / total, alone / total, total)
+    constant = total <= 1e-24 * float(table.square().sum(2).mean())  # rounding is no variance
+    scale = float("nan") if constant else total
+    return Power(sums / scale, differences / scale, alone / scale, 0.0 if constant else total)
 
 
 def amplitudes(values: Float[Tensor, "p p *rest"]) -> Float[Tensor, " component"]:
