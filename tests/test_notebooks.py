@@ -38,4 +38,4 @@ def test_it_uses_public_names_only(path):
     source = "\n".join(
         cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
     )
-    assert not re.search(r"\bls\.\w*\.?_\w|from loopscope\.\w+ import|\._\w", source)
+    assert not re.search(r"\bls\.(\w+\.)*_\w|from loopscope\.\w+ import|\._\w", source)
