@@ -65,11 +65,7 @@ def progress(history: History) -> Progress:
     assert tokens is not None
     asked = task.mask(tokens)
     runs = {step: record(history.model(step), tokens, seed=SEED) for step in steps}
-    places = asked.shape[1]  # registers of a model stand before the tokens
-    states = {
-        step: [run.states[k][:, -places:][asked] for k in range(run.iterations + 1)]
-        for step, run in runs.items()
-    }
+    states = {step: [run.states[k][asked] for k in range(run.iterations + 1)] for step, run in runs.items()}
     rank = torch.stack([torch.stack([effective_rank(h) for h in states[step]]) for step in steps])
     return Progress(steps, rank, _waves(history, task, runs, states) if adds else None)
 

@@ -160,16 +160,6 @@ def test_a_history_of_another_task_has_ranks_and_no_waves():
     assert found.progress.rank.shape == (1, 3) and bool((found.progress.rank[0, 1:] > 1).all())
 
 
-def test_registers_before_the_tokens_are_left_out_of_the_states_rank():
-    """A model with memory slots has more positions than tokens; the rank is of those that answer."""
-    task = ls.tasks.build("sudoku")
-    model = ls.models.build("memory", vocabulary=task.vocabulary, iterations=2)
-    found = ls.analyses.measure(
-        "grokking", Planted({"train": rise(50), "test": rise(60)}, {0: model}, task="sudoku")
-    )
-    assert found.progress.rank.shape == (1, 3) and bool(found.progress.rank.isfinite().all())
-
-
 def test_a_run_without_a_history_says_so():
     run = ls.record(ls.models.build("nanda"), torch.tensor([[1, 2, 59]]))
     with pytest.raises(ls.LoopscopeError, match="no folder or file of a training"):
@@ -190,9 +180,7 @@ def test_in_grokking_modular_the_circuit_forms_before_the_test_loss_drops_and_in
     assert restricted.high < drop.low and excluded.high < drop.low
     waves = found.progress.waves
     assert found.formed == 1 and len(waves.frequencies) <= 6
-    assert (
-        float(waves.excluded[:, 2].min()) < waves.chance / 2
-    )  # memory alone once answered what it had been shown
+    assert float(waves.excluded[:, 2].min()) < waves.chance / 2  # memory alone once answered what it had been shown
     assert float(waves.restricted[-1, 1]) > 0.9 * waves.chance  # after one iteration there is no sum to read
     assert float(waves.restricted[-1, 2]) < 0.01
 
