@@ -65,6 +65,7 @@ def test_a_line_after_the_last_checkpoint_is_seen_again_and_not_twice(folder, tm
             log.append(tmp_path / LINES, ahead)
     trained(tmp_path)
     assert log.read(tmp_path / LINES) == log.read(folder / LINES)
+    assert load_history(tmp_path).checkpoints == load_history(folder).checkpoints, "weights and all"
 
 
 def test_the_first_and_the_last_weights_are_kept_and_are_those_of_the_training(folder):
