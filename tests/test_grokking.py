@@ -180,7 +180,9 @@ def test_in_grokking_modular_the_circuit_forms_before_the_test_loss_drops_and_in
     assert restricted.high < drop.low and excluded.high < drop.low
     waves = found.progress.waves
     assert found.formed == 1 and len(waves.frequencies) <= 6
-    assert float(waves.excluded[:, 2].min()) < waves.chance / 2  # memory alone once answered what it had been shown
+    assert (
+        float(waves.excluded[:, 2].min()) < waves.chance / 2
+    )  # memory alone once answered what it had been shown
     assert float(waves.restricted[-1, 1]) > 0.9 * waves.chance  # after one iteration there is no sum to read
     assert float(waves.restricted[-1, 2]) < 0.01
 
