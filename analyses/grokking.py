@@ -318,13 +318,8 @@ def _losses(found: Grokking) -> Any:
 
 
 def _by_iteration(found: Grokking) -> Any:
-    name = next(
-        name
-        for name in reversed(list(found.accuracy))
-        if found.transitions[name] is not None or name == "test"
-    )
-    values = found.accuracy[name]
-    figure = drawing.over_steps(f"Accuracy on {drawing.label(name)}, had the loop stopped", "iterations", 260)
+    values = found.accuracy["test"]
+    figure = drawing.over_steps("Accuracy on test examples, had the loop stopped", "iterations", 260)
     figure.add_heatmap(
         x=[max(step, 1) for step in found.steps], y=list(range(values.shape[1])), z=values.T.tolist(),
         colorscale=drawing.SCALE, zmin=0, zmax=1, colorbar=drawing.colourbar("fraction right"),
@@ -353,7 +348,10 @@ def _order(found: Grokking) -> Any:
         },
         hovertemplate="%{y}: step %{x:,.0f}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(dtick="D2")  # 1, 2 and 5: events may lie within a factor of ten
+    marks = [
+        mark * 10**power for power in range(8) for mark in (1, 2, 5)
+    ]  # events may lie within a factor of ten
+    figure.update_xaxes(tickvals=marks, tickformat=",")
     return figure
 
 
