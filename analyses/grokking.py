@@ -7,6 +7,7 @@ Definitions, over optimiser steps:
 - reached: a set's accuracy after the last iteration reaches `level` to stay, by the monotone fit through its looks
   (`loopscope.maths.transition.crossing`), with a 90 % interval. On the training set that is memorisation; on "test",
   generalisation within the distribution; on a task's further sets, such as "systematic", beyond it.
+- sharpness: 1 / ln(end / begin) of the steps at which a tenth and nine tenths of the rise are done.
 - delay: steps between memorisation and generalisation. Its interval takes the ends of both.
 - stages: every transition between plateaus that a set's accuracy shows, at whatever height (`transitions`).
 - half-way: where a measure has made half of its change between its extreme values and its end.
@@ -108,7 +109,8 @@ class Grokking(Finding):
         for name, when in self.transitions.items():
             last = percent(float(self.accuracy[name][-1, -1]))
             parts.append(
-                f"{name}: {percent(self.level)} right from {_step(when)} on."
+                f"{name}: {percent(self.level)} right from {_step(when)} on, four fifths of the rise between steps "
+                f"{when.begin:,.0f} and {when.end:,.0f} (sharpness {when.sharpness:.2g})."
                 if when is not None
                 else f"{name}: {percent(self.level)} never reached to stay in {self.steps[-1]:,} steps ({last} at the end)."
             )

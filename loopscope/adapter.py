@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from .clock import Clock
 from .errors import LoopscopeError
-from .rules import Rule
 from .seeds import drawn, put_back
 from .sites import find_tensor, get_at, modules_of, put_at
 from .taps import Taps
+from .unhalting import Unhalting
 
 
-class Adapter(nn.Module):
+class Adapter(Unhalting, nn.Module):
     """What `loopscope.wrap` makes of a model of a known family. Subclasses give the four functions, and:
 
     fields: names of the state's tensors, the primary one first; empty if the state is one tensor.
@@ -125,23 +125,9 @@ class Adapter(nn.Module):
         points = {self.fields[0]: self.state} | dict(self.state.named_children())
         return type(state)(*(points[name](value) for name, value in state._asdict().items()))
 
-    @property
-    def halting_unit(self) -> nn.Module | None:
-        """The module whose output is the logit of halting, (batch, position, 1): the site `halting`. None if there is none."""
-        return None
-
-    @property
-    def rule(self) -> Rule | None:
-        """The model's own halting as a rule, whose threshold can be moved; None for a model that doesn't halt."""
-        return None
-
     def finished(self, state: Any) -> bool:
         """Whether every position has halted."""
         return False
-
-    def halting(self, run: Any) -> Any:
-        """The run's `Halting`, for a model that halts; None for others."""
-        return None
 
     # For a pass that the model makes by itself, as in generation
 

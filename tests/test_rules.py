@@ -55,10 +55,6 @@ def test_min_p_sets_unlikely_tokens_to_the_uniform_share_and_normalises():
     assert torch.allclose(signals.min_p(flat), flat)
 
 
-def test_the_answer_is_unchanged_for_as_long_as_it_is_the_same():
-    assert signals.unchanged(torch.tensor([3, 3, 1, 1, 1, 3])).tolist() == [0, 1, 0, 1, 2, 0]
-
-
 def test_the_margin_is_above_zero_where_the_answer_is_right():
     logits = torch.tensor([[3.0, 1, 2], [0, 5, 4]])
     assert signals.margin(logits, torch.tensor([0, 2])).tolist() == [1.0, -1.0]

@@ -5,7 +5,7 @@ distributions agree to many places.
 """
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -58,14 +58,6 @@ def min_p(p: Float[Tensor, "*axes vocab"], share: float = 0.1) -> Float[Tensor, 
     kept = likely >= share * likely.amax(-1, keepdim=True)
     floored = torch.where(kept, likely, torch.full_like(likely, 1 / likely.shape[-1]))
     return (floored / floored.sum(-1, keepdim=True)).log()
-
-
-def unchanged(answers: Int[Tensor, "iteration ..."]) -> Int[Tensor, "iteration ..."]:
-    """For how many iterations the answer has been what it is: 0 at the first and wherever it is new."""
-    runs = [torch.zeros_like(answers[0])]
-    for before, now in zip(answers[:-1], answers[1:], strict=True):
-        runs.append(torch.where(now == before, runs[-1] + 1, torch.zeros_like(runs[-1])))
-    return torch.stack(runs)
 
 
 def confidence(p: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes"]:

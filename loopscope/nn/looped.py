@@ -4,21 +4,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from ..clock import Clock
 from ..driver import drive, primary
 from ..errors import LoopscopeError
-from ..rules import Rule
 from ..sites import axes_of
 from ..states import States
+from ..unhalting import Unhalting
 
 NamesFilter = Callable[[str], bool] | Sequence[str] | str | None
 
 
-class LoopedModule(HookedRootModule):
+class LoopedModule(Unhalting, HookedRootModule):
     """A looped transformer: subclasses give `encode`, `initial`, `step` and `decode`, and call `setup()` at the end.
 
     The sites `state` (and `state.<field>` for a named tuple) are hook points that the driver passes every state through,
@@ -65,16 +65,6 @@ class LoopedModule(HookedRootModule):
         points = {first: self.state} | {name: self.state.get_submodule(name) for name in others}
         return type(state)(*(points[name](value) for name, value in state._asdict().items()))
 
-    @property
-    def halting_unit(self) -> nn.Module | None:
-        """The module whose output is the logit of halting, (batch, position, 1): the site `halting`. None if there is none."""
-        return None
-
-    @property
-    def rule(self) -> Rule | None:
-        """The model's own halting as a rule, whose threshold can be moved; None for a model that doesn't halt."""
-        return None
-
     def stopped(self, state: Any) -> Bool[Tensor, "batch position"] | None:
         """Which positions' answers stand from now on; None for a model that freezes none."""
         return None
@@ -103,10 +93,6 @@ class LoopedModule(HookedRootModule):
         raise LoopscopeError(
             f"{type(self).__name__} has no Q-head, so no q_values. Use Carried(segments, weight=0), or another supervision."
         )
-
-    def halting(self, run: Any) -> Any:
-        """The run's `Halting`, for a model that halts; None for others."""
-        return None
 
     def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
