@@ -44,6 +44,11 @@ from .hub import from_pretrained as from_pretrained
 from .loops import Loop as Loop
 from .loops import Loops as Loops
 from .loops import find_loops as find_loops
+from .patching import Effects as Effects
+from .patching import Mediation as Mediation
+from .patching import effects as effects
+from .patching import mediation as mediation
+from .patching import noise as noise
 from .recorder import record as record
 from .recorder import resume as resume
 from .run import Run as Run
