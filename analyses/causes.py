@@ -93,7 +93,7 @@ class Causes(Finding):
         middle = len(self.iterations) // 2
         told = "; ".join(
             f"after {self.iterations[i]} iterations {percent(float(self.whole[i].clamp(0, 1)))} by the whole state, "
-            f"{percent(float(self.best[i].clamp(0, 1)))} by the best position ({self.positions[int(self.carried[i].abs().nan_to_num().argmax())]})"
+            f"{percent(float(self.best[i].clamp(0, 1)))} by the best position"
             for i in dict.fromkeys((0, middle, len(self.iterations) - 1))
         )
         checked = (
