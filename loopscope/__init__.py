@@ -44,6 +44,8 @@ from .hub import from_pretrained as from_pretrained
 from .loops import Loop as Loop
 from .loops import Loops as Loops
 from .loops import find_loops as find_loops
+from .probing import Probes as Probes
+from .probing import load_probes as load_probes
 from .recorder import record as record
 from .recorder import resume as resume
 from .run import Run as Run

@@ -126,6 +126,10 @@ class Task(ABC):
         """Which examples are kept for testing: a hash of what the example asks, and of nothing else."""
         return is_test(self._identity(tokens))
 
+    def identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
+        """What makes two examples the same: equal rows are the same example, perhaps in another form."""
+        return self._identity(self._checked(tokens))
+
     def every(self, split: Split) -> Batch:
         """All examples of one split, each once, for a task that has few enough to list.
 
