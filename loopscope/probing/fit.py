@@ -128,10 +128,10 @@ def _rows(chunk: Chunk, plan: Plan) -> Any:
     for (site, k), piece in chunk.pieces.items():
         values = piece.values.cpu().to(torch.float64).numpy()
         for unit in plan.units:
-            yield ((site, k, unit), *_chosen(values, piece, unit, plan.labels, chunk.first))
+            yield ((site, k, unit), *chosen_rows(values, piece, unit, plan.labels, chunk.first))
 
 
-def _chosen(
+def chosen_rows(
     values: Array, piece: Piece, unit: Unit, labels: Labels, first: int
 ) -> tuple[Array, Array, Array]:
     size, positions = values.shape[:2]
