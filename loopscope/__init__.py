@@ -49,6 +49,8 @@ from .patching import Mediation as Mediation
 from .patching import effects as effects
 from .patching import mediation as mediation
 from .patching import noise as noise
+from .probing import Probes as Probes
+from .probing import load_probes as load_probes
 from .recorder import record as record
 from .recorder import resume as resume
 from .run import Run as Run
