@@ -41,6 +41,9 @@ from .halting import Halting as Halting
 from .history import History as History
 from .history import load_history as load_history
 from .hub import from_pretrained as from_pretrained
+from .lenses import Readings as Readings
+from .lenses import TunedLens as TunedLens
+from .lenses import lens as lens
 from .loops import Loop as Loop
 from .loops import Loops as Loops
 from .loops import find_loops as find_loops

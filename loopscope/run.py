@@ -298,14 +298,14 @@ class Reader:
             )
         return self._model
 
-    def logits(self, state: Any) -> Tensor:
-        """Read out a state, under the run's own edits of the read-out."""
+    def logits(self, state: Any, grad: bool = False) -> Tensor:
+        """Read out a state, under the run's own edits of the read-out. `grad`: with gradients also where the run has none."""
         if self._decode is None or self.model is None:
             raise LoopscopeError(
                 "only the four functions can read out a state, and this module was wrapped by its loop body alone. "
                 "run.output is what it returned after its last iteration."
             )
-        with torch.set_grad_enabled(self.grad):
+        with torch.set_grad_enabled(self.grad or grad):
             return self._decode(state)
 
 
