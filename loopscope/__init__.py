@@ -33,6 +33,8 @@ from .errors import LoopscopeIndexError as LoopscopeIndexError
 from .errors import LoopscopeWarning as LoopscopeWarning
 from .finding import Finding as Finding
 from .finding import Verdict as Verdict
+from .freeze import Freeze as Freeze
+from .freeze import freeze as freeze
 from .function import iterate as iterate
 from .generation import Generation as Generation
 from .generation import generate as generate

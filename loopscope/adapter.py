@@ -6,7 +6,7 @@ embedded input) is not made anew either: `given` runs the model's forward up to 
 that part was given.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,10 +33,13 @@ class Adapter(Unhalting, ReadOut, nn.Module):
     module: Any
     core_in: Any
     low_in: Any
+    low_out: Any
     high_in: Any
 
     fields: tuple[str, ...] = ()
     points: tuple[str, ...] = ("core_in",)
+    writes: Mapping[str, Sequence[str]] = {}
+    """By field of the state: the points that an update of it passes within an iteration, as in `loopscope.nn.LoopedModule`."""
     opens = False
     """Whether what the first part of an iteration is given is the state."""
     family = ""

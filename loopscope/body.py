@@ -10,6 +10,7 @@ from .clock import Clock
 from .collector import Collector, Entry
 from .edits import Edit, Times, checked_places
 from .errors import LoopscopeError
+from .freeze import Hold
 from .rows import Rows
 from .run import Reader, Run
 from .sites import axes_of, find_tensor, get_at, put_at
@@ -223,6 +224,10 @@ class Body:
             self.collector.replace(site, _placed(self.collector.entries(site), self.done))
         found = self.collector.finish(self.done)
         states = found.get("state")
+        if not self.unmixed:
+            for edit in self.edits.get("state", ()):
+                if isinstance(edit, Hold):
+                    edit.checked(1, self.done)  # states[0] was never seen, so nothing can be held at it
         if not self.unmixed and isinstance(states, States):
             # Something is mixed in between two calls, so what came before the first mixing was never seen.
             seen = {index: value for index, value in states.items() if index[0] > 0}

@@ -19,6 +19,8 @@ class Clock:
         self._hands: list[tuple[str, int]] = []
         self.hidden = False
         """Whether what runs now is no part of the recorded pass: run again only to come to what follows."""
+        self.inner: set[str] = set()
+        """The loops that were run inside another."""
 
     @property
     def index(self) -> tuple[int, ...]:
@@ -38,6 +40,8 @@ class Clock:
     def loop(self, name: str, numbers: Iterable[int]) -> Iterator[int]:
         """Iterate over `numbers` while the hand `name` shows each of them, inside the loops already running."""
         depth = len(self._hands)
+        if depth:
+            self.inner.add(name)
         try:
             for number in numbers:
                 self._hands[depth:] = [(name, number)]

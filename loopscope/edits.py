@@ -99,14 +99,26 @@ class Times:
         )
 
 
+class Several:
+    """An intervention that is several edits."""
+
+    def edits(
+        self, fields: tuple[str, ...] = (), writes: Mapping[str, Sequence[str]] | None = None
+    ) -> list[Edit]:
+        """Them, for one run. `fields`: names of the state's tensors; `writes`: by field, the sites that its updates pass."""
+        raise NotImplementedError(f"{type(self).__name__} must say its edits().")
+
+
 @dataclass(frozen=True)
-class HaltAt:
+class HaltAt(Several):
     """Halt in one iteration, neither before nor after."""
 
     iteration: int
     where: Mapping[str, Any] = field(default_factory=dict)
 
-    def edits(self) -> list[Edit]:
+    def edits(
+        self, fields: tuple[str, ...] = (), writes: Mapping[str, Sequence[str]] | None = None
+    ) -> list[Edit]:
         """The same as edits of the halting unit's logit: never before, surely then."""
         before = [Edit("halting", "patch", -_SURE, slice(0, self.iteration), self.where)]
         return before[: self.iteration] + [Edit("halting", "patch", _SURE, self.iteration, self.where)]
@@ -184,21 +196,26 @@ def repeat(iteration: int, times: int = 2) -> Times:
 
 
 def expanded(
-    edits: Sequence[Edit | Times | HaltAt], fields: tuple[str, ...]
+    edits: Sequence[Edit | Times | Several],
+    fields: tuple[str, ...],
+    writes: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[list[Edit], list[Times]]:
     """Edits of sites and of the schedule apart; a patch with a whole named-tuple state becomes one per field.
 
     Arguments:
         fields: names of the state's tensors, the primary one first; empty if the state is one tensor.
+        writes: by field, the sites that an update of it passes inside an iteration.
     """
     values: list[Edit] = []
     schedule: list[Times] = []
-    for edit in (part for one in edits for part in (one.edits() if isinstance(one, HaltAt) else [one])):
+    for edit in (
+        part for one in edits for part in (one.edits(fields, writes) if isinstance(one, Several) else [one])
+    ):
         if isinstance(edit, Times):
             schedule.append(edit)
         elif not isinstance(edit, Edit):
             raise LoopscopeError(
-                f"an edit is made by patch, ablate, add, skip, repeat, halt_at or bias_halting, but got {edit!r}."
+                f"an edit is made by patch, ablate, add, freeze, skip, repeat, halt_at or bias_halting, but got {edit!r}."
             )
         elif edit.site in {"state", f"state.{fields[0] if fields else ''}"} and isinstance(edit.value, tuple):
             if len(edit.value) != len(fields):

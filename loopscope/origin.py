@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from .adapter import Adapter
-from .edits import Edit, HaltAt, Times
+from .edits import Edit, Several, Times
 from .keep import Keep
 
-Edits = Sequence[Edit | Times | HaltAt]
+Edits = Sequence[Edit | Times | Several]
 
 
 def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None) -> dict[str, Any]:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from .adapter import Adapter
 from .collector import Collector
 from .driver import Looped, checked_iterations, unroll
-from .edits import Edit, HaltAt, Times, checked_places, checked_range, expanded
+from .edits import Edit, Several, Times, checked_places, checked_range, expanded
 from .errors import LoopscopeError, LoopscopeWarning
+from .freeze import Hold, checked_writes, field_of
 from .halting import Halting
 from .keep import Keep
 from .origin import circumstances, digest
@@ -23,7 +24,7 @@ from .states import States
 from .taps import Taps
 from .wrapper import Wrapped, record_wrapped
 
-Edits = Sequence[Edit | Times | HaltAt]
+Edits = Sequence[Edit | Times | Several]
 
 
 def record(
@@ -46,7 +47,8 @@ def record(
         tokens: (batch, position); for a wrapped module whatever its forward takes first.
         iterations: how many; None means the model's own depth. A module wrapped by its body decides by itself.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
-        edits: interventions made by patch, ablate, add, skip, repeat, halt_at, bias_halting; several at one place in order.
+        edits: interventions made by patch, ablate, add, freeze, skip, repeat, halt_at, bias_halting; at one place in
+            order.
         keep: what is kept of it all (`ls.keep`); None means everything.
         grad: keep the graph, so that `torch.autograd.grad(loss, run.states[3])` works. Otherwise runs under no_grad.
         seed: for models that draw (a random initial state, dropout); the global generator is left as it was. None: draw from
@@ -155,7 +157,7 @@ def _drive(
     fields = _fields(model)
     hooks = list(getattr(model, "hook_dict", modules))
     alias = {f"state.{fields[0]}": "state"} if fields else {}
-    values, schedule = expanded(edits, fields)
+    values, schedule = expanded(edits, fields, getattr(model, "writes", None))
     forced = any(edit.site == "halting" for edit in values)
     if forced or sites == "halting" or (not callable(sites) and "halting" in sites):
         _check_halting(model, modules)
@@ -164,6 +166,8 @@ def _drive(
     for edit in values:
         site = alias.get(edit.site, resolve(edit.site, [*modules, *alias], [])[0])
         checked_range(edit, start, n if is_state(site) else n - 1)
+        if isinstance(edit, Hold):
+            edit.checked(start, n)
         by_site.setdefault(site, []).append(edit)
     for moment in schedule:
         checked_range(moment, start, n - 1)
@@ -194,6 +198,9 @@ def _drive(
                     new = edit.apply(new, axes)
             if record_it:
                 new = collector.take(site, loops, index, new)
+            for edit in by_site.get(site, ()):
+                if isinstance(edit, Hold):
+                    edit.keep(new)  # what later edits made of it, and what gradients are taken at
             return output if new is value else put_at(output, path, new)
 
         return after
@@ -206,8 +213,12 @@ def _drive(
             state = model.initial(context)
         else:
             context, state = begun
+        begins = state
         k, state = deque(unroll(model, state, context, n, start, times), maxlen=1).pop()
         logits = model.decode(state, context)
+    held = [name for edit in values if isinstance(edit, Hold) and (name := field_of(edit.site, fields))]
+    if held and n > start:
+        checked_writes(model, held, begins, context, start)
     found = collector.finish(k)
     outside = {site: own for site, own in by_site.items() if any(e.iteration is None for e in own)}
 

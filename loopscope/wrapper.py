@@ -20,7 +20,7 @@ from .adapters import FAMILIES, adapted
 from .body import Body
 from .clock import Clock
 from .collector import Collector
-from .edits import Edit, HaltAt, Times, checked_range, expanded
+from .edits import Edit, Several, Times, checked_range, expanded
 from .errors import LoopscopeError, nearest
 from .rows import Rows
 from .run import Run
@@ -110,7 +110,7 @@ def record_wrapped(
     tokens: Any,
     inputs: dict[str, Any],
     sites: Sites,
-    edits: Sequence[Edit | Times | HaltAt],
+    edits: Sequence[Edit | Times | Several],
     collector: Collector,
 ) -> Run:
     """The recording of `record` for a wrapped module: its own forward, with taps on it."""

@@ -15,7 +15,7 @@ segments together, so no row is replaced by a fresh example as soon as it halts,
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -65,6 +65,8 @@ class Context(NamedTuple):
 
 class HRM(LoopedModule):
     """Two networks, two states. Sites: `low_in` and `high_in`, what a network reads; `hook_low`, what each low update gives."""
+
+    writes: ClassVar = {"high": (), "low": ("hook_low",)}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, Levels._fields)

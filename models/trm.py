@@ -14,7 +14,7 @@ reasoners (arXiv 2605.21488): z <- (1 - damping) z + damping f(z + ...) + noise 
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -74,6 +74,8 @@ class TRM(LoopedModule):
     """One network, two states. Sites: `core_in`, what the network reads, and `core.*`, both by low update, and of the high
     update with `@iteration` after their names; `hook_low`, what each low update gives.
     """
+
+    writes: ClassVar = {"high": (), "low": ("hook_low",)}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, Levels._fields)

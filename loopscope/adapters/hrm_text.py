@@ -6,7 +6,7 @@ model's own `L_bp_cycles_padded` says; in iterations beyond the model's own, all
 """
 
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ class Context(NamedTuple):
 
 class HrmText(Adapter):
     fields = State._fields
-    points = ("low_in", "high_in")
+    points = ("low_in", "low_out", "high_in")
+    writes: ClassVar = {"high": (), "low": ("low_out",)}
     family = "an iteration is one high cycle, L_cycles turns of L_module (axis low) and one of H_module"
 
     @property
@@ -60,11 +61,9 @@ class HrmText(Adapter):
         slot = t * (config.L_cycles + 1)
         for turn in self.clock.loop("low", range(config.L_cycles)):
             with torch.no_grad() if self.cutting and turn < first else nullcontext():
-                low = base.L_module(
-                    self.low_in(low.to(high.device) + high),
-                    cycle_offset=(slot + turn) * config.num_layers_per_stack,
-                    **context.kwargs,
-                )
+                given = self.low_in(low.to(high.device) + high)
+                offset = (slot + turn) * config.num_layers_per_stack
+                low = self.low_out(base.L_module(given, cycle_offset=offset, **context.kwargs))
         high = base.H_module(
             self.high_in(high + low.to(high.device)),
             cycle_offset=(slot + config.L_cycles) * config.num_layers_per_stack,

@@ -7,7 +7,7 @@ segment that says halt: `run.halting`. Register tokens are positions before the 
 """
 
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,8 @@ class Context(NamedTuple):
 
 class TinyRecursive(Adapter):
     fields = State._fields
-    points = ("low_in", "high_in")
+    points = ("low_in", "low_out", "high_in")
+    writes: ClassVar = {"output": (), "latent": ("low_out",)}
     family = "an iteration is one refinement block, turns of the network on the latent (axis low) and one on the output"
 
     @property
@@ -64,7 +65,7 @@ class TinyRecursive(Adapter):
             output, latent = output.detach(), latent.detach()
         with torch.no_grad() if self.cutting and (t + 1) % segment else nullcontext():
             for _ in self.clock.loop("low", range(self.module.num_latent_refinements)):
-                latent = network(self.low_in(output + latent + context.embedded))
+                latent = self.low_out(network(self.low_in(output + latent + context.embedded)))
             output = network(self.high_in(output + latent))
         return State(output, latent)
 

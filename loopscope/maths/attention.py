@@ -7,7 +7,7 @@ al. 2024 (arXiv 2410.10781); both as used on loops by Blayney et al. 2026 (arXiv
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 SINK = 0.3
@@ -56,3 +56,17 @@ def causal(length: int) -> Float[Tensor, "query key"]:
         torch.ones(length, length, dtype=torch.float64).tril()
         / torch.arange(1.0, length + 1, dtype=torch.float64)[:, None]
     )
+
+
+def mass(
+    pattern: Float[Tensor, "... query key"], keys: Bool[Tensor, "... query key"] | Bool[Tensor, "... 1 key"]
+) -> Float[Tensor, "... query"]:
+    """The share of its attention that each query pays to some of the keys, 0..1."""
+    return (pattern * keys).sum(-1) / pattern.sum(-1)
+
+
+def evenness(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "... query"]:
+    """Entropy of each query's attention over ln of the number of keys: 0 for one key, 1 for all alike. Shen, Su & Kyrillidis
+    2026 (arXiv 2605.17811). NaN if there is but one key."""
+    keys = pattern.shape[-1]
+    return torch.special.entr(pattern).sum(-1) / (math.log(keys) if keys > 1 else math.nan)

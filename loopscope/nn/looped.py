@@ -1,6 +1,6 @@
 """The base of every model in the zoo: a TransformerLens root module whose forward pass is the driver."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
@@ -25,6 +25,10 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
     The sites `state` (and `state.<field>` for a named tuple) are hook points that the driver passes every state through,
     before it is read by the next iteration or by the read-out.
     """
+
+    writes: Mapping[str, Sequence[str]] = {}
+    """By field of the state: the sites that an update of it passes within an iteration, before others read it; () for one
+    that is written once and last. What `loopscope.freeze` holds."""
 
     def __init__(self, iterations: int, vocabulary: int, fields: Sequence[str] = ()) -> None:
         """`fields`: the names of the state's tensors, the primary one first, if it is a named tuple."""

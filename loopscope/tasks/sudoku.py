@@ -65,6 +65,7 @@ class Sudoku(Task):
     difficulty = "rounds of filling in all that is plain"
     fixed = ("size",)
     causal = False
+    blank = 0
 
     def __post_init__(self) -> None:
         checked_size(self.name, "size", self.size)
@@ -98,6 +99,17 @@ class Sudoku(Task):
     @property
     def shape(self) -> tuple[int, int]:
         return self.size, self.size
+
+    def neighbours(self) -> Bool[Tensor, "position position"]:
+        """Cells of the same row, column or box."""
+        units = torch.from_numpy(this_board(self.size).units)
+        member = torch.zeros(len(units), self.size**2).scatter_(1, units, 1.0)
+        return ((member.T @ member) > 0).fill_diagonal_(False)
+
+    def violations(self, answers: Int[Tensor, "*axes position"]) -> Bool[Tensor, "*axes position"]:
+        """Cells whose digit stands again in their row, column or box; a blank breaks no rule."""
+        same = (answers[..., :, None] == answers[..., None, :]) & (answers != self.blank)[..., :, None]
+        return (same & self.neighbours().to(answers.device)).any(-1)
 
     @property
     def _most(self) -> int:

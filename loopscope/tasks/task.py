@@ -67,6 +67,8 @@ class Task(ABC):
     """What the mean of `right` over the mask is."""
     between: ClassVar[str] = ""
     """What `render` puts between two symbols."""
+    blank: ClassVar[int | None] = None
+    """The token of an empty place, where answering means to fill it in."""
 
     @property
     def vocabulary(self) -> int:
@@ -91,6 +93,16 @@ class Task(ABC):
     @property
     def options(self) -> dict[str, Any]:
         return asdict(self)
+
+    def neighbours(self) -> Bool[Tensor, "position position"] | None:
+        """Of a board: which other cells bear on a cell, by its rules; no cell bears on itself. None without such rules."""
+        return None
+
+    def violations(
+        self, answers: Int[Tensor, "*axes position"]
+    ) -> Bool[Tensor, "*axes position"] | None:
+        """Of filled boards: the cells that break a rule. None for a task without such rules."""
+        return None
 
     def batch(self, size: int, seed: int, split: Split = "test", **difficulty: Any) -> Batch:
         """`size` examples of one split. The same arguments give the same batch on every machine.
