@@ -111,7 +111,7 @@ def test_on_every_model_of_the_zoo_a_grid_is_a_loop_over_patched_recordings(name
         site for site in model.hook_dict if site.endswith(("low_in", "core_in", "core.0.hook_resid_post"))
     )
     given = [ls.tasks.build(task, **options).batch(2, seed=seed).tokens for seed in (0, 1)]
-    run, donor = (ls.record(model, one, seed=3, sites=[inside]) for one in given)
+    run, donor = (ls.record(model, one, 3, seed=3, sites=[inside]) for one in given)
     for site in ("state", inside):
         compare(model, run, donor, site, 3)
 

@@ -69,7 +69,9 @@ def fit(
             check(run, base)
     model = identity(runs[0])
     if any(identity(run) != model for run in runs[1:]):
-        raise LoopscopeError("a tuned lens is fitted on runs of one model, but these are of several. Fit one for each.")
+        raise LoopscopeError(
+            "a tuned lens is fitted on runs of one model, but these are of several. Fit one for each."
+        )
     data, counts = _divided(runs, positions == "asked", seed)
     translators, kl = {}, {}
     for place in places(runs[0], sites):
@@ -162,7 +164,9 @@ def _read(one: _Data, at: Sight, base: Lens, found: tuple[Tensor, Tensor] | None
     if found is None or last:
         return one.kl(base, at)
     a, b = found
-    return one.kl(base, replace(at, h=translated(at.h, a.to(at.h.device), b.to(at.h.device)), translated=True))
+    return one.kl(
+        base, replace(at, h=translated(at.h, a.to(at.h.device), b.to(at.h.device)), translated=True)
+    )
 
 
 def _mean(seen: list[tuple[_Data, Sight]], base: Lens, found: Any, part: int) -> float:
@@ -171,13 +175,14 @@ def _mean(seen: list[tuple[_Data, Sight]], base: Lens, found: Any, part: int) ->
     return float(told.nanmean())
 
 
-def _trained(
-    seen: list[tuple[_Data, Sight]], base: Lens, decay: float, steps: int
-) -> tuple[Tensor, Tensor]:
+def _trained(seen: list[tuple[_Data, Sight]], base: Lens, decay: float, steps: int) -> tuple[Tensor, Tensor]:
     """(A, b): the best on the validation items of all that were tried, the identity first."""
     h = seen[0][1].h
     width, dtype = h.shape[-1], torch.promote_types(h.dtype, torch.float32)
-    scale = float(torch.cat([at.h.detach().double().flatten() for _, at in seen]).square().nanmean().sqrt()) or 1.0
+    scale = (
+        float(torch.cat([at.h.detach().double().flatten() for _, at in seen]).square().nanmean().sqrt())
+        or 1.0
+    )
     a = torch.zeros(width, width, dtype=dtype, device=h.device, requires_grad=True)
     b = torch.zeros(width, dtype=dtype, device=h.device, requires_grad=True)
     best: list[Any] = [float("inf"), None, 0]

@@ -64,9 +64,7 @@ class Readings:
         """What is read at one site after `iteration` iterations (in it, for a site inside the loop); negative: from the end."""
         (place, *more) = self[site].places
         if more:
-            raise LoopscopeError(
-                f"'{site}' runs in turns: name one of them, such as {place.label!r}."
-            )
+            raise LoopscopeError(f"'{site}' runs in turns: name one of them, such as {place.label!r}.")
         k = self.iterations[iteration] if iteration < 0 else iteration
         told = self._logits(place, k)
         if told is None:
