@@ -9,7 +9,8 @@ from .metrics import asked_of
 
 
 def partners(run: Run, most: int | None = None, asked: Tensor | None = None) -> tuple[Run, Run, list[int]]:
-    """(some examples of the run, their donors, the numbers of the examples): the donor of each is the next example in the batch whose answer differs.
+    """(some examples of the run, their donors, the numbers of the examples): the donor of each is the next example of the batch
+    whose answer differs.
 
     Arguments:
         most: examples; None: all that have a donor.
