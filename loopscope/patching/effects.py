@@ -170,7 +170,8 @@ def effects(
     judged = judge(run, donor, metric, asked)
     if method == "attribution" and judged.name in FLAT:
         raise LoopscopeError(
-            f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find nothing. Use 'margin' "
+            f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find nothing. "
+            f"Use 'margin' "
             "or 'difference', or method=\"exact\"."
         )
     places = places_of(run, names)
@@ -349,7 +350,8 @@ def _heads(run: Run, places: Sequence[Place], asked: Sequence[int] | bool | None
     size = sizes.pop()
     if sizes or size is None:
         raise LoopscopeError(
-            f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do not. Choose sites such "
+            f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do not. "
+            f"Choose sites such "
             "as 'core.0.attn.hook_z', or leave heads= out."
         )
     return tuple(range(size)) if asked is True else tuple(_within(h, size, "head") for h in _listed(asked))

@@ -69,7 +69,8 @@ class Mediation:
         return (
             f"The intervention changes the state first after {self.first} iterations. Means over {len(self.total)} examples of "
             f"the change of {self.metric}{f' in {self.unit}' if self.unit else ''}: total {mean(self.total)}, direct "
-            f"{mean(self.direct)}, through later iterations {mean(self.through.sum(0))}{strongest}, remainder {mean(self.remainder)}."
+            f"{mean(self.direct)}, through later iterations {mean(self.through.sum(0))}{strongest}, remainder "
+            f"{mean(self.remainder)}."
         )
 
 

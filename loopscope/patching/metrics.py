@@ -71,7 +71,8 @@ def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Jud
         )
     if output.ndim != 3:
         raise LoopscopeError(
-            f"the metric {metric!r} reads logits (batch, position, vocab), but this run's output is {tuple(output.shape)}. Pass "
+            f"the metric {metric!r} reads logits (batch, position, vocab), but this run's output is "
+            f"{tuple(output.shape)}. Pass "
             "a function of it that gives a number for each example."
         )
     mask = asked_of(run, asked)

@@ -22,7 +22,8 @@ def partners(run: Run, most: int | None = None, asked: Tensor | None = None) -> 
     chosen = _pairs(run, most, asked)
     if not chosen:
         raise LoopscopeError(
-            "a donor must answer otherwise than the example, but all examples of this run answer alike. Record more of them, or "
+            "a donor must answer otherwise than the example, but all examples of this run answer alike. Record more "
+            "of them, or "
             "pass donor=."
         )
     rows, others = zip(*chosen, strict=True)
