@@ -72,7 +72,7 @@ def _closed(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str, i
                 moments[key] = Moments.empty(x, folds, sets * labels.columns)
             moments[key].add(x, _targets(plan, example, place), plan.folding.fold[example])
     learned = {
-        key: fitted(one, labels.kind, sets) for key, one in moments.items() if _enough(one, labels, folds)
+        key: fitted(one, labels.kind, sets) for key, one in moments.items() if _enough(one, labels)
     }
     tallies = {key: Tally(plan) for key in learned}
     majority = {key: _common(moments[key], labels) for key in learned if labels.kind == "classes"}
@@ -108,7 +108,7 @@ def _estimated(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str
         fold, tally = plan.folding.fold[example], Tally(plan)
         moments = Moments.empty(x[:, :0], plan.folding.folds, (1 + len(plan.controls)) * labels.columns)
         moments.add(x[:, :0], _targets(plan, example, place), fold)
-        if not _enough(moments, labels, plan.folding.folds):
+        if not _enough(moments, labels):
             continue
         sets = [labels.values, *plan.controls]
         said = np.empty((len(sets), len(x)))
@@ -163,19 +163,14 @@ def _targets(plan: Plan, example: Array, place: Array) -> Array:
     return np.concatenate([np.eye(plan.labels.columns)[one] for one in columns], 1)
 
 
-def _enough(moments: Moments, labels: Labels, folds: int) -> bool:
+def _enough(moments: Moments, labels: Labels) -> bool:
     """Whether every training set has what it takes: rows, and two classes or numbers that differ."""
-    for fold in range(folds):
-        train = np.arange(folds) != fold
-        sums = moments.of(train)
-        if sums.count < 2:
-            return False
-        if labels.kind == "classes":
-            if int((sums.y[: labels.columns] > 0).sum()) < 2:
-                return False
-        elif sums.yy[0] - sums.y[0] ** 2 / sums.count <= 0:
-            return False
-    return True
+    count, y, yy = (part.sum(0) - part for part in (moments.count, moments.y, moments.yy))  # of all but each fold
+    if (count < 2).any():
+        return False
+    if labels.kind == "classes":
+        return bool(((y[:, : labels.columns] > 0).sum(1) >= 2).all())
+    return bool((yy[:, 0] - y[:, 0] ** 2 / count > 0).all())
 
 
 def _common(moments: Moments, labels: Labels) -> Array:

@@ -120,7 +120,7 @@ def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
             here = np.flatnonzero(mask[:, p])
             control[here, p] = values[here[np.argsort(place[here], kind="stable")], p]
         found.append(control if labels.per_position else control[:, 0])
-    return np.stack(found)
+    return np.stack(found) if found else np.empty((0, *labels.values.shape))
 
 
 def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
@@ -135,7 +135,7 @@ def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
     words = np.unique(tokens.cpu().numpy(), return_inverse=True)[1].reshape(tokens.shape)
     for _ in range(count):
         found.append(generator.choice(labels.values[labels.mask], int(words.max()) + 1)[words])
-    return np.stack(found)
+    return np.stack(found) if found else np.empty((0, *labels.values.shape))
 
 
 def _array(values: Any, name: str) -> Array:

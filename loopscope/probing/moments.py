@@ -46,36 +46,32 @@ class Moments:
             self.yy[f] += (told**2).sum(0)
 
     def of(self, chosen: Array) -> "Sums":
-        """The sums over some folds, (fold) of bools."""
-        return Sums(
-            float(self.count[chosen].sum()),
-            self.x[chosen].sum(0),
-            self.xx[chosen].sum(0),
-            self.y[chosen].sum(0),
-            self.xy[chosen].sum(0),
-            self.yy[chosen].sum(0),
-            self.shift,
-        )
+        """The sums over some folds, (fold) of bools; (set, fold) of bools: of several choices at once."""
+        pick = np.asarray(chosen, float)
+        parts = (self.count, self.x, self.xx, self.y, self.xy, self.yy)
+        return Sums(*(np.tensordot(pick, part, 1) for part in parts), self.shift)
 
 
 @dataclass(frozen=True)
 class Sums:
-    """The same, of several folds together."""
+    """The same, of several folds together; of several choices of folds with an axis in front."""
 
-    count: float
+    count: Array
+    """(*set)"""
     x: Array
-    """(width)"""
+    """(*set, width)"""
     xx: Array
-    """(width, width)"""
+    """(*set, width, width)"""
     y: Array
-    """(column)"""
+    """(*set, column)"""
     xy: Array
-    """(width, column)"""
+    """(*set, width, column)"""
     yy: Array
-    """(column)"""
+    """(*set, column)"""
     shift: Array
     """(width)"""
 
     def columns(self, which: slice) -> "Sums":
         """Of some of the label columns."""
-        return Sums(self.count, self.x, self.xx, self.y[which], self.xy[:, which], self.yy[which], self.shift)
+        y, xy, yy = self.y[..., which], self.xy[..., which], self.yy[..., which]
+        return Sums(self.count, self.x, self.xx, y, xy, yy, self.shift)

@@ -100,7 +100,7 @@ def projected(tokens: Tensor, positions: int, width: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     rows = tokens.detach().cpu()
     if rows.dtype.is_floating_point:
-        given = rows.float().reshape(len(rows), rows.shape[1], -1)
+        given = rows.float().reshape(len(rows), rows.shape[1] if rows.ndim > 2 else 1, -1)
     else:
         given = (
             nn.functional.one_hot(rows.long() - int(rows.min())).float().reshape(len(rows), rows.shape[1], -1)
