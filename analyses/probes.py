@@ -1,9 +1,9 @@
 """What can be read off the states, and from which iteration on?
 
-For each fact that the task tells of its examples (`task.facts`: the answer, and steps on the way to it), linear probes are trained
-on the state after every iteration and tested on groups of examples held out (`loopscope.probing`). A fact of each position is read
-at its own position, a fact of the whole example where the answer is asked; all these rows train one probe for each iteration.
-Definitions:
+For each fact that the task tells of its examples (`task.facts`: the answer, and steps on the way to it), linear probes are
+trained on the state after every iteration and tested on groups of examples held out (`loopscope.probing`). A fact of each
+position is read at its own position, a fact of the whole example where the answer is asked; all these rows train one probe for
+each iteration. Definitions:
 
 - read off at k: the lower end of the 95 % interval lies above what shuffled labels and the most frequent class give;
 - learned: it also lies above random features (an untrained model of the same architecture) and, for steps on the way, above
@@ -11,8 +11,8 @@ Definitions:
 - formed at k: the first k whose score has come SHARE of the way from that floor to the best score;
 - the model's own answers: the fraction right among the same rows, had it stopped there.
 
-Sources: probing with control tasks, Hewitt & Liang 2019 (arXiv 1909.03368); intermediate results in looped models, Kohli et al. 2026
-(arXiv 2604.07822) and Lu et al. 2025 (arXiv 2507.02199).
+Sources: probing with control tasks, Hewitt & Liang 2019 (arXiv 1909.03368); intermediate results in looped models, Kohli et al.
+2026 (arXiv 2604.07822) and Lu et al. 2025 (arXiv 2507.02199).
 
 What can mislead:
 - What can be read off need not be used. Only patching tells (`ls.patch`).
@@ -30,16 +30,18 @@ from torch import Tensor
 
 from loopscope import drawing
 from loopscope.asked import labels_of, task_of
-from loopscope.drawing import Panel, number, percent
+from loopscope.drawing import Panel
 from loopscope.errors import LoopscopeError, nearest
 from loopscope.finding import Finding, Verdict
 from loopscope.probing import Probes
+from loopscope.probing.read import SHARE, Read, read_fact, trail
+from loopscope.probing.untrained import untrained_run
 from loopscope.recorder import record
 from loopscope.run import Run
 
 TITLE, PLACE = "What can be read off the states", 24
-EXAMPLES, MOST_ROWS, SHARE, LEAD = 2000, 4000, 0.9, 0.05
-_READ = 85_000  # states of positions that are recorded anew, in as many examples as that makes
+EXAMPLES, MOST_ROWS, LEAD = 2000, 4000, 0.05
+_READ = 60_000  # states of positions that are recorded anew, in as many examples as that makes
 _CELLS = 200  # probes in the map of positions
 _PROBED = 33  # iterations; of more an even choice
 
@@ -51,28 +53,6 @@ class Known(Verdict):
     alike = "The right answer can be read off the states when the model itself would give it, and not before."
     behind = "The model gives right answers that a linear probe doesn't read off the states."
     absent = "The right answer can't be read off the states by a linear probe."
-
-
-@dataclass(frozen=True)
-class Read:
-    """One fact, by iteration."""
-
-    about: str
-    kind: str
-    """classes (scores are accuracies) or numbers (R²)."""
-    score: Float[Tensor, " iteration"]
-    low: Float[Tensor, " iteration"]
-    high: Float[Tensor, " iteration"]
-    control: Float[Tensor, " iteration"]
-    random: Float[Tensor, " iteration"]
-    beside: Float[Tensor, " iteration"]
-    """From the answer and what is given alone; NaN for the answer."""
-    majority: Float[Tensor, " iteration"]
-    learned: tuple[int, ...]
-    """The iterations at which it is above all of these."""
-    formed: int | None
-    rows: int
-    on_the_way: bool
 
 
 @dataclass(frozen=True)
@@ -99,16 +79,16 @@ class ProbesFinding(Finding):
     share_threshold: float = SHARE
 
     def summary(self) -> str:
-        parts = [_told(name, read, self.iterations) for name, read in self.facts.items()]
+        parts = [read.told(name) for name, read in self.facts.items()]
         own = (
             ""
             if bool(self.own.isnan().all())
-            else f" The model's own answers: {_trail(self.own, self.iterations, next(iter(self.facts.values())).kind)}."
+            else f" The model's own answers: {trail(self.own, self.iterations, next(iter(self.facts.values())).kind)}."
         )
         return (
-            f"{self.verdict.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores on groups held out; "
-            f"random features: {self.features}. {' '.join(parts)}{own} Thresholds: formed at {self.share_threshold:g} of the way from "
-            f"the floor to the best; ahead from {self.lead_threshold:g} accuracy in the mean."
+            f"{self.verdict.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores on groups held "
+            f"out; random features: {self.features}. {' '.join(parts)}{own} Thresholds: formed at {self.share_threshold:g} of "
+            f"the way from the floor to the best; ahead from {self.lead_threshold:g} accuracy in the mean."
         )
 
 
@@ -144,8 +124,8 @@ def measure(
     run.require_finite()
     if not applies(run):
         raise LoopscopeError(
-            f"probes need a run of examples of a known task, whose facts they can look for, but got {run!r}. With labels of your own: "
-            "ls.Probes.fit(run, labels)."
+            f"probes need a run of examples of a known task, whose facts they can look for, but got {run!r}. With labels of your "
+            "own: ls.Probes.fit(run, labels)."
         )
     run, how = _larger(run, site, examples, seed)
     task, labels = task_of(run), labels_of(run)
@@ -154,32 +134,28 @@ def measure(
     if fact is not None and fact not in facts:
         raise LoopscopeError(f"{task.name} has no fact called {fact!r}. {nearest(fact, facts)}")
     wanted = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.on_the_way)]
-    labels_seen = run[site].iterations
-    chosen = labels_seen if len(labels_seen) <= _PROBED else labels_seen[:: -(-len(labels_seen) // _PROBED)]
-    chosen = sorted({*chosen, labels_seen[-1]})
-    told, last = {}, None
+    present = run[site].iterations
+    chosen = sorted({*present[:: -(-len(present) // _PROBED)], present[-1]})
+    told, last, random = {}, None, untrained_run(run, [site], seed)
     for name in wanted:
-        one = facts[name]
-        if int(one.mask.sum()) == 0 or len(one.values[one.mask].unique()) < 2:
+        held = facts[name].values[facts[name].mask]
+        if len(held.unique()) < 2:
             continue
-        given = [
-            facts["answer"],
-            *(f for n, f in facts.items() if f.given and n not in (name, "input") and f.values.ndim == 1),
-        ]
-        beside = (
-            [_at_asked(f, labels.mask) for f in given] if one.on_the_way and not task.continuous else None
-        )
-        values, mask = _rows(one, labels.mask)
         try:
-            last = Probes.fit(
-                run, values, mask=_thinned(mask, seed), sites=site, iterations=chosen, positions="together",
-                beside=beside, control=control, seed=seed,
-            )  # fmt: skip
+            told[name], last = read_fact(
+                run,
+                task,
+                name,
+                site=site,
+                iterations=chosen,
+                control=control,
+                seed=seed,
+                most=MOST_ROWS,
+                random=random,
+            )
         except LoopscopeError:
             if fact is not None or name == "answer":
                 raise
-            continue
-        told[name] = _read(last, one)
     if last is None:
         raise LoopscopeError(
             "probes need a fact that varies among the examples, but none does. Record more examples."
@@ -199,7 +175,7 @@ def measure(
         own=mean,
         examples=len(run.tokens),
         groups=last.groups,
-        features=last.features,
+        features=last.features if random is None else "an untrained model of the same architecture",
         how=how,
         positions=places,
         map=grid,
@@ -233,52 +209,6 @@ def _larger(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, 
         seed=seed,
     )
     return more, f"{examples} other test examples of the task were recorded for it, as the run has {many}."
-
-
-def _rows(fact: Any, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and mask of each position; a fact of the whole example is looked for where the answer is asked."""
-    if fact.values.ndim == 2:
-        return fact.values, fact.mask
-    return fact.values[:, None].expand(asked.shape), fact.mask[:, None] & asked
-
-
-def _at_asked(fact: Any, asked: Tensor) -> Tensor:
-    """A fact as one label for each position; of a fact of positions the one at the first position asked."""
-    if fact.values.ndim == 1:
-        return fact.values[:, None].expand(asked.shape)
-    first = asked.int().argmax(1, keepdim=True)
-    return fact.values.gather(1, first).expand(asked.shape) if int(asked.sum(1).max()) == 1 else fact.values
-
-
-def _thinned(mask: Tensor, seed: int) -> Tensor:
-    """At most MOST_ROWS of the rows."""
-    if int(mask.sum()) <= MOST_ROWS:
-        return mask
-    kept = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < MOST_ROWS / int(mask.sum())
-    return mask & kept
-
-
-def _read(probes: Probes, fact: Any) -> Read:
-    names = ("score", "low", "high", "control", "random", "beside", "majority")
-    grids = {name: getattr(probes, name)[0, :, 0] for name in names}
-    learned = probes.learned[0, :, 0]
-    floor, score = probes.floor[0, :, 0], grids["score"]
-    formed = None
-    if bool(learned.any()):
-        goal = floor + SHARE * (score[learned].max() - floor)
-        formed = next(
-            (k for k, ok in zip(probes.iterations, (learned & (score >= goal)).tolist(), strict=True) if ok),
-            None,
-        )
-    return Read(
-        about=fact.about,
-        kind=probes.kind,
-        **grids,
-        learned=tuple(k for k, ok in zip(probes.iterations, learned.tolist(), strict=True) if ok),
-        formed=formed,
-        rows=int(probes.rows.max()),
-        on_the_way=fact.on_the_way,
-    )
 
 
 def _own(run: Run, task: Any, labels: Any, iterations: list[int]) -> Tensor | None:
@@ -336,33 +266,6 @@ def _verdict(answer: Read, own: Tensor) -> Known:
     return Known.ahead if float(lead.mean()) > 0 else Known.behind
 
 
-def _trail(values: Tensor, iterations: tuple[int, ...], kind: str) -> str:
-    shown = percent if kind == "classes" else (lambda v: number(v, 2))
-    places = sorted({0, len(values) // 4, len(values) // 2, len(values) - 1})
-    return ", ".join(f"{shown(float(values[i]))} after {iterations[i]}" for i in places)
-
-
-def _told(name: str, read: Read, iterations: tuple[int, ...]) -> str:
-    k = int(read.score.nan_to_num(-9).argmax())
-    shown = percent if read.kind == "classes" else (lambda v: number(v, 2))
-    beside = (
-        ""
-        if read.beside[k].isnan()
-        else f", the answer and what is given alone {shown(float(read.beside[k]))}"
-    )
-    when = (
-        f"above all of these at {len(read.learned)} of {len(iterations)} iterations, formed after {read.formed}"
-        if read.learned
-        else "nowhere above all of these"
-    )
-    return (
-        f"{name} ({read.about}; {read.rows} rows): {_trail(read.score, iterations, read.kind)}; best after {iterations[k]}, "
-        f"{shown(float(read.score[k]))} ({shown(float(read.low[k]))} to {shown(float(read.high[k]))}), where shuffled labels give "
-        f"{shown(float(read.control[k]))}, random features {shown(float(read.random[k]))}, the most frequent "
-        f"{shown(float(read.majority[k]))}{beside}; {when}."
-    )
-
-
 def headline(found: ProbesFinding) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
     name, read = next(iter(found.facts.items()))
@@ -388,7 +291,7 @@ def draw(found: ProbesFinding) -> Any:
             hovertemplate=f"{drawing.label(name)}, after %{{x}}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
-            x=k, y=[_cell(v) for v in _floor(read).tolist()], mode="lines", line={"color": colour, "width": 1, "dash": "dot"},
+            x=k, y=[_cell(v) for v in read.floor.tolist()], mode="lines", line={"color": colour, "width": 1, "dash": "dot"},
             name=f"{drawing.label(name)}: without the states", showlegend=False,
             hovertemplate=f"{drawing.label(name)}, without the states: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
@@ -400,11 +303,6 @@ def draw(found: ProbesFinding) -> Any:
     if not numbers:
         figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
     return figure
-
-
-def _floor(read: Read) -> Tensor:
-    parts = torch.stack([read.control, read.random, read.beside, read.majority])
-    return torch.where(parts.isnan(), -torch.inf, parts).amax(0)
 
 
 def _cell(value: float) -> float | None:
@@ -424,10 +322,10 @@ def panels(found: ProbesFinding) -> list[Panel]:
         Panel(
             "What linear probes read off the states",
             draw(found),
-            f"The {name} is read off in {_trail(read.score, found.iterations, read.kind)} iterations.{way}",
-            "Each point is a linear probe tested on examples that it has not seen, with its 95 % interval. Dotted in the same colour: "
-            "the best of what is had without the states (shuffled labels, an untrained model, the most frequent, and for steps on "
-            "the way what the answer alone tells). What can be read off need not be used.",
+            f"The {name} is read off in {trail(read.score, found.iterations, read.kind)} iterations.{way}",
+            "Each point is a linear probe tested on examples that it has not seen, with its 95 % interval. Dotted in the same "
+            "colour: the best of what is had without the states (shuffled labels, an untrained model, the most frequent, and for "
+            "steps on the way what the answer alone tells). What can be read off need not be used.",
         )
     ]
     if found.map.numel():

@@ -171,12 +171,7 @@ def _joined(keys: list[Array]) -> Array:
 
 
 def _hashes(rows: Tensor) -> Array:
-    rows = rows.detach().cpu()
-    rows = (
-        (rows.float() if rows.dtype.is_floating_point else rows.long())
-        .reshape(len(rows), -1)
-        .contiguous()
-        .numpy()
-    )
-    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+    rows = rows.detach().cpu().reshape(len(rows), -1)
+    flat = (rows.float() if rows.dtype.is_floating_point else rows.long()).contiguous().numpy()
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in flat)
     return np.frombuffer(b"".join(digests), dtype=np.int64)

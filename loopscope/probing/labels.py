@@ -1,5 +1,6 @@
 """What probes are taught: one label for each example or for each position of it, and the same labels shuffled."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -100,6 +101,22 @@ def labelled(
     told = np.zeros(held.shape, int)
     told[held] = numbers.reshape(-1)
     return Labels(kind, told, held, tuple(classes.tolist()))
+
+
+def read_labels(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor | None]:
+    """The tensors `labels` and, if it is there, `mask` of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise LoopscopeError(
+            f"{path} must be a safetensors file with the tensor labels, but can't be read ({error})."
+        ) from None
+    if "labels" not in tensors:
+        raise LoopscopeError(f"{path} must hold the tensor labels, but holds {sorted(tensors)}.")
+    return tensors["labels"], tensors.get("mask")
 
 
 def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:

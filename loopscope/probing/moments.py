@@ -29,9 +29,15 @@ class Moments:
     def empty(cls, first: Array, folds: int, columns: int) -> "Moments":
         """Nothing yet; `first` are rows to take the shift from."""
         d = first.shape[1]
-        shift = first.mean(0) if len(first) else np.zeros(d)
-        zeros = [np.zeros(shape) for shape in ((folds,), (folds, d), (folds, d, d), (folds, columns))]
-        return cls(shift, *zeros, np.zeros((folds, d, columns)), np.zeros((folds, columns)))
+        return cls(
+            shift=first.mean(0) if len(first) else np.zeros(d),
+            count=np.zeros(folds),
+            x=np.zeros((folds, d)),
+            xx=np.zeros((folds, d, d)),
+            y=np.zeros((folds, columns)),
+            xy=np.zeros((folds, d, columns)),
+            yy=np.zeros((folds, columns)),
+        )
 
     def add(self, x: Array, y: Array, fold: Array) -> None:
         """Count in rows x (row, width) with labels y (row, column) in their folds (row)."""
@@ -49,7 +55,8 @@ class Moments:
         """The sums over some folds, (fold) of bools; (set, fold) of bools: of several choices at once."""
         pick = np.asarray(chosen, float)
         parts = (self.count, self.x, self.xx, self.y, self.xy, self.yy)
-        return Sums(*(np.tensordot(pick, part, 1) for part in parts), self.shift)
+        count, x, xx, y, xy, yy = (np.tensordot(pick, part, 1) for part in parts)
+        return Sums(count, x, xx, y, xy, yy, self.shift)
 
 
 @dataclass(frozen=True)
