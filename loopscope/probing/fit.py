@@ -71,9 +71,7 @@ def _closed(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str, i
             if key not in moments:
                 moments[key] = Moments.empty(x, folds, sets * labels.columns)
             moments[key].add(x, _targets(plan, example, place), plan.folding.fold[example])
-    learned = {
-        key: fitted(one, labels.kind, sets) for key, one in moments.items() if _enough(one, labels, folds)
-    }
+    learned = {key: fitted(one, labels.kind, sets) for key, one in moments.items() if _enough(one, labels)}
     tallies = {key: Tally(plan) for key in learned}
     majority = {key: _common(moments[key], labels) for key in learned if labels.kind == "classes"}
     for chunk in source.chunks(block):
@@ -108,7 +106,7 @@ def _estimated(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str
         fold, tally = plan.folding.fold[example], Tally(plan)
         moments = Moments.empty(x[:, :0], plan.folding.folds, (1 + len(plan.controls)) * labels.columns)
         moments.add(x[:, :0], _targets(plan, example, place), fold)
-        if not _enough(moments, labels, plan.folding.folds):
+        if not _enough(moments, labels):
             continue
         sets = [labels.values, *plan.controls]
         said = np.empty((len(sets), len(x)))
@@ -147,8 +145,9 @@ def chosen_rows(
         weight = np.broadcast_to(held, (size, positions))[example].astype(float)
         pooled = np.einsum("epw,ep->ew", values[example], weight / weight.sum(1, keepdims=True))
         return pooled, first + example, held[example].argmax(1)
-    example = np.flatnonzero(held[:, unit if labels.per_position else 0])
-    return values[example, unit], first + example, np.full(len(example), unit)
+    place = int(unit)
+    example = np.flatnonzero(held[:, place if labels.per_position else 0])
+    return values[example, place], first + example, np.full(len(example), place)
 
 
 def _at(values: Array, example: Array, place: Array) -> Array:
@@ -163,19 +162,16 @@ def _targets(plan: Plan, example: Array, place: Array) -> Array:
     return np.concatenate([np.eye(plan.labels.columns)[one] for one in columns], 1)
 
 
-def _enough(moments: Moments, labels: Labels, folds: int) -> bool:
+def _enough(moments: Moments, labels: Labels) -> bool:
     """Whether every training set has what it takes: rows, and two classes or numbers that differ."""
-    for fold in range(folds):
-        train = np.arange(folds) != fold
-        sums = moments.of(train)
-        if sums.count < 2:
-            return False
-        if labels.kind == "classes":
-            if int((sums.y[: labels.columns] > 0).sum()) < 2:
-                return False
-        elif sums.yy[0] - sums.y[0] ** 2 / sums.count <= 0:
-            return False
-    return True
+    count, y, yy = (
+        part.sum(0) - part for part in (moments.count, moments.y, moments.yy)
+    )  # of all but each fold
+    if (count < 2).any():
+        return False
+    if labels.kind == "classes":
+        return bool(((y[:, : labels.columns] > 0).sum(1) >= 2).all())
+    return bool((yy[:, 0] - y[:, 0] ** 2 / count > 0).all())
 
 
 def _common(moments: Moments, labels: Labels) -> Array:
@@ -216,13 +212,13 @@ class Tally:
         rows, total = self.rows, int(self.rows.sum())
         if self.plan.labels.kind == "classes":
             low, high = intervals.of_share(self.sums[0], rows)
-            score, majority = self.sums[0].sum() / total, self.sums[1].sum() / total
+            score, majority = float(self.sums[0].sum() / total), float(self.sums[1].sum() / total)
             control = self.control[:, 0] / total
         else:
-            low, high = intervals.of_r2(*self.sums, rows, self.plan.seed)
-            score, majority = float(intervals.r2(*self.sums.sum(1), total)), 0.0
-            control = intervals.r2(*self.control.T, np.full(len(self.control), total))
-        return Result(
-            float(score), low, high, float(np.mean(control)) if len(control) else float("nan"), float(majority),
-            total, int((rows > 0).sum()), probes,
-        )  # fmt: skip
+            error, y, yy = self.sums
+            low, high = intervals.of_r2(error, y, yy, rows, self.plan.seed)
+            score, majority = float(intervals.r2(error.sum(), y.sum(), yy.sum(), np.asarray(total))), 0.0
+            error, y, yy = self.control.T
+            control = intervals.r2(error, y, yy, np.full(len(error), total))
+        mean = float(np.mean(control)) if len(control) else float("nan")
+        return Result(score, low, high, mean, majority, total, int((rows > 0).sum()), probes)

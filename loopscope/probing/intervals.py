@@ -42,7 +42,8 @@ def of_r2(error: Array, y: Array, yy: Array, rows: Array, seed: int) -> tuple[fl
     if groups < 2:
         return -np.inf, 1.0
     drawn = np.random.default_rng([seed, 9]).multinomial(groups, np.full(groups, 1 / groups), _DRAWS)
-    found = r2(*(sums @ drawn.T))
+    error, y, yy, rows = sums @ drawn.T
+    found = r2(error, y, yy, rows)
     low, high = np.quantile(found[np.isfinite(found)], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return float(low), float(high)
 

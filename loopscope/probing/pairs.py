@@ -1,7 +1,7 @@
 """Probes of relations: what can be read off the difference of two states, though perhaps off neither alone.
 
-Source: Kirin 2026, "Relational Preference Encoding in Looped Transformer Internal States" (arXiv 2604.09870): logistic regression on
-h(a) - h(b), and the flip test: score(a, b) and score(b, a) must have opposite signs, or the probe listens to the order or to
+Source: "Relational Preference Encoding in Looped Transformer Internal States" 2026 (arXiv 2604.09870): logistic regression
+on h(a) - h(b), and the flip test: score(a, b) and score(b, a) must have opposite signs, or the probe listens to the order or to
 who was shown, and not to the relation.
 
 What can mislead:
@@ -28,6 +28,8 @@ from . import intervals
 from .features import RunSource
 from .folds import folding, identities
 from .labels import Labels
+
+_TOLD = ("score", "low", "high", "control", "single", "flip", "flip_unbiased")
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,22 @@ class PairProbes:
 
     def __str__(self) -> str:
         k = int(self.score.argmax())
+        told = {name: percent(float(getattr(self, name)[k])) for name in _TOLD}
         inverted = (
             " The single states come out below chance: what they tell is how the pairs were put together."
             if float(self.single[k]) < 0.5 - 1.96 * (0.25 / self.pairs) ** 0.5
             else ""
         )
+        left = (
+            f" {self.left_out} pairs were not tested, as their examples lie in different folds."
+            if self.left_out
+            else ""
+        )
         return (
             f"The relation between two states of '{self.site}' is read best at iteration {self.iterations[k]}: "
-            f"{percent(float(self.score[k]))} of {self.pairs} pairs held out, in both orders (95 % interval {percent(float(self.low[k]))} to "
-            f"{percent(float(self.high[k]))}); relations drawn by lot {percent(float(self.control[k]))}, from one state alone "
-            f"{percent(float(self.single[k]))}. Of the pairs {percent(float(self.flip[k]))} change sign when turned round, "
-            f"{percent(float(self.flip_unbiased[k]))} with the constant taken off.{inverted} {self.left_out} pairs were never tested, "
-            f"as their examples lie in different folds."
+            f"{told['score']} of {self.pairs} pairs held out, in both orders (95 % interval {told['low']} to "
+            f"{told['high']}); relations drawn by lot {told['control']}, from one state alone {told['single']}. Of the pairs "
+            f"{told['flip']} change sign when turned round, {told['flip_unbiased']} with the constant taken off.{inverted}{left}"
         )
 
     def figure(self) -> Any:
@@ -116,8 +122,8 @@ def fit_pairs(
     tested = fold[pair[:, 0]] == fold[pair[:, 1]]
     if int(tested.sum()) < 2 * folds:
         raise LoopscopeError(
-            f"pairs must have both examples in one fold to be tested, but only {int(tested.sum())} of {len(pair)} have. Give more "
-            "pairs, or fewer folds=."
+            f"pairs must have both examples in one fold to be tested, but only {int(tested.sum())} of {len(pair)} have. Give "
+            "more pairs, or fewer folds=."
         )
     rows = []
     lots = np.random.default_rng([seed, 13]).integers(0, 2, (3, len(pair))).astype(bool)
@@ -189,7 +195,7 @@ def _one(
 
 
 def _logistic(first: Array, second: Array, holds: Array, swap: bool) -> Any:
-    """A scorer of rows, above 0 where the relation holds; trained on the first form of each pair, and on the second turned round."""
+    """A scorer of rows, above 0 where the relation holds, trained on pairs in the first order, and in the second if `swap`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

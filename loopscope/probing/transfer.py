@@ -44,11 +44,12 @@ class Transfer:
         last, first = self.score[-1], self.trained[-1]
         shown = percent if self.kind == "classes" else "{:.2f}".format
         return (
-            f"Probes of '{self.site}' trained at one iteration and tested at another ({self.rows} rows): {name} {shown(float(own.nanmean()))} "
-            f"in the mean at the same iteration; trained at {first} and tested at {self.tested[0]}: {shown(float(last[0]))}, "
+            f"Probes of '{self.site}' trained at one iteration and tested at another ({self.rows} rows): {name} "
+            f"{shown(float(own.nanmean()))} in the mean at the same iteration; trained at {first} and tested at "
+            f"{self.tested[0]}: {shown(float(last[0]))}, "
             f"trained at {self.trained[0]} and tested at {self.tested[-1]}: {shown(float(self.score[0, -1]))}; shuffled labels "
-            f"{shown(float(self.control.nanmean()))}. {percent(self.held_out)} of the examples were also fitted on, and are judged "
-            "by probes trained without them."
+            f"{shown(float(self.control.nanmean()))}. {percent(self.held_out)} of the examples were also fitted on, and are "
+            "judged by probes trained without them."
         )
 
     def figure(self) -> Any:
@@ -134,8 +135,8 @@ def _labels(probes: Probes, source: Source, known: np.ndarray, labels: Any, mask
     if labels is None:
         if (known < 0).any():
             raise LoopscopeError(
-                f"the probes know the labels of the examples they were fitted on, but {int((known < 0).sum())} of {len(known)} are "
-                "others. Pass labels=."
+                f"the probes know the labels of the examples they were fitted on, but {int((known < 0).sum())} of {len(known)} "
+                "are others. Pass labels=."
             )
         return told.Labels(
             probes.kind, probes.labels.numpy()[known], probes.mask.numpy()[known], probes.classes

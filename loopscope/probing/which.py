@@ -47,10 +47,11 @@ class WhichIteration:
 
     def __str__(self) -> str:
         return (
-            f"Which of {len(self.iterations)} iterations a state of '{self.site}' is from is told right in {percent(self.accuracy)} of "
-            f"{self.rows} cases held out (95 % interval {percent(self.low)} to {percent(self.high)}, {self.groups} groups of "
-            f"examples), {number(self.error, 2)} iterations off in the mean. With its length taken away {percent(self.direction)}, "
-            f"from its length alone {percent(self.norm)}; iterations shuffled {percent(self.control)}, chance {percent(self.chance)}."
+            f"Which of {len(self.iterations)} iterations a state of '{self.site}' is from is told right in "
+            f"{percent(self.accuracy)} of {self.rows} cases held out (95 % interval {percent(self.low)} to {percent(self.high)}, "
+            f"{self.groups} groups of examples), {number(self.error, 2)} iterations off in the mean. With its length taken away "
+            f"{percent(self.direction)}, from its length alone {percent(self.norm)}; iterations shuffled "
+            f"{percent(self.control)}, chance {percent(self.chance)}."
         )
 
     def figure(self) -> Any:
