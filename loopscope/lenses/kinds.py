@@ -89,7 +89,7 @@ def kind(wanted: Any) -> Lens:
     if isinstance(wanted, str):
         if wanted not in KINDS:
             raise LoopscopeError(
-                f"a lens is \"coda\", \"logit\", a TunedLens or a function, but got {wanted!r}. {nearest(wanted, KINDS)}"
+                f'a lens is "coda", "logit", a TunedLens or a function, but got {wanted!r}. {nearest(wanted, KINDS)}'
             )
         return KINDS[wanted]
     if hasattr(wanted, "logits") and hasattr(wanted, "name"):
