@@ -7,8 +7,8 @@ site and k:
 - agreement: the fraction of items whose answer is the final one, and Cohen's kappa of it, (a - c) / (1 - c) with c the agreement
   that such answers would have by chance: 0 where nothing of the final answer can be read, 1 at the end.
 - KL(final ‖ lens), entropy, in nats, and the logit margin of the final answer, in the mean over items.
-- rank of chosen tokens among the vocabulary, 1 = first, in the mean over items: of the final answer, of the right one, and of facts
-  that the caller names, such as intermediate results.
+- rank of chosen tokens among the vocabulary, 1 = first, in the mean over items: of the final answer, of the right one, and of
+  facts that the caller names, such as intermediate results.
 - settled: the k after which an item's answer no longer changes. Flips: answers that differ from those one iteration before.
 - step: the largest rise of the final answer's probability in one iteration, per item.
 
@@ -28,21 +28,20 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-import loopscope as ls
-from loopscope import drawing
-from loopscope.asked import labels_of, task_of
-from loopscope.drawing import Frame, Panel, number, percent
+from loopscope import drawing, lenses
+from loopscope.asked import labels_of
+from loopscope.drawing import Panel, number, percent
 from loopscope.driver import Looped
 from loopscope.errors import LoopscopeError
 from loopscope.finding import Finding, Verdict
 from loopscope.lenses.items import items
 from loopscope.lenses.readings import Look, checked_ids, final_logits, flips_of, rank_of, settled_of
-from loopscope.maths import signals
+from loopscope.lenses.table import Table, table_of, table_panel
+from loopscope.maths import kappa, signals
 from loopscope.run import Run
-from loopscope.tokenmap import shown, token_map
 
 TITLE, PLACE = "How the answer forms", 3
-START, LATE, JUMP, TOP, EXAMPLES = 0.9, 0.1, 0.5, 5, 8
+START, LATE, JUMP, TOP = 0.9, 0.1, 0.5, 5
 FINAL, RIGHT = "final answer", "right answer"
 
 
@@ -55,23 +54,6 @@ class Forming(Verdict):
     gradual = "The answer forms gradually: it grows likelier from iteration to iteration."
     changing = "The answer goes on changing up to the last iterations."
     alike = "All final answers are the same token, so how they form can't be told."
-
-
-@dataclass(frozen=True)
-class Table:
-    """What is read from some of the examples at the first site."""
-
-    top: Int[Tensor, "iteration example position top"]
-    """The likeliest tokens, the likeliest first."""
-    p: Float[Tensor, "iteration example position top"]
-    given: tuple[tuple[str, ...], ...]
-    """What stands at each position of each example."""
-    names: tuple[str, ...]
-    """Of the examples."""
-    symbols: tuple[str, ...]
-    """Of the tokens; empty if only their ids are known."""
-    target: Int[Tensor, "example position"]
-    """The right answer; -1 where none is asked for or known."""
 
 
 @dataclass(frozen=True)
@@ -122,18 +104,19 @@ class Forms(Finding):
             for name in self.rank
         )
         others = "".join(
-            f" At '{site}' kappa is {_trail(kappa, self.iterations)}."
-            for site, kappa in zip(self.sites[1:6], self.kappa[1:6], strict=True)
+            f" At '{site}' kappa is {_trail(own, self.iterations)}."
+            for site, own in zip(self.sites[1:6], self.kappa[1:6], strict=True)
         )
+        names = f"{', '.join(self.sites[:6])}{' ...' * (len(self.sites) > 6)}"
         return (
-            f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} The lens is '{self.lens}' at {', '.join(self.sites[:6])}"
-            f"{' ...' * (len(self.sites) > 6)}, over {self.items} answers of {self.examples} examples. At '{self.sites[0]}' "
-            f"{percent(float(self.agreement[0, i]))} of the answers are the final one at iteration {self.iterations[i]} (kappa "
-            f"{number(float(self.kappa[0, i]), 2)}), with a KL to it of {number(float(self.kl[0, i]))} nats, and "
-            f"{percent(float(self.agreement[0, m]))} at iteration {self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of "
-            f"the answers no longer change after iteration {middle:g}, nine in ten after {high:g}, one in ten after {low:g}; an "
-            f"answer flips {number(float(self.flips[0].nansum()), 2)} times in the mean. Mean rank among {self.vocabulary} "
-            f"tokens: {told}.{others} Thresholds: there from the start at a kappa of {self.start_threshold:g}; going on if "
+            f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} The lens is '{self.lens}' at {names}, over "
+            f"{self.items} answers of {self.examples} examples. At '{self.sites[0]}' {percent(float(self.agreement[0, i]))} of the "
+            f"answers are the final one at iteration {self.iterations[i]} (kappa {number(float(self.kappa[0, i]), 2)}), with a KL "
+            f"to it of {number(float(self.kl[0, i]))} nats, and {percent(float(self.agreement[0, m]))} at iteration "
+            f"{self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of the answers no longer change after iteration "
+            f"{middle:g}, nine in ten after {high:g}, one in ten after {low:g}; an answer flips "
+            f"{number(float(self.flips[0].nansum()), 2)} times in the mean. Mean rank among {self.vocabulary} tokens: {told}."
+            f"{others} Thresholds: there from the start at a kappa of {self.start_threshold:g}; going on if "
             f"{percent(self.late_threshold)} change in the last quarter; at once from {self.jump_threshold:g} of the rise in one "
             "iteration."
         )
@@ -171,7 +154,7 @@ def measure(
     """
     if positions not in ("asked", "all"):
         raise LoopscopeError(f'positions must be "asked" or "all", but is {positions!r}.')
-    read = ls.lens(run, lens, sites=sites, unchecked=unchecked)
+    read = lenses.lens(run, lens, sites=sites, unchecked=unchecked)
     final = final_logits(run)
     mask = items(run, positions == "asked")
     if not bool(mask.any()):
@@ -189,7 +172,7 @@ def measure(
     answers = told["answer"][:, :, mask].nan_to_num(-1).long()
     there = (answers >= 0).any(-1)
     agree = _mean((answers == said[mask]).double().where(answers >= 0, torch.nan))
-    kappa = _kappa(answers, said[mask], agree)
+    kappas = _kappas(answers, said[mask])
     settled = settled_of(answers, read.iterations)
     probability = told["probability"][:, :, mask]
     step = (probability[:, 1:] - probability[:, :-1]).nan_to_num(-1.0)
@@ -199,7 +182,7 @@ def measure(
     followed = {name: int(((ids >= 0) & mask).sum()) for name, ids in follow.items()}
     kept = [name for name in follow if followed[name]]
     return Forms(
-        verdict=_verdict(kappa[0], settled[0], step[0], read.iterations, said[mask]),
+        verdict=_verdict(kappas[0], settled[0], step[0], read.iterations, said[mask]),
         lens=read.lens.name,
         checked=read.checked,
         caution=read.caution,
@@ -209,7 +192,7 @@ def measure(
         examples=len(mask),
         vocabulary=final.shape[-1],
         agreement=agree,
-        kappa=kappa,
+        kappa=kappas,
         kl=_mean(told["kl"][:, :, mask]),
         entropy=_mean(told["entropy"][:, :, mask]),
         margin=_mean(told["margin"][:, :, mask]),
@@ -222,7 +205,7 @@ def measure(
         followed={name: followed[name] for name in kept},
         settled=settled,
         step=step,
-        table=_table(run, told, target),
+        table=table_of(run, told["top"][0], told["top p"][0], target, read.iterations),
     )
 
 
@@ -266,21 +249,12 @@ def _right(answers: Tensor, target: Tensor, mask: Tensor) -> Float[Tensor, "site
     return _mean((own == target[asked]).double().where(~own.isnan(), torch.nan))
 
 
-def _kappa(answers: Tensor, said: Tensor, agree: Tensor) -> Float[Tensor, "site iteration"]:
-    """Cohen's kappa of the answers at each site and iteration with the final ones; NaN where both never vary."""
-    found = torch.full_like(agree, torch.nan)
-    for site, k in torch.cartesian_prod(torch.arange(agree.shape[0]), torch.arange(agree.shape[1])).tolist():
-        own = answers[site, k]
-        there = own >= 0
-        if not bool(there.any()):
-            continue
-        count = int(torch.cat([own[there], said[there]]).max()) + 1
-        first, second = (
-            torch.bincount(v[there], minlength=count).double() / there.sum() for v in (own, said)
-        )
-        chance = float((first * second).sum())
-        if chance < 1:
-            found[site, k] = (float(agree[site, k]) - chance) / (1 - chance)
+def _kappas(answers: Tensor, said: Tensor) -> Float[Tensor, "site iteration"]:
+    """Cohen's kappa of the answers at each site and iteration with the final ones."""
+    found = torch.full(answers.shape[:2], torch.nan, dtype=torch.float64)
+    for place in (answers >= 0).any(-1).nonzero().tolist():
+        own = answers[tuple(place)]
+        found[tuple(place)] = kappa(own[own >= 0], said[own >= 0])
     return found
 
 
@@ -313,26 +287,6 @@ def _trail(values: Tensor, iterations: Sequence[int]) -> str:
     there = (~values.isnan()).nonzero()[:, 0].tolist()
     few = sorted({there[round(s * (len(there) - 1) / 4)] for s in range(5)}) if there else []
     return ", ".join(f"{number(float(values[i]), 3)} at {iterations[i]}" for i in few)
-
-
-def _table(run: Run, told: Mapping[str, Tensor], target: Tensor) -> Table:
-    ids = told["top"][0, :, :EXAMPLES].nan_to_num(-1).long()
-    task, count = task_of(run), ids.shape[1]
-    labels = labels_of(run)
-    symbols = task.symbols if task is not None and labels is not None else ()
-    tokens = run.tokens[:count].cpu() if isinstance(run.tokens, Tensor) else None
-    readable = tokens is not None and tokens.ndim == 2 and not tokens.is_floating_point()
-    given = (
-        tuple(tuple(symbols[t] if symbols else str(t) for t in row) for row in tokens.tolist())
-        if readable and tokens is not None and tokens.shape[1] == ids.shape[2]
-        else tuple(("",) * ids.shape[2] for _ in range(count))
-    )
-    names = (
-        tuple(task.render(tokens))
-        if symbols and task is not None and tokens is not None
-        else tuple(f"example {b}" for b in range(count))
-    )
-    return Table(ids, told["top p"][0, :, :EXAMPLES], given, names, tuple(symbols), target[:count])
 
 
 def headline(found: Forms) -> tuple[str, str]:
@@ -370,7 +324,8 @@ def _ranks(found: Forms, site: int) -> list[dict[str, Any]]:
             "mode": "lines+markers",
             "line": {"color": colour, "width": 2.5, "dash": dash},
             "marker": {"size": 6},
-            "hovertemplate": f"{drawing.label(name)}, iteration %{{x}}: mean rank %{{y}}, first in %{{customdata}} %<extra></extra>",
+            "hovertemplate": f"{drawing.label(name)}, iteration %{{x}}: mean rank %{{y}}, first in %{{customdata}} %"
+            "<extra></extra>",
         }
         for name, (colour, dash) in zip(found.rank, styles, strict=False)
     ]
@@ -410,6 +365,7 @@ def _curves(found: Forms, title: str, quantity: str, lines: Mapping[str, Tensor 
 def panels(found: Forms) -> list[Panel]:
     """The finding as a report shows it."""
     i, m = _ends(found.kappa[0])
+    distances = {"KL to the final answer": found.kl, "entropy": found.entropy}
     kl, first, last = found.kl[0], found.iterations[i], found.iterations[m]
     caution = f"{found.caution} " if found.caution else ""
     shares = {"as at the end": found.agreement, "right": found.right}
@@ -423,11 +379,11 @@ def panels(found: Forms) -> list[Panel]:
             "Where the answers stand among all tokens",
             draw(found),
             f"{caution}Mean ranks at '{found.sites[0]}' of {found.vocabulary} tokens: {ranks}.",
-            "Read out of every state and averaged over the answered positions; 1 is first. Two lines on each other are one token.",
+            "Read out of every state, in the mean over the answered positions; 1 is first. Lines on each other are one token.",
         ),
         Panel(
             "How far from the final answer?",
-            _curves(found, "Distance from the final answer", "nats", {"KL to the final answer": found.kl, "entropy": found.entropy}, False),
+            _curves(found, "Distance from the final answer", "nats", distances, False),
             f"{caution}The KL divergence to the final answer is {number(float(kl[i]))} nats at iteration {first}, largest at "
             f"iteration {found.iterations[int(kl.nan_to_num(-1).argmax())]} ({number(float(kl.nan_to_num(-1).max()))}), and "
             f"{number(float(kl[m]))} at iteration {last}.",
@@ -442,53 +398,5 @@ def panels(found: Forms) -> list[Panel]:
             "The fraction of answers that are the final one, and of those that are right. Where few tokens can be answers, many "
             "agree by chance: the kappa in the summary takes that off.",
         ),
-        _words(found, caution),
+        table_panel(found.table, _title(found, "What is read, and how surely"), found.sites[0], caution),
     ]  # fmt: skip
-
-
-def _words(found: Forms, caution: str) -> Panel:
-    """The table of what is read from some examples."""
-    table = found.table
-    present = [i for i in range(len(found.iterations)) if bool((table.top[i] >= 0).any())]
-    rows, positions = [found.iterations[i] for i in present], table.top.shape[2]
-    frames = [Frame(name, {0: _cells(table, b, present)}) for b, name in enumerate(table.names)]
-    figure = token_map(
-        _title(found, "What is read, and how surely"), frames[0].update[0], rows, positions,
-        hover="iteration %{y}, position %{x}, which holds %{customdata[0]}<br>%{customdata[1]}%{customdata[2]}",
-        colorscale=drawing.SCALE, zmin=0, zmax=1, colorbar=drawing.colourbar("probability of the token shown"),
-        textfont={"size": 11},
-    )  # fmt: skip
-    sure = table.p[..., 0][present]
-    return Panel(
-        "What is read at each position, and how surely",
-        figure,
-        f"{caution}In these examples the likeliest token has a probability of {number(float(sure[0].nanmean()), 2)} in the mean at "
-        f"iteration {rows[0]} and of {number(float(sure[-1].nanmean()), 2)} at iteration {rows[-1]}, at '{found.sites[0]}'.",
-        f"Each cell holds the likeliest token, coloured by its probability; hover for the {table.top.shape[3]} likeliest, what stands "
-        "at the position, and whether it is right. Choose another example above.",
-        frames,
-    )
-
-
-def _cells(table: Table, b: int, present: Sequence[int]) -> dict[str, Any]:
-    def word(token: int) -> str:
-        return shown(table.symbols[token]) if table.symbols else str(token)
-
-    z, text, more = [], [], []
-    for i in present:
-        ids, p = table.top[i, b].tolist(), table.p[i, b].tolist()
-        z.append([None if own[0] != own[0] else round(own[0], 3) for own in p])
-        text.append([word(own[0]) if own[0] >= 0 else "" for own in ids])
-        more.append(
-            [
-                [
-                    shown(table.given[b][place]) if table.given[b][place] else "?",
-                    "<br>".join(f"{word(t)} {q:.3f}" for t, q in zip(own, chance, strict=True) if t >= 0),
-                    "" if goal < 0 else f"<br>{'right' if own[0] == goal else 'wrong: ' + word(goal)}",
-                ]
-                for place, (own, chance, goal) in enumerate(
-                    zip(ids, p, table.target[b].tolist(), strict=True)
-                )
-            ]
-        )
-    return {"z": z, "text": text, "customdata": more}
