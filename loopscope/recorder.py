@@ -232,10 +232,15 @@ def _drive(
     found = collector.finish(k)
     outside = {site: own for site, own in by_site.items() if any(e.iteration is None for e in own)}
 
-    def decode(state: Any) -> Tensor:
+    @contextmanager
+    def edited() -> Iterator[None]:
         with Taps() as taps:
             for site in outside:
                 taps.on(modules[site], after=tapped(site, False))
+            yield
+
+    def decode(state: Any) -> Tensor:
+        with edited():
             return model.decode(state, context)
 
     ordered = {site: found[site] for site in sorted(found, key=lambda site: not is_state(site))}
@@ -246,7 +251,7 @@ def _drive(
         sites=ordered,
         output=logits if collector.grad else logits.detach(),
         origin=origin | {"fields": list(fields)},
-        read=Reader(model, context, decode, type(state) if fields else None, collector.grad),
+        read=Reader(model, context, decode, type(state) if fields else None, collector.grad, edited),
     )
     if collector.keep == Keep() and start == 0:
         run.halting = _halting(model, run)

@@ -23,8 +23,8 @@ def check(run: Run, lens: Lens) -> None:
     own, n = final_logits(run), run.iterations
     if n not in run.states.iterations:
         raise LoopscopeError(
-            f"a lens is checked at the state after the last iteration ({n}), but that was not kept (keep={run.origin.get('keep')}). "
-            "Record again with it, or pass unchecked=True."
+            f"a lens is checked at the state after the last iteration ({n}), but that was not kept "
+            f"(keep={run.origin.get('keep')}). Record again with it, or pass unchecked=True."
         )
     seen = sight(run, Place("state"), n)
     assert seen is not None

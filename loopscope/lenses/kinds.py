@@ -54,7 +54,7 @@ class Logit:
                 f"the logit lens needs a final norm and an unembedding, but {type(model).__name__} doesn't say what these are. "
                 'Give it a method logits_of(h, context), or use the model\'s whole read-out: ls.lens(run, "coda").'
             )
-        with torch.set_grad_enabled(run.reader.grad or sight.h.requires_grad):
+        with torch.set_grad_enabled(run.reader.grad or sight.h.requires_grad), run.reader.edited():
             return read(sight.h, run.reader.context)
 
 

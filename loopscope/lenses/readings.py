@@ -77,7 +77,7 @@ class Readings:
 
     def rank(self, tokens: Tokens) -> Float[Tensor, "site iteration batch position"]:
         """The place of the tokens among all, 1 for the likeliest. Of equal logits the lower id comes first, as in the answer."""
-        return self._of(tokens, _rank)
+        return self._of(tokens, rank_of)
 
     def probability(self, tokens: Tokens) -> Float[Tensor, "site iteration batch position"]:
         """What is given to the tokens, 0..1."""
@@ -269,10 +269,14 @@ def settled_of(
     return since
 
 
-def _rank(look: Look, ids: Tensor) -> Tensor:
+def rank_of(look: Look, ids: Tensor) -> Tensor:
+    """The rank of each id, 1 for the likeliest; NaN where there is none (-1)."""
+    ids = ids.to(look.logits.device)
+    gone, ids = ids < 0, ids.clamp(min=0)
     own = look.logits.gather(-1, ids[..., None])
     lower = torch.arange(look.logits.shape[-1], device=ids.device) < ids[..., None]
-    return 1 + (look.logits > own).sum(-1) + ((look.logits == own) & lower).sum(-1)
+    rank = 1 + (look.logits > own).sum(-1) + ((look.logits == own) & lower).sum(-1)
+    return rank.double().masked_fill(gone, float("nan"))
 
 
 def _stacked(values: list[list[Tensor | None]]) -> Tensor:

@@ -101,7 +101,7 @@ class TunedLens:
         read: ReadOutName = "coda",
         seed: int = 0,
         decay: float = 1e-3,
-        steps: int = 300,
+        steps: int = 100,
         positions: Literal["asked", "all"] = "asked",
         unchecked: bool = False,
     ) -> "TunedLens":
