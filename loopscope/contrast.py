@@ -84,7 +84,9 @@ def contrast(
         outside={name: value.nanmean(-1) for name, value in second.items()},
         differences={
             name: tuple(
-                _interval((second[name] - first[name] if name == "entropy" else first[name] - second[name])[:, i])
+                _interval(
+                    (second[name] - first[name] if name == "entropy" else first[name] - second[name])[:, i]
+                )
                 for i in range(len(inner))
             )
             for name in QUANTITIES

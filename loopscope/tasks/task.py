@@ -97,9 +97,7 @@ class Task(ABC):
         """Of a board: which other cells bear on a cell, by its rules; no cell bears on itself. None without such rules."""
         return None
 
-    def violations(
-        self, answers: Int[Tensor, "*axes position"]
-    ) -> Bool[Tensor, "*axes position"] | None:
+    def violations(self, answers: Int[Tensor, "*axes position"]) -> Bool[Tensor, "*axes position"] | None:
         """Of filled boards: the cells that break a rule. None for a task without such rules."""
         return None
 
