@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from .clock import Clock
 from .errors import LoopscopeError
+from .readout import ReadOut
 from .seeds import drawn, put_back
 from .sites import find_tensor, get_at, modules_of, put_at
 from .taps import Taps
 from .unhalting import Unhalting
 
 
-class Adapter(Unhalting, nn.Module):
+class Adapter(Unhalting, ReadOut, nn.Module):
     """What `loopscope.wrap` makes of a model of a known family. Subclasses give the four functions, and:
 
     fields: names of the state's tensors, the primary one first; empty if the state is one tensor.

@@ -10,7 +10,7 @@ the model's own `step`, with no hooks of a recording and none of the run's edits
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .driver import Looped
 from .errors import LoopscopeError
-from .run import Run
+from .run import Run, rows_of
 
 _TIMES = (0, 1, 2, 7)
 """Iterations, counted from the start and from the end of the run, whose maps are compared."""
@@ -184,29 +184,25 @@ class LoopMap:
             return self._model.initial(self._context)
 
     def _encode(self, rows: Sequence[int]) -> Any:
-        tokens = self._tokens[list(rows)]
+        tokens, inputs = rows_of(self._tokens, self._inputs, rows)
         with torch.no_grad():
-            return self._model.encode(self._own(tokens), **self._given(rows))
+            return self._model.encode(self._own(tokens), **self._doubles(inputs))
 
     def _own(self, value: Tensor) -> Tensor:
         return value.double() if self.double and value.is_floating_point() else value
 
-    def _given(self, rows: Sequence[int]) -> dict[str, Any]:
-        """What else the model was given, for these examples."""
-        many = len(self._tokens)
+    def _doubles(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs in the precision that is computed in."""
         return {
-            name: self._own(value[list(rows)])
-            if isinstance(value, Tensor) and value.shape[:1] == (many,)
-            else value
-            for name, value in self._inputs.items()
+            name: self._own(value) if isinstance(value, Tensor) else value for name, value in inputs.items()
         }
 
     def _doubled(self) -> bool:
         """Go over to double precision, and say whether that gives the same map."""
         own = self._model
-        tokens = self._tokens[:1]
+        tokens, inputs = rows_of(self._tokens, self._inputs, [0])
         with torch.no_grad():
-            context = own.encode(tokens, **self._given([0]))
+            context = own.encode(tokens, **inputs)
             like = own.initial(context)
         if all(part.dtype == torch.float64 for part in _tensors(like)):
             return True
@@ -215,7 +211,7 @@ class LoopMap:
             model = model.double() if isinstance(model, torch.nn.Module) else model
             with torch.no_grad():
                 self.double = True
-                other = model.encode(self._own(tokens), **self._given([0]))
+                other = model.encode(self._own(tokens), **self._doubles(inputs))
                 self.double = False
                 new = model.step(_double(like), other, 0)
                 old = own.step(like, context, 0)

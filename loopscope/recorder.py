@@ -92,6 +92,7 @@ def resume(
     iterations: int,
     *,
     start: int | None = None,
+    sites: Sites = (),
     edits: Edits = (),
     seed: int | None = None,
 ) -> Run:
@@ -100,6 +101,7 @@ def resume(
     Arguments:
         iterations: of the whole result, those already run included.
         start: the state to go on from; None means the last. What the run has up to there is taken over, not computed.
+        sites: what to record from there on besides the sites that the run has.
         edits: for the iterations that are run now, `state` at `start` included.
     """
     _check_looped(model)
@@ -111,9 +113,12 @@ def resume(
         )
     state = run.state(k)
     grad = run.reader.grad if run._read is not None else False
-    sites = [
+    had = [
         name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)
     ]
+    modules = site_modules(model)
+    more = resolve(sites, modules, list(getattr(model, "hook_dict", modules)))
+    sites = list(dict.fromkeys([*had, *more]))
     collector = Collector(Keep(), grad, careful=_is_careful(model))
     with _mode(grad, seed):
         own = run._read is not None and run.reader.model is model
@@ -148,7 +153,7 @@ def _drive(
 ) -> Run:
     """The body of `record` and `resume`: taps on, driver on, read-out, and a Run of what was collected."""
     tokens, inputs = given
-    modules = _site_modules(model)
+    modules = site_modules(model)
     fields = _fields(model)
     hooks = list(getattr(model, "hook_dict", modules))
     alias = {f"state.{fields[0]}": "state"} if fields else {}
@@ -300,7 +305,7 @@ def _fields(model: Any) -> tuple[str, ...]:
     return tuple(getattr(model, "fields", ()))
 
 
-def _site_modules(model: Any) -> dict[str, nn.Module]:
+def site_modules(model: Any) -> dict[str, nn.Module]:
     """Every site of a model by name, the logit of halting under `halting` too."""
     unit = getattr(model, "halting_unit", None)
     named = {} if unit is None else {"halting": unit}

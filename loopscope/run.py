@@ -1,7 +1,7 @@
 """Run: one recorded forward pass, and how it was made."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,10 @@ class Run:
             return first
         make = self.reader.state_type if self._read is not None else tuple
         return make(*[first, *fields]) if make is not tuple else (first, *fields)
+
+    def given(self, rows: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
+        """What the model was given, for these examples only (by number, also several times): tokens, further inputs."""
+        return rows_of(self.tokens, self.inputs, rows)
 
     @property
     def logits(self) -> "Logits":
@@ -294,15 +298,24 @@ class Reader:
             )
         return self._model
 
-    def logits(self, state: Any) -> Tensor:
-        """Read out a state, under the run's own edits of the read-out."""
+    def logits(self, state: Any, grad: bool = False) -> Tensor:
+        """Read out a state, under the run's own edits of the read-out. `grad`: with gradients also where the run has none."""
         if self._decode is None or self.model is None:
             raise LoopscopeError(
                 "only the four functions can read out a state, and this module was wrapped by its loop body alone. "
                 "run.output is what it returned after its last iteration."
             )
-        with torch.set_grad_enabled(self.grad):
+        with torch.set_grad_enabled(self.grad or grad):
             return self._decode(state)
+
+
+def rows_of(tokens: Tensor, inputs: Mapping[str, Any], rows: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
+    """Some examples of a model's inputs: the rows of every tensor that has one for each example."""
+    chosen, many = list(rows), len(tokens)
+    return tokens[chosen], {
+        name: value[chosen] if isinstance(value, Tensor) and value.shape[:1] == (many,) else value
+        for name, value in inputs.items()
+    }
 
 
 def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:

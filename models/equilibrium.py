@@ -126,7 +126,7 @@ class Equilibrium(LoopedModule):
         return State(iterates[-1], _gap(iterates[-2], images[-1]))
 
     def decode(self, state: State, context: Context) -> Tensor:
-        return self.unembed(self.ln_final(state.h))
+        return self.logits_of(state.h, context)
 
     @property
     def rule(self) -> Rule:

@@ -101,7 +101,10 @@ class Huginn(LoopedModule):
         return self.core(self.core_in(self.injection(state, context.injected)), context.positions)
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
-        h = self.ln_final(self.coda(self.ln_final(state), context.positions))
+        return self.logits_of(self.coda(self.ln_final(state), context.positions), context)
+
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
+        h = self.ln_final(h)
         return h @ self.embed.table.weight.T if self.unembed is None else self.unembed(h)
 
 

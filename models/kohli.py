@@ -68,7 +68,10 @@ class Kohli(LoopedModule):
         return self.core(self.core_in(state), context.positions)
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
-        return self.ln_final(state) @ self.embed.table.weight.T
+        return self.logits_of(state, context)
+
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
+        return self.ln_final(h) @ self.embed.table.weight.T
 
 
 Model = Kohli

@@ -133,8 +133,14 @@ class Memory(LoopedModule):
         """What an iteration made, with what had halted as it was."""
         return torch.where(self.act.halted(state)[..., None], state.h, new)
 
+    def stream(self, state: State) -> Tensor:
+        return self.act.read(state.tokens)
+
+    def showing(self, state: State, h: Tensor) -> State:
+        return State.of(self.act.start(h), state.slots)
+
     def decode(self, state: State, context: Context) -> Tensor:
-        return self.unembed(self.ln_final(self.act.read(state.tokens)))
+        return self.logits_of(self.stream(state), context)
 
     @property
     def halting_unit(self) -> nn.Module:

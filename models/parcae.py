@@ -86,7 +86,10 @@ class Parcae(LoopedModule):
         return self.core(u, context.positions)
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
-        return self.unembed(self.ln_final(self.coda(self.c(state), context.positions)))
+        return super().logits_of(self.coda(self.c(state), context.positions), context)
+
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
+        return super().logits_of(self.c(h), context)
 
 
 Model = Parcae

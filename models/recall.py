@@ -91,7 +91,7 @@ class Recall(LoopedModule):
         return self.outer_norm(h)
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
-        return self.unembed(self.ln_final(state))
+        return self.logits_of(state, context)
 
 
 def _norm(width: int, wanted: bool) -> nn.Module:

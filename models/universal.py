@@ -129,11 +129,17 @@ class Universal(LoopedModule):
         h = self.outer_norm(h)
         return h if self.act is None else self.act.update(state, h, self.act.probability(s))
 
+    def stream(self, state: Any) -> Tensor:
+        return state if self.act is None else self.act.read(state)
+
+    def showing(self, state: Any, h: Tensor) -> Any:
+        return h if self.act is None else self.act.start(h)
+
     def decode(self, state: Any, context: Context) -> Tensor:
-        h = state if self.act is None else self.act.read(state)
+        h = self.stream(state)
         for block in self.coda:
             h = block(h, context.positions)
-        return self.unembed(self.ln_final(h))
+        return self.logits_of(h, context)
 
     @property
     def halting_unit(self) -> nn.Module | None:

@@ -47,6 +47,9 @@ class Albert(Straight):
         )
         return next(told[name] for name in ("logits", "prediction_logits", "start_logits") if name in told)
 
+    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+        return self.decode(h, context)
+
 
 def adapt(module: nn.Module) -> Albert:
     return Albert(module)

@@ -78,6 +78,9 @@ class HrmText(Adapter):
         head = getattr(self.module, "lm_head", None)
         return state.high if head is None else head(state.high)
 
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
+        return self.read(State(h, h))
+
     def stretch(self) -> tuple[nn.Module, nn.Module]:
         return self.base.L_module, self.base.H_module
 

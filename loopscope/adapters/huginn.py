@@ -91,6 +91,9 @@ class Huginn(Adapter):
         h = self.parts.ln_f(state)
         for number, block in enumerate(self.parts.coda, 1):
             h = block(h, context.angles, torch.tensor(-number), context.mask, None)
+        return self.logits_of(h, context)
+
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
         return self.module.lm_head(self.parts.ln_f(h)).float()
 
     def stretch(self) -> tuple[nn.Module, nn.Module]:

@@ -66,6 +66,9 @@ class Ouro(Adapter):
     def read(self, state: Tensor) -> Tensor:
         return self.module.lm_head(state)
 
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
+        return self.read(h)
+
     def stretch(self) -> tuple[nn.Module, nn.Module]:
         return self.layers[0], self.module.model.norm
 

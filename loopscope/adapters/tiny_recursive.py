@@ -70,7 +70,10 @@ class TinyRecursive(Adapter):
         return State(output, latent)
 
     def decode(self, state: State, context: Context) -> Tensor:
-        return self.module.to_pred(state.output[:, context.registers :])
+        return self.logits_of(state.output, context)
+
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
+        return self.module.to_pred(h[:, context.registers :])
 
     def q_values(self, state: State) -> Tensor:
         """(batch, 1): above 0 where the model says halt; it does at 0 too."""

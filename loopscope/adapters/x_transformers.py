@@ -59,6 +59,9 @@ class Looped(Straight):
         with answering(self.module.exit_gate, lambda h: h[..., :1]):  # it was asked in the loop
             return _read_out(self, state, context, looped_steps=1, looped_pred_all_logits=False)
 
+    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+        return self.decode(h, context)
+
     @property
     def halting_unit(self) -> nn.Module:
         return self.module.exit_gate
@@ -101,6 +104,9 @@ class Tied(Straight):
 
     def decode(self, state: Tensor, context: Any) -> Tensor:
         return _read_out(self, self.module.attn_layers.final_norm(state), context)
+
+    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+        return self.decode(h, context)
 
 
 def _read_out(adapter: Straight, h: Tensor, context: Any, **options: Any) -> Tensor:

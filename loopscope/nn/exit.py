@@ -85,5 +85,11 @@ class Exiting(LoopedModule):
     def unstopped(self, state: ExitState) -> ExitState:
         return state._replace(answer=state.h)
 
+    def stream(self, state: ExitState) -> Tensor:
+        return state.answer
+
+    def showing(self, state: ExitState, h: Tensor) -> ExitState:
+        return state._replace(h=h, answer=h)
+
     def halting(self, run: Any) -> Halting:
         return exit_halting(run["state.chance"].tensor[1:].float(), self.exit.threshold, self.kind)

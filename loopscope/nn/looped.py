@@ -11,6 +11,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from ..clock import Clock
 from ..driver import drive, primary
 from ..errors import LoopscopeError
+from ..readout import ReadOut
 from ..sites import axes_of
 from ..states import States
 from ..unhalting import Unhalting
@@ -18,7 +19,7 @@ from ..unhalting import Unhalting
 NamesFilter = Callable[[str], bool] | Sequence[str] | str | None
 
 
-class LoopedModule(Unhalting, HookedRootModule):
+class LoopedModule(Unhalting, ReadOut, HookedRootModule):
     """A looped transformer: subclasses give `encode`, `initial`, `step` and `decode`, and call `setup()` at the end.
 
     The sites `state` (and `state.<field>` for a named tuple) are hook points that the driver passes every state through,
@@ -54,6 +55,13 @@ class LoopedModule(Unhalting, HookedRootModule):
 
     def decode(self, state: Any, context: Any) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must say what decode(state, context) gives.")
+
+    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+        """`unembed` after `ln_final`, where a model has parts of these names; one that hasn't says otherwise."""
+        unembed = getattr(self, "unembed", None)
+        if unembed is None:
+            return super().logits_of(h, context)
+        return unembed(self.ln_final(h) if hasattr(self, "ln_final") else h)
 
     def forward(
         self, tokens: Int[Tensor, "batch position"], iterations: int | None = None

@@ -10,6 +10,7 @@ from ..errors import LoopscopeError, nearest
 from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
 from .composition import Composition as Composition
+from .fact import Fact as Fact
 from .hops import Hops as Hops
 from .hops import HopsBatch as HopsBatch
 from .mano import Mano as Mano

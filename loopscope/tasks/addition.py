@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..errors import LoopscopeError
+from .fact import Fact
 from .task import Batch, Task, checked_size
 
 _PLUS, _EQUALS, _BLANK = 10, 11, 12
@@ -130,6 +131,16 @@ class Addition(Task):
         a, b = self._numbers(tokens)
         difficulty = longest_chain(a, b).float()
         return AdditionBatch(tokens, self.solve(tokens), self.mask(tokens), difficulty, carries(a, b))
+
+    def _facts(self, batch: AdditionBatch, /) -> dict[str, Fact]:
+        before = torch.nn.functional.pad(
+            batch.carry[:, :-1], (1, 0)
+        )  # into each digit of the sum but the last, which it is
+        values, held = torch.zeros_like(batch.tokens), torch.zeros_like(batch.mask)
+        digits = slice(batch.tokens.shape[1] - before.shape[1] - 1, -1)
+        values[:, digits], held[:, digits] = before, True
+        held[:, digits.start] = False  # into the first there is none
+        return {"carry": Fact(values, held, "the carry into this digit of the sum", on_the_way=True)}
 
 
 def carries(a: Int[Tensor, "batch digits"], b: Int[Tensor, "batch digits"]) -> Int[Tensor, "batch digits"]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import LoopscopeError, nearest
 from ..seeds import mixed
+from .fact import Fact
 from .split import hashed
 from .task import Batch, Split, Task, checked_size
 
@@ -161,3 +162,8 @@ class Composition(Task):
 
     def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), self._read(tokens)[3].float())
+
+    def _facts(self, batch: Batch, /) -> dict[str, Fact]:
+        head, first, _, hops = self._read(batch.tokens)
+        about = "where the first relation leads, in questions of two"
+        return {"bridge": Fact(self.table[head, first], hops == 2, about, on_the_way=True)}

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..errors import LoopscopeError
+from .fact import Fact
 from .task import Batch, Task, checked_size
 
 MOST = 32  # numbers of hops that have a token, whatever is trained on
@@ -124,6 +125,15 @@ class Hops(Task):
         arrows, start, hops = self._read(tokens)
         path = paths(arrows, start, hops)
         return HopsBatch(tokens, self.solve(tokens), self.mask(tokens), hops.float(), path)
+
+    def _facts(self, batch: HopsBatch, /) -> dict[str, Fact]:
+        hops, path = batch.difficulty, batch.path
+        always = torch.ones_like(hops, dtype=torch.bool)
+        found = {"start": Fact(path[:, 0], always, "the node where the chase starts", given=True)}
+        for j in range(1, path.shape[1] - 1):
+            about = f"the node after {j} hop{'s' * (j > 1)}, in chases that go further"
+            found[f"hop {j}"] = Fact(path[:, j], hops > j, about, on_the_way=True)
+        return found
 
 
 def paths(

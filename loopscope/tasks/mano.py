@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..errors import LoopscopeError
+from .fact import Fact
 from .task import Batch, Task, checked_size
 
 MOST = 32  # numbers of operators that have a token, whatever is trained on
@@ -156,6 +157,22 @@ class Mano(Task):
         parts = values(tokens, self.modulus)
         count = ((tokens >= self.modulus) & (tokens <= self._marks)).sum(1)
         return ManoBatch(tokens, self._answered(tokens, parts), self.mask(tokens), count.float(), parts)
+
+    def _facts(self, batch: ManoBatch, /) -> dict[str, Fact]:
+        root = (batch.tokens == self.vocabulary - 3).int().argmax(1, keepdim=True) + 2
+        place = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
+        weight = torch.where(batch.tokens < self.modulus, -1, 1) * (place > root)
+        written = (1 + weight.cumsum(1) == 0) & (
+            place > root
+        )  # the left part ends where nothing more is owed to it
+        right = written.int().argmax(1, keepdim=True) + 1
+        found = {}
+        for name, start in (("left part", root + 1), ("right part", right)):
+            operator = batch.tokens.gather(1, start)[:, 0] >= self.modulus
+            value = batch.values.gather(1, start)[:, 0]
+            about = f"the value of the {name} of the expression, where it has an operator of its own"
+            found[name] = Fact(torch.where(operator, value, 0), operator, about, on_the_way=True)
+        return found
 
 
 def values(tokens: Int[Tensor, "batch position"], modulus: int) -> Int[Tensor, "batch position"]:

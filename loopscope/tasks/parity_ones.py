@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..errors import LoopscopeError
+from .fact import Fact
 from .task import Batch, Task, checked_size
 
 _ASK = 2
@@ -80,3 +81,8 @@ class ParityOnes(Task):
 
     def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), (tokens == 1).sum(1).float())
+
+    def _facts(self, batch: Batch, /) -> dict[str, Fact]:
+        bits = batch.tokens == 1
+        about = "the parity of the ones up to this bit"
+        return {"parity so far": Fact(bits.cumsum(1) % 2, ~batch.mask, about, on_the_way=True)}

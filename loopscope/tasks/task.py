@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import LoopscopeError, nearest
 from ..seeds import mixed
+from .fact import Fact
 from .split import is_test
 from .tokens import checked_tokens
 
@@ -136,6 +137,10 @@ class Task(ABC):
         """Which examples are kept for testing: a hash of what the example asks, and of nothing else."""
         return is_test(self._identity(tokens))
 
+    def identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
+        """What makes two examples the same: equal rows are the same example, perhaps in another form."""
+        return self._identity(self._checked(tokens))
+
     def every(self, split: Split) -> Batch:
         """All examples of one split, each once, for a task that has few enough to list.
 
@@ -195,6 +200,19 @@ class Task(ABC):
         tokens = checked_tokens(tokens, self.vocabulary, self.name)  # targets too, whatever their form
         return [self.between.join(self.symbols[token] for token in row) for row in tokens.tolist()]
 
+    def facts(self, tokens: Int[Tensor, "batch position"]) -> dict[str, Fact]:
+        """What is true of these examples and may be looked for in states: the answer, the input, how hard they are, and what
+        a task has besides, such as steps on the way."""
+        batch = self.label(tokens)
+        found = {"answer": Fact(batch.targets, batch.mask, "the right answer")}
+        if not self.continuous:
+            everywhere = torch.ones_like(batch.mask)
+            found["input"] = Fact(batch.tokens, everywhere, "the token that stands there", given=True)
+        if len(batch.difficulty.unique()) > 1:
+            always = torch.ones_like(batch.difficulty, dtype=torch.bool)
+            found["difficulty"] = Fact(batch.difficulty, always, self.difficulty, given=True)
+        return found | self._facts(batch)
+
     @abstractmethod
     def _draw(self, size: int, generator: torch.Generator, /, **chosen: Any) -> Int[Tensor, "batch position"]:
         """`size` random examples, of both splits."""
@@ -206,6 +224,10 @@ class Task(ABC):
     @abstractmethod
     def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         """The batch that these tokens make."""
+
+    def _facts(self, batch: Any, /) -> dict[str, Fact]:
+        """What a task has besides; `batch` is of its own kind."""
+        return {}
 
     def _all(self) -> Int[Tensor, "example position"] | None:
         """Every example of both splits, if they are few enough to list."""

@@ -1,0 +1,110 @@
+"""Whether a lens may be believed: at the last iteration of the state it must give the model's own logits."""
+
+import torch
+from torch import Tensor
+
+from ..adapter import Adapter
+from ..errors import LoopscopeError
+from ..run import Run
+from .kinds import Lens
+from .places import Place, sight
+from .readings import final_logits, logits_at
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
+"""What a lens may be off, as a share of the largest logit's size, where it needn't be exact: a few roundings of the precision."""
+
+
+def check(run: Run, lens: Lens) -> None:
+    """Raise the sentence that says why a lens must not be believed.
+
+    Our own models must be given back bit for bit; models of others, and lenses of the user's, up to TOLERANCE, and with the
+    same answers wherever the model's own lead is larger than that.
+    """
+    own, n = final_logits(run), run.iterations
+    if n not in run.states.iterations:
+        raise LoopscopeError(
+            f"a lens is checked at the state after the last iteration ({n}), but that was not kept (keep={run.origin.get('keep')}). "
+            "Record again with it, or pass unchecked=True."
+        )
+    seen = sight(run, Place("state"), n)
+    assert seen is not None
+    told = logits_at(lens, run, seen).detach()
+    if told.shape != own.shape:
+        raise LoopscopeError(
+            f"the lens '{lens.name}' must give the model's own logits {tuple(own.shape)} at the last iteration, but gives "
+            f"{tuple(told.shape)}. {_advice(run, lens)}"
+        )
+    if isinstance(_model(run), Adapter) and _unread(run, own):
+        raise LoopscopeError(
+            f"a lens needs a model with a head, but {type(run.model.module).__name__} ends with its states. Wrap the model that "
+            "has one."
+        )
+    if torch.equal(told, own):
+        return
+    off, agree = disagreement(told, own)
+    share = TOLERANCE.get(_precision(run, own), 1e-4)
+    if lens.exact and _model(run) is not None and not isinstance(_model(run), Adapter):
+        share, agree = 0.0, agree and off == 0
+    size = float(own.double().abs().nan_to_num().max())
+    if off <= share * size and agree:
+        return
+    other = float((told.argmax(-1) != own.argmax(-1)).double().mean())
+    raise LoopscopeError(
+        f"the lens '{lens.name}' must give the model's own logits at the last iteration, but is off by up to {off:.3g} (the "
+        f"largest logit is {size:.3g}, {share * size:.1g} would be allowed) and answers otherwise at {100 * other:.3g} % of the "
+        f"positions. {_advice(run, lens)}"
+    )
+
+
+def disagreement(told: Tensor, own: Tensor) -> tuple[float, bool]:
+    """The largest difference of two logits, and whether they answer alike wherever the lead of `own` is larger than it."""
+    told, own = told.double(), own.double()
+    there = own.isfinite() & told.isfinite()
+    odd = own.isinf() & ~(own == told)  # what is never said must never be said by either
+    off = float("inf") if bool(odd.any()) else float((told - own)[there].abs().max()) if bool(there.any()) else 0.0
+    lead = own.topk(2).values
+    sure = (lead[..., 0] - lead[..., 1]) > 2 * off
+    return off, bool(((told.argmax(-1) == own.argmax(-1)) | ~sure).all())
+
+
+def _advice(run: Run, lens: Lens) -> str:
+    nevertheless = "To look nevertheless, with the result marked: unchecked=True."
+    if lens.name == "logit":
+        coda = _coda(_model(run))
+        missing = (
+            f"it leaves out the coda ('{coda}'), through which this model reads its state"
+            if coda
+            else "this model's read-out does more than a final norm and an unembedding"
+        )
+        return f'That is because {missing}. Use the coda lens, ls.lens(run, "coda"). {nevertheless}'
+    if lens.name == "coda":
+        return (
+            "That is the model's own read-out of the recorded state: dropout (model.eval()), weights or inputs that differ, or "
+            f"a model that answers from more than its last state. {nevertheless}"
+        )
+    return f"Apply the final norm and the whole read-out in it, or use ls.lens(run, \"coda\"). {nevertheless}"
+
+
+def _coda(model: object) -> str | None:
+    """The name of a model's coda, if it has one."""
+    module = model.module if isinstance(model, Adapter) else model
+    named = getattr(module, "named_modules", lambda: ())()
+    return next(
+        (name for name, part in named if name.rsplit(".", 1)[-1] == "coda" and any(True for _ in part.parameters())), None
+    )
+
+
+def _unread(run: Run, own: Tensor) -> bool:
+    """Whether the answer is the state itself."""
+    last = run.states[run.iterations]
+    return last.shape == own.shape and torch.equal(last.to(own), own)
+
+
+def _precision(run: Run, own: Tensor) -> torch.dtype:
+    """The coarser of the precisions of the state and of the answer."""
+    kinds = (run.states[run.iterations].dtype, own.dtype)
+    return max(kinds, key=lambda kind: torch.finfo(kind).eps)
+
+
+def _model(run: Run) -> object:
+    return None if run._read is None else run.reader.model

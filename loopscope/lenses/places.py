@@ -1,0 +1,128 @@
+"""Places: where a lens looks, and the vectors that stand there."""
+
+import fnmatch
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from torch import Tensor
+
+from ..driver import primary
+from ..errors import LoopscopeError, nearest
+from ..run import Run
+from ..states import States
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site, and the turn of each inner loop where it has any."""
+
+    site: str
+    inner: tuple[int, ...] = ()
+    label: str = ""
+    """What it is called: the site, with its turns."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the state itself, which is read out as the model does, with all that it carries."""
+        return self.site == "state"
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What stands at a place of a run."""
+
+    place: Place
+    k: int
+    """The state after k iterations; of a site inside the loop, its value in iteration k."""
+    state: Any
+    """A whole state, as the model's `decode` takes it."""
+    h: Tensor
+    """(batch, position, width): the vectors to be read."""
+    translated: bool = False
+    """Whether `h` stands for something else than what the state holds."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether `state` can be read out as it is."""
+        return self.place.whole and not self.translated
+
+
+def places(run: Run, sites: str | Sequence[str]) -> tuple[Place, ...]:
+    """The places that `sites` names: names or patterns of recorded sites; a site of an inner loop gives one for each turn."""
+    found: list[Place] = []
+    for site in [sites] if isinstance(sites, str) else list(sites):
+        fields = run.origin.get("fields") or ()
+        site = "state" if fields and site == f"state.{fields[0]}" else site
+        names = fnmatch.filter(run.names, site) if any(sign in site for sign in "*?[") else [site]
+        if not names:
+            raise LoopscopeError(f"no recorded site is like {site!r}. {nearest(site, run.names)}")
+        for name in names:
+            values = run[name]
+            if not isinstance(values, States):
+                raise LoopscopeError(
+                    f"a lens reads a site at every iteration, but '{name}' was called once, outside the loop. Take sites inside "
+                    "it, or 'state'."
+                )
+            loops = values.axes[1 : values.axes.index("batch")] if "batch" in values.axes else ()
+            for turns in product(*map(range, values.inner)):
+                told = ", ".join(f"{axis} {turn}" for axis, turn in zip(loops, turns, strict=True))
+                found.append(Place(name, turns, f"{name}, {told}" if told else name))
+    if not found:
+        raise LoopscopeError('a lens needs one site or more, but got none. Pass sites=["state"].')
+    return tuple(dict.fromkeys(found))
+
+
+def labels(run: Run, where: Sequence[Place]) -> tuple[int, ...]:
+    """The k at which any of the places has a value."""
+    return tuple(sorted({k for place in where for k, *_ in _indices(run, place)}))
+
+
+def _indices(run: Run, place: Place) -> Iterator[tuple[int, ...]]:
+    for index, _ in run[place.site].items():
+        if index[1:] == place.inner:
+            yield index
+
+
+def sight(run: Run, place: Place, k: int) -> Sight | None:
+    """What stands at a place after k iterations (in iteration k, for a site inside the loop); None where nothing does."""
+    values: States = run[place.site]
+    value = dict(values.items()).get((k, *place.inner))
+    if value is None:
+        return None
+    if place.whole:
+        state = run.state(k)
+        return Sight(place, k, state, _stream(run, state))
+    state = _carrier(run, k)
+    like = _stream(run, state)
+    if value.shape != like.shape:
+        raise LoopscopeError(
+            f"a lens reads vectors of the shape that the model's read-out takes, {tuple(like.shape[1:])} for each example, but "
+            f"'{place.site}' holds {tuple(value.shape[1:])}. Take a site of the residual stream, such as one that ends in "
+            "hook_resid_post."
+        )
+    return Sight(place, k, state, value)
+
+
+def shown(run: Run, state: Any, h: Tensor) -> Any:
+    """`state` with `h` for the vectors that are read out."""
+    put = getattr(_model(run), "showing", None)
+    if put is not None:
+        return put(state, h)
+    return h if isinstance(state, Tensor) else type(state)(h, *state[1:])
+
+
+def _carrier(run: Run, k: int) -> Any:
+    """A whole state to put vectors in: the next one that was kept. Of a state that is one tensor nothing else is read."""
+    kept = run.states.iterations
+    return run.state(next((label for label in kept if label > k), kept[-1]))
+
+
+def _stream(run: Run, state: Any) -> Tensor:
+    stream = getattr(_model(run), "stream", None)
+    return primary(state) if stream is None else stream(state)
+
+
+def _model(run: Run) -> Any:
+    return None if run._read is None else run.reader.model

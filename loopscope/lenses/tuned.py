@@ -1,0 +1,205 @@
+"""TunedLens: an affine map before the read-out, trained so that it foretells the final answer (Belrose et al. 2023, arXiv
+2303.08112).
+
+    tuned = TunedLens.fit(runs, sites=["state"], seed=0)
+    print(tuned.kl)                      # on examples that it was not trained on
+    tuned.save("lens.safetensors")
+    read = lens(run, TunedLens.load("lens.safetensors"))
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..errors import LoopscopeError
+from ..files import load_file, save_file
+from ..origin import digest
+from ..run import Run
+from .kinds import KINDS
+from .places import Sight
+
+ReadOutName = Literal["coda", "logit"]
+
+
+@dataclass(frozen=True, eq=False)
+class Translator:
+    """What a place is translated by: h -> h + A h + b."""
+
+    iterations: tuple[int, ...]
+    """The k that it was fitted at."""
+    a: Float[Tensor, "map width width"]
+    """One map for each iteration, or one for all."""
+    b: Float[Tensor, "map width"]
+    used: Bool[Tensor, " iteration"]
+    """Where it is used: elsewhere it did no better than the untuned lens on the validation examples, which is kept there."""
+
+    @property
+    def shared(self) -> bool:
+        return len(self.a) == 1 != len(self.iterations)
+
+    def apply(self, h: Tensor, k: int) -> Tensor | None:
+        """The translated vectors; None where they stay as they are."""
+        known = k in self.iterations
+        if not known and not self.shared:
+            first, last = self.iterations[0], self.iterations[-1]
+            raise LoopscopeError(
+                f"a tuned lens with a map for each iteration knows those that it was fitted at ({first}..{last}), but iteration "
+                f"{k} was asked for. Fit it on longer runs, or with shared=True."
+            )
+        i = self.iterations.index(k) if known else 0
+        if known and not bool(self.used[i]):
+            return None
+        i = 0 if len(self.a) == 1 else i
+        return translated(h, self.a[i].to(h.device), self.b[i].to(h.device))
+
+
+@dataclass(frozen=True)
+class Gain:
+    """KL(final answer ‖ lens) on the examples held out, in nats, at one place."""
+
+    iterations: tuple[int, ...]
+    before: Float[Tensor, " iteration"]
+    """Of the untuned lens."""
+    after: Float[Tensor, " iteration"]
+    gain: Float[Tensor, " iteration"]
+    """before - after, in the mean over items."""
+    low: Float[Tensor, " iteration"]
+    """95 % interval of the gain, by a bootstrap over examples."""
+    high: Float[Tensor, " iteration"]
+
+
+@dataclass(frozen=True, eq=False)
+class TunedLens:
+    """A trained lens: a translator for each place, and what it gained. Holds no model, and fits only the weights it was
+    trained on. At the last iteration of the state nothing is translated: there the model's answer is the lens's."""
+
+    read: ReadOutName
+    """What reads the translated vectors."""
+    translators: dict[str, Translator] = field(repr=False)
+    """By place."""
+    kl: dict[str, Gain] = field(repr=False)
+    """By place, on the examples held out."""
+    model: tuple[str, str]
+    """The architecture and the digest of the weights."""
+    made: dict[str, Any] = field(repr=False)
+    """How: seed, decay, numbers of examples and items, and which positions."""
+    name: str = "tuned"
+    exact: bool = True
+
+    @staticmethod
+    def fit(
+        runs: Run | Sequence[Run],
+        sites: str | Sequence[str] = "state",
+        *,
+        shared: bool = False,
+        read: ReadOutName = "coda",
+        seed: int = 0,
+        decay: float = 1e-3,
+        steps: int = 300,
+        positions: Literal["asked", "all"] = "asked",
+        unchecked: bool = False,
+    ) -> "TunedLens":
+        """Train a lens on recorded runs of one model. See `loopscope.lenses.fit.fit`."""
+        from .fit import fit
+
+        return fit(
+            [runs] if isinstance(runs, Run) else list(runs), sites, shared, read, seed, decay, steps, positions, unchecked
+        )  # fmt: skip
+
+    def logits(self, run: Run, sight: Sight) -> Tensor:
+        base = KINDS[self.read]
+        if sight.plain and sight.k == run.iterations:
+            return base.logits(run, sight)
+        label = sight.place.label
+        if label not in self.translators:
+            raise LoopscopeError(
+                f"this lens was fitted for {', '.join(map(repr, self.translators))}, but '{label}' was asked for. "
+                f"Fit one: TunedLens.fit(runs, sites=[{sight.place.site!r}])."
+            )
+        h = self.translators[label].apply(sight.h, sight.k)
+        return base.logits(run, sight if h is None else replace(sight, h=h, translated=True))
+
+    def require(self, run: Run) -> None:
+        """Raise unless the run's model has the weights that this lens was trained on."""
+        own = identity(run)
+        if own != self.model:
+            raise LoopscopeError(
+                f"a tuned lens fits only the weights it was trained on, {self.model[0]} {self.model[1]}, but this run's model is "
+                f"{own[0]} {own[1]}. Fit one for it: ls.TunedLens.fit(runs)."
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it as one safetensors file with a JSON header."""
+        tensors: dict[str, Tensor] = {}
+        for number, (label, own) in enumerate(self.translators.items()):
+            kl = self.kl[label]
+            parts = {"a": own.a, "b": own.b, "used": own.used} | {
+                name: getattr(kl, name) for name in _GAIN
+            }
+            tensors |= {f"{number}/{name}": value for name, value in parts.items()}
+        header = {
+            "kind": "tuned lens",
+            "read": self.read,
+            "places": {label: list(own.iterations) for label, own in self.translators.items()},
+            "model": list(self.model),
+            "made": self.made,
+        }
+        return save_file(path, tensors, header)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "TunedLens":
+        """Read what `save` wrote. Whether it fits a model is seen when a run is read through it."""
+        tensors, header = load_file(path, kind="tuned lens")
+        translators, kl = {}, {}
+        try:
+            for number, (label, iterations) in enumerate(header["places"].items()):
+                part = {name: tensors[f"{number}/{name}"] for name in ("a", "b", "used", *_GAIN)}
+                translators[label] = Translator(tuple(iterations), part["a"], part["b"], part["used"])
+                kl[label] = Gain(tuple(iterations), *(part[name] for name in _GAIN))
+            return TunedLens(
+                header["read"], translators, kl, (header["model"][0], header["model"][1]), header["made"]
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise LoopscopeError(
+                f"{path} lacks what a tuned lens needs ({error!r}): take another copy, or fit it again."
+            ) from error
+
+    def summary(self) -> str:
+        """What it gained, at each place: KL before and after at its iterations."""
+        lines = []
+        for label, kl in self.kl.items():
+            told = ", ".join(
+                f"{k}: {before:.3g} -> {after:.3g}"
+                for k, before, after in zip(kl.iterations, kl.before.tolist(), kl.after.tolist(), strict=True)
+            )
+            lines.append(f"'{label}', KL to the final answer in nats by iteration, {told}.")
+        how = "one map for all iterations" if self.made["shared"] else "a map for each iteration"
+        return (
+            f"Tuned lens before the read-out '{self.read}', {how}, on {self.made['held']} examples held out of "
+            f"{self.made['examples']} ({self.made['positions']} positions). " + " ".join(lines)
+        )
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+_GAIN = ("before", "after", "gain", "low", "high")
+
+
+def translated(h: Tensor, a: Float[Tensor, "width width"], b: Float[Tensor, " width"]) -> Tensor:
+    """h + A h + b, computed in single precision or better, given back in that of `h`."""
+    wide = h.to(torch.promote_types(h.dtype, a.dtype))
+    return (wide + wide @ a.T.to(wide) + b.to(wide)).to(h.dtype)
+
+
+def identity(run: Run) -> tuple[str, str]:
+    """What a lens is tied to: the architecture and a digest of the weights of a run's model."""
+    model = run.reader.model
+    weights = digest(model) if hasattr(model, "state_dict") else "without weights"
+    return str(run.origin.get("architecture")), weights

@@ -1,0 +1,177 @@
+"""What a patch is judged by: one number for each example, read from the logits.
+
+A metric is any function of logits (batch, position, vocab) that gives (batch,) or (batch, ...). The named ones are made for a
+run, since they ask about its own answers: the likeliest tokens at the positions that are asked.
+
+difference   logit of the donor's answer minus logit of the run's own, at the asked positions where the two differ (their mean);
+             NaN for an example where they don't. The usual one for donors: an effect that is the donor's own difference minus the
+             run's has carried the whole answer over (Zhang & Nanda 2023, arXiv 2309.16042, on metrics of patching).
+margin       logit of the run's own answer minus the largest other.
+probability  of the run's own answer.
+kl           KL(run ‖ patched) in nats. Its slope is zero where nothing is patched, so attribution can't use it.
+flips        fraction of the asked answers that changed. Piecewise constant: attribution can't use it either.
+value        the mean output, for models whose answer is a number.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..asked import labels_of
+from ..errors import LoopscopeError, nearest
+from ..run import Run
+
+Metric = Callable[[Float[Tensor, "batch position vocab"]], Float[Tensor, "batch ..."]]
+
+NAMES = ("difference", "margin", "probability", "kl", "flips", "value")
+FLAT = ("kl", "flips")
+"""Those whose slope at the run itself is zero."""
+UNITS = {
+    "difference": "logits",
+    "margin": "logits",
+    "probability": "probability",
+    "kl": "nats",
+    "flips": "fraction of answers",
+    "value": "output",
+}
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A metric with its name and unit."""
+
+    name: str
+    unit: str
+    function: Metric
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        found = self.function(logits)
+        if not isinstance(found, Tensor) or found.ndim < 1 or len(found) != len(logits):
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise LoopscopeError(
+                f"a metric must give a number for each of the {len(logits)} examples, but gave {got}. Return a tensor (batch,)."
+            )
+        return found
+
+
+def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Judge:
+    """A metric from its name or a function; None is `difference` with a donor, `margin` without, `value` for numbers."""
+    if callable(metric):
+        return Judge(getattr(metric, "__name__", "metric"), "", metric)
+    output = run.logits[run.iterations]
+    if metric is None:
+        metric = "value" if output.shape[-1] == 1 else "margin" if donor is None else "difference"
+    if metric not in NAMES:
+        raise LoopscopeError(
+            f"there is no metric {metric!r}. {nearest(str(metric), NAMES)} Or pass a function of logits."
+        )
+    if output.ndim != 3:
+        raise LoopscopeError(
+            f"the metric {metric!r} reads logits (batch, position, vocab), but this run's output is {tuple(output.shape)}. Pass a "
+            "function of it that gives a number for each example."
+        )
+    mask = asked_of(run, asked)
+    if metric == "difference" and donor is None:
+        raise LoopscopeError(
+            "the metric 'difference' compares the donor's answer with the run's own, but there is no donor. Use 'margin'."
+        )
+    made = {
+        "difference": lambda: _difference(output, donor, mask),
+        "margin": lambda: _margin(output, mask),
+        "probability": lambda: _probability(output, mask),
+        "kl": lambda: _kl(output, mask),
+        "flips": lambda: _flips(output, mask),
+        "value": lambda: lambda logits: _mean(logits[..., 0], mask),
+    }
+    return Judge(metric, UNITS[metric], made[metric]())
+
+
+def asked_of(run: Run, asked: Tensor | None) -> Bool[Tensor, "batch position"]:
+    """The positions whose answers count: those given, those that the task asks for, or the last."""
+    output = run.logits[run.iterations]
+    shape = tuple(output.shape[:2])
+    if asked is None:
+        labels = labels_of(run)
+        if labels is not None and tuple(labels.mask.shape) == shape:
+            return labels.mask.to(output.device)
+        last = torch.zeros(shape, dtype=torch.bool, device=output.device)
+        last[:, -1] = True
+        return last
+    given = torch.as_tensor(asked, device=output.device)
+    if given.dtype != torch.bool:  # positions by number
+        chosen = torch.zeros(shape, dtype=torch.bool, device=output.device)
+        try:
+            chosen[:, given.long()] = True
+        except IndexError as error:
+            raise LoopscopeError(
+                f"asked names a position that isn't there: {error}. There are {shape[1]}."
+            ) from None
+        return chosen
+    try:
+        given = given.expand(shape)
+    except RuntimeError:
+        raise LoopscopeError(
+            f"asked must be a mask (batch, position) = {shape}, or the numbers of positions, but has the shape "
+            f"{tuple(given.shape)}."
+        ) from None
+    if not bool(given.any(1).all()):
+        raise LoopscopeError(
+            "asked must name a position in every example, but leaves some without. Leave those examples out."
+        )
+    return given
+
+
+def _difference(output: Tensor, donor: Run | None, mask: Tensor) -> Metric:
+    assert donor is not None
+    theirs = donor.logits[donor.iterations]
+    if theirs.shape[1:] != output.shape[1:] or len(theirs) not in (1, len(output)):
+        raise LoopscopeError(
+            f"the donor's answers {tuple(theirs.shape)} must have the shape of the run's {tuple(output.shape)}, or a batch of one. "
+            "Record a donor of the same batch and length."
+        )
+    own, other = output.argmax(-1), theirs.argmax(-1).expand(output.shape[:2])
+    differ = mask & (own != other)
+    return lambda logits: _mean(_at(logits, other) - _at(logits, own), differ)
+
+
+def _margin(output: Tensor, mask: Tensor) -> Metric:
+    own = output.argmax(-1)
+
+    def margin(logits: Tensor) -> Tensor:
+        others = logits.scatter(-1, own[..., None], float("-inf")).amax(-1)
+        return _mean(_at(logits, own) - others, mask)
+
+    return margin
+
+
+def _probability(output: Tensor, mask: Tensor) -> Metric:
+    own = output.argmax(-1)
+    return lambda logits: _mean(_at(logits.float().softmax(-1), own), mask)
+
+
+def _kl(output: Tensor, mask: Tensor) -> Metric:
+    log_p = output.detach().float().log_softmax(-1)
+
+    def kl(logits: Tensor) -> Tensor:
+        log_q = logits.float().log_softmax(-1)
+        return _mean((log_p.exp() * (log_p - log_q)).sum(-1).clamp(min=0), mask)
+
+    return kl
+
+
+def _flips(output: Tensor, mask: Tensor) -> Metric:
+    own = output.argmax(-1)
+    return lambda logits: _mean((logits.argmax(-1) != own).float(), mask)
+
+
+def _at(values: Tensor, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position"]:
+    return values.gather(-1, tokens[..., None])[..., 0]
+
+
+def _mean(values: Float[Tensor, "batch position"], mask: Tensor) -> Float[Tensor, " batch"]:
+    """The mean over the masked positions of each example; NaN where there are none."""
+    return values.float().masked_fill(~mask, 0).sum(1) / mask.sum(1)

@@ -1,0 +1,120 @@
+"""Places: where a cell of a grid writes. A site, one turn of its inner loops if it has any, and the names of its axes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import LoopscopeError
+from ..recorder import resume
+from ..run import Run
+from ..sites import is_state
+from ..states import States
+
+
+@dataclass(frozen=True)
+class Place:
+    """A site inside the loop; of a site with inner loops one turn of them."""
+
+    site: str
+    inner: tuple[int, ...] = ()
+    """The turn of each inner loop."""
+    loops: tuple[str, ...] = ()
+    """Names of the inner loops, such as ("low",)."""
+    axes: tuple[str, ...] = ("batch", "position", "width")
+    """The site's own axes."""
+
+    def axis(self, name: str) -> int | None:
+        """Where an axis stands; None if the site has none of that name."""
+        return self.axes.index(name) if name in self.axes else None
+
+    def __str__(self) -> str:
+        turns = "".join(f"{name}={turn} " for name, turn in zip(self.loops, self.inner, strict=True))
+        return turns + self.site
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One write: places (several: all of them together), an iteration, positions and heads."""
+
+    places: tuple[Place, ...]
+    iteration: int
+    """t of a site inside the body; k of `state`."""
+    positions: tuple[int, ...] | None
+    """None: all, or a site that has none."""
+    heads: tuple[int, ...] | None = None
+
+    def mask(self, place: Place, value: Tensor) -> Tensor:
+        """Where it writes in a value of one of its places, broadcasting to it."""
+        shape = [1] * value.ndim
+        mask = torch.ones(shape, dtype=torch.bool, device=value.device)
+        for name, chosen in (("position", self.positions), ("head", self.heads)):
+            axis = place.axis(name)
+            if chosen is None or axis is None:
+                continue
+            own = torch.zeros(value.shape[axis], dtype=torch.bool, device=value.device)
+            own[list(chosen)] = True
+            mask = mask & own.reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+        return mask
+
+
+def with_sites(run: Run, sites: Iterable[str]) -> Run:
+    """The run with these sites recorded too: iterated again from its own states[0], where it lacks them."""
+    missing = [site for site in sites if site not in run]
+    if not missing:
+        return run
+    first = run.states.iterations[0]
+    if first != 0:
+        raise LoopscopeError(
+            f"the sites {missing} were not recorded, and this run kept no state 0 to start from again. Record it with "
+            f"sites={missing}."
+        )
+    return resume(run.model, run, run.iterations, start=0, sites=missing)
+
+
+def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
+    """Every place that these recorded sites stand for, in order: a site with inner loops has one for each turn."""
+    found = []
+    for site in sites:
+        states = run[site]
+        if not isinstance(states, States) or states.axes[0] != "iteration":
+            raise LoopscopeError(
+                f"a cell of a grid lies at an iteration, but '{site}' is called outside the loop. Choose a site inside it, "
+                "such as 'state'."
+            )
+        depth = len(states.inner)
+        loops, axes = states.axes[1 : 1 + depth], states.axes[1 + depth :]
+        found += [Place(site, turn, loops, axes) for turn in product(*(range(size) for size in states.inner))]
+    return found
+
+
+def value_at(run: Run, place: Place, iteration: int) -> Tensor | None:
+    """The place's value at an iteration; None where there is none."""
+    return run[place.site]._values.get((iteration, *place.inner))
+
+
+def iterations_of(run: Run, place: Place) -> list[int]:
+    """The iterations at which the place has a value, in order."""
+    return sorted(index[0] for index, _ in run[place.site].items() if index[1:] == place.inner)
+
+
+def spread(state: Any, count: int) -> Any:
+    """A state `count` times, one batch after the other."""
+    if isinstance(state, Tensor):
+        return state.repeat(count, *[1] * (state.ndim - 1))
+    return type(state)(*(spread(field, count) for field in state))
+
+
+def rows_of(state: Any, rows: slice) -> Any:
+    """Some rows of a state."""
+    return (
+        state[rows] if isinstance(state, Tensor) else type(state)(*(rows_of(field, rows) for field in state))
+    )
+
+
+def whole(place: Place) -> bool:
+    """Whether the place is the state, or one of its fields, and no site inside an iteration."""
+    return is_state(place.site)

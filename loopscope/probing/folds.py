@@ -1,0 +1,180 @@
+"""Folds that don't leak: equal inputs are one group, and a group is never on both sides."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+from torch import Tensor
+
+from ..errors import LoopscopeError, LoopscopeWarning
+from ..tasks import Task
+from .labels import Labels
+
+FEWEST = 2
+"""Groups that each fold must have at least, in the mean."""
+
+
+@dataclass(frozen=True)
+class Folding:
+    """Which examples are held out together."""
+
+    identity: Array
+    """(batch) int64: a hash of each example's input; equal inputs have equal ones."""
+    group: Array
+    """(batch): the number of its group, 0..groups-1."""
+    fold: Array
+    """(batch): the fold in which it is held out, 0..folds-1."""
+    notes: tuple[str, ...]
+    """What a reader must know of how it came about, as sentences."""
+
+    @property
+    def groups(self) -> int:
+        return int(self.group.max()) + 1
+
+    @property
+    def folds(self) -> int:
+        return int(self.fold.max()) + 1
+
+
+def identities(tokens: Any, batch: int, task: Task | None = None) -> tuple[Array, Array]:
+    """(batch) twice: a hash of each example's input, and one of what the task takes for the same example (a Sudoku with its
+    digits renamed). Without tokens to compare each example is its own."""
+    if not isinstance(tokens, Tensor) or len(tokens) != batch:
+        return np.arange(batch), np.arange(batch)
+    exact = _hashes(tokens)
+    if task is None:
+        return exact, exact
+    try:
+        return exact, _hashes(task.identity(tokens.cpu()))
+    except LoopscopeError:  # tokens of another kind
+        return exact, exact
+
+
+def folding(
+    labels: Labels, identity: Array, same: Array, *, groups: Any = None, folds: Any = 5, seed: int = 0
+) -> Folding:
+    """Groups and folds of a run's examples.
+
+    Arguments:
+        identity, same: as `identities` gives them.
+        groups: (batch) of whatever must stay together besides: numbers or words. Groups that hold equal inputs are joined.
+        folds: how many, or (batch) of fold numbers.
+        seed: of the division.
+
+    Raises:
+        LoopscopeError: folds given by hand that put equal inputs, or one group, on both sides; too few groups; a class in fewer
+            groups than there are folds.
+    """
+    batch, notes = len(identity), []
+    joined = _joined([same] if groups is None else [same, _by_hand(groups, batch)])
+    count = int(joined.max()) + 1
+    if groups is None and count < batch:
+        notes.append(
+            f"{batch} examples make {count} groups: equal inputs, or what the task takes for equal, stay on one side."
+        )
+    elif groups is not None and count < len(np.unique(_by_hand(groups, batch))):
+        told = (
+            "Some of the groups given held equal inputs and were joined, as a split between them would leak."
+        )
+        notes.append(told)
+        warnings.warn(told, LoopscopeWarning, stacklevel=4)
+    if not isinstance(folds, int | np.integer):
+        return Folding(identity, joined, _given(folds, joined, batch), tuple(notes))
+    if isinstance(folds, bool) or folds < 2:
+        raise LoopscopeError(f"folds must be 2 or more, but is {folds!r}.")
+    if count < FEWEST * folds:
+        raise LoopscopeError(
+            f"{folds} folds need {FEWEST * folds} groups of examples or more, but there are {count} (of {batch} examples). "
+            "Record more examples, or pass fewer folds=."
+        )
+    _check_classes(labels, joined, int(folds))
+    return Folding(identity, joined, _folds(labels, joined, int(folds), seed), tuple(notes))
+
+
+def _folds(labels: Labels, group: Array, folds: int, seed: int) -> Array:
+    from sklearn.model_selection import KFold, StratifiedGroupKFold
+
+    fold = np.zeros(len(group), int)
+    if labels.kind == "classes" and not labels.per_position:
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a class that is not in every fold
+            for number, (_, held) in enumerate(splitter.split(fold[:, None], labels.values, group)):
+                fold[held] = number
+        return fold
+    of_group = np.zeros(int(group.max()) + 1, int)
+    for number, (_, held) in enumerate(KFold(folds, shuffle=True, random_state=seed).split(of_group)):
+        of_group[held] = number
+    return of_group[group]
+
+
+def _given(folds: Any, group: Array, batch: int) -> Array:
+    """Folds by hand, checked for leaks."""
+    fold = np.unique(_by_hand(folds, batch, "folds"), return_inverse=True)[1].reshape(-1)
+    if fold.max() < 1:
+        raise LoopscopeError("folds given by hand must be two or more, but all examples are in one.")
+    pairs = np.unique(np.stack([group, fold]), axis=1)
+    counts = np.bincount(pairs[0])
+    if (counts > 1).any():
+        one = int(np.flatnonzero(counts > 1)[0])
+        where = np.flatnonzero(group == one)
+        first, second = where[0], next(i for i in where if fold[i] != fold[where[0]])
+        raise LoopscopeError(
+            f"a split must keep equal inputs and groups on one side, but examples {first} and {second} are equal or of one "
+            f"group and stand in the folds {fold[first]} and {fold[second]} ({int((counts > 1).sum())} groups in all leak). "
+            "Put them in one fold, or pass the number of folds alone."
+        )
+    return fold
+
+
+def _check_classes(labels: Labels, group: Array, folds: int) -> None:
+    if labels.kind != "classes":
+        return
+    rows = np.nonzero(labels.mask)
+    held = np.unique(np.stack([labels.values[rows], group[rows[0]]]), axis=1)[0]
+    counts = np.bincount(held, minlength=len(labels.classes))
+    if (counts < folds).any():
+        rare = int(counts.argmin())
+        raise LoopscopeError(
+            f"each class must come in {folds} groups of examples or more, one for each fold, but class {labels.classes[rare]!r} "
+            f"comes in {counts[rare]}. Record more examples, leave it out by mask=, or pass fewer folds=."
+        )
+
+
+def _by_hand(values: Any, batch: int, name: str = "groups") -> Array:
+    found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if found.shape != (batch,):
+        raise LoopscopeError(f"{name} must be ({batch},), one for each example, but are {found.shape}.")
+    return found
+
+
+def _joined(keys: list[Array]) -> Array:
+    """Group numbers such that examples that share any key are in one."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    batch = len(keys[0])
+    start, stop, nodes = [], [], batch
+    for key in keys:
+        number = np.unique(key, return_inverse=True)[1].reshape(-1)
+        start.append(np.arange(batch))
+        stop.append(nodes + number)
+        nodes += int(number.max()) + 1
+    edges = (np.ones(batch * len(keys)), (np.concatenate(start), np.concatenate(stop)))
+    component = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)[1][:batch]
+    return np.unique(component, return_inverse=True)[1].reshape(-1)
+
+
+def _hashes(rows: Tensor) -> Array:
+    rows = rows.detach().cpu()
+    rows = (
+        (rows.float() if rows.dtype.is_floating_point else rows.long())
+        .reshape(len(rows), -1)
+        .contiguous()
+        .numpy()
+    )
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+    return np.frombuffer(b"".join(digests), dtype=np.int64)

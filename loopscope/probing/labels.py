@@ -1,0 +1,151 @@
+"""What probes are taught: one label for each example or for each position of it, and the same labels shuffled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy import ndarray as Array
+from torch import Tensor
+
+from ..errors import LoopscopeError
+
+Kind = Literal["classes", "numbers"]
+MOST_CLASSES = 200
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Checked labels."""
+
+    kind: Kind
+    values: Array
+    """(batch) or (batch, position): the number of the class, or the number itself."""
+    mask: Array
+    """Of the same shape: where there is a label."""
+    classes: tuple[Any, ...]
+    """What the class numbers stand for, in order; empty for numbers."""
+
+    @property
+    def per_position(self) -> bool:
+        return self.values.ndim == 2
+
+    @property
+    def columns(self) -> int:
+        """Numbers that a probe predicts: one for each class, or one."""
+        return len(self.classes) if self.kind == "classes" else 1
+
+    def one(self, example: int) -> Any:
+        """A label as it was given."""
+        value = self.values[example]
+        return self.classes[int(value)] if self.kind == "classes" else float(value)
+
+
+def labelled(
+    labels: Any, *, mask: Any = None, kind: Kind | None = None, batch: int, positions: int
+) -> Labels:
+    """Labels as arrays, or the sentence that says why they don't fit.
+
+    Arguments:
+        labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real numbers are numbers.
+        mask: where they hold, (batch) or (batch, position); a mask of positions says for labels of examples where to look.
+        kind: "classes" or "numbers", if the type of the labels doesn't tell.
+        batch, positions: of the run.
+    """
+    values = _array(labels, "labels")
+    if (
+        values.ndim not in (1, 2)
+        or len(values) != batch
+        or (values.ndim == 2 and values.shape[1] != positions)
+    ):
+        raise LoopscopeError(
+            f"labels must be of the shape ({batch},), one for each example, or ({batch}, {positions}), one for each position, "
+            f"but are {values.shape}. Give each example of the run its label."
+        )
+    if kind not in (None, "classes", "numbers"):
+        raise LoopscopeError(f"kind must be 'classes' or 'numbers', but is {kind!r}.")
+    kind = kind or ("numbers" if values.dtype.kind == "f" else "classes")
+    held = np.ones(values.shape, bool) if mask is None else _array(mask, "mask").astype(bool)
+    if held.shape not in ((batch,), (batch, positions)):
+        raise LoopscopeError(
+            f"mask must be of the shape ({batch},) or ({batch}, {positions}), but is {held.shape}. True says where labels hold."
+        )
+    if held.ndim < values.ndim:
+        held = np.broadcast_to(held[:, None], values.shape)
+    if values.ndim < held.ndim:
+        values = np.broadcast_to(values[:, None], held.shape)
+    if not held.any():
+        raise LoopscopeError("there must be labels to learn, but the mask leaves none. Look at mask=.")
+    if kind == "numbers":
+        values = values.astype(float)
+        if not np.isfinite(values[held]).all():
+            raise LoopscopeError(
+                "labels must be finite, but hold NaN or infinity. Leave them out: mask=labels.isfinite()."
+            )
+        if np.ptp(values[held]) == 0:
+            raise LoopscopeError(f"labels must vary to be learned, but all are {values[held][0]:g}.")
+        return Labels(kind, np.where(held, values, 0.0), held, ())
+    if values.dtype.kind == "f" and not (values[held] == np.round(values[held])).all():
+        raise LoopscopeError('classes must be whole numbers, but the labels are not. Pass kind="numbers".')
+    classes, numbers = np.unique(values[held], return_inverse=True)
+    if len(classes) < 2:
+        raise LoopscopeError(
+            f"labels must be of two classes or more to be told apart, but all are {classes[0]!s}."
+        )
+    if len(classes) > MOST_CLASSES:
+        raise LoopscopeError(
+            f"labels must be of at most {MOST_CLASSES} classes, but are of {len(classes)}. If they are quantities, pass "
+            'kind="numbers".'
+        )
+    told = np.zeros(held.shape, int)
+    told[held] = numbers.reshape(-1)
+    return Labels(kind, told, held, tuple(classes.tolist()))
+
+
+def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
+    """Control labels (count, batch[, position]): the same labels, exchanged between examples.
+
+    Whole examples are exchanged, so that at each position every class is as frequent as it was, and what hangs together
+    within an example still does. Where examples have labels at different positions, those that have one there are.
+
+    Source: control tasks, Hewitt & Liang 2019 (arXiv 1909.03368): what a probe scores on them it has not from the states'
+    meaning.
+    """
+    generator, found = np.random.default_rng([seed, 7]), []
+    values, mask = (a if labels.per_position else a[:, None] for a in (labels.values, labels.mask))
+    for _ in range(count):
+        place = generator.permutation(int(group.max()) + 1)[group]  # groups change places as wholes
+        control = values.copy()
+        for p in range(values.shape[1]):
+            here = np.flatnonzero(mask[:, p])
+            control[here, p] = values[here[np.argsort(place[here], kind="stable")], p]
+        found.append(control if labels.per_position else control[:, 0])
+    return np.stack(found)
+
+
+def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
+    """Control labels (count, batch, position) as Hewitt & Liang give them: each token type has one, drawn from the labels at
+    random. A probe scores on them what it can learn by heart of the words."""
+    if not labels.per_position:
+        raise LoopscopeError(
+            'control="tokens" gives each token its label, so the labels must be (batch, position), but there is one for each '
+            'example. Use control="shuffled".'
+        )
+    generator, found = np.random.default_rng([seed, 8]), []
+    words = np.unique(tokens.cpu().numpy(), return_inverse=True)[1].reshape(tokens.shape)
+    for _ in range(count):
+        found.append(generator.choice(labels.values[labels.mask], int(words.max()) + 1)[words])
+    return np.stack(found)
+
+
+def _array(values: Any, name: str) -> Array:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        return (values.float() if values.dtype.is_floating_point else values).numpy()
+    if isinstance(values, Array | Sequence) and not isinstance(values, str):
+        found = np.asarray(values)
+        if found.dtype.kind in "biufU":
+            return found
+    raise LoopscopeError(
+        f"{name} must be a tensor, an array or a list of numbers or words, but got {type(values).__name__}."
+    )

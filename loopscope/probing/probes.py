@@ -1,0 +1,417 @@
+"""Probes: what can be read off the states of a loop by a linear map, and how much of that is the probe's own doing."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..asked import task_of
+from ..errors import LoopscopeError
+from ..run import Run
+from . import labels as told
+from .features import Source
+from .fit import Plan, Result, Unit, fit
+from .folds import folding, identities
+from .given import gathered
+from .linear import Linear
+from .untrained import ArraySource, Features, random_source
+
+CONTROLS = 3
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One probe, trained on all examples."""
+
+    weight: Float[Tensor, "width column"]
+    bias: Float[Tensor, " column"]
+    classes: tuple[Any, ...]
+    """What the columns stand for; empty for numbers."""
+
+    def scores(self, states: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes column"]:
+        """What the probe gives each class, or the number that it reads."""
+        if states.shape[-1] != len(self.weight):
+            raise LoopscopeError(
+                f"this probe reads states of width {len(self.weight)}, but got {tuple(states.shape)}."
+            )
+        return states.double() @ self.weight.to(states.device) + self.bias.to(states.device)
+
+    def predict(self, states: Float[Tensor, "*axes width"]) -> Tensor:
+        """(*axes): the labels as they were given, or numbers; of words their numbers in `classes`."""
+        scores = self.scores(states)
+        if not self.classes:
+            return scores[..., 0]
+        best = scores.argmax(-1)
+        if any(isinstance(one, str) for one in self.classes):
+            return best
+        return torch.tensor(self.classes, device=best.device)[best]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Probes of every site, iteration and position, with what has to stand beside their scores.
+
+    >>> probes = ls.Probes.fit(run, labels)
+    >>> print(probes), probes.figure()
+    >>> probes.score[0, 3]                # of the first site after 3 iterations: (position)
+    >>> probes.at(3).predict(run.states[3])
+
+    All numbers are of groups of examples that were held out. A probe that could not be trained, because its position has too few
+    labels or all alike, is NaN.
+    """
+
+    kind: told.Kind
+    sites: tuple[str, ...]
+    iterations: tuple[int, ...]
+    positions: tuple[int | str, ...]
+    """Positions, or "together" (each position a row of one probe), or "pooled" (the mean over positions)."""
+    score: Float[Tensor, "site iteration position"]
+    """Accuracy; R² for numbers."""
+    low: Float[Tensor, "site iteration position"]
+    """Lower end of the 95 % interval: over groups, not over rows. What another training set would change is not in it."""
+    high: Float[Tensor, "site iteration position"]
+    control: Float[Tensor, "site iteration position"]
+    """With labels shuffled between examples (or as `control` told), the mean over several shuffles."""
+    random: Float[Tensor, "site iteration position"]
+    """With random features in place of the states: see `features`."""
+    beside: Float[Tensor, "site iteration position"]
+    """From the labels that were told beside alone; NaN if there were none."""
+    majority: Float[Tensor, "site iteration position"]
+    """Of saying what is most frequent in the training folds; 0 for numbers."""
+    rows: Int[Tensor, "site iteration position"]
+    classes: tuple[Any, ...]
+    groups: int
+    """Of examples: whatever must stay on one side of a split is one."""
+    folds: int
+    seed: int
+    features: str
+    """What the random features are."""
+    notes: tuple[str, ...]
+    origin: Mapping[str, Any] = field(repr=False)
+    identity: Int[Tensor, " batch"] = field(repr=False)
+    """A hash of each example's input, so that a transfer never tests on what was trained on."""
+    fold: Int[Tensor, " batch"] = field(repr=False)
+    labels: Tensor = field(repr=False)
+    """(batch) or (batch, position): class numbers, or numbers."""
+    mask: Bool[Tensor, "..."] = field(repr=False)
+    weights: Mapping[tuple[int, int, int], Float[Tensor, "fold width column"]] = field(repr=False)
+    """By (site, iteration, position) in this object's order: trained without each fold; the last on all."""
+    biases: Mapping[tuple[int, int, int], Float[Tensor, "fold column"]] = field(repr=False)
+
+    @classmethod
+    def fit(
+        cls,
+        run: Run | str | os.PathLike[str] | Iterable[Any] | Callable[[int], Any],
+        labels: Any = None,
+        *,
+        sites: str | Sequence[str] = "state",
+        iterations: Sequence[int] | None = None,
+        positions: int | Sequence[int] | str | None = None,
+        groups: Any = None,
+        mask: Any = None,
+        beside: Any = None,
+        kind: told.Kind | None = None,
+        folds: Any = 5,
+        controls: int = CONTROLS,
+        control: str = "shuffled",
+        random: Features | bool | None = None,
+        estimator: Any = None,
+        seed: int = 0,
+        model: Any = None,
+    ) -> "Probes":
+        """Train one probe for each site, iteration and position.
+
+        Classes are told apart by linear discriminant analysis with OAS shrinkage, numbers by ridge regression whose penalty is
+        chosen inside the training folds; features are standardised there too. See `linear` for why.
+
+        Arguments:
+            run: a run; the path of a run's file, which is read piece by piece; or, for more than fits into memory, a list of
+                (run, labels) or a function that makes number i = 0, 1, ... of them again, and None after the last.
+            labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real numbers are numbers.
+            sites: recorded sites. All must have as many positions.
+            iterations: None: all.
+            positions: numbers; "each": one probe for each; "together": all positions of all examples as rows of one probe;
+                "pooled": the mean over positions. None: "together" for labels of positions, else "each".
+            groups: (batch) of what must stay on one side besides equal inputs: numbers or words.
+            mask: (batch) or (batch, position): where labels hold.
+            beside: further labels (batch) or (batch, position), or a list of them, that are known anyway: how well do they
+                alone tell the labels?
+            folds: how many, or (batch) of fold numbers, which are refused if they leak.
+            controls: how many times labels are shuffled.
+            control: "shuffled" between examples, or "tokens": each token type gets a label (Hewitt & Liang 2019).
+            random: "untrained", "projection"; None: an untrained model if one can be built; False: none.
+            estimator: a scikit-learn estimator in place of the closed forms, standardised. To choose among settings pass one
+                that does so inside, such as LogisticRegressionCV. Its probes are not kept.
+            model: what made a run that was loaded from a file.
+
+        Raises:
+            LoopscopeError: labels that don't fit, a split that leaks, too few groups.
+        """
+        sites = (sites,) if isinstance(sites, str) else tuple(sites)
+        source, given, given_mask = gathered(run, labels, mask, sites, iterations, model)
+        count = max(source.positions.values())
+        if len(set(source.positions.values())) > 1:
+            raise LoopscopeError(
+                f"all sites must have as many positions, but have {source.positions}. Probe them one by one."
+            )
+        checked = told.labelled(given, mask=given_mask, kind=kind, batch=source.batch, positions=count)
+        units = _units(positions, checked, count)
+        identity, same = identities(source.tokens, source.batch, _task(source))
+        split = folding(checked, identity, same, groups=groups, folds=folds, seed=seed)
+        if control not in ("shuffled", "tokens"):
+            raise LoopscopeError(f"control must be 'shuffled' or 'tokens', but is {control!r}.")
+        other = (
+            told.shuffled(checked, split.group, seed, controls)
+            if control == "shuffled" or not isinstance(source.tokens, Tensor)
+            else told.by_token(checked, source.tokens, seed, controls)
+        )
+        plan = Plan(checked, other, split, units, estimator, seed)
+        found = fit(source, plan)
+        if not found:
+            raise LoopscopeError(
+                "no probe could be trained: at each position the labels are too few or all alike. Look at mask= and positions=."
+            )
+        alone = Plan(checked, other[:0], split, units, estimator, seed)
+        features, chance = "none were asked for", {}
+        if random is not False:
+            kind_of = None if random in (None, True) else random
+            made, features = random_source(source, sites, seed, kind_of)
+            chance = fit(made, alone) if made is not None else {}
+        beyond = {} if beside is None else fit(ArraySource(_one_hot(beside, source.batch, count)), alone)
+        return _collected(
+            cls, found, chance, beyond, source, sites, units, plan, features, _absent(source, found, units)
+        )
+
+    def at(self, iteration: int, site: str | None = None, position: int | str | None = None) -> Probe:
+        """One probe, trained on all examples.
+
+        Arguments:
+            iteration: k for the state, t for a site inside the loop; negative counts from the end.
+            site, position: needed where there are several.
+        """
+        place = self._place(iteration, site, position)
+        if place not in self.weights:
+            raise LoopscopeError(
+                "this probe was not kept: it could not be trained, or an estimator made it. Fit without estimator=."
+            )
+        return Probe(self.weights[place][-1], self.biases[place][-1], self.classes)
+
+    @property
+    def selectivity(self) -> Float[Tensor, "site iteration position"]:
+        """Score less that with control labels (Hewitt & Liang 2019, arXiv 1909.03368)."""
+        return self.score - self.control
+
+    @property
+    def accuracy(self) -> Float[Tensor, "site iteration position"]:
+        """The score, of classes."""
+        if self.kind != "classes":
+            raise LoopscopeError("numbers have no accuracy, but R²: read .score.")
+        return self.score
+
+    @property
+    def chance(self) -> float:
+        """Of guessing evenly among the classes; 0 for numbers."""
+        return 1 / len(self.classes) if self.kind == "classes" else 0.0
+
+    @property
+    def floor(self) -> Float[Tensor, "site iteration position"]:
+        """The best of what is had without the states: control, random features, majority, and what was told beside."""
+        nothing = torch.tensor(-torch.inf, dtype=self.score.dtype)
+        parts = [self.control, self.random, self.beside, self.majority]
+        best = torch.stack([torch.where(part.isnan(), nothing, part) for part in parts]).amax(0)
+        return torch.where(self.score.isnan(), torch.nan, best)
+
+    @property
+    def found(self) -> Bool[Tensor, "site iteration position"]:
+        """Where the labels can be read off: even the lower end of the interval lies above control and majority."""
+        return self.low > torch.fmax(self.control, self.majority)
+
+    @property
+    def learned(self) -> Bool[Tensor, "site iteration position"]:
+        """Where they are there through training: it lies above the whole floor, random features too."""
+        return self.low > self.floor
+
+    def transfer(self, run: Run | None = None, labels: Any = None, **options: Any) -> Any:
+        """Train at iteration i, test at j. See `loopscope.probing.transfer`."""
+        from .transfer import transfer
+
+        return transfer(self, run, labels, **options)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything as one safetensors file with a JSON header. See `load_probes`."""
+        from .storage import save
+
+        return save(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Probes":
+        """Read what `save` wrote."""
+        from .storage import load_probes
+
+        return load_probes(path)
+
+    def figure(self, site: str | None = None) -> Any:
+        """A map of iterations and positions, or curves over iterations where there is one position."""
+        from .figures import curves, score_map
+
+        return score_map(self, site) if len(self.positions) > 1 else curves(self, site)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every number, without weights and labels, as JSON can say it."""
+        from ..finding import plain
+
+        names = [
+            "kind",
+            "sites",
+            "iterations",
+            "positions",
+            "classes",
+            "groups",
+            "folds",
+            "seed",
+            "features",
+            "notes",
+        ]
+        tensors = ["score", "low", "high", "control", "random", "beside", "majority", "rows", "selectivity"]
+        return {name: plain(getattr(self, name)) for name in names + tensors} | {"summary": str(self)}
+
+    def __str__(self) -> str:
+        from .words import summary
+
+        return summary(self)
+
+    def __repr__(self) -> str:
+        s, k, p = self.score.shape
+        shape = f"{s} site(s) · {k} iterations · {p} position(s)"
+        return f"Probes of {shape} · {self.kind} · {self.groups} groups in {self.folds} folds"
+
+    def _place(self, iteration: int, site: str | None, position: int | str | None) -> tuple[int, int, int]:
+        if site is None and len(self.sites) > 1:
+            raise LoopscopeError(f"there are probes of several sites: pass site=, one of {list(self.sites)}.")
+        if position is None and len(self.positions) > 1:
+            raise LoopscopeError("there are probes of several positions: pass position=.")
+        s = _index(self.sites, self.sites[0] if site is None else site, "site")
+        p = _index(self.positions, self.positions[0] if position is None else position, "position")
+        k = iteration + self.iterations[-1] + 1 if iteration < 0 else iteration
+        return s, _index(self.iterations, k, "iteration"), p
+
+
+def _index(names: Sequence[Any], one: Any, what: str) -> int:
+    if what == "position" and isinstance(one, int) and one < 0:
+        one += int(names[-1]) + 1 if isinstance(names[-1], int) else 0
+    if one not in names:
+        raise LoopscopeError(f"there is no probe at {what} {one!r}. There are: {', '.join(map(str, names))}.")
+    return names.index(one)
+
+
+def _units(positions: Any, labels: told.Labels, count: int) -> list[Unit]:
+    if positions is None:
+        positions = "together" if labels.per_position else "each"
+    if positions == "each":
+        return list(range(count))
+    if positions in ("together", "pooled"):
+        if positions == "pooled" and labels.per_position and _varies(labels):
+            raise LoopscopeError(
+                'positions="pooled" needs one label for each example, but an example has several. Use "together" or "each".'
+            )
+        return [positions]
+    if isinstance(positions, str):
+        raise LoopscopeError(
+            f"positions must be numbers, 'each', 'together' or 'pooled', but is {positions!r}."
+        )
+    chosen = [positions] if isinstance(positions, int) else list(positions)
+    found = [p + count if p < 0 else p for p in chosen]
+    if not found or any(not 0 <= p < count for p in found):
+        raise LoopscopeError(
+            f"positions must lie in 0..{count - 1}, or count from the end, but are {chosen}."
+        )
+    return list(dict.fromkeys(found))
+
+
+def _varies(labels: told.Labels) -> bool:
+    """Whether an example has different labels at different positions."""
+    high = np.where(labels.mask, labels.values, -np.inf).max(1)
+    low = np.where(labels.mask, labels.values, np.inf).min(1)
+    return bool((high > low).any())
+
+
+def _task(source: Source) -> Any:
+    """The task whose examples these are, for what it takes for equal."""
+    run = getattr(source, "run", None)
+    return task_of(run) if run is not None else getattr(source.model, "task", None)
+
+
+def _one_hot(beside: Any, batch: int, positions: int) -> Tensor:
+    """(batch, position, column) of the labels that are told."""
+    several = (
+        isinstance(beside, list | tuple) and len(beside) > 0 and not isinstance(beside[0], int | float | str)
+    )
+    columns = []
+    for one in beside if several else [beside]:
+        checked = told.labelled(one, batch=batch, positions=positions)
+        values = checked.values if checked.per_position else np.repeat(checked.values[:, None], positions, 1)
+        columns.append(np.eye(checked.columns)[values] if checked.kind == "classes" else values[..., None])
+    return torch.from_numpy(np.concatenate(columns, 2))
+
+
+def _absent(source: Source, found: Mapping[Any, Result], units: Sequence[Unit]) -> list[str]:
+    """What was left out, as sentences."""
+    wanted = sum(map(len, source.iterations.values())) * len(units)
+    notes = []
+    if len(found) < wanted:
+        notes.append(
+            f"{wanted - len(found)} of {wanted} probes had too few labels, or labels all alike, and are left out."
+        )
+    rows = {unit: {one.rows for key, one in found.items() if key[2] == unit} for unit in units}
+    if any(len(one) > 1 for one in rows.values()):
+        notes.append("Rows that have left the loop are left out, so later iterations have fewer: see .rows.")
+    return notes
+
+
+def _collected(
+    cls: type[Probes],
+    found: Mapping[tuple[str, int, Unit], Result],
+    chance: Mapping[tuple[str, int, Unit], Result],
+    beyond: Mapping[tuple[str, int, Unit], Result],
+    source: Source,
+    sites: tuple[str, ...],
+    units: Sequence[Unit],
+    plan: Plan,
+    features: str,
+    notes: Sequence[str],
+) -> Probes:
+    iterations = sorted({k for ks in source.iterations.values() for k in ks})
+    shape = (len(sites), len(iterations), len(units))
+    names = ("score", "low", "high", "control", "majority")
+    grids = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name in (*names, "random", "beside")}
+    rows, weights, biases = torch.zeros(shape, dtype=torch.long), {}, {}
+    for (site, k, unit), one in found.items():
+        place = (sites.index(site), iterations.index(k), units.index(unit))
+        for name in names:
+            grids[name][place] = getattr(one, name)
+        rows[place] = one.rows
+        for name, others in (("random", chance), ("beside", beyond)):
+            same = others.get((site, k, unit)) or others.get(("given", 0, unit))
+            if same is not None:
+                grids[name][place] = same.score
+        if one.probes:
+            weights[place] = _stacked(one.probes, "weight")
+            biases[place] = _stacked(one.probes, "bias")
+    split, labels = plan.folding, plan.labels
+    return cls(
+        kind=labels.kind, sites=sites, iterations=tuple(iterations), positions=tuple(units), **grids, rows=rows,
+        classes=labels.classes, groups=split.groups, folds=split.folds, seed=plan.seed, features=features,
+        notes=(*split.notes, *notes), origin=dict(source.origin), identity=torch.from_numpy(split.identity.copy()),
+        fold=torch.from_numpy(split.fold.copy()), labels=torch.from_numpy(labels.values.copy()),
+        mask=torch.from_numpy(labels.mask.copy()), weights=weights, biases=biases,
+    )  # fmt: skip
+
+
+def _stacked(probes: Sequence[Linear], name: str) -> Tensor:
+    return torch.from_numpy(np.stack([getattr(one, name) for one in probes]))

@@ -1,0 +1,153 @@
+"""Train at one iteration, test at another: does the loop write a thing in one place and leave it there?"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..drawing import percent
+from ..errors import LoopscopeError
+from ..run import Run
+from . import labels as told
+from .features import RunSource, Source
+from .fit import Plan, Tally, chosen_rows
+from .folds import Folding, identities
+from .linear import Linear
+from .probes import Probes
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Scores of probes trained at one iteration on states of another."""
+
+    site: str
+    position: int | str
+    trained: tuple[int, ...]
+    tested: tuple[int, ...]
+    score: Float[Tensor, "trained tested"]
+    """Accuracy; R² for numbers, below 0 where the probe does worse than the mean."""
+    low: Float[Tensor, "trained tested"]
+    high: Float[Tensor, "trained tested"]
+    control: Float[Tensor, "trained tested"]
+    """What the same probes score against labels shuffled between examples."""
+    rows: int
+    held_out: float
+    """Fraction of the examples that the probes were fitted on, and that were judged by those trained without them."""
+    kind: told.Kind
+
+    def __str__(self) -> str:
+        own = self.score.diagonal() if self.trained == self.tested else self.score.amax(0)
+        name = "accuracy" if self.kind == "classes" else "R²"
+        last, first = self.score[-1], self.trained[-1]
+        shown = percent if self.kind == "classes" else "{:.2f}".format
+        return (
+            f"Probes of '{self.site}' trained at one iteration and tested at another ({self.rows} rows): {name} {shown(float(own.nanmean()))} "
+            f"in the mean at the same iteration; trained at {first} and tested at {self.tested[0]}: {shown(float(last[0]))}, "
+            f"trained at {self.trained[0]} and tested at {self.tested[-1]}: {shown(float(self.score[0, -1]))}; shuffled labels "
+            f"{shown(float(self.control.nanmean()))}. {percent(self.held_out)} of the examples were also fitted on, and are judged "
+            "by probes trained without them."
+        )
+
+    def figure(self) -> Any:
+        from .figures import transfer_map
+
+        return transfer_map(self)
+
+
+def transfer(
+    probes: Probes,
+    run: Run | None,
+    labels: Any = None,
+    *,
+    mask: Any = None,
+    site: str | None = None,
+    position: int | str | None = None,
+) -> Transfer:
+    """The matrix (trained at, tested at) on a run.
+
+    Examples that the probes were fitted on, known by their inputs, are judged by the probes that were trained without their fold;
+    others by those trained on all.
+
+    Arguments:
+        run: the run they were fitted on, or another of the same site.
+        labels, mask: as in `Probes.fit`; None: those the probes know, if they know all of the run's examples.
+        site, position: needed where there are several.
+    """
+    if run is None:
+        raise LoopscopeError(
+            "probes hold no states, so a transfer needs a run to test on: probes.transfer(run)."
+        )
+    s, _, p = probes._place(probes.iterations[0], site, position)
+    name, unit = probes.sites[s], probes.positions[p]
+    source = RunSource(run, [name])
+    identity, _ = identities(source.tokens, source.batch)
+    where = {int(one): i for i, one in enumerate(probes.identity.tolist())}
+    known = np.array([where.get(int(one), -1) for one in identity])
+    checked = _labels(probes, source, known, labels, mask)
+    fold = np.where(known >= 0, probes.fold.numpy()[known], probes.folds)
+    group = np.unique(identity, return_inverse=True)[1].reshape(-1)
+    split = Folding(identity, group, fold, ())
+    plan = Plan(checked, told.shuffled(checked, group, probes.seed, 3), split, [unit], seed=probes.seed)
+    trained = [i for i in range(len(probes.iterations)) if (s, i, p) in probes.weights]
+    tested = source.iterations[name]
+    if not trained:
+        raise LoopscopeError(
+            "a transfer needs probes that were kept, but an estimator made these. Fit without estimator=."
+        )
+    grids = {
+        one: torch.full((len(trained), len(tested)), torch.nan) for one in ("score", "low", "high", "control")
+    }
+    rows = 0
+    for j, k in enumerate(tested):
+        (chunk,) = source.chunks([(name, k)])
+        piece = chunk.pieces[name, k]
+        x, example, place = chosen_rows(piece.values.cpu().double().numpy(), piece, unit, checked, 0)
+        rows = max(rows, len(x))
+        for i, t in enumerate(trained):
+            weight, bias = probes.weights[s, t, p].numpy(), probes.biases[s, t, p].numpy()
+            if weight.shape[1] != x.shape[1]:
+                raise LoopscopeError(
+                    f"the states must be {weight.shape[1]} wide, as those that were fitted, but are {x.shape[1]}."
+                )
+            said = np.empty(len(x))
+            for f in np.unique(fold[example]):
+                here = fold[example] == f
+                scores = Linear(weight[f], bias[f])(x[here])
+                said[here] = scores.argmax(1) if probes.kind == "classes" else scores[:, 0]
+            tally = Tally(plan)
+            common = np.full(len(x), -1) if probes.kind == "classes" else None
+            tally.add(np.broadcast_to(said, (1 + len(plan.controls), len(x))), example, place, common)
+            one = tally.result([])
+            for grid in grids:
+                grids[grid][i, j] = getattr(one, grid)
+    return Transfer(
+        name, unit, tuple(probes.iterations[t] for t in trained), tuple(tested), **grids, rows=rows,
+        held_out=float((known >= 0).mean()), kind=probes.kind,
+    )  # fmt: skip
+
+
+def _labels(probes: Probes, source: Source, known: np.ndarray, labels: Any, mask: Any) -> told.Labels:
+    """The run's labels, in the class numbers of the probes."""
+    if labels is None:
+        if (known < 0).any():
+            raise LoopscopeError(
+                f"the probes know the labels of the examples they were fitted on, but {int((known < 0).sum())} of {len(known)} are "
+                "others. Pass labels=."
+            )
+        return told.Labels(
+            probes.kind, probes.labels.numpy()[known], probes.mask.numpy()[known], probes.classes
+        )
+    count = source.positions[next(iter(source.positions))]
+    checked = told.labelled(labels, mask=mask, kind=probes.kind, batch=source.batch, positions=count)
+    if probes.kind == "numbers":
+        return checked
+    unknown = set(checked.classes) - set(probes.classes)
+    if unknown:
+        raise LoopscopeError(
+            f"labels must be classes the probes know, but hold {sorted(map(str, unknown))[:5]}."
+        )
+    number = np.array([probes.classes.index(one) for one in checked.classes])
+    return told.Labels("classes", number[checked.values], checked.mask, probes.classes)
