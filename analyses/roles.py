@@ -27,7 +27,6 @@ What can mislead:
   the published ones were sampled isn't told.
 """
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,16 +37,18 @@ from torch import Tensor
 
 from loopscope import drawing
 from loopscope.asked import labels_of, task_of
-from loopscope.contrast import QUANTITIES, Contrast, contrast
+from loopscope.contrast import Contrast, contrast, difference_figure, told
 from loopscope.drawing import Panel, number, percent
 from loopscope.driver import Looped
-from loopscope.errors import LoopscopeError, LoopscopeWarning
+from loopscope.errors import LoopscopeError
 from loopscope.finding import Finding, Verdict
 from loopscope.maths.dimension import participation_ratio
 from loopscope.onward import inside, vectors
 from loopscope.recorder import record
 from loopscope.run import Run
 from loopscope.spared import Held, Said, Turns, bare, freezes
+from loopscope.subset import only
+from loopscope.untrained import untrained
 
 TITLE, PLACE = "Two states, two roles?", 47
 EXAMPLES, BROKEN, FEWEST, VECTORS = 32, 0.5, 2, 1024
@@ -96,6 +97,8 @@ class RolesFinding(Finding):
     vectors: int
     judged: str
     """What counts as right."""
+    difficulty: Float[Tensor, " example"] | None
+    """How hard each example is, in the task's unit; None without a task."""
     broken_threshold: float = BROKEN
     """Most is lost if the solved examples are at most this fraction of those with nothing held."""
 
@@ -161,7 +164,7 @@ def applies(run: Run) -> bool:
             and len(fields_of(run)) > 1
             and isinstance(run.output, Tensor)
             and run.output.ndim == 3
-            and not (task_of(run) is not None and task_of(run).continuous)
+            and not getattr(task_of(run), "continuous", False)
         )
     except (LoopscopeError, KeyError):
         return False
@@ -172,7 +175,7 @@ def measure(
     *,
     starts: Sequence[int] | None = None,
     examples: int | None = EXAMPLES,
-    untrained: bool = True,
+    compare: bool = True,
     seed: int = 0,
 ) -> RolesFinding:
     """What each state of a two-state model does.
@@ -180,7 +183,7 @@ def measure(
     Arguments:
         starts: the iterations from which on a state is held, 0 among them; None: 0, an eighth and half of the run's.
         examples: how many of the run's are looked at, the first; None: all.
-        untrained: whether to compare with an untrained model.
+        compare: whether with an untrained model.
         seed: of that model's weights.
     """
     run.require_finite()
@@ -191,7 +194,8 @@ def measure(
         )
     n, fields = run.iterations, fields_of(run)
     chosen = sorted({0, n // 8, n // 2} if starts is None else {0, *starts})
-    run = _first(run, examples)
+    run = bare(run)
+    run = run if examples is None else only(run, range(min(examples, len(run.tokens))))
     labels, task = labels_of(run), task_of(run)
     own = run.output.cpu().argmax(-1)
     blank = None if task is None else task.blank
@@ -210,7 +214,7 @@ def measure(
     return RolesFinding(
         verdict=_verdict(solved, held, len(own)),
         fields=tuple(fields),
-        clouds=_clouds(run, fields, _fresh(run, seed) if untrained else None),
+        clouds=_clouds(run, fields, untrained(run, seed) if compare else None),
         solved=solved,
         held=tuple(held),
         turns=tuple(turns),
@@ -218,55 +222,28 @@ def measure(
         without=without,
         iterations=n,
         examples=len(own),
-        vectors=min(VECTORS, vectors(run.states[-1:])[0].flatten(0, 1).shape[0]),
+        vectors=min(VECTORS, vectors(run.states, first=n).flatten(1, 2).shape[1]),
+        difficulty=None if labels is None else labels.difficulty,
         judged="right answers" if labels is not None else "no task is known: as with nothing held",
     )
 
 
-def _first(run: Run, examples: int | None) -> Run:
-    """The run's first examples alone, with their states."""
-    if examples is None or len(run.output) <= examples or not isinstance(run.tokens, Tensor):
-        return bare(run)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LoopscopeWarning)
-        inputs = {
-            name: value[:examples] if isinstance(value, Tensor) and len(value) == len(run.tokens) else value
-            for name, value in run.inputs.items()
-        }
-        return record(run.model, run.tokens[:examples], run.iterations, seed=run.origin.get("seed"), **inputs)
-
-
-def _fresh(run: Run, seed: int) -> Run | None:
-    """The same tokens in an untrained model of the same configuration; None where it can't be built from it."""
-    model = run.model
-    if not hasattr(getattr(model, "config", None), "__dataclass_fields__"):
-        return None
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        try:
-            fresh = type(model)(model.config)
-        except Exception:  # another one's class may want other arguments
-            return None
-    first = next(iter(model.parameters()), None)
-    fresh = fresh if first is None else fresh.to(first)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LoopscopeWarning)
-        return record(fresh.eval(), run.tokens, run.iterations, seed=seed)
-
-
 def _clouds(run: Run, fields: list[str], fresh: Run | None) -> tuple[Cloud, ...]:
-    def ratios(of: Run, name: str) -> Tensor:
-        site = of["state" if name == fields[0] else f"state.{name}"]
-        x = vectors(site).flatten(1, 2).double().cpu()
-        return _ratio(x[:, :: -(-x.shape[1] // VECTORS)])
+    def cloud(of: Run, name: str) -> Tensor:
+        return vectors(of["state" if name == fields[0] else f"state.{name}"]).double().cpu()
 
-    clouds = []
-    for name in fields:
-        site = run["state" if name == fields[0] else f"state.{name}"]
-        flat = vectors(site[-1:])[0].flatten(1).double().cpu()
-        other = None if fresh is None else ratios(fresh, name)
-        clouds.append(Cloud(name, ratios(run, name), other, float(_ratio(flat))))
-    return tuple(clouds)
+    def ratios(x: Tensor) -> Tensor:
+        return _ratio(x.flatten(1, 2)[:, :VECTORS])
+
+    return tuple(
+        Cloud(
+            name,
+            ratios(cloud(run, name)),
+            None if fresh is None else ratios(cloud(fresh, name)),
+            float(_ratio(cloud(run, name)[-1].flatten(1))),
+        )
+        for name in fields
+    )
 
 
 def _ratio(x: Tensor) -> Tensor:
@@ -279,7 +256,7 @@ def _ratio(x: Tensor) -> Tensor:
 def _attention(run: Run, said: Said) -> tuple[Contrast | None, str]:
     task = task_of(run)
     neighbours = None if task is None else task.neighbours()
-    if neighbours is None:
+    if task is None or neighbours is None or task.violations(run.tokens.cpu()) is None:
         return None, "The task doesn't say which positions bear on which, so attention wasn't compared."
     names = inside(run, "hook_pattern")
     if not names:
@@ -288,6 +265,7 @@ def _attention(run: Run, said: Said) -> tuple[Contrast | None, str]:
     answers = torch.stack([run.logits[k].cpu().argmax(-1) for k in range(run.iterations)])
     filled = answers.where(said.asked, run.tokens.cpu())
     conflicts = task.violations(filled)
+    assert conflicts is not None
     found = contrast(seen, names, said.asked, neighbours, conflicts)
     none = "The model's attention isn't of two roles with as many layers each, so it wasn't compared."
     return found, "" if found is not None else none
@@ -318,20 +296,7 @@ def _changes(found: RolesFinding) -> list[str]:
 
 
 def _attends(found: RolesFinding) -> str:
-    if found.attention is None:
-        return found.without
-    told = []
-    for name, words in (
-        ("neighbours", "neighbours"),
-        ("entropy", "entropy over ln n"),
-        ("conflicts", "cells in conflict"),
-    ):
-        parts = [f"{d.mean:+.3f} ± {d.half:.3f}" for d in found.attention.differences[name]]
-        told.append(f"{words} {', '.join(parts)}")
-    return (
-        f"Attention by layer, positive where the {found.attention.inner} updates are the more local (mean ± half of the 95 % "
-        f"interval over boards): {'; '.join(told)}."
-    )
+    return found.without if found.attention is None else told(found.attention)
 
 
 def headline(found: RolesFinding) -> tuple[str, str]:
@@ -394,29 +359,6 @@ def draw_turns(found: RolesFinding) -> Any:
     return figure
 
 
-def draw_attention(found: RolesFinding) -> Any:
-    """Differences in attention between the two roles, by layer."""
-    assert found.attention is not None
-    inner = drawing.label(found.attention.inner)
-    figure = drawing.empty(
-        f"Attention: how much more local the {inner} updates are", "layer of each role", "difference", 360
-    )
-    names = {
-        "neighbours": "to neighbours",
-        "entropy": "narrower (entropy / ln n)",
-        "conflicts": "to cells in conflict",
-    }
-    for (name, shown), colour in zip(names.items(), drawing.COLOURS, strict=False):
-        values = found.attention.differences[name]
-        figure.add_bar(
-            x=[str(i) for i in range(len(values))], y=[None if d.mean != d.mean else d.mean for d in values], name=shown,
-            error_y={"array": [0 if d.half != d.half else d.half for d in values], "thickness": 1}, marker={"color": colour},
-            customdata=[d.boards for d in values], hovertemplate="layer %{x}: %{y:.3f}, %{customdata} boards<extra></extra>",
-        )  # fmt: skip
-    figure.update_xaxes(type="category")
-    return figure
-
-
 def panels(found: RolesFinding) -> list[Panel]:
     """The finding as a report shows it."""
     first = [one for one in found.held if one.start == 0]
@@ -451,7 +393,7 @@ def panels(found: RolesFinding) -> list[Panel]:
         out.append(
             Panel(
                 "Where each role looks",
-                draw_attention(found),
+                difference_figure(found.attention),
                 _attends(found),
                 f"Per asked cell, mean over heads and iterations: the first {found.attention.inner} update of an iteration less "
                 "its last update; entropy the other way round. Bars above 0: the inner role is the more local. Whiskers: 95 % "
