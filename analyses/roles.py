@@ -181,7 +181,7 @@ def measure(
     """What each state of a two-state model does.
 
     Arguments:
-        starts: the iterations from which on a state is held, 0 among them; None: 0, an eighth and half of the run's.
+        starts: the iterations from which on a state is held, 0 among them; None: 0, 1 and a quarter of the run's.
         examples: how many of the run's are looked at, the first; None: all.
         compare: whether with an untrained model.
         seed: of that model's weights.
@@ -193,7 +193,7 @@ def measure(
             f"of one shape that it iterates on, but got {run!r}. Record an HRM or a TRM, or another with such `fields`."
         )
     n, fields = run.iterations, fields_of(run)
-    chosen = sorted({0, n // 8, n // 2} if starts is None else {0, *starts})
+    chosen = sorted({0, 1, n // 4} if starts is None else {0, *starts})
     run = bare(run)
     run = run if examples is None else only(run, range(min(examples, len(run.tokens))))
     labels, task = labels_of(run), task_of(run)
