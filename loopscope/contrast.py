@@ -12,16 +12,22 @@ given stands as given.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from .drawing import COLOURS, empty, label
 from .maths.attention import evenness, mass
 from .run import Run
 from .states import States
 
-QUANTITIES = ("neighbours", "entropy", "conflicts")
+NAMES = {
+    "neighbours": "to neighbours",
+    "entropy": "narrowness (entropy / ln n)",
+    "conflicts": "to cells in conflict",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Contrast:
     layers: tuple[tuple[str, str], ...]
     """The sites of both roles, (inner, outer), by layer."""
     inside: dict[str, Float[Tensor, "iteration layer"]]
-    """By quantity (neighbours, own, entropy, conflicts), mean over boards, at the inner role; NaN where no board has a conflict."""
+    """By quantity (neighbours, own, entropy, conflicts), mean over boards, at the inner role; NaN where none has a
+    conflict."""
     outside: dict[str, Float[Tensor, "iteration layer"]]
     """The same at the outer role."""
     differences: dict[str, tuple[Interval, ...]]
@@ -89,7 +96,7 @@ def contrast(
                 )
                 for i in range(len(inner))
             )
-            for name in QUANTITIES
+            for name in NAMES
         },
         chance=float(neighbours.double().mean(1).mean()),
     )
@@ -122,3 +129,32 @@ def _interval(x: Float[Tensor, "iteration board"]) -> Interval:
         return Interval(math.nan, math.nan, 0)
     half = 1.96 * float(per.std()) / math.sqrt(len(per)) if len(per) > 1 else math.nan
     return Interval(float(per.mean()), half, len(per))
+
+
+def told(found: Contrast) -> str:
+    """The differences in a sentence."""
+    parts = []
+    for name, words in NAMES.items():
+        values = ", ".join(
+            f"{d.mean:+.3f} ± {d.half:.3f}" if d.boards else "unknown" for d in found.differences[name]
+        )
+        parts.append(f"{words} {values}")
+    return (
+        f"Attention by layer, positive where the {found.inner} updates are the more local (mean ± half of the 95 % interval over "
+        f"boards): {'; '.join(parts)}."
+    )
+
+
+def difference_figure(found: Contrast) -> Any:
+    """How much more local the inner role is, by layer."""
+    title = f"Attention: how much more local the {label(found.inner)} updates are"
+    figure = empty(title, "layer of each role", "difference of shares, 0..1", 360)
+    for (name, words), colour in zip(NAMES.items(), COLOURS, strict=False):
+        values = found.differences[name]
+        figure.add_bar(
+            x=[str(i) for i in range(len(values))], y=[d.mean if d.boards else None for d in values], name=words,
+            error_y={"array": [d.half if d.boards > 1 else 0 for d in values], "thickness": 1}, marker={"color": colour},
+            customdata=[d.boards for d in values], hovertemplate="layer %{x}: %{y:.3f}, %{customdata} boards<extra></extra>",
+        )  # fmt: skip
+    figure.update_xaxes(type="category")
+    return figure

@@ -45,6 +45,8 @@ from .similarity import cka as cka
 from .similarity import cka_map as cka_map
 from .similarity import cosine_map as cosine_map
 from .similarity import distance_map as distance_map
+from .slope import Slope as Slope
+from .slope import slope as slope
 from .spectrum import Spectrum as Spectrum
 from .spectrum import eigenvalues as eigenvalues
 from .spectrum import singular_value as singular_value

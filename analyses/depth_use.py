@@ -1,0 +1,396 @@
+"""Does the model use its iterations adaptively: more of them for what is harder?
+
+An item is one example with all its answers; of tasks whose every answer needs all that stands before it (`causal`, several
+answers), one answer, whose difficulty is how many answers stand before it. For each item:
+
+- depth to the answer, settled: the first k from which the read-out answer is the one it has at the end and never changes
+  again; of an item with several answers, the last of theirs.
+- right: the same, for items that are right at the end: the first k from which they are right for good.
+- halted: for models that halt, how many iterations they take before they stop.
+- integration window (`loopscope.windows`): the k after which exchanging an input still turns the answer. Its end is the last
+  of them; of an item with several clues, the last of theirs.
+
+Adaptive is a positive slope against difficulty. It is told with a bootstrap interval (95 %, whole examples drawn), Spearman's
+correlation, and what it is with difficulties shuffled.
+
+Sources: depth and windows against difficulty, Curth, Lawrence, Karmalkar & Prasad 2026 (arXiv 2604.12426); these definitions
+are ours.
+
+What can mislead:
+- Settled doesn't mean right. Wrong answers may wander for long, or be given early: read `right` beside it, whose items are the
+  easier of the hard ones, and the accuracy at each difficulty.
+- An answer that by chance is early what it will be counts as settled from there: of two answers, one time in two.
+- A loop that hasn't settled by its end has no depth in what was run. Items whose answer still changes in the last iteration are
+  counted (`unsettled`), at the end.
+- A loop that goes on reading its input follows an exchange as long as enough iterations are left. Its windows end late, and the
+  later the less it has to do: then their slope has the other sign. `windows.rereads` tells which it is.
+- An exchanged token may make an example that the task never draws (two arrows to one node). The answer turns all the same.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from loopscope import drawing
+from loopscope.asked import labels_of, task_of
+from loopscope.drawing import Panel, number, percent
+from loopscope.driver import Looped
+from loopscope.errors import LoopscopeError
+from loopscope.finding import Finding, Verdict
+from loopscope.items import items_of, since
+from loopscope.maths.slope import Slope, slope
+from loopscope.run import Run
+from loopscope.windows import Windows, windows
+
+TITLE, PLACE = "Does it think longer about what is harder?", 34
+SAME, FEWEST, CLUES, POINTS = 0.5, 20, 24, 9
+
+
+class Adapts(Verdict):
+    """How depth goes with difficulty."""
+
+    adaptive = "Harder examples take more iterations: the model uses its depth adaptively."
+    same = "All examples take the same number of iterations, whatever their difficulty."
+    reverse = "Harder examples take fewer iterations."
+    in_part = "Harder examples take longer to settle; of those that end right that can't be told."
+    unclear = "Whether harder examples take more iterations can't be told: the slope's interval holds zero, and much besides."
+
+
+@dataclass(frozen=True)
+class Depth:
+    """One depth of every item, against difficulty."""
+
+    name: str
+    """settled, right, halted or window."""
+    iterations: Float[Tensor, " item"]
+    """NaN where an item has none."""
+    by_level: Float[Tensor, " level"]
+    """Mean at each difficulty."""
+    half: Float[Tensor, " level"]
+    """1.96 standard errors of that mean over examples; NaN for fewer than two."""
+    slope: Slope
+    """Iterations for one unit of difficulty."""
+
+
+@dataclass(frozen=True)
+class DepthUse(Finding):
+    """Depth against difficulty."""
+
+    verdict: Adapts
+    by: str
+    """"example" or "answer": what an item is."""
+    unit: str
+    """What difficulty counts."""
+    difficulty: Float[Tensor, " item"]
+    example: Int[Tensor, " item"]
+    depths: tuple[Depth, ...]
+    """The first is settled, on which the verdict stands."""
+    levels: Float[Tensor, " level"]
+    right: Float[Tensor, " level"] | None
+    """Fraction of the items that are right at the end; None where no right answer is known."""
+    unsettled: int
+    """Items whose answer changes in the last iteration."""
+    windows: Windows | None
+    """None where none were asked for."""
+    flips: Float[Tensor, "level k"] | None
+    """Share of the clues whose exchange after k turns the answer; NaN where a level has no clue."""
+    iterations: int
+    same_threshold: float = SAME
+    """Depth is the same for all if the slope's interval leaves fewer iterations than that between the easiest and the hardest."""
+
+    def summary(self) -> str:
+        lines = [self.verdict.sentence, f"Difficulty is {self.unit}, {_range(self.levels)}."]
+        for depth in self.depths:
+            s = depth.slope
+            lines.append(
+                f"{_NAMES[depth.name]}: {number(float(depth.by_level[0]))} iterations at the easiest and "
+                f"{number(float(depth.by_level[-1]))} at the hardest; slope {_slope(s)} iterations per unit, rank correlation "
+                f"{number(s.correlation, 2)} ({s.items} items of {s.groups} examples); with difficulties shuffled "
+                f"{number(s.shuffled[0], 2)} to {number(s.shuffled[1], 2)}."
+            )
+        lines.append(_window(self))
+        if self.right is not None:
+            lines.append(
+                f"At the easiest {percent(float(self.right[0]))} are right at the end, at the hardest "
+                f"{percent(float(self.right[-1]))}."
+            )
+        lines.append(
+            f"{self.unsettled} of {len(self.difficulty)} items still change in the last of {self.iterations} iterations. "
+            f"Threshold: the same depth is less than {self.same_threshold:g} iterations from the easiest to the hardest."
+        )
+        return " ".join(line for line in lines if line)
+
+
+_NAMES = {
+    "settled": "Depth to the answer",
+    "right": "Depth to the right answer for good",
+    "halted": "Iterations before it halts",
+    "window": "End of the integration window",
+}
+
+
+def applies(run: Run) -> bool:
+    """Whether the run's answers can be read out after every iteration, and its task knows several difficulties among them."""
+    task, labels = task_of(run), labels_of(run)
+    try:
+        ready = _ready(run)
+    except LoopscopeError:
+        return False
+    if not ready or task is None or labels is None or task.continuous:
+        return False
+    by = _by(task, labels.mask)
+    example, before, _ = items_of(labels.mask, by)
+    difficulty = before if by == "answer" else labels.difficulty
+    return len(example) >= FEWEST and len(difficulty.unique()) > 1
+
+
+def measure(
+    run: Run,
+    *,
+    by: str | None = None,
+    difficulty: Any = None,
+    unit: str | None = None,
+    asked: Any = None,
+    clues: int | None = CLUES,
+    points: int | None = POINTS,
+    seed: int = 0,
+) -> DepthUse:
+    """Whether the model takes more iterations for what is harder.
+
+    Arguments:
+        by: "example" or "answer"; None: as the task is (see above).
+        difficulty: (batch,) of each example; None: the task's own, or of single answers how many stand before them.
+        unit: what that counts, in words.
+        asked: (batch, position), the positions of the answers; None: the task's, else the last.
+        clues: how many inputs are followed at most; 0: no windows; None: every position of every example.
+        points: the number of k after which they are exchanged, evenly spread; None: all.
+        seed: of the choice of clues and of the bootstrap.
+    """
+    run.require_finite()
+    if not _ready(run):
+        raise LoopscopeError(
+            f"depth_use needs a run of one iteration or more, whole and without edits, of tokens, whose answers (batch, "
+            f"position, vocab) can be read out after every iteration, but got {run!r}. Record without edits= and keep=."
+        )
+    if by not in (None, "example", "answer"):
+        raise LoopscopeError(f"by must be 'example' or 'answer', but is {by!r}.")
+    labels, task = labels_of(run), task_of(run)
+    from loopscope.patching.metrics import asked_of
+
+    mask = asked_of(run, asked).cpu()
+    chosen = by or ("example" if task is None or difficulty is not None else _by(task, mask))
+    if difficulty is None and chosen == "example" and labels is None:
+        raise LoopscopeError(
+            "how hard each example is must be known, but this run's tokens are of no known task. Pass difficulty=, one number "
+            "for each example, and unit=, what it counts."
+        )
+    example, level, places = items_of(mask, chosen)
+    if difficulty is not None:
+        hard = torch.as_tensor(difficulty, dtype=torch.float64).cpu()
+        if tuple(hard.shape) != (len(mask),):
+            raise LoopscopeError(
+                f"difficulty must be one number for each of the {len(mask)} examples, but has the shape {tuple(hard.shape)}."
+            )
+        level = hard[example]
+    elif chosen == "example" and labels is not None:
+        level = labels.difficulty.double().cpu()
+    if len(level.unique()) < 2:
+        raise LoopscopeError(
+            f"two difficulties or more are needed to compare, but all {len(level)} items have the same. Record others too."
+        )
+    said = torch.stack([run.logits[k].argmax(-1).cpu() for k in range(run.iterations + 1)])
+    found = {"settled": since(said == said[-1], example, places)}
+    right = None
+    if labels is not None:
+        hits = said == labels.targets.cpu()
+        found["right"] = since(hits, example, places)
+        right = ~found["right"].isnan()
+    if run.halting is not None and tuple(run.halting.iteration.shape) == tuple(mask.shape):
+        when = run.halting.iteration.cpu().double() + 1
+        found["halted"] = torch.where(places, when[example], -1).amax(1)
+    seen = (
+        windows(run, example, places, before=chosen == "answer", clues=clues, points=points, seed=seed)
+        if clues != 0
+        else None
+    )
+    if seen is not None and len(seen.item):
+        ends = torch.full((len(example),), torch.nan, dtype=torch.float64)
+        for item in seen.item.unique():
+            ends[item] = seen.end[seen.item == item].max()
+        found["window"] = ends
+    levels = level.unique()
+    depths = tuple(_depth(name, values, level, levels, example, seed) for name, values in found.items())
+    return DepthUse(
+        verdict=_verdict(depths, float(levels[-1] - levels[0])),
+        by=chosen,
+        unit=unit
+        or ("answers before it" if chosen == "answer" and difficulty is None else _unit(task, difficulty)),
+        difficulty=level,
+        example=example,
+        depths=depths,
+        levels=levels,
+        right=None if right is None else torch.stack([right[level == one].double().mean() for one in levels]),
+        unsettled=int((found["settled"] == run.iterations).sum()),
+        windows=seen,
+        flips=_shares(seen, level, levels),
+        iterations=run.iterations,
+    )
+
+
+def _ready(run: Run) -> bool:
+    return (
+        run.iterations >= 1
+        and run.origin.get("whole", True)
+        and not run.origin.get("edits")
+        and isinstance(run.tokens, Tensor)
+        and not run.tokens.is_floating_point()
+        and isinstance(run.output, Tensor)
+        and run.output.ndim == 3
+        and run.states.iterations == list(range(run.iterations + 1))
+        and isinstance(run.model, Looped)
+    )
+
+
+def _unit(task: Any, difficulty: Any) -> str:
+    return "difficulty" if task is None or difficulty is not None else task.difficulty
+
+
+def _by(task: Any, mask: Tensor) -> str:
+    return "answer" if task.causal and bool((mask.sum(1) > 1).any()) else "example"
+
+
+def _depth(name: str, values: Tensor, level: Tensor, levels: Tensor, example: Tensor, seed: int) -> Depth:
+    means, halves = [], []
+    for one in levels:
+        here = (level == one) & ~values.isnan()
+        x, of = values[here].double(), example[here]
+        means.append(x.mean() if len(x) else torch.tensor(torch.nan, dtype=torch.float64))
+        count = len(of.unique())  # answers of one example aren't independent
+        halves.append(
+            1.96 * x.std() / count**0.5 if count > 1 else torch.tensor(torch.nan, dtype=torch.float64)
+        )
+    return Depth(name, values, torch.stack(means), torch.stack(halves), slope(level, values, example, seed))
+
+
+def _shares(seen: Windows | None, level: Tensor, levels: Tensor) -> Tensor | None:
+    if seen is None or not len(seen.item):
+        return None
+    own = level[seen.item]
+    none = torch.full((len(seen.iterations),), torch.nan, dtype=torch.float64)
+    return torch.stack(
+        [seen.flips[own == one].double().mean(0) if bool((own == one).any()) else none for one in levels]
+    )
+
+
+def _verdict(depths: tuple[Depth, ...], span: float) -> Adapts:
+    found = depths[0].slope
+    if found.items < FEWEST or found.slope != found.slope or found.low != found.low:
+        return Adapts.unclear
+    if max(abs(found.low), abs(found.high)) * span < SAME:
+        return Adapts.same
+    if found.low > 0:
+        right = [d.slope for d in depths if d.name == "right" and bool((~d.iterations.isnan()).any())]
+        return Adapts.in_part if right and not right[0].low > 0 else Adapts.adaptive
+    return Adapts.reverse if found.high < 0 else Adapts.unclear
+
+
+def _slope(found: Slope) -> str:
+    return f"{number(found.slope)} ({number(found.low)} to {number(found.high)})"
+
+
+def _range(levels: Tensor) -> str:
+    return f"{levels[0]:g} to {levels[-1]:g}"
+
+
+def _window(found: DepthUse) -> str:
+    seen = found.windows
+    if seen is None:
+        return ""
+    if not len(seen.item):
+        return f"No clue was found: another token at one of {seen.tried} positions turned no answer."
+    reads = (
+        "the loop goes on reading its input" if seen.rereads >= 0.5 else "the input has been taken by then"
+    )
+    state = seen.state.any(1).double().mean()
+    return (
+        f"{len(seen.item)} of {seen.tried} inputs tried are clues: another token there turns the answer. Exchanged half way, "
+        f"{percent(seen.rereads)} still do: {reads}. With the state at the input alone exchanged, at whatever iteration, "
+        f"{percent(float(state))} do."
+    )
+
+
+def headline(found: DepthUse) -> tuple[str, str]:
+    """The finding as a tile: a few characters, and what they are."""
+    s = found.depths[0].slope
+    return f"{number(s.slope, 2)}", f"iterations more for each of {found.unit}. {found.verdict.sentence}"
+
+
+def draw(found: DepthUse) -> Any:
+    """Mean depth at each difficulty, with intervals."""
+    figure = drawing.empty(
+        "Iterations that it takes, by difficulty", drawing.label(found.unit), "iterations", 380
+    )
+    x = found.levels.tolist()
+    for depth, colour in zip(found.depths, drawing.COLOURS, strict=False):
+        width, dash = 3 if depth.name == "settled" else 2, "dot" if depth.name == "window" else "solid"
+        known = [None if v != v else round(v, 4) for v in depth.by_level.tolist()]
+        figure.add_scatter(
+            x=x, y=known, name=_NAMES[depth.name].lower(), mode="lines+markers",
+            line={"color": colour, "width": width, "dash": dash},
+            error_y={"array": [0 if v != v else v for v in depth.half.tolist()], "thickness": 1},
+        )  # fmt: skip
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def draw_windows(found: DepthUse) -> Any:
+    """Share of the clues whose exchange turns the answer, by iteration, at some difficulties; dotted with the state alone."""
+    assert found.windows is not None and found.flips is not None
+    seen = found.windows
+    title = "Does the answer still depend on an input?"
+    figure = drawing.empty(title, "iterations run before it is exchanged", "answers that turn", 380)
+    there = [i for i, row in enumerate(found.flips) if not bool(row.isnan().any())]
+    few = there[:: max(1, -(-len(there) // (len(drawing.COLOURS) - 1)))]
+    for i, colour in zip(few, drawing.COLOURS[1:], strict=False):
+        count = int((found.difficulty[seen.item] == found.levels[i]).sum())
+        figure.add_scatter(
+            x=list(seen.iterations), y=found.flips[i].tolist(), mode="lines+markers", line={"color": colour, "width": 1.75},
+            name=f"{drawing.label(found.unit)} {found.levels[i]:g} ({count} inputs)",
+            hovertemplate="exchanged after %{x}: %{y:.0%}",
+        )  # fmt: skip
+    for values, name, dash in ((seen.flips, "all", "solid"), (seen.state, "all, the state alone", "dot")):
+        figure.add_scatter(
+            x=list(seen.iterations), y=values.double().mean(0).tolist(), name=name, mode="lines+markers",
+            line={"color": drawing.BLUE, "width": 3, "dash": dash}, hovertemplate="exchanged after %{x}: %{y:.0%}",
+        )  # fmt: skip
+    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
+    return figure
+
+
+def panels(found: DepthUse) -> list[Panel]:
+    """The finding as a report shows it."""
+    s = found.depths[0].slope
+    out = [
+        Panel(
+            "How many iterations the answer takes",
+            draw(found),
+            f"{found.verdict.sentence} The depth to the answer changes by {_slope(s)} iterations for each of {found.unit} (95 % "
+            f"interval over {s.groups} examples).",
+            "Means with 95 % intervals. The answer is there from the iteration on after which the read-out doesn't change any "
+            "more, right or wrong.",
+        )
+    ]
+    if found.flips is not None:
+        out.append(
+            Panel(
+                "How long the answer depends on an input",
+                draw_windows(found),
+                _window(found),
+                "Each point exchanges one input after so many iterations, and lets the loop go on to its end. Where a curve "
+                "falls to 0 the answer has taken what it needs, or too few iterations are left for it to turn.",
+            )
+        )
+    return out

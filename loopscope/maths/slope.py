@@ -1,0 +1,87 @@
+"""The slope of one quantity against another, with an interval from drawing whole groups anew, and against chance."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+DRAWS, SHUFFLES = 1000, 200
+
+
+@dataclass(frozen=True)
+class Slope:
+    """A least-squares slope, in units of y for one unit of x. NaN where x or y doesn't vary or is nowhere known."""
+
+    slope: float
+    low: float
+    """Of the 95 % interval: percentiles of slopes on groups drawn with replacement (Efron 1979)."""
+    high: float
+    correlation: float
+    """Spearman's rank correlation."""
+    shuffled: tuple[float, float]
+    """The middle 95 % of slopes with x shuffled among the items: what chance gives."""
+    items: int
+    groups: int
+
+
+def slope(
+    x: Float[Tensor, " item"],
+    y: Float[Tensor, " item"],
+    group: Int[Tensor, " item"],
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Slope:
+    """The slope of y against x, over the items where y is known (not NaN).
+
+    Arguments:
+        group: items of one group are drawn together, as they aren't independent: the answers of one example.
+        seed: of the draws.
+    """
+    known = ~(y.isnan() | x.isnan())
+    x, y, group = x[known].double(), y[known].double(), group[known]
+    _, number = group.unique(return_inverse=True)
+    groups = int(number.max()) + 1 if len(number) else 0
+    if len(x) < 2 or float(x.var()) == 0:
+        nan = math.nan
+        return Slope(nan, nan, nan, nan, (nan, nan), len(x), groups)
+    generator = torch.Generator().manual_seed(seed)
+    x, y = x - x.mean(), y - y.mean()
+    sums = torch.zeros(groups, 5, dtype=torch.float64)
+    sums.index_add_(0, number, torch.stack([torch.ones_like(x), x, y, x * x, x * y], 1))
+    drawn = torch.randint(0, groups, (draws, groups), generator=generator)
+    times = torch.zeros(draws, groups, dtype=torch.float64).scatter_add_(
+        1, drawn, torch.ones(drawn.shape, dtype=torch.float64)
+    )
+    each = _slopes(times @ sums)
+    each = each[each.isfinite()]  # a draw of groups that are all alike has no slope
+    order = torch.rand(SHUFFLES, len(x), generator=generator).argsort(1)
+    chance = (x[order] * y).sum(1) / x.square().sum()
+    return Slope(
+        slope=float(_slopes(sums.sum(0))),
+        low=_quantile(each, 0.025),
+        high=_quantile(each, 0.975),
+        correlation=_spearman(x, y),
+        shuffled=(_quantile(chance, 0.025), _quantile(chance, 0.975)),
+        items=len(x),
+        groups=groups,
+    )
+
+
+def _slopes(sums: Float[Tensor, "... 5"]) -> Float[Tensor, "..."]:
+    count, x, y, xx, xy = sums.unbind(-1)
+    spread = xx - x * x / count
+    return ((xy - x * y / count) / spread).where(spread > 1e-12 * xx.clamp(min=1e-300), math.nan)
+
+
+def _quantile(values: Tensor, q: float) -> float:
+    return float(values.quantile(q)) if len(values) > 1 else math.nan
+
+
+def _spearman(x: Tensor, y: Tensor) -> float:
+    if float(y.var()) == 0:
+        return math.nan
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(x.numpy(), y.numpy())[0])
