@@ -89,6 +89,10 @@ class Causes(Finding):
     nothing_threshold: float = NOTHING
     """... and nothing of it below this."""
 
+    def map(self) -> Any:
+        """The figure of every cell, iteration by position."""
+        return carried_map(self)
+
     def summary(self) -> str:
         middle = len(self.iterations) // 2
         told = "; ".join(

@@ -101,8 +101,8 @@ class LocalityFinding(Finding):
     def summary(self) -> str:
         known = [i for i, value in enumerate(self.locality.tolist()) if value == value]
         told = "; ".join(
-            f"after {self.more[i]} more {number(float(self.locality[i]))} times chance ({number(float(self.low[i]))} to "
-            f"{number(float(self.high[i]))}), {number(float(self.distance[i]))} steps away in the mean (even: "
+            f"after {self.more[i]} more {_times(self.locality[i])} times chance ({_times(self.low[i])} to "
+            f"{_times(self.high[i])}), {number(float(self.distance[i]))} steps away in the mean (even: "
             f"{number(float(self.chance[i]))}), {percent(float(self.own[i]))} of it where it was written"
             for i in dict.fromkeys((known[0], known[len(known) // 2], known[-1]) if known else ())
         )
@@ -116,6 +116,10 @@ class LocalityFinding(Finding):
             f"distance grows "
             f"by {self.further_threshold:g}."
         )
+
+
+def _times(value: Tensor) -> str:
+    return number(float(value)) if not float(value) < 0.005 else "0"
 
 
 def applies(run: Run) -> bool:
