@@ -233,6 +233,15 @@ def test_the_whole_state_of_a_donor_is_the_donor_from_there_on():
     assert torch.allclose(grid.values.flatten(0, 3)[0], whole(donor.output) - whole(own.output), atol=1e-5)
 
 
+def test_passes_begin_at_the_runs_own_states_also_where_a_loop_draws():
+    """Cells that begin later must not go through earlier iterations again: they would draw other numbers there."""
+    torch.manual_seed(0)
+    run = ls.iterate(lambda x: x / 2 + torch.randn_like(x), torch.randn(2, 3, 4), 5)
+    grid = ls.effects(run, lambda place, k, value: value, positions=[0], metric=lambda state: state.flatten(1))
+    assert torch.equal(grid.values[0, -1], torch.zeros_like(grid.values[0, -1]))
+    assert grid.values[0, :-1].abs().max() > 0
+
+
 # What is written
 
 
