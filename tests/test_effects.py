@@ -116,6 +116,20 @@ def test_on_every_model_of_the_zoo_a_grid_is_a_loop_over_patched_recordings(name
         compare(model, run, donor, site, 3)
 
 
+@pytest.mark.parametrize("entry", ["equilibrium-prefix-parity", "universal-prefix-parity-act"])
+def test_a_patched_pass_leaves_the_loop_when_it_would_by_itself(entry):
+    """A solver that has converged, and positions that have halted, end the loop: where a write comes then, it is read out."""
+    model = ls.models.load(entry)
+    both = ls.record(model, model.task.batch(4, seed=0).tokens)
+    run, donor, n = only(both, [0, 1]), only(both, [2, 3]), both.iterations
+    assert n < both.origin["asked"]
+    grid = ls.effects(run, donor, positions=[9], iterations=[0, n // 2, n], metric=whole)
+    for i, k in enumerate((0, n // 2, n)):
+        edit = ls.patch("state", iteration=k, value=donor.states[k], position=9)
+        expected = whole(ls.resume(model, run, both.origin["asked"], start=k, edits=[edit]).output)
+        assert torch.allclose(grid.values[0, i, 0, 0], expected - whole(run.output), atol=1e-4), k
+
+
 @pytest.mark.parametrize(
     "name", ["HRM-Text", "HRM-Text, masked", "ALBERT", "Ouro", "Huginn", "x-transformers, tied"]
 )
@@ -298,6 +312,9 @@ def test_the_metrics_are_what_they_say():
         found = ls.effects(run, donor, metric=metric, **cell)
         assert torch.allclose(found.values.flatten(), value, atol=1e-5), metric
         assert found.metric == metric
+    # one direction of the divergence, where the other would differ: the answer gone, all tokens are alike
+    gone = ls.effects(run, "zero", metric="kl", **cell).values.flatten()
+    assert torch.allclose(gone, (p * (p * CLASSES).log()).sum(1), atol=1e-5)
 
 
 def test_an_example_that_answers_like_its_donor_has_no_difference():
