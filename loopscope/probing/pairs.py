@@ -178,7 +178,7 @@ def _one(
     middle = (ahead + behind).mean() / 2
     hits = 0.5 * ((ahead > 0) == truth) + 0.5 * ((behind > 0) == ~truth)
     cluster = group[pair[tested, 0]]
-    low, high = intervals.of_share(np.bincount(cluster, hits), np.bincount(cluster))
+    low, high = intervals.of_share(np.bincount(cluster, hits), np.bincount(cluster), 0.5, folds)
     flip = (ahead > 0) != (behind > 0)
     unbiased = ((ahead - middle) > 0) != ((behind - middle) > 0)
     given = (ahead > 0) == truth
