@@ -55,18 +55,20 @@ def test_a_fact_that_nothing_reads_is_found_as_well():
         run.tokens,
         edits=[ls.patch("state", value=donor.states[READ], iteration=READ, position=IDLE)],
     )
-    assert torch.equal(swapped.output, run.output)
+    assert torch.allclose(swapped.output, run.output, atol=1e-6)
 
 
 @pytest.mark.parametrize("classes", [2, 5])
 def test_shuffled_labels_and_states_of_noise_give_chance_within_the_interval(classes):
-    inside = []
+    inside, alarms = [], 0
     for seed in range(20):
         run = states_of(noise(2, BATCH, 1, WIDTH, seed=seed))
         probes = ls.Probes.fit(run, drawn(classes, BATCH, seed=100 + seed), random=False)
         inside.append(bool((probes.low < 1 / classes).all() and (probes.high > 1 / classes).all()))
-        assert (probes.control - 1 / classes).abs().max() < 0.12 and not probes.learned.any()
-    assert sum(inside) >= 16, "each of two intervals misses in one of twenty cases"
+        assert (probes.control - 1 / classes).abs().max() < 0.12
+        alarms += int(probes.learned.sum())
+    assert alarms <= 3, "one of forty lies above its interval by chance"
+    assert sum(inside) >= 16, "each of two intervals misses in one of twenty cases at most"
 
 
 def test_control_labels_are_the_labels_exchanged_between_examples():
@@ -85,10 +87,10 @@ def test_control_labels_are_the_labels_exchanged_between_examples():
 
 
 def test_equal_inputs_are_one_group_so_that_nothing_is_learned_by_heart():
-    half = noise(1, 50, 1, 60)
+    half = noise(1, 50, 1, 200)
     table = torch.cat([half, half], 1)
     labels = drawn(2, 50).repeat(2)
-    model = Map(lambda x: x, 60).eval()
+    model = Map(lambda x: x, 200).eval()
     model.encode = lambda tokens: table[0]
     run = ls.record(model, torch.arange(50).repeat(2)[:, None], 0)
     probes = ls.Probes.fit(run, labels, random=False)
@@ -260,7 +262,9 @@ def test_features_that_are_constant_or_repeated_do_no_harm():
     table[..., 1], table[..., 2], table[..., 3] = 1e6, table[..., 0], 0
     assert float(ls.Probes.fit(states_of(table), labels, random=False).score) > 0.9
     nothing = ls.Probes.fit(states_of(torch.ones(1, BATCH, 1, 4)), labels, random=False)
-    assert float(nothing.score) == pytest.approx(float(nothing.majority))
+    assert abs(float(nothing.score) - float(nothing.majority)) < 0.05, (
+        "the most frequent class of the training folds"
+    )
 
 
 def test_more_features_than_examples_are_no_obstacle():
@@ -284,6 +288,35 @@ def test_intervals_hold_the_truth_as_often_as_they_say(share, groups, rows, spre
         low, high = intervals.of_share(hits, np.full(groups, rows))
         inside += low <= share <= high
     assert 0.92 <= inside / 400 <= 0.99
+
+
+@pytest.mark.parametrize(
+    ("count", "features", "signal"), [(200, 64, 0.0), (200, 8, 0.5), (120, 16, 1.2), (120, 8, 3.0)]
+)
+def test_intervals_hold_what_probes_score_in_the_mean(count, features, signal):
+    """Cross-validated scores vary more than their rows tell, most where there is little to read."""
+    scores, ends = [], []
+    for seed in range(80):
+        labels, table = drawn(2, count, seed=1000 + seed), noise(1, count, 1, features, seed=seed)
+        table[0, :, 0, 0] += signal * labels
+        probes = ls.Probes.fit(states_of(table), labels, random=False, controls=0)
+        scores.append(float(probes.score))
+        ends.append((float(probes.low), float(probes.high)))
+    mean = np.mean(scores)
+    assert np.mean([low <= mean <= high for low, high in ends]) >= 0.91
+
+
+@pytest.mark.parametrize("signal", [0.6, 2.0])
+def test_intervals_hold_the_r2_of_probes_in_the_mean(signal):
+    scores, ends = [], []
+    for seed in range(60):
+        labels, table = noise(150, seed=1000 + seed), noise(1, 150, 1, 8, seed=seed)
+        table[0, :, 0, 0] += signal * labels
+        probes = ls.Probes.fit(states_of(table), labels, random=False, controls=0)
+        scores.append(float(probes.score))
+        ends.append((float(probes.low), float(probes.high)))
+    mean = np.mean(scores)
+    assert np.mean([low <= mean <= high for low, high in ends]) >= 0.88
 
 
 def test_an_interval_over_groups_is_wider_where_rows_of_a_group_agree():
@@ -313,12 +346,9 @@ def test_random_features_are_those_of_an_untrained_model_of_the_same_architectur
     probes = ls.Probes.fit(run, "answer", iterations=[0, 6])
     fresh = ls.models.build("universal", seed=0, **vars(model.config)).eval()
     other = ls.record(fresh, batch.tokens, 6)
-    by_hand = ls.Probes.fit(
-        other, batch.targets, mask=batch.mask, iterations=[0, 6], random=False, groups=probes.fold
-    )
     assert "untrained model of the same architecture" in str(probes)
     assert torch.allclose(probes.random, ls.Probes.fit(run, "answer", iterations=[0, 6], random=other).random)
-    assert by_hand.score.shape == probes.random.shape
+    assert float(probes.random.max()) < 0.65 < float(probes.score.max())
 
 
 def test_random_functions_of_the_input_know_the_input_and_not_a_fact_outside_it():

@@ -44,7 +44,7 @@ class Result:
     control: float
     """The same with control labels, the mean over them."""
     majority: float
-    """Of always saying what is most frequent in the training folds; 0 for numbers, whose mean has R² 0."""
+    """Of always saying what is most frequent among all rows; 0 for numbers, whose mean has R² 0."""
     rows: int
     groups: int
     probes: list[Linear]
@@ -73,7 +73,6 @@ def _closed(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str, i
             moments[key].add(x, _targets(plan, example, place), plan.folding.fold[example])
     learned = {key: fitted(one, labels.kind, sets) for key, one in moments.items() if _enough(one, labels)}
     tallies = {key: Tally(plan) for key in learned}
-    majority = {key: _common(moments[key], labels) for key in learned if labels.kind == "classes"}
     for chunk in source.chunks(block):
         for key, x, example, place in _rows(chunk, plan):
             if key not in learned or len(x) == 0:
@@ -85,8 +84,7 @@ def _closed(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str, i
                 for number, probes in enumerate(learned[key]):
                     told = probes[f](x[here])
                     said[number, here] = told.argmax(1) if labels.kind == "classes" else told[:, 0]
-            common = majority[key][fold] if labels.kind == "classes" else None
-            tallies[key].add(said, example, place, common)
+            tallies[key].add(said, example, place)
     return {key: tally.result(learned[key][0]) for key, tally in tallies.items()}
 
 
@@ -115,8 +113,7 @@ def _estimated(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str
             for f in np.unique(fold):
                 probe = make_pipeline(StandardScaler(), clone(plan.estimator))
                 said[number, fold == f] = probe.fit(x[fold != f], y[fold != f]).predict(x[fold == f])
-        common = _common(moments, labels)[fold] if labels.kind == "classes" else None
-        tally.add(said, example, place, common)
+        tally.add(said, example, place)
         found[key] = tally.result([])
     return found
 
@@ -174,12 +171,6 @@ def _enough(moments: Moments, labels: Labels) -> bool:
     return bool((yy[:, 0] - y[:, 0] ** 2 / count > 0).all())
 
 
-def _common(moments: Moments, labels: Labels) -> Array:
-    """(fold): the class that is most frequent outside it."""
-    counts = moments.y[:, : labels.columns]
-    return (counts.sum(0) - counts).argmax(1)
-
-
 class Tally:
     """Hits, or squared errors, by group."""
 
@@ -188,19 +179,21 @@ class Tally:
         groups = plan.folding.groups
         self.rows = np.zeros(groups, int)
         self.sums = np.zeros((3, groups))
-        """Hits, majority's hits, nothing; or squared errors, y, y squared."""
+        """Hits and nothing else; or squared errors, y, y squared."""
+        self.classes = np.zeros(plan.labels.columns, int)
+        """How often each comes."""
         self.control = np.zeros((len(plan.controls), 3))
         """Hits; or squared errors, y, y squared."""
 
-    def add(self, said: Array, example: Array, place: Array, common: Array | None) -> None:
-        """Count rows: said (label set, row), and the most frequent class of each row's training folds."""
+    def add(self, said: Array, example: Array, place: Array) -> None:
+        """Count rows: said (label set, row)."""
         plan, group = self.plan, self.plan.folding.group[example]
         groups = len(self.rows)
         self.rows += np.bincount(group, minlength=groups)
         truth = [_at(values, example, place) for values in (plan.labels.values, *plan.controls)]
-        if common is not None:
+        if plan.labels.kind == "classes":
+            self.classes += np.bincount(truth[0], minlength=len(self.classes))
             self.sums[0] += np.bincount(group, said[0] == truth[0], groups)
-            self.sums[1] += np.bincount(group, common == truth[0], groups)
             self.control[:, 0] += [(s == y).sum() for s, y in zip(said[1:], truth[1:], strict=True)]
             return
         for number, values in enumerate(((said[0] - truth[0]) ** 2, truth[0], truth[0] ** 2)):
@@ -211,12 +204,13 @@ class Tally:
     def result(self, probes: list[Linear]) -> Result:
         rows, total = self.rows, int(self.rows.sum())
         if self.plan.labels.kind == "classes":
-            low, high = intervals.of_share(self.sums[0], rows)
-            score, majority = float(self.sums[0].sum() / total), float(self.sums[1].sum() / total)
+            chance, folds = float(self.classes.max() / total), self.plan.folding.folds
+            low, high = intervals.of_share(self.sums[0], rows, chance, folds)
+            score, majority = float(self.sums[0].sum() / total), chance
             control = self.control[:, 0] / total
         else:
             error, y, yy = self.sums
-            low, high = intervals.of_r2(error, y, yy, rows, self.plan.seed)
+            low, high = intervals.of_r2(error, y, yy, rows, self.plan.seed, self.plan.folding.folds)
             score, majority = float(intervals.r2(error.sum(), y.sum(), yy.sum(), np.asarray(total))), 0.0
             error, y, yy = self.control.T
             control = intervals.r2(error, y, yy, np.full(len(error), total))

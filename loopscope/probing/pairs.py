@@ -45,7 +45,7 @@ class PairProbes:
     flip: Float[Tensor, " iteration"]
     """Pairs whose two orders get opposite signs, as the probe is."""
     flip_unbiased: Float[Tensor, " iteration"]
-    """The same with the mean of its scores over both orders taken off."""
+    """The same with the mean of each probe's scores over both orders taken off."""
     as_given: Float[Tensor, " iteration"]
     """Accuracy in the order in which the pairs were given; the test that a constant can pass."""
     control: Float[Tensor, " iteration"]
@@ -159,7 +159,7 @@ def _one(
     """All numbers at one iteration, in the order of PairProbes' fields."""
     a, b = x[pair[:, 0]], x[pair[:, 1]]
     forward, back = (a - b, b - a) if form == "difference" else (np.hstack([a, b]), np.hstack([b, a]))
-    ahead, behind, control, single = (np.zeros(len(pair)) for _ in range(4))
+    ahead, behind, middle, control, single = (np.zeros(len(pair)) for _ in range(5))
     for f in range(folds):
         test = tested & (fold[pair[:, 0]] == f)
         train = (fold[pair] != f).all(1)
@@ -167,6 +167,7 @@ def _one(
             continue
         probe = _logistic(forward[train], back[train], holds[train], swap)
         ahead[test], behind[test] = probe(forward[test]), probe(back[test])
+        middle[test] = (ahead[test] + behind[test]).mean() / 2
         for lot in lots:
             drawn = _logistic(forward[train], back[train], lot[train], True)
             control[test] += ((drawn(forward[test]) > 0) == lot[test]) / len(lots)
@@ -174,11 +175,10 @@ def _one(
         single[test] += 0.5 * ((alone(a[test]) > 0) == holds[test]) + 0.5 * (
             (alone(b[test]) > 0) == ~holds[test]
         )
-    ahead, behind, truth = ahead[tested], behind[tested], holds[tested]
-    middle = (ahead + behind).mean() / 2
+    ahead, behind, middle, truth = ahead[tested], behind[tested], middle[tested], holds[tested]
     hits = 0.5 * ((ahead > 0) == truth) + 0.5 * ((behind > 0) == ~truth)
     cluster = group[pair[tested, 0]]
-    low, high = intervals.of_share(np.bincount(cluster, hits), np.bincount(cluster))
+    low, high = intervals.of_share(np.bincount(cluster, hits), np.bincount(cluster), 0.5, folds)
     flip = (ahead > 0) != (behind > 0)
     unbiased = ((ahead - middle) > 0) != ((behind - middle) > 0)
     given = (ahead > 0) == truth

@@ -83,7 +83,7 @@ class Probes:
     beside: Float[Tensor, "site iteration position"]
     """From the labels that were told beside alone; NaN if there were none."""
     majority: Float[Tensor, "site iteration position"]
-    """Of saying what is most frequent in the training folds; 0 for numbers."""
+    """Of always saying what is most frequent; 0 for numbers, whose mean has R² 0."""
     rows: Int[Tensor, "site iteration position"]
     classes: tuple[Any, ...]
     groups: int

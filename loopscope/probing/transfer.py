@@ -119,8 +119,7 @@ def transfer(
                 scores = Linear(weight[f], bias[f])(x[here])
                 said[here] = scores.argmax(1) if probes.kind == "classes" else scores[:, 0]
             tally = Tally(plan)
-            common = np.full(len(x), -1) if probes.kind == "classes" else None
-            tally.add(np.broadcast_to(said, (1 + len(plan.controls), len(x))), example, place, common)
+            tally.add(np.broadcast_to(said, (1 + len(plan.controls), len(x))), example, place)
             one = tally.result([])
             for grid in grids:
                 grids[grid][i, j] = getattr(one, grid)

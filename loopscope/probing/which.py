@@ -112,7 +112,7 @@ def which_iteration(
     group = split.group[example]
     hits = np.bincount(group, told == y, split.groups)
     rows = np.bincount(group, minlength=split.groups)
-    low, high = intervals.of_share(hits, rows)
+    low, high = intervals.of_share(hits, rows, 1 / n, split.folds)
     table = np.zeros((n, n))
     np.add.at(table, (y, told), 1)
     steps = np.array(iterations)
