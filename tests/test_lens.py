@@ -191,7 +191,9 @@ def test_sites_inside_the_body_are_read_too(zoo):
     read = ls.lens(run, "coda", sites=["state", *sites])
     kl = read.kl()
     assert kl.shape[:2] == (len(read.sites), run.iterations + 1)
-    assert kl[1:, :-1].isfinite().all() and kl[1:, -1].isnan().all(), "nothing is inside an iteration that isn't run"
+    assert kl[1:, :-1].isfinite().all() and kl[1:, -1].isnan().all(), (
+        "nothing is inside an iteration that isn't run"
+    )
     last = sites[-1]
     value = dict(run[last].items())
     index = max(value)
@@ -234,13 +236,17 @@ def test_models_without_a_head_for_every_position_get_a_sentence():
     for model in (hrm_text().model, albert("AlbertModel")):
         with pytest.raises(LoopscopeError, match="needs a model with a head, but .* ends with its states"):
             ls.lens(ls.record(ls.wrap(model.eval()), tokens), "coda")
-    with pytest.raises(LoopscopeError, match=r"logits \(batch, position, vocab\), but this run's output is \(2, 2\)"):
+    with pytest.raises(
+        LoopscopeError, match=r"logits \(batch, position, vocab\), but this run's output is \(2, 2\)"
+    ):
         ls.lens(ls.record(ls.wrap(albert("AlbertForSequenceClassification").eval()), tokens), "coda")
 
 
 def test_a_model_that_answers_with_a_number_gets_a_sentence():
     model = ls.models.load("regression-linear")
-    with pytest.raises(LoopscopeError, match="answers that are tokens, but this model answers with one number"):
+    with pytest.raises(
+        LoopscopeError, match="answers that are tokens, but this model answers with one number"
+    ):
         ls.lens(ls.record(model, model.task.batch(4, seed=0).tokens), "coda")
 
 
@@ -249,9 +255,14 @@ def test_a_lens_of_the_users_own_is_believed_if_it_is_right_and_refused_if_it_is
     run = ls.record(model, model.task.batch(4, seed=0).tokens)
     read = ls.lens(run, lambda h: model.unembed(model.ln_final(h)))
     assert float(read.kl()[0, -1].max()) < 1e-6
-    with pytest.raises(LoopscopeError, match=r"own logits at the last iteration, but is off by up to .* % of the positions"):
+    with pytest.raises(
+        LoopscopeError, match=r"own logits at the last iteration, but is off by up to .* % of the positions"
+    ):
         ls.lens(run, lambda h: 1.01 * model.unembed(model.ln_final(h)))
-    with pytest.raises(LoopscopeError, match=r"must give the model's own logits \(4, 17, 3\).*but gives \(4, 17, 48|but gives"):
+    with pytest.raises(
+        LoopscopeError,
+        match=r"must give the model's own logits \(4, 17, 3\).*but gives \(4, 17, 48|but gives",
+    ):
         ls.lens(run, lambda h: h)
     with pytest.raises(LoopscopeError, match=r"into logits \(batch, position, vocab\), but .* gave str"):
         ls.lens(run, lambda h: "nothing")
@@ -297,8 +308,12 @@ def test_a_halted_position_keeps_its_answer_in_the_state_and_is_read_anew_inside
 
 def test_sites_of_another_shape_get_a_sentence():
     model = ls.models.build("universal", vocabulary=5).eval()
-    run = ls.record(model, torch.randint(0, 5, (2, 6)), 2, sites=["core.0.attn.hook_pattern", "embed.hook_embed"])
-    with pytest.raises(LoopscopeError, match=r"\(6, 64\) for each example, but 'core.0.attn.hook_pattern' holds \(4, 6, 6\)"):
+    run = ls.record(
+        model, torch.randint(0, 5, (2, 6)), 2, sites=["core.0.attn.hook_pattern", "embed.hook_embed"]
+    )
+    with pytest.raises(
+        LoopscopeError, match=r"\(6, 64\) for each example, but 'core.0.attn.hook_pattern' holds \(4, 6, 6\)"
+    ):
         ls.lens(run, "coda", sites="core.0.attn.hook_pattern").kl()
     with pytest.raises(LoopscopeError, match="'embed.hook_embed' was called once, outside the loop"):
         ls.lens(run, "coda", sites="embed.hook_embed")
@@ -338,9 +353,23 @@ def test_a_run_read_under_edits_is_read_with_them():
 def test_a_lens_that_holds_nans_says_where_they_began():
     model = ls.models.build("universal", vocabulary=5).eval()
     with pytest.warns(ls.LoopscopeWarning):
-        run = ls.record(model, torch.randint(0, 5, (2, 6)), 4, edits=[ls.add("state", iteration=2, value=math.nan)])
+        run = ls.record(
+            model, torch.randint(0, 5, (2, 6)), 4, edits=[ls.add("state", iteration=2, value=math.nan)]
+        )
     with pytest.raises(LoopscopeError, match="holds NaN or infinity from at iteration 2 on"):
         ls.lens(run, "coda")
+
+
+def test_what_ran_in_generation_is_read_though_it_answered_at_the_last_position_alone():
+    torch.manual_seed(1)
+    out = ls.generate(ls.wrap(hrm_text().eval()), torch.randint(0, 38, (1, 5)), max_new_tokens=2)
+    first = out.at(token=0)
+    assert first.output.shape[1] == 1
+    for kind in ("coda", "logit"):
+        read = ls.lens(first, kind)
+        assert read.checked and read.kl().shape == (1, 3, 1, 5)
+        assert torch.allclose(read.logits(-1)[:, -1:], first.output, atol=1e-6)
+        assert ls.lens(out.at(token=1), kind).kl().shape == (1, 3, 1, 1)
 
 
 def test_what_is_asked_for_wrongly_gets_a_sentence():

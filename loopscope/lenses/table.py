@@ -86,8 +86,8 @@ def table_panel(table: Table, title: str, site: str, caution: str = "") -> Panel
         figure,
         f"{caution}In these examples the likeliest token at '{site}' has a probability of {sure[0]} in the mean at iteration "
         f"{table.iterations[0]} and of {sure[1]} at iteration {table.iterations[-1]}.",
-        f"Each cell holds the likeliest token, coloured by its probability; hover for the {table.top.shape[3]} likeliest, for what "
-        "stands at the position, and for whether it is right. Choose another example above.",
+        f"Each cell holds the likeliest token, coloured by its probability; hover for the {table.top.shape[3]} likeliest, for "
+        "what stands at the position, and for whether it is right. Choose another example above.",
         frames,
     )
 
