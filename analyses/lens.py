@@ -110,9 +110,9 @@ class Forms(Finding):
         names = f"{', '.join(self.sites[:6])}{' ...' * (len(self.sites) > 6)}"
         return (
             f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} The lens is '{self.lens}' at {names}, over "
-            f"{self.items} answers of {self.examples} examples. At '{self.sites[0]}' {percent(float(self.agreement[0, i]))} of the "
-            f"answers are the final one at iteration {self.iterations[i]} (kappa {number(float(self.kappa[0, i]), 2)}), with a KL "
-            f"to it of {number(float(self.kl[0, i]))} nats, and {percent(float(self.agreement[0, m]))} at iteration "
+            f"{self.items} answers of {self.examples} examples. At '{self.sites[0]}' {percent(float(self.agreement[0, i]))} of "
+            f"the answers are the final one at iteration {self.iterations[i]} (kappa {number(float(self.kappa[0, i]), 2)}), with "
+            f"a KL to it of {number(float(self.kl[0, i]))} nats, and {percent(float(self.agreement[0, m]))} at iteration "
             f"{self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of the answers no longer change after iteration "
             f"{middle:g}, nine in ten after {high:g}, one in ten after {low:g}; an answer flips "
             f"{number(float(self.flips[0].nansum()), 2)} times in the mean. Mean rank among {self.vocabulary} tokens: {told}."
@@ -205,7 +205,9 @@ def measure(
         followed={name: followed[name] for name in kept},
         settled=settled,
         step=step,
-        table=table_of(run, told["top"][0], told["top p"][0], target, read.iterations),
+        table=table_of(
+            run, told["top"][0], told["top p"][0], told["probability"][0], target, read.iterations
+        ),
     )
 
 
@@ -398,5 +400,5 @@ def panels(found: Forms) -> list[Panel]:
             "The fraction of answers that are the final one, and of those that are right. Where few tokens can be answers, many "
             "agree by chance: the kappa in the summary takes that off.",
         ),
-        table_panel(found.table, _title(found, "What is read, and how surely"), found.sites[0], caution),
+        table_panel(found.table, _title(found, "What is read at each position"), found.sites[0], caution),
     ]  # fmt: skip

@@ -360,6 +360,18 @@ def test_a_lens_that_holds_nans_says_where_they_began():
         ls.lens(run, "coda")
 
 
+def test_what_ran_in_generation_is_read_though_it_answered_at_the_last_position_alone():
+    torch.manual_seed(1)
+    out = ls.generate(ls.wrap(hrm_text().eval()), torch.randint(0, 38, (1, 5)), max_new_tokens=2)
+    first = out.at(token=0)
+    assert first.output.shape[1] == 1
+    for kind in ("coda", "logit"):
+        read = ls.lens(first, kind)
+        assert read.checked and read.kl().shape == (1, 3, 1, 5)
+        assert torch.allclose(read.logits(-1)[:, -1:], first.output, atol=1e-6)
+        assert ls.lens(out.at(token=1), kind).kl().shape == (1, 3, 1, 1)
+
+
 def test_what_is_asked_for_wrongly_gets_a_sentence():
     read = ls.lens(turning(), "coda")
     for wrong, says in (

@@ -6,7 +6,8 @@ being the root mean square of h. By Adam from the identity, a run and an iterati
 The model's weights stay as they are.
 
 Examples are divided by whole sequences: 60 % to train on, 20 % to choose the map, 20 % to report on. Of all maps that were
-tried the best on the validation examples is kept, the identity included.
+tried the best on the validation examples is kept, the identity included; at an iteration where its gain on them is no larger than
+twice its standard error, nothing is translated.
 
 What can mislead: in a causal model two sequences with the same beginning hold the same states up to there, so examples held out
 of a task with few beginnings are not quite new.
@@ -32,8 +33,11 @@ from .readings import final_logits, logits_at
 from .tuned import Gain, Translator, TunedLens, identity, translated
 
 FEWEST, BOOTSTRAP = 10, 1000
-RATE, EVERY = 0.03, 5
-"""Of Adam at first; every so many steps the validation examples are looked at."""
+RATE, EVERY = 0.3, 5
+"""Of Adam at first, times 1 / width, so that a step changes lengths by as much at every width; every so many steps the
+validation examples are looked at."""
+SURE = 2.0
+"""Standard errors that a map must gain on the validation examples to be used."""
 EXACT = 1e-6
 """In nats: where the untuned lens is as near to the final answer as that, nothing is trained."""
 
@@ -173,7 +177,7 @@ def _place(
         for k in job:
             i = where.index(k)
             a[i], b[i] = found
-            used[i] = _mean(seen[k], base, found, 1) < _mean(seen[k], base, None, 1)
+            used[i] = _helps(seen[k], base, found)
     if shared:  # what was trained is at each of them
         first = where.index(free[0]) if free else 0
         a, b = a[first : first + 1].clone(), b[first : first + 1].clone()
@@ -192,6 +196,20 @@ def _read(one: _Data, at: Sight, base: Lens, found: tuple[Tensor, Tensor] | None
     )
 
 
+def _helps(seen: list[tuple[_Data, Sight]], base: Lens, found: tuple[Tensor, Tensor]) -> bool:
+    """Whether a map gains more on the validation examples than twice the standard error of that, examples taken as wholes."""
+    with torch.no_grad():
+        rows = [(one, _read(one, at, base, None) - _read(one, at, base, found)) for one, at in seen]
+    gain = torch.cat([own[one.part == 1].cpu() for one, own in rows])
+    group = torch.cat([one.example[(one.part == 1).cpu()] for one, _ in rows])
+    gain, (_, number) = gain[~gain.isnan()], group[~gain.isnan()].unique(return_inverse=True)
+    if len(gain) == 0:
+        return False
+    mean = gain.mean()
+    off = torch.zeros(int(number.max()) + 1, dtype=gain.dtype).index_add(0, number, gain - mean)
+    return float(mean) > SURE * float(off.square().sum().sqrt()) / len(gain)
+
+
 def _mean(seen: list[tuple[_Data, Sight]], base: Lens, found: Any, part: int) -> float:
     with torch.no_grad():
         told = torch.cat([_read(one, at, base, found)[one.part == part].cpu() for one, at in seen])
@@ -208,7 +226,7 @@ def _trained(
     scale = float(size) or 1.0
     a = torch.zeros(width, width, dtype=dtype, device=h.device, requires_grad=True)
     b = torch.zeros(width, dtype=dtype, device=h.device, requires_grad=True)
-    optimiser = torch.optim.Adam([a, b], lr=RATE)
+    optimiser = torch.optim.Adam([a, b], lr=RATE / width)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     best, lowest = (a.detach().clone(), b.detach().clone()), _mean(seen, base, None, 1)
     if lowest < EXACT:

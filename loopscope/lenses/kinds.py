@@ -84,7 +84,7 @@ class Own:
 KINDS = {"coda": Coda(), "logit": Logit()}
 
 
-def kind(wanted: Any) -> Lens:
+def kind_of(wanted: Any) -> Lens:
     """The lens that was asked for: a name, a tuned lens, or a function."""
     if isinstance(wanted, str):
         if wanted not in KINDS:

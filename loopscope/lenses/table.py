@@ -25,6 +25,8 @@ class Table:
     """The likeliest tokens, the likeliest first; -1 where nothing is read."""
     p: Float[Tensor, "iteration example position top"]
     """Their probabilities."""
+    final: Float[Tensor, "iteration example position"]
+    """The probability of the model's final answer."""
     given: tuple[tuple[str, ...], ...]
     """What stands at each position of each example; empty where that isn't known."""
     names: tuple[str, ...]
@@ -39,6 +41,7 @@ def table_of(
     run: Run,
     top: Float[Tensor, "iteration batch position top"],
     p: Float[Tensor, "iteration batch position top"],
+    final: Float[Tensor, "iteration batch position"],
     target: Int[Tensor, "batch position"],
     iterations: Sequence[int],
 ) -> Table:
@@ -58,6 +61,7 @@ def table_of(
         iterations=tuple(k for k, there in zip(iterations, present.tolist(), strict=True) if there),
         top=ids[present],
         p=p[:, :EXAMPLES][present],
+        final=final[:, :EXAMPLES][present],
         given=tuple(given),
         names=tuple(names),
         symbols=tuple(symbols),
@@ -77,17 +81,18 @@ def table_panel(table: Table, title: str, site: str, caution: str = "") -> Panel
         colorscale=drawing.SCALE,
         zmin=0,
         zmax=1,
-        colorbar=drawing.colourbar("probability of the token shown"),
+        colorbar=drawing.colourbar("probability of the final answer"),
         textfont={"size": 11},
     )
-    sure = [number(float(one.nanmean()), 2) for one in (table.p[0, ..., 0], table.p[-1, ..., 0])]
+    sure = [number(float(one.nanmean()), 2) for one in (table.final[0], table.final[-1])]
     return Panel(
-        "What is read at each position, and how surely",
+        "What is read at each position, and how near it is to the final answer",
         figure,
-        f"{caution}In these examples the likeliest token at '{site}' has a probability of {sure[0]} in the mean at iteration "
+        f"{caution}In these examples '{site}' gives the final answer a probability of {sure[0]} in the mean at iteration "
         f"{table.iterations[0]} and of {sure[1]} at iteration {table.iterations[-1]}.",
-        f"Each cell holds the likeliest token, coloured by its probability; hover for the {table.top.shape[3]} likeliest, for what "
-        "stands at the position, and for whether it is right. Choose another example above.",
+        "Each cell holds the likeliest token; its colour is the probability of the final answer: dark is sure of something else. "
+        f"Hover for the {table.top.shape[3]} likeliest, for what stands at the position, and for whether it is right. Choose "
+        "another example above.",
         frames,
     )
 
@@ -97,8 +102,10 @@ def _cells(table: Table, b: int) -> dict[str, Any]:
         return shown(table.symbols[token]) if table.symbols else str(token)
 
     z, text, more = [], [], []
-    for ids, p in zip(table.top[:, b].tolist(), table.p[:, b].tolist(), strict=True):
-        z.append([round(own[0], 3) if own[0] == own[0] else None for own in p])
+    for ids, p, final in zip(
+        *(part[:, b].tolist() for part in (table.top, table.p, table.final)), strict=True
+    ):
+        z.append([round(own, 3) if own == own else None for own in final])
         text.append([word(own[0]) if own[0] >= 0 else "" for own in ids])
         more.append(
             [

@@ -37,7 +37,7 @@ class Translator:
     """One map for each iteration, or one for all."""
     b: Float[Tensor, "map width"]
     used: Bool[Tensor, " iteration"]
-    """Where it is used: elsewhere it did no better than the untuned lens on the validation examples, which is kept there."""
+    """Where it is used: elsewhere it wasn't surely better than the untuned lens on the validation examples, which is kept."""
 
     @property
     def shared(self) -> bool:
