@@ -380,7 +380,7 @@ def panels(found: RolesFinding) -> list[Panel]:
                 difference_figure(found.attention),
                 _attends(found),
                 f"Per asked cell, mean over heads and iterations: the first {found.attention.inner} update of an iteration less "
-                "its last update; entropy the other way round. Bars above 0: the inner role is the more local. Whiskers: 95 % "
+                "the last; entropy the other way round. Bars above 0: the inner role is the more local. Whiskers: 95 % "
                 "over boards.",
             )
         )

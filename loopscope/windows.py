@@ -18,10 +18,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .drawing import BLUE, COLOURS, empty, label
 from .driver import unroll
 from .errors import LoopscopeWarning
 from .run import Run
 from .subset import only
+
+GROUPS = 3
+"""Of difficulties, in a figure."""
 
 
 @dataclass(frozen=True)
@@ -180,3 +184,32 @@ def _candidates(
         if most is not None and len(chosen) == most:
             break
     return torch.tensor(chosen, dtype=torch.long).reshape(-1, 3)
+
+
+def window_figure(seen: Windows, difficulty: Float[Tensor, " item"], unit: str) -> Any:
+    """Share of the clues whose exchange turns the answer, by iteration and difficulty; dotted with the state alone."""
+    title = "Does the answer still depend on an input?"
+    figure = empty(title, "iterations run before it is exchanged", "answers that turn", 380)
+    own = difficulty[seen.item]
+    bounds = own.quantile(torch.linspace(0, 1, GROUPS + 1, dtype=own.dtype)).unique().tolist()
+    for first, last, colour in zip(bounds, bounds[1:], COLOURS[1:], strict=False):
+        here = (own >= first) & ((own < last) if last != bounds[-1] else (own <= last))
+        if len(bounds) < 3 or not bool(here.any()):
+            continue
+        levels = sorted({f"{level:g}": level for level in own[here].tolist()}.items(), key=lambda one: one[1])
+        name = levels[0][0] if len(levels) == 1 else f"{levels[0][0]} to {levels[-1][0]}"
+        figure.add_scatter(
+            x=list(seen.iterations), y=seen.flips[here].double().mean(0).tolist(), mode="lines+markers",
+            name=f"{label(unit)} {name} ({int(here.sum())} inputs)", line={"color": colour, "width": 1.75},
+            hovertemplate="exchanged after %{x}: %{y:.0%}",
+        )  # fmt: skip
+    for values, name, dash in (
+        (seen.flips, f"all ({len(own)} inputs)", "solid"),
+        (seen.state, "all, the state alone", "dot"),
+    ):
+        figure.add_scatter(
+            x=list(seen.iterations), y=values.double().mean(0).tolist(), name=name, mode="lines+markers",
+            line={"color": BLUE, "width": 3, "dash": dash}, hovertemplate="exchanged after %{x}: %{y:.0%}",
+        )  # fmt: skip
+    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
+    return figure

@@ -276,7 +276,7 @@ def test_it_draws_itself_and_says_its_thresholds():
         "less than 0.5 iterations from the easiest to the hardest" in str(told)
         and '"verdict"' in told.to_json()
     )
-    assert len(told.windows.item) <= 24 and len(told.windows.iterations) == 9
+    assert len(told.windows.item) <= 20 and len(told.windows.iterations) == 9
 
 
 def test_what_cant_be_measured_gets_a_sentence():
