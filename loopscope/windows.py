@@ -1,9 +1,11 @@
 """The integration window of an input: the iterations through which an answer still depends on it.
 
-A clue is a position where another token turns the answer. After k iterations it is exchanged, and the loop goes on: in one sense
-with the input (from then on the model reads the other token, and the state at its position is that of the run on it), in the
-other with the state alone. The window is the k at which that still turns the answer; past its end, what the input has to say has
-been taken. Counted are answers that turn, whatever they turn to.
+A clue is a position where another token turns the answer, if it stands there from the beginning on. After k iterations it is
+exchanged, and the loop goes on: in one sense with the input (from then on the model reads the other token, and the state at its
+position is that of the run on it), in the other with the state alone. The window is the k at which that still turns the answer;
+past its end, what the input has to say has been taken. Counted are answers that turn, whatever they turn to. What comes before
+the loop may have spread an input to other positions; it is exchanged at its own. Where what comes after the loop looks at other
+positions, an exchange after the last iteration can still turn an answer.
 
 A loop that takes its input once has a window that ends there. A loop that goes on reading it follows the exchange as long as
 enough iterations are left: then the window ends so many before the last as the loop needs from input to answer, and states alone
@@ -85,7 +87,7 @@ def windows(
     n = run.iterations
     ks = sorted({round(k) for k in torch.linspace(0, n, min(n + 1, points or n + 1)).tolist()})
     if len(rows):
-        turned = _Exchange(run, rows, example, asked).turned(0)
+        turned = _Exchange(run, rows, example, asked).clues()
         found = rows[turned][:clues]
         if len(found):
             exchange = _Exchange(run, found, example, asked)
@@ -117,6 +119,12 @@ class _Exchange:
             if not _same(first, self.model.initial(self.context)):  # it is drawn, whatever the tokens
                 first = self.own.state(0)
             self.other = self._unrolled(first, self.context, 0)
+
+    def clues(self) -> Bool[Tensor, " row"]:
+        """Which rows are answered otherwise with the other token from the beginning on."""
+        with torch.no_grad():
+            after = self.model.decode(self.other[-1], self.context).argmax(-1).cpu()
+        return ((after != self.before) & self.asked).any(1)
 
     def turned(self, k: int, alone: bool = False) -> Bool[Tensor, " row"]:
         """Whether each row's answer turns if its input is exchanged after k iterations; `alone`: the state at it only."""
