@@ -43,10 +43,10 @@ from loopscope.finding import Finding, Verdict
 from loopscope.items import items_of, since
 from loopscope.maths.slope import Slope, slope
 from loopscope.run import Run
-from loopscope.windows import Windows, windows
+from loopscope.windows import Windows, window_figure, windows
 
 TITLE, PLACE = "Does it think longer about what is harder?", 34
-SAME, FEWEST, CLUES, POINTS = 0.5, 20, 24, 9
+SAME, FEWEST, CLUES, POINTS = 0.5, 20, 20, 9
 
 
 class Adapts(Verdict):
@@ -110,6 +110,8 @@ class DepthUse(Finding):
                 f"{number(float(depth.by_level[-1]))} at the hardest; slope {_slope(s)} iterations per unit, rank correlation "
                 f"{number(s.correlation, 2)} ({s.items} items of {s.groups} examples); with difficulties shuffled "
                 f"{number(s.shuffled[0], 2)} to {number(s.shuffled[1], 2)}."
+                if s.items >= FEWEST
+                else f"{_NAMES[depth.name]}: known of {s.items} items only, too few for a slope."
             )
         lines.append(_window(self))
         if self.right is not None:
@@ -325,7 +327,10 @@ def _window(found: DepthUse) -> str:
 def headline(found: DepthUse) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
     s = found.depths[0].slope
-    return f"{number(s.slope, 2)}", f"iterations more for each of {found.unit}. {found.verdict.sentence}"
+    return (
+        f"{number(s.slope, 2)}",
+        f"iterations more for one more of {found.unit!r}. {found.verdict.sentence}",
+    )
 
 
 def draw(found: DepthUse) -> Any:
@@ -334,8 +339,11 @@ def draw(found: DepthUse) -> Any:
         "Iterations that it takes, by difficulty", drawing.label(found.unit), "iterations", 380
     )
     x = found.levels.tolist()
-    for depth, colour in zip(found.depths, drawing.COLOURS, strict=False):
-        width, dash = 3 if depth.name == "settled" else 2, "dot" if depth.name == "window" else "solid"
+    shown = [
+        depth for depth in found.depths if depth.name != "window"
+    ]  # it is of an input, and has a figure of its own
+    for depth, colour in zip(shown, drawing.COLOURS, strict=False):
+        width, dash = 3 if depth.name == "settled" else 2, "dash" if depth.name == "right" else "solid"
         known = [None if v != v else round(v, 4) for v in depth.by_level.tolist()]
         figure.add_scatter(
             x=x, y=known, name=_NAMES[depth.name].lower(), mode="lines+markers",
@@ -343,30 +351,8 @@ def draw(found: DepthUse) -> Any:
             error_y={"array": [0 if v != v else v for v in depth.half.tolist()], "thickness": 1},
         )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
-    return figure
-
-
-def draw_windows(found: DepthUse) -> Any:
-    """Share of the clues whose exchange turns the answer, by iteration, at some difficulties; dotted with the state alone."""
-    assert found.windows is not None and found.flips is not None
-    seen = found.windows
-    title = "Does the answer still depend on an input?"
-    figure = drawing.empty(title, "iterations run before it is exchanged", "answers that turn", 380)
-    there = [i for i, row in enumerate(found.flips) if not bool(row.isnan().any())]
-    few = there[:: max(1, -(-len(there) // (len(drawing.COLOURS) - 1)))]
-    for i, colour in zip(few, drawing.COLOURS[1:], strict=False):
-        count = int((found.difficulty[seen.item] == found.levels[i]).sum())
-        figure.add_scatter(
-            x=list(seen.iterations), y=found.flips[i].tolist(), mode="lines+markers", line={"color": colour, "width": 1.75},
-            name=f"{drawing.label(found.unit)} {found.levels[i]:g} ({count} inputs)",
-            hovertemplate="exchanged after %{x}: %{y:.0%}",
-        )  # fmt: skip
-    for values, name, dash in ((seen.flips, "all", "solid"), (seen.state, "all, the state alone", "dot")):
-        figure.add_scatter(
-            x=list(seen.iterations), y=values.double().mean(0).tolist(), name=name, mode="lines+markers",
-            line={"color": drawing.BLUE, "width": 3, "dash": dash}, hovertemplate="exchanged after %{x}: %{y:.0%}",
-        )  # fmt: skip
-    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
+    if len(x) <= 12 and all(level == round(level) for level in x):
+        figure.update_xaxes(dtick=1)
     return figure
 
 
@@ -377,17 +363,17 @@ def panels(found: DepthUse) -> list[Panel]:
         Panel(
             "How many iterations the answer takes",
             draw(found),
-            f"{found.verdict.sentence} The depth to the answer changes by {_slope(s)} iterations for each of {found.unit} (95 % "
-            f"interval over {s.groups} examples).",
+            f"{found.verdict.sentence} The depth to the answer changes by {_slope(s)} iterations for one more of "
+            f"{found.unit!r} (95 % interval over {s.groups} examples).",
             "Means with 95 % intervals. The answer is there from the iteration on after which the read-out doesn't change any "
-            "more, right or wrong.",
+            "more, right or wrong; dashed, what is right for good.",
         )
     ]
-    if found.flips is not None:
+    if found.windows is not None and len(found.windows.item):
         out.append(
             Panel(
                 "How long the answer depends on an input",
-                draw_windows(found),
+                window_figure(found.windows, found.difficulty, found.unit),
                 _window(found),
                 "Each point exchanges one input after so many iterations, and lets the loop go on to its end. Where a curve "
                 "falls to 0 the answer has taken what it needs, or too few iterations are left for it to turn.",

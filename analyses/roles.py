@@ -6,8 +6,8 @@ For models whose state is two tensors (or more) of the same shape, such as HRM's
   examples; beside that of an untrained model of the same configuration, where it can be built. At the end also over whole
   examples (their positions flattened into one vector), which is bounded by their number.
 - freeze: a state is held at the value it had after k iterations (`loopscope.freeze`: every update of it is undone, those of an
-  inner loop too), and the loop goes on. Solved are the examples whose every answer is right. `to the end`: held to the end.
-  `last free`: the last iteration may write it.
+  inner loop too), and the loop goes on. Solved are the examples whose every answer is right. Held to the end, the state that is
+  read out gives the answer that it had; so its last iteration is left free, those of the others not. Both senses are told.
 - changes between successive read-outs of each state, with nothing held and with the other held from the start: content changes
   (another answer, blank before and after or neither) and mask flips (blank or no longer blank).
 - attention of the two roles, where the model has any and the task says which cells bear on which (`loopscope.contrast`):
@@ -18,8 +18,7 @@ Sources: participation ratio of the two states, Wang et al. 2025 (arXiv 2506.217
 Kyrillidis 2026 (arXiv 2605.17811).
 
 What can mislead:
-- The read-out reads one state. Held to the end, that state gives the answer it had when it was frozen, whatever the other has
-  worked out: that nothing is solved then says how the model is built. The verdict goes by `last free`.
+- That nothing is solved with the state held to the end that is read out says how the model is built. No verdict goes by it.
 - Held from the start, a state is not only still: it holds what no training example ever gave. A state that is missed may be
   missed as a memory or as a bias.
 - The read-out was trained on the first state alone; read from another, answers are a view, not what the model says.
@@ -46,7 +45,7 @@ from loopscope.maths.dimension import participation_ratio
 from loopscope.onward import inside, vectors
 from loopscope.recorder import record
 from loopscope.run import Run
-from loopscope.spared import Held, Said, Turns, bare, freezes
+from loopscope.spared import Held, Said, Turns, bare, fields_of, freezes
 from loopscope.subset import only
 from loopscope.untrained import untrained
 
@@ -105,8 +104,8 @@ class RolesFinding(Finding):
     def summary(self) -> str:
         first = min(one.start for one in self.held)
         told = [
-            f"{one.field} held from iteration {one.start}: {percent(share(one.free))} solved with the last iteration free, "
-            f"{percent(share(one.to_end))} held to the end"
+            f"{one.field} held from iteration {one.start}: {percent(share(one.to_end))} solved if to the end, "
+            f"{percent(share(one.free))} with the last iteration free"
             for one in self.held
             if one.start == first
         ]
@@ -125,7 +124,8 @@ class RolesFinding(Finding):
             ),
             " ".join(_changes(self)),
             _attends(self),
-            f"Threshold: most is lost at {self.broken_threshold:g} of what was solved or less, with the last iteration free.",
+            f"Threshold: most is lost at {self.broken_threshold:g} of what was solved or less, with {self.fields[0]}, which is "
+            f"read out, held until the last iteration, and the others to the end.",
         ]
         return " ".join(line for line in lines if line)
 
@@ -133,23 +133,6 @@ class RolesFinding(Finding):
 def share(right: Tensor) -> float:
     """Of examples."""
     return float(right.double().mean())
-
-
-def fields_of(run: Run) -> list[str]:
-    """The tensors of the state that the next iteration reads and that have the shape of the first."""
-    names = list(run.origin.get("fields") or ())
-    try:
-        moving = tuple(getattr(run.model, "dynamic", ()) or names)
-    except LoopscopeError:
-        return []
-    if not names or names[0] not in moving:
-        return []
-    like = run.states[run.iterations].shape
-    return [
-        name
-        for name in names
-        if name in moving and (name == names[0] or run[f"state.{name}"][run.iterations].shape == like)
-    ]
 
 
 def applies(run: Run) -> bool:
@@ -274,7 +257,7 @@ def _attention(run: Run, said: Said) -> tuple[Contrast | None, str]:
 def _verdict(solved: float, held: list[Held], examples: int) -> Roles:
     if solved * examples < 4:
         return Roles.unknown
-    lost = [share(one.free) <= BROKEN * solved for one in held if one.start == 0]
+    lost = [share(one.spared) <= BROKEN * solved for one in held if one.start == 0]
     return Roles.both if all(lost) else Roles.one if any(lost) else Roles.none
 
 
@@ -302,7 +285,7 @@ def _attends(found: RolesFinding) -> str:
 def headline(found: RolesFinding) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
     first = [one for one in found.held if one.start == 0]
-    told = " · ".join(percent(share(one.free)) for one in first)
+    told = " · ".join(percent(share(one.spared)) for one in first)
     names = ", ".join(one.field for one in first)
     return (
         told,
@@ -315,12 +298,13 @@ def draw(found: RolesFinding) -> Any:
     figure = drawing.empty("Solved with one state held still", "held from iteration", "examples solved", 380)
     for field, colour in zip(found.fields, drawing.COLOURS * len(found.fields), strict=False):
         own = [one for one in found.held if one.field == field]
-        for name, dash in (("free", "solid"), ("to_end", "dot")):
+        for name in ("free", "to_end"):
             sense = "last iteration free" if name == "free" else "to the end"
+            dash = "solid" if own[0].read == (name == "free") else "dot"
             figure.add_scatter(
                 x=[one.start for one in own], y=[share(getattr(one, name)) for one in own],
                 name=f"{drawing.label(field)}, {sense}", mode="lines+markers",
-                line={"color": colour, "width": 3 if name == "free" else 2, "dash": dash},
+                line={"color": colour, "width": 3 if dash == "solid" else 2, "dash": dash},
                 hovertemplate=f"{drawing.label(field)} held from iteration %{{x}}, {sense}: %{{y:.1%}}<extra></extra>",
             )  # fmt: skip
     figure.add_hline(y=found.solved, line={"color": drawing.GREY, "width": 1, "dash": "dash"})
@@ -362,16 +346,16 @@ def draw_turns(found: RolesFinding) -> Any:
 def panels(found: RolesFinding) -> list[Panel]:
     """The finding as a report shows it."""
     first = [one for one in found.held if one.start == 0]
-    free = " and ".join(f"{percent(share(one.free))} with {one.field} held" for one in first)
+    told = " and ".join(f"{percent(share(one.spared))} with {one.field}" for one in first)
     a, b = found.clouds[:2]
     out = [
         Panel(
             "Can a state be spared?",
             draw(found),
-            f"{found.verdict.sentence} Held from the start with the last iteration free: {free}, of {found.examples} examples; "
+            f"{found.verdict.sentence} Held from the start: {told} of {found.examples} examples are solved; "
             f"{percent(found.solved)} with nothing held (dashed).",
-            "Solid: the last iteration may write the state again. Dotted: it is held to the end, so that a state which is read "
-            "out answers what it did when it was frozen.",
+            f"Solid is what counts: {a.field}, which is read out, is held until the last iteration, the others to the end. "
+            f"Dotted: the other way round. A state that is read out and held to the end answers what it did when it was frozen.",
         ),
         Panel(
             "How many directions each state fills",
@@ -396,7 +380,7 @@ def panels(found: RolesFinding) -> list[Panel]:
                 difference_figure(found.attention),
                 _attends(found),
                 f"Per asked cell, mean over heads and iterations: the first {found.attention.inner} update of an iteration less "
-                "its last update; entropy the other way round. Bars above 0: the inner role is the more local. Whiskers: 95 % "
+                "the last; entropy the other way round. Bars above 0: the inner role is the more local. Whiskers: 95 % "
                 "over boards.",
             )
         )

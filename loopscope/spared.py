@@ -2,7 +2,8 @@
 
 Held from k on means that no iteration from k updates it (`loopscope.freeze`). In one sense it is held to the end; then a
 read-out of the held tensor gives the answer that it had, whatever the rest does. In the other the last iteration is free, so
-that what the other states have come to can still be written into it.
+that what the other states have come to can still be written into it. The second is the fair one for the state that is read
+out, the first for the others.
 """
 
 import warnings
@@ -13,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .errors import LoopscopeWarning
+from .errors import LoopscopeError, LoopscopeWarning
 from .freeze import freeze
 from .recorder import resume
 from .run import Run
@@ -30,7 +31,15 @@ class Held:
     to_end: Bool[Tensor, " example"]
     """Which examples are wholly right if it is held to the end."""
     free: Bool[Tensor, " example"]
-    """The same if the last iteration updates it."""
+    """The same if the last iteration is free of it."""
+    read: bool
+    """Whether the read-out reads this state."""
+
+    @property
+    def spared(self) -> Bool[Tensor, " example"]:
+        """Which examples are right without what the state would have become: with the last iteration free where it is read out,
+        as it must be written to answer at all; else held to the end."""
+        return self.free if self.read else self.to_end
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,9 @@ def freezes(run: Run, field: str, starts: Sequence[int], said: "Said") -> tuple[
         for start in starts:
             held = resume(run.model, run, n, start=start, edits=[freeze(site, iteration=start)])
             last = resume(run.model, held, n, start=n - 1)
-            found.append(Held(field, start, said.right(held.output), said.right(last.output)))
+            found.append(
+                Held(field, start, said.right(held.output), said.right(last.output), site == "state")
+            )
             first = held if first is None else first
     assert first is not None
     return tuple(found), first
@@ -102,3 +113,20 @@ class Said:
 def bare(run: Run) -> Run:
     """The run with its states alone, so that nothing else is recorded when it is gone on with."""
     return run.with_sites({name: run[name] for name in run.names if is_state(name)})
+
+
+def fields_of(run: Run) -> list[str]:
+    """The tensors of the state that the next iteration reads and that have the shape of the first."""
+    names = list(run.origin.get("fields") or ())
+    try:
+        moving = tuple(getattr(run.model, "dynamic", ()) or names)
+    except LoopscopeError:
+        return []
+    if not names or names[0] not in moving:
+        return []
+    like = run.states[run.iterations].shape
+    return [
+        name
+        for name in names
+        if name in moving and (name == names[0] or run[f"state.{name}"][run.iterations].shape == like)
+    ]

@@ -1,9 +1,11 @@
 """The integration window of an input: the iterations through which an answer still depends on it.
 
-A clue is a position where another token turns the answer. After k iterations it is exchanged, and the loop goes on: in one sense
-with the input (from then on the model reads the other token, and the state at its position is that of the run on it), in the
-other with the state alone. The window is the k at which that still turns the answer; past its end, what the input has to say has
-been taken. Counted are answers that turn, whatever they turn to.
+A clue is a position where another token turns the answer, if it stands there from the beginning on. After k iterations it is
+exchanged, and the loop goes on: in one sense with the input (from then on the model reads the other token, and the state at its
+position is that of the run on it), in the other with the state alone. The window is the k at which that still turns the answer;
+past its end, what the input has to say has been taken. Counted are answers that turn, whatever they turn to. What comes before
+the loop may have spread an input to other positions; it is exchanged at its own. Where what comes after the loop looks at other
+positions, an exchange after the last iteration can still turn an answer.
 
 A loop that takes its input once has a window that ends there. A loop that goes on reading it follows the exchange as long as
 enough iterations are left: then the window ends so many before the last as the loop needs from input to answer, and states alone
@@ -18,10 +20,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .drawing import BLUE, COLOURS, empty, label
 from .driver import unroll
 from .errors import LoopscopeWarning
 from .run import Run
 from .subset import only
+
+GROUPS = 3
+"""Of difficulties, in a figure."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def windows(
     n = run.iterations
     ks = sorted({round(k) for k in torch.linspace(0, n, min(n + 1, points or n + 1)).tolist()})
     if len(rows):
-        turned = _Exchange(run, rows, example, asked).turned(0)
+        turned = _Exchange(run, rows, example, asked).clues()
         found = rows[turned][:clues]
         if len(found):
             exchange = _Exchange(run, found, example, asked)
@@ -113,6 +119,12 @@ class _Exchange:
             if not _same(first, self.model.initial(self.context)):  # it is drawn, whatever the tokens
                 first = self.own.state(0)
             self.other = self._unrolled(first, self.context, 0)
+
+    def clues(self) -> Bool[Tensor, " row"]:
+        """Which rows are answered otherwise with the other token from the beginning on."""
+        with torch.no_grad():
+            after = self.model.decode(self.other[-1], self.context).argmax(-1).cpu()
+        return ((after != self.before) & self.asked).any(1)
 
     def turned(self, k: int, alone: bool = False) -> Bool[Tensor, " row"]:
         """Whether each row's answer turns if its input is exchanged after k iterations; `alone`: the state at it only."""
@@ -180,3 +192,32 @@ def _candidates(
         if most is not None and len(chosen) == most:
             break
     return torch.tensor(chosen, dtype=torch.long).reshape(-1, 3)
+
+
+def window_figure(seen: Windows, difficulty: Float[Tensor, " item"], unit: str) -> Any:
+    """Share of the clues whose exchange turns the answer, by iteration and difficulty; dotted with the state alone."""
+    title = "Does the answer still depend on an input?"
+    figure = empty(title, "iterations run before it is exchanged", "answers that turn", 380)
+    own = difficulty[seen.item]
+    bounds = own.quantile(torch.linspace(0, 1, GROUPS + 1, dtype=own.dtype)).unique().tolist()
+    for first, last, colour in zip(bounds, bounds[1:], COLOURS[1:], strict=False):
+        here = (own >= first) & ((own < last) if last != bounds[-1] else (own <= last))
+        if len(bounds) < 3 or not bool(here.any()):
+            continue
+        levels = sorted({f"{level:g}": level for level in own[here].tolist()}.items(), key=lambda one: one[1])
+        name = levels[0][0] if len(levels) == 1 else f"{levels[0][0]} to {levels[-1][0]}"
+        figure.add_scatter(
+            x=list(seen.iterations), y=seen.flips[here].double().mean(0).tolist(), mode="lines+markers",
+            name=f"{label(unit)} {name} ({int(here.sum())} inputs)", line={"color": colour, "width": 1.75},
+            hovertemplate="exchanged after %{x}: %{y:.0%}",
+        )  # fmt: skip
+    for values, name, dash in (
+        (seen.flips, f"all ({len(own)} inputs)", "solid"),
+        (seen.state, "all, the state alone", "dot"),
+    ):
+        figure.add_scatter(
+            x=list(seen.iterations), y=values.double().mean(0).tolist(), name=name, mode="lines+markers",
+            line={"color": BLUE, "width": 3, "dash": dash}, hovertemplate="exchanged after %{x}: %{y:.0%}",
+        )  # fmt: skip
+    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
+    return figure

@@ -82,6 +82,7 @@ def _quantile(values: Tensor, q: float) -> float:
 def _spearman(x: Tensor, y: Tensor) -> float:
     if float(y.var()) == 0:
         return math.nan
-    from scipy.stats import spearmanr
+    from scipy.stats import rankdata
 
-    return float(spearmanr(x.numpy(), y.numpy())[0])
+    ranks = torch.stack([torch.from_numpy(rankdata(v.numpy())) for v in (x, y)])
+    return float(torch.corrcoef(ranks)[0, 1])
