@@ -44,7 +44,7 @@ from loopscope.states import States
 
 TITLE, PLACE = "Which state carries the answer?", 44
 CARRIES, NOTHING = 0.5, 0.1
-EXAMPLES, ITERATIONS = 4, 13
+EXAMPLES, ITERATIONS = 4, 9
 
 
 class Carrier(Verdict):

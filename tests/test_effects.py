@@ -123,8 +123,8 @@ def test_a_patched_pass_leaves_the_loop_when_it_would_by_itself(entry):
     both = ls.record(model, model.task.batch(4, seed=0).tokens)
     run, donor, n = only(both, [0, 1]), only(both, [2, 3]), both.iterations
     assert n < both.origin["asked"]
-    grid = ls.effects(run, donor, positions=[9], iterations=[0, n // 2, n], metric=whole)
-    for i, k in enumerate((0, n // 2, n)):
+    grid = ls.effects(run, donor, positions=[9], iterations=[0, n // 2, n - 1, n], metric=whole)
+    for i, k in enumerate((0, n // 2, n - 1, n)):
         edit = ls.patch("state", iteration=k, value=donor.states[k], position=9)
         expected = whole(ls.resume(model, run, both.origin["asked"], start=k, edits=[edit]).output)
         assert torch.allclose(grid.values[0, i, 0, 0], expected - whole(run.output), atol=1e-4), k
@@ -251,7 +251,9 @@ def test_passes_begin_at_the_runs_own_states_also_where_a_loop_draws():
     """Cells that begin later must not go through earlier iterations again: they would draw other numbers there."""
     torch.manual_seed(0)
     run = ls.iterate(lambda x: x / 2 + torch.randn_like(x), torch.randn(2, 3, 4), 5)
-    grid = ls.effects(run, lambda place, k, value: value, positions=[0], metric=lambda state: state.flatten(1))
+    grid = ls.effects(
+        run, lambda place, k, value: value, positions=[0], metric=lambda state: state.flatten(1)
+    )
     assert torch.equal(grid.values[0, -1], torch.zeros_like(grid.values[0, -1]))
     assert grid.values[0, :-1].abs().max() > 0
 

@@ -1,5 +1,7 @@
 """How far a write reaches: loops of which the way of every write is known."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -90,10 +92,11 @@ def test_an_effect_on_neighbours_alone_is_as_many_times_chance_as_there_are_othe
 
 
 def test_chance_of_a_causal_loop_counts_later_positions_alone():
-    wires = torch.tril(torch.ones(P, P)) / torch.arange(1, P + 1)[:, None]
+    wires = SELF.clone()
+    wires[6, 6] = wires[6, 4] = 0.5  # only a write at 4 reaches anybody
     found = measured(run_of(wires, SELF), write="noise")
-    assert found.causal
-    assert found.chance[1] < P / 2
+    assert found.causal and torch.allclose(found.distance[1:], torch.full((N,), 2.0))
+    assert torch.allclose(found.chance[1:], torch.full((N,), 3.0))  # of 5 .. 9, not of all others
 
 
 def test_only_the_cells_that_bear_on_each_other_are_neighbours_of_a_board():
@@ -105,6 +108,14 @@ def test_only_the_cells_that_bear_on_each_other_are_neighbours_of_a_board():
     assert torch.equal((geometry.distance == 1).sum(1), torch.full((16,), 7))
     assert geometry.distance.max() == 2 and torch.equal(geometry.distance, geometry.distance.T)
     assert geometry_of(run_of(SELF), P).distance[2, 6] == 4
+
+
+def test_on_a_board_without_such_rules_neighbours_stand_beside_each_other():
+    run = run_of(SELF)
+    run.model.task = SimpleNamespace(neighbours=lambda: None, shape=(2, 5))
+    geometry = geometry_of(run, P)
+    assert geometry.distance[0, 9] == 1 + 4 and geometry.distance[1, 6] == 1 and geometry.distance[4, 5] == 5
+    assert geometry.neighbours == "cells above, below, left and right"
 
 
 def test_a_position_that_no_way_leads_to_is_infinitely_far():
