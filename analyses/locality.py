@@ -228,18 +228,19 @@ def _found(
     nothing = total <= NOTHING * effect.sum((1, 2, 3)).max()
     far = int(distance[torch.isfinite(distance)].max())
     spread = torch.stack([(effect * (distance == d)).sum((1, 2, 3)) / whole for d in range(far + 1)], 1)
-    kept = {
-        name: torch.where(nothing, torch.nan, values)
-        for name, values in {
-            "locality": local, "low": intervals[0], "high": intervals[1], "distance": mean_distance,
-            "chance": (weight * even).sum(1) / total,
-        }.items()
-    }  # fmt: skip
+    left = [
+        torch.where(nothing, torch.nan, values)
+        for values in (local, *intervals, mean_distance, (weight * even).sum(1) / total)
+    ]
     return LocalityFinding(
-        verdict=_verdict(kept["locality"], kept["low"], kept["distance"], total, whole),
+        verdict=_verdict(left[0], left[1], left[3], total, whole),
         iteration=k,
         more=tuple(range(len(effect))),
-        **kept,
+        locality=left[0],
+        low=left[1],
+        high=left[2],
+        distance=left[3],
+        chance=left[4],
         own=(1 - total / whole).clamp(0, 1),
         size=whole / effect.shape[1] / size,
         unit="output" if run.output.shape[-1] == 1 else "nats",

@@ -279,10 +279,9 @@ def _attributed(
     cells = grid.cells(run)
     for cell, at in cells.items():
         known = [(told.get((place, cell.iteration)), place) for place in cell.places]
-        parts = [
-            _summed(one, place, cell) for one, place in known if one is not None
-        ]  # whole numbers have no slope
-        values[at] = (sum(parts) if parts else torch.zeros_like(base)).masked_fill(base.isnan(), float("nan"))
+        # what is no floating-point number has no slope, and no part in it
+        parts = [_summed(one, place, cell) for one, place in known if one is not None]
+        values[at] = torch.stack([torch.zeros_like(base), *parts]).sum(0).masked_fill(base.isnan(), torch.nan)
     if not check:
         return values, None
     generator = torch.Generator().manual_seed(mixed(seed, 0))

@@ -15,7 +15,7 @@ value        the mean output, for models whose answer is a number.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -61,7 +61,7 @@ class Judge:
 def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Judge:
     """A metric from its name or a function; None is `difference` with a donor, `margin` without, `value` for numbers."""
     if callable(metric):
-        return Judge(getattr(metric, "__name__", "metric"), "", metric)
+        return Judge(getattr(metric, "__name__", "metric"), "", cast(Metric, metric))
     output = run.logits[run.iterations]
     if metric is None:
         metric = "value" if output.shape[-1] == 1 else "margin" if donor is None else "difference"

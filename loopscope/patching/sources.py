@@ -6,7 +6,7 @@ A source is a function of a place, an iteration and the value that stands there;
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -72,7 +72,7 @@ def source(run: Run, given: Any) -> tuple[Source, str]:
             value
         ), "the mean over the batch"
     if callable(given):
-        return given, getattr(given, "__name__", "a function")
+        return cast(Source, given), getattr(given, "__name__", "a function")
     hint = (
         nearest(given, WORDS)
         if isinstance(given, str)
