@@ -199,3 +199,25 @@ def test_reading_a_file_takes_no_more_memory_than_a_piece(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     assert float(done.stdout) < 40
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_of_others_is_probed_beside_its_own_untrained_likeness(tmp_path, small_pieces, dtype):
+    from .offline import hrm_text
+
+    torch.manual_seed(0)
+    model = ls.wrap(hrm_text().eval().to(dtype))
+    tokens = torch.randint(1, 38, (120, 5), generator=torch.Generator().manual_seed(2))
+    run = ls.record(model, tokens)
+    labels = tokens[:, 3] > 18
+    probes = ls.Probes.fit(run, labels, sites=["state", "state.low"], positions=[0, 3])
+    assert probes.features == "an untrained model of the same architecture"
+    assert float(probes.score[0, -1, 1]) > 0.75 and float(probes.score[0, :, 0].max()) < 0.65, (
+        "no position sees ahead"
+    )
+    path = run.save(tmp_path / "run.safetensors")
+    assert alike(
+        probes,
+        ls.Probes.fit(path, labels, sites=["state", "state.low"], positions=[0, 3], model=model),
+        atol=1e-9,
+    )
