@@ -355,6 +355,8 @@ def _where(found: ProbesFinding) -> Panel:
         zmin=_base(found), zmax=1.0, bar={"tickformat": ".0%"}, height=min(760, 170 + 16 * len(k)),
     )  # fmt: skip
     figure.update_traces(x=list(found.positions), y=k)
+    if len(k) <= 12:
+        figure.update_yaxes(tickmode="array", tickvals=k)
     good = found.map[kept] >= 0.9
     ends = [f"{int(good[i].sum())} after {k[i]}" for i in sorted({0, len(k) // 4, len(k) // 2, len(k) - 1})]
     return Panel(
