@@ -322,12 +322,14 @@ def panels(found: ProbesFinding) -> list[Panel]:
     """The finding as a report shows it."""
     name, read = next(iter(found.facts.items()))
     steps = [
-        f"{n} from iteration {r.learned[0]} on" if r.learned else f"{n} nowhere"
+        f"{n} from iteration {r.learned[0]} on" if r.learned else f"{n} not shown"
         for n, r in found.facts.items()
         if r.on_the_way
     ]
     way = (
-        f" Steps on the way, above what the answer alone tells of them: {', '.join(steps)}." if steps else ""
+        f" Steps on the way, above what the answer alone tells, in {found.examples} examples: {', '.join(steps)}."
+        if steps
+        else ""
     )
     shown = [
         Panel(
