@@ -75,7 +75,7 @@ class ProbesFinding(Finding):
     own_map: Float[Tensor, "iteration position"]
     """The model's own answers that are right."""
     lead_threshold: float = LEAD
-    """The probe is ahead by this much accuracy, in the mean over the iterations."""
+    """The probe is ahead by this much, in the mean over the iterations at which it or the model is above the floor."""
     share_threshold: float = SHARE
 
     def summary(self) -> str:
@@ -165,7 +165,7 @@ def measure(
     places, grid = (
         _map(run, labels, site, chosen, seed)
         if "answer" in told and not task.continuous
-        else ((), torch.empty(0, 0))
+        else ((), torch.empty(len(chosen), 0))
     )
     mean = _merit(own, labels, task.continuous, len(chosen))
     return ProbesFinding(
@@ -181,7 +181,7 @@ def measure(
         map=grid,
         own_map=(own == labels.targets)[:, :, list(places)].double().mean(1)
         if own is not None and places
-        else torch.empty(0, 0),
+        else torch.empty(len(chosen), 0),
     )
 
 
@@ -200,10 +200,10 @@ def _larger(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, 
         return run, own
     if tokens.shape[1:] != run.tokens.shape[1:]:
         return run, own
-    first = next(iter(model.parameters()))
+    first = next(iter(model.parameters()), None)
     more = record(
         model,
-        tokens.to(first.device),
+        tokens if first is None else tokens.to(first.device),
         run.origin.get("asked"),
         sites=[] if site == "state" else [site],
         seed=seed,
@@ -236,7 +236,7 @@ def _map(
     """One probe for each answered position and iteration, where several are answered and it costs little."""
     places = labels.mask.any(0).nonzero()[:, 0].tolist()
     if not 2 <= len(places) <= 24 or not bool((labels.mask.sum(0)[places] >= 100).all()):
-        return (), torch.empty(0, 0)
+        return (), torch.empty(len(iterations), 0)
     few = iterations[:: -(-len(iterations) * len(places) // _CELLS)]
     try:
         probes = Probes.fit(
@@ -251,19 +251,20 @@ def _map(
             seed=seed,
         )
     except LoopscopeError:
-        return (), torch.empty(0, 0)
+        return (), torch.empty(len(iterations), 0)
     grid = torch.full((len(iterations), len(places)), torch.nan, dtype=torch.float64)
     grid[[iterations.index(k) for k in probes.iterations]] = probes.score[0]
     return tuple(places), grid
 
 
 def _verdict(answer: Read, own: Tensor) -> Known:
-    if not answer.learned:
-        return Known.absent
-    lead = (answer.score - own)[~own.isnan()]
-    if len(lead) == 0 or float(lead.mean().abs()) < LEAD:
-        return Known.alike
-    return Known.ahead if float(lead.mean()) > 0 else Known.behind
+    """Held against the model's own answers where either is above what is had without the states."""
+    learned = torch.tensor([k in answer.learned for k in answer.iterations])
+    seen = (learned | (own > answer.floor + LEAD)) & ~own.isnan()
+    lead = float((answer.score - own)[seen].mean()) if bool(seen.any()) else 0.0
+    if abs(lead) >= LEAD:
+        return Known.ahead if lead > 0 else Known.behind
+    return Known.alike if bool(learned.any()) else Known.absent
 
 
 def headline(found: ProbesFinding) -> tuple[str, str]:
@@ -278,30 +279,38 @@ def draw(found: ProbesFinding) -> Any:
     numbers = any(read.kind == "numbers" for read in found.facts.values())
     quantity = "accuracy or R² on examples held out" if numbers else "accuracy on examples held out"
     figure = drawing.empty("Facts, read off the states", "iterations run", quantity, 420)
-    k = list(found.iterations)
+    k, shown = list(found.iterations), ".2f" if numbers else ".1%"
     for (name, read), colour in zip(found.facts.items(), drawing.COLOURS * 3, strict=False):
+        called, rgb = drawing.label(name), ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
         band = [*read.high.tolist(), *read.low.tolist()[::-1]]
         figure.add_scatter(
             x=k + k[::-1], y=[_cell(v) for v in band], fill="toself", mode="none", hoverinfo="skip", showlegend=False,
-            fillcolor=f"rgba({','.join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))},0.15)",
+            fillcolor=f"rgba({rgb},0.12)",
         )  # fmt: skip
         figure.add_scatter(
-            x=k, y=[_cell(v) for v in read.score.tolist()], name=drawing.label(name), mode="lines+markers",
-            line={"color": colour, "width": 3 if name == "answer" else 2}, marker={"size": 5},
-            hovertemplate=f"{drawing.label(name)}, after %{{x}}: %{{y:.1%}}<extra></extra>",
+            x=k, y=[_cell(v) for v in read.score.tolist()], name=called, mode="lines+markers", marker={"size": 5},
+            line={"color": colour, "width": 3 if name == "answer" else 2},
+            hovertemplate=f"{called}, after %{{x}}: %{{y:{shown}}}<extra></extra>",
         )  # fmt: skip
         figure.add_scatter(
-            x=k, y=[_cell(v) for v in read.floor.tolist()], mode="lines", line={"color": colour, "width": 1, "dash": "dot"},
-            name=f"{drawing.label(name)}: without the states", showlegend=False,
-            hovertemplate=f"{drawing.label(name)}, without the states: %{{y:.1%}}<extra></extra>",
+            x=k, y=[_cell(v) for v in read.floor.tolist()], mode="lines", showlegend=False,
+            line={"color": colour, "width": 1.5, "dash": "dot"},
+            hovertemplate=f"{called}, without the states: %{{y:{shown}}}<extra></extra>",
         )  # fmt: skip
+    figure.add_scatter(
+        x=[None], y=[None], mode="lines", name="without the states, in the same colour",
+        line={"color": drawing.GREY, "width": 1.5, "dash": "dot"},
+    )  # fmt: skip
     if not bool(found.own.isnan().all()):
         figure.add_scatter(
             x=k, y=[_cell(v) for v in found.own.tolist()], name="the model's own answers", mode="lines",
-            line={"color": drawing.GREY, "width": 2, "dash": "dash"}, hovertemplate="own answers right: %{y:.1%}<extra></extra>",
+            line={"color": drawing.GREY, "width": 2, "dash": "dash"},
+            hovertemplate=f"the model's own answers: %{{y:{shown}}}<extra></extra>",
         )  # fmt: skip
     if not numbers:
         figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
+    if len(k) <= 12:  # left alone, plotly puts marks between the whole numbers
+        figure.update_xaxes(dtick=1)
     return figure
 
 
@@ -313,18 +322,22 @@ def panels(found: ProbesFinding) -> list[Panel]:
     """The finding as a report shows it."""
     name, read = next(iter(found.facts.items()))
     steps = [
-        f"{n} {'after ' + str(r.formed) if r.formed is not None else 'never'}"
+        f"{n} from iteration {r.learned[0]} on" if r.learned else f"{n} not shown"
         for n, r in found.facts.items()
         if r.on_the_way
     ]
-    way = f" Steps on the way are read off: {', '.join(steps)}." if steps else ""
+    way = (
+        f" Steps on the way, above what the answer alone tells, in {found.examples} examples: {', '.join(steps)}."
+        if steps
+        else ""
+    )
     shown = [
         Panel(
             "What linear probes read off the states",
             draw(found),
-            f"The {name} is read off in {trail(read.score, found.iterations, read.kind)} iterations.{way}",
+            f"Score of the {name}: {trail(read.score, found.iterations, read.kind)} iterations.{way}",
             "Each point is a linear probe tested on examples that it has not seen, with its 95 % interval. Dotted in the same "
-            "colour: the best of what is had without the states (shuffled labels, an untrained model, the most frequent, and for "
+            "colour: the best of what is had without the states (shuffled labels, random features, the most frequent, and for "
             "steps on the way what the answer alone tells). What can be read off need not be used.",
         )
     ]
@@ -341,9 +354,11 @@ def _where(found: ProbesFinding) -> Panel:
         cells, "Where the answer can be read off", "iterations run", "accuracy",
         hover="after %{y} iterations, position %{x}: %{z:.1%}, the model's own %{customdata:.1%}",
         customdata=found.own_map[kept].tolist() if found.own_map.numel() else None,
-        zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"}, height=min(760, 170 + 16 * len(k)),
+        zmin=_base(found), zmax=1.0, bar={"tickformat": ".0%"}, height=min(760, 170 + 16 * len(k)),
     )  # fmt: skip
     figure.update_traces(x=list(found.positions), y=k)
+    if len(k) <= 12:
+        figure.update_yaxes(tickmode="array", tickvals=k)
     good = found.map[kept] >= 0.9
     ends = [f"{int(good[i].sum())} after {k[i]}" for i in sorted({0, len(k) // 4, len(k) // 2, len(k) - 1})]
     return Panel(
@@ -352,3 +367,8 @@ def _where(found: ProbesFinding) -> Panel:
         f"Of {len(found.positions)} answered positions so many have a probe that is right in 90 %: {', '.join(ends)}.",
         "One probe for each position and iteration, tested on examples that it has not seen. Hover for the model's own answers.",
     )
+
+
+def _base(found: ProbesFinding) -> float:
+    """What the colours begin at: saying what is most frequent."""
+    return round(float(next(iter(found.facts.values())).majority.nan_to_num(0).min()), 2)

@@ -1,6 +1,5 @@
 """What probes find in trained entries of the zoo, and that it isn't there untrained."""
 
-import pytest
 import torch
 
 import loopscope as ls
@@ -38,16 +37,16 @@ def test_the_parity_of_many_bits_is_in_no_untrained_state():
     assert (probes.random < 0.65).all() and probes.learned.all()
 
 
-def read(entry, examples, fact):
+def read(entry, examples, *facts):
     model = ls.models.load(entry)
     run = ls.record(model, model.task.batch(examples, seed=5).tokens, 4, seed=0)
     random = untrained_run(run, ["state"], 0)
     options = {"site": "state", "iterations": range(5), "control": "shuffled", "seed": 0, "most": 10_000}
-    return [read_fact(run, model.task, name, random=random, **options)[0] for name in (fact, "answer")]
+    return [read_fact(run, model.task, name, random=random, **options)[0] for name in (*facts, "answer")]
 
 
 def test_in_ouro_mano_a_part_of_the_expression_is_decodable_with_the_answer_and_fades_after_it():
-    part, answer = read("ouro-mano", 6000, "right part")
+    part, answer = read("ouro-mano", 4000, "right part")
     assert {1, 2} <= set(part.learned) and 0 not in part.learned
     assert part.score[1] - part.beside[1] > 0.04, "more than the answer tells of it"
     assert part.score.max() < 0.45, "and far from surely"
@@ -56,9 +55,10 @@ def test_in_ouro_mano_a_part_of_the_expression_is_decodable_with_the_answer_and_
     assert answer.score[1] - answer.floor[1] > 0.7 * 0.2 and 1 in answer.learned
 
 
-@pytest.mark.parametrize(("hop", "there"), [("hop 1", True), ("hop 2", False)])
-def test_in_huginn_hops_the_first_node_on_the_way_is_decodable_and_the_second_is_not(hop, there):
-    node, answer = read("huginn-hops", 4000, hop)
-    assert bool(set(node.learned) & {2, 3, 4}) == there
-    assert (node.score[2] > node.beside[2]) == there, "more than the answer and the start tell of it"
+def test_in_huginn_hops_the_first_node_on_the_way_is_decodable_and_the_second_is_not():
+    first, second, answer = read("huginn-hops", 4000, "hop 1", "hop 2")
+    assert set(first.learned) >= {2, 3, 4} and (first.score[2:] > first.beside[2:] + 0.03).all()
+    assert not second.learned and (second.score < second.beside).all(), (
+        "the answer and the start tell more of it"
+    )
     assert answer.score[4] < 0.45, "its answer is hardly in the state linearly: the coda works it out"

@@ -10,7 +10,7 @@ import torch
 
 import loopscope as ls
 from loopscope import LoopscopeError
-from loopscope.probing import filesource
+from loopscope.probing import features, filesource
 
 from .test_probes import BATCH, WIDTH, drawn, noise, states_of
 from .written import CLUE, written
@@ -124,7 +124,7 @@ def test_inner_loops_and_rows_that_left_are_read_from_a_file_as_from_memory(tmp_
     assert whole.at(1).weight.shape[0] == run[site].inner[0] * run[site].shape[-1]
 
 
-def test_runs_one_by_one_give_what_one_run_of_all_gives():
+def test_runs_one_by_one_give_what_one_run_of_all_gives(monkeypatch):
     whole = written(240)
     labels = whole.tokens[:, CLUE]
     parts = [
@@ -140,6 +140,8 @@ def test_runs_one_by_one_give_what_one_run_of_all_gives():
         return parts[i] if i < len(parts) else None
 
     assert alike(one, ls.Probes.fit(again, **options), atol=1e-9) and len(made) > 8
+    monkeypatch.setattr(features, "SUMS", 40 * 16**2 * 4)  # four places at a time
+    assert alike(one, ls.Probes.fit(parts, **options), atol=1e-9)
 
 
 def test_what_can_be_read_only_once_or_has_no_labels_gets_a_sentence():
@@ -178,7 +180,7 @@ def test_reading_a_file_takes_no_more_memory_than_a_piece(tmp_path):
     """120 MB of states, the growth of the peak while they are probed below 40 MB. See bench_probes for 5 GB."""
     script = f"""
         import resource, torch, loopscope as ls
-        from loopscope.probing import filesource
+        from loopscope.probing import features, filesource
         torch.set_num_threads(1)
         filesource.PIECE = 2_000_000
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -199,3 +201,25 @@ def test_reading_a_file_takes_no_more_memory_than_a_piece(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1500:]
     assert float(done.stdout) < 40
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_of_others_is_probed_beside_its_own_untrained_likeness(tmp_path, small_pieces, dtype):
+    from .offline import hrm_text
+
+    torch.manual_seed(0)
+    model = ls.wrap(hrm_text().eval().to(dtype))
+    tokens = torch.randint(1, 38, (120, 5), generator=torch.Generator().manual_seed(2))
+    run = ls.record(model, tokens)
+    labels = tokens[:, 3] > 18
+    probes = ls.Probes.fit(run, labels, sites=["state", "state.low"], positions=[0, 3])
+    assert probes.features == "an untrained model of the same architecture"
+    assert float(probes.score[0, -1, 1]) > 0.75 and float(probes.score[0, :, 0].max()) < 0.65, (
+        "no position sees ahead"
+    )
+    path = run.save(tmp_path / "run.safetensors")
+    assert alike(
+        probes,
+        ls.Probes.fit(path, labels, sites=["state", "state.low"], positions=[0, 3], model=model),
+        atol=1e-9,
+    )

@@ -15,6 +15,8 @@ from ..errors import LoopscopeError, nearest
 from ..run import Run
 from ..states import States
 
+SUMS = 250_000_000
+"""Bytes of sums that are kept at once while runs are gone through; where there are more, runs are gone through again."""
 Place = tuple[str, int]
 """A site and an iteration."""
 
@@ -97,6 +99,8 @@ class RunsSource(Source):
                     f"before have {_shape(self)}. Record them alike, or probe them apart."
                 )
             self.iterations, self.positions, self.origin = one.iterations, one.positions, one.origin
+            if not told:
+                self._width = {s: piece_of(run[s], ks[0]).values.shape[2] for s, ks in one.iterations.items()}
             self.model = self.model or one.model
             told.append(run.tokens)
             self.first.append(self.batch)
@@ -107,7 +111,15 @@ class RunsSource(Source):
         self.tokens = torch.cat([t.cpu() for t in told]) if same else None
 
     def blocks(self) -> Iterator[list[Place]]:
-        yield [(site, k) for site, iterations in self.iterations.items() for k in iterations]
+        block, size = [], 0
+        for site, iterations in self.iterations.items():
+            for k in iterations:
+                size += 40 * self._width[site] ** 2  # bytes of its sums, with five folds
+                if block and size > SUMS:
+                    yield block
+                    block, size = [], 40 * self._width[site] ** 2
+                block.append((site, k))
+        yield block
 
     def chunks(self, places: Sequence[Place]) -> Iterator[Chunk]:
         for first, run in zip(self.first, self.runs(), strict=True):

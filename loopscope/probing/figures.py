@@ -26,7 +26,9 @@ def curves(
     s = probes.sites.index(site or probes.sites[0])
     classes = probes.kind == "classes"
     quantity = "accuracy on examples held out" if classes else "R² on examples held out"
-    figure = drawing.empty(title or f"Read off {label(probes.sites[s])}", "iterations run", quantity, 400)
+    figure = drawing.empty(
+        title or f"What linear probes read off '{label(probes.sites[s])}'", "iterations run", quantity, 400
+    )
     k = list(probes.iterations)
     low, high = (one[s, :, position].clamp(min=-1).tolist() for one in (probes.low, probes.high))
     figure.add_scatter(
@@ -62,7 +64,7 @@ def score_map(probes: "Probes", site: str | None = None, title: str = "") -> Any
     cells = [[_cell(v) for v in row] for row in probes.score[s].tolist()]
     shown = ".1%" if classes else ".2f"
     figure = drawing.map_of(
-        cells, title or f"What probes read off {label(probes.sites[s])}", "iterations run", quantity,
+        cells, title or f"What linear probes read off '{label(probes.sites[s])}'", "iterations run", quantity,
         hover=f"after %{{y}} iterations, position %{{x}}: {quantity} %{{z:{shown}}}, shuffled labels %{{customdata[0]:{shown}}}, "
         f"random features %{{customdata[1]:{shown}}}",
         height=min(760, 170 + 16 * len(cells)),
@@ -72,7 +74,8 @@ def score_map(probes: "Probes", site: str | None = None, title: str = "") -> Any
         ],
         zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
     )  # fmt: skip
-    figure.update_traces(x=list(probes.positions), y=list(probes.iterations))
+    figure.update_traces(x=list(probes.positions), y=list(probes.iterations), zmin=_base(probes.majority[s]))
+    _marks(figure, list(probes.positions), list(probes.iterations))
     return figure
 
 
@@ -86,7 +89,8 @@ def transfer_map(found: "Transfer") -> Any:
         hover=f"trained after %{{y}}, tested after %{{x}}: {quantity} %{{z:{'.1%' if classes else '.2f'}}}",
         zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
     )  # fmt: skip
-    figure.update_traces(x=list(found.tested), y=list(found.trained))
+    figure.update_traces(x=list(found.tested), y=list(found.trained), zmin=_base(found.control))
+    _marks(figure, list(found.tested), list(found.trained))
     figure.update_xaxes(title={"text": "tested after so many iterations"})
     return figure
 
@@ -99,6 +103,7 @@ def confusion_map(found: "WhichIteration") -> Any:
         zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"},
     )  # fmt: skip
     figure.update_traces(x=list(found.iterations), y=list(found.iterations))
+    _marks(figure, list(found.iterations), list(found.iterations))
     figure.update_xaxes(title={"text": "iteration that the probe says"})
     return figure
 
@@ -125,3 +130,16 @@ def pair_curves(found: "PairProbes") -> Any:
 
 def _cell(value: float) -> float | None:
     return None if value != value else round(value, 4)
+
+
+def _base(chance: Tensor) -> float:
+    """What the colours begin at: what is had by guessing."""
+    return round(max(0.0, float(chance[~chance.isnan()].min())), 2) if bool((~chance.isnan()).any()) else 0.0
+
+
+def _marks(figure: Any, x: list[Any], y: list[Any]) -> None:
+    """A mark at each column and row where they are few, though they may be far apart."""
+    if len(x) <= 12:
+        figure.update_xaxes(tickmode="array", tickvals=x)
+    if len(y) <= 12:
+        figure.update_yaxes(tickmode="array", tickvals=y)

@@ -19,7 +19,7 @@ from ..errors import LoopscopeError
 from ..files import load_header
 from .features import Chunk, Piece, Place, Source, as_vectors, chosen
 
-PIECE = 32_000_000
+PIECE = 8_000_000
 """Bytes that are read at once."""
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

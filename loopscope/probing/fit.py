@@ -135,6 +135,9 @@ def chosen_rows(
     if piece.present is not None:
         held = held & piece.present.cpu().numpy()[:, None]
     if unit == "together":
+        if held.all():  # nothing to pick
+            example = np.repeat(np.arange(size), positions)
+            return values.reshape(size * positions, -1), first + example, np.tile(np.arange(positions), size)
         example, place = np.nonzero(np.broadcast_to(held, (size, positions)))
         return values[example, place], first + example, place
     if unit == "pooled":

@@ -15,12 +15,12 @@ from ..errors import LoopscopeError
 from ..run import Run
 from . import labels as told
 from .facts import named
-from .features import Source
+from .features import ArraySource, Source
 from .fit import Plan, fit
 from .folds import folding, identities
 from .given import gathered
 from .grids import collected, of_positions, one_hot, units_of
-from .untrained import ArraySource, Features, random_source
+from .untrained import Features, random_source
 
 CONTROLS = 3
 

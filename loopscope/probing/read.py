@@ -64,7 +64,7 @@ class Read:
             else "nowhere above all of these"
         )
         return (
-            f"{name} ({self.about}; {self.rows} rows): {trail(self.score, self.iterations, self.kind)}; best after "
+            f"{name.capitalize()} ({self.about}; {self.rows} rows): {trail(self.score, self.iterations, self.kind)}; best after "
             f"{self.iterations[k]}, {best} ({low} to {high}), where shuffled labels give {control}{drawn}{often}{told}; {when}."
         )
 

@@ -1,7 +1,7 @@
 """Random features to compare with: of an untrained model of the same architecture, or random functions of the input."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from ..errors import LoopscopeError
 from ..recorder import record
 from ..run import Run
-from .features import ArraySource, RunSource, RunsSource, Source
+from .features import Chunk, Piece, Place, RunSource, RunsSource, Source
 
 Features = Literal["untrained", "projection"]
+_PIECE = 8_000_000  # bytes that are made at once
 
 
 def random_source(
@@ -40,7 +41,9 @@ def random_source(
         return None, "none: the inputs are no tensor"
     width = _width(source, sites)
     positions = max(source.positions.values())
-    return ArraySource(projected(source.tokens, positions, width, seed)), "random functions of the input"
+    causal = getattr(getattr(source.model, "task", None), "causal", True)
+    made = Projection(source.tokens, positions, width, seed, causal)
+    return made, "random functions of the input"
 
 
 def _untrained(source: Source, sites: Sequence[str], seed: int) -> Source:
@@ -115,21 +118,43 @@ def _fresh(module: nn.Module, seed: int) -> nn.Module:
     return made.to(device=first.device, dtype=first.dtype).eval()
 
 
-def projected(tokens: Tensor, positions: int, width: int, seed: int) -> Tensor:
-    """(example, position, width): max(0, random linear maps of all that is read up to a position), as a causal model reads."""
-    generator = torch.Generator().manual_seed(seed)
-    rows = tokens.detach().cpu()
-    if rows.dtype.is_floating_point:
-        given = rows.float().reshape(len(rows), rows.shape[1] if rows.ndim > 2 else 1, -1)
-    else:
-        given = (
-            nn.functional.one_hot(rows.long() - int(rows.min())).float().reshape(len(rows), rows.shape[1], -1)
-        )
-    weight = torch.randn((given.shape[1], given.shape[2], width), generator=generator)
-    heard = torch.stack([given[:, p] @ weight[p] for p in range(given.shape[1])], 1).cumsum(1)
-    count = torch.arange(1, given.shape[1] + 1).sqrt()[:, None]
-    found = torch.relu(heard / count + torch.randn((width,), generator=generator))
-    return found if given.shape[1] == positions else found[:, -1:].expand(-1, positions, -1)
+class Projection(Source):
+    """Random functions of the input: at each position the sum of a random vector for each token read up to there, turned another
+    way at each position, through max(0, .). As a causal model reads, unless the task says that all may be seen."""
+
+    def __init__(self, tokens: Tensor, positions: int, width: int, seed: int, causal: bool = True) -> None:
+        self.tokens, self.batch, self.model, self.origin = tokens, len(tokens), None, {}
+        self.positions, self.iterations = {"given": positions}, {"given": [0]}
+        self._causal, self._generator = causal, torch.Generator().manual_seed(seed)
+        self._continuous = tokens.dtype.is_floating_point
+        length = tokens.shape[1] if not self._continuous or tokens.ndim > 2 else 1
+        if self._continuous:
+            self._rows = tokens.detach().cpu().reshape(len(tokens), length, -1)
+            kinds = self._rows.shape[-1]
+        else:
+            words, self._rows = tokens.detach().cpu().unique(return_inverse=True)
+            self._rows, kinds = self._rows.reshape(len(tokens), length, -1)[..., 0], len(words)
+        self._vectors = self._drawn(kinds, width)
+        self._turns = self._drawn(length, width)
+        self._bias = self._drawn(width)
+
+    def chunks(self, places: Sequence[Place]) -> Iterator[Chunk]:
+        width, length = self._vectors.shape[1], len(self._turns)
+        step = max(1, _PIECE // (4 * width * max(length, self.positions["given"])))
+        for first in range(0, self.batch, step):
+            rows = self._rows[first : first + step]
+            heard = rows.float() @ self._vectors if self._continuous else self._vectors[rows]
+            heard = (heard * self._turns).cumsum(1)
+            count = torch.arange(1, length + 1).sqrt()[:, None]
+            if not self._causal:
+                heard, count = heard[:, -1:].expand_as(heard) + self._turns, count[-1:]
+            found = torch.relu(heard / count + self._bias)
+            if length != self.positions["given"]:
+                found = found[:, -1:].expand(-1, self.positions["given"], -1)
+            yield Chunk(first, {place: Piece(found, None) for place in places})
+
+    def _drawn(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self._generator)
 
 
 def _width(source: Source, sites: Sequence[str]) -> int:

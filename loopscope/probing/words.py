@@ -45,14 +45,16 @@ def told(probes: "Probes", value: float) -> str:
 
 
 def _when(probes: "Probes", site: int) -> str:
-    """From when on it is above everything that stands beside it."""
-    held, last = probes.learned[site].any(1).tolist(), len(probes.iterations)
-    if not any(held):
-        return "It is nowhere above all of these."
-    first = held.index(True)
-    if all(held[first:]):
+    """Where it is above everything that stands beside it; of many probes some are so by chance."""
+    held, tried = probes.learned[site], int((~probes.score[site].isnan()).sum())
+    by_chance = f", where about {tried / 40:.0f} would be by chance" if tried >= 20 else ""
+    if not bool(held.any()):
+        return "None is above all of these."
+    late = held.any(1).tolist()
+    first = late.index(True)
+    if held.shape[1] == 1 and all(late[first:]):
         return f"It is above all of these from iteration {probes.iterations[first]} on."
-    return f"It is above all of these at {sum(held)} of {last} iterations."
+    return f"{int(held.sum())} of {tried} probes are above all of these{by_chance}."
 
 
 def _asked(probes: "Probes") -> str:
