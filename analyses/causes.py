@@ -52,7 +52,7 @@ class Carrier(Verdict):
 
     gathered = "The answer is carried by one position: its state alone brings another example's answer along."
     spread = "The answer is carried by the state as a whole, and no single position brings it along."
-    forgotten = "The loop forgets its state: written early, another example's state changes nothing, and what each iteration reads anew decides."
+    forgotten = "The loop forgets its state: another example's, written early, changes nothing; what is read anew decides."
     nothing = (
         "No state carries the answer: another example's state changes nothing, even where it is read out."
     )
@@ -89,6 +89,10 @@ class Causes(Finding):
     nothing_threshold: float = NOTHING
     """... and nothing of it below this."""
 
+    def map(self) -> Any:
+        """The figure of every cell, iteration by position."""
+        return carried_map(self)
+
     def summary(self) -> str:
         middle = len(self.iterations) // 2
         told = "; ".join(
@@ -99,10 +103,12 @@ class Causes(Finding):
         checked = (
             ""
             if self.agreement is None
-            else f" Estimates to first order; with exact patches they correlate by {self.agreement.correlation:.2f} on {self.agreement.cells} cells."
+            else f" Estimates to first order; with exact patches they correlate by {self.agreement.correlation:.2f} on "
+            f"{self.agreement.cells} cells."
         )
         return (
-            f"{self.verdict.sentence} '{self.site}' of {self.source}, in {self.examples} examples of {self.last} iterations, judged by "
+            f"{self.verdict.sentence} '{self.site}' of {self.source}, in {self.examples} examples of {self.last} "
+            f"iterations, judged by "
             f"{self.asked}. Of the way to the other answer: {told}.{checked} Thresholds: a state carries the answer from "
             f"{self.carries_threshold:g} on, nothing of it below {self.nothing_threshold:g}."
         )
@@ -155,7 +161,8 @@ def measure(
     grid = effects(run, donor, sites=placed, together=True, iterations=steps, asked=which, method=method)
     if (site is not None and " + " in grid.sites[0]) or not grid.positions[0]:
         raise LoopscopeError(
-            f"causes looks at one site with positions, but '{site}' gives {list(grid.sites)}. For others: ls.effects(run, donor, sites=...)."
+            f"causes looks at one site with positions, but '{site}' gives {list(grid.sites)}. For others: "
+            f"ls.effects(run, donor, sites=...)."
         )
     full = effects(
         run, donor, sites=every, together=True, iterations=grid.iterations, positions="all", asked=which
@@ -248,7 +255,8 @@ def draw(found: Causes) -> Any:
         ("best position alone", found.best, drawing.ORANGE),
     ):
         figure.add_scatter(
-            x=list(found.iterations), y=[None if v != v else round(v, 4) for v in values.tolist()], name=name, mode="lines+markers",
+            x=list(found.iterations), y=[None if v != v else round(v, 4) for v in values.tolist()], name=name,
+            mode="lines+markers",
             line={"color": colour, "width": 2}, hovertemplate=f"{name}, after %{{x}}: %{{y:.2f}}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(
@@ -270,17 +278,21 @@ def panels(found: Causes) -> list[Panel]:
         Panel(
             "What another example's state brings along",
             draw(found),
-            f"{found.verdict.sentence} Written after {found.iterations[last // 2]} of {found.last} iterations the whole state brings "
+            f"{found.verdict.sentence} Written after {found.iterations[last // 2]} of {found.last} iterations the "
+            f"whole state brings "
             f"{percent(float(found.whole[last // 2].clamp(0, 1)))} of the other answer, the best position alone "
             f"{percent(float(found.best[last // 2].clamp(0, 1)))}.",
-            f"Each point is a pass of its own: the state of another example is written there, and all that follows is computed anew. "
+            f"Each point is a pass of its own: the state of another example is written there, and all that follows is "
+            f"computed anew. "
             f"0 leaves the answer, 1 is the other example's; judged by {found.asked}, means over {found.examples} examples.",
         ),
         Panel(
             "Position by position",
             carried_map(found),
-            f"The strongest single position is {found.positions[int(found.carried.abs().nan_to_num().amax(0).argmax())]}.{over}",
-            "Each cell is one write: one position, after so many iterations (downwards). Blue moves the answer towards the other "
+            f"The strongest single position is "
+            f"{found.positions[int(found.carried.abs().nan_to_num().amax(0).argmax())]}.{over}",
+            "Each cell is one write: one position, after so many iterations (downwards). Blue moves the answer "
+            "towards the other "
             "example's, red away from it.",
         ),
     ]

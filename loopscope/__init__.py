@@ -28,6 +28,7 @@ from .edits import halt_at as halt_at
 from .edits import patch as patch
 from .edits import repeat as repeat
 from .edits import skip as skip
+from .edits import swap as swap
 from .errors import LoopscopeError as LoopscopeError
 from .errors import LoopscopeIndexError as LoopscopeIndexError
 from .errors import LoopscopeWarning as LoopscopeWarning

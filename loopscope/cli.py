@@ -1,6 +1,8 @@
 """The command line. A LoopscopeError is one red sentence and exit code 2; heavy parts are imported by the command that
 needs them."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -170,6 +172,56 @@ def measure(
 
 
 @app.command()
+def probe(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="An entry, a saved run or checkpoint file, or a Hugging Face model."
+        ),
+    ],
+    fact: Annotated[
+        str | None, typer.Option(help="What to look for: a fact of the task, such as answer, the default.")
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Or labels of your own: a safetensors file with the tensor labels, and perhaps mask."
+        ),
+    ] = None,
+    site: Annotated[list[str] | None, typer.Option(help="What is read, once per site; state.")] = None,
+    positions: Annotated[
+        str | None, typer.Option(help="each, together, pooled, or a number; as the labels are, unless given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to save the probes.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Iterations to record; the model's own depth.")
+    ] = None,
+    examples: Annotated[int, typer.Option(min=1, help="Examples to record.")] = 512,
+    seed: Annotated[int, typer.Option(help="Which examples, and how they are divided.")] = 0,
+    text: Texts = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Train linear probes on the states and print what can be read off them. A saved run is read piece by piece."""
+    from .probing import Probes
+    from .probing.labels import read_labels
+
+    if fact is not None and labels is not None:
+        raise LoopscopeError(
+            "probes learn a fact or labels of your own, but --fact and --labels were both given. Leave one out."
+        )
+    sites = site or ["state"]
+    given, mask = (fact or "answer", None) if labels is None else read_labels(labels)
+    saved = name.endswith(".safetensors") and not _is_checkpoint(name)
+    run = name if saved else _run(name, iterations, examples, seed, text or [], trust_remote_code, sites)
+    where = int(positions) if positions is not None and positions.lstrip("-").isdigit() else positions
+    found = Probes.fit(run, given, mask=mask, sites=sites, positions=where, seed=seed)
+    if output is not None:
+        found.save(output)
+    typer.echo(json.dumps(found.to_dict(), allow_nan=False) if as_json else str(found))
+
+
+@app.command()
 def report(
     name: Annotated[str, typer.Argument(metavar="NAME", help="An entry, or a Hugging Face folder or name.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
@@ -207,11 +259,13 @@ def _run(
     seed: int,
     texts: list[str],
     trust_remote_code: bool,
+    sites: Sequence[str] = (),
 ) -> Any:
     """The saved run of that name, or a fresh recording of an entry, a checkpoint or a Hugging Face model."""
     from . import hub
     from .recorder import record
     from .run import load_run
+    from .sites import is_state
 
     if name.endswith(".safetensors") and not _is_checkpoint(name):
         if iterations is not None:
@@ -228,7 +282,8 @@ def _run(
             f"--text is read by a Hugging Face model's tokenizer, but {name} has none. Leave it out."
         )
     model = models.load(name)
-    return record(model, model.task.batch(examples or 64, seed=seed).tokens, iterations)
+    inside = [site for site in sites if not is_state(site)]
+    return record(model, model.task.batch(examples or 64, seed=seed).tokens, iterations, sites=inside)
 
 
 def _is_checkpoint(name: str) -> bool:

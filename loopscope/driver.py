@@ -65,12 +65,14 @@ def unroll(
     iterations: int,
     start: int = 0,
     times: Mapping[int, int] | None = None,
+    told: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (k, states[k]) for k = start..iterations, while the model's clock shows the running iteration.
 
     Arguments:
         state: states[start], as `model.initial` or an earlier drive gave it.
         times: how often to run an iteration that isn't run once: {3: 0} skips iteration 3, {3: 2} runs it twice.
+        told: the number that an iteration is told instead of its own: {2: 5, 5: 2} swaps the two.
 
     In evaluation the loop is left early when `model.finished(state)`.
     """
@@ -84,7 +86,7 @@ def unroll(
         try:
             for _ in range(1 if times is None else times.get(t, 1)):
                 model.clock.show(("iteration", t))
-                state = model.step(state, context, t)
+                state = model.step(state, context, t if told is None else told.get(t, t))
             model.clock.show(("iteration", t + 1))
             state = model.at_state(state)
         finally:

@@ -86,12 +86,15 @@ class Edit:
 
 @dataclass(frozen=True)
 class Times:
-    """Run an iteration another number of times than once: 0 skips it."""
+    """Run an iteration another number of times than once (0 skips it), or tell it another number than its own."""
 
     iteration: int
     times: int
+    told: int | None = None
 
     def __str__(self) -> str:
+        if self.told is not None:
+            return f"run iteration {self.told} in place of {self.iteration}"
         return (
             f"skip iteration {self.iteration}"
             if not self.times
@@ -104,7 +107,7 @@ class Several:
 
     def edits(
         self, fields: tuple[str, ...] = (), writes: Mapping[str, Sequence[str]] | None = None
-    ) -> list[Edit]:
+    ) -> "Sequence[Edit | Times]":
         """Them, for one run. `fields`: names of the state's tensors; `writes`: by field, the sites that its updates pass."""
         raise NotImplementedError(f"{type(self).__name__} must say its edits().")
 
@@ -153,6 +156,40 @@ def bias_halting(value: float | int, *, iteration: Where = None, **where: Any) -
     A transplant is a patch: `ls.patch("halting", value=donor["halting"][3], iteration=3)`, with `sites=["halting"]` recorded.
     """
     return add("halting", value=value, iteration=iteration, **where)
+
+
+@dataclass(frozen=True)
+class Swap(Several):
+    """Run two iterations in each other's place."""
+
+    first: int
+    second: int
+
+    def edits(
+        self, fields: tuple[str, ...] = (), writes: Mapping[str, Sequence[str]] | None = None
+    ) -> "list[Edit | Times]":
+        """The same as two moments of the schedule."""
+        return [Times(self.first, 1, self.second), Times(self.second, 1, self.first)]
+
+    def __str__(self) -> str:
+        return f"swap iterations {self.first} and {self.second}"
+
+
+def swap(first: int, second: int) -> Swap:
+    """Run two iterations in each other's place: at `first` the model is told that this is iteration `second`, and the reverse.
+
+    States and sites keep the order in which they came. A loop whose iterations are all the same map (no step code, no weights
+    of an iteration's own) can't tell, and its run stays as it is.
+
+    Arguments:
+        first, second: iterations t; negative ones count from the end.
+    """
+    for number in (first, second):
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise LoopscopeError(
+                f"swap needs two iterations, whole numbers, but got {first!r} and {second!r}."
+            )
+    return Swap(first, second)
 
 
 def patch(site: str = "state", *, value: Any, iteration: Where = None, **where: Any) -> Edit:
@@ -215,7 +252,7 @@ def expanded(
             schedule.append(edit)
         elif not isinstance(edit, Edit):
             raise LoopscopeError(
-                f"an edit is made by patch, ablate, add, freeze, skip, repeat, halt_at or bias_halting, but got {edit!r}."
+                f"an edit is made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or bias_halting, but got {edit!r}."
             )
         elif edit.site in {"state", f"state.{fields[0] if fields else ''}"} and isinstance(edit.value, tuple):
             if len(edit.value) != len(fields):

@@ -15,7 +15,7 @@ class ReadOut:
     """
 
     def stream(self, state: Any) -> Tensor:
-        """(batch, position, width): the vectors that `decode` reads of a state; the primary tensor, unless a model says otherwise."""
+        """(batch, position, width): what `decode` reads of a state; the primary tensor, unless a model says otherwise."""
         return primary(state)
 
     def showing(self, state: Any, h: Tensor) -> Any:

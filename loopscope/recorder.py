@@ -171,7 +171,8 @@ def _drive(
         by_site.setdefault(site, []).append(edit)
     for moment in schedule:
         checked_range(moment, start, n - 1)
-    times = {m.iteration + n if m.iteration < 0 else m.iteration: m.times for m in schedule}
+    times = {m.iteration % n: m.times for m in schedule if m.told is None}
+    told = {m.iteration % n: m.told % n for m in schedule if m.told is not None}
     recorded = dict.fromkeys(
         [
             "state",
@@ -180,6 +181,9 @@ def _drive(
             *["halting"] * forced,
         ]
     )
+
+    homeless: dict[int, tuple[Edit, tuple[str, ...]]] = {}
+    at_home: set[int] = set()
 
     def tapped(site: str, record_it: bool):
         counted = n + 1 if is_state(site) else n
@@ -193,7 +197,10 @@ def _drive(
             new = value
             for edit in by_site.get(site, ()):
                 axes = axes_of(site, value, collector.state)
-                checked_places(edit, axes + loops)
+                if not all(name in axes + loops for name in edit.where):
+                    homeless.setdefault(id(edit), (edit, axes + loops))
+                    continue  # one module may run inside an inner loop and outside it, as TRM's does
+                at_home.add(id(edit))
                 if edit.hits(loops, index, counted):
                     new = edit.apply(new, axes)
             if record_it:
@@ -214,18 +221,26 @@ def _drive(
         else:
             context, state = begun
         begins = state
-        k, state = deque(unroll(model, state, context, n, start, times), maxlen=1).pop()
+        k, state = deque(unroll(model, state, context, n, start, times, told), maxlen=1).pop()
         logits = model.decode(state, context)
+    for number, (edit, axes) in homeless.items():
+        if number not in at_home:
+            checked_places(edit, axes)
     held = [name for edit in values if isinstance(edit, Hold) and (name := field_of(edit.site, fields))]
     if held and n > start:
         checked_writes(model, held, begins, context, start)
     found = collector.finish(k)
     outside = {site: own for site, own in by_site.items() if any(e.iteration is None for e in own)}
 
-    def decode(state: Any) -> Tensor:
+    @contextmanager
+    def edited() -> Iterator[None]:
         with Taps() as taps:
             for site in outside:
                 taps.on(modules[site], after=tapped(site, False))
+            yield
+
+    def decode(state: Any) -> Tensor:
+        with edited():
             return model.decode(state, context)
 
     ordered = {site: found[site] for site in sorted(found, key=lambda site: not is_state(site))}
@@ -236,7 +251,7 @@ def _drive(
         sites=ordered,
         output=logits if collector.grad else logits.detach(),
         origin=origin | {"fields": list(fields)},
-        read=Reader(model, context, decode, type(state) if fields else None, collector.grad),
+        read=Reader(model, context, decode, type(state) if fields else None, collector.grad, edited),
     )
     if collector.keep == Keep() and start == 0:
         run.halting = _halting(model, run)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -187,11 +188,12 @@ class Run:
         for order, (name, site) in enumerate(
             sorted(self._sites.items(), key=lambda item: item[0] == "state")
         ):
+            masked = name.endswith("hook_attn_scores")  # the causal mask's -inf belongs there
             if not isinstance(site, States):
-                if site.is_floating_point() and not torch.isfinite(site).all():
+                bad = torch.isnan(site).any() if masked else ~torch.isfinite(site).all()
+                if site.is_floating_point() and bool(bad):
                     return name, None
                 continue
-            masked = name.endswith("hook_attn_scores")  # the causal mask's -inf belongs there
             for index, value in site.items():
                 value = (
                     value[site._rows[index]] if index in site._rows else value
@@ -278,7 +280,13 @@ class Reader:
     """What a run needs to compute from its states: the model, the context, and whether the weights are still the same."""
 
     def __init__(
-        self, model: Any, context: Any, decode: Callable[[Any], Tensor] | None, state_type: Any, grad: bool
+        self,
+        model: Any,
+        context: Any,
+        decode: Callable[[Any], Tensor] | None,
+        state_type: Any,
+        grad: bool,
+        edited: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._model, self.context, self._decode, self.state_type, self.grad = (
             model,
@@ -287,6 +295,8 @@ class Reader:
             state_type,
             grad,
         )
+        self.edited = edited
+        """A context in which the run's own edits of the read-out are made."""
         self._weights = _versions(model)
 
     @property

@@ -116,6 +116,12 @@ def record_wrapped(
     """The recording of `record` for a wrapped module: its own forward, with taps on it."""
     modules = modules_of(wrapped.module)
     values, schedule = expanded(edits, ())
+    for moment in schedule:
+        if moment.told is not None:
+            raise LoopscopeError(
+                f"{moment}: a module wrapped by its body counts its iterations itself, so none can be told another number. "
+                "Swap in a model with the four functions."
+            )
     known = [*modules, *LOOP_SITES]
     wanted = [site for site in resolve(sites, known, modules) if site not in LOOP_SITES]
     by_site: dict[str, list[Edit]] = {}

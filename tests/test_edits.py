@@ -5,6 +5,8 @@ import torch
 
 import loopscope as ls
 
+from .loops import Loop, made
+
 N = 5
 
 
@@ -86,6 +88,52 @@ def test_a_value_may_have_the_sites_shape_the_parts_shape_or_broadcast(model, to
         ls.record(model, tokens, edits=[ls.patch(iteration=3, value=v, position=4)]).states[3] for v in forms
     ]
     assert all(torch.equal(run, runs[0]) for run in runs) and torch.equal(runs[0][:, 4], donor[:, 4])
+
+
+def test_swapped_iterations_are_the_two_steps_in_the_other_order():
+    torch.manual_seed(0)
+    model = ls.models.build("universal", vocabulary=3, iterations=N, step_code="sinusoid").eval()
+    given = ls.tasks.build("prefix-parity", length=6).batch(2, seed=0).tokens
+    context = model.encode(given)
+    with torch.no_grad():
+        state = model.initial(context)
+        for t in [0, 3, 2, 1, *range(4, N)]:
+            state = model.step(state, context, t)
+    for edit in (ls.swap(1, 3), ls.swap(3, 1 - N)):
+        assert torch.equal(ls.record(model, given, N, edits=[edit]).states[N], state)
+    assert not torch.equal(ls.record(model, given, N).states[N], state)
+    assert str(ls.swap(1, 3)) == "swap iterations 1 and 3"
+
+
+def test_a_loop_whose_iterations_are_all_the_same_map_does_not_notice_a_swap(model, tokens):
+    plain = ls.record(model, tokens, iterations=N).states[-1]
+    swapped = ls.record(model, tokens, iterations=N, edits=[ls.swap(0, 2)]).states[-1]
+    told = getattr(model.config, "step_code", "none") != "none"
+    assert torch.equal(plain, swapped) != told
+
+
+def test_what_can_not_be_swapped_is_said(model, tokens):
+    with pytest.raises(ls.LoopscopeError, match="must lie in 0..3 for this run"):
+        ls.record(model, tokens, iterations=4, edits=[ls.swap(0, 4)])
+    with pytest.raises(ls.LoopscopeError, match="swap needs two iterations"):
+        ls.swap(0, 1.5)
+    body = ls.wrap(made(Loop), body="core")
+    with pytest.raises(ls.LoopscopeError, match="counts its iterations itself"):
+        ls.record(body, torch.randn(2, 3, 8), edits=[ls.swap(0, 1)])
+
+
+def test_an_edit_in_an_inner_loop_leaves_alone_what_the_same_module_does_outside_it():
+    """TRM has one network for both roles: low updates, and then the high one."""
+    model = ls.models.build("trm", width=8, heads=2, low_updates=3, cycles=2, segments=1).eval()
+    given = torch.randint(0, 5, (2, 4), generator=torch.Generator().manual_seed(0))
+    site = "core.0.hook_resid_post"
+    run = ls.record(model, given, sites=[site], seed=0)
+    edited = ls.record(model, given, sites=[site], seed=0, edits=[ls.ablate(site, iteration=1, low=2)])
+    assert torch.equal(edited[site][0], run[site][0]) and not edited[site][1][2].any()
+    assert torch.equal(edited[site][1][1], run[site][1][1])
+    assert not torch.equal(edited.output, run.output)
+    with pytest.raises(ls.LoopscopeError, match="this site has no axis 'lower'"):
+        ls.record(model, given, seed=0, edits=[ls.ablate(site, lower=2)])
 
 
 def test_a_skipped_iteration_leaves_the_state_and_has_no_values_inside(model, tokens):

@@ -111,9 +111,23 @@ def test_on_every_model_of_the_zoo_a_grid_is_a_loop_over_patched_recordings(name
         site for site in model.hook_dict if site.endswith(("low_in", "core_in", "core.0.hook_resid_post"))
     )
     given = [ls.tasks.build(task, **options).batch(2, seed=seed).tokens for seed in (0, 1)]
-    run, donor = (ls.record(model, one, seed=3, sites=[inside]) for one in given)
+    run, donor = (ls.record(model, one, 3, seed=3, sites=[inside]) for one in given)
     for site in ("state", inside):
         compare(model, run, donor, site, 3)
+
+
+@pytest.mark.parametrize("entry", ["equilibrium-prefix-parity", "universal-prefix-parity-act"])
+def test_a_patched_pass_leaves_the_loop_when_it_would_by_itself(entry):
+    """A solver that has converged, and positions that have halted, end the loop: where a write comes then, it is read out."""
+    model = ls.models.load(entry)
+    both = ls.record(model, model.task.batch(4, seed=0).tokens)
+    run, donor, n = only(both, [0, 1]), only(both, [2, 3]), both.iterations
+    assert n < both.origin["asked"]
+    grid = ls.effects(run, donor, positions=[9], iterations=[0, n // 2, n], metric=whole)
+    for i, k in enumerate((0, n // 2, n)):
+        edit = ls.patch("state", iteration=k, value=donor.states[k], position=9)
+        expected = whole(ls.resume(model, run, both.origin["asked"], start=k, edits=[edit]).output)
+        assert torch.allclose(grid.values[0, i, 0, 0], expected - whole(run.output), atol=1e-4), k
 
 
 @pytest.mark.parametrize(
@@ -233,6 +247,15 @@ def test_the_whole_state_of_a_donor_is_the_donor_from_there_on():
     assert torch.allclose(grid.values.flatten(0, 3)[0], whole(donor.output) - whole(own.output), atol=1e-5)
 
 
+def test_passes_begin_at_the_runs_own_states_also_where_a_loop_draws():
+    """Cells that begin later must not go through earlier iterations again: they would draw other numbers there."""
+    torch.manual_seed(0)
+    run = ls.iterate(lambda x: x / 2 + torch.randn_like(x), torch.randn(2, 3, 4), 5)
+    grid = ls.effects(run, lambda place, k, value: value, positions=[0], metric=lambda state: state.flatten(1))
+    assert torch.equal(grid.values[0, -1], torch.zeros_like(grid.values[0, -1]))
+    assert grid.values[0, :-1].abs().max() > 0
+
+
 # What is written
 
 
@@ -289,6 +312,9 @@ def test_the_metrics_are_what_they_say():
         found = ls.effects(run, donor, metric=metric, **cell)
         assert torch.allclose(found.values.flatten(), value, atol=1e-5), metric
         assert found.metric == metric
+    # one direction of the divergence, where the other would differ: the answer gone, all tokens are alike
+    gone = ls.effects(run, "zero", metric="kl", **cell).values.flatten()
+    assert torch.allclose(gone, (p * (p * CLASSES).log()).sum(1), atol=1e-5)
 
 
 def test_an_example_that_answers_like_its_donor_has_no_difference():

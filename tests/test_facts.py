@@ -29,7 +29,9 @@ def test_the_nodes_on_the_way_are_where_the_arrows_lead():
         for j in range(1, 4):
             node = row[node]
             assert facts[f"hop {j}"].values[i] == node
-            assert bool(facts[f"hop {j}"].mask[i]) == (hops > j), "the last node is the answer, not on the way"
+            assert bool(facts[f"hop {j}"].mask[i]) == (hops > j), (
+                "the last node is the answer, not on the way"
+            )
     assert "hop 4" not in facts
 
 

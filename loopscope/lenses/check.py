@@ -23,8 +23,8 @@ def check(run: Run, lens: Lens) -> None:
     own, n = final_logits(run), run.iterations
     if n not in run.states.iterations:
         raise LoopscopeError(
-            f"a lens is checked at the state after the last iteration ({n}), but that was not kept (keep={run.origin.get('keep')}). "
-            "Record again with it, or pass unchecked=True."
+            f"a lens is checked at the state after the last iteration ({n}), but that was not kept "
+            f"(keep={run.origin.get('keep')}). Record again with it, or pass unchecked=True."
         )
     seen = sight(run, Place("state"), n)
     assert seen is not None
@@ -61,7 +61,13 @@ def disagreement(told: Tensor, own: Tensor) -> tuple[float, bool]:
     told, own = told.double(), own.double()
     there = own.isfinite() & told.isfinite()
     odd = own.isinf() & ~(own == told)  # what is never said must never be said by either
-    off = float("inf") if bool(odd.any()) else float((told - own)[there].abs().max()) if bool(there.any()) else 0.0
+    off = (
+        float("inf")
+        if bool(odd.any())
+        else float((told - own)[there].abs().max())
+        if bool(there.any())
+        else 0.0
+    )
     lead = own.topk(2).values
     sure = (lead[..., 0] - lead[..., 1]) > 2 * off
     return off, bool(((told.argmax(-1) == own.argmax(-1)) | ~sure).all())
@@ -82,7 +88,7 @@ def _advice(run: Run, lens: Lens) -> str:
             "That is the model's own read-out of the recorded state: dropout (model.eval()), weights or inputs that differ, or "
             f"a model that answers from more than its last state. {nevertheless}"
         )
-    return f"Apply the final norm and the whole read-out in it, or use ls.lens(run, \"coda\"). {nevertheless}"
+    return f'Apply the final norm and the whole read-out in it, or use ls.lens(run, "coda"). {nevertheless}'
 
 
 def _coda(model: object) -> str | None:
@@ -90,7 +96,12 @@ def _coda(model: object) -> str | None:
     module = model.module if isinstance(model, Adapter) else model
     named = getattr(module, "named_modules", lambda: ())()
     return next(
-        (name for name, part in named if name.rsplit(".", 1)[-1] == "coda" and any(True for _ in part.parameters())), None
+        (
+            name
+            for name, part in named
+            if name.rsplit(".", 1)[-1] == "coda" and any(True for _ in part.parameters())
+        ),
+        None,
     )
 
 

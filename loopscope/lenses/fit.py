@@ -1,18 +1,21 @@
 """fit: train a tuned lens on recorded runs.
 
 For each place, and each iteration or all of them together, h -> h + A h + b is trained so that the model's own read-out of it
-foretells the model's final answer: the mean KL(final ‖ lens) over items, plus decay · (‖A‖² + ‖b / scale‖²) / width, by L-BFGS
-from the identity. The model's weights stay as they are.
+foretells the model's final answer: the mean KL(final ‖ lens) over items, plus decay · (‖A‖² + ‖b / scale‖²) / width, scale
+being the root mean square of h. By Adam from the identity, a run and an iteration at a step, with a rate that falls to nothing.
+The model's weights stay as they are.
 
-Examples are divided by whole sequences: 60 % to train on, 20 % to choose when to stop, 20 % to report on. Of all maps that were
-tried the best on the validation examples is kept, the identity included.
+Examples are divided by whole sequences: 60 % to train on, 20 % to choose the map, 20 % to report on. Of all maps that were
+tried the best on the validation examples is kept, the identity included; at an iteration where its gain on them is no larger than
+twice its standard error, nothing is translated.
 
 What can mislead: in a causal model two sequences with the same beginning hold the same states up to there, so examples held out
 of a task with few beginnings are not quite new.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -29,7 +32,14 @@ from .places import Place, Sight, labels, places, sight
 from .readings import final_logits, logits_at
 from .tuned import Gain, Translator, TunedLens, identity, translated
 
-FEWEST, PATIENCE, BOOTSTRAP = 10, 30, 1000
+FEWEST, BOOTSTRAP = 10, 1000
+RATE, EVERY = 0.3, 5
+"""Of Adam at first, times 1 / width, so that a step changes lengths by as much at every width; every so many steps the
+validation examples are looked at."""
+SURE = 2.0
+"""Standard errors that a map must gain on the validation examples to be used."""
+EXACT = 1e-6
+"""In nats: where the untuned lens is as near to the final answer as that, nothing is trained."""
 
 
 def fit(
@@ -52,7 +62,7 @@ def fit(
         read: what reads the translated vectors: the model's whole read-out, or the final norm and the unembedding alone.
         seed: of the division into examples to train on, to stop by, and to report on.
         decay: towards the identity.
-        steps: of L-BFGS, at most.
+        steps: of the optimiser, for each map.
         positions: "asked": those that the task asks for, where it is known (else all but padding); "all": all but padding.
         unchecked: fit also before a read-out that doesn't give the model's own logits at the last iteration.
     """
@@ -69,7 +79,9 @@ def fit(
             check(run, base)
     model = identity(runs[0])
     if any(identity(run) != model for run in runs[1:]):
-        raise LoopscopeError("a tuned lens is fitted on runs of one model, but these are of several. Fit one for each.")
+        raise LoopscopeError(
+            "a tuned lens is fitted on runs of one model, but these are of several. Fit one for each."
+        )
     data, counts = _divided(runs, positions == "asked", seed)
     translators, kl = {}, {}
     for place in places(runs[0], sites):
@@ -91,6 +103,23 @@ class _Data:
     """(item,): 0 train, 1 validation, 2 held out."""
     final: Tensor
     """(item, vocab): log-probabilities of the final answer."""
+
+    def loss(self, base: Lens, seen: Sight, a: Tensor, b: Tensor) -> Tensor:
+        """The mean of KL(final ‖ lens) over the items to train on, of which there may be none; in the precision of `a`."""
+        at = replace(seen, h=translated(seen.h, a, b), translated=True)
+        read = logits_at(base, self.run, at)[self.train].to(a.dtype)
+        final = self.final[self.part == 0].to(a.dtype)
+        share, q = final.exp(), torch.log_softmax(read, -1).clamp(min=-1e30)
+        kl = (share * (final.clamp(min=-1e30) - q)).sum(-1)
+        kl = kl[~kl.isnan()]
+        return kl.sum() / max(1, len(kl))
+
+    @cached_property
+    def train(self) -> Tensor:
+        """(batch, position): the items to train on."""
+        mask = self.mask.to(self.part.device, copy=True)
+        mask[mask.clone()] = self.part == 0
+        return mask
 
     def kl(self, base: Lens, seen: Sight) -> Tensor:
         """(item,): KL(final ‖ lens), in nats."""
@@ -144,12 +173,12 @@ def _place(
     b, used = torch.zeros(len(where), width, dtype=dtype), torch.zeros(len(where), dtype=torch.bool)
     jobs = [free] if shared and free else [[k] for k in free]
     for job in jobs:
-        found = _trained([pair for k in job for pair in seen[k]], base, decay, steps)
+        found = _trained([pair for k in job for pair in seen[k]], base, decay, steps, seed)
         for k in job:
             i = where.index(k)
             a[i], b[i] = found
-            used[i] = _mean(seen[k], base, found, 1) < _mean(seen[k], base, None, 1)
-    if shared:
+            used[i] = _helps(seen[k], base, found)
+    if shared:  # what was trained is at each of them
         first = where.index(free[0]) if free else 0
         a, b = a[first : first + 1].clone(), b[first : first + 1].clone()
     own = Translator(where, a, b, used)
@@ -162,7 +191,23 @@ def _read(one: _Data, at: Sight, base: Lens, found: tuple[Tensor, Tensor] | None
     if found is None or last:
         return one.kl(base, at)
     a, b = found
-    return one.kl(base, replace(at, h=translated(at.h, a.to(at.h.device), b.to(at.h.device)), translated=True))
+    return one.kl(
+        base, replace(at, h=translated(at.h, a.to(at.h.device), b.to(at.h.device)), translated=True)
+    )
+
+
+def _helps(seen: list[tuple[_Data, Sight]], base: Lens, found: tuple[Tensor, Tensor]) -> bool:
+    """Whether a map gains more on the validation examples than twice the standard error of that, examples taken as wholes."""
+    with torch.no_grad():
+        rows = [(one, _read(one, at, base, None) - _read(one, at, base, found)) for one, at in seen]
+    gain = torch.cat([own[one.part == 1].cpu() for one, own in rows])
+    group = torch.cat([one.example[(one.part == 1).cpu()] for one, _ in rows])
+    gain, (_, number) = gain[~gain.isnan()], group[~gain.isnan()].unique(return_inverse=True)
+    if len(gain) == 0:
+        return False
+    mean = gain.mean()
+    off = torch.zeros(int(number.max()) + 1, dtype=gain.dtype).index_add(0, number, gain - mean)
+    return float(mean) > SURE * float(off.square().sum().sqrt()) / len(gain)
 
 
 def _mean(seen: list[tuple[_Data, Sight]], base: Lens, found: Any, part: int) -> float:
@@ -172,42 +217,37 @@ def _mean(seen: list[tuple[_Data, Sight]], base: Lens, found: Any, part: int) ->
 
 
 def _trained(
-    seen: list[tuple[_Data, Sight]], base: Lens, decay: float, steps: int
+    seen: list[tuple[_Data, Sight]], base: Lens, decay: float, steps: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """(A, b): the best on the validation items of all that were tried, the identity first."""
     h = seen[0][1].h
     width, dtype = h.shape[-1], torch.promote_types(h.dtype, torch.float32)
-    scale = float(torch.cat([at.h.detach().double().flatten() for _, at in seen]).square().nanmean().sqrt()) or 1.0
+    size = torch.stack([at.h.detach().double().square().nanmean() for _, at in seen]).mean().sqrt()
+    scale = float(size) or 1.0
     a = torch.zeros(width, width, dtype=dtype, device=h.device, requires_grad=True)
     b = torch.zeros(width, dtype=dtype, device=h.device, requires_grad=True)
-    best: list[Any] = [float("inf"), None, 0]
-    optimiser = torch.optim.LBFGS([a, b], max_iter=1, history_size=20, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
+    optimiser = torch.optim.Adam([a, b], lr=RATE / width)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    best, lowest = (a.detach().clone(), b.detach().clone()), _mean(seen, base, None, 1)
+    if lowest < EXACT:
+        return best
+    order = np.random.default_rng(seed)
+    queue: list[int] = []
+    for step in range(1, steps + 1):
+        queue = queue or order.permutation(len(seen)).tolist()
+        one, at = seen[queue.pop()]
         with torch.enable_grad():
-            told = [_read(one, at, base, (a, scale * b)) for one, at in seen]
-            parts = [one.part for one, _ in seen]
-            kl, part = torch.cat(told), torch.cat(parts)
-            kl, part = kl[~kl.isnan()], part[~kl.isnan()]
-            loss = kl[part == 0].mean() + decay * (a.square().sum() + b.square().sum()) / width
+            loss = one.loss(base, at, a, scale * b)
+            loss = loss + decay * (a.square().sum() + b.square().sum()) / width
             a.grad, b.grad = torch.autograd.grad(loss, [a, b])  # the model's own parameters get none
-        value = float(kl[part == 1].detach().mean())
-        best[2] += 1
-        if value < best[0]:
-            best[:] = [value, (a.detach().clone(), scale * b.detach().clone()), 0]
-        return loss.detach()
-
-    for _ in range(steps):
-        before = a.detach().clone()
-        optimiser.step(_closure(closure))
-        if best[2] > PATIENCE or torch.equal(before, a.detach()):
-            break
-    return best[1]
-
-
-def _closure(closure: Callable[[], Tensor]) -> Any:
-    """As torch's stubs want it."""
-    return closure
+        optimiser.step()
+        schedule.step()
+        if step % EVERY == 0 or step == steps:
+            found = (a.detach().clone(), scale * b.detach())
+            value = _mean(seen, base, found, 1)
+            if value < lowest:
+                best, lowest = found, value
+    return best
 
 
 def _gain(own: Translator, seen: dict[int, list[tuple[_Data, Sight]]], base: Lens, seed: int) -> Gain:

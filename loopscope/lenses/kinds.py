@@ -54,7 +54,7 @@ class Logit:
                 f"the logit lens needs a final norm and an unembedding, but {type(model).__name__} doesn't say what these are. "
                 'Give it a method logits_of(h, context), or use the model\'s whole read-out: ls.lens(run, "coda").'
             )
-        with torch.set_grad_enabled(run.reader.grad or sight.h.requires_grad):
+        with torch.set_grad_enabled(run.reader.grad or sight.h.requires_grad), run.reader.edited():
             return read(sight.h, run.reader.context)
 
 
@@ -84,12 +84,12 @@ class Own:
 KINDS = {"coda": Coda(), "logit": Logit()}
 
 
-def kind(wanted: Any) -> Lens:
+def kind_of(wanted: Any) -> Lens:
     """The lens that was asked for: a name, a tuned lens, or a function."""
     if isinstance(wanted, str):
         if wanted not in KINDS:
             raise LoopscopeError(
-                f"a lens is \"coda\", \"logit\", a TunedLens or a function, but got {wanted!r}. {nearest(wanted, KINDS)}"
+                f'a lens is "coda", "logit", a TunedLens or a function, but got {wanted!r}. {nearest(wanted, KINDS)}'
             )
         return KINDS[wanted]
     if hasattr(wanted, "logits") and hasattr(wanted, "name"):

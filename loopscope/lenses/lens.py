@@ -30,7 +30,7 @@ from torch import Tensor
 from ..errors import LoopscopeError
 from ..run import Run
 from .check import check
-from .kinds import Lens, kind
+from .kinds import Lens, kind_of
 from .places import labels, places
 from .readings import Readings, final_logits
 from .tuned import TunedLens
@@ -38,7 +38,7 @@ from .tuned import TunedLens
 
 def lens(
     run: Run,
-    kind_: "str | Lens | Callable[[Tensor], Any]" = "coda",
+    kind: "str | Lens | Callable[[Tensor], Any]" = "coda",
     *,
     sites: str | Sequence[str] = "state",
     unchecked: bool = False,
@@ -46,7 +46,7 @@ def lens(
     """Read a run through a lens.
 
     Arguments:
-        kind_: "coda", "logit", a TunedLens, or a function of vectors.
+        kind: "coda", "logit", a TunedLens, or a function of vectors.
         sites: names or patterns of recorded sites whose values are (batch, position, width), the state among them or not.
         unchecked: look also through a lens that doesn't give the model's own logits at the last iteration; the result says so.
 
@@ -56,7 +56,7 @@ def lens(
     """
     run.require_finite()
     final_logits(run)
-    chosen = kind(kind_)
+    chosen = kind_of(kind)
     where = places(run, sites)
     if isinstance(chosen, TunedLens):
         chosen.require(run)

@@ -64,9 +64,7 @@ class Readings:
         """What is read at one site after `iteration` iterations (in it, for a site inside the loop); negative: from the end."""
         (place, *more) = self[site].places
         if more:
-            raise LoopscopeError(
-                f"'{site}' runs in turns: name one of them, such as {place.label!r}."
-            )
+            raise LoopscopeError(f"'{site}' runs in turns: name one of them, such as {place.label!r}.")
         k = self.iterations[iteration] if iteration < 0 else iteration
         told = self._logits(place, k)
         if told is None:
@@ -79,7 +77,7 @@ class Readings:
 
     def rank(self, tokens: Tokens) -> Float[Tensor, "site iteration batch position"]:
         """The place of the tokens among all, 1 for the likeliest. Of equal logits the lower id comes first, as in the answer."""
-        return self._of(tokens, _rank)
+        return self._of(tokens, rank_of)
 
     def probability(self, tokens: Tokens) -> Float[Tensor, "site iteration batch position"]:
         """What is given to the tokens, 0..1."""
@@ -141,6 +139,11 @@ class Readings:
         return None if seen is None else logits_at(self.lens, self.run, seen)
 
     def _measured(self, logits: Tensor, measures: Sequence[Callable[["Look"], Tensor]]) -> list[Tensor]:
+        if logits.shape != self._final.shape:
+            raise LoopscopeError(
+                f"what a lens reads must have the shape of the model's answer {tuple(self._final.shape)} to be held against it, "
+                f"but has {tuple(logits.shape)}. Look at .logits(iteration) alone."
+            )
         size = max(1, CHUNK // max(1, logits[0].numel()))
         parts: list[list[Tensor]] = [[] for _ in measures]
         for start in range(0, len(logits), size):
@@ -218,7 +221,23 @@ def final_logits(run: Run) -> Float[Tensor, "batch position vocab"]:
         raise LoopscopeError(
             "a lens needs answers that are tokens, but this model answers with one number. Read run.logits[k] instead."
         )
-    return told.detach()
+    return _everywhere(run, told.detach())
+
+
+def _everywhere(run: Run, told: Tensor) -> Tensor:
+    """The answer at every position also where the model gave only that of the last ones, as in generation."""
+    last = run.states[run.states.iterations[-1]]
+    if run._read is None or last.ndim != 3 or told.shape[1] >= last.shape[1]:
+        return told
+    if not run.origin.get("whole", True) or run.iterations not in run.states.iterations:
+        return told
+    try:
+        whole = run.reader.logits(run.state(run.iterations)).detach()
+    except LoopscopeError:  # by its body alone
+        return told
+    own = whole[:, -told.shape[1] :] if whole.ndim == 3 else whole
+    off = 1e-2 * float(told.abs().max())
+    return whole if own.shape == told.shape and torch.allclose(own, told.to(own), rtol=0, atol=off) else told
 
 
 def checked_ids(tokens: Tokens, shape: tuple[int, ...]) -> Int[Tensor, "batch position"]:
@@ -271,10 +290,14 @@ def settled_of(
     return since
 
 
-def _rank(look: Look, ids: Tensor) -> Tensor:
+def rank_of(look: Look, ids: Tensor) -> Tensor:
+    """The rank of each id, 1 for the likeliest; NaN where there is none (-1)."""
+    ids = ids.to(look.logits.device)
+    gone, ids = ids < 0, ids.clamp(min=0)
     own = look.logits.gather(-1, ids[..., None])
     lower = torch.arange(look.logits.shape[-1], device=ids.device) < ids[..., None]
-    return 1 + (look.logits > own).sum(-1) + ((look.logits == own) & lower).sum(-1)
+    rank = 1 + (look.logits > own).sum(-1) + ((look.logits == own) & lower).sum(-1)
+    return rank.double().masked_fill(gone, float("nan"))
 
 
 def _stacked(values: list[list[Tensor | None]]) -> Tensor:

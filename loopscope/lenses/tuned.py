@@ -37,7 +37,7 @@ class Translator:
     """One map for each iteration, or one for all."""
     b: Float[Tensor, "map width"]
     used: Bool[Tensor, " iteration"]
-    """Where it is used: elsewhere it did no better than the untuned lens on the validation examples, which is kept there."""
+    """Where it is used: elsewhere it wasn't surely better than the untuned lens on the validation examples, which is kept."""
 
     @property
     def shared(self) -> bool:
@@ -101,7 +101,7 @@ class TunedLens:
         read: ReadOutName = "coda",
         seed: int = 0,
         decay: float = 1e-3,
-        steps: int = 300,
+        steps: int = 100,
         positions: Literal["asked", "all"] = "asked",
         unchecked: bool = False,
     ) -> "TunedLens":
@@ -139,9 +139,7 @@ class TunedLens:
         tensors: dict[str, Tensor] = {}
         for number, (label, own) in enumerate(self.translators.items()):
             kl = self.kl[label]
-            parts = {"a": own.a, "b": own.b, "used": own.used} | {
-                name: getattr(kl, name) for name in _GAIN
-            }
+            parts = {"a": own.a, "b": own.b, "used": own.used} | {name: getattr(kl, name) for name in _GAIN}
             tensors |= {f"{number}/{name}": value for name, value in parts.items()}
         header = {
             "kind": "tuned lens",

@@ -1,5 +1,6 @@
 """Pure functions of tensors and numbers: they know no model and no run."""
 
+from .agreement import kappa as kappa
 from .attention import causal as causal
 from .attention import concentration as concentration
 from .attention import mixing as mixing

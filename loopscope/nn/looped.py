@@ -58,10 +58,10 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
 
     def logits_of(self, h: Tensor, context: Any) -> Tensor:
         """`unembed` after `ln_final`, where a model has parts of these names; one that hasn't says otherwise."""
-        unembed = getattr(self, "unembed", None)
+        norm, unembed = getattr(self, "ln_final", None), getattr(self, "unembed", None)
         if unembed is None:
             return super().logits_of(h, context)
-        return unembed(self.ln_final(h) if hasattr(self, "ln_final") else h)
+        return unembed(h if norm is None else norm(h))
 
     def forward(
         self, tokens: Int[Tensor, "batch position"], iterations: int | None = None

@@ -143,7 +143,8 @@ def effects(
         sites: names or patterns of sites inside the loop; one grid for each. `state` is the primary tensor of the state.
         together: write all the sites in one cell, as one: of a state that is a named tuple, `sites="state*"` is the whole state.
         iterations: None: all that the site has. Negative ones count from the end.
-        positions: None: each by itself. "all": all of them together. Numbers: these, each by itself. Lists of numbers: each list written together.
+        positions: None: each by itself. "all": all of them together. Numbers: these, each by itself. Lists of numbers: each list
+            together.
         heads: None: all together. True: each by itself. Numbers: these.
         metric: see `loopscope.patching.metrics`; a name or a function of logits. A function may give (batch, ...) in exact grids.
         asked: (batch, position) mask, or positions, whose answers count; None: those the task asks for, else the last.
@@ -169,7 +170,8 @@ def effects(
     judged = judge(run, donor, metric, asked)
     if method == "attribution" and judged.name in FLAT:
         raise LoopscopeError(
-            f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find nothing. Use 'margin' "
+            f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find nothing. "
+            f"Use 'margin' "
             "or 'difference', or method=\"exact\"."
         )
     places = places_of(run, names)
@@ -329,7 +331,8 @@ def _positions(run: Run, places: Sequence[Place], asked: Chosen) -> tuple[tuple[
     sizes = {_size(run, place, "position") for place in places}
     if len(sizes) > 1:
         raise LoopscopeError(
-            f"the sites of one grid must have the same positions, but {[str(p) for p in places]} have {sizes}. Make one grid each."
+            f"the sites of one grid must have the same positions, but {[str(p) for p in places]} have {sizes}. Make one "
+            "grid each."
         )
     size = sizes.pop()
     if size is None:
@@ -347,8 +350,9 @@ def _heads(run: Run, places: Sequence[Place], asked: Sequence[int] | bool | None
     size = sizes.pop()
     if sizes or size is None:
         raise LoopscopeError(
-            f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do not. Choose sites such as "
-            "'core.0.attn.hook_z', or leave heads= out."
+            f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do not. "
+            f"Choose sites such "
+            "as 'core.0.attn.hook_z', or leave heads= out."
         )
     return tuple(range(size)) if asked is True else tuple(_within(h, size, "head") for h in _listed(asked))
 

@@ -1,8 +1,8 @@
 """mediation: of what an intervention does to the answer, how much goes straight to the read-out, and how much through each later
 iteration?
 
-Every iteration adds its write Δ_t = states[t+1] - states[t] to the state, so that the last state is the first one plus all writes.
-An intervention first changes the state at some k, by d. Then
+Every iteration adds its write Δ_t = states[t+1] - states[t] to the state, so the last state is the first one plus all writes. An
+intervention first changes the state at some k, by d. Then
 
     total effect          everything after k is computed anew
     direct effect         d is added to the last state, and every later iteration writes what it wrote in the run
@@ -10,11 +10,12 @@ An intervention first changes the state at some k, by d. Then
 
 and the change of the last state is exactly d plus the changes of the writes. So where the read-out and the metric are linear the
 total is the sum of the direct effect and of those through each iteration; where they aren't, `remainder` says by how much it is
-not. Direct and indirect effects: Pearl 2001, Vig et al. 2020 (arXiv 2004.12265); with later parts held at what they wrote, McGrath
-et al. 2023 (arXiv 2307.15771).
+not. Direct and indirect effects: Pearl 2001, Vig et al. 2020 (arXiv 2004.12265); with later parts held at what they wrote,
+McGrath et al. 2023 (arXiv 2307.15771).
 
-What can mislead: in a loop that normalises its state, or replaces it, the writes cancel much of what is there, and a last state with
-d added is one that the loop would never make. Then direct effect and remainder are large and of opposite signs: read the total.
+What can mislead: in a loop that normalises its state, or replaces it, the writes cancel much of what is there, and a last state
+with d added is one that the loop would never make. Then direct effect and remainder are large and of opposite signs: read the
+total. An edit of what all iterations read (the embedding) acts through each of them.
 """
 
 from dataclasses import dataclass
@@ -55,7 +56,10 @@ class Mediation:
 
     def __str__(self) -> str:
         def mean(values: Tensor) -> str:
-            return f"{float(values.nanmean()):+.3g}"
+            value = float(values.nanmean())
+            return f"{value if abs(value) > 1e-6 * size else 0:+.3g}"
+
+        size = max(float(part.abs().nan_to_num().max()) for part in (self.total, self.direct))
 
         strongest = (
             ""
@@ -63,9 +67,10 @@ class Mediation:
             else f", most of it through iteration {self.first + int(self.through.nanmean(1).abs().nan_to_num().argmax())}"
         )
         return (
-            f"The intervention changes the state first after {self.first} iterations. Means over {len(self.total)} examples of the "
-            f"change of {self.metric}{f' in {self.unit}' if self.unit else ''}: total {mean(self.total)}, direct {mean(self.direct)}, "
-            f"through later iterations {mean(self.through.sum(0))}{strongest}, remainder {mean(self.remainder)}."
+            f"The intervention changes the state first after {self.first} iterations. Means over {len(self.total)} examples of "
+            f"the change of {self.metric}{f' in {self.unit}' if self.unit else ''}: total {mean(self.total)}, direct "
+            f"{mean(self.direct)}, through later iterations {mean(self.through.sum(0))}{strongest}, remainder "
+            f"{mean(self.remainder)}."
         )
 
 
@@ -82,22 +87,22 @@ def mediation(run: Run, edited: Run, *, metric: Any = None, asked: Any = None) -
         asked: positions whose answers count, as there.
 
     Raises:
-        LoopscopeError: runs of different shapes, or an edit that acts outside the loop, where states don't carry it.
+        LoopscopeError: runs of different shapes, or an edit of the read-out, where states don't carry it.
     """
     n = run.iterations
     if edited.iterations != n or edited.states[n].shape != run.states[n].shape:
         raise LoopscopeError(
             f"both runs must have the same iterations and shape, but one has {n} and {tuple(run.states[n].shape)}, the other "
-            f"{edited.iterations} and {tuple(edited.states[edited.iterations].shape)}. Record the edited one with the same tokens and "
-            f"iterations={n}."
+            f"{edited.iterations} and {tuple(edited.states[edited.iterations].shape)}. Record the edited one with the same "
+            f"tokens and iterations={n}."
         )
     judged = judge(run, None, metric, asked)
     base = judged(run.logits[n])
     answer = edited.logits[n]
     if not torch.allclose(run.reader.logits(edited.state(n)).float(), answer.float(), rtol=1e-4, atol=1e-5):
         raise LoopscopeError(
-            "the intervention must act inside the loop, but the edited run's last state read out in the run gives another answer: an "
-            "edit changes the read-out, or what every iteration reads. Edit 'state' or a site inside an iteration."
+            "the intervention must act inside the loop, but the edited run's last state, read out in the run, gives another "
+            "answer: an edit changes the read-out. Edit 'state' or a site inside an iteration."
         )
     states = [(_floats(run.state(k)), _floats(edited.state(k))) for k in range(n + 1)]
     changes = [[b - a for a, b in zip(*pair, strict=True)] for pair in states]

@@ -71,8 +71,9 @@ def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Jud
         )
     if output.ndim != 3:
         raise LoopscopeError(
-            f"the metric {metric!r} reads logits (batch, position, vocab), but this run's output is {tuple(output.shape)}. Pass a "
-            "function of it that gives a number for each example."
+            f"the metric {metric!r} reads logits (batch, position, vocab), but this run's output is "
+            f"{tuple(output.shape)}. Pass "
+            "a function of it that gives a number for each example."
         )
     mask = asked_of(run, asked)
     if metric == "difference" and donor is None:
@@ -130,8 +131,8 @@ def _difference(output: Tensor, donor: Run | None, mask: Tensor) -> Metric:
     theirs = donor.logits[donor.iterations]
     if theirs.shape[1:] != output.shape[1:] or len(theirs) not in (1, len(output)):
         raise LoopscopeError(
-            f"the donor's answers {tuple(theirs.shape)} must have the shape of the run's {tuple(output.shape)}, or a batch of one. "
-            "Record a donor of the same batch and length."
+            f"the donor's answers {tuple(theirs.shape)} must have the shape of the run's {tuple(output.shape)}, or a batch of "
+            "one. Record a donor of the same batch and length."
         )
     own, other = output.argmax(-1), theirs.argmax(-1).expand(output.shape[:2])
     differ = mask & (own != other)

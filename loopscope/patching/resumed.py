@@ -51,17 +51,21 @@ class Resumed:
         """How far each pass goes: as far as the run was asked to, also where the run could leave the loop earlier."""
         self._contexts: dict[int, Any] = {}
 
-    def outcomes(self, cells: Sequence[Cell], tokens: int = TOKENS) -> Iterator[Outcome]:
+    def outcomes(
+        self, cells: Sequence[Cell], tokens: int = TOKENS, until: int | None = None
+    ) -> Iterator[Outcome]:
         """The states after every iteration, from each cell's own on; cells in any order, few at a time.
 
         Arguments:
             tokens: positions that are computed at once.
+            until: the last k; None: as far as the run was asked to go.
         """
+        last = self.iterations if until is None else min(until, self.iterations)
         each = self.batch * max(1, self.run.tokens.shape[1] if self.run.tokens.ndim > 1 else 1)
         size = max(1, tokens // each)
         ordered = sorted(cells, key=lambda cell: cell.iteration)
         for begin in range(0, len(ordered), size):
-            yield from self._together(ordered[begin : begin + size])
+            yield from self._together(ordered[begin : begin + size], last)
 
     def decode(self, outcome: Outcome) -> Tensor:
         """The logits, (cell, batch, position, vocab)."""
@@ -70,7 +74,7 @@ class Resumed:
         return logits.unflatten(0, (len(outcome.cells), self.batch))
 
     @torch.no_grad()
-    def _together(self, cells: Sequence[Cell]) -> Iterator[Outcome]:
+    def _together(self, cells: Sequence[Cell], last: int) -> Iterator[Outcome]:
         context = self._context(len(cells))
         start = cells[0].iteration
         state = None
@@ -80,7 +84,7 @@ class Resumed:
         with Taps() as taps:
             for site in inside:
                 taps.on(modules[site], after=self._writing(site, cells))
-            for k in range(start, self.iterations + 1):
+            for k in range(start, last + 1):
                 beginning = [c for c, cell in enumerate(cells) if cell.iteration == k]
                 if beginning:
                     own = spread(self.run.state(k), len(cells))
@@ -88,11 +92,11 @@ class Resumed:
                     state = self._written(state, cells, beginning)
                 ended = self._ended(state, cells, k, ended)
                 yield Outcome(cells, k, state, context)
-                if k == self.iterations or len(ended) == len(cells):
+                if k == last or len(ended) == len(cells):
                     break
                 state = self._joined(self._step(state, context, k), state, ended)
-            if k < self.iterations:  # every pass has left the loop
-                yield Outcome(cells, self.iterations, state, context)
+            for later in range(k + 1, last + 1):  # every pass has left the loop
+                yield Outcome(cells, later, state, context)
 
     def _step(self, state: Any, context: Any, t: int) -> Any:
         self.model.clock.show(("iteration", t))

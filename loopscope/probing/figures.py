@@ -70,9 +70,9 @@ def score_map(probes: "Probes", site: str | None = None, title: str = "") -> Any
             [[_cell(c), _cell(r)] for c, r in zip(one, two, strict=True)]
             for one, two in zip(probes.control[s].tolist(), probes.random[s].tolist(), strict=True)
         ],
-        x=list(map(str, probes.positions)) if isinstance(probes.positions[0], str) else list(probes.positions),
-        y=list(probes.iterations), zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
+        zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
     )  # fmt: skip
+    figure.update_traces(x=list(probes.positions), y=list(probes.iterations))
     return figure
 
 
@@ -84,8 +84,9 @@ def transfer_map(found: "Transfer") -> Any:
     figure = drawing.map_of(
         cells, "Trained at one iteration, tested at another", "trained after so many iterations", quantity,
         hover=f"trained after %{{y}}, tested after %{{x}}: {quantity} %{{z:{'.1%' if classes else '.2f'}}}",
-        x=list(found.tested), y=list(found.trained), zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
+        zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
     )  # fmt: skip
+    figure.update_traces(x=list(found.tested), y=list(found.trained))
     figure.update_xaxes(title={"text": "tested after so many iterations"})
     return figure
 
@@ -95,8 +96,9 @@ def confusion_map(found: "WhichIteration") -> Any:
     figure = drawing.map_of(
         found.confusion.tolist(), "Which iteration is it?", "true iteration", "fraction of the row",
         hover="after %{y} iterations, said %{x}: %{z:.1%}",
-        x=list(found.iterations), y=list(found.iterations), zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"},
+        zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"},
     )  # fmt: skip
+    figure.update_traces(x=list(found.iterations), y=list(found.iterations))
     figure.update_xaxes(title={"text": "iteration that the probe says"})
     return figure
 

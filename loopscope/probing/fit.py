@@ -44,7 +44,7 @@ class Result:
     control: float
     """The same with control labels, the mean over them."""
     majority: float
-    """Of always saying what is most frequent in the training folds; 0 for numbers, whose mean has R² 0."""
+    """Of always saying what is most frequent among all rows; 0 for numbers, whose mean has R² 0."""
     rows: int
     groups: int
     probes: list[Linear]
@@ -71,11 +71,8 @@ def _closed(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str, i
             if key not in moments:
                 moments[key] = Moments.empty(x, folds, sets * labels.columns)
             moments[key].add(x, _targets(plan, example, place), plan.folding.fold[example])
-    learned = {
-        key: fitted(one, labels.kind, sets) for key, one in moments.items() if _enough(one, labels, folds)
-    }
+    learned = {key: fitted(one, labels.kind, sets) for key, one in moments.items() if _enough(one, labels)}
     tallies = {key: Tally(plan) for key in learned}
-    majority = {key: _common(moments[key], labels) for key in learned if labels.kind == "classes"}
     for chunk in source.chunks(block):
         for key, x, example, place in _rows(chunk, plan):
             if key not in learned or len(x) == 0:
@@ -87,8 +84,7 @@ def _closed(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str, i
                 for number, probes in enumerate(learned[key]):
                     told = probes[f](x[here])
                     said[number, here] = told.argmax(1) if labels.kind == "classes" else told[:, 0]
-            common = majority[key][fold] if labels.kind == "classes" else None
-            tallies[key].add(said, example, place, common)
+            tallies[key].add(said, example, place)
     return {key: tally.result(learned[key][0]) for key, tally in tallies.items()}
 
 
@@ -108,7 +104,7 @@ def _estimated(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str
         fold, tally = plan.folding.fold[example], Tally(plan)
         moments = Moments.empty(x[:, :0], plan.folding.folds, (1 + len(plan.controls)) * labels.columns)
         moments.add(x[:, :0], _targets(plan, example, place), fold)
-        if not _enough(moments, labels, plan.folding.folds):
+        if not _enough(moments, labels):
             continue
         sets = [labels.values, *plan.controls]
         said = np.empty((len(sets), len(x)))
@@ -117,8 +113,7 @@ def _estimated(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str
             for f in np.unique(fold):
                 probe = make_pipeline(StandardScaler(), clone(plan.estimator))
                 said[number, fold == f] = probe.fit(x[fold != f], y[fold != f]).predict(x[fold == f])
-        common = _common(moments, labels)[fold] if labels.kind == "classes" else None
-        tally.add(said, example, place, common)
+        tally.add(said, example, place)
         found[key] = tally.result([])
     return found
 
@@ -147,8 +142,9 @@ def chosen_rows(
         weight = np.broadcast_to(held, (size, positions))[example].astype(float)
         pooled = np.einsum("epw,ep->ew", values[example], weight / weight.sum(1, keepdims=True))
         return pooled, first + example, held[example].argmax(1)
-    example = np.flatnonzero(held[:, unit if labels.per_position else 0])
-    return values[example, unit], first + example, np.full(len(example), unit)
+    place = int(unit)
+    example = np.flatnonzero(held[:, place if labels.per_position else 0])
+    return values[example, place], first + example, np.full(len(example), place)
 
 
 def _at(values: Array, example: Array, place: Array) -> Array:
@@ -163,25 +159,16 @@ def _targets(plan: Plan, example: Array, place: Array) -> Array:
     return np.concatenate([np.eye(plan.labels.columns)[one] for one in columns], 1)
 
 
-def _enough(moments: Moments, labels: Labels, folds: int) -> bool:
+def _enough(moments: Moments, labels: Labels) -> bool:
     """Whether every training set has what it takes: rows, and two classes or numbers that differ."""
-    for fold in range(folds):
-        train = np.arange(folds) != fold
-        sums = moments.of(train)
-        if sums.count < 2:
-            return False
-        if labels.kind == "classes":
-            if int((sums.y[: labels.columns] > 0).sum()) < 2:
-                return False
-        elif sums.yy[0] - sums.y[0] ** 2 / sums.count <= 0:
-            return False
-    return True
-
-
-def _common(moments: Moments, labels: Labels) -> Array:
-    """(fold): the class that is most frequent outside it."""
-    counts = moments.y[:, : labels.columns]
-    return (counts.sum(0) - counts).argmax(1)
+    count, y, yy = (
+        part.sum(0) - part for part in (moments.count, moments.y, moments.yy)
+    )  # of all but each fold
+    if (count < 2).any():
+        return False
+    if labels.kind == "classes":
+        return bool(((y[:, : labels.columns] > 0).sum(1) >= 2).all())
+    return bool((yy[:, 0] - y[:, 0] ** 2 / count > 0).all())
 
 
 class Tally:
@@ -192,19 +179,21 @@ class Tally:
         groups = plan.folding.groups
         self.rows = np.zeros(groups, int)
         self.sums = np.zeros((3, groups))
-        """Hits, majority's hits, nothing; or squared errors, y, y squared."""
+        """Hits and nothing else; or squared errors, y, y squared."""
+        self.classes = np.zeros(plan.labels.columns, int)
+        """How often each comes."""
         self.control = np.zeros((len(plan.controls), 3))
         """Hits; or squared errors, y, y squared."""
 
-    def add(self, said: Array, example: Array, place: Array, common: Array | None) -> None:
-        """Count rows: said (label set, row), and the most frequent class of each row's training folds."""
+    def add(self, said: Array, example: Array, place: Array) -> None:
+        """Count rows: said (label set, row)."""
         plan, group = self.plan, self.plan.folding.group[example]
         groups = len(self.rows)
         self.rows += np.bincount(group, minlength=groups)
         truth = [_at(values, example, place) for values in (plan.labels.values, *plan.controls)]
-        if common is not None:
+        if plan.labels.kind == "classes":
+            self.classes += np.bincount(truth[0], minlength=len(self.classes))
             self.sums[0] += np.bincount(group, said[0] == truth[0], groups)
-            self.sums[1] += np.bincount(group, common == truth[0], groups)
             self.control[:, 0] += [(s == y).sum() for s, y in zip(said[1:], truth[1:], strict=True)]
             return
         for number, values in enumerate(((said[0] - truth[0]) ** 2, truth[0], truth[0] ** 2)):
@@ -215,14 +204,15 @@ class Tally:
     def result(self, probes: list[Linear]) -> Result:
         rows, total = self.rows, int(self.rows.sum())
         if self.plan.labels.kind == "classes":
-            low, high = intervals.of_share(self.sums[0], rows)
-            score, majority = self.sums[0].sum() / total, self.sums[1].sum() / total
+            chance, folds = float(self.classes.max() / total), self.plan.folding.folds
+            low, high = intervals.of_share(self.sums[0], rows, chance, folds)
+            score, majority = float(self.sums[0].sum() / total), chance
             control = self.control[:, 0] / total
         else:
-            low, high = intervals.of_r2(*self.sums, rows, self.plan.seed)
-            score, majority = float(intervals.r2(*self.sums.sum(1), total)), 0.0
-            control = intervals.r2(*self.control.T, np.full(len(self.control), total))
-        return Result(
-            float(score), low, high, float(np.mean(control)) if len(control) else float("nan"), float(majority),
-            total, int((rows > 0).sum()), probes,
-        )  # fmt: skip
+            error, y, yy = self.sums
+            low, high = intervals.of_r2(error, y, yy, rows, self.plan.seed, self.plan.folding.folds)
+            score, majority = float(intervals.r2(error.sum(), y.sum(), yy.sum(), np.asarray(total))), 0.0
+            error, y, yy = self.control.T
+            control = intervals.r2(error, y, yy, np.full(len(error), total))
+        mean = float(np.mean(control)) if len(control) else float("nan")
+        return Result(score, low, high, mean, majority, total, int((rows > 0).sum()), probes)

@@ -95,19 +95,21 @@ def folding(
 
 
 def _folds(labels: Labels, group: Array, folds: int, seed: int) -> Array:
-    from sklearn.model_selection import KFold, StratifiedGroupKFold
+    """Groups dealt out at random; where each has one class, every class evenly."""
+    from sklearn.model_selection import KFold, StratifiedKFold
 
-    fold = np.zeros(len(group), int)
+    groups = int(group.max()) + 1
+    of_group, kinds = np.zeros(groups, int), np.zeros(groups)
+    splitter = KFold(folds, shuffle=True, random_state=seed)
     if labels.kind == "classes" and not labels.per_position:
-        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a class that is not in every fold
-            for number, (_, held) in enumerate(splitter.split(fold[:, None], labels.values, group)):
-                fold[held] = number
-        return fold
-    of_group = np.zeros(int(group.max()) + 1, int)
-    for number, (_, held) in enumerate(KFold(folds, shuffle=True, random_state=seed).split(of_group)):
-        of_group[held] = number
+        kinds[group] = labels.values
+        if (kinds[group] == labels.values)[labels.mask].all():
+            kinds = np.where(np.isin(np.arange(groups), group[labels.mask]), kinds, len(labels.classes))
+            splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the groups without a label, which may be few
+        for number, (_, held) in enumerate(splitter.split(of_group, kinds)):
+            of_group[held] = number
     return of_group[group]
 
 
@@ -169,12 +171,7 @@ def _joined(keys: list[Array]) -> Array:
 
 
 def _hashes(rows: Tensor) -> Array:
-    rows = rows.detach().cpu()
-    rows = (
-        (rows.float() if rows.dtype.is_floating_point else rows.long())
-        .reshape(len(rows), -1)
-        .contiguous()
-        .numpy()
-    )
-    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+    rows = rows.detach().cpu().reshape(len(rows), -1)
+    flat = (rows.float() if rows.dtype.is_floating_point else rows.long()).contiguous().numpy()
+    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in flat)
     return np.frombuffer(b"".join(digests), dtype=np.int64)

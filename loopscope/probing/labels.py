@@ -1,5 +1,6 @@
 """What probes are taught: one label for each example or for each position of it, and the same labels shuffled."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -102,6 +103,22 @@ def labelled(
     return Labels(kind, told, held, tuple(classes.tolist()))
 
 
+def read_labels(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor | None]:
+    """The tensors `labels` and, if it is there, `mask` of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise LoopscopeError(
+            f"{path} must be a safetensors file with the tensor labels, but can't be read ({error})."
+        ) from None
+    if "labels" not in tensors:
+        raise LoopscopeError(f"{path} must hold the tensor labels, but holds {sorted(tensors)}.")
+    return tensors["labels"], tensors.get("mask")
+
+
 def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
     """Control labels (count, batch[, position]): the same labels, exchanged between examples.
 
@@ -120,7 +137,7 @@ def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
             here = np.flatnonzero(mask[:, p])
             control[here, p] = values[here[np.argsort(place[here], kind="stable")], p]
         found.append(control if labels.per_position else control[:, 0])
-    return np.stack(found)
+    return np.stack(found) if found else np.empty((0, *labels.values.shape))
 
 
 def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
@@ -135,7 +152,7 @@ def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
     words = np.unique(tokens.cpu().numpy(), return_inverse=True)[1].reshape(tokens.shape)
     for _ in range(count):
         found.append(generator.choice(labels.values[labels.mask], int(words.max()) + 1)[words])
-    return np.stack(found)
+    return np.stack(found) if found else np.empty((0, *labels.values.shape))
 
 
 def _array(values: Any, name: str) -> Array:

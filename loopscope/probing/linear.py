@@ -20,6 +20,7 @@ from .moments import Moments, Sums
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridge penalties, times the rows; chosen inside the training folds."""
 _SAME = 1e-7  # a feature whose spread is smaller than this part of its mean is constant but for rounding
+_TOGETHER = 256  # features up to which all training sets are worked on at once
 _FLOOR = 1e-6  # of the mean variance: the least spread within classes, where there is none at all
 
 
@@ -28,9 +29,9 @@ class Linear:
     """What a probe says of a row x: x @ weight + bias."""
 
     weight: Array
-    """(width, column)"""
+    """(*set, width, column)"""
     bias: Array
-    """(column)"""
+    """(*set, column)"""
 
     def __call__(self, x: Array) -> Array:
         return x @ self.weight + self.bias
@@ -38,22 +39,23 @@ class Linear:
 
 @dataclass(frozen=True)
 class _Scaled:
-    """Standardised sums."""
+    """Standardised sums, (*set, ...)."""
 
     mean: Array
     scale: Array
-    """(width): infinite for a constant feature."""
+    """(*set, width): infinite for a constant feature."""
     correlation: Array
-    """(width, width); rows of constant features are 0."""
+    """(*set, width, width); rows of constant features are 0."""
 
 
 def _scaled(sums: Sums) -> _Scaled:
-    mean = sums.x / sums.count
-    covariance = sums.xx / sums.count - np.outer(mean, mean)
-    variance = np.diag(covariance).clip(min=0)
+    count = sums.count[..., None]
+    mean = sums.x / count
+    covariance = sums.xx / count[..., None] - mean[..., :, None] * mean[..., None, :]
+    variance = np.diagonal(covariance, axis1=-2, axis2=-1).clip(min=0)
     constant = variance <= (_SAME * np.abs(mean + sums.shift)) ** 2
     scale = np.where(constant, np.inf, np.sqrt(variance))
-    return _Scaled(mean, scale, covariance / np.outer(scale, scale))
+    return _Scaled(mean, scale, covariance / (scale[..., :, None] * scale[..., None, :]))
 
 
 def discriminant(sums: Sums, scaled: _Scaled | None = None) -> Linear:
@@ -61,68 +63,53 @@ def discriminant(sums: Sums, scaled: _Scaled | None = None) -> Linear:
 
     The covariance within classes is shrunk towards its mean variance, by OAS. Classes that don't occur are never said.
     """
-    from scipy.linalg import cho_factor, cho_solve
-
     s = scaled or _scaled(sums)
     live = np.isfinite(s.scale)
-    p, present = int(live.sum()), sums.y > 0
-    share = sums.y / sums.count
-    means = np.where(present, sums.xy / np.maximum(sums.y, 1) - s.mean[:, None], 0.0) / s.scale[:, None]
-    bias = np.where(present, np.log(np.maximum(share, 1e-300)), -1e300)
-    if p == 0:  # nothing varies: the most frequent class
-        return Linear(np.zeros_like(means), bias)
-    within = s.correlation - (means * share) @ means.T
-    mean_variance = max(np.trace(within) / p, _FLOOR)
-    amount = _oas(within, mean_variance, p, sums.count)
-    covariance = (1 - amount) * within
-    covariance[np.diag_indices_from(covariance)] += np.where(
-        live, amount * mean_variance + _FLOOR * mean_variance, 1.0
-    )
-    directions = cho_solve(cho_factor(covariance, lower=True), means)
-    bias = bias - 0.5 * (means * directions).sum(0)
-    return _unscaled(directions, bias, s, sums)
+    p = np.maximum(live.sum(-1), 1)
+    present, share = sums.y > 0, sums.y / sums.count[..., None]
+    means = sums.xy / np.maximum(sums.y, 1)[..., None, :] - s.mean[..., None]
+    means = np.where(present[..., None, :], means, 0.0) / s.scale[..., None]
+    within = s.correlation - (means * share[..., None, :]) @ means.swapaxes(-1, -2)
+    variance = np.maximum(np.trace(within, axis1=-2, axis2=-1) / p, _FLOOR)
+    amount = _oas(within, variance, p, sums.count)
+    covariance = (1 - amount)[..., None, None] * within
+    added = (amount + _FLOOR) * variance
+    diagonal = np.arange(within.shape[-1])
+    covariance[..., diagonal, diagonal] += np.where(live, added[..., None], 1.0)
+    directions = np.linalg.solve(covariance, means)
+    bias = np.log(np.where(present, share, 1.0)) - 0.5 * (means * directions).sum(-2)
+    return _unscaled(directions, np.where(present, bias, -1e300), s, sums)
 
 
-def _oas(covariance: Array, mean_variance: float, p: int, n: float) -> float:
+def _oas(covariance: Array, variance: Array, p: Array, n: Array) -> Array:
     """The amount of shrinkage, 0..1 (Chen et al. 2010, eq. 23, as scikit-learn has it)."""
-    alpha = float((covariance**2).sum()) / p**2
-    mu = mean_variance**2
+    alpha, mu = (covariance**2).sum((-1, -2)) / p**2, variance**2
     below = (n + 1) * (alpha - mu / p)
-    return 1.0 if below <= 0 else min(1.0, (alpha + mu) / below)
+    return np.where(below <= 0, 1.0, np.minimum(1.0, (alpha + mu) / np.where(below <= 0, 1.0, below)))
 
 
-def ridge(sums: Sums, alpha: float, scaled: _Scaled | None = None) -> Linear:
-    """Ridge regression on standardised features, with the intercept free; `alpha` is the penalty by row."""
-    from scipy.linalg import cho_factor, cho_solve
-
+def ridge(sums: Sums, alpha: Array | float, scaled: _Scaled | None = None) -> Linear:
+    """Ridge regression on standardised features, with the intercept free; `alpha` (*set) is the penalty by row."""
     s = scaled or _scaled(sums)
-    mean = sums.y / sums.count
-    slope = (sums.xy / sums.count - np.outer(s.mean, mean)) / s.scale[:, None]
-    penalised = s.correlation + alpha * np.eye(len(s.scale))
-    return _unscaled(cho_solve(cho_factor(penalised, lower=True), slope), mean, s, sums)
+    mean = sums.y / sums.count[..., None]
+    slope = sums.xy / sums.count[..., None, None] - s.mean[..., :, None] * mean[..., None, :]
+    penalised = s.correlation + np.asarray(alpha)[..., None, None] * np.eye(s.scale.shape[-1])
+    return _unscaled(np.linalg.solve(penalised, slope / s.scale[..., None]), mean, s, sums)
 
 
 def squared_error(probe: Linear, sums: Sums) -> Array:
-    """(column): the sum of squared errors over the rows that were summed, from the sums alone."""
-    bias = probe.bias + sums.shift @ probe.weight
-    error = sums.yy - 2 * (probe.weight * sums.xy).sum(0) - 2 * bias * sums.y
-    return (
-        error
-        + ((sums.xx @ probe.weight) * probe.weight).sum(0)
-        + 2 * bias * (sums.x @ probe.weight)
-        + sums.count * bias**2
-    )
+    """(*set, column): the sum of squared errors over the rows that were summed, from the sums alone."""
+    w, bias = probe.weight, probe.bias + sums.shift @ probe.weight
+    error = sums.yy - 2 * (w * sums.xy).sum(-2) - 2 * bias * sums.y + ((sums.xx @ w) * w).sum(-2)
+    return error + 2 * bias * (sums.x[..., None, :] @ w)[..., 0, :] + sums.count[..., None] * bias**2
 
 
 def chosen_alpha(moments: Moments, train: Array, columns: slice) -> float:
     """The penalty with the least error on folds left out among the training folds, (fold) of bools."""
     errors = np.zeros(len(ALPHAS))
     for held in np.flatnonzero(train & (moments.count > 0)):
-        rest = train.copy()
-        rest[held] = False
-        one = np.zeros_like(train)
-        one[held] = True
-        sums, test = moments.of(rest).columns(columns), moments.of(one).columns(columns)
+        one = np.arange(len(train)) == held
+        sums, test = moments.of(train & ~one).columns(columns), moments.of(one).columns(columns)
         if sums.count < 2:
             continue
         scaled = _scaled(sums)
@@ -138,20 +125,22 @@ def fitted(moments: Moments, kind: str, sets: int) -> list[list[Linear]]:
             controls the penalty that was chosen for the labels.
     """
     folds, columns = len(moments.count), moments.y.shape[1] // sets
+    trains = np.arange(folds)[None] != np.arange(folds + 1)[:, None]
+    together = [trains] if moments.x.shape[1] <= _TOGETHER else np.split(trains, folds + 1)
     found: list[list[Linear]] = [[] for _ in range(sets)]
-    for fold in range(folds + 1):
-        train = np.arange(folds) != fold
-        sums = moments.of(train)
+    for some in together:  # one at a time where they are large
+        sums = moments.of(some)
         scaled = _scaled(sums)
-        alpha = chosen_alpha(moments, train, slice(0, columns)) if kind == "numbers" else 0.0
+        first = slice(0, columns)
+        alpha = np.array([chosen_alpha(moments, one, first) for one in some]) if kind == "numbers" else 0.0
         for number in range(sets):
             part = sums.columns(slice(number * columns, (number + 1) * columns))
-            one = discriminant(part, scaled) if kind == "classes" else ridge(part, alpha, scaled)
-            found[number].append(one)
+            probe = discriminant(part, scaled) if kind == "classes" else ridge(part, alpha, scaled)
+            found[number] += [Linear(*one) for one in zip(probe.weight, probe.bias, strict=True)]
     return found
 
 
 def _unscaled(weight: Array, bias: Array, s: _Scaled, sums: Sums) -> Linear:
     """The same probe for rows as they are."""
-    weight = weight / s.scale[:, None]
-    return Linear(weight, bias - (s.mean + sums.shift) @ weight)
+    weight = weight / s.scale[..., None]
+    return Linear(weight, bias - ((s.mean + sums.shift)[..., None, :] @ weight)[..., 0, :])

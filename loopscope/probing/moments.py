@@ -29,9 +29,15 @@ class Moments:
     def empty(cls, first: Array, folds: int, columns: int) -> "Moments":
         """Nothing yet; `first` are rows to take the shift from."""
         d = first.shape[1]
-        shift = first.mean(0) if len(first) else np.zeros(d)
-        zeros = [np.zeros(shape) for shape in ((folds,), (folds, d), (folds, d, d), (folds, columns))]
-        return cls(shift, *zeros, np.zeros((folds, d, columns)), np.zeros((folds, columns)))
+        return cls(
+            shift=first.mean(0) if len(first) else np.zeros(d),
+            count=np.zeros(folds),
+            x=np.zeros((folds, d)),
+            xx=np.zeros((folds, d, d)),
+            y=np.zeros((folds, columns)),
+            xy=np.zeros((folds, d, columns)),
+            yy=np.zeros((folds, columns)),
+        )
 
     def add(self, x: Array, y: Array, fold: Array) -> None:
         """Count in rows x (row, width) with labels y (row, column) in their folds (row)."""
@@ -46,36 +52,33 @@ class Moments:
             self.yy[f] += (told**2).sum(0)
 
     def of(self, chosen: Array) -> "Sums":
-        """The sums over some folds, (fold) of bools."""
-        return Sums(
-            float(self.count[chosen].sum()),
-            self.x[chosen].sum(0),
-            self.xx[chosen].sum(0),
-            self.y[chosen].sum(0),
-            self.xy[chosen].sum(0),
-            self.yy[chosen].sum(0),
-            self.shift,
-        )
+        """The sums over some folds, (fold) of bools; (set, fold) of bools: of several choices at once."""
+        pick = np.asarray(chosen, float)
+        parts = (self.count, self.x, self.xx, self.y, self.xy, self.yy)
+        count, x, xx, y, xy, yy = (np.tensordot(pick, part, 1) for part in parts)
+        return Sums(count, x, xx, y, xy, yy, self.shift)
 
 
 @dataclass(frozen=True)
 class Sums:
-    """The same, of several folds together."""
+    """The same, of several folds together; of several choices of folds with an axis in front."""
 
-    count: float
+    count: Array
+    """(*set)"""
     x: Array
-    """(width)"""
+    """(*set, width)"""
     xx: Array
-    """(width, width)"""
+    """(*set, width, width)"""
     y: Array
-    """(column)"""
+    """(*set, column)"""
     xy: Array
-    """(width, column)"""
+    """(*set, width, column)"""
     yy: Array
-    """(column)"""
+    """(*set, column)"""
     shift: Array
     """(width)"""
 
     def columns(self, which: slice) -> "Sums":
         """Of some of the label columns."""
-        return Sums(self.count, self.x, self.xx, self.y[which], self.xy[:, which], self.yy[which], self.shift)
+        y, xy, yy = self.y[..., which], self.xy[..., which], self.yy[..., which]
+        return Sums(self.count, self.x, self.xx, y, xy, yy, self.shift)

@@ -1,7 +1,7 @@
 """Probes of relations: what can be read off the difference of two states, though perhaps off neither alone.
 
-Source: Kirin 2026, "Relational Preference Encoding in Looped Transformer Internal States" (arXiv 2604.09870): logistic regression on
-h(a) - h(b), and the flip test: score(a, b) and score(b, a) must have opposite signs, or the probe listens to the order or to
+Source: "Relational Preference Encoding in Looped Transformer Internal States" 2026 (arXiv 2604.09870): logistic regression
+on h(a) - h(b), and the flip test: score(a, b) and score(b, a) must have opposite signs, or the probe listens to the order or to
 who was shown, and not to the relation.
 
 What can mislead:
@@ -29,6 +29,8 @@ from .features import RunSource
 from .folds import folding, identities
 from .labels import Labels
 
+_TOLD = ("score", "low", "high", "control", "single", "flip", "flip_unbiased")
+
 
 @dataclass(frozen=True)
 class PairProbes:
@@ -43,7 +45,7 @@ class PairProbes:
     flip: Float[Tensor, " iteration"]
     """Pairs whose two orders get opposite signs, as the probe is."""
     flip_unbiased: Float[Tensor, " iteration"]
-    """The same with the mean of its scores over both orders taken off."""
+    """The same with the mean of each probe's scores over both orders taken off."""
     as_given: Float[Tensor, " iteration"]
     """Accuracy in the order in which the pairs were given; the test that a constant can pass."""
     control: Float[Tensor, " iteration"]
@@ -61,18 +63,22 @@ class PairProbes:
 
     def __str__(self) -> str:
         k = int(self.score.argmax())
+        told = {name: percent(float(getattr(self, name)[k])) for name in _TOLD}
         inverted = (
             " The single states come out below chance: what they tell is how the pairs were put together."
             if float(self.single[k]) < 0.5 - 1.96 * (0.25 / self.pairs) ** 0.5
             else ""
         )
+        left = (
+            f" {self.left_out} pairs were not tested, as their examples lie in different folds."
+            if self.left_out
+            else ""
+        )
         return (
             f"The relation between two states of '{self.site}' is read best at iteration {self.iterations[k]}: "
-            f"{percent(float(self.score[k]))} of {self.pairs} pairs held out, in both orders (95 % interval {percent(float(self.low[k]))} to "
-            f"{percent(float(self.high[k]))}); relations drawn by lot {percent(float(self.control[k]))}, from one state alone "
-            f"{percent(float(self.single[k]))}. Of the pairs {percent(float(self.flip[k]))} change sign when turned round, "
-            f"{percent(float(self.flip_unbiased[k]))} with the constant taken off.{inverted} {self.left_out} pairs were never tested, "
-            f"as their examples lie in different folds."
+            f"{told['score']} of {self.pairs} pairs held out, in both orders (95 % interval {told['low']} to "
+            f"{told['high']}); relations drawn by lot {told['control']}, from one state alone {told['single']}. Of the pairs "
+            f"{told['flip']} change sign when turned round, {told['flip_unbiased']} with the constant taken off.{inverted}{left}"
         )
 
     def figure(self) -> Any:
@@ -116,8 +122,8 @@ def fit_pairs(
     tested = fold[pair[:, 0]] == fold[pair[:, 1]]
     if int(tested.sum()) < 2 * folds:
         raise LoopscopeError(
-            f"pairs must have both examples in one fold to be tested, but only {int(tested.sum())} of {len(pair)} have. Give more "
-            "pairs, or fewer folds=."
+            f"pairs must have both examples in one fold to be tested, but only {int(tested.sum())} of {len(pair)} have. Give "
+            "more pairs, or fewer folds=."
         )
     rows = []
     lots = np.random.default_rng([seed, 13]).integers(0, 2, (3, len(pair))).astype(bool)
@@ -153,7 +159,7 @@ def _one(
     """All numbers at one iteration, in the order of PairProbes' fields."""
     a, b = x[pair[:, 0]], x[pair[:, 1]]
     forward, back = (a - b, b - a) if form == "difference" else (np.hstack([a, b]), np.hstack([b, a]))
-    ahead, behind, control, single = (np.zeros(len(pair)) for _ in range(4))
+    ahead, behind, middle, control, single = (np.zeros(len(pair)) for _ in range(5))
     for f in range(folds):
         test = tested & (fold[pair[:, 0]] == f)
         train = (fold[pair] != f).all(1)
@@ -161,6 +167,7 @@ def _one(
             continue
         probe = _logistic(forward[train], back[train], holds[train], swap)
         ahead[test], behind[test] = probe(forward[test]), probe(back[test])
+        middle[test] = (ahead[test] + behind[test]).mean() / 2
         for lot in lots:
             drawn = _logistic(forward[train], back[train], lot[train], True)
             control[test] += ((drawn(forward[test]) > 0) == lot[test]) / len(lots)
@@ -168,11 +175,10 @@ def _one(
         single[test] += 0.5 * ((alone(a[test]) > 0) == holds[test]) + 0.5 * (
             (alone(b[test]) > 0) == ~holds[test]
         )
-    ahead, behind, truth = ahead[tested], behind[tested], holds[tested]
-    middle = (ahead + behind).mean() / 2
+    ahead, behind, middle, truth = ahead[tested], behind[tested], middle[tested], holds[tested]
     hits = 0.5 * ((ahead > 0) == truth) + 0.5 * ((behind > 0) == ~truth)
     cluster = group[pair[tested, 0]]
-    low, high = intervals.of_share(np.bincount(cluster, hits), np.bincount(cluster))
+    low, high = intervals.of_share(np.bincount(cluster, hits), np.bincount(cluster), 0.5, folds)
     flip = (ahead > 0) != (behind > 0)
     unbiased = ((ahead - middle) > 0) != ((behind - middle) > 0)
     given = (ahead > 0) == truth
@@ -189,7 +195,7 @@ def _one(
 
 
 def _logistic(first: Array, second: Array, holds: Array, swap: bool) -> Any:
-    """A scorer of rows, above 0 where the relation holds; trained on the first form of each pair, and on the second turned round."""
+    """A scorer of rows, above 0 where the relation holds, trained on pairs in the first order, and in the second if `swap`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -15,11 +14,12 @@ from ..asked import task_of
 from ..errors import LoopscopeError
 from ..run import Run
 from . import labels as told
+from .facts import named
 from .features import Source
-from .fit import Plan, Result, Unit, fit
+from .fit import Plan, fit
 from .folds import folding, identities
 from .given import gathered
-from .linear import Linear
+from .grids import collected, of_positions, one_hot, units_of
 from .untrained import ArraySource, Features, random_source
 
 CONTROLS = 3
@@ -83,7 +83,7 @@ class Probes:
     beside: Float[Tensor, "site iteration position"]
     """From the labels that were told beside alone; NaN if there were none."""
     majority: Float[Tensor, "site iteration position"]
-    """Of saying what is most frequent in the training folds; 0 for numbers."""
+    """Of always saying what is most frequent; 0 for numbers, whose mean has R² 0."""
     rows: Int[Tensor, "site iteration position"]
     classes: tuple[Any, ...]
     groups: int
@@ -120,7 +120,7 @@ class Probes:
         folds: Any = 5,
         controls: int = CONTROLS,
         control: str = "shuffled",
-        random: Features | bool | None = None,
+        random: Features | Run | bool | None = None,
         estimator: Any = None,
         seed: int = 0,
         model: Any = None,
@@ -133,7 +133,8 @@ class Probes:
         Arguments:
             run: a run; the path of a run's file, which is read piece by piece; or, for more than fits into memory, a list of
                 (run, labels) or a function that makes number i = 0, 1, ... of them again, and None after the last.
-            labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real numbers are numbers.
+            labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real numbers are numbers. Or the
+                name of a fact that the run's task tells of its examples, such as "answer".
             sites: recorded sites. All must have as many positions.
             iterations: None: all.
             positions: numbers; "each": one probe for each; "together": all positions of all examples as rows of one probe;
@@ -145,7 +146,8 @@ class Probes:
             folds: how many, or (batch) of fold numbers, which are refused if they leak.
             controls: how many times labels are shuffled.
             control: "shuffled" between examples, or "tokens": each token type gets a label (Hewitt & Liang 2019).
-            random: "untrained", "projection"; None: an untrained model if one can be built; False: none.
+            random: "untrained", "projection"; None: an untrained model if one can be built; False: none; or a run of the same
+                examples and sites by another model.
             estimator: a scikit-learn estimator in place of the closed forms, standardised. To choose among settings pass one
                 that does so inside, such as LogisticRegressionCV. Its probes are not kept.
             model: what made a run that was loaded from a file.
@@ -160,8 +162,11 @@ class Probes:
             raise LoopscopeError(
                 f"all sites must have as many positions, but have {source.positions}. Probe them one by one."
             )
+        if isinstance(given, str):
+            given, held = named(_task(source), source.tokens, given)
+            given_mask = held if given_mask is None else held & of_positions(given_mask, held)
         checked = told.labelled(given, mask=given_mask, kind=kind, batch=source.batch, positions=count)
-        units = _units(positions, checked, count)
+        units = units_of(positions, checked, count)
         identity, same = identities(source.tokens, source.batch, _task(source))
         split = folding(checked, identity, same, groups=groups, folds=folds, seed=seed)
         if control not in ("shuffled", "tokens"):
@@ -183,10 +188,9 @@ class Probes:
             kind_of = None if random in (None, True) else random
             made, features = random_source(source, sites, seed, kind_of)
             chance = fit(made, alone) if made is not None else {}
-        beyond = {} if beside is None else fit(ArraySource(_one_hot(beside, source.batch, count)), alone)
-        return _collected(
-            cls, found, chance, beyond, source, sites, units, plan, features, _absent(source, found, units)
-        )
+        beyond = {} if beside is None else fit(ArraySource(one_hot(beside, source.batch, count)), alone)
+        parts = collected(found, chance, beyond, source, sites, units, plan)
+        return cls(**parts, features=features)
 
     def at(self, iteration: int, site: str | None = None, position: int | str | None = None) -> Probe:
         """One probe, trained on all examples.
@@ -296,8 +300,8 @@ class Probes:
             raise LoopscopeError(f"there are probes of several sites: pass site=, one of {list(self.sites)}.")
         if position is None and len(self.positions) > 1:
             raise LoopscopeError("there are probes of several positions: pass position=.")
-        s = _index(self.sites, self.sites[0] if site is None else site, "site")
-        p = _index(self.positions, self.positions[0] if position is None else position, "position")
+        s = _index(self.sites, next(iter(self.sites)) if site is None else site, "site")
+        p = _index(self.positions, next(iter(self.positions)) if position is None else position, "position")
         k = iteration + self.iterations[-1] + 1 if iteration < 0 else iteration
         return s, _index(self.iterations, k, "iteration"), p
 
@@ -310,108 +314,7 @@ def _index(names: Sequence[Any], one: Any, what: str) -> int:
     return names.index(one)
 
 
-def _units(positions: Any, labels: told.Labels, count: int) -> list[Unit]:
-    if positions is None:
-        positions = "together" if labels.per_position else "each"
-    if positions == "each":
-        return list(range(count))
-    if positions in ("together", "pooled"):
-        if positions == "pooled" and labels.per_position and _varies(labels):
-            raise LoopscopeError(
-                'positions="pooled" needs one label for each example, but an example has several. Use "together" or "each".'
-            )
-        return [positions]
-    if isinstance(positions, str):
-        raise LoopscopeError(
-            f"positions must be numbers, 'each', 'together' or 'pooled', but is {positions!r}."
-        )
-    chosen = [positions] if isinstance(positions, int) else list(positions)
-    found = [p + count if p < 0 else p for p in chosen]
-    if not found or any(not 0 <= p < count for p in found):
-        raise LoopscopeError(
-            f"positions must lie in 0..{count - 1}, or count from the end, but are {chosen}."
-        )
-    return list(dict.fromkeys(found))
-
-
-def _varies(labels: told.Labels) -> bool:
-    """Whether an example has different labels at different positions."""
-    high = np.where(labels.mask, labels.values, -np.inf).max(1)
-    low = np.where(labels.mask, labels.values, np.inf).min(1)
-    return bool((high > low).any())
-
-
 def _task(source: Source) -> Any:
     """The task whose examples these are, for what it takes for equal."""
     run = getattr(source, "run", None)
     return task_of(run) if run is not None else getattr(source.model, "task", None)
-
-
-def _one_hot(beside: Any, batch: int, positions: int) -> Tensor:
-    """(batch, position, column) of the labels that are told."""
-    several = (
-        isinstance(beside, list | tuple) and len(beside) > 0 and not isinstance(beside[0], int | float | str)
-    )
-    columns = []
-    for one in beside if several else [beside]:
-        checked = told.labelled(one, batch=batch, positions=positions)
-        values = checked.values if checked.per_position else np.repeat(checked.values[:, None], positions, 1)
-        columns.append(np.eye(checked.columns)[values] if checked.kind == "classes" else values[..., None])
-    return torch.from_numpy(np.concatenate(columns, 2))
-
-
-def _absent(source: Source, found: Mapping[Any, Result], units: Sequence[Unit]) -> list[str]:
-    """What was left out, as sentences."""
-    wanted = sum(map(len, source.iterations.values())) * len(units)
-    notes = []
-    if len(found) < wanted:
-        notes.append(
-            f"{wanted - len(found)} of {wanted} probes had too few labels, or labels all alike, and are left out."
-        )
-    rows = {unit: {one.rows for key, one in found.items() if key[2] == unit} for unit in units}
-    if any(len(one) > 1 for one in rows.values()):
-        notes.append("Rows that have left the loop are left out, so later iterations have fewer: see .rows.")
-    return notes
-
-
-def _collected(
-    cls: type[Probes],
-    found: Mapping[tuple[str, int, Unit], Result],
-    chance: Mapping[tuple[str, int, Unit], Result],
-    beyond: Mapping[tuple[str, int, Unit], Result],
-    source: Source,
-    sites: tuple[str, ...],
-    units: Sequence[Unit],
-    plan: Plan,
-    features: str,
-    notes: Sequence[str],
-) -> Probes:
-    iterations = sorted({k for ks in source.iterations.values() for k in ks})
-    shape = (len(sites), len(iterations), len(units))
-    names = ("score", "low", "high", "control", "majority")
-    grids = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name in (*names, "random", "beside")}
-    rows, weights, biases = torch.zeros(shape, dtype=torch.long), {}, {}
-    for (site, k, unit), one in found.items():
-        place = (sites.index(site), iterations.index(k), units.index(unit))
-        for name in names:
-            grids[name][place] = getattr(one, name)
-        rows[place] = one.rows
-        for name, others in (("random", chance), ("beside", beyond)):
-            same = others.get((site, k, unit)) or others.get(("given", 0, unit))
-            if same is not None:
-                grids[name][place] = same.score
-        if one.probes:
-            weights[place] = _stacked(one.probes, "weight")
-            biases[place] = _stacked(one.probes, "bias")
-    split, labels = plan.folding, plan.labels
-    return cls(
-        kind=labels.kind, sites=sites, iterations=tuple(iterations), positions=tuple(units), **grids, rows=rows,
-        classes=labels.classes, groups=split.groups, folds=split.folds, seed=plan.seed, features=features,
-        notes=(*split.notes, *notes), origin=dict(source.origin), identity=torch.from_numpy(split.identity.copy()),
-        fold=torch.from_numpy(split.fold.copy()), labels=torch.from_numpy(labels.values.copy()),
-        mask=torch.from_numpy(labels.mask.copy()), weights=weights, biases=biases,
-    )  # fmt: skip
-
-
-def _stacked(probes: Sequence[Linear], name: str) -> Tensor:
-    return torch.from_numpy(np.stack([getattr(one, name) for one in probes]))

@@ -60,8 +60,8 @@ def load_probes(path: str | os.PathLike[str]) -> Probes:
     """
     tensors, header = load_file(path, kind="probes")
     try:
-        plain = {name: header[name] for name in _PLAIN} | {"kind": header["labels"]}
-        grids = {name: tensors[name] for name in _GRIDS}
+        plain: dict[str, Any] = {name: header[name] for name in _PLAIN} | {"kind": header["labels"]}
+        grids: dict[str, Any] = {name: tensors[name] for name in _GRIDS}
         parts: dict[str, dict[tuple[int, int, int], Tensor]] = {"weight": {}, "bias": {}}
         for key, value in tensors.items():
             kind, _, place = key.partition("/")

@@ -44,11 +44,12 @@ class Transfer:
         last, first = self.score[-1], self.trained[-1]
         shown = percent if self.kind == "classes" else "{:.2f}".format
         return (
-            f"Probes of '{self.site}' trained at one iteration and tested at another ({self.rows} rows): {name} {shown(float(own.nanmean()))} "
-            f"in the mean at the same iteration; trained at {first} and tested at {self.tested[0]}: {shown(float(last[0]))}, "
+            f"Probes of '{self.site}' trained at one iteration and tested at another ({self.rows} rows): {name} "
+            f"{shown(float(own.nanmean()))} in the mean at the same iteration; trained at {first} and tested at "
+            f"{self.tested[0]}: {shown(float(last[0]))}, "
             f"trained at {self.trained[0]} and tested at {self.tested[-1]}: {shown(float(self.score[0, -1]))}; shuffled labels "
-            f"{shown(float(self.control.nanmean()))}. {percent(self.held_out)} of the examples were also fitted on, and are judged "
-            "by probes trained without them."
+            f"{shown(float(self.control.nanmean()))}. {percent(self.held_out)} of the examples were also fitted on, and are "
+            "judged by probes trained without them."
         )
 
     def figure(self) -> Any:
@@ -118,8 +119,7 @@ def transfer(
                 scores = Linear(weight[f], bias[f])(x[here])
                 said[here] = scores.argmax(1) if probes.kind == "classes" else scores[:, 0]
             tally = Tally(plan)
-            common = np.full(len(x), -1) if probes.kind == "classes" else None
-            tally.add(np.broadcast_to(said, (1 + len(plan.controls), len(x))), example, place, common)
+            tally.add(np.broadcast_to(said, (1 + len(plan.controls), len(x))), example, place)
             one = tally.result([])
             for grid in grids:
                 grids[grid][i, j] = getattr(one, grid)
@@ -134,8 +134,8 @@ def _labels(probes: Probes, source: Source, known: np.ndarray, labels: Any, mask
     if labels is None:
         if (known < 0).any():
             raise LoopscopeError(
-                f"the probes know the labels of the examples they were fitted on, but {int((known < 0).sum())} of {len(known)} are "
-                "others. Pass labels=."
+                f"the probes know the labels of the examples they were fitted on, but {int((known < 0).sum())} of {len(known)} "
+                "are others. Pass labels=."
             )
         return told.Labels(
             probes.kind, probes.labels.numpy()[known], probes.mask.numpy()[known], probes.classes

@@ -9,19 +9,23 @@ from torch import Tensor, nn
 
 from ..errors import LoopscopeError
 from ..recorder import record
+from ..run import Run
 from .features import ArraySource, RunSource, RunsSource, Source
 
 Features = Literal["untrained", "projection"]
 
 
 def random_source(
-    source: Source, sites: Sequence[str], seed: int, wanted: Features | None
+    source: Source, sites: Sequence[str], seed: int, wanted: Features | Run | None
 ) -> tuple[Source | None, str]:
     """Random features for the examples of a source, and a phrase that says what they are. None if there can't be any.
 
     Arguments:
-        wanted: "untrained" or "projection"; None: an untrained model where it can be built.
+        wanted: "untrained" or "projection"; None: an untrained model where it can be built; or a run to be taken.
     """
+    if isinstance(wanted, Run):
+        chosen = sorted({k for ks in source.iterations.values() for k in ks})
+        return _alike(RunSource(wanted, sites, chosen), source), "those of the run that was given"
     if wanted not in (None, "untrained", "projection"):
         raise LoopscopeError(f"random must be 'untrained' or 'projection', but is {wanted!r}.")
     why = "an untrained model can't be built here"
@@ -54,8 +58,24 @@ def _untrained(source: Source, sites: Sequence[str], seed: int) -> Source:
         random: Source = RunSource(made(source.tokens), sites, chosen)
     else:
         random = RunsSource(lambda: (made(part) for part in source.tokens.split(256)), sites, chosen)
-    if random.positions != source.positions:
-        raise LoopscopeError("the untrained model must have the same positions, but has others")
+    return _alike(random, source)
+
+
+def untrained_run(run: Run, sites: Sequence[str], seed: int) -> Run | None:
+    """The same tokens read by an untrained model, if one can be built; to be shared by several fits."""
+    try:
+        source = _untrained(RunSource(run, sites), sites, seed)
+    except LoopscopeError:
+        return None
+    return getattr(source, "run", None)
+
+
+def _alike(random: Source, source: Source) -> Source:
+    if random.positions != source.positions or random.batch != source.batch:
+        raise LoopscopeError(
+            f"random features must be of the same examples and positions, {source.batch} and {source.positions}, but are of "
+            f"{random.batch} and {random.positions}."
+        )
     return random
 
 
@@ -100,7 +120,7 @@ def projected(tokens: Tensor, positions: int, width: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     rows = tokens.detach().cpu()
     if rows.dtype.is_floating_point:
-        given = rows.float().reshape(len(rows), rows.shape[1], -1)
+        given = rows.float().reshape(len(rows), rows.shape[1] if rows.ndim > 2 else 1, -1)
     else:
         given = (
             nn.functional.one_hot(rows.long() - int(rows.min())).float().reshape(len(rows), rows.shape[1], -1)

@@ -47,10 +47,11 @@ class WhichIteration:
 
     def __str__(self) -> str:
         return (
-            f"Which of {len(self.iterations)} iterations a state of '{self.site}' is from is told right in {percent(self.accuracy)} of "
-            f"{self.rows} cases held out (95 % interval {percent(self.low)} to {percent(self.high)}, {self.groups} groups of "
-            f"examples), {number(self.error, 2)} iterations off in the mean. With its length taken away {percent(self.direction)}, "
-            f"from its length alone {percent(self.norm)}; iterations shuffled {percent(self.control)}, chance {percent(self.chance)}."
+            f"Which of {len(self.iterations)} iterations a state of '{self.site}' is from is told right in "
+            f"{percent(self.accuracy)} of {self.rows} cases held out (95 % interval {percent(self.low)} to {percent(self.high)}, "
+            f"{self.groups} groups of examples), {number(self.error, 2)} iterations off in the mean. With its length taken away "
+            f"{percent(self.direction)}, from its length alone {percent(self.norm)}; iterations shuffled "
+            f"{percent(self.control)}, chance {percent(self.chance)}."
         )
 
     def figure(self) -> Any:
@@ -111,7 +112,7 @@ def which_iteration(
     group = split.group[example]
     hits = np.bincount(group, told == y, split.groups)
     rows = np.bincount(group, minlength=split.groups)
-    low, high = intervals.of_share(hits, rows)
+    low, high = intervals.of_share(hits, rows, 1 / n, split.folds)
     table = np.zeros((n, n))
     np.add.at(table, (y, told), 1)
     steps = np.array(iterations)

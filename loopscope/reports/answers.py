@@ -8,12 +8,13 @@ from torch import Tensor
 
 from .. import drawing
 from ..asked import labels_of, task_of
-from ..drawing import Frame, Panel, label
+from ..drawing import Frame, Panel
 from ..errors import LoopscopeError
 from ..run import Run
+from ..tokenmap import shown, token_map
 from .section import Section
 
-EXAMPLES, WIDEST = 8, 64
+EXAMPLES = 8
 _NOT_ASKED, _WRONG, _RIGHT = 0, 1, 2
 _COLOURS = ("#a9afb8", drawing.ORANGE, drawing.SKY)
 
@@ -71,34 +72,24 @@ def _cells(
     return {"z": mark.tolist(), "text": said, "customdata": more}
 
 
-def shown(symbol: str) -> str:
-    """A token as a label: literal, and visible if it is a blank."""
-    return label(symbol if symbol.strip() else repr(symbol))
-
-
 def _map(cells: Mapping[str, Any], iterations: list[int], positions: int) -> Any:
-    height = min(760, 150 + 18 * len(iterations))
-    figure = drawing.empty("The answer after every iteration", "position", "iterations run", height)
     step = [[i / 3 + edge / 3, colour] for i, colour in enumerate(_COLOURS) for edge in (0, 1)]
-    figure.add_heatmap(
-        **cells,
-        y=iterations,
+    figure = token_map(
+        "The answer after every iteration",
+        cells,
+        iterations,
+        positions,
+        hover="after %{y} iterations, position %{x}: %{text}, %{customdata[2]} (p = %{customdata[1]}); it read "
+        "%{customdata[0]}",
         zmin=-0.5,
         zmax=2.5,
         colorscale=step,
         showscale=False,
-        xgap=1,
-        ygap=1,
-        texttemplate="%{text}" if positions <= WIDEST else None,
         textfont={"color": "#15181c", "size": 11},
-        hovertemplate="after %{y} iterations, position %{x}: %{text}, %{customdata[2]} (p = %{customdata[1]}); it read "
-        "%{customdata[0]}<extra></extra>",
     )
     for name, colour in zip(("not asked", "wrong", "right"), _COLOURS, strict=True):
         marker = {"color": colour, "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker, hoverinfo="skip")
-    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
-    figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.5, positions - 0.5])
     return figure
 
 

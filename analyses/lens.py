@@ -1,0 +1,404 @@
+"""How does the answer form: what would the model say from each iteration, site and position?
+
+Every state is read through a lens (see `loopscope.lens`): the model's whole read-out, its final norm and unembedding alone, or a
+tuned lens. An item is one answered position of an example; where no task is known, every position but padding. For each
+site and k:
+
+- agreement: the fraction of items whose answer is the final one, and Cohen's kappa of it, (a - c) / (1 - c) with c the agreement
+  that such answers would have by chance: 0 where nothing of the final answer can be read, 1 at the end.
+- KL(final ‖ lens), entropy, in nats, and the logit margin of the final answer, in the mean over items.
+- rank of chosen tokens among the vocabulary, 1 = first, in the mean over items: of the final answer, of the right one, and of
+  facts that the caller names, such as intermediate results.
+- settled: the k after which an item's answer no longer changes. Flips: answers that differ from those one iteration before.
+- step: the largest rise of the final answer's probability in one iteration, per item.
+
+Sources: logit lens, nostalgebraist 2020; tuned lens, Belrose et al. 2023 (arXiv 2303.08112); rank trajectories and both lenses on
+a looped model, Lu et al. 2025 (arXiv 2507.02199).
+
+What can mislead: a lens's answer is what one read-out makes of a state, not what the model believes or uses; see
+`loopscope.lens`. Kappa holds for all items together: a bias towards one token counts as chance, one that differs from
+position to position does not. With a lens that was not checked, kappa need not be 1 at the end.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from loopscope import drawing, lenses
+from loopscope.asked import labels_of
+from loopscope.drawing import Panel, number, percent
+from loopscope.driver import Looped
+from loopscope.errors import LoopscopeError
+from loopscope.finding import Finding, Verdict
+from loopscope.lenses.items import items
+from loopscope.lenses.readings import Look, checked_ids, final_logits, flips_of, rank_of, settled_of
+from loopscope.lenses.table import Table, table_of, table_panel
+from loopscope.maths import kappa, signals
+from loopscope.run import Run
+
+TITLE, PLACE = "How the answer forms", 3
+START, LATE, JUMP, TOP = 0.9, 0.1, 0.5, 5
+FINAL, RIGHT = "final answer", "right answer"
+
+
+class Forming(Verdict):
+    """How the answer comes about."""
+
+    start = "The final answer can be read from the start: the iterations change little of it."
+    at_once = "The answer forms at once: most of it appears in a single iteration."
+    one_by_one = "Each answer appears at once, but not all of them in the same iteration."
+    gradual = "The answer forms gradually: it grows likelier from iteration to iteration."
+    changing = "The answer goes on changing up to the last iterations."
+    alike = "All final answers are the same token, so how they form can't be told."
+
+
+@dataclass(frozen=True)
+class Forms(Finding):
+    """What a lens reads over the iterations."""
+
+    verdict: Forming
+    lens: str
+    checked: bool
+    """Whether the lens gives the model's own logits at the last iteration of the state."""
+    caution: str
+    sites: tuple[str, ...]
+    iterations: tuple[int, ...]
+    items: int
+    examples: int
+    vocabulary: int
+    agreement: Float[Tensor, "site iteration"]
+    kappa: Float[Tensor, "site iteration"]
+    kl: Float[Tensor, "site iteration"]
+    entropy: Float[Tensor, "site iteration"]
+    margin: Float[Tensor, "site iteration"]
+    flips: Float[Tensor, "site iteration"]
+    """Fraction of items whose answer differs from that one iteration before."""
+    right: Float[Tensor, "site iteration"] | None
+    """Fraction of items that are right; None if that isn't known."""
+    rank: dict[str, Float[Tensor, "site iteration"]]
+    """Mean rank, by what is followed."""
+    first: dict[str, Float[Tensor, "site iteration"]]
+    """Fraction of items in which it stands first."""
+    followed: dict[str, int]
+    """Items in which it is followed."""
+    settled: Int[Tensor, "site item"]
+    step: Float[Tensor, "site item"]
+    table: Table
+    start_threshold: float = START
+    """Kappa at the first iteration from which on the answer counts as there from the start."""
+    late_threshold: float = LATE
+    """Fraction of items whose answer changes in the last quarter of the iterations that counts as going on."""
+    jump_threshold: float = JUMP
+    """At once: a share of the whole rise of kappa in one iteration, or of an item's probability (median)."""
+
+    def summary(self) -> str:
+        i, m = _ends(self.kappa[0])
+        own = self.settled[0].double()
+        low, middle, high = own.quantile(torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)).tolist()
+        told = "; ".join(
+            f"{name} (of {self.followed[name]} items) {_trail(self.rank[name][0], self.iterations)}"
+            for name in self.rank
+        )
+        others = "".join(
+            f" At '{site}' kappa is {_trail(own, self.iterations)}."
+            for site, own in zip(self.sites[1:6], self.kappa[1:6], strict=True)
+        )
+        names = f"{', '.join(self.sites[:6])}{' ...' * (len(self.sites) > 6)}"
+        return (
+            f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} The lens is '{self.lens}' at {names}, over "
+            f"{self.items} answers of {self.examples} examples. At '{self.sites[0]}' {percent(float(self.agreement[0, i]))} of "
+            f"the answers are the final one at iteration {self.iterations[i]} (kappa {number(float(self.kappa[0, i]), 2)}), with "
+            f"a KL to it of {number(float(self.kl[0, i]))} nats, and {percent(float(self.agreement[0, m]))} at iteration "
+            f"{self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of the answers no longer change after iteration "
+            f"{middle:g}, nine in ten after {high:g}, one in ten after {low:g}; an answer flips "
+            f"{number(float(self.flips[0].nansum()), 2)} times in the mean. Mean rank among {self.vocabulary} tokens: {told}."
+            f"{others} Thresholds: there from the start at a kappa of {self.start_threshold:g}; going on if "
+            f"{percent(self.late_threshold)} change in the last quarter; at once from {self.jump_threshold:g} of the rise in one "
+            "iteration."
+        )
+
+
+def applies(run: Run) -> bool:
+    """Whether the run's states can be read out as tokens."""
+    if run.iterations < 1 or run.iterations not in run.states.iterations:
+        return False
+    try:
+        final_logits(run)
+        return isinstance(run.model, Looped) and run.origin.get("whole", True) and bool(items(run).any())
+    except LoopscopeError:
+        return False
+
+
+def measure(
+    run: Run,
+    *,
+    lens: Any = "coda",
+    sites: str | Sequence[str] = "state",
+    facts: Mapping[str, Any] | None = None,
+    positions: str = "asked",
+    unchecked: bool = False,
+) -> Forms:
+    """What a lens reads from each iteration of a run.
+
+    Arguments:
+        lens: "coda", "logit", a TunedLens, or a function of vectors.
+        sites: recorded sites; the verdict, the ranks and the table are of the first.
+        facts: tokens to follow besides the final and the right answer, by name: one id, one for each example, or one for each
+            position, -1 where there is none. Where a fact is asked for at positions that aren't answered, pass positions="all".
+        positions: "asked": those that the task asks for, where it is known; "all": all but padding.
+        unchecked: look also through a lens that doesn't give the model's own logits at the last iteration.
+    """
+    if positions not in ("asked", "all"):
+        raise LoopscopeError(f'positions must be "asked" or "all", but is {positions!r}.')
+    read = lenses.lens(run, lens, sites=sites, unchecked=unchecked)
+    final = final_logits(run)
+    mask = items(run, positions == "asked")
+    if not bool(mask.any()):
+        raise LoopscopeError("a lens needs an answered position or more, but this run's examples have none.")
+    labels, said = labels_of(run), final.argmax(-1).cpu()
+    known = labels is not None and labels.mask.shape == mask.shape and not labels.targets.is_floating_point()
+    target = (
+        torch.where(labels.mask, labels.targets, -1)
+        if known and labels is not None
+        else torch.full_like(said, -1)
+    )
+    follow = {FINAL: said} | ({RIGHT: target} if known else {})
+    follow |= {str(name): checked_ids(ids, tuple(final.shape)) for name, ids in (facts or {}).items()}
+    told = _read(read, follow)
+    answers = told["answer"][:, :, mask].nan_to_num(-1).long()
+    there = (answers >= 0).any(-1)
+    agree = _mean((answers == said[mask]).double().where(answers >= 0, torch.nan))
+    kappas = _kappas(answers, said[mask])
+    settled = settled_of(answers, read.iterations)
+    probability = told["probability"][:, :, mask]
+    step = (probability[:, 1:] - probability[:, :-1]).nan_to_num(-1.0)
+    step = step.amax(1) if step.shape[1] else torch.zeros_like(probability[:, 0])
+    flips = flips_of(answers).double().where(there[..., None], torch.nan).mean(-1)
+    ranks = {name: _at(told[f"rank {name}"], mask) for name in follow}
+    followed = {name: int(((ids >= 0) & mask).sum()) for name, ids in follow.items()}
+    kept = [name for name in follow if followed[name]]
+    return Forms(
+        verdict=_verdict(kappas[0], settled[0], step[0], read.iterations, said[mask]),
+        lens=read.lens.name,
+        checked=read.checked,
+        caution=read.caution,
+        sites=read.sites,
+        iterations=read.iterations,
+        items=int(mask.sum()),
+        examples=len(mask),
+        vocabulary=final.shape[-1],
+        agreement=agree,
+        kappa=kappas,
+        kl=_mean(told["kl"][:, :, mask]),
+        entropy=_mean(told["entropy"][:, :, mask]),
+        margin=_mean(told["margin"][:, :, mask]),
+        flips=flips,
+        right=_right(told["answer"], target, mask) if known else None,
+        rank={name: _mean(ranks[name]) for name in kept},
+        first={
+            name: _mean((ranks[name] == 1).double().where(~ranks[name].isnan(), torch.nan)) for name in kept
+        },
+        followed={name: followed[name] for name in kept},
+        settled=settled,
+        step=step,
+        table=table_of(
+            run, told["top"][0], told["top p"][0], told["probability"][0], target, read.iterations
+        ),
+    )
+
+
+def _read(read: Any, follow: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Everything that is measured, (site, iteration, batch, position, ...), in one pass over the readings."""
+    said = follow[FINAL]
+
+    def top(look: Look) -> Tensor:
+        return look.p.topk(min(TOP, look.p.shape[-1])).indices
+
+    measures: dict[str, Any] = {
+        "answer": lambda look: look.logits.argmax(-1),
+        "kl": lambda look: signals.divergence(look.final, look.p),
+        "entropy": lambda look: signals.entropy(look.p),
+        "margin": lambda look: signals.margin(look.logits, said[look.rows].to(look.logits.device)),
+        "probability": lambda look: _taken(look.p, said[look.rows]).exp(),
+        "top": top,
+        "top p": lambda look: look.p.gather(-1, top(look)).exp(),
+    }
+    for name, ids in follow.items():
+        measures[f"rank {name}"] = lambda look, ids=ids: rank_of(look, ids[look.rows])
+    return dict(zip(measures, read.over(*measures.values()), strict=True))
+
+
+def _taken(p: Tensor, ids: Tensor) -> Tensor:
+    return p.gather(-1, ids.to(p.device)[..., None])[..., 0]
+
+
+def _at(values: Tensor, mask: Tensor) -> Float[Tensor, "site iteration item"]:
+    return values[:, :, mask]
+
+
+def _mean(values: Float[Tensor, "site iteration item"]) -> Float[Tensor, "site iteration"]:
+    """The mean over the items that are there."""
+    return values.nanmean(-1)
+
+
+def _right(answers: Tensor, target: Tensor, mask: Tensor) -> Float[Tensor, "site iteration"]:
+    asked = mask & (target >= 0)
+    own = answers[:, :, asked]
+    return _mean((own == target[asked]).double().where(~own.isnan(), torch.nan))
+
+
+def _kappas(answers: Tensor, said: Tensor) -> Float[Tensor, "site iteration"]:
+    """Cohen's kappa of the answers at each site and iteration with the final ones."""
+    found = torch.full(answers.shape[:2], torch.nan, dtype=torch.float64)
+    for place in (answers >= 0).any(-1).nonzero().tolist():
+        own = answers[tuple(place)]
+        found[tuple(place)] = kappa(own[own >= 0], said[own >= 0])
+    return found
+
+
+def _verdict(
+    kappa: Tensor, settled: Tensor, step: Tensor, iterations: Sequence[int], said: Tensor
+) -> Forming:
+    if bool((said == said[0]).all()):
+        return Forming.alike
+    i, m = _ends(kappa)
+    first, last = iterations[i], iterations[m]
+    if float(kappa[i]) >= START:
+        return Forming.start
+    late = float((settled > first + 0.75 * (last - first)).double().mean())
+    if last - first >= 4 and late >= LATE:
+        return Forming.changing
+    rises = kappa[i + 1 : m + 1] - kappa[i:m]
+    if len(rises) and float(rises.nan_to_num().max()) >= JUMP * float(kappa[m] - kappa[i]):
+        return Forming.at_once
+    return Forming.one_by_one if float(step.median()) >= JUMP else Forming.gradual
+
+
+def _ends(values: Tensor) -> tuple[int, int]:
+    """The first and the last iteration, by number, that has a value."""
+    there = (~values.isnan()).nonzero()[:, 0]
+    return (int(there[0]), int(there[-1])) if len(there) else (0, len(values) - 1)
+
+
+def _trail(values: Tensor, iterations: Sequence[int]) -> str:
+    """Some of the values, each with its iteration."""
+    there = (~values.isnan()).nonzero()[:, 0].tolist()
+    few = sorted({there[round(s * (len(there) - 1) / 4)] for s in range(5)}) if there else []
+    return ", ".join(f"{number(float(values[i]), 3)} at {iterations[i]}" for i in few)
+
+
+def headline(found: Forms) -> tuple[str, str]:
+    """The finding as a tile: a few characters, and what they are."""
+    if found.verdict is Forming.alike:
+        return "-", found.verdict.sentence
+    return (
+        f"k = {int(found.settled[0].median())}",
+        f"half of the answers no longer change. {found.verdict.sentence}",
+    )
+
+
+def draw(found: Forms) -> Any:
+    """Mean rank of what is followed, by iteration, at the first site."""
+    figure = drawing.empty(
+        _title(found, "Where the tokens stand"), "iterations run", "mean rank, 1 = first", 380
+    )
+    for trace in _ranks(found, 0):
+        figure.add_scatter(**trace)
+    top = max([1.5, *(float(v[0].nan_to_num().max()) for v in found.rank.values())])
+    figure.update_yaxes(type="log", range=[_log(top * 1.15), _log(0.93)], dtick="D1" if top < 12 else 1)
+    return figure
+
+
+def _ranks(found: Forms, site: int) -> list[dict[str, Any]]:
+    styles = zip(
+        (drawing.BLUE, drawing.ORANGE, *drawing.COLOURS[2:]), ("solid", "dash", "dot", "dashdot", "longdash", "dot"), strict=True
+    )  # fmt: skip
+    return [
+        {
+            "x": list(found.iterations),
+            "y": _numbers(found.rank[name][site]),
+            "customdata": _numbers(100 * found.first[name][site], 1),
+            "name": drawing.label(name),
+            "mode": "lines+markers",
+            "line": {"color": colour, "width": 2.5, "dash": dash},
+            "marker": {"size": 6},
+            "hovertemplate": f"{drawing.label(name)}, iteration %{{x}}: mean rank %{{y}}, first in %{{customdata}} %"
+            "<extra></extra>",
+        }
+        for name, (colour, dash) in zip(found.rank, styles, strict=False)
+    ]
+
+
+def _log(value: float) -> float:
+    return float(torch.tensor(value).log10())
+
+
+def _numbers(values: Tensor, digits: int = 4) -> list[float | None]:
+    return [None if v != v else round(v, digits) for v in values.tolist()]
+
+
+def _title(found: Forms, title: str) -> str:
+    marks = "" if found.checked else " (unchecked lens)"
+    return f"{title}, by the lens '{drawing.label(found.lens)}'{marks}"
+
+
+def _curves(found: Forms, title: str, quantity: str, lines: Mapping[str, Tensor | None], share: bool) -> Any:
+    """Some means by iteration, at the first site."""
+    figure = drawing.empty(_title(found, title), "iterations run", quantity, 340)
+    for (name, values), colour, dash in zip(
+        lines.items(), drawing.COLOURS, ("solid", "dash", "dot"), strict=False
+    ):
+        if values is None:
+            continue
+        told = "%{y:.1%}" if share else "%{y}"
+        figure.add_scatter(
+            x=list(found.iterations), y=_numbers(values[0]), name=name, mode="lines+markers", marker={"size": 6},
+            line={"color": colour, "width": 2.5, "dash": dash}, hovertemplate=f"{name}, iteration %{{x}}: {told}<extra></extra>",
+        )  # fmt: skip
+    if share:
+        figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
+    return figure
+
+
+def panels(found: Forms) -> list[Panel]:
+    """The finding as a report shows it."""
+    i, m = _ends(found.kappa[0])
+    distances = {"KL to the final answer": found.kl, "entropy": found.entropy}
+    kl, first, last = found.kl[0], found.iterations[i], found.iterations[m]
+    caution = f"{found.caution} " if found.caution else ""
+    shares = {"as at the end": found.agreement, "right": found.right}
+    ranks = "; ".join(
+        f"{name}: {number(float(v[0, i]))} at {first}, {number(float(v[0, m]))} at {last}"
+        for name, v in found.rank.items()
+    )
+    margin = found.margin[0]
+    return [
+        Panel(
+            "Where the answers stand among all tokens",
+            draw(found),
+            f"{caution}Mean ranks at '{found.sites[0]}' of {found.vocabulary} tokens: {ranks}.",
+            "Read out of every state, in the mean over the answered positions; 1 is first. Lines on each other are one token.",
+        ),
+        Panel(
+            "How far from the final answer?",
+            _curves(found, "Distance from the final answer", "nats", distances, False),
+            f"{caution}The KL divergence to the final answer is {number(float(kl[i]))} nats at iteration {first}, largest at "
+            f"iteration {found.iterations[int(kl.nan_to_num(-1).argmax())]} ({number(float(kl.nan_to_num(-1).max()))}), and "
+            f"{number(float(kl[m]))} at iteration {last}.",
+            "High KL with low entropy: sure of something else. Falling together: the answer takes form. 0 entropy is certainty.",
+        ),
+        Panel(
+            "How many answers are there already?",
+            _curves(found, "Answers that are there", "fraction of answers", shares, True),
+            f"{caution}{found.verdict.sentence} Half of the answers no longer change after iteration "
+            f"{int(found.settled[0].median())}; their lead at the end is {number(float(margin[m]))} logits, "
+            f"{number(float(margin[i]))} at iteration {first}.",
+            "The fraction of answers that are the final one, and of those that are right. Where few tokens can be answers, many "
+            "agree by chance: the kappa in the summary takes that off.",
+        ),
+        table_panel(found.table, _title(found, "What is read at each position"), found.sites[0], caution),
+    ]  # fmt: skip

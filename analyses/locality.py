@@ -1,0 +1,375 @@
+"""How far does a write reach, and how fast?
+
+After k iterations another state is written at one position, and the loop goes on for m more. What is written is that of another
+example (`write="donor"`: a state that the model does have), or its own with noise of a fixed norm added (`write="noise"`).
+E_ij(m) is what that did to the answer at position j when position i was written: KL(run ‖ patched) of the read-out in nats (for
+models that answer with a number, the absolute change). From it, by m:
+
+- locality: the share of the effect on other positions that falls on neighbours of i, over the share that would fall there if
+  it were even over all positions that can be reached at all: 1 is chance. In a causal model only later positions can be reached,
+  which is found out, not assumed: chance counts them alone.
+- distance: mean distance from i of the effect on others, beside that of an even effect.
+- own: the share of the whole effect that is at i itself.
+
+Neighbours are those of the task: cells that bear on each other by its rules, cells next to each other, or the positions before
+and after. Intervals are bootstrapped over examples.
+
+The definition is ours. The question is that of Miyanishi & Morimura 2026 (arXiv 2605.20784): local writes of recursive reasoning
+models that add up to global structure.
+
+What can mislead:
+- A write that the loop corrects at once has no effect left to locate (`size` falls to nothing): distances of nothing say nothing,
+  and are left out.
+- Noise is no state that the model would ever have: what its iterations correct reaches nobody, though another example's state
+  does. A small norm tells of the neighbourhood of the path, a large one of breakdowns.
+- The read-out may itself look at other positions (a coda): then even m = 0 reaches further than i.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopscope import drawing
+from loopscope.drawing import Panel, number, percent
+from loopscope.errors import LoopscopeError
+from loopscope.finding import Finding, Verdict
+from loopscope.geometry import geometry_of
+from loopscope.loopmap import iterable
+from loopscope.patching.partners import answers_vary, partners
+from loopscope.patching.places import Cell, places_of
+from loopscope.patching.resumed import Resumed
+from loopscope.patching.sources import noise, source
+from loopscope.run import Run
+from loopscope.subset import only
+
+TITLE, PLACE = "How far a write reaches", 46
+LOCAL, FURTHER, NOTHING, ROUNDING = 1.5, 1.25, 1e-6, 1e-9
+Write = Literal["donor", "noise"]
+EXAMPLES, MORE, DRAWS = 8, 8, 500
+
+
+class Locality(Verdict):
+    """How writes spread."""
+
+    relayed = "A write reaches its neighbours first, and further with every iteration."
+    local = "A write reaches its neighbours, and stays among them."
+    everywhere = "A write reaches near and far alike as soon as it reaches anything."
+    contained = "A write stays where it is: no other position's answer depends on it."
+
+
+@dataclass(frozen=True)
+class LocalityFinding(Finding):
+    """How far noise at one position reaches."""
+
+    verdict: Locality
+    iteration: int
+    """The k after which it was written."""
+    more: tuple[int, ...]
+    """m, iterations after the write."""
+    locality: Float[Tensor, " more"]
+    """Share of the effect that falls on neighbours over that of chance; NaN where nothing is left of the effect on others."""
+    low: Float[Tensor, " more"]
+    """95 % interval over examples."""
+    high: Float[Tensor, " more"]
+    distance: Float[Tensor, " more"]
+    """Mean distance of the effect on others."""
+    chance: Float[Tensor, " more"]
+    """The same if the effect were even over all positions that can be reached."""
+    own: Float[Tensor, " more"]
+    """Share of the effect at the written position itself, 0..1."""
+    size: Float[Tensor, " more"]
+    """Mean effect on all positions together, for one write."""
+    unit: str
+    """Of the effect."""
+    spread: Float[Tensor, "more step"]
+    """Share of the effect at each distance 0, 1, 2 ..."""
+    write: str
+    """What was written, in words."""
+    neighbours: str
+    """Who is a neighbour, in words."""
+    causal: bool
+    """Whether no position reaches an earlier one."""
+    examples: int
+    local_threshold: float = LOCAL
+    """Local is from this many times chance on, with its interval above 1, at the first m that reaches others ..."""
+    further_threshold: float = FURTHER
+    """... and it is relayed if the distance grows by this factor after that."""
+
+    def summary(self) -> str:
+        known = [i for i, value in enumerate(self.locality.tolist()) if value == value]
+        told = "; ".join(
+            f"after {self.more[i]} more {_times(self.locality[i])} times chance ({_times(self.low[i])} to "
+            f"{_times(self.high[i])}), {number(float(self.distance[i]))} steps away in the mean (even: "
+            f"{number(float(self.chance[i]))}), {percent(float(self.own[i]))} of it where it was written"
+            for i in dict.fromkeys((known[0], known[len(known) // 2], known[-1]) if known else ())
+        )
+        return (
+            f"{self.verdict.sentence} {self.write[0].upper()}{self.write[1:]} was written at one position after "
+            f"{self.iteration} "
+            f"iterations, in {self.examples} examples; neighbours are {self.neighbours}"
+            f"{', and only later positions can be reached' if self.causal else ''}. "
+            f"{told or 'Nothing reached another position'}. "
+            f"Thresholds: local from {self.local_threshold:g} times chance with its interval above 1, relayed if the "
+            f"distance grows "
+            f"by {self.further_threshold:g}."
+        )
+
+
+def _times(value: Tensor) -> str:
+    return number(float(value)) if not float(value) < 0.005 else "0"
+
+
+def applies(run: Run) -> bool:
+    """Whether states can be written and gone on with, and there are positions to reach."""
+    if run.states.axes != ("iteration", "batch", "position", "width") or run.iterations < 2:
+        return False
+    if run.origin.get("edits") or run.states.iterations != list(range(run.iterations + 1)):
+        return False
+    try:
+        iterable(run)
+    except LoopscopeError:
+        return False
+    positions = run.states.shape[2]
+    return (
+        positions >= 4
+        and run.output.ndim == 3
+        and run.output.shape[1] == positions
+        and bool(run.output.isfinite().all())
+    )
+
+
+def measure(
+    run: Run,
+    *,
+    iteration: int | None = None,
+    more: int = MORE,
+    write: Write = "donor",
+    norm: float | None = None,
+    examples: int | None = EXAMPLES,
+    seed: int = 0,
+) -> LocalityFinding:
+    """Write another state at each position in turn and follow what it changes.
+
+    Arguments:
+        iteration: k of the state that is written; None: in the middle of the run.
+        more: the largest m; fewer where the run ends before.
+        write: "donor": for each example the state of the next of the batch that answers otherwise; where all answer alike,
+            noise. "noise": see `norm`.
+        norm: of the noise, in the state's units; None: the median norm of the state there.
+        examples: of the run's, the first so many; None: all.
+        seed: of the noise.
+    """
+    run.require_finite()
+    if not applies(run):
+        raise LoopscopeError(
+            "locality needs a run without edits of a model with the four functions, with 4 positions or more that "
+            "have an answer "
+            f"each, but got {run!r} whose output is {tuple(getattr(run.output, 'shape', ()))}. Record one."
+        )
+    k = run.iterations // 2 if iteration is None else run.states._label(iteration)
+    if write == "donor" and answers_vary(run):
+        run, donor, _ = partners(run, examples)
+        resumed, told = Resumed(run, source(run, donor)[0]), "the state of another example"
+    else:
+        run = run if examples is None else only(run, range(min(examples, len(run.tokens))))
+        length = float(run.states[k].norm(dim=-1).median()) or 1.0
+        size = length if norm is None else norm
+        resumed = Resumed(run, noise(size, seed))
+        told = f"noise of norm {number(size)} ({percent(size / length)} of the state's)"
+    effect = _effects(run, resumed, k, more)
+    distance = geometry_of(run, effect.shape[-1])
+    return _found(effect, distance.distance, distance.neighbours, run, k, told)
+
+
+def _effects(run: Run, resumed: Resumed, k: int, more: int) -> Float[Tensor, "more batch written read"]:
+    """E_ij(m) for every example."""
+    positions, last = run.states.shape[2], min(k + more, run.iterations)
+    (place,) = places_of(run, ["state"])
+    cells = [Cell((place,), k, (p,)) for p in range(positions)]
+    base = {later: run.logits[later] for later in range(k, last + 1)}
+    found = torch.zeros(last + 1 - k, positions, *base[k].shape[:2])
+    for outcome in resumed.outcomes(cells, until=last):
+        logits = resumed.decode(outcome)
+        for cell, one in zip(outcome.cells, logits, strict=True):
+            assert cell.positions is not None
+            found[outcome.k - k, cell.positions[0]] = _changed(base[outcome.k], one)
+    return found.transpose(1, 2)
+
+
+def _changed(base: Tensor, other: Tensor) -> Float[Tensor, "batch position"]:
+    """KL(base ‖ other) in nats; of numbers the absolute difference."""
+    if base.shape[-1] == 1:
+        return (base - other).abs()[..., 0].float()
+    p, q = (one.double().log_softmax(-1) for one in (base, other))
+    return (p.exp() * (p - q)).sum(-1).clamp(min=0).float()
+
+
+def _found(
+    effect: Tensor, distance: Tensor, neighbours: str, run: Run, k: int, write: str
+) -> LocalityFinding:
+    touched = effect.sum((0, 1))  # (written, read)
+    touched = touched > ROUNDING * touched.max()
+    causal = not bool(touched.tril(-1).any()) and bool(touched.triu(1).any())
+    size = len(distance)
+    others = ~torch.eye(size, dtype=torch.bool) & torch.isfinite(distance)
+    reach = others.triu() if causal else others
+    local = _ratio(effect, distance, reach)
+    intervals = _bootstrap(effect, distance, reach)
+    away = effect * reach
+    weight = away.sum((1, 3))  # (more, written)
+    total = weight.sum(1)
+    steps = torch.where(reach, distance, 0.0)
+    mean_distance = (away * steps).sum((1, 2, 3)) / total
+    even = steps.sum(1) / reach.sum(1).clamp(min=1)
+    whole = effect.sum((1, 2, 3))
+    nothing = total <= NOTHING * effect.sum((1, 2, 3)).max()
+    far = int(distance[torch.isfinite(distance)].max())
+    spread = torch.stack([(effect * (distance == d)).sum((1, 2, 3)) / whole for d in range(far + 1)], 1)
+    kept = {
+        name: torch.where(nothing, torch.nan, values)
+        for name, values in {
+            "locality": local, "low": intervals[0], "high": intervals[1], "distance": mean_distance,
+            "chance": (weight * even).sum(1) / total,
+        }.items()
+    }  # fmt: skip
+    return LocalityFinding(
+        verdict=_verdict(kept["locality"], kept["low"], kept["distance"], total, whole),
+        iteration=k,
+        more=tuple(range(len(effect))),
+        **kept,
+        own=(1 - total / whole).clamp(0, 1),
+        size=whole / effect.shape[1] / size,
+        unit="output" if run.output.shape[-1] == 1 else "nats",
+        spread=spread,
+        write=write,
+        neighbours=neighbours,
+        causal=causal,
+        examples=effect.shape[1],
+    )
+
+
+def _ratio(effect: Tensor, distance: Tensor, reach: Tensor) -> Float[Tensor, " more"]:
+    """Share of the effect on others that falls on neighbours, over that of an even effect of the same writes."""
+    near = reach & (distance == 1)
+    away = (effect * reach).sum(3)  # (more, batch, written)
+    observed = (effect * near).sum((1, 2, 3)) / away.sum((1, 2))
+    even = near.sum(1) / reach.sum(1).clamp(min=1)
+    return observed / ((away * even).sum((1, 2)) / away.sum((1, 2)))
+
+
+def _bootstrap(effect: Tensor, distance: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+    """95 % interval of the ratio over examples."""
+    generator = torch.Generator().manual_seed(0)
+    batch = effect.shape[1]
+    drawn = [
+        _ratio(effect[:, torch.randint(0, batch, (batch,), generator=generator)], distance, reach)
+        for _ in range(DRAWS)
+    ]
+    low, high = torch.nanquantile(
+        torch.stack(drawn).double(), torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0
+    )
+    return low.float(), high.float()
+
+
+def _verdict(local: Tensor, low: Tensor, distance: Tensor, away: Tensor, whole: Tensor) -> Locality:
+    known = (torch.isfinite(local) & (away > 1e-3 * whole)).nonzero()[:, 0].tolist()
+    if not known:
+        return Locality.contained
+    first = known[0]
+    if not (float(local[first]) >= LOCAL and float(low[first]) > 1):
+        return Locality.everywhere
+    grown = max(float(distance[i]) for i in known) >= FURTHER * float(distance[first])
+    return Locality.relayed if grown else Locality.local
+
+
+def headline(found: LocalityFinding) -> tuple[str, str]:
+    """The finding as a tile."""
+    known = [value for value in found.locality.tolist() if value == value]
+    return (
+        f"{number(known[0], 2)} ×" if known else "0",
+        f"chance, the effect on neighbours at first. {found.verdict.sentence}",
+    )
+
+
+def draw(found: LocalityFinding) -> Any:
+    """Where the effect is, by distance and iterations since the write."""
+    shares = found.spread[
+        :,
+        : int((found.spread > 0.005).any(0).nonzero().max()) + 1 if bool((found.spread > 0.005).any()) else 1,
+    ]
+    figure = drawing.map_of(
+        [[None if v != v else round(v, 4) for v in row] for row in shares.tolist()],
+        "Where the effect of a write is found", "iterations since the write", "share of the effect",
+        hover="%{y} iterations after the write, %{x} steps away: %{z:.1%} of the effect", height=170 + 26 * len(found.more),
+        zmin=0,
+    )  # fmt: skip
+    figure.update_xaxes(title="steps from the position written", dtick=1 if shares.shape[1] <= 20 else None)
+    figure.update_yaxes(dtick=1)
+    return figure
+
+
+def curves(found: LocalityFinding) -> Any:
+    """How many times chance the effect falls on neighbours."""
+    figure = drawing.empty(
+        "How local a write's effect on others is", "iterations since the write", "times chance", 360
+    )
+    xs = list(found.more)
+    band = (
+        [None if v != v else round(v, 4) for v in found.high.tolist()],
+        [None if v != v else round(v, 4) for v in found.low.tolist()],
+    )
+    for values, fill in ((band[0], None), (band[1], "tonexty")):
+        figure.add_scatter(
+            x=xs, y=values, mode="lines", line={"width": 0}, fill=fill, fillcolor="rgba(0,114,178,0.2)", showlegend=False,
+            hoverinfo="skip",
+        )  # fmt: skip
+    figure.add_scatter(
+        x=xs, y=[None if v != v else round(v, 4) for v in found.locality.tolist()], mode="lines+markers",
+        name="effect on neighbours",
+        line={"color": drawing.BLUE, "width": 2}, hovertemplate="%{x} iterations after: %{y:.2f} times chance<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[xs[0], xs[-1]],
+        y=[1, 1],
+        mode="lines",
+        name="chance",
+        line={"color": drawing.GREY, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
+def panels(found: LocalityFinding) -> list[Panel]:
+    """The finding as a report shows it."""
+    known = [i for i, value in enumerate(found.distance.tolist()) if value == value]
+    gone = (
+        f" The effect is {number(float(found.distance[known[0]]), 2)} steps away {found.more[known[0]]} iterations "
+        f"after the write, "
+        f"and {number(float(found.distance[known[-1]]), 2)} after {found.more[known[-1]]}."
+        if known
+        else ""
+    )
+    return [
+        Panel(
+            "Where the effect of a write is found",
+            draw(found),
+            f"{found.verdict.sentence}{gone}",
+            f"{found.write[0].upper()}{found.write[1:]} is written at one position after {found.iteration} "
+            f"iterations; each row shows how far "
+            "away its effect on the answers is so many iterations later. Rows add up to 1.",
+        ),
+        Panel(
+            "How local the effect on others is",
+            curves(found),
+            f"At first {number(float(found.locality[known[0]]), 2)} times as much falls on neighbours as by chance."
+            if known
+            else "Nothing reaches another position.",
+            f"Neighbours are {found.neighbours}. 1 is an even effect on all positions that can be reached; the band "
+            f"is a 95 % interval "
+            f"over {found.examples} examples.",
+        ),
+    ]
