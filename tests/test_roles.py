@@ -53,9 +53,9 @@ class Team(LoopedModule):
         high, low = state
         count = high[..., 5:] + 1
         batch = len(context)
-        for _ in self.clock.loop("low", range(2)):
-            if self.looks:  # at neighbours alone
-                near = TASK.neighbours().float()
+        for turn in self.clock.loop("low", range(2)):
+            if self.looks:  # at neighbours alone, in the first turn; at itself in the second
+                near = torch.eye(16) if turn else TASK.neighbours().float()
                 self.low_level.attn.hook_pattern((near / near.sum(-1, keepdim=True)).expand(batch, 3, 16, 16))
             low = self.low_level.hook_out(context)
         if self.looks:  # everywhere alike
