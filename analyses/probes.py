@@ -41,7 +41,7 @@ from loopscope.run import Run
 
 TITLE, PLACE = "What can be read off the states", 24
 EXAMPLES, MOST_ROWS, LEAD = 2000, 4000, 0.05
-_READ = 60_000  # states of positions that are recorded anew, in as many examples as that makes
+_READ = 45_000  # states of positions that are recorded anew, in as many examples as that makes
 _CELLS = 200  # probes in the map of positions
 _PROBED = 33  # iterations; of more an even choice
 
@@ -188,7 +188,7 @@ def measure(
 def _larger(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, str]:
     """The run, or one of more examples of its task, and how it came about."""
     size = run.tokens.shape[1] * (run.iterations + 1)
-    examples = min(EXAMPLES, max(200, _READ // size)) if examples is None else examples
+    examples = min(EXAMPLES, max(160, _READ // size)) if examples is None else examples
     task, many = task_of(run), len(run.tokens)
     own = f"The run's own {many} examples."
     if many >= examples or task is None or run.origin.get("edits"):

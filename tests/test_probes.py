@@ -138,6 +138,16 @@ def test_the_mean_over_positions_reads_what_no_position_tells():
     assert each.positions == (0, 39)
 
 
+def test_the_mean_is_over_the_positions_that_the_mask_leaves():
+    labels = drawn(2, BATCH)
+    table = noise(1, BATCH, 8, WIDTH)
+    table[:, :, 6:, 0] += 5 * labels[:, None]
+    table[:, :, :6] *= 100
+    mask = (torch.arange(8) >= 6).expand(BATCH, 8)
+    probes = ls.Probes.fit(states_of(table), labels, mask=mask, positions="pooled", random=False)
+    assert float(probes.score) > 0.97
+
+
 def test_numbers_are_read_with_r2_and_their_control_is_not_above_the_mean():
     table, labels = noise(2, BATCH, 1, WIDTH), noise(BATCH, seed=5)
     table[1, :, 0, 2] = 7 * labels + 100 + noise(BATCH, seed=6)

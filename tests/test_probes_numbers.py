@@ -7,7 +7,7 @@ import torch
 import loopscope as ls
 from loopscope import LoopscopeError
 from loopscope.probing import intervals
-from loopscope.probing.linear import discriminant, ridge
+from loopscope.probing.linear import discriminant, fitted, ridge
 from loopscope.probing.moments import Moments
 
 from .test_probes import BATCH, WIDTH, drawn, noise, states_of
@@ -66,6 +66,22 @@ def test_ridge_is_scikit_learns(alpha):
     )
 
 
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_a_probe_depends_in_nothing_on_the_fold_that_it_is_tested_on(kind):
+    """Neither on its rows nor, in the choice of the penalty, on its labels."""
+    generator = np.random.default_rng(2)
+    x, fold, label = generator.normal(size=(90, 20)), np.arange(90) % 3, generator.normal(size=90)
+    x[:, 0] += 0.2 * label
+    y = np.stack([label], 1) if kind == "numbers" else np.eye(2)[(label > 0).astype(int)]
+    whole, other = moments_of(x, y, 3, fold), moments_of(x, y, 3, fold)
+    harmed = moments_of(40 * x[fold == 0, ::-1], y[fold == 0][::-1], 3, np.zeros(30, int))
+    for name in ("x", "xx", "xy", "y", "yy"):
+        getattr(other, name)[0] = getattr(harmed, name)[0]
+    before, after = (fitted(one, kind, 1)[0] for one in (whole, other))
+    assert np.array_equal(before[0].weight, after[0].weight)
+    assert not np.allclose(before[1].weight, after[1].weight)
+
+
 def test_a_scikit_learn_estimator_can_take_their_place():
     from sklearn.linear_model import LogisticRegression
 
@@ -94,8 +110,9 @@ def test_scale_and_shift_of_features_change_nothing(scale):
     labels, table = drawn(2, BATCH), noise(1, BATCH, 1, WIDTH).double()
     table[0, :, 0, 0] += labels
     plain = ls.Probes.fit(states_of(table), labels, random=False)
-    moved = ls.Probes.fit(states_of(table * scale + 1e3 * scale), labels, random=False)
+    moved = ls.Probes.fit(states_of(table * scale + 1e6 * scale), labels, random=False)
     assert float(plain.score) == float(moved.score)
+    assert torch.allclose(moved.at(0).weight * scale, plain.at(0).weight, rtol=1e-6, atol=1e-7)
 
 
 def test_features_that_are_constant_or_repeated_do_no_harm():
