@@ -250,6 +250,24 @@ def test_a_model_that_answers_with_a_number_gets_a_sentence():
         ls.lens(ls.record(model, model.task.batch(4, seed=0).tokens), "coda")
 
 
+def test_a_model_of_ours_must_be_given_back_to_the_last_bit_and_one_of_others_to_a_rounding():
+    class Rounding(Planted):
+        def logits_of(self, h, context):
+            return h * (1 + 1e-6)
+
+    table = torch.randn(3, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    run = ls.record(Rounding(table).eval(), torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(
+        LoopscopeError, match=r"is off by up to .* \(the largest logit is .*, 0 would be allowed\)"
+    ):
+        ls.lens(run, "logit")
+    assert ls.lens(run, lambda h: h * (1 + 1e-6)).checked
+    with pytest.raises(LoopscopeError, match="is off by up to"):
+        ls.lens(run, lambda h: h * (1 + 1e-3))
+    with pytest.raises(LoopscopeError, match="is off by up to inf"):
+        ls.lens(run, lambda h: h.masked_fill(h == h.min(), -math.inf))
+
+
 def test_a_lens_of_the_users_own_is_believed_if_it_is_right_and_refused_if_it_is_off_by_a_scale():
     model = ls.models.load("universal-prefix-parity")
     run = ls.record(model, model.task.batch(4, seed=0).tokens)
@@ -333,6 +351,9 @@ def test_a_run_that_kept_some_of_its_states_is_read_where_it_has_them():
     assert read.iterations == (0, 2, 4, 6, 8)
     whole = ls.lens(ls.record(model, tokens, 8), "coda")
     assert torch.equal(read.kl()[0], whole.kl()[0, ::2])
+    said = torch.nn.functional.one_hot(torch.tensor([0, 1, 1, 1, 1, 2, 2]), 3)[:, None, None]
+    some = ls.record(Planted(5.0 * said).eval(), torch.zeros(1, 1, dtype=torch.long), keep=ls.keep.every(2))
+    assert ls.lens(some, "coda").settled().item() == 6, "an iteration, not a place in the list"
     with pytest.raises(LoopscopeError, match="no value at iteration 3"):
         read.logits(3)
     part = ls.record(model, tokens, 7, keep=ls.keep.every(2))

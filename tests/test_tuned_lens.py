@@ -150,6 +150,35 @@ def test_equal_sequences_are_never_on_both_sides():
         ls.TunedLens.fit([ls.record(model, tokens), ls.record(model, tokens)])
 
 
+def test_an_example_is_on_one_side_alone_in_all_runs():
+    from loopscope.lenses.fit import _divided
+
+    model = Turned(bases(0)).eval()
+    tokens = torch.randint(0, V, (30, 5), generator=torch.Generator().manual_seed(0))
+    runs = [ls.record(model, tokens), ls.record(model, tokens.flip(0)), ls.record(model, tokens[:7])]
+    data, counts = _divided(runs, True, 0)
+    assert (counts["examples"], counts["held"], counts["items"]) == (30, 6, 67 * 5)
+    first, second, third = (one.part.view(-1, 5) for one in data)
+    assert (first == first[:, :1]).all(), "whole examples"
+    assert torch.equal(first, second.flip(0)) and torch.equal(first[:7], third)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_can_only_be_gained_by_chance_is_left_alone(seed):
+    class Blind(Turned):
+        def initial(self, context):
+            return 0.3 * torch.randn(context.shape)
+
+        def step(self, state, context, t):
+            return context if t == N - 1 else 0.3 * torch.randn(context.shape)
+
+    torch.manual_seed(seed)
+    model = Blind(bases(0), sure=1.0).eval()
+    tokens = torch.randint(0, V, (30, 5), generator=torch.Generator().manual_seed(seed))
+    kl = ls.TunedLens.fit(ls.record(model, tokens), seed=seed).kl["state"]
+    assert (kl.after <= kl.before + 1e-3).all()
+
+
 def test_the_model_is_left_as_it_was():
     model = ls.models.build("universal", vocabulary=3, width=16, heads=2, iterations=3).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
