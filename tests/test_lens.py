@@ -294,6 +294,36 @@ def test_a_module_wrapped_by_its_body_is_read_by_a_function():
         ls.lens(run, "coda")
 
 
+def test_rows_that_have_left_are_read_as_long_as_they_were_there():
+    class Leaving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+            self.head = nn.Linear(3, 4)
+
+        def forward(self, x, last):
+            out, who = torch.zeros(len(x), 4), torch.arange(len(x))
+            for t in range(int(last.max())):
+                x = self.body(x)
+                done = last[who] == t + 1
+                out[who[done]] = self.head(x[done])
+                x, who = x[~done], who[~done]
+            return out
+
+    torch.manual_seed(0)
+    module, last = Leaving().eval(), torch.tensor([2, 4, 1, 3])
+    run = ls.record(ls.wrap(module, body="body"), torch.randn(4, 3), last=last)
+    read = ls.lens(run, module.head)
+    kl, answers = read.kl()[0, :, :, 0], read.answers()[0, :, :, 0]
+    there = torch.tensor(read.iterations)[:, None] <= last
+    assert torch.equal(~kl.isnan(), there) and torch.equal(answers >= 0, there)
+    assert kl[last - read.iterations[0], torch.arange(4)].abs().max() < 1e-6, "each row ends with its own answer"
+    assert (read.settled()[0, :, 0] <= last).all()
+    with pytest.raises(LoopscopeError, match="is off by up to"):
+        # right for the row that stays longest alone
+        ls.lens(run, lambda h: torch.where(h.isnan().any(), module.head(h), 0 * module.head(h)))
+
+
 def test_a_map_without_a_head_of_its_own_has_no_logit_lens():
     with pytest.raises(LoopscopeError, match=r"final norm and an unembedding, but Iterated doesn't say"):
         ls.lens(turning(), "logit")

@@ -26,9 +26,7 @@ def check(run: Run, lens: Lens) -> None:
             f"a lens is checked at the state after the last iteration ({n}), but that was not kept "
             f"(keep={run.origin.get('keep')}). Record again with it, or pass unchecked=True."
         )
-    seen = sight(run, Place("state"), n)
-    assert seen is not None
-    told = logits_at(lens, run, seen).detach()
+    told = _last(run, lens)
     if told.shape != own.shape:
         raise LoopscopeError(
             f"the lens '{lens.name}' must give the model's own logits {tuple(own.shape)} at the last iteration, but gives "
@@ -54,6 +52,29 @@ def check(run: Run, lens: Lens) -> None:
         f"largest logit is {size:.3g}, {share * size:.1g} would be allowed) and answers otherwise at {100 * other:.3g} % of the "
         f"positions. {_advice(run, lens)}"
     )
+
+
+def _last(run: Run, lens: Lens) -> Tensor:
+    """What the lens reads of each row's last state: of the run's last, but for rows that have left the batch before."""
+    told, left = None, torch.zeros(0, dtype=torch.bool)
+    for k in reversed(run.states.iterations):
+        rows = run.states._rows.get((k,))
+        if told is not None and rows is not None and not bool((rows & ~left).any()):
+            continue
+        seen = sight(run, Place("state"), k)
+        assert seen is not None
+        read = logits_at(lens, run, seen).detach()
+        rows = torch.ones(len(read), dtype=torch.bool) if rows is None else rows
+        if told is None:
+            told, left = read, rows.clone()
+        else:
+            new = (rows & ~left).to(read.device)
+            told = torch.where(new.view(-1, *(1,) * (read.ndim - 1)), read, told)
+            left |= rows
+        if bool(left.all()):
+            break
+    assert told is not None
+    return told
 
 
 def disagreement(told: Tensor, own: Tensor) -> float:
