@@ -166,6 +166,17 @@ def test_the_logit_lens_is_the_model_bit_for_bit_or_refused(zoo):
     assert float(read.kl()[0, -1].max()) > 0
 
 
+@pytest.mark.parametrize("name", ["huginn", "parcae"])
+def test_the_logit_lens_is_the_final_norm_and_the_unembedding_without_the_coda(name):
+    model = ls.models.build(name, vocabulary=5).eval()
+    nn.init.normal_(model.ln_final.weight)
+    run = ls.record(model, torch.randint(0, 5, (2, 6)), 2, seed=0)
+    h = run.states[1]
+    head = model.embed.table.weight if name == "huginn" else model.unembed.weight
+    own = model.ln_final(h if name == "huginn" else model.c(h)) @ head.T
+    assert torch.allclose(ls.lens(run, "logit", unchecked=True).logits(1), own, atol=1e-6)
+
+
 def test_vectors_put_into_a_state_are_all_that_is_read_of_it(zoo):
     run, _ = zoo
     model, context = run.model, run.reader.context
@@ -317,7 +328,9 @@ def test_rows_that_have_left_are_read_as_long_as_they_were_there():
     kl, answers = read.kl()[0, :, :, 0], read.answers()[0, :, :, 0]
     there = torch.tensor(read.iterations)[:, None] <= last
     assert torch.equal(~kl.isnan(), there) and torch.equal(answers >= 0, there)
-    assert kl[last - read.iterations[0], torch.arange(4)].abs().max() < 1e-6, "each row ends with its own answer"
+    assert kl[last - read.iterations[0], torch.arange(4)].abs().max() < 1e-6, (
+        "each row ends with its own answer"
+    )
     assert (read.settled()[0, :, 0] <= last).all()
     with pytest.raises(LoopscopeError, match="is off by up to"):
         # right for the row that stays longest alone
