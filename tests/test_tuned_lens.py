@@ -179,6 +179,25 @@ def test_what_can_only_be_gained_by_chance_is_left_alone(seed):
     assert (kl.after <= kl.before + 1e-3).all()
 
 
+@pytest.mark.parametrize("told, best", [((1.0, 0.7, 0.5, 0.9, 0.8), 2), ((1.0, 1.2, 1.1, 1.3, 1.4), 0)])
+def test_of_all_maps_that_were_tried_the_best_on_the_validation_examples_is_kept(monkeypatch, told, best):
+    from loopscope.lenses import fit
+    from loopscope.lenses.places import Place, sight
+
+    tried = []
+
+    def scripted(seen, base, found, part):
+        tried.append(found)
+        return told[len(tried) - 1]
+
+    monkeypatch.setattr(fit, "_mean", scripted)
+    (run,) = runs_of(Turned(bases(0)).eval(), count=1)
+    (one,), _ = fit._divided([run], True, 0)
+    a, _ = fit._trained([(one, sight(run, Place("state"), 0))], fit.KINDS["coda"], 1e-3, 4 * fit.EVERY, 0)
+    assert len(tried) == 5 and tried[0] is None, "what isn't translated is looked at first"
+    assert torch.equal(a, tried[best][0] if best else torch.zeros(V, V))
+
+
 def test_the_model_is_left_as_it_was():
     model = ls.models.build("universal", vocabulary=3, width=16, heads=2, iterations=3).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
