@@ -276,3 +276,10 @@ def test_on_a_trained_entry_it_is_nearer_to_the_final_answer_at_every_iteration_
     assert (after[1:8] < 0.5 * before[1:8]).all(), (
         "the states hold much more of the answer than the read-out says"
     )
+
+
+def test_a_map_is_h_plus_a_times_h_plus_b():
+    from loopscope.lenses.tuned import translated
+
+    h, a, b = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([0.5, 0.0])
+    assert translated(h, a, b).tolist() == [[[3.5, 2.0]]]
