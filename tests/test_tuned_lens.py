@@ -283,3 +283,13 @@ def test_a_map_is_h_plus_a_times_h_plus_b():
 
     h, a, b = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([0.5, 0.0])
     assert translated(h, a, b).tolist() == [[[3.5, 2.0]]]
+
+
+def test_a_shared_map_is_learned_from_all_iterations_and_not_from_the_first():
+    class Unready(Turned):
+        def initial(self, context):
+            return torch.randn(context.shape)
+
+    torch.manual_seed(0)
+    kl = ls.TunedLens.fit(runs_of(Unready(bases(0, same=True)).eval()), shared=True, steps=300).kl["state"]
+    assert (kl.after[1:-1] < 0.3 * kl.before[1:-1]).all()
