@@ -178,7 +178,7 @@ def measure(
     step = (probability[:, 1:] - probability[:, :-1]).nan_to_num(-1.0)
     step = step.amax(1) if step.shape[1] else torch.zeros_like(probability[:, 0])
     flips = flips_of(answers).double().where(there[..., None], torch.nan).mean(-1)
-    ranks = {name: _at(told[f"rank {name}"], mask) for name in follow}
+    ranks = {name: told[f"rank {name}"][:, :, mask] for name in follow}
     followed = {name: int(((ids >= 0) & mask).sum()) for name, ids in follow.items()}
     kept = [name for name in follow if followed[name]]
     return Forms(
@@ -234,10 +234,6 @@ def _read(read: Any, follow: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _taken(p: Tensor, ids: Tensor) -> Tensor:
     return p.gather(-1, ids.to(p.device)[..., None])[..., 0]
-
-
-def _at(values: Tensor, mask: Tensor) -> Float[Tensor, "site iteration item"]:
-    return values[:, :, mask]
 
 
 def _mean(values: Float[Tensor, "site iteration item"]) -> Float[Tensor, "site iteration"]:

@@ -166,6 +166,17 @@ def test_the_logit_lens_is_the_model_bit_for_bit_or_refused(zoo):
     assert float(read.kl()[0, -1].max()) > 0
 
 
+@pytest.mark.parametrize("name", ["huginn", "parcae"])
+def test_the_logit_lens_is_the_final_norm_and_the_unembedding_without_the_coda(name):
+    model = ls.models.build(name, vocabulary=5).eval()
+    nn.init.normal_(model.ln_final.weight)
+    run = ls.record(model, torch.randint(0, 5, (2, 6)), 2, seed=0)
+    h = run.states[1]
+    head = model.embed.table.weight if name == "huginn" else model.unembed.weight
+    own = model.ln_final(h if name == "huginn" else model.c(h)) @ head.T
+    assert torch.allclose(ls.lens(run, "logit", unchecked=True).logits(1), own, atol=1e-6)
+
+
 def test_vectors_put_into_a_state_are_all_that_is_read_of_it(zoo):
     run, _ = zoo
     model, context = run.model, run.reader.context
@@ -250,6 +261,24 @@ def test_a_model_that_answers_with_a_number_gets_a_sentence():
         ls.lens(ls.record(model, model.task.batch(4, seed=0).tokens), "coda")
 
 
+def test_a_model_of_ours_must_be_given_back_to_the_last_bit_and_one_of_others_to_a_rounding():
+    class Rounding(Planted):
+        def logits_of(self, h, context):
+            return h * (1 + 1e-6)
+
+    table = torch.randn(3, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    run = ls.record(Rounding(table).eval(), torch.zeros(2, 4, dtype=torch.long))
+    with pytest.raises(
+        LoopscopeError, match=r"is off by up to .* \(the largest logit is .*, 0 would be allowed\)"
+    ):
+        ls.lens(run, "logit")
+    assert ls.lens(run, lambda h: h * (1 + 1e-6)).checked
+    with pytest.raises(LoopscopeError, match="is off by up to"):
+        ls.lens(run, lambda h: h * (1 + 1e-3))
+    with pytest.raises(LoopscopeError, match="is off by up to inf"):
+        ls.lens(run, lambda h: h.masked_fill(h == h.min(), -math.inf))
+
+
 def test_a_lens_of_the_users_own_is_believed_if_it_is_right_and_refused_if_it_is_off_by_a_scale():
     model = ls.models.load("universal-prefix-parity")
     run = ls.record(model, model.task.batch(4, seed=0).tokens)
@@ -274,6 +303,38 @@ def test_a_module_wrapped_by_its_body_is_read_by_a_function():
     assert torch.allclose(ls.lens(run, module.head).logits(-1), run.output, atol=1e-6)
     with pytest.raises(LoopscopeError, match="wrapped by its loop body alone"):
         ls.lens(run, "coda")
+
+
+def test_rows_that_have_left_are_read_as_long_as_they_were_there():
+    class Leaving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+            self.head = nn.Linear(3, 4)
+
+        def forward(self, x, last):
+            out, who = torch.zeros(len(x), 4), torch.arange(len(x))
+            for t in range(int(last.max())):
+                x = self.body(x)
+                done = last[who] == t + 1
+                out[who[done]] = self.head(x[done])
+                x, who = x[~done], who[~done]
+            return out
+
+    torch.manual_seed(0)
+    module, last = Leaving().eval(), torch.tensor([2, 4, 1, 3])
+    run = ls.record(ls.wrap(module, body="body"), torch.randn(4, 3), last=last)
+    read = ls.lens(run, module.head)
+    kl, answers = read.kl()[0, :, :, 0], read.answers()[0, :, :, 0]
+    there = torch.tensor(read.iterations)[:, None] <= last
+    assert torch.equal(~kl.isnan(), there) and torch.equal(answers >= 0, there)
+    assert kl[last - read.iterations[0], torch.arange(4)].abs().max() < 1e-6, (
+        "each row ends with its own answer"
+    )
+    assert (read.settled()[0, :, 0] <= last).all()
+    with pytest.raises(LoopscopeError, match="is off by up to"):
+        # right for the row that stays longest alone
+        ls.lens(run, lambda h: torch.where(h.isnan().any(), module.head(h), 0 * module.head(h)))
 
 
 def test_a_map_without_a_head_of_its_own_has_no_logit_lens():
@@ -333,6 +394,9 @@ def test_a_run_that_kept_some_of_its_states_is_read_where_it_has_them():
     assert read.iterations == (0, 2, 4, 6, 8)
     whole = ls.lens(ls.record(model, tokens, 8), "coda")
     assert torch.equal(read.kl()[0], whole.kl()[0, ::2])
+    said = torch.nn.functional.one_hot(torch.tensor([0, 1, 1, 1, 1, 2, 2]), 3)[:, None, None]
+    some = ls.record(Planted(5.0 * said).eval(), torch.zeros(1, 1, dtype=torch.long), keep=ls.keep.every(2))
+    assert ls.lens(some, "coda").settled().item() == 6, "an iteration, not a place in the list"
     with pytest.raises(LoopscopeError, match="no value at iteration 3"):
         read.logits(3)
     part = ls.record(model, tokens, 7, keep=ls.keep.every(2))

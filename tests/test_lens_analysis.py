@@ -76,6 +76,7 @@ def test_only_answered_positions_count_unless_all_are_wanted():
     assert found(right).items == BATCH * 8
     told = found(right, positions="all")
     assert told.items == BATCH * 9 and told.followed == {"final answer": BATCH * 9, "right answer": BATCH * 8}
+    assert told.right is not None and float(told.right[0, -1]) == 1, "of those that can be right"
 
 
 def test_facts_are_followed_where_they_are():

@@ -150,6 +150,54 @@ def test_equal_sequences_are_never_on_both_sides():
         ls.TunedLens.fit([ls.record(model, tokens), ls.record(model, tokens)])
 
 
+def test_an_example_is_on_one_side_alone_in_all_runs():
+    from loopscope.lenses.fit import _divided
+
+    model = Turned(bases(0)).eval()
+    tokens = torch.randint(0, V, (30, 5), generator=torch.Generator().manual_seed(0))
+    runs = [ls.record(model, tokens), ls.record(model, tokens.flip(0)), ls.record(model, tokens[:7])]
+    data, counts = _divided(runs, True, 0)
+    assert (counts["examples"], counts["held"], counts["items"]) == (30, 6, 67 * 5)
+    first, second, third = (one.part.view(-1, 5) for one in data)
+    assert (first == first[:, :1]).all(), "whole examples"
+    assert torch.equal(first, second.flip(0)) and torch.equal(first[:7], third)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_can_only_be_gained_by_chance_is_left_alone(seed):
+    class Blind(Turned):
+        def initial(self, context):
+            return 0.3 * torch.randn(context.shape)
+
+        def step(self, state, context, t):
+            return context if t == N - 1 else 0.3 * torch.randn(context.shape)
+
+    torch.manual_seed(seed)
+    model = Blind(bases(0), sure=1.0).eval()
+    tokens = torch.randint(0, V, (30, 5), generator=torch.Generator().manual_seed(seed))
+    kl = ls.TunedLens.fit(ls.record(model, tokens), seed=seed).kl["state"]
+    assert (kl.after <= kl.before + 1e-3).all()
+
+
+@pytest.mark.parametrize("told, best", [((1.0, 0.7, 0.5, 0.9, 0.8), 2), ((1.0, 1.2, 1.1, 1.3, 1.4), 0)])
+def test_of_all_maps_that_were_tried_the_best_on_the_validation_examples_is_kept(monkeypatch, told, best):
+    from loopscope.lenses import fit
+    from loopscope.lenses.places import Place, sight
+
+    tried = []
+
+    def scripted(seen, base, found, part):
+        tried.append(found)
+        return told[len(tried) - 1]
+
+    monkeypatch.setattr(fit, "_mean", scripted)
+    (run,) = runs_of(Turned(bases(0)).eval(), count=1)
+    (one,), _ = fit._divided([run], True, 0)
+    a, _ = fit._trained([(one, sight(run, Place("state"), 0))], fit.KINDS["coda"], 1e-3, 4 * fit.EVERY, 0)
+    assert len(tried) == 5 and tried[0] is None, "what isn't translated is looked at first"
+    assert torch.equal(a, tried[best][0] if best else torch.zeros(V, V))
+
+
 def test_the_model_is_left_as_it_was():
     model = ls.models.build("universal", vocabulary=3, width=16, heads=2, iterations=3).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -228,3 +276,20 @@ def test_on_a_trained_entry_it_is_nearer_to_the_final_answer_at_every_iteration_
     assert (after[1:8] < 0.5 * before[1:8]).all(), (
         "the states hold much more of the answer than the read-out says"
     )
+
+
+def test_a_map_is_h_plus_a_times_h_plus_b():
+    from loopscope.lenses.tuned import translated
+
+    h, a, b = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([0.5, 0.0])
+    assert translated(h, a, b).tolist() == [[[3.5, 2.0]]]
+
+
+def test_a_shared_map_is_learned_from_all_iterations_and_not_from_the_first():
+    class Unready(Turned):
+        def initial(self, context):
+            return torch.randn(context.shape)
+
+    torch.manual_seed(0)
+    kl = ls.TunedLens.fit(runs_of(Unready(bases(0, same=True)).eval()), shared=True, steps=300).kl["state"]
+    assert (kl.after[1:-1] < 0.3 * kl.before[1:-1]).all()

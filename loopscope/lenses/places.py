@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..driver import primary
+from ..driver import Looped, primary
 from ..errors import LoopscopeError, nearest
 from ..run import Run
 from ..states import States
@@ -125,4 +125,6 @@ def _stream(run: Run, state: Any) -> Tensor:
 
 
 def _model(run: Run) -> Any:
-    return None if run._read is None else run.reader.model
+    """The run's model, if it offers the four functions: what others call `stream` is theirs."""
+    model = None if run._read is None else run.reader.model
+    return model if isinstance(model, Looped) else None
