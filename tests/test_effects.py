@@ -150,6 +150,7 @@ def test_on_hrm_text_it_is_what_plain_pytorch_hooks_give():
     run, donor = ls.record(wrapped, one), ls.record(wrapped, two)
     grid = ls.effects(run, donor, sites=["state", "model.L_module"], metric=whole)
     low = [name for name in grid.sites if "L_module" in name]
+    donor_low = ls.record(wrapped, two, sites=["model.L_module"])["model.L_module"].tensor
     assert low == [f"low={turn} model.L_module" for turn in range(3)]
     for module, count, values in (
         (model.model.H_module, 2, lambda call: (donor.states[call + 1], grid.values[0, call + 1])),
@@ -159,7 +160,6 @@ def test_on_hrm_text_it_is_what_plain_pytorch_hooks_give():
             lambda call: (donor_low[call // 3, call % 3], grid.values[1 + call % 3, call // 3]),
         ),
     ):
-        donor_low = ls.record(wrapped, two, sites=["model.L_module"])["model.L_module"].tensor
         for call in range(count):
             for p in range(5):
                 new, expected = values(call)
