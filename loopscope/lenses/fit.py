@@ -7,7 +7,7 @@ The model's weights stay as they are.
 
 Examples are divided by whole sequences: 60 % to train on, 20 % to choose the map, 20 % to report on. Of all maps that were
 tried the best on the validation examples is kept, the identity included; at an iteration where its gain on them is no larger than
-twice its standard error, nothing is translated.
+its standard error, nothing is translated.
 
 What can mislead: in a causal model two sequences with the same beginning hold the same states up to there, so examples held out
 of a task with few beginnings are not quite new.
@@ -36,7 +36,7 @@ FEWEST, BOOTSTRAP = 10, 1000
 RATE, EVERY = 0.3, 5
 """Of Adam at first, times 1 / width, so that a step changes lengths by as much at every width; every so many steps the
 validation examples are looked at."""
-SURE = 2.0
+SURE = 1.0
 """Standard errors that a map must gain on the validation examples to be used."""
 EXACT = 1e-6
 """In nats: where the untuned lens is as near to the final answer as that, nothing is trained."""
@@ -197,7 +197,7 @@ def _read(one: _Data, at: Sight, base: Lens, found: tuple[Tensor, Tensor] | None
 
 
 def _helps(seen: list[tuple[_Data, Sight]], base: Lens, found: tuple[Tensor, Tensor]) -> bool:
-    """Whether a map gains more on the validation examples than twice the standard error of that, examples taken as wholes."""
+    """Whether a map gains more on the validation examples than the standard error of that, examples taken as wholes."""
     with torch.no_grad():
         rows = [(one, _read(one, at, base, None) - _read(one, at, base, found)) for one, at in seen]
     gain = torch.cat([own[one.part == 1].cpu() for one, own in rows])
