@@ -34,8 +34,8 @@ from loopscope.drawing import Panel
 from loopscope.errors import LoopscopeError, nearest
 from loopscope.finding import Finding, Verdict
 from loopscope.probing import Probes
+from loopscope.probing.random_features import untrained_run
 from loopscope.probing.read import SHARE, Read, read_fact, trail
-from loopscope.probing.untrained import untrained_run
 from loopscope.recorder import record
 from loopscope.run import Run
 

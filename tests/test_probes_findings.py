@@ -3,8 +3,8 @@
 import torch
 
 import loopscope as ls
+from loopscope.probing.random_features import untrained_run
 from loopscope.probing.read import read_fact
-from loopscope.probing.untrained import untrained_run
 
 
 def test_in_universal_prefix_parity_the_front_of_decodable_positions_moves_with_the_iterations():

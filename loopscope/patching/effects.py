@@ -26,7 +26,7 @@ from ..sites import Sites, is_state, resolve
 from .attribution import estimates, slopes
 from .metrics import FLAT, Judge, judge
 from .places import Cell, Place, iterations_of, places_of, value_at, with_sites
-from .resumed import TOKENS, Resumed
+from .resumed import TOKENS, Resumed, resumable
 from .sources import source
 
 Method = Literal["exact", "attribution"]
@@ -158,20 +158,16 @@ def effects(
     """
     if method not in ("exact", "attribution"):
         raise LoopscopeError(f"method must be 'exact' or 'attribution', but is {method!r}.")
-    write_from, called = source(run, write)
-    resumed = Resumed(run, write_from)
+    resumable(run)
     names = _names(run, sites)
     run = with_sites(run, names)
-    donor = write if isinstance(write, Run) else None
-    if donor is not None:
-        donor = with_sites(donor, names)
-        write_from, called = source(run, donor)
+    donor = with_sites(write, names) if isinstance(write, Run) else None
+    write_from, called = source(run, write if donor is None else donor)
     resumed = Resumed(run, write_from)
     judged = judge(run, donor, metric, asked)
     if method == "attribution" and judged.name in FLAT:
         raise LoopscopeError(
-            f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find nothing. "
-            f"Use 'margin' "
+            f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find nothing. Use 'margin' "
             "or 'difference', or method=\"exact\"."
         )
     places = places_of(run, names)
@@ -243,12 +239,8 @@ class _Grid:
                     continue
                 for p, group in enumerate(self.positions):
                     for h, head in enumerate(self.heads or (None,)):
-                        found[Cell(places, k, group or None, None if head is None else (head,))] = (
-                            s,
-                            i,
-                            p,
-                            h,
-                        )
+                        cell = Cell(places, k, group or None, None if head is None else (head,))
+                        found[cell] = (s, i, p, h)
         return found
 
 
@@ -349,9 +341,8 @@ def _heads(run: Run, places: Sequence[Place], asked: Sequence[int] | bool | None
     size = sizes.pop()
     if sizes or size is None:
         raise LoopscopeError(
-            f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do not. "
-            f"Choose sites such "
-            "as 'core.0.attn.hook_z', or leave heads= out."
+            f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do not. Choose sites "
+            "such as 'core.0.attn.hook_z', or leave heads= out."
         )
     return tuple(range(size)) if asked is True else tuple(_within(h, size, "head") for h in _listed(asked))
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..driver import Looped
 from ..errors import LoopscopeError
 from ..loopmap import iterable
 from ..recorder import site_modules
@@ -35,17 +36,21 @@ class Outcome:
     context: Any
 
 
+def resumable(run: Run) -> Looped:
+    """The model of a run that patched passes can go on from, or the sentence that says why they can't."""
+    if run.origin.get("edits"):
+        raise LoopscopeError(
+            f"patches are compared with the run without them, but this run has edits itself ({run.origin['edits']}), which "
+            "are not made again. Record it without edits."
+        )
+    return iterable(run)
+
+
 class Resumed:
     """Goes on with a run, again and again, each time with other writes."""
 
     def __init__(self, run: Run, source: Source) -> None:
-        if run.origin.get("edits"):
-            raise LoopscopeError(
-                f"patches are compared with the run without them, but this run has edits itself ({run.origin['edits']}), which "
-                "are not made again. Record it without edits."
-            )
-        self.run, self.source = run, source
-        self.model = iterable(run)
+        self.run, self.source, self.model = run, source, resumable(run)
         self.batch = len(run.states[run.states.iterations[0]])
         self.iterations = int(run.origin.get("asked", run.iterations))
         """How far each pass goes: as far as the run was asked to, also where the run could leave the loop earlier."""
@@ -161,11 +166,9 @@ class Resumed:
             base = self._base(now[0][1], index[0])
             like = base.new_empty((len(base) * len(cells), *base.shape[1:]), device="meta")
             path = find_tensor(output, like)
-            return (
-                output
-                if path is None
-                else put_at(output, path, self._patched(get_at(output, path), cells, now))
-            )
+            if path is None:
+                return output
+            return put_at(output, path, self._patched(get_at(output, path), cells, now))
 
         return after
 

@@ -20,7 +20,7 @@ from .fit import Plan, fit
 from .folds import folding, identities
 from .given import gathered
 from .grids import collected, of_positions, one_hot, units_of
-from .untrained import Features, random_source
+from .random_features import Features, random_source
 
 CONTROLS = 3
 

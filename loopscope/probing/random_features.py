@@ -1,15 +1,15 @@
 """Random features to compare with: of an untrained model of the same architecture, or random functions of the input."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import LoopscopeError
 from ..recorder import record
 from ..run import Run
+from ..untrained import untrained_model
 from .features import Chunk, Piece, Place, RunSource, RunsSource, Source
 
 Features = Literal["untrained", "projection"]
@@ -47,7 +47,7 @@ def random_source(
 
 
 def _untrained(source: Source, sites: Sequence[str], seed: int) -> Source:
-    model = untrained(source.model, seed)
+    model = untrained_model(source.model, seed)
     iterations = max(max(k) + (site.split(".")[0] != "state") for site, k in source.iterations.items())
     inside = [site for site in sites if site != "state" and not site.startswith("state.")]
     chosen = sorted({k for ks in source.iterations.values() for k in ks})
@@ -80,42 +80,6 @@ def _alike(random: Source, source: Source) -> Source:
             f"{random.batch} and {random.positions}."
         )
     return random
-
-
-def untrained(model: Any, seed: int) -> Any:
-    """A model of the same class and configuration with fresh weights.
-
-    Raises:
-        LoopscopeError: it isn't known how to build one: neither of the zoo nor of transformers.
-    """
-    from .. import models
-    from ..adapter import Adapter
-
-    config = getattr(model, "config", None)
-    name = type(model).__module__.rpartition(".")[2]
-    if name in models.names() and hasattr(config, "__dataclass_fields__"):
-        return models.build(name, seed=seed, **vars(config)).eval()
-    if isinstance(model, Adapter):
-        from ..wrapper import wrap
-
-        return wrap(_fresh(model.module, seed))
-    raise LoopscopeError(f"it isn't known how to build an untrained {type(model).__name__}")
-
-
-def _fresh(module: nn.Module, seed: int) -> nn.Module:
-    """A module of transformers, built anew from its configuration."""
-    if not hasattr(getattr(module, "config", None), "to_dict"):
-        raise LoopscopeError(f"it isn't known how to build an untrained {type(module).__name__}")
-    first = next(module.parameters())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            made = type(module)(copy.deepcopy(module.config))
-        except Exception as error:
-            raise LoopscopeError(
-                f"an untrained {type(module).__name__} can't be built from its configuration ({type(error).__name__})"
-            ) from error
-    return made.to(device=first.device, dtype=first.dtype).eval()
 
 
 class Projection(Source):
