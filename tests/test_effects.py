@@ -407,6 +407,14 @@ def test_what_is_written_must_fit_the_run():
         ls.effects(only(run, [0]), "mean")
 
 
+def test_a_site_outside_the_loop_has_no_iterations():
+    model = ls.models.load("universal-prefix-parity")
+    tokens = model.task.batch(2, seed=0).tokens
+    for sites in ([], ["embed"]):  # recorded or not
+        with pytest.raises(LoopscopeError, match="'embed' is not called inside the loop"):
+            ls.effects(ls.record(model, tokens, 2, sites=sites), "zero", sites="embed")
+
+
 def test_a_run_with_edits_is_not_patched_again():
     run = written(4, edits=[ls.skip(1)])
     with pytest.raises(LoopscopeError, match="this run has edits itself"):

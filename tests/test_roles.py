@@ -264,7 +264,9 @@ def test_models_of_others_have_roles_too():
         run = ls.record(model, torch.randint(0, 40, (3, size), generator=torch.Generator().manual_seed(0)), 3)
         found = ls.analyses.measure("roles", run)
         assert found.fields == model.fields and len(found.held) == 2 * len({one.start for one in found.held})
-        assert (found.clouds[0].untrained is not None) == rebuilt, "transformers' models say how they are built"
+        assert (found.clouds[0].untrained is not None) == rebuilt, (
+            "transformers' models say how they are built"
+        )
         first = solved(found, found.fields[0], "to_end")
         answers = run.logits[0].argmax(-1) == run.output.argmax(-1)
         assert first == pytest.approx(float(answers.all(1).double().mean())), (

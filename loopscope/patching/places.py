@@ -72,23 +72,32 @@ def with_sites(run: Run, sites: Iterable[str]) -> Run:
             f"the sites {missing} were not recorded, and this run kept no state 0 to start from again. Record it with "
             f"sites={missing}."
         )
-    return resume(run.model, run, run.iterations, start=0, sites=missing)
+    found = resume(run.model, run, run.iterations, start=0, sites=missing)
+    for site in missing:
+        _inside(found, site)
+    return found
 
 
 def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
     """Every place that these recorded sites stand for, in order: a site with inner loops has one for each turn."""
     found = []
     for site in sites:
-        states = run[site]
-        if not isinstance(states, States) or states.axes[0] != "iteration":
-            raise LoopscopeError(
-                f"a cell of a grid lies at an iteration, but '{site}' is called outside the loop. Choose a site inside it, "
-                "such as 'state'."
-            )
+        states = _inside(run, site)
         depth = len(states.inner)
         loops, axes = states.axes[1 : 1 + depth], states.axes[1 + depth :]
         found += [Place(site, turn, loops, axes) for turn in product(*(range(size) for size in states.inner))]
     return found
+
+
+def _inside(run: Run, site: str) -> States:
+    """A site of the loop, or the sentence that says that it is none."""
+    states = run[site] if site in run else None
+    if not isinstance(states, States) or states.axes[0] != "iteration":
+        raise LoopscopeError(
+            f"a cell of a grid lies at an iteration, but '{site}' is not called inside the loop. Choose a site that is, such as "
+            "'state'."
+        )
+    return states
 
 
 def value_at(run: Run, place: Place, iteration: int) -> Tensor | None:
