@@ -91,7 +91,7 @@ def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
 
 def _inside(run: Run, site: str) -> States:
     """A site of the loop, or the sentence that says that it is none."""
-    states = run[site] if site in run else None
+    states = {name: run[name] for name in run.names}.get(site)
     if not isinstance(states, States) or states.axes[0] != "iteration":
         raise LoopscopeError(
             f"a cell of a grid lies at an iteration, but '{site}' is not called inside the loop. Choose a site that is, such as "
