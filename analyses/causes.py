@@ -32,12 +32,12 @@ from loopscope import drawing
 from loopscope.drawing import Panel, number, percent
 from loopscope.errors import LoopscopeError
 from loopscope.finding import Finding, Verdict
-from loopscope.loopmap import iterable
 from loopscope.patching import Agreement, effects
 from loopscope.patching.effects import Method
 from loopscope.patching.map import effect_map
 from loopscope.patching.metrics import asked_of
 from loopscope.patching.partners import answers_vary, partners
+from loopscope.patching.resumed import affordable, writable
 from loopscope.run import Run
 from loopscope.sites import is_state
 from loopscope.states import States
@@ -115,21 +115,11 @@ class Causes(Finding):
 
 
 def applies(run: Run) -> bool:
-    """Whether states can be written and go on, and there are examples that answer differently."""
-    if run.states.axes != ("iteration", "batch", "position", "width") or run.iterations < 2:
+    """Whether states can be written and gone on with in seconds, and there are examples that answer differently."""
+    if not writable(run) or run.output.shape[-1] == 1:
         return False
-    if run.origin.get("edits") or run.states.iterations != list(range(run.iterations + 1)):
-        return False
-    try:
-        iterable(run)
-        return (
-            run.output.ndim == 3
-            and run.output.shape[-1] > 1
-            and bool(run.output.isfinite().all())
-            and answers_vary(run, _asked(run, None)[0])
-        )
-    except LoopscopeError:
-        return False
+    cells = run.states.shape[2] * min(ITERATIONS, run.iterations + 1)
+    return affordable(run, cells, EXAMPLES, run.iterations) and answers_vary(run, _asked(run, None)[0])
 
 
 def measure(

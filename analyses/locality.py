@@ -37,10 +37,9 @@ from loopscope.drawing import Panel, number, percent
 from loopscope.errors import LoopscopeError
 from loopscope.finding import Finding, Verdict
 from loopscope.geometry import geometry_of
-from loopscope.loopmap import iterable
 from loopscope.patching.partners import answers_vary, partners
 from loopscope.patching.places import Cell, places_of
-from loopscope.patching.resumed import Resumed
+from loopscope.patching.resumed import Resumed, affordable, writable
 from loopscope.patching.sources import noise, source
 from loopscope.run import Run
 from loopscope.subset import only
@@ -123,22 +122,12 @@ def _times(value: Tensor) -> str:
 
 
 def applies(run: Run) -> bool:
-    """Whether states can be written and gone on with, and there are positions to reach."""
-    if run.states.axes != ("iteration", "batch", "position", "width") or run.iterations < 2:
-        return False
-    if run.origin.get("edits") or run.states.iterations != list(range(run.iterations + 1)):
-        return False
-    try:
-        iterable(run)
-    except LoopscopeError:
-        return False
-    positions = run.states.shape[2]
-    return (
-        positions >= 4
-        and run.output.ndim == 3
-        and run.output.shape[1] == positions
-        and bool(run.output.isfinite().all())
-    )
+    """Whether states can be written and gone on with in seconds, and there are positions to reach."""
+    return _reachable(run) and affordable(run, run.states.shape[2], EXAMPLES, MORE)
+
+
+def _reachable(run: Run) -> bool:
+    return writable(run) and run.output.shape[1] == run.states.shape[2] >= 4
 
 
 def measure(
@@ -163,7 +152,7 @@ def measure(
         seed: of the noise.
     """
     run.require_finite()
-    if not applies(run):
+    if not _reachable(run):
         raise LoopscopeError(
             "locality needs a run without edits of a model with the four functions, with 4 positions or more that "
             "have an answer "

@@ -126,6 +126,13 @@ def test_it_applies_where_there_is_something_to_write_and_someone_to_take_it_fro
         ls.analyses.measure("causes", ls.record(written(2).model, torch.ones(5, 6, dtype=torch.long)))
 
 
+def test_a_section_that_would_take_minutes_is_left_out_unless_it_is_asked_for(monkeypatch):
+    module, run = shelf.module("analyses", "causes"), written(12)
+    monkeypatch.setattr("loopscope.patching.resumed.WORK", 1e5)
+    assert not module.applies(run) and not shelf.module("analyses", "locality").applies(run)
+    assert ls.analyses.measure("causes", run).verdict.name == "gathered"
+
+
 def test_it_draws_and_speaks():
     found = ls.analyses.measure("causes", written(12))
     module = shelf.module("analyses", "causes")

@@ -26,7 +26,7 @@ from ..sites import Sites, is_state, resolve
 from .attribution import estimates, slopes
 from .metrics import FLAT, Judge, judge
 from .places import Cell, Place, iterations_of, places_of, value_at, with_sites
-from .resumed import TOKENS, Resumed, resumable
+from .resumed import Resumed, resumable
 from .sources import source
 
 Method = Literal["exact", "attribution"]
@@ -132,7 +132,7 @@ def effects(
     method: Method = "exact",
     check: int = 32,
     seed: int = 0,
-    tokens: int = TOKENS,
+    tokens: int | None = None,
 ) -> Effects:
     """Patch every cell of a grid and measure what it does.
 
@@ -150,7 +150,7 @@ def effects(
         asked: (batch, position) mask, or positions, whose answers count; None: those the task asks for, else the last.
         method: "exact": a pass for each cell, from its iteration on. "attribution": to first order.
         check: for attribution: cells drawn at random (`seed`) that are patched exactly too; 0 for none.
-        tokens: positions (rows times length) that are computed at once; less needs less memory.
+        tokens: positions (rows times length) that are computed at once; less needs less memory. None: a few thousand.
 
     Raises:
         LoopscopeError: a run with edits or without its model, a donor that doesn't fit, a site outside the loop or unknown, a
@@ -250,7 +250,7 @@ def _exact(
     judged: Judge,
     base: Tensor,
     cells: dict[Cell, tuple[int, int, int, int]],
-    tokens: int,
+    tokens: int | None,
 ) -> Tensor:
     values = base.new_full((*grid.shape, *base.shape), float("nan"))
     for outcome in resumed.outcomes(list(cells), tokens):
@@ -262,7 +262,7 @@ def _exact(
 
 
 def _attributed(
-    resumed: Resumed, grid: _Grid, judged: Judge, base: Tensor, check: int, seed: int, tokens: int
+    resumed: Resumed, grid: _Grid, judged: Judge, base: Tensor, check: int, seed: int, tokens: int | None
 ) -> tuple[Tensor, Agreement | None]:
     run = resumed.run
     places = [place for one in grid.places for place in one]

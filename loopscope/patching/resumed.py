@@ -21,8 +21,10 @@ from ..taps import Taps
 from .places import Cell, Place, rows_of, spread, value_at, whole
 from .sources import Source
 
-TOKENS = 8192
-"""Positions (rows times sequence) that are computed at once."""
+TOKENS, LOGITS = 8192, 64_000_000
+"""Positions (rows times sequence) that are computed at once, and the most logits that these may have."""
+WORK = 3e11
+"""Multiplications that a section of a report may cost: seconds on a laptop."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,28 @@ def resumable(run: Run) -> Looped:
     return iterable(run)
 
 
+def writable(run: Run) -> bool:
+    """Whether every state of a run can be written at a position and gone on with, and has answers that can be compared."""
+    if run.states.axes != ("iteration", "batch", "position", "width") or run.iterations < 2:
+        return False
+    if run.states.iterations != list(range(run.iterations + 1)):
+        return False
+    try:
+        resumable(run)
+    except LoopscopeError:
+        return False
+    return run.output.ndim == 3 and bool(run.output.isfinite().all())
+
+
+def affordable(run: Run, cells: int, examples: int, iterations: int) -> bool:
+    """Whether so many writes, each followed for so many iterations in so many examples, are a matter of seconds.
+
+    Counted is one multiplication for each weight, position and iteration, the embedding's among them: a rough upper bound.
+    """
+    weights = sum(p.numel() for p in run.model.parameters())
+    return cells * examples * run.states.shape[2] * iterations * weights <= WORK
+
+
 class Resumed:
     """Goes on with a run, again and again, each time with other writes."""
 
@@ -57,17 +81,18 @@ class Resumed:
         self._contexts: dict[int, Any] = {}
 
     def outcomes(
-        self, cells: Sequence[Cell], tokens: int = TOKENS, until: int | None = None
+        self, cells: Sequence[Cell], tokens: int | None = None, until: int | None = None
     ) -> Iterator[Outcome]:
         """The states after every iteration, from each cell's own on; cells in any order, few at a time.
 
         Arguments:
-            tokens: positions that are computed at once.
+            tokens: positions that are computed at once; None: TOKENS, fewer where the vocabulary is large.
             until: the last k; None: as far as the run was asked to go.
         """
         last = self.iterations if until is None else min(until, self.iterations)
         each = self.batch * max(1, self.run.tokens.shape[1] if self.run.tokens.ndim > 1 else 1)
-        size = max(1, tokens // each)
+        wide = self.run.output.shape[-1] if isinstance(self.run.output, Tensor) else 1
+        size = max(1, (min(TOKENS, LOGITS // wide) if tokens is None else tokens) // each)
         ordered = sorted(cells, key=lambda cell: cell.iteration)
         for begin in range(0, len(ordered), size):
             yield from self._together(ordered[begin : begin + size], last)
