@@ -63,7 +63,7 @@ def test_tokens_of_wrong_shape_type_or_range(model, tokens, make, text):
         ({"mask": 1}, r"takes tokens alone, but \['mask'\] were passed too"),
         (
             {"edits": ["state"]},
-            r"made by patch, ablate, add, skip, repeat, halt_at or bias_halting, but got 'state'",
+            r"made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or bias_halting, but got 'state'",
         ),
         ({"edits": [ls.skip(6)]}, r"skip iteration 6: the iteration must lie in 0..5 for this run"),
         (
