@@ -34,10 +34,10 @@ from loopscope.drawing import Panel
 from loopscope.errors import LoopscopeError, nearest
 from loopscope.finding import Finding, Verdict
 from loopscope.probing import Probes
-from loopscope.probing.random_features import untrained_run
 from loopscope.probing.read import SHARE, Read, read_fact, trail
 from loopscope.recorder import record
 from loopscope.run import Run
+from loopscope.untrained import untrained
 
 TITLE, PLACE = "What can be read off the states", 24
 EXAMPLES, MOST_ROWS, LEAD = 2000, 4000, 0.05
@@ -136,7 +136,7 @@ def measure(
     wanted = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.on_the_way)]
     present = run[site].iterations
     chosen = sorted({*present[:: -(-len(present) // _PROBED)], present[-1]})
-    told, last, random = {}, None, untrained_run(run, [site], seed)
+    told, last, random = {}, None, untrained(run, seed, [site])
     for name in wanted:
         held = facts[name].values[facts[name].mask]
         if len(held.unique()) < 2:

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,13 +11,15 @@ from torch import nn
 from .errors import LoopscopeError, LoopscopeWarning
 from .recorder import record
 from .run import Run
+from .sites import is_state
 
 
-def untrained(run: Run, seed: int = 0) -> Run | None:
+def untrained(run: Run, seed: int = 0, sites: Sequence[str] = ()) -> Run | None:
     """The run as an untrained model of its kind would have made it; None where it isn't known how to build one.
 
     Arguments:
         seed: of the fresh weights, and of whatever the model draws.
+        sites: what to record besides the states.
     """
     try:
         fresh = untrained_model(run.model, seed)
@@ -24,7 +27,8 @@ def untrained(run: Run, seed: int = 0) -> Run | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)
-        return record(fresh, run.tokens, run.iterations, seed=seed, **run.inputs)
+        inside = [site for site in sites if not is_state(site)]
+        return record(fresh, run.tokens, run.iterations, sites=inside, seed=seed, **run.inputs)
 
 
 def untrained_model(model: Any, seed: int) -> Any:

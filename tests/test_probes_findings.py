@@ -3,8 +3,8 @@
 import torch
 
 import loopscope as ls
-from loopscope.probing.random_features import untrained_run
 from loopscope.probing.read import read_fact
+from loopscope.untrained import untrained
 
 
 def test_in_universal_prefix_parity_the_front_of_decodable_positions_moves_with_the_iterations():
@@ -40,7 +40,7 @@ def test_the_parity_of_many_bits_is_in_no_untrained_state():
 def read(entry, examples, *facts):
     model = ls.models.load(entry)
     run = ls.record(model, model.task.batch(examples, seed=5).tokens, 4, seed=0)
-    random = untrained_run(run, ["state"], 0)
+    random = untrained(run, 0, ["state"])
     options = {"site": "state", "iterations": range(5), "control": "shuffled", "seed": 0, "most": 10_000}
     return [read_fact(run, model.task, name, random=random, **options)[0] for name in (*facts, "answer")]
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..errors import LoopscopeError
 from ..recorder import record
 from ..run import Run
+from ..sites import is_state
 from ..untrained import untrained_model
 from .features import Chunk, Piece, Place, RunSource, RunsSource, Source
 
@@ -48,29 +49,19 @@ def random_source(
 
 def _untrained(source: Source, sites: Sequence[str], seed: int) -> Source:
     model = untrained_model(source.model, seed)
-    iterations = max(max(k) + (site.split(".")[0] != "state") for site, k in source.iterations.items())
-    inside = [site for site in sites if site != "state" and not site.startswith("state.")]
+    iterations = max(max(k) + (not is_state(site)) for site, k in source.iterations.items())
+    inside = [site for site in sites if not is_state(site)]
     chosen = sorted({k for ks in source.iterations.values() for k in ks})
     inputs = getattr(getattr(source, "run", None), "inputs", {})
 
     def made(tokens: Tensor) -> Any:
-        n = None if isinstance(getattr(model, "iterations", None), property) else iterations
-        return record(model, tokens, n, sites=inside, seed=seed, **inputs)
+        return record(model, tokens, iterations, sites=inside, seed=seed, **inputs)
 
     if isinstance(source, RunSource):
         random: Source = RunSource(made(source.tokens), sites, chosen)
     else:
         random = RunsSource(lambda: (made(part) for part in source.tokens.split(256)), sites, chosen)
     return _alike(random, source)
-
-
-def untrained_run(run: Run, sites: Sequence[str], seed: int) -> Run | None:
-    """The same tokens read by an untrained model, if one can be built; to be shared by several fits."""
-    try:
-        source = _untrained(RunSource(run, sites), sites, seed)
-    except LoopscopeError:
-        return None
-    return getattr(source, "run", None)
 
 
 def _alike(random: Source, source: Source) -> Source:
