@@ -35,7 +35,7 @@ from loopscope.finding import Finding, Verdict
 from loopscope.patching import Agreement, effects
 from loopscope.patching.effects import Method
 from loopscope.patching.map import effect_map
-from loopscope.patching.metrics import asked_of
+from loopscope.patching.metrics import asked_of, last_of
 from loopscope.patching.partners import answers_vary, partners
 from loopscope.patching.resumed import affordable, writable
 from loopscope.run import Run
@@ -184,8 +184,7 @@ def _asked(run: Run, asked: Any) -> tuple[Tensor, str]:
     mask = asked_of(run, asked)
     many = bool((mask.sum(1) > 1).any())
     if asked is None and many:
-        later = mask.flip(1).cumsum(1).flip(1)  # asked positions from here on
-        return mask & (later == 1), "the answer at the last asked position"
+        return last_of(mask), "the answer at the last asked position"
     return mask, "all answers that are asked" if many else "the answer at the asked position"
 
 

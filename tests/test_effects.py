@@ -6,6 +6,7 @@ from torch import nn
 
 import loopscope as ls
 from loopscope import LoopscopeError
+from loopscope.patching.metrics import asked_of
 from loopscope.patching.partners import partners
 from loopscope.subset import only
 
@@ -317,6 +318,16 @@ def test_the_metrics_are_what_they_say():
     # one direction of the divergence, where the other would differ: the answer gone, all tokens are alike
     gone = ls.effects(run, "zero", metric="kl", **cell).values.flatten()
     assert torch.allclose(gone, (p * (p * CLASSES).log()).sum(1), atol=1e-5)
+
+
+def test_where_no_task_is_known_the_last_token_that_is_no_padding_is_asked():
+    torch.manual_seed(1)
+    model = ls.wrap(hrm_text().eval())
+    given = torch.randint(0, 39, (2, 5), generator=torch.Generator().manual_seed(5))
+    assert asked_of(ls.record(model, given), None).tolist() == [[False] * 4 + [True]] * 2
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1] * 5])
+    asked = asked_of(ls.record(model, given, attention_mask=mask), None)
+    assert asked.nonzero().tolist() == [[0, 2], [1, 4]]
 
 
 def test_an_example_that_answers_like_its_donor_has_no_difference():

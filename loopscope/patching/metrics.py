@@ -92,16 +92,17 @@ def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Jud
 
 
 def asked_of(run: Run, asked: Tensor | None) -> Bool[Tensor, "batch position"]:
-    """The positions whose answers count: those given, those that the task asks for, or the last."""
+    """The positions whose answers count: those given, those that the task asks for, or the last that is no padding."""
     output = run.logits[run.iterations]
     shape = tuple(output.shape[:2])
     if asked is None:
         labels = labels_of(run)
         if labels is not None and tuple(labels.mask.shape) == shape:
             return labels.mask.to(output.device)
-        last = torch.zeros(shape, dtype=torch.bool, device=output.device)
-        last[:, -1] = True
-        return last
+        padding = run.inputs.get("attention_mask")
+        if not isinstance(padding, Tensor) or tuple(padding.shape) != shape:
+            padding = torch.ones(shape)
+        return last_of(padding.to(output.device).bool())
     given = torch.as_tensor(asked, device=output.device)
     if given.dtype != torch.bool:  # positions by number
         chosen = torch.zeros(shape, dtype=torch.bool, device=output.device)
@@ -124,6 +125,11 @@ def asked_of(run: Run, asked: Tensor | None) -> Bool[Tensor, "batch position"]:
             "asked must name a position in every example, but leaves some without. Leave those examples out."
         )
     return given
+
+
+def last_of(mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
+    """The last position of each example that a mask has."""
+    return mask & (mask.flip(1).cumsum(1).flip(1) == 1)
 
 
 def _difference(output: Tensor, donor: Run | None, mask: Tensor) -> Metric:
