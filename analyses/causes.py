@@ -96,7 +96,8 @@ class Causes(Finding):
     def summary(self) -> str:
         middle = len(self.iterations) // 2
         told = "; ".join(
-            f"after {self.iterations[i]} iterations {percent(float(self.whole[i].clamp(0, 1)))} by the whole state, "
+            f"after {self.iterations[i]} of {self.last} iterations {percent(float(self.whole[i].clamp(0, 1)))} by the "
+            f"whole state, "
             f"{percent(float(self.best[i].clamp(0, 1)))} by the best position"
             for i in dict.fromkeys((0, middle, len(self.iterations) - 1))
         )

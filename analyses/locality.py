@@ -105,15 +105,12 @@ class LocalityFinding(Finding):
             f"{number(float(self.chance[i]))}), {percent(float(self.own[i]))} of it where it was written"
             for i in dict.fromkeys((known[0], known[len(known) // 2], known[-1]) if known else ())
         )
+        beyond = ", and only later positions can be reached" if self.causal else ""
         return (
-            f"{self.verdict.sentence} {self.write[0].upper()}{self.write[1:]} was written at one position after "
-            f"{self.iteration} "
-            f"iterations, in {self.examples} examples; neighbours are {self.neighbours}"
-            f"{', and only later positions can be reached' if self.causal else ''}. "
-            f"{told or 'Nothing reached another position'}. "
-            f"Thresholds: local from {self.local_threshold:g} times chance with its interval above 1, relayed if the "
-            f"distance grows "
-            f"by {self.further_threshold:g}."
+            f"{self.verdict.sentence} {self.write[0].upper()}{self.write[1:]} was written at one position of state "
+            f"{self.iteration}, in {self.examples} examples; neighbours are {self.neighbours}{beyond}. "
+            f"{told or 'Nothing reached another position'}. Thresholds: local from {self.local_threshold:g} times chance "
+            f"with its interval above 1, relayed if the distance grows by {self.further_threshold:g}."
         )
 
 
@@ -337,9 +334,8 @@ def panels(found: LocalityFinding) -> list[Panel]:
     """The finding as a report shows it."""
     known = [i for i, value in enumerate(found.distance.tolist()) if value == value]
     gone = (
-        f" The effect is {number(float(found.distance[known[0]]), 2)} steps away {found.more[known[0]]} iterations "
-        f"after the write, "
-        f"and {number(float(found.distance[known[-1]]), 2)} after {found.more[known[-1]]}."
+        f" The effect on others is {number(float(found.distance[known[0]]), 2)} steps away at first, and "
+        f"{number(float(found.distance[known[-1]]), 2)} when {found.more[known[-1]]} iterations have followed."
         if known
         else ""
     )
@@ -348,9 +344,8 @@ def panels(found: LocalityFinding) -> list[Panel]:
             "Where the effect of a write is found",
             draw(found),
             f"{found.verdict.sentence}{gone}",
-            f"{found.write[0].upper()}{found.write[1:]} is written at one position after {found.iteration} "
-            f"iterations; each row shows how far "
-            "away its effect on the answers is so many iterations later. Rows add up to 1.",
+            f"{found.write[0].upper()}{found.write[1:]} is written at one position of state {found.iteration}; each row shows "
+            "how far away its effect on the answers is so many iterations later. Rows add up to 1.",
         ),
         Panel(
             "How local the effect on others is",
