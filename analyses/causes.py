@@ -144,6 +144,11 @@ def measure(
         iterations: how many of them, evenly spread, the first and the last among them; None: all.
     """
     run.require_finite()
+    if run.output.ndim != 3:
+        raise LoopscopeError(
+            f"causes compares answers (batch, position, vocab), but this run's output is {tuple(run.output.shape)}. Use "
+            "ls.effects(run, donor, metric=...) with a function of it."
+        )
     which, told = _asked(run, asked)
     if donor is None:
         run, donor, which = _paired(run, examples, which)

@@ -126,6 +126,23 @@ def test_it_applies_where_there_is_something_to_write_and_someone_to_take_it_fro
         ls.analyses.measure("causes", ls.record(written(2).model, torch.ones(5, 6, dtype=torch.long)))
 
 
+def test_a_model_with_one_answer_for_a_whole_example_is_pointed_to_a_metric_of_its_own():
+    from .offline import albert
+
+    torch.manual_seed(0)
+    model = ls.wrap(albert("AlbertForSequenceClassification").eval())
+    given = torch.randint(0, 40, (2, 3, 5))
+    run, donor = (ls.record(model, one) for one in given)
+    with pytest.raises(LoopscopeError, match=r"causes compares answers \(batch, position, vocab\)"):
+        ls.analyses.measure("causes", run)
+    grid = ls.effects(run, donor, metric=lambda logits: logits[:, 0])
+    assert torch.allclose(
+        ls.effects(run, donor, positions="all", metric=lambda logits: logits[:, 0]).carried[0, -1],
+        torch.ones(1),
+    )
+    assert grid.values.shape == (1, 7, 5, 1, 3)
+
+
 def test_a_section_that_would_take_minutes_is_left_out_unless_it_is_asked_for(monkeypatch):
     module, run = shelf.module("analyses", "causes"), written(12)
     monkeypatch.setattr("loopscope.patching.resumed.WORK", 1e5)
