@@ -286,16 +286,19 @@ def panels(found: Causes) -> list[Panel]:
             carried_map(found),
             f"The strongest single position is "
             f"{found.positions[int(found.carried.abs().nan_to_num().amax(0).argmax())]}.{over}",
-            "Each cell is one write: one position, after so many iterations (downwards). Blue moves the answer "
-            "towards the other "
-            "example's, red away from it.",
+            "Each cell is one write: one position, after so many iterations (downwards). Blue moves the answer towards "
+            "the other example's, red away from it. What the read-out itself reads, after the last iteration, may lie "
+            "beyond the colours.",
         ),
     ]
 
 
 def carried_map(found: Causes) -> Any:
-    """The grid, iteration by position."""
+    """The grid, iteration by position. Colours end at the largest cell before the last state, which is what the "
+    "read-out reads."""
+    before = found.carried[[k < found.last for k in found.iterations]]
     return effect_map(
         found.carried, found.iterations, found.positions, "Where the answer is carried", "position written",
         "iterations run before the write", "fraction of the way",
+        max(0.1, float(before.abs().nan_to_num().max())) if len(before) else None,
     )  # fmt: skip

@@ -19,14 +19,16 @@ def effect_map(
     x: str,
     y: str,
     quantity: str,
+    most: float | None = None,
 ) -> Any:
     """Iterations downwards, positions (or heads) to the right; 0 is white.
 
     Arguments:
         cells: (iteration, column); NaN leaves a gap.
+        most: where the colours end, on both sides; None: at the largest cell.
     """
     figure = drawing.empty(title, x, y, min(760, 170 + 18 * len(iterations)))
-    most = float(cells.abs().nan_to_num().max())
+    most = float(cells.abs().nan_to_num().max()) if most is None else most
     figure.add_heatmap(
         z=[[None if v != v else round(v, 4) for v in row] for row in cells.tolist()],
         x=list(columns),
