@@ -47,8 +47,8 @@ def record(
         tokens: (batch, position); for a wrapped module whatever its forward takes first.
         iterations: how many; None means the model's own depth. A module wrapped by its body decides by itself.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
-        edits: interventions made by patch, ablate, add, freeze, skip, repeat, halt_at, bias_halting; at one place in
-            order.
+        edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at, bias_halting; several at
+            one place in order.
         keep: what is kept of it all (`ls.keep`); None means everything.
         grad: keep the graph, so that `torch.autograd.grad(loss, run.states[3])` works. Otherwise runs under no_grad.
         seed: for models that draw (a random initial state, dropout); the global generator is left as it was. None: draw from

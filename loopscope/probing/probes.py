@@ -23,6 +23,19 @@ from .grids import collected, of_positions, one_hot, units_of
 from .random_features import Features, random_source
 
 CONTROLS = 3
+PLAIN = (
+    "kind",
+    "sites",
+    "iterations",
+    "positions",
+    "classes",
+    "groups",
+    "folds",
+    "seed",
+    "features",
+    "notes",
+)
+"""What JSON says of probes besides their scores."""
 
 
 @dataclass(frozen=True)
@@ -270,20 +283,8 @@ class Probes:
         """Every number, without weights and labels, as JSON can say it."""
         from ..finding import plain
 
-        names = [
-            "kind",
-            "sites",
-            "iterations",
-            "positions",
-            "classes",
-            "groups",
-            "folds",
-            "seed",
-            "features",
-            "notes",
-        ]
         tensors = ["score", "low", "high", "control", "random", "beside", "majority", "rows", "selectivity"]
-        return {name: plain(getattr(self, name)) for name in names + tensors} | {"summary": str(self)}
+        return {name: plain(getattr(self, name)) for name in (*PLAIN, *tensors)} | {"summary": str(self)}
 
     def __str__(self) -> str:
         from .words import summary

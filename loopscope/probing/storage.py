@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import LoopscopeError
 from ..files import load_file, save_file
-from .probes import Probes
+from .probes import PLAIN, Probes
 
 _GRIDS = (
     "score",
@@ -25,19 +25,7 @@ _GRIDS = (
     "labels",
     "mask",
 )
-_PLAIN = (
-    "kind",
-    "sites",
-    "iterations",
-    "positions",
-    "classes",
-    "groups",
-    "folds",
-    "seed",
-    "features",
-    "notes",
-    "origin",
-)
+_PLAIN = (*PLAIN, "origin")
 
 
 def save(probes: Probes, path: str | os.PathLike[str]) -> Path:
