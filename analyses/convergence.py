@@ -39,7 +39,7 @@ from torch import Tensor
 from loopscope import drawing
 from loopscope.approach import CLEAR, Approach, approach
 from loopscope.drawing import Panel, number, percent
-from loopscope.driver import Looped, primary
+from loopscope.driver import Looped, primary, step_at
 from loopscope.errors import LoopscopeError, LoopscopeWarning
 from loopscope.finding import Finding, Verdict
 from loopscope.recorder import resume
@@ -197,14 +197,10 @@ def _by_hand(run: Run, iterations: int) -> States:
     """The states of the map applied on, past the iteration at which the loop ends because every position has halted."""
     model, context, state = run.reader.model, run.reader.context, run.state(run.iterations)
     values = dict(run.states.items())
-    try:
-        with torch.no_grad():
-            for t in range(run.iterations, iterations):
-                model.clock.show(("iteration", t))
-                state = model.step(state, context, t)
-                values[(t + 1,)] = primary(state)
-    finally:
-        model.clock.show()
+    with torch.no_grad():
+        for t in range(run.iterations, iterations):
+            state = step_at(model, state, context, t)
+            values[(t + 1,)] = primary(state)
     return States("state", values, run.states.axes, iterations + 1)
 
 

@@ -14,10 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from .clock import Clock
+from .driver import step_at
 from .errors import LoopscopeError
 from .readout import ReadOut
 from .seeds import drawn, put_back
 from .sites import find_tensor, get_at, modules_of, put_at
+from .state_tree import through_sites
 from .taps import Taps
 from .unhalting import Unhalting
 
@@ -115,7 +117,7 @@ class Adapter(Unhalting, ReadOut, nn.Module):
             context = self.encode(tokens, **inputs)
             state = self.initial(context)
             for t in range(self.depth(tokens, inputs)):
-                state = self.step(state, context, t)
+                state = step_at(self, state, context, t)
             return float((self.decode(state, context) - own).abs().max())
 
     def shown_as(self, outer: nn.Module, names: Mapping[str, nn.Module]) -> None:
@@ -124,10 +126,7 @@ class Adapter(Unhalting, ReadOut, nn.Module):
 
     def at_state(self, state: Any) -> Any:
         """Pass a state through its sites."""
-        if isinstance(state, Tensor):
-            return self.state(state)
-        points = {self.fields[0]: self.state} | dict(self.state.named_children())
-        return type(state)(*(points[name](value) for name, value in state._asdict().items()))
+        return through_sites(state, self.state)
 
     def finished(self, state: Any) -> bool:
         """Whether every position has halted."""

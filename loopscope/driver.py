@@ -7,7 +7,8 @@ A looped model is four functions:
     state   = model.step(state, context, t)  # one iteration; states[t+1]
     logits  = model.decode(state, context)   # read out after any iteration
 
-Everything that runs a loop here (forward, recording, training, resuming, patching, analyses) runs it through `unroll`.
+Everything that runs a loop here (forward, recording, training, resuming, patching, analyses) runs
+it through `unroll`, or one iteration of it through `step_at`.
 """
 
 from collections import deque
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from .clock import Clock
 from .errors import LoopscopeError
+from .state_tree import primary as primary
 
 State = Tensor | tuple[Tensor, ...]
 """One tensor (batch, position, width), or a NamedTuple of tensors whose first field is the primary one."""
@@ -58,6 +60,19 @@ class Driven(NamedTuple):
     """How many iterations were run; fewer than asked for when every position had halted."""
 
 
+def step_at(model: Looped, state: Any, context: Any, t: int, index: int | None = None) -> Any:
+    """states[t+1] from states[t], while the model's clock shows iteration t. Nothing but this calls `model.step`.
+
+    Arguments:
+        index: the number that the model receives in place of t.
+    """
+    model.clock.show(("iteration", t))
+    try:
+        return model.step(state, context, t if index is None else index)
+    finally:
+        model.clock.show()
+
+
 def unroll(
     model: Looped,
     state: Any,
@@ -83,10 +98,9 @@ def unroll(
     for t in range(start, iterations):
         if not model.training and model.finished(state):
             return
+        for _ in range(1 if times is None else times.get(t, 1)):
+            state = step_at(model, state, context, t, None if told is None else told.get(t))
         try:
-            for _ in range(1 if times is None else times.get(t, 1)):
-                model.clock.show(("iteration", t))
-                state = model.step(state, context, t if told is None else told.get(t, t))
             model.clock.show(("iteration", t + 1))
             state = model.at_state(state)
         finally:
@@ -106,11 +120,6 @@ def drive(model: Looped, tokens: Any, iterations: int | None = None) -> Driven:
     context = model.encode(tokens)
     k, state = deque(unroll(model, model.initial(context), context, iterations), maxlen=1).pop()
     return Driven(state, context, model.decode(state, context), k)
-
-
-def primary(state: Any) -> Tensor:
-    """The tensor that `run.states` shows: the state itself, or the first field of a named tuple."""
-    return state if isinstance(state, Tensor) else state[0]
 
 
 def checked_iterations(iterations: Any) -> int:

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .driver import Looped, checked_iterations, primary
+from .driver import Looped, checked_iterations, step_at
 from .errors import LoopscopeError
 from .rules import Level, Look, Rule, leveled, look, named, own_rule
+from .state_tree import map_state, primary
 
 COMPACT = 1 / 16
 """A batch is made smaller when this share of its rows, or of its positions, has left: doing it takes a part of an iteration."""
@@ -128,8 +129,7 @@ class _Pass:
                     self._read(state, gone, k)
                 state, now, carried = self._compacted(state, now, carried, gone)
                 before = now
-                model.clock.show(("iteration", k))
-                state = model.step(state, self.context, k)
+                state = step_at(model, state, self.context, k)
                 self.worked += len(self.rows) * self.width
         finally:
             model.clock.show()
@@ -227,20 +227,22 @@ class _Pass:
             return state, now, carried
         keep = left if few_rows else torch.ones_like(left)
         self._leave(state, keep, width)
-        state, p, carried = (self._cut(value, keep, width) for value in (state, now.p, carried))
+        state = self._cut(state, keep, width)
+        p, carried = (None if part is None else self._cut(part, keep, width) for part in (now.p, carried))
         self.rows, self.width, self.done = self.rows[keep], width, self.done[keep]
         self.context = self._context(self.rows)
         return state, Look(now.k, state, primary(state), p), carried
 
-    def _cut(self, value: Any, keep: Tensor, width: int) -> Any:
+    def _cut(self, state: Any, keep: Tensor, width: int) -> Any:
         """The rows and first positions of what has a row for each in the batch."""
-        if isinstance(value, tuple):
-            parts = [self._cut(part, keep, width) for part in value]
-            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
-        if not isinstance(value, Tensor) or not value.ndim or len(value) != len(keep):
-            return value
-        value = value if bool(keep.all()) else value[keep]
-        return value[:, :width] if value.ndim > 1 and value.shape[1] == self.width != width else value
+
+        def cut(part: Tensor) -> Tensor:
+            if not part.ndim or len(part) != len(keep):
+                return part
+            part = part if bool(keep.all()) else part[keep]
+            return part[:, :width] if part.ndim > 1 and part.shape[1] == self.width != width else part
+
+        return map_state(cut, state)
 
     def _leave(self, state: Any, keep: Tensor, width: int) -> None:
         """Positions at the end that leave while their row stays are told their answers: a rule may not have stopped them."""

@@ -20,9 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .driver import step_at
 from .edits import Edit, Several
 from .errors import LoopscopeError
 from .sites import is_state
+from .state_tree import items, map_state
 
 Writes = Mapping[str, Sequence[str]]
 
@@ -176,19 +178,17 @@ def checked_writes(model: Any, frozen: Sequence[str], state: Any, context: Any, 
         return
     clock, before = model.clock, model.clock.inner
     with torch.enable_grad(), torch.random.fork_rng():
-        given = type(state)(*(part.detach().requires_grad_(part.is_floating_point()) for part in state))
+        given = map_state(lambda part: part.detach().requires_grad_(part.is_floating_point()), state)
         clock.inner = set()
         try:
-            clock.show(("iteration", t))
-            new = model.step(given, context, t)
+            new = step_at(model, given, context, t)
         finally:
-            clock.show()
             inner, clock.inner = clock.inner, before
     for name in unsaid:
         made = getattr(new, name).grad_fn
         others = [
             other
-            for other, part in new._asdict().items()
+            for other, part in items(new).items()
             if other != name and made is not None and _reads(part.grad_fn, made)
         ]
         if others or inner:

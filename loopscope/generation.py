@@ -25,6 +25,7 @@ from .keep import Keep
 from .origin import circumstances
 from .run import Reader, Run
 from .sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
+from .state_tree import items
 from .states import States
 from .taps import Taps
 from .wrapper import LOOP_SITES, Wrapped
@@ -253,14 +254,10 @@ class _Watch:
         """The same with states[0], which came before the first call of a part, and with a read-out."""
         assert self.body.first is not None
         first = adapter.beginning(self.body.first.detach(), self.embedded)
-        begun = (
-            {"state": first}
-            if isinstance(first, Tensor)
-            else {
-                "state" if i == 0 else f"state.{name}": part
-                for i, (name, part) in enumerate(first._asdict().items())
-            }
-        )
+        begun = {
+            "state" if i == 0 else f"state.{name}": part
+            for i, (name, part) in enumerate(items(first).items())
+        }
         sites: dict[str, Any] = {name: run[name] for name in run.names}
         for name, value in begun.items():
             if name in sites and not self.keep.last:

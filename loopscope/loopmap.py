@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .driver import Looped
+from .driver import Looped, step_at
 from .errors import LoopscopeError
 from .run import Run, rows_of
+from .state_tree import float_items, floats, from_tensors, items, primary, tensors, with_floats, with_items
 
 _TIMES = (0, 1, 2, 7)
 """Iterations, counted from the start and from the end of the run, whose maps are compared."""
@@ -148,35 +149,29 @@ class LoopMap:
 
     def state(self, x: Tensor) -> Any:
         """Flat rows as a state that the model's `step` takes."""
-        if isinstance(self._like, Tensor):
-            return x.reshape(len(x), *self._like.shape[1:])
-        at, fields = 0, []
-        for name, field in self._like._asdict().items():
-            if not field.is_floating_point() or name not in self._dynamic(self._like):
-                own = field[self.rows]
-                fields.append(own.double() if self.double and own.is_floating_point() else own)
+        moving = self._moving(self._like)
+        if len(moving) == len(tensors(self._like)) == 1:
+            return from_tensors(self._like, [x.reshape(len(x), *primary(self._like).shape[1:])])
+        at, parts = 0, {}
+        for name, field in items(self._like).items():
+            if name not in moving:
+                parts[name] = self._own(field[self.rows])
                 continue
             width = field[0].numel()
-            fields.append(x[:, at : at + width].reshape(len(x), *field.shape[1:]))
+            parts[name] = x[:, at : at + width].reshape(len(x), *field.shape[1:])
             at += width
-        return type(self._like)(*fields)
+        return with_items(self._like, parts)
 
-    def _dynamic(self, state: Any) -> tuple[str, ...]:
-        """Names of a named tuple's fields that are part of the vector."""
-        return tuple(getattr(self._model, "dynamic", ()) or state._fields)
+    def _moving(self, state: Any) -> dict[str, Tensor]:
+        """The tensors of a state that are part of the vector, by name."""
+        names = getattr(self._model, "dynamic", ()) or items(state)
+        return {name: part for name, part in float_items(state).items() if name in names}
 
     def _tensors(self, state: Any) -> list[Tensor]:
-        if isinstance(state, Tensor):
-            return [state]
-        return _tensors(tuple(getattr(state, name) for name in self._dynamic(state)))
+        return list(self._moving(state).values())
 
     def _step(self, x: Tensor, context: Any, t: int) -> Tensor:
-        model = self._model
-        model.clock.show(("iteration", t))
-        try:
-            state = model.step(self.state(x), context, t)
-        finally:
-            model.clock.show()
+        state = step_at(self._model, self.state(x), context, t)
         return torch.cat([part.reshape(len(x), -1) for part in self._tensors(state)], 1)
 
     def _initial(self) -> Any:
@@ -204,7 +199,7 @@ class LoopMap:
         with torch.no_grad():
             context = own.encode(tokens, **inputs)
             like = own.initial(context)
-        if all(part.dtype == torch.float64 for part in _tensors(like)):
+        if all(part.dtype == torch.float64 for part in floats(like)):
             return True
         try:
             model = copy.deepcopy(own)
@@ -213,11 +208,12 @@ class LoopMap:
                 self.double = True
                 other = model.encode(self._own(tokens), **self._doubles(inputs))
                 self.double = False
-                new = model.step(_double(like), other, 0)
-                old = own.step(like, context, 0)
+                double = with_floats(like, [part.double() for part in floats(like)])
+                new = step_at(model, double, other, 0)  # a start that is drawn would be another one
+                old = step_at(own, like, context, 0)
         except (RuntimeError, TypeError, ValueError):
             return False
-        for a, b in zip(_tensors(new), _tensors(old), strict=True):
+        for a, b in zip(floats(new), floats(old), strict=True):
             if a.dtype != torch.float64 or not float((a - b).norm()) <= 1e-3 * float(b.norm()) + 1e-30:
                 return False
         self._model = model
@@ -243,18 +239,6 @@ def iterable(run: Run) -> Looped:
             "Record again with a keep= that leaves values whole: every(...) or last(...)."
         )
     return model
-
-
-def _tensors(state: Any) -> list[Tensor]:
-    """The floating-point tensors of a state, the primary one first."""
-    return [state] if isinstance(state, Tensor) else [field for field in state if field.is_floating_point()]
-
-
-def _double(state: Any) -> Any:
-    """The same state in double precision; a start that is drawn would be another one."""
-    if isinstance(state, Tensor):
-        return state.double()
-    return type(state)(*(field.double() if field.is_floating_point() else field for field in state))
 
 
 def _positions(run: Run) -> int | None:

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .driver import Looped, primary
+from .driver import Looped, step_at
 from .errors import LoopscopeError, LoopscopeWarning
 from .recorder import record, resume
 from .run import Run
+from .state_tree import primary
 from .states import States
 
 
@@ -82,10 +83,8 @@ def _past(run: Run, model: Looped, n: int) -> States:
     values, state = dict(run.states.items()), run.state(run.iterations)
     with torch.no_grad():
         for t in range(run.iterations, n):
-            model.clock.show(("iteration", t))
-            state = model.step(state, run.reader.context, t)
+            state = step_at(model, state, run.reader.context, t)
             values[(t + 1,)] = primary(state)
-    model.clock.show()
     return States("state", values, run.states.axes, n + 1)
 
 

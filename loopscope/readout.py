@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from .driver import primary
 from .errors import LoopscopeError
+from .state_tree import primary, with_primary
 
 
 class ReadOut:
@@ -20,7 +20,7 @@ class ReadOut:
 
     def showing(self, state: Any, h: Tensor) -> Any:
         """A state of which `decode` reads `h` and nothing else: neither what has halted nor what was accumulated counts."""
-        return h if isinstance(state, Tensor) else state._replace(**{state._fields[0]: h})
+        return with_primary(state, h)
 
     def logits_of(self, h: Tensor, context: Any) -> Tensor:
         """(batch, position, vocab): the final norm and the unembedding of vectors, without any block on the way."""

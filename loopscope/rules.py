@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .driver import primary
 from .errors import LoopscopeError, nearest
 from .halting import Halting
 from .maths import signals
+from .state_tree import primary
 
 Level = Literal["position", "example"]
 """position: each decides for itself. example: the mean over its answered positions decides for all, as Huginn averages."""

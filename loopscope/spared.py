@@ -19,6 +19,7 @@ from .freeze import freeze
 from .recorder import resume
 from .run import Run
 from .sites import is_state
+from .state_tree import items, with_primary
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,10 @@ class Said:
 
     def turns(self, run: Run, field: str, held: str | None = None) -> Turns:
         """What changes between successive read-outs of a field. The read-out was trained on the state's first field alone."""
-        names = run.origin["fields"]
         before, content, mask = None, [], []
         for k in range(run.iterations + 1):
             state = run.state(k)
-            shown = state._replace(**{names[0]: getattr(state, field)})
+            shown = with_primary(state, items(state)[field])
             now = run.reader.logits(shown).cpu().argmax(-1)
             if before is not None:
                 changed = (now != before) & self.asked

@@ -24,6 +24,7 @@ from .drawing import BLUE, COLOURS, empty, label
 from .driver import unroll
 from .errors import LoopscopeWarning
 from .run import Run
+from .state_tree import equal, items, primary, with_items
 from .subset import only
 
 GROUPS = 3
@@ -116,7 +117,7 @@ class _Exchange:
         with torch.no_grad(), torch.random.fork_rng():
             self.context = self.model.encode(tokens, **self.own.inputs)
             first = self.model.initial(self.context)
-            if not _same(first, self.model.initial(self.context)):  # it is drawn, whatever the tokens
+            if not equal(first, self.model.initial(self.context)):  # it is drawn, whatever the tokens
                 first = self.own.state(0)
             self.other = self._unrolled(first, self.context, 0)
 
@@ -142,28 +143,20 @@ class _Exchange:
 
     def _mixed(self, own: Any, other: Any) -> Any:
         """The own state, with the other's at each row's position, in all tensors that the next iteration reads."""
-        if isinstance(own, Tensor):
-            return self._written(own, other)
-        moving = tuple(getattr(self.model, "dynamic", ()) or own._fields)
-        return own._replace(
-            **{
-                name: self._written(value, getattr(other, name))
-                for name, value in own._asdict().items()
-                if name in moving and value.ndim > 1 and value.shape[:2] == own[0].shape[:2]
-            }
-        )
+        mine, others = items(own), items(other)
+        moving = tuple(getattr(self.model, "dynamic", ()) or mine)
+        written = {
+            name: self._written(value, others[name])
+            for name, value in mine.items()
+            if name in moving and value.ndim > 1 and value.shape[:2] == primary(own).shape[:2]
+        }
+        return with_items(own, written)
 
     def _written(self, own: Tensor, other: Tensor) -> Tensor:
         new = own.clone()
         place = self.position + own.shape[1] - self.asked.shape[1]  # positions before the sequence's own
         new[self.every, place] = other[self.every, place]
         return new
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor):
-        return torch.equal(one, other)
-    return all(_same(a, b) for a, b in zip(one, other, strict=True))
 
 
 def _candidates(

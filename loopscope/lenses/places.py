@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..driver import Looped, primary
+from ..driver import Looped
 from ..errors import LoopscopeError, nearest
 from ..run import Run
+from ..state_tree import primary, with_primary
 from ..states import States
 
 
@@ -110,7 +111,7 @@ def shown(run: Run, state: Any, h: Tensor) -> Any:
     put = getattr(_model(run), "showing", None)
     if put is not None:
         return put(state, h)
-    return h if isinstance(state, Tensor) else type(state)(h, *state[1:])
+    return with_primary(state, h)
 
 
 def _carrier(run: Run, k: int) -> Any:

@@ -9,10 +9,11 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from ..clock import Clock
-from ..driver import drive, primary
+from ..driver import drive
 from ..errors import LoopscopeError
 from ..readout import ReadOut
 from ..sites import axes_of
+from ..state_tree import primary, through_sites
 from ..states import States
 from ..unhalting import Unhalting
 
@@ -71,11 +72,7 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
 
     def at_state(self, state: Any) -> Any:
         """Pass a state through its sites."""
-        if isinstance(state, Tensor):
-            return self.state(state)
-        first, *others = type(state)._fields
-        points = {first: self.state} | {name: self.state.get_submodule(name) for name in others}
-        return type(state)(*(points[name](value) for name, value in state._asdict().items()))
+        return through_sites(state, self.state)
 
     def stopped(self, state: Any) -> Bool[Tensor, "batch position"] | None:
         """Which positions' answers stand from now on; None for a model that freezes none."""

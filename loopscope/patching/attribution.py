@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..driver import step_at
 from ..errors import LoopscopeError
 from ..recorder import site_modules
 from ..run import Run
@@ -62,10 +63,10 @@ def slopes(
                 model.clock.show(("iteration", k))
                 try:
                     state = model.at_state(state)
-                    if k < resumed.iterations:
-                        state = model.step(state, context, k)
                 finally:
                     model.clock.show()
+                if k < resumed.iterations:
+                    state = step_at(model, state, context, k)
             judged = judge(model.decode(state, context))
         if judged.ndim != 1:
             raise LoopscopeError(

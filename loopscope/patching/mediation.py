@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..errors import LoopscopeError
 from ..run import Run
+from ..state_tree import floats, with_floats
 from .metrics import judge
 
 
@@ -104,12 +105,14 @@ def mediation(run: Run, edited: Run, *, metric: Any = None, asked: Any = None) -
             "the intervention must act inside the loop, but the edited run's last state, read out in the run, gives another "
             "answer: an edit changes the read-out. Edit 'state' or a site inside an iteration."
         )
-    states = [(_floats(run.state(k)), _floats(edited.state(k))) for k in range(n + 1)]
+    states = [(floats(run.state(k)), floats(edited.state(k))) for k in range(n + 1)]
     changes = [[b - a for a, b in zip(*pair, strict=True)] for pair in states]
     first = next((k for k, change in enumerate(changes) if any(bool(part.any()) for part in change)), n)
 
     def added(change: list[Tensor]) -> Tensor:
-        return judged(run.reader.logits(_added(run.state(n), change))) - base
+        last = run.state(n)
+        moved = [part + more for part, more in zip(floats(last), change, strict=True)]
+        return judged(run.reader.logits(with_floats(last, moved))) - base
 
     through = [
         added([later - now for now, later in zip(changes[t], changes[t + 1], strict=True)])
@@ -123,15 +126,3 @@ def mediation(run: Run, edited: Run, *, metric: Any = None, asked: Any = None) -
         metric=judged.name,
         unit=judged.unit,
     )
-
-
-def _floats(state: Any) -> list[Tensor]:
-    """The floating-point tensors of a state."""
-    return [state] if isinstance(state, Tensor) else [field for field in state if field.is_floating_point()]
-
-
-def _added(state: Any, change: list[Tensor]) -> Any:
-    if isinstance(state, Tensor):
-        return state + change[0]
-    parts = iter(change)
-    return type(state)(*(field + next(parts) if field.is_floating_point() else field for field in state))

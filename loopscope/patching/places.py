@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,20 +107,6 @@ def value_at(run: Run, place: Place, iteration: int) -> Tensor | None:
 def iterations_of(run: Run, place: Place) -> list[int]:
     """The iterations at which the place has a value, in order."""
     return sorted(index[0] for index, _ in run[place.site].items() if index[1:] == place.inner)
-
-
-def spread(state: Any, count: int) -> Any:
-    """A state `count` times, one batch after the other."""
-    if isinstance(state, Tensor):
-        return state.repeat(count, *[1] * (state.ndim - 1))
-    return type(state)(*(spread(field, count) for field in state))
-
-
-def rows_of(state: Any, rows: slice) -> Any:
-    """Some rows of a state."""
-    return (
-        state[rows] if isinstance(state, Tensor) else type(state)(*(rows_of(field, rows) for field in state))
-    )
 
 
 def whole(place: Place) -> bool:

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..driver import Looped
+from ..driver import Looped, step_at
 from ..errors import LoopscopeError
 from ..loopmap import iterable
 from ..recorder import site_modules
 from ..run import Run
 from ..sites import find_tensor, get_at, put_at
+from ..state_tree import from_tensors, map_state, repeat_rows, select_rows, tensors
 from ..taps import Taps
-from .places import Cell, Place, rows_of, spread, value_at, whole
+from .places import Cell, Place, value_at, whole
 from .sources import Source
 
 TOKENS, LOGITS = 8192, 64_000_000
@@ -117,23 +118,16 @@ class Resumed:
             for k in range(start, last + 1):
                 beginning = [c for c, cell in enumerate(cells) if cell.iteration == k]
                 if beginning:
-                    own = spread(self.run.state(k), len(cells))
+                    own = repeat_rows(self.run.state(k), len(cells))
                     state = own if state is None else self._joined(state, own, beginning)
                     state = self._written(state, cells, beginning)
                 ended = self._ended(state, cells, k, ended)
                 yield Outcome(cells, k, state, context)
                 if k == last or len(ended) == len(cells):
                     break
-                state = self._joined(self._step(state, context, k), state, ended)
+                state = self._joined(step_at(self.model, state, context, k), state, ended)
             for later in range(k + 1, last + 1):  # every pass has left the loop
                 yield Outcome(cells, later, state, context)
-
-    def _step(self, state: Any, context: Any, t: int) -> Any:
-        self.model.clock.show(("iteration", t))
-        try:
-            return self.model.step(state, context, t)
-        finally:
-            self.model.clock.show()
 
     def _context(self, count: int) -> Any:
         if count not in self._contexts:
@@ -149,29 +143,31 @@ class Resumed:
         if self.model.training:
             return ended
         running = [c for c, cell in enumerate(cells) if cell.iteration <= k and c not in ended]
-        return ended + [c for c in running if self.model.finished(rows_of(state, self._rows(c)))]
+        return ended + [c for c in running if self.model.finished(select_rows(state, self._rows(c)))]
 
     def _joined(self, state: Any, other: Any, chosen: Sequence[int]) -> Any:
         """A state whose rows of the chosen cells are those of the other."""
         if not chosen:
             return state
-        if not isinstance(state, Tensor):
-            return type(state)(*(self._joined(a, b, chosen) for a, b in zip(state, other, strict=True)))
-        new = state.clone()
-        for c in chosen:
-            new[self._rows(c)] = other[self._rows(c)]
-        return new
+
+        def joined(part: Tensor, source: Tensor) -> Tensor:
+            new = part.clone()
+            for c in chosen:
+                new[self._rows(c)] = source[self._rows(c)]
+            return new
+
+        return map_state(joined, state, other)
 
     def _written(self, state: Any, cells: Sequence[Cell], beginning: Sequence[int]) -> Any:
         """The state with what the cells write into it at its own sites."""
         names = list(self.run.origin.get("fields", ()))
-        fields = [state] if isinstance(state, Tensor) else list(state)
+        fields = tensors(state)
         for number, field in enumerate(fields):
             site = "state" if number == 0 else f"state.{names[number]}"
             chosen = [(c, place) for c in beginning for place in cells[c].places if place.site == site]
             if chosen:
                 fields[number] = self._patched(field, cells, chosen)
-        return fields[0] if isinstance(state, Tensor) else type(state)(*fields)
+        return from_tensors(state, fields)
 
     def _writing(self, site: str, cells: Sequence[Cell]) -> Any:
         """A tap that writes at a site inside an iteration."""

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..driver import Looped, primary, unroll
+from ..driver import Looped, unroll
 from ..errors import LoopscopeError
+from ..state_tree import field_names, primary, with_primary
 from .checks import between, counted
 
 
@@ -79,20 +80,19 @@ class Implicit:
         from ..maths.fixed_point import solve  # scipy is not needed before
 
         dynamic = getattr(model, "dynamic", ())
-        if not isinstance(state, Tensor) and tuple(dynamic) != getattr(state, "_fields", ())[:1]:
+        if tuple(dynamic) != field_names(state)[:1] and field_names(state):
             raise LoopscopeError(
                 "Implicit needs a loop whose next iteration depends on one tensor, but this state's are "
                 f"{', '.join(dynamic)}. Use Full or Last."
             )
         start = primary(state)
         x = start.detach().requires_grad_()
-        put = (lambda x: x) if isinstance(state, Tensor) else (lambda x: type(state)(x, *state[1:]))
-        ((_, _), (_, after)) = unroll(model, put(x), context, k + 1, k)
+        ((_, _), (_, after)) = unroll(model, with_primary(state, x), context, k + 1, k)
         y = primary(after)
         if not y.requires_grad:
             return after
         ((_, _), (_, image)) = unroll(
-            model, put(x), context, k + 1, k
+            model, with_primary(state, x), context, k + 1, k
         )  # a graph of its own, to be walked often
         f = primary(image)
 

@@ -15,6 +15,7 @@ from .. import models, tasks
 from ..errors import LoopscopeError
 from ..finding import plain
 from ..seeds import mixed
+from ..state_tree import detach, from_tensors, tensors
 from ..tasks import Task
 from . import checkpoint, log
 from .average import Average
@@ -207,7 +208,7 @@ class Objective(nn.Module):
         if segment and self.carry is not None:
             exercise = exercise._replace(carry=self._state(tokens))
         outcome = recipe.supervision(exercise)
-        self.carry = self._tensors(outcome.state) if segment + 1 < recipe.segments else None
+        self.carry = tuple(tensors(detach(outcome.state))) if segment + 1 < recipe.segments else None
         penalty, weight = outcome.loss.new_zeros(()), 0.0
         if recipe.penalty is not None:
             penalty, weight = self.model.penalty(outcome.state, outcome.context), recipe.penalty.at(step)
@@ -216,16 +217,12 @@ class Objective(nn.Module):
         numbers = outcome.loss.item(), right.item(), length, iterations, penalty.item()
         return loss, Step(step + 1, *numbers, lr=0.0, gradient_norm=0.0)
 
-    def _tensors(self, state: Any) -> tuple[Tensor, ...]:
-        return tuple(x.detach() for x in ([state] if isinstance(state, Tensor) else state))
-
     def _state(self, tokens: Tensor) -> Any:
         """The carry in the form of the model's states."""
         assert self.carry is not None
         with torch.no_grad():
             like = self.model.initial(self.model.encode(tokens))
-        carry = tuple(x.to(tokens.device) for x in self.carry)
-        return carry[0] if isinstance(like, Tensor) else type(like)(*carry)
+        return from_tensors(like, [part.to(tokens.device) for part in self.carry])
 
 
 def _step(
