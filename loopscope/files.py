@@ -1,9 +1,10 @@
-"""Files: tensors with a JSON header, in safetensors. Written whole or not at all; nothing is ever unpickled."""
+"""Files: written whole or not at all. Tensors with a JSON header, in safetensors; nothing is ever unpickled."""
 
 import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,35 @@ from torch import Tensor
 from .errors import LoopscopeError
 
 _KEY = "loopscope"
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield the path of a new file beside `path`, which takes its place once the block has ended well.
+
+    Until then, and for good if the block or the disk fails, `path` stays as it was, and nothing is left beside it.
+
+    Raises:
+        OSError: the disk is full, or the folder can't be written.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb") as file:  # on the disk before it takes the old file's name
+            os.fsync(file.fileno())
+        part.chmod(0o666 & ~_umask())
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8, whole or not at all. Raises as `atomic_write` does."""
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
@@ -27,26 +57,16 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: 
         LoopscopeError: the disk is full or the folder can't be written.
     """
     path = Path(path)
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-        _save_tensors(whole, temporary, metadata={_KEY: json.dumps(header)})
-        with open(temporary, "rb") as written:  # on the disk before it takes the old file's name
-            os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with atomic_write(path) as part:
+            whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+            _save_tensors(whole, part, metadata={_KEY: json.dumps(header)})
     except (OSError, SafetensorError) as error:
         raise LoopscopeError(
             f"{path} could not be written ({error}). What was there before is untouched; "
             "free some space or choose another folder, and save again: the object is still in memory."
         ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
     return path
 
 

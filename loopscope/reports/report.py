@@ -19,6 +19,7 @@ from .. import models, shelf
 from ..asked import task_of
 from ..drawing import Panel
 from ..errors import LoopscopeError
+from ..files import save_text
 from ..recorder import record
 from ..run import Run
 from . import accuracy, answers, colophon, trajectory
@@ -39,18 +40,13 @@ class Report:
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the page, whole or not at all. Returns where it is."""
         path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            part.write_text(self.html, encoding="utf-8")
-            os.replace(part, path)
+            save_text(path, self.html)
         except OSError as error:
             raise LoopscopeError(
                 f"the report must be written to {path}, but that failed: {error.strerror or error}. "
                 "What was there before is untouched. Free some space, or choose another place."
             ) from error
-        finally:
-            with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
         return path
 
     def open(self) -> Path:

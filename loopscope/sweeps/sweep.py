@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .. import tasks
 from ..errors import LoopscopeError
+from ..files import save_text
 from ..finding import plain
 from .farm import farm
 from .grid import Grid, Trial, read_grid
@@ -120,10 +121,8 @@ def _write(path: Path, grid: Grid, outcomes: tuple[Outcome, ...]) -> None:
             for trial, found in zip(grid.trials, outcomes, strict=True)
         ],
     }
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(json.dumps(said, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
+        save_text(path, json.dumps(said, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise LoopscopeError(
             f"{path} could not be written ({error}). The trainings beside it are whole: free some space, and run the same "

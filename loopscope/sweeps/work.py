@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import LoopscopeError
-from ..files import load_header
+from ..files import load_header, save_text
 from ..training import Recipe, checkpoint, differences, train
 
 SIGN, MARK, LOCK, TRACE = ".sweep", "running.json", ".lock", "error.txt"
@@ -127,9 +127,8 @@ def running(folder: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def _marked(folder: Path) -> Iterator[None]:
-    mark, part = folder / MARK, folder / f".{MARK}.part"
-    part.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}))
-    part.replace(mark)
+    mark = folder / MARK
+    save_text(mark, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}))
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import analyses, models, shelf
 from ..errors import LoopscopeError
-from ..files import load_file, save_file
+from ..files import load_file, save_file, save_text
 from ..recorder import record
 from .measure import SEED, measured
 
@@ -35,7 +35,7 @@ def rewrite(entry: str) -> Path:
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     save_file(file, tensors, header | {"measured": numbers})
     told = "\n".join([section(header, numbers), "", *dynamics(entry)])
-    card.write_text(f"{before}{BEGIN}\n{told}\n{END}{after}", encoding="utf-8")
+    save_text(card, f"{before}{BEGIN}\n{told}\n{END}{after}")
     return card
 
 

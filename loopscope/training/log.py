@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LoopscopeError
+from ..files import save_text
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
@@ -33,10 +34,8 @@ def read(path: Path) -> list[dict[str, Any]]:
 def cut(path: Path, step: int) -> None:
     """Forget what was logged after `step`: those steps are going to run again."""
     lines = [line for line in read(path) if line["step"] <= step]
-    shorter = path.with_name(f".{path.name}.part")
     try:
-        shorter.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-        shorter.replace(path)
+        save_text(path, "".join(json.dumps(line) + "\n" for line in lines))
     except OSError as error:
         raise LoopscopeError(
             f"The log {path} could not be written ({error}). Nothing was lost: "
