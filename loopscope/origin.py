@@ -1,7 +1,7 @@
 """How a run was made: what its file says, and what a reader needs to make it again."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -12,6 +12,7 @@ from torch import nn
 from .adapter import Adapter
 from .edits import Edit, Several, Times
 from .keep import Keep
+from .to_json import to_json
 
 Edits = Sequence[Edit | Times | Several]
 
@@ -25,8 +26,8 @@ def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None)
     return {
         "entry": entry if isinstance(entry, str) else None,
         "architecture": type(model.module if isinstance(model, Adapter) else model).__name__,
-        "config": _plain(vars(config)) if hasattr(config, "__dataclass_fields__") else None,
-        "task": {"name": task.name, "options": _plain(task.options)} if task is not None else None,
+        "config": to_json(vars(config)) if hasattr(config, "__dataclass_fields__") else None,
+        "task": {"name": task.name, "options": to_json(task.options)} if task is not None else None,
         "weights": digest(model) if isinstance(entry, str) else None,
         "edits": [str(edit) for edit in edits],
         "keep": str(keep or Keep()),
@@ -62,11 +63,3 @@ def digest(model: Any) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(inner) for inner in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .errors import LoopscopeError, LoopscopeIndexError, nearest
+from .to_json import to_json
 
 
 class States:
@@ -232,6 +233,11 @@ class States:
             f"'{self.name}' has no value at iteration {label}: it was skipped, not kept, or isn't known. "
             f"Present: {shown or 'none'}. Record it without keep= or with another one."
         )
+
+
+@to_json.register
+def _(value: States) -> Any:
+    return {"iterations": value.iterations, "axes": value.axes, "values": to_json(value.tensor)}
 
 
 def select(value: Tensor, selection: tuple[Any, ...], what: str) -> Tensor:

@@ -281,10 +281,10 @@ class Probes:
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, without weights and labels, as JSON can say it."""
-        from ..finding import plain
+        from ..to_json import to_json
 
         tensors = ["score", "low", "high", "control", "random", "beside", "majority", "rows", "selectivity"]
-        return {name: plain(getattr(self, name)) for name in (*PLAIN, *tensors)} | {"summary": str(self)}
+        return {name: to_json(getattr(self, name)) for name in (*PLAIN, *tensors)} | {"summary": str(self)}
 
     def __str__(self) -> str:
         from .words import summary

@@ -24,7 +24,7 @@ from typing import Any
 
 from .. import models
 from ..errors import LoopscopeError, nearest
-from ..finding import plain
+from ..to_json import to_json
 from ..training import Recipe, named
 
 KEYS = ("entry", "recipe", "fixed", "grid", "checkpoint_every", "log_every")
@@ -221,7 +221,7 @@ def _config(recipe: Recipe) -> dict[str, Any]:
 
 @functools.lru_cache(4096)  # seeds share it, and it takes a millisecond or ten
 def _configs(architecture: str, said: str) -> dict[str, Any]:
-    return plain(vars(models.config_of(architecture, **json.loads(said))))
+    return to_json(vars(models.config_of(architecture, **json.loads(said))))
 
 
 def _table(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:

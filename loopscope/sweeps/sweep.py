@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import tasks
 from ..errors import LoopscopeError
 from ..files import save_text
-from ..finding import plain
+from ..to_json import to_json
 from .farm import farm
 from .grid import Grid, Trial, read_grid
 from .outcome import Outcome, outcome
@@ -117,7 +117,7 @@ def _write(path: Path, grid: Grid, outcomes: tuple[Outcome, ...]) -> None:
         "grid": grid.name,
         "axes": {axis.name: list(axis.values) for axis in grid.axes},
         "trainings": [
-            {"folder": trial.name, "coordinates": grid.values(trial), **plain(found)}
+            {"folder": trial.name, "coordinates": grid.values(trial), **to_json(found)}
             for trial, found in zip(grid.trials, outcomes, strict=True)
         ],
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..files import save_file
-from ..finding import plain
 from ..origin import versions
+from ..to_json import to_json
 from .measure import measured
 from .recipe import Recipe
 
@@ -37,7 +37,7 @@ def export(
         "entry": entry,
         "architecture": recipe.architecture,
         "config": said["config"]
-        | plain(vars(model.config)),  # whole, so that a changed default changes no entry
+        | to_json(vars(model.config)),  # whole, so that a changed default changes no entry
         "task": {"name": recipe.task, "options": model.task.options},
         "recipe": said,
         "step": step,

@@ -70,7 +70,7 @@ class Recipe:
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON can say it; a part tells its class under "part"."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {f.name: _exact(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
     def from_json(cls, said: Mapping[str, Any]) -> "Recipe":
@@ -111,16 +111,17 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _plain(value: Any) -> Any:
+def _exact(value: Any) -> Any:
+    """What `_part` reads back unchanged: the class of each part, and infinity, which `loopscope.to_json` drops."""
     if is_dataclass(value) and not isinstance(value, type):
         return {
             "part": type(value).__name__,
-            **{f.name: _plain(getattr(value, f.name)) for f in fields(value)},
+            **{f.name: _exact(getattr(value, f.name)) for f in fields(value)},
         }
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): _exact(v) for k, v in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
+        return [_exact(v) for v in value]
     return value
 
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from .. import models, tasks
 from ..errors import LoopscopeError
-from ..finding import plain
 from ..seeds import mixed
 from ..state_tree import detach, from_tensors, tensors
 from ..tasks import Task
+from ..to_json import to_json
 from . import checkpoint, log
 from .average import Average
 from .checks import counted
@@ -119,7 +119,7 @@ def train(
     objective = Objective(model, task, recipe)
     forward, stepper = accelerator.prepare(objective, optimiser)
     average = None if recipe.average is None else recipe.average.start(model)
-    made_by = recipe.to_json() | {"config": plain(vars(model.config)), "precision": precision}
+    made_by = recipe.to_json() | {"config": to_json(vars(model.config)), "precision": precision}
     if not resume:
         checkpoint.forget(folder)
     header, objective.carry = checkpoint.load(folder, model, optimiser, made_by, average)
@@ -150,7 +150,7 @@ def train(
         Average.put(average, model)
     if chronicle is not None:
         said = recipe.to_json()
-        told = {"entry": name, "recipe": said, "config": said["config"] | plain(vars(model.config))}
+        told = {"entry": name, "recipe": said, "config": said["config"] | to_json(vars(model.config))}
         chronicle.bundle(folder / f"{name}.history.safetensors", told)
     if main:
         export(folder / f"{name}.safetensors", model, name, recipe, max(done, last), spent.told())

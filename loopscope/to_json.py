@@ -1,0 +1,63 @@
+"""to_json: a value as JSON can say it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import singledispatch
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@singledispatch
+def to_json(value: Any) -> Any:
+    """Plain numbers, lists, strings and objects; NaN and infinity become None, as JSON has neither.
+
+    A dataclass becomes an object of its fields, and what nothing is known of its `str`. A class that is more than that
+    registers itself: `@to_json.register`.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
+    return value if isinstance(value, str | int | bool | None) else str(value)
+
+
+@to_json.register
+def _(value: Tensor) -> Any:
+    precise = torch.float64 if value.is_floating_point() else value.dtype
+    return to_json(value.detach().cpu().to(precise).tolist())
+
+
+@to_json.register
+def _(value: Enum) -> Any:
+    return {"name": value.name, "sentence": str(value.value)}
+
+
+@to_json.register
+def _(value: Mapping) -> Any:
+    return {str(key): to_json(inner) for key, inner in value.items()}
+
+
+@to_json.register
+def _(value: complex) -> Any:
+    return [to_json(value.real), to_json(value.imag)]
+
+
+@to_json.register(list)
+@to_json.register(tuple)
+@to_json.register(range)
+def _(value: Any) -> Any:
+    return [to_json(inner) for inner in value]
+
+
+@to_json.register
+def _(value: float) -> Any:
+    return value if math.isfinite(value) else None
+
+
+@to_json.register(np.ndarray)
+@to_json.register(np.generic)
+def _(value: Any) -> Any:
+    return to_json(value.tolist())
