@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .errors import LoopscopeError
 from .maths.contraction import Rate, contraction
-from .states import States
+from .states import States, as_vectors
 
 CLEAR = 10.0
 """Rates are read where the distance is so many times the floor: the larger of the numbers' precision and of what is left of
@@ -124,8 +124,4 @@ def _vectors(states: States, k: int) -> Float[Tensor, "batch position width"]:
     """The value at k as one vector per example and position; a site without positions has one."""
     value = states[k].detach()
     value = value.float() if torch.finfo(value.dtype).bits < 32 else value
-    axes = list(states.axes[1:])
-    order = [axes.index(name) for name in ("batch", "position") if name in axes]
-    value = value.permute(*order, *(axis for axis in range(value.ndim) if axis not in order))
-    value = value if "position" in axes else value.unsqueeze(1)
-    return value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
+    return as_vectors(value, states.axes[1:])

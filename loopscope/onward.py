@@ -13,7 +13,7 @@ from .errors import LoopscopeError, LoopscopeWarning
 from .recorder import record, resume
 from .run import Run
 from .state_tree import primary
-from .states import States
+from .states import States, as_vectors
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,9 @@ def vectors(
     """
     labels = states.iterations
     first, last = labels[0] if first is None else first, labels[-1] if last is None else last
-    value = torch.stack([states[k].detach() for k in labels if first <= k <= last])
-    axes = list(states.axes)
-    order = [0, *(axes.index(name) for name in ("batch", "position") if name in axes)]
-    value = value.permute(*order, *(axis for axis in range(value.ndim) if axis not in order))
-    value = value if "position" in axes else value.unsqueeze(2)
-    return value.flatten(3) if value.ndim > 3 else value.unsqueeze(3)
+    return torch.stack(
+        [as_vectors(states[k].detach(), states.axes[1:]) for k in labels if first <= k <= last]
+    )
 
 
 def inside(run: Run, ending: str) -> list[str]:

@@ -1,9 +1,10 @@
 """States: an activation with a true iteration axis."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from .errors import LoopscopeError, LoopscopeIndexError, nearest
@@ -238,6 +239,17 @@ class States:
 @to_json.register
 def _(value: States) -> Any:
     return {"iterations": value.iterations, "axes": value.axes, "values": to_json(value.tensor)}
+
+
+def as_vectors(value: Tensor, axes: Sequence[str]) -> Float[Tensor, "batch position width"]:
+    """A value with these axes as one vector for each example and position; one without positions has one.
+
+    All axes but batch and position are the vector: of inner loops too, and of heads.
+    """
+    order = [axes.index(name) for name in ("batch", "position") if name in axes]
+    value = value.permute(*order, *(axis for axis in range(value.ndim) if axis not in order))
+    value = value if "position" in axes else value.unsqueeze(1)
+    return value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
 
 
 def select(value: Tensor, selection: tuple[Any, ...], what: str) -> Tensor:

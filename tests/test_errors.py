@@ -13,6 +13,8 @@ from safetensors.torch import save_file
 
 import loopscope as ls
 
+BITS = torch.tensor([[2, 0, 1, 1]])
+
 
 @pytest.fixture
 def model():
@@ -30,22 +32,32 @@ def tokens():
     [
         (
             lambda t: t.float(),
-            r"tokens must be integers \(int64\), but are torch.float32\. Use tokens.long\(\)",
+            r"needs integer tokens \(int64\), but got torch.float32\. Use tokens.long\(\)",
         ),
         (
             lambda t: t[0],
-            r"must have the shape \(batch, position\) .* but have \(5,\)\. Add the missing axis",
+            r"needs tokens of the shape \(batch, position\) .* but got \(5,\)\. Add the missing axis",
         ),
-        (lambda t: t[:, :0], r"with at least one position, but have \(2, 0\)"),
-        (lambda t: t + 9, r"must lie in 0\.\.2, this model's vocabulary, but reach from 9 to 11"),
-        (lambda t: t - 9, r"but reach from -9 to -7"),
-        (lambda t: t.tolist(), r"tokens must be a Tensor of integers \(batch, position\), but are a list"),
+        (lambda t: t[:, :0], r"with at least one position, but got \(2, 0\)"),
+        (lambda t: t + 9, r"this model needs tokens in 0\.\.2, but they reach from 9 to 11"),
+        (lambda t: t - 9, r"but they reach from -9 to -7"),
+        (
+            lambda t: t.tolist(),
+            r"needs its tokens as a Tensor of integers \(batch, position\), but got a list",
+        ),
     ],
 )
 def test_tokens_of_wrong_shape_type_or_range(model, tokens, make, text):
     for call in (model, lambda t: ls.record(model, t)):
         with pytest.raises(ls.LoopscopeError, match=text):
             call(make(tokens))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_every_type_of_integer_is_a_token(model, tokens, dtype):
+    assert torch.equal(model(tokens.to(dtype)), model(tokens))
+    parity = ls.tasks.prefix_parity()
+    assert torch.equal(parity.solve(BITS.to(dtype)), parity.solve(BITS))
 
 
 @pytest.mark.parametrize(

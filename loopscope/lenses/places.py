@@ -10,24 +10,10 @@ from torch import Tensor
 
 from ..driver import Looped
 from ..errors import LoopscopeError, nearest
+from ..location import Place
 from ..run import Run
 from ..state_tree import primary, with_primary
 from ..states import States
-
-
-@dataclass(frozen=True)
-class Place:
-    """A site, and the turn of each inner loop where it has any."""
-
-    site: str
-    inner: tuple[int, ...] = ()
-    label: str = ""
-    """What it is called: the site, with its turns."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is the state itself, which is read out as the model does, with all that it carries."""
-        return self.site == "state"
 
 
 @dataclass(frozen=True)
@@ -46,8 +32,8 @@ class Sight:
 
     @property
     def plain(self) -> bool:
-        """Whether `state` can be read out as it is."""
-        return self.place.whole and not self.translated
+        """Whether `state` can be read out as it is: the model does so, with all that it carries."""
+        return self.place.site == "state" and not self.translated
 
 
 def places(run: Run, sites: str | Sequence[str]) -> tuple[Place, ...]:
@@ -66,10 +52,9 @@ def places(run: Run, sites: str | Sequence[str]) -> tuple[Place, ...]:
                     f"a lens reads a site at every iteration, but '{name}' was called once, outside the loop. Take sites inside "
                     "it, or 'state'."
                 )
-            loops = values.axes[1 : values.axes.index("batch")] if "batch" in values.axes else ()
-            for turns in product(*map(range, values.inner)):
-                told = ", ".join(f"{axis} {turn}" for axis, turn in zip(loops, turns, strict=True))
-                found.append(Place(name, turns, f"{name}, {told}" if told else name))
+            depth = len(values.inner)
+            loops, axes = values.axes[1 : 1 + depth], values.axes[1 + depth :]
+            found += [Place(name, turns, loops, axes) for turns in product(*map(range, values.inner))]
     if not found:
         raise LoopscopeError('a lens needs one site or more, but got none. Pass sites=["state"].')
     return tuple(dict.fromkeys(found))
@@ -92,7 +77,7 @@ def sight(run: Run, place: Place, k: int) -> Sight | None:
     value = dict(values.items()).get((k, *place.inner))
     if value is None:
         return None
-    if place.whole:
+    if place.site == "state":
         state = run.state(k)
         return Sight(place, k, state, _stream(run, state))
     state = _carrier(run, k)

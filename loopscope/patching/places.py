@@ -8,31 +8,11 @@ import torch
 from torch import Tensor
 
 from ..errors import LoopscopeError
+from ..location import Place
 from ..recorder import resume
 from ..run import Run
 from ..sites import is_state
 from ..states import States
-
-
-@dataclass(frozen=True)
-class Place:
-    """A site inside the loop; of a site with inner loops one turn of them."""
-
-    site: str
-    inner: tuple[int, ...] = ()
-    """The turn of each inner loop."""
-    loops: tuple[str, ...] = ()
-    """Names of the inner loops, such as ("low",)."""
-    axes: tuple[str, ...] = ("batch", "position", "width")
-    """The site's own axes."""
-
-    def axis(self, name: str) -> int | None:
-        """Where an axis stands; None if the site has none of that name."""
-        return self.axes.index(name) if name in self.axes else None
-
-    def __str__(self) -> str:
-        turns = "".join(f"{name}={turn} " for name, turn in zip(self.loops, self.inner, strict=True))
-        return turns + self.site
 
 
 @dataclass(frozen=True)

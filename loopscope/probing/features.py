@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import LoopscopeError, nearest
 from ..run import Run
-from ..states import States
+from ..states import States, as_vectors
 
 SUMS = 250_000_000
 """Bytes of sums that are kept at once while runs are gone through; where there are more, runs are gone through again."""
@@ -143,14 +143,6 @@ def piece_of(states: States, k: int) -> Piece:
     rows = [mask for index, mask in states._rows.items() if index[0] == k]
     present = torch.stack(rows).all(0) if rows else None
     return Piece(as_vectors(states[k].detach(), states.axes[1:]), present)
-
-
-def as_vectors(value: Tensor, axes: tuple[str, ...]) -> Tensor:
-    """(example, position, width) of a value with these axes."""
-    order = [axes.index(name) for name in ("batch", "position") if name in axes]
-    value = value.permute(*order, *(axis for axis in range(value.ndim) if axis not in order))
-    value = value if "position" in axes else value.unsqueeze(1)
-    return value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
 
 
 def sizes(states: States) -> tuple[int, int]:

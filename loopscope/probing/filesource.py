@@ -17,7 +17,8 @@ from torch import Tensor
 
 from ..errors import LoopscopeError
 from ..files import load_header
-from .features import Chunk, Piece, Place, Source, as_vectors, chosen
+from ..states import as_vectors
+from .features import Chunk, Piece, Place, Source, chosen
 
 PIECE = 8_000_000
 """Bytes that are read at once."""

@@ -1,4 +1,4 @@
-"""Whether tokens are tokens, or the sentence that says why not."""
+"""Whether tokens are the tokens of a model or a task."""
 
 from typing import Any
 
@@ -10,7 +10,14 @@ from ..errors import LoopscopeError
 
 
 def checked_tokens(tokens: Any, vocabulary: int, reader: str) -> Int[Tensor, "batch position"]:
-    """`tokens` as int64, or the sentence that says why they aren't tokens of `reader`."""
+    """`tokens` as int64, whatever type of integer they have.
+
+    Arguments:
+        reader: whose tokens they must be, as the error says it.
+
+    Raises:
+        LoopscopeError: no tensor of integers (batch, position), without positions, or out of the vocabulary.
+    """
     if not isinstance(tokens, Tensor):
         raise LoopscopeError(
             f"{reader} needs its tokens as a Tensor of integers (batch, position), but got a {type(tokens).__name__}. "
@@ -28,6 +35,6 @@ def checked_tokens(tokens: Any, vocabulary: int, reader: str) -> Int[Tensor, "ba
     if tokens.numel() and (int(tokens.min()) < 0 or int(tokens.max()) >= vocabulary):
         raise LoopscopeError(
             f"{reader} needs tokens in 0..{vocabulary - 1}, but they reach from {int(tokens.min())} to "
-            f"{int(tokens.max())}. Use the tokens of this task's own batches."
+            f"{int(tokens.max())}. Use the tokens of the task's own batches."
         )
     return tokens.long()
