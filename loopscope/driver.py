@@ -61,7 +61,9 @@ class Driven(NamedTuple):
 
 
 def step_at(model: Looped, state: Any, context: Any, t: int, index: int | None = None) -> Any:
-    """states[t+1] from states[t], while the model's clock shows iteration t. Nothing but this calls `model.step`.
+    """states[t+1] from states[t], while the model's clock shows iteration t.
+
+    Nothing else calls `model.step`, so that the clock is right wherever an iteration runs.
 
     Arguments:
         index: the number that the model receives in place of t.

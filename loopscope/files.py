@@ -1,4 +1,7 @@
-"""Files: written whole or not at all. Tensors with a JSON header, in safetensors; nothing is ever unpickled."""
+"""Files: written whole or not at all. Tensors have a JSON header, in safetensors.
+
+Nothing is ever unpickled.
+"""
 
 import contextlib
 import json
@@ -19,9 +22,10 @@ _KEY = "loopscope"
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield the path of a new file beside `path`, which takes its place once the block has ended well.
+    """Yield a new file beside `path`, which takes its place once the block has ended well.
 
-    Until then, and for good if the block or the disk fails, `path` stays as it was, and nothing is left beside it.
+    Until then, and for good if the block or the disk fails, `path` stays as it was, and nothing
+    is left beside it.
 
     Raises:
         OSError: the disk is full, or the folder can't be written.
@@ -36,6 +40,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         part.chmod(0o666 & ~_umask())
         os.replace(part, path)
     finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def clear_parts(path: Path) -> None:
+    """Remove what writes of `path` left that were killed. Nobody else may be writing it."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
         with contextlib.suppress(OSError):
             part.unlink()
 

@@ -1,4 +1,4 @@
-"""Place: where a value of a run stands. A site inside the loop, and the turn of each inner loop where it has any."""
+"""Place: where a value of a run stands. A site inside the loop, and one turn of each inner loop."""
 
 from dataclasses import dataclass
 

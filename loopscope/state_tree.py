@@ -1,6 +1,7 @@
-"""The state of a loop as a tree: one tensor, or a named tuple of tensors whose first field is the primary one.
+"""The state of a loop as a tree: one tensor, or a named tuple whose first field is the primary one.
 
-Whatever walks over a state does it with these functions. The name of a state that is one tensor is "state".
+Whatever walks over a state does it with these functions. The name of a state that is one tensor is
+"state".
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +44,7 @@ def primary(state: Any) -> Tensor:
 
 
 def map_state(function: Callable[..., Any], state: Any, *others: Any) -> Any:
-    """A state of what `function` gives for each tensor, with the tensors of the same name of `others`."""
+    """A state of what `function` gives for each tensor, and for its counterparts in `others`."""
     if isinstance(state, Tensor):
         return function(state, *others)
     return type(state)(*(function(*parts) for parts in zip(state, *others, strict=True)))
@@ -91,7 +92,7 @@ def equal(state: Any, other: Any) -> bool:
 
 
 def through_sites(state: Any, site: nn.Module) -> Any:
-    """Pass a state through its sites: the primary tensor through `site`, other fields through `site.<field>`."""
+    """Pass the primary tensor through `site`, and each other field through `site.<field>`."""
     if isinstance(state, Tensor):
         return site(state)
     first, *others = items(state).items()

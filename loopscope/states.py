@@ -242,9 +242,10 @@ def _(value: States) -> Any:
 
 
 def as_vectors(value: Tensor, axes: Sequence[str]) -> Float[Tensor, "batch position width"]:
-    """A value with these axes as one vector for each example and position; one without positions has one.
+    """A value with these axes as one vector for each example and position.
 
-    All axes but batch and position are the vector: of inner loops too, and of heads.
+    A value without positions has one. All axes but batch and position are the vector: of inner
+    loops too, and of heads.
     """
     order = [axes.index(name) for name in ("batch", "position") if name in axes]
     value = value.permute(*order, *(axis for axis in range(value.ndim) if axis not in order))

@@ -95,8 +95,8 @@ def main(folder: Path) -> None:
     def logged(lines: int) -> Callable[[], bool]:
         return lambda: log.exists() and log.read_bytes().count(b"\n") >= lines
 
-    # fsync: the new checkpoint is written beside the old one, not yet in its place. replace: it takes its place. The
-    # first call of both is the log's cut, before any checkpoint.
+    # fsync: the new checkpoint is written beside the old one, not yet in its place. replace: it
+    # takes its place. The first call of both is the log's cut, before any checkpoint.
     attempts = [
         ("before the first checkpoint", attempt(killed, watch=logged(2))),
         ("while a checkpoint was written", attempt(killed, die_in("fsync", 3))),

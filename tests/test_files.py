@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from loopscope.files import atomic_write, save_text
+from loopscope.files import atomic_write, clear_parts, save_text
 
 
 def test_a_text_takes_the_place_of_the_old_one(tmp_path):
@@ -35,3 +35,10 @@ def test_what_was_there_stays_when_the_write_fails(tmp_path):
 def test_a_folder_that_is_missing_is_an_os_error(tmp_path):
     with pytest.raises(OSError):
         save_text(tmp_path / "none" / "a.txt", "text")
+
+
+def test_what_a_killed_write_left_is_cleared(tmp_path):
+    for name in (".a.txt.x7.part", ".b.txt.x7.part", "a.txt"):
+        (tmp_path / name).write_text("")
+    clear_parts(tmp_path / "a.txt")
+    assert sorted(os.listdir(tmp_path)) == [".b.txt.x7.part", "a.txt"]

@@ -17,8 +17,10 @@ FILES = [
 
 
 def step_calls(source: str) -> list[int]:
-    """Lines that call `<something>.step(state, context, ...)`. `super().step(...)` refines a step, and is left out;
-    an optimiser's step takes no such arguments."""
+    """Lines that call `<something>.step(state, context, ...)`.
+
+    `super().step(...)` refines a step, and is left out; an optimiser's takes no such arguments.
+    """
 
     def refines(value: ast.expr) -> bool:
         return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "super"

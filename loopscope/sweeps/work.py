@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..errors import LoopscopeError
-from ..files import load_header, save_text
+from ..files import clear_parts, load_header, save_text
 from ..training import Recipe, checkpoint, differences, train
 
 SIGN, MARK, LOCK, TRACE = ".sweep", "running.json", ".lock", "error.txt"
@@ -128,6 +128,7 @@ def running(folder: Path) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def _marked(folder: Path) -> Iterator[None]:
     mark = folder / MARK
+    clear_parts(mark)
     save_text(mark, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}))
     try:
         yield

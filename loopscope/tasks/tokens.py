@@ -16,7 +16,7 @@ def checked_tokens(tokens: Any, vocabulary: int, reader: str) -> Int[Tensor, "ba
         reader: whose tokens they must be, as the error says it.
 
     Raises:
-        LoopscopeError: no tensor of integers (batch, position), without positions, or out of the vocabulary.
+        LoopscopeError: no tensor of integers (batch, position), or out of the vocabulary.
     """
     if not isinstance(tokens, Tensor):
         raise LoopscopeError(

@@ -5,7 +5,6 @@ state. Nothing else: every draw is made from (seed, step), the learning rate, th
 weight are functions of the step.
 """
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import LoopscopeError
-from ..files import load_file, save_file
+from ..files import clear_parts, load_file, save_file
 from ..origin import versions
 from .recipe import differences
 
@@ -71,9 +70,7 @@ def load(
     Raises:
         LoopscopeError: it is damaged, or of another recipe; the sentence names the fields that differ.
     """
-    for part in folder.glob(f".{FILE}.*.part"):  # a write that was killed
-        with contextlib.suppress(OSError):
-            part.unlink()
+    clear_parts(folder / FILE)
     if not (folder / FILE).exists():
         return {"step": 0}, None
     tensors, header = load_file(folder / FILE, KIND)

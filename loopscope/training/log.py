@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LoopscopeError
-from ..files import save_text
+from ..files import clear_parts, save_text
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
@@ -33,6 +33,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def cut(path: Path, step: int) -> None:
     """Forget what was logged after `step`: those steps are going to run again."""
+    clear_parts(path)
     lines = [line for line in read(path) if line["step"] <= step]
     try:
         save_text(path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -112,7 +112,10 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
 
 
 def _exact(value: Any) -> Any:
-    """What `_part` reads back unchanged: the class of each part, and infinity, which `loopscope.to_json` drops."""
+    """What `_part` reads back unchanged: with the class of each part, and with infinity.
+
+    `to_json` of results keeps neither.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         return {
             "part": type(value).__name__,
