@@ -1,23 +1,38 @@
 """Files: written whole or not at all. Tensors have a JSON header, in safetensors.
 
 Nothing is ever unpickled.
+
+A file is mapped into memory, and read where it is looked at. Matrix products take other instructions at
+an address that is no multiple of 64 bytes, and give other last digits. So every tensor begins at such a
+multiple of the file. safetensors allows no gaps: what fills them are tensors too, named `padding/...`.
 """
 
 import contextlib
 import json
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file as _save_tensors
 from torch import Tensor
 
 from .errors import LoopscopeError
 
-_KEY = "loopscope"
+ALIGNMENT = 64
+"""Bytes: where PyTorch places the tensors that it makes."""
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+"""What safetensors calls the types of tensors."""
+_KEY, _PADDING = "loopscope", "padding/"
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @contextlib.contextmanager
@@ -61,19 +76,21 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: 
     """Write `tensors` and `header` to `path`; a file that was there stays untouched until the new one is whole.
 
     Arguments:
-        tensors: by name, any shape and dtype that safetensors knows.
+        tensors: by name, any shape, of a type in DTYPES.
         header: anything JSON can say; `header["kind"]` tells what the file is.
 
     Raises:
-        LoopscopeError: the disk is full or the folder can't be written.
+        LoopscopeError: the disk is full, the folder can't be written, or a tensor is of another type.
     """
     path = Path(path)
+    layout = _layout(tensors, {_KEY: json.dumps(header)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as part:
-            whole = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-            _save_tensors(whole, part, metadata={_KEY: json.dumps(header)})
-    except (OSError, SafetensorError) as error:
+        with atomic_write(path) as part, part.open("wb") as file:
+            file.write(layout)
+            for tensor in tensors.values():
+                _write(file, tensor)
+    except OSError as error:
         raise LoopscopeError(
             f"{path} could not be written ({error}). What was there before is untouched; "
             "free some space or choose another folder, and save again: the object is still in memory."
@@ -84,6 +101,9 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: 
 def load_file(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the header of a file that loopscope wrote.
 
+    The tensors are mapped: what isn't looked at isn't read. Those that lie at another address than memory
+    would give them, as in files of older versions, are copied, so that all compute what they did when saved.
+
     Arguments:
         kind: what the file must be, such as "run" or "checkpoint".
 
@@ -92,7 +112,7 @@ def load_file(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor
     """
     header = load_header(path, kind)
     with _opened(Path(path)) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 (not a dict)
+        return {name: aligned(file.get_tensor(name)) for name in _names(file)}, header
 
 
 def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
@@ -114,6 +134,52 @@ def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
             f"{path} must hold a {kind}, but holds a {header.get('kind')!r}. Pass the right file."
         )
     return header
+
+
+def load_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a file, by name, without the tensors. Raises as `load_file` does."""
+    with _opened(Path(path)) as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in _names(file)}
+
+
+def aligned(tensor: Tensor) -> Tensor:
+    """The tensor itself where it begins at a multiple of ALIGNMENT in memory, and a copy that does otherwise."""
+    return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
+
+
+def _layout(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
+    """What a file begins with: the length of its header, and the header, which says where each tensor lies."""
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+
+    def place(name: str, dtype: str, shape: list[int], size: int) -> None:
+        nonlocal end
+        entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _NAMES:
+            raise LoopscopeError(
+                f"a file's tensors must be of the types {', '.join(DTYPES)}, but '{name}' is {tensor.dtype}. "
+                "Convert it before saving."
+            )
+        place(name, _NAMES[tensor.dtype], list(tensor.shape), tensor.nbytes)
+        if gap := -end % ALIGNMENT:
+            place(f"{_PADDING}{end}", "U8", [gap], gap)
+    header = json.dumps(entries).encode()
+    header += b" " * (-(len(header) + 8) % ALIGNMENT)
+    return struct.pack("<Q", len(header)) + header
+
+
+def _write(file: BinaryIO, tensor: Tensor) -> None:
+    """A tensor's bytes, and zeros up to the next multiple of ALIGNMENT."""
+    values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    file.write(values.reshape(-1).view(torch.uint8).numpy())
+    file.write(bytes(-values.nbytes % ALIGNMENT))
+
+
+def _names(file: Any) -> Iterator[str]:
+    return (name for name in file.keys() if not name.startswith(_PADDING))  # noqa: SIM118 (not a dict)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from .. import shelf
 from ..errors import LoopscopeError
-from ..files import load_file, load_header
+from ..files import load_file, load_header, load_shapes
 
 if TYPE_CHECKING:  # importing the shelf must stay light: TransformerLens comes with the first model
     from ..nn import LoopedModule
@@ -92,12 +92,8 @@ def header(entry: str | os.PathLike[str]) -> dict[str, Any]:
 
 def parameters(entry: str | os.PathLike[str]) -> int:
     """How many trainable numbers the entry's file holds; nothing of them is read."""
-    from safetensors import safe_open
-
     fixed = header(entry).get("buffers", [])
-    with safe_open(path(entry), framework="pt") as file:
-        names = [name for name in file.keys() if name not in fixed]  # noqa: SIM118
-        return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    return sum(math.prod(shape) for name, shape in load_shapes(path(entry)).items() if name not in fixed)
 
 
 def path(entry: str | os.PathLike[str]) -> Path:

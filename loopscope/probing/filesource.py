@@ -16,16 +16,12 @@ import torch
 from torch import Tensor
 
 from ..errors import LoopscopeError
-from ..files import load_header
+from ..files import DTYPES, load_header
 from ..states import as_vectors
 from .features import Chunk, Piece, Place, Source, chosen
 
 PIECE = 8_000_000
 """Bytes that are read at once."""
-_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
 
 
 class FileSource(Source):
@@ -140,9 +136,9 @@ def _places(path: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...], int]]:
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     return {
-        name: (_DTYPES[one["dtype"]], tuple(one["shape"]), 8 + length + one["data_offsets"][0])
+        name: (DTYPES[one["dtype"]], tuple(one["shape"]), 8 + length + one["data_offsets"][0])
         for name, one in header.items()
-        if one["dtype"] in _DTYPES
+        if one["dtype"] in DTYPES
     }
 
 
