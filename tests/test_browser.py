@@ -39,7 +39,7 @@ def start() -> Any:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(driver))
+    return webdriver.Chrome(options=options, service=Service(executable_path=driver))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """Models in Hugging Face's format, from a folder and without a network: the whole path."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -13,11 +15,6 @@ from loopscope.cli import app
 from .offline import hrm_text_folder
 
 ONE = ["--iterations", "2"]
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
 @pytest.fixture(scope="module")
@@ -164,16 +161,43 @@ class OuroForCausalLM(PreTrainedModel):
 """
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("nobody/nothing", "must be a folder that save_pretrained wrote or a model that transformers finds"),
-        ("universal-prefix-parity", "must be a folder"),
-    ],
-)
-def test_what_is_not_there_is_said(name, text):
-    with pytest.raises(ls.LoopscopeError, match=text):
+NOWHERE = pytest.mark.parametrize("name", ["nobody/nothing", "universal-prefix-parity"])
+SENTENCE = "must be a folder that save_pretrained wrote or a model that transformers finds"
+
+
+@NOWHERE
+def test_a_name_that_is_nowhere_is_an_error_without_a_network(name):
+    with pytest.raises(ls.LoopscopeError, match=f"{name} {SENTENCE}"):
         ls.from_pretrained(name)
+
+
+@NOWHERE
+def test_a_name_that_a_hub_does_not_have_is_an_error(name, monkeypatch):
+    from huggingface_hub import constants
+
+    requests = []
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            requests.append(self.path)
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        template = address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        with pytest.raises(ls.LoopscopeError, match=f"{name} {SENTENCE}.*not a valid model identifier"):
+            ls.from_pretrained(name)
+        server.shutdown()
+    assert f"/{name}/resolve/main/config.json" in requests
 
 
 def test_an_entrys_name_stays_an_entrys():

@@ -56,7 +56,7 @@ def test_a_skipped_iteration_is_its_own_write_taken_away():
     assert torch.allclose(told.direct, told.total, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.integers(1, 6), st.integers(0, 5))
 def test_where_all_is_linear_the_parts_add_up(seed, n, k):
     generator = torch.Generator().manual_seed(seed)

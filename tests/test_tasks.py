@@ -70,7 +70,7 @@ def test_addition_agrees_with_python_integers(digits):
 
 
 @given(a=st.integers(0, 999_999), b=st.integers(0, 999_999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_sum_is_solved_from_its_tokens(a, b):
     def reverse(number, digits):
         return f"{number:0{digits}}"[::-1]

@@ -16,7 +16,7 @@ def chases(draw):
 
 
 @given(chase=chases(), data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_answer_is_the_power_of_the_permutation(chase, data):
     arrows, start, hops = chase
     there = start

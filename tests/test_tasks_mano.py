@@ -39,7 +39,7 @@ def read(task, text):
 
 
 @given(expression=EXPRESSIONS.filter(lambda one: not isinstance(one, int)), padding=st.integers(0, 5))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_an_expression_has_the_value_that_python_gives_it(expression, padding):
     task = tasks.mano(modulus=11)
     written = prefix(expression)

@@ -16,7 +16,7 @@ def read(task, text):
 
 
 @given(string=st.text("abcdefgh", min_size=1, max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_string_is_copied_or_reversed(string):
     blanks = "_" * len(string)
     for task, answer in ((tasks.copy(), string), (tasks.reverse(), string[::-1])):
