@@ -1,6 +1,7 @@
 """Models in Hugging Face's format, from a folder and without a network: the whole path."""
 
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -166,7 +167,11 @@ SENTENCE = "must be a folder that save_pretrained wrote or a model that transfor
 
 
 @NOWHERE
-def test_a_name_that_is_nowhere_is_an_error_without_a_network(name):
+def test_a_name_that_is_nowhere_is_an_error_at_once_and_without_a_connection(name, monkeypatch):
+    def refused(self, address):
+        pytest.fail(f"nothing is asked for where Hugging Face is offline, but {address} was")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
     with pytest.raises(ls.LoopscopeError, match=f"{name} {SENTENCE}"):
         ls.from_pretrained(name)
 
