@@ -8,13 +8,14 @@ multiple of the file. safetensors allows no gaps: what fills them are tensors to
 """
 
 import contextlib
+import io
 import json
 import os
 import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -171,7 +172,7 @@ def _layout(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
     return struct.pack("<Q", len(header)) + header
 
 
-def _write(file: BinaryIO, tensor: Tensor) -> None:
+def _write(file: io.BufferedWriter, tensor: Tensor) -> None:
     """A tensor's bytes, and zeros up to the next multiple of ALIGNMENT."""
     values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     file.write(values.reshape(-1).view(torch.uint8).numpy())

@@ -165,13 +165,14 @@ def test_nothing_stays_attached_also_after_an_exception():
 
 def test_recording_leaves_a_fused_path_in_place(monkeypatch):
     model, x = made(loops.Fused), batch()
-    fused, calls = torch._transformer_encoder_layer_fwd, []
+    name, calls = "_transformer_encoder_layer_fwd", []
+    fused = getattr(torch, name)
 
     def counted(*args, **options):
         calls.append(1)
         return fused(*args, **options)
 
-    monkeypatch.setattr(torch, "_transformer_encoder_layer_fwd", counted)
+    monkeypatch.setattr(torch, name, counted)
     ls.record(ls.wrap(model, body="layer"), x)
     assert len(calls) == model.turns
 
