@@ -175,7 +175,7 @@ def _layout(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
 def _write(file: io.BufferedWriter, tensor: Tensor) -> None:
     """A tensor's bytes, and zeros up to the next multiple of ALIGNMENT."""
     values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    file.write(values.reshape(-1).view(torch.uint8).numpy())
+    file.write(values.reshape(-1).view(torch.uint8).numpy().data)
     file.write(bytes(-values.nbytes % ALIGNMENT))
 
 
