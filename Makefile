@@ -7,7 +7,8 @@ READY  := .venv/.ready
 ENTRY  ?= universal-prefix-parity
 PYTEST := $(PY) -m pytest
 # A thread for each of the workers: with more they only wait for each other (measured on two cores: 71 s against 117 s).
-TESTS  := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist loadfile
+# A worker that has finished takes over half of what the other has left, in one piece: few fixtures are made twice.
+TESTS  := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 CHROME := chromium chromium-browser google-chrome google-chrome-stable
 
 # The environment is what .venv holds, whatever the caller's shell has set.
@@ -18,24 +19,27 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): FORCE
 endif
 
-.PHONY: help report test check bench browser zoo clean FORCE
+.PHONY: help report test test-slow check bench browser zoo clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
 report: $(READY) ## make report.html: what a trained looped transformer does, iteration by iteration (ENTRY=name)
 	@.venv/bin/loopscope report $(ENTRY) -o report.html
 	@echo "The report is at $(CURDIR)/report.html: open it in a browser."
 
-test: $(READY) browser ## run the tests
-	@$(TESTS)
+test: $(READY) ## run the tests, all but the slow ones
+	@$(TESTS) -m "not slow"
 
-check: $(READY) browser ## formatting, linting, types and tests: what must pass before a commit
+test-slow: $(READY) browser ## run the slow tests: notebooks, the zoo's numbers, a browser, processes that are killed
+	@$(TESTS) -m slow
+
+check: $(READY) ## formatting, linting, types and tests: what must pass before a commit
 	@.venv/bin/ruff format --check
 	@.venv/bin/ruff check
 	@$(PY) -m pyright --pythonpath $(PY)
-	@$(TESTS)
+	@$(TESTS) -m "not slow"
 
 bench: $(READY) ## what recording costs, as ratios taken in one run
 	@$(PYTEST) tests/bench_*.py --benchmark-only

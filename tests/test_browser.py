@@ -13,6 +13,8 @@ import loopscope as ls
 
 from . import hostile
 
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

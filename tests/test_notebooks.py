@@ -13,6 +13,7 @@ DAY = 24 * 60 * 60
 """Seconds, where nbclient must have a limit: none that a busy machine can reach."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv(

@@ -204,6 +204,7 @@ def undisturbed(tmp_path_factory):
     return sweep(folder / "tiny.toml", folder / "runs", workers=0, shown=False)
 
 
+@pytest.mark.slow
 def test_twelve_trainings_on_two_workers_one_of_them_killed_equal_an_undisturbed_sweeps(
     undisturbed, tmp_path
 ):

@@ -66,6 +66,7 @@ def same(a: dict, b: dict) -> bool:
 # Runs ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_and_resumed_gives_the_same_weights_bit_for_bit(tmp_path):
     """Six SIGKILLs, three of them inside the writing of a checkpoint; tests/killed.py tells the moments."""
     one_core = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -165,6 +165,8 @@ def test_a_kind_that_is_not_known_is_refused_without_the_shelf_too(architecture,
 # Trained entries -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.zoo
 @pytest.mark.parametrize("entry", models.entries())
 def test_a_card_tells_what_is_found_on_fresh_examples(entry):
     """Within one point, on as many as that takes."""
