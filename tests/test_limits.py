@@ -21,7 +21,7 @@ def kind(x, **thresholds) -> Kind:
     return maths.limits(x, **thresholds)[()].kind
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10_000),
     states=st.sampled_from([64, 96, 150]),
@@ -39,7 +39,7 @@ def test_spirals_sliders_and_slow_drifts_are_told_apart(seed, states, width, lev
     assert kind(maker.noisy(maker.drift(far), level)) is Kind.drifting
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10_000),
     states=st.sampled_from([64, 128, 200]),

@@ -11,7 +11,7 @@ from torch import Tensor
 import loopscope as ls
 
 from .test_fixed_points import DOUBLE, starts
-from .test_lyapunov import henon
+from .test_lyapunov import henon, scattered
 from .test_spectrum import KINDS, matrix, rotation
 
 
@@ -26,7 +26,7 @@ def measured(map, start: Tensor, length: int = 100, **options):
 @pytest.mark.parametrize("kind", KINDS)
 def test_radius_rate_and_exponent_of_a_linear_loop_are_one_number(kind, radius):
     A = matrix(kind, radius, 4)
-    found = measured(lambda x: x @ A.T + 1, starts(2, 4), 300, iterations=2000)
+    found = measured(lambda x: x @ A.T + 1, starts(2, 4), 300)
     assert found.agreement.name == "agree"
     assert found.disagreement == 0
     assert found.radius.tolist() == pytest.approx([radius] * 2, rel=1e-3)
@@ -102,8 +102,8 @@ def test_verdicts(name):
 
 
 def test_the_henon_map_in_the_analysis():
-    found = measured(henon, torch.tensor([[0.1, 0.1], [0.2, 0.0]], dtype=DOUBLE), iterations=4000)
-    assert found.exponents[:, 0].tolist() == pytest.approx([0.419] * 2, rel=0.05)
+    found = measured(henon, 0.2 * scattered(16, 2), iterations=500, examples=16)
+    assert float(found.exponents[:, 0].mean()) == pytest.approx(0.419, rel=0.05)
     assert (found.exponents[:, 0] - 0.419).abs().max() < 3 * found.exponents_error[:, 0].max() + 0.01
 
 

@@ -2,10 +2,8 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +31,8 @@ from loopscope.training import (
     train,
 )
 from loopscope.training.trainer import Objective
+
+from .disk import largest_file
 
 RECIPE = Recipe(
     architecture="universal",
@@ -214,17 +214,6 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     trained(tmp_path)
     trained(tmp_path / "whole")
     assert same(weights(tmp_path), weights(tmp_path / "whole"))
-
-
-@contextmanager
-def largest_file(size: int):
-    """The kernel refuses to let any file of this process grow beyond `size` bytes, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_folder_that_can_not_be_written(tmp_path):

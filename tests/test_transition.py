@@ -28,7 +28,7 @@ def logistic(centre, power):
     return 1 / (1 + (centre / STEPS.clamp(min=1e-9)) ** power)
 
 
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(st.floats(50, 5000), st.sampled_from([0.0, 0.02, 0.05]), st.integers(0, 99))
 def test_a_planted_step_is_dated_between_the_looks_around_it(when, noise, seed):
     (found,) = transitions(STEPS, noisy((when < STEPS).double(), noise, seed))
@@ -39,7 +39,7 @@ def test_a_planted_step_is_dated_between_the_looks_around_it(when, noise, seed):
     )
 
 
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(st.floats(100, 3000), st.floats(2.0, 8.0), st.sampled_from([0.0, 0.03]), st.integers(0, 99))
 def test_a_planted_sigmoid_is_dated_at_its_middle(when, power, noise, seed):
     (found,) = transitions(STEPS, noisy(logistic(when, power), noise, seed))
@@ -48,7 +48,7 @@ def test_a_planted_sigmoid_is_dated_at_its_middle(when, power, noise, seed):
     assert found.begin < found.step < found.end
 
 
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(
     st.floats(50, 200),
     st.floats(20, 60),
@@ -65,7 +65,7 @@ def test_two_stages_are_told_apart_and_both_dated(first, ratio, height, noise, s
     assert one.after == pytest.approx(height, abs=0.05 + 2 * noise)
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(st.floats(0, 1), st.sampled_from([0.0, 0.02, 0.05]), st.integers(0, 99))
 def test_where_nothing_happens_no_transition_is_found(level, noise, seed):
     assert transitions(STEPS, noisy(torch.full_like(STEPS, level), noise, seed)) == []
