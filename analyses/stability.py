@@ -23,6 +23,7 @@ pair turns. Of a model that is told the number of its iteration, every iteration
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,8 +35,10 @@ from loopscope import drawing
 from loopscope.drawing import Panel, number
 from loopscope.errors import LoopscopeError
 from loopscope.finding import Finding, Verdict
-from loopscope.limit import SURE, follow
+from loopscope.limit import SURE, Limit, follow
+from loopscope.loopmap import LoopMap
 from loopscope.maths import backward_gain, exponents, sensitivity, singular_value, spectrum
+from loopscope.maths.contraction import Rate
 from loopscope.run import Run
 
 TITLE, PLACE = "Stability", 25
@@ -185,104 +188,153 @@ def measure(
         double: compute in double precision where the model allows it.
         seed: of the vectors that searches start from.
     """
+    _check(examples, count, exponents_count, iterations)
+    rows = range(min(examples, run.states.shape[1]))
+    loop, limit = follow(run, rows, max(96, run.iterations) if extra is None else extra, double)
+    iterations = (2000 if limit.states.shape[2] <= _SHORT else 64) if iterations is None else iterations
+    gain = min(32, limit.shown - limit.first) if gain is None else gain
+    at_fixed_point = tuple(bool(limit.distance[row] <= SURE) for row in rows)
+    local = _local(loop, limit, at_fixed_point, count=count, gain=gain, seed=seed)
+    along = _along(loop, limit, iterations, exponents_count, seed=seed)
+    rates = [limit.rate(row) for row in rows]
+    verdicts = _verdicts(limit, at_fixed_point, local, along, margin=margin, iterations=iterations)
+    comparable = [row for row in rows if at_fixed_point[row] and loop.autonomous]
+    agreement, disagreement = _agreement(comparable, local, along, rates, agree=agree)
+    return StabilityFound(
+        verdict=verdicts[0] if len(set(verdicts)) == 1 else Stability.mixed,
+        verdicts=verdicts,
+        agreement=agreement,
+        disagreement=disagreement,
+        **vars(local),
+        **vars(along),
+        rate=torch.tensor([rate.value for rate in rates]),
+        rate_error=torch.tensor([rate.error for rate in rates]),
+        at_fixed_point=at_fixed_point,
+        told=not loop.autonomous,
+        iterations=iterations,
+        gain_iterations=gain,
+        how=limit.how,
+        margin=margin,
+        agree=agree,
+    )
+
+
+def _check(examples: int, count: int, exponents_count: int, iterations: int | None) -> None:
     if min(examples, count, exponents_count) < 1 or (iterations is not None and iterations < 10):
         raise LoopscopeError(
             "stability needs 1 example, eigenvalue and exponent or more, and 10 iterations or more to average over, but has "
             f"examples={examples}, count={count}, exponents_count={exponents_count}, iterations={iterations}."
         )
-    rows = range(min(examples, run.states.shape[1]))
-    loop, limit = follow(run, rows, max(96, run.iterations) if extra is None else extra, double)
-    n = limit.states.shape[2]
-    iterations = (2000 if n <= _SHORT else 64) if iterations is None else iterations
-    gain = min(32, limit.shown - limit.first) if gain is None else gain
+
+
+@dataclass(frozen=True)
+class _Local:
+    """What the Jacobians of single examples tell; fields as in the result."""
+
+    eigenvalues: Tensor
+    radius: Tensor
+    radius_error: Tensor
+    singular_value: Tensor
+    backward_gain: Tensor
+    sensitivity: Tensor
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Along:
+    """Lyapunov exponents along the trajectories; fields as in the result."""
+
+    exponents: Tensor
+    exponents_error: Tensor
+
+
+def _local(
+    loop: LoopMap, limit: Limit, at_fixed_point: tuple[bool, ...], *, count: int, gain: int, seed: int
+) -> _Local:
+    """The Jacobian of every example at its fixed point, or else at its last finite state."""
     inputs = loop.inputs()
-    there = [bool(limit.distance[row] <= SURE) for row in rows]
-    parts: dict[str, list[Any]] = {name: [] for name in ("values", "error", "sigma", "gain", "moved")}
-    notes = []
-    for row in rows:
+    spectra, norms, gains, moved = [], [], [], []
+    for row, fixed in enumerate(at_fixed_point):
         one = loop.only([row])
         lost = int(limit.ended[row])
         last = limit.states[(lost - limit.first - 1) if lost >= 0 else -1, row]
-        x = (limit.point[row] if there[row] else last)[None]
-        found = spectrum(one, x, count, errors=True, seed=seed)
-        parts["values"].append(found.values[0])
-        parts["error"].append(found.error[0, 0])
-        notes.append(found.sentences[0])
-        parts["sigma"].append(singular_value(one, x, seed=seed)[0])
-        parts["gain"].append(backward_gain(one, limit.states[0, row][None], gain, seed=seed)[0])
-        parts["moved"].append(
-            _moved(one, x, inputs, row, seed)
-            if there[row]
-            else torch.tensor(float("nan"), dtype=torch.float64)
+        x = (limit.point[row] if fixed else last)[None]
+        spectra.append(spectrum(one, x, count, errors=True, seed=seed))
+        norms.append(singular_value(one, x, seed=seed)[0])
+        gains.append(backward_gain(one, limit.states[0, row][None], gain, seed=seed)[0])
+        moved.append(
+            _moved(one, x, inputs, row, seed) if fixed else torch.tensor(math.nan, dtype=torch.float64)
         )
-    # The run itself, and what it took to arrive, is the transient.
+    eigenvalues = torch.stack([found.values[0] for found in spectra])
+    return _Local(
+        eigenvalues=eigenvalues,
+        radius=eigenvalues.abs()[:, 0],
+        radius_error=torch.stack([found.error[0, 0] for found in spectra]),
+        singular_value=torch.stack(norms),
+        backward_gain=torch.stack(gains),
+        sensitivity=torch.stack(moved),
+        notes=tuple(found.sentences[0] for found in spectra),
+    )
+
+
+def _along(loop: LoopMap, limit: Limit, iterations: int, count: int, *, seed: int) -> _Along:
+    """The exponents after the transient: the run itself, and what it took to arrive."""
     begin = torch.nan_to_num(
         limit.states[min(limit.shown - limit.first, len(limit.states) - 1)], 0.0, 0.0, 0.0
     )
-    along = exponents(loop, begin, iterations, exponents_count, transient=iterations // 4, seed=seed)
+    found = exponents(loop, begin, iterations, count, transient=iterations // 4, seed=seed)
     off = limit.diverges[:, None]
-    lyapunov, wavering = (torch.where(off, torch.nan, part) for part in (along.values, along.error))
-    stacked = {name: torch.stack(values) for name, values in parts.items()}
-    radius = stacked["values"].abs()[:, 0]
-    rates = [limit.rate(row) for row in rows]
-    verdicts = tuple(
+    return _Along(*(torch.where(off, torch.nan, part) for part in (found.values, found.error)))
+
+
+def _verdicts(
+    limit: Limit,
+    at_fixed_point: tuple[bool, ...],
+    local: _Local,
+    along: _Along,
+    *,
+    margin: float,
+    iterations: int,
+) -> tuple[Stability, ...]:
+    return tuple(
         Stability.diverging
-        if limit.diverges[r]
+        if limit.diverges[row]
         else _verdict(
-            there[r],
-            float(radius[r]),
-            float(stacked["sigma"][r]),
-            lyapunov[r],
-            wavering[r],
-            margin,
-            iterations,
+            fixed,
+            float(local.radius[row]),
+            float(local.singular_value[row]),
+            float(along.exponents[row, 0]),
+            error=float(along.exponents_error[row, 0].nan_to_num(0.0)),
+            margin=margin,
+            iterations=iterations,
         )
-        for r in rows
+        for row, fixed in enumerate(at_fixed_point)
     )
-    told = not loop.autonomous
-    gaps = [
-        _apart(
-            radius[r],
-            stacked["error"][r],
-            rates[r].value,
-            rates[r].error,
-            lyapunov[r, 0],
-            wavering[r, 0],
-            agree,
+
+
+def _agreement(
+    rows: Sequence[int], local: _Local, along: _Along, rates: Sequence[Rate], *, agree: float
+) -> tuple[Agreement, float]:
+    """Whether the measures agree in these examples, and by how much they don't at most."""
+    gaps = []
+    for row in rows:
+        radius, rate = local.radius[row], rates[row]
+        doubt = float((local.radius_error[row] / radius).nan_to_num(0.0, 0.0, 0.0))
+        exponent, error = along.exponents[row, 0], along.exponents_error[row, 0]
+        gaps.append(
+            _gap(
+                (
+                    (math.log(radius) if radius > 0 else -math.inf, doubt),
+                    (math.log(rate.value), rate.error / rate.value) if rate.value > 0 else (math.nan, 0.0),
+                    (float(exponent), float(error.nan_to_num(0.0))),
+                ),
+                agree,
+            )
         )
-        for r in rows
-        if there[r] and not told
-    ]
-    known = [gap for gap in gaps if gap == gap]
-    apart = max(known) if known else float("nan")
-    return StabilityFound(
-        verdict=verdicts[0] if len(set(verdicts)) == 1 else Stability.mixed,
-        verdicts=verdicts,
-        agreement=Agreement.incomparable
-        if not known
-        else Agreement.disagree
-        if apart > 0
-        else Agreement.agree,
-        disagreement=apart,
-        eigenvalues=stacked["values"],
-        radius=radius,
-        radius_error=stacked["error"],
-        singular_value=stacked["sigma"],
-        exponents=lyapunov,
-        exponents_error=wavering,
-        rate=torch.tensor([rate.value for rate in rates]),
-        rate_error=torch.tensor([rate.error for rate in rates]),
-        backward_gain=stacked["gain"],
-        sensitivity=stacked["moved"],
-        at_fixed_point=tuple(there),
-        told=told,
-        iterations=iterations,
-        gain_iterations=gain,
-        notes=tuple(notes),
-        how=limit.how,
-        margin=margin,
-        agree=agree,
-    )
+    finite = [gap for gap in gaps if gap == gap]
+    if not finite:
+        return Agreement.incomparable, math.nan
+    return (Agreement.disagree if max(finite) > 0 else Agreement.agree), max(finite)
 
 
 def _moved(one: Any, x: Tensor, inputs: Tensor | None, row: int, seed: int) -> Tensor:
@@ -292,50 +344,43 @@ def _moved(one: Any, x: Tensor, inputs: Tensor | None, row: int, seed: int) -> T
 
 
 def _verdict(
-    there: bool, radius: float, sigma: float, exponent: Tensor, error: Tensor, margin: float, n: int
+    at_fixed_point: bool,
+    radius: float,
+    singular: float,
+    exponent: float,
+    *,
+    error: float,
+    margin: float,
+    iterations: int,
 ) -> Stability:
-    if there and radius == radius:
+    if at_fixed_point and radius == radius:
         if abs(radius - 1) <= margin:
             return Stability.marginal
         if radius > 1:
             return Stability.unstable
-        return Stability.transient if sigma > GROWN + margin else Stability.stable
-    first, doubt = float(exponent[0]), max(margin, 2 * float(error[0].nan_to_num(0.0)))
-    if first != first or first == math.inf:
+        return Stability.transient if singular > GROWN + margin else Stability.stable
+    doubt = max(margin, 2 * error)
+    if exponent != exponent or exponent == math.inf:
         return Stability.neutral
     # A difference that only grows evenly, as between neighbouring orbits, has log(n) / n after n iterations.
-    if first > max(doubt, math.log(n) / n):
+    if exponent > max(doubt, math.log(iterations) / iterations):
         return Stability.expanding
-    return Stability.contracting if first < -doubt else Stability.neutral
+    return Stability.contracting if exponent < -doubt else Stability.neutral
 
 
-def _apart(
-    radius: Tensor,
-    radius_error: Tensor,
-    rate: float,
-    rate_error: float,
-    exponent: Tensor,
-    error: Tensor,
-    agree: float,
-) -> float:
-    """How far the measures differ beyond what is allowed, in nats per iteration; 0 if they agree, NaN with fewer than two.
+def _gap(measures: Iterable[tuple[float, float]], agree: float) -> float:
+    """How far (value, error) differ beyond what is allowed, in nats per iteration; 0 if they agree, NaN with fewer than two.
 
     Below VANISHED nats they are one: everything is gone within two iterations.
     """
-    found = []
-    for value, doubt in (
-        (
-            math.log(radius) if radius > 0 else -math.inf,
-            float((radius_error / radius).nan_to_num(0.0, 0.0, 0.0)),
-        ),
-        (math.log(rate) if rate > 0 else math.nan, rate_error / rate if rate > 0 else 0.0),
-        (float(exponent), float(error.nan_to_num(0.0))),
-    ):
-        if value == value:
-            found.append((max(value, VANISHED), doubt if value > VANISHED else 0.0))
-    worst = math.nan if len(found) < 2 else 0.0
-    for i, (one, first) in enumerate(found):
-        for other, second in found[i + 1 :]:
+    finite = [
+        (max(value, VANISHED), doubt if value > VANISHED else 0.0)
+        for value, doubt in measures
+        if value == value
+    ]
+    worst = math.nan if len(finite) < 2 else 0.0
+    for i, (one, first) in enumerate(finite):
+        for other, second in finite[i + 1 :]:
             allowed = agree * max(abs(one), abs(other)) + 2 * math.hypot(first, second)
             gap = abs(one - other)
             worst = max(worst, gap if gap > allowed + 1e-3 else 0.0)
