@@ -2,8 +2,10 @@
 
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from .origin import circumstances, digest
 from .run import Reader, Run
 from .sites import Sites, axes_of, find_tensor, get_at, is_state, modules_of, put_at, resolve
 from .states import States
-from .taps import Taps
+from .taps import After, Taps
 from .wrapper import Wrapped, record_wrapped
 
 Edits = Sequence[Edit | Times | Several]
@@ -83,7 +85,7 @@ def record(
             iterations = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
         n = checked_iterations(iterations)
         origin = circumstances(model, edits, keep, seed) | {"asked": n}
-        return _drive(model, (tokens, inputs), None, 0, n, sites, edits, collector, origin)
+        return _drive(model, _Span(tokens, inputs, n), sites, edits, collector=collector, origin=origin)
 
 
 def resume(
@@ -125,8 +127,8 @@ def resume(
         context = run.reader.context if own else model.encode(run.tokens, **run.inputs)
         origin = circumstances(model, edits, None, seed)
         made = {"asked": n, "resumed_at": k, "edits": [*run.origin.get("edits", []), *origin["edits"]]}
-        given = (run.tokens, run.inputs)
-        later = _drive(model, given, (context, state), k, n, sites, edits, collector, origin | made)
+        span = _Span(run.tokens, run.inputs, n, k, (context, state))
+        later = _drive(model, span, sites, edits, collector=collector, origin=origin | made)
     joined: dict[str, States | Tensor] = {name: run[name] for name in run.names}
     for name in later.names:
         new = later[name]
@@ -140,19 +142,79 @@ def resume(
     return later
 
 
+@dataclass(frozen=True)
+class _Span:
+    """What is run: of which inputs, from which state to which."""
+
+    tokens: Any
+    inputs: Mapping[str, Any]
+    end: int
+    start: int = 0
+    begin: tuple[Any, Any] | None = None
+    """The context and the state at `start`; None: the model makes them of the inputs."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What happens at the sites and to the schedule of a span."""
+
+    modules: Mapping[str, nn.Module]
+    fields: tuple[str, ...]
+    recorded: tuple[str, ...]
+    edits: Mapping[str, Sequence[Edit]]
+    """By site, in order."""
+    times: Mapping[int, int]
+    """By iteration, how often it runs."""
+    numbers: Mapping[int, int]
+    """By iteration, the number that it receives in place of its own."""
+
+
 def _drive(
-    model: Looped,
-    given: tuple[Any, Mapping[str, Any]],
-    begun: tuple[Any, Any] | None,
-    start: int,
-    n: int,
-    sites: Sites,
-    edits: Edits,
-    collector: Collector,
-    origin: dict[str, Any],
+    model: Looped, span: _Span, sites: Sites, edits: Edits, *, collector: Collector, origin: dict[str, Any]
 ) -> Run:
     """The body of `record` and `resume`: taps on, driver on, read-out, and a Run of what was collected."""
-    tokens, inputs = given
+    plan = _planned(model, span, sites, edits)
+    fields = plan.fields
+    taps = _SiteTaps(model, plan, span.end, collector)
+    with taps.attached(dict.fromkeys([*plan.recorded, *plan.edits]), plan.recorded), _cutting(model):
+        if span.begin is None:
+            context = model.encode(span.tokens, **span.inputs)
+            begin = model.initial(context)
+        else:
+            context, begin = span.begin
+        passes = unroll(model, begin, context, span.end, span.start, plan.times, plan.numbers)
+        k, state = deque(passes, maxlen=1).pop()
+        logits = model.decode(state, context)
+    taps.check_places()
+    holds = [edit for several in plan.edits.values() for edit in several if isinstance(edit, Hold)]
+    held = [name for edit in holds if (name := field_of(edit.site, fields))]
+    if held and span.end > span.start:
+        checked_writes(model, held, begin, context, span.start)
+    values = collector.finish(k)
+    outside = [
+        site for site, several in plan.edits.items() if any(edit.iteration is None for edit in several)
+    ]
+    edited = partial(taps.attached, outside)
+
+    def decode(state: Any) -> Tensor:
+        with edited():
+            return model.decode(state, context)
+
+    run = Run(
+        tokens=span.tokens,
+        inputs=span.inputs,
+        iterations=k,
+        sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
+        output=logits if collector.grad else logits.detach(),
+        origin=origin | {"fields": list(fields)},
+        read=Reader(model, context, decode, type(state) if fields else None, collector.grad, edited),
+    )
+    if collector.keep == Keep() and span.start == 0:
+        run.halting = _halting(model, run)
+    return _warned(run)
+
+
+def _planned(model: Looped, span: _Span, sites: Sites, edits: Edits) -> _Plan:
     modules = site_modules(model)
     fields = _fields(model)
     hooks = list(getattr(model, "hook_dict", modules))
@@ -163,6 +225,7 @@ def _drive(
         _check_halting(model, modules)
     wanted = resolve(sites, [*modules, *alias], hooks)
     by_site: dict[str, list[Edit]] = {}
+    start, n = span.start, span.end
     for edit in values:
         site = alias.get(edit.site, resolve(edit.site, [*modules, *alias], [])[0])
         checked_range(edit, start, n if is_state(site) else n - 1)
@@ -171,91 +234,70 @@ def _drive(
         by_site.setdefault(site, []).append(edit)
     for moment in schedule:
         checked_range(moment, start, n - 1)
-    times = {m.iteration % n: m.times for m in schedule if m.told is None}
-    told = {m.iteration % n: m.told % n for m in schedule if m.told is not None}
-    recorded = dict.fromkeys(
-        [
-            "state",
-            *(f"state.{name}" for name in fields[1:]),
-            *(alias.get(s, s) for s in wanted),
-            *["halting"] * forced,
-        ]
+    states = ["state", *(f"state.{name}" for name in fields[1:])]
+    recorded = dict.fromkeys([*states, *(alias.get(s, s) for s in wanted), *["halting"] * forced])
+    return _Plan(
+        modules,
+        fields,
+        tuple(recorded),
+        by_site,
+        times={m.iteration % n: m.times for m in schedule if m.told is None},
+        numbers={m.iteration % n: m.told % n for m in schedule if m.told is not None},
     )
 
-    homeless: dict[int, tuple[Edit, tuple[str, ...]]] = {}
-    at_home: set[int] = set()
 
-    def tapped(site: str, record_it: bool):
-        counted = n + 1 if is_state(site) else n
+class _SiteTaps:
+    """Taps that edit and record what passes the sites."""
+
+    def __init__(self, model: Looped, plan: _Plan, iterations: int, collector: Collector) -> None:
+        self.model, self.plan, self.iterations, self.collector = model, plan, iterations, collector
+        self._misplaced: dict[int, tuple[Edit, tuple[str, ...]]] = {}
+        self._placed: set[int] = set()
+
+    @contextmanager
+    def attached(self, sites: Iterable[str], recorded: Container[str] = ()) -> Iterator[None]:
+        with Taps() as taps:
+            for site in sites:
+                taps.on(self.plan.modules[site], after=self._after(site, site in recorded))
+            yield
+
+    def check_places(self) -> None:
+        """Refuse an edit at axes that its site had in no call."""
+        for number, (edit, axes) in self._misplaced.items():
+            if number not in self._placed:
+                checked_places(edit, axes)
+
+    def _after(self, site: str, record_it: bool) -> After:
+        edits = self.plan.edits.get(site, ())
 
         def after(args: Any, kwargs: Any, output: Any) -> Any:
-            path = find_tensor(output, None if isinstance(output, Tensor) else collector.state)
-            if path is None or model.clock.hidden:
+            path = find_tensor(output, None if isinstance(output, Tensor) else self.collector.state)
+            if path is None or self.model.clock.hidden:
                 return output
             value = get_at(output, path)
-            loops, index = model.clock.axes, model.clock.index
-            new = value
-            for edit in by_site.get(site, ()):
-                axes = axes_of(site, value, collector.state)
-                if not all(name in axes + loops for name in edit.where):
-                    homeless.setdefault(id(edit), (edit, axes + loops))
-                    continue  # one module may run inside an inner loop and outside it, as TRM's does
-                at_home.add(id(edit))
-                if edit.hits(loops, index, counted):
-                    new = edit.apply(new, axes)
+            loops, index = self.model.clock.axes, self.model.clock.index
+            new = self._edited(site, value, loops, index)
             if record_it:
-                new = collector.take(site, loops, index, new)
-            for edit in by_site.get(site, ()):
+                new = self.collector.take(site, loops, index, new)
+            for edit in edits:
                 if isinstance(edit, Hold):
                     edit.keep(new)  # what later edits made of it, and what gradients are taken at
             return output if new is value else put_at(output, path, new)
 
         return after
 
-    with Taps() as taps, _cutting(model):
-        for site in dict.fromkeys([*recorded, *by_site]):
-            taps.on(modules[site], after=tapped(site, site in recorded))
-        if begun is None:
-            context = model.encode(tokens, **inputs)
-            state = model.initial(context)
-        else:
-            context, state = begun
-        begins = state
-        k, state = deque(unroll(model, state, context, n, start, times, told), maxlen=1).pop()
-        logits = model.decode(state, context)
-    for number, (edit, axes) in homeless.items():
-        if number not in at_home:
-            checked_places(edit, axes)
-    held = [name for edit in values if isinstance(edit, Hold) and (name := field_of(edit.site, fields))]
-    if held and n > start:
-        checked_writes(model, held, begins, context, start)
-    found = collector.finish(k)
-    outside = {site: own for site, own in by_site.items() if any(e.iteration is None for e in own)}
-
-    @contextmanager
-    def edited() -> Iterator[None]:
-        with Taps() as taps:
-            for site in outside:
-                taps.on(modules[site], after=tapped(site, False))
-            yield
-
-    def decode(state: Any) -> Tensor:
-        with edited():
-            return model.decode(state, context)
-
-    ordered = {site: found[site] for site in sorted(found, key=lambda site: not is_state(site))}
-    run = Run(
-        tokens=tokens,
-        inputs=inputs,
-        iterations=k,
-        sites=ordered,
-        output=logits if collector.grad else logits.detach(),
-        origin=origin | {"fields": list(fields)},
-        read=Reader(model, context, decode, type(state) if fields else None, collector.grad, edited),
-    )
-    if collector.keep == Keep() and start == 0:
-        run.halting = _halting(model, run)
-    return _warned(run)
+    def _edited(self, site: str, value: Tensor, loops: tuple[str, ...], index: tuple[int, ...]) -> Tensor:
+        states = self.iterations + 1 if is_state(site) else self.iterations
+        new = value
+        for edit in self.plan.edits.get(site, ()):
+            axes = axes_of(site, value, self.collector.state)
+            if not all(name in axes + loops for name in edit.where):
+                self._misplaced.setdefault(id(edit), (edit, axes + loops))
+                continue  # one module may run inside an inner loop and outside it, as TRM's does
+            self._placed.add(id(edit))
+            if edit.hits(loops, index, states):
+                new = edit.apply(new, axes)
+        return new
 
 
 def reader_for(
