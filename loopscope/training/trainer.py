@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -86,8 +86,6 @@ def train(
     Raises:
         LoopscopeError: the checkpoint is of another recipe; the disk is full; the loss is no longer a number.
     """
-    from accelerate import Accelerator  # takes seconds to import
-
     recipe, name = (recipe, recipe.architecture) if isinstance(recipe, Recipe) else (named(recipe), recipe)
     last = recipe.steps if steps is None else steps
     counted("steps", last, least=1)
@@ -98,18 +96,57 @@ def train(
     folder = _folder(Path("runs") / name if out is None else Path(out))
     if seed is not None:
         recipe = replace(recipe, seed=seed)
+    training = _prepared(recipe, name, folder, precision=precision, resume=resume)
+    bar = _bar(progress and training.main, name, training.done, last)
+    chronicle = _run(training, last, bar, checkpoint_every=checkpoint_every, log_every=log_every)
+    return _finished(training, chronicle, last)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """All that a training goes on with from step to step."""
+
+    recipe: Recipe
+    name: str
+    folder: Path
+    made_by: Mapping[str, Any]
+    """The recipe, and what else decides about the weights, as JSON can say it."""
+    accelerator: Any
+    objective: "Objective"
+    forward: nn.Module
+    """The objective as accelerate runs it."""
+    optimiser: torch.optim.Optimizer
+    stepper: Any
+    """The optimiser as accelerate runs it."""
+    average: dict[str, Tensor] | None
+    done: int
+    """Steps before this part of the training."""
+    clock: "_Clock"
+
+    @property
+    def model(self) -> "LoopedModule":
+        return self.objective.model
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.accelerator.is_main_process
+
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Those to be looked at: the average, where the recipe keeps one."""
+        return self.average or self.model.state_dict()
+
+
+def _prepared(
+    recipe: Recipe, name: str, folder: Path, *, precision: Literal["no", "bf16"], resume: bool
+) -> _Training:
+    """Model, task and optimiser, as the folder's checkpoint left them."""
     task = tasks.build(recipe.task, **recipe.options)
     model = models.build(recipe.architecture, seed=recipe.seed, **recipe.config)
     _check_vocabulary(model, task)
     model.name, model.task = name, task
-
-    try:
-        accelerator = Accelerator(mixed_precision=precision)
-    except ValueError as error:  # accelerate keeps one precision per process
-        raise LoopscopeError(
-            f"precision={precision!r} can't be had in a process that has trained with another, or isn't one that "
-            f"accelerate knows ({error}). Train in a new process."
-        ) from error
+    accelerator = _accelerator(precision)
     optimiser = recipe.optimiser.build(model.parameters())
     if recipe.segments > 1 and accelerator.num_processes > 1:
         raise LoopscopeError(
@@ -123,37 +160,94 @@ def train(
     if not resume:
         checkpoint.forget(folder)
     header, objective.carry = checkpoint.load(folder, model, optimiser, made_by, average)
-    done, spent = header["step"], _Clock(header)
-    main = accelerator.is_main_process
-    if main:
-        log.cut(folder / LOG, done)
+    return _Training(
+        recipe=recipe,
+        name=name,
+        folder=folder,
+        made_by=made_by,
+        accelerator=accelerator,
+        objective=objective,
+        forward=forward,
+        optimiser=optimiser,
+        stepper=stepper,
+        average=average,
+        done=header["step"],
+        clock=_Clock(header),
+    )
 
+
+def _accelerator(precision: Literal["no", "bf16"]) -> Any:
+    from accelerate import Accelerator  # takes seconds to import
+
+    try:
+        return Accelerator(mixed_precision=precision)
+    except ValueError as error:  # accelerate keeps one precision per process
+        raise LoopscopeError(
+            f"precision={precision!r} can't be had in a process that has trained with another, or isn't one that "
+            f"accelerate knows ({error}). Train in a new process."
+        ) from error
+
+
+def _run(
+    training: _Training,
+    last: int,
+    bar: AbstractContextManager[Any],
+    *,
+    checkpoint_every: int,
+    log_every: int,
+) -> Chronicle | None:
+    """The steps up to the last; what was looked at on the way, where the recipe keeps a history."""
+    recipe, folder, model, done = training.recipe, training.folder, training.model, training.done
+    if training.main:
+        log.cut(folder / LOG, done)
     chronicle = None
-    if recipe.history is not None and main:
-        chronicle = Chronicle(folder, recipe.history, model, task, done)
-        chronicle.look(done, average or model.state_dict(), last=done == recipe.steps)
+    if recipe.history is not None and training.main:
+        chronicle = Chronicle(folder, recipe.history, model, training.objective.task, done)
+        chronicle.look(done, training.weights, last=done == recipe.steps)
     model.train()
-    with torch.random.fork_rng(devices=[]), _bar(progress and main, name, done, last) as advance:
+    with torch.random.fork_rng(devices=[]), bar as advance:
         for step in range(done, last):
-            entry = _step(accelerator, forward, stepper, recipe, step, folder)
-            if average is not None and recipe.average is not None:
-                recipe.average.update(average, model, step)
+            entry = _step(training, step)
+            if training.average is not None and recipe.average is not None:
+                recipe.average.update(training.average, model, step)
             advance(entry)
             if chronicle is not None:
-                chronicle.look(step + 1, average or model.state_dict(), last=step + 1 == recipe.steps)
-            if main and (step + 1) % log_every == 0:
+                chronicle.look(step + 1, training.weights, last=step + 1 == recipe.steps)
+            if training.main and (step + 1) % log_every == 0:
                 log.append(folder / LOG, entry._asdict())
-            if main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
-                told = {"length": entry.length} | spent.told()
-                checkpoint.save(folder, model, optimiser, made_by, step + 1, average, objective.carry, **told)
-    if average is not None:
-        Average.put(average, model)
+            if training.main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
+                _save(training, entry)
+    return chronicle
+
+
+def _save(training: _Training, entry: Step) -> None:
+    checkpoint.save(
+        training.folder,
+        training.model,
+        training.optimiser,
+        training.made_by,
+        entry.step,
+        training.average,
+        training.objective.carry,
+        length=entry.length,
+        **training.clock.told(),
+    )
+
+
+def _finished(training: _Training, chronicle: Chronicle | None, last: int) -> "LoopedModule":
+    """The model with the weights to be used, after its files were written."""
+    recipe, name, folder, model = training.recipe, training.name, training.folder, training.model
+    if training.average is not None:
+        Average.put(training.average, model)
     if chronicle is not None:
-        said = recipe.to_json()
-        told = {"entry": name, "recipe": said, "config": said["config"] | to_json(vars(model.config))}
-        chronicle.bundle(folder / f"{name}.history.safetensors", told)
-    if main:
-        export(folder / f"{name}.safetensors", model, name, recipe, max(done, last), spent.told())
+        settings = recipe.to_json()
+        config = settings["config"] | to_json(vars(model.config))
+        chronicle.bundle(
+            folder / f"{name}.history.safetensors", {"entry": name, "recipe": settings, "config": config}
+        )
+    if training.main:
+        steps = max(training.done, last)
+        export(folder / f"{name}.safetensors", model, name, recipe, steps, training.clock.told())
     return model.to("cpu").eval()
 
 
@@ -225,20 +319,19 @@ class Objective(nn.Module):
         return from_tensors(like, [part.to(tokens.device) for part in self.carry])
 
 
-def _step(
-    accelerator: Any, objective: nn.Module, optimiser: Any, recipe: Recipe, step: int, folder: Path
-) -> Step:
+def _step(training: _Training, step: int) -> Step:
+    recipe, accelerator, folder = training.recipe, training.accelerator, training.folder
     rate = recipe.optimiser.rate(step, recipe.steps)
-    for group in optimiser.param_groups:
+    for group in training.stepper.param_groups:
         group["lr"] = rate
     share = slice(accelerator.process_index, None, accelerator.num_processes)
-    loss, entry = objective(step, share)
+    loss, entry = training.forward(step, share)
     _check_number("loss", loss.item(), step, folder)
     accelerator.backward(loss)
-    norm = float(accelerator.clip_grad_norm_(objective.parameters(), recipe.optimiser.clip))
+    norm = float(accelerator.clip_grad_norm_(training.forward.parameters(), recipe.optimiser.clip))
     _check_number("norm of the gradient", norm, step, folder)  # before it reaches the weights
-    optimiser.step()
-    optimiser.zero_grad()
+    training.stepper.step()
+    training.stepper.zero_grad()
     return entry._replace(lr=rate, gradient_norm=norm)
 
 
