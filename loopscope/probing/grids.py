@@ -79,15 +79,16 @@ def _absent(source: Source, found: Mapping[Any, Result], units: Sequence[Unit]) 
 
 
 def collected(
-    found: Mapping[tuple[str, int, Unit], Result],
-    chance: Mapping[tuple[str, int, Unit], Result],
-    beyond: Mapping[tuple[str, int, Unit], Result],
     source: Source,
     sites: tuple[str, ...],
-    units: Sequence[Unit],
     plan: Plan,
+    found: Mapping[tuple[str, int, Unit], Result],
+    *,
+    chance: Mapping[tuple[str, int, Unit], Result],
+    beyond: Mapping[tuple[str, int, Unit], Result],
 ) -> dict[str, Any]:
     """The fields of Probes but what its random features are."""
+    units = plan.units
     iterations = sorted({k for ks in source.iterations.values() for k in ks})
     shape = (len(sites), len(iterations), len(units))
     names = ("score", "low", "high", "control", "majority")

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy import ndarray as Array
 from torch import Tensor
 
 from ..asked import task_of
@@ -17,7 +18,7 @@ from . import labels as told
 from .facts import named
 from .features import ArraySource, Source
 from .fit import Plan, fit
-from .folds import folding, identities
+from .folds import Folding, folding, identities
 from .given import gathered
 from .grids import collected, of_positions, one_hot, units_of
 from .random_features import Features, random_source
@@ -75,8 +76,10 @@ class Probes:
     >>> probes.score[0, 3]                # of the first site after 3 iterations: (position)
     >>> probes.at(3).predict(run.states[3])
 
-    All numbers are of groups of examples that were held out. A probe that could not be trained, because its position has too few
-    labels or all alike, is NaN.
+    Classes are told apart by linear discriminant analysis with OAS shrinkage, numbers by ridge
+    regression whose penalty is chosen inside the training folds; features are standardised there
+    too. See `linear` for why. All numbers are of groups of examples that were held out. A probe
+    that could not be trained, because its position has too few labels or all alike, is NaN.
     """
 
     kind: told.Kind
@@ -90,7 +93,8 @@ class Probes:
     """Lower end of the 95 % interval: over groups, not over rows. What another training set would change is not in it."""
     high: Float[Tensor, "site iteration position"]
     control: Float[Tensor, "site iteration position"]
-    """With labels shuffled between examples (or as `control` told), the mean over several shuffles."""
+    """With labels shuffled between examples, or drawn by token type (Hewitt & Liang 2019); the mean of
+    several such."""
     random: Float[Tensor, "site iteration position"]
     """With random features in place of the states: see `features`."""
     beside: Float[Tensor, "site iteration position"]
@@ -140,29 +144,28 @@ class Probes:
     ) -> "Probes":
         """Train one probe for each site, iteration and position.
 
-        Classes are told apart by linear discriminant analysis with OAS shrinkage, numbers by ridge regression whose penalty is
-        chosen inside the training folds; features are standardised there too. See `linear` for why.
-
         Arguments:
-            run: a run; the path of a run's file, which is read piece by piece; or, for more than fits into memory, a list of
-                (run, labels) or a function that makes number i = 0, 1, ... of them again, and None after the last.
-            labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real numbers are numbers. Or the
-                name of a fact that the run's task tells of its examples, such as "answer".
+            run: a run; the path of a run's file, which is read piece by piece; or, for more than
+                fits into memory, a list of (run, labels) or a function that makes number
+                i = 0, 1, ... of them again, and None after the last.
+            labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real
+                numbers are numbers. Or the name of a fact of the run's task, such as "answer".
             sites: recorded sites. All must have as many positions.
             iterations: None: all.
-            positions: numbers; "each": one probe for each; "together": all positions of all examples as rows of one probe;
-                "pooled": the mean over positions. None: "together" for labels of positions, else "each".
+            positions: numbers; "each": one probe for each; "together": all positions of all
+                examples as rows of one probe; "pooled": the mean over positions. None:
+                "together" for labels of positions, else "each".
             groups: (batch) of what must stay on one side besides equal inputs: numbers or words.
             mask: (batch) or (batch, position): where labels hold.
-            beside: further labels (batch) or (batch, position), or a list of them, that are known anyway: how well do they
-                alone tell the labels?
+            beside: further labels (batch) or (batch, position), or a list of them, that are known
+                anyway: how well do they alone tell the labels?
             folds: how many, or (batch) of fold numbers, which are refused if they leak.
             controls: how many times labels are shuffled.
-            control: "shuffled" between examples, or "tokens": each token type gets a label (Hewitt & Liang 2019).
-            random: "untrained", "projection"; None: an untrained model if one can be built; False: none; or a run of the same
-                examples and sites by another model.
-            estimator: a scikit-learn estimator in place of the closed forms, standardised. To choose among settings pass one
-                that does so inside, such as LogisticRegressionCV. Its probes are not kept.
+            control: "shuffled" between examples, or "tokens": each token type gets a label.
+            random: "untrained", "projection"; None: an untrained model if one can be built; False:
+                none; or a run of the same examples and sites by another model.
+            estimator: a scikit-learn estimator in place of the closed forms, standardised. To
+                choose among settings pass one that does so inside. Its probes are not kept.
             model: what made a run that was loaded from a file.
 
         Raises:
@@ -170,40 +173,12 @@ class Probes:
         """
         sites = (sites,) if isinstance(sites, str) else tuple(sites)
         source, given, given_mask = gathered(run, labels, mask, sites, iterations, model)
-        count = max(source.positions.values())
-        if len(set(source.positions.values())) > 1:
-            raise LoopscopeError(
-                f"all sites must have as many positions, but have {source.positions}. Probe them one by one."
-            )
-        if isinstance(given, str):
-            given, held = named(_task(source), source.tokens, given)
-            given_mask = held if given_mask is None else held & of_positions(given_mask, held)
-        checked = told.labelled(given, mask=given_mask, kind=kind, batch=source.batch, positions=count)
-        units = units_of(positions, checked, count)
-        identity, same = identities(source.tokens, source.batch, _task(source))
-        split = folding(checked, identity, same, groups=groups, folds=folds, seed=seed)
-        if control not in ("shuffled", "tokens"):
-            raise LoopscopeError(f"control must be 'shuffled' or 'tokens', but is {control!r}.")
-        other = (
-            told.shuffled(checked, split.group, seed, controls)
-            if control == "shuffled" or not isinstance(source.tokens, Tensor)
-            else told.by_token(checked, source.tokens, seed, controls)
-        )
+        checked = _labels(source, given, given_mask, kind)
+        units = units_of(positions, checked, _position_count(source))
+        split = _split(source, checked, groups=groups, folds=folds, seed=seed)
+        other = _control_labels(source, checked, split, control, count=controls, seed=seed)
         plan = Plan(checked, other, split, units, estimator, seed)
-        found = fit(source, plan)
-        if not found:
-            raise LoopscopeError(
-                "no probe could be trained: at each position the labels are too few or all alike. Look at mask= and positions=."
-            )
-        alone = Plan(checked, other[:0], split, units, estimator, seed)
-        features, chance = "none were asked for", {}
-        if random is not False:
-            kind_of = None if random in (None, True) else random
-            made, features = random_source(source, sites, seed, kind_of)
-            chance = fit(made, alone) if made is not None else {}
-        beyond = {} if beside is None else fit(ArraySource(one_hot(beside, source.batch, count)), alone)
-        parts = collected(found, chance, beyond, source, sites, units, plan)
-        return cls(**parts, features=features)
+        return cls(**_fitted(source, sites, plan, beside=beside, random=random))
 
     def at(self, iteration: int, site: str | None = None, position: int | str | None = None) -> Probe:
         """One probe, trained on all examples.
@@ -313,6 +288,62 @@ def _index(names: Sequence[Any], one: Any, what: str) -> int:
     if one not in names:
         raise LoopscopeError(f"there is no probe at {what} {one!r}. There are: {', '.join(map(str, names))}.")
     return names.index(one)
+
+
+def _position_count(source: Source) -> int:
+    if len(set(source.positions.values())) > 1:
+        raise LoopscopeError(
+            f"all sites must have as many positions, but have {source.positions}. Probe them one by one."
+        )
+    return max(source.positions.values())
+
+
+def _labels(source: Source, given: Any, mask: Any, kind: told.Kind | None) -> told.Labels:
+    """The labels checked, where they are the name of a fact the task's."""
+    count = _position_count(source)
+    if isinstance(given, str):
+        given, held = named(_task(source), source.tokens, given)
+        mask = held if mask is None else held & of_positions(mask, held)
+    return told.labelled(given, mask=mask, kind=kind, batch=source.batch, positions=count)
+
+
+def _split(source: Source, labels: told.Labels, *, groups: Any, folds: Any, seed: int) -> Folding:
+    identity, same = identities(source.tokens, source.batch, _task(source))
+    return folding(labels, identity, same, groups=groups, folds=folds, seed=seed)
+
+
+def _control_labels(
+    source: Source, labels: told.Labels, split: Folding, control: str, *, count: int, seed: int
+) -> Array:
+    """(control, batch[, position])"""
+    if control not in ("shuffled", "tokens"):
+        raise LoopscopeError(f"control must be 'shuffled' or 'tokens', but is {control!r}.")
+    if control == "shuffled" or not isinstance(source.tokens, Tensor):
+        return told.shuffled(labels, split.group, seed, count)
+    return told.by_token(labels, source.tokens, seed, count)
+
+
+def _fitted(
+    source: Source, sites: tuple[str, ...], plan: Plan, *, beside: Any, random: Features | Run | bool | None
+) -> dict[str, Any]:
+    """The fields of Probes: what is read off the states, off random features, and off the labels beside."""
+    states = fit(source, plan)
+    if not states:
+        raise LoopscopeError(
+            "no probe could be trained: at each position the labels are too few or all alike. Look at mask= "
+            "and positions=."
+        )
+    alone = replace(plan, controls=plan.controls[:0])
+    features, chance = "none were asked for", {}
+    if random is not False:
+        wanted = None if random in (None, True) else random
+        made, features = random_source(source, sites, plan.seed, wanted)
+        chance = fit(made, alone) if made is not None else {}
+    beyond = {}
+    if beside is not None:
+        beyond = fit(ArraySource(one_hot(beside, source.batch, _position_count(source))), alone)
+    parts = collected(source, sites, plan, states, chance=chance, beyond=beyond)
+    return parts | {"features": features}
 
 
 def _task(source: Source) -> Any:
