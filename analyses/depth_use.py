@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope import drawing
@@ -43,6 +43,7 @@ from loopscope.finding import Finding, Verdict
 from loopscope.items import items_of, since
 from loopscope.maths.slope import Slope, slope
 from loopscope.run import Run
+from loopscope.tasks import Batch
 from loopscope.windows import Windows, window_figure, windows
 
 TITLE, PLACE = "Does it think longer about what is harder?", 34
@@ -172,6 +173,41 @@ def measure(
         seed: of the choice of clues and of the bootstrap.
     """
     run.require_finite()
+    _check(run, by)
+    labels, task = labels_of(run), task_of(run)
+    from loopscope.patching.metrics import asked_of
+
+    mask = asked_of(run, asked).cpu()
+    chosen = by or ("example" if task is None or difficulty is not None else _by(task, mask))
+    example, level, places = _items(mask, chosen, labels, difficulty)
+    iterations = _iterations(run, labels, example, places)
+    right = None if labels is None else ~iterations["right"].isnan()
+    seen = None
+    if clues != 0:
+        before = chosen == "answer"
+        seen = windows(run, example, places, before=before, clues=clues, points=points, seed=seed)
+        if len(seen.item):
+            iterations["window"] = _window_ends(seen, len(example))
+    levels = level.unique()
+    depths = tuple(_depth(name, values, level, levels, example, seed) for name, values in iterations.items())
+    counted = "answers before it" if chosen == "answer" and difficulty is None else _unit(task, difficulty)
+    return DepthUse(
+        verdict=_verdict(depths, float(levels[-1] - levels[0])),
+        by=chosen,
+        unit=unit or counted,
+        difficulty=level,
+        example=example,
+        depths=depths,
+        levels=levels,
+        right=None if right is None else torch.stack([right[level == one].double().mean() for one in levels]),
+        unsettled=int((iterations["settled"] == run.iterations).sum()),
+        windows=seen,
+        flips=_shares(seen, level, levels),
+        iterations=run.iterations,
+    )
+
+
+def _check(run: Run, by: str | None) -> None:
     if not _ready(run):
         raise LoopscopeError(
             f"depth_use needs a run of one iteration or more, whole and without edits, of tokens, whose answers (batch, "
@@ -179,17 +215,18 @@ def measure(
         )
     if by not in (None, "example", "answer"):
         raise LoopscopeError(f"by must be 'example' or 'answer', but is {by!r}.")
-    labels, task = labels_of(run), task_of(run)
-    from loopscope.patching.metrics import asked_of
 
-    mask = asked_of(run, asked).cpu()
-    chosen = by or ("example" if task is None or difficulty is not None else _by(task, mask))
-    if difficulty is None and chosen == "example" and labels is None:
+
+def _items(
+    mask: Tensor, by: str, labels: Batch | None, difficulty: Any
+) -> tuple[Int[Tensor, " item"], Float[Tensor, " item"], Bool[Tensor, "item position"]]:
+    """The example, the difficulty and the answered positions of each item."""
+    if difficulty is None and by == "example" and labels is None:
         raise LoopscopeError(
             "how hard each example is must be known, but this run's tokens are of no known task. Pass difficulty=, one number "
             "for each example, and unit=, what it counts."
         )
-    example, level, places = items_of(mask, chosen)
+    example, level, places = items_of(mask, by)
     if difficulty is not None:
         hard = torch.as_tensor(difficulty, dtype=torch.float64).cpu()
         if tuple(hard.shape) != (len(mask),):
@@ -197,49 +234,33 @@ def measure(
                 f"difficulty must be one number for each of the {len(mask)} examples, but has the shape {tuple(hard.shape)}."
             )
         level = hard[example]
-    elif chosen == "example" and labels is not None:
+    elif by == "example" and labels is not None:
         level = labels.difficulty.double().cpu()
     if len(level.unique()) < 2:
         raise LoopscopeError(
             f"two difficulties or more are needed to compare, but all {len(level)} items have the same. Record others too."
         )
-    said = torch.stack([run.logits[k].argmax(-1).cpu() for k in range(run.iterations + 1)])
-    found = {"settled": since(said == said[-1], example, places)}
-    right = None
+    return example, level, places
+
+
+def _iterations(run: Run, labels: Batch | None, example: Tensor, places: Tensor) -> dict[str, Tensor]:
+    """By the depth's name, the iterations of each item."""
+    answers = torch.stack([run.logits[k].argmax(-1).cpu() for k in range(run.iterations + 1)])
+    out = {"settled": since(answers == answers[-1], example, places)}
     if labels is not None:
-        hits = said == labels.targets.cpu()
-        found["right"] = since(hits, example, places)
-        right = ~found["right"].isnan()
-    if run.halting is not None and tuple(run.halting.iteration.shape) == tuple(mask.shape):
+        out["right"] = since(answers == labels.targets.cpu(), example, places)
+    if run.halting is not None and tuple(run.halting.iteration.shape) == tuple(answers.shape[1:]):
         when = run.halting.iteration.cpu().double() + 1
-        found["halted"] = torch.where(places, when[example], -1).amax(1)
-    seen = (
-        windows(run, example, places, before=chosen == "answer", clues=clues, points=points, seed=seed)
-        if clues != 0
-        else None
-    )
-    if seen is not None and len(seen.item):
-        ends = torch.full((len(example),), torch.nan, dtype=torch.float64)
-        for item in seen.item.unique():
-            ends[item] = seen.end[seen.item == item].max()
-        found["window"] = ends
-    levels = level.unique()
-    depths = tuple(_depth(name, values, level, levels, example, seed) for name, values in found.items())
-    return DepthUse(
-        verdict=_verdict(depths, float(levels[-1] - levels[0])),
-        by=chosen,
-        unit=unit
-        or ("answers before it" if chosen == "answer" and difficulty is None else _unit(task, difficulty)),
-        difficulty=level,
-        example=example,
-        depths=depths,
-        levels=levels,
-        right=None if right is None else torch.stack([right[level == one].double().mean() for one in levels]),
-        unsettled=int((found["settled"] == run.iterations).sum()),
-        windows=seen,
-        flips=_shares(seen, level, levels),
-        iterations=run.iterations,
-    )
+        out["halted"] = torch.where(places, when[example], -1).amax(1)
+    return out
+
+
+def _window_ends(seen: Windows, items: int) -> Float[Tensor, " item"]:
+    """The last end of each item's windows; NaN without a clue."""
+    ends = torch.full((items,), torch.nan, dtype=torch.float64)
+    for item in seen.item.unique():
+        ends[item] = seen.end[seen.item == item].max()
+    return ends
 
 
 def _ready(run: Run) -> bool:
