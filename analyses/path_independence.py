@@ -22,11 +22,13 @@ counts as it ends. Of a named tuple the fields shaped like the primary one are e
 as the model begins them), and the primary one is compared.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope import drawing
@@ -151,61 +153,30 @@ def measure(
         double: compute in double precision where the model allows it.
         seed: of the random starts.
     """
-    if examples < 1 or min(exchanged, random, adversarial) < 0 or (iterations is not None and iterations < 1):
-        raise LoopscopeError(
-            "path_independence needs 1 example and 1 iteration or more, and 0 starts or more of each kind, but has "
-            f"examples={examples}, exchanged={exchanged}, random={random}, adversarial={adversarial}, iterations={iterations}."
-        )
+    _check(examples, exchanged, random, adversarial=adversarial, iterations=iterations)
     batch = min(examples, run.states.shape[1])
     loop = LoopMap(run, range(batch), double)
     iterations = max(32, 2 * run.iterations) if iterations is None else iterations
-    free = loop.free()
-    labels = run.states.iterations
-    own = loop.at(0, run) if labels[0] == 0 else loop.starts
+    own = loop.at(0, run) if run.states.iterations[0] == 0 else loop.starts
+    restart = _Restart(loop, own, loop.free(), iterations)
     ends, overflow, grows = _ends(loop, own, iterations)
-    diverges, lost = overflow >= 0 or bool(grows.any()), overflow >= 0
-    scale = ends[:, free].square().mean(1, keepdim=True).sqrt()
-    scale = torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
-    generator = torch.Generator().manual_seed(mixed(seed, 2))
-    drawn = torch.randn(batch, max(1, random), int(free.sum()), generator=generator, dtype=torch.float64).to(
-        own
-    )
-    others = min(exchanged, batch - 1)
-    starts = {
-        "exchanged": torch.stack([ends.roll(-shift, 0) for shift in range(1, others + 1)], 1)[:, :, free]
-        if others
-        else None,
-        "zero": torch.zeros_like(own[:, None, free]),
-        "random": drawn[:, :random] * scale[:, None] if random else None,
-    }
-    kinds, positions = [], []
-    for name, values in starts.items():
-        if values is None:
-            continue
-        results, ended = _run(loop, own, values, free, iterations)
-        overflow = overflow if lost else min((k for k in (overflow, ended) if k >= 0), default=-1)
-        kinds.append(_compared(name, loop, ends, results))
-        positions.append(
-            _cosine(_by_position(loop, results), _by_position(loop, ends[:, None].expand_as(results)))
-        )
+    diverges = overflow >= 0 or bool(grows.any())
+    noise = _noise(restart, ends, max(1, random), seed)
+    starts = _starts(restart, ends, noise[:, :random], min(exchanged, batch - 1))
+    kinds, by_position, ended = _kinds(restart, ends, starts)
     if adversarial:
-        attack = _attack(loop, own, ends, drawn[:, :1] * scale[:, None], free, iterations, adversarial)
-        kinds.append(_compared("adversarial", loop, ends, _run(loop, own, attack, free, iterations)[0]))
-    with torch.no_grad():
-        step = loop.primary(loop(ends, iterations) - ends).flatten(1).norm(dim=1)
-    size = loop.primary(ends).flatten(1).norm(dim=1)
-    rest = float(torch.where(step == 0, step, step / size).max())
+        attack = _attack(restart, ends, noise[:, :1], adversarial)
+        kinds.append(_compared("adversarial", loop, ends, _run(restart, attack)[0]))
+    rest = _rest(loop, ends, iterations)
+    means = {kind.name: kind.mean for kind in kinds}
     return PathIndependence(
         verdict=_verdict(kinds, rest, diverges, aligned, near, resting),
-        alignment=next(
-            (kind.mean for name in ("exchanged", "random", "zero") for kind in kinds if kind.name == name),
-            float("nan"),
-        ),
+        alignment=next((means[name] for name in ("exchanged", "random", "zero") if name in means), math.nan),
         kinds=tuple(kinds),
-        by_position=torch.cat(positions, 1).mean((0, 1)).float().cpu(),
+        by_position=by_position.mean((0, 1)).float().cpu(),
         contrast=_contrast(loop.primary(ends).flatten(1)),
         rest=rest,
-        overflow=overflow,
+        overflow=overflow if overflow >= 0 else ended,
         examples=batch,
         iterations=iterations,
         told=not loop.autonomous,
@@ -214,6 +185,71 @@ def measure(
         near=near,
         resting=resting,
     )
+
+
+def _check(examples: int, exchanged: int, random: int, *, adversarial: int, iterations: int | None) -> None:
+    if examples < 1 or min(exchanged, random, adversarial) < 0 or (iterations is not None and iterations < 1):
+        raise LoopscopeError(
+            "path_independence needs 1 example and 1 iteration or more, and 0 starts or more of each kind, but has "
+            f"examples={examples}, exchanged={exchanged}, random={random}, adversarial={adversarial}, iterations={iterations}."
+        )
+
+
+@dataclass(frozen=True)
+class _Restart:
+    """A loop that is run again from other starts."""
+
+    loop: LoopMap
+    own: Float[Tensor, "example number"]
+    """Where each example starts by itself."""
+    free: Bool[Tensor, " number"]
+    """The numbers of a state that a start sets."""
+    iterations: int
+
+
+def _noise(restart: _Restart, ends: Tensor, count: int, seed: int) -> Float[Tensor, "example start free"]:
+    """Random starts, as large as the ends."""
+    scale = ends[:, restart.free].square().mean(1, keepdim=True).sqrt()
+    scale = torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
+    generator = torch.Generator().manual_seed(mixed(seed, 2))
+    shape = (len(ends), count, int(restart.free.sum()))
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(restart.own)
+    return drawn * scale[:, None]
+
+
+def _starts(restart: _Restart, ends: Tensor, noise: Tensor, others: int) -> dict[str, Tensor]:
+    """By kind (example, start, free): the ends of so many other examples, zero, noise."""
+    free = restart.free
+    starts = {}
+    if others:
+        starts["exchanged"] = torch.stack([ends.roll(-shift, 0) for shift in range(1, others + 1)], 1)[
+            :, :, free
+        ]
+    starts["zero"] = torch.zeros_like(restart.own[:, None, free])
+    if noise.shape[1]:
+        starts["random"] = noise
+    return starts
+
+
+def _kinds(
+    restart: _Restart, ends: Tensor, starts: Mapping[str, Tensor]
+) -> tuple[list[Kind], Float[Tensor, "example start position"], int]:
+    """What each kind of start comes to, its cosines to the end by position, and the k of the first overflow, -1 if none."""
+    kinds, by_position, overflows = [], [], []
+    for name, values in starts.items():
+        results, overflow = _run(restart, values)
+        kinds.append(_compared(name, restart.loop, ends, results))
+        by_position.append(_by_position(restart.loop, ends, results))
+        overflows.append(overflow)
+    return kinds, torch.cat(by_position, 1), min((k for k in overflows if k >= 0), default=-1)
+
+
+def _rest(loop: LoopMap, ends: Tensor, iterations: int) -> float:
+    """Relative size of the iteration after an end, the largest over examples."""
+    with torch.no_grad():
+        step = loop.primary(loop(ends, iterations) - ends).flatten(1).norm(dim=1)
+    size = loop.primary(ends).flatten(1).norm(dim=1)
+    return float(torch.where(step == 0, step, step / size).max())
 
 
 def _ends(loop: LoopMap, x: Tensor, iterations: int) -> tuple[Tensor, int, Tensor]:
@@ -228,13 +264,14 @@ def _ends(loop: LoopMap, x: Tensor, iterations: int) -> tuple[Tensor, int, Tenso
     return x, ended, growing(torch.stack(norm), torch.stack(steps))
 
 
-def _run(loop: LoopMap, own: Tensor, values: Tensor, free: Tensor, iterations: int) -> tuple[Tensor, int]:
-    """Where each example comes to from `values` (example, start, free numbers): (example, start, n)."""
+def _run(restart: _Restart, values: Tensor) -> tuple[Tensor, int]:
+    """Where each example comes to from `values` (example, start, free): (example, start, number); and the k of the first
+    state that holds NaN or infinity, -1 if none does."""
     batch, many, _ = values.shape
-    starts = own[:, None].repeat(1, many, 1)
-    starts[:, :, free] = values
-    every = loop.only([row for row in range(batch) for _ in range(many)])
-    results, ended, _ = _ends(every, starts.flatten(0, 1), iterations)
+    starts = restart.own[:, None].repeat(1, many, 1)
+    starts[:, :, restart.free] = values
+    every = restart.loop.only([row for row in range(batch) for _ in range(many)])
+    results, ended, _ = _ends(every, starts.flatten(0, 1), restart.iterations)
     return results.reshape(starts.shape), ended
 
 
@@ -253,18 +290,17 @@ def _compared(name: str, loop: LoopMap, ends: Tensor, results: Tensor) -> Kind:
     return Kind(name, alignment.float().cpu(), distance.float().cpu())
 
 
-def _attack(
-    loop: LoopMap, own: Tensor, ends: Tensor, values: Tensor, free: Tensor, iterations: int, steps: int
-) -> Tensor:
+def _attack(restart: _Restart, ends: Tensor, values: Tensor, steps: int) -> Tensor:
     """Starts moved along the gradient of the misalignment, at constant norm, the best of each kept."""
+    loop = restart.loop
     goal = loop.primary(ends).flatten(1).detach()
     norm = values[:, 0].norm(dim=1, keepdim=True)
     x, best, worst = values[:, 0], values[:, 0], torch.full_like(goal[:, 0], 2.0)
     for _ in range(steps + 1):
         x = x.detach().requires_grad_()
-        state = own.clone()
-        state[:, free] = x
-        for t in range(iterations):
+        state = restart.own.clone()
+        state[:, restart.free] = x
+        for t in range(restart.iterations):
             state = loop(state, t)
         cosine = _cosine(loop.primary(state).flatten(1), goal)
         lower = (cosine < worst).detach()
@@ -280,9 +316,14 @@ def _attack(
     return best[:, None]
 
 
-def _by_position(loop: LoopMap, states: Tensor) -> Tensor:
-    flat = loop.primary(states.flatten(0, 1))
-    return flat.reshape(*states.shape[:2], *flat.shape[1:])
+def _by_position(loop: LoopMap, ends: Tensor, results: Tensor) -> Float[Tensor, "example start position"]:
+    """Cosine of each result to the example's end, position by position."""
+
+    def primary(states: Tensor) -> Tensor:
+        flat = loop.primary(states.flatten(0, 1))
+        return flat.reshape(*states.shape[:2], *flat.shape[1:])
+
+    return _cosine(primary(results), primary(ends[:, None].expand_as(results)))
 
 
 def _cosine(x: Tensor, y: Tensor) -> Tensor:
