@@ -171,48 +171,23 @@ def measure(
         ratio, size: a massive activation is larger than `size` and than `ratio` times the median.
     """
     run.require_finite()
-    if not tolerance > 0 or (extra is not None and extra < 0):
-        raise LoopscopeError(
-            f"tolerance must be above 0 and extra 0 or more, but they are {tolerance!r} and {extra!r}."
-        )
-    if run.iterations < 2:
-        few = (
-            f"attention needs 2 iterations or more to change, but the run has {run.iterations}. Record more."
-        )
-        raise LoopscopeError(few)
-    names = inside(run, "hook_pattern") if sites is None else list(sites)
-    if not names:
-        raise LoopscopeError(
-            "attention needs patterns (batch, head, position, key) inside the loop, but the run has none and its model has no "
-            "hook_pattern. Name the sites that give them: sites=[...], recorded by record(..., sites=[...])."
-        )
-    wanted = list(names)
-    if any(name not in run for name in names):
-        for block in blocks_of(names):
-            wanted += [f"{block}.norm_1", f"{block}.attn.hook_q", f"{block}.hook_resid_post"] if block else []
-        wanted = [name for name in wanted if name in dict(run.model.named_modules())]
-    after = onward(run, max(32, run.iterations) if extra is None else extra, wanted, examples)
-    after, names = unfolded(after, names)
+    _check(run, extra, tolerance)
+    after, names = _followed(run, sites, extra, examples)
     blocks = blocks_of(names)
     last = after.last - 1  # a pattern belongs to the iteration that makes the next state
-    if after.overflow is not None and last < 1:
-        raise LoopscopeError(
-            f"the extra iterations overflow at state {after.overflow}, before attention can be compared. Record fewer iterations."
-        )
     # (t, layer, batch, head, query, key)
     x = torch.stack([_patterns(after.run, name, last, examples) for name in names], dim=1)
     norm = x.norm(dim=(-2, -1)).clamp(min=1e-30)
     change = (x[1:] - x[:-1]).norm(dim=(-2, -1))
     relative = (change / norm[1:]).mean(2)  # (t, layer, head)
     still = (relative < tolerance).flip(0).cummin(0).values.flip(0)
-    since = torch.where(still[-1], (~still).sum(0) + 1.0, math.nan)
     shown = after.shown if after.extra else len(x)
     return Attention(
         verdict=_verdict(still, min(shown, len(still)), nearly),
         layers=tuple(names),
         change=change.mean(2)[: shown - 1],
         distance=(x - x[-1]).norm(dim=(-2, -1)).mean(2)[:shown],
-        settled=since,
+        settled=torch.where(still[-1], (~still).sum(0) + 1.0, math.nan),
         **_nearest(x, min(_UNROLLED, shown)),
         concentration=maths.concentration(x).mean((2, 3))[:shown],
         sinks=maths.sink_rate(x).mean(2)[:shown],
@@ -230,6 +205,42 @@ def measure(
         ratio=ratio,
         size=size,
     )
+
+
+def _check(run: Run, extra: int | None, tolerance: float) -> None:
+    if not tolerance > 0 or (extra is not None and extra < 0):
+        raise LoopscopeError(
+            f"tolerance must be above 0 and extra 0 or more, but they are {tolerance!r} and {extra!r}."
+        )
+    if run.iterations < 2:
+        few = (
+            f"attention needs 2 iterations or more to change, but the run has {run.iterations}. Record more."
+        )
+        raise LoopscopeError(few)
+
+
+def _followed(
+    run: Run, sites: Sequence[str] | None, extra: int | None, examples: int
+) -> tuple[Onward, list[str]]:
+    """The run and the iterations beyond it, with the names of its patterns."""
+    names = inside(run, "hook_pattern") if sites is None else list(sites)
+    if not names:
+        raise LoopscopeError(
+            "attention needs patterns (batch, head, position, key) inside the loop, but the run has none and its model has no "
+            "hook_pattern. Name the sites that give them: sites=[...], recorded by record(..., sites=[...])."
+        )
+    wanted = list(names)
+    if any(name not in run for name in names):
+        for block in blocks_of(names):
+            wanted += [f"{block}.norm_1", f"{block}.attn.hook_q", f"{block}.hook_resid_post"] if block else []
+        wanted = [name for name in wanted if name in dict(run.model.named_modules())]
+    after = onward(run, max(32, run.iterations) if extra is None else extra, wanted, examples)
+    after, names = unfolded(after, names)
+    if after.overflow is not None and after.last < 2:
+        raise LoopscopeError(
+            f"the extra iterations overflow at state {after.overflow}, before attention can be compared. Record fewer iterations."
+        )
+    return after, names
 
 
 def _patterns(run: Run, name: str, last: int, examples: int) -> Tensor:
