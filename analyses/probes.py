@@ -37,6 +37,7 @@ from loopscope.probing import Probes
 from loopscope.probing.read import SHARE, Read, read_fact, trail
 from loopscope.recorder import record
 from loopscope.run import Run
+from loopscope.tasks import Task
 from loopscope.untrained import untrained
 
 TITLE, PLACE = "What can be read off the states", 24
@@ -122,56 +123,25 @@ def measure(
         control: of the labels, as in `Probes.fit`.
     """
     run.require_finite()
-    if not applies(run):
-        raise LoopscopeError(
-            f"probes need a run of examples of a known task, whose facts they can look for, but got {run!r}. With labels of your "
-            "own: ls.Probes.fit(run, labels)."
-        )
+    _check(run)
     run, how = _larger(run, site, examples, seed)
     task, labels = task_of(run), labels_of(run)
     assert task is not None and labels is not None
-    facts = task.facts(run.tokens.cpu())
-    if fact is not None and fact not in facts:
-        raise LoopscopeError(f"{task.name} has no fact called {fact!r}. {nearest(fact, facts)}")
-    wanted = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.on_the_way)]
     present = run[site].iterations
     chosen = sorted({*present[:: -(-len(present) // _PROBED)], present[-1]})
-    told, last, random = {}, None, untrained(run, seed, [site])
-    for name in wanted:
-        held = facts[name].values[facts[name].mask]
-        if len(held.unique()) < 2:
-            continue
-        try:
-            told[name], last = read_fact(
-                run,
-                task,
-                name,
-                site=site,
-                iterations=chosen,
-                control=control,
-                seed=seed,
-                most=MOST_ROWS,
-                random=random,
-            )
-        except LoopscopeError:
-            if fact is not None or name == "answer":
-                raise
-    if last is None:
-        raise LoopscopeError(
-            "probes need a fact that varies among the examples, but none does. Record more examples."
-        )
-    own = _own(run, task, labels, chosen)
-    answer = told.get("answer") or next(iter(told.values()))
-    places, grid = (
-        _map(run, labels, site, chosen, seed)
-        if "answer" in told and not task.continuous
-        else ((), torch.empty(len(chosen), 0))
-    )
-    mean = _merit(own, labels, task.continuous, len(chosen))
+    random = untrained(run, seed, [site])
+    where = {"site": site, "iterations": chosen, "seed": seed}
+    reads, last = _reads(run, task, fact, **where, control=control, most=MOST_ROWS, random=random)
+    answered = "answer" in reads
+    answer = reads["answer"] if answered else next(iter(reads.values()))
+    answers = _own(run, task, labels, chosen)
+    mean = _merit(answers, labels, task.continuous, len(chosen))
+    mapped = answered and not task.continuous
+    places, grid, own_grid = _maps(run, labels, answers, mapped=mapped, **where)
     return ProbesFinding(
-        verdict=_verdict(answer, mean if "answer" in told else mean * torch.nan),
+        verdict=_verdict(answer, mean if answered else mean * torch.nan),
         iterations=tuple(chosen),
-        facts=told,
+        facts=reads,
         own=mean,
         examples=len(run.tokens),
         groups=last.groups,
@@ -179,10 +149,58 @@ def measure(
         how=how,
         positions=places,
         map=grid,
-        own_map=(own == labels.targets)[:, :, list(places)].double().mean(1)
-        if own is not None and places
-        else torch.empty(len(chosen), 0),
+        own_map=own_grid,
     )
+
+
+def _check(run: Run) -> None:
+    if not applies(run):
+        raise LoopscopeError(
+            f"probes need a run of examples of a known task, whose facts they can look for, but got {run!r}. With labels of your "
+            "own: ls.Probes.fit(run, labels)."
+        )
+
+
+def _reads(run: Run, task: Task, fact: str | None, **options: Any) -> tuple[dict[str, Read], Probes]:
+    """By name, what is read of each fact that varies among the examples; and the last fact's probes."""
+    facts = task.facts(run.tokens.cpu())
+    if fact is not None and fact not in facts:
+        raise LoopscopeError(f"{task.name} has no fact called {fact!r}. {nearest(fact, facts)}")
+    wanted = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.on_the_way)]
+    reads, last = {}, None
+    for name in wanted:
+        held = facts[name].values[facts[name].mask]
+        if len(held.unique()) < 2:
+            continue
+        try:
+            reads[name], last = read_fact(run, task, name, **options)
+        except LoopscopeError:
+            if fact is not None or name == "answer":
+                raise
+    if last is None:
+        raise LoopscopeError(
+            "probes need a fact that varies among the examples, but none does. Record more examples."
+        )
+    return reads, last
+
+
+def _maps(
+    run: Run,
+    labels: Any,
+    answers: Tensor | None,
+    *,
+    mapped: bool,
+    site: str,
+    iterations: list[int],
+    seed: int,
+) -> tuple[tuple[int, ...], Tensor, Tensor]:
+    """Positions, and (iteration, position) of the probes' accuracy and of the model's own; none where not `mapped`."""
+    places, grid = (
+        _map(run, labels, site, iterations, seed) if mapped else ((), torch.empty(len(iterations), 0))
+    )
+    if answers is None or not places:
+        return places, grid, torch.empty(len(iterations), 0)
+    return places, grid, (answers == labels.targets)[:, :, list(places)].double().mean(1)
 
 
 def _larger(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, str]:
