@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope import drawing
@@ -188,57 +188,85 @@ def measure(
         seed: of perturbations and random starts.
     """
     examples = (8 if math.prod(run.states.shape[2:]) < LONG else 4) if examples is None else examples
+    sizes = {"same": same, "tolerance": tolerance, "perturbation": perturbation}
+    _check(examples, perturbed, random, **sizes)
+    extra = max(96, run.iterations) if extra is None else extra
+    rows = range(min(examples, run.states.shape[1]))
+    loop, limit = follow(run, rows, extra, double)
+    others = starts(loop, limit, perturbed, random, perturbation, mixed(seed, 1))
+    # What is told the number of its iteration has no single map to solve.
+    basins = explore(loop, limit, others, tolerance, same, inspected) if loop.autonomous else None
+    fates = tuple(_fate(limit, basins, row, same) if basins else Fate.told for row in rows)
+    return FixedPoints(
+        verdict=fates[0] if len(set(fates)) == 1 else Fate.mixed,
+        fates=fates,
+        **_course(loop, limit, fates, same),
+        **_dependence(loop, limit, fates),
+        **_places(limit, basins, same),
+        distance=limit.distance.float().cpu(),
+        overflow=limit.ended,
+        starts=others.shape[1],
+        first=limit.first,
+        how=limit.how,
+        **sizes,
+    )
+
+
+def _check(
+    examples: int, perturbed: int, random: int, *, same: float, tolerance: float, perturbation: float
+) -> None:
     if examples < 1 or perturbed < 0 or random < 0 or not (same > 0 and tolerance > 0 and perturbation > 0):
         raise LoopscopeError(
             "fixed_points needs 1 example or more, 0 starts or more of each kind, and same, tolerance and perturbation above 0, "
             f"but has examples={examples}, perturbed={perturbed}, random={random}, same={same}, tolerance={tolerance}, "
             f"perturbation={perturbation}. Leave out what you don't need to change."
         )
-    extra = max(96, run.iterations) if extra is None else extra
-    rows = range(min(examples, run.states.shape[1]))
-    loop, limit = follow(run, rows, extra, double)
-    told = not loop.autonomous
-    others = starts(loop, limit, perturbed, random, perturbation, mixed(seed, 1))
-    # What is told the number of its iteration has no single map to solve.
-    basins = None if told else explore(loop, limit, others, tolerance, same, inspected)
-    points = basins.points if basins else ()
-    fates = tuple(_fate(limit, basins, row, same) if basins else Fate.told for row in rows)
-    rates = [limit.rate(row) for row in rows]
-    rested = torch.tensor([fate in (Fate.one, Fate.several, Fate.local) for fate in fates])
-    inputs = loop.inputs()
-    reads = inputs is not None and _reads(loop, limit, inputs)
+
+
+def _course(loop: LoopMap, limit: Limit, fates: Sequence[Fate], same: float) -> dict[str, Any]:
+    """When, how fast and how nearly each example comes to rest; fields as in the result."""
+    rested = _rested(fates)
+    rates = [limit.rate(row) for row in range(len(fates))]
+    since, rate_by_position = _by_position(loop, limit, same)
     last = limit.states[limit.shown - limit.first]
     gap = (limit.states[min(limit.shown - limit.first + 1, len(limit.states) - 1)] - last).norm(dim=1)
-    by_position, plane = _by_position(loop, limit, same), _plane(limit)
+    return {
+        "reached": torch.where(
+            rested, _since(limit.states - limit.point, limit.size * same, limit.first), -1
+        ),
+        "reached_by_position": torch.where(rested[:, None], since, -1),
+        "rate": torch.tensor([rate.value for rate in rates]),
+        "rate_error": torch.tensor([rate.error for rate in rates]),
+        "rate_by_position": rate_by_position,
+        "rate_sentence": rates[0].sentence,
+        "residual": torch.where(gap == 0, gap, gap / last.norm(dim=1)).float().cpu(),
+    }
+
+
+def _places(limit: Limit, basins: Basins | None, same: float) -> dict[str, Any]:
+    """The fixed points, and the plane that shows them; fields as in the result."""
+    points, plane = basins.points if basins else (), _plane(limit)
+    rows = range(len(limit.point))
     nan = float("nan")
-    return FixedPoints(
-        verdict=fates[0] if len(set(fates)) == 1 else Fate.mixed,
-        fates=fates,
-        reached=torch.where(rested, _since(limit.states - limit.point, limit.size * same, limit.first), -1),
-        reached_by_position=torch.where(rested[:, None], by_position[0], -1),
-        rate=torch.tensor([rate.value for rate in rates]),
-        rate_error=torch.tensor([rate.error for rate in rates]),
-        rate_by_position=by_position[1],
-        rate_sentence=rates[0].sentence,
-        residual=torch.where(gap == 0, gap, gap / last.norm(dim=1)).float().cpu(),
-        distance=limit.distance.float().cpu(),
-        solver_distance=basins.solver_distance if basins else torch.full((len(rows),), nan),
-        overflow=limit.ended,
-        points=tuple(_placed(point, plane) for point in points),
-        reachability=basins.reachability if basins else nan,
-        input_dependence=_dependence(limit, inputs, rested)
-        if reads
-        else (0.0 if int(rested.sum()) > 1 else nan),
-        reads_input=reads,
-        radius=torch.tensor([_radius(points, limit, row, same) for row in rows]),
-        starts=others.shape[1],
-        paths=torch.nan_to_num(plane(limit.states.transpose(0, 1)), 0.0, 0.0, 0.0),
-        first=limit.first,
-        how=limit.how,
-        same=same,
-        tolerance=tolerance,
-        perturbation=perturbation,
-    )
+    return {
+        "solver_distance": basins.solver_distance if basins else torch.full((len(rows),), nan),
+        "points": tuple(_placed(point, plane) for point in points),
+        "reachability": basins.reachability if basins else nan,
+        "radius": torch.tensor([_radius(points, limit, row, same) for row in rows]),
+        "paths": torch.nan_to_num(plane(limit.states.transpose(0, 1)), 0.0, 0.0, 0.0),
+    }
+
+
+def _dependence(loop: LoopMap, limit: Limit, fates: Sequence[Fate]) -> dict[str, Any]:
+    """Whether the loop reads its input, and how far its ends follow it; fields as in the result."""
+    inputs, rested = loop.inputs(), _rested(fates)
+    if inputs is None or not _reads(loop, limit, inputs):
+        return {"reads_input": False, "input_dependence": 0.0 if int(rested.sum()) > 1 else float("nan")}
+    return {"reads_input": True, "input_dependence": _input_dependence(limit, inputs, rested)}
+
+
+def _rested(fates: Sequence[Fate]) -> Bool[Tensor, " example"]:
+    return torch.tensor([fate in (Fate.one, Fate.several, Fate.local) for fate in fates])
 
 
 def _fate(limit: Limit, basins: Basins, row: int, same: float) -> Fate:
@@ -307,8 +335,8 @@ def _reads(loop: LoopMap, limit: Limit, inputs: Tensor) -> bool:
         )
 
 
-def _dependence(limit: Limit, inputs: Tensor | None, rested: Tensor) -> float:
-    if inputs is None or int(rested.sum()) < 2:
+def _input_dependence(limit: Limit, inputs: Tensor, rested: Tensor) -> float:
+    if int(rested.sum()) < 2:
         return float("nan")
 
     def spread(x: Tensor) -> float:
