@@ -159,30 +159,18 @@ def measure(
     mask = items(run, positions == "asked")
     if not bool(mask.any()):
         raise LoopscopeError("a lens needs an answered position or more, but this run's examples have none.")
-    labels, said = labels_of(run), final.argmax(-1).cpu()
-    known = labels is not None and labels.mask.shape == mask.shape and not labels.targets.is_floating_point()
-    target = (
-        torch.where(labels.mask, labels.targets, -1)
-        if known and labels is not None
-        else torch.full_like(said, -1)
-    )
-    follow = {FINAL: said} | ({RIGHT: target} if known else {})
+    last = final.argmax(-1).cpu()
+    target = _targets(run, mask)
+    follow = {FINAL: last} | ({} if target is None else {RIGHT: target})
     follow |= {str(name): checked_ids(ids, tuple(final.shape)) for name, ids in (facts or {}).items()}
     told = _read(read, follow)
     answers = told["answer"][:, :, mask].nan_to_num(-1).long()
-    there = (answers >= 0).any(-1)
-    agree = _mean((answers == said[mask]).double().where(answers >= 0, torch.nan))
-    kappas = _kappas(answers, said[mask])
+    agree = _mean((answers == last[mask]).double().where(answers >= 0, torch.nan))
+    kappas = _kappas(answers, last[mask])
     settled = settled_of(answers, read.iterations)
-    probability = told["probability"][:, :, mask]
-    step = (probability[:, 1:] - probability[:, :-1]).nan_to_num(-1.0)
-    step = step.amax(1) if step.shape[1] else torch.zeros_like(probability[:, 0])
-    flips = flips_of(answers).double().where(there[..., None], torch.nan).mean(-1)
-    ranks = {name: told[f"rank {name}"][:, :, mask] for name in follow}
-    followed = {name: int(((ids >= 0) & mask).sum()) for name, ids in follow.items()}
-    kept = [name for name in follow if followed[name]]
+    step = _largest_step(told["probability"][:, :, mask])
     return Forms(
-        verdict=_verdict(kappas[0], settled[0], step[0], read.iterations, said[mask]),
+        verdict=_verdict(kappas[0], settled[0], step[0], read.iterations, last[mask]),
         lens=read.lens.name,
         checked=read.checked,
         caution=read.caution,
@@ -196,19 +184,53 @@ def measure(
         kl=_mean(told["kl"][:, :, mask]),
         entropy=_mean(told["entropy"][:, :, mask]),
         margin=_mean(told["margin"][:, :, mask]),
-        flips=flips,
-        right=_right(told["answer"], target, mask) if known else None,
-        rank={name: _mean(ranks[name]) for name in kept},
-        first={
-            name: _mean((ranks[name] == 1).double().where(~ranks[name].isnan(), torch.nan)) for name in kept
-        },
-        followed={name: followed[name] for name in kept},
+        flips=_flips(answers),
+        right=None if target is None else _right(told["answer"], target, mask),
+        **_ranks(told, follow, mask),
         settled=settled,
         step=step,
-        table=table_of(
-            run, told["top"][0], told["top p"][0], told["probability"][0], target, read.iterations
-        ),
+        table=_table(run, told, target, read.iterations),
     )
+
+
+def _targets(run: Run, mask: Tensor) -> Int[Tensor, "batch position"] | None:
+    """The right answers, -1 where none is asked for; None where they aren't known."""
+    labels = labels_of(run)
+    if labels is None or labels.mask.shape != mask.shape or labels.targets.is_floating_point():
+        return None
+    return torch.where(labels.mask, labels.targets, -1)
+
+
+def _largest_step(probability: Float[Tensor, "site iteration item"]) -> Float[Tensor, "site item"]:
+    """The most that an iteration adds to the final answer's probability."""
+    step = (probability[:, 1:] - probability[:, :-1]).nan_to_num(-1.0)
+    return step.amax(1) if step.shape[1] else torch.zeros_like(probability[:, 0])
+
+
+def _flips(answers: Int[Tensor, "site iteration item"]) -> Tensor:
+    there = (answers >= 0).any(-1)
+    return flips_of(answers).double().where(there[..., None], torch.nan).mean(-1)
+
+
+def _ranks(told: Mapping[str, Tensor], follow: Mapping[str, Tensor], mask: Tensor) -> dict[str, Any]:
+    """By followed token: its mean rank, how often it is first, and of how many items; fields as in the result."""
+    counts = {name: int(((ids >= 0) & mask).sum()) for name, ids in follow.items()}
+    followed = {name: count for name, count in counts.items() if count}
+    ranks = {name: told[f"rank {name}"][:, :, mask] for name in followed}
+    return {
+        "rank": {name: _mean(rank) for name, rank in ranks.items()},
+        "first": {
+            name: _mean((rank == 1).double().where(~rank.isnan(), torch.nan)) for name, rank in ranks.items()
+        },
+        "followed": followed,
+    }
+
+
+def _table(run: Run, told: Mapping[str, Tensor], target: Tensor | None, iterations: Sequence[int]) -> Any:
+    """Of the first site."""
+    if target is None:
+        target = torch.full(told["answer"].shape[2:], -1)
+    return table_of(run, told["top"][0], told["top p"][0], told["probability"][0], target, iterations)
 
 
 def _read(read: Any, follow: Mapping[str, Tensor]) -> dict[str, Tensor]:
