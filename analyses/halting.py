@@ -40,8 +40,10 @@ from loopscope.asked import labels_of, task_of
 from loopscope.drawing import Panel, number, percent
 from loopscope.errors import LoopscopeError
 from loopscope.finding import Finding, Verdict
+from loopscope.halting import Halting
 from loopscope.rules import Level, rule_halting
 from loopscope.run import Run
+from loopscope.tasks import Batch
 
 TITLE, PLACE = "Halting", 30
 CUT, SPREAD, ORDER = 0.05, 0.5, 0.9
@@ -150,30 +152,12 @@ def measure(
     """
     run.require_finite()
     labels, task = labels_of(run), task_of(run)
-    if rule is None and (threshold is not None or level != "position"):
-        raise LoopscopeError("threshold and level belong to a rule, but none was named. Pass rule= too.")
-    asked = None if labels is None else labels.mask
-    halting = run.halting if rule is None else rule_halting(run, rule, threshold, level, asked)
-    if halting is None:
-        raise LoopscopeError(
-            "halting needs a run of a model that halts, recorded from its first iteration and without keep=, but this one "
-            f"({run.origin.get('entry') or run.origin.get('architecture')}) has none: every position used all "
-            f'{run.iterations} iterations. Try universal-prefix-parity-act, or a rule: measure("halting", run, rule="kl").'
-        )
+    halting = _halting(run, rule, threshold, level)
     when, halted = halting.iteration.cpu(), halting.halted.cpu()
     n, positions = run.iterations, when.shape[1]
     own = torch.nn.functional.one_hot(when.clamp(max=n - 1), n).float() * halted[..., None]
     answered = torch.ones(positions, dtype=torch.bool) if labels is None else labels.mask.any(0)
     means, mean = when.float().mean(0), when.float()[:, answered].mean(1)
-    levels, place, examples = (
-        torch.empty(0),
-        torch.empty(0, dtype=torch.long),
-        torch.empty(0, dtype=torch.long),
-    )
-    if labels is not None:
-        levels, place, examples = labels.difficulty.unique(return_inverse=True, return_counts=True)
-    mean_by_level = torch.zeros(len(levels)).index_add(0, place, mean[: len(place)]) / examples
-    shares = torch.zeros(len(levels), n).index_add(0, place, own[: len(place), answered].mean(1))
     weights = halting.weights.cpu()[:, :, answered].double()
     entropy = -(weights * weights.clamp(min=1e-300).log()).sum(0)
     correlation = _spearman(torch.arange(positions)[answered], means[answered])
@@ -193,16 +177,50 @@ def measure(
         answered=answered,
         correlation=correlation,
         difficulty=task.difficulty if labels is not None and task is not None else None,
-        levels=levels,
-        examples=examples,
-        by_level=shares / examples[:, None],
-        mean_by_level=mean_by_level,
+        **_by_level(labels, mean, own[:, answered].mean(1)),
         by_example=mean,
         entropy=max(entropy.mean().item(), 0.0),
         share_entropy=_entropy(torch.cat([own.mean((0, 1)), torch.tensor([missing])])),
         kind=halting.kind,
         difficulty_correlation=float("nan") if labels is None else _spearman(labels.difficulty, mean),
     )
+
+
+def _halting(run: Run, rule: str | None, threshold: float | int | None, level: Level) -> Halting:
+    """The model's own, or that by a rule."""
+    if rule is None and (threshold is not None or level != "position"):
+        raise LoopscopeError("threshold and level belong to a rule, but none was named. Pass rule= too.")
+    labels = labels_of(run)
+    asked = None if labels is None else labels.mask
+    halting = run.halting if rule is None else rule_halting(run, rule, threshold, level, asked)
+    if halting is None:
+        raise LoopscopeError(
+            "halting needs a run of a model that halts, recorded from its first iteration and without keep=, but this one "
+            f"({run.origin.get('entry') or run.origin.get('architecture')}) has none: every position used all "
+            f'{run.iterations} iterations. Try universal-prefix-parity-act, or a rule: measure("halting", run, rule="kl").'
+        )
+    return halting
+
+
+def _by_level(
+    labels: Batch | None, mean: Float[Tensor, " example"], share: Float[Tensor, "example iteration"]
+) -> dict[str, Tensor]:
+    """Examples, mean and shares at each level of difficulty; fields as in the result."""
+    levels, place, examples = (
+        torch.empty(0),
+        torch.empty(0, dtype=torch.long),
+        torch.empty(0, dtype=torch.long),
+    )
+    if labels is not None:
+        levels, place, examples = labels.difficulty.unique(return_inverse=True, return_counts=True)
+    mean_by_level = torch.zeros(len(levels)).index_add(0, place, mean[: len(place)]) / examples
+    shares = torch.zeros(len(levels), share.shape[1]).index_add(0, place, share[: len(place)])
+    return {
+        "levels": levels,
+        "examples": examples,
+        "by_level": shares / examples[:, None],
+        "mean_by_level": mean_by_level,
+    }
 
 
 def _entropy(shares: Tensor) -> float:
