@@ -40,7 +40,7 @@ from loopscope.layers import layers as layers_of
 from loopscope.maths import KINDS, Recurrence, Thresholds, recurrence
 from loopscope.maths.dynamic import dynamic_modes
 from loopscope.maths.limits import decided, joined, measured
-from loopscope.onward import onward, vectors
+from loopscope.onward import Onward, onward, vectors
 from loopscope.run import Run
 from loopscope.squaremap import square_map
 
@@ -159,30 +159,20 @@ def measure(
         coherence, noise, growth, trend: as in `loopscope.maths.Thresholds`. A loop computes without noise, hence 0.01, not 0.1.
         thresholds: the others (these four are taken from the options above).
     """
-    if extra is not None and extra < 0:
-        raise LoopscopeError(f"extra must be iterations, 0 or more, but is {extra}. None takes 64 or more.")
     lines = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
-    more = max(64, run.iterations) if extra is None else extra
-    after = onward(run, more)
+    more, after = _followed(run, extra)
     x = vectors(after.states)
-    first = after.states.iterations[0]
-    if len(x) < _FEWEST:
-        raise LoopscopeError(
-            f"cycles need {_FEWEST} states or more, but there are {len(x)}. {after.how} Record more iterations."
-        )
-    _, batch, positions, _ = x.shape
     features = measured(x)
-    found = joined([decided(features, lines)], (batch, positions))
+    found = joined([decided(features, lines)], tuple(x.shape[1:3]))
     shares = {kind.name: share for kind, share in found.shares().items()}
-    one_hot = torch.stack([(found.code == code).double().mean(0) for code in range(len(KINDS))])
+    first = after.states.iterations[0]
     place = _typical(found.code, found.quality, found.period)
-    own = x[:, place[0], place[1]].double()
-    usable = own[: after.last + 1 - first]
+    usable = x[:, place[0], place[1]].double()[: after.last + 1 - first]
     overflow = after.overflow
     return Cycles(
         verdict=_verdict(shares, nearly),
         shares=shares,
-        by_position=one_hot,
+        by_position=torch.stack([(found.code == code).double().mean(0) for code in range(len(KINDS))]),
         code=found.code,
         period=found.period,
         angle=found.angle,
@@ -199,6 +189,20 @@ def measure(
         modes=dynamic_modes(usable) if dmd else None,
         nearly=nearly,
     )
+
+
+def _followed(run: Run, extra: int | None) -> tuple[int, Onward]:
+    """How many iterations beyond it, and the run with them."""
+    if extra is not None and extra < 0:
+        raise LoopscopeError(f"extra must be iterations, 0 or more, but is {extra}. None takes 64 or more.")
+    more = max(64, run.iterations) if extra is None else extra
+    after = onward(run, more)
+    states = len(after.states.iterations)
+    if states < _FEWEST:
+        raise LoopscopeError(
+            f"cycles need {_FEWEST} states or more, but there are {states}. {after.how} Record more iterations."
+        )
+    return more, after
 
 
 def _verdict(shares: dict[str, float], nearly: float) -> Course:
