@@ -33,7 +33,7 @@ from loopscope.drawing import Panel, number, percent
 from loopscope.errors import LoopscopeError
 from loopscope.finding import Finding, Verdict
 from loopscope.patching import Agreement, effects
-from loopscope.patching.effects import Method
+from loopscope.patching.effects import Effects, Method
 from loopscope.patching.map import effect_map
 from loopscope.patching.metrics import asked_of, last_of
 from loopscope.patching.partners import answers_vary, partners
@@ -163,10 +163,7 @@ def measure(
     full = effects(
         run, donor, sites=every, together=True, iterations=grid.iterations, positions="all", asked=which
     )
-    carried, whole = grid.carried[0, :, :, 0], full.carried[0, :, 0, 0]
-    assert grid.target is not None
-    best = grid.values[0, :, :, 0].amax(1).nanmean(1) / (grid.target - grid.base).nanmean()
-    size = carried.abs().sum(1)
+    carried, whole, best = grid.carried[0, :, :, 0], full.carried[0, :, 0, 0], _best(grid)
     return Causes(
         verdict=_verdict(grid.iterations, run.iterations, whole, best),
         site="state" if site is None else grid.sites[0],
@@ -175,7 +172,7 @@ def measure(
         carried=carried,
         whole=whole,
         best=best,
-        spread=torch.where(size > NOTHING / 10, size**2 / (carried**2).sum(1), torch.nan),
+        spread=_spread(carried),
         last=run.iterations,
         examples=int(torch.isfinite(grid.values[0, 0, 0, 0]).sum()),
         source="another example" if grid.source == "the donor run" else grid.source,
@@ -184,6 +181,18 @@ def measure(
         metric=grid.metric,
         asked=told,
     )
+
+
+def _best(grid: Effects) -> Float[Tensor, " iteration"]:
+    """What the best position of each example carries, as a fraction of the whole difference."""
+    assert grid.target is not None
+    return grid.values[0, :, :, 0].amax(1).nanmean(1) / (grid.target - grid.base).nanmean()
+
+
+def _spread(carried: Float[Tensor, "iteration position"]) -> Float[Tensor, " iteration"]:
+    """Over how many positions it is spread: their participation ratio; NaN where nothing is carried."""
+    size = carried.abs().sum(1)
+    return torch.where(size > NOTHING / 10, size**2 / (carried**2).sum(1), torch.nan)
 
 
 def _asked(run: Run, asked: Any) -> tuple[Tensor, str]:
