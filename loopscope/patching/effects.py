@@ -137,27 +137,61 @@ def effects(
     """Patch every cell of a grid and measure what it does.
 
     Arguments:
-        run: what is patched, of a model with the four functions, recorded without edits. Sites that it lacks are made again.
-        write: a donor run of the same shape; "mean" over the batch; "zero"; `ls.noise(norm)`; or a function (place,
-            iteration, value) -> value.
-        sites: names or patterns of sites inside the loop; one grid for each. `state` is the primary tensor of the state.
-        together: write all the sites in one cell, as one: of a state that is a named tuple, `sites="state*"` is the whole state.
+        run: what is patched, of a model with the four functions, recorded without edits. Sites
+            that it lacks are made again.
+        write: a donor run of the same shape; "mean" over the batch; "zero"; `ls.noise(norm)`; or
+            a function (place, iteration, value) -> value.
+        sites: names or patterns of sites inside the loop; one grid for each. `state` is the
+            primary tensor of the state.
+        together: write all the sites in one cell, as one: of a state that is a named tuple,
+            `sites="state*"` is the whole state.
         iterations: None: all that the site has. Negative ones count from the end.
-        positions: None: each by itself. "all": all of them together. Numbers: these, each by itself. Lists of numbers: each list
-            together.
+        positions: None: each by itself. "all": all of them together. Numbers: these, each by
+            itself. Lists of numbers: each list together.
         heads: None: all together. True: each by itself. Numbers: these.
-        metric: see `loopscope.patching.metrics`; a name or a function of logits. A function may give (batch, ...) in exact grids.
-        asked: (batch, position) mask, or positions, whose answers count; None: those the task asks for, else the last.
+        metric: see `loopscope.patching.metrics`; a name or a function of logits. A function may
+            give (batch, ...) in exact grids.
+        asked: (batch, position) mask, or positions, whose answers count; None: those the task
+            asks for, else the last.
         method: "exact": a pass for each cell, from its iteration on. "attribution": to first order.
-        check: for attribution: cells drawn at random (`seed`) that are patched exactly too; 0 for none.
-        tokens: positions (rows times length) that are computed at once; less needs less memory. None: a few thousand.
+        check: for attribution: cells drawn at random (`seed`) and patched exactly too; 0: none.
+        tokens: positions (rows times length) that are computed at once; less needs less memory.
+            None: a few thousand.
 
     Raises:
-        LoopscopeError: a run with edits or without its model, a donor that doesn't fit, a site outside the loop or unknown, a
-            metric without a slope under attribution.
+        LoopscopeError: a run with edits or without its model, a donor that doesn't fit, a site
+            outside the loop or unknown, a metric without a slope under attribution.
     """
     if method not in ("exact", "attribution"):
         raise LoopscopeError(f"method must be 'exact' or 'attribution', but is {method!r}.")
+    patched = _patched(run, write, sites, metric=metric, asked=asked, method=method)
+    places = [(place,) for place in places_of(patched.run, patched.names)]
+    joint = [tuple(place for (place,) in places)] if together else places
+    grid = _Grid.of(patched.run, joint, iterations=iterations, positions=positions, heads=heads)
+    if method == "exact":
+        values, agreement = _exact(patched, grid, grid.cells(patched.run), tokens), None
+    else:
+        values, agreement = _attributed(patched, grid, check=check, seed=seed, tokens=tokens)
+    return _effects(patched, grid, values, method=method, agreement=agreement)
+
+
+@dataclass(frozen=True)
+class _Patched:
+    """What is patched, with what, and how its answers are judged."""
+
+    run: Run
+    names: Sequence[str]
+    """Of the sites."""
+    donor: Run | None
+    source: str
+    """What the values that are written are, in words."""
+    resumed: Resumed
+    judged: Judge
+    base: Float[Tensor, "batch ..."]
+    """The metric without a patch."""
+
+
+def _patched(run: Run, write: Any, sites: Sites, *, metric: Any, asked: Any, method: Method) -> _Patched:
     resumable(run)
     names = _names(run, sites)
     run = with_sites(run, names)
@@ -170,16 +204,18 @@ def effects(
             f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find nothing. Use 'margin' "
             "or 'difference', or method=\"exact\"."
         )
-    places = places_of(run, names)
-    grid = _Grid.of(
-        run, [tuple(places)] if together else [(place,) for place in places], iterations, positions, heads
-    )
     base = judged(run.logits[run.iterations]).detach()
-    values, agreement = (
-        (_exact(resumed, grid, judged, base, grid.cells(run), tokens), None)
-        if method == "exact"
-        else _attributed(resumed, grid, judged, base, check, seed, tokens)
-    )
+    return _Patched(run, names, donor, called, resumed, judged, base)
+
+
+def _effects(
+    patched: _Patched, grid: "_Grid", values: Tensor, *, method: Method, agreement: Agreement | None
+) -> Effects:
+    run, donor, judged = patched.run, patched.donor, patched.judged
+    target = None
+    if donor is not None:
+        last = donor.logits[donor.iterations]
+        target = judged(last.expand_as(run.logits[run.iterations])).detach()
     return Effects(
         values=values,
         sites=tuple(" + ".join(map(str, one)) for one in grid.places),
@@ -189,11 +225,9 @@ def effects(
         method=method,
         metric=judged.name,
         unit=judged.unit,
-        source=called,
-        base=base,
-        target=None
-        if donor is None
-        else judged(donor.logits[donor.iterations].expand_as(run.logits[run.iterations])).detach(),
+        source=patched.source,
+        base=patched.base,
+        target=target,
         agreement=agreement,
     )
 
@@ -210,7 +244,7 @@ class _Grid:
 
     @classmethod
     def of(
-        cls, run: Run, places: Sequence[tuple[Place, ...]], iterations: Any, positions: Chosen, heads: Any
+        cls, run: Run, places: Sequence[tuple[Place, ...]], *, iterations: Any, positions: Chosen, heads: Any
     ) -> "_Grid":
         every = [place for one in places for place in one]
         have = sorted({k for place in every for k in iterations_of(run, place)})
@@ -245,13 +279,9 @@ class _Grid:
 
 
 def _exact(
-    resumed: Resumed,
-    grid: _Grid,
-    judged: Judge,
-    base: Tensor,
-    cells: dict[Cell, tuple[int, int, int, int]],
-    tokens: int | None,
+    patched: _Patched, grid: _Grid, cells: dict[Cell, tuple[int, int, int, int]], tokens: int | None
 ) -> Tensor:
+    resumed, judged, base = patched.resumed, patched.judged, patched.base
     values = base.new_full((*grid.shape, *base.shape), float("nan"))
     for outcome in resumed.outcomes(list(cells), tokens):
         if outcome.k < resumed.iterations:
@@ -262,9 +292,9 @@ def _exact(
 
 
 def _attributed(
-    resumed: Resumed, grid: _Grid, judged: Judge, base: Tensor, check: int, seed: int, tokens: int | None
+    patched: _Patched, grid: _Grid, *, check: int, seed: int, tokens: int | None
 ) -> tuple[Tensor, Agreement | None]:
-    run = resumed.run
+    run, resumed, judged, base = patched.run, patched.resumed, patched.judged, patched.base
     places = [place for one in grid.places for place in one]
     told = estimates(run, places, resumed.source, slopes(resumed, places, judged))
     values = base.new_full((*grid.shape, *base.shape), float("nan"))
@@ -279,7 +309,7 @@ def _attributed(
     generator = torch.Generator().manual_seed(mixed(seed, 0))
     every = list(cells)
     drawn = [every[i] for i in torch.randperm(len(every), generator=generator)[:check].tolist()]
-    exact = _exact(resumed, grid, judged, base, {cell: cells[cell] for cell in drawn}, tokens)
+    exact = _exact(patched, grid, {cell: cells[cell] for cell in drawn}, tokens)
     return values, _agreement(values, exact, len(drawn))
 
 
