@@ -51,43 +51,44 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
             break
         window = slice(end - length, end)
         value, left = _fit(d[window], norm[window], order)
-        if left <= EXPLAINED and 0 < value < 1 - 1e-6:
-            parts = [
-                _fit(d[i : i + length - 2], norm[i : i + length - 2], order)[0]
-                for i in range(end - length, end - length + 3)
-            ]
-            half = length // 2
-            # A defective approach, k^m rho^k, looks straight and slows down all the same.
-            if half >= order + 3:
-                early, late = (
-                    _fit(d[i : i + half], norm[i : i + half], order)[0] for i in (end - length, end - half)
-                )
-                parts += [value + (late - early) / 2, value - (late - early) / 2]
-            error = max(float(np.std(parts)), value * left, np.finfo(float).eps)
-            if error > DRIFT * (1 - value):  # no exponential: the factor itself goes on changing
-                continue
-            low, high = value - 2 * error, value + 2 * error
-            modes = (
-                f"the slowest of {order} modes that explain" if order > 1 else "the one mode that explains"
-            )
-            sentence = (
-                f"The distance to the limit shrinks by the factor {value:.5g} ± {2 * error:.1g} per iteration ({modes} "
-                f"states {first + end - length} to {first + end - 1})."
-            )
-            start = float(norm[end - length])
-            return Rate(
-                value,
-                error,
-                low,
-                high,
-                1 - left**2,
-                first + end - length,
-                first + end - 1,
-                length,
-                start,
-                sentence,
-            )
+        if not (left <= EXPLAINED and 0 < value < 1 - 1e-6):
+            continue
+        error = max(_scatter(d, norm, window, order, value), value * left, np.finfo(float).eps)
+        if error > DRIFT * (1 - value):  # no exponential: the factor itself goes on changing
+            continue
+        start, last = first + end - length, first + end - 1
+        modes = f"the slowest of {order} modes that explain" if order > 1 else "the one mode that explains"
+        return Rate(
+            value=value,
+            error=error,
+            low=value - 2 * error,
+            high=value + 2 * error,
+            r2=1 - left**2,
+            first=start,
+            last=last,
+            points=length,
+            start=float(norm[end - length]),
+            sentence=f"The distance to the limit shrinks by the factor {value:.5g} ± {2 * error:.1g} per iteration "
+            f"({modes} states {start} to {last}).",
+        )
     return none(f"no {ORDERS[-1]} modes explain the approach")
+
+
+def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, value: float) -> float:
+    """The standard deviation of the factor over shorter windows, and over its trend from the first half to the second."""
+    begin, end = window.start, window.stop
+    length = end - begin
+
+    def fitted(i: int, size: int) -> float:
+        return _fit(d[i : i + size], norm[i : i + size], order)[0]
+
+    parts = [fitted(i, length - 2) for i in range(begin, begin + 3)]
+    half = length // 2
+    # A defective approach, k^m rho^k, looks straight and slows down all the same.
+    if half >= order + 3:
+        early, late = fitted(begin, half), fitted(end - half, half)
+        parts += [value + (late - early) / 2, value - (late - early) / 2]
+    return float(np.std(parts))
 
 
 def _fit(d: np.ndarray, norm: np.ndarray, order: int) -> tuple[float, float]:

@@ -15,6 +15,9 @@ from torch import Tensor
 from .jacobian import Linearised, checked
 from .spectrum import WHOLE, norm, sparse
 
+Solver = Callable[[np.ndarray, bool], np.ndarray]
+"""v -> (I - J_x)^-1 v, or transposed."""
+
 
 def sensitivity(
     map: Callable[[Tensor, Tensor], Tensor], state: Tensor, inputs: Tensor, seed: int = 0
@@ -29,14 +32,25 @@ def sensitivity(
         state: x*, all of it one vector, whatever its shape.
         inputs: e, of any shape.
     """
-    from scipy.linalg import lu_factor, lu_solve
-
     x, e = checked(state).detach(), checked(inputs).detach()
     n, m = x.numel(), e.numel()
-    linalg = sparse()
-    nan = torch.tensor(float("nan"), dtype=torch.float64)
     # One vector each: a leading axis of one row, so that nothing is taken for a batch.
     after_x = Linearised(lambda v: map(v.reshape(x.shape), e).reshape(1, n), x.reshape(1, n))
+    push, pull = _input_products(map, x, e)
+    solve = _dense_solver(after_x, n) if n <= WHOLE else _iterative_solver(after_x, n)
+    if solve is None:
+        return torch.tensor(float("nan"), dtype=torch.float64)
+    moved = sparse().LinearOperator(
+        (n, m), matvec=lambda v: solve(push(v), False), rmatvec=lambda u: pull(solve(u, True)), dtype=float
+    )
+    return torch.tensor(norm(moved, seed), dtype=torch.float64)
+
+
+def _input_products(
+    map: Callable[[Tensor, Tensor], Tensor], x: Tensor, e: Tensor
+) -> tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """v -> J_e v and u -> J_e^T u."""
+    n, m = x.numel(), e.numel()
 
     def pad(v: Tensor) -> Tensor:
         return torch.cat([v, v.new_zeros(1, max(0, n - m))], 1)
@@ -57,37 +71,40 @@ def sensitivity(
         whole[0, :n] = torch.from_numpy(u.reshape(-1).copy())
         return _numpy(after_e.backward(whole))[:m]
 
-    if n <= WHOLE:
-        A = np.eye(n) - _numpy(after_x.dense()[0]).reshape(n, n)
-        if not np.isfinite(A).all():
-            return nan
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a singular matrix, which the next line sees
-            factors = lu_factor(A)
-        if (
-            np.abs(np.diag(factors[0])).min() <= np.finfo(float).eps * np.abs(A).max()
-        ):  # an eigenvalue of J is 1
-            return nan
+    return push, pull
 
-        def solved(v: np.ndarray, transposed: bool) -> np.ndarray:
-            return lu_solve(factors, v, trans=int(transposed))
-    else:
-        J = [after_x.forward, after_x.backward]
 
-        def solved(v: np.ndarray, transposed: bool) -> np.ndarray:
-            times = J[transposed]
+def _dense_solver(after_x: Linearised, n: int) -> Solver | None:
+    """(I - J_x)^-1 by its factors; None where it has no inverse."""
+    from scipy.linalg import lu_factor, lu_solve
 
-            def without(w: np.ndarray) -> np.ndarray:
-                return w - _numpy(times(torch.from_numpy(w.reshape(1, n).copy())))
+    A = np.eye(n) - _numpy(after_x.dense()[0]).reshape(n, n)
+    if not np.isfinite(A).all():
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a singular matrix, which the next line sees
+        factors = lu_factor(A)
+    if np.abs(np.diag(factors[0])).min() <= np.finfo(float).eps * np.abs(A).max():
+        return None  # an eigenvalue of J is 1
+    return lambda v, transposed: lu_solve(factors, v, trans=int(transposed))
 
-            within = linalg.LinearOperator((n, n), matvec=without, dtype=float)
-            found, failed = linalg.gmres(within, v, rtol=1e-6, maxiter=20, restart=50)
-            return found if not failed else np.full(n, np.nan)
 
-    moved = linalg.LinearOperator(
-        (n, m), matvec=lambda v: solved(push(v), False), rmatvec=lambda u: pull(solved(u, True)), dtype=float
-    )
-    return torch.tensor(norm(moved, seed), dtype=torch.float64)
+def _iterative_solver(after_x: Linearised, n: int) -> Solver:
+    """(I - J_x)^-1 by products with J_x alone; NaN where that doesn't converge."""
+    linalg = sparse()
+    J = [after_x.forward, after_x.backward]
+
+    def solve(v: np.ndarray, transposed: bool) -> np.ndarray:
+        times = J[transposed]
+
+        def without(w: np.ndarray) -> np.ndarray:
+            return w - _numpy(times(torch.from_numpy(w.reshape(1, n).copy())))
+
+        within = linalg.LinearOperator((n, n), matvec=without, dtype=float)
+        result, failed = linalg.gmres(within, v, rtol=1e-6, maxiter=20, restart=50)
+        return result if not failed else np.full(n, np.nan)
+
+    return solve
 
 
 def _numpy(x: Tensor) -> np.ndarray:
