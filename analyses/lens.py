@@ -186,7 +186,7 @@ def measure(
         margin=_mean(told["margin"][:, :, mask]),
         flips=_flips(answers),
         right=None if target is None else _right(told["answer"], target, mask),
-        **_ranks(told, follow, mask),
+        **_rank_fields(told, follow, mask),
         settled=settled,
         step=step,
         table=_table(run, told, target, read.iterations),
@@ -212,7 +212,7 @@ def _flips(answers: Int[Tensor, "site iteration item"]) -> Tensor:
     return flips_of(answers).double().where(there[..., None], torch.nan).mean(-1)
 
 
-def _ranks(told: Mapping[str, Tensor], follow: Mapping[str, Tensor], mask: Tensor) -> dict[str, Any]:
+def _rank_fields(told: Mapping[str, Tensor], follow: Mapping[str, Tensor], mask: Tensor) -> dict[str, Any]:
     """By followed token: its mean rank, how often it is first, and of how many items; fields as in the result."""
     counts = {name: int(((ids >= 0) & mask).sum()) for name, ids in follow.items()}
     followed = {name: count for name, count in counts.items() if count}
