@@ -2,14 +2,14 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..drawing import BLUE, COLOURS, GREY, RED, SCALE, Frame, Panel, colourbar, empty, label
 from ..training import log
 from ..training.trainer import LOG
 from .cells import Cell, cell_axes, cells, is_dated
-from .grid import spelled
+from .grid import Axis, spelled
 from .outcome import Outcome, history
 from .sweep import Sweep
 from .words import Words
@@ -22,62 +22,22 @@ POINTS = 80
 
 def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
     """Two axes of the grid as a map, with a menu for the others; None where there is nothing to vary but the seed."""
-    axes = sorted(cell_axes(sweep), key=lambda axis: -len(axis.values))[:2]
+    every = cell_axes(sweep)
+    axes = sorted(every, key=lambda axis: -len(axis.values))[:2]
     if not axes:
         return None
     found = cells(sweep)
-    places = [cell_axes(sweep).index(axis) for axis in axes]
     x, y = axes[0], axes[1] if len(axes) > 1 else None
-    rest = [axis for axis in cell_axes(sweep) if axis not in axes]
+    rest = [axis for axis in every if axis not in axes]
+    sheets = _sheets(found, every, x, y)
 
-    sheets = []
-    for choice in itertools.product(*(range(len(axis.values)) for axis in rest)):
-        sheet: list[list[Cell | None]] = [[None] * len(x.values) for _ in range(len(y.values) if y else 1)]
-        for cell in found:
-            if all(
-                cell.coordinates[cell_axes(sweep).index(a)] == i for a, i in zip(rest, choice, strict=True)
-            ):
-                row = cell.coordinates[places[1]] if y else 0
-                sheet[row][cell.coordinates[places[0]]] = cell
-        name = ", ".join(f"{a.short} {spelled(a.values[i])}" for a, i in zip(rest, choice, strict=True))
-        sheets.append((name, sheet))
-
-    known = [c.middle.median for c in found if c.middle is not None and c.middle.median is not None]
-    powers = is_dated(sweep) and min(known, default=0) > 0 and max(known) / min(known) > 20
-    low, high = (_power(f(known), powers) if known else 0.0 for f in (min, max))
-    figure = empty("", x.title, y.title if y else "", 150 + 74 * len(sheets[0][1]))
-    ends = {"zmin": low, "zmax": high if high > low else low + 1}
-    bar = colourbar(words.quantity, **(_logarithms(_ticks(low, high)) if powers else {}))
-    names = {
-        "x": [label(spelled(v)) for v in x.values],
-        "y": [label(spelled(v)) for v in y.values] if y else [""],
-    }
+    medians = [c.middle.median for c in found if c.middle is not None and c.middle.median is not None]
+    powers = is_dated(sweep) and min(medians, default=0) > 0 and max(medians) / min(medians) > 20
+    low, high = (_power(f(medians), powers) if medians else 0.0 for f in (min, max))
     drawn = [_sheet(sheet, powers, low, high, words) for _, sheet in sheets]
-    figure.add_heatmap(
-        **names,
-        z=drawn[0][0]["z"],
-        colorscale=[[0, GROUND], [1, GROUND]],
-        showscale=False,
-        hoverinfo="skip",
-        xgap=3,
-        ygap=3,
-    )
-    figure.add_heatmap(
-        **names, z=drawn[0][1]["z"], colorscale=SCALE, colorbar=bar, hoverinfo="skip", xgap=3, ygap=3, **ends
-    )
-    across = [name for _ in names["y"] for name in names["x"]]
-    down = [name for name in names["y"] for _ in names["x"]]
-    figure.add_scatter(
-        x=across,
-        y=down,
-        mode="text",
-        showlegend=False,
-        hovertemplate="%{customdata}<extra></extra>",
-        **drawn[0][2],
-    )
-    figure.data[2].textfont.size = 14 if len(x.values) <= 6 else 11
-    figure.update_xaxes(type="category", showgrid=False, zeroline=False)
-    figure.update_yaxes(type="category", showgrid=False, zeroline=False, showticklabels=y is not None)
+    figure = empty("", x.title, y.title if y else "", 150 + 74 * len(sheets[0][1]))
+    bar = colourbar(words.quantity, **(_logarithms(_ticks(low, high)) if powers else {}))
+    _draw_sheet(figure, drawn[0], x, y, zmin=low, zmax=high if high > low else low + 1, colorbar=bar)
     frames = [Frame(name, dict(enumerate(sheet))) for (name, _), sheet in zip(sheets, drawn, strict=True)]
     return Panel(
         "Phase diagram",
@@ -87,6 +47,48 @@ def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
         frames if len(frames) > 1 else (),
         asks=", ".join(axis.short for axis in rest),
     )
+
+
+def _sheets(
+    found: Sequence[Cell], axes: Sequence[Axis], x: Axis, y: Axis | None
+) -> list[tuple[str, list[list[Cell | None]]]]:
+    """For each choice of values on the other axes its name and its cells, by row and column."""
+    rest = [axis for axis in axes if axis not in (x, y)]
+    sheets = []
+    for choice in itertools.product(*(range(len(axis.values)) for axis in rest)):
+        sheet: list[list[Cell | None]] = [[None] * len(x.values) for _ in range(len(y.values) if y else 1)]
+        for cell in found:
+            if all(cell.coordinates[axes.index(a)] == i for a, i in zip(rest, choice, strict=True)):
+                row = cell.coordinates[axes.index(y)] if y else 0
+                sheet[row][cell.coordinates[axes.index(x)]] = cell
+        name = ", ".join(f"{a.short} {spelled(a.values[i])}" for a, i in zip(rest, choice, strict=True))
+        sheets.append((name, sheet))
+    return sheets
+
+
+def _draw_sheet(
+    figure: Any, drawn: Sequence[Mapping[str, Any]], x: Axis, y: Axis | None, **colours: Any
+) -> None:
+    """The ground, the colours, and the words in the cells."""
+    names = {
+        "x": [label(spelled(v)) for v in x.values],
+        "y": [label(spelled(v)) for v in y.values] if y else [""],
+    }
+    gaps = {"hoverinfo": "skip", "xgap": 3, "ygap": 3}
+    ground, medians, texts = drawn
+    figure.add_heatmap(**names, z=ground["z"], colorscale=[[0, GROUND], [1, GROUND]], showscale=False, **gaps)
+    figure.add_heatmap(**names, z=medians["z"], colorscale=SCALE, **gaps, **colours)
+    figure.add_scatter(
+        x=[name for _ in names["y"] for name in names["x"]],
+        y=[name for name in names["y"] for _ in names["x"]],
+        mode="text",
+        showlegend=False,
+        hovertemplate="%{customdata}<extra></extra>",
+        **texts,
+    )
+    figure.data[2].textfont.size = 14 if len(x.values) <= 6 else 11
+    figure.update_xaxes(type="category", showgrid=False, zeroline=False)
+    figure.update_yaxes(type="category", showgrid=False, zeroline=False, showticklabels=y is not None)
 
 
 def every_seed(sweep: Sweep, words: Words) -> Panel:
@@ -99,51 +101,18 @@ def every_seed(sweep: Sweep, words: Words) -> Panel:
     edge = most * 1.25 if powers else most + 0.06 * ((most - least) or 1.0)
     figure = empty("", words.quantity, "", 130 + 34 * max(2, len(found)))
 
-    first = True
-    for cell, row in zip(found, rows, strict=True):
-        m = cell.middle
-        if m is None or m.seen + m.censored < 2:
-            continue
-        ends = [edge if end is None else end for end in (m.low, m.high)]
-        figure.add_scatter(
-            x=ends,
-            y=[row, row],
-            mode="lines+markers",
-            line={"color": BLUE, "width": 7},
-            opacity=0.4,
-            marker={"symbol": ["circle", "triangle-right"], "size": [1, 1 if m.high else 15], "color": BLUE},
-            name="95 % interval of the median",
-            legendgroup="interval",
-            showlegend=first,
-            hovertemplate=f"{row}: {label(words.interval(m))}<extra></extra>",
-        )
-        first = False
-
-    def points(name: str, values: Sequence[Sequence[float]], **marker: Any) -> None:
-        """One trace; the values are by row."""
-        placed = [(value, row) for row, several in zip(rows, values, strict=True) for value in several]
-        if placed:
-            figure.add_scatter(
-                x=[value for value, _ in placed],
-                y=[row for _, row in placed],
-                mode="markers",
-                name=name,
-                marker=marker,
-                hovertemplate=f"%{{y}}: {name} %{{x:.4g}}<extra></extra>",
-            )
-
+    for number, (cell, row) in enumerate(
+        (c, r) for c, r in zip(found, rows, strict=True) if _has_interval(c)
+    ):
+        _draw_interval(figure, cell, row, edge=edge, words=words, showlegend=not number)
     middles = [[] if c.middle is None or c.middle.median is None else [c.middle.median] for c in found]
-    points("median", middles, symbol="line-ns", size=22, color=BLUE, line={"width": 4, "color": BLUE})
-    points(
-        "one seed", [cell.values for cell in found], size=8, color=GREY, line={"width": 1, "color": "#ffffff"}
-    )
-    points(
-        "one seed, later than this",
-        [cell.bounds for cell in found],
-        symbol="triangle-right",
-        size=11,
-        color=RED,
-    )
+    seeds, later = [cell.values for cell in found], [cell.bounds for cell in found]
+    line = {"symbol": "line-ns", "size": 22, "color": BLUE, "line": {"width": 4, "color": BLUE}}
+    dot = {"size": 8, "color": GREY, "line": {"width": 1, "color": "#ffffff"}}
+    triangle = {"symbol": "triangle-right", "size": 11, "color": RED}
+    _draw_points(figure, "median", rows, middles, marker=line)
+    _draw_points(figure, "one seed", rows, seeds, marker=dot)
+    _draw_points(figure, "one seed, later than this", rows, later, marker=triangle)
     figure.update_yaxes(
         type="category",
         categoryorder="array",
@@ -154,6 +123,49 @@ def every_seed(sweep: Sweep, words: Words) -> Panel:
     if powers:
         figure.update_xaxes(type="log", **_ticks(math.log10(least / 2), math.log10(edge)))
     return Panel("Every seed, and the median of each cell", figure, words.spread(found), words.spread_reading)
+
+
+def _has_interval(cell: Cell) -> bool:
+    return cell.middle is not None and cell.middle.seen + cell.middle.censored >= 2
+
+
+def _draw_interval(figure: Any, cell: Cell, row: str, *, edge: float, words: Words, showlegend: bool) -> None:
+    """The interval of a cell's median; up to the edge where it has no end."""
+    m = cell.middle
+    assert m is not None
+    figure.add_scatter(
+        x=[edge if end is None else end for end in (m.low, m.high)],
+        y=[row, row],
+        mode="lines+markers",
+        line={"color": BLUE, "width": 7},
+        opacity=0.4,
+        marker={"symbol": ["circle", "triangle-right"], "size": [1, 1 if m.high else 15], "color": BLUE},
+        name="95 % interval of the median",
+        legendgroup="interval",
+        showlegend=showlegend,
+        hovertemplate=f"{row}: {label(words.interval(m))}<extra></extra>",
+    )
+
+
+def _draw_points(
+    figure: Any,
+    name: str,
+    rows: Sequence[str],
+    values: Sequence[Sequence[float]],
+    *,
+    marker: Mapping[str, Any],
+) -> None:
+    """One trace; the values are by row."""
+    placed = [(value, row) for row, several in zip(rows, values, strict=True) for value in several]
+    if placed:
+        figure.add_scatter(
+            x=[value for value, _ in placed],
+            y=[row for _, row in placed],
+            mode="markers",
+            name=name,
+            marker=marker,
+            hovertemplate=f"%{{y}}: {name} %{{x:.4g}}<extra></extra>",
+        )
 
 
 def curves(sweep: Sweep, words: Words) -> Panel:
