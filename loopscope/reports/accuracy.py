@@ -1,7 +1,7 @@
 """How often the answers are right: by iteration, at the length of training and beyond it."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -10,7 +10,11 @@ from ..asked import task_of
 from ..drawing import Panel, label, percent
 from ..errors import LoopscopeError
 from ..run import Run
+from ..tasks import Task
 from .section import Section, Tile
+
+if TYPE_CHECKING:
+    from ..training.evaluate import Accuracy
 
 EXAMPLES, SEED, LONGEST = 128, 1, 96
 _STRETCH = (1, 2, 3)
@@ -25,42 +29,13 @@ def section(run: Run) -> Section | None:
         return None
     if task is None or not hasattr(model, "decode"):
         return None
-    from ..training.evaluate import accuracy
-
     own, depth = task.options[task.dial], model.iterations
-    n = max(run.iterations, min(LONGEST, max(_STRETCH) * depth))
-    found = {}
-    for stretch in _STRETCH:
-        try:
-            found[stretch * own] = accuracy(model, task, n, EXAMPLES, SEED, **{task.dial: stretch * own})
-        except LoopscopeError:  # neither a task nor learned positions go on for ever
-            break
-    if not found:
+    lengths = _measured(model, task, max(run.iterations, min(LONGEST, max(_STRETCH) * depth)))
+    if not lengths:
         return None
     what = "answers right" if not task.continuous else task.score
-    ran = {length: min(depth * length // own, one.iterations) for length, one in found.items()}
-    at = {length: float(one.positions[ran[length]]) for length, one in found.items()}
-    tiles = [
-        Tile(
-            percent(at[length]),
-            f"{'of ' * (not task.continuous)}{what} at {task.dial} {length}, after {ran[length]} iterations",
-        )
-        for length in list(at)[:2]
-    ]
-    seen = "; ".join(
-        f"{task.dial} {length}: {percent(at[length])} after {ran[length]} iterations" for length in at
-    )
-    panels = [
-        Panel(
-            f"{what.capitalize()} after every iteration",
-            _curves({length: one.positions for length, one in found.items()}, task.dial, depth, what),
-            f"{what.capitalize()}, with iterations in proportion to the {task.dial}: {seen}.",
-            f"Each line is one {task.dial}, on {EXAMPLES} test examples that training never saw; {own} is that of training. "
-            f"The dotted line marks the model's own depth, {depth} iterations. Chance is what the line begins with.",
-        )
-    ]
-    longest = list(found)[min(1, len(found) - 1)]
-    if levels := found[own].by_difficulty:
+    panels = [_lengths_panel(lengths, task, depth, what)]
+    if levels := lengths[own].by_difficulty:
         panels.append(
             Panel(
                 f"By {task.difficulty}",
@@ -69,7 +44,8 @@ def section(run: Run) -> Section | None:
                 f"The same examples of {task.dial} {own}, by how hard they are.",
             )
         )
-    front = found[longest].by_position
+    longest = list(lengths)[min(1, len(lengths) - 1)]
+    front = lengths[longest].by_position
     if task.shape is None and not task.continuous and int((~front[0].isnan()).sum()) > 1:
         panels.append(
             Panel(
@@ -80,7 +56,50 @@ def section(run: Run) -> Section | None:
                 "is an answer that spreads along the string, one iteration at a time.",
             )
         )
+    tiles = [
+        Tile(
+            percent(score),
+            f"{'of ' * (not task.continuous)}{what} at {task.dial} {length}, after {k} iterations",
+        )
+        for length, (k, score) in list(_at_depth(lengths, own, depth).items())[:2]
+    ]
     return Section("accuracy", "Accuracy", 1, panels, tiles=tiles)
+
+
+def _measured(model: Any, task: Task, iterations: int) -> dict[int, "Accuracy"]:
+    """By length: that of training, and its multiples as far as task and model go."""
+    from ..training.evaluate import accuracy
+
+    own = task.options[task.dial]
+    lengths = {}
+    for stretch in _STRETCH:
+        length = {task.dial: stretch * own}
+        try:
+            lengths[stretch * own] = accuracy(model, task, iterations, EXAMPLES, SEED, **length)
+        except LoopscopeError:  # neither a task nor learned positions go on for ever
+            break
+    return lengths
+
+
+def _at_depth(lengths: Mapping[int, "Accuracy"], own: int, depth: int) -> dict[int, tuple[int, float]]:
+    """By length: iterations in proportion to it, and the score after them."""
+    ran = {length: min(depth * length // own, one.iterations) for length, one in lengths.items()}
+    return {length: (k, float(lengths[length].positions[k])) for length, k in ran.items()}
+
+
+def _lengths_panel(lengths: Mapping[int, "Accuracy"], task: Task, depth: int, what: str) -> Panel:
+    own = task.options[task.dial]
+    seen = "; ".join(
+        f"{task.dial} {length}: {percent(score)} after {k} iterations"
+        for length, (k, score) in _at_depth(lengths, own, depth).items()
+    )
+    return Panel(
+        f"{what.capitalize()} after every iteration",
+        _curves({length: one.positions for length, one in lengths.items()}, task.dial, depth, what),
+        f"{what.capitalize()}, with iterations in proportion to the {task.dial}: {seen}.",
+        f"Each line is one {task.dial}, on {EXAMPLES} test examples that training never saw; {own} is that of training. "
+        f"The dotted line marks the model's own depth, {depth} iterations. Chance is what the line begins with.",
+    )
 
 
 def _some(levels: dict[float, Tensor]) -> dict[float, Tensor]:
