@@ -40,47 +40,55 @@ def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEE
     own = task.options[task.dial]
     examples = enough(task) if examples is None else examples
     there = accuracy(model, task, 2 * n, examples, seed)
-    shown = sorted({*range(0, 2 * n + 1, max(1, n // 8)), n, 2 * n})
     twice = None
     if task.limit is None or 2 * own <= task.limit:
         with contextlib.suppress(LoopscopeError):  # a model of learned positions has a longest input
             twice = accuracy(model, task, 3 * n, examples, seed, **{task.dial: 2 * own})
-    told = {
+    numbers = {
         "examples": examples,
         "seed": seed,
         "score": task.score,
         "dial": task.dial,
         "length": own,
         "iterations": n,
-        "accuracy": _at(there.positions, n),
-        "sequences": _at(there.sequences, n),
-        "changed": _changed(there, n, 2 * n, task),
+        **_scores(there, n, 2 * n, task),
         "moved": _number(_at(there.moved, n)),
         "twice": None
         if twice is None
-        else {
-            "length": 2 * own,
-            "iterations": 2 * n,
-            "accuracy": _at(twice.positions, 2 * n),
-            "sequences": _at(twice.sequences, 2 * n),
-            "changed": _changed(twice, 2 * n, 3 * n, task),
-        },
-        "by_iteration": {
-            "iterations": shown,
-            "length": [_at(there.positions, k) for k in shown],
-            "twice": None if twice is None else [_at(twice.positions, k) for k in shown],
-        },
+        else {"length": 2 * own, "iterations": 2 * n, **_scores(twice, 2 * n, 3 * n, task)},
+        "by_iteration": _by_iteration(there, twice, n),
     }
     if len(there.by_difficulty) > 1:
-        levels, few = there.by_difficulty, sorted({0, n // 4, n // 2, n, 2 * n})
-        told["by_difficulty"] = {
-            "unit": task.difficulty,
-            "levels": list(levels),
-            "iterations": few,
-            "score": [[_at(values, k) for values in levels.values()] for k in few],
-        }
+        numbers["by_difficulty"] = _by_difficulty(there, n, task)
     halting = _halting(model, n, min(examples, EXAMPLES), seed)
-    return told if halting is None else told | {"halting": halting}
+    return numbers if halting is None else numbers | {"halting": halting}
+
+
+def _scores(found: Accuracy, k: int, later: int, task: Task) -> dict[str, float]:
+    return {
+        "accuracy": _at(found.positions, k),
+        "sequences": _at(found.sequences, k),
+        "changed": _changed(found, k, later, task),
+    }
+
+
+def _by_iteration(there: Accuracy, twice: Accuracy | None, n: int) -> dict[str, Any]:
+    shown = sorted({*range(0, 2 * n + 1, max(1, n // 8)), n, 2 * n})
+    return {
+        "iterations": shown,
+        "length": [_at(there.positions, k) for k in shown],
+        "twice": None if twice is None else [_at(twice.positions, k) for k in shown],
+    }
+
+
+def _by_difficulty(there: Accuracy, n: int, task: Task) -> dict[str, Any]:
+    levels, few = there.by_difficulty, sorted({0, n // 4, n // 2, n, 2 * n})
+    return {
+        "unit": task.difficulty,
+        "levels": list(levels),
+        "iterations": few,
+        "score": [[_at(values, k) for values in levels.values()] for k in few],
+    }
 
 
 def enough(task: Task) -> int:
