@@ -120,6 +120,7 @@ def fit_pairs(
     identity, same = identities(source.tokens, source.batch, task_of(run))
     fold, group, count = _split(pair, identity, same, groups, folds, seed)
     tested = fold[pair[:, 0]] == fold[pair[:, 1]]
+    split = _Split(fold, group, tested, folds)
     if int(tested.sum()) < 2 * folds:
         raise LoopscopeError(
             f"pairs must have both examples in one fold to be tested, but only {int(tested.sum())} of {len(pair)} have. Give "
@@ -127,6 +128,7 @@ def fit_pairs(
         )
     rows = []
     lots = np.random.default_rng([seed, 13]).integers(0, 2, (3, len(pair))).astype(bool)
+    pairing = _Pairing(pair, holds, lots)
     for k in source.iterations[site]:
         (chunk,) = source.chunks([(site, k)])
         piece = chunk.pieces[site, k]
@@ -136,7 +138,7 @@ def fit_pairs(
             )
         x = piece.values.cpu().double().numpy()
         x = x.mean(1) if position == "pooled" else x[:, int(position)]
-        rows.append(_one(x, pair, holds, lots, fold, group, tested, folds, form, swap))
+        rows.append(_scores(x, pairing, split, form=form, swap=swap))
     table = torch.tensor(rows, dtype=torch.float64).T
     return PairProbes(
         site, tuple(source.iterations[site]), *table, pairs=int(tested.sum()), left_out=int((~tested).sum()), groups=count,
@@ -144,24 +146,63 @@ def fit_pairs(
     )  # fmt: skip
 
 
-def _one(
-    x: Array,
-    pair: Array,
-    holds: Array,
-    lots: Array,
-    fold: Array,
-    group: Array,
-    tested: Array,
-    folds: int,
-    form: str,
-    swap: bool,
-) -> list[float]:
+@dataclass(frozen=True)
+class _Pairing:
+    """Pairs of examples, and the relation between them."""
+
+    pair: Array
+    """(pair, 2): numbers of examples."""
+    holds: Array
+    """(pair)"""
+    lots: Array
+    """(lot, pair): relations drawn by lot."""
+
+
+@dataclass(frozen=True)
+class _Split:
+    """What is held out when."""
+
+    fold: Array
+    """(example)"""
+    group: Array
+    """(example)"""
+    tested: Array
+    """(pair)"""
+    folds: int
+
+
+def _scores(x: Array, pairing: _Pairing, split: _Split, *, form: str, swap: bool) -> list[float]:
     """All numbers at one iteration, in the order of PairProbes' fields."""
+    pair, holds, tested = pairing.pair, pairing.holds, split.tested
+    ahead, behind, middle, control, single = _outputs(x, pairing, split, form=form, swap=swap)
+    ahead, behind, middle, truth = ahead[tested], behind[tested], middle[tested], holds[tested]
+    hits = 0.5 * ((ahead > 0) == truth) + 0.5 * ((behind > 0) == ~truth)
+    cluster = split.group[pair[tested, 0]]
+    low, high = intervals.of_share(np.bincount(cluster, hits), np.bincount(cluster), 0.5, split.folds)
+    flip = (ahead > 0) != (behind > 0)
+    unbiased = ((ahead - middle) > 0) != ((behind - middle) > 0)
+    as_given = (ahead > 0) == truth
+    return [
+        hits.mean(),
+        low,
+        high,
+        flip.mean(),
+        unbiased.mean(),
+        as_given.mean(),
+        control[tested].mean(),
+        single[tested].mean(),
+    ]
+
+
+def _outputs(x: Array, pairing: _Pairing, split: _Split, *, form: str, swap: bool) -> tuple[Array, ...]:
+    """By pair, held out: the probe's score in its order and in the other, their mean in its fold;
+    the share of right answers of probes of lots, and of probes of one state."""
+    pair, holds, lots, fold = pairing.pair, pairing.holds, pairing.lots, split.fold
     a, b = x[pair[:, 0]], x[pair[:, 1]]
     forward, back = (a - b, b - a) if form == "difference" else (np.hstack([a, b]), np.hstack([b, a]))
     ahead, behind, middle, control, single = (np.zeros(len(pair)) for _ in range(5))
-    for f in range(folds):
-        test = tested & (fold[pair[:, 0]] == f)
+    for f in range(split.folds):
+        test = split.tested & (fold[pair[:, 0]] == f)
         train = (fold[pair] != f).all(1)
         if not test.any():
             continue
@@ -172,26 +213,9 @@ def _one(
             drawn = _logistic(forward[train], back[train], lot[train], True)
             control[test] += ((drawn(forward[test]) > 0) == lot[test]) / len(lots)
         alone = _logistic(a[train], b[train], holds[train], True)
-        single[test] += 0.5 * ((alone(a[test]) > 0) == holds[test]) + 0.5 * (
-            (alone(b[test]) > 0) == ~holds[test]
-        )
-    ahead, behind, middle, truth = ahead[tested], behind[tested], middle[tested], holds[tested]
-    hits = 0.5 * ((ahead > 0) == truth) + 0.5 * ((behind > 0) == ~truth)
-    cluster = group[pair[tested, 0]]
-    low, high = intervals.of_share(np.bincount(cluster, hits), np.bincount(cluster), 0.5, folds)
-    flip = (ahead > 0) != (behind > 0)
-    unbiased = ((ahead - middle) > 0) != ((behind - middle) > 0)
-    given = (ahead > 0) == truth
-    return [
-        hits.mean(),
-        low,
-        high,
-        flip.mean(),
-        unbiased.mean(),
-        given.mean(),
-        control[tested].mean(),
-        single[tested].mean(),
-    ]
+        right = (alone(a[test]) > 0) == holds[test], (alone(b[test]) > 0) == ~holds[test]
+        single[test] += 0.5 * right[0] + 0.5 * right[1]
+    return ahead, behind, middle, control, single
 
 
 def _logistic(first: Array, second: Array, holds: Array, swap: bool) -> Any:

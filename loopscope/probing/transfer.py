@@ -12,11 +12,13 @@ from ..drawing import percent
 from ..errors import LoopscopeError
 from ..run import Run
 from . import labels as told
-from .features import RunSource, Source
-from .fit import Plan, Tally, chosen_rows
+from .features import Place, RunSource, Source
+from .fit import Plan, Result, Tally, chosen_rows
 from .folds import Folding, identities
 from .linear import Linear
 from .probes import Probes
+
+_GRIDS = ("score", "low", "high", "control")
 
 
 @dataclass(frozen=True)
@@ -98,35 +100,43 @@ def transfer(
         raise LoopscopeError(
             "a transfer needs probes that were kept, but an estimator made these. Fit without estimator=."
         )
-    grids = {
-        one: torch.full((len(trained), len(tested)), torch.nan) for one in ("score", "low", "high", "control")
-    }
+    places = [(s, i, p) for i in trained]
+    grids = {grid: torch.full((len(trained), len(tested)), torch.nan) for grid in _GRIDS}
     rows = 0
     for j, k in enumerate(tested):
-        (chunk,) = source.chunks([(name, k)])
-        piece = chunk.pieces[name, k]
-        x, example, place = chosen_rows(piece.values.cpu().double().numpy(), piece, unit, checked, 0)
-        rows = max(rows, len(x))
-        for i, t in enumerate(trained):
-            weight, bias = probes.weights[s, t, p].numpy(), probes.biases[s, t, p].numpy()
-            if weight.shape[1] != x.shape[1]:
-                raise LoopscopeError(
-                    f"the states must be {weight.shape[1]} wide, as those that were fitted, but are {x.shape[1]}."
-                )
-            said = np.empty(len(x))
-            for f in np.unique(fold[example]):
-                here = fold[example] == f
-                scores = Linear(weight[f], bias[f])(x[here])
-                said[here] = scores.argmax(1) if probes.kind == "classes" else scores[:, 0]
-            tally = Tally(plan)
-            tally.add(np.broadcast_to(said, (1 + len(plan.controls), len(x))), example, place)
-            one = tally.result([])
-            for grid in grids:
-                grids[grid][i, j] = getattr(one, grid)
+        scores, count = _scores(probes, places, source, plan, place=(name, k))
+        rows = max(rows, count)
+        for grid, values in grids.items():
+            values[:, j] = torch.tensor([getattr(score, grid) for score in scores])
     return Transfer(
         name, unit, tuple(probes.iterations[t] for t in trained), tuple(tested), **grids, rows=rows,
         held_out=float((known >= 0).mean()), kind=probes.kind,
     )  # fmt: skip
+
+
+def _scores(
+    probes: Probes, trained: list[tuple[int, int, int]], source: Source, plan: Plan, *, place: Place
+) -> tuple[list[Result], int]:
+    """What each of the trained probes scores at one place of the source, and over how many rows."""
+    (chunk,) = source.chunks([place])
+    piece, (unit,), fold = chunk.pieces[place], plan.units, plan.folding.fold
+    x, example, position = chosen_rows(piece.values.cpu().double().numpy(), piece, unit, plan.labels, 0)
+    scores = []
+    for key in trained:
+        weight, bias = probes.weights[key].numpy(), probes.biases[key].numpy()
+        if weight.shape[1] != x.shape[1]:
+            raise LoopscopeError(
+                f"the states must be {weight.shape[1]} wide, as those that were fitted, but are {x.shape[1]}."
+            )
+        answers = np.empty(len(x))
+        for f in np.unique(fold[example]):
+            here = fold[example] == f
+            outputs = Linear(weight[f], bias[f])(x[here])
+            answers[here] = outputs.argmax(1) if probes.kind == "classes" else outputs[:, 0]
+        tally = Tally(plan)
+        tally.add(np.broadcast_to(answers, (1 + len(plan.controls), len(x))), example, position)
+        scores.append(tally.result([]))
+    return scores, len(x)
 
 
 def _labels(probes: Probes, source: Source, known: np.ndarray, labels: Any, mask: Any) -> told.Labels:

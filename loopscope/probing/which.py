@@ -87,24 +87,7 @@ def which_iteration(
     identity, same = identities(source.tokens, source.batch, task_of(run))
     dummy = Labels("numbers", np.arange(source.batch, dtype=float), np.ones(source.batch, bool), ())
     split = folding(dummy, identity, same, groups=groups, folds=folds, seed=seed)
-    parts, examples, said = [], [], []
-    for i, k in enumerate(iterations):
-        (chunk,) = source.chunks([(site, k)])
-        piece = chunk.pieces[site, k]
-        x = piece.values.cpu().double().numpy()
-        here = np.ones(source.batch, bool) if piece.present is None else piece.present.cpu().numpy()
-        x = x[here]
-        x = (
-            x.mean(1, keepdims=True)
-            if positions == "pooled"
-            else x
-            if positions == "together"
-            else x[:, [int(positions)]]
-        )
-        parts.append(x.reshape(-1, x.shape[-1]))
-        examples.append(np.repeat(np.flatnonzero(here), x.shape[1]))
-        said.append(np.full(len(parts[-1]), i))
-    x, example, y = np.concatenate(parts), np.concatenate(examples), np.concatenate(said)
+    x, example, y = _rows(source, site, positions)
     length = np.linalg.norm(x, axis=1, keepdims=True).clip(1e-30)
     generator = np.random.default_rng([seed, 11])
     mixed = _within(y, example, generator)
@@ -131,6 +114,25 @@ def which_iteration(
         rows=len(y),
         groups=split.groups,
     )
+
+
+def _rows(source: RunSource, site: str, positions: str | int) -> tuple[Array, Array, Array]:
+    """The states of all iterations one below the other, with the example and the iteration of each."""
+    parts, examples, numbers = [], [], []
+    for i, k in enumerate(source.iterations[site]):
+        (chunk,) = source.chunks([(site, k)])
+        piece = chunk.pieces[site, k]
+        x = piece.values.cpu().double().numpy()
+        here = np.ones(source.batch, bool) if piece.present is None else piece.present.cpu().numpy()
+        x = x[here]
+        if positions == "pooled":
+            x = x.mean(1, keepdims=True)
+        elif positions != "together":
+            x = x[:, [int(positions)]]
+        parts.append(x.reshape(-1, x.shape[-1]))
+        examples.append(np.repeat(np.flatnonzero(here), x.shape[1]))
+        numbers.append(np.full(len(parts[-1]), i))
+    return np.concatenate(parts), np.concatenate(examples), np.concatenate(numbers)
 
 
 def _said(x: Array, y: Array, fold: Array, classes: int) -> Array:
