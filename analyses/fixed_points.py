@@ -188,8 +188,7 @@ def measure(
         seed: of perturbations and random starts.
     """
     examples = (8 if math.prod(run.states.shape[2:]) < LONG else 4) if examples is None else examples
-    sizes = {"same": same, "tolerance": tolerance, "perturbation": perturbation}
-    _check(examples, perturbed, random, **sizes)
+    _check(examples, perturbed, random, same=same, tolerance=tolerance, perturbation=perturbation)
     extra = max(96, run.iterations) if extra is None else extra
     rows = range(min(examples, run.states.shape[1]))
     loop, limit = follow(run, rows, extra, double)
@@ -208,7 +207,9 @@ def measure(
         starts=others.shape[1],
         first=limit.first,
         how=limit.how,
-        **sizes,
+        same=same,
+        tolerance=tolerance,
+        perturbation=perturbation,
     )
 
 

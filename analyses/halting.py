@@ -204,7 +204,7 @@ def _halting(run: Run, rule: str | None, threshold: float | int | None, level: L
 
 def _by_level(
     labels: Batch | None, mean: Float[Tensor, " example"], share: Float[Tensor, "example iteration"]
-) -> dict[str, Tensor]:
+) -> dict[str, Any]:
     """Examples, mean and shares at each level of difficulty; fields as in the result."""
     levels, place, examples = (
         torch.empty(0),
