@@ -358,7 +358,7 @@ def draw_map(found: Attention) -> Any:
     depth = len(found.layers)
     names = [f"iteration {u // depth}, layer {u % depth}" for u in range(len(found.map))]
     title = "Distance of patterns, all unrolled layers"
-    return square_map(title, found.map, "layer, unrolled", "Frobenius norm", names, reversescale=True)
+    return square_map(title, found.map, "layer, unrolled", "Frobenius norm", labels=names, reversescale=True)
 
 
 def draw_stages(found: Attention) -> Any:

@@ -307,7 +307,7 @@ def carried_map(found: Causes) -> Any:
     "read-out reads."""
     before = found.carried[[k < found.last for k in found.iterations]]
     return effect_map(
-        found.carried, found.iterations, found.positions, "Where the answer is carried", "position written",
-        "iterations run before the write", "fraction of the way",
-        max(0.1, float(before.abs().nan_to_num().max())) if len(before) else None,
+        found.carried, found.iterations, found.positions, "Where the answer is carried", x="position written",
+        y="iterations run before the write", quantity="fraction of the way",
+        most=max(0.1, float(before.abs().nan_to_num().max())) if len(before) else None,
     )  # fmt: skip

@@ -165,10 +165,9 @@ def measure(
     features = measured(x)
     found = joined([decided(features, lines)], tuple(x.shape[1:3]))
     shares = {kind.name: share for kind, share in found.shares().items()}
-    first = after.states.iterations[0]
+    first, overflow = after.states.iterations[0], after.overflow
     place = _typical(found.code, found.quality, found.period)
     usable = x[:, place[0], place[1]].double()[: after.last + 1 - first]
-    overflow = after.overflow
     return Cycles(
         verdict=_verdict(shares, nearly),
         shares=shares,
@@ -185,7 +184,9 @@ def measure(
         example=place,
         plane=_plane(usable),
         recurrence=recurrence(usable[-_PLOTTED:]) if len(usable) > 2 else None,
-        layers=layers_of(run, layers, more, examples, shown, one_point, after) if overflow is None else None,
+        layers=layers_of(run, layers, more, examples, shown=shown, one_point=one_point, after=after)
+        if overflow is None
+        else None,
         modes=dynamic_modes(usable) if dmd else None,
         nearly=nearly,
     )
@@ -363,7 +364,7 @@ def draw_recurrence(found: Cycles) -> Any:
     last = found.iterations[0] + len(found.plane)
     ks = range(last - len(r.distance), last) if r is not None else ()
     values = r.distance if r is not None else None
-    return square_map("Distance between states", values, "state", "distance, 1 is usual", ks, digits=3)
+    return square_map("Distance between states", values, "state", "distance, 1 is usual", labels=ks, digits=3)
 
 
 def draw_layers(found: Cycles) -> Any:
@@ -371,7 +372,7 @@ def draw_layers(found: Cycles) -> Any:
     own = found.layers
     names = own.unrolled if own is not None else ()
     values = own.similarity if own is not None else None
-    return square_map("Cosine of all unrolled layers", values, "layer, unrolled", "cosine", names)
+    return square_map("Cosine of all unrolled layers", values, "layer, unrolled", "cosine", labels=names)
 
 
 def draw_shares(found: Cycles, threshold: str = "coherence") -> Any:

@@ -189,7 +189,9 @@ def measure(
         if len(seen.item):
             iterations["window"] = _window_ends(seen, len(example))
     levels = level.unique()
-    depths = tuple(_depth(name, values, level, levels, example, seed) for name, values in iterations.items())
+    depths = tuple(
+        _depth(name, values, level, levels, example=example, seed=seed) for name, values in iterations.items()
+    )
     counted = "answers before it" if chosen == "answer" and difficulty is None else _unit(task, difficulty)
     return DepthUse(
         verdict=_verdict(depths, float(levels[-1] - levels[0])),
@@ -285,7 +287,7 @@ def _by(task: Any, mask: Tensor) -> str:
     return "answer" if task.causal and bool((mask.sum(1) > 1).any()) else "example"
 
 
-def _depth(name: str, values: Tensor, level: Tensor, levels: Tensor, example: Tensor, seed: int) -> Depth:
+def _depth(name: str, values: Tensor, level: Tensor, levels: Tensor, *, example: Tensor, seed: int) -> Depth:
     means, halves = [], []
     for one in levels:
         here = (level == one) & ~values.isnan()

@@ -192,9 +192,11 @@ def measure(
     extra = max(96, run.iterations) if extra is None else extra
     rows = range(min(examples, run.states.shape[1]))
     loop, limit = follow(run, rows, extra, double)
-    others = starts(loop, limit, perturbed, random, perturbation, mixed(seed, 1))
+    others = starts(loop, limit, perturbed, random, perturbation=perturbation, seed=mixed(seed, 1))
     # What is told the number of its iteration has no single map to solve.
-    basins = explore(loop, limit, others, tolerance, same, inspected) if loop.autonomous else None
+    basins = (
+        explore(loop, limit, others, tolerance, same=same, inspected=inspected) if loop.autonomous else None
+    )
     fates = tuple(_fate(limit, basins, row, same) if basins else Fate.told for row in rows)
     return FixedPoints(
         verdict=fates[0] if len(set(fates)) == 1 else Fate.mixed,

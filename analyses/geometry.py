@@ -144,7 +144,7 @@ def measure(
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(total, generator=generator)[:most].sort().values
     shown = chosen[:: max(1, len(chosen) // _TRAJECTORIES)][:_TRAJECTORIES]
-    found = tuple(_field(run, name, ks, chosen, shown) for name in names)
+    found = tuple(_field(run, name, ks, chosen, shown=shown) for name in names)
     return Geometry(
         verdict=_verdict(found[0], change),
         fields=found,
@@ -161,7 +161,7 @@ def _fields(run: Run) -> list[str]:
     return ["state", *(name for name in others if vectors(run[name]).shape[-1] == like)]
 
 
-def _field(run: Run, name: str, ks: list[int], chosen: Tensor, shown: Tensor) -> Field:
+def _field(run: Run, name: str, ks: list[int], chosen: Tensor, *, shown: Tensor) -> Field:
     x = vectors(run[name]).flatten(1, 2).double()  # (state, vector, width)
     eps = torch.finfo(run[name][ks[-1]].dtype).eps
     if len(x) != len(ks) or chosen.max() >= x.shape[1]:
@@ -279,7 +279,7 @@ def draw_similarity(found: Geometry, field: int = 0) -> Any:
     """CKA of the states after any two iterations."""
     f = found.fields[field]
     title = f"{drawing.label(f.name)}: similarity of iterations"
-    return square_map(title, f.cka, "iterations run", "CKA", found.states, zmax=1)
+    return square_map(title, f.cka, "iterations run", "CKA", labels=found.states, zmax=1)
 
 
 def panels(found: Geometry) -> list[Panel]:

@@ -216,7 +216,7 @@ def draw(found: Grokking) -> Any:
         f"What was right when, in training {found.entry}", "fraction of answers right"
     )
     for colour, (name, values) in zip(COLOURS, found.accuracy.items(), strict=False):
-        drawing.step_line(figure, found.steps, values[:, -1], name, colour, "%{y:.1%} right")
+        drawing.step_line(figure, found.steps, values[:, -1], name, colour=colour, hover="%{y:.1%} right")
         when = found.transitions[name]
         if when is not None:
             figure.add_vrect(
@@ -299,7 +299,9 @@ def _losses(found: Grokking) -> Any:
     figure = drawing.over_steps("Loss", "loss (nats per answer)")
     figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     for colour, (name, values) in zip(COLOURS, found.loss.items(), strict=False):
-        drawing.step_line(figure, found.steps, values[:, -1].clamp(min=1e-9), name, colour, "%{y:.3g} nats")
+        drawing.step_line(
+            figure, found.steps, values[:, -1].clamp(min=1e-9), name, colour=colour, hover="%{y:.3g} nats"
+        )
     waves = found.progress.waves
     if waves is not None:
         kept = found.progress.steps
@@ -308,12 +310,18 @@ def _losses(found: Grokking) -> Any:
             kept,
             waves.restricted[:, -1].clamp(min=1e-9),
             "restricted",
-            drawing.GREEN,
-            "%{y:.3g} nats",
-            "dash",
+            colour=drawing.GREEN,
+            hover="%{y:.3g} nats",
+            dash="dash",
         )
         drawing.step_line(
-            figure, kept, waves.excluded[:, -1], "excluded", drawing.PURPLE, "%{y:.3g} nats", "dash"
+            figure,
+            kept,
+            waves.excluded[:, -1],
+            "excluded",
+            colour=drawing.PURPLE,
+            hover="%{y:.3g} nats",
+            dash="dash",
         )
         figure.add_hline(y=waves.chance, line={"color": drawing.GREY, "width": 1, "dash": "dot"})
     return figure
@@ -364,10 +372,21 @@ def _sums(found: Grokking) -> Any:
     for k in range(1, waves.sums.shape[1]):
         colour = COLOURS[(k - 1) % len(COLOURS)]
         drawing.step_line(
-            figure, found.progress.steps, waves.sums[:, k], f"a + b, after {k}", colour, "%{y:.1%}"
+            figure,
+            found.progress.steps,
+            waves.sums[:, k],
+            f"a + b, after {k}",
+            colour=colour,
+            hover="%{y:.1%}",
         )
         drawing.step_line(
-            figure, found.progress.steps, waves.alone[:, k], f"a or b, after {k}", colour, "%{y:.1%}", "dash"
+            figure,
+            found.progress.steps,
+            waves.alone[:, k],
+            f"a or b, after {k}",
+            colour=colour,
+            hover="%{y:.1%}",
+            dash="dash",
         )
     return figure
 
@@ -376,23 +395,25 @@ def _concentration(found: Grokking) -> Any:
     waves, kept = found.progress.waves, found.progress.steps
     assert waves is not None
     figure = drawing.over_steps("Concentration, rank and norm", "coefficient, or fraction of the highest")
-    drawing.step_line(figure, kept, waves.embedding, "Gini, embedding", drawing.BLUE, "%{y:.2f}")
-    drawing.step_line(figure, kept, waves.concentration[:, -1], "Gini, last state", drawing.GREEN, "%{y:.2f}")
+    drawing.step_line(figure, kept, waves.embedding, "Gini, embedding", colour=drawing.BLUE, hover="%{y:.2f}")
+    drawing.step_line(
+        figure, kept, waves.concentration[:, -1], "Gini, last state", colour=drawing.GREEN, hover="%{y:.2f}"
+    )
     rank = found.progress.rank[:, -1]
     drawing.step_line(
         figure,
         kept,
         rank / rank.max(),
         "effective rank, last state",
-        drawing.ORANGE,
-        "%{y:.2f} of the highest",
+        colour=drawing.ORANGE,
+        hover="%{y:.2f} of the highest",
     )
     drawing.step_line(
         figure,
         found.steps,
         found.norm / found.norm.max(),
         "weight norm",
-        drawing.PURPLE,
-        "%{y:.2f} of the highest",
+        colour=drawing.PURPLE,
+        hover="%{y:.2f} of the highest",
     )
     return figure

@@ -170,7 +170,7 @@ def measure(
     settled = settled_of(answers, read.iterations)
     step = _largest_step(told["probability"][:, :, mask])
     return Forms(
-        verdict=_verdict(kappas[0], settled[0], step[0], read.iterations, last[mask]),
+        verdict=_verdict(kappas[0], settled[0], step[0], read.iterations, said=last[mask]),
         lens=read.lens.name,
         checked=read.checked,
         caution=read.caution,
@@ -230,7 +230,9 @@ def _table(run: Run, told: Mapping[str, Tensor], target: Tensor | None, iteratio
     """Of the first site."""
     if target is None:
         target = torch.full(told["answer"].shape[2:], -1)
-    return table_of(run, told["top"][0], told["top p"][0], told["probability"][0], target, iterations)
+    return table_of(
+        run, told["top"][0], told["top p"][0], told["probability"][0], target=target, iterations=iterations
+    )
 
 
 def _read(read: Any, follow: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -279,7 +281,7 @@ def _kappas(answers: Tensor, said: Tensor) -> Float[Tensor, "site iteration"]:
 
 
 def _verdict(
-    kappa: Tensor, settled: Tensor, step: Tensor, iterations: Sequence[int], said: Tensor
+    kappa: Tensor, settled: Tensor, step: Tensor, iterations: Sequence[int], *, said: Tensor
 ) -> Forming:
     if bool((said == said[0]).all()):
         return Forming.alike
@@ -364,7 +366,9 @@ def _title(found: Forms, title: str) -> str:
     return f"{title}, by the lens '{drawing.label(found.lens)}'{marks}"
 
 
-def _curves(found: Forms, title: str, quantity: str, lines: Mapping[str, Tensor | None], share: bool) -> Any:
+def _curves(
+    found: Forms, title: str, quantity: str, lines: Mapping[str, Tensor | None], *, share: bool
+) -> Any:
     """Some means by iteration, at the first site."""
     figure = drawing.empty(_title(found, title), "iterations run", quantity, 340)
     for (name, values), colour, dash in zip(
@@ -403,7 +407,7 @@ def panels(found: Forms) -> list[Panel]:
         ),
         Panel(
             "How far from the final answer?",
-            _curves(found, "Distance from the final answer", "nats", distances, False),
+            _curves(found, "Distance from the final answer", "nats", distances, share=False),
             f"{caution}The KL divergence to the final answer is {number(float(kl[i]))} nats at iteration {first}, largest at "
             f"iteration {found.iterations[int(kl.nan_to_num(-1).argmax())]} ({number(float(kl.nan_to_num(-1).max()))}), and "
             f"{number(float(kl[m]))} at iteration {last}.",
@@ -411,7 +415,7 @@ def panels(found: Forms) -> list[Panel]:
         ),
         Panel(
             "How many answers are there already?",
-            _curves(found, "Answers that are there", "fraction of answers", shares, True),
+            _curves(found, "Answers that are there", "fraction of answers", shares, share=True),
             f"{caution}{found.verdict.sentence} Half of the answers no longer change after iteration "
             f"{int(found.settled[0].median())}; their lead at the end is {number(float(margin[m]))} logits, "
             f"{number(float(margin[i]))} at iteration {first}.",

@@ -167,7 +167,7 @@ def measure(
         told = f"noise of norm {number(size)} ({percent(size / length)} of the state's)"
     effect = _effects(run, resumed, k, more)
     distance = geometry_of(run, effect.shape[-1])
-    return _found(effect, distance.distance, distance.neighbours, run, k, told)
+    return _found(effect, distance.distance, distance.neighbours, run, k=k, write=told)
 
 
 def _effects(run: Run, resumed: Resumed, k: int, more: int) -> Float[Tensor, "more batch written read"]:
@@ -194,7 +194,7 @@ def _changed(base: Tensor, other: Tensor) -> Float[Tensor, "batch position"]:
 
 
 def _found(
-    effect: Tensor, distance: Tensor, neighbours: str, run: Run, k: int, write: str
+    effect: Tensor, distance: Tensor, neighbours: str, run: Run, *, k: int, write: str
 ) -> LocalityFinding:
     touched = effect.sum((0, 1))  # (written, read)
     touched = touched > ROUNDING * touched.max()
@@ -219,7 +219,7 @@ def _found(
         for values in (local, *intervals, mean_distance, (weight * even).sum(1) / total)
     ]
     return LocalityFinding(
-        verdict=_verdict(left[0], left[1], left[3], total, whole),
+        verdict=_verdict(left[0], left[1], left[3], total, whole=whole),
         iteration=k,
         more=tuple(range(len(effect))),
         locality=left[0],
@@ -261,7 +261,7 @@ def _bootstrap(effect: Tensor, distance: Tensor, reach: Tensor) -> tuple[Tensor,
     return low.float(), high.float()
 
 
-def _verdict(local: Tensor, low: Tensor, distance: Tensor, away: Tensor, whole: Tensor) -> Locality:
+def _verdict(local: Tensor, low: Tensor, distance: Tensor, away: Tensor, *, whole: Tensor) -> Locality:
     known = (torch.isfinite(local) & (away > 1e-3 * whole)).nonzero()[:, 0].tolist()
     if not known:
         return Locality.contained

@@ -234,6 +234,7 @@ def _change(
     last: Bool[Tensor, " item"],
     example: Tensor,
     k: float,
+    *,
     better: bool = False,
     times: int = 1,
 ) -> Change:
@@ -274,11 +275,15 @@ def headline(found: Overthinking) -> tuple[str, str]:
 def draw(found: Overthinking) -> Any:
     """Accuracy by iteration, over all and at some difficulties."""
     return _curves(
-        found, found.accuracy, found.by_level, "Accuracy, far beyond the model's own depth", "fraction right"
+        found,
+        found.accuracy,
+        found.by_level,
+        "Accuracy, far beyond the model's own depth",
+        quantity="fraction right",
     )
 
 
-def _curves(found: Overthinking, whole: Tensor, by_level: Tensor, title: str, quantity: str) -> Any:
+def _curves(found: Overthinking, whole: Tensor, by_level: Tensor, title: str, *, quantity: str) -> Any:
     figure = drawing.empty(title, "iterations run", quantity, 400)
     step = max(1, -(-(len(found.levels) - 1) // (len(drawing.COLOURS) - 2)))
     few = list(range(0, len(found.levels), step)) if len(found.levels) > 1 else []
@@ -310,7 +315,13 @@ def panels(found: Overthinking) -> list[Panel]:
         ),
         Panel(
             "How clearly are they right?",
-            _curves(found, found.margin, found.margin_by_level, "Logit margin of the right answer", "logits"),
+            _curves(
+                found,
+                found.margin,
+                found.margin_by_level,
+                "Logit margin of the right answer",
+                quantity="logits",
+            ),
             f"The margin is largest after {best} iterations ({number(float(found.margin[best]))}) and "
             f"{number(float(found.margin[-1]))} at the end.",
             "The logit of the right answer less the largest other, in the mean: above 0 where it is right. It can fall long "

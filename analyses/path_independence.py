@@ -170,7 +170,7 @@ def measure(
     rest = _rest(loop, ends, iterations)
     means = {kind.name: kind.mean for kind in kinds}
     return PathIndependence(
-        verdict=_verdict(kinds, rest, diverges, aligned, near, resting),
+        verdict=_verdict(kinds, rest, diverges, aligned, near=near, resting=resting),
         alignment=next((means[name] for name in ("exchanged", "random", "zero") if name in means), math.nan),
         kinds=tuple(kinds),
         by_position=by_position.mean((0, 1)).float().cpu(),
@@ -339,7 +339,7 @@ def _contrast(ends: Tensor) -> float:
 
 
 def _verdict(
-    kinds: list[Kind], rest: float, diverges: bool, aligned: float, near: float, resting: float
+    kinds: list[Kind], rest: float, diverges: bool, aligned: float, *, near: float, resting: float
 ) -> Path:
     if diverges:
         return Path.diverging

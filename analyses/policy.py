@@ -150,7 +150,9 @@ def measure(run: Run, *, points: int = 48) -> PolicyFinding:
     rules = [*([own] if own else []), *RULES.values()]
     items = {name: score[:, mask] for name, score in scores(rules, run).items()}
     full = float(right[-1].double().mean())
-    ways = [way_of(rule, items[rule.name], right, sure, full, MARGIN, points) for rule in rules]
+    ways = [
+        way_of(rule, items[rule.name], right, sure, full=full, margin=MARGIN, points=points) for rule in rules
+    ]
     judged = (depth(right, sure, full, MARGIN), *(way for way, _ in ways))
     grid = torch.linspace(1, run.iterations, 8 * run.iterations + 1, dtype=torch.float64)
     return PolicyFinding(

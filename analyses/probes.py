@@ -196,7 +196,7 @@ def _maps(
 ) -> tuple[tuple[int, ...], Tensor, Tensor]:
     """Positions, and (iteration, position) of the probes' accuracy and of the model's own; none where not `mapped`."""
     places, grid = (
-        _map(run, labels, site, iterations, seed) if mapped else ((), torch.empty(len(iterations), 0))
+        _map(run, labels, site, iterations, seed=seed) if mapped else ((), torch.empty(len(iterations), 0))
     )
     if answers is None or not places:
         return places, grid, torch.empty(len(iterations), 0)
@@ -249,7 +249,7 @@ def _merit(said: Tensor | None, labels: Any, continuous: bool, count: int) -> Te
 
 
 def _map(
-    run: Run, labels: Any, site: str, iterations: list[int], seed: int
+    run: Run, labels: Any, site: str, iterations: list[int], *, seed: int
 ) -> tuple[tuple[int, ...], Tensor]:
     """One probe for each answered position and iteration, where several are answered and it costs little."""
     places = labels.mask.any(0).nonzero()[:, 0].tolist()

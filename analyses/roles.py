@@ -249,7 +249,7 @@ def _attention(run: Run, said: Said) -> tuple[Contrast | None, str]:
     filled = answers.where(said.asked, run.tokens.cpu())
     conflicts = task.violations(filled)
     assert conflicts is not None
-    found = contrast(seen, names, said.asked, neighbours, conflicts)
+    found = contrast(seen, names, said.asked, neighbours, conflicts=conflicts)
     none = "The model's attention isn't of two roles with as many layers each, so it wasn't compared."
     return found, "" if found is not None else none
 

@@ -263,7 +263,7 @@ def _local(
         norms.append(singular_value(one, x, seed=seed)[0])
         gains.append(backward_gain(one, limit.states[0, row][None], gain, seed=seed)[0])
         moved.append(
-            _moved(one, x, inputs, row, seed) if fixed else torch.tensor(math.nan, dtype=torch.float64)
+            _moved(one, x, inputs, row, seed=seed) if fixed else torch.tensor(math.nan, dtype=torch.float64)
         )
     eigenvalues = torch.stack([found.values[0] for found in spectra])
     return _Local(
@@ -337,7 +337,7 @@ def _agreement(
     return (Agreement.disagree if max(finite) > 0 else Agreement.agree), max(finite)
 
 
-def _moved(one: Any, x: Tensor, inputs: Tensor | None, row: int, seed: int) -> Tensor:
+def _moved(one: Any, x: Tensor, inputs: Tensor | None, row: int, *, seed: int) -> Tensor:
     if inputs is None:
         return torch.zeros((), dtype=torch.float64)
     return sensitivity(one.reading, x, inputs[row : row + 1], seed)

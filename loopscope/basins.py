@@ -54,7 +54,7 @@ class Basins:
 
 
 def starts(
-    loop: LoopMap, limit: Limit, perturbed: int, random: int, perturbation: float, seed: int
+    loop: LoopMap, limit: Limit, perturbed: int, random: int, *, perturbation: float, seed: int
 ) -> Float[Tensor, "example start width"]:
     """Other starts: perturbed ends, the next example's end, near zero, and normal ones of three sizes.
 
@@ -83,7 +83,13 @@ def starts(
 
 
 def explore(
-    loop: LoopMap, limit: Limit, others: Tensor, tolerance: float, same: float, inspected: int | None = None
+    loop: LoopMap,
+    limit: Limit,
+    others: Tensor,
+    tolerance: float,
+    *,
+    same: float,
+    inspected: int | None = None,
 ) -> Basins:
     """Iterate and solve from every start, and sort what is found.
 
@@ -98,16 +104,16 @@ def explore(
     every = loop.only([row for row in range(examples) for _ in range(many)])
     size, flat = limit.size.repeat_interleave(many), others.reshape(-1, n)
     length = max(1, limit.shown - limit.first)
-    plain = solve(every, flat, "plain", tolerance, len(limit.states) - 1, scale=size)
+    plain = solve(every, flat, "plain", tolerance, most=len(limit.states) - 1, scale=size)
     rest = torch.where(plain.converged[:, None], plain.point, torch.nan).reshape(others.shape)
     home = (plain.point.reshape(others.shape) - limit.point[:, None]).norm(dim=2) <= same * limit.size[
         :, None
     ]
     begin, end = (torch.nan_to_num(limit.states[k], 0.0, 0.0, 0.0) for k in (0, -1))
-    own = solve(loop, begin, "anderson", tolerance, 200, scale=limit.size)
-    solved = [own, solve(loop, end, "damped", tolerance, 100, scale=limit.size)]
-    solved += [solve(every, flat, "anderson", tolerance, 100, scale=size)]
-    solved += [solve(every, flat, "newton", tolerance, 50, scale=size)] if n <= DENSE else []
+    own = solve(loop, begin, "anderson", tolerance, most=200, scale=limit.size)
+    solved = [own, solve(loop, end, "damped", tolerance, most=100, scale=limit.size)]
+    solved += [solve(every, flat, "anderson", tolerance, most=100, scale=size)]
+    solved += [solve(every, flat, "newton", tolerance, most=50, scale=size)] if n <= DENSE else []
     far = FAR * torch.maximum(others.norm(dim=2).amax(1), limit.size)[:, None, None]
     found = [torch.where(s.converged[:, None], s.point, torch.nan).reshape(examples, -1, n) for s in solved]
     found = torch.cat(found, 1)
@@ -116,7 +122,7 @@ def explore(
     points: list[Point] = []
     for row in range(examples):
         arrived = float(limit.distance[row]) <= same
-        own_points = _sorted(loop, limit, row, rest[row], found[row], arrived, same)
+        own_points = _sorted(loop, limit, row, rest[row], found=found[row], arrived=arrived, same=same)
         for point, x in own_points:
             radius, stable = _radius(loop.only([row]), x) if left > 0 else (float("nan"), None)
             left -= 1
@@ -135,7 +141,7 @@ def explore(
 
 
 def _sorted(
-    loop: LoopMap, limit: Limit, row: int, rest: Tensor, found: Tensor, arrived: bool, same: float
+    loop: LoopMap, limit: Limit, row: int, rest: Tensor, *, found: Tensor, arrived: bool, same: float
 ) -> list[tuple[Point, Tensor]]:
     """One example's distinct points, the one at the end of its own loop first."""
     size = limit.size[row : row + 1]

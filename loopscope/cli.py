@@ -276,7 +276,7 @@ def _run(
         return load_run(name)
     if name not in models.entries() and hub.is_model(name):
         many = examples or hub.EXAMPLES
-        return hub.recorded(name, iterations, texts, many, seed, trust_remote_code=trust_remote_code)
+        return hub.recorded(name, iterations, texts, many, seed=seed, trust_remote_code=trust_remote_code)
     if texts:
         raise LoopscopeError(
             f"--text is read by a Hugging Face model's tokenizer, but {name} has none. Leave it out."

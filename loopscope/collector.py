@@ -118,7 +118,7 @@ class Collector:
             for number, loops in enumerate(ordered):
                 name = f"{site}@{'.'.join(loops) or 'outside'}" if number else site
                 own = [_widened(entry, self.batch) for entry in groups[loops]]
-                found[name] = _as_states(name, loops, own, iterations + is_state(site), self.grad)
+                found[name] = _as_states(name, loops, own, iterations + is_state(site), grad=self.grad)
         return found
 
     def _check_untouched(self, site: str, entries: list[Entry]) -> None:
@@ -136,7 +136,7 @@ def _share(one: Tensor, other: Tensor) -> bool:
 
 
 def _as_states(
-    name: str, loops: tuple[str, ...], entries: list[Entry], length: int, grad: bool
+    name: str, loops: tuple[str, ...], entries: list[Entry], length: int, *, grad: bool
 ) -> States | Tensor:
     turns: dict[tuple[int, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
@@ -146,13 +146,13 @@ def _as_states(
         if not loops:
             return turns[()][0].value
         single = {index: own[0] for index, own in turns.items()}
-        return _states(name, single, loops + axes, length, grad)
+        return _states(name, single, loops + axes, length, grad=grad)
     several = {(*index, call): entry for index, own in turns.items() for call, entry in enumerate(own)}
-    return _states(name, several, (*loops, "call", *axes), length if loops else len(several), grad)
+    return _states(name, several, (*loops, "call", *axes), length if loops else len(several), grad=grad)
 
 
 def _states(
-    name: str, entries: dict[tuple[int, ...], Entry], axes: tuple[str, ...], length: int, grad: bool
+    name: str, entries: dict[tuple[int, ...], Entry], axes: tuple[str, ...], length: int, *, grad: bool
 ) -> States:
     rows = {index: entry.rows for index, entry in entries.items() if entry.rows is not None}
     without = [index for index, entry in entries.items() if not entry.grad] if grad else []

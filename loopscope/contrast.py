@@ -63,6 +63,7 @@ def contrast(
     names: list[str],
     asked: Bool[Tensor, "batch position"],
     neighbours: Bool[Tensor, "position position"],
+    *,
     conflicts: Bool[Tensor, "iteration batch position"],
 ) -> Contrast | None:
     """The attention of two roles; None if the sites aren't those of two roles with as many layers.
@@ -80,7 +81,7 @@ def contrast(
         return None
     axis = run[inner[0]].axes[1]
     seen = [
-        [_seen(run[name], role, asked, neighbours, conflicts) for name in found]
+        [_seen(run[name], role, asked, neighbours, conflicts=conflicts) for name in found]
         for role, found in ((0, inner), (None, outer))
     ]
     first, second = ({k: torch.stack([one[k] for one in role], 1) for k in role[0]} for role in seen)
@@ -103,7 +104,7 @@ def contrast(
 
 
 def _seen(
-    site: States, turn: int | None, asked: Tensor, neighbours: Tensor, conflicts: Tensor
+    site: States, turn: int | None, asked: Tensor, neighbours: Tensor, *, conflicts: Tensor
 ) -> dict[str, Float[Tensor, "iteration board"]]:
     """One layer in one role, board by board."""
     found: dict[str, list[Tensor]] = {"neighbours": [], "own": [], "entropy": [], "conflicts": []}

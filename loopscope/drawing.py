@@ -98,7 +98,7 @@ def over_steps(title: str, y: str, height: int = 380) -> Any:
 
 
 def step_line(
-    figure: Any, steps: Sequence[int], values: Any, name: str, colour: str, hover: str, dash: str = "solid"
+    figure: Any, steps: Sequence[int], values: Any, name: str, *, colour: str, hover: str, dash: str = "solid"
 ) -> None:
     """A curve in such a figure; step 0, which a logarithmic axis doesn't have, stands at 1.
 

@@ -80,6 +80,7 @@ def unroll(
     state: Any,
     context: Any,
     iterations: int,
+    *,
     start: int = 0,
     times: Mapping[int, int] | None = None,
     told: Mapping[int, int] | None = None,

@@ -85,14 +85,14 @@ def answer(
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        return _Pass(model, tokens, n, chosen, level, asked).run()
+        return _Pass(model, tokens, n, chosen, level=level, asked=asked).run()
 
 
 class _Pass:
     """One pass with a shrinking batch. `rows`: those that are left, by number; `width`: positions that are left."""
 
     def __init__(
-        self, model: Any, tokens: Tensor, n: int, rule: Rule | None, level: Level, asked: Tensor | None
+        self, model: Any, tokens: Tensor, n: int, rule: Rule | None, *, level: Level, asked: Tensor | None
     ) -> None:
         self.level: Level = level
         self.model, self.tokens, self.n, self.rule = model, tokens, n, rule

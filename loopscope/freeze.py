@@ -166,7 +166,7 @@ def field_of(site: str, fields: tuple[str, ...]) -> str | None:
     return fields[0] if site == "state" else site.removeprefix("state.")
 
 
-def checked_writes(model: Any, frozen: Sequence[str], state: Any, context: Any, t: int) -> None:
+def checked_writes(model: Any, frozen: Sequence[str], state: Any, context: Any, *, t: int) -> None:
     """Say so if a field, held at the ends of iterations, would be missed inside one: others read it after its update.
 
     Of a model that doesn't say `writes` one iteration is run again and looked at: whether it has inner loops, and whether

@@ -144,7 +144,7 @@ def recording(
             "four functions there is ls.record(model, tokens)."
         )
     made = Generation([], None)
-    watch = _Watch(model, sites, edits, keep, made)
+    watch = _Watch(model, sites, edits, keep, made=made)
     with Taps() as taps:
         taps.on(model.module, before=watch.begin, after=watch.end)
         try:
@@ -162,6 +162,7 @@ class _Watch:
         sites: Sites,
         edits: Sequence[Edit],
         keep: Keep | None,
+        *,
         made: Generation,
     ) -> None:
         self.model, self.keep, self.made, self.edits = model, keep or Keep(), made, edits

@@ -67,6 +67,7 @@ def recorded(
     iterations: int | None = None,
     texts: Sequence[str] = (),
     examples: int = EXAMPLES,
+    *,
     seed: int = 0,
     **options: Any,
 ) -> Run:

@@ -65,6 +65,7 @@ def layers(
     sites: Sequence[str] | None = None,
     extra: int = 64,
     examples: int = 16,
+    *,
     shown: int = 8,
     one_point: float = 0.99,
     after: Onward | None = None,

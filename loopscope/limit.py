@@ -166,7 +166,7 @@ def refined(loop: LoopMap, x: Tensor, size: Tensor, same: float) -> tuple[Tensor
     """
     eps = torch.finfo(x.dtype).eps
     known = x.isfinite().all(1)
-    found = solve(loop, torch.nan_to_num(x), "newton", 100 * eps, 20, scale=size)
+    found = solve(loop, torch.nan_to_num(x), "newton", 100 * eps, most=20, scale=size)
     near = (found.point - x).norm(dim=1) <= same * size
     condition, step = _conditioned(loop, found.point)
     good = known & found.converged & near & (step <= same * size)
@@ -206,8 +206,8 @@ def _nearest(loop: LoopMap, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     eps = torch.finfo(x.dtype).eps
     # long rows round more, and Krylov's search there would go on for digits that there aren't
     last = 4 * eps if x.shape[1] <= DENSE else 100 * eps
-    found = solve(loop, x, "newton", last, 60, scale=size)
-    second = solve(loop, x, "anderson", last, 60, scale=size)
+    found = solve(loop, x, "newton", last, most=60, scale=size)
+    second = solve(loop, x, "anderson", last, most=60, scale=size)
     one, two = torch.nan_to_num(found.residual, torch.inf), torch.nan_to_num(second.residual, torch.inf)
     better = (two < one)[:, None]
     point, residual = torch.where(better, second.point, found.point), torch.minimum(one, two).to(x)

@@ -85,7 +85,9 @@ def bound(run: Run, site: str, last: int, examples: int) -> Bound:
         form = "in the weaker form for rotary positions, which the published one doesn't cover"
     else:
         return _unchecked(site, "its queries aren't a rotation of W_Q x (edited, or changed on the way)")
-    return _checked(site, A, x, size, kappa, form, part.qkv.weight.shape[0] // 3 // part.heads)
+    return _checked(
+        site, A, x, size, kappa=kappa, form=form, width=part.qkv.weight.shape[0] // 3 // part.heads
+    )
 
 
 def together(bounds: Sequence[Bound]) -> str:
@@ -104,7 +106,7 @@ def together(bounds: Sequence[Bound]) -> str:
     )
 
 
-def _checked(site: str, A: Tensor, x: Tensor, size: Tensor, kappa: Tensor, form: str, width: int) -> Bound:
+def _checked(site: str, A: Tensor, x: Tensor, size: Tensor, *, kappa: Tensor, form: str, width: int) -> Bound:
     moved = (x[1:] - x[:-1]).norm(dim=(-2, -1))  # (t, batch)
     pair = torch.maximum(size[1:], size[:-1])
     right = (pair * moved)[..., None] * kappa / math.sqrt(width)  # 1/2 · 2 B κ / sqrt(d) · ‖ΔX‖

@@ -65,7 +65,7 @@ def onward(run: Run, extra: int, sites: Sequence[str] = (), examples: int | None
             later = resume(model, run, n + extra)
             how = f"The run was continued to state {later.iterations}, {later.iterations - n} iterations beyond those shown."
         else:
-            later, how = _again(run, model, n + extra, sites, examples)
+            later, how = _again(run, model, n + extra, sites, examples=examples)
     if run.origin.get("edits"):
         how += " Its edits were not made again in them."
     states, last = later.states, later.iterations
@@ -88,7 +88,7 @@ def _past(run: Run, model: Looped, n: int) -> States:
     return States("state", values, run.states.axes, n + 1)
 
 
-def _again(run: Run, model: Looped, n: int, sites: Sequence[str], examples: int | None) -> tuple[Run, str]:
+def _again(run: Run, model: Looped, n: int, sites: Sequence[str], *, examples: int | None) -> tuple[Run, str]:
     asked = list(dict.fromkeys(sites))
     if run.origin.get("edits"):
         raise LoopscopeError(

@@ -62,22 +62,14 @@ def record(
         LoopscopeError: an unknown site, a patch that doesn't fit, tokens that aren't, iterations that don't exist.
     """
     if isinstance(model, Wrapped):
-        if iterations is not None:
-            raise LoopscopeError(
-                f"a module wrapped by its body decides its own number of iterations, but iterations={iterations!r} was "
-                "passed. Use the module's own argument for it, if it has one."
-            )
+        _check_depth(iterations)
+        collector = Collector(keep or Keep(), grad, copy, careful=True)
         with _mode(grad, seed):
-            run = record_wrapped(
-                model, tokens, inputs, sites, edits, Collector(keep or Keep(), grad, copy, careful=True)
-            )
+            run = record_wrapped(model, tokens, inputs, sites, edits=edits, collector=collector)
         run.origin |= circumstances(model.module, edits, keep, seed)
         return _warned(run)
     _check_looped(model)
-    if inputs and not isinstance(model, Adapter):
-        raise LoopscopeError(
-            f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out."
-        )
+    _check_inputs(model, inputs)
     collector = Collector(keep or Keep(), grad, copy, careful=_is_careful(model))
     with _mode(grad, seed):
         model.clock.show()
@@ -182,14 +174,16 @@ def _drive(
             begin = model.initial(context)
         else:
             context, begin = span.begin
-        passes = unroll(model, begin, context, span.end, span.start, plan.times, plan.numbers)
+        passes = unroll(
+            model, begin, context, span.end, start=span.start, times=plan.times, told=plan.numbers
+        )
         k, state = deque(passes, maxlen=1).pop()
         logits = model.decode(state, context)
     taps.check_places()
     holds = [edit for several in plan.edits.values() for edit in several if isinstance(edit, Hold)]
     held = [name for edit in holds if (name := field_of(edit.site, fields))]
     if held and span.end > span.start:
-        checked_writes(model, held, begin, context, span.start)
+        checked_writes(model, held, begin, context, t=span.start)
     values = collector.finish(k)
     outside = [
         site for site, several in plan.edits.items() if any(edit.iteration is None for edit in several)
@@ -347,6 +341,21 @@ def _cutting(model: Any) -> Iterator[None]:
 
 def _halting(model: Any, run: Run) -> Halting | None:
     return model.halting(run) if hasattr(model, "halting") else None
+
+
+def _check_depth(iterations: int | None) -> None:
+    if iterations is not None:
+        raise LoopscopeError(
+            f"a module wrapped by its body decides its own number of iterations, but iterations={iterations!r} was "
+            "passed. Use the module's own argument for it, if it has one."
+        )
+
+
+def _check_inputs(model: Any, inputs: Mapping[str, Any]) -> None:
+    if inputs and not isinstance(model, Adapter):
+        raise LoopscopeError(
+            f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out."
+        )
 
 
 def _check_looped(model: Any) -> None:

@@ -335,6 +335,7 @@ def rule_halting(
     rule: str | Rule,
     threshold: float | int | None = None,
     level: Level = "position",
+    *,
     asked: Tensor | None = None,
 ) -> Halting:
     """When the positions of a run would have stopped by a rule. The run went on all the same.

@@ -13,8 +13,8 @@ def square_map(
     values: Tensor | None,
     axis: str,
     quantity: str,
-    labels: Sequence[Any],
     *,
+    labels: Sequence[Any],
     digits: int = 4,
     **more: Any,
 ) -> Any:

@@ -51,7 +51,7 @@ class Way:
 
 
 def way_of(
-    rule: Rule, score: Tensor, right: Tensor, sure: Tensor, full: float, margin: float, points: int
+    rule: Rule, score: Tensor, right: Tensor, sure: Tensor, *, full: float, margin: float, points: int
 ) -> tuple[Way, Tensor]:
     """A rule over its threshold, and its stops at the operating point."""
     curve = sweep(score, right, points, rule.rises)
@@ -60,7 +60,9 @@ def way_of(
     stop = stops_at(score, bound)
     usual = stops_at(score, rule.bound, rule.strict)
     published = (1 + float(usual.double().mean()), float(right_at(right, usual).double().mean()))
-    return _way(rule.name, rule.says, curve, threshold, stop, right, sure, published), stop
+    return _way(
+        rule.name, rule.says, curve, threshold, stop=stop, right=right, sure=sure, published=published
+    ), stop
 
 
 def depth(right: Tensor, sure: Tensor, full: float, margin: float) -> Way:
@@ -70,7 +72,16 @@ def depth(right: Tensor, sure: Tensor, full: float, margin: float) -> Way:
     threshold = _operating(curve, full - margin)
     stop = torch.full((right.shape[1],), int(threshold) - 1)
     nan = (float("nan"), float("nan"))
-    return _way("depth", "a fixed number of iterations", curve, threshold, stop, right, sure, nan)
+    return _way(
+        "depth",
+        "a fixed number of iterations",
+        curve,
+        threshold,
+        stop=stop,
+        right=right,
+        sure=sure,
+        published=nan,
+    )
 
 
 def _way(
@@ -78,6 +89,7 @@ def _way(
     says: str,
     curve: Sweep,
     threshold: float,
+    *,
     stop: Tensor,
     right: Tensor,
     sure: Tensor,

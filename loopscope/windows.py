@@ -84,7 +84,7 @@ def windows(
         points: the number of k after which inputs are exchanged, evenly spread; None: all.
         seed: of the draws.
     """
-    rows = _candidates(run, example, asked, before, None if clues is None else 2 * clues, seed)
+    rows = _candidates(run, example, asked, before, most=None if clues is None else 2 * clues, seed=seed)
     n = run.iterations
     ks = sorted({round(k) for k in torch.linspace(0, n, min(n + 1, points or n + 1)).tolist()})
     if len(rows):
@@ -139,7 +139,7 @@ class _Exchange:
     def _unrolled(self, state: Any, context: Any, start: int) -> list[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LoopscopeWarning)
-            return [one for _, one in unroll(self.model, state, context, self.n, start)]
+            return [one for _, one in unroll(self.model, state, context, self.n, start=start)]
 
     def _mixed(self, own: Any, other: Any) -> Any:
         """The own state, with the other's at each row's position, in all tensors that the next iteration reads."""
@@ -164,6 +164,7 @@ def _candidates(
     example: Tensor,
     asked: Bool[Tensor, "item position"],
     before: bool,
+    *,
     most: int | None,
     seed: int,
 ) -> Int[Tensor, "row 3"]:

@@ -110,6 +110,7 @@ def record_wrapped(
     tokens: Any,
     inputs: dict[str, Any],
     sites: Sites,
+    *,
     edits: Sequence[Edit | Times | Several],
     collector: Collector,
 ) -> Run:
@@ -161,7 +162,9 @@ def _count_iterations(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> 
     from .keep import last
 
     with torch.random.fork_rng():
-        return record_wrapped(wrapped, tokens, inputs, (), (), Collector(last(1), grad=False)).iterations
+        return record_wrapped(
+            wrapped, tokens, inputs, (), edits=(), collector=Collector(last(1), grad=False)
+        ).iterations
 
 
 def _from_end(iteration: Any) -> bool:

@@ -176,7 +176,7 @@ def rollouts(
             state = state._replace(
                 **{name: (z := getattr(state, name)) + scale * torch.randn_like(z) for name in noisy}
             )
-            for _, reached in unroll(model, state, context, cycles * (segment + 1), cycles * segment):
+            for _, reached in unroll(model, state, context, cycles * (segment + 1), start=cycles * segment):
                 state = reached
     logits = model.decode(state, context).unflatten(0, (count, batch))
     q = model.q_values(state)[:, 0].view(count, batch)

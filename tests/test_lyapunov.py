@@ -60,7 +60,9 @@ def test_of_a_linear_map_they_are_the_logs_of_its_moduli(dtype):
 def test_long_rows_give_the_same_as_short_ones():
     """Products take the place of the whole Jacobian from a few numbers on."""
     A = torch.diag(torch.linspace(0.2, 0.95, 12, dtype=torch.float64))
-    found = maths.lyapunov(lambda x: torch.tanh(x @ A.T), torch.ones(2, 12, dtype=torch.float64), 300, 2, 600)
+    found = maths.lyapunov(
+        lambda x: torch.tanh(x @ A.T), torch.ones(2, 12, dtype=torch.float64), 300, 2, transient=600
+    )
     assert found[:, 0].tolist() == pytest.approx([math.log(0.95)] * 2, rel=1e-3)
 
 

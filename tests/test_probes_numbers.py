@@ -190,6 +190,6 @@ def test_the_interval_of_r2_holds_the_truth():
     generator, inside = np.random.default_rng(0), 0
     for seed in range(200):
         y, error = generator.normal(size=300), 0.5 * generator.normal(size=300)
-        low, high = intervals.of_r2(error**2, y, y**2, np.ones(300, int), seed)
+        low, high = intervals.of_r2(error**2, y, y**2, np.ones(300, int), seed=seed)
         inside += low <= 0.75 <= high
     assert 0.88 <= inside / 200 <= 0.99

@@ -216,7 +216,7 @@ def test_attention_to_conflicts_counts_boards_that_have_some():
         True,
         True,
     )  # a neighbour of the first cell, and a cell that is none
-    found = contrast(seen, list(seen.names)[2:], asked, TASK.neighbours(), conflicts)
+    found = contrast(seen, list(seen.names)[2:], asked, TASK.neighbours(), conflicts=conflicts)
     told = found.differences["conflicts"][0]
     assert told.boards == 5 and told.mean == pytest.approx(1 / 7 - 2 / 16)
     assert (

@@ -135,7 +135,7 @@ def test_an_example_stops_by_the_mean_over_what_it_answers():
     asked = torch.tensor([[True, True, False]])
     own = rules.rule_halting(run, "confidence", 0.9)
     assert own.iteration[0, :2].tolist() == [0, 1]
-    both = rules.rule_halting(run, "confidence", 0.9, "example", asked)
+    both = rules.rule_halting(run, "confidence", 0.9, "example", asked=asked)
     assert both.iteration.tolist() == [[1, 1, 1]], "0.98 and 0.5 are 0.74 in the mean"
 
 

@@ -409,7 +409,7 @@ def test_a_cluster_that_does_not_see_the_folder_is_told_before_anything_runs(clu
             tiny(seed=[0]).trials,
             tmp_path,
             "another sign",
-            lambda *a: None,
+            watch=lambda *a: None,
             scheduler=cluster,
         )
 
@@ -431,7 +431,7 @@ def test_workers_and_a_scheduler_exclude_each_other(tmp_path):
 def test_without_dask_the_sentence_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(LoopscopeError, match=r'pip install "loopscope\[sweep\]", or .* --workers 0'):
-        farm(tiny(seed=[0]), tiny(seed=[0]).trials, tmp_path, "", lambda *a: None, workers=1)
+        farm(tiny(seed=[0]), tiny(seed=[0]).trials, tmp_path, "", watch=lambda *a: None, workers=1)
 
 
 # The median ------------------------------------------------------------------------------------------------------

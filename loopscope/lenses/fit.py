@@ -85,7 +85,9 @@ def fit(
     data, counts = _divided(runs, positions == "asked", seed)
     translators, kl = {}, {}
     for place in places(runs[0], sites):
-        translators[place.label], kl[place.label] = _place(data, place, base, shared, decay, steps, seed)
+        translators[place.label], kl[place.label] = _place(
+            data, place, base, shared, decay=decay, steps=steps, seed=seed
+        )
     made = {"shared": shared, "seed": seed, "decay": decay, "steps": steps, "positions": positions} | counts
     return TunedLens(read, translators, kl, model, made)
 
@@ -156,7 +158,7 @@ def _divided(runs: list[Run], asked: bool, seed: int) -> tuple[list[_Data], dict
 
 
 def _place(
-    data: list[_Data], place: Place, base: Lens, shared: bool, decay: float, steps: int, seed: int
+    data: list[_Data], place: Place, base: Lens, shared: bool, *, decay: float, steps: int, seed: int
 ) -> tuple[Translator, Gain]:
     """The translator of one place."""
     where = tuple(sorted({k for one in data for k in labels(one.run, [place])}))
@@ -173,7 +175,7 @@ def _place(
     b, used = torch.zeros(len(where), width, dtype=dtype), torch.zeros(len(where), dtype=torch.bool)
     jobs = [free] if shared and free else [[k] for k in free]
     for job in jobs:
-        found = _trained([pair for k in job for pair in seen[k]], base, decay, steps, seed)
+        found = _trained([pair for k in job for pair in seen[k]], base, decay, steps, seed=seed)
         for k in job:
             i = where.index(k)
             a[i], b[i] = found
@@ -217,7 +219,7 @@ def _mean(seen: list[tuple[_Data, Sight]], base: Lens, found: Any, part: int) ->
 
 
 def _trained(
-    seen: list[tuple[_Data, Sight]], base: Lens, decay: float, steps: int, seed: int
+    seen: list[tuple[_Data, Sight]], base: Lens, decay: float, steps: int, *, seed: int
 ) -> tuple[Tensor, Tensor]:
     """(A, b): the best on the validation items of all that were tried, the identity first."""
     h = seen[0][1].h

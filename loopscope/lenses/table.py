@@ -42,6 +42,7 @@ def table_of(
     top: Float[Tensor, "iteration batch position top"],
     p: Float[Tensor, "iteration batch position top"],
     final: Float[Tensor, "iteration batch position"],
+    *,
     target: Int[Tensor, "batch position"],
     iterations: Sequence[int],
 ) -> Table:

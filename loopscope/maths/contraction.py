@@ -88,7 +88,7 @@ def contraction(
         _, a, slope, error, r2, start = best
         if slope >= 0:
             return none("the distance doesn't shrink")
-        return _rate(slope, error, r2, int(k[a]), int(k[end - 1]), end - a, math.exp(start))
+        return _rate(slope, error, r2, int(k[a]), last=int(k[end - 1]), points=end - a, start=math.exp(start))
     return none("the logarithm of the distance follows no straight line, so there is no single rate")
 
 
@@ -117,7 +117,7 @@ def _scatter(x: np.ndarray, y: np.ndarray) -> float:
     return math.sqrt(float(np.square(np.diff(y, 2)).mean()) / 6 * 2 / spread)
 
 
-def _rate(slope: float, error: float, r2: float, first: int, last: int, points: int, start: float) -> Rate:
+def _rate(slope: float, error: float, r2: float, first: int, *, last: int, points: int, start: float) -> Rate:
     from scipy.special import stdtrit
 
     reach = float(stdtrit(points - 2, 0.975)) * error

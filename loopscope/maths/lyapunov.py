@@ -43,7 +43,7 @@ class Exponents:
 
 
 def lyapunov(
-    map: Map, state: Tensor, iterations: int = 4000, count: int = 1, transient: int = 200, seed: int = 0
+    map: Map, state: Tensor, iterations: int = 4000, count: int = 1, *, transient: int = 200, seed: int = 0
 ) -> Float[Tensor, "..."]:
     """The `count` largest Lyapunov exponents, (batch, count), or (count,) for a state without a batch; nats per iteration.
 
@@ -52,12 +52,12 @@ def lyapunov(
 
     NaN where the trajectory overflows. `exponents` tells where, and how sure the others are.
     """
-    found = exponents(map, state, iterations, count, transient, seed).values
+    found = exponents(map, state, iterations, count, transient=transient, seed=seed).values
     return found if state.ndim > 1 else found[0]
 
 
 def exponents(
-    map: Map, state: Tensor, iterations: int = 4000, count: int = 1, transient: int = 200, seed: int = 0
+    map: Map, state: Tensor, iterations: int = 4000, count: int = 1, *, transient: int = 200, seed: int = 0
 ) -> Exponents:
     """The `count` largest Lyapunov exponents of each row's trajectory, all rows at once.
 

@@ -53,7 +53,7 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
         value, left = _fit(d[window], norm[window], order)
         if not (left <= EXPLAINED and 0 < value < 1 - 1e-6):
             continue
-        error = max(_scatter(d, norm, window, order, value), value * left, np.finfo(float).eps)
+        error = max(_scatter(d, norm, window, order, value=value), value * left, np.finfo(float).eps)
         if error > DRIFT * (1 - value):  # no exponential: the factor itself goes on changing
             continue
         start, last = first + end - length, first + end - 1
@@ -74,7 +74,7 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
     return none(f"no {ORDERS[-1]} modes explain the approach")
 
 
-def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, value: float) -> float:
+def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, value: float) -> float:
     """The standard deviation of the factor over shorter windows, and over its trend from the first half to the second."""
     begin, end = window.start, window.stop
     length = end - begin

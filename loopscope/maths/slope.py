@@ -31,6 +31,7 @@ def slope(
     y: Float[Tensor, " item"],
     group: Int[Tensor, " item"],
     seed: int = 0,
+    *,
     draws: int = DRAWS,
 ) -> Slope:
     """The slope of y against x, over the items where y is known (not NaN).

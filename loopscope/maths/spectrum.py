@@ -107,7 +107,7 @@ def spectrum(
         raise LoopscopeError(f"count must be 1 eigenvalue or more, but is {count}.")
     values, error, sentences = [], [], []
     for at, b in _rows(map, state, alone):
-        own, off, sentence = _row(at, b, min(count, at.size), errors, seed)
+        own, off, sentence = _row(at, b, min(count, at.size), errors, seed=seed)
         values.append(torch.from_numpy(own))
         error.append(torch.from_numpy(off))
         sentences.append(sentence)
@@ -155,7 +155,9 @@ def _rows(map: Map, state: Tensor, alone: bool) -> Iterator[tuple[Linearised, in
             yield at, b
 
 
-def _row(at: Linearised, b: int, count: int, errors: bool, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
+def _row(
+    at: Linearised, b: int, count: int, errors: bool, *, seed: int
+) -> tuple[np.ndarray, np.ndarray, str]:
     eps = torch.finfo(at.state.dtype).eps
     nan = np.full(count, np.nan)
     if not torch.isfinite(at.value[b]).all():
@@ -166,7 +168,7 @@ def _row(at: Linearised, b: int, count: int, errors: bool, seed: int) -> tuple[n
             return nan + 0j, nan, "The Jacobian holds NaN or infinity at this state."
         if _blocks(J)[1] <= 2 * DENSE:
             return _whole(J, count, eps)
-    values, error, how = _arnoldi(at, b, count, errors, eps, seed)
+    values, error, how = _arnoldi(at, b, count, errors, eps=eps, seed=seed)
     if np.isnan(values).any() and at.size <= WHOLE:
         J = _numpy(at.dense()[b])
         return _whole(J, count, eps) if np.isfinite(J).all() else (values, error, how)
@@ -223,7 +225,7 @@ def _splits(at: Linearised, b: int, seed: int) -> bool:
 
 
 def _arnoldi(
-    at: Linearised, b: int, count: int, errors: bool, eps: float, seed: int
+    at: Linearised, b: int, count: int, errors: bool, *, eps: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
     linalg = sparse()
     nan = np.full(count, np.nan)

@@ -45,6 +45,7 @@ def fit(
     angles: Float[Tensor, "row angle"],
     orders: Float[Tensor, "tone angle"],
     rounds: int = 5,
+    *,
     damped: bool = False,
     slow: Bool[Tensor, " row"] | None = None,
 ) -> Tones:

@@ -66,7 +66,7 @@ def transitions(
     """
     u, y = _axis(steps), _checked(steps, values)
     noise = _noise(y)
-    fits = _fits(u, y, max(least, 4 * noise), stages, noise)
+    fits = _fits(u, y, max(least, 4 * noise), stages, noise=noise)
     found = []
     for first, last in _windows(u, fits):
         dated = _dated(np.asarray(steps, dtype=float)[first:last], y[first:last])
@@ -87,7 +87,7 @@ def crossing(steps: Float[Tensor, " look"], values: Float[Tensor, " look"], leve
         return (
             None if where is None else Dated(where, where, where, float(fit[0]), float(fit[-1]), where, where)
         )
-    return _interval(at, y, fit, level, float(fit[0]), float(fit[-1]))
+    return _interval(at, y, fit, level, before=float(fit[0]), after=float(fit[-1]))
 
 
 def _axis(steps: Tensor) -> np.ndarray:
@@ -122,7 +122,9 @@ def _logistic(u: np.ndarray, p: np.ndarray) -> np.ndarray:
     return y
 
 
-def _fits(u: np.ndarray, y: np.ndarray, least: float, stages: int, noise: float) -> list[tuple[float, float]]:
+def _fits(
+    u: np.ndarray, y: np.ndarray, least: float, stages: int, *, noise: float
+) -> list[tuple[float, float]]:
     """(centre, width) of each stage of the best fit, in order of the centres."""
     from scipy.optimize import least_squares
 
@@ -204,12 +206,12 @@ def _dated(at: np.ndarray, y: np.ndarray) -> Dated | None:
     sign = 1.0 if np.median(y[-size:]) >= np.median(y[:size]) else -1.0
     fit = _isotonic(sign * y)
     before, after = float(np.median(fit[:size])), float(np.median(fit[-size:]))
-    found = _interval(at, sign * y, fit, (before + after) / 2, before, after)
+    found = _interval(at, sign * y, fit, (before + after) / 2, before=before, after=after)
     return Dated(found.step, found.low, found.high, sign * before, sign * after, found.begin, found.end)
 
 
 def _interval(
-    at: np.ndarray, y: np.ndarray, fit: np.ndarray, level: float, before: float, after: float
+    at: np.ndarray, y: np.ndarray, fit: np.ndarray, level: float, *, before: float, after: float
 ) -> Dated:
     generator = np.random.default_rng(SEED)
     step, gap = _reached(at, fit, level)

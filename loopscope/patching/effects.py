@@ -100,7 +100,13 @@ class Effects:
         title = f"What writing {self.source} into '{chosen}' does"
         if len(self.heads) > 1 and len(self.positions) == 1:
             return effect_map(
-                cells[:, 0], self.iterations, self.heads, title, "head written", counted, quantity
+                cells[:, 0],
+                self.iterations,
+                self.heads,
+                title,
+                x="head written",
+                y=counted,
+                quantity=quantity,
             )
         if len(self.heads) > 1:
             title += ", mean over heads"
@@ -108,7 +114,13 @@ class Effects:
             group[0] if len(group) == 1 else ", ".join(map(str, group)) or "all" for group in self.positions
         ]
         return effect_map(
-            cells.nanmean(-1), self.iterations, columns, title, "position written", counted, quantity
+            cells.nanmean(-1),
+            self.iterations,
+            columns,
+            title,
+            x="position written",
+            y=counted,
+            quantity=quantity,
         )
 
     def __repr__(self) -> str:

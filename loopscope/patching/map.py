@@ -16,6 +16,7 @@ def effect_map(
     iterations: Sequence[int],
     columns: Sequence[Any],
     title: str,
+    *,
     x: str,
     y: str,
     quantity: str,

@@ -123,11 +123,11 @@ def _rows(chunk: Chunk, plan: Plan) -> Any:
     for (site, k), piece in chunk.pieces.items():
         values = piece.values.cpu().to(torch.float64).numpy()
         for unit in plan.units:
-            yield ((site, k, unit), *chosen_rows(values, piece, unit, plan.labels, chunk.first))
+            yield ((site, k, unit), *chosen_rows(values, piece, unit, plan.labels, first=chunk.first))
 
 
 def chosen_rows(
-    values: Array, piece: Piece, unit: Unit, labels: Labels, first: int
+    values: Array, piece: Piece, unit: Unit, labels: Labels, *, first: int
 ) -> tuple[Array, Array, Array]:
     size, positions = values.shape[:2]
     held = labels.mask[first : first + size]
@@ -213,7 +213,9 @@ class Tally:
             control = self.control[:, 0] / total
         else:
             error, y, yy = self.sums
-            low, high = intervals.of_r2(error, y, yy, rows, self.plan.seed, self.plan.folding.folds)
+            low, high = intervals.of_r2(
+                error, y, yy, rows, seed=self.plan.seed, folds=self.plan.folding.folds
+            )
             score, majority = float(intervals.r2(error.sum(), y.sum(), yy.sum(), np.asarray(total))), 0.0
             error, y, yy = self.control.T
             control = intervals.r2(error, y, yy, np.full(len(error), total))

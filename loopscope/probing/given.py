@@ -15,7 +15,7 @@ from .filesource import FileSource
 
 
 def gathered(
-    run: Any, labels: Any, mask: Any, sites: Sequence[str], iterations: Sequence[int] | None, model: Any
+    run: Any, labels: Any, mask: Any, sites: Sequence[str], *, iterations: Sequence[int] | None, model: Any
 ) -> tuple[Source, Any, Any]:
     """(source, labels, mask). Labels that came with several runs are joined."""
     if isinstance(run, Run):

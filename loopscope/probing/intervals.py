@@ -49,7 +49,9 @@ def of_share(hits: Array, rows: Array, chance: float = 0.0, folds: int = 0) -> t
     return max(0.0, float((middle - half) / scale)), min(1.0, float((middle + half) / scale))
 
 
-def of_r2(error: Array, y: Array, yy: Array, rows: Array, seed: int, folds: int = 0) -> tuple[float, float]:
+def of_r2(
+    error: Array, y: Array, yy: Array, rows: Array, *, seed: int, folds: int = 0
+) -> tuple[float, float]:
     """Interval of R², by drawing whole groups anew (Efron's bootstrap, percentiles).
 
     Where R² is hardly above 0 its upper end is too low in up to one case in seven (measured); its lower end is not too high.

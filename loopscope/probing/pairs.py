@@ -118,7 +118,7 @@ def fit_pairs(
     if form not in ("difference", "both"):
         raise LoopscopeError(f"form must be 'difference' or 'both', but is {form!r}.")
     identity, same = identities(source.tokens, source.batch, task_of(run))
-    fold, group, count = _split(pair, identity, same, groups, folds, seed)
+    fold, group, count = _split(pair, identity, same, groups, folds=folds, seed=seed)
     tested = fold[pair[:, 0]] == fold[pair[:, 1]]
     split = _Split(fold, group, tested, folds)
     if int(tested.sum()) < 2 * folds:
@@ -232,7 +232,7 @@ def _logistic(first: Array, second: Array, holds: Array, swap: bool) -> Any:
 
 
 def _split(
-    pair: Array, identity: Array, same: Array, groups: Any, folds: int, seed: int
+    pair: Array, identity: Array, same: Array, groups: Any, *, folds: int, seed: int
 ) -> tuple[Array, Array, int]:
     """(fold, group) of each example and the number of groups: of pairs that hang together, or of examples."""
     from scipy.sparse import coo_array

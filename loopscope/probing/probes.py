@@ -172,7 +172,7 @@ class Probes:
             LoopscopeError: labels that don't fit, a split that leaks, too few groups.
         """
         sites = (sites,) if isinstance(sites, str) else tuple(sites)
-        source, given, given_mask = gathered(run, labels, mask, sites, iterations, model)
+        source, given, given_mask = gathered(run, labels, mask, sites, iterations=iterations, model=model)
         checked = _labels(source, given, given_mask, kind)
         units = units_of(positions, checked, _position_count(source))
         split = _split(source, checked, groups=groups, folds=folds, seed=seed)

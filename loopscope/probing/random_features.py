@@ -43,7 +43,7 @@ def random_source(
     width = _width(source, sites)
     positions = max(source.positions.values())
     causal = getattr(getattr(source.model, "task", None), "causal", True)
-    made = Projection(source.tokens, positions, width, seed, causal)
+    made = Projection(source.tokens, positions, width, seed, causal=causal)
     return made, "random functions of the input"
 
 
@@ -77,7 +77,7 @@ class Projection(Source):
     """Random functions of the input: at each position the sum of a random vector for each token read up to there, turned another
     way at each position, through max(0, .). As a causal model reads, unless the task says that all may be seen."""
 
-    def __init__(self, tokens: Tensor, positions: int, width: int, seed: int, causal: bool = True) -> None:
+    def __init__(self, tokens: Tensor, positions: int, width: int, seed: int, *, causal: bool = True) -> None:
         self.tokens, self.batch, self.model, self.origin = tokens, len(tokens), None, {}
         self.positions, self.iterations = {"given": positions}, {"given": [0]}
         self._causal, self._generator = causal, torch.Generator().manual_seed(seed)

@@ -89,7 +89,7 @@ def transfer(
     identity, _ = identities(source.tokens, source.batch)
     where = {int(one): i for i, one in enumerate(probes.identity.tolist())}
     known = np.array([where.get(int(one), -1) for one in identity])
-    checked = _labels(probes, source, known, labels, mask)
+    checked = _labels(probes, source, known, labels, mask=mask)
     fold = np.where(known >= 0, probes.fold.numpy()[known], probes.folds)
     group = np.unique(identity, return_inverse=True)[1].reshape(-1)
     split = Folding(identity, group, fold, ())
@@ -120,7 +120,7 @@ def _scores(
     """What each of the trained probes scores at one place of the source, and over how many rows."""
     (chunk,) = source.chunks([place])
     piece, (unit,), fold = chunk.pieces[place], plan.units, plan.folding.fold
-    x, example, position = chosen_rows(piece.values.cpu().double().numpy(), piece, unit, plan.labels, 0)
+    x, example, position = chosen_rows(piece.values.cpu().double().numpy(), piece, unit, plan.labels, first=0)
     scores = []
     for key in trained:
         weight, bias = probes.weights[key].numpy(), probes.biases[key].numpy()
@@ -139,7 +139,7 @@ def _scores(
     return scores, len(x)
 
 
-def _labels(probes: Probes, source: Source, known: np.ndarray, labels: Any, mask: Any) -> told.Labels:
+def _labels(probes: Probes, source: Source, known: np.ndarray, labels: Any, *, mask: Any) -> told.Labels:
     """The run's labels, in the class numbers of the probes."""
     if labels is None:
         if (known < 0).any():

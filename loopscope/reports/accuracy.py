@@ -75,7 +75,7 @@ def _measured(model: Any, task: Task, iterations: int) -> dict[int, "Accuracy"]:
     for stretch in _STRETCH:
         length = {task.dial: stretch * own}
         try:
-            lengths[stretch * own] = accuracy(model, task, iterations, EXAMPLES, SEED, **length)
+            lengths[stretch * own] = accuracy(model, task, iterations, EXAMPLES, seed=SEED, **length)
         except LoopscopeError:  # neither a task nor learned positions go on for ever
             break
     return lengths

@@ -42,7 +42,8 @@ def section(run: Run) -> Section | None:
         columns = [[symbols[token] for token in row] for row in run.tokens[rows].tolist()]
     frames = [
         Frame(
-            name, {0: _cells(answers[:, b], sure[:, b], mark[:, b], symbols, columns[b] if columns else None)}
+            name,
+            {0: _cells(answers[:, b], sure[:, b], mark[:, b], symbols, read=columns[b] if columns else None)},
         )
         for b, name in enumerate(names)
     ]
@@ -58,7 +59,7 @@ def section(run: Run) -> Section | None:
 
 
 def _cells(
-    answers: Tensor, sure: Tensor, mark: Tensor, symbols: tuple[str, ...] | None, read: list[str] | None
+    answers: Tensor, sure: Tensor, mark: Tensor, symbols: tuple[str, ...] | None, *, read: list[str] | None
 ) -> dict[str, Any]:
     said = [[shown(symbols[token] if symbols else str(token)) for token in row] for row in answers.tolist()]
     given = [shown(token) for token in read] if read else [""] * answers.shape[1]

@@ -41,6 +41,7 @@ def farm(
     trials: Sequence[Trial],
     folder: Path,
     sign: str,
+    *,
     watch: Watcher,
     workers: int | None = None,
     scheduler: str | None = None,

@@ -34,7 +34,7 @@ def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
     medians = [c.middle.median for c in found if c.middle is not None and c.middle.median is not None]
     powers = is_dated(sweep) and min(medians, default=0) > 0 and max(medians) / min(medians) > 20
     low, high = (_power(f(medians), powers) if medians else 0.0 for f in (min, max))
-    drawn = [_sheet(sheet, powers, low, high, words) for _, sheet in sheets]
+    drawn = [_sheet(sheet, powers, low, high, words=words) for _, sheet in sheets]
     figure = empty("", x.title, y.title if y else "", 150 + 74 * len(sheets[0][1]))
     bar = colourbar(words.quantity, **(_logarithms(_ticks(low, high)) if powers else {}))
     _draw_sheet(figure, drawn[0], x, y, zmin=low, zmax=high if high > low else low + 1, colorbar=bar)
@@ -213,7 +213,7 @@ def curves(sweep: Sweep, words: Words) -> Panel:
 
 
 def _sheet(
-    sheet: Sequence[Sequence[Cell | None]], powers: bool, low: float, high: float, words: Words
+    sheet: Sequence[Sequence[Cell | None]], powers: bool, low: float, high: float, *, words: Words
 ) -> list[dict[str, Any]]:
     """What a choice of the other axes changes: the ground, the colours, and the words."""
     ground = [[None if cell is None else 0 for cell in row] for row in sheet]

@@ -98,7 +98,7 @@ def sweep(
                 answers.update(ended)
                 show(ended, running)
 
-            farm(grid, missing, folder, known, watch, workers, scheduler)
+            farm(grid, missing, folder, known, watch=watch, workers=workers, scheduler=scheduler)
     except KeyboardInterrupt:
         done = len(grid.trials) - len(missing) + sum(not answer.failed for answer in answers.values())
         raise LoopscopeError(

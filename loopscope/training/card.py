@@ -108,7 +108,7 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
 
 
 def _table(
-    first: str, headings: list[str], ks: list[int], columns: Sequence[Sequence[float]], bars: bool = False
+    first: str, headings: list[str], ks: list[int], columns: Sequence[Sequence[float]], *, bars: bool = False
 ) -> list[str]:
     """Rows by iteration; with `bars` each column is also drawn, which a terminal shows as well as a page."""
     sides = [":---|" if bars else ""] * len(headings)

@@ -26,6 +26,7 @@ def save(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     made_by: Mapping[str, Any],
+    *,
     step: int,
     average: Mapping[str, torch.Tensor] | None = None,
     carry: Sequence[torch.Tensor] | None = None,
@@ -60,6 +61,7 @@ def load(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     made_by: Mapping[str, Any],
+    *,
     average: dict[str, torch.Tensor] | None = None,
 ) -> tuple[dict[str, Any], tuple[torch.Tensor, ...] | None]:
     """Put the folder's checkpoint into `model`, `optimiser` and `average`.

@@ -56,6 +56,7 @@ def accuracy(
     task: Task | None = None,
     iterations: int | None = None,
     size: int = 512,
+    *,
     seed: int = 0,
     split: Split = "test",
     **difficulty: Any,

@@ -18,7 +18,13 @@ if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the re
 
 
 def export(
-    path: str | Path, model: "LoopedModule", entry: str, recipe: Recipe, step: int, took: Mapping[str, float]
+    path: str | Path,
+    model: "LoopedModule",
+    entry: str,
+    recipe: Recipe,
+    *,
+    step: int,
+    took: Mapping[str, float],
 ) -> Path:
     """Write the file that `loopscope.models.load` reads, with the accuracy measured now.
 

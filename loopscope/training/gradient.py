@@ -22,7 +22,7 @@ class Full:
         self, model: Looped, state: Any, context: Any, iterations: int, start: int = 0
     ) -> Iterator[tuple[int, Any]]:
         """Yield (k, states[k]) for k = start..iterations."""
-        yield from unroll(model, state, context, iterations, start)
+        yield from unroll(model, state, context, iterations, start=start)
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Last:
         """Yield (k, states[k]) from the first k on that has a gradient, or that is followed by one that has."""
         cut = max(start, iterations - self.iterations)
         state = without_gradient(model, state, context, cut, start)
-        yield from unroll(model, state, context, iterations, cut)
+        yield from unroll(model, state, context, iterations, start=cut)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Implicit:
     ) -> Iterator[tuple[int, Any]]:
         """Yield (k, states[k]) for the last k alone."""
         with torch.no_grad():
-            states = unroll(model, state, context, max(start, iterations - 1), start)
+            states = unroll(model, state, context, max(start, iterations - 1), start=start)
             k, reached = next(states)
             while not model.finished(reached) and (after := next(states, None)) is not None:
                 k, reached = after
@@ -87,12 +87,12 @@ class Implicit:
             )
         start = primary(state)
         x = start.detach().requires_grad_()
-        ((_, _), (_, after)) = unroll(model, with_primary(state, x), context, k + 1, k)
+        ((_, _), (_, after)) = unroll(model, with_primary(state, x), context, k + 1, start=k)
         y = primary(after)
         if not y.requires_grad:
             return after
         ((_, _), (_, image)) = unroll(
-            model, with_primary(state, x), context, k + 1, k
+            model, with_primary(state, x), context, k + 1, start=k
         )  # a graph of its own, to be walked often
         f = primary(image)
 
@@ -101,7 +101,7 @@ class Implicit:
                 with torch.enable_grad():
                     return v + torch.autograd.grad(f, x, g, retain_graph=True)[0]
 
-            return solve(back, v, "anderson", self.tolerance, self.most).point
+            return solve(back, v, "anderson", self.tolerance, most=self.most).point
 
         y.register_hook(solved)
         return after
@@ -115,4 +115,4 @@ def without_gradient(model: Looped, state: Any, context: Any, iterations: int, s
     if iterations <= start:
         return state
     with torch.no_grad():
-        return deque(unroll(model, state, context, iterations, start), maxlen=1).pop()[1]
+        return deque(unroll(model, state, context, iterations, start=start), maxlen=1).pop()[1]

@@ -39,11 +39,11 @@ def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEE
     task, n = model.task, model.iterations
     own = task.options[task.dial]
     examples = enough(task) if examples is None else examples
-    there = accuracy(model, task, 2 * n, examples, seed)
+    there = accuracy(model, task, 2 * n, examples, seed=seed)
     twice = None
     if task.limit is None or 2 * own <= task.limit:
         with contextlib.suppress(LoopscopeError):  # a model of learned positions has a longest input
-            twice = accuracy(model, task, 3 * n, examples, seed, **{task.dial: 2 * own})
+            twice = accuracy(model, task, 3 * n, examples, seed=seed, **{task.dial: 2 * own})
     numbers = {
         "examples": examples,
         "seed": seed,

@@ -159,7 +159,7 @@ def _prepared(
     made_by = recipe.to_json() | {"config": to_json(vars(model.config)), "precision": precision}
     if not resume:
         checkpoint.forget(folder)
-    header, objective.carry = checkpoint.load(folder, model, optimiser, made_by, average)
+    header, objective.carry = checkpoint.load(folder, model, optimiser, made_by, average=average)
     return _Training(
         recipe=recipe,
         name=name,
@@ -226,9 +226,9 @@ def _save(training: _Training, entry: Step) -> None:
         training.model,
         training.optimiser,
         training.made_by,
-        entry.step,
-        training.average,
-        training.objective.carry,
+        step=entry.step,
+        average=training.average,
+        carry=training.objective.carry,
         length=entry.length,
         **training.clock.told(),
     )
@@ -247,7 +247,7 @@ def _finished(training: _Training, chronicle: Chronicle | None, last: int) -> "L
         )
     if training.main:
         steps = max(training.done, last)
-        export(folder / f"{name}.safetensors", model, name, recipe, steps, training.clock.told())
+        export(folder / f"{name}.safetensors", model, name, recipe, step=steps, took=training.clock.told())
     return model.to("cpu").eval()
 
 
