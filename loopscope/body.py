@@ -42,6 +42,7 @@ class Body:
         modules: Mapping[str, nn.Module],
         collector: Collector,
         edits: Mapping[str, list[Edit]],
+        *,
         schedule: Sequence[Times],
         count: int | None,
         rows: Rows | None = None,
@@ -239,7 +240,7 @@ class Body:
             sites=found,
             output=output.detach() if detached else output,
             origin={"body": self.wrapped.body, "inner": self.wrapped.inner},
-            read=Reader(self.wrapped.module, None, None, None, self.collector.grad),
+            read=Reader(self.wrapped.module, None, None, None, grad=self.collector.grad),
         )
 
 

@@ -193,7 +193,12 @@ class _Watch:
         # An edit that counts from the end needs the number of iterations; a family knows its own.
         count = None if self.adapter is None else self.adapter.iterations
         self.body = Body(
-            self.named, self.modules, Collector(self.keep, False, careful=True), self.by_site, (), count
+            self.named,
+            self.modules,
+            Collector(self.keep, False, careful=True),
+            self.by_site,
+            schedule=(),
+            count=count,
         )
         self.embedded, self.last = None, {}
         self.taps = Taps()
@@ -270,7 +275,7 @@ class _Watch:
                 sites[name] = States(name, {(0,): kept} | later, sites[name].axes, run.iterations + 1)
         kind = None if isinstance(first, Tensor) else type(first)
         read: Any = adapter.read if adapter.read(first) is not None else None
-        reader = Reader(adapter, None, read, kind, False)
+        reader = Reader(adapter, None, read, kind, grad=False)
         return Run(
             tokens=run.tokens,
             iterations=run.iterations,

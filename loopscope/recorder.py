@@ -201,7 +201,9 @@ def _drive(
         sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
         output=logits if collector.grad else logits.detach(),
         origin=origin | {"fields": list(fields)},
-        read=Reader(model, context, decode, type(state) if fields else None, collector.grad, edited),
+        read=Reader(
+            model, context, decode, type(state) if fields else None, grad=collector.grad, edited=edited
+        ),
     )
     if collector.keep == Keep() and span.start == 0:
         run.halting = _halting(model, run)
@@ -312,7 +314,7 @@ def reader_for(
     with torch.no_grad():
         context = model.encode(tokens, **inputs)
         state_type = type(model.initial(context))
-    return Reader(model, context, lambda state: model.decode(state, context), state_type, False)
+    return Reader(model, context, lambda state: model.decode(state, context), state_type, grad=False)
 
 
 @contextmanager

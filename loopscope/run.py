@@ -285,6 +285,7 @@ class Reader:
         context: Any,
         decode: Callable[[Any], Tensor] | None,
         state_type: Any,
+        *,
         grad: bool,
         edited: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:

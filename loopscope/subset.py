@@ -34,7 +34,9 @@ def only(run: Run, rows: Sequence[int]) -> Run:
     with torch.no_grad():
         context = model.encode(tokens, **inputs)
     state_type = run.reader.state_type
-    read = Reader(model, context, lambda state: model.decode(state, context), state_type, run.reader.grad)
+    read = Reader(
+        model, context, lambda state: model.decode(state, context), state_type, grad=run.reader.grad
+    )
     output = run.output[chosen] if isinstance(run.output, Tensor) else run.output
     found = Run(
         tokens=tokens,

@@ -134,12 +134,14 @@ def record_wrapped(
         for edit in [*values, *schedule]:
             checked_range(edit, 0, count if isinstance(edit, Edit) and edit.site == "state" else count - 1)
     before = drawn()
-    body = Body(wrapped, modules, collector, by_site, schedule, count)
+    body = Body(wrapped, modules, collector, by_site, schedule=schedule, count=count)
     output = _run(body, wanted, tokens, inputs)
     if body.ragged:  # once more, with an eye on every operation that picks rows
         put_back(before)
         with Rows() as rows:
-            body = Body(wrapped, modules, collector.fresh(), by_site, schedule, count, rows)
+            body = Body(
+                wrapped, modules, collector.fresh(), by_site, schedule=schedule, count=count, rows=rows
+            )
             output = _run(body, wanted, tokens, inputs)
     return body.run(tokens, output)
 

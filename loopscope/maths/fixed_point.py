@@ -100,7 +100,7 @@ def solve(
         least = torch.maximum(x.norm(dim=1), torch.nan_to_num(f, 0.0, 0.0, 0.0).norm(dim=1))
     else:
         least = torch.as_tensor(scale, dtype=x.dtype, device=x.device).expand(batch)
-    search = _Search(map, start, x, f, least, tolerance, most)
+    search = _Search(map, start, x, f, least=least, tolerance=tolerance, most=most)
     if method == "newton" and n > DENSE:
         _krylov(search)
     elif method == "newton":
@@ -114,7 +114,7 @@ class _Search:
     """The rows of a search: where each is, its image, and whether it is done."""
 
     def __init__(
-        self, map: Map, start: Tensor, x: Tensor, f: Tensor, least: Tensor, tolerance: float, most: int
+        self, map: Map, start: Tensor, x: Tensor, f: Tensor, *, least: Tensor, tolerance: float, most: int
     ) -> None:
         self.map, self.start, self.least, self.tolerance, self.most = map, start, least, tolerance, most
         self.x, self.f = x, f

@@ -44,7 +44,7 @@ class Chronicle:
     """Looks at a model while it is trained, as its `Schedule` says. Looking changes nothing: it is done on a copy."""
 
     def __init__(
-        self, folder: Path, schedule: Schedule, model: "LoopedModule", task: Task, done: int
+        self, folder: Path, schedule: Schedule, model: "LoopedModule", task: Task, *, done: int
     ) -> None:
         """`done`: steps that were done before; what was seen after them is going to be seen again."""
         self.folder, self.schedule = folder, schedule

@@ -202,7 +202,7 @@ def _run(
         log.cut(folder / LOG, done)
     chronicle = None
     if recipe.history is not None and training.main:
-        chronicle = Chronicle(folder, recipe.history, model, training.objective.task, done)
+        chronicle = Chronicle(folder, recipe.history, model, training.objective.task, done=done)
         chronicle.look(done, training.weights, last=done == recipe.steps)
     model.train()
     with torch.random.fork_rng(devices=[]), bar as advance:
