@@ -213,7 +213,7 @@ def _flips(answers: Int[Tensor, "site iteration item"]) -> Tensor:
 
 
 def _rank_fields(told: Mapping[str, Tensor], follow: Mapping[str, Tensor], mask: Tensor) -> dict[str, Any]:
-    """By followed token: its mean rank, how often it is first, and of how many items; fields as in the result."""
+    """Mean rank, share of first ranks and number of items of each followed token."""
     counts = {name: int(((ids >= 0) & mask).sum()) for name, ids in follow.items()}
     followed = {name: count for name, count in counts.items() if count}
     ranks = {name: told[f"rank {name}"][:, :, mask] for name in followed}

@@ -234,7 +234,8 @@ def _starts(restart: _Restart, ends: Tensor, noise: Tensor, others: int) -> dict
 def _kinds(
     restart: _Restart, ends: Tensor, starts: Mapping[str, Tensor]
 ) -> tuple[list[Kind], Float[Tensor, "example start position"], int]:
-    """What each kind of start comes to, its cosines to the end by position, and the k of the first overflow, -1 if none."""
+    """What each kind of start comes to, its cosines to the end by position, and the k of the first
+    overflow, -1 if there is none."""
     kinds, by_position, overflows = [], [], []
     for name, values in starts.items():
         results, overflow = _run(restart, values)
@@ -265,8 +266,8 @@ def _ends(loop: LoopMap, x: Tensor, iterations: int) -> tuple[Tensor, int, Tenso
 
 
 def _run(restart: _Restart, values: Tensor) -> tuple[Tensor, int]:
-    """Where each example comes to from `values` (example, start, free): (example, start, number); and the k of the first
-    state that holds NaN or infinity, -1 if none does."""
+    """Where each example comes to from `values` (example, start, free): (example, start, number);
+    and the k of the first state that holds NaN or infinity, -1 if none does."""
     batch, many, _ = values.shape
     starts = restart.own[:, None].repeat(1, many, 1)
     starts[:, :, restart.free] = values

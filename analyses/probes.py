@@ -194,7 +194,8 @@ def _maps(
     iterations: list[int],
     seed: int,
 ) -> tuple[tuple[int, ...], Tensor, Tensor]:
-    """Positions, and (iteration, position) of the probes' accuracy and of the model's own; none where not `mapped`."""
+    """Positions, and (iteration, position) of the probes' accuracy and of the model's own; none
+    where not `mapped`."""
     places, grid = (
         _map(run, labels, site, iterations, seed=seed) if mapped else ((), torch.empty(len(iterations), 0))
     )

@@ -369,7 +369,8 @@ def _verdict(
 
 
 def _gap(measures: Iterable[tuple[float, float]], agree: float) -> float:
-    """How far (value, error) differ beyond what is allowed, in nats per iteration; 0 if they agree, NaN with fewer than two.
+    """How far (value, error) differ beyond what is allowed, in nats per iteration; 0 if they agree,
+    NaN with fewer than two.
 
     Below VANISHED nats they are one: everything is gone within two iterations.
     """

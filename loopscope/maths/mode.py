@@ -75,7 +75,8 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
 
 
 def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, value: float) -> float:
-    """The standard deviation of the factor over shorter windows, and over its trend from the first half to the second."""
+    """The standard deviation of the factor over shorter windows, and over its trend from the first
+    half to the second."""
     begin, end = window.start, window.stop
     length = end - begin
 
