@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from . import models, shelf
-from .errors import LoopscopeError
+from . import models
+from .common import discovery
+from .common.errors import LoopscopeError
 
 _NUMBERS = {"parameters", "iterations", "accuracy"}
 
@@ -160,9 +161,9 @@ def measure(
     """Put a question to a recorded run and print what was found."""
     from . import analyses
 
-    shelf.known("analysis", analysis, analyses.names())  # said before anything is recorded
-    if getattr(shelf.module("analyses", analysis), "SUBJECT", "run") == "history":
-        from .history import load_history
+    discovery.known("analysis", analysis, analyses.names())  # said before anything is recorded
+    if getattr(discovery.module("analyses", analysis), "SUBJECT", "run") == "history":
+        from .training.history import load_history
 
         found = analyses.measure(analysis, load_history(name))
     else:
@@ -229,7 +230,7 @@ def report(
     trust_remote_code: Trust = False,
 ) -> None:
     """Write one self-contained HTML page about an entry or a Hugging Face model."""
-    from . import hub
+    from .recorder import pretrained as hub
     from .reports import report as write
 
     known = name in models.entries() or not hub.is_model(name)
@@ -247,9 +248,9 @@ def copy(
     where, _, name = file.rpartition("/")
     if not where:
         raise LoopscopeError(
-            f"The file must be named with its shelf, but is {file!r}. Write e.g. models/universal.py."
+            f"The file must be named with its discovery, but is {file!r}. Write e.g. models/universal.py."
         )
-    typer.echo(f"Wrote {shelf.copy(where, name, folder)}")
+    typer.echo(f"Wrote {discovery.copy(where, name, folder)}")
 
 
 def _run(
@@ -262,10 +263,10 @@ def _run(
     sites: Sequence[str] = (),
 ) -> Any:
     """The saved run of that name, or a fresh recording of an entry, a checkpoint or a Hugging Face model."""
-    from . import hub
-    from .recorder import record
-    from .run import load_run
-    from .sites import is_state
+    from .core.sites import is_state
+    from .recorder import pretrained as hub
+    from .recorder.record_run import record
+    from .run_loading import load_run
 
     if name.endswith(".safetensors") and not _is_checkpoint(name):
         if iterations is not None:

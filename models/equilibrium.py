@@ -30,10 +30,10 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.errors import LoopscopeError
-from loopscope.halting import Halting, solver_halting
+from loopscope.common.errors import LoopscopeError
+from loopscope.halting.exit_rules import Rule, gap_rule
+from loopscope.halting.halting_record import Halting, solver_halting
 from loopscope.nn import Embedding, Injection, LoopedModule, Norm, Positions, Stack, checked_kinds
-from loopscope.rules import Rule, gap_rule
 from loopscope.training import AdamW, Fixed, Growing, Implicit, Ramp, Recipe
 
 

@@ -22,9 +22,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.halting import Halting, q_halting
+from loopscope.halting.exit_rules import Rule, q_rule
+from loopscope.halting.halting_record import Halting, q_halting
 from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, level
-from loopscope.rules import Rule, q_rule
 from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 

@@ -20,9 +20,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.halting import Halting, act_halting
+from loopscope.halting.exit_rules import Rule, mass_rule
+from loopscope.halting.halting_record import Halting, act_halting
 from loopscope.nn import ACT, ACTState, Block, Injection, LoopedModule, Norm, Placed, Positions
-from loopscope.rules import Rule, mass_rule
 from loopscope.training import AdamW, Average, Fixed, Recipe
 
 

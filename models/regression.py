@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.errors import LoopscopeError
+from loopscope.common.errors import LoopscopeError
 from loopscope.nn import LoopedModule, Norm, Positions, Stack
 from loopscope.training import AdamW, Every, Last, Recipe, Rising
 

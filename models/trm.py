@@ -21,11 +21,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.driver import unroll
-from loopscope.errors import LoopscopeError
-from loopscope.halting import Halting, q_halting
+from loopscope.common.errors import LoopscopeError
+from loopscope.core.looped_model import unroll
+from loopscope.halting.exit_rules import Rule, q_rule
+from loopscope.halting.halting_record import Halting, q_halting
 from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, checked_kinds, level
-from loopscope.rules import Rule, q_rule
 from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 

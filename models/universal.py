@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.halting import Halting, act_halting
+from loopscope.halting.exit_rules import Rule, mass_rule
+from loopscope.halting.halting_record import Halting, act_halting
 from loopscope.nn import (
     ACT,
     ACTState,
@@ -31,7 +32,6 @@ from loopscope.nn import (
     checked_kinds,
     sinusoid,
 )
-from loopscope.rules import Rule, mass_rule
 from loopscope.training import AdamW, Growing, Last, PerLength, Ramp, Recipe
 
 

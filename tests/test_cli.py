@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 import loopscope as ls
 from loopscope.cli import app
-from loopscope.files import save_file
+from loopscope.common.files import save_file
 
 SMALL = {"vocabulary": 3, "width": 16, "heads": 2, "iterations": 3}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from .offline import bridge, hrm_text
+from .toys.small_models import bridge, hrm_text
 
 DOCS = Path(__file__).parent.parent / "docs"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loopscope import shelf
+from loopscope.common import discovery
 
 ROOT = Path(__file__).parent.parent
 KINDS = {".py", ".md", ".safetensors"}
@@ -52,7 +52,7 @@ def test_everything_on_the_shelves_is_in_the_wheel(wheel: Path):
     packed = set(zipfile.ZipFile(wheel).namelist())
     shelved = {
         f"loopscope/{folder}/{path.name}"
-        for folder in shelf.SHELVES
+        for folder in discovery.SHELVES
         for path in (ROOT / folder).iterdir()
         if path.suffix in KINDS
     }

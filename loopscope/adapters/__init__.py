@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
-    from ..adapter import Adapter
+    from .base import Adapter
 
 FAMILIES = {
     "HrmTextForCausalLM": "hrm_text",

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..adapter import Straight
+from .base import Straight
 
 
 class Albert(Straight):

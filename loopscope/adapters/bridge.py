@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import nn
 
-from ..adapter import Adapter
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 from . import adapted
+from .base import Adapter
 
 
 def adapt(module: nn.Module) -> Adapter:

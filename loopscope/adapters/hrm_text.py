@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter, uncached
+from .base import Adapter, uncached
 
 
 class State(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter, uncached
-from ..seeds import drawn, put_back
-from ..taps import Taps
+from ..common.rng import drawn, put_back
+from ..core.hooks import Taps
+from .base import Adapter, uncached
 
 _ALL = 10**9
 

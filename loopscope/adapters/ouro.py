@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter, uncached
-from ..errors import LoopscopeError
-from ..halting import Halting, gate_halting
-from ..rules import Rule, exit_rule
+from ..common.errors import LoopscopeError
+from ..halting.exit_rules import Rule, exit_rule
+from ..halting.halting_record import Halting, gate_halting
+from .base import Adapter, uncached
 
 
 class Context(NamedTuple):

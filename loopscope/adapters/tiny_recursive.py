@@ -12,9 +12,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Adapter
-from ..halting import Halting, q_halting
-from ..rules import Rule, q_rule
+from ..halting.exit_rules import Rule, q_rule
+from ..halting.halting_record import Halting, q_halting
+from .base import Adapter
 
 
 class State(NamedTuple):

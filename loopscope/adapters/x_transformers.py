@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapter import Straight, answering
-from ..errors import LoopscopeError
-from ..halting import Halting, gate_halting
-from ..rules import Rule, exit_rule
-from ..sites import find_tensor, get_at
+from ..common.errors import LoopscopeError
+from ..core.sites import find_tensor, get_at
+from ..halting.exit_rules import Rule, exit_rule
+from ..halting.halting_record import Halting, gate_halting
+from .base import Straight, answering
 
 _CARRIES = (
     "add_value_residual",

@@ -8,14 +8,14 @@
 import inspect
 from typing import Any
 
-from .. import shelf
+from ..common import discovery
 
-__path__ = shelf.folders("analyses")
+__path__ = discovery.folders("analyses")
 
 
 def names() -> list[str]:
     """The analyses there are."""
-    return shelf.names("analyses")
+    return discovery.names("analyses")
 
 
 def measure(name: str, run: Any, **options: Any) -> Any:
@@ -28,9 +28,9 @@ def measure(name: str, run: Any, **options: Any) -> Any:
     Returns:
         A frozen finding with its numbers, a `verdict`, a `figure()` and a text.
     """
-    question = shelf.module("analyses", name).measure
+    question = discovery.module("analyses", name).measure
     for option in options:
-        shelf.known(
+        discovery.known(
             f"option of {name}", option, [n for n in inspect.signature(question).parameters if n != "run"]
         )
     return question(run, **options)

@@ -2,4 +2,4 @@
 
 from .lens import lens as lens
 from .readings import Readings as Readings
-from .tuned import TunedLens as TunedLens
+from .tuned_lens import TunedLens as TunedLens

@@ -27,13 +27,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import LoopscopeError
-from ..run import Run
-from .check import check
-from .kinds import Lens, kind_of
+from ..common.errors import LoopscopeError
+from ..runs.run import Run
+from .faithfulness import check
+from .lens_types import Lens, kind_of
 from .places import labels, places
 from .readings import Readings, final_logits
-from .tuned import TunedLens
+from .tuned_lens import TunedLens
 
 
 def lens(

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..driver import Looped
-from ..errors import LoopscopeError, nearest
-from ..location import Place
-from ..run import Run
-from ..state_tree import primary, with_primary
-from ..states import States
+from ..common.errors import LoopscopeError, nearest
+from ..core.looped_model import Looped
+from ..core.state_tree import primary, with_primary
+from ..core.states import States
+from ..runs.location import Place
+from ..runs.run import Run
 
 
 @dataclass(frozen=True)

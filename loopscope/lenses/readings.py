@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import LoopscopeError, nearest
-from ..maths import signals
-from ..run import Run
-from .kinds import Lens
-from .places import Place, sight
+from ..common.errors import LoopscopeError, nearest
+from ..maths import output_signals
+from ..runs.location import Place
+from ..runs.run import Run
+from .lens_types import Lens
+from .places import sight
 
 CHUNK = 1 << 22
 """Logits that are looked at together, in double precision."""
@@ -85,16 +86,16 @@ class Readings:
 
     def margin(self, tokens: Tokens) -> Float[Tensor, "site iteration batch position"]:
         """The tokens' logit less the largest other: above 0 where they are the answer."""
-        return self._of(tokens, lambda look, ids: signals.margin(look.logits, ids))
+        return self._of(tokens, lambda look, ids: output_signals.margin(look.logits, ids))
 
     def entropy(self) -> Float[Tensor, "site iteration batch position"]:
         """In nats, 0..log vocabulary."""
-        return self.over(lambda look: signals.entropy(look.p))[0]
+        return self.over(lambda look: output_signals.entropy(look.p))[0]
 
     def kl(self) -> Float[Tensor, "site iteration batch position"]:
         """KL(the model's final answer ‖ what is read), in nats: what is lost by taking the reading for it. 0 at the last
         iteration of the state, for a lens that was checked."""
-        return self.over(lambda look: signals.divergence(look.final, look.p))[0]
+        return self.over(lambda look: output_signals.divergence(look.final, look.p))[0]
 
     def answers(self) -> Int[Tensor, "site iteration batch position"]:
         """The likeliest token; -1 where nothing is."""
@@ -190,12 +191,12 @@ class Look:
     @cached_property
     def p(self) -> Float[Tensor, "row position vocab"]:
         """Log-probabilities."""
-        return signals.log_probabilities(self.logits)
+        return output_signals.log_probabilities(self.logits)
 
     @cached_property
     def final(self) -> Float[Tensor, "row position vocab"]:
         """Log-probabilities of the model's own answer, after the last iteration."""
-        return signals.log_probabilities(self._final)
+        return output_signals.log_probabilities(self._final)
 
 
 def logits_at(lens: Lens, run: Run, seen: Any) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import LoopscopeError, nearest
+from ..common.errors import LoopscopeError, nearest
 from .jacobian import Linearised, Map, apply, checked, rows
 
 METHODS = ("plain", "damped", "anderson", "newton")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 
 Map = Callable[[Tensor], Tensor]
 _CHUNK = 256

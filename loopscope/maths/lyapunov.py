@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 from .jacobian import Linearised, Map, checked, rows
 from .spectrum import norm, operator
 

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import LoopscopeError
-from .neighbours import divergence
-from .tone import Tones, fit, peak, residual
+from ..common.errors import LoopscopeError
+from .neighbour_divergence import divergence
+from .sinusoids import Tones, fit, peak, residual
 
 COHERENCE = 0.95
 """Fraction of the variance that a period must explain."""

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 from .jacobian import Linearised, Map
 
 Push = Callable[[Tensor], Tensor]

@@ -12,25 +12,25 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from .. import shelf
-from ..errors import LoopscopeError
-from ..files import load_file, load_header, load_shapes
+from ..common import discovery
+from ..common.errors import LoopscopeError
+from ..common.files import load_file, load_header, load_shapes
 
 if TYPE_CHECKING:  # importing the shelf must stay light: TransformerLens comes with the first model
     from ..nn import LoopedModule
 
-__path__ = shelf.folders("models")
+__path__ = discovery.folders("models")
 
 
 def names() -> list[str]:
     """The architectures that can be built."""
-    return shelf.names("models")
+    return discovery.names("models")
 
 
 def entries() -> list[str]:
     """The trained entries that can be loaded."""
-    cards = shelf.files("models", ".md")
-    return [name for name in shelf.files("models", ".safetensors") if name in cards]
+    cards = discovery.files("models", ".md")
+    return [name for name in discovery.files("models", ".safetensors") if name in cards]
 
 
 def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
@@ -42,7 +42,7 @@ def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
     """
     import torch
 
-    module = shelf.module("models", architecture)
+    module = discovery.module("models", architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return module.Model(config_of(architecture, **config))
@@ -50,7 +50,7 @@ def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
 
 def config_of(architecture: str, **config: Any) -> Any:
     """An architecture's Config with these values, whose names and types are checked."""
-    made = shelf.module("models", architecture).Config
+    made = discovery.module("models", architecture).Config
     return made(**_checked(architecture, made, config))
 
 
@@ -100,12 +100,12 @@ def path(entry: str | os.PathLike[str]) -> Path:
     """The entry's file. A path to a `.safetensors` file stands for itself."""
     if Path(entry).suffix == ".safetensors":
         return Path(entry)
-    return shelf.files("models", ".safetensors")[shelf.known("entry", os.fspath(entry), entries())]
+    return discovery.files("models", ".safetensors")[discovery.known("entry", os.fspath(entry), entries())]
 
 
 def copy(name: str, folder: str | os.PathLike[str] = ".") -> Path:
     """Copy an architecture's file into a folder, to own it and change it there."""
-    return shelf.copy("models", name, folder)
+    return discovery.copy("models", name, folder)
 
 
 def _checked(architecture: str, config: type, values: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _checked(architecture: str, config: type, values: dict[str, Any]) -> dict[st
     fields = [field.name for field in dataclasses.fields(config)]
     checked = {}
     for field, value in values.items():
-        shelf.known(f"field of {architecture}'s Config", field, fields)
+        discovery.known(f"field of {architecture}'s Config", field, fields)
         try:
             checked[field] = TypeAdapter(types[field]).validate_python(value)
         except ValidationError:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 from .position import Positions, rotate
 
 

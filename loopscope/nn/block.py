@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from ..errors import LoopscopeError, nearest
+from ..common.errors import LoopscopeError, nearest
 from .attention import Attention
 from .mlp import MLP, Activation
 from .position import Positions

@@ -4,7 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from ..tasks.tokens import checked_tokens
+from ..core.tokens import checked_tokens
 
 
 class Embedding(nn.Module):

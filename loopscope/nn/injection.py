@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ..errors import LoopscopeError, nearest
+from ..common.errors import LoopscopeError, nearest
 
 Kind = Literal["none", "add", "concat"]
 """none: the input enters only by states[0]. add: h + e. concat: W [h ; e], W of shape (width, 2 width), without bias."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformer_lens.hook_points import HookPoint
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 
 Activation = Literal["gelu", "relu"]
 

@@ -9,5 +9,5 @@ from .effects import Effects as Effects
 from .effects import effects as effects
 from .mediation import Mediation as Mediation
 from .mediation import mediation as mediation
-from .sources import Noise as Noise
-from .sources import noise as noise
+from .replacements import Noise as Noise
+from .replacements import noise as noise

@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..driver import step_at
-from ..errors import LoopscopeError
-from ..recorder import site_modules
-from ..run import Run
-from ..sites import find_tensor, get_at, put_at
-from ..taps import Taps
+from ..common.errors import LoopscopeError
+from ..core.hooks import Taps
+from ..core.looped_model import step_at
+from ..core.sites import find_tensor, get_at, put_at
+from ..recorder.record_run import site_modules
+from ..runs.location import Place, value_at
+from ..runs.run import Run
 from .metrics import Judge
-from .places import Place, value_at
-from .resumed import Resumed
-from .sources import Source
+from .patched_forward import Resumed
+from .replacements import Source
 
 
 def slopes(

@@ -18,16 +18,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import LoopscopeError, nearest
-from ..recorder import site_modules
-from ..run import Run
-from ..seeds import mixed
-from ..sites import Sites, is_state, resolve
+from ..common.errors import LoopscopeError, nearest
+from ..common.rng import mixed
+from ..core.sites import Sites, is_state, resolve
+from ..recorder.record_run import site_modules
+from ..runs.location import Place, iterations_of, places_of, value_at
+from ..runs.run import Run
 from .attribution import estimates, slopes
 from .metrics import FLAT, Judge, judge
-from .places import Cell, Place, iterations_of, places_of, value_at, with_sites
-from .resumed import Resumed, resumable
-from .sources import source
+from .patched_forward import Resumed, resumable
+from .places import Cell, with_sites
+from .replacements import source
 
 Method = Literal["exact", "attribution"]
 Chosen = Literal["all"] | Sequence[int] | Sequence[Sequence[int]] | int | None
@@ -87,7 +88,7 @@ class Effects:
 
     def figure(self, site: str | None = None) -> Any:
         """A map of the effect, iteration by position (or by head where one group of positions was written)."""
-        from .map import effect_map
+        from .figures import effect_map
 
         chosen = self.sites[0] if site is None else site
         if chosen not in self.sites:

@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import LoopscopeError
-from ..run import Run
-from ..state_tree import floats, with_floats
+from ..common.errors import LoopscopeError
+from ..core.state_tree import floats, with_floats
+from ..runs.run import Run
 from .metrics import judge
 
 

@@ -21,9 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..asked import labels_of
-from ..errors import LoopscopeError, nearest
-from ..run import Run
+from ..common.errors import LoopscopeError, nearest
+from ..recorder.labels import labels_of
+from ..runs.run import Run
 
 Metric = Callable[[Float[Tensor, "batch position vocab"]], Float[Tensor, "batch ..."]]
 

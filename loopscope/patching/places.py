@@ -1,18 +1,16 @@
 """Places: where a cell of a grid writes. A site, one turn of its inner loops if it has any, and the names of its axes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
 
-from ..errors import LoopscopeError
-from ..location import Place
-from ..recorder import resume
-from ..run import Run
-from ..sites import is_state
-from ..states import States
+from ..common.errors import LoopscopeError
+from ..core.sites import is_state
+from ..recorder.record_run import resume
+from ..runs.location import Place, _inside
+from ..runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -55,38 +53,6 @@ def with_sites(run: Run, sites: Iterable[str]) -> Run:
     for site in missing:
         _inside(found, site)
     return found
-
-
-def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
-    """Every place that these recorded sites stand for, in order: a site with inner loops has one for each turn."""
-    found = []
-    for site in sites:
-        states = _inside(run, site)
-        depth = len(states.inner)
-        loops, axes = states.axes[1 : 1 + depth], states.axes[1 + depth :]
-        found += [Place(site, turn, loops, axes) for turn in product(*(range(size) for size in states.inner))]
-    return found
-
-
-def _inside(run: Run, site: str) -> States:
-    """A site of the loop, or the sentence that says that it is none."""
-    states = {name: run[name] for name in run.names}.get(site)
-    if not isinstance(states, States) or states.axes[0] != "iteration":
-        raise LoopscopeError(
-            f"a cell of a grid lies at an iteration, but '{site}' is not called inside the loop. Choose a site that is, such as "
-            "'state'."
-        )
-    return states
-
-
-def value_at(run: Run, place: Place, iteration: int) -> Tensor | None:
-    """The place's value at an iteration; None where there is none."""
-    return run[place.site]._values.get((iteration, *place.inner))
-
-
-def iterations_of(run: Run, place: Place) -> list[int]:
-    """The iterations at which the place has a value, in order."""
-    return sorted(index[0] for index, _ in run[place.site].items() if index[1:] == place.inner)
 
 
 def whole(place: Place) -> bool:

@@ -6,12 +6,12 @@ ls.probing.which_iteration(run)
 ls.probing.fit_pairs(run, pairs, relation)
 """
 
-from .pairs import PairProbes as PairProbes
-from .pairs import fit_pairs as fit_pairs
-from .probes import Probe as Probe
+from .iteration_probe import WhichIteration as WhichIteration
+from .iteration_probe import which_iteration as which_iteration
+from .pair_probes import PairProbes as PairProbes
+from .pair_probes import fit_pairs as fit_pairs
 from .probes import Probes as Probes
+from .result import Probe as Probe
 from .storage import load_probes as load_probes
 from .transfer import Transfer as Transfer
 from .transfer import transfer as transfer
-from .which import WhichIteration as WhichIteration
-from .which import which_iteration as which_iteration

@@ -4,14 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .. import drawing
-from ..drawing import label
+from ..plots import style
+from ..plots.style import label
 
 if TYPE_CHECKING:
-    from .pairs import PairProbes
     from .probes import Probes
-    from .transfer import Transfer
-    from .which import WhichIteration
+from ..plots.heatmaps import map_of
 
 
 def curves(
@@ -26,7 +24,7 @@ def curves(
     s = probes.sites.index(site or probes.sites[0])
     classes = probes.kind == "classes"
     quantity = "accuracy on examples held out" if classes else "R² on examples held out"
-    figure = drawing.empty(
+    figure = style.empty(
         title or f"What linear probes read off '{label(probes.sites[s])}'", "iterations run", quantity, 400
     )
     k = list(probes.iterations)
@@ -36,13 +34,13 @@ def curves(
         fillcolor="rgba(0,114,178,0.18)", name="95 % interval",
     )  # fmt: skip
     lines = [
-        ("probe", probes.score[s, :, position], drawing.BLUE, 3, "solid"),
-        ("random features", probes.random[s, :, position], drawing.ORANGE, 2, "solid"),
-        ("told beside", probes.beside[s, :, position], drawing.PURPLE, 2, "solid"),
-        ("shuffled labels", probes.control[s, :, position], drawing.GREY, 2, "dash"),
-        ("most frequent", probes.majority[s, :, position], drawing.GREY, 1.5, "dot"),
+        ("probe", probes.score[s, :, position], style.BLUE, 3, "solid"),
+        ("random features", probes.random[s, :, position], style.ORANGE, 2, "solid"),
+        ("told beside", probes.beside[s, :, position], style.PURPLE, 2, "solid"),
+        ("shuffled labels", probes.control[s, :, position], style.GREY, 2, "dash"),
+        ("most frequent", probes.majority[s, :, position], style.GREY, 1.5, "dot"),
     ]
-    extra = [(name.replace("_", " "), v, drawing.GREEN, 2.5, "solid") for name, v in shown.items()]
+    extra = [(name.replace("_", " "), v, style.GREEN, 2.5, "solid") for name, v in shown.items()]
     for name, values, colour, width, dash in lines[:1] + extra + lines[1:]:
         if bool(values.isnan().all()) or (name == "most frequent" and not classes):
             continue
@@ -63,7 +61,7 @@ def score_map(probes: "Probes", site: str | None = None, title: str = "") -> Any
     quantity = "accuracy" if classes else "R²"
     cells = [[_cell(v) for v in row] for row in probes.score[s].tolist()]
     shown = ".1%" if classes else ".2f"
-    figure = drawing.map_of(
+    figure = map_of(
         cells, title or f"What linear probes read off '{label(probes.sites[s])}'", "iterations run", quantity,
         hover=f"after %{{y}} iterations, position %{{x}}: {quantity} %{{z:{shown}}}, shuffled labels %{{customdata[0]:{shown}}}, "
         f"random features %{{customdata[1]:{shown}}}",
@@ -76,55 +74,6 @@ def score_map(probes: "Probes", site: str | None = None, title: str = "") -> Any
     )  # fmt: skip
     figure.update_traces(x=list(probes.positions), y=list(probes.iterations), zmin=_base(probes.majority[s]))
     _marks(figure, list(probes.positions), list(probes.iterations))
-    return figure
-
-
-def transfer_map(found: "Transfer") -> Any:
-    """Scores by the iteration trained at (downwards) and tested at (to the right)."""
-    classes = found.kind == "classes"
-    quantity = "accuracy" if classes else "R²"
-    cells = [[_cell(max(v, -1.0)) for v in row] for row in found.score.tolist()]
-    figure = drawing.map_of(
-        cells, "Trained at one iteration, tested at another", "trained after so many iterations", quantity,
-        hover=f"trained after %{{y}}, tested after %{{x}}: {quantity} %{{z:{'.1%' if classes else '.2f'}}}",
-        zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
-    )  # fmt: skip
-    figure.update_traces(x=list(found.tested), y=list(found.trained), zmin=_base(found.control))
-    _marks(figure, list(found.tested), list(found.trained))
-    figure.update_xaxes(title={"text": "tested after so many iterations"})
-    return figure
-
-
-def confusion_map(found: "WhichIteration") -> Any:
-    """What the probe says by what is so."""
-    figure = drawing.map_of(
-        found.confusion.tolist(), "Which iteration is it?", "true iteration", "fraction of the row",
-        hover="after %{y} iterations, said %{x}: %{z:.1%}",
-        zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"},
-    )  # fmt: skip
-    figure.update_traces(x=list(found.iterations), y=list(found.iterations))
-    _marks(figure, list(found.iterations), list(found.iterations))
-    figure.update_xaxes(title={"text": "iteration that the probe says"})
-    return figure
-
-
-def pair_curves(found: "PairProbes") -> Any:
-    """Accuracy and flip rate of a relation, by iteration."""
-    figure = drawing.empty(
-        "A relation, read off two states", "iterations run", "fraction of pairs held out", 400
-    )
-    lines = (
-        ("both orders right", found.score, drawing.BLUE, 3, "solid"),
-        ("changes sign when turned round", found.flip, drawing.GREEN, 2, "solid"),
-        ("from one state alone", found.single, drawing.ORANGE, 2, "solid"),
-        ("drawn by lot", found.control, drawing.GREY, 2, "dash"),
-    )
-    for name, values, colour, width, dash in lines:
-        figure.add_scatter(
-            x=list(found.iterations), y=[round(v, 4) for v in values.tolist()], name=name, mode="lines+markers",
-            line={"color": colour, "width": width, "dash": dash}, hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
-        )  # fmt: skip
-    figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
     return figure
 
 

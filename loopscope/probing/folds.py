@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray as Array
 from torch import Tensor
 
-from ..errors import LoopscopeError, LoopscopeWarning
+from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..tasks import Task
 from .labels import Labels
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy import ndarray as Array
 from torch import Tensor
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 
 Kind = Literal["classes", "numbers"]
 MOST_CLASSES = 200

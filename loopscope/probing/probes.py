@@ -11,60 +11,20 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray as Array
 from torch import Tensor
 
-from ..asked import task_of
-from ..errors import LoopscopeError
-from ..run import Run
+from ..common.errors import LoopscopeError
+from ..recorder.labels import task_of
+from ..runs.run import Run
 from . import labels as told
-from .facts import named
-from .features import ArraySource, Source
-from .fit import Plan, fit
+from .assemble import collected, of_positions, one_hot, units_of
+from .fit_grid import Plan, fit
 from .folds import Folding, folding, identities
-from .given import gathered
-from .grids import collected, of_positions, one_hot, units_of
+from .inputs import gathered
 from .random_features import Features, random_source
+from .result import PLAIN, Probe, _index
+from .sources import ArraySource, Source
+from .task_facts import named
 
 CONTROLS = 3
-PLAIN = (
-    "kind",
-    "sites",
-    "iterations",
-    "positions",
-    "classes",
-    "groups",
-    "folds",
-    "seed",
-    "features",
-    "notes",
-)
-"""What JSON says of probes besides their scores."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One probe, trained on all examples."""
-
-    weight: Float[Tensor, "width column"]
-    bias: Float[Tensor, " column"]
-    classes: tuple[Any, ...]
-    """What the columns stand for; empty for numbers."""
-
-    def scores(self, states: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes column"]:
-        """What the probe gives each class, or the number that it reads."""
-        if states.shape[-1] != len(self.weight):
-            raise LoopscopeError(
-                f"this probe reads states of width {len(self.weight)}, but got {tuple(states.shape)}."
-            )
-        return states.double() @ self.weight.to(states.device) + self.bias.to(states.device)
-
-    def predict(self, states: Float[Tensor, "*axes width"]) -> Tensor:
-        """(*axes): the labels as they were given, or numbers; of words their numbers in `classes`."""
-        scores = self.scores(states)
-        if not self.classes:
-            return scores[..., 0]
-        best = scores.argmax(-1)
-        if any(isinstance(one, str) for one in self.classes):
-            return best
-        return torch.tensor(self.classes, device=best.device)[best]
 
 
 @dataclass(frozen=True)
@@ -256,13 +216,13 @@ class Probes:
 
     def to_dict(self) -> dict[str, Any]:
         """Every number, without weights and labels, as JSON can say it."""
-        from ..to_json import to_json
+        from ..common.to_json import to_json
 
         tensors = ["score", "low", "high", "control", "random", "beside", "majority", "rows", "selectivity"]
         return {name: to_json(getattr(self, name)) for name in (*PLAIN, *tensors)} | {"summary": str(self)}
 
     def __str__(self) -> str:
-        from .words import summary
+        from .summary import summary
 
         return summary(self)
 
@@ -280,14 +240,6 @@ class Probes:
         p = _index(self.positions, next(iter(self.positions)) if position is None else position, "position")
         k = iteration + self.iterations[-1] + 1 if iteration < 0 else iteration
         return s, _index(self.iterations, k, "iteration"), p
-
-
-def _index(names: Sequence[Any], one: Any, what: str) -> int:
-    if what == "position" and isinstance(one, int) and one < 0:
-        one += int(names[-1]) + 1 if isinstance(names[-1], int) else 0
-    if one not in names:
-        raise LoopscopeError(f"there is no probe at {what} {one!r}. There are: {', '.join(map(str, names))}.")
-    return names.index(one)
 
 
 def _position_count(source: Source) -> int:

@@ -6,12 +6,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..errors import LoopscopeError
-from ..recorder import record
-from ..run import Run
-from ..sites import is_state
-from ..untrained import untrained_model
-from .features import Chunk, Piece, Place, RunSource, RunsSource, Source
+from ..common.errors import LoopscopeError
+from ..core.sites import is_state
+from ..recorder.record_run import record
+from ..recorder.untrained import untrained_model
+from ..runs.run import Run
+from .sources import Chunk, Piece, Place, RunSource, RunsSource, Source
 
 Features = Literal["untrained", "projection"]
 _PIECE = 8_000_000  # bytes that are made at once

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import LoopscopeError
-from ..files import load_file, save_file
-from .probes import PLAIN, Probes
+from ..common.errors import LoopscopeError
+from ..common.files import load_file, save_file
+from .probes import Probes
+from .result import PLAIN
 
 _GRIDS = (
     "score",

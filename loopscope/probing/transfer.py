@@ -1,22 +1,47 @@
 """Train at one iteration, test at another: does the loop write a thing in one place and leave it there?"""
 
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from .probes import Probes
+
+    pass
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from ..drawing import percent
-from ..errors import LoopscopeError
-from ..run import Run
+from ..common.errors import LoopscopeError
+from ..common.text import percent
+from ..plots.heatmaps import map_of
+from ..runs.run import Run
 from . import labels as told
-from .features import Place, RunSource, Source
-from .fit import Plan, Result, Tally, chosen_rows
+from .figures import _base, _cell, _marks
+from .fit_grid import Plan, Result, Tally, chosen_rows
 from .folds import Folding, identities
-from .linear import Linear
+from .linear_solver import Linear
 from .probes import Probes
+from .sources import Place, RunSource, Source
+
+
+def transfer_map(found: "Transfer") -> Any:
+    """Scores by the iteration trained at (downwards) and tested at (to the right)."""
+    classes = found.kind == "classes"
+    quantity = "accuracy" if classes else "R²"
+    cells = [[_cell(max(v, -1.0)) for v in row] for row in found.score.tolist()]
+    figure = map_of(
+        cells, "Trained at one iteration, tested at another", "trained after so many iterations", quantity,
+        hover=f"trained after %{{y}}, tested after %{{x}}: {quantity} %{{z:{'.1%' if classes else '.2f'}}}",
+        zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
+    )  # fmt: skip
+    figure.update_traces(x=list(found.tested), y=list(found.trained), zmin=_base(found.control))
+    _marks(figure, list(found.tested), list(found.trained))
+    figure.update_xaxes(title={"text": "tested after so many iterations"})
+    return figure
+
 
 _GRIDS = ("score", "low", "high", "control")
 
@@ -55,7 +80,7 @@ class Transfer:
         )
 
     def figure(self) -> Any:
-        from .figures import transfer_map
+        pass
 
         return transfer_map(self)
 

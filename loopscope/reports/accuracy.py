@@ -5,16 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from .. import drawing
-from ..asked import task_of
-from ..drawing import Panel, label, percent
-from ..errors import LoopscopeError
-from ..run import Run
+from ..common.errors import LoopscopeError
+from ..common.text import percent
+from ..plots import style
+from ..plots.panels import Panel
+from ..plots.style import label
+from ..recorder.labels import task_of
+from ..runs.run import Run
 from ..tasks import Task
 from .section import Section, Tile
 
 if TYPE_CHECKING:
     from ..training.evaluate import Accuracy
+from ..plots.heatmaps import map_of
 
 EXAMPLES, SEED, LONGEST = 128, 1, 96
 _STRETCH = (1, 2, 3)
@@ -104,7 +107,7 @@ def _lengths_panel(lengths: Mapping[int, "Accuracy"], task: Task, depth: int, wh
 
 def _some(levels: dict[float, Tensor]) -> dict[float, Tensor]:
     """As many of the difficulties as there are colours, evenly."""
-    step = -(-len(levels) // len(drawing.COLOURS))
+    step = -(-len(levels) // len(style.COLOURS))
     return dict(list(levels.items())[::step])
 
 
@@ -117,22 +120,22 @@ def _harder(levels: dict[float, Tensor], depth: int, what: str, unit: str) -> st
 
 
 def _curves(curves: Mapping[float, Tensor], dial: str, depth: int, what: str) -> Any:
-    figure = drawing.empty(
+    figure = style.empty(
         f"{what.capitalize()} by iteration and {dial}", "iterations run", f"fraction of {what}"
     )
-    for (length, values), colour in zip(curves.items(), drawing.COLOURS, strict=False):
+    for (length, values), colour in zip(curves.items(), style.COLOURS, strict=False):
         name = f"{label(dial)} {length:g}"
         figure.add_scatter(
             y=[round(v, 4) for v in values.tolist()], name=name, line={"color": colour, "width": 2.5}
         )
-    figure.add_vline(x=depth, line={"color": drawing.GREY, "width": 1, "dash": "dot"})
+    figure.add_vline(x=depth, line={"color": style.GREY, "width": 1, "dash": "dot"})
     low = min(0.0, *(float(values.min()) for values in curves.values()))
     figure.update_yaxes(range=[max(low, -1.0), 1.03], tickformat=".0%")
     return figure
 
 
 def _front(by_position: Tensor, length: int, dial: str) -> Any:
-    return drawing.map_of(
+    return map_of(
         [[None if v != v else round(v, 3) for v in row] for row in by_position.tolist()],
         f"Accuracy by iteration and position ({label(dial)} {length})",
         "iterations run",

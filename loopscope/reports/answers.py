@@ -6,17 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import drawing
-from ..asked import labels_of, task_of
-from ..drawing import Frame, Panel
-from ..errors import LoopscopeError
-from ..run import Run
-from ..tokenmap import shown, token_map
+from ..common.errors import LoopscopeError
+from ..common.text import percent
+from ..plots import style
+from ..plots.heatmaps import shown, token_map
+from ..plots.panels import Frame, Panel
+from ..recorder.labels import labels_of, task_of
+from ..runs.run import Run
 from .section import Section
 
 EXAMPLES = 8
 _NOT_ASKED, _WRONG, _RIGHT = 0, 1, 2
-_COLOURS = ("#a9afb8", drawing.ORANGE, drawing.SKY)
+_COLOURS = ("#a9afb8", style.ORANGE, style.SKY)
 
 
 def section(run: Run) -> Section | None:
@@ -108,6 +109,6 @@ def _seen(mark: Tensor, iterations: list[int]) -> str:
         else "never are all of them right"
     )
     return (
-        f"Of the answers in these examples {drawing.percent(float(share[0]))} are right before the loop and "
-        f"{drawing.percent(float(share[-1]))} after {iterations[-1]} iterations; {done}."
+        f"Of the answers in these examples {percent(float(share[0]))} are right before the loop and "
+        f"{percent(float(share[-1]))} after {iterations[-1]} iterations; {done}."
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from .figures import panel_json
+from .figure_json import panel_json
 from .section import Section, Tile
 
 

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 
 from .. import analyses as questions
-from .. import models, shelf
-from ..asked import task_of
-from ..drawing import Panel
-from ..errors import LoopscopeError
-from ..files import save_text
-from ..recorder import record
-from ..run import Run
-from . import accuracy, answers, colophon, trajectory
-from .card import card_html
+from .. import models
+from ..common import discovery
+from ..common.errors import LoopscopeError
+from ..common.files import save_text
+from ..plots.panels import Panel
+from ..recorder.labels import task_of
+from ..recorder.record_run import record
+from ..runs.run import Run
+from . import accuracy, answers, reproducibility, trajectory
+from .card_html import card_html
 from .page import page
 from .section import Section, Tile
 
@@ -72,7 +73,7 @@ def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = N
         questions.names() if analyses is None else [analyses] if isinstance(analyses, str) else list(analyses)
     )
     for name in names:
-        shelf.known("analysis", name, questions.names())  # said before anything is recorded
+        discovery.known("analysis", name, questions.names())  # said before anything is recorded
     with _threads(run):
         return _report(run, names, wanted=analyses is not None)
 
@@ -99,7 +100,7 @@ def _report(run: Run | str | os.PathLike[str], names: Sequence[str], wanted: boo
         tiles=[tile for section in sections for tile in section.tiles],
         card=_card(entry),
         sections=sections,
-        colophon=colophon.rows(run),
+        colophon=reproducibility.rows(run),
         command=command,
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -126,7 +127,7 @@ def _asked(name: str, run: Run, wanted: bool) -> Section | None:
     A file in analyses/ may offer, besides measure and draw: TITLE, PLACE (where it stands on the page), applies(run),
     panels(finding), headline(finding) -> (value, caption).
     """
-    module = shelf.module("analyses", name)
+    module = discovery.module("analyses", name)
     title, place = getattr(module, "TITLE", name.replace("_", " ").capitalize()), getattr(module, "PLACE", 50)
     address = re.sub(r"[^a-z0-9]+", "-", name.lower())
     if not wanted and hasattr(module, "applies") and not module.applies(run):

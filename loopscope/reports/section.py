@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..drawing import Panel
+from ..plots.panels import Panel
 
 
 @dataclass(frozen=True)

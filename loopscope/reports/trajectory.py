@@ -5,11 +5,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import drawing
-from ..asked import labels_of, task_of
-from ..drawing import Frame, Panel, label, number, percent
-from ..run import Run
-from .answers import shown
+from ..common.text import number, percent
+from ..plots import style
+from ..plots.heatmaps import shown
+from ..plots.panels import Frame, Panel
+from ..plots.style import label
+from ..recorder.labels import labels_of, task_of
+from ..runs.run import Run
 from .section import Section
 
 VECTORS, ENDS, TAIL, MOST = 20_000, 400, 6, 48
@@ -37,7 +39,7 @@ def section(run: Run) -> Section | None:
     ends = pca.transform(states[-1, :, asked].reshape(-1, states.shape[-1]))
     answers = None if labels is None else labels.targets[:, asked].T.numpy().reshape(-1)
     pick = np.random.default_rng(0).permutation(len(ends))[:ENDS]
-    figure = drawing.empty(
+    figure = style.empty(
         "States of one example in the plane of the first two principal components",
         f"component 1 ({percent(pca.explained_variance_ratio_[0])} of the variance)",
         f"component 2 ({percent(pca.explained_variance_ratio_[1])})",
@@ -73,8 +75,8 @@ def _after(k: int) -> str:
 
 def _ends(figure: Any, ends: np.ndarray, answers: np.ndarray | None, symbols: tuple[str, ...] | None) -> int:
     """The end points as traces, one for each right answer; returns how many traces."""
-    kinds = [None] if answers is None or len(set(answers)) > len(drawing.COLOURS) else sorted(set(answers))
-    for kind, colour in zip(kinds, drawing.COLOURS, strict=False):
+    kinds = [None] if answers is None or len(set(answers)) > len(style.COLOURS) else sorted(set(answers))
+    for kind, colour in zip(kinds, style.COLOURS, strict=False):
         own = ends if kind is None or answers is None else ends[answers == kind]
         name = "ends" if kind is None or symbols is None else f"ends, answer {shown(symbols[kind])}"
         marker = {"color": colour, "size": 7, "opacity": 0.35}
@@ -105,7 +107,7 @@ def _moving(figure: Any, at: Any, groups: int, positions: np.ndarray) -> None:
         **at[groups],
         mode="lines",
         name="tail",
-        line={"color": drawing.GREY, "width": 1.2},
+        line={"color": style.GREY, "width": 1.2},
         hoverinfo="skip",
         opacity=0.6,
         showlegend=False,
@@ -118,8 +120,8 @@ def _moving(figure: Any, at: Any, groups: int, positions: np.ndarray) -> None:
         marker={
             "size": 13,
             "color": positions.tolist(),
-            "colorscale": drawing.SCALE,
-            "colorbar": drawing.colourbar("position"),
+            "colorscale": style.SCALE,
+            "colorbar": style.colourbar("position"),
             "line": {"color": "white", "width": 1},
         },
         text=[label(p) for p in positions],

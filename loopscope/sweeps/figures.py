@@ -5,14 +5,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..drawing import BLUE, COLOURS, GREY, RED, SCALE, Frame, Panel, colourbar, empty, label
-from ..training import log
+from ..plots.panels import Frame, Panel
+from ..plots.style import BLUE, COLOURS, GREY, RED, SCALE, colourbar, empty, label
+from ..training import step_log
 from ..training.trainer import LOG
-from .cells import Cell, cell_axes, cells, is_dated
+from .captions import Words
+from .conditions import Cell, cell_axes, cells, is_dated
 from .grid import Axis, spelled
 from .outcome import Outcome, history
 from .sweep import Sweep
-from .words import Words
 
 GROUND = "rgba(128,136,148,0.12)"
 """Under cells without a colour."""
@@ -248,7 +249,7 @@ def _curves(sweep: Sweep, name: str, found: Outcome) -> dict[str, tuple[list[flo
     if kept is not None:
         steps = [float(step) for step in kept.steps]
         return {which: _thinned(steps, kept.accuracy(which)[:, -1].tolist()) for which in kept.sets}
-    lines = log.read(folder / LOG)
+    lines = step_log.read(folder / LOG)
     return (
         {"its own examples": _means([x["step"] for x in lines], [x["accuracy"] for x in lines])}
         if lines

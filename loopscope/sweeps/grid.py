@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import models
-from ..errors import LoopscopeError, nearest
-from ..to_json import to_json
+from ..common.errors import LoopscopeError, nearest
+from ..common.to_json import to_json
 from ..training import Recipe, named
 
 KEYS = ("entry", "recipe", "fixed", "grid", "checkpoint_every", "log_every")

@@ -4,12 +4,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from ..errors import LoopscopeError
-from ..files import load_header
-from ..history import History, load_history
-from ..milestones import reached
+from ..common.errors import LoopscopeError
+from ..common.files import load_header
+from ..training.history import History, load_history, reached
 from .grid import Trial
-from .work import Answer, finished, weights
+from .worker import Answer, finished, weights
 
 Phase = Literal["generalised", "memorised", "neither"]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import tasks
-from ..errors import LoopscopeError
-from ..files import save_text
-from ..to_json import to_json
-from .farm import farm
+from ..common.errors import LoopscopeError
+from ..common.files import save_text
+from ..common.to_json import to_json
+from .executor import farm
 from .grid import Grid, Trial, read_grid
 from .outcome import Outcome, outcome
-from .progress import progress
-from .work import Answer, finished, sign
+from .progress_bar import progress
+from .worker import Answer, finished, sign
 
 if TYPE_CHECKING:
     from ..reports.report import Report
@@ -44,7 +44,7 @@ class Sweep:
 
     def page(self) -> "Report":
         """The sweep on one self-contained HTML page: `.save(path)`."""
-        from .page import page_of
+        from .report_page import page_of
 
         return page_of(self)
 

@@ -6,7 +6,7 @@ True
 
 from typing import Any
 
-from ..errors import LoopscopeError, nearest
+from ..common.errors import LoopscopeError, nearest
 from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
 from .composition import Composition as Composition

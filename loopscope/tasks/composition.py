@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ..errors import LoopscopeError, nearest
-from ..seeds import mixed
+from ..common.errors import LoopscopeError, nearest
+from ..common.rng import mixed
 from .fact import Fact
-from .split import hashed
 from .task import Batch, Split, Task, checked_size
+from .train_test_split import hashed
 
 Asked = Literal["known", "new", "first", "second"]
 """Which facts a question of two hops combines: two that others combine too; two that never were combined; or only its first, or

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 from .fact import Fact
 from .task import Batch, Task, checked_size
 

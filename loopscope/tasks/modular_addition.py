@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ..errors import LoopscopeError
-from .split import hashed
+from ..common.errors import LoopscopeError
 from .task import Batch, Task, checked_size
+from .train_test_split import hashed
 
 _GRAIN = 1000  # the training share is kept to a thousandth
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
 from .task import Batch, Task, checked_size
 
 _GRID = 2**10

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Int
 from numpy import ndarray as Array
 from torch import Tensor
 
-from ..errors import LoopscopeError, nearest
-from .boards import as_bits, as_digits, completions, normal, rounds
-from .puzzles import BOXES, LEVELS, kinds, levels, pool, this_board, turned
+from ..common.errors import LoopscopeError, nearest
+from .sudoku_boards import as_bits, as_digits, completions, normal, rounds
+from .sudoku_puzzles import BOXES, LEVELS, kinds, levels, pool, this_board, turned
 from .task import Batch, Task, checked_size
 
 _LIMIT = {4: 12, 6: 26}  # 4 x 4 needs four givens; few 6 x 6 can spare more than 26 of theirs

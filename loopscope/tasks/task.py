@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from ..errors import LoopscopeError, nearest
-from ..seeds import mixed
+from ..common.errors import LoopscopeError, nearest
+from ..common.rng import mixed
+from ..core.tokens import checked_tokens
 from .fact import Fact
-from .split import is_test
-from .tokens import checked_tokens
+from .train_test_split import is_test
 
 Split = Literal["train", "test"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import LoopscopeError
-from ..files import clear_parts, load_file, save_file
-from ..origin import versions
+from ..common.errors import LoopscopeError
+from ..common.files import clear_parts, load_file, save_file
+from ..recorder.provenance import versions
 from .recipe import differences
 
 KIND = "training"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .checks import counted
+from .validation import counted
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..errors import LoopscopeError
-from .checks import between, counted
+from ..common.errors import LoopscopeError
+from .validation import between, counted
 
 
 @dataclass(frozen=True)

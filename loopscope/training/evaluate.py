@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from ..driver import checked_iterations, primary, unroll
-from ..errors import LoopscopeError
+from ..common.errors import LoopscopeError
+from ..core.looped_model import checked_iterations, unroll
+from ..core.state_tree import primary
 from ..tasks import Task
 from ..tasks.task import Split
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..files import save_file
-from ..origin import versions
-from ..to_json import to_json
-from .measure import measured
+from ..common.files import save_file
+from ..common.to_json import to_json
+from ..recorder.provenance import versions
+from .card_metrics import measured
 from .recipe import Recipe
 
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes

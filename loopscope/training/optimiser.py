@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .checks import between, counted
+from .validation import between, counted
 
 
 @dataclass(frozen=True)

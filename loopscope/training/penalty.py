@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .checks import between, counted
+from .validation import between, counted
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_args
 
-from ..errors import LoopscopeError, nearest
-from .average import Average
-from .carried import Carried
-from .checks import counted
+from ..common.errors import LoopscopeError, nearest
 from .curriculum import Curriculum
+from .deep_supervision import Carried
 from .depth import Depth
-from .exits import Exits, Gate, Stages
-from .gradient import Full, Gradient
+from .ema import Average
+from .exit_losses import Exits, Gate, Stages
+from .history_schedule import Schedule
 from .optimiser import AdamW
 from .penalty import Penalty, Ramp
-from .schedule import Schedule
 from .supervision import Every, Final, Progressive
+from .truncated_backprop import Full, Gradient
+from .validation import counted
 
 Supervision = Final | Every | Progressive | Exits | Gate | Stages | Carried
 

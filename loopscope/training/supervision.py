@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from ..driver import primary
+from ..core.state_tree import primary
 from ..tasks import Task
-from .checks import between, counted
-from .gradient import Gradient, without_gradient
+from .truncated_backprop import Gradient, without_gradient
+from .validation import between, counted
 
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
     from ..nn import LoopedModule

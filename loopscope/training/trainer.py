@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 
 from .. import models, tasks
-from ..errors import LoopscopeError
-from ..seeds import mixed
-from ..state_tree import detach, from_tensors, tensors
+from ..common.errors import LoopscopeError
+from ..common.rng import mixed
+from ..common.to_json import to_json
+from ..core.state_tree import detach, from_tensors, tensors
 from ..tasks import Task
-from ..to_json import to_json
-from . import checkpoint, log
-from .average import Average
-from .checks import counted
-from .chronicle import Chronicle
+from . import checkpoint, step_log
+from .ema import Average
 from .export import export
+from .history_writer import Chronicle
 from .recipe import Recipe
-from .recipes import named
 from .supervision import Exercise, masked_mean
+from .validation import counted
+from .zoo_recipes import named
 
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
     from ..nn import LoopedModule
@@ -199,7 +199,7 @@ def _run(
     """The steps up to the last; what was looked at on the way, where the recipe keeps a history."""
     recipe, folder, model, done = training.recipe, training.folder, training.model, training.done
     if training.main:
-        log.cut(folder / LOG, done)
+        step_log.cut(folder / LOG, done)
     chronicle = None
     if recipe.history is not None and training.main:
         chronicle = Chronicle(folder, recipe.history, model, training.objective.task, done=done)
@@ -214,7 +214,7 @@ def _run(
             if chronicle is not None:
                 chronicle.look(step + 1, training.weights, last=step + 1 == recipe.steps)
             if training.main and (step + 1) % log_every == 0:
-                log.append(folder / LOG, entry._asdict())
+                step_log.append(folder / LOG, entry._asdict())
             if training.main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
                 _save(training, entry)
     return chronicle

@@ -1,0 +1,18 @@
+def number(value: float, digits: int = 3) -> str:
+    """A number for a sentence: few digits, and powers of ten for what is very small or large."""
+    if value != value:
+        return "unknown"
+    return f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def percent(share: float) -> str:
+    """A fraction in 0..1 as a percentage. Never rounded to 0 % or 100 % unless it is exactly that."""
+    if share != share:
+        return "unknown"
+    for digits in (0, 1, 2, 3):
+        text = f"{100 * share:.{digits}f}"
+        if (float(text) in (0, 100)) == (share in (0, 1)) and (
+            digits > 0 or 5 <= 100 * share <= 95 or share in (0, 1)
+        ):
+            return f"{text} %"
+    return f"{'less than 0.001' if share < 0.5 else 'more than 99.999'} %"

@@ -1,0 +1,125 @@
+"""Sites: named places whose activation can be recorded or edited, and the names of their axes."""
+
+import copy
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..common.errors import LoopscopeError, nearest
+
+Sites = str | Sequence[str] | Callable[[str], bool]
+
+_PER_HEAD = {"hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k", "hook_result"}
+_PATTERN = {"hook_pattern", "hook_attn_scores"}
+
+
+def axes_of(name: str, value: Tensor, state: Tensor | None = None) -> tuple[str, ...]:
+    """Names of a site's own axes (those after the loop axes), by TransformerLens' conventions for its hook names.
+
+    Arguments:
+        state: the loop's primary state, if known: what shares its (batch, position) has positions too.
+    """
+    last = name.rsplit(".", 1)[-1]
+    if value.ndim == 4 and last in _PER_HEAD:
+        return ("batch", "position", "head", "width")
+    if value.ndim == 4 and last in _PATTERN:
+        return ("batch", "head", "position", "key")
+    if value.ndim == 2:
+        positions = state is not None and state.ndim == 3 and value.shape == state.shape[:2]
+        return ("batch", "position") if positions else ("batch", "width")
+    if value.ndim <= 3:
+        return ("batch", "position", "width")[: value.ndim]
+    return ("batch", *(f"axis_{d}" for d in range(1, value.ndim - 1)), "width")
+
+
+def is_state(site: str) -> bool:
+    """Whether a site is the state or one of its fields: n+1 values, k = 0..n, where others have n."""
+    return site.split(".")[0] == "state"
+
+
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module by every name it is registered under; one module can have several."""
+    return {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+
+
+def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[str]:
+    """The site names that `sites` asks for.
+
+    Arguments:
+        sites: a name, a list of names or glob patterns ("core.*.hook_resid_post"), "all", or a predicate.
+        names: every site there is.
+        hooks: those that "all", patterns and predicates choose from: the hook points, if the model has any.
+    """
+    names, hooks = list(names), list(hooks)
+    if callable(sites):
+        return [name for name in hooks if sites(name)]
+    chosen: list[str] = []
+    for site in [sites] if isinstance(sites, str) else sites:
+        if not isinstance(site, str):
+            raise LoopscopeError(
+                f"a site is a name such as 'state', but got {site!r}. Pass its name as a string."
+            )
+        if site == "all":
+            found = hooks
+        elif any(sign in site for sign in "*?["):
+            found = fnmatch.filter(hooks, site) or fnmatch.filter(names, site)
+        else:
+            found = [site] if site in names else []
+        if not found:
+            raise LoopscopeError(f"there is no site {site!r} in this model. {nearest(site, names)}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+def find_tensor(value: Any, like: Tensor | None = None) -> tuple[Any, ...] | None:
+    """The path to the tensor that matters in a module's input or output: a tensor, tuple, list, dict or dataclass.
+
+    The first floating-point tensor of the shape of `like`, else the first floating-point one. None if there is none.
+    """
+    found = [(path, tensor) for path, tensor in _tensors(value, ()) if tensor.is_floating_point()]
+    if like is not None:
+        same = [path for path, tensor in found if tensor.shape == like.shape]
+        if same:
+            return same[0]
+    return found[0][0] if found else None
+
+
+def get_at(value: Any, path: tuple[Any, ...]) -> Any:
+    """What stands at `path` inside a nested value."""
+    for kind, key in path:
+        value = getattr(value, key) if kind == "field" else value[key]
+    return value
+
+
+def put_at(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """A copy of a nested value with `new` at `path`; nothing is changed in place."""
+    if not path:
+        return new
+    (kind, key), rest = path[0], path[1:]
+    inner = put_at(getattr(value, key) if kind == "field" else value[key], rest, new)
+    if kind == "field":
+        changed = copy.copy(value)
+        object.__setattr__(changed, key, inner)
+        return changed
+    if isinstance(value, tuple):
+        items = [*value[:key], inner, *value[key + 1 :]]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    changed = copy.copy(value)
+    changed[key] = inner
+    return changed
+
+
+def _tensors(value: Any, path: tuple[Any, ...]) -> Iterable[tuple[tuple[Any, ...], Tensor]]:
+    if isinstance(value, Tensor):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _tensors(inner, (*path, ("key", key)))
+    elif isinstance(value, tuple | list):
+        for key, inner in enumerate(value):
+            yield from _tensors(inner, (*path, ("key", key)))
+    elif hasattr(value, "__dataclass_fields__"):
+        for key in value.__dataclass_fields__:
+            yield from _tensors(getattr(value, key), (*path, ("field", key)))

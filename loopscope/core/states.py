@@ -1,0 +1,291 @@
+"""States: an activation with a true iteration axis."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
+from ..common.to_json import to_json
+
+
+class States:
+    """One site's values over the iterations of a run. `states[k]` is the state after k iterations, `states[0]` before the loop.
+
+    >>> run.states
+    States 33 × (64, 24, 48) · iteration batch position width · float32 · 9.7 MB
+    >>> run.states[3].shape          # an int drops the iteration axis
+    torch.Size([64, 24, 48])
+    >>> run.states[-8:].iterations   # a slice keeps it
+    [25, 26, 27, 28, 29, 30, 31, 32]
+
+    A site inside the loop body has values for iterations t = 0..n-1; inner loops have axes of their own after `iteration`.
+    What was skipped, not kept or never ran is absent: asking for it is an error, `.tensor` leaves it out, and
+    `.iterations` says what is there.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        values: Mapping[tuple[int, ...], Tensor],
+        axes: tuple[str, ...],
+        length: int | range,
+        *,
+        rows: Mapping[tuple[int, ...], Tensor] | None = None,
+        without_grad: Collection[tuple[int, ...]] = (),
+    ) -> None:
+        """
+        Arguments:
+            values: by index (iteration, inner loops ...).
+            axes: names of all axes, those of the index first.
+            length: iterations that can be addressed, 0..length-1 (or a range of them), whether present or not.
+            rows: which rows of the batch a value has, (batch,), where not all: those that have left it are NaN in it.
+            without_grad: indices of values that the model computed without gradients in a run that keeps them.
+        """
+        self.name, self.axes = name, axes
+        self._rows, self.without_grad = dict(rows or {}), tuple(sorted(without_grad))
+        self._values = dict(sorted(values.items()))
+        self._labels = range(length) if isinstance(length, int) else length
+        self._depth = len(next(iter(self._values))) if self._values else 1
+
+    # What is there
+
+    @property
+    def iterations(self) -> list[int]:
+        """The iterations that are present, in order: the coordinates of `.tensor`'s first axis."""
+        present = {index[0] for index in self._values}
+        return [label for label in self._labels if label in present]
+
+    @property
+    def present(self) -> Tensor:
+        """Which rows of the batch are there, (iteration, inner loops ..., batch): False for one that has left the loop, whose
+        values are NaN."""
+        batch = self.shape[self.axes.index("batch")]
+        every = torch.ones(batch, dtype=torch.bool)
+        absent = torch.zeros_like(every)
+
+        def rows(index: tuple[int, ...]) -> Tensor:
+            return self._rows.get(index, every) if index in self._values else absent
+
+        grid = _grid(self.inner) if self.inner else [()]
+        found = [torch.stack([rows((k, *inner)) for inner in grid]) for k in self.iterations]
+        return torch.stack(found).reshape(len(self.iterations), *self.inner, batch)
+
+    @property
+    def inner(self) -> tuple[int, ...]:
+        """Lengths of the inner loop axes; empty without inner loops."""
+        return tuple(1 + max(index[d] for index in self._values) for d in range(1, self._depth))
+
+    @property
+    def tensor(self) -> Tensor:
+        """All that is present in one tensor (iteration, inner loops ..., batch, ...); a turn of an inner loop that is
+        absent is NaN."""
+        if not self.iterations:
+            raise LoopscopeError(
+                f"'{self.name}' has no iteration left to stack. Record or keep at least one."
+            )
+        shapes = sorted({tuple(value.shape) for value in self._values.values()})
+        if len(shapes) > 1:
+            raise LoopscopeError(
+                f"'{self.name}' must have one shape at every iteration to be stacked, but had {shapes}. Take its values one by "
+                "one, or keep a reduction that is of one shape: keep=ls.keep.reduce(...)."
+            )
+        return torch.stack([self._at(label) for label in self.iterations])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `.tensor`."""
+        one = next(iter(self._values.values())).shape if self._values else ()
+        return (len(self.iterations), *self.inner, *one)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the distinct values."""
+        unique = {(v.data_ptr(), v.shape): v.nbytes for v in self._values.values()}
+        return sum(unique.values())
+
+    def items(self) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+        """Every present value with its index (iteration, inner loops ...)."""
+        return iter(self._values.items())
+
+    # Indexing
+
+    def __getitem__(self, index: Any) -> Any:
+        """`[k]` a Tensor, `[a:b]` a States, `[k, ...]` what remains indexes the tensor (inner loops, batch, ...)."""
+        if isinstance(index, tuple):
+            first, *rest = index
+            chosen = self[first]
+            if isinstance(chosen, States):
+                return chosen.tensor[(slice(None), *rest)] if rest else chosen
+            return chosen[tuple(rest)]
+        if isinstance(index, slice):
+            labels = self._labels[index]
+            values = {key: value for key, value in self._values.items() if key[0] in labels}
+            return self._with(values, self.axes, labels)
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise LoopscopeError(
+                f"'{self.name}' is indexed by an iteration (a whole number or a slice), but got {index!r}. "
+                "For other axes use .at(position=...), or .tensor for everything."
+            )
+        return self._at(self._label(index.__index__()))
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self._at(label) for label in self.iterations)
+
+    def at(self, **where: Any) -> "States":
+        """Select along named axes: `.at(position=-1)` drops the axis, `.at(position=slice(0, 4))` or a list keeps it."""
+        body = self.axes[self._depth :]
+        for name in where:
+            if name not in body:
+                raise LoopscopeError(f"'{self.name}' has no axis {name!r}. {nearest(name, body)}")
+        selection = tuple(where.get(name, slice(None)) for name in body)
+        # One axis at a time, so that two lists select a grid rather than pairs.
+        values = {index: select(value, selection, f"'{self.name}'") for index, value in self._values.items()}
+        left = tuple(name for name in body if not isinstance(where.get(name), int))
+        return self._with(values, self.axes[: self._depth] + left, self._labels, where.get("batch"))
+
+    def differences(self) -> "States":
+        """What each iteration changed: entry t is states[t+1] - states[t]. Of the same shape, one iteration fewer."""
+        values = {
+            index: self._values[(index[0] + 1, *index[1:])] - value
+            for index, value in self._values.items()
+            if (index[0] + 1, *index[1:]) in self._values
+        }
+        if not values:
+            raise LoopscopeError(
+                f"differences need two iterations next to each other, but '{self.name}' kept {self.iterations}. "
+                "Record without keep=every(...)."
+            )
+        return States(self.name, values, self.axes, range(self._labels.start, self._labels.stop - 1))
+
+    def _with(
+        self,
+        values: Mapping[tuple[int, ...], Tensor],
+        axes: tuple[str, ...],
+        labels: range,
+        batch: Any = None,
+    ) -> "States":
+        """The same site with other values; `batch`: which of its rows they have."""
+        rows = {index: rows for index, rows in self._rows.items() if index in values}
+        if batch is not None:
+            rows = (
+                {index: select(mask, (batch,), "rows") for index, mask in rows.items()}
+                if "batch" in axes
+                else {}
+            )
+        without = [index for index in self.without_grad if index in values]
+        return States(self.name, values, axes, labels, rows=rows, without_grad=without)
+
+    def to_xarray(self) -> Any:
+        """The same as an xarray.DataArray with named dimensions and the iterations as coordinates (extra: xarray)."""
+        try:
+            import xarray
+        except ImportError:
+            raise LoopscopeError(
+                "to_xarray needs xarray, which isn't installed. Run: pip install xarray."
+            ) from None
+        tensor = self.tensor.detach().cpu()
+        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+        return xarray.DataArray(
+            tensor.numpy(), dims=self.axes, coords={self.axes[0]: self.iterations}, name=self.name
+        )
+
+    def __repr__(self) -> str:
+        if not self._values:
+            return f"States '{self.name}': nothing kept"
+        count, *rest = self.shape
+        dtype = str(next(iter(self._values.values())).dtype).removeprefix("torch.")
+        shape = "(" + ", ".join(map(str, rest)) + ")"
+        return f"States {count} × {shape} · {' '.join(self.axes)} · {dtype} · {self.nbytes / 1e6:.1f} MB"
+
+    def _label(self, index: int) -> int:
+        try:
+            return self._labels[index]
+        except IndexError:
+            last = self._labels[-1] if len(self._labels) else None
+            first = self._labels[0] if len(self._labels) else None
+            raise LoopscopeIndexError(
+                f"'{self.name}' at iteration {index} was asked for, but this run has {first}..{last}. "
+                "Record more: record(model, tokens, iterations=...)."
+            ) from None
+
+    def _at(self, label: int) -> Tensor:
+        if self._depth == 1:
+            if (label,) not in self._values:
+                raise self._absent(label)
+            return self._values[(label,)]
+        present = {index[1:]: value for index, value in self._values.items() if index[0] == label}
+        if not present:
+            raise self._absent(label)
+        like = next(iter(present.values()))
+        filler = torch.full_like(like, float("nan")) if like.is_floating_point() else torch.zeros_like(like)
+        grid = [present.get(index, filler) for index in _grid(self.inner)]
+        return torch.stack(grid).unflatten(0, self.inner)
+
+    def _absent(self, label: int) -> LoopscopeIndexError:
+        kept = self.iterations
+        shown = ", ".join(map(str, kept[:6])) + (" ..." if len(kept) > 6 else "")
+        return LoopscopeIndexError(
+            f"'{self.name}' has no value at iteration {label}: it was skipped, not kept, or isn't known. "
+            f"Present: {shown or 'none'}. Record it without keep= or with another one."
+        )
+
+
+@to_json.register
+def _(value: States) -> Any:
+    return {"iterations": value.iterations, "axes": value.axes, "values": to_json(value.tensor)}
+
+
+def as_vectors(value: Tensor, axes: Sequence[str]) -> Float[Tensor, "batch position width"]:
+    """A value with these axes as one vector for each example and position.
+
+    A value without positions has one. All axes but batch and position are the vector: of inner
+    loops too, and of heads.
+    """
+    order = [axes.index(name) for name in ("batch", "position") if name in axes]
+    value = value.permute(*order, *(axis for axis in range(value.ndim) if axis not in order))
+    value = value if "position" in axes else value.unsqueeze(1)
+    return value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
+
+
+def select(value: Tensor, selection: tuple[Any, ...], what: str) -> Tensor:
+    """Index `value` axis by axis: an int drops its axis, a slice or list keeps it. `what` names it in errors."""
+    try:
+        for axis in range(len(selection) - 1, -1, -1):
+            one = selection[axis]
+            if one == slice(None) and isinstance(one, slice):
+                continue
+            if isinstance(one, int):
+                value = value.select(axis, one)
+            elif isinstance(one, slice) and (one.step or 1) > 0:
+                value = value[(slice(None),) * axis + (one,)]
+            else:
+                one = list(range(value.shape[axis]))[one] if isinstance(one, slice) else one
+                index = torch.as_tensor(one, device=value.device)
+                index = index.nonzero()[:, 0] if index.dtype == torch.bool else index
+                value = value.index_select(
+                    axis, index % value.shape[axis] if _within(index, value, axis) else index
+                )
+    except (IndexError, TypeError) as error:
+        raise LoopscopeIndexError(
+            f"{what} has the shape {tuple(value.shape)}, which {selection} doesn't select from ({error}). "
+            "Use positions, heads or rows that exist; negative ones count from the end."
+        ) from None
+    return value
+
+
+def _within(index: Tensor, value: Tensor, axis: int) -> bool:
+    size = value.shape[axis]
+    return bool(((index >= -size) & (index < size)).all())
+
+
+def _grid(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    return [
+        tuple(row)
+        for row in torch.cartesian_prod(*[torch.arange(s) for s in sizes]).reshape(-1, len(sizes)).tolist()
+    ]

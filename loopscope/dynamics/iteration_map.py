@@ -1,0 +1,255 @@
+"""LoopMap: one iteration of a run's model as a map of flat states, for what has to iterate, solve or differentiate it.
+
+    loop = LoopMap(run, rows=[0, 3])
+    loop.starts                  # (2, n): states[0] of examples 0 and 3
+    loop(loop.starts)            # (2, n): after one iteration
+
+All floating-point tensors of the state are part of the vector; of a named tuple side by side those that the model names in
+`dynamic`. What else a state holds only keeps accounts of them (halting's sums and counters), and stands still. The map is
+the model's own `step`, with no hooks of a recording and none of the run's edits.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core.looped_model import step_at
+from ..core.state_tree import (
+    float_items,
+    floats,
+    from_tensors,
+    items,
+    primary,
+    tensors,
+    with_floats,
+    with_items,
+)
+from ..runs.run import Run, iterable, rows_of
+
+_TIMES = (0, 1, 2, 7)
+"""Iterations, counted from the start and from the end of the run, whose maps are compared."""
+
+
+class LoopMap:
+    """x -> F(x) for some examples of a run, (row, n) to (row, n). An example may be there several times."""
+
+    def __init__(self, run: Run, rows: Sequence[int] | None = None, double: bool = True) -> None:
+        """
+        Arguments:
+            rows: examples, by number; None means all.
+            double: use a copy of the model in double precision, where that works: the same weights, with less rounding.
+        """
+        self._model = iterable(run)
+        batch = len(run.states[run.states.iterations[0]])
+        self.rows = list(range(batch)) if rows is None else [int(row) for row in rows]
+        self._tokens, self._inputs = run.tokens, run.inputs
+        self._like = run.state(run.states.iterations[0])
+        self.iterations = run.iterations
+        """Those of the run; `t` goes on from here unless a call says otherwise."""
+        self.double = False
+        self.double = double and self._doubled()
+        """Whether it computes in double precision."""
+        self._context = self._encode(self.rows)
+        self.starts = self.flat(self._initial())
+        self.positions = _positions(run)
+        """How many positions the primary tensor has; None if it has no such axis."""
+
+    def __call__(self, x: Tensor, t: int | None = None) -> Tensor:
+        """F(x); `t` is the iteration that the model is told, the one after the run's last unless given."""
+        return self._step(x, self._context, self.iterations if t is None else t)
+
+    def at(self, k: int, run: Run) -> Tensor:
+        """states[k] of the rows, (row, n)."""
+        return self.flat(run.state(k), self.rows)
+
+    def only(self, places: Sequence[int]) -> "LoopMap":
+        """The map for some of the rows, by their place; places may come several times."""
+        other = copy.copy(self)
+        other.rows = [self.rows[place] for place in places]
+        other._context = self._encode(other.rows)
+        other.starts = self.starts[list(places)]
+        return other
+
+    def trajectory(self, x: Tensor, iterations: int, start: int = 0) -> Iterator[Tensor]:
+        """x and what follows, one state after the other, t counting from `start`."""
+        yield x
+        with torch.no_grad():
+            for t in range(start, start + iterations):
+                x = self(x, t)
+                yield x
+
+    def primary(self, x: Tensor) -> Tensor:
+        """The primary tensor's part of flat states, (row, position, width): one position if it has no such axis."""
+        first = self._tensors(self._like)[0]
+        part = x[:, : first[0].numel()]
+        return part.reshape(len(x), self.positions or 1, -1)
+
+    def free(self) -> Tensor:
+        """Which numbers of a state a start may choose, (n,): the primary tensor and what has its shape. Halting's
+        sums and counters keep what the model starts them from."""
+        floats = self._tensors(self._like)
+        return torch.cat([torch.full((f[0].numel(),), f.shape == floats[0].shape) for f in floats])
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether every iteration applies the same map, so that there can be a fixed point: F doesn't depend on t."""
+        with torch.no_grad():
+            x = list(self.trajectory(self.starts, 2))[-1]
+            times = [*_TIMES, *(self.iterations + t for t in _TIMES)]
+            images = [torch.nan_to_num(self._step(x, self._context, t)) for t in dict.fromkeys(times)]
+        size = float(images[0].norm())
+        return all(
+            float((image - images[0]).norm()) <= 1e-5 * size or torch.equal(image, images[0])
+            for image in images
+        )
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same state gives the same image twice."""
+        with torch.no_grad():
+            first, second = (self._step(self.starts, self._context, 0) for _ in range(2))
+        return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
+
+    # What the loop reads
+
+    def inputs(self) -> Tensor | None:
+        """What of the context depends on the tokens and is read by every iteration, (row, m); None if nothing is."""
+        with torch.no_grad():
+            shape = self._varying()
+        if not shape:
+            return None
+        leaves = _leaves(self._context)
+        return torch.cat([leaves[i].reshape(len(self.rows), -1) for i in shape], 1)
+
+    def reading(self, x: Tensor, inputs: Tensor) -> Tensor:
+        """F(x, e): one iteration with other `inputs`."""
+        leaves, at = _leaves(self._context), 0
+        replaced = {}
+        for i in self._varying():
+            width = leaves[i][0].numel()
+            replaced[i] = inputs[:, at : at + width].reshape(leaves[i].shape).to(leaves[i].dtype)
+            at += width
+        return self._step(x, _replace(self._context, replaced, iter(range(len(leaves)))), self.iterations)
+
+    def _varying(self) -> list[int]:
+        """The context's tensors with a row for every example, by number."""
+        leaves = _leaves(self._context)
+        twice = _leaves(self._encode(self.rows * 2))
+        return [
+            i
+            for i, (one, two) in enumerate(zip(leaves, twice, strict=True))
+            if one.is_floating_point()
+            and one.ndim > 1
+            and len(one) == len(self.rows)
+            and len(two) == 2 * len(one)
+        ]
+
+    # States and vectors
+
+    def flat(self, state: Any, rows: Sequence[int] | None = None) -> Tensor:
+        """A state as (row, n)."""
+        parts = [part if rows is None else part[list(rows)] for part in self._tensors(state)]
+        found = torch.cat([part.reshape(len(part), -1) for part in parts], 1).detach()
+        return found.double() if self.double else found
+
+    def state(self, x: Tensor) -> Any:
+        """Flat rows as a state that the model's `step` takes."""
+        moving = self._moving(self._like)
+        if len(moving) == len(tensors(self._like)) == 1:
+            return from_tensors(self._like, [x.reshape(len(x), *primary(self._like).shape[1:])])
+        at, parts = 0, {}
+        for name, field in items(self._like).items():
+            if name not in moving:
+                parts[name] = self._own(field[self.rows])
+                continue
+            width = field[0].numel()
+            parts[name] = x[:, at : at + width].reshape(len(x), *field.shape[1:])
+            at += width
+        return with_items(self._like, parts)
+
+    def _moving(self, state: Any) -> dict[str, Tensor]:
+        """The tensors of a state that are part of the vector, by name."""
+        names = getattr(self._model, "dynamic", ()) or items(state)
+        return {name: part for name, part in float_items(state).items() if name in names}
+
+    def _tensors(self, state: Any) -> list[Tensor]:
+        return list(self._moving(state).values())
+
+    def _step(self, x: Tensor, context: Any, t: int) -> Tensor:
+        state = step_at(self._model, self.state(x), context, t)
+        return torch.cat([part.reshape(len(x), -1) for part in self._tensors(state)], 1)
+
+    def _initial(self) -> Any:
+        with torch.no_grad():
+            return self._model.initial(self._context)
+
+    def _encode(self, rows: Sequence[int]) -> Any:
+        tokens, inputs = rows_of(self._tokens, self._inputs, rows)
+        with torch.no_grad():
+            return self._model.encode(self._own(tokens), **self._doubles(inputs))
+
+    def _own(self, value: Tensor) -> Tensor:
+        return value.double() if self.double and value.is_floating_point() else value
+
+    def _doubles(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs in the precision that is computed in."""
+        return {
+            name: self._own(value) if isinstance(value, Tensor) else value for name, value in inputs.items()
+        }
+
+    def _doubled(self) -> bool:
+        """Go over to double precision, and say whether that gives the same map."""
+        own = self._model
+        tokens, inputs = rows_of(self._tokens, self._inputs, [0])
+        with torch.no_grad():
+            context = own.encode(tokens, **inputs)
+            like = own.initial(context)
+        if all(part.dtype == torch.float64 for part in floats(like)):
+            return True
+        try:
+            model = copy.deepcopy(own)
+            model = model.double() if isinstance(model, torch.nn.Module) else model
+            with torch.no_grad():
+                self.double = True
+                other = model.encode(self._own(tokens), **self._doubles(inputs))
+                self.double = False
+                double = with_floats(like, [part.double() for part in floats(like)])
+                new = step_at(model, double, other, 0)  # a start that is drawn would be another one
+                old = step_at(own, like, context, 0)
+        except (RuntimeError, TypeError, ValueError):
+            return False
+        for a, b in zip(floats(new), floats(old), strict=True):
+            if a.dtype != torch.float64 or not float((a - b).norm()) <= 1e-3 * float(b.norm()) + 1e-30:
+                return False
+        self._model = model
+        return True
+
+
+def _positions(run: Run) -> int | None:
+    axes = run.states.axes[1:]
+    return run.states.shape[1:][axes.index("position")] if "position" in axes else None
+
+
+def _leaves(context: Any) -> list[Tensor]:
+    """Every tensor in a context of tuples, lists and mappings, in order."""
+    if isinstance(context, Tensor):
+        return [context]
+    if isinstance(context, dict):
+        return [leaf for value in context.values() for leaf in _leaves(value)]
+    return [leaf for value in context for leaf in _leaves(value)] if isinstance(context, list | tuple) else []
+
+
+def _replace(context: Any, new: dict[int, Tensor], numbers: Iterator[int]) -> Any:
+    """The context with some of its tensors replaced, by their number in `_leaves`."""
+    if isinstance(context, Tensor):
+        number = next(numbers)
+        return new.get(number, context)
+    if isinstance(context, dict):
+        return {key: _replace(value, new, numbers) for key, value in context.items()}
+    if isinstance(context, list | tuple):
+        inner = [_replace(value, new, numbers) for value in context]
+        return type(context)(*inner) if hasattr(context, "_fields") else type(context)(inner)
+    return context

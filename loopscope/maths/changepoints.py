@@ -1,0 +1,233 @@
+"""When a curve changed: transitions of a training's curve, dated with their uncertainty.
+
+Time is the optimiser step, looked at on a logarithmic axis, log(step + s) with s the first step after 0 that was looked at:
+a training's early steps are worth as much as its late ones.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from ..common.errors import LoopscopeError
+
+DRAWS = 200
+"""Bootstrap samples."""
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Dated:
+    """A transition of a curve from one plateau to another, or its passage through a level."""
+
+    step: float
+    """Where half of the way is done; for a level, where it is reached to stay."""
+    low: float
+    """Lower end of the 90 % interval of `step`: noise of the curve, and the distance of its looks."""
+    high: float
+    before: float
+    """The curve's value on the plateau before; for a level, where the curve begins."""
+    after: float
+    """On the plateau after; for a level, where the curve ends."""
+    begin: float
+    """The step at which a tenth of the way is done."""
+    end: float
+    """The step at which nine tenths are."""
+
+    @property
+    def sharpness(self) -> float:
+        """1 / ln(end / begin): how many such transitions fit into a factor e of steps. Infinite for a jump between looks."""
+        return float(1 / np.log((self.end + 1) / (self.begin + 1))) if self.end > self.begin else float("inf")
+
+
+def transitions(
+    steps: Float[Tensor, " look"],
+    values: Float[Tensor, " look"],
+    least: float = 0.1,
+    stages: int = 3,
+) -> list[Dated]:
+    """The transitions of a curve between plateaus, in order; none where it never leaves its first one.
+
+    The curve is fitted by `stages` logistic functions of log step or fewer, with a loss that spikes don't bend, and as few as
+    explain it (Bayesian information criterion). A stage counts if it is higher than `least` and than four standard deviations
+    of the noise, and if its neighbours are told from it by a plateau. Each is then dated by the monotone curve (isotonic
+    regression) through the looks that belong to it, and its uncertainty by resampling the residuals.
+
+    Arguments:
+        steps: optimiser steps of the looks, increasing.
+        values: the curve: an accuracy, the logarithm of a loss, a norm.
+        least: the smallest change that counts, in the curve's own unit.
+
+    Raises:
+        LoopscopeError: fewer than eight looks, or one that isn't a number.
+    """
+    u, y = _axis(steps), _checked(steps, values)
+    noise = _noise(y)
+    fits = _fits(u, y, max(least, 4 * noise), stages, noise=noise)
+    found = []
+    for first, last in _windows(u, fits):
+        dated = _dated(np.asarray(steps, dtype=float)[first:last], y[first:last])
+        if dated is not None and abs(dated.after - dated.before) >= max(least, 4 * noise) * 0.8:
+            found.append(dated)
+    return found
+
+
+def crossing(steps: Float[Tensor, " look"], values: Float[Tensor, " look"], level: float) -> Dated | None:
+    """When a rising curve reaches `level` to stay, as its monotone fit says; None if it never does.
+
+    A single look above the level doesn't count, nor does a dip after it has been reached.
+    """
+    y, at = _checked(steps, values), np.asarray(steps, dtype=float)
+    fit = _isotonic(y)
+    if fit[-1] < level or fit[0] >= level:
+        where = None if fit[-1] < level else float(at[0])
+        return (
+            None if where is None else Dated(where, where, where, float(fit[0]), float(fit[-1]), where, where)
+        )
+    return _interval(at, y, fit, level, before=float(fit[0]), after=float(fit[-1]))
+
+
+def _axis(steps: Tensor) -> np.ndarray:
+    at = np.asarray(steps, dtype=float)
+    positive = at[at > 0]
+    return np.log(at + (positive[0] if len(positive) else 1.0))
+
+
+def _checked(steps: Tensor, values: Tensor) -> np.ndarray:
+    at, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    if at.ndim != 1 or at.shape != y.shape or len(at) < 8 or not (np.diff(at) > 0).all():
+        raise LoopscopeError(
+            f"a curve needs a value for each of eight steps or more, in increasing order, but has steps {at.shape} and values "
+            f"{y.shape}. Look at the training more often."
+        )
+    if not np.isfinite(y).all():
+        raise LoopscopeError("a curve must be of finite numbers to be dated. Leave the others out.")
+    return y
+
+
+def _noise(y: np.ndarray) -> float:
+    """Standard deviation of what differs between neighbours and isn't trend: from second differences, robustly."""
+    bends = np.abs(y[2:] - 2 * y[1:-1] + y[:-2])
+    return float(np.median(bends) / 0.6745 / np.sqrt(6))
+
+
+def _logistic(u: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """p: base, then (height, centre, log width) of each stage."""
+    y = np.full_like(u, p[0])
+    for height, centre, width in p[1:].reshape(-1, 3):
+        y = y + height / (1 + np.exp(-np.clip((u - centre) / np.exp(width), -50, 50)))
+    return y
+
+
+def _fits(
+    u: np.ndarray, y: np.ndarray, least: float, stages: int, *, noise: float
+) -> list[tuple[float, float]]:
+    """(centre, width) of each stage of the best fit, in order of the centres."""
+    from scipy.optimize import least_squares
+
+    n, spread = len(u), float(np.ptp(y))
+    if spread < least:
+        return []
+    scale = max(noise, 0.01 * spread)
+    grain = np.median(np.diff(u)) / 4
+    bounds = np.log(max(grain, 1e-4)), np.log(np.ptp(u))
+
+    def cost(p: np.ndarray) -> float:
+        r = (_logistic(u, p) - y) / scale
+        return float(np.log1p(r**2).sum())  # what least_squares' "cauchy" minimises
+
+    level = np.array([float(np.median(y))])
+    best, score = level, cost(level) + np.log(n)
+    for k in range(1, stages + 1):
+        starts = sorted(_starts(u, y, k, bounds), key=cost)[:2]
+        lower = [-np.inf] + [-2 * spread, u[0], bounds[0]] * k
+        upper = [np.inf] + [2 * spread, u[-1], bounds[1]] * k
+        fitted = [
+            least_squares(
+                lambda p: (_logistic(u, p) - y) / scale,
+                np.clip(start, lower, upper),
+                bounds=(lower, upper),
+                loss="cauchy",
+                max_nfev=60,
+            ).x
+            for start in starts
+        ]
+        current = min(fitted, key=cost)
+        told = cost(current) + len(current) * np.log(n)
+        parts = current[1:].reshape(-1, 3)
+        if told < score - 2 and (np.abs(parts[:, 0]) >= least).all() and _apart(parts):
+            best, score = current, told
+    return sorted((float(c), float(np.exp(w))) for _, c, w in best[1:].reshape(-1, 3))
+
+
+def _starts(u: np.ndarray, y: np.ndarray, k: int, bounds: tuple[float, float]) -> Iterator[np.ndarray]:
+    """Places to look for a fit of k stages from: jumps between the medians of k + 1 stretches of looks."""
+    n = len(u)
+    grid = np.unique(np.linspace(2, n - 3, {1: 40, 2: 16}.get(k, 10)).astype(int))
+    for cuts in itertools.combinations(grid, k):
+        levels = [float(np.median(part)) for part in np.split(y, cuts)]
+        for width in (bounds[0] + 0.5, min(-1.5, bounds[1] - 0.1)):
+            stages = [(b - a, u[cut], width) for a, b, cut in zip(levels, levels[1:], cuts, strict=False)]
+            yield np.array([levels[0], *itertools.chain(*stages)])
+
+
+def _apart(parts: np.ndarray) -> bool:
+    """Whether a plateau lies between any two stages: nine tenths of one are done before a tenth of the next."""
+    parts = parts[np.argsort(parts[:, 1])]
+    reach = np.log(9) * np.exp(parts[:, 2])
+    return all(parts[i, 1] + reach[i] <= parts[i + 1, 1] - reach[i + 1] for i in range(len(parts) - 1))
+
+
+def _windows(u: np.ndarray, fits: list[tuple[float, float]]) -> list[tuple[int, int]]:
+    """The looks that belong to each stage: up to the middle of the plateau on either side."""
+    edges = [0]
+    for (centre, width), (after, wide) in zip(fits, fits[1:], strict=False):
+        middle = (centre + np.log(9) * width + after - np.log(9) * wide) / 2
+        edges.append(int(np.searchsorted(u, middle)))
+    edges.append(len(u))
+    return list(zip(edges, edges[1:], strict=False)) if fits else []
+
+
+def _isotonic(y: np.ndarray) -> np.ndarray:
+    """The monotone curve that is nearest to y."""
+    from scipy.optimize import isotonic_regression
+
+    return isotonic_regression(y).x
+
+
+def _dated(at: np.ndarray, y: np.ndarray) -> Dated | None:
+    """The stage that these looks show."""
+    if len(y) < 3:
+        return None
+    size = max(1, len(y) // 5)
+    sign = 1.0 if np.median(y[-size:]) >= np.median(y[:size]) else -1.0
+    fit = _isotonic(sign * y)
+    before, after = float(np.median(fit[:size])), float(np.median(fit[-size:]))
+    found = _interval(at, sign * y, fit, (before + after) / 2, before=before, after=after)
+    return Dated(found.step, found.low, found.high, sign * before, sign * after, found.begin, found.end)
+
+
+def _interval(
+    at: np.ndarray, y: np.ndarray, fit: np.ndarray, level: float, *, before: float, after: float
+) -> Dated:
+    generator = np.random.default_rng(SEED)
+    step, gap = _reached(at, fit, level)
+    rest = y - fit
+    drawn = [_reached(at, _isotonic(fit + generator.choice(rest, len(rest))), level)[0] for _ in range(DRAWS)]
+    low, high = np.quantile(drawn, [0.05, 0.95])
+    tenth = (after - before) / 10
+    begin, end = _reached(at, fit, before + tenth)[0], _reached(at, fit, after - tenth)[0]
+    return Dated(step, min(float(low), gap[0]), max(float(high), gap[1]), before, after, begin, end)
+
+
+def _reached(at: np.ndarray, fit: np.ndarray, level: float) -> tuple[float, tuple[float, float]]:
+    """Where a rising curve reaches a level, by a line between two looks; and these two."""
+    i = int(np.argmax(fit >= level)) if (fit >= level).any() else len(fit) - 1
+    if i == 0:
+        return float(at[0]), (float(at[0]), float(at[0]))
+    span = fit[i] - fit[i - 1]
+    share = (level - fit[i - 1]) / span if span > 0 else 1.0
+    return float(at[i - 1] + np.clip(share, 0, 1) * (at[i] - at[i - 1])), (float(at[i - 1]), float(at[i]))

@@ -1,0 +1,107 @@
+"""The slowest mode of an approach to a limit: its factor per iteration, also where it turns as it shrinks.
+
+The norm of a difference that rotates as it shrinks wavers about its straight line, the more so the less normal the map. The
+differences themselves don't: where m modes are left,
+
+    d_(k+m) = a_1 d_(k+m-1) + ... + a_m d_k
+
+exactly, with the same numbers a for all components, and the modes are the roots of z^m = a_1 z^(m-1) + ... + a_m (Prony
+1795; for vectors the companion form of dynamic mode decomposition, Schmid 2010). The smallest m that explains the last part
+of the approach is taken.
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .contraction_rate import Rate, none
+
+ORDERS = (1, 2, 3, 4)
+"""How many modes are tried for."""
+EXPLAINED = 1e-4
+"""The recurrence must leave at most this fraction of a difference unexplained ..."""
+DRIFT = 0.01
+"""... and the factor must hold from one state to the next to this fraction of its distance to 1."""
+
+
+def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0) -> Rate:
+    """The factor per iteration of the slowest mode in x_k - x*, and how well it is known.
+
+    >>> turn = 0.5 * torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    >>> mode(torch.stack([torch.matrix_power(turn, k)[0] for k in range(20)]), 1e-6).value
+    0.5
+
+    Arguments:
+        differences: x_k - x*, one after the other; more numbers than modes are needed, or a series of one number will do.
+        floor: the norm below which a difference is mostly rounding.
+        first: the k of the first.
+    """
+    d = differences.detach().to("cpu", torch.float64).numpy()
+    norm = np.linalg.norm(d, axis=1)
+    if not np.isfinite(norm).all():
+        return none("the differences are not finite")
+    low = np.flatnonzero(norm <= floor / EXPLAINED)
+    end = int(low[0]) if len(low) else len(d)
+    for order in ORDERS:
+        length = max(order + 3 if d.shape[1] >= order else 2 * order + 3, end // 3)
+        if length > end:
+            break
+        window = slice(end - length, end)
+        value, left = _fit(d[window], norm[window], order)
+        if not (left <= EXPLAINED and 0 < value < 1 - 1e-6):
+            continue
+        error = max(_scatter(d, norm, window, order, value=value), value * left, np.finfo(float).eps)
+        if error > DRIFT * (1 - value):  # no exponential: the factor itself goes on changing
+            continue
+        start, last = first + end - length, first + end - 1
+        modes = f"the slowest of {order} modes that explain" if order > 1 else "the one mode that explains"
+        return Rate(
+            value=value,
+            error=error,
+            low=value - 2 * error,
+            high=value + 2 * error,
+            r2=1 - left**2,
+            first=start,
+            last=last,
+            points=length,
+            start=float(norm[end - length]),
+            sentence=f"The distance to the limit shrinks by the factor {value:.5g} ± {2 * error:.1g} per iteration "
+            f"({modes} states {start} to {last}).",
+        )
+    return none(f"no {ORDERS[-1]} modes explain the approach")
+
+
+def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, value: float) -> float:
+    """The standard deviation of the factor over shorter windows, and over its trend from the first
+    half to the second."""
+    begin, end = window.start, window.stop
+    length = end - begin
+
+    def fitted(i: int, size: int) -> float:
+        return _fit(d[i : i + size], norm[i : i + size], order)[0]
+
+    parts = [fitted(i, length - 2) for i in range(begin, begin + 3)]
+    half = length // 2
+    # A defective approach, k^m rho^k, looks straight and slows down all the same.
+    if half >= order + 3:
+        early, late = fitted(begin, half), fitted(end - half, half)
+        parts += [value + (late - early) / 2, value - (late - early) / 2]
+    return float(np.std(parts))
+
+
+def _fit(d: np.ndarray, norm: np.ndarray, order: int) -> tuple[float, float]:
+    """The largest modulus of a root, and the root mean square of what the recurrence leaves, relative to the differences."""
+    scale = 1 / np.maximum(norm[: len(d) - order], 1e-300)
+    terms = np.stack([d[order - 1 - i : len(d) - 1 - i] * scale[:, None] for i in range(order)], -1).reshape(
+        -1, order
+    )
+    goal = (d[order:] * scale[:, None]).reshape(-1)
+    if len(goal) < order or not np.isfinite(terms).all() or not np.isfinite(goal).all():
+        return math.nan, math.inf
+    a, *_ = np.linalg.lstsq(terms, goal, rcond=1e-10)
+    size = float(np.linalg.norm(goal))
+    left = float(np.linalg.norm(goal - terms @ a)) / size if size > 0 else 0.0
+    return float(np.abs(np.roots([1.0, *-a])).max()), left

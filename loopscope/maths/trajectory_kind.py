@@ -1,0 +1,258 @@
+"""Where trajectories go: to a point, round an orbit, along a direction, or nowhere in particular.
+
+>>> x = torch.full((1, 1), 0.4, dtype=torch.float64)
+>>> states = [x := 3.83 * x * (1 - x) for _ in range(300)]
+>>> limits(torch.stack(states))[0]
+Outcome(kind=<Kind.orbit ...>, period=3.0, angle=2.094..., second=nan, quality=1.0, overflow=None)
+
+Geiping et al. 2025 (arXiv 2502.05171) name fixed points, orbits and sliders; Blayney et al. 2026 (arXiv 2604.11791,
+appendix C.1) count them. Their algorithm isn't fully stated; this one is, and its thresholds are arguments.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..common.errors import LoopscopeError, nearest
+from .period import Period, Returns, judged, precision, trajectories
+from .trajectory_features import Features, features
+
+
+class Kind(Enum):
+    """Where a trajectory goes. The order is that of the codes."""
+
+    fixed_point = "comes to rest at a point"
+    orbit = "goes round an orbit"
+    torus = "winds with two independent frequencies"
+    slider = "settles in direction while its norm grows"
+    drifting = "moves on steadily without returning"
+    irregular = "goes on moving without a period"
+    diverging = "grows exponentially or overflows"
+
+
+KINDS = tuple(Kind)
+_CODE = {kind: code for code, kind in enumerate(KINDS)}
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where the lines are drawn. Sizes of motion are compared between the last quarters of the trajectory."""
+
+    coherence: float = 0.95
+    """A period, or two frequencies, must explain this fraction of the variance."""
+    noise: float = 0.1
+    """What jitters about a mean by less than this fraction of its norm (or of its distance from the start) is a point. 0.1
+    suits noisy data; a loop computes without noise, so its analyses pass less."""
+    shrink: float = 0.5
+    """Motion that shrinks by this factor from quarter to quarter approaches a point ..."""
+    slow: float = 0.9
+    """... and so does smooth motion that shrinks by this one, if it shrinks geometrically."""
+    geometric: float = 0.85
+    """Shrinking (growing) is geometric if its logarithm keeps this fraction of itself from quarter to quarter."""
+    growth: float = 1.05
+    """A slider's norm grows by this factor from the third to the fourth quarter ..."""
+    swing: float = 0.05
+    """... while its direction turns by less than this angle, in radians, or less and less."""
+    explosion: float = 1.2
+    """What diverges grows by this factor, and faster than a parabola."""
+    trend: float = 0.3
+    """A drift puts this fraction of the late variance on a straight line at a steady pace ..."""
+    arc: float = 0.8
+    """... or this one on a smooth arc (a cubic)."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            above = name in ("growth", "explosion")
+            if not (value > 1 if above else 0 < value < (math.pi if name == "swing" else 1)):
+                must = (
+                    "a factor above 1"
+                    if above
+                    else "an angle above 0"
+                    if name == "swing"
+                    else "a fraction between 0 and 1"
+                )
+                usual = getattr(type(self), name)
+                raise LoopscopeError(
+                    f"the threshold {name} must be {must}, but is {value!r}. Its default is {usual}."
+                )
+
+
+class Outcome(NamedTuple):
+    """Where one trajectory goes."""
+
+    kind: Kind
+    period: float
+    angle: float
+    second: float
+    quality: float
+    overflow: int | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where trajectories go. Shapes (...): those of the trajectories without iteration and width."""
+
+    code: Int[Tensor, "..."]
+    """The number of the kind in `KINDS`."""
+    period: Float[Tensor, "..."]
+    """Iterations per return of an orbit, whole or not; 1 at a fixed point; else NaN."""
+    angle: Float[Tensor, "..."]
+    """Rotation per iteration of an orbit or torus, radians in 0..pi; 0 at a fixed point; else NaN."""
+    second: Float[Tensor, "..."]
+    """The second angle of a torus; else NaN."""
+    whole: Bool[Tensor, "..."]
+    """Whether an orbit closes after a whole number of iterations."""
+    quality: Float[Tensor, "..."]
+    """Fraction of the late variance that the best period explains."""
+    overflow: Int[Tensor, "..."]
+    """The first k whose state is NaN or infinite; -1 if all are finite."""
+    thresholds: Thresholds
+
+    def __getitem__(self, index: Any) -> Outcome:
+        """One trajectory, by its place: `limits[3, 0]`."""
+        period, angle, second, quality = (
+            float(getattr(self, name)[index]) for name in ("period", "angle", "second", "quality")
+        )
+        overflow = int(self.overflow[index])
+        kind = KINDS[int(self.code[index])]
+        return Outcome(kind, period, angle, second, quality, None if overflow < 0 else overflow)
+
+    def of(self, kind: Kind | str) -> Bool[Tensor, "..."]:
+        """Which trajectories are of a kind."""
+        return self.code == _CODE[_kind(kind)]
+
+    def shares(self) -> dict[Kind, float]:
+        """Fraction of the trajectories of each kind."""
+        counts = torch.bincount(self.code.flatten(), minlength=len(KINDS)).double() / max(
+            1, self.code.numel()
+        )
+        return dict(zip(KINDS, counts.tolist(), strict=True))
+
+
+def limits(
+    states: Any, thresholds: Thresholds | None = None, *, chunk: int = 2048, **changed: float
+) -> Limits:
+    """Where each trajectory goes.
+
+    In this order: NaN or infinity, or growth that is geometric: diverging. No motion beyond rounding, or motion that shrinks
+    geometrically (quickly, or slowly along a smooth path): fixed point. A norm that grows in a settling direction: slider. Two
+    frequencies: torus; one period: orbit. A steady or smooth way: drifting. Little noise about a mean: fixed point. The rest:
+    irregular. An orbit of which less than one turn is seen drifts; a spiral is a fixed point.
+
+    Arguments:
+        states: (iteration, ..., width), or (iteration,) for numbers; any real dtype, a tensor or an array.
+        thresholds: where the lines are drawn.
+        chunk: trajectories that are worked on at once; memory beyond the result is bounded by it.
+        changed: single thresholds by name, such as noise=0.01.
+    """
+    thresholds = replace(thresholds or Thresholds(), **changed)
+    x, shape = trajectories(states)
+    rounding = precision(states)
+    parts = [_decided(_measured(part, rounding), thresholds) for part in x.split(max(1, chunk), dim=1)]
+    return joined(parts, shape)
+
+
+def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **changed: float) -> Iterator[Limits]:
+    """`limits` of one array (iteration, row, width) after the other, for more trajectories than memory holds."""
+    lines = replace(thresholds or Thresholds(), **changed)
+    return (limits(states, lines) for states in chunks)
+
+
+def measured(states: Any, *, chunk: int = 2048) -> Features:
+    """What `limits` decides by, to decide by several thresholds: `decided(measured(states), thresholds)`."""
+    x, _ = trajectories(states)
+    rounding = precision(states)
+    parts = [_measured(part, rounding) for part in x.split(max(1, chunk), dim=1)]
+    own = {
+        name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0]) if name != "found"
+    }
+    return Features(
+        **own, found=Returns(*(torch.cat(c) for c in zip(*(p.found for p in parts), strict=True)))
+    )
+
+
+def decided(found: Features, thresholds: Thresholds | None = None, **changed: float) -> Limits:
+    """Apply thresholds to measured features; shapes (row,)."""
+    return _decided(found, replace(thresholds or Thresholds(), **changed))
+
+
+def joined(parts: list[Limits], shape: tuple[int, ...]) -> Limits:
+    """Several results as one, in the given shape."""
+    names = [name for name in vars(parts[0]) if name != "thresholds"]
+    columns = {name: torch.cat([getattr(part, name) for part in parts]).reshape(shape) for name in names}
+    return Limits(**columns, thresholds=parts[0].thresholds)
+
+
+def _measured(part: Tensor, rounding: float) -> Features:
+    return features(part.double().transpose(0, 1), rounding)
+
+
+def _decided(f: Features, t: Thresholds) -> Limits:
+    period: Period = judged(f.found, t.coherence)
+    turns, winds = ~period.period.isnan(), ~period.second.isnan()
+    spirals = (f.coherent >= t.coherence) & ~f.found.erratic
+    smooth = spirals | winds | ((f.arc >= t.arc) & ~turns)
+    ratio = torch.where(f.decay * f.decay_before > 0, f.decay / f.decay_before, torch.zeros_like(f.decay))
+    certain = f.decay.abs() >= 5 * f.decay_error
+    # where the change of size is known to a few percent, geometric means: to a few percent
+    exact = spirals & (f.decay.abs() >= (30 * f.decay_error).clamp(min=0.005)) & ((ratio - 1).abs() <= 0.05)
+    steadily = (
+        smooth & certain & (f.decay.abs() >= -math.log(t.slow)) & (ratio >= t.geometric) & (ratio <= 1.5)
+    )
+    geometric = exact | steadily
+    quickly = (f.decay <= 1.5 * math.log(t.shrink)) | (
+        (f.decay <= math.log(t.shrink)) & (f.decay_before <= math.log(t.shrink) / 2)
+    )
+    rises = f.climb >= 0.5
+    explodes = (f.growth >= t.explosion) & (f.bend - 2 * f.bend_error > 0.5) & rises
+    settled = (f.swing <= t.swing) | (f.settling <= 0.75)
+    slides = (f.growth >= t.growth) & settled & (f.wobble <= 6 * t.swing) & rises
+    keeps = (f.decay.abs() <= -math.log(t.slow)) | (
+        (ratio < t.geometric) & (f.decay.abs() <= -3 * math.log(t.slow))
+    )
+    keeps |= f.coherent.isnan() | (f.coherent < t.coherence) | ~certain
+    fades = (f.decay <= math.log(0.75)) & (f.spread <= t.noise)
+    drifts = ((f.trend >= t.trend) & (f.steady >= 0.6)) | ((f.arc >= t.arc) & ~fades)
+    rules: list[tuple[Tensor, Kind]] = [
+        (f.overflow >= 0, Kind.diverging),
+        (~f.moves, Kind.fixed_point),
+        (explodes | (geometric & spirals & (f.decay > 0)), Kind.diverging),
+        (quickly | (geometric & (f.decay < 0) & (~slides | (ratio >= 0.95))), Kind.fixed_point),
+        (slides, Kind.slider),
+        (winds & keeps, Kind.torus),
+        (turns & keeps, Kind.orbit),
+        (drifts | turns | winds, Kind.drifting),
+        (f.spread <= t.noise, Kind.fixed_point),
+    ]
+    code = torch.full_like(f.overflow, _CODE[Kind.irregular])
+    for applies, kind in reversed(rules):
+        code = torch.where(applies, _CODE[kind], code)
+    point, round_ = code == _CODE[Kind.fixed_point], code == _CODE[Kind.orbit]
+    nan = torch.full_like(period.angle, math.nan)
+    winding = code == _CODE[Kind.torus]
+    return Limits(
+        code=code,
+        period=torch.where(point, 1.0, torch.where(round_, period.period, nan)),
+        angle=torch.where(point, 0.0, torch.where(round_ | winding, period.angle, nan)),
+        second=torch.where(winding, period.second, nan),
+        whole=round_ & period.whole,
+        quality=f.found.quality,
+        overflow=f.overflow,
+        thresholds=t,
+    )
+
+
+def _kind(kind: Kind | str) -> Kind:
+    if isinstance(kind, str):
+        if kind not in Kind.__members__:
+            raise LoopscopeError(
+                f"there is no kind of limit called {kind!r}. {nearest(kind, Kind.__members__)}"
+            )
+        return Kind[kind]
+    return kind

@@ -1,0 +1,75 @@
+"""iterate: a plain Python function as a loop, so that everything that works on models works on any map."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..common.errors import LoopscopeError
+from ..core.loop_index import Clock
+from ..core.looped_model import checked_iterations
+from ..runs.run import Run
+from .record_run import record
+
+
+class Iterated(nn.Module):
+    """The four functions of a map F: the state is what it iterates, and the read-out reads it as it is.
+
+    `tokens` are the initial states, (batch, width) or (batch, position, width).
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], iterations: int) -> None:
+        super().__init__()
+        self.function = function
+        """Parameters of a module are found; of a plain function there are none."""
+        self.iterations = iterations
+        self.clock = Clock()
+        self.state = nn.Identity()
+        self.name = getattr(function, "__name__", type(function).__name__)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        return tokens
+
+    def initial(self, context: Tensor) -> Tensor:
+        return context
+
+    def step(self, state: Tensor, context: Tensor, t: int) -> Tensor:
+        new = self.function(state)
+        if not isinstance(new, Tensor) or new.shape != state.shape:
+            received = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
+            raise LoopscopeError(
+                f"the function must turn a state into a state of the same shape {tuple(state.shape)}, but iteration {t} gave "
+                f"{received}. Return a tensor of that shape."
+            )
+        return new
+
+    def decode(self, state: Tensor, context: Tensor) -> Tensor:
+        return state
+
+    def at_state(self, state: Tensor) -> Tensor:
+        return self.state(state)
+
+    def finished(self, state: Tensor) -> bool:
+        return False
+
+
+def iterate(function: Callable[[Tensor], Tensor], initial: Tensor, iterations: int, **options: Any) -> Run:
+    """Apply `function` again and again and record every state.
+
+    >>> run = ls.iterate(lambda x: 3.83 * x * (1 - x), torch.full((1, 1), 0.4, dtype=torch.float64), 300)
+    >>> ls.analyses.measure("cycles", run).verdict
+
+    Arguments:
+        function: a state to a state of the same shape.
+        initial: states[0], floating point, (batch, width) or (batch, position, width).
+        options: as for `record`: edits, keep, grad, seed.
+    """
+    if not isinstance(initial, Tensor) or not initial.is_floating_point() or initial.ndim not in (2, 3):
+        received = (
+            (tuple(initial.shape), initial.dtype) if isinstance(initial, Tensor) else type(initial).__name__
+        )
+        raise LoopscopeError(
+            "initial must be a floating-point tensor (batch, width) or (batch, position, width), but is "
+            f"{received}. For one number: torch.tensor([[0.4]])."
+        )
+    return record(Iterated(function, checked_iterations(iterations)), initial.detach().clone(), **options)

@@ -1,0 +1,168 @@
+"""The measured part of an entry's card, written anew from numbers measured now."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import analyses, models
+from ..common import discovery
+from ..common.errors import LoopscopeError
+from ..common.files import load_file, save_file, save_text
+from ..recorder.record_run import record
+from ..training.card_metrics import SEED, measured
+
+QUESTIONS = ("convergence", "cycles", "fixed_points", "stability", "path_independence")
+"""What is asked about an entry's dynamics."""
+RECORDED = 32
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+def rewrite(entry: str) -> Path:
+    """Measure the entry, and put the numbers into its header and between the markers of its card. The rest stays as it is.
+
+    Arguments:
+        entry: by name, or the path of its `.safetensors`, which the card `.md` lies beside.
+    """
+    file = models.path(entry)
+    card = file.with_suffix(".md")
+    tensors, header = load_file(file, kind="checkpoint")
+    numbers = header["measured"] | measured(models.load(entry))  # how long it trained is told already
+    text = card.read_text(encoding="utf-8")
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
+        raise LoopscopeError(
+            f"{card} must have one line {BEGIN} and after it one line {END}, between which the numbers go, but hasn't. "
+            "Put them where the numbers belong."
+        )
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    save_file(file, tensors, header | {"measured": numbers})
+    told = "\n".join([section(header, numbers), "", *dynamics(entry)])
+    save_text(card, f"{before}{BEGIN}\n{told}\n{END}{after}")
+    return card
+
+
+def dynamics(entry: str) -> list[str]:
+    """Where the loop goes, as the analyses' verdicts, in Markdown."""
+    model = models.load(entry)
+    run = record(model, model.task.batch(RECORDED, SEED).tokens, seed=SEED)
+    lines = [
+        f"Where the loop goes ({RECORDED} test examples, {run.iterations} iterations and those that an analysis adds):",
+        "",
+    ]
+    for question in QUESTIONS:
+        try:
+            found = analyses.measure(question, run)
+        except LoopscopeError as error:
+            lines.append(f"- `{question}` can't be measured: {error}")
+            continue
+        value, said = discovery.module("analyses", question).headline(found)
+        lines.append(f"- `{question}`: {value} {said[0].lower()}{said[1:]}")
+    return lines
+
+
+def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
+    """The numbers in Markdown.
+
+    Arguments:
+        header: of the entry's file.
+        measured: as `loopscope.training.measured` gives it, with the training's `seconds` and `machine`.
+    """
+    n, length, twice = measured["iterations"], measured["length"], measured["twice"]
+    machine, by, dial = measured["machine"], measured["by_iteration"], measured["dial"]
+    tokens = measured["score"] == "accuracy"
+    processor = measured.get("processor_seconds")
+    worked = "" if processor is None else f" ({processor / 60:.1f} of processor time)"
+    lines = [
+        f"Trained for {header['step']:,} steps in {measured['seconds'] / 60:.1f} minutes{worked} on {_machine(machine)} "
+        f"with torch {header['versions']['torch']}. Measured on {measured['examples']:,} test examples "
+        f"(seed {measured['seed']}):",
+        "",
+        f"- {dial} {length}, {n} iterations: {_score(measured)}",
+        f"- twice the iterations ({2 * n}) change {_change(measured, tokens)}",
+    ]
+    if twice is not None:
+        lines.append(
+            f"- {dial} {twice['length']}, {twice['iterations']} iterations: {_score(measured | twice)}; half as many "
+            f"iterations again change {_change(twice, tokens)}"
+        )
+    if measured["moved"] is not None:
+        lines.append(f"- the last relative step of the state, where it is largest: {measured['moved']:.1e}")
+    if halting := measured.get("halting"):
+        lines.append(_halting(halting, n))
+    if seeds := measured.get("seeds"):
+        others = ", ".join(
+            f"{other['accuracy']:.2%} (seed {seed}, {other['processor_seconds'] / 60:.1f} minutes of processor time)"
+            for seed, other in seeds.items()
+        )
+        lines.append(f"- trained from other seeds: {others}")
+    right = "right" if tokens else measured["score"]
+    headings, columns = [f"{right}, {dial} {length}"], [by["length"]]
+    if twice is not None:
+        headings, columns = [*headings, f"{right}, {dial} {twice['length']}"], [*columns, by["twice"]]
+    lines += ["", *_table("iterations", headings, by["iterations"], columns, bars=True)]
+    if levels := measured.get("by_difficulty"):
+        headings = [f"{level:g}" for level in levels["levels"]]
+        lines += ["", f"By {levels['unit']}:", ""]
+        lines += _table(
+            "iterations", headings, levels["iterations"], list(zip(*levels["score"], strict=True))
+        )
+    return "\n".join(lines)
+
+
+def _table(
+    first: str, headings: list[str], ks: list[int], columns: Sequence[Sequence[float]], *, bars: bool = False
+) -> list[str]:
+    """Rows by iteration; with `bars` each column is also drawn, which a terminal shows as well as a page."""
+    sides = [":---|" if bars else ""] * len(headings)
+    told = [f"{heading} | 0 to 100 %" if bars else heading for heading in headings]
+    rows = [
+        f"| {' | '.join([first, *told])} |",
+        "|---:|" + "".join(f"---:|{side}" for side in sides),
+    ]
+    for k, *values in zip(ks, *columns, strict=True):
+        cells = [f"{value:.2%}{f' | {_bar(value)}' if bars else ''}" for value in values]
+        rows.append(f"| {k} | {' | '.join(cells)} |")
+    return rows
+
+
+def _bar(fraction: float) -> str:
+    """A bar of up to 20 blocks, to an eighth of a block."""
+    eighths = round(160 * min(max(fraction, 0.0), 1.0))
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def _score(told: dict[str, Any]) -> str:
+    if told["score"] != "accuracy":
+        return f"{told['accuracy']:.2%} {told['score']}"
+    return f"{told['accuracy']:.2%} of answers right, {told['sequences']:.2%} of sequences wholly right"
+
+
+def _change(told: dict[str, Any], tokens: bool) -> str:
+    return (
+        f"{told['changed']:.2%} of the answers"
+        if tokens
+        else f"answers by {told['changed']:.2%} of their variance"
+    )
+
+
+def _halting(halting: dict[str, Any], n: int) -> str:
+    first, last = halting["by_position"][0], halting["by_position"][-1]
+    told = f"- mean halting iteration: {halting['mean']:.2f}"
+    if len(halting["by_position"]) > 1:
+        told += (
+            f", from {first:.2f} at the first answered position to {last:.2f} at the last; rank correlation with the position "
+            f"(Spearman) {_number(halting['spearman'])}"
+        )
+    told += (
+        f"; of the expected one with the difficulty {_number(halting['difficulty'])}; entropy of the halting distribution "
+        f"{halting['entropy']:.3f} nats; {halting['halted']:.2%} of positions halt within {n} iterations"
+    )
+    return told
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    threads = "one thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    return f"{threads} of {machine['cores']} CPU cores" if machine["device"] == "cpu" else machine["device"]

@@ -1,0 +1,118 @@
+"""Which iterations of a training step the gradient goes back through."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..common.errors import LoopscopeError
+from ..core.looped_model import Looped, unroll
+from ..core.state_tree import field_names, primary, with_primary
+from .validation import between, counted
+
+
+@dataclass(frozen=True)
+class Full:
+    """All of them: back-propagation through time."""
+
+    def unrolled(
+        self, model: Looped, state: Any, context: Any, iterations: int, start: int = 0
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (k, states[k]) for k = start..iterations."""
+        yield from unroll(model, state, context, iterations, start=start)
+
+
+@dataclass(frozen=True)
+class Last:
+    """The last `iterations`; those before run without gradient, so a step costs the same however deep it goes.
+
+    Truncated back-propagation, as in Huginn (Geiping et al. 2025, arXiv 2502.05171). For HRM and TRM one iteration is one
+    high cycle, so that Last(1) is the last cycle.
+    """
+
+    iterations: int
+
+    def __post_init__(self) -> None:
+        counted("Last.iterations", self.iterations, least=1)
+
+    def unrolled(
+        self, model: Looped, state: Any, context: Any, iterations: int, start: int = 0
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (k, states[k]) from the first k on that has a gradient, or that is followed by one that has."""
+        cut = max(start, iterations - self.iterations)
+        state = without_gradient(model, state, context, cut, start)
+        yield from unroll(model, state, context, iterations, start=cut)
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """The gradient at the fixed point itself, whatever way led there (Bai, Kolter & Koltun 2019, arXiv 1909.01377).
+
+    The loop runs without gradient, until `model.finished` or for the step's iterations. One more iteration is made
+    with gradient, and what comes back to it, v, is replaced by g = v + J^T g with J the iteration's Jacobian: g =
+    (I - J^T)^-1 v, found by Anderson's method. It is the gradient of the loss only where the loop has come to rest.
+    """
+
+    tolerance: float = 1e-4
+    """Relative residual of g at which its search stops."""
+    most: int = 40
+    """Products with J^T that it may take."""
+
+    def __post_init__(self) -> None:
+        between("Implicit.tolerance", self.tolerance, 0, 1)
+        counted("Implicit.most", self.most, least=1)
+
+    def unrolled(
+        self, model: Looped, state: Any, context: Any, iterations: int, start: int = 0
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (k, states[k]) for the last k alone."""
+        with torch.no_grad():
+            states = unroll(model, state, context, max(start, iterations - 1), start=start)
+            k, reached = next(states)
+            while not model.finished(reached) and (after := next(states, None)) is not None:
+                k, reached = after
+        yield k + 1, self._attached(model, reached, context, k)
+
+    def _attached(self, model: Looped, state: Any, context: Any, k: int) -> Any:
+        from ..maths.fixed_point import solve  # scipy is not needed before
+
+        dynamic = getattr(model, "dynamic", ())
+        if tuple(dynamic) != field_names(state)[:1] and field_names(state):
+            raise LoopscopeError(
+                "Implicit needs a loop whose next iteration depends on one tensor, but this state's are "
+                f"{', '.join(dynamic)}. Use Full or Last."
+            )
+        start = primary(state)
+        x = start.detach().requires_grad_()
+        ((_, _), (_, after)) = unroll(model, with_primary(state, x), context, k + 1, start=k)
+        y = primary(after)
+        if not y.requires_grad:
+            return after
+        ((_, _), (_, image)) = unroll(
+            model, with_primary(state, x), context, k + 1, start=k
+        )  # a graph of its own, to be walked often
+        f = primary(image)
+
+        def solved(v: Tensor) -> Tensor:
+            def back(g: Tensor) -> Tensor:
+                with torch.enable_grad():
+                    return v + torch.autograd.grad(f, x, g, retain_graph=True)[0]
+
+            return solve(back, v, "anderson", self.tolerance, most=self.most).point
+
+        y.register_hook(solved)
+        return after
+
+
+Gradient = Full | Last | Implicit
+
+
+def without_gradient(model: Looped, state: Any, context: Any, iterations: int, start: int = 0) -> Any:
+    """states[iterations], reached from states[start] without gradient; the state itself if there is nothing to run."""
+    if iterations <= start:
+        return state
+    with torch.no_grad():
+        return deque(unroll(model, state, context, iterations, start=start), maxlen=1).pop()[1]

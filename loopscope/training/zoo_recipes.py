@@ -1,0 +1,19 @@
+"""The recipes of the zoo: each architecture's file tells those of its entries."""
+
+from .. import models
+from ..common import discovery
+from .recipe import Recipe
+
+
+def recipes() -> dict[str, Recipe]:
+    """Every entry that can be trained, with its recipe."""
+    found: dict[str, Recipe] = {}
+    for architecture in models.names():
+        found |= getattr(discovery.module("models", architecture), "RECIPES", {})
+    return found
+
+
+def named(entry: str) -> Recipe:
+    """The recipe of an entry."""
+    known = recipes()
+    return known[discovery.known("recipe", entry, known)]

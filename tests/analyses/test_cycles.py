@@ -1,0 +1,220 @@
+"""Cycles: known maps get their verdict, layers their limits, and the result says what it used."""
+
+import json
+import math
+import warnings
+
+import pytest
+import torch
+from torch import Tensor
+
+import loopscope as ls
+import loopscope.analyses.cycles as cycles  # pyright: ignore[reportMissingImports]
+from loopscope import maths
+
+from ..toys.foreign_loops import Loop, batch, made
+
+DOUBLE = torch.float64
+
+
+def measured(map, start: Tensor, iterations: int = 40, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ls.LoopscopeWarning)  # of an overflow, which the verdict names
+        run = ls.iterate(map, start, iterations)
+    return ls.analyses.measure("cycles", run, **options)
+
+
+def starts(count: int = 3, width: int = 2, seed: int = 0) -> Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE)
+
+
+def turned(angle: float, rate: float = 1.0) -> Tensor:
+    c, s = rate * math.cos(angle), rate * math.sin(angle)
+    return torch.tensor([[c, s], [-s, c]], dtype=DOUBLE)
+
+
+def logistic(r: float):
+    return lambda x: r * x * (1 - x)
+
+
+@pytest.mark.parametrize(("r", "period"), [(3.2, 2), (3.5, 4), (3.83, 3), (3.55, 8)])
+def test_the_logistic_map_goes_round_its_cycles(r, period):
+    found = measured(logistic(r), torch.full((1, 1), 0.4, dtype=DOUBLE), 300)
+    assert found.verdict.name == "orbit"
+    assert found.period.tolist() == [[period]]
+    assert f"Whole periods (trajectories): {period} (1)" in str(found)
+
+
+def test_the_logistic_map_at_four_is_irregular():
+    found = measured(logistic(4.0), torch.tensor([[0.4], [0.123]], dtype=DOUBLE), 300)
+    assert found.verdict.name == "irregular"
+    assert found.period.isnan().all()
+
+
+@pytest.mark.parametrize("angle", [0.3, math.sqrt(2), math.pi * (math.sqrt(5) - 1), 2 * math.pi / 7.001])
+def test_a_rotation_keeps_its_angle_and_never_comes_to_rest(angle):
+    found = measured(lambda x: x @ turned(angle), starts())
+    assert found.verdict.name == "orbit"
+    assert found.shares["fixed_point"] == 0
+    assert found.angle.flatten().tolist() == pytest.approx([min(angle, 2 * math.pi - angle)] * 3, rel=1e-9)
+
+
+MAPS = {
+    "contracting": (lambda x: 0.5 * x + 1, "fixed_point"),
+    "spiral": (lambda x: x @ turned(0.7, 0.95), "fixed_point"),
+    "standing": (lambda x: x.clone(), "fixed_point"),
+    "two attractors": (lambda x: torch.tanh(2 * x), "fixed_point"),
+    "unstable fixed point": (lambda x: torch.tanh(-2 * x), "orbit"),  # period 2 round the origin
+    "no attractor": (lambda x: x + torch.tensor([0.5, 0.2], dtype=DOUBLE), "slider"),
+    "diverging": (lambda x: 1.3 * x, "diverging"),
+    "overflow": (lambda x: x**3 * 10, "diverging"),
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_a_map_gets_its_verdict(name):
+    map, verdict = MAPS[name]
+    start = starts() if name != "overflow" else starts() + 5
+    assert measured(map, start, 24 if name != "overflow" else 3).verdict.name == verdict
+
+
+def test_overflow_in_the_extra_iterations_is_placed():
+    found = measured(lambda x: x * x, torch.full((1, 2), 2.0, dtype=DOUBLE), 4)  # 2^(2^k): infinite at k = 10
+    assert (found.verdict.name, found.overflow) == ("diverging", 10)
+    assert "NaN or infinity begins at state 10." in str(found)
+
+
+def test_positions_are_judged_one_by_one():
+    shift = torch.tensor([0.0, 1.0], dtype=DOUBLE)[:, None]
+
+    def map(x: Tensor) -> Tensor:  # position 0 contracts, position 1 turns
+        return torch.stack([0.5 * x[:, 0], x[:, 1] @ turned(1.0)], dim=1) + 0 * shift
+
+    found = measured(map, torch.randn(4, 2, 2, dtype=DOUBLE))
+    kinds = list(found.shares)
+    assert found.by_position[kinds.index("fixed_point")].tolist() == [1, 0]
+    assert found.by_position[kinds.index("orbit")].tolist() == [0, 1]
+    assert found.verdict.name == "mixed"
+    assert found.example[1] == 1  # the orbit is the one to show
+
+
+def test_shares_follow_their_thresholds_and_the_summary_names_them():
+    found = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300)
+    sweep = found.sensitivity["noise"]
+    assert 0.01 in sweep["values"]
+    assert sweep["shares"].sum(1).tolist() == pytest.approx([1] * len(sweep["values"]))
+    assert "jitter below 0.01" in str(found)
+    loose = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300, noise=0.9)
+    assert loose.verdict.name == "fixed_point"
+    assert "jitter below 0.9" in str(loose)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A loop of four layers whose state converges, recorded without and with its layers."""
+    model = ls.models.build(
+        "universal", vocabulary=5, width=16, heads=2, layers=(0, 4, 0), injection="concat", position="rotary",
+        step_code="none", seed=0,
+    ).eval()  # fmt: skip
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim == 2 and "embed" not in name:
+                weight.normal_(0, 0.2 / 4, generator=generator)
+    tokens = torch.randint(0, 5, (3, 6), generator=torch.Generator().manual_seed(0))
+    sites = ["core.*.hook_resid_post"]
+    return ls.record(model, tokens, 12), ls.record(model, tokens, 12, sites=sites)
+
+
+def test_layers_have_limits_of_their_own(pair):
+    bare, whole = (ls.analyses.measure("cycles", run).layers for run in pair)
+    assert bare.names == whole.names == tuple(f"core.{i}.hook_resid_post" for i in range(4))
+    assert torch.allclose(bare.similarity, whole.similarity, atol=1e-5)
+    assert float(whole.residual.max()) < 1e-5
+    assert whole.cosine.diagonal().tolist() == pytest.approx([1] * 4)
+    assert whole.distinct
+    assert whole.degeneracy == pytest.approx(float(whole.cosine[0].min()))
+    assert whole.nearest > 0.9
+
+
+def test_the_last_layer_is_the_state(pair):
+    _, run = pair
+    found = ls.analyses.measure("cycles", run, shown=3)
+    after = ls.resume(run.model, run, 12 + 64)
+    last = after["core.3.hook_resid_post"].tensor[:3].flatten(1, 2).double()
+    states = after.states.tensor[1:4].flatten(1, 2).double()
+    assert torch.equal(last, states)
+    assert torch.allclose(found.layers.similarity[3::4, 3::4], maths.cosine_map(states), atol=1e-6)
+
+
+def test_one_layer_is_neither(pair):
+    model = ls.models.build(
+        "universal", vocabulary=5, width=16, heads=2, injection="add", norm="stream", seed=0
+    ).eval()
+    found = ls.analyses.measure("cycles", ls.record(model, torch.ones(1, 4, dtype=torch.long), 16))
+    assert not found.layers.distinct
+    assert "The block has one layer" in str(found)
+
+
+def test_a_wrapped_module_is_judged_by_what_was_recorded():
+    wrapped = ls.wrap(made(Loop), body="core")
+    run = ls.record(wrapped, batch())
+    with pytest.raises(
+        ls.LoopscopeError, match="cycles need 12 states or more, but there are .* Record more"
+    ):
+        ls.analyses.measure("cycles", run)
+
+    class Long(Loop):
+        turns = 40
+
+    found = ls.analyses.measure("cycles", ls.record(ls.wrap(made(Long), body="core"), batch()))
+    assert found.verdict.name == "fixed_point"
+    assert "A module wrapped by its body can't be iterated on" in str(found)
+
+
+def test_a_run_without_its_model_is_judged_by_what_was_recorded(tmp_path):
+    run = ls.iterate(lambda x: x @ turned(1.0), starts(), 60)
+    run.save(tmp_path / "run.safetensors")
+    found = ls.analyses.measure("cycles", ls.load_run(tmp_path / "run.safetensors"))
+    assert found.angle.flatten().tolist() == pytest.approx([1.0] * 3)
+    assert "so only what was recorded is used" in str(found)
+
+
+def test_everything_is_in_the_json_and_the_figures_draw():
+    found = measured(lambda x: x @ turned(1.0), starts())
+    told = json.loads(found.to_json())
+    assert told["verdict"]["name"] == "orbit"
+    assert told["thresholds"]["coherence"] == 0.95
+    for panel in cycles.panels(found):
+        assert panel.figure.data
+        assert panel.seen.endswith(".")
+        panel.figure.to_json()
+
+
+def test_the_trained_entry_settles():
+    model = ls.models.load("universal-prefix-parity")
+    found = ls.analyses.measure("cycles", ls.record(model, model.task.batch(16, seed=0).tokens))
+    assert found.verdict.name == "fixed_point"
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.97])
+def test_dynamic_modes_lie_on_the_circle_or_inside(rate):
+    pytest.importorskip("pydmd")
+    found = measured(lambda x: x @ turned(0.7, rate), starts(1), 60, dmd=True)
+    lead = found.modes[0]
+    assert abs(lead) == pytest.approx(rate, rel=1e-3)
+    assert abs(math.atan2(lead.imag, lead.real)) == pytest.approx(0.7, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"extra": -1}, "extra must be iterations, 0 or more, but is -1"),
+        ({"coherance": 0.9}, "no option of cycles called 'coherance'. .*coherence"),
+        ({"noise": 3.0}, "the threshold noise must be a fraction between 0 and 1"),
+        ({"layers": ["nowhere"]}, "nowhere"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(options, sentence, pair):
+    with pytest.raises(ls.LoopscopeError, match=sentence):
+        ls.analyses.measure("cycles", pair[0], **options)

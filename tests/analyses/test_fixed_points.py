@@ -1,0 +1,390 @@
+"""Fixed points: what solvers find, what the loop visits, and maps that have none, one, or several."""
+
+import itertools
+import json
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from torch import Tensor
+
+import loopscope as ls
+from loopscope import maths
+from loopscope.nn import LoopedModule
+
+from ..maths.test_spectrum import KINDS, matrix, rotation
+from ..toys.flip_flop import trained
+from ..toys.foreign_loops import Nested, batch, made
+
+METHODS = ["plain", "damped", "anderson", "newton"]
+DOUBLE = torch.float64
+
+
+def starts(count: int, width: int, seed: int = 0, dtype: torch.dtype = DOUBLE) -> Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=DOUBLE).to(dtype)
+
+
+def measured(map, start: Tensor, iterations: int = 64, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ls.LoopscopeWarning)  # of an overflow, which the verdict names
+        run = ls.iterate(map, start, iterations)
+    return ls.analyses.measure("fixed_points", run, **options)
+
+
+# Solvers
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@pytest.mark.parametrize("n", [1, 3, 40, 200])
+def test_every_solver_finds_the_point_that_scipy_finds(method, n, dtype):
+    A = matrix("normal, complex", 0.9, n + n % 2)[:n, :n].to(dtype)
+    c = starts(1, n, seed=3, dtype=dtype)
+
+    def map(x: Tensor) -> Tensor:
+        return torch.tanh(x @ A.T + c)
+
+    A64, c64 = A.double().numpy(), c.double().numpy()[0]
+    root = scipy.optimize.root(lambda x: np.tanh(A64 @ x + c64) - x, np.zeros(n), tol=1e-13)
+    found = maths.solve(map, starts(3, n, dtype=dtype), method)
+    assert found.converged.all()
+    assert np.abs(found.point.double().numpy() - root.x).max() < 1e-5
+    assert (found.residual <= found.tolerance).all()
+
+
+def test_torchdeq_finds_the_same_point():
+    with warnings.catch_warnings():  # its source has an escape that Python warns of when it compiles it
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from torchdeq.solver import get_solver
+
+    A, c = matrix("non-normal, real", 0.8, 6), starts(1, 6, seed=3)
+
+    def map(x: Tensor) -> Tensor:
+        return torch.tanh(0.3 * x @ A.T + c)
+
+    goal, *_ = get_solver("anderson")(
+        map, torch.zeros(2, 6, dtype=DOUBLE), max_iter=300, tol=1e-10, stop_mode="rel"
+    )
+    for method in ("anderson", "newton"):
+        found = maths.solve(map, starts(2, 6), method)
+        assert found.converged.all()
+        assert torch.allclose(found.point, goal, atol=1e-5)
+
+
+def test_solvers_go_where_iteration_does_not():
+    """z -> c - z turns round c / 2 for ever; damping, mixing and Newton's method come to it."""
+    for method in METHODS:
+        found = maths.solve(lambda z: 3 - z, torch.tensor([[0.2]]), method)
+        if method == "plain":
+            assert found.endings == (maths.Ending.most,)
+        else:
+            assert float(found.point) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("dtype, largest", [(torch.float32, 128), (DOUBLE, 1024)])
+def test_an_overflow_ends_its_row_at_the_iterate_where_it_begins(dtype, largest):
+    """2^k leaves float32 at k = 128 and float64 at k = 1024; the row that starts at the fixed point isn't touched."""
+    found = maths.solve(lambda x: 2 * x, torch.tensor([[1.0], [0.0]], dtype=dtype), "plain", most=2000)
+    assert found.endings == (maths.Ending.overflow, maths.Ending.converged)
+    assert found.iterations.tolist() == [largest, 0]
+    assert found.point.isnan().flatten().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nan_is_no_solution(method):
+    found = maths.solve(
+        lambda x: torch.where(x > 2, torch.nan, x + 1), torch.tensor([[0.5], [9.0]]), method, most=50
+    )
+    assert not found.converged.any()
+    assert found.endings[1] is maths.Ending.overflow
+    assert found.iterations[1] == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_a_fixed_point_none_is_claimed(method):
+    """Anderson's mixing may leap so far out that a step of 1 is lost in rounding: `FAR` keeps analyses from that."""
+    found = maths.solve(lambda x: x + 1, starts(2, 3), method, most=300)
+    assert not (found.converged & (found.point.norm(dim=1) < 1e6)).any()
+
+
+def test_a_start_that_is_the_solution_needs_no_iteration():
+    found = maths.solve(lambda x: x, starts(2, 3), "newton")
+    assert found.iterations.tolist() == [0, 0]
+    assert found.converged.all()
+
+
+def test_points_are_one_when_a_chain_joins_them():
+    points = torch.tensor([[0.0], [5.0], [0.1], [float("nan")], [0.2], [5.05]])
+    assert maths.cluster(points, 0.15).tolist() == [0, 1, 0, -1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"method": "newtom"}, r"known solver, but is 'newtom'\. Did you mean .*newton"),
+        ({"damping": 0.0}, r"damping in \(0, 1\].* has damping=0.0"),
+        ({"tolerance": -1.0}, r"a tolerance above 0, but has .*tolerance=-1.0"),
+    ],
+)
+def test_bad_options_get_a_sentence(options, text):
+    with pytest.raises(ls.LoopscopeError, match=text):
+        maths.solve(torch.cos, torch.zeros(1, 1), **options)
+
+
+# Three bits
+
+
+@pytest.fixture(scope="module")
+def net():
+    return trained()
+
+
+def test_a_net_that_keeps_three_bits_has_eight_stable_points_and_saddles_between_them(net):
+    """Golub & Sussillo 2018's test: one stable point per memory, found from noisy starts among them, and saddles."""
+    W, b = net["W"], net["b"]
+
+    def map(h: Tensor) -> Tensor:
+        return torch.tanh(h @ W.T + b)
+
+    bits = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=DOUBLE)] * 3)
+    kept = torch.tanh(bits @ net["V"].T + b)
+    for _ in range(50):
+        kept = map(kept)
+    weights = torch.rand(300, 8, generator=torch.Generator().manual_seed(0), dtype=DOUBLE) ** 2
+    among = weights / weights.sum(1, keepdim=True) @ kept
+    between = torch.stack([(one + other) / 2 for one, other in itertools.combinations(kept, 2)])
+    found = maths.solve(
+        map, torch.cat([kept, between, among + 0.1 * starts(300, len(b))]), "newton", most=100
+    )
+    points = found.point[found.converged]
+    labels = maths.cluster(points, 1e-4)
+    distinct = torch.stack([points[labels == label][0] for label in range(int(labels.max()) + 1)])
+    assert torch.allclose(map(distinct), distinct, atol=1e-9)
+    values = maths.eigenvalues(map, distinct, count=len(b))
+    directions = (values.abs() > 1).sum(1)
+    stable = distinct[directions == 0]
+    memories = (stable @ net["R"].T).round()
+    assert sorted(memories.tolist()) == sorted(bits.tolist())
+    assert (directions == 1).sum() >= 12, "between any two memories that differ in one bit there is a saddle"
+    assert len(distinct) >= 20
+
+
+def test_the_loop_of_that_net_is_told_to_have_several_attractors(net):
+    start = torch.tanh(torch.tensor([[1.0, 1.0, -1.0], [-1.0, 1.0, 1.0]], dtype=DOUBLE) @ net["V"].T)
+    found = measured(lambda h: torch.tanh(h @ net["W"].T + net["b"]), start, random=12)
+    assert found.verdict.name == "several"
+    assert {p.stable for p in found.points} == {True, False}
+
+
+# What the loop visits
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+@pytest.mark.parametrize("radius", [0.5, 0.9, 0.97])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rate_and_radius_of_a_linear_loop(kind, radius, dtype):
+    A = matrix(kind, radius, 4).to(dtype)
+    if kind.startswith("non-normal"):  # 20 times as far off the diagonal as float32 has room for
+        A = A if dtype == DOUBLE else torch.where(torch.eye(4).bool() | (A.abs() < 1), A, A / 20)
+    found = measured(lambda x: x @ A.T + 1, starts(2, 4, dtype=dtype), 300)
+    assert found.verdict.name in ("one", "approaching")
+    assert found.radius.tolist() == pytest.approx([radius] * 2, rel=1e-3)
+    if dtype == DOUBLE:
+        assert found.rate.tolist() == pytest.approx([radius] * 2, rel=1e-3)
+    else:  # seven digits may be too few for 0.1 %, but then the error says so
+        known = ~found.rate.isnan()
+        assert ((found.rate - radius).abs() <= 1e-3 * radius + 3 * found.rate_error)[known].all()
+
+
+CASES = {
+    "two attractors": (lambda z: torch.tanh(2 * z), starts(3, 2).abs(), "several"),
+    "two, in one dimension": (lambda z: z - 0.3 * (z**3 - z), 0.3 + 0 * starts(1, 1), "several"),
+    "none, drifting": (lambda z: z + 1, starts(3, 2), "none"),
+    "none, drifting ever slower": (lambda z: z + torch.exp(-z), starts(3, 2), "none"),
+    "diverging": (lambda z: 2 * z, starts(3, 2), "diverging"),
+    "diverging slowly": (lambda z: 1.02 * z, starts(3, 2), "diverging"),
+    "diverging in float32": (lambda z: 2 * z, starts(3, 2).float(), "diverging"),
+    "diverging as it turns": (
+        lambda z: 1.1 * z.roll(1, -1) * torch.tensor([1, -1]),
+        starts(3, 2),
+        "diverging",
+    ),
+    "diverging, by squares": (lambda z: z**2 + 2, starts(4, 6), "diverging"),
+    "diverging, NaN": (lambda z: torch.where(z.abs() > 5, float("nan"), 1.3 * z), starts(4, 6), "diverging"),
+    "diverging, NaN at once": (lambda z: z * float("nan"), starts(2, 2), "diverging"),
+    "unstable, turning for ever": (lambda z: z @ rotation(1.0, 2.4).T, starts(3, 2), "unstable"),
+    "unstable, of period 2": (lambda z: 3 - z, starts(3, 2), "unstable"),
+    "unstable, logistic cycle": (lambda z: 3.2 * z * (1 - z), 0.3 + 0 * starts(2, 1), "unstable"),
+    "unstable, chaos": (lambda z: 4 * z * (1 - z), torch.tensor([[0.3], [0.41]], dtype=DOUBLE), "unstable"),
+    "unstable, begun upon": (lambda z: 2 * z, 0 * starts(2, 2), "unstable"),
+    "one": (torch.cos, starts(3, 2), "one"),
+    "one at the origin": (lambda z: 0.5 * z, starts(3, 2), "one"),
+    "one, at once": (lambda z: 0 * z + 3, starts(3, 2), "one"),
+    "one that is the origin, at once": (lambda z: 0 * z, starts(3, 2), "one"),
+    "one, of one example": (torch.cos, starts(1, 1), "one"),
+    "one, in a nilpotent loop": (
+        lambda z: z.roll(1, -1) * torch.tensor([0, 1, 1, 1]) + 1,
+        starts(2, 4),
+        "one",
+    ),
+    "slow": (lambda z: 0.999 * z + 1, starts(3, 2), "approaching"),
+    "all of them": (lambda z: z, starts(3, 2), "several"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_verdicts(name):
+    map, start, verdict = CASES[name]
+    found = measured(map, start)
+    assert found.verdict.name == verdict
+    assert set(found.fates) == {found.verdict}
+    assert str(found).startswith(found.verdict.sentence)
+    if verdict not in ("one", "several", "approaching"):
+        assert found.rate.isnan().all()
+        assert (found.reached == -1).all()
+    assert json.loads(found.to_json())["verdict"]["name"] == verdict
+    assert found.figure().data
+
+
+def test_an_escape_of_a_solver_is_no_find():
+    """Anderson's mixing of x + 1 leaps to 1e13, where a step of 1 is lost in rounding."""
+    found = measured(lambda z: z + 1, starts(3, 2))
+    assert found.points == ()
+    assert found.solver_distance.isnan().all()
+
+
+def test_with_positions_and_in_other_precisions():
+    """Position 0 contracts by 0.5, position 1 by 0.8; each has its own time and rate."""
+    factor = torch.tensor([0.5, 0.8])[:, None]
+    found = measured(
+        lambda x: factor * x + 1, torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0)), 80
+    )
+    assert found.rate_by_position[:, 0].tolist() == pytest.approx([0.5] * 2, rel=1e-3)
+    assert found.rate_by_position[:, 1].tolist() == pytest.approx([0.8] * 2, rel=1e-3)
+    assert (found.reached_by_position[:, 0] < found.reached_by_position[:, 1]).all()
+    assert found.rate.tolist() == pytest.approx([0.8] * 2, rel=1e-3)
+
+
+def test_overflow_is_named_at_the_state_where_it_begins():
+    found = measured(lambda z: z * z, torch.tensor([[3.0], [0.5]]), 20, double=False)
+    assert found.overflow.tolist() == [7, -1]  # 3^(2^7) > 2^128
+    assert found.verdict.name == "mixed"
+    assert [fate.name for fate in found.fates][0] == "diverging"
+    assert "NaN or infinity begin at state 7." in str(found)
+
+
+def test_the_solver_and_the_loop_are_told_apart():
+    found = measured(lambda z: 3 - z, torch.tensor([[0.2]], dtype=DOUBLE))
+    assert [float(p.point) for p in found.points] == pytest.approx([1.5])
+    assert float(found.solver_distance) > 0.1
+    assert "the solver's fixed point is not where the loop ends" in str(found)
+
+
+def test_input_dependence_and_reading():
+    """x* = e / (1 - 0.5) for the loop that reads its input, the same for all for the one that doesn't."""
+    torch.manual_seed(0)
+    build = {"vocabulary": 5, "width": 8, "heads": 2, "step_code": "none", "norm": "stream"}
+    tokens = torch.randint(0, 5, (3, 4))
+    for injection, reads in (("add", True), ("none", False)):
+        run = ls.record(ls.models.build("universal", injection=injection, **build).eval(), tokens, 16)
+        found = ls.analyses.measure("fixed_points", run)
+        assert found.reads_input is reads
+
+
+def test_a_loop_that_is_told_its_iteration_has_no_fixed_point_as_such():
+    torch.manual_seed(0)
+    model = ls.models.build("universal", vocabulary=3, width=8, heads=2, step_code="sinusoid").eval()
+    run = ls.record(model, torch.randint(0, 3, (2, 4)), 6)
+    found = ls.analyses.measure("fixed_points", run)
+    assert found.verdict.name == "told"
+    assert found.points == ()
+    assert json.loads(found.to_json())["reachability"] is None
+
+
+class Pair(NamedTuple):
+    """A high and a low state, as HRM has them."""
+
+    high: Tensor
+    low: Tensor
+
+
+class TwoStates(LoopedModule):
+    """low <- low / 2 + mean(high) / 4 + 1, high <- (high + low) / 4: the fixed point is high = 4 / 5, low = 12 / 5."""
+
+    def __init__(self) -> None:
+        super().__init__(iterations=40, vocabulary=2, fields=Pair._fields)
+        self.setup()
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(tokens, 2).double()
+
+    def initial(self, context: Tensor) -> Pair:
+        return Pair(context, torch.zeros_like(context[..., :1]))
+
+    def decode(self, state: Pair, context: Tensor) -> Tensor:
+        return state.high
+
+    def step(self, state: Pair, context: Tensor, t: int) -> Pair:
+        low = state.low / 2 + state.high.mean(-1, keepdim=True) / 4 + 1
+        return Pair((state.high + low) / 4, low)
+
+
+def test_a_state_of_two_tensors_is_taken_whole():
+    found = ls.analyses.measure("fixed_points", ls.record(TwoStates(), torch.tensor([[0, 1], [1, 1]])))
+    assert found.verdict.name == "one"
+    assert found.points[0].point.shape == (2 * (2 + 1),)
+    assert sorted(set((found.points[0].point * 5).round().tolist())) == [4, 12]
+    dense = torch.tensor(
+        [[5 / 16, 1 / 8], [1 / 4, 1 / 2]]
+    )  # after (high, low), once high's two numbers are one
+    assert found.radius.tolist() == pytest.approx(
+        [float(torch.linalg.eigvals(dense).abs().max())] * 2, rel=1e-3
+    )
+
+
+def test_what_only_keeps_accounts_of_a_state_is_no_part_of_it():
+    """Halting's sums rest wherever they happen to: with them every loop would have as many attractors as starts."""
+    torch.manual_seed(0)
+    model = ls.models.build(
+        "universal",
+        vocabulary=3,
+        width=8,
+        heads=2,
+        step_code="none",
+        norm="stream",
+        injection="add",
+        halting="interpolated",
+    ).eval()
+    run = ls.record(model, torch.randint(0, 3, (2, 4)), 12)
+    found = ls.analyses.measure("fixed_points", run, random=1, perturbed=1)
+    assert found.points[0].point.shape == (4 * 8,)
+    assert found.verdict.name == "one"
+
+
+def test_runs_that_cannot_be_iterated_say_so(tmp_path):
+    wrapped = ls.record(ls.wrap(made(Nested), body="high"), batch())
+    torch.manual_seed(0)
+    model = ls.models.build("universal", vocabulary=3, width=8, heads=2).eval()
+    tokens = torch.randint(0, 3, (2, 4))
+    part = ls.record(model, tokens, 4, keep=ls.keep.positions(-1))
+    path = ls.record(model, tokens, 4).save(tmp_path / "run.safetensors")
+    for run, text in (
+        (wrapped, "wrapped by its loop body alone"),
+        (part, "whole states are needed"),
+        (ls.load_run(path), "loaded from a file and knows no model"),
+    ):
+        for name in ("fixed_points", "stability", "path_independence"):
+            with pytest.raises(ls.LoopscopeError, match=text):
+                ls.analyses.measure(name, run)
+
+
+def test_thresholds_are_named_and_checked():
+    found = measured(torch.cos, starts(1, 1), same=0.01, tolerance=1e-5)
+    assert (found.same, found.tolerance) == (0.01, 1e-5)
+    assert "one point within 0.01" in str(found)
+    with pytest.raises(ls.LoopscopeError, match="needs 1 example or more.* has examples=0"):
+        measured(torch.cos, starts(1, 1), examples=0)

@@ -1,0 +1,200 @@
+"""Halting: what the analysis says against a count by hand, and the sentence for a model that doesn't halt."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+import loopscope as ls
+from loopscope.common import discovery
+from loopscope.common.errors import LoopscopeError
+from loopscope.common.files import load_file, save_file
+
+TASK = ls.tasks.prefix_parity(length=8)
+
+
+def halting_model(bias: float = -1.0, gate: float = 1.0):
+    model = ls.models.build(
+        "universal", width=16, vocabulary=3, halting="interpolated", halting_bias=bias, seed=3
+    )
+    with torch.no_grad():
+        model.act.gate.weight.mul_(gate)
+    model.task = TASK
+    return model.eval()
+
+
+def planted(
+    iterations: torch.Tensor, n: int, halted: torch.Tensor | None = None, tokens: torch.Tensor | None = None
+):
+    """A real run whose halting is replaced by one where the answers are known."""
+    batch = TASK.batch(len(iterations), seed=0)
+    run = ls.record(halting_model(), batch.tokens if tokens is None else tokens, n)
+    run.iterations = n
+    weights = torch.nn.functional.one_hot(iterations, n).permute(2, 0, 1).float()
+    halted = torch.ones_like(iterations, dtype=torch.bool) if halted is None else halted
+    remainder = torch.full(iterations.shape, 0.25)
+    run.halting = ls.Halting(weights, iterations, halted, remainder, iterations + 1 + remainder)
+    return run
+
+
+def test_the_distribution_is_that_of_a_count_by_hand():
+    run = ls.record(halting_model(gate=4.0), TASK.batch(32, seed=0).tokens, 24)
+    found = ls.analyses.measure("halting", run)
+    when, halted = run.halting.iteration, run.halting.halted
+    for t in range(run.iterations):
+        assert found.share[t] == pytest.approx(((when == t) & halted).float().mean().item())
+        for p in range(9):
+            assert found.by_position[p, t] == pytest.approx(
+                ((when == t) & halted)[:, p].float().mean().item()
+            )
+    assert found.share.sum() + found.not_halted == pytest.approx(1)
+    assert found.mean == pytest.approx(when.float().mean().item())
+    assert found.cost == pytest.approx(run.halting.cost.mean().item())
+    assert found.remainder == pytest.approx(run.halting.remainder.mean().item())
+
+
+def test_a_gate_that_says_one_half_halts_everywhere_in_its_second_iteration():
+    run = ls.record(halting_model(bias=0.0, gate=0.0), TASK.batch(8, seed=0).tokens, 12)
+    found = ls.analyses.measure("halting", run)
+    assert found.verdict.name == "constant"
+    assert found.mean == 1
+    assert found.remainder == pytest.approx(0.5)
+    assert found.cost == pytest.approx(2.5)  # N = 2, R = 0.5
+    assert np.isnan(found.correlation)
+    assert "unknown" in str(found)
+
+
+def test_halting_later_along_the_string_is_seen_as_such():
+    later = planted(torch.arange(9).expand(16, 9).clone(), 10)
+    found = ls.analyses.measure("halting", later)
+    assert found.verdict.name == "later"
+    assert found.correlation == pytest.approx(1)
+    assert found.mean_by_position.tolist() == list(range(9))
+    earlier = ls.analyses.measure("halting", planted(torch.arange(9).flip(0).expand(16, 9).clone(), 10))
+    assert earlier.verdict.name == "earlier"
+    assert earlier.correlation == pytest.approx(-1)
+
+
+def test_the_mark_that_is_asked_nothing_counts_in_no_correlation():
+    times = torch.arange(9).expand(16, 9).clone()
+    times[:, 0] = 9
+    assert ls.analyses.measure("halting", planted(times, 10)).correlation == pytest.approx(1)
+
+
+def test_no_order_is_seen_where_there_is_none():
+    times = torch.tensor([3, 7, 1, 5, 2, 8, 4, 1, 6]).expand(16, 9).clone()
+    assert ls.analyses.measure("halting", planted(times, 10)).verdict.name == "varied"
+
+
+def test_a_loop_that_ended_too_early_is_told_first():
+    times = torch.full((16, 9), 4)
+    halted = torch.zeros((16, 9), dtype=torch.bool)
+    halted[:, :4] = True
+    found = ls.analyses.measure("halting", planted(times, 5, halted))
+    assert found.verdict.name == "cut"
+    assert found.not_halted == pytest.approx(5 / 9)
+    assert found.share[4] == pytest.approx(4 / 9)
+    assert "56 % of the positions had not halted" in str(found)
+
+
+def test_difficulty_is_the_tasks_own():
+    batch = TASK.batch(64, seed=0)
+    times = batch.difficulty.long()[:, None].expand(64, 9).clone()
+    found = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
+    assert found.difficulty == TASK.difficulty
+    assert found.difficulty_correlation == pytest.approx(1)
+    assert torch.equal(found.mean_by_level, found.levels)
+    assert int(found.examples.sum()) == 64
+    noise = torch.randint(0, 9, (64, 9), generator=torch.Generator().manual_seed(1))
+    found = ls.analyses.measure("halting", planted(noise, 10, tokens=batch.tokens))
+    assert found.difficulty_correlation == pytest.approx(
+        spearmanr(batch.difficulty, noise[:, 1:].float().mean(1)).statistic
+    )
+
+
+def test_a_run_of_an_unknown_task_has_no_difficulty():
+    run = planted(torch.arange(9).expand(16, 9).clone(), 10)
+    run.model.task = None
+    run.origin["task"] = None
+    found = ls.analyses.measure("halting", run)
+    assert found.difficulty is None
+    assert "difficulty" not in str(found)
+    assert len(discovery.module("analyses", "halting").panels(found)) == 3
+
+
+def test_every_level_has_a_distribution_of_its_own_and_every_example_its_mean():
+    batch = TASK.batch(64, seed=0)
+    times = batch.difficulty.long()[:, None].expand(64, 9).clone()
+    found = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
+    for level, shares in zip(found.levels.long(), found.by_level, strict=True):
+        assert shares[level] == 1 and shares.sum() == 1
+    assert torch.equal(found.by_example, batch.difficulty)
+
+
+def test_entropy_is_that_of_the_weights_in_nats():
+    halves = planted(torch.ones(16, 9, dtype=torch.long), 4)
+    assert ls.analyses.measure("halting", halves).entropy == 0
+    halves.halting.weights[:] = torch.tensor([0.5, 0.5, 0, 0])[:, None, None]
+    found = ls.analyses.measure("halting", halves)
+    assert found.entropy == pytest.approx(np.log(2)) and found.share_entropy == 0
+    spread = planted(torch.tensor([0, 1, 2, 3]).repeat(4)[:, None].expand(16, 9).clone(), 4)
+    assert ls.analyses.measure("halting", spread).share_entropy == pytest.approx(np.log(4))
+
+
+def test_a_rule_gives_the_same_view_of_any_run():
+    model = ls.models.build("universal", width=16, vocabulary=3, seed=3).eval()
+    model.task = TASK
+    run = ls.record(model, TASK.batch(16, seed=0).tokens, 8)
+    found = ls.analyses.measure("halting", run, rule="argmax", threshold=3)
+    assert found.kind == "rule argmax" and "rule argmax" in str(found)
+    said = run.logits.tensor[1:].argmax(-1)
+    for p in range(9):
+        for b in range(16):
+            first = [t for t in range(3, 8) if (said[t - 3 : t + 1, b, p] == said[t, b, p]).all()]
+            own = ls.rules.rule_halting(run, "argmax", 3)
+            assert own.iteration[b, p] == (first[0] if first else 7) and bool(own.halted[b, p]) == bool(first)
+    whole = ls.rules.rule_halting(run, "kl", level="example").iteration
+    assert (whole == whole[:, :1]).all()
+    with pytest.raises(LoopscopeError, match="Pass rule= too"):
+        ls.analyses.measure("halting", run, threshold=3)
+
+
+def test_the_kind_is_kept_in_a_file_and_old_files_still_load(tmp_path):
+    run = ls.record(halting_model(), TASK.batch(4, seed=0).tokens, 6)
+    assert run.halting.kind == "adaptive computation time"
+    path = run.save(tmp_path / "run.safetensors")
+    assert ls.load_run(path).halting.kind == run.halting.kind
+    tensors, header = load_file(path, kind="run")
+    del header["halting"]
+    old = ls.load_run(save_file(path, tensors, header))
+    assert old.halting.kind == "model's own halting"
+    assert torch.equal(old.halting.iteration, run.halting.iteration)
+
+
+def test_a_solver_gives_a_position_up_at_its_tolerance():
+    model = ls.models.build("equilibrium", vocabulary=3, width=16, heads=2, tolerance=1e-2, seed=0).eval()
+    run = ls.record(model, TASK.batch(4, seed=0).tokens, 30)
+    gap = run["state.gap"].tensor[1:]
+    assert run.halting.kind == "solver tolerance" and run.halting.halted.any()
+    for b in range(4):
+        for p in range(9):
+            below = [t for t in range(run.iterations) if gap[t, b, p] < 1e-2]
+            assert run.halting.iteration[b, p] == (below[0] if below else run.iterations - 1)
+            assert bool(run.halting.halted[b, p]) == bool(below)
+    assert torch.equal(ls.rules.rule_halting(run, "own").iteration, run.halting.iteration)
+
+
+def test_a_finding_draws_itself_and_serialises():
+    found = ls.analyses.measure(
+        "halting", ls.record(halting_model(gate=4.0), TASK.batch(32, seed=0).tokens, 24)
+    )
+    assert found.figure().data[0].type == "heatmap"
+    assert '"difficulty": "ones in the string"' in found.to_json()
+    for threshold in ("0.05", "0.5", "0.9"):
+        assert threshold in str(found)
+
+
+def test_a_model_that_does_not_halt_gets_a_sentence():
+    run = ls.record(ls.models.build("universal", width=16, vocabulary=3), TASK.batch(4, seed=0).tokens, 6)
+    with pytest.raises(LoopscopeError, match="every position used all 6 iterations"):
+        ls.analyses.measure("halting", run)

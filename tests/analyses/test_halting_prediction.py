@@ -1,0 +1,78 @@
+"""Foresight on states that were made to know their stop, or not to."""
+
+import pytest
+import torch
+
+import loopscope as ls
+from loopscope.common import discovery
+from loopscope.common.errors import LoopscopeError
+
+from ..toys.table_loop import Planted
+from .test_halting import TASK
+
+N, BATCH, WIDTH = 8, 40, 12
+
+
+def run_of(knows: str):
+    """States of noise that hold, or don't hold, when their position stops."""
+    generator = torch.Generator().manual_seed(0)
+    when = torch.randint(0, N, (BATCH, 9), generator=generator)
+    if knows == "position":
+        when = (torch.arange(9) % N).expand(BATCH, 9).clone()
+    table = torch.randn(N + 1, BATCH, 9, WIDTH, generator=generator)
+    if knows == "state":
+        table[..., 3] = 0.05 * when  # the probe standardises; what is read off the whole hardly sees it
+    model = Planted(table, None).eval()
+    run = ls.record(model, TASK.batch(BATCH, seed=0).tokens)
+    model.task = TASK
+    weights = torch.nn.functional.one_hot(when, N).permute(2, 0, 1).float()
+    run.halting = ls.Halting(
+        weights, when, torch.ones_like(when, dtype=torch.bool), when.float(), when.float(), "plan"
+    )
+    return run
+
+
+def test_a_state_that_holds_its_stop_foretells_it_from_the_first_iteration():
+    found = ls.analyses.measure("foresight", run_of("state"))
+    assert found.verdict.name == "early_more"
+    assert (found.r2["state"] > 0.9).all()
+    assert (found.r2["signals"] < 0.3).all() and (found.r2["position"] < 0.1).all()
+
+
+@pytest.mark.parametrize("knows", ["state", "position", "nothing"])
+def test_shuffled_halting_is_never_foretold(knows):
+    assert (ls.analyses.measure("foresight", run_of(knows)).r2["shuffled"] < 0.1).all()
+
+
+def test_noise_foretells_nothing():
+    found = ls.analyses.measure("foresight", run_of("nothing"))
+    assert found.verdict.name == "unknown"
+    assert all((values < 0.15).all() for values in found.r2.values())
+
+
+def test_halting_that_follows_the_position_is_known_from_it():
+    assert (ls.analyses.measure("foresight", run_of("position")).r2["position"] > 0.99).all()
+
+
+def test_only_what_still_runs_is_predicted():
+    run = run_of("state")
+    found = ls.analyses.measure("foresight", run)
+    asked = run.halting.iteration[:, 1:]
+    assert found.running.tolist() == [int((asked >= k).sum()) for k in found.iterations.tolist()]
+
+
+def test_it_draws_itself_and_says_its_thresholds():
+    found = ls.analyses.measure("foresight", run_of("state"))
+    assert len(discovery.module("analyses", "foresight").panels(found)) == 1
+    assert "known from 0.5 by state 2" in str(found) and "plan" in str(found)
+
+
+def test_a_run_in_which_all_stop_alike_gets_a_sentence():
+    run = run_of("state")
+    run.halting.iteration[:] = 3
+    assert not discovery.module("analyses", "foresight").applies(run)
+    with pytest.raises(LoopscopeError, match="stop at different iterations, but this run has none such left"):
+        ls.analyses.measure("foresight", run)
+    run.halting = None
+    with pytest.raises(LoopscopeError, match="needs a run of a model that halts, or a rule"):
+        ls.analyses.measure("foresight", run)

@@ -1,0 +1,171 @@
+"""How far a write reaches: loops of which the way of every write is known."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import loopscope as ls
+from loopscope.analyses.locality.distances import geometry_of
+from loopscope.common import discovery
+from loopscope.common.errors import LoopscopeError
+from loopscope.nn import LoopedModule
+
+P, N, CLASSES = 10, 8, 4
+
+
+class Wired(LoopedModule):
+    """What a position holds becomes what its sources held: (position, source), rows that add up to 1."""
+
+    def __init__(self, wires: torch.Tensor, later: torch.Tensor | None = None) -> None:
+        super().__init__(N, CLASSES)
+        self.wires = nn.Parameter(torch.stack([wires] + [wires if later is None else later] * (N - 1)))
+        self.setup()
+
+    def encode(self, tokens):
+        return nn.functional.one_hot(tokens, CLASSES).float()
+
+    def initial(self, context):
+        return context
+
+    def step(self, state, context, t):
+        return self.wires[t] @ state
+
+    def decode(self, state, context):
+        return 4 * state
+
+
+def run_of(wires, later=None, tokens=None):
+    if tokens is None:
+        tokens = torch.randint(0, CLASSES, (12, P), generator=torch.Generator().manual_seed(0))
+    return ls.record(Wired(wires, later).eval(), tokens)
+
+
+def measured(run, **options):
+    return ls.analyses.measure("locality", run, **{"iteration": 0, "examples": None} | options)
+
+
+SELF = torch.eye(P)
+ALL = torch.full((P, P), 1 / P)
+SHIFT = torch.diag(torch.ones(P - 1), -1)  # position p reads p - 1
+SHIFT[0, 0] = 1
+BESIDE = (torch.diag(torch.ones(P - 1), 1) + torch.diag(torch.ones(P - 1), -1) + torch.eye(P)) / 3
+
+
+@pytest.mark.parametrize("write", ["donor", "noise"])
+def test_what_moves_one_place_each_iteration_is_as_many_steps_away(write):
+    found = measured(run_of(SHIFT), write=write)
+    assert found.verdict.name == "relayed" and found.causal
+    assert found.own[0] == 1 and found.distance[0].isnan()
+    # the first position keeps what it has, and passes it on to all; from the others one pulse goes on
+    wanted = torch.arange(N + 1)
+    far = found.spread.argmax(1)
+    assert torch.equal(far[1:5], wanted[1:5])
+    assert torch.all(found.distance[1:].diff() > 0)
+
+
+def test_an_even_effect_is_chance():
+    found = measured(run_of(ALL))
+    assert found.verdict.name == "everywhere" and not found.causal
+    assert torch.allclose(found.locality[1:], torch.ones(N), atol=0.1)
+    assert torch.allclose(found.distance[1:], found.chance[1:], atol=0.1)
+
+
+def test_what_stays_where_it_is_reaches_nobody():
+    found = measured(run_of(SELF))
+    assert found.verdict.name == "contained" and found.locality.isnan().all()
+    assert torch.equal(found.own, torch.ones(N + 1))
+    assert "Nothing reached another position" in str(found)
+
+
+def test_an_effect_on_neighbours_alone_is_as_many_times_chance_as_there_are_others_per_neighbour():
+    found = measured(run_of(BESIDE, SELF), write="noise")
+    assert found.verdict.name == "local" and not found.causal
+    # two neighbours (one at the ends) of nine others
+    assert torch.allclose(found.distance[1:], torch.ones(N))
+    assert ((found.locality[1:] > 4.5 - 1e-4) & (found.locality[1:] < 9)).all()
+    inner = torch.zeros(P, P)
+    inner[4, 3] = inner[4, 5] = inner[4, 4] = 1 / 3  # only position 4 reads others
+    found = measured(run_of(inner + SELF * (torch.arange(P) != 4), SELF), write="noise")
+    # of writes at 3 and 5, each with two neighbours of nine
+    assert torch.allclose(found.locality[1:], torch.full((N,), 4.5), atol=1e-4)
+
+
+def test_chance_of_a_causal_loop_counts_later_positions_alone():
+    wires = SELF.clone()
+    wires[6, 6] = wires[6, 4] = 0.5  # only a write at 4 reaches anybody
+    found = measured(run_of(wires, SELF), write="noise")
+    assert found.causal and torch.allclose(found.distance[1:], torch.full((N,), 2.0))
+    assert torch.allclose(found.chance[1:], torch.full((N,), 3.0))  # of 5 .. 9, not of all others
+
+
+def test_only_the_cells_that_bear_on_each_other_are_neighbours_of_a_board():
+    model = ls.models.load("trm-sudoku")
+    run = ls.record(model, model.task.batch(3, seed=0).tokens, 4)
+    geometry = geometry_of(run, 16)
+    assert geometry.neighbours == "cells that bear on each other by the task's rules"
+    # row, column and box of a 4 x 4 board: 3 + 3 + 1; all others are two steps away
+    assert torch.equal((geometry.distance == 1).sum(1), torch.full((16,), 7))
+    assert geometry.distance.max() == 2 and torch.equal(geometry.distance, geometry.distance.T)
+    assert geometry_of(run_of(SELF), P).distance[2, 6] == 4
+
+
+def test_on_a_board_without_such_rules_neighbours_stand_beside_each_other():
+    run = run_of(SELF)
+    run.model.task = SimpleNamespace(neighbours=lambda: None, shape=(2, 5))
+    geometry = geometry_of(run, P)
+    assert geometry.distance[0, 9] == 1 + 4 and geometry.distance[1, 6] == 1 and geometry.distance[4, 5] == 5
+    assert geometry.neighbours == "cells above, below, left and right"
+
+
+def test_a_position_that_no_way_leads_to_is_infinitely_far():
+    from loopscope.analyses.locality.distances import _steps
+
+    islands = torch.zeros(4, 4, dtype=torch.bool)
+    islands[0, 1] = islands[1, 0] = islands[1, 2] = islands[2, 1] = True
+    distance = _steps(islands)
+    assert distance[0, 2] == 2 and distance[0, 3] == float("inf") and distance[3, 3] == 0
+
+
+def test_where_all_answer_alike_noise_is_written():
+    found = measured(run_of(SHIFT, tokens=torch.ones(5, P, dtype=torch.long)))
+    assert found.write.startswith("noise of norm 1 (100 % of the state's)")
+
+
+def test_the_end_of_the_run_ends_it():
+    assert measured(run_of(SHIFT), iteration=6).more == (0, 1, 2)
+    assert measured(run_of(SHIFT), more=3).more == (0, 1, 2, 3)
+
+
+def test_intervals_hold_what_is_measured():
+    found = measured(run_of(BESIDE))
+    assert (
+        (found.low[1:] <= found.locality[1:] + 1e-5) & (found.locality[1:] <= found.high[1:] + 1e-5)
+    ).all()
+
+
+def test_a_run_without_positions_is_refused():
+    run = ls.iterate(torch.tanh, torch.randn(3, 4), 5)
+    assert not discovery.module("analyses", "locality").applies(run)
+    with pytest.raises(LoopscopeError, match="locality needs a run without edits"):
+        ls.analyses.measure("locality", run)
+
+
+def test_it_draws_and_speaks():
+    found = measured(run_of(SHIFT))
+    module = discovery.module("analyses", "locality")
+    titles = [panel.figure.layout.title.text for panel in module.panels(found)]
+    assert titles == ["Where the effect of a write is found", "How local a write's effect on others is"]
+    assert module.headline(found)[0].endswith("×") and found.to_json()
+    assert "×" not in module.headline(measured(run_of(SELF)))[0]
+
+
+def test_in_a_trained_entry_another_parity_is_relayed_from_place_to_place():
+    """A finding: universal-prefix-parity corrects the position written at once, and hands the wrong parity on."""
+    model = ls.models.load("universal-prefix-parity")
+    found = ls.analyses.measure("locality", ls.record(model, model.task.batch(64, seed=1).tokens))
+    assert found.verdict.name == "relayed" and found.causal
+    assert found.own[1] < 0.25 and found.own[2] < 0.05
+    steps = found.distance[1:6].diff()
+    assert (steps > 0.5).all() and (steps < 2.5).all()

@@ -1,0 +1,149 @@
+"""What can be read off states that were made to hold an answer, or not to, put as a question."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import loopscope as ls
+from loopscope.cli import app
+from loopscope.common import discovery
+from loopscope.common.errors import LoopscopeError
+
+from ..toys.table_loop import Planted
+from .test_halting import TASK
+
+SIZE, N = 220, 5
+
+
+def run_of(known_from, said_from=3, sure=5.0):
+    """States that hold the answer from an iteration on, in channels of which the read-out sees one half from another on."""
+    batch = TASK.batch(SIZE, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    table = 0.5 * torch.randn(N + 1, SIZE, batch.tokens.shape[1], 6, generator=generator)
+    right = torch.nn.functional.one_hot(batch.targets, 3).float()
+    table[known_from:, ..., 3:] += sure * right
+    table[said_from:, ..., :3] += sure * right
+    model = Planted(table, TASK).eval()
+    model.decode = lambda state, context: state[..., :3]
+    return ls.record(model, batch.tokens)
+
+
+def measured(known_from, said_from=3):
+    return ls.analyses.measure("probes", run_of(known_from, said_from), examples=SIZE)
+
+
+def test_an_answer_that_the_states_hold_before_it_is_said_is_ahead():
+    found = measured(known_from=1)
+    read = found.facts["answer"]
+    assert found.verdict.name == "ahead" and read.formed == 1
+    assert read.score[0] < 0.6 and (read.score[1:] > 0.98).all()
+    assert found.own[2] < 0.6 and found.own[3] > 0.98
+
+
+def test_an_answer_that_is_said_when_it_is_there_is_alike():
+    found = measured(known_from=3)
+    assert found.verdict.name == "alike" and found.facts["answer"].formed == 3
+
+
+def test_states_without_an_answer_have_none():
+    found = measured(known_from=N + 1, said_from=N + 1)
+    assert found.verdict.name == "absent" and found.facts["answer"].formed is None
+
+
+def test_the_map_tells_where():
+    found = measured(known_from=1)
+    asked = TASK.batch(2, seed=0).mask[0].nonzero()[:, 0].tolist()
+    assert list(found.positions) == asked
+    assert (found.map[2] > 0.9).all() and found.map[0].mean() < 0.65
+    assert found.own_map.shape == found.map.shape
+
+
+def test_it_draws_itself_says_its_thresholds_and_becomes_json():
+    found = measured(known_from=1)
+    module = discovery.module("analyses", "probes")
+    assert len(module.panels(found)) == 2 and module.headline(found)[0] == "1"
+    assert "formed at 0.9 of the way" in str(found) and "The run's own 220 examples" in str(found)
+    assert json.loads(found.to_json())["verdict"]["name"] == "ahead"
+
+
+def test_a_small_run_is_joined_by_more_examples_of_its_task_and_one_with_edits_is_not():
+    model = ls.models.load("ouro-mano")
+    tokens = model.task.batch(40, seed=0).tokens
+    found = ls.analyses.measure("probes", ls.record(model, tokens), examples=300)
+    assert found.examples == 300 and "300 other test examples" in str(found)
+    edited = ls.record(model, tokens, edits=[ls.skip(1)])
+    with pytest.raises(LoopscopeError, match="each class must come in 5 groups|folds need 10 groups"):
+        ls.analyses.measure("probes", ls.record(model, tokens[:8], edits=[ls.skip(1)]))
+    assert ls.analyses.measure("probes", edited, fact="answer").examples == 40
+
+
+def test_steps_on_the_way_stand_beside_the_answer_and_what_it_tells_of_them():
+    model = ls.models.load("ouro-mano")
+    found = ls.analyses.measure(
+        "probes", ls.record(model, model.task.batch(300, seed=0).tokens), examples=300
+    )
+    assert list(found.facts) == ["answer", "left part", "right part"]
+    assert found.facts["answer"].beside.isnan().all() and not found.facts["left part"].beside.isnan().any()
+
+
+def test_what_it_can_not_be_asked_gets_a_sentence():
+    model = ls.models.build("universal", vocabulary=3, width=16).eval()
+    run = ls.record(model, TASK.batch(8, seed=0).tokens, 2)
+    assert not discovery.module("analyses", "probes").applies(run)
+    with pytest.raises(LoopscopeError, match="probes need a run of examples of a known task"):
+        ls.analyses.measure("probes", run)
+    model.task = TASK
+    with pytest.raises(LoopscopeError, match="prefix-parity has no fact called 'carry'"):
+        ls.analyses.measure("probes", run, fact="carry")
+
+
+# The command
+
+
+def probe(*arguments):
+    return CliRunner().invoke(app, ["probe", *map(str, arguments)])
+
+
+def test_the_command_probes_a_fact_and_saves_what_it_found(tmp_path):
+    told = probe("ouro-mano", "--fact", "right part", "--examples", 300, "-o", tmp_path / "p.safetensors")
+    assert told.exit_code == 0 and "Linear probes for 5 classes" in told.output
+    assert str(ls.load_probes(tmp_path / "p.safetensors")) in told.output
+
+
+def test_the_command_reads_labels_from_a_file_and_prints_json(tmp_path):
+    from safetensors.torch import save_file
+
+    run = ls.record(ls.models.load("ouro-mano"), ls.models.load("ouro-mano").task.batch(120, seed=0).tokens)
+    run.save(tmp_path / "run.safetensors")
+    save_file(
+        {"labels": torch.arange(120) % 2, "mask": torch.arange(120) < 100}, tmp_path / "labels.safetensors"
+    )
+    told = probe(
+        tmp_path / "run.safetensors",
+        "--labels",
+        tmp_path / "labels.safetensors",
+        "--positions",
+        "-1",
+        "--json",
+    )
+    found = json.loads(told.output)
+    assert found["rows"][0][0] == [100] and found["positions"] == [11]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("ouro-mano", "--fact", "answer", "--labels", "x"), "were both given"),
+        (("ouro-mano", "--fact", "anwser"), "Did you mean 'answer'"),
+        (
+            ("ouro-mano", "--labels", "missing.safetensors"),
+            "must be a safetensors file with the tensor labels",
+        ),
+        (("ouro-mano", "--site", "core.7"), "no site 'core.7'"),
+    ],
+)
+def test_what_the_command_can_not_do_is_a_sentence(arguments, sentence):
+    told = probe(*arguments)
+    assert told.exit_code == 2 and sentence in told.output.replace("\n", " ")

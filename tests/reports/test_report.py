@@ -1,0 +1,275 @@
+"""The page: what is on it, that it needs nothing from outside, and that no text becomes HTML or script."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+import torch
+
+import loopscope as ls
+from loopscope.common import discovery
+from loopscope.common.errors import LoopscopeError
+from loopscope.common.text import percent
+from loopscope.plots import style
+from loopscope.plots.panels import Panel
+from loopscope.reports.card_html import card_html
+from loopscope.reports.figure_json import literal, panel_json, safe_json
+
+from ..toys import hostile_strings
+
+ASKED = ["convergence", "halting"]
+"""Analyses that the pages here show, so that those that come later leave these tests as they are."""
+
+
+class Page(HTMLParser):
+    """Every tag with its attributes, every script's text, and the text that a reader sees."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside != "style":
+            self.text += data
+
+    def named(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return ls.report(hostile_strings.run(name=None), ASKED).html
+
+
+@pytest.fixture(scope="module")
+def hostile_html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A page whose every string comes from somebody who wants to break it: of a checkpoint, and of a run with its task."""
+    run = hostile_strings.run()
+    page = ls.report(hostile_strings.entry(tmp_path_factory.mktemp("entry"), run), ASKED).html
+    return page + ls.report(run, ASKED).html
+
+
+def test_the_sections_stand_in_their_order(html: str):
+    page = Page(html)
+    ids = [a["id"] for a in page.named("section")]
+    assert ids == ["accuracy", "answers", "convergence", "trajectory", "halting", "again"]
+    assert [a["href"] for a in page.named("a") if a.get("href", "") != "#page"] == [f"#{i}" for i in ids]
+    assert "after 12 iterations" in page.text
+    assert 'ls.report(run).save("report.html")' in page.text
+    assert f"torch {torch.__version__}" in page.text
+
+
+def test_every_figure_has_its_data_two_sentences_and_a_name(html: str):
+    page = Page(html)
+    figures = page.named("figure")
+    data = [json.loads(s) for s in page.scripts if s.startswith('{"data"')]
+    assert len(figures) == len(data) == len(page.named("figcaption"))
+    assert html.count('class="seen"') == html.count('class="reading"') == len(figures)
+    assert not re.search(r'class="seen">\s*<', html)
+    assert all(a["aria-label"] for a in page.named("div") if a.get("class") == "chart")
+    for drawn in data:
+        assert drawn["layout"]["xaxis"]["title"]["text"]
+        assert drawn["layout"]["yaxis"]["title"]["text"]
+
+
+def test_the_page_asks_for_nothing_from_outside(html: str):
+    page = Page(html)
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "data", "action", "srcset", "poster"):
+            address = attributes.get(name) or ""
+            assert address.startswith(("#", "data:,")) or not address, f"<{tag} {name}={address}>"
+    policy = next(
+        a["content"] for a in page.named("meta") if a.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
+
+
+def test_every_analysis_that_applies_is_shown():
+    ids = [
+        a["id"] for a in Page(ls.report(hostile_strings.run(halting=False, name=None)).html).named("section")
+    ]
+    assert "halting" not in ids  # the model doesn't halt
+    assert "convergence" in ids
+    always = [n for n in ls.analyses.names() if not hasattr(discovery.module("analyses", n), "applies")]
+    assert {name.replace("_", "-") for name in always} <= set(ids)
+
+
+def test_the_analyses_can_be_chosen():
+    ids = [
+        a["id"] for a in Page(ls.report(hostile_strings.run(name=None), ["halting"]).html).named("section")
+    ]
+    assert ids == ["accuracy", "answers", "trajectory", "halting", "again"]
+    with pytest.raises(LoopscopeError, match="There is no analysis called 'convergense'"):
+        ls.report(hostile_strings.run(name=None), ["convergense"])
+
+
+def test_an_analysis_that_cannot_say_anything_says_why():
+    page = Page(ls.report(hostile_strings.run(halting=False, name=None), ["halting"]).html)
+    assert "Not measured: halting needs a run of a model that halts" in page.text
+
+
+def test_a_run_without_its_model_still_has_a_page(tmp_path: Path):
+    run = ls.load_run(hostile_strings.run(name=None).save(tmp_path / "run.safetensors"))
+    ids = [a["id"] for a in Page(ls.report(run, ASKED).html).named("section")]
+    assert ids == ["convergence", "trajectory", "halting", "again"]
+
+
+def test_no_string_becomes_a_tag_an_attribute_or_a_script(hostile_html: str):
+    page = Page(hostile_html)
+    allowed = {
+        "html",
+        "head",
+        "meta",
+        "title",
+        "link",
+        "style",
+        "body",
+        "a",
+        "header",
+        "div",
+        "span",
+        "button",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+    }
+    allowed |= {
+        "p",
+        "ul",
+        "li",
+        "strong",
+        "nav",
+        "main",
+        "noscript",
+        "section",
+        "figure",
+        "label",
+        "select",
+        "option",
+        "input",
+    }
+    allowed |= {"output", "script", "figcaption", "pre", "code", "dl", "dt", "dd", "details", "summary", "em"}
+    allowed |= {"table", "thead", "tbody", "tr", "th", "td"}
+    assert {tag for tag, _ in page.tags} <= allowed
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    own = [s for s in page.scripts if not s.startswith('{"data"')]
+    assert len(own) == 4  # plotly's and the page's, of two pages
+    assert not [s for s in own if "alert(1" in s]
+    for address in (a.get("href") or "" for a in page.named("a")):
+        assert address.startswith(("#", "https://example.org/", "http://example.invalid/b.png"))
+
+
+def test_hostile_text_is_shown_as_it_is(hostile_html: str):
+    text = Page(hostile_html).text
+    assert hostile_strings.NAME in text
+    assert "{{7*7}}" in text
+    assert "49" not in re.findall(r"\{\{7\*7\}\}|\b49\b", text)
+    assert '<b onclick="alert(5)">bold</b>' in text
+    assert "<b>bold<img src=x onerror=alert(19)>" in text  # the file's name, in the command
+
+
+def test_nothing_in_the_data_can_end_its_script_or_draw_a_tag(hostile_html: str):
+    for script in Page(hostile_html).scripts:
+        if script.startswith('{"data"'):
+            assert not set(script) & set("<>&")
+            for string in strings(json.loads(script)):
+                assert not re.search(r"<(?!/?(?:b|i|br|sub|sup|extra)>)", string), string
+
+
+def test_labels_are_made_literal_even_where_nobody_escaped_them():
+    assert style.label("<b>&</b>") == "&lt;b&gt;&amp;&lt;/b&gt;"
+    figure = go.Figure(go.Scatter(y=[1], name='<a href="javascript:alert(1)">x</a><b>y</b>'))
+    told = json.loads(panel_json(Panel("", figure, "", "")))
+    assert told["data"][0]["name"] == '&lt;a href="javascript:alert(1)">x&lt;/a><b>y</b>'
+    assert literal(["<svg onload=x>", {"a": "<br>"}]) == ["&lt;svg onload=x>", {"a": "<br>"}]
+
+
+def test_json_in_a_page_holds_no_sign_that_html_reads():
+    said = safe_json({"a": "</script><!--&\u2028"})
+    assert not set(said) & set("<>&\u2028")
+    assert json.loads(said) == {"a": "</script><!--&\u2028"}
+
+
+def test_a_card_keeps_its_tables_and_harmless_links_and_nothing_else():
+    lead, rest = card_html(hostile_strings.CARD)
+    both = Page(str(lead) + str(rest))
+    assert both.named("table")
+    links = [a["href"] for a in both.named("a")]
+    assert links == ["http://example.invalid/b.png", "https://example.org/?a=1&b=%222%22"]
+    assert not both.named("img")
+    assert not both.scripts
+    lead, rest = card_html(
+        "# Title\n\nOne.\n<!-- a note -->\n\n## Two\n\n<!-- begin -->\nThree.\n<!-- end -->\n"
+    )
+    assert str(lead) == "<p>One.</p>\n"
+    assert str(rest) == "<h3>Two</h3>\n<p>Three.</p>\n"
+
+
+def test_a_report_is_saved_whole_or_not_at_all(tmp_path: Path, html: str):
+    report = ls.report(hostile_strings.run(name=None), [])
+    path = report.save(tmp_path / "report.html")
+    assert path.read_text(encoding="utf-8") == report.html
+    with pytest.raises(LoopscopeError, match="the report must be written to"):
+        report.save(tmp_path / "nowhere" / "report.html")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(LoopscopeError, match="What was there before is untouched"):
+        report.save(tmp_path / "folder")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "report.html"]
+    assert len(html) < 7e6
+
+
+def test_nan_states_have_no_page():
+    model = hostile_strings.run(name=None).model
+    with torch.no_grad():
+        next(model.core.parameters()).fill_(torch.inf)
+    with pytest.warns(ls.LoopscopeWarning):
+        run = ls.record(model, model.task.batch(4, seed=0).tokens, 4)
+    with pytest.raises(LoopscopeError, match="the states must be finite"):
+        ls.report(run)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.5, "50 %"),
+        (0.996, "99.6 %"),
+        (0.9996, "99.96 %"),
+        (0.999999, "more than 99.999 %"),
+        (1e-7, "less than 0.001 %"),
+        (0.004, "0.4 %"),
+        (float("nan"), "unknown"),
+    ],
+)
+def test_a_share_is_never_rounded_to_all_or_nothing(share: float, text: str):
+    assert percent(share) == text
+
+
+def strings(value: object) -> list[str]:
+    """Every string in a piece of JSON."""
+    if isinstance(value, dict):
+        return [s for inner in value.values() for s in strings(inner)]
+    if isinstance(value, list):
+        return [s for inner in value for s in strings(inner)]
+    return [value] if isinstance(value, str) else []
