@@ -42,11 +42,11 @@ check: $(READY) ## formatting, linting, types and tests: what must pass before a
 	@$(TESTS) -m "not slow"
 
 bench: $(READY) ## what recording costs, as ratios taken in one run
-	@$(PYTEST) tests/bench_*.py --benchmark-only
+	@$(PYTEST) tests/benchmarks/bench_*.py --benchmark-only
 
 # Two at a time, on a thread each. A make that was stopped goes on where it was: what is finished waits in runs/zoo.
 zoo: $(READY) ## train every entry of the zoo again, and write its weights and the numbers in its card
-	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.training.remake
+	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.reproduce
 	@rm -rf runs/zoo
 
 clean: ## remove the environment and what the tools left

@@ -5,81 +5,118 @@ import loopscope as ls
 model = ls.models.load("universal-prefix-parity")
 run = ls.record(model, model.task.batch(64, seed=0).tokens, iterations=32)
 run.states[3]        # (batch, position, width): the state after 3 iterations
+
+Every name is imported when it is first used, so that `import loopscope` costs nothing by itself.
+What serves annotations only is imported from its folder, such as `loopscope.interventions.Edit`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from . import analyses as analyses
-from . import models as models
-from . import tasks as tasks
-from .adapters.base import Adapter as Adapter
-from .common.errors import LoopscopeError as LoopscopeError
-from .common.errors import LoopscopeIndexError as LoopscopeIndexError
-from .common.errors import LoopscopeWarning as LoopscopeWarning
-from .common.result import Finding as Finding
-from .common.result import Verdict as Verdict
-from .core.loop_index import Clock as Clock
-from .core.looped_model import Looped as Looped
-from .core.looped_model import drive as drive
-from .core.states import States as States
-from .halting import exit_rules as rules
-from .halting.answer_with_exit import Answer as Answer
-from .halting.answer_with_exit import answer as answer
-from .halting.halting_record import Halting as Halting
-from .interventions.edits import Edit as Edit
-from .interventions.edits import ablate as ablate
-from .interventions.edits import add as add
-from .interventions.edits import bias_halting as bias_halting
-from .interventions.edits import halt_at as halt_at
-from .interventions.edits import patch as patch
-from .interventions.edits import repeat as repeat
-from .interventions.edits import skip as skip
-from .interventions.edits import swap as swap
-from .interventions.freeze import Freeze as Freeze
-from .interventions.freeze import freeze as freeze
-from .lenses import Readings as Readings
-from .lenses import TunedLens as TunedLens
-from .lenses import lens as lens
-from .loop_detection.loop_finder import Loop as Loop
-from .loop_detection.loop_finder import Loops as Loops
-from .loop_detection.loop_finder import find_loops as find_loops
-from .patching import Effects as Effects
-from .patching import Mediation as Mediation
-from .patching import effects as effects
-from .patching import mediation as mediation
-from .patching import noise as noise
-from .probing import Probes as Probes
-from .probing import load_probes as load_probes
-from .recorder.generation import Generation as Generation
-from .recorder.generation import generate as generate
-from .recorder.generation import recording as recording
-from .recorder.iterate_function import iterate as iterate
-from .recorder.pretrained import from_pretrained as from_pretrained
-from .recorder.record_run import record as record
-from .recorder.record_run import resume as resume
-from .run_loading import load_run as load_run
-from .runs import keep
-from .runs.run import Run as Run
-from .training.history import History as History
-from .training.history import load_history as load_history
-from .wrapping.wrap_module import Wrapped as Wrapped
-from .wrapping.wrap_module import wrap as wrap
-
 if TYPE_CHECKING:
+    from . import analyses as analyses
     from . import maths as maths
+    from . import models as models
+    from . import tasks as tasks
+    from .common.errors import LoopscopeError as LoopscopeError
+    from .common.errors import LoopscopeIndexError as LoopscopeIndexError
+    from .common.errors import LoopscopeWarning as LoopscopeWarning
+    from .core.states import States as States
+    from .halting import exit_rules as rules
+    from .halting.answer_with_exit import answer as answer
+    from .halting.halting_record import Halting as Halting
+    from .interventions.edits import ablate as ablate
+    from .interventions.edits import add as add
+    from .interventions.edits import bias_halting as bias_halting
+    from .interventions.edits import halt_at as halt_at
+    from .interventions.edits import patch as patch
+    from .interventions.edits import repeat as repeat
+    from .interventions.edits import skip as skip
+    from .interventions.edits import swap as swap
+    from .interventions.freeze import freeze as freeze
+    from .lenses import TunedLens as TunedLens
+    from .lenses import lens as lens
+    from .loop_detection import find_loops as find_loops
+    from .patching import effects as effects
+    from .patching import mediation as mediation
+    from .patching import noise as noise
+    from .probing import Probes as Probes
+    from .probing import load_probes as load_probes
+    from .recorder import from_pretrained as from_pretrained
+    from .recorder import generate as generate
+    from .recorder import iterate as iterate
+    from .recorder import record as record
+    from .recorder import recording as recording
+    from .recorder import resume as resume
+    from .reports import report as report
+    from .run_loading import load_run as load_run
+    from .runs import keep
+    from .runs.run import Run as Run
+    from .training import load_history as load_history
+    from .wrapping import wrap as wrap
+
+_MODULES = {
+    "analyses": "analyses",
+    "keep": "runs.keep",
+    "maths": "maths",
+    "models": "models",
+    "rules": "halting.exit_rules",
+    "tasks": "tasks",
+}
+_OBJECTS = {
+    "Halting": "halting",
+    "LoopscopeError": "common.errors",
+    "LoopscopeIndexError": "common.errors",
+    "LoopscopeWarning": "common.errors",
+    "Probes": "probing",
+    "Run": "runs",
+    "States": "core",
+    "TunedLens": "lenses",
+    "ablate": "interventions",
+    "add": "interventions",
+    "answer": "halting",
+    "bias_halting": "interventions",
+    "effects": "patching",
+    "find_loops": "loop_detection",
+    "freeze": "interventions",
+    "from_pretrained": "recorder",
+    "generate": "recorder",
+    "halt_at": "interventions",
+    "iterate": "recorder",
+    "lens": "lenses",
+    "load_history": "training",
+    "load_probes": "probing",
+    "load_run": "run_loading",
+    "mediation": "patching",
+    "noise": "patching",
+    "patch": "interventions",
+    "record": "recorder",
+    "recording": "recorder",
+    "repeat": "interventions",
+    "report": "reports",
+    "resume": "recorder",
+    "skip": "interventions",
+    "swap": "interventions",
+    "wrap": "wrapping",
+}
+"""Each public name, and the folder that it is imported from when it is first used."""
+
+__all__ = [
+    "Halting", "LoopscopeError", "LoopscopeIndexError", "LoopscopeWarning", "Probes", "Run", "States",
+    "TunedLens", "ablate", "add", "analyses", "answer", "bias_halting", "effects", "find_loops",
+    "freeze", "from_pretrained", "generate", "halt_at", "iterate", "keep", "lens", "load_history",
+    "load_probes", "load_run", "maths", "mediation", "models", "noise", "patch", "record",
+    "recording", "repeat", "report", "resume", "rules", "skip", "swap", "tasks", "wrap",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:
-    """`ls.maths` without an import of its own; scipy comes with its first use, not with `import loopscope`."""
-    if name == "maths":
-        from importlib import import_module
-
-        return import_module(".maths", __name__)
+    if name in _MODULES:
+        return import_module(f".{_MODULES[name]}", __name__)
+    if name in _OBJECTS:
+        return getattr(import_module(f".{_OBJECTS[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def report(run: Run, analyses: "list[str] | None" = None, **options: object):
-    """One self-contained HTML page about a run: `ls.report(run).save("report.html")`. See `loopscope.reports`."""
-    from .reports import report as make
-
-    return make(run, analyses, **options)
+def __dir__() -> list[str]:
+    return __all__

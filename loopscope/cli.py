@@ -161,7 +161,7 @@ def measure(
     """Put a question to a recorded run and print what was found."""
     from . import analyses
 
-    discovery.known("analysis", analysis, analyses.names())  # said before anything is recorded
+    discovery.checked_name("analysis", analysis, analyses.names())  # said before anything is recorded
     if getattr(discovery.module("analyses", analysis), "SUBJECT", "run") == "history":
         from .training.history import load_history
 

@@ -42,8 +42,6 @@ def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:
         model: what made it, needed only for what is computed from states (`run.logits[k]`, `resume`). A run of a zoo entry
             finds its model by itself.
     """
-    pass
-
     tensors, header = load_file(path, kind="run")
     try:
         parts = _parts(tensors, header)

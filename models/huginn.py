@@ -11,7 +11,7 @@
     logits = head(ln_f(coda(ln_f(h))))                       the same norm twice
 
 The start is drawn in `initial` from torch's global generator, so two calls differ unless it is seeded as `ls.record(seed=...)`
-does. Weights begin as in the paper (`loopscope.nn.truncated`); `Config.start` has two others that its code offers.
+does. Weights begin as in the paper (`loopscope.nn.huginn_init`); `Config.start` has two others that its code offers.
 
 What differs: no learned bias on queries and keys; the sizes; queries, keys and values are initialised as one matrix.
 """

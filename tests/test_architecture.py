@@ -1,97 +1,126 @@
-"""Arrows point inward: models -> loopscope <- analyses. The instrument knows no particular model and no particular
-question, and what stands on a shelf knows nothing else that stands there."""
+"""Arrows point one way: between folders in the order that docs/architecture.md gives, between files without a circle,
+and no module uses another's privates."""
 
-import ast
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 import pytest
 
 from loopscope.common import discovery
 
-ROOT = Path(__file__).parent.parent
-CONTENTS = {
-    f"{prefix}{folder}.{name}"
-    for prefix in ("", "loopscope.")
-    for folder in discovery.SHELVES
-    for name in discovery.names(folder)
-}
-FILES = [
-    path for folder in ("loopscope", *discovery.SHELVES) for path in sorted((ROOT / folder).rglob("*.py"))
-]
+from .toys.import_graph import ROOT, circles, imports, reaches, sources, upward
+
+MODULES = sources()
+GRAPH = imports(MODULES)
 
 
-def imported(source: str, package: str) -> set[str]:
-    """Every dotted name that a module of `package` imports, anywhere in its text; `from a import b` counts as a.b."""
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            origin = ".".join([*above, *([node.module] if node.module else [])])
-            found |= {f"{origin}.{alias.name}" for alias in node.names}
-    return found
+def order() -> list[list[str]]:
+    """The folders, lowest first, as docs/architecture.md lists them."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    block = re.search(r"```order\n(.*?)```", text, re.DOTALL)
+    assert block, "docs/architecture.md must have a block ```order"
+    return [line.split("#")[0].split() for line in block[1].splitlines()]
 
 
-def outward(source: str, package: str) -> set[str]:
-    """The imports that point the wrong way: a folder that isn't a package, what stands on a discovery, or, from a discovery,
-    the other discovery."""
-    other = {"models": "loopscope.analyses", "analyses": "loopscope.models"}.get(package)
-    return {
-        name
-        for name in imported(source, package)
-        if name.split(".")[0] in discovery.SHELVES
-        or any(f"{name}.".startswith(f"{content}.") for content in CONTENTS)
-        or (other and f"{name}.".startswith(f"{other}."))
-    }
+def test_no_module_imports_itself_however_far_round():
+    assert circles(GRAPH) == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_import_points_outward(path: Path):
-    package = ".".join(path.relative_to(ROOT).parent.parts)
-    assert outward(path.read_text(encoding="utf-8"), package) == set()
+def test_every_arrow_follows_the_order():
+    assert upward(GRAPH, order()) == []
 
 
-@pytest.mark.parametrize(
-    ("package", "source"),
-    [
-        ("loopscope", "import models"),
-        ("loopscope", "from models import universal"),
-        ("loopscope", "from loopscope.models import universal"),
-        ("loopscope", "from .models.universal import Universal"),
-        ("loopscope.nn", "from ..models import universal as u"),
-        ("loopscope.nn", "def late():\n    import loopscope.models.universal"),
-        ("models", "from loopscope import analyses"),
-        ("models", "from loopscope.analyses import measure"),
-        ("models", "from loopscope.models.universal import Universal"),
-        ("analyses", "import loopscope.models"),
-        ("analyses", "from loopscope.models import load"),
-    ],
-)
-def test_the_check_sees_an_arrow_that_points_outward(package: str, source: str):
-    assert outward(source, package)
+def test_no_module_uses_privates_of_another():
+    assert reaches(MODULES) == []
 
 
-@pytest.mark.parametrize(
-    ("package", "source"),
-    [
-        ("loopscope", "from . import models, shelf"),
-        ("loopscope.reports", "from ..models import load"),
-        ("models", "from loopscope.nn import Block"),
-        ("analyses", "from loopscope.states import States\nimport transformer_lens.model_bridge"),
-    ],
-)
-def test_the_check_lets_inward_arrows_pass(package: str, source: str):
-    assert outward(source, package) == set()
+def test_the_root_holds_three_modules_and_folders():
+    assert {p.name for p in (ROOT / "loopscope").glob("*.py")} == {"__init__.py", "cli.py", "run_loading.py"}
 
 
 def test_the_shelves_are_not_packages():
     assert not [folder for folder in discovery.SHELVES if (ROOT / folder / "__init__.py").exists()]
 
 
-def test_the_maths_is_reached_from_the_package_and_costs_nothing_before():
-    says = "import sys, loopscope as ls; print('scipy' in sys.modules, hasattr(ls.maths, 'period'), hasattr(ls, 'math'))"
-    done = subprocess.run([sys.executable, "-c", says], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True", "False"]
+# The checks see what they are for
+
+
+@pytest.mark.parametrize(
+    "b",
+    [
+        "from .a import x",
+        "from . import a",
+        "import loopscope.core.a",
+        "def late():\n    from .a import x",
+        "def late():\n    from loopscope.core import a",
+    ],
+)
+def test_a_circle_is_seen(b: str):
+    planted = {"loopscope": "", "loopscope.core": "", "loopscope.core.a": "from .b import y", "loopscope.core.b": b}
+    assert circles(imports(planted)) == [["loopscope.core.a", "loopscope.core.b"]]
+
+
+def test_an_import_for_annotations_is_no_arrow():
+    b = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .a import x"
+    planted = {"loopscope.core": "", "loopscope.core.a": "from .b import y", "loopscope.core.b": b}
+    assert circles(imports(planted)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("loopscope.core.sites", "from ..recorder.record_run import record"),
+        ("loopscope.core.sites", "def late():\n    from ..runs import Run"),
+        ("loopscope.maths.period", "from ..plots import style"),
+        ("loopscope.core.sites", "from .. import record"),
+        ("loopscope.nn.block", "from ..models.universal import Universal"),
+        ("loopscope.nn.block", "import loopscope.models.universal"),
+        ("models/.universal", "from loopscope.analyses import measure"),
+        ("models/.universal", "from loopscope.models.huginn import Huginn"),
+        ("analyses/.cycles", "from loopscope.analyses.lens import Lens"),
+        ("analyses/.cycles", "from loopscope.models.huginn import Huginn"),
+    ],
+)
+def test_an_arrow_against_the_order_is_seen(module: str, source: str):
+    graph = imports(MODULES | {module: source})
+    assert [arrow for arrow in upward(graph, order()) if arrow.startswith(module)] or any(
+        {module} <= set(circle) for circle in circles(graph)
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("loopscope.cli", "from . import models\nfrom .common import discovery"),
+        ("loopscope.reports.report", "from ..models import load"),
+        ("models/.universal", "from loopscope.nn import Block"),
+        ("analyses/.cycles.figures", "from .measure import Cycles"),
+        ("analyses/.cycles.measure", "from loopscope.core.states import States\nimport transformer_lens.model_bridge"),
+    ],
+)
+def test_an_arrow_in_order_passes(module: str, source: str):
+    graph = imports(MODULES | {module: source})
+    assert [arrow for arrow in upward(graph, order()) if arrow.startswith(f"{module} ")] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from .states import _index",
+        "from . import states\nstates._index(3)",
+        "def f(run):\n    return run.states._values",
+    ],
+)
+def test_a_reach_into_privates_is_seen(source: str):
+    states = "def _index(): ...\nclass States:\n    def __init__(self):\n        self._values = {}"
+    planted = {"loopscope.core": "", "loopscope.core.states": states, "loopscope.core.b": source}
+    assert len(reaches(planted)) == 1
+
+
+def test_what_is_no_reach_passes():
+    b = "import torch\nclass B:\n    def f(self, other, state):\n        self._x = other._x\n        return state._replace(a=1), torch._C"
+    assert reaches({"loopscope.core": "", "loopscope.core.b": b}) == []
+
+
+def test_a_shelf_is_found_by_path():
+    assert Path(discovery.modules("analyses")["cycles"]).is_dir()

@@ -10,7 +10,7 @@ position (all axes but these two are the vector), and norms Euclidean:
 - settled from iteration t on: every relative step from t to the end of the extra iterations is below the tolerance.
 - contraction rate: the factor per iteration of the root mean square distance over examples and positions, fitted to its
   logarithm between the transient and the floor (`loopscope.maths.contraction`), where rounding or an unfinished limit shows
-  (`loopscope.approach.CLEAR`). The same for each position by itself, over examples.
+  (`loopscope.analyses.convergence.distance_to_limit.CLEAR`). The same for each position by itself, over examples.
 
 Sources: successive and limit distances per position, with their cosine, Blayney et al. 2026 (arXiv 2604.11791) and Geiping
 et al. 2025 (arXiv 2502.05171), who take the state after 128 iterations as the limit; the relative step as a sign that a loop

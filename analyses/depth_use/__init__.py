@@ -7,7 +7,7 @@ answers), one answer, whose difficulty is how many answers stand before it. For 
   again; of an item with several answers, the last of theirs.
 - right: the same, for items that are right at the end: the first k from which they are right for good.
 - halted: for models that halt, how many iterations they take before they stop.
-- integration window (`loopscope.windows`): the k after which exchanging an input still turns the answer. Its end is the last
+- integration window (`loopscope.analyses.depth_use.integration_window`): the k after which exchanging an input still turns the answer. Its end is the last
   of them; of an item with several clues, the last of theirs.
 
 Adaptive is a positive slope against difficulty. It is told with a bootstrap interval (95 %, whole examples drawn), Spearman's

@@ -10,7 +10,7 @@ For models whose state is two tensors (or more) of the same shape, such as HRM's
   read out gives the answer that it had; so its last iteration is left free, those of the others not. Both senses are told.
 - changes between successive read-outs of each state, with nothing held and with the other held from the start: content changes
   (another answer, blank before and after or neither) and mask flips (blank or no longer blank).
-- attention of the two roles, where the model has any and the task says which cells bear on which (`loopscope.contrast`):
+- attention of the two roles, where the model has any and the task says which cells bear on which (`loopscope.analyses.roles.attention_by_role`):
   neighbourhood mass, entropy over ln n, mass on cells in conflict, and the differences, positive where the inner role is the
   more local.
 

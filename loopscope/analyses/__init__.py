@@ -30,7 +30,7 @@ def measure(name: str, run: Any, **options: Any) -> Any:
     """
     question = discovery.module("analyses", name).measure
     for option in options:
-        discovery.known(
+        discovery.checked_name(
             f"option of {name}", option, [n for n in inspect.signature(question).parameters if n != "run"]
         )
     return question(run, **options)

@@ -18,7 +18,7 @@ from .errors import LoopscopeError, nearest
 SHELVES = {"models": "architecture", "analyses": "analysis"}
 """Each shelf, and what one of its modules is."""
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).parent.parent
 
 
 def folders(shelf: str) -> list[str]:
@@ -29,27 +29,35 @@ def folders(shelf: str) -> list[str]:
 
 def files(shelf: str, suffix: str) -> dict[str, Path]:
     """The shelf's files that end in `suffix`, by name, in alphabetical order."""
-    found = [path for folder in folders(shelf) for path in Path(folder).glob(f"*{suffix}")]
-    return {path.stem: path for path in sorted(found, key=lambda path: path.name) if path.name[0] not in "._"}
+    return _named(path for folder in folders(shelf) for path in Path(folder).glob(f"*{suffix}"))
+
+
+def modules(shelf: str) -> dict[str, Path]:
+    """The shelf's modules by name: a file NAME.py, or a folder NAME with an __init__.py."""
+    packages = _named(p.parent for f in folders(shelf) for p in Path(f).glob("*/__init__.py"))
+    return dict(sorted((files(shelf, ".py") | packages).items()))
 
 
 def names(shelf: str) -> list[str]:
     """The names of the shelf's modules."""
-    return list(files(shelf, ".py"))
+    return list(modules(shelf))
 
 
 def module(shelf: str, name: str) -> ModuleType:
     """Import a module of the shelf by its name. Nothing else can be named: data never chooses other code."""
-    known(SHELVES[shelf], name, names(shelf))
-    return importlib.import_module(f"{__package__}.{shelf}.{name}")
+    checked_name(SHELVES[shelf], name, names(shelf))
+    return importlib.import_module(f"{_PACKAGE.name}.{shelf}.{name}")
 
 
 def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
-    """Copy a file of the shelf (`universal.py`, or `universal` for short) into a folder, to change it there."""
-    known("shelf", shelf, SHELVES)
-    name = name if Path(name).suffix else f"{name}.py"
-    on_shelf = {path.name: path for path in files(shelf, Path(name).suffix).values()}
-    known("file", name, on_shelf)
+    """Copy a module of the shelf into a folder, to change it there: `universal` (or `universal.py`) is
+    one file, `cycles` a folder. A file of another kind is named with its ending."""
+    checked_name("shelf", shelf, SHELVES)
+    on_shelf = {path.name: path for path in modules(shelf).values()}
+    if Path(name).suffix not in ("", ".py"):
+        on_shelf = {path.name: path for path in files(shelf, Path(name).suffix).values()}
+    name = f"{name}.py" if f"{name}.py" in on_shelf else name
+    source = on_shelf[checked_name("file", name, on_shelf)]
     target = Path(folder) / name
     if not target.parent.is_dir():
         raise LoopscopeError(
@@ -57,11 +65,21 @@ def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
         )
     if target.exists():
         raise LoopscopeError(f"{target} exists and would be lost. Move it away, or copy into another folder.")
-    return Path(shutil.copyfile(on_shelf[name], target))
+    if source.is_dir():
+        return Path(shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__")))
+    return Path(shutil.copyfile(source, target))
 
 
-def known(kind: str, name: str, names: Iterable[str]) -> str:
-    """`name`, if it is one of `names`; else the error that leads to the right one."""
+def checked_name(kind: str, name: str, names: Iterable[str]) -> str:
+    """`name`, if it is one of `names`.
+
+    Raises:
+        LoopscopeError: it isn't; the sentence names the nearest one.
+    """
     if name not in (names := list(names)):
         raise LoopscopeError(f"There is no {kind} called {name!r}. {nearest(str(name), names)}")
     return name
+
+
+def _named(paths: Iterable[Path]) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(paths, key=lambda path: path.name) if path.name[0] not in "._"}

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import dataclass, fields
 from enum import Enum
+from types import ModuleType
 from typing import Any
 
 from .to_json import to_json
@@ -34,12 +35,22 @@ class Finding:
 
     def figure(self) -> Any:
         """The plotly figure of this result."""
-        return sys.modules[type(self).__module__].draw(self)
+        return _question(type(self)).draw(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain numbers, lists and strings; NaN and infinity become None, as JSON has neither."""
         found = {field.name: to_json(getattr(self, field.name)) for field in fields(self)}
-        return {"analysis": type(self).__module__.rsplit(".", 1)[-1], **found, "summary": self.summary()}
+        return {
+            "analysis": _question(type(self)).__name__.rsplit(".", 1)[-1],
+            **found,
+            "summary": self.summary(),
+        }
 
     def to_json(self, **options: Any) -> str:
         return json.dumps(self.to_dict(), allow_nan=False, **options)
+
+
+def _question(result: type) -> ModuleType:
+    """The module that offers `draw` for a result: its own, or the package that its module is a part of."""
+    module = sys.modules[result.__module__]
+    return module if hasattr(module, "draw") else sys.modules[result.__module__.rpartition(".")[0]]

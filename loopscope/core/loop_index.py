@@ -2,7 +2,7 @@
 
 A hook sees a module called, but not which pass of the loop it belongs to. The clock says so. For a model of ours the
 driver and the model's own inner loops set it; for somebody else's module it is inferred from the calls of the loop body
-(`loopscope.wrapper`).
+(`loopscope.wrapping.wrap_module`).
 
     for t in clock.loop("iteration", range(8)):
         for l in clock.loop("low", range(3)):

@@ -5,7 +5,7 @@
     halting = rule_halting(run, rule)             # a Halting, as a model's own
 
 A rule looks at one iteration after the other, so that the same code serves a recorded run and a loop that it really stops
-(`loopscope.early`). A position stops after the first iteration whose score is at or below the threshold. At the first
+(`loopscope.halting.answer_with_exit`). A position stops after the first iteration whose score is at or below the threshold. At the first
 iteration there is no answer before: it is compared with the uniform distribution, as in Huginn's code, while states are
 compared with states[0].
 """

@@ -56,7 +56,7 @@ class TunedLens:
         positions: Literal["asked", "all"] = "asked",
         unchecked: bool = False,
     ) -> "TunedLens":
-        """Train a lens on recorded runs of one model. See `loopscope.lenses.fit.fit`."""
+        """Train a lens on recorded runs of one model. See `loopscope.lenses.tuned_lens_training.fit`."""
         from .tuned_lens_training import fit
 
         return fit(

@@ -100,7 +100,9 @@ def path(entry: str | os.PathLike[str]) -> Path:
     """The entry's file. A path to a `.safetensors` file stands for itself."""
     if Path(entry).suffix == ".safetensors":
         return Path(entry)
-    return discovery.files("models", ".safetensors")[discovery.known("entry", os.fspath(entry), entries())]
+    return discovery.files("models", ".safetensors")[
+        discovery.checked_name("entry", os.fspath(entry), entries())
+    ]
 
 
 def copy(name: str, folder: str | os.PathLike[str] = ".") -> Path:
@@ -116,7 +118,7 @@ def _checked(architecture: str, config: type, values: dict[str, Any]) -> dict[st
     fields = [field.name for field in dataclasses.fields(config)]
     checked = {}
     for field, value in values.items():
-        discovery.known(f"field of {architecture}'s Config", field, fields)
+        discovery.checked_name(f"field of {architecture}'s Config", field, fields)
         try:
             checked[field] = TypeAdapter(types[field]).validate_python(value)
         except ValidationError:

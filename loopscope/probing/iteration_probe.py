@@ -1,17 +1,13 @@
 """Which loop is this? The iteration read off a state."""
 
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
-
-if TYPE_CHECKING:
-    pass
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray as Array
+from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..common.text import number, percent
@@ -74,8 +70,6 @@ class WhichIteration:
         )
 
     def figure(self) -> Any:
-        pass
-
         return confusion_map(self)
 
 

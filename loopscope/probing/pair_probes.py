@@ -10,25 +10,19 @@ What can mislead:
   has learned who was in the other half of the pairs. That is a leak, not a finding, and no information about the relation.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from torch import Tensor
-
-from ..plots import style
-
-if TYPE_CHECKING:
-    pass
-
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy import ndarray as Array
+from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..common.text import percent
+from ..plots import style
 from ..recorder.labels import task_of
 from ..runs.run import Run
 from . import intervals
@@ -110,8 +104,6 @@ class PairProbes:
         )
 
     def figure(self) -> Any:
-        pass
-
         return pair_curves(self)
 
 

@@ -6,8 +6,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from .probes import Probes
-
-    pass
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,8 +78,6 @@ class Transfer:
         )
 
     def figure(self) -> Any:
-        pass
-
         return transfer_map(self)
 
 

@@ -1,1 +1,9 @@
-"""recorder"""
+"""Recording: one pass, more iterations of it, a generation, any function, a model in Hugging Face's format."""
+
+from .generation import Generation as Generation
+from .generation import generate as generate
+from .generation import recording as recording
+from .iterate_function import iterate as iterate
+from .pretrained import from_pretrained as from_pretrained
+from .record_run import record as record
+from .record_run import resume as resume

@@ -73,7 +73,7 @@ def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = N
         questions.names() if analyses is None else [analyses] if isinstance(analyses, str) else list(analyses)
     )
     for name in names:
-        discovery.known("analysis", name, questions.names())  # said before anything is recorded
+        discovery.checked_name("analysis", name, questions.names())  # said before anything is recorded
     with _threads(run):
         return _report(run, names, wanted=analyses is not None)
 

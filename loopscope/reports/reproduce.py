@@ -1,6 +1,6 @@
 """An entry made again from scratch: its weights, the numbers in its card, and other seeds where training is short.
 
-`make zoo` runs this for every entry: python -m loopscope.training.remake NAME
+`make zoo` runs this for every entry: python -m loopscope.reports.reproduce NAME
 """
 
 import shutil

@@ -17,27 +17,6 @@ from ..core.states import States
 from ..halting.halting_record import Halting
 
 
-def iterable(run: Run) -> Looped:
-    """The model of a run that can be iterated on, or the sentence that says why it can't."""
-    model = run.model  # a run loaded without its model says so itself
-    if not isinstance(model, Looped):
-        raise LoopscopeError(
-            "only a model with encode, initial, step and decode can be iterated on, and this module was wrapped by its loop "
-            "body alone. Measure 'convergence' or 'cycles', which need only what was recorded."
-        )
-    if not isinstance(run.tokens, Tensor):
-        raise LoopscopeError(
-            f"the examples of a run are told apart by the rows of its tokens, which must be a tensor, but are "
-            f"{type(run.tokens).__name__}. Record with a tensor of tokens."
-        )
-    if not run.origin.get("whole", True):
-        raise LoopscopeError(
-            f"whole states are needed to iterate from, but this run kept only a part of them (keep={run.origin['keep']}). "
-            "Record again with a keep= that leaves values whole: every(...) or last(...)."
-        )
-    return model
-
-
 class Run:
     """Tokens, states, sites, logits and halting of one forward pass.
 
@@ -145,7 +124,7 @@ class Run:
         return self.reader.model
 
     def cache(self, iteration: int = -1, **options: Any) -> Any:
-        """One iteration, the last unless given, as TransformerLens' ActivationCache. See `loopscope.cache.cache`."""
+        """One iteration, the last unless given, as TransformerLens' ActivationCache. See `loopscope.runs.activation_cache.cache`."""
         from .activation_cache import cache
 
         return cache(self, iteration, **options)
@@ -358,3 +337,24 @@ def _key(index: tuple[int, ...]) -> str:
 def _versions(model: Any) -> tuple[tuple[int, int], ...]:
     parameters = model.parameters() if hasattr(model, "parameters") else ()
     return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
+
+
+def iterable(run: Run) -> Looped:
+    """The model of a run that can be iterated on, or the sentence that says why it can't."""
+    model = run.model  # a run loaded without its model says so itself
+    if not isinstance(model, Looped):
+        raise LoopscopeError(
+            "only a model with encode, initial, step and decode can be iterated on, and this module was wrapped by its loop "
+            "body alone. Measure 'convergence' or 'cycles', which need only what was recorded."
+        )
+    if not isinstance(run.tokens, Tensor):
+        raise LoopscopeError(
+            f"the examples of a run are told apart by the rows of its tokens, which must be a tensor, but are "
+            f"{type(run.tokens).__name__}. Record with a tensor of tokens."
+        )
+    if not run.origin.get("whole", True):
+        raise LoopscopeError(
+            f"whole states are needed to iterate from, but this run kept only a part of them (keep={run.origin['keep']}). "
+            "Record again with a keep= that leaves values whole: every(...) or last(...)."
+        )
+    return model

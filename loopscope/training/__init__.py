@@ -16,6 +16,8 @@ from .exit_losses import Exits as Exits
 from .exit_losses import Gate as Gate
 from .exit_losses import Stages as Stages
 from .export import export as export
+from .history import History as History
+from .history import load_history as load_history
 from .history_schedule import Schedule as Schedule
 from .optimiser import AdamW as AdamW
 from .penalty import Ramp as Ramp

@@ -115,7 +115,7 @@ class History:
         return Records({step: record(self.model(step), tokens, iterations, **options) for step in chosen})
 
     def _curve(self, set: str, what: str) -> Tensor:
-        discovery.known("set of examples", set, self.sets)
+        discovery.checked_name("set of examples", set, self.sets)
         return torch.tensor([line["sets"][set][what] for line in self.lines], dtype=torch.float64)
 
     def __len__(self) -> int:

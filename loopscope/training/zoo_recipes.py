@@ -16,4 +16,4 @@ def recipes() -> dict[str, Recipe]:
 def named(entry: str) -> Recipe:
     """The recipe of an entry."""
     known = recipes()
-    return known[discovery.known("recipe", entry, known)]
+    return known[discovery.checked_name("recipe", entry, known)]

@@ -23,7 +23,7 @@ BETWEEN = "between"
 
 
 class Named(Protocol):
-    """A module with the names of its loop body and inner loops: `loopscope.wrapper.Wrapped`."""
+    """A module with the names of its loop body and inner loops: `loopscope.wrapping.wrap_module.Wrapped`."""
 
     module: nn.Module
     body: list[str]

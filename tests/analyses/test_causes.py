@@ -146,7 +146,7 @@ def test_a_model_with_one_answer_for_a_whole_example_is_pointed_to_a_metric_of_i
 
 def test_a_section_that_would_take_minutes_is_left_out_unless_it_is_asked_for(monkeypatch):
     module, run = discovery.module("analyses", "causes"), written(12)
-    monkeypatch.setattr("loopscope.patching.resumed.WORK", 1e5)
+    monkeypatch.setattr("loopscope.patching.patched_forward.WORK", 1e5)
     assert not module.applies(run) and not discovery.module("analyses", "locality").applies(run)
     assert ls.analyses.measure("causes", run).verdict.name == "gathered"
 

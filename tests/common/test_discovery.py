@@ -13,7 +13,7 @@ from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.files import load_file, save_file
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = {"vocabulary": 3, "width": 16, "heads": 2, "iterations": 3}
 TOKENS = torch.tensor([[0, 1, 1, 0, 1]])
 
@@ -145,7 +145,12 @@ def test_a_copy_is_the_file_itself_and_never_replaces_one(tmp_path: Path):
     [
         ("modles", "universal.py", ".", "There is no shelf called 'modles'. Did you mean 'models'?"),
         ("models", "univrsal.py", ".", "There is no file called 'univrsal.py'. Did you mean 'universal.py'?"),
-        ("models", "../loopscope/shelf.py", ".", "There is no file called '../loopscope/shelf.py'."),
+        (
+            "models",
+            "../loopscope/common/discovery.py",
+            ".",
+            "There is no file called '../loopscope/common/discovery.py'.",
+        ),
         ("models", "universal.py", "no/such", "no/such must be a folder to copy universal.py into"),
     ],
 )

@@ -95,7 +95,7 @@ def test_agreed_code_is_what_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = tmp_path / "ouro"
     folder.mkdir()
-    source = pathlib.Path(__file__).with_name("doubles.py")
+    source = pathlib.Path(__file__).parents[1] / "toys" / "family_doubles.py"
     shutil.copy(source, folder / "doubles.py")
     (folder / "code.py").write_text(REMOTE)
     (folder / "config.json").write_text(

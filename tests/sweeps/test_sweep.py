@@ -223,7 +223,7 @@ def test_twelve_trainings_on_two_workers_one_of_them_killed_equal_an_undisturbed
         "-o",
         "page.html",
     ]
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     with (tmp_path / "shown").open("w") as shown:
         process = subprocess.Popen(
@@ -415,7 +415,7 @@ def test_a_cluster_that_does_not_see_the_folder_is_told_before_anything_runs(clu
 
 
 def test_an_address_where_no_scheduler_answers(tmp_path, monkeypatch):
-    monkeypatch.setattr("loopscope.sweeps.farm.PATIENCE", 2.0)
+    monkeypatch.setattr("loopscope.sweeps.executor.PATIENCE", 2.0)
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
         with pytest.raises(
             LoopscopeError, match="must be the address of a running dask scheduler, but '.*' doesn't answer"

@@ -1,4 +1,4 @@
-"""Trains, and is killed again and again: `python -m tests.killed FOLDER`. test_training.py compares what is left.
+"""Trains, and is killed again and again: `python -m tests.toys.killed_training FOLDER`. test_training.py compares what is left.
 
 A process that has imported everything and computed nothing forks a child for every attempt, and the kernel ends the
 child (SIGKILL: no clean-up, nothing flushed) at the moment that the attempt names. FOLDER/killed is what they leave,

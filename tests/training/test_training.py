@@ -68,11 +68,11 @@ def same(a: dict, b: dict) -> bool:
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_and_resumed_gives_the_same_weights_bit_for_bit(tmp_path):
-    """Six SIGKILLs, three of them inside the writing of a checkpoint; tests/killed.py tells the moments."""
+    """Six SIGKILLs, three of them inside the writing of a checkpoint; tests/toys/killed_training.py tells the moments."""
     one_core = os.environ | {"OMP_NUM_THREADS": "1"}
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.killed", str(tmp_path)],
+        [sys.executable, "-W", "error", "-m", "tests.toys.killed_training", str(tmp_path)],
         cwd=root,
         env=one_core,
         capture_output=True,
