@@ -130,10 +130,10 @@ def sweep(
     """Train a grid and write one page about it; run it again to train only what is missing."""
     from .sweeps import sweep as run_grid
 
-    found = run_grid(grid, folder, workers=workers, scheduler=scheduler)
-    found.page().save(output)
-    typer.echo(f"{found} Wrote {output} and {found.folder / 'results.json'}.")
-    if not found.complete:
+    result = run_grid(grid, folder, workers=workers, scheduler=scheduler)
+    result.page().save(output)
+    typer.echo(f"{result} Wrote {output} and {result.folder / 'results.json'}.")
+    if not result.complete:
         raise typer.Exit(1)
 
 
@@ -165,11 +165,11 @@ def measure(
     if getattr(discovery.module("analyses", analysis), "SUBJECT", "run") == "history":
         from .training.history import load_history
 
-        found = analyses.measure(analysis, load_history(name))
+        result = analyses.measure(analysis, load_history(name))
     else:
         run = _run(name, iterations, examples, seed, text or [], trust_remote_code)
-        found = analyses.measure(analysis, run)
-    typer.echo(found.to_json() if as_json else str(found))
+        result = analyses.measure(analysis, run)
+    typer.echo(result.to_json() if as_json else str(result))
 
 
 @app.command()
@@ -216,10 +216,10 @@ def probe(
     saved = name.endswith(".safetensors") and not _is_checkpoint(name)
     run = name if saved else _run(name, iterations, examples, seed, text or [], trust_remote_code, sites)
     where = int(positions) if positions is not None and positions.lstrip("-").isdigit() else positions
-    found = Probes.fit(run, given, mask=mask, sites=sites, positions=where, seed=seed)
+    result = Probes.fit(run, given, mask=mask, sites=sites, positions=where, seed=seed)
     if output is not None:
-        found.save(output)
-    typer.echo(json.dumps(found.to_dict(), allow_nan=False) if as_json else str(found))
+        result.save(output)
+    typer.echo(json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result))
 
 
 @app.command()

@@ -56,7 +56,12 @@ def test_the_shelves_are_not_packages():
     ],
 )
 def test_a_circle_is_seen(b: str):
-    planted = {"loopscope": "", "loopscope.core": "", "loopscope.core.a": "from .b import y", "loopscope.core.b": b}
+    planted = {
+        "loopscope": "",
+        "loopscope.core": "",
+        "loopscope.core.a": "from .b import y",
+        "loopscope.core.b": b,
+    }
     assert circles(imports(planted)) == [["loopscope.core.a", "loopscope.core.b"]]
 
 
@@ -95,7 +100,10 @@ def test_an_arrow_against_the_order_is_seen(module: str, source: str):
         ("loopscope.reports.report", "from ..models import load"),
         ("models/.universal", "from loopscope.nn import Block"),
         ("analyses/.cycles.figures", "from .measure import Cycles"),
-        ("analyses/.cycles.measure", "from loopscope.core.states import States\nimport transformer_lens.model_bridge"),
+        (
+            "analyses/.cycles.measure",
+            "from loopscope.core.states import States\nimport transformer_lens.model_bridge",
+        ),
     ],
 )
 def test_an_arrow_in_order_passes(module: str, source: str):

@@ -51,17 +51,17 @@ def test_measure_prints_the_finding_as_text_or_as_json(analysis: str, checkpoint
     asked = ("measure", analysis, checkpoint, "--examples", 4, "--iterations", 8)
     text, data = command(*asked), command(*asked, "--json")
     assert (text.exit_code, data.exit_code) == (0, 0)
-    found = json.loads(data.output)
-    assert found["analysis"] == analysis
-    assert text.output.strip() == found["summary"].strip()
+    result = json.loads(data.output)
+    assert result["analysis"] == analysis
+    assert text.output.strip() == result["summary"].strip()
 
 
 @pytest.mark.parametrize("analysis", sorted({"convergence"} & set(ls.analyses.names())))
 def test_measure_takes_a_saved_run(analysis: str, checkpoint: Path, tmp_path: Path):
     model = ls.models.load(checkpoint)
     saved = ls.record(model, model.task.batch(4, seed=0).tokens, 8).save(tmp_path / "run.safetensors")
-    found = command("measure", analysis, saved, "--json")
-    assert json.loads(found.output)["analysis"] == analysis
+    result = command("measure", analysis, saved, "--json")
+    assert json.loads(result.output)["analysis"] == analysis
     again = command("measure", analysis, saved, "--iterations", 9)
     assert (again.exit_code, "is recorded already" in again.stderr) == (2, True)
 

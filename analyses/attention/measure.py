@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.states import States
 from loopscope.maths import attention as maths
 from loopscope.maths import distance_map
-from loopscope.recorder.extend import Onward, inside, onward, vectors
-from loopscope.recorder.unroll_inner_loops import blocks_of, unfolded
+from loopscope.recorder.extend import Continuation, continue_run, inside, vectors
+from loopscope.recorder.unroll_inner_loops import blocks_of, unroll_inner_loops
 from loopscope.runs.run import Run
 
 from .lipschitz_bound import Bound, bound, together
@@ -53,7 +53,7 @@ class Massive:
 
 
 @dataclass(frozen=True)
-class Attention(Finding):
+class Attention(AnalysisResult):
     """How attention changes over the iterations."""
 
     verdict: Settling
@@ -198,7 +198,7 @@ def _check(run: Run, extra: int | None, tolerance: float) -> None:
 
 def _followed(
     run: Run, sites: Sequence[str] | None, extra: int | None, examples: int
-) -> tuple[Onward, list[str]]:
+) -> tuple[Continuation, list[str]]:
     """The run and the iterations beyond it, with the names of its patterns."""
     names = inside(run, "hook_pattern") if sites is None else list(sites)
     if not names:
@@ -211,8 +211,8 @@ def _followed(
         for block in blocks_of(names):
             wanted += [f"{block}.norm_1", f"{block}.attn.hook_q", f"{block}.hook_resid_post"] if block else []
         wanted = [name for name in wanted if name in dict(run.model.named_modules())]
-    after = onward(run, max(32, run.iterations) if extra is None else extra, wanted, examples)
-    after, names = unfolded(after, names)
+    after = continue_run(run, max(32, run.iterations) if extra is None else extra, wanted, examples)
+    after, names = unroll_inner_loops(after, names)
     if after.overflow is not None and after.last < 2:
         raise LoopscopeError(
             f"the extra iterations overflow at state {after.overflow}, before attention can be compared. Record fewer iterations."
@@ -257,7 +257,7 @@ def _null(length: int, causal: bool) -> dict[str, float]:
     return {"concentration": float(maths.concentration(A)), "sinks": sinks, "mixing": float(maths.mixing(A))}
 
 
-def _entropy(after: Onward, blocks: list[str | None], last: int, examples: int) -> Tensor:
+def _entropy(after: Continuation, blocks: list[str | None], last: int, examples: int) -> Tensor:
     columns = []
     for block in blocks:
         name = f"{block}.hook_resid_post"
@@ -269,14 +269,14 @@ def _entropy(after: Onward, blocks: list[str | None], last: int, examples: int) 
     return torch.stack(columns, dim=1)
 
 
-def _largest(after: Onward) -> Tensor:
+def _largest(after: Continuation) -> Tensor:
     x = vectors(after.run.states, last=after.last).abs().flatten(1).float()
     return x.max(1).values / x.median(1).values.clamp(min=1e-30)
 
 
-def _towers(after: Onward, blocks: list[str | None], ratio: float, size: float) -> tuple[Massive, ...]:
+def _towers(after: Continuation, blocks: list[str | None], ratio: float, size: float) -> tuple[Massive, ...]:
     sites = ["state", *(f"{block}.hook_resid_post" for block in blocks if block is not None)]
-    found = []
+    result = []
     for site in sites:
         if site not in after.run:
             continue
@@ -290,18 +290,18 @@ def _towers(after: Onward, blocks: list[str | None], ratio: float, size: float) 
         t, _, position, width = (int(i) for i in torch.unravel_index(torch.tensor(peak), x.shape))
         value = float(x.flatten()[peak])
         since = first + after.run[site].iterations[0]
-        found.append(Massive(site, since, position, width, value, value / float(middle[t])))
-    return tuple(found)
+        result.append(Massive(site, since, position, width, value, value / float(middle[t])))
+    return tuple(result)
 
 
-def _massive(found: Attention) -> str:
-    lines = f"(above {found.size:g} and {found.ratio:g} times the median)"
-    if not found.massive:
-        top = float(found.largest.max())
+def _massive(result: Attention) -> str:
+    lines = f"(above {result.size:g} and {result.ratio:g} times the median)"
+    if not result.massive:
+        top = float(result.largest.max())
         return f"No massive activations {lines}: the largest in the state is {number(top)} times the median."
     parts = [
         f"{m.site} at position {m.position}, dimension {m.width}, since {m.since}: {number(m.value)}, {number(m.ratio)} times "
         "the median"
-        for m in found.massive
+        for m in result.massive
     ]
     return f"Massive activations {lines}: {'; '.join(parts)}."

@@ -11,64 +11,64 @@ from loopscope.plots.panels import Panel
 from .measure import CARRIES, Causes, carried_map
 
 
-def headline(found: Causes) -> tuple[str, str]:
+def headline(result: Causes) -> tuple[str, str]:
     """The finding as a tile."""
     carrying = [
-        k for k, share in zip(found.iterations, found.whole.tolist(), strict=True) if share >= CARRIES
+        k for k, share in zip(result.iterations, result.whole.tolist(), strict=True) if share >= CARRIES
     ]
     return (
         f"k ≥ {carrying[0]}" if carrying else "none",
-        f"states that carry the answer. {found.verdict.sentence}",
+        f"states that carry the answer. {result.verdict.sentence}",
     )
 
 
-def draw(found: Causes) -> Any:
+def draw(result: Causes) -> Any:
     """How much of the other answer each state brings along, by iteration."""
     counted = "iterations run before the state is written"
     figure = style.empty(
         "How much of another example's answer its state brings along", counted, "fraction of the way", 380
     )
     for name, values, colour in (
-        ("whole state", found.whole, style.BLUE),
-        ("best position alone", found.best, style.ORANGE),
+        ("whole state", result.whole, style.BLUE),
+        ("best position alone", result.best, style.ORANGE),
     ):
         figure.add_scatter(
-            x=list(found.iterations), y=[None if v != v else round(v, 4) for v in values.tolist()], name=name,
+            x=list(result.iterations), y=[None if v != v else round(v, 4) for v in values.tolist()], name=name,
             mode="lines+markers",
             line={"color": colour, "width": 2}, hovertemplate=f"{name}, after %{{x}}: %{{y:.2f}}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(
-        range=[min(-0.05, float(found.best.min())), max(1.05, float(found.whole.nan_to_num().max()) + 0.05)]
+        range=[min(-0.05, float(result.best.min())), max(1.05, float(result.whole.nan_to_num().max()) + 0.05)]
     )
     return figure
 
 
-def panels(found: Causes) -> list[Panel]:
+def panels(result: Causes) -> list[Panel]:
     """The finding as a report shows it."""
-    last = len(found.iterations) - 1
-    many = found.spread[torch.isfinite(found.spread)]
+    last = len(result.iterations) - 1
+    many = result.spread[torch.isfinite(result.spread)]
     over = (
-        f" Where they have an effect, it is spread over {number(float(many.median()), 2)} of {len(found.positions)} positions."
+        f" Where they have an effect, it is spread over {number(float(many.median()), 2)} of {len(result.positions)} positions."
         if len(many)
         else ""
     )
     return [
         Panel(
             "What another example's state brings along",
-            draw(found),
-            f"{found.verdict.sentence} Written after {found.iterations[last // 2]} of {found.last} iterations the "
+            draw(result),
+            f"{result.verdict.sentence} Written after {result.iterations[last // 2]} of {result.last} iterations the "
             f"whole state brings "
-            f"{percent(float(found.whole[last // 2].clamp(0, 1)))} of the other answer, the best position alone "
-            f"{percent(float(found.best[last // 2].clamp(0, 1)))}.",
+            f"{percent(float(result.whole[last // 2].clamp(0, 1)))} of the other answer, the best position alone "
+            f"{percent(float(result.best[last // 2].clamp(0, 1)))}.",
             f"Each point is a pass of its own: the state of another example is written there, and all that follows is "
             f"computed anew. "
-            f"0 leaves the answer, 1 is the other example's; judged by {found.asked}, means over {found.examples} examples.",
+            f"0 leaves the answer, 1 is the other example's; judged by {result.asked}, means over {result.examples} examples.",
         ),
         Panel(
             "Position by position",
-            carried_map(found),
+            carried_map(result),
             f"The strongest single position is "
-            f"{found.positions[int(found.carried.abs().nan_to_num().amax(0).argmax())]}.{over}",
+            f"{result.positions[int(result.carried.abs().nan_to_num().amax(0).argmax())]}.{over}",
             "Each cell is one write: one position, after so many iterations (downwards). Blue moves the answer towards "
             "the other example's, red away from it. What the read-out itself reads, after the last iteration, may lie "
             "beyond the colours.",

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import percent
 from loopscope.core.sites import is_state
 from loopscope.core.states import States
@@ -36,7 +36,7 @@ class Carrier(Verdict):
 
 
 @dataclass(frozen=True)
-class Causes(Finding):
+class Causes(AnalysisResult):
     """How much of another example's answer a state brings along."""
 
     verdict: Carrier
@@ -214,12 +214,12 @@ def _verdict(iterations: tuple[int, ...], n: int, whole: Tensor, best: Tensor) -
     return Carrier.gathered if float(best[inside].median()) >= CARRIES else Carrier.spread
 
 
-def carried_map(found: Causes) -> Any:
+def carried_map(result: Causes) -> Any:
     """The grid, iteration by position. Colours end at the largest cell before the last state, which is what the "
     "read-out reads."""
-    before = found.carried[[k < found.last for k in found.iterations]]
+    before = result.carried[[k < result.last for k in result.iterations]]
     return effect_map(
-        found.carried, found.iterations, found.positions, "Where the answer is carried", x="position written",
+        result.carried, result.iterations, result.positions, "Where the answer is carried", x="position written",
         y="iterations run before the write", quantity="fraction of the way",
         most=max(0.1, float(before.abs().nan_to_num().max())) if len(before) else None,
     )  # fmt: skip

@@ -14,22 +14,22 @@ from .distance_to_limit import Approach
 from .measure import Convergence, _last, _positions
 
 
-def headline(found: Convergence) -> tuple[str, str]:
+def headline(result: Convergence) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    t = found.state
+    t = result.state
     if t.rate.points:
-        return f"{t.rate.value:.3g} per iteration", f"contraction rate. {found.verdict.sentence}"
+        return f"{t.rate.value:.3g} per iteration", f"contraction rate. {result.verdict.sentence}"
     if t.slowest == t.slowest:
         return (
             f"{t.slowest:.3g} per iteration",
-            f"contraction rate of the slowest position. {found.verdict.sentence}",
+            f"contraction rate of the slowest position. {result.verdict.sentence}",
         )
-    return found.verdict.name, found.verdict.sentence
+    return result.verdict.name, result.verdict.sentence
 
 
-def draw(found: Convergence) -> Any:
+def draw(result: Convergence) -> Any:
     """Distance to the limit and step size, by iteration."""
-    t = found.state
+    t = result.state
     figure = style.empty(
         "Distance to the limit and step size, by iteration", "iterations run", "Euclidean norm"
     )
@@ -55,7 +55,7 @@ def draw(found: Convergence) -> Any:
             name=name,
             line={"color": style.SKY, "width": 2, "dash": "dash"},
         )
-    for site, colour in zip(found.sites, style.COLOURS[2:] * len(found.sites), strict=False):
+    for site, colour in zip(result.sites, style.COLOURS[2:] * len(result.sites), strict=False):
         own = list(range(site.first, site.first + len(site.whole)))
         name = f"{style.label(site.site)}: distance"
         figure.add_scatter(x=own, y=_positive(site.whole), name=name, line={"color": colour, "width": 2})
@@ -68,23 +68,23 @@ def draw(found: Convergence) -> Any:
     return figure
 
 
-def panels(found: Convergence) -> list[Panel]:
+def panels(result: Convergence) -> list[Panel]:
     """The finding as a report shows it."""
-    t = found.state
+    t = result.state
     share, cosine = percent(_last(t.share)), [number(t.cosine[k].mean().item(), 3) for k in (0, -1)]
     return [
         Panel(
             "How far the state is from its limit",
-            draw(found),
+            draw(result),
             f"{t.rate.sentence} {_positions(t)} One more iteration moves the limit itself by {number(t.residual, 2)} of its norm "
             f"in the mean, {number(t.residual_max, 2)} at most.",
             "On this logarithmic scale a straight fall is a steady contraction, and a level stretch is standing still, or the "
-            f"end of the numbers' precision. {found.how}",
+            f"end of the numbers' precision. {result.how}",
         ),
         Panel(
             "Where the state still moves",
             _map(t),
-            _moving(t, found.tolerance),
+            _moving(t, result.tolerance),
             "Each cell is one iteration at one position, the mean over examples: dark is still, and -3 is a step of a "
             "thousandth of the state's norm. Time runs downwards.",
         ),
@@ -93,7 +93,7 @@ def panels(found: Convergence) -> list[Panel]:
             _shares(t),
             f"{share} of the positions are settled by the last iteration shown; the mean cosine to the limit goes from "
             f"{cosine[0]} before the loop to {cosine[1]}.",
-            f"Settled from an iteration on: no later relative step reaches {found.tolerance:g}, those of the {found.extra} extra "
+            f"Settled from an iteration on: no later relative step reaches {result.tolerance:g}, those of the {result.extra} extra "
             "iterations included. At cosine 1 only the length can still change.",
         ),
     ]

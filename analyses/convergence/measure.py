@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped, step_at
 from loopscope.core.state_tree import primary
@@ -35,7 +35,7 @@ class Motion(Verdict):
 
 
 @dataclass(frozen=True)
-class Convergence(Finding):
+class Convergence(AnalysisResult):
     """Where a loop's states go."""
 
     verdict: Motion

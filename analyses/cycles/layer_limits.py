@@ -10,8 +10,8 @@ from torch import Tensor
 
 from loopscope.common.text import number, percent
 from loopscope.maths.similarity import cosine_map
-from loopscope.recorder.extend import Onward, inside, onward, vectors
-from loopscope.recorder.unroll_inner_loops import unfolded
+from loopscope.recorder.extend import Continuation, continue_run, inside, vectors
+from loopscope.recorder.unroll_inner_loops import unroll_inner_loops
 from loopscope.runs.run import Run
 
 
@@ -68,7 +68,7 @@ def layers(
     *,
     shown: int = 8,
     one_point: float = 0.99,
-    after: Onward | None = None,
+    after: Continuation | None = None,
 ) -> Layers | None:
     """The limits of a block's layers, and how alike all unrolled layers are; None if there are none to see.
 
@@ -84,8 +84,8 @@ def layers(
     if not names:
         return None
     if after is None or any(name not in after.run for name in names):
-        after = onward(run, extra, names, examples)
-    after, names = unfolded(after, names)
+        after = continue_run(run, extra, names, examples)
+    after, names = unroll_inner_loops(after, names)
     values = [vectors(after.run[name])[:, :examples] for name in names]
     count = min(len(value) for value in values)
     x = (

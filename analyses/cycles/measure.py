@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.maths import KINDS, Recurrence, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
 from loopscope.maths.trajectory_kind import decided, joined, measured
-from loopscope.recorder.extend import Onward, onward, vectors
+from loopscope.recorder.extend import Continuation, continue_run, vectors
 from loopscope.runs.run import Run
 
 from .layer_limits import Layers
@@ -44,7 +44,7 @@ class Course(Verdict):
 
 
 @dataclass(frozen=True)
-class Cycles(Finding):
+class Cycles(AnalysisResult):
     """Where a loop's trajectories go."""
 
     verdict: Course
@@ -138,19 +138,19 @@ def measure(
     more, after = _followed(run, extra)
     x = vectors(after.states)
     features = measured(x)
-    found = joined([decided(features, lines)], tuple(x.shape[1:3]))
-    shares = {kind.name: share for kind, share in found.shares().items()}
+    result = joined([decided(features, lines)], tuple(x.shape[1:3]))
+    shares = {kind.name: share for kind, share in result.shares().items()}
     first, overflow = after.states.iterations[0], after.overflow
-    place = _typical(found.code, found.quality, found.period)
+    place = _typical(result.code, result.quality, result.period)
     usable = x[:, place[0], place[1]].double()[: after.last + 1 - first]
     return Cycles(
         verdict=_verdict(shares, nearly),
         shares=shares,
-        by_position=torch.stack([(found.code == code).double().mean(0) for code in range(len(KINDS))]),
-        code=found.code,
-        period=found.period,
-        angle=found.angle,
-        quality=found.quality,
+        by_position=torch.stack([(result.code == code).double().mean(0) for code in range(len(KINDS))]),
+        code=result.code,
+        period=result.period,
+        angle=result.angle,
+        quality=result.quality,
         overflow=overflow,
         iterations=(first, after.shown, after.states.iterations[-1]),
         how=after.how,
@@ -167,12 +167,12 @@ def measure(
     )
 
 
-def _followed(run: Run, extra: int | None) -> tuple[int, Onward]:
+def _followed(run: Run, extra: int | None) -> tuple[int, Continuation]:
     """How many iterations beyond it, and the run with them."""
     if extra is not None and extra < 0:
         raise LoopscopeError(f"extra must be iterations, 0 or more, but is {extra}. None takes 64 or more.")
     more = max(64, run.iterations) if extra is None else extra
-    after = onward(run, more)
+    after = continue_run(run, more)
     states = len(after.states.iterations)
     if states < _FEWEST:
         raise LoopscopeError(
@@ -196,12 +196,12 @@ def _typical(code: Tensor, quality: Tensor, period: Tensor) -> tuple[int, int]:
 
 
 def _sensitivity(features: Any, lines: Thresholds) -> dict[str, dict[str, Any]]:
-    found = {}
+    result = {}
     for name, values in _SWEEPS.items():
         all_values = sorted({*values, getattr(lines, name)})
         rows = [list(decided(features, lines, **{name: value}).shares().values()) for value in all_values]
-        found[name] = {"values": all_values, "shares": torch.tensor(rows, dtype=torch.float64)}
-    return found
+        result[name] = {"values": all_values, "shares": torch.tensor(rows, dtype=torch.float64)}
+    return result
 
 
 def _plane(x: Float[Tensor, "state width"]) -> Float[Tensor, "state 2"]:
@@ -213,11 +213,11 @@ def _plane(x: Float[Tensor, "state width"]) -> Float[Tensor, "state 2"]:
     return torch.nn.functional.pad(seen, (0, 2 - seen.shape[1]))
 
 
-def _periods(found: Cycles) -> str:
-    own = found.code == [kind.name for kind in KINDS].index("orbit")
+def _periods(result: Cycles) -> str:
+    own = result.code == [kind.name for kind in KINDS].index("orbit")
     if not bool(own.any()):
         return ""
-    period, angle = found.period[own], found.angle[own]
+    period, angle = result.period[own], result.angle[own]
     whole = period.round() == period
     values, counts = period[whole].unique(return_counts=True)
     parts = [
@@ -234,13 +234,13 @@ def _periods(found: Cycles) -> str:
     return text.strip()
 
 
-def _sways(found: Cycles) -> str:
+def _sways(result: Cycles) -> str:
     most = {}
-    for name, sweep in found.sensitivity.items():
+    for name, sweep in result.sensitivity.items():
         shares = sweep["shares"]
         most[name] = float((shares.max(0).values - shares.min(0).values).max())
     name = max(most, key=lambda key: most[key])
-    values = found.sensitivity[name]["values"]
+    values = result.sensitivity[name]["values"]
     if most[name] == 0:
         return "No share changes when the thresholds are swept."
     return f"Shares change most with {name}: by up to {percent(most[name])} between {values[0]:g} and {values[-1]:g}."

@@ -47,23 +47,23 @@ def window_figure(seen: Windows, difficulty: Float[Tensor, " item"], unit: str) 
     return figure
 
 
-def headline(found: DepthUse) -> tuple[str, str]:
+def headline(result: DepthUse) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    s = found.depths[0].slope
+    s = result.depths[0].slope
     return (
         f"{number(s.slope, 2)}",
-        f"iterations more for one more of {found.unit!r}. {found.verdict.sentence}",
+        f"iterations more for one more of {result.unit!r}. {result.verdict.sentence}",
     )
 
 
-def draw(found: DepthUse) -> Any:
+def draw(result: DepthUse) -> Any:
     """Mean depth at each difficulty, with intervals."""
     figure = style.empty(
-        "Iterations that it takes, by difficulty", style.label(found.unit), "iterations", 380
+        "Iterations that it takes, by difficulty", style.label(result.unit), "iterations", 380
     )
-    x = found.levels.tolist()
+    x = result.levels.tolist()
     shown = [
-        depth for depth in found.depths if depth.name != "window"
+        depth for depth in result.depths if depth.name != "window"
     ]  # it is of an input, and has a figure of its own
     for depth, colour in zip(shown, style.COLOURS, strict=False):
         width, dash = 3 if depth.name == "settled" else 2, "dash" if depth.name == "right" else "solid"
@@ -79,25 +79,25 @@ def draw(found: DepthUse) -> Any:
     return figure
 
 
-def panels(found: DepthUse) -> list[Panel]:
+def panels(result: DepthUse) -> list[Panel]:
     """The finding as a report shows it."""
-    s = found.depths[0].slope
+    s = result.depths[0].slope
     out = [
         Panel(
             "How many iterations the answer takes",
-            draw(found),
-            f"{found.verdict.sentence} The depth to the answer changes by {_slope(s)} iterations for one more of "
-            f"{found.unit!r} (95 % interval over {s.groups} examples).",
+            draw(result),
+            f"{result.verdict.sentence} The depth to the answer changes by {_slope(s)} iterations for one more of "
+            f"{result.unit!r} (95 % interval over {s.groups} examples).",
             "Means with 95 % intervals. The answer is there from the iteration on after which the read-out doesn't change any "
             "more, right or wrong; dashed, what is right for good.",
         )
     ]
-    if found.windows is not None and len(found.windows.item):
+    if result.windows is not None and len(result.windows.item):
         out.append(
             Panel(
                 "How long the answer depends on an input",
-                window_figure(found.windows, found.difficulty, found.unit),
-                _window(found),
+                window_figure(result.windows, result.difficulty, result.unit),
+                _window(result),
                 "Each point exchanges one input after so many iterations, and lets the loop go on to its end. Where a curve "
                 "falls to 0 the answer has taken what it needs, or too few iterations are left for it to turn.",
             )

@@ -85,12 +85,12 @@ def windows(
     ks = sorted({round(k) for k in torch.linspace(0, n, min(n + 1, points or n + 1)).tolist()})
     if len(rows):
         turned = _Exchange(run, rows, example, asked).clues()
-        found = rows[turned][:clues]
-        if len(found):
-            exchange = _Exchange(run, found, example, asked)
+        result = rows[turned][:clues]
+        if len(result):
+            exchange = _Exchange(run, result, example, asked)
             flips = torch.stack([exchange.turned(k) for k in ks], 1)
             state = torch.stack([exchange.turned(k, alone=True) for k in ks], 1)
-            return Windows(found[:, 0], found[:, 1], found[:, 2], tuple(ks), flips, state, len(rows))
+            return Windows(result[:, 0], result[:, 1], result[:, 2], tuple(ks), flips, state, len(rows))
     empty = torch.zeros(0, dtype=torch.long)
     none = torch.zeros(0, len(ks), dtype=torch.bool)
     return Windows(empty, empty, empty, tuple(ks), none, none, len(rows))

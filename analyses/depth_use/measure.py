@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.maths.bootstrap_slope import Slope, slope
@@ -49,7 +49,7 @@ class Depth:
 
 
 @dataclass(frozen=True)
-class DepthUse(Finding):
+class DepthUse(AnalysisResult):
     """Depth against difficulty."""
 
     verdict: Adapts
@@ -283,27 +283,27 @@ def _shares(seen: Windows | None, level: Tensor, levels: Tensor) -> Tensor | Non
 
 
 def _verdict(depths: tuple[Depth, ...], span: float) -> Adapts:
-    found = depths[0].slope
-    if found.items < FEWEST or found.slope != found.slope or found.low != found.low:
+    result = depths[0].slope
+    if result.items < FEWEST or result.slope != result.slope or result.low != result.low:
         return Adapts.unclear
-    if max(abs(found.low), abs(found.high)) * span < SAME:
+    if max(abs(result.low), abs(result.high)) * span < SAME:
         return Adapts.same
-    if found.low > 0:
+    if result.low > 0:
         right = [d.slope for d in depths if d.name == "right" and bool((~d.iterations.isnan()).any())]
         return Adapts.in_part if right and not right[0].low > 0 else Adapts.adaptive
-    return Adapts.reverse if found.high < 0 else Adapts.unclear
+    return Adapts.reverse if result.high < 0 else Adapts.unclear
 
 
-def _slope(found: Slope) -> str:
-    return f"{number(found.slope)} ({number(found.low)} to {number(found.high)})"
+def _slope(result: Slope) -> str:
+    return f"{number(result.slope)} ({number(result.low)} to {number(result.high)})"
 
 
 def _range(levels: Tensor) -> str:
     return f"{levels[0]:g} to {levels[-1]:g}"
 
 
-def _window(found: DepthUse) -> str:
-    seen = found.windows
+def _window(result: DepthUse) -> str:
+    seen = result.windows
     if seen is None:
         return ""
     if not len(seen.item):

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.dynamics.iteration_map import LoopMap
+from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import FAR, Limit, refined
 from loopscope.maths.fixed_point import DENSE, cluster, solve
 from loopscope.maths.spectrum import spectrum
@@ -54,11 +54,11 @@ class Basins:
 
 
 def starts(
-    loop: LoopMap, limit: Limit, perturbed: int, random: int, *, perturbation: float, seed: int
+    loop: IterationMap, limit: Limit, perturbed: int, random: int, *, perturbation: float, seed: int
 ) -> Float[Tensor, "example start width"]:
     """Other starts: perturbed ends, the next example's end, near zero, and normal ones of three sizes.
 
-    Only what a start may choose differs (`LoopMap.free`); halting's counters begin as the model begins them.
+    Only what a start may choose differs (`IterationMap.free`); halting's counters begin as the model begins them.
     """
     end = torch.nan_to_num(limit.states[-1], 0.0, 0.0, 0.0)
     begin = torch.nan_to_num(limit.states[0], 0.0, 0.0, 0.0)
@@ -77,13 +77,13 @@ def starts(
     made += [end.roll(1, 0)[:, free]] if len(end) > 1 else []
     made += [noise(1e-2 * norm)]  # zero itself may be a fixed point that nothing else comes to
     made += [noise(norm * (1.0, 0.5, 2.0)[i % 3]) for i in range(random)]
-    found = begin[:, None].repeat(1, len(made), 1)
-    found[:, :, free] = torch.stack(made, 1)
-    return found
+    result = begin[:, None].repeat(1, len(made), 1)
+    result[:, :, free] = torch.stack(made, 1)
+    return result
 
 
 def explore(
-    loop: LoopMap,
+    loop: IterationMap,
     limit: Limit,
     others: Tensor,
     tolerance: float,
@@ -115,14 +115,14 @@ def explore(
     solved += [solve(every, flat, "anderson", tolerance, most=100, scale=size)]
     solved += [solve(every, flat, "newton", tolerance, most=50, scale=size)] if n <= DENSE else []
     far = FAR * torch.maximum(others.norm(dim=2).amax(1), limit.size)[:, None, None]
-    found = [torch.where(s.converged[:, None], s.point, torch.nan).reshape(examples, -1, n) for s in solved]
-    found = torch.cat(found, 1)
-    found = torch.where(found.norm(dim=2, keepdim=True) <= far, found, torch.nan)
+    result = [torch.where(s.converged[:, None], s.point, torch.nan).reshape(examples, -1, n) for s in solved]
+    result = torch.cat(result, 1)
+    result = torch.where(result.norm(dim=2, keepdim=True) <= far, result, torch.nan)
     left = (10_000 if n <= DENSE else 2) if inspected is None else inspected
     points: list[Point] = []
     for row in range(examples):
         arrived = float(limit.distance[row]) <= same
-        own_points = _sorted(loop, limit, row, rest[row], found=found[row], arrived=arrived, same=same)
+        own_points = _sorted(loop, limit, row, rest[row], result=result[row], arrived=arrived, same=same)
         for point, x in own_points:
             radius, stable = _radius(loop.only([row]), x) if left > 0 else (float("nan"), None)
             left -= 1
@@ -141,11 +141,11 @@ def explore(
 
 
 def _sorted(
-    loop: LoopMap, limit: Limit, row: int, rest: Tensor, *, found: Tensor, arrived: bool, same: float
+    loop: IterationMap, limit: Limit, row: int, rest: Tensor, *, result: Tensor, arrived: bool, same: float
 ) -> list[tuple[Point, Tensor]]:
     """One example's distinct points, the one at the end of its own loop first."""
     size = limit.size[row : row + 1]
-    every = torch.cat([limit.point[row : row + 1], rest, found])
+    every = torch.cat([limit.point[row : row + 1], rest, result])
     labels = cluster(every, same * float(size))
     kinds = min(int(labels.max()) + 1, MOST)
     if kinds == 0:
@@ -174,8 +174,8 @@ def _sorted(
     return points
 
 
-def _radius(loop: LoopMap, x: Tensor) -> tuple[float, bool | None]:
+def _radius(loop: IterationMap, x: Tensor) -> tuple[float, bool | None]:
     """The spectral radius at a point, and whether it says that the point is stable."""
-    found = spectrum(loop, x, 1, errors=True)
-    radius, error = float(found.radius[0]), float(found.error.nan_to_num(0.0)[0, 0])
+    result = spectrum(loop, x, 1, errors=True)
+    radius, error = float(result.radius[0]), float(result.error.nan_to_num(0.0)[0, 0])
     return radius, None if radius != radius or abs(radius - 1) <= max(error, 1e-6) else radius < 1

@@ -9,13 +9,13 @@ from loopscope.plots.panels import Panel
 from .measure import FixedPoints
 
 
-def headline(found: FixedPoints) -> tuple[str, str]:
+def headline(result: FixedPoints) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    each = len(found.points) / len(found.fates)
-    return f"{number(each)} per example", f"fixed points found. {found.verdict.sentence}"
+    each = len(result.points) / len(result.fates)
+    return f"{number(each)} per example", f"fixed points found. {result.verdict.sentence}"
 
 
-def draw(found: FixedPoints) -> Any:
+def draw(result: FixedPoints) -> Any:
     """The loop's states in the plane, with the fixed points that were found."""
     figure = style.empty(
         "Fixed points, and the loop's way to them",
@@ -23,7 +23,7 @@ def draw(found: FixedPoints) -> Any:
         "second principal component",
         460,
     )
-    for row, path in enumerate(found.paths):
+    for row, path in enumerate(result.paths):
         colour = style.COLOURS[row % len(style.COLOURS)]
         x, y = path[:64].T.tolist()
         line = {"color": colour, "width": 1.5}
@@ -35,7 +35,7 @@ def draw(found: FixedPoints) -> Any:
         (False, "circle-open", "unstable"),
         (None, "diamond-open", "not examined"),
     ):
-        some = [p for p in found.points if p.stable is kind]
+        some = [p for p in result.points if p.stable is kind]
         if some:
             figure.add_scatter(
                 x=[p.place[0] for p in some],
@@ -49,13 +49,13 @@ def draw(found: FixedPoints) -> Any:
     return figure
 
 
-def panels(found: FixedPoints) -> list[Panel]:
+def panels(result: FixedPoints) -> list[Panel]:
     """The finding as a report shows it."""
     return [
         Panel(
             "The fixed points, and the way there",
-            draw(found),
-            found.verdict.sentence,
+            draw(result),
+            result.verdict.sentence,
             "Each line is one example's states from before the loop on, seen in the two directions in which they "
             "vary most; filled "
             "circles are fixed points that attract, open ones repel in some direction.",

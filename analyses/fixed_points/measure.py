@@ -10,10 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.rng import mixed
 from loopscope.common.text import number, percent
-from loopscope.dynamics.iteration_map import LoopMap
+from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, follow
 from loopscope.runs.run import Run
 
@@ -41,7 +41,7 @@ class Fate(Verdict):
 
 
 @dataclass(frozen=True)
-class FixedPoints(Finding):
+class FixedPoints(AnalysisResult):
     """Where a loop ends, example by example."""
 
     verdict: Fate
@@ -199,7 +199,7 @@ def _check(
         )
 
 
-def _course(loop: LoopMap, limit: Limit, fates: Sequence[Fate], same: float) -> dict[str, Any]:
+def _course(loop: IterationMap, limit: Limit, fates: Sequence[Fate], same: float) -> dict[str, Any]:
     """When, how fast and how nearly each example comes to rest; fields as in the result."""
     rested = _rested(fates)
     rates = [limit.rate(row) for row in range(len(fates))]
@@ -233,7 +233,7 @@ def _places(limit: Limit, basins: Basins | None, same: float) -> dict[str, Any]:
     }
 
 
-def _dependence(loop: LoopMap, limit: Limit, fates: Sequence[Fate]) -> dict[str, Any]:
+def _dependence(loop: IterationMap, limit: Limit, fates: Sequence[Fate]) -> dict[str, Any]:
     """Whether the loop reads its input, and how far its ends follow it; fields as in the result."""
     inputs, rested = loop.inputs(), _rested(fates)
     if inputs is None or not _reads(loop, limit, inputs):
@@ -283,7 +283,7 @@ def _since(gaps: Tensor, within: Tensor, first: int) -> Tensor:
     return torch.where(stays[-1], first + stays.int().argmax(0), -1).cpu()
 
 
-def _by_position(loop: LoopMap, limit: Limit, same: float) -> tuple[Tensor, Tensor]:
+def _by_position(loop: IterationMap, limit: Limit, same: float) -> tuple[Tensor, Tensor]:
     """Since when each position is at its fixed point, and its own rate; (example, position) each."""
     point = loop.primary(limit.point)
     examples, count, width = len(point), loop.positions or 1, point.shape[2]
@@ -301,7 +301,7 @@ def _by_position(loop: LoopMap, limit: Limit, same: float) -> tuple[Tensor, Tens
     return since, rates
 
 
-def _reads(loop: LoopMap, limit: Limit, inputs: Tensor) -> bool:
+def _reads(loop: IterationMap, limit: Limit, inputs: Tensor) -> bool:
     """Whether a change of the inputs changes an iteration."""
     x = torch.where(limit.point.isfinite(), limit.point, torch.nan_to_num(limit.states[0], 0.0, 0.0, 0.0))
     with torch.no_grad():

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.maths import cka_map
 from loopscope.maths.dimension import spread, variances
@@ -50,7 +50,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Geometry(Finding):
+class Geometry(AnalysisResult):
     """The shape of a run's states."""
 
     verdict: Shape
@@ -123,10 +123,10 @@ def measure(
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(total, generator=generator)[:most].sort().values
     shown = chosen[:: max(1, len(chosen) // _TRAJECTORIES)][:_TRAJECTORIES]
-    found = tuple(_field(run, name, ks, chosen, shown=shown) for name in names)
+    result = tuple(_field(run, name, ks, chosen, shown=shown) for name in names)
     return Geometry(
-        verdict=_verdict(found[0], change),
-        fields=found,
+        verdict=_verdict(result[0], change),
+        fields=result,
         states=tuple(ks),
         places=tuple(divmod(int(i), primary.shape[2]) for i in shown),
         vectors=len(chosen),

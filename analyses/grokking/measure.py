@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import percent
 from loopscope.maths.changepoints import Dated, transitions
 from loopscope.runs.run import Run
@@ -35,7 +35,7 @@ class Understanding(Verdict):
 
 
 @dataclass(frozen=True)
-class Grokking(Finding):
+class Grokking(AnalysisResult):
     """How accuracy, loss and what is inside changed over a training. Iterations k = 0..n: had the loop stopped there."""
 
     verdict: Understanding

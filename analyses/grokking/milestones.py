@@ -38,16 +38,16 @@ def milestones(
     """
     at = torch.tensor(history.steps, dtype=torch.float64)
     kept = torch.tensor(grown.steps, dtype=torch.float64)
-    found = {f"{name} {percent(level)} right": when for name, when in learned.items()}
-    found["weight norm half-way down"] = _after(at, -history.norm / history.norm.max())
+    result = {f"{name} {percent(level)} right": when for name, when in learned.items()}
+    result["weight norm half-way down"] = _after(at, -history.norm / history.norm.max())
     if grown.waves is not None:
         waves, chance = grown.waves, grown.waves.chance
-        found["restricted loss below half of guessing"] = _after(kept, -waves.restricted[:, -1], -chance / 2)
-        found["excluded loss above guessing"] = _after(kept, waves.excluded[:, -1], chance)
-        found["test loss below half of guessing"] = _after(at, -history.loss("test")[:, -1], -chance / 2)
-        found["concentration of the embedding half-way up"] = _after(kept, waves.embedding)
-        found["waves of a + b half-way up in the state"] = _after(kept, waves.sums[:, -1])
-    events = [Event(what, when) for what, when in found.items() if when is not None]
+        result["restricted loss below half of guessing"] = _after(kept, -waves.restricted[:, -1], -chance / 2)
+        result["excluded loss above guessing"] = _after(kept, waves.excluded[:, -1], chance)
+        result["test loss below half of guessing"] = _after(at, -history.loss("test")[:, -1], -chance / 2)
+        result["concentration of the embedding half-way up"] = _after(kept, waves.embedding)
+        result["waves of a + b half-way up in the state"] = _after(kept, waves.sums[:, -1])
+    events = [Event(what, when) for what, when in result.items() if when is not None]
     return sorted(events, key=lambda event: event.when.step)
 
 

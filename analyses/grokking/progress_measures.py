@@ -82,11 +82,11 @@ def _waves(
     final = fourier.power(logits(steps[-1], -1)).sums
     keys = fourier.key_frequencies(logits(steps[-1], -1))
     place = torch.tensor(keys) - 1
-    found: dict[str, list[list[float]]] = {
+    result: dict[str, list[list[float]]] = {
         name: [] for name in ("restricted", "excluded", "sums", "alone", "concentration")
     }
     for step in steps:
-        row: dict[str, list[float]] = {name: [] for name in found}
+        row: dict[str, list[float]] = {name: [] for name in result}
         for k, h in enumerate(states[step]):
             answer, table = logits(step, k), h.reshape(p, p, -1)
             row["restricted"].append(fourier.restricted_loss(answer, keys))
@@ -96,14 +96,14 @@ def _waves(
             row["alone"].append(float(power.alone[place].sum()))
             row["concentration"].append(float(fourier.gini(fourier.amplitudes(table))))
         for name, values in row.items():
-            found[name].append(values)
+            result[name].append(values)
     tables = [_embedding(run.model, task.vocabulary)[:p] for run in runs.values()]
     return Waves(
         frequencies=keys,
         chance=math.log(p),
         share=final / final.sum(),
         embedding=torch.stack([fourier.gini(fourier.components(table)) for table in tables]),
-        **{name: torch.tensor(values, dtype=torch.float64) for name, values in found.items()},
+        **{name: torch.tensor(values, dtype=torch.float64) for name, values in result.items()},
     )
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.halting.exit_rules import Level, rule_halting
 from loopscope.halting.halting_record import Halting
@@ -30,7 +30,7 @@ class Stops(Verdict):
 
 
 @dataclass(frozen=True)
-class HaltingTimes(Finding):
+class HaltingTimes(AnalysisResult):
     """When the positions of a run halted."""
 
     verdict: Stops

@@ -35,7 +35,7 @@ from .measure import KNOWN as KNOWN
 from .measure import MORE as MORE
 from .measure import MOST as MOST
 from .measure import Foresight as Foresight
-from .measure import ForesightFinding as ForesightFinding
+from .measure import HaltingPrediction as HaltingPrediction
 from .measure import applies as applies
 from .measure import measure as measure
 

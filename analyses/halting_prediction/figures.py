@@ -6,19 +6,19 @@ from loopscope.common.text import number
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import KINDS, ForesightFinding
+from .measure import KINDS, HaltingPrediction
 
 
-def headline(found: ForesightFinding) -> tuple[str, str]:
+def headline(result: HaltingPrediction) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    first = float(found.r2["state"][0])
+    first = float(result.r2["state"][0])
     return (
         f"R² {first:.2f}",
-        f"of the halting iteration, from the state after {int(found.iterations[0])}. {found.verdict.sentence}",
+        f"of the halting iteration, from the state after {int(result.iterations[0])}. {result.verdict.sentence}",
     )
 
 
-def draw(found: ForesightFinding) -> Any:
+def draw(result: HaltingPrediction) -> Any:
     """R² by iteration, for what the probe reads."""
     figure = style.empty("When it will stop, predicted", "iterations run", "R² on examples not seen", 380)
     names = {
@@ -29,23 +29,23 @@ def draw(found: ForesightFinding) -> Any:
     names["shuffled"] = "state, shuffled halting"
     for (name, called), colour in zip(names.items(), (*style.COLOURS[:3], style.GREY), strict=True):
         figure.add_scatter(
-            x=found.iterations.tolist(), y=[round(max(v, -1.0), 4) for v in found.r2[name].tolist()], name=called,
+            x=result.iterations.tolist(), y=[round(max(v, -1.0), 4) for v in result.r2[name].tolist()], name=called,
             mode="lines+markers", line={"color": colour, "width": 3 if name == "state" else 2},
-            customdata=found.running.tolist(), hovertemplate="after %{x}: R² %{y:.2f} of %{customdata} positions<extra></extra>",
+            customdata=result.running.tolist(), hovertemplate="after %{x}: R² %{y:.2f} of %{customdata} positions<extra></extra>",
         )  # fmt: skip
-    figure.update_yaxes(range=[min(-0.1, *(float(v.clamp(min=-1).min()) for v in found.r2.values())), 1.03])
+    figure.update_yaxes(range=[min(-0.1, *(float(v.clamp(min=-1).min()) for v in result.r2.values())), 1.03])
     return figure
 
 
-def panels(found: ForesightFinding) -> list[Panel]:
+def panels(result: HaltingPrediction) -> list[Panel]:
     """The finding as a report shows it."""
-    i = len(found.iterations) // 2
-    said = {name: number(float(found.r2[name][i]), 2) for name in KINDS}
+    i = len(result.iterations) // 2
+    said = {name: number(float(result.r2[name][i]), 2) for name in KINDS}
     return [
         Panel(
             "How well the halting iteration is foretold",
-            draw(found),
-            f"{found.verdict.sentence} After {int(found.iterations[i])} iterations, with {int(found.running[i])} positions still "
+            draw(result),
+            f"{result.verdict.sentence} After {int(result.iterations[i])} iterations, with {int(result.running[i])} positions still "
             f"running: R² {said['state']} from the state, {said['signals']} from the signals, {said['position']} from the "
             "position.",
             "Each point is a linear probe on the positions that still run, tested on whole examples that it has not seen. 1 is "

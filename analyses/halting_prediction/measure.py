@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number
 from loopscope.halting.exit_rules import RULES, rule_halting, scores
 from loopscope.recorder.extend import vectors
@@ -30,7 +30,7 @@ class Foresight(Verdict):
 
 
 @dataclass(frozen=True)
-class ForesightFinding(Finding):
+class HaltingPrediction(AnalysisResult):
     """How well the halting iteration is predicted."""
 
     verdict: Foresight
@@ -80,7 +80,7 @@ def applies(run: Run) -> bool:
         return False
 
 
-def measure(run: Run, *, rule: str | None = None, threshold: float | int | None = None) -> ForesightFinding:
+def measure(run: Run, *, rule: str | None = None, threshold: float | int | None = None) -> HaltingPrediction:
     """How well the state after each iteration foretells when a position stops.
 
     Arguments:
@@ -90,7 +90,7 @@ def measure(run: Run, *, rule: str | None = None, threshold: float | int | None 
     run.require_finite()
     if rule is None and run.halting is None:
         raise LoopscopeError(
-            'foresight needs a run of a model that halts, or a rule, but this one has neither. Pass rule=, such as "latent".'
+            'halting_prediction needs a run of a model that halts, or a rule, but this one has neither. Pass rule=, such as "latent".'
         )
     halting = run.halting if rule is None else rule_halting(run, rule, threshold)
     assert halting is not None
@@ -98,7 +98,7 @@ def measure(run: Run, *, rule: str | None = None, threshold: float | int | None 
     points = _points(told, run.iterations)
     if not points:
         raise LoopscopeError(
-            f"foresight needs {FEWEST} positions or more that stop at different iterations, but this run has none such left "
+            f"halting_prediction needs {FEWEST} positions or more that stop at different iterations, but this run has none such left "
             "after its first. Record more examples."
         )
     stop, example, place, mask = told
@@ -115,13 +115,13 @@ def measure(run: Run, *, rule: str | None = None, threshold: float | int | None 
         given = ((states[k][left], y), (read[k - 1][left], y), (where, y), (states[k][left], shuffled))
         for name, (x, target) in zip(KINDS, given, strict=True):
             r2[name].append(_r2(x.double().numpy(), target, group))
-    found = {name: torch.tensor(values) for name, values in r2.items()}
-    return ForesightFinding(
-        verdict=_verdict(torch.tensor(points), found),
+    result = {name: torch.tensor(values) for name, values in r2.items()}
+    return HaltingPrediction(
+        verdict=_verdict(torch.tensor(points), result),
         kind=halting.kind,
         iterations=torch.tensor(points),
         running=torch.tensor([int((stop >= k).sum()) for k in points]),
-        r2=found,
+        r2=result,
         spread=torch.tensor([float(stop[stop >= k].double().std(correction=0)) for k in points]),
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from loopscope import lenses
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.lenses.answer_positions import items
@@ -36,7 +36,7 @@ class Forming(Verdict):
 
 
 @dataclass(frozen=True)
-class Forms(Finding):
+class Forms(AnalysisResult):
     """What a lens reads over the iterations."""
 
     verdict: Forming
@@ -252,11 +252,11 @@ def _right(answers: Tensor, target: Tensor, mask: Tensor) -> Float[Tensor, "site
 
 def _kappas(answers: Tensor, said: Tensor) -> Float[Tensor, "site iteration"]:
     """Cohen's kappa of the answers at each site and iteration with the final ones."""
-    found = torch.full(answers.shape[:2], torch.nan, dtype=torch.float64)
+    result = torch.full(answers.shape[:2], torch.nan, dtype=torch.float64)
     for place in (answers >= 0).any(-1).nonzero().tolist():
         own = answers[tuple(place)]
-        found[tuple(place)] = kappa(own[own >= 0], said[own >= 0])
-    return found
+        result[tuple(place)] = kappa(own[own >= 0], said[own >= 0])
+    return result
 
 
 def _verdict(

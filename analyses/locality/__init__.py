@@ -37,7 +37,7 @@ from .measure import MORE as MORE
 from .measure import NOTHING as NOTHING
 from .measure import ROUNDING as ROUNDING
 from .measure import Locality as Locality
-from .measure import LocalityFinding as LocalityFinding
+from .measure import LocalityResult as LocalityResult
 from .measure import Write as Write
 from .measure import applies as applies
 from .measure import measure as measure

@@ -7,28 +7,30 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import map_of
 from loopscope.plots.panels import Panel
 
-from .measure import LocalityFinding
+from .measure import LocalityResult
 
 
-def headline(found: LocalityFinding) -> tuple[str, str]:
+def headline(result: LocalityResult) -> tuple[str, str]:
     """The finding as a tile."""
-    known = [value for value in found.locality.tolist() if value == value]
+    known = [value for value in result.locality.tolist() if value == value]
     return (
         f"{number(known[0], 2)} ×" if known else "0",
-        f"chance, the effect on neighbours at first. {found.verdict.sentence}",
+        f"chance, the effect on neighbours at first. {result.verdict.sentence}",
     )
 
 
-def draw(found: LocalityFinding) -> Any:
+def draw(result: LocalityResult) -> Any:
     """Where the effect is, by distance and iterations since the write."""
-    shares = found.spread[
+    shares = result.spread[
         :,
-        : int((found.spread > 0.005).any(0).nonzero().max()) + 1 if bool((found.spread > 0.005).any()) else 1,
+        : int((result.spread > 0.005).any(0).nonzero().max()) + 1
+        if bool((result.spread > 0.005).any())
+        else 1,
     ]
     figure = map_of(
         [[None if v != v else round(v, 4) for v in row] for row in shares.tolist()],
         "Where the effect of a write is found", "iterations since the write", "share of the effect",
-        hover="%{y} iterations after the write, %{x} steps away: %{z:.1%} of the effect", height=170 + 26 * len(found.more),
+        hover="%{y} iterations after the write, %{x} steps away: %{z:.1%} of the effect", height=170 + 26 * len(result.more),
         zmin=0,
     )  # fmt: skip
     figure.update_xaxes(title="steps from the position written", dtick=1 if shares.shape[1] <= 20 else None)
@@ -36,15 +38,15 @@ def draw(found: LocalityFinding) -> Any:
     return figure
 
 
-def curves(found: LocalityFinding) -> Any:
+def curves(result: LocalityResult) -> Any:
     """How many times chance the effect falls on neighbours."""
     figure = style.empty(
         "How local a write's effect on others is", "iterations since the write", "times chance", 360
     )
-    xs = list(found.more)
+    xs = list(result.more)
     band = (
-        [None if v != v else round(v, 4) for v in found.high.tolist()],
-        [None if v != v else round(v, 4) for v in found.low.tolist()],
+        [None if v != v else round(v, 4) for v in result.high.tolist()],
+        [None if v != v else round(v, 4) for v in result.low.tolist()],
     )
     for values, fill in ((band[0], None), (band[1], "tonexty")):
         figure.add_scatter(
@@ -52,7 +54,7 @@ def curves(found: LocalityFinding) -> Any:
             hoverinfo="skip",
         )  # fmt: skip
     figure.add_scatter(
-        x=xs, y=[None if v != v else round(v, 4) for v in found.locality.tolist()], mode="lines+markers",
+        x=xs, y=[None if v != v else round(v, 4) for v in result.locality.tolist()], mode="lines+markers",
         name="effect on neighbours",
         line={"color": style.BLUE, "width": 2}, hovertemplate="%{x} iterations after: %{y:.2f} times chance<extra></extra>",
     )  # fmt: skip
@@ -68,31 +70,31 @@ def curves(found: LocalityFinding) -> Any:
     return figure
 
 
-def panels(found: LocalityFinding) -> list[Panel]:
+def panels(result: LocalityResult) -> list[Panel]:
     """The finding as a report shows it."""
-    known = [i for i, value in enumerate(found.distance.tolist()) if value == value]
+    known = [i for i, value in enumerate(result.distance.tolist()) if value == value]
     gone = (
-        f" The effect on others is {number(float(found.distance[known[0]]), 2)} steps away at first, and "
-        f"{number(float(found.distance[known[-1]]), 2)} when {found.more[known[-1]]} iterations have followed."
+        f" The effect on others is {number(float(result.distance[known[0]]), 2)} steps away at first, and "
+        f"{number(float(result.distance[known[-1]]), 2)} when {result.more[known[-1]]} iterations have followed."
         if known
         else ""
     )
     return [
         Panel(
             "Where the effect of a write is found",
-            draw(found),
-            f"{found.verdict.sentence}{gone}",
-            f"{found.write[0].upper()}{found.write[1:]} is written at one position of state {found.iteration}; each row shows "
+            draw(result),
+            f"{result.verdict.sentence}{gone}",
+            f"{result.write[0].upper()}{result.write[1:]} is written at one position of state {result.iteration}; each row shows "
             "how far away its effect on the answers is so many iterations later. Rows add up to 1.",
         ),
         Panel(
             "How local the effect on others is",
-            curves(found),
-            f"At first {number(float(found.locality[known[0]]), 2)} times as much falls on neighbours as by chance."
+            curves(result),
+            f"At first {number(float(result.locality[known[0]]), 2)} times as much falls on neighbours as by chance."
             if known
             else "Nothing reaches another position.",
-            f"Neighbours are {found.neighbours}. 1 is an even effect on all positions that can be reached; the band "
+            f"Neighbours are {result.neighbours}. 1 is an even effect on all positions that can be reached; the band "
             f"is a 95 % interval "
-            f"over {found.examples} examples.",
+            f"over {result.examples} examples.",
         ),
     ]

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.patching.donors import answers_vary, partners
 from loopscope.patching.patched_forward import Resumed, affordable, writable
@@ -35,7 +35,7 @@ class Locality(Verdict):
 
 
 @dataclass(frozen=True)
-class LocalityFinding(Finding):
+class LocalityResult(AnalysisResult):
     """How far noise at one position reaches."""
 
     verdict: Locality
@@ -111,7 +111,7 @@ def measure(
     norm: float | None = None,
     examples: int | None = EXAMPLES,
     seed: int = 0,
-) -> LocalityFinding:
+) -> LocalityResult:
     """Write another state at each position in turn and follow what it changes.
 
     Arguments:
@@ -151,13 +151,13 @@ def _effects(run: Run, resumed: Resumed, k: int, more: int) -> Float[Tensor, "mo
     (place,) = places_of(run, ["state"])
     cells = [Cell((place,), k, (p,)) for p in range(positions)]
     base = {later: run.logits[later] for later in range(k, last + 1)}
-    found = torch.zeros(last + 1 - k, positions, *base[k].shape[:2])
+    result = torch.zeros(last + 1 - k, positions, *base[k].shape[:2])
     for outcome in resumed.outcomes(cells, until=last):
         logits = resumed.decode(outcome)
         for cell, one in zip(outcome.cells, logits, strict=True):
             assert cell.positions is not None
-            found[outcome.k - k, cell.positions[0]] = _changed(base[outcome.k], one)
-    return found.transpose(1, 2)
+            result[outcome.k - k, cell.positions[0]] = _changed(base[outcome.k], one)
+    return result.transpose(1, 2)
 
 
 def _changed(base: Tensor, other: Tensor) -> Float[Tensor, "batch position"]:
@@ -170,7 +170,7 @@ def _changed(base: Tensor, other: Tensor) -> Float[Tensor, "batch position"]:
 
 def _found(
     effect: Tensor, distance: Tensor, neighbours: str, run: Run, *, k: int, write: str
-) -> LocalityFinding:
+) -> LocalityResult:
     touched = effect.sum((0, 1))  # (written, read)
     touched = touched > ROUNDING * touched.max()
     causal = not bool(touched.tril(-1).any()) and bool(touched.triu(1).any())
@@ -193,7 +193,7 @@ def _found(
         torch.where(nothing, torch.nan, values)
         for values in (local, *intervals, mean_distance, (weight * even).sum(1) / total)
     ]
-    return LocalityFinding(
+    return LocalityResult(
         verdict=_verdict(left[0], left[1], left[3], total, whole=whole),
         iteration=k,
         more=tuple(range(len(effect))),

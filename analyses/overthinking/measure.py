@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.maths.output_signals import margin
@@ -47,7 +47,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Overthinking(Finding):
+class Overthinking(AnalysisResult):
     """Answers over more iterations than the model is made for."""
 
     verdict: Thinking

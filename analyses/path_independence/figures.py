@@ -9,15 +9,15 @@ from loopscope.plots.panels import Panel
 from .measure import PathIndependence
 
 
-def headline(found: PathIndependence) -> tuple[str, str]:
+def headline(result: PathIndependence) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    return number(found.alignment, 4), f"asymptotic alignment. {found.verdict.sentence}"
+    return number(result.alignment, 4), f"asymptotic alignment. {result.verdict.sentence}"
 
 
-def draw(found: PathIndependence) -> Any:
+def draw(result: PathIndependence) -> Any:
     """The alignment of every start, by kind."""
     figure = style.empty("Where other starts lead", "cosine to the example's own end", "kind of start", 320)
-    for kind, colour in zip(found.kinds, style.COLOURS, strict=False):
+    for kind, colour in zip(result.kinds, style.COLOURS, strict=False):
         figure.add_box(
             x=kind.alignment.flatten().tolist(),
             name=kind.name,
@@ -31,13 +31,13 @@ def draw(found: PathIndependence) -> Any:
     return figure
 
 
-def panels(found: PathIndependence) -> list[Panel]:
+def panels(result: PathIndependence) -> list[Panel]:
     """The finding as a report shows it."""
     return [
         Panel(
             "Where other starts lead",
-            draw(found),
-            found.verdict.sentence,
+            draw(result),
+            result.verdict.sentence,
             "Each point is one example run from one other start; 1 means that it ended in the direction of the "
             "example's own end.",
         )

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.rng import mixed
 from loopscope.common.text import number
-from loopscope.dynamics.iteration_map import LoopMap
+from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import growing
 from loopscope.runs.run import Run
 
@@ -50,7 +50,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class PathIndependence(Finding):
+class PathIndependence(AnalysisResult):
     """Whether the loop ends in the same place wherever it starts."""
 
     verdict: Path
@@ -130,7 +130,7 @@ def measure(
     """
     _check(examples, exchanged, random, adversarial=adversarial, iterations=iterations)
     batch = min(examples, run.states.shape[1])
-    loop = LoopMap(run, range(batch), double)
+    loop = IterationMap(run, range(batch), double)
     iterations = max(32, 2 * run.iterations) if iterations is None else iterations
     own = loop.at(0, run) if run.states.iterations[0] == 0 else loop.starts
     restart = _Restart(loop, own, loop.free(), iterations)
@@ -174,7 +174,7 @@ def _check(examples: int, exchanged: int, random: int, *, adversarial: int, iter
 class _Restart:
     """A loop that is run again from other starts."""
 
-    loop: LoopMap
+    loop: IterationMap
     own: Float[Tensor, "example number"]
     """Where each example starts by itself."""
     free: Bool[Tensor, " number"]
@@ -220,7 +220,7 @@ def _kinds(
     return kinds, torch.cat(by_position, 1), min((k for k in overflows if k >= 0), default=-1)
 
 
-def _rest(loop: LoopMap, ends: Tensor, iterations: int) -> float:
+def _rest(loop: IterationMap, ends: Tensor, iterations: int) -> float:
     """Relative size of the iteration after an end, the largest over examples."""
     with torch.no_grad():
         step = loop.primary(loop(ends, iterations) - ends).flatten(1).norm(dim=1)
@@ -228,7 +228,7 @@ def _rest(loop: LoopMap, ends: Tensor, iterations: int) -> float:
     return float(torch.where(step == 0, step, step / size).max())
 
 
-def _ends(loop: LoopMap, x: Tensor, iterations: int) -> tuple[Tensor, int, Tensor]:
+def _ends(loop: IterationMap, x: Tensor, iterations: int) -> tuple[Tensor, int, Tensor]:
     """Where the loop comes to, the k of the first state that holds NaN or infinity (-1: none), and which rows grow and grow."""
     ended, norm, steps = -1, [], []
     for k, y in enumerate(loop.trajectory(x, iterations)):
@@ -251,18 +251,18 @@ def _run(restart: _Restart, values: Tensor) -> tuple[Tensor, int]:
     return results.reshape(starts.shape), ended
 
 
-def _compared(name: str, loop: LoopMap, ends: Tensor, results: Tensor) -> Kind:
+def _compared(name: str, loop: IterationMap, ends: Tensor, results: Tensor) -> Kind:
     goal = loop.primary(ends).flatten(1)[:, None]
-    found = loop.primary(results.flatten(0, 1)).reshape(*results.shape[:2], -1)
+    result = loop.primary(results.flatten(0, 1)).reshape(*results.shape[:2], -1)
     size = goal.norm(dim=2).clamp(min=1e-300)
     # Where the end is the origin, what is left of a start has no direction.
     tiny = 1e-6 * float(loop.primary(loop.starts).norm()) / len(ends) ** 0.5
-    both = (goal.norm(dim=2) <= tiny) & (found.norm(dim=2) <= tiny)
-    none = (found == 0).all(2) | (goal == 0).all(2)  # no direction, so not the same one
+    both = (goal.norm(dim=2) <= tiny) & (result.norm(dim=2) <= tiny)
+    none = (result == 0).all(2) | (goal == 0).all(2)  # no direction, so not the same one
     alignment = torch.where(
-        both, torch.ones_like(size), torch.where(none, torch.zeros_like(size), _cosine(found, goal))
+        both, torch.ones_like(size), torch.where(none, torch.zeros_like(size), _cosine(result, goal))
     )
-    distance = torch.where(both, torch.zeros_like(size), (found - goal).norm(dim=2) / size)
+    distance = torch.where(both, torch.zeros_like(size), (result - goal).norm(dim=2) / size)
     return Kind(name, alignment.float().cpu(), distance.float().cpu())
 
 
@@ -292,7 +292,9 @@ def _attack(restart: _Restart, ends: Tensor, values: Tensor, steps: int) -> Tens
     return best[:, None]
 
 
-def _by_position(loop: LoopMap, ends: Tensor, results: Tensor) -> Float[Tensor, "example start position"]:
+def _by_position(
+    loop: IterationMap, ends: Tensor, results: Tensor
+) -> Float[Tensor, "example start position"]:
     """Cosine of each result to the example's end, position by position."""
 
     def primary(states: Tensor) -> Tensor:

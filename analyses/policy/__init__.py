@@ -35,7 +35,7 @@ from .measure import CLEARLY as CLEARLY
 from .measure import FEWEST as FEWEST
 from .measure import MARGIN as MARGIN
 from .measure import Policy as Policy
-from .measure import PolicyFinding as PolicyFinding
+from .measure import PolicyResult as PolicyResult
 from .measure import applies as applies
 from .measure import measure as measure
 from .measure import needed_for as needed_for

@@ -6,7 +6,7 @@ from loopscope.common.text import number, percent
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import PolicyFinding, _called, needed_for
+from .measure import PolicyResult, _called, needed_for
 from .stopping_methods import Way
 
 
@@ -14,26 +14,26 @@ def _short(name: str) -> str:
     return {"own": "own halting", "depth": "fixed depth"}.get(name, name)
 
 
-def headline(found: PolicyFinding) -> tuple[str, str]:
+def headline(result: PolicyResult) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    best = min(found.judged[1:], key=lambda one: one.iterations)
+    best = min(result.judged[1:], key=lambda one: one.iterations)
     return (
-        f"{best.iterations:.1f} of {found.iterations}",
-        f"iterations in the mean are enough for {_called(best.name)}. {found.verdict.sentence}",
+        f"{best.iterations:.1f} of {result.iterations}",
+        f"iterations in the mean are enough for {_called(best.name)}. {result.verdict.sentence}",
     )
 
 
-def draw(found: PolicyFinding) -> Any:
+def draw(result: PolicyResult) -> Any:
     """Accuracy against mean iterations for each way of stopping."""
     figure = style.empty(
         "Accuracy against iterations", "mean iterations used", "fraction of answers right", 480
     )
-    mean, accuracy = found.frontier
+    mean, accuracy = result.frontier
     figure.add_scatter(
         x=mean.tolist(), y=accuracy.tolist(), name="oracle", line={"color": style.GREY, "width": 2, "dash": "dash"}
     )  # fmt: skip
     dashes = ("solid", "dot", "dashdot")
-    for place, one in enumerate(found.judged):
+    for place, one in enumerate(result.judged):
         order = one.curve.iterations.argsort()
         main = one.name in ("depth", "own")
         colour = style.COLOURS[place % len(style.COLOURS)]
@@ -46,7 +46,7 @@ def draw(found: PolicyFinding) -> Any:
             hovertemplate=f"{style.label(_called(one.name))} at %{{customdata:.3g}}: %{{y:.1%}} right, %{{x:.2f}} iterations"
             "<extra></extra>",
         )  # fmt: skip
-    best = [one for one in found.judged if one.published[0] == one.published[0]]
+    best = [one for one in result.judged if one.published[0] == one.published[0]]
     figure.add_scatter(
         x=[one.published[0] for one in best], y=[one.published[1] for one in best], mode="markers", name="usual threshold",
         marker={"symbol": "diamond-open", "size": 9, "color": style.GREY, "line": {"width": 2}},
@@ -57,43 +57,43 @@ def draw(found: PolicyFinding) -> Any:
     return figure
 
 
-def panels(found: PolicyFinding) -> list[Panel]:
+def panels(result: PolicyResult) -> list[Panel]:
     """The finding as a report shows it."""
-    depth, best = found.named("depth"), min(found.judged[1:], key=lambda one: one.iterations)
-    under = max(found.judged, key=lambda one: one.under)
-    over = max(found.judged, key=lambda one: one.over)
+    depth, best = result.named("depth"), min(result.judged[1:], key=lambda one: one.iterations)
+    under = max(result.judged, key=lambda one: one.under)
+    over = max(result.judged, key=lambda one: one.over)
     rows = [
         Panel(
             "Accuracy against iterations, for every way of stopping",
-            draw(found),
-            f"Within {found.margin:g} of full depth ({percent(found.full)} after {found.iterations}), {_called(best.name)} needs "
+            draw(result),
+            f"Within {result.margin:g} of full depth ({percent(result.full)} after {result.iterations}), {_called(best.name)} needs "
             f"{best.iterations:.2f} iterations in the mean, a fixed depth {depth.iterations:.2f}, and the oracle "
-            f"{number(needed_for(found), 3)}.",
+            f"{number(needed_for(result), 3)}.",
             "Each line is one way of stopping over its threshold; further up and to the left is better. Diamonds stand at the "
             "threshold of its source, or of the model. The oracle knows the answers.",
         ),
         Panel(
             "How far each is from the oracle",
-            _bars(found),
+            _bars(result),
             f"Stopped wrong though right later: at most {percent(under.under)} ({_called(under.name)}). Stopped wrong though "
             f"right earlier: at most {percent(over.over)} ({_called(over.name)}).",
-            f"At each one's operating point, the fewest iterations within {found.margin:g} of full depth. Regret is what the "
+            f"At each one's operating point, the fewest iterations within {result.margin:g} of full depth. Regret is what the "
             "oracle has right more with as many iterations.",
         ),
         Panel(
             "Is it right when it is sure?",
-            _reliability(found, best),
+            _reliability(result, best),
             f"The largest probability where {_called(best.name)} stops has a calibration error of {best.calibration.error:.3f}"
-            + (f", the model's own halting one of {found.gate.error:.3f}." if found.gate else "."),
+            + (f", the model's own halting one of {result.gate.error:.3f}." if result.gate else "."),
             "Points are bins of a tenth; on the diagonal a probability is what it says. Large points hold many answers.",
         ),
     ]
-    if len(found.agreement) > 1 and bool(found.agreement.isfinite().any()):
+    if len(result.agreement) > 1 and bool(result.agreement.isfinite().any()):
         rows.append(
             Panel(
                 "Do they stop at the same answers?",
-                _agreeing(found),
-                _alike(found),
+                _agreeing(result),
+                _alike(result),
                 "Rank correlation between the stops of two ways at their operating points: 1 is the same order, 0 none. Empty "
                 "where one stops everybody at once.",
             )
@@ -101,13 +101,13 @@ def panels(found: PolicyFinding) -> list[Panel]:
     return rows
 
 
-def _bars(found: PolicyFinding) -> Any:
+def _bars(result: PolicyResult) -> Any:
     figure = style.empty("Regret and mistaken stops", "", "fraction of answers", 360)
-    names = [_short(one.name) for one in found.judged]
+    names = [_short(one.name) for one in result.judged]
     for values, name, colour in (
-        ([one.lost for one in found.judged], "regret", style.GREY),
-        ([one.under for one in found.judged], "underthinking", style.BLUE),
-        ([one.over for one in found.judged], "overthinking", style.ORANGE),
+        ([one.lost for one in result.judged], "regret", style.GREY),
+        ([one.under for one in result.judged], "underthinking", style.BLUE),
+        ([one.over for one in result.judged], "overthinking", style.ORANGE),
     ):
         figure.add_bar(x=names, y=values, name=name, marker={"color": colour})
     figure.update_layout(barmode="group", xaxis={"title": {"text": "way of stopping"}})
@@ -115,13 +115,13 @@ def _bars(found: PolicyFinding) -> Any:
     return figure
 
 
-def _reliability(found: PolicyFinding, best: Way) -> Any:
+def _reliability(result: PolicyResult, best: Way) -> Any:
     figure = style.empty("Reliability", "probability said", "fraction right", 400)
     figure.add_scatter(
         x=[0, 1], y=[0, 1], mode="lines", showlegend=False, line={"color": style.GREY, "width": 1, "dash": "dot"}
     )  # fmt: skip
     both = [(best.calibration, f"largest probability, {_called(best.name)}", style.BLUE)]
-    both += [(found.gate, "the model's own halting", style.ORANGE)] if found.gate else []
+    both += [(result.gate, "the model's own halting", style.ORANGE)] if result.gate else []
     for told, name, colour in both:
         seen = told.count > 0
         size = (6 + 14 * (told.count[seen] / told.count.max()).sqrt()).tolist()
@@ -135,9 +135,9 @@ def _reliability(found: PolicyFinding, best: Way) -> Any:
     return figure
 
 
-def _agreeing(found: PolicyFinding) -> Any:
-    names = [_short(one.name) for one in found.judged[1:]]
-    cells = [[None if v != v else round(v, 3) for v in row] for row in found.agreement.tolist()]
+def _agreeing(result: PolicyResult) -> Any:
+    names = [_short(one.name) for one in result.judged[1:]]
+    cells = [[None if v != v else round(v, 3) for v in row] for row in result.agreement.tolist()]
     figure = style.empty("Rank correlation of the stops", "way of stopping", "way of stopping", 460)
     figure.add_heatmap(
         z=cells, x=names, y=names, colorscale=style.SCALE, zmax=1, colorbar=style.colourbar("rank correlation"),
@@ -148,13 +148,13 @@ def _agreeing(found: PolicyFinding) -> Any:
     return figure
 
 
-def _alike(found: PolicyFinding) -> str:
-    names = [one.name for one in found.judged[1:]]
+def _alike(result: PolicyResult) -> str:
+    names = [one.name for one in result.judged[1:]]
     pairs = [
-        (float(found.agreement[i, j]), names[i], names[j])
+        (float(result.agreement[i, j]), names[i], names[j])
         for i in range(len(names))
         for j in range(i)
-        if found.agreement[i, j] == found.agreement[i, j]
+        if result.agreement[i, j] == result.agreement[i, j]
     ]
     if not pairs:
         return "No two ways can be compared."

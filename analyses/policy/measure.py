@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.halting.exit_rules import RULES, Rule, answers_after, own_rule, scores
 from loopscope.halting.metrics import Calibration, calibration, oracle
@@ -31,7 +31,7 @@ class Policy(Verdict):
 
 
 @dataclass(frozen=True)
-class PolicyFinding(Finding):
+class PolicyResult(AnalysisResult):
     """What the ways of stopping are worth, by a run's right answers."""
 
     verdict: Policy
@@ -79,10 +79,10 @@ class PolicyFinding(Finding):
         )
 
 
-def needed_for(found: PolicyFinding) -> float:
+def needed_for(result: PolicyResult) -> float:
     """Mean iterations with which the oracle comes within the margin of full depth."""
-    mean, accuracy = found.frontier
-    reached = (accuracy >= found.full - found.margin - 1e-9).nonzero()
+    mean, accuracy = result.frontier
+    reached = (accuracy >= result.full - result.margin - 1e-9).nonzero()
     return float(mean[reached[0, 0]]) if len(reached) else float("nan")
 
 
@@ -97,7 +97,7 @@ def applies(run: Run) -> bool:
         return False
 
 
-def measure(run: Run, *, points: int = 48) -> PolicyFinding:
+def measure(run: Run, *, points: int = 48) -> PolicyResult:
     """What each way of stopping is worth on a run of a known task.
 
     Arguments:
@@ -127,7 +127,7 @@ def measure(run: Run, *, points: int = 48) -> PolicyFinding:
     ]
     judged = (depth(right, sure, full, MARGIN), *(way for way, _ in ways))
     grid = torch.linspace(1, run.iterations, 8 * run.iterations + 1, dtype=torch.float64)
-    return PolicyFinding(
+    return PolicyResult(
         verdict=_verdict(judged, right, full),
         judged=judged,
         full=full,

@@ -28,7 +28,7 @@ from .measure import EXAMPLES as EXAMPLES
 from .measure import LEAD as LEAD
 from .measure import MOST_ROWS as MOST_ROWS
 from .measure import Known as Known
-from .measure import ProbesFinding as ProbesFinding
+from .measure import ProbesResult as ProbesResult
 from .measure import applies as applies
 from .measure import measure as measure
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError, nearest
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, Read, read_fact, trail
 from loopscope.recorder.labels import labels_of, task_of
@@ -33,7 +33,7 @@ class Known(Verdict):
 
 
 @dataclass(frozen=True)
-class ProbesFinding(Finding):
+class ProbesResult(AnalysisResult):
     """What can be read off, fact by fact."""
 
     verdict: Known
@@ -88,7 +88,7 @@ def measure(
     examples: int | None = None,
     control: str = "shuffled",
     seed: int = 0,
-) -> ProbesFinding:
+) -> ProbesResult:
     """What can be read off the states of a run.
 
     Arguments:
@@ -114,7 +114,7 @@ def measure(
     mean = _merit(answers, labels, task.continuous, len(chosen))
     mapped = answered and not task.continuous
     places, grid, own_grid = _maps(run, labels, answers, mapped=mapped, **where)
-    return ProbesFinding(
+    return ProbesResult(
         verdict=_verdict(answer, mean if answered else mean * torch.nan),
         iterations=tuple(chosen),
         facts=reads,

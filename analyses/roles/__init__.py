@@ -37,7 +37,7 @@ from .measure import FEWEST as FEWEST
 from .measure import VECTORS as VECTORS
 from .measure import Cloud as Cloud
 from .measure import Roles as Roles
-from .measure import RolesFinding as RolesFinding
+from .measure import RolesResult as RolesResult
 from .measure import applies as applies
 from .measure import measure as measure
 from .measure import share as share

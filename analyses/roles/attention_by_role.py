@@ -79,8 +79,8 @@ def contrast(
         return None
     axis = run[inner[0]].axes[1]
     seen = [
-        [_seen(run[name], role, asked, neighbours, conflicts=conflicts) for name in found]
-        for role, found in ((0, inner), (None, outer))
+        [_seen(run[name], role, asked, neighbours, conflicts=conflicts) for name in result]
+        for role, result in ((0, inner), (None, outer))
     ]
     first, second = ({k: torch.stack([one[k] for one in role], 1) for k in role[0]} for role in seen)
     return Contrast(
@@ -105,7 +105,7 @@ def _seen(
     site: States, turn: int | None, asked: Tensor, neighbours: Tensor, *, conflicts: Tensor
 ) -> dict[str, Float[Tensor, "iteration board"]]:
     """One layer in one role, board by board."""
-    found: dict[str, list[Tensor]] = {"neighbours": [], "own": [], "entropy": [], "conflicts": []}
+    result: dict[str, list[Tensor]] = {"neighbours": [], "own": [], "entropy": [], "conflicts": []}
     for t in site.iterations:
         value = site[t] if turn is None else site[t][turn]
         pattern = value.detach().double().cpu().mean(1)  # (batch, query, key), mean over heads
@@ -117,8 +117,8 @@ def _seen(
             "conflicts": mass(pattern, conflicts[t][:, None, :]).where(there[:, None], math.nan),
         }
         for name, row in rows.items():
-            found[name].append(row.where(asked, 0).sum(-1) / asked.sum(-1))
-    return {name: torch.stack(values) for name, values in found.items()}
+            result[name].append(row.where(asked, 0).sum(-1) / asked.sum(-1))
+    return {name: torch.stack(values) for name, values in result.items()}
 
 
 def _interval(x: Float[Tensor, "iteration board"]) -> Interval:
@@ -130,15 +130,15 @@ def _interval(x: Float[Tensor, "iteration board"]) -> Interval:
     return Interval(float(per.mean()), half, len(per))
 
 
-def told(found: Contrast) -> str:
+def told(result: Contrast) -> str:
     """The differences in a sentence."""
     parts = []
     for name, words in NAMES.items():
         values = ", ".join(
-            f"{d.mean:+.3f} ± {d.half:.3f}" if d.boards else "unknown" for d in found.differences[name]
+            f"{d.mean:+.3f} ± {d.half:.3f}" if d.boards else "unknown" for d in result.differences[name]
         )
         parts.append(f"{words} {values}")
     return (
-        f"Attention by layer, positive where the {found.inner} updates are the more local (mean ± half of the 95 % interval over "
+        f"Attention by layer, positive where the {result.inner} updates are the more local (mean ± half of the 95 % interval over "
         f"boards): {'; '.join(parts)}."
     )

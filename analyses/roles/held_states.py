@@ -63,19 +63,19 @@ def freezes(run: Run, field: str, starts: Sequence[int], said: "Said") -> tuple[
     Arguments:
         field: its name; the run has states only, of every iteration.
     """
-    n, found, first = run.iterations, [], None
+    n, result, first = run.iterations, [], None
     site = "state" if field == run.origin["fields"][0] else f"state.{field}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)  # what overflows is wrong, and counts as that
         for start in starts:
             held = resume(run.model, run, n, start=start, edits=[freeze(site, iteration=start)])
             last = resume(run.model, held, n, start=n - 1)
-            found.append(
+            result.append(
                 Held(field, start, said.right(held.output), said.right(last.output), site == "state")
             )
             first = held if first is None else first
     assert first is not None
-    return tuple(found), first
+    return tuple(result), first
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.maths.dimension import participation_ratio
@@ -48,7 +48,7 @@ class Cloud:
 
 
 @dataclass(frozen=True)
-class RolesFinding(Finding):
+class RolesResult(AnalysisResult):
     """Two states, compared."""
 
     verdict: Roles
@@ -132,7 +132,7 @@ def measure(
     examples: int | None = EXAMPLES,
     compare: bool = True,
     seed: int = 0,
-) -> RolesFinding:
+) -> RolesResult:
     """What each state of a two-state model does.
 
     Arguments:
@@ -166,7 +166,7 @@ def measure(
         turns += [said.turns(whole, other, held=field) for other in fields if other != field]
     solved = share(said.right(run.output))
     seen, without = _attention(run, said)
-    return RolesFinding(
+    return RolesResult(
         verdict=_verdict(solved, held, len(own)),
         fields=tuple(fields),
         clouds=_clouds(run, fields, untrained(run, seed) if compare else None),
@@ -221,9 +221,9 @@ def _attention(run: Run, said: Said) -> tuple[Contrast | None, str]:
     filled = answers.where(said.asked, run.tokens.cpu())
     conflicts = task.violations(filled)
     assert conflicts is not None
-    found = contrast(seen, names, said.asked, neighbours, conflicts=conflicts)
+    result = contrast(seen, names, said.asked, neighbours, conflicts=conflicts)
     none = "The model's attention isn't of two roles with as many layers each, so it wasn't compared."
-    return found, "" if found is not None else none
+    return result, "" if result is not None else none
 
 
 def _verdict(solved: float, held: list[Held], examples: int) -> Roles:
@@ -233,12 +233,12 @@ def _verdict(solved: float, held: list[Held], examples: int) -> Roles:
     return Roles.both if all(lost) else Roles.one if any(lost) else Roles.none
 
 
-def _changes(found: RolesFinding) -> list[str]:
+def _changes(result: RolesResult) -> list[str]:
     """Content changes and mask flips of each read-out, in words."""
     lines = []
-    for field in found.fields:
-        own = next(t for t in found.turns if t.field == field and t.held is None)
-        others = [t for t in found.turns if t.field == field and t.held is not None]
+    for field in result.fields:
+        own = next(t for t in result.turns if t.field == field and t.held is None)
+        others = [t for t in result.turns if t.field == field and t.held is not None]
         told = ", ".join(
             f"{int(t.content.sum())} and {int(t.mask.sum())} with {t.held} held from the start"
             for t in others
@@ -250,5 +250,5 @@ def _changes(found: RolesFinding) -> list[str]:
     return lines
 
 
-def _attends(found: RolesFinding) -> str:
-    return found.without if found.attention is None else told(found.attention)
+def _attends(result: RolesResult) -> str:
+    return result.without if result.attention is None else told(result.attention)

@@ -31,7 +31,7 @@ from .measure import MARGIN as MARGIN
 from .measure import VANISHED as VANISHED
 from .measure import Agreement as Agreement
 from .measure import Stability as Stability
-from .measure import StabilityFound as StabilityFound
+from .measure import StabilityResult as StabilityResult
 from .measure import measure as measure
 
 TITLE, PLACE = "Stability", 25

@@ -7,17 +7,17 @@ from loopscope.common.text import number
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import Stability, StabilityFound, _mean
+from .measure import Stability, StabilityResult, _mean
 
 
-def headline(found: StabilityFound) -> tuple[str, str]:
+def headline(result: StabilityResult) -> tuple[str, str]:
     """The finding as a tile: a few characters, and what they are."""
-    if found.verdict is Stability.diverging:  # a radius far out says nothing
-        return "diverges", found.verdict.sentence
-    return number(_mean(found.radius)), f"spectral radius. {found.verdict.sentence}"
+    if result.verdict is Stability.diverging:  # a radius far out says nothing
+        return "diverges", result.verdict.sentence
+    return number(_mean(result.radius)), f"spectral radius. {result.verdict.sentence}"
 
 
-def draw(found: StabilityFound) -> Any:
+def draw(result: StabilityResult) -> Any:
     """The leading eigenvalues in the unit disc."""
     figure = style.empty("Leading eigenvalues of one iteration", "real part", "imaginary part", 460)
     angles = [2 * math.pi * i / 120 for i in range(121)]
@@ -30,7 +30,7 @@ def draw(found: StabilityFound) -> Any:
         name="modulus 1",
         hoverinfo="skip",
     )
-    for row, values in enumerate(found.eigenvalues):
+    for row, values in enumerate(result.eigenvalues):
         finite = [complex(v) for v in values.tolist() if v == v]
         figure.add_scatter(
             x=[v.real for v in finite],
@@ -45,13 +45,13 @@ def draw(found: StabilityFound) -> Any:
     return figure
 
 
-def panels(found: StabilityFound) -> list[Panel]:
+def panels(result: StabilityResult) -> list[Panel]:
     """The finding as a report shows it."""
     return [
         Panel(
             "Eigenvalues in the unit disc",
-            draw(found),
-            f"{found.verdict.sentence} {found.agreement.sentence}",
+            draw(result),
+            f"{result.verdict.sentence} {result.agreement.sentence}",
             "A difference along an eigenvector shrinks by its modulus per iteration and turns by its angle; inside "
             "the circle it "
             "dies out, outside it grows.",

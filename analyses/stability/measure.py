@@ -10,9 +10,9 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import Finding, Verdict
+from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number
-from loopscope.dynamics.iteration_map import LoopMap
+from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import SURE, Limit, follow
 from loopscope.maths import backward_gain, exponents, sensitivity, singular_value, spectrum
 from loopscope.maths.contraction_rate import Rate
@@ -47,7 +47,7 @@ class Agreement(Verdict):
 
 
 @dataclass(frozen=True)
-class StabilityFound(Finding):
+class StabilityResult(AnalysisResult):
     """What becomes of small differences, example by example."""
 
     verdict: Stability
@@ -151,7 +151,7 @@ def measure(
     agree: float = AGREE,
     double: bool = True,
     seed: int = 0,
-) -> StabilityFound:
+) -> StabilityResult:
     """What becomes of small differences in the loop of a run.
 
     Arguments:
@@ -176,7 +176,7 @@ def measure(
     verdicts = _verdicts(limit, at_fixed_point, local, along, margin=margin, iterations=iterations)
     comparable = [row for row in rows if at_fixed_point[row] and loop.autonomous]
     agreement, disagreement = _agreement(comparable, local, along, rates, agree=agree)
-    return StabilityFound(
+    return StabilityResult(
         verdict=verdicts[0] if len(set(verdicts)) == 1 else Stability.mixed,
         verdicts=verdicts,
         agreement=agreement,
@@ -225,7 +225,7 @@ class _Along:
 
 
 def _local(
-    loop: LoopMap, limit: Limit, at_fixed_point: tuple[bool, ...], *, count: int, gain: int, seed: int
+    loop: IterationMap, limit: Limit, at_fixed_point: tuple[bool, ...], *, count: int, gain: int, seed: int
 ) -> _Local:
     """The Jacobian of every example at its fixed point, or else at its last finite state."""
     inputs = loop.inputs()
@@ -241,26 +241,26 @@ def _local(
         moved.append(
             _moved(one, x, inputs, row, seed=seed) if fixed else torch.tensor(math.nan, dtype=torch.float64)
         )
-    eigenvalues = torch.stack([found.values[0] for found in spectra])
+    eigenvalues = torch.stack([result.values[0] for result in spectra])
     return _Local(
         eigenvalues=eigenvalues,
         radius=eigenvalues.abs()[:, 0],
-        radius_error=torch.stack([found.error[0, 0] for found in spectra]),
+        radius_error=torch.stack([result.error[0, 0] for result in spectra]),
         singular_value=torch.stack(norms),
         backward_gain=torch.stack(gains),
         sensitivity=torch.stack(moved),
-        notes=tuple(found.sentences[0] for found in spectra),
+        notes=tuple(result.sentences[0] for result in spectra),
     )
 
 
-def _along(loop: LoopMap, limit: Limit, iterations: int, count: int, *, seed: int) -> _Along:
+def _along(loop: IterationMap, limit: Limit, iterations: int, count: int, *, seed: int) -> _Along:
     """The exponents after the transient: the run itself, and what it took to arrive."""
     begin = torch.nan_to_num(
         limit.states[min(limit.shown - limit.first, len(limit.states) - 1)], 0.0, 0.0, 0.0
     )
-    found = exponents(loop, begin, iterations, count, transient=iterations // 4, seed=seed)
+    result = exponents(loop, begin, iterations, count, transient=iterations // 4, seed=seed)
     off = limit.diverges[:, None]
-    return _Along(*(torch.where(off, torch.nan, part) for part in (found.values, found.error)))
+    return _Along(*(torch.where(off, torch.nan, part) for part in (result.values, result.error)))
 
 
 def _verdicts(

@@ -22,7 +22,7 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class AnalysisResult:
     """Base of every result. A subclass is a frozen dataclass with a `verdict`, a shape beside each field, and `summary()`;
     its file holds `measure(run) -> result` and `draw(result) -> figure`."""
 
@@ -39,10 +39,10 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain numbers, lists and strings; NaN and infinity become None, as JSON has neither."""
-        found = {field.name: to_json(getattr(self, field.name)) for field in fields(self)}
+        result = {field.name: to_json(getattr(self, field.name)) for field in fields(self)}
         return {
             "analysis": _question(type(self)).__name__.rsplit(".", 1)[-1],
-            **found,
+            **result,
             "summary": self.summary(),
         }
 

@@ -62,14 +62,14 @@ def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[st
                 f"a site is a name such as 'state', but got {site!r}. Pass its name as a string."
             )
         if site == "all":
-            found = hooks
+            result = hooks
         elif any(sign in site for sign in "*?["):
-            found = fnmatch.filter(hooks, site) or fnmatch.filter(names, site)
+            result = fnmatch.filter(hooks, site) or fnmatch.filter(names, site)
         else:
-            found = [site] if site in names else []
-        if not found:
+            result = [site] if site in names else []
+        if not result:
             raise LoopscopeError(f"there is no site {site!r} in this model. {nearest(site, names)}")
-        chosen += found
+        chosen += result
     return list(dict.fromkeys(chosen))
 
 
@@ -78,12 +78,12 @@ def find_tensor(value: Any, like: Tensor | None = None) -> tuple[Any, ...] | Non
 
     The first floating-point tensor of the shape of `like`, else the first floating-point one. None if there is none.
     """
-    found = [(path, tensor) for path, tensor in _tensors(value, ()) if tensor.is_floating_point()]
+    result = [(path, tensor) for path, tensor in _tensors(value, ()) if tensor.is_floating_point()]
     if like is not None:
-        same = [path for path, tensor in found if tensor.shape == like.shape]
+        same = [path for path, tensor in result if tensor.shape == like.shape]
         if same:
             return same[0]
-    return found[0][0] if found else None
+    return result[0][0] if result else None
 
 
 def get_at(value: Any, path: tuple[Any, ...]) -> Any:

@@ -70,8 +70,8 @@ class States:
             return self._rows.get(index, every) if index in self._values else absent
 
         grid = _grid(self.inner) if self.inner else [()]
-        found = [torch.stack([rows((k, *inner)) for inner in grid]) for k in self.iterations]
-        return torch.stack(found).reshape(len(self.iterations), *self.inner, batch)
+        result = [torch.stack([rows((k, *inner)) for inner in grid]) for k in self.iterations]
+        return torch.stack(result).reshape(len(self.iterations), *self.inner, batch)
 
     @property
     def inner(self) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
-"""LoopMap: one iteration of a run's model as a map of flat states, for what has to iterate, solve or differentiate it.
+"""IterationMap: one iteration of a run's model as a map of flat states, for what has to iterate, solve or differentiate it.
 
-    loop = LoopMap(run, rows=[0, 3])
+    loop = IterationMap(run, rows=[0, 3])
     loop.starts                  # (2, n): states[0] of examples 0 and 3
     loop(loop.starts)            # (2, n): after one iteration
 
@@ -33,7 +33,7 @@ _TIMES = (0, 1, 2, 7)
 """Iterations, counted from the start and from the end of the run, whose maps are compared."""
 
 
-class LoopMap:
+class IterationMap:
     """x -> F(x) for some examples of a run, (row, n) to (row, n). An example may be there several times."""
 
     def __init__(self, run: Run, rows: Sequence[int] | None = None, double: bool = True) -> None:
@@ -65,7 +65,7 @@ class LoopMap:
         """states[k] of the rows, (row, n)."""
         return self.flat(run.state(k), self.rows)
 
-    def only(self, places: Sequence[int]) -> "LoopMap":
+    def only(self, places: Sequence[int]) -> "IterationMap":
         """The map for some of the rows, by their place; places may come several times."""
         other = copy.copy(self)
         other.rows = [self.rows[place] for place in places]
@@ -152,8 +152,8 @@ class LoopMap:
     def flat(self, state: Any, rows: Sequence[int] | None = None) -> Tensor:
         """A state as (row, n)."""
         parts = [part if rows is None else part[list(rows)] for part in self._tensors(state)]
-        found = torch.cat([part.reshape(len(part), -1) for part in parts], 1).detach()
-        return found.double() if self.double else found
+        result = torch.cat([part.reshape(len(part), -1) for part in parts], 1).detach()
+        return result.double() if self.double else result
 
     def state(self, x: Tensor) -> Any:
         """Flat rows as a state that the model's `step` takes."""

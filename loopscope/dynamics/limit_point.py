@@ -12,7 +12,7 @@ from ..maths.fixed_point import DENSE, solve
 from ..maths.jacobian import Linearised
 from ..maths.slowest_mode import mode
 from ..runs.run import Run
-from .iteration_map import LoopMap
+from .iteration_map import IterationMap
 
 ORIGIN = 0.1
 """A state smaller than this fraction of the first one is measured against that: nothing is small beside a limit at the
@@ -103,20 +103,22 @@ def _widened(rate: Rate, gap: Tensor, first: int) -> Rate:
     return replace(rate, error=off, low=low, high=high, sentence=sentence)
 
 
-def follow(run: Run, rows: Sequence[int] | None, extra: int, double: bool = True) -> tuple[LoopMap, Limit]:
+def follow(
+    run: Run, rows: Sequence[int] | None, extra: int, double: bool = True
+) -> tuple[IterationMap, Limit]:
     """The map of some examples, and where iterating it for `extra` iterations more than the run leads.
 
     In double precision, from the run's first state, if that follows the run's own states to its end; else (a chaotic
     loop, a map that can't be put in double precision) in the run's own; if the run was edited, from its last state.
     """
-    loop = LoopMap(run, rows, double)
+    loop = IterationMap(run, rows, double)
     labels = run.states.iterations
     first, last = labels[0], labels[-1]
     if run.origin.get("edits"):
         first = last
     states = _continued(loop, run, first, last + extra)
     if loop.double and first < last and not _shadows(states[last - first], loop.at(last, run)):
-        own = LoopMap(run, rows, double=False)
+        own = IterationMap(run, rows, double=False)
         loop, states = own, _continued(own, run, first, last + extra)
     finite = states.isfinite().all(2)
     ended = torch.where(finite.all(0), -1, first + (~finite).int().argmax(0)).cpu()
@@ -157,7 +159,7 @@ def growing(norm: Float[Tensor, "state row"], steps: Float[Tensor, "iteration ro
     return grows
 
 
-def refined(loop: LoopMap, x: Tensor, size: Tensor, same: float) -> tuple[Tensor, Tensor, Tensor]:
+def refined(loop: IterationMap, x: Tensor, size: Tensor, same: float) -> tuple[Tensor, Tensor, Tensor]:
     """Candidates (row, n) as fixed points to the last digits that there are, their residuals and ‖(I - J)^-1‖; NaN for those
     that are none.
 
@@ -166,16 +168,16 @@ def refined(loop: LoopMap, x: Tensor, size: Tensor, same: float) -> tuple[Tensor
     """
     eps = torch.finfo(x.dtype).eps
     known = x.isfinite().all(1)
-    found = solve(loop, torch.nan_to_num(x), "newton", 100 * eps, most=20, scale=size)
-    near = (found.point - x).norm(dim=1) <= same * size
-    condition, step = _conditioned(loop, found.point)
-    good = known & found.converged & near & (step <= same * size)
+    result = solve(loop, torch.nan_to_num(x), "newton", 100 * eps, most=20, scale=size)
+    near = (result.point - x).norm(dim=1) <= same * size
+    condition, step = _conditioned(loop, result.point)
+    good = known & result.converged & near & (step <= same * size)
     nan = torch.full_like(size, float("nan"))
-    residual = torch.where(good, found.residual.to(x), nan)
-    return torch.where(good[:, None], found.point, nan[:, None]), residual, condition
+    residual = torch.where(good, result.residual.to(x), nan)
+    return torch.where(good[:, None], result.point, nan[:, None]), residual, condition
 
 
-def _conditioned(loop: LoopMap, point: Tensor) -> tuple[Tensor, Tensor]:
+def _conditioned(loop: IterationMap, point: Tensor) -> tuple[Tensor, Tensor]:
     """‖(I - J)^-1‖ at each point, and the length of Newton's next step; 1 and 0 where rows are too long to know."""
     condition, step = torch.ones_like(point[:, 0]), torch.zeros_like(point[:, 0])
     known = point.isfinite().all(1)
@@ -190,7 +192,7 @@ def _conditioned(loop: LoopMap, point: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(known, (1 / least).to(condition), condition), torch.where(known, move.to(step), step)
 
 
-def _continued(loop: LoopMap, run: Run, first: int, last: int) -> Tensor:
+def _continued(loop: IterationMap, run: Run, first: int, last: int) -> Tensor:
     return torch.stack(list(loop.trajectory(loop.at(first, run), last - first, first)))
 
 
@@ -201,16 +203,16 @@ def _shadows(x: Tensor, y: Tensor) -> bool:
     return bool((gap <= 1e-3 * size + 1e-30).all())
 
 
-def _nearest(loop: LoopMap, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+def _nearest(loop: IterationMap, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     """The fixed point that Newton's method, or else Anderson's, finds from x, to the last digits that there are."""
     eps = torch.finfo(x.dtype).eps
     # long rows round more, and Krylov's search there would go on for digits that there aren't
     last = 4 * eps if x.shape[1] <= DENSE else 100 * eps
-    found = solve(loop, x, "newton", last, most=60, scale=size)
+    result = solve(loop, x, "newton", last, most=60, scale=size)
     second = solve(loop, x, "anderson", last, most=60, scale=size)
-    one, two = torch.nan_to_num(found.residual, torch.inf), torch.nan_to_num(second.residual, torch.inf)
+    one, two = torch.nan_to_num(result.residual, torch.inf), torch.nan_to_num(second.residual, torch.inf)
     better = (two < one)[:, None]
-    point, residual = torch.where(better, second.point, found.point), torch.minimum(one, two).to(x)
+    point, residual = torch.where(better, second.point, result.point), torch.minimum(one, two).to(x)
     nan = torch.full_like(residual, float("nan"))
     good = residual <= 1e3 * eps
     return torch.where(good[:, None], point, nan[:, None]), torch.where(good, residual, nan)

@@ -94,14 +94,14 @@ class Rule:
 def scores(rules: Iterable[Rule], run: Any) -> dict[str, Float[Tensor, "iteration batch position"]]:
     """The scores of several rules by name; each answer is read out once."""
     rules = list(rules)
-    found: dict[str, list[Tensor]] = {rule.name: [] for rule in rules}
+    result: dict[str, list[Tensor]] = {rule.name: [] for rule in rules}
     carried: dict[str, Tensor | None] = {rule.name: None for rule in rules}
     with torch.no_grad():
         for before, now in _pairs(run, any(rule.answers for rule in rules)):
             for rule in rules:
                 score, carried[rule.name] = rule.score(before, now, carried[rule.name])
-                found[rule.name].append(score.expand(now.h.shape[:2]).cpu())
-    return {name: torch.stack(values) for name, values in found.items()}
+                result[rule.name].append(score.expand(now.h.shape[:2]).cpu())
+    return {name: torch.stack(values) for name, values in result.items()}
 
 
 def look(k: int, state: Any, logits: Tensor | None) -> Look:

@@ -28,14 +28,14 @@ def items(run: Run, asked: bool = True) -> Bool[Tensor, "batch position"]:
 def examples(runs: list[Run]) -> list[Int[Tensor, " batch"]]:
     """For each run the number of the example that each row is: equal sequences have one number, in all runs."""
     known: dict[bytes, int] = {}
-    found = []
+    result = []
     for run in runs:
         size = len(final_logits(run))
         rows = run.tokens if isinstance(run.tokens, Tensor) and len(run.tokens) == size else None
         keys = (
-            [f"{len(known) + len(found)}/{row}".encode() for row in range(size)]
+            [f"{len(known) + len(result)}/{row}".encode() for row in range(size)]
             if rows is None
             else [row.numpy().tobytes() for row in rows.detach().cpu().double()]
         )
-        found.append(torch.tensor([known.setdefault(key, len(known)) for key in keys]))
-    return found
+        result.append(torch.tensor([known.setdefault(key, len(known)) for key in keys]))
+    return result

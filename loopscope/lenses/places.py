@@ -38,7 +38,7 @@ class Sight:
 
 def places(run: Run, sites: str | Sequence[str]) -> tuple[Place, ...]:
     """The places that `sites` names: names or patterns of recorded sites; a site of an inner loop gives one for each turn."""
-    found: list[Place] = []
+    result: list[Place] = []
     for site in [sites] if isinstance(sites, str) else list(sites):
         fields = run.origin.get("fields") or ()
         site = "state" if fields and site == f"state.{fields[0]}" else site
@@ -54,10 +54,10 @@ def places(run: Run, sites: str | Sequence[str]) -> tuple[Place, ...]:
                 )
             depth = len(values.inner)
             loops, axes = values.axes[1 : 1 + depth], values.axes[1 + depth :]
-            found += [Place(name, turns, loops, axes) for turns in product(*map(range, values.inner))]
-    if not found:
+            result += [Place(name, turns, loops, axes) for turns in product(*map(range, values.inner))]
+    if not result:
         raise LoopscopeError('a lens needs one site or more, but got none. Pass sites=["state"].')
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(result))
 
 
 def labels(run: Run, where: Sequence[Place]) -> tuple[int, ...]:

@@ -124,16 +124,16 @@ class Readings:
 
     def over(self, *measures: Callable[["Look"], Tensor]) -> list[Tensor]:
         """Each measure of what is read, (site, iteration, batch, position, ...), in one pass; NaN where nothing is."""
-        found: list[list[list[Tensor | None]]] = [[] for _ in measures]
+        result: list[list[list[Tensor | None]]] = [[] for _ in measures]
         for place in self.places:
-            for one in found:
+            for one in result:
                 one.append([])
             for k in self.iterations:
                 logits = self._logits(place, k)
                 told = [None] * len(measures) if logits is None else self._measured(logits, measures)
-                for one, value in zip(found, told, strict=True):
+                for one, value in zip(result, told, strict=True):
                     one[-1].append(value)
-        return [_stacked(one) for one in found]
+        return [_stacked(one) for one in result]
 
     def _logits(self, place: Place, k: int) -> Tensor | None:
         seen = sight(self.run, place, k)

@@ -169,8 +169,8 @@ def _place(
     seen: dict[int, list[tuple[_Data, Sight]]] = {k: [] for k in where}
     for one in data:
         for k in where:
-            if (found := sight(one.run, place, k)) is not None:
-                seen[k].append((one, found))
+            if (result := sight(one.run, place, k)) is not None:
+                seen[k].append((one, result))
     # the last iteration of the state is read as it is
     free = [k for k in where if not all(s.plain and k == one.run.iterations for one, s in seen[k])]
     h = seen[where[0]][0][1].h
@@ -179,11 +179,11 @@ def _place(
     b, used = torch.zeros(len(where), width, dtype=dtype), torch.zeros(len(where), dtype=torch.bool)
     jobs = [free] if shared and free else [[k] for k in free]
     for job in jobs:
-        found = _trained([pair for k in job for pair in seen[k]], base, decay, steps, seed=seed)
+        result = _trained([pair for k in job for pair in seen[k]], base, decay, steps, seed=seed)
         for k in job:
             i = where.index(k)
-            a[i], b[i] = found
-            used[i] = _helps(seen[k], base, found)
+            a[i], b[i] = result
+            used[i] = _helps(seen[k], base, result)
     if shared:  # what was trained is at each of them
         first = where.index(free[0]) if free else 0
         a, b = a[first : first + 1].clone(), b[first : first + 1].clone()
@@ -191,21 +191,21 @@ def _place(
     return own, _gain(own, seen, base, seed)
 
 
-def _read(one: _Data, at: Sight, base: Lens, found: tuple[Tensor, Tensor] | None) -> Tensor:
+def _read(one: _Data, at: Sight, base: Lens, result: tuple[Tensor, Tensor] | None) -> Tensor:
     """(item,): KL of one run at one place and iteration, with a map or without."""
     last = at.plain and at.k == one.run.iterations
-    if found is None or last:
+    if result is None or last:
         return one.kl(base, at)
-    a, b = found
+    a, b = result
     return one.kl(
         base, replace(at, h=translated(at.h, a.to(at.h.device), b.to(at.h.device)), translated=True)
     )
 
 
-def _helps(seen: list[tuple[_Data, Sight]], base: Lens, found: tuple[Tensor, Tensor]) -> bool:
+def _helps(seen: list[tuple[_Data, Sight]], base: Lens, result: tuple[Tensor, Tensor]) -> bool:
     """Whether a map gains more on the validation examples than the standard error of that, examples taken as wholes."""
     with torch.no_grad():
-        rows = [(one, _read(one, at, base, None) - _read(one, at, base, found)) for one, at in seen]
+        rows = [(one, _read(one, at, base, None) - _read(one, at, base, result)) for one, at in seen]
     gain = torch.cat([own[one.part == 1].cpu() for one, own in rows])
     group = torch.cat([one.example[(one.part == 1).cpu()] for one, _ in rows])
     gain, (_, number) = gain[~gain.isnan()], group[~gain.isnan()].unique(return_inverse=True)
@@ -216,9 +216,9 @@ def _helps(seen: list[tuple[_Data, Sight]], base: Lens, found: tuple[Tensor, Ten
     return float(mean) > SURE * float(off.square().sum().sqrt()) / len(gain)
 
 
-def _mean(seen: list[tuple[_Data, Sight]], base: Lens, found: Any, part: int) -> float:
+def _mean(seen: list[tuple[_Data, Sight]], base: Lens, result: Any, part: int) -> float:
     with torch.no_grad():
-        told = torch.cat([_read(one, at, base, found)[one.part == part].cpu() for one, at in seen])
+        told = torch.cat([_read(one, at, base, result)[one.part == part].cpu() for one, at in seen])
     return float(told.nanmean())
 
 
@@ -249,10 +249,10 @@ def _trained(
         optimiser.step()
         schedule.step()
         if step % EVERY == 0 or step == steps:
-            found = (a.detach().clone(), scale * b.detach())
-            value = _mean(seen, base, found, 1)
+            result = (a.detach().clone(), scale * b.detach())
+            value = _mean(seen, base, result, 1)
             if value < lowest:
-                best, lowest = found, value
+                best, lowest = result, value
     return best
 
 
@@ -261,8 +261,8 @@ def _gain(own: Translator, seen: dict[int, list[tuple[_Data, Sight]]], base: Len
     rows: list[tuple[float, ...]] = []
     rng = np.random.default_rng(seed)
     for i, k in enumerate(own.iterations):
-        found = (own.a[0 if len(own.a) == 1 else i], own.b[0 if len(own.b) == 1 else i])
-        kept = found if bool(own.used[i]) else None
+        result = (own.a[0 if len(own.a) == 1 else i], own.b[0 if len(own.b) == 1 else i])
+        kept = result if bool(own.used[i]) else None
         before, after, example = [], [], []
         with torch.no_grad():
             for one, at in seen[k]:

@@ -207,13 +207,13 @@ def _whole(tensor: Tensor) -> bool:
 
 def _leaves(values: Iterable[Any]) -> list[Tensor]:
     """The tensors among an operation's arguments or results."""
-    found: list[Tensor] = []
+    result: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            found.append(value)
+            result.append(value)
         elif isinstance(value, tuple | list):
-            found += _leaves(value)
-    return found
+            result += _leaves(value)
+    return result
 
 
 def _shapes(value: Any) -> set[Shape]:

@@ -155,8 +155,8 @@ def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:
     search = Search(module, operations)
     names = _Names(module)
     total = search.weight([module])
-    found, refused = search.rounds(root, total)
-    loops = tuple(_loop(rounds, names, search, total) for rounds in found)
+    result, refused = search.rounds(root, total)
+    loops = tuple(_loop(rounds, names, search, total) for rounds in result)
     sentences = tuple(dict.fromkeys(reason.format(names.of(part)) for part, reason in refused))
     return Loops(type(module).__name__, loops, sentences, known=is_known(module))
 

@@ -37,11 +37,11 @@ def folded(calls: Sequence[Call], longest: int = 1024) -> list[Node]:
     nodes = [Node(call.key, call) for call in calls]
     period = 1
     while period <= min(len(nodes) // 2, longest):
-        found = _first(nodes, period)
-        if found is None:
+        result = _first(nodes, period)
+        if result is None:
             period += 1
         else:
-            nodes, period = _fold(nodes, found, period), 1
+            nodes, period = _fold(nodes, result, period), 1
     return nodes
 
 

@@ -65,8 +65,8 @@ class Search:
 
     def weight(self, modules: Iterable[nn.Module]) -> int:
         """How many parameters they have outside embeddings, each counted once."""
-        found = {store(p): p.numel() for module in modules for p in module.parameters()}
-        return sum(count for key, count in found.items() if key not in self.embeddings)
+        result = {store(p): p.numel() for module in modules for p in module.parameters()}
+        return sum(count for key, count in result.items() if key not in self.embeddings)
 
     def count(self, modules: Iterable[nn.Module]) -> int:
         return sum({store(p): p.numel() for module in modules for p in module.parameters()}.values())
@@ -112,9 +112,9 @@ class Search:
             if node.call is not None and node.call not in covered:
                 left.setdefault(node.call.key, []).append((node,))
         for turns in [*stretches, *(turns for turns in left.values() if len(turns) > 1)]:
-            found = self._checked(turns, items, total, refused)
-            if found is not None:
-                loops = _merged([*loops, found])
+            result = self._checked(turns, items, total, refused)
+            if result is not None:
+                loops = _merged([*loops, result])
         body = {module for loop in loops for module in loop.modules}
         large = SMALLEST * total if loops else 0.0  # beside a loop, nobody asks about its norms
         kept = [(part, why) for part, why in refused if part not in body and self.weight([part]) >= large]
@@ -208,7 +208,7 @@ class Search:
                 missing = [
                     sum(other.module in last for other in call.tree())
                     for call, loops in zip(calls, inside, strict=True)
-                    if not any(found.modules == loop.modules for found in loops)
+                    if not any(result.modules == loop.modules for result in loops)
                 ]
                 inner.append(_counted(loop, [loop.times, loop.fewest, *missing]))
         return parts, inner
@@ -217,7 +217,7 @@ class Search:
         """How many parameters run between the first and the last call of a loop on its way, and only once."""
         body = [call for turn in turns for node in turn for call in node.calls()]
         keys, every = {call.key for call in body}, sum(call.bit for call in body)
-        found: list[nn.Module] = []
+        result: list[nn.Module] = []
         direct = 0
         for item in items:
             call = item.call
@@ -230,8 +230,8 @@ class Search:
                     if store(p) not in self.embeddings
                 )
             elif not item.repeated and call.reads & every and body[-1].reads & call.bit:
-                found.append(call.module)
-        return direct + self.weight(found)
+                result.append(call.module)
+        return direct + self.weight(result)
 
     def _period(self, turns: list[Turn]) -> int:
         """After how many calls the operations between them come again; 1 if they are all alike or never come again."""

@@ -51,13 +51,13 @@ def with_light(turns: list[Turn], items: list[Item]) -> list[Turn]:
     ends = [max(call.bit for node in turn for call in node.calls()) for turn in turns]
     opening: list[list[Call]] = [[] for _ in turns]
     closing: list[list[Call]] = [[] for _ in turns]
-    for found in gaps.values():
-        outside = all(gap == 0 or call.bit > ends[gap - 1] for gap, call in found)
-        if outside and [gap for gap, _ in found] == list(range(len(turns))):
-            for gap, call in found:
+    for result in gaps.values():
+        outside = all(gap == 0 or call.bit > ends[gap - 1] for gap, call in result)
+        if outside and [gap for gap, _ in result] == list(range(len(turns))):
+            for gap, call in result:
                 opening[gap].append(call)
-        elif outside and [gap for gap, _ in found] == list(range(1, len(turns) + 1)):
-            for gap, call in found:
+        elif outside and [gap for gap, _ in result] == list(range(1, len(turns) + 1)):
+            for gap, call in result:
                 closing[gap - 1].append(call)
 
     def nodes(calls: list[Call]) -> Turn:

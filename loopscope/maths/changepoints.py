@@ -67,12 +67,12 @@ def transitions(
     u, y = _axis(steps), _checked(steps, values)
     noise = _noise(y)
     fits = _fits(u, y, max(least, 4 * noise), stages, noise=noise)
-    found = []
+    result = []
     for first, last in _windows(u, fits):
         dated = _dated(np.asarray(steps, dtype=float)[first:last], y[first:last])
         if dated is not None and abs(dated.after - dated.before) >= max(least, 4 * noise) * 0.8:
-            found.append(dated)
-    return found
+            result.append(dated)
+    return result
 
 
 def crossing(steps: Float[Tensor, " look"], values: Float[Tensor, " look"], level: float) -> Dated | None:
@@ -206,8 +206,8 @@ def _dated(at: np.ndarray, y: np.ndarray) -> Dated | None:
     sign = 1.0 if np.median(y[-size:]) >= np.median(y[:size]) else -1.0
     fit = _isotonic(sign * y)
     before, after = float(np.median(fit[:size])), float(np.median(fit[-size:]))
-    found = _interval(at, sign * y, fit, (before + after) / 2, before=before, after=after)
-    return Dated(found.step, found.low, found.high, sign * before, sign * after, found.begin, found.end)
+    result = _interval(at, sign * y, fit, (before + after) / 2, before=before, after=after)
+    return Dated(result.step, result.low, result.high, sign * before, sign * after, result.begin, result.end)
 
 
 def _interval(

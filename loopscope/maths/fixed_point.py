@@ -288,7 +288,7 @@ def _krylov(search: _Search) -> None:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
-                found = newton_krylov(
+                result = newton_krylov(
                     gap,
                     base[b].double().cpu().numpy(),
                     f_tol=search.tolerance * size / 2,
@@ -298,12 +298,12 @@ def _krylov(search: _Search) -> None:
                     callback=watch,
                 )
             except NoConvergence as error:
-                found = np.asarray(error.args[0])
+                result = np.asarray(error.args[0])
                 search.stuck[b] = True
             except (ValueError, np.linalg.LinAlgError):  # NaN or infinity on the way
-                found = np.full(search.x.shape[1], np.nan)
+                result = np.full(search.x.shape[1], np.nan)
         to = search.x.clone()
-        to[b] = torch.from_numpy(found).to(to)
+        to[b] = torch.from_numpy(result).to(to)
         rows = torch.zeros_like(search.lost)
         rows[b] = True
         search.move(to, rows, calls)

@@ -80,8 +80,8 @@ class Linearised:
         if not y.requires_grad:  # a constant
             return torch.zeros_like(u)
         u = u.to(self.state).reshape(self.state.shape)
-        (found,) = torch.autograd.grad(y, x, u, retain_graph=True, allow_unused=True)
-        return (torch.zeros_like(x) if found is None else found).detach().reshape(self.batch, self.size)
+        (result,) = torch.autograd.grad(y, x, u, retain_graph=True, allow_unused=True)
+        return (torch.zeros_like(x) if result is None else result).detach().reshape(self.batch, self.size)
 
     def dense(self) -> Tensor:
         """J, (batch, n, n): one backward pass per entry of a row, many at once where the map allows it. Computed once."""
@@ -90,10 +90,10 @@ class Linearised:
         columns = torch.eye(self.size, dtype=self.state.dtype, device=self.state.device)
         whole = columns[:, None].expand(self.size, self.batch, self.size)
         try:
-            found = torch.cat([self._pulled(part) for part in whole.split(max(1, _CHUNK // self.batch))])
+            result = torch.cat([self._pulled(part) for part in whole.split(max(1, _CHUNK // self.batch))])
         except RuntimeError:  # an operation that takes one backward pass at a time
-            found = torch.stack([self.backward(u) for u in whole])
-        self._dense = found.permute(1, 0, 2)
+            result = torch.stack([self.backward(u) for u in whole])
+        self._dense = result.permute(1, 0, 2)
         return self._dense
 
     def _pulled(self, u: Tensor) -> Tensor:
@@ -107,11 +107,13 @@ class Linearised:
             warnings.simplefilter(
                 "ignore"
             )  # that an operation is run in a loop, which is no slower than by hand
-            (found,) = torch.autograd.grad(
+            (result,) = torch.autograd.grad(
                 y, x, u, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
         return (
-            (torch.zeros_like(u) if found is None else found).detach().reshape(len(u), self.batch, self.size)
+            (torch.zeros_like(u) if result is None else result)
+            .detach()
+            .reshape(len(u), self.batch, self.size)
         )
 
     def _run(self) -> tuple[Tensor, Tensor]:
@@ -141,8 +143,8 @@ class Linearised:
         u, back = self._double
         if not back.requires_grad:
             return torch.zeros_like(v)
-        (found,) = torch.autograd.grad(back, u, v, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(v) if found is None else found.detach()
+        (result,) = torch.autograd.grad(back, u, v, retain_graph=True, allow_unused=True)
+        return torch.zeros_like(v) if result is None else result.detach()
 
 
 def rows(state: Tensor) -> tuple[int, int]:

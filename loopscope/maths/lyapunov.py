@@ -52,8 +52,8 @@ def lyapunov(
 
     NaN where the trajectory overflows. `exponents` tells where, and how sure the others are.
     """
-    found = exponents(map, state, iterations, count, transient=transient, seed=seed).values
-    return found if state.ndim > 1 else found[0]
+    result = exponents(map, state, iterations, count, transient=transient, seed=seed).values
+    return result if state.ndim > 1 else result[0]
 
 
 def exponents(
@@ -124,8 +124,8 @@ def _pulled(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         if not y.requires_grad:
             return y, torch.zeros_like(q)
         columns = y.reshape(q.shape[:2]).sum(0)
-        found = [torch.autograd.grad(c, x, retain_graph=True, allow_unused=True)[0] for c in columns]
-    J = torch.stack([torch.zeros_like(x) if row is None else row for row in found]).reshape(-1, *q.shape[:2])
+        result = [torch.autograd.grad(c, x, retain_graph=True, allow_unused=True)[0] for c in columns]
+    J = torch.stack([torch.zeros_like(x) if row is None else row for row in result]).reshape(-1, *q.shape[:2])
     return y.detach(), J.permute(1, 0, 2).double() @ q
 
 
@@ -150,7 +150,7 @@ def backward_gain(
         raise LoopscopeError(f"iterations must be 0 or more, but is {iterations}.")
     batch, n = rows(checked(state))
     starts = [state[b : b + 1] for b in range(batch)] if alone and state.ndim > 1 else [state]
-    found = []
+    result = []
     for start in starts:
         steps, x = [], start.detach()
         for _ in range(iterations):
@@ -159,13 +159,13 @@ def backward_gain(
         finite = x.isfinite().reshape(rows(start)[0], -1).all(1)
         for b in range(len(finite)):
             if not finite[b]:
-                found.append(float("nan"))
+                result.append(float("nan"))
                 continue
 
-            found.append(
+            result.append(
                 norm(operator(partial(_along, steps), partial(_back, steps), len(finite), n, b), seed)
             )
-    values = torch.tensor(found, dtype=torch.float64)
+    values = torch.tensor(result, dtype=torch.float64)
     return values if state.ndim > 1 else values[0]
 
 

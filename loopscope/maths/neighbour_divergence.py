@@ -25,11 +25,11 @@ def divergence(
         unexplained: fraction of the variance that the period leaves.
     """
     rows, m, width = x.shape
-    found = [
+    result = [
         _parts(y, u)
         for y, u in zip(*(t.split(max(1, _BUDGET // m**2)) for t in (x, unexplained)), strict=True)
     ]
-    return torch.cat(found) if found else torch.zeros(rows, dtype=torch.bool, device=x.device)
+    return torch.cat(result) if result else torch.zeros(rows, dtype=torch.bool, device=x.device)
 
 
 def _parts(x: Tensor, unexplained: Tensor) -> Tensor:

@@ -95,19 +95,21 @@ class Returns(NamedTuple):
     erratic: Bool[Tensor, "..."]
 
 
-def judged(found: Returns, coherence: float) -> Period:
+def judged(result: Returns, coherence: float) -> Period:
     """Those of the measured returns that explain enough."""
-    torus = (found.winding >= coherence) & ~found.erratic
-    orbit = (found.quality >= coherence) & ~found.erratic & ~torus
-    nan = torch.full_like(found.angle, math.nan)
+    torus = (result.winding >= coherence) & ~result.erratic
+    orbit = (result.quality >= coherence) & ~result.erratic & ~torus
+    nan = torch.full_like(result.angle, math.nan)
     return Period(
-        period=torch.where(orbit, torch.where(found.whole > 0, found.whole, 2 * math.pi / found.angle), nan),
-        angle=torch.where(orbit | torus, found.angle, nan),
-        whole=orbit & (found.whole > 0),
-        quality=found.quality,
-        second=torch.where(torus, found.second, nan),
-        winding=found.winding,
-        erratic=found.erratic,
+        period=torch.where(
+            orbit, torch.where(result.whole > 0, result.whole, 2 * math.pi / result.angle), nan
+        ),
+        angle=torch.where(orbit | torus, result.angle, nan),
+        whole=orbit & (result.whole > 0),
+        quality=result.quality,
+        second=torch.where(torus, result.second, nan),
+        winding=result.winding,
+        erratic=result.erratic,
     )
 
 
@@ -137,22 +139,22 @@ def returns(x: Float[Tensor, "row iteration width"], window: float, rounding: fl
     index = moves.nonzero()[:, 0]
     if not len(index):
         return out
-    found = _moving(late[index], rounding)
+    result = _moving(late[index], rounding)
     if m < n:  # nothing in the window: perhaps one turn takes longer
         wide = (x - x.mean(1, keepdim=True)).square().sum(2).mean(1)[index]
-        poor = torch.maximum(found.quality, found.winding.nan_to_num(0)) < COHERENCE
+        poor = torch.maximum(result.quality, result.winding.nan_to_num(0)) < COHERENCE
         still = spread[index].square() > 0.1 * wide  # what moves early only is a transient
         lags = _lags(x[index] - x[index].mean(1, keepdim=True), wide, n // 2)
         still &= (lags[:, 0] < 0.3) | (lags[:, 1:].min(1).values < 1 - COHERENCE)
-        again = (poor & ~found.erratic & still).nonzero()[:, 0]
+        again = (poor & ~result.erratic & still).nonzero()[:, 0]
         if len(again):
             longer = _moving(x[index[again]], rounding)
             gain = (
                 torch.maximum(longer.quality, longer.winding.nan_to_num(0)) >= COHERENCE
             ) & ~longer.erratic
-            for column, new in zip(found, longer, strict=True):
+            for column, new in zip(result, longer, strict=True):
                 column[again[gain]] = new[gain]
-    for column, new in zip(out, found, strict=True):
+    for column, new in zip(out, result, strict=True):
         column[index] = new
     return out
 
@@ -253,8 +255,8 @@ def _rotation(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(angle, unexplained, error) of the one rotation that describes the orbit best, with harmonics where it has them."""
     m = x.shape[1]
     one = x.new_ones(1, 1)
-    found = fit(x, peak(x)[:, None], one)
-    angle, left, error = found.angles[:, 0].clone(), found.unexplained.clone(), found.error[:, 0].clone()
+    result = fit(x, peak(x)[:, None], one)
+    angle, left, error = result.angles[:, 0].clone(), result.unexplained.clone(), result.error[:, 0].clone()
     harmonics = max(1, min(5, (m - 4) // 8))
     many = torch.arange(1.0, harmonics + 1, dtype=x.dtype, device=x.device)[:, None]
     rest = ((left > 1e-9) & (left < _HOPELESS)).nonzero()[:, 0]

@@ -65,14 +65,14 @@ def eigenvalues(map: Map, state: Tensor, count: int = 6, **options: Any) -> Comp
 
     NaN where they can't be found; `spectrum` says why. Options as there.
     """
-    found = spectrum(map, state, count, **options).values
-    return found if state.ndim > 1 else found[0]
+    result = spectrum(map, state, count, **options).values
+    return result if state.ndim > 1 else result[0]
 
 
 def spectral_radius(map: Map, state: Tensor, **options: Any) -> Float[Tensor, "..."]:
     """The largest modulus of the Jacobian's eigenvalues at `state`, (batch,), or a number for a state without a batch."""
-    found = spectrum(map, state, 1, **options).radius
-    return found if state.ndim > 1 else found[0]
+    result = spectrum(map, state, 1, **options).radius
+    return result if state.ndim > 1 else result[0]
 
 
 def singular_value(map: Map, state: Tensor, *, alone: bool = False, seed: int = 0) -> Float[Tensor, "..."]:
@@ -80,14 +80,14 @@ def singular_value(map: Map, state: Tensor, *, alone: bool = False, seed: int = 
 
     (batch,), or a number for a state without a batch; NaN where it can't be found. Options as for `spectrum`.
     """
-    found = []
+    result = []
     for at, b in _rows(map, state, alone):
         if at.size <= DENSE:
             J = _numpy(at.dense()[b])
-            found.append(float(np.linalg.norm(J, 2)) if np.isfinite(J).all() else float("nan"))
+            result.append(float(np.linalg.norm(J, 2)) if np.isfinite(J).all() else float("nan"))
         else:
-            found.append(norm(_operator(at, b), seed))
-    values = torch.tensor(found, dtype=torch.float64)
+            result.append(norm(_operator(at, b), seed))
+    values = torch.tensor(result, dtype=torch.float64)
     return values if state.ndim > 1 else values[0]
 
 

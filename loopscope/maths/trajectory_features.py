@@ -56,7 +56,7 @@ class Features:
     """The smaller of the two late quarters' velocities along that line, over its own; 1 for uniform motion."""
     arc: Float[Tensor, " row"]
     """Fraction of the late variance along a cubic, 0..1."""
-    found: Returns
+    returns: Returns
     """The best period; see `loopscope.maths.period`."""
 
 
@@ -83,8 +83,8 @@ def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Featur
     size = _rms(late)
     scale = torch.maximum(centre.norm(dim=1), (x[:, 0] - centre).norm(dim=1))
     moves = spread > _ROUNDING * rounding * torch.maximum(size, scale)
-    found = returns(x, 2 * h / n, rounding)
-    decay_before, decay, decay_error, coherent = _decays(quarters, found)
+    result = returns(x, 2 * h / n, rounding)
+    decay_before, decay, decay_error, coherent = _decays(quarters, result)
     growth, bend, bend_error, climb = _growth(quarters)
     swing, settling, wobble = _directions(quarters)
     trend, steady, arc = _paths(late - centre[:, None], h)
@@ -106,11 +106,11 @@ def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Featur
         trend=trend,
         steady=steady,
         arc=arc,
-        found=found,
+        returns=result,
     )
 
 
-def _decays(quarters: list[Tensor], found: Returns) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _decays(quarters: list[Tensor], result: Returns) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(before, decay, its error, coherent)"""
     logs = torch.stack([_rms(q - q.mean(1, keepdim=True)) for q in quarters]).clamp(min=1e-300).log()
     before, decay = logs[1] - logs[0], logs[2] - logs[1]
@@ -119,14 +119,14 @@ def _decays(quarters: list[Tensor], found: Returns) -> tuple[Tensor, Tensor, Ten
     noise = _rms(torch.cat(quarters, dim=1).diff(dim=1).diff(dim=1)) / math.sqrt(6)
     error = noise / logs[1:].exp().min(0).values * math.sqrt(2 / h)
     coherent = torch.full_like(decay, math.nan)
-    turning = ((found.quality > _TURNING) & (found.angle > 0)).nonzero()[:, 0]
+    turning = ((result.quality > _TURNING) & (result.angle > 0)).nonzero()[:, 0]
     if not len(turning):
         return before, decay, error, coherent
     tones = torch.arange(1.0, 1 + max(1, min(5, (2 * h - 4) // 8)), dtype=decay.dtype, device=decay.device)[
         :, None
     ]
     own = [sketched(q[turning]) for q in quarters]
-    angle = found.angle[turning, None]
+    angle = result.angle[turning, None]
     late = fit(torch.cat(own[1:], dim=1), angle, tones, rounds=6, damped=True)
     early = fit(torch.cat(own[:2], dim=1), late.angles, tones, rounds=4, damped=True)
     coherent[turning] = 1 - late.unexplained

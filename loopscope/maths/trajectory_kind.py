@@ -170,16 +170,16 @@ def measured(states: Any, *, chunk: int = 2048) -> Features:
     rounding = precision(states)
     parts = [_measured(part, rounding) for part in x.split(max(1, chunk), dim=1)]
     own = {
-        name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0]) if name != "found"
+        name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0]) if name != "returns"
     }
     return Features(
-        **own, found=Returns(*(torch.cat(c) for c in zip(*(p.found for p in parts), strict=True)))
+        **own, returns=Returns(*(torch.cat(c) for c in zip(*(p.returns for p in parts), strict=True)))
     )
 
 
-def decided(found: Features, thresholds: Thresholds | None = None, **changed: float) -> Limits:
+def decided(result: Features, thresholds: Thresholds | None = None, **changed: float) -> Limits:
     """Apply thresholds to measured features; shapes (row,)."""
-    return _decided(found, replace(thresholds or Thresholds(), **changed))
+    return _decided(result, replace(thresholds or Thresholds(), **changed))
 
 
 def joined(parts: list[Limits], shape: tuple[int, ...]) -> Limits:
@@ -194,9 +194,9 @@ def _measured(part: Tensor, rounding: float) -> Features:
 
 
 def _decided(f: Features, t: Thresholds) -> Limits:
-    period: Period = judged(f.found, t.coherence)
+    period: Period = judged(f.returns, t.coherence)
     turns, winds = ~period.period.isnan(), ~period.second.isnan()
-    spirals = (f.coherent >= t.coherence) & ~f.found.erratic
+    spirals = (f.coherent >= t.coherence) & ~f.returns.erratic
     smooth = spirals | winds | ((f.arc >= t.arc) & ~turns)
     ratio = torch.where(f.decay * f.decay_before > 0, f.decay / f.decay_before, torch.zeros_like(f.decay))
     certain = f.decay.abs() >= 5 * f.decay_error
@@ -242,7 +242,7 @@ def _decided(f: Features, t: Thresholds) -> Limits:
         angle=torch.where(point, 0.0, torch.where(round_ | winding, period.angle, nan)),
         second=torch.where(winding, period.second, nan),
         whole=round_ & period.whole,
-        quality=f.found.quality,
+        quality=f.returns.quality,
         overflow=f.overflow,
         thresholds=t,
     )

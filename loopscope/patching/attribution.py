@@ -79,19 +79,20 @@ def slopes(
             )
         keys = list(seen)
         total = judged[torch.isfinite(judged)].sum()
-        found = torch.autograd.grad(total, [seen[key] for key in keys], allow_unused=True)
+        result = torch.autograd.grad(total, [seen[key] for key in keys], allow_unused=True)
     return {
-        key: torch.zeros_like(seen[key]) if one is None else one for key, one in zip(keys, found, strict=True)
+        key: torch.zeros_like(seen[key]) if one is None else one
+        for key, one in zip(keys, result, strict=True)
     }
 
 
 def estimates(
-    run: Run, places: Sequence[Place], source: Source, found: dict[tuple[str, tuple[int, ...]], Tensor]
+    run: Run, places: Sequence[Place], source: Source, result: dict[tuple[str, tuple[int, ...]], Tensor]
 ) -> dict[tuple[Place, int], Tensor]:
     """First-order effect of writing each value, (batch, [position], [head]), by (place, iteration)."""
     told: dict[tuple[Place, int], Tensor] = {}
     for place in places:
-        for (site, index), slope in found.items():
+        for (site, index), slope in result.items():
             if site != place.site or index[1:] != place.inner:
                 continue
             own = value_at(run, place, index[0])

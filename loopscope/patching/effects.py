@@ -279,7 +279,7 @@ class _Grid:
 
     def cells(self, run: Run) -> dict[Cell, tuple[int, int, int, int]]:
         """Every cell that has a value, with its place in the grid."""
-        found = {}
+        result = {}
         for s, places in enumerate(self.places):
             for i, k in enumerate(self.iterations):
                 if any(value_at(run, place, k) is None for place in places):
@@ -287,8 +287,8 @@ class _Grid:
                 for p, group in enumerate(self.positions):
                     for h, head in enumerate(self.heads or (None,)):
                         cell = Cell(places, k, group or None, None if head is None else (head,))
-                        found[cell] = (s, i, p, h)
-        return found
+                        result[cell] = (s, i, p, h)
+        return result
 
 
 def _exact(
@@ -392,8 +392,8 @@ def _heads(run: Run, places: Sequence[Place], asked: Sequence[int] | bool | None
 
 def _size(run: Run, place: Place, axis: str) -> int | None:
     where = place.axis(axis)
-    found = value_at(run, place, iterations_of(run, place)[0])
-    return None if where is None or found is None else found.shape[where]
+    result = value_at(run, place, iterations_of(run, place)[0])
+    return None if where is None or result is None else result.shape[where]
 
 
 def _within(number: int, size: int, what: str) -> int:

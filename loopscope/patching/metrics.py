@@ -49,13 +49,13 @@ class Judge:
     function: Metric
 
     def __call__(self, logits: Tensor) -> Tensor:
-        found = self.function(logits)
-        if not isinstance(found, Tensor) or found.ndim < 1 or len(found) != len(logits):
-            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        result = self.function(logits)
+        if not isinstance(result, Tensor) or result.ndim < 1 or len(result) != len(logits):
+            got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise LoopscopeError(
                 f"a metric must give a number for each of the {len(logits)} examples, but gave {got}. Return a tensor (batch,)."
             )
-        return found
+        return result
 
 
 def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Judge:

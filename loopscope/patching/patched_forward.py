@@ -206,12 +206,12 @@ class Resumed:
         return new
 
     def _base(self, place: Place, iteration: int) -> Tensor:
-        found = value_at(self.run, place, iteration)
-        if found is None:
+        result = value_at(self.run, place, iteration)
+        if result is None:
             raise LoopscopeError(
                 f"'{place}' has no value at iteration {iteration} in this run. Choose iterations that it ran."
             )
-        return found
+        return result
 
     def _rows(self, c: int) -> slice:
         return slice(c * self.batch, (c + 1) * self.batch)

@@ -49,10 +49,10 @@ def with_sites(run: Run, sites: Iterable[str]) -> Run:
             f"the sites {missing} were not recorded, and this run kept no state 0 to start from again. Record it with "
             f"sites={missing}."
         )
-    found = resume(run.model, run, run.iterations, start=0, sites=missing)
+    result = resume(run.model, run, run.iterations, start=0, sites=missing)
     for site in missing:
-        _inside(found, site)
-    return found
+        _inside(result, site)
+    return result
 
 
 def whole(place: Place) -> bool:

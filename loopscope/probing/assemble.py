@@ -30,12 +30,12 @@ def units_of(positions: Any, labels: told.Labels, count: int) -> list[Unit]:
             f"positions must be numbers, 'each', 'together' or 'pooled', but is {positions!r}."
         )
     chosen = [positions] if isinstance(positions, int) else list(positions)
-    found = [p + count if p < 0 else p for p in chosen]
-    if not found or any(not 0 <= p < count for p in found):
+    result = [p + count if p < 0 else p for p in chosen]
+    if not result or any(not 0 <= p < count for p in result):
         raise LoopscopeError(
             f"positions must lie in 0..{count - 1}, or count from the end, but are {chosen}."
         )
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(result))
 
 
 def of_positions(mask: Any, like: Tensor) -> Tensor:
@@ -64,15 +64,15 @@ def one_hot(beside: Any, batch: int, positions: int) -> Tensor:
     return torch.from_numpy(np.concatenate(columns, 2))
 
 
-def _absent(source: Source, found: Mapping[Any, Result], units: Sequence[Unit]) -> list[str]:
+def _absent(source: Source, result: Mapping[Any, Result], units: Sequence[Unit]) -> list[str]:
     """What was left out, as sentences."""
     wanted = sum(map(len, source.iterations.values())) * len(units)
     notes = []
-    if len(found) < wanted:
+    if len(result) < wanted:
         notes.append(
-            f"{wanted - len(found)} of {wanted} probes had too few labels, or labels all alike, and are left out."
+            f"{wanted - len(result)} of {wanted} probes had too few labels, or labels all alike, and are left out."
         )
-    rows = {unit: {one.rows for key, one in found.items() if key[2] == unit} for unit in units}
+    rows = {unit: {one.rows for key, one in result.items() if key[2] == unit} for unit in units}
     if any(len(one) > 1 for one in rows.values()):
         notes.append("Rows that have left the loop are left out, so later iterations have fewer: see .rows.")
     return notes
@@ -82,7 +82,7 @@ def collected(
     source: Source,
     sites: tuple[str, ...],
     plan: Plan,
-    found: Mapping[tuple[str, int, Unit], Result],
+    result: Mapping[tuple[str, int, Unit], Result],
     *,
     chance: Mapping[tuple[str, int, Unit], Result],
     beyond: Mapping[tuple[str, int, Unit], Result],
@@ -94,7 +94,7 @@ def collected(
     names = ("score", "low", "high", "control", "majority")
     grids = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name in (*names, "random", "beside")}
     rows, weights, biases = torch.zeros(shape, dtype=torch.long), {}, {}
-    for (site, k, unit), one in found.items():
+    for (site, k, unit), one in result.items():
         place = (sites.index(site), iterations.index(k), units.index(unit))
         for name in names:
             grids[name][place] = getattr(one, name)
@@ -110,7 +110,7 @@ def collected(
     return dict(
         kind=labels.kind, sites=sites, iterations=tuple(iterations), positions=tuple(units), **grids, rows=rows,
         classes=labels.classes, groups=split.groups, folds=split.folds, seed=plan.seed,
-        notes=(*split.notes, *_absent(source, found, units)), origin=dict(source.origin),
+        notes=(*split.notes, *_absent(source, result, units)), origin=dict(source.origin),
         identity=torch.from_numpy(split.identity.copy()),
         fold=torch.from_numpy(split.fold.copy()), labels=torch.from_numpy(labels.values.copy()),
         mask=torch.from_numpy(labels.mask.copy()), weights=weights, biases=biases,

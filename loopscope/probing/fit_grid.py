@@ -53,11 +53,11 @@ class Result:
 
 def fit(source: Source, plan: Plan) -> dict[tuple[str, int, Unit], Result]:
     """Probes of every site, iteration and unit. Those with too little to learn from are left out."""
-    found: dict[tuple[str, int, Unit], Result] = {}
+    result: dict[tuple[str, int, Unit], Result] = {}
     for block in source.blocks():
         one = _estimated if plan.estimator is not None else _closed
-        found |= one(source, block, plan)
-    return found
+        result |= one(source, block, plan)
+    return result
 
 
 def _closed(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str, int, Unit], Result]:
@@ -98,7 +98,7 @@ def _estimated(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str
     for chunk in source.chunks(block):
         for key, x, example, place in _rows(chunk, plan):
             gathered.setdefault(key, []).append((x, example, place))
-    found, labels = {}, plan.labels
+    result, labels = {}, plan.labels
     for key, parts in gathered.items():
         x, example, place = (np.concatenate(part) for part in zip(*parts, strict=True))
         fold, tally = plan.folding.fold[example], Tally(plan)
@@ -114,8 +114,8 @@ def _estimated(source: Source, block: list[Place], plan: Plan) -> dict[tuple[str
                 probe = make_pipeline(StandardScaler(), clone(plan.estimator))
                 said[number, fold == f] = probe.fit(x[fold != f], y[fold != f]).predict(x[fold == f])
         tally.add(said, example, place)
-        found[key] = tally.result([])
-    return found
+        result[key] = tally.result([])
+    return result
 
 
 def _rows(chunk: Chunk, plan: Plan) -> Any:

@@ -147,10 +147,10 @@ def _check_classes(labels: Labels, group: Array, folds: int) -> None:
 
 
 def _by_hand(values: Any, batch: int, name: str = "groups") -> Array:
-    found = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
-    if found.shape != (batch,):
-        raise LoopscopeError(f"{name} must be ({batch},), one for each example, but are {found.shape}.")
-    return found
+    result = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if result.shape != (batch,):
+        raise LoopscopeError(f"{name} must be ({batch},), one for each example, but are {result.shape}.")
+    return result
 
 
 def _joined(keys: list[Array]) -> Array:

@@ -67,8 +67,8 @@ def of_r2(
         return -np.inf, 1.0
     drawn = np.random.default_rng([seed, 9]).multinomial(groups, np.full(groups, 1 / groups), _DRAWS)
     error, y, yy, rows = sums @ drawn.T
-    found = r2(error, y, yy, rows)
-    low, high = np.quantile(found[np.isfinite(found)], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    result = r2(error, y, yy, rows)
+    low, high = np.quantile(result[np.isfinite(result)], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     score = float(r2(*sums.sum(1)))
     wider = np.sqrt(surplus(score, 0.0, folds))
     return score - wider * (score - float(low)), min(1.0, score + wider * (float(high) - score))

@@ -23,15 +23,15 @@ from .moments import Moments
 from .sources import RunSource
 
 
-def confusion_map(found: "WhichIteration") -> Any:
+def confusion_map(result: "WhichIteration") -> Any:
     """What the probe says by what is so."""
     figure = map_of(
-        found.confusion.tolist(), "Which iteration is it?", "true iteration", "fraction of the row",
+        result.confusion.tolist(), "Which iteration is it?", "true iteration", "fraction of the row",
         hover="after %{y} iterations, said %{x}: %{z:.1%}",
         zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"},
     )  # fmt: skip
-    figure.update_traces(x=list(found.iterations), y=list(found.iterations))
-    _marks(figure, list(found.iterations), list(found.iterations))
+    figure.update_traces(x=list(result.iterations), y=list(result.iterations))
+    _marks(figure, list(result.iterations), list(result.iterations))
     figure.update_xaxes(title={"text": "iteration that the probe says"})
     return figure
 
@@ -163,6 +163,6 @@ def _within(y: Array, example: Array, generator: np.random.Generator) -> Array:
     """The labels shuffled within each example."""
     order = np.argsort(example, kind="stable")
     mixed = np.lexsort((generator.random(len(y)), example))
-    found = np.empty_like(y)
-    found[order] = y[mixed]
-    return found
+    result = np.empty_like(y)
+    result[order] = y[mixed]
+    return result

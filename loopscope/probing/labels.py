@@ -128,7 +128,7 @@ def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
     Source: control tasks, Hewitt & Liang 2019 (arXiv 1909.03368): what a probe scores on them it has not from the states'
     meaning.
     """
-    generator, found = np.random.default_rng([seed, 7]), []
+    generator, result = np.random.default_rng([seed, 7]), []
     values, mask = (a if labels.per_position else a[:, None] for a in (labels.values, labels.mask))
     for _ in range(count):
         place = generator.permutation(int(group.max()) + 1)[group]  # groups change places as wholes
@@ -136,8 +136,8 @@ def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
         for p in range(values.shape[1]):
             here = np.flatnonzero(mask[:, p])
             control[here, p] = values[here[np.argsort(place[here], kind="stable")], p]
-        found.append(control if labels.per_position else control[:, 0])
-    return np.stack(found) if found else np.empty((0, *labels.values.shape))
+        result.append(control if labels.per_position else control[:, 0])
+    return np.stack(result) if result else np.empty((0, *labels.values.shape))
 
 
 def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
@@ -148,11 +148,11 @@ def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
             'control="tokens" gives each token its label, so the labels must be (batch, position), but there is one for each '
             'example. Use control="shuffled".'
         )
-    generator, found = np.random.default_rng([seed, 8]), []
+    generator, result = np.random.default_rng([seed, 8]), []
     words = np.unique(tokens.cpu().numpy(), return_inverse=True)[1].reshape(tokens.shape)
     for _ in range(count):
-        found.append(generator.choice(labels.values[labels.mask], int(words.max()) + 1)[words])
-    return np.stack(found) if found else np.empty((0, *labels.values.shape))
+        result.append(generator.choice(labels.values[labels.mask], int(words.max()) + 1)[words])
+    return np.stack(result) if result else np.empty((0, *labels.values.shape))
 
 
 def _array(values: Any, name: str) -> Array:
@@ -160,9 +160,9 @@ def _array(values: Any, name: str) -> Array:
         values = values.detach().cpu()
         return (values.float() if values.dtype.is_floating_point else values).numpy()
     if isinstance(values, Array | Sequence) and not isinstance(values, str):
-        found = np.asarray(values)
-        if found.dtype.kind in "biufU":
-            return found
+        result = np.asarray(values)
+        if result.dtype.kind in "biufU":
+            return result
     raise LoopscopeError(
         f"{name} must be a tensor, an array or a list of numbers or words, but got {type(values).__name__}."
     )

@@ -127,7 +127,7 @@ def fitted(moments: Moments, kind: str, sets: int) -> list[list[Linear]]:
     folds, columns = len(moments.count), moments.y.shape[1] // sets
     trains = np.arange(folds)[None] != np.arange(folds + 1)[:, None]
     together = [trains] if moments.x.shape[1] <= _TOGETHER else np.split(trains, folds + 1)
-    found: list[list[Linear]] = [[] for _ in range(sets)]
+    result: list[list[Linear]] = [[] for _ in range(sets)]
     for some in together:  # one at a time where they are large
         sums = moments.of(some)
         scaled = _scaled(sums)
@@ -136,8 +136,8 @@ def fitted(moments: Moments, kind: str, sets: int) -> list[list[Linear]]:
         for number in range(sets):
             part = sums.columns(slice(number * columns, (number + 1) * columns))
             probe = discriminant(part, scaled) if kind == "classes" else ridge(part, alpha, scaled)
-            found[number] += [Linear(*one) for one in zip(probe.weight, probe.bias, strict=True)]
-    return found
+            result[number] += [Linear(*one) for one in zip(probe.weight, probe.bias, strict=True)]
+    return result
 
 
 def _unscaled(weight: Array, bias: Array, s: _Scaled, sums: Sums) -> Linear:

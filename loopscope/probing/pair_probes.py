@@ -31,20 +31,20 @@ from .labels import Labels
 from .sources import RunSource
 
 
-def pair_curves(found: "PairProbes") -> Any:
+def pair_curves(result: "PairProbes") -> Any:
     """Accuracy and flip rate of a relation, by iteration."""
     figure = style.empty(
         "A relation, read off two states", "iterations run", "fraction of pairs held out", 400
     )
     lines = (
-        ("both orders right", found.score, style.BLUE, 3, "solid"),
-        ("changes sign when turned round", found.flip, style.GREEN, 2, "solid"),
-        ("from one state alone", found.single, style.ORANGE, 2, "solid"),
-        ("drawn by lot", found.control, style.GREY, 2, "dash"),
+        ("both orders right", result.score, style.BLUE, 3, "solid"),
+        ("changes sign when turned round", result.flip, style.GREEN, 2, "solid"),
+        ("from one state alone", result.single, style.ORANGE, 2, "solid"),
+        ("drawn by lot", result.control, style.GREY, 2, "dash"),
     )
     for name, values, colour, width, dash in lines:
         figure.add_scatter(
-            x=list(found.iterations), y=[round(v, 4) for v in values.tolist()], name=name, mode="lines+markers",
+            x=list(result.iterations), y=[round(v, 4) for v in values.tolist()], name=name, mode="lines+markers",
             line={"color": colour, "width": width, "dash": dash}, hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])

@@ -180,7 +180,7 @@ class Probes:
         return torch.where(self.score.isnan(), torch.nan, best)
 
     @property
-    def found(self) -> Bool[Tensor, "site iteration position"]:
+    def decodable(self) -> Bool[Tensor, "site iteration position"]:
         """Where the labels can be read off: even the lower end of the interval lies above control and majority."""
         return self.low > torch.fmax(self.control, self.majority)
 

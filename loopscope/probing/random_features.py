@@ -103,10 +103,10 @@ class Projection(Source):
             count = torch.arange(1, length + 1).sqrt()[:, None]
             if not self._causal:
                 heard, count = heard[:, -1:].expand_as(heard) + self._turns, count[-1:]
-            found = torch.relu(heard / count + self._bias)
+            result = torch.relu(heard / count + self._bias)
             if length != self.positions["given"]:
-                found = found[:, -1:].expand(-1, self.positions["given"], -1)
-            yield Chunk(first, {place: Piece(found, None) for place in places})
+                result = result[:, -1:].expand(-1, self.positions["given"], -1)
+            yield Chunk(first, {place: Piece(result, None) for place in places})
 
     def _drawn(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self._generator)

@@ -155,8 +155,8 @@ def chosen(site: str, present: list[int], labels: range, wanted: Sequence[int] |
     """The iterations that are asked for, of those that a site has."""
     if wanted is None:
         return present
-    found = [labels[k] if -len(labels) <= k < len(labels) else k for k in wanted]
-    kept = [k for k in dict.fromkeys(found) if k in present]
+    result = [labels[k] if -len(labels) <= k < len(labels) else k for k in wanted]
+    kept = [k for k in dict.fromkeys(result) if k in present]
     if not kept:
         raise LoopscopeError(
             f"'{site}' must have one of the iterations {list(wanted)}, but has {present[0]}..{present[-1]}. Choose others."

@@ -25,18 +25,18 @@ from .probes import Probes
 from .sources import Place, RunSource, Source
 
 
-def transfer_map(found: "Transfer") -> Any:
+def transfer_map(result: "Transfer") -> Any:
     """Scores by the iteration trained at (downwards) and tested at (to the right)."""
-    classes = found.kind == "classes"
+    classes = result.kind == "classes"
     quantity = "accuracy" if classes else "R²"
-    cells = [[_cell(max(v, -1.0)) for v in row] for row in found.score.tolist()]
+    cells = [[_cell(max(v, -1.0)) for v in row] for row in result.score.tolist()]
     figure = map_of(
         cells, "Trained at one iteration, tested at another", "trained after so many iterations", quantity,
         hover=f"trained after %{{y}}, tested after %{{x}}: {quantity} %{{z:{'.1%' if classes else '.2f'}}}",
         zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},
     )  # fmt: skip
-    figure.update_traces(x=list(found.tested), y=list(found.trained), zmin=_base(found.control))
-    _marks(figure, list(found.tested), list(found.trained))
+    figure.update_traces(x=list(result.tested), y=list(result.trained), zmin=_base(result.control))
+    _marks(figure, list(result.tested), list(result.trained))
     figure.update_xaxes(title={"text": "tested after so many iterations"})
     return figure
 

@@ -17,7 +17,7 @@ from .record_run import record, resume
 
 
 @dataclass(frozen=True)
-class Onward:
+class Continuation:
     """A run continued."""
 
     run: Run
@@ -37,7 +37,9 @@ class Onward:
         return self.last - self.shown
 
 
-def onward(run: Run, extra: int, sites: Sequence[str] = (), examples: int | None = None) -> Onward:
+def continue_run(
+    run: Run, extra: int, sites: Sequence[str] = (), examples: int | None = None
+) -> Continuation:
     """Go on with a run for `extra` iterations; if it lacks `sites`, record it again from its tokens.
 
     What can't be iterated (a wrapped module, a run loaded without its model) is taken as it is, if it has the sites.
@@ -75,7 +77,7 @@ def onward(run: Run, extra: int, sites: Sequence[str] = (), examples: int | None
             states, last = _past(later, model, n + extra), n + extra
             how += " It was iterated past that by hand."
     overflow = first_overflow(states)
-    return Onward(later, states, n, last if overflow is None else overflow - 1, overflow, how)
+    return Continuation(later, states, n, last if overflow is None else overflow - 1, overflow, how)
 
 
 def _past(run: Run, model: Looped, n: int) -> States:
@@ -111,14 +113,14 @@ def _again(run: Run, model: Looped, n: int, sites: Sequence[str], *, examples: i
     )
 
 
-def _asis(run: Run, missing: list[str], why: str) -> Onward:
+def _asis(run: Run, missing: list[str], why: str) -> Continuation:
     if missing:
         raise LoopscopeError(
             f"{why}, and the sites {missing} were not recorded. Record with sites={missing}."
         )
     overflow = first_overflow(run.states)
     last = run.iterations if overflow is None else overflow - 1
-    return Onward(
+    return Continuation(
         run, run.states, run.iterations, last, overflow, f"{why}, so only what was recorded is used."
     )
 

@@ -67,12 +67,12 @@ class Generation:
         for token, run in enumerate(self.runs):
             if site not in run:
                 continue
-            found = run[site]
-            if not isinstance(found, States):
-                found = States(
-                    site, {(0,): found}, (*ITERATION, "batch", "position", "width")[: found.ndim + 1], 1
+            result = run[site]
+            if not isinstance(result, States):
+                result = States(
+                    site, {(0,): result}, (*ITERATION, "batch", "position", "width")[: result.ndim + 1], 1
                 )
-            last = found.at(position=-1) if "position" in found.axes else found
+            last = result.at(position=-1) if "position" in result.axes else result
             axes = ("token", *last.axes)
             values |= {(token, *index): value for index, value in last.items()}
         return States(site, values, axes, len(self.runs))

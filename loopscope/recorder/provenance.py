@@ -47,13 +47,13 @@ def versions() -> dict[str, str]:
 
 @cache  # reading them from the disk takes milliseconds, and a recording asks each time
 def _versions() -> dict[str, str]:
-    found = {"torch": str(torch.__version__)}
+    result = {"torch": str(torch.__version__)}
     for name in ("loopscope", "transformer-lens"):
         try:
-            found[name] = version(name)
+            result[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            result[name] = "not installed"
+    return result
 
 
 def digest(model: Any) -> str:

@@ -37,7 +37,7 @@ def only(run: Run, rows: Sequence[int]) -> Run:
         model, context, lambda state: model.decode(state, context), state_type, grad=run.reader.grad
     )
     output = run.output[chosen] if isinstance(run.output, Tensor) else run.output
-    found = Run(
+    result = Run(
         tokens=tokens,
         inputs=inputs,
         iterations=run.iterations,
@@ -48,5 +48,5 @@ def only(run: Run, rows: Sequence[int]) -> Run:
     )
     halting = getattr(model, "halting", None)
     if run.halting is not None and halting is not None:
-        found.halting = halting(found)
-    return found
+        result.halting = halting(result)
+    return result

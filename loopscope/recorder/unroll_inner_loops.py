@@ -6,10 +6,10 @@ from itertools import product
 
 from ..core.states import States
 from ..runs.run import Run
-from .extend import Onward
+from .extend import Continuation
 
 
-def unfolded(after: Onward, names: Sequence[str]) -> tuple[Onward, list[str]]:
+def unroll_inner_loops(after: Continuation, names: Sequence[str]) -> tuple[Continuation, list[str]]:
     """The same run with a site for each turn of an inner loop, and `names` in the order of an iteration.
 
     A site `core.0.hook_resid_post` with an axis `low` of three turns becomes `low=0 core.0.hook_resid_post` and two more. First

@@ -50,11 +50,11 @@ def dynamics(entry: str) -> list[str]:
     ]
     for question in QUESTIONS:
         try:
-            found = analyses.measure(question, run)
+            result = analyses.measure(question, run)
         except LoopscopeError as error:
             lines.append(f"- `{question}` can't be measured: {error}")
             continue
-        value, said = discovery.module("analyses", question).headline(found)
+        value, said = discovery.module("analyses", question).headline(result)
         lines.append(f"- `{question}`: {value} {said[0].lower()}{said[1:]}")
     return lines
 

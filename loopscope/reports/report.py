@@ -133,28 +133,28 @@ def _asked(name: str, run: Run, wanted: bool) -> Section | None:
     if not wanted and hasattr(module, "applies") and not module.applies(run):
         return None
     try:
-        found = questions.measure(name, run)
+        result = questions.measure(name, run)
     except LoopscopeError as error:
         return Section(address, title, place, text=f"Not measured: {error}")
-    panels = module.panels(found) if hasattr(module, "panels") else [_panel(title, found, module.__doc__)]
+    panels = module.panels(result) if hasattr(module, "panels") else [_panel(title, result, module.__doc__)]
     value, caption = (
-        module.headline(found)
+        module.headline(result)
         if hasattr(module, "headline")
-        else (found.verdict.name, found.verdict.sentence)
+        else (result.verdict.name, result.verdict.sentence)
     )
     return Section(
         address,
         title,
         place,
         panels,
-        text=found.verdict.sentence,
-        summary=found.summary(),
+        text=result.verdict.sentence,
+        summary=result.summary(),
         tiles=[Tile(value, caption)],
     )
 
 
-def _panel(title: str, found: Any, told: str | None) -> Panel:
-    return Panel(title, found.figure(), found.verdict.sentence, (told or "").strip().split("\n\n")[0])
+def _panel(title: str, result: Any, told: str | None) -> Panel:
+    return Panel(title, result.figure(), result.verdict.sentence, (told or "").strip().split("\n\n")[0])
 
 
 def _card(entry: str | None) -> Any:

@@ -17,7 +17,7 @@ _DECIDE = ("loopscope", "torch", "transformer-lens", "numpy", "scipy", "scikit-l
 def rows(run: Run) -> list[tuple[str, str]]:
     """Names and values, in the order in which they are shown. Plain text."""
     origin = run.origin
-    found = [
+    result = [
         ("entry", origin.get("entry")),
         ("architecture", origin.get("architecture")),
         ("configuration", _spelled(origin.get("config"))),
@@ -34,11 +34,11 @@ def rows(run: Run) -> list[tuple[str, str]]:
     ]
     now = {name: _version(name) for name in _DECIDE}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, threads used {torch.get_num_threads()}"
-    found += [
+    result += [
         ("page made with", f"Python {platform.python_version()}, {_spelled(now)}"),
         ("machine", machine),
     ]
-    return [(name, str(value)) for name, value in found if value]
+    return [(name, str(value)) for name, value in result if value]
 
 
 def _tokens(tokens: object) -> str | None:

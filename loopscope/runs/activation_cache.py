@@ -57,7 +57,7 @@ def cache(run: "Run", iteration: int, *, blocks: str = "core", **inner: int) -> 
             'Record them: ls.record(model, tokens, sites="all").'
         )
     pattern = re.compile(rf"{re.escape(blocks)}\.(\d+)\.")
-    layers = sorted({int(found[1]) for name in values if (found := pattern.match(name))})
+    layers = sorted({int(result[1]) for name in values if (result := pattern.match(name))})
     for name in list(values):
         if pattern.match(name):
             values[f"blocks{name.removeprefix(blocks)}"] = values[name]

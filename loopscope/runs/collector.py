@@ -108,7 +108,7 @@ class Collector:
         A site that is called several times within one index gets an axis `call`; one that is called in several loops, or
         inside and outside, gives its deepest loop under its own name and the others as `name@outside`, `name@iteration`.
         """
-        found: dict[str, States | Tensor] = {}
+        result: dict[str, States | Tensor] = {}
         for site, entries in self._entries.items():
             self._check_untouched(site, entries)
             groups: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
@@ -118,8 +118,8 @@ class Collector:
             for number, loops in enumerate(ordered):
                 name = f"{site}@{'.'.join(loops) or 'outside'}" if number else site
                 own = [_widened(entry, self.batch) for entry in groups[loops]]
-                found[name] = _as_states(name, loops, own, iterations + is_state(site), grad=self.grad)
-        return found
+                result[name] = _as_states(name, loops, own, iterations + is_state(site), grad=self.grad)
+        return result
 
     def _check_untouched(self, site: str, entries: list[Entry]) -> None:
         for entry in entries:

@@ -40,13 +40,15 @@ class Place:
 
 def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
     """Every place that these recorded sites stand for, in order: a site with inner loops has one for each turn."""
-    found = []
+    result = []
     for site in sites:
         states = _inside(run, site)
         depth = len(states.inner)
         loops, axes = states.axes[1 : 1 + depth], states.axes[1 + depth :]
-        found += [Place(site, turn, loops, axes) for turn in product(*(range(size) for size in states.inner))]
-    return found
+        result += [
+            Place(site, turn, loops, axes) for turn in product(*(range(size) for size in states.inner))
+        ]
+    return result
 
 
 def _inside(run: Run, site: str) -> States:

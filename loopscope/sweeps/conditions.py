@@ -46,7 +46,7 @@ class Cell:
     def signs(self) -> str:
         """A sign for each seed, the best first: how it ended."""
         order = [*(SIGNS[key] for key in SIGNS), FAILED, MISSING, PLAIN]
-        found = [
+        result = [
             SIGNS[o.phase]
             if o.phase
             else FAILED
@@ -56,14 +56,14 @@ class Cell:
             else PLAIN
             for o in self.outcomes
         ]
-        if len(found) <= 8:
-            return "".join(sorted(found, key=order.index))
-        return " ".join(f"{found.count(sign)}{sign}" for sign in order if sign in found)
+        if len(result) <= 8:
+            return "".join(sorted(result, key=order.index))
+        return " ".join(f"{result.count(sign)}{sign}" for sign in order if sign in result)
 
 
 def is_dated(sweep: Sweep) -> bool:
     """Whether any training kept a history that tells when it memorised."""
-    return any(found.phase is not None for found in sweep.outcomes)
+    return any(result.phase is not None for result in sweep.outcomes)
 
 
 def cell_axes(sweep: Sweep) -> list[Axis]:

@@ -27,12 +27,12 @@ def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
     axes = sorted(every, key=lambda axis: -len(axis.values))[:2]
     if not axes:
         return None
-    found = cells(sweep)
+    result = cells(sweep)
     x, y = axes[0], axes[1] if len(axes) > 1 else None
     rest = [axis for axis in every if axis not in axes]
-    sheets = _sheets(found, every, x, y)
+    sheets = _sheets(result, every, x, y)
 
-    medians = [c.middle.median for c in found if c.middle is not None and c.middle.median is not None]
+    medians = [c.middle.median for c in result if c.middle is not None and c.middle.median is not None]
     powers = is_dated(sweep) and min(medians, default=0) > 0 and max(medians) / min(medians) > 20
     low, high = (_power(f(medians), powers) if medians else 0.0 for f in (min, max))
     drawn = [_sheet(sheet, powers, low, high, words=words) for _, sheet in sheets]
@@ -43,7 +43,7 @@ def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
     return Panel(
         "Phase diagram",
         figure,
-        words.seen(found),
+        words.seen(result),
         words.reading,
         frames if len(frames) > 1 else (),
         asks=", ".join(axis.short for axis in rest),
@@ -51,14 +51,14 @@ def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
 
 
 def _sheets(
-    found: Sequence[Cell], axes: Sequence[Axis], x: Axis, y: Axis | None
+    result: Sequence[Cell], axes: Sequence[Axis], x: Axis, y: Axis | None
 ) -> list[tuple[str, list[list[Cell | None]]]]:
     """For each choice of values on the other axes its name and its cells, by row and column."""
     rest = [axis for axis in axes if axis not in (x, y)]
     sheets = []
     for choice in itertools.product(*(range(len(axis.values)) for axis in rest)):
         sheet: list[list[Cell | None]] = [[None] * len(x.values) for _ in range(len(y.values) if y else 1)]
-        for cell in found:
+        for cell in result:
             if all(cell.coordinates[axes.index(a)] == i for a, i in zip(rest, choice, strict=True)):
                 row = cell.coordinates[axes.index(y)] if y else 0
                 sheet[row][cell.coordinates[axes.index(x)]] = cell
@@ -94,20 +94,20 @@ def _draw_sheet(
 
 def every_seed(sweep: Sweep, words: Words) -> Panel:
     """A row for each cell: its seeds, those that are only known to be later, the median and its interval."""
-    found = cells(sweep)
-    rows = [label(cell.label) for cell in found]
-    everything = [value for cell in found for value in [*cell.values, *cell.bounds]]
+    result = cells(sweep)
+    rows = [label(cell.label) for cell in result]
+    everything = [value for cell in result for value in [*cell.values, *cell.bounds]]
     least, most = min(everything, default=0.0), max(everything, default=1.0)
     powers = is_dated(sweep) and least > 0 and most / least > 20
     edge = most * 1.25 if powers else most + 0.06 * ((most - least) or 1.0)
-    figure = empty("", words.quantity, "", 130 + 34 * max(2, len(found)))
+    figure = empty("", words.quantity, "", 130 + 34 * max(2, len(result)))
 
     for number, (cell, row) in enumerate(
-        (c, r) for c, r in zip(found, rows, strict=True) if _has_interval(c)
+        (c, r) for c, r in zip(result, rows, strict=True) if _has_interval(c)
     ):
         _draw_interval(figure, cell, row, edge=edge, words=words, showlegend=not number)
-    middles = [[] if c.middle is None or c.middle.median is None else [c.middle.median] for c in found]
-    seeds, later = [cell.values for cell in found], [cell.bounds for cell in found]
+    middles = [[] if c.middle is None or c.middle.median is None else [c.middle.median] for c in result]
+    seeds, later = [cell.values for cell in result], [cell.bounds for cell in result]
     line = {"symbol": "line-ns", "size": 22, "color": BLUE, "line": {"width": 4, "color": BLUE}}
     dot = {"size": 8, "color": GREY, "line": {"width": 1, "color": "#ffffff"}}
     triangle = {"symbol": "triangle-right", "size": 11, "color": RED}
@@ -123,7 +123,9 @@ def every_seed(sweep: Sweep, words: Words) -> Panel:
     )
     if powers:
         figure.update_xaxes(type="log", **_ticks(math.log10(least / 2), math.log10(edge)))
-    return Panel("Every seed, and the median of each cell", figure, words.spread(found), words.spread_reading)
+    return Panel(
+        "Every seed, and the median of each cell", figure, words.spread(result), words.spread_reading
+    )
 
 
 def _has_interval(cell: Cell) -> bool:
@@ -171,20 +173,20 @@ def _draw_points(
 
 def curves(sweep: Sweep, words: Words) -> Panel:
     """The score while it was learned, a cell at a time."""
-    found = cells(sweep)
+    result = cells(sweep)
     kept = [
-        [_curves(sweep, trial.name, o) for trial, o in zip(c.trials, c.outcomes, strict=True)] for c in found
+        [_curves(sweep, trial.name, o) for trial, o in zip(c.trials, c.outcomes, strict=True)] for c in result
     ]
     kinds = sorted(
         {kind for cell in kept for curve in cell for kind in curve}, key=lambda kind: (kind != "train", kind)
     )
-    seeds = max(len(cell.trials) for cell in found)
+    seeds = max(len(cell.trials) for cell in result)
     figure = empty("", "optimiser step", words.score, 420)
     dashes = dict(zip(kinds, ("dot", "solid", "dash", "dashdot"), strict=False)) if len(kinds) > 1 else {}
     order = [(seed, kind) for seed in range(seeds) for kind in kinds]
     for seed, kind in order:
         x, y = kept[0][seed].get(kind, ([], [])) if seed < len(kept[0]) else ([], [])
-        named = f"seed {found[0].trials[min(seed, len(found[0].trials) - 1)].recipe.seed}"
+        named = f"seed {result[0].trials[min(seed, len(result[0].trials) - 1)].recipe.seed}"
         figure.add_scatter(
             x=x,
             y=y,
@@ -197,7 +199,7 @@ def curves(sweep: Sweep, words: Words) -> Panel:
     if is_dated(sweep):
         figure.update_xaxes(type="log", **_ticks(0, 8))
     frames = []
-    for cell, curve in zip(found, kept, strict=True):
+    for cell, curve in zip(result, kept, strict=True):
         update = {}
         for i, (seed, kind) in enumerate(order):
             x, y = curve[seed].get(kind, ([], [])) if seed < len(curve) else ([], [])
@@ -206,7 +208,7 @@ def curves(sweep: Sweep, words: Words) -> Panel:
     return Panel(
         "While it was learned",
         figure,
-        words.curves(len(found)),
+        words.curves(len(result)),
         words.curves_reading(kinds),
         frames if len(frames) > 1 else (),
         asks="Cell",
@@ -242,10 +244,10 @@ def _sheet(
     ]
 
 
-def _curves(sweep: Sweep, name: str, found: Outcome) -> dict[str, tuple[list[float], list[float]]]:
+def _curves(sweep: Sweep, name: str, result: Outcome) -> dict[str, tuple[list[float], list[float]]]:
     """By set of examples: steps and scores."""
     folder = sweep.folder / name
-    kept = history(folder) if found.phase is not None else None
+    kept = history(folder) if result.phase is not None else None
     if kept is not None:
         steps = [float(step) for step in kept.steps]
         return {which: _thinned(steps, kept.accuracy(which)[:, -1].tolist()) for which in kept.sets}

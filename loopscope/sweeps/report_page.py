@@ -58,10 +58,10 @@ def _what(sweep: Sweep) -> str:
 
 
 def _tiles(sweep: Sweep, words: Words) -> list[Tile]:
-    done = sum(found.status == "finished" for found in sweep.outcomes)
+    done = sum(result.status == "finished" for result in sweep.outcomes)
     tiles = [Tile(f"{done} of {len(sweep.outcomes)}", "trainings finished")]
     if words.dated:
-        judged = [found for found in sweep.outcomes if found.phase is not None]
+        judged = [result for result in sweep.outcomes if result.phase is not None]
         for phase, caption in (
             ("generalised", "generalised"),
             ("memorised", "memorised and hadn't generalised by their end"),
@@ -81,19 +81,20 @@ def _table(sweep: Sweep, words: Words) -> Table:
     header = [*(axis.short for axis in sweep.grid.axes), words.score, "at twice the length"]
     header += ["memorised at", "generalised at", "delay"] if words.dated else []
     rows = []
-    for trial, found in zip(sweep.grid.trials, sweep.outcomes, strict=True):
+    for trial, result in zip(sweep.grid.trials, sweep.outcomes, strict=True):
         row = [spelled(axis.values[i]) for axis, i in zip(sweep.grid.axes, trial.coordinates, strict=True)]
-        row += ["" if value is None else f"{value:.4f}" for value in (found.score, found.twice)]
+        row += ["" if value is None else f"{value:.4f}" for value in (result.score, result.twice)]
         if words.dated:
-            dates = (found.learned.get(name) for name in ("train", "test"))
+            dates = (result.learned.get(name) for name in ("train", "test"))
             row += [
-                "never" if found.phase and d is None else "" if d is None else f"{d.step:,.0f}" for d in dates
+                "never" if result.phase and d is None else "" if d is None else f"{d.step:,.0f}"
+                for d in dates
             ]
-            late = "" if found.waited is None else f"> {found.waited:,.0f}"
-            row.append(late if found.delay is None else f"{found.delay:,.0f}")
+            late = "" if result.waited is None else f"> {result.waited:,.0f}"
+            row.append(late if result.delay is None else f"{result.delay:,.0f}")
         row += [
-            "" if found.seconds is None else f"{found.seconds:,.0f} s",
-            f"failed: {found.failed}" if found.failed else found.status,
+            "" if result.seconds is None else f"{result.seconds:,.0f} s",
+            f"failed: {result.failed}" if result.failed else result.status,
             trial.name.rpartition("_")[2],
         ]
         rows.append(row)
@@ -101,8 +102,8 @@ def _table(sweep: Sweep, words: Words) -> Table:
 
 
 def _colophon(sweep: Sweep) -> list[tuple[str, str]]:
-    spent = [found.seconds for found in sweep.outcomes if found.seconds is not None]
-    resumed = sum(found.resumed > 0 for found in sweep.outcomes)
+    spent = [result.seconds for result in sweep.outcomes if result.seconds is not None]
+    resumed = sum(result.resumed > 0 for result in sweep.outcomes)
     first = sweep.grid.trials[0]
     return [
         ("the first training's recipe", json.dumps(first.recipe.to_json())),

@@ -34,7 +34,7 @@ class Sweep:
     @property
     def complete(self) -> bool:
         """Whether every trial has ended well."""
-        return all(found.status == "finished" for found in self.outcomes)
+        return all(result.status == "finished" for result in self.outcomes)
 
     @property
     def score(self) -> str:
@@ -50,7 +50,7 @@ class Sweep:
 
     def __str__(self) -> str:
         count = {
-            s: sum(found.status == s for found in self.outcomes) for s in ("finished", "failed", "missing")
+            s: sum(result.status == s for result in self.outcomes) for s in ("finished", "failed", "missing")
         }
         rest = "".join(f", {count[s]} {s}" for s in ("failed", "missing") if count[s])
         return (
@@ -106,9 +106,9 @@ def sweep(
             "what was running goes on from its checkpoint."
         ) from None
     finally:
-        found = tuple(outcome(trial, folder / trial.name, answers.get(trial)) for trial in grid.trials)
-        _write(folder / RESULTS, grid, found)
-    return Sweep(grid, folder, found)
+        result = tuple(outcome(trial, folder / trial.name, answers.get(trial)) for trial in grid.trials)
+        _write(folder / RESULTS, grid, result)
+    return Sweep(grid, folder, result)
 
 
 def _write(path: Path, grid: Grid, outcomes: tuple[Outcome, ...]) -> None:
@@ -117,8 +117,8 @@ def _write(path: Path, grid: Grid, outcomes: tuple[Outcome, ...]) -> None:
         "grid": grid.name,
         "axes": {axis.name: list(axis.values) for axis in grid.axes},
         "trainings": [
-            {"folder": trial.name, "coordinates": grid.values(trial), **to_json(found)}
-            for trial, found in zip(grid.trials, outcomes, strict=True)
+            {"folder": trial.name, "coordinates": grid.values(trial), **to_json(result)}
+            for trial, result in zip(grid.trials, outcomes, strict=True)
         ],
     }
     try:

@@ -129,11 +129,11 @@ class Hops(Task):
     def _facts(self, batch: HopsBatch, /) -> dict[str, Fact]:
         hops, path = batch.difficulty, batch.path
         always = torch.ones_like(hops, dtype=torch.bool)
-        found = {"start": Fact(path[:, 0], always, "the node where the chase starts", given=True)}
+        result = {"start": Fact(path[:, 0], always, "the node where the chase starts", given=True)}
         for j in range(1, path.shape[1] - 1):
             about = f"the node after {j} hop{'s' * (j > 1)}, in chases that go further"
-            found[f"hop {j}"] = Fact(path[:, j], hops > j, about, on_the_way=True)
-        return found
+            result[f"hop {j}"] = Fact(path[:, j], hops > j, about, on_the_way=True)
+        return result
 
 
 def paths(

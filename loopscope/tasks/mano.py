@@ -166,13 +166,13 @@ class Mano(Task):
             place > root
         )  # the left part ends where nothing more is owed to it
         right = written.int().argmax(1, keepdim=True) + 1
-        found = {}
+        result = {}
         for name, start in (("left part", root + 1), ("right part", right)):
             operator = batch.tokens.gather(1, start)[:, 0] >= self.modulus
             value = batch.values.gather(1, start)[:, 0]
             about = f"the value of the {name} of the expression, where it has an operator of its own"
-            found[name] = Fact(torch.where(operator, value, 0), operator, about, on_the_way=True)
-        return found
+            result[name] = Fact(torch.where(operator, value, 0), operator, about, on_the_way=True)
+        return result
 
 
 def values(tokens: Int[Tensor, "batch position"], modulus: int) -> Int[Tensor, "batch position"]:
@@ -182,7 +182,7 @@ def values(tokens: Int[Tensor, "batch position"], modulus: int) -> Int[Tensor, "
         tokens.new_zeros(batch, width + 2),
         tokens.new_full((batch, 1), 2),
     )  # two more, for the rest to pop
-    found = []
+    result = []
     for token in tokens.flip(1).split(1, dim=1):
         number, operator = token < modulus, (token >= modulus) & (token < modulus + len(_OPERATORS))
         a, b = stack.gather(1, depth - 1), stack.gather(1, depth - 2)
@@ -193,5 +193,5 @@ def values(tokens: Int[Tensor, "batch position"], modulus: int) -> Int[Tensor, "
         value = torch.where(number, token, done)
         inside = number | operator
         stack = stack.scatter(1, depth - 1, torch.where(inside, value, stack.gather(1, depth - 1)))
-        found.append(torch.where(inside, value, -1))
-    return torch.cat(found, dim=1).flip(1)
+        result.append(torch.where(inside, value, -1))
+    return torch.cat(result, dim=1).flip(1)

@@ -164,8 +164,8 @@ class Sudoku(Task):
         rank = np.where(puzzles == 0, rand(*puzzles.shape), 2).argsort(1).argsort(1)
         puzzles = np.where(rank < blanks[:, None], 0, full)
         if level is not None:
-            found = rounds(this, as_bits(puzzles), as_bits(full))
-            puzzles = puzzles[levels(self.size, *found) == LEVELS.index(level)]
+            result = rounds(this, as_bits(puzzles), as_bits(full))
+            puzzles = puzzles[levels(self.size, *result) == LEVELS.index(level)]
         return torch.from_numpy(
             turned(puzzles, self.size, rand(len(puzzles), 3), rand(len(puzzles), self.size))
         )
@@ -188,8 +188,9 @@ class Sudoku(Task):
     def _labelled(self, tokens: Int[Tensor, "batch position"]) -> SudokuBatch:
         this, device = this_board(self.size), tokens.device
         given, solution = self._solved(tokens)
-        found = rounds(this, given, solution)
+        result = rounds(this, given, solution)
         targets, level, taken = (
-            torch.from_numpy(x).to(device) for x in (as_digits(solution), levels(self.size, *found), found[0])
+            torch.from_numpy(x).to(device)
+            for x in (as_digits(solution), levels(self.size, *result), result[0])
         )
         return SudokuBatch(tokens, targets, tokens == 0, taken.float(), level)

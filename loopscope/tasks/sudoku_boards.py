@@ -55,16 +55,16 @@ def as_digits(bits: UInt8[Array, "cell board"]) -> Int[Array, "board cell"]:
 def grids(this: Board) -> Int[Array, "board cell"]:
     """All full boards whose first row is 1, 2, 3, ...; every other is one of these with its digits renamed."""
     rows = np.uint8(1) << np.array(list(permutations(range(this.size))), dtype=np.uint8)
-    found = rows[:1]
+    result = rows[:1]
     for row in range(1, this.size):
-        fits = np.ones((len(found), len(rows)), dtype=bool)
+        fits = np.ones((len(result), len(rows)), dtype=bool)
         for column, cell in enumerate(range(row * this.size, (row + 1) * this.size)):
             above = np.concatenate([this.units[u] for u in this.of_cell[1:, cell]])
-            used = np.bitwise_or.reduce(found[:, above[above < row * this.size]], axis=1)
+            used = np.bitwise_or.reduce(result[:, above[above < row * this.size]], axis=1)
             fits &= used[:, None] & rows[:, column] == 0
         before, next_ = np.nonzero(fits)
-        found = np.concatenate([found[before], rows[next_]], axis=1)
-    return as_digits(found.T)
+        result = np.concatenate([result[before], rows[next_]], axis=1)
+    return as_digits(result.T)
 
 
 def normal(digits: Int[Array, "board cell"], size: int) -> Int[Array, "board cell"]:
@@ -92,7 +92,7 @@ def completions(
     Arguments:
         given: the digits that each cell may take.
     """
-    count, found = np.zeros(given.shape[1], dtype=int), np.zeros_like(given)
+    count, result = np.zeros(given.shape[1], dtype=int), np.zeros_like(given)
     heap = [(np.arange(given.shape[1]), given)]
     while heap:
         owner, bits = heap.pop()
@@ -102,7 +102,7 @@ def completions(
         owner, bits = owner[alive], bits[:, alive]
         places = _COUNT[bits]
         solved = (places == 1).all(0)
-        found[:, owner[solved]] = bits[:, solved]  # of several of one owner, the last; any will do
+        result[:, owner[solved]] = bits[:, solved]  # of several of one owner, the last; any will do
         np.add.at(count, owner[solved], 1)
         owner, bits, places = owner[~solved], bits[:, ~solved], places[:, ~solved]
         if len(owner):
@@ -112,7 +112,7 @@ def completions(
             first[cell, every] = lowest
             rest[cell, every] ^= lowest
             heap += [(owner, rest), (owner, first)]
-    return np.minimum(count, most), found
+    return np.minimum(count, most), result
 
 
 def _narrowed(

@@ -80,9 +80,9 @@ def pool(size: int, level: str | None = None) -> Pool:
         whole = Pool(puzzles, full, blanks, kind)
     else:
         whole, wanted = pool(size), LEVELS.index(level)
-        found = levels(size, *rounds(this_board(size), as_bits(whole.puzzles), as_bits(whole.grids)))
+        result = levels(size, *rounds(this_board(size), as_bits(whole.puzzles), as_bits(whole.grids)))
         # one more given can make a 6 x 6 easier, never harder
-        chosen = np.flatnonzero(found == wanted if size == 4 else found >= wanted)
+        chosen = np.flatnonzero(result == wanted if size == 4 else result >= wanted)
     return Pool(whole.puzzles[chosen], whole.grids[chosen], whole.blanks[chosen], whole.kinds[chosen])
 
 
@@ -178,7 +178,7 @@ def _unique(grid: Int[Array, " cell"]) -> Bool[Array, " mask"]:
     names = np.pad(orders(1, 4) + 1, ((0, 0), (1, 0)))  # all orders of 1..4, behind 0
     others = np.concatenate([each[grids(this_board(4))] for each in names])
     differs = (others != grid) @ (1 << np.arange(16))
-    masks, found = np.arange(2**16), np.ones(2**16, dtype=bool)
+    masks, result = np.arange(2**16), np.ones(2**16, dtype=bool)
     for cells in np.unique(differs[differs > 0]):
-        found &= masks & cells != 0
-    return found
+        result &= masks & cells != 0
+    return result

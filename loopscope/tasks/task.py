@@ -204,14 +204,14 @@ class Task(ABC):
         """What is true of these examples and may be looked for in states: the answer, the input, how hard they are, and what
         a task has besides, such as steps on the way."""
         batch = self.label(tokens)
-        found = {"answer": Fact(batch.targets, batch.mask, "the right answer")}
+        result = {"answer": Fact(batch.targets, batch.mask, "the right answer")}
         if not self.continuous:
             everywhere = torch.ones_like(batch.mask)
-            found["input"] = Fact(batch.tokens, everywhere, "the token that stands there", given=True)
+            result["input"] = Fact(batch.tokens, everywhere, "the token that stands there", given=True)
         if len(batch.difficulty.unique()) > 1:
             always = torch.ones_like(batch.difficulty, dtype=torch.bool)
-            found["difficulty"] = Fact(batch.difficulty, always, self.difficulty, given=True)
-        return found | self._facts(batch)
+            result["difficulty"] = Fact(batch.difficulty, always, self.difficulty, given=True)
+        return result | self._facts(batch)
 
     @abstractmethod
     def _draw(self, size: int, generator: torch.Generator, /, **chosen: Any) -> Int[Tensor, "batch position"]:

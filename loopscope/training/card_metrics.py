@@ -64,11 +64,11 @@ def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEE
     return numbers if halting is None else numbers | {"halting": halting}
 
 
-def _scores(found: Accuracy, k: int, later: int, task: Task) -> dict[str, float]:
+def _scores(result: Accuracy, k: int, later: int, task: Task) -> dict[str, float]:
     return {
-        "accuracy": _at(found.positions, k),
-        "sequences": _at(found.sequences, k),
-        "changed": _changed(found, k, later, task),
+        "accuracy": _at(result.positions, k),
+        "sequences": _at(result.sequences, k),
+        "changed": _changed(result, k, later, task),
     }
 
 
@@ -102,9 +102,9 @@ def _at(values: Tensor, k: int) -> float:
     return round(values[min(k, len(values) - 1)].item(), 6)
 
 
-def _changed(found: Accuracy, k: int, later: int, task: Task) -> float:
-    first, second = (found.answers[min(i, found.iterations)] for i in (k, later))
-    return round(task.differ(first, second)[found.mask].mean().item(), 6)
+def _changed(result: Accuracy, k: int, later: int, task: Task) -> float:
+    first, second = (result.answers[min(i, result.iterations)] for i in (k, later))
+    return round(task.differ(first, second)[result.mask].mean().item(), 6)
 
 
 def _halting(model: "LoopedModule", iterations: int, examples: int, seed: int) -> dict[str, Any] | None:

@@ -76,9 +76,9 @@ def load(
     if not (folder / FILE).exists():
         return {"step": 0}, None
     tensors, header = load_file(folder / FILE, KIND)
-    if found := differences(header["recipe"], made_by):
+    if result := differences(header["recipe"], made_by):
         raise LoopscopeError(
-            f"{folder / FILE} must be of the recipe that is to be trained, but differs from it: {'; '.join(found)}. "
+            f"{folder / FILE} must be of the recipe that is to be trained, but differs from it: {'; '.join(result)}. "
             "Choose another folder, or begin again here with resume=False (--fresh), which overwrites it."
         )
     weights = {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}

@@ -97,16 +97,16 @@ class Chronicle:
 @torch.no_grad()
 def scores(model: "LoopedModule", task: Task, batch: Batch) -> dict[str, list[float]]:
     """The loss, and the task's score, had the loop stopped after k = 0..n iterations."""
-    found: dict[str, list[float]] = {"loss": [], "accuracy": []}
+    result: dict[str, list[float]] = {"loss": [], "accuracy": []}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)  # for models that draw
         context = model.encode(batch.tokens)
         for _, state in unroll(model, model.initial(context), context, model.iterations):
             logits = model.decode(state, context)
-            found["loss"].append(masked_mean(task.losses(logits, batch.targets), batch.mask).item())
-            found["accuracy"].append(masked_mean(task.right(logits, batch.targets), batch.mask).item())
+            result["loss"].append(masked_mean(task.losses(logits, batch.targets), batch.mask).item())
+            result["accuracy"].append(masked_mean(task.right(logits, batch.targets), batch.mask).item())
     n = model.iterations + 1  # a model that left the loop stands by its answer
-    return {what: values + values[-1:] * (n - len(values)) for what, values in found.items()}
+    return {what: values + values[-1:] * (n - len(values)) for what, values in result.items()}
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

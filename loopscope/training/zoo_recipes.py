@@ -7,10 +7,10 @@ from .recipe import Recipe
 
 def recipes() -> dict[str, Recipe]:
     """Every entry that can be trained, with its recipe."""
-    found: dict[str, Recipe] = {}
+    result: dict[str, Recipe] = {}
     for architecture in models.names():
-        found |= getattr(discovery.module("models", architecture), "RECIPES", {})
-    return found
+        result |= getattr(discovery.module("models", architecture), "RECIPES", {})
+    return result
 
 
 def named(entry: str) -> Recipe:

@@ -223,8 +223,8 @@ class Body:
             )
         for site in self.collector.sites:
             self.collector.replace(site, _placed(self.collector.entries(site), self.done))
-        found = self.collector.finish(self.done)
-        states = found.get("state")
+        result = self.collector.finish(self.done)
+        states = result.get("state")
         if not self.unmixed:
             for edit in self.edits.get("state", ()):
                 if isinstance(edit, Hold):
@@ -232,12 +232,12 @@ class Body:
         if not self.unmixed and isinstance(states, States):
             # Something is mixed in between two calls, so what came before the first mixing was never seen.
             seen = {index: value for index, value in states.items() if index[0] > 0}
-            found["state"] = states._with(seen, states.axes, range(self.done + 1))
+            result["state"] = states._with(seen, states.axes, range(self.done + 1))
         detached = isinstance(output, Tensor) and not self.collector.grad
         return Run(
             tokens=tokens,
             iterations=self.done,
-            sites=found,
+            sites=result,
             output=output.detach() if detached else output,
             origin={"body": self.wrapped.body, "inner": self.wrapped.inner},
             read=Reader(self.wrapped.module, None, None, None, grad=self.collector.grad),

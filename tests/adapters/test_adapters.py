@@ -132,10 +132,10 @@ def test_the_four_functions_give_the_models_own_answer(case):
 
 def test_a_site_inside_the_loop_has_an_entry_for_every_call(case):
     site, inner = case.inside
-    found = recorded(case, sites=[site])[site]
-    assert found.axes[: 1 + len(inner)] == ("iteration", *inner)
-    first = recorded(case).iterations - len(found.iterations)  # a group of ALBERT's serves a stretch
-    assert found.iterations == list(range(first, case.count))
+    result = recorded(case, sites=[site])[site]
+    assert result.axes[: 1 + len(inner)] == ("iteration", *inner)
+    first = recorded(case).iterations - len(result.iterations)  # a group of ALBERT's serves a stretch
+    assert result.iterations == list(range(first, case.count))
 
 
 def test_an_edit_in_the_loop_changes_its_own_call_and_nothing_before_it(case):
@@ -155,10 +155,10 @@ def test_an_edit_in_the_loop_changes_its_own_call_and_nothing_before_it(case):
 
 
 def test_its_loop_is_found_without_knowing_the_family(case):
-    found = ls.find_loops(case.model, case.tokens, **case.inputs)
-    assert found.known
-    assert sum(loop.times for loop in found.loops) == case.count
-    assert [loop.times for loop in found.loops[0].loops] == [3 for _ in case.wrapped.turning()]
+    result = ls.find_loops(case.model, case.tokens, **case.inputs)
+    assert result.known
+    assert sum(loop.times for loop in result.loops) == case.count
+    assert [loop.times for loop in result.loops[0].loops] == [3 for _ in case.wrapped.turning()]
 
 
 def test_a_late_state_can_be_put_in_the_place_of_an_early_one(case):
@@ -207,8 +207,8 @@ def test_the_dynamics_of_a_wrapped_model_can_be_measured(case):
         for name, value in case.inputs.items()
     }
     run = ls.record(case.wrapped, case.tokens[1:, :3], seed=SEED, **inputs)
-    found = ls.analyses.measure("fixed_points", run, extra=4, perturbed=0, random=1)
-    assert "float64" in found.how
+    result = ls.analyses.measure("fixed_points", run, extra=4, perturbed=0, random=1)
+    assert "float64" in result.how
     assert str(ls.analyses.measure("convergence", run))
 
 
@@ -244,8 +244,8 @@ def test_a_jacobian_is_that_of_the_whole_map_though_the_model_cuts_its_gradient(
     wrapped = ls.wrap(RavenForCausalLM().eval())
     tokens = torch.randint(0, 40, (1, 3))
     run = ls.record(wrapped, tokens, seed=0)
-    found = ls.analyses.measure("stability", run, examples=1)
-    assert float(found.singular_value[0]) > 0
+    result = ls.analyses.measure("stability", run, examples=1)
+    assert float(result.singular_value[0]) > 0
 
 
 @pytest.mark.parametrize("build", [hrm_text, OuroForCausalLM, RavenForCausalLM])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import loopscope as ls
+from loopscope.interventions import Edit
 import loopscope.analyses.attention as attention  # pyright: ignore[reportMissingImports]
 from loopscope import maths
 
@@ -27,26 +28,26 @@ def measured(seed: int = 0, iterations: int = 12, **changed):
 
 def test_what_is_measured_are_the_formulas_on_the_recorded_patterns():
     run = ls.record(model(), TOKENS, 12, sites="all")
-    found = ls.analyses.measure("attention", run, extra=20)
+    result = ls.analyses.measure("attention", run, extra=20)
     A = torch.stack(
         [run[f"core.{i}.attn.hook_pattern"].tensor for i in range(3)], dim=1
     )  # (t, layer, batch, head, q, k)
     later = ls.resume(run.model, run, 32)
     end = torch.stack([later[f"core.{i}.attn.hook_pattern"][31] for i in range(3)])
-    assert found.limit == 31
-    assert torch.allclose(found.change, (A[1:] - A[:-1]).norm(dim=(-2, -1)).mean(2), atol=1e-6)
-    assert torch.allclose(found.distance, (A - end).norm(dim=(-2, -1)).mean(2), atol=1e-6)
-    assert torch.allclose(found.concentration, maths.concentration(A).mean((2, 3)))
-    assert torch.allclose(found.mixing, maths.mixing(A).mean((2, 3)))
+    assert result.limit == 31
+    assert torch.allclose(result.change, (A[1:] - A[:-1]).norm(dim=(-2, -1)).mean(2), atol=1e-6)
+    assert torch.allclose(result.distance, (A - end).norm(dim=(-2, -1)).mean(2), atol=1e-6)
+    assert torch.allclose(result.concentration, maths.concentration(A).mean((2, 3)))
+    assert torch.allclose(result.mixing, maths.mixing(A).mean((2, 3)))
     x = run["core.1.hook_resid_post"].tensor
-    assert torch.allclose(found.entropy[:, 1], maths.residual_entropy(x).mean(1).float(), atol=1e-5)
+    assert torch.allclose(result.entropy[:, 1], maths.residual_entropy(x).mean(1).float(), atol=1e-5)
 
 
 def test_the_limit_lies_beyond_what_is_shown_so_that_no_distance_is_zero_by_construction():
-    found = measured(norm="stream", injection="none")
-    assert found.limit > 12
-    assert found.distance.shape[0] == 12
-    assert float(found.distance[-1].min()) > 0
+    result = measured(norm="stream", injection="none")
+    assert result.limit > 12
+    assert result.distance.shape[0] == 12
+    assert float(result.distance[-1].min()) > 0
 
 
 def test_recording_the_sites_or_not_makes_no_difference():
@@ -66,8 +67,8 @@ def test_the_lipschitz_bound_holds_whatever_the_weights(norm, position, scale):
     with torch.no_grad():
         for block in net.core:
             block.attn.qkv.weight.mul_(scale)
-    found = ls.analyses.measure("attention", ls.record(net, TOKENS, 6), extra=4)
-    for bound in found.bounds:
+    result = ls.analyses.measure("attention", ls.record(net, TOKENS, 6), extra=4)
+    for bound in result.bounds:
         assert bound.holds
         assert float(bound.tightest.nan_to_num(0).max()) <= 1
         assert ("rotary" in bound.form) == (position == "rotary")
@@ -83,9 +84,9 @@ def test_the_bound_is_checked_against_weights_that_made_the_patterns():
     )
     from loopscope.analyses.attention.lipschitz_bound import bound
 
-    found = bound(run, "core.0.attn.hook_pattern", 5, 4)
-    assert found.holds is None
-    assert "aren't a rotation of W_Q x" in found.sentence
+    result = bound(run, "core.0.attn.hook_pattern", 5, 4)
+    assert result.holds is None
+    assert "aren't a rotation of W_Q x" in result.sentence
 
 
 def test_a_pattern_that_moves_more_than_its_input_breaks_the_bound():
@@ -109,9 +110,9 @@ def test_a_pattern_that_moves_more_than_its_input_breaks_the_bound():
     }
     from loopscope.analyses.attention.lipschitz_bound import bound
 
-    found = bound(run, name, 5, 4)
-    assert found.holds is False
-    assert "does NOT hold" in found.sentence
+    result = bound(run, name, 5, 4)
+    assert result.holds is False
+    assert "does NOT hold" in result.sentence
 
 
 def test_attention_freezes_where_the_state_does_and_not_where_it_goes_on():
@@ -135,20 +136,20 @@ def test_attention_freezes_where_the_state_does_and_not_where_it_goes_on():
 
 
 def test_the_null_is_that_of_the_mask():
-    found = measured()
-    assert found.null["concentration"] == pytest.approx(float(maths.concentration(maths.causal(9))))
-    assert found.null["mixing"] == pytest.approx(float(maths.mixing(maths.causal(9))))
+    result = measured()
+    assert result.null["concentration"] == pytest.approx(float(maths.concentration(maths.causal(9))))
+    assert result.null["mixing"] == pytest.approx(float(maths.mixing(maths.causal(9))))
     uniform = model()
     with torch.no_grad():
         for block in uniform.core:
             block.attn.qkv.weight.zero_()
     flat = ls.analyses.measure("attention", ls.record(uniform, TOKENS, 6))
-    assert float(flat.concentration[-1].mean()) == pytest.approx(found.null["concentration"], rel=1e-5)
-    assert float(flat.mixing[-1].mean()) == pytest.approx(found.null["mixing"], rel=1e-5)
+    assert float(flat.concentration[-1].mean()) == pytest.approx(result.null["concentration"], rel=1e-5)
+    assert float(flat.mixing[-1].mean()) == pytest.approx(result.null["mixing"], rel=1e-5)
 
 
 def test_a_massive_activation_is_found_where_it_is():
-    def put(t: int) -> ls.Edit:
+    def put(t: int) -> Edit:
         value = torch.zeros(4, 16)
         value[:, 3] = 1e5
         return ls.add("state", value=value, iteration=t, position=0)
@@ -158,9 +159,9 @@ def test_a_massive_activation_is_found_where_it_is():
     assert bare.massive == ()
     assert "No massive activations" in str(bare)
     run = ls.record(net, TOKENS, 8, sites=["core.*.attn.hook_pattern"], edits=[put(2)])
-    (found, *_) = ls.analyses.measure("attention", run).massive
-    assert (found.site, found.since, found.position, found.width) == ("state", 2, 0, 3)
-    assert found.value == pytest.approx(1e5, rel=1e-2)
+    (result, *_) = ls.analyses.measure("attention", run).massive
+    assert (result.site, result.since, result.position, result.width) == ("state", 2, 0, 3)
+    assert result.value == pytest.approx(1e5, rel=1e-2)
 
 
 def test_patterns_of_somebody_elses_module_are_taken_by_name():
@@ -183,23 +184,23 @@ def test_patterns_of_somebody_elses_module_are_taken_by_name():
             return 0.5 * (self.look((x @ x.mT)[:, None]) @ x[:, None])[:, 0]
 
     run = ls.record(ls.wrap(Outer().eval(), body="body"), torch.randn(2, 5, 6), sites=["body.look"])
-    found = ls.analyses.measure("attention", run, sites=["body.look"])
-    assert found.verdict.name in ("settled", "late")
-    assert found.bounds[0].holds is None
-    assert found.null["concentration"] == 0  # no mask
+    result = ls.analyses.measure("attention", run, sites=["body.look"])
+    assert result.verdict.name in ("settled", "late")
+    assert result.bounds[0].holds is None
+    assert result.null["concentration"] == 0  # no mask
 
 
 def test_everything_is_in_the_json_and_the_figures_draw():
-    found = measured()
-    told = json.loads(found.to_json())
-    assert told["verdict"]["name"] == found.verdict.name
+    result = measured()
+    told = json.loads(result.to_json())
+    assert told["verdict"]["name"] == result.verdict.name
     assert len(told["bounds"]) == 3
-    panels = attention.panels(found)
+    panels = attention.panels(result)
     assert len(panels) == 3
     for panel in panels:
         panel.figure.to_json()
-    assert "relative change below 0.01" in str(found)
-    assert "(above 100 and 1000 times the median)" in str(found)
+    assert "relative change below 0.01" in str(result)
+    assert "(above 100 and 1000 times the median)" in str(result)
 
 
 def test_it_applies_only_where_there_is_attention():

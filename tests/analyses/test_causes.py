@@ -53,50 +53,52 @@ def run_of(kind, tokens=None):
     ],
 )
 def test_the_verdict_is_what_the_loop_does(kind, verdict, whole):
-    found = ls.analyses.measure("causes", run_of(kind), examples=None)
-    assert found.verdict.name == verdict
-    assert found.whole.tolist() == pytest.approx(whole, abs=1e-6)
-    assert found.best.tolist() == pytest.approx(whole, abs=1e-6)
+    result = ls.analyses.measure("causes", run_of(kind), examples=None)
+    assert result.verdict.name == verdict
+    assert result.whole.tolist() == pytest.approx(whole, abs=1e-6)
+    assert result.best.tolist() == pytest.approx(whole, abs=1e-6)
 
 
 def test_an_answer_that_every_position_has_a_share_in_is_spread():
     tokens = torch.randint(0, 2, (8, 1), generator=torch.Generator().manual_seed(0)).expand(8, 20)
-    found = ls.analyses.measure("causes", run_of("everywhere", tokens.contiguous()), examples=None)
-    assert found.verdict.name == "spread"
-    assert torch.allclose(found.whole, torch.ones(7)) and torch.allclose(found.best, torch.full((7,), 1 / 20))
-    assert torch.allclose(found.spread, torch.full((7,), 20.0))
+    result = ls.analyses.measure("causes", run_of("everywhere", tokens.contiguous()), examples=None)
+    assert result.verdict.name == "spread"
+    assert torch.allclose(result.whole, torch.ones(7)) and torch.allclose(
+        result.best, torch.full((7,), 1 / 20)
+    )
+    assert torch.allclose(result.spread, torch.full((7,), 20.0))
 
 
 def test_the_place_of_the_answer_is_followed_from_position_to_position():
-    found = ls.analyses.measure("causes", written(40), examples=None)
-    assert found.verdict.name == "gathered"
-    k = torch.arange(len(found.iterations))
-    assert torch.equal(found.whole > 0.5, k > WRITE) and torch.equal(found.best > 0.5, k > WRITE)
-    best = found.carried.argmax(1)
+    result = ls.analyses.measure("causes", written(40), examples=None)
+    assert result.verdict.name == "gathered"
+    k = torch.arange(len(result.iterations))
+    assert torch.equal(result.whole > 0.5, k > WRITE) and torch.equal(result.best > 0.5, k > WRITE)
+    best = result.carried.argmax(1)
     assert set(best[WRITE + 1 : READ + 1].tolist()) == {WHERE} and set(best[READ + 1 :].tolist()) == {LAST}
     assert (
-        torch.allclose(found.spread[WRITE + 1 :], torch.ones(6), atol=1e-4)
-        and found.spread[: WRITE + 1].isnan().all()
+        torch.allclose(result.spread[WRITE + 1 :], torch.ones(6), atol=1e-4)
+        and result.spread[: WRITE + 1].isnan().all()
     )
 
 
 def test_a_first_look_says_how_far_it_agrees():
-    found = ls.analyses.measure("causes", written(40), method="attribution", examples=None)
-    assert found.agreement.correlation == pytest.approx(1)
-    assert "with exact patches they correlate by 1.00" in str(found)
+    result = ls.analyses.measure("causes", written(40), method="attribution", examples=None)
+    assert result.agreement.correlation == pytest.approx(1)
+    assert "with exact patches they correlate by 1.00" in str(result)
 
 
 def test_fewer_iterations_keep_the_first_and_the_last():
-    found = ls.analyses.measure("causes", written(8), iterations=3)
-    assert found.iterations == (0, 4, 8)
+    result = ls.analyses.measure("causes", written(8), iterations=3)
+    assert result.iterations == (0, 4, 8)
 
 
 def test_a_site_inside_and_a_donor_of_ones_own():
     run = written(12)
     donor = ls.record(run.model, run.tokens.roll(1, 0))
-    found = ls.analyses.measure("causes", run, donor=donor, site="core.hook_write")
-    assert found.site == "core.hook_write" and found.iterations == tuple(range(8))
-    assert found.carried[WRITE, WHERE] == pytest.approx(1) and found.carried.abs().sum() == pytest.approx(
+    result = ls.analyses.measure("causes", run, donor=donor, site="core.hook_write")
+    assert result.site == "core.hook_write" and result.iterations == tuple(range(8))
+    assert result.carried[WRITE, WHERE] == pytest.approx(1) and result.carried.abs().sum() == pytest.approx(
         1, abs=1e-4
     )
 
@@ -104,16 +106,16 @@ def test_a_site_inside_and_a_donor_of_ones_own():
 def test_the_state_is_all_of_its_tensors_and_a_halted_answer_comes_along():
     model = ls.models.load("ponder-parity")
     run = ls.record(model, model.task.batch(32, seed=0).tokens, 5)
-    found = ls.analyses.measure("causes", run)
-    assert found.whole[-1] == pytest.approx(1) and found.site == "state"
+    result = ls.analyses.measure("causes", run)
+    assert result.whole[-1] == pytest.approx(1) and result.site == "state"
 
 
 @pytest.mark.parametrize("entry", ["trm-sudoku", "memory-sudoku", "equilibrium-prefix-parity"])
 def test_on_trained_entries_the_last_state_carries_all(entry):
     model = ls.models.load(entry)
     run = ls.record(model, model.task.batch(24, seed=0).tokens)
-    found = ls.analyses.measure("causes", run, examples=2, iterations=2)
-    assert found.whole[-1] == pytest.approx(1, abs=1e-3)
+    result = ls.analyses.measure("causes", run, examples=2, iterations=2)
+    assert result.whole[-1] == pytest.approx(1, abs=1e-3)
 
 
 def test_it_applies_where_there_is_something_to_write_and_someone_to_take_it_from():
@@ -152,11 +154,11 @@ def test_a_section_that_would_take_minutes_is_left_out_unless_it_is_asked_for(mo
 
 
 def test_it_draws_and_speaks():
-    found = ls.analyses.measure("causes", written(12))
+    result = ls.analyses.measure("causes", written(12))
     module = discovery.module("analyses", "causes")
-    panels = module.panels(found)
+    panels = module.panels(result)
     assert [panel.figure.layout.title.text for panel in panels] == [
         "How much of another example's answer its state brings along",
         "Where the answer is carried",
     ]
-    assert module.headline(found)[0] == "k ≥ 3" and found.to_json()
+    assert module.headline(result)[0] == "k ≥ 3" and result.to_json()

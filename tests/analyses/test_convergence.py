@@ -15,51 +15,51 @@ from ..toys import known_maps
 measure = ls.analyses.measure
 
 
-def found(model, iterations=32, **options):
+def convergence_of(model, iterations=32, **options):
     return measure("convergence", ls.record(model, known_maps.TOKENS, iterations), **options)
 
 
 @pytest.mark.parametrize("rho", [0.3, 0.5, 0.7, 0.9])
 def test_a_linear_map_contracts_by_its_spectral_radius(rho: float):
-    result = found(known_maps.contracting(rho), extra=120)
+    result = convergence_of(known_maps.contracting(rho), extra=120)
     assert result.state.rate.value == pytest.approx(rho, rel=1e-3)
     assert torch.isfinite(result.state.rate_by_position).all()
     assert result.verdict.name == ("settled" if rho < 0.9 else "late")
 
 
 def test_a_complex_pair_contracts_by_its_modulus():
-    assert found(known_maps.spiralling(0.8, 1.1)).state.rate.value == pytest.approx(0.8, rel=1e-3)
+    assert convergence_of(known_maps.spiralling(0.8, 1.1)).state.rate.value == pytest.approx(0.8, rel=1e-3)
 
 
 def test_the_interval_holds_the_rate():
-    rate = found(known_maps.contracting(0.7)).state.rate
+    rate = convergence_of(known_maps.contracting(0.7)).state.rate
     assert rate.low <= 0.7 <= rate.high
     assert rate.points >= 5
     assert rate.last - rate.first + 1 == rate.points
 
 
 def test_a_rate_too_slow_for_the_extra_iterations_is_not_made_up():
-    result = found(known_maps.contracting(0.97), tolerance=1e-5)
+    result = convergence_of(known_maps.contracting(0.97), tolerance=1e-5)
     assert math.isnan(result.state.rate.value)
     assert "There is no contraction rate" in str(result)
     assert result.verdict.name == "moving"
 
 
 def test_a_rotation_never_settles_and_has_no_rate():
-    result = found(known_maps.rotating(2.0))
+    result = convergence_of(known_maps.rotating(2.0))
     assert result.verdict.name == "moving"
     assert result.state.share.max() == 0
     assert math.isnan(result.state.rate.value)
 
 
 def test_a_growing_map_grows():
-    result = found(known_maps.growing(1.05))
+    result = convergence_of(known_maps.growing(1.05))
     assert result.verdict.name == "growing"
     assert math.isnan(result.state.rate.value)
 
 
 def test_a_map_that_overflows_in_the_extra_iterations_grows():
-    result = found(known_maps.growing(10.0), iterations=20)
+    result = convergence_of(known_maps.growing(10.0), iterations=20)
     assert result.verdict.name == "growing"
     assert result.overflow is not None
     assert 20 < result.overflow < 52
@@ -67,11 +67,11 @@ def test_a_map_that_overflows_in_the_extra_iterations_grows():
 
 
 def test_a_slider_grows():
-    assert found(known_maps.drifting()).verdict.name == "growing"
+    assert convergence_of(known_maps.drifting()).verdict.name == "growing"
 
 
 def test_a_map_that_moves_nothing_is_settled_and_has_no_rate():
-    result = found(known_maps.standing())
+    result = convergence_of(known_maps.standing())
     assert result.verdict.name == "settled"
     assert result.state.residual == 0
     assert math.isnan(result.state.rate.value)
@@ -83,7 +83,7 @@ def test_states_that_settle_only_in_part_are_told_apart():
     halves = known_maps.Map(lambda x: torch.where(x[..., :1] > 50, turn(x - 100) + 100, 0.5 * x + 1))
     near = torch.tensor([0.2, 0.3])
     halves.encode = lambda tokens: torch.where(tokens[..., None] % 2 == 0, 100 + near, near)
-    result = found(halves)
+    result = convergence_of(halves)
     assert result.verdict.name == "partly"
     assert result.state.share[-1] == pytest.approx(0.5)
     assert result.state.settled[-1].tolist() == pytest.approx([0, 1, 0, 1, 0, 1])
@@ -94,7 +94,7 @@ def test_a_pause_is_not_the_end():
         def step(self, state: torch.Tensor, context: torch.Tensor, t: int) -> torch.Tensor:
             return self._step(state) if t % 4 == 3 else state.clone()
 
-    result = found(Pausing(known_maps.rotating(2.0)._step))
+    result = convergence_of(Pausing(known_maps.rotating(2.0)._step))
     assert result.state.relative_step[:3].max() == 0
     assert result.state.share.max() == 0
 
@@ -112,7 +112,7 @@ def test_steps_distances_and_cosines_are_those_of_a_hand_calculation():
 
 
 def test_the_limit_comes_from_beyond_the_run_and_its_residual_is_told():
-    result = found(known_maps.contracting(0.9), iterations=8, extra=16)
+    result = convergence_of(known_maps.contracting(0.9), iterations=8, extra=16)
     assert (result.limit, result.extra) == (24, 16)
     run = ls.record(known_maps.contracting(0.9), known_maps.TOKENS, 25)
     x = run.states.tensor
@@ -184,7 +184,7 @@ def test_a_loop_that_ends_by_itself_is_followed_past_its_end():
 
 
 def test_a_finding_draws_itself_and_serialises():
-    result = found(known_maps.contracting(0.8))
+    result = convergence_of(known_maps.contracting(0.8))
     assert result.figure().data
     assert '"verdict": {"name": "settled"' in result.to_json()
     for threshold in ("0.001", "0.99", "1.1-fold", "10 times the floor"):
@@ -209,7 +209,7 @@ def test_nan_states_are_refused_with_the_place_where_they_began():
 )
 def test_options_that_mean_nothing_get_a_sentence(options: dict, sentence: str):
     with pytest.raises(LoopscopeError, match=sentence):
-        found(known_maps.contracting(0.5), **options)
+        convergence_of(known_maps.contracting(0.5), **options)
 
 
 def test_a_run_that_kept_only_some_states_is_refused():

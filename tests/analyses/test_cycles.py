@@ -39,24 +39,24 @@ def logistic(r: float):
 
 @pytest.mark.parametrize(("r", "period"), [(3.2, 2), (3.5, 4), (3.83, 3), (3.55, 8)])
 def test_the_logistic_map_goes_round_its_cycles(r, period):
-    found = measured(logistic(r), torch.full((1, 1), 0.4, dtype=DOUBLE), 300)
-    assert found.verdict.name == "orbit"
-    assert found.period.tolist() == [[period]]
-    assert f"Whole periods (trajectories): {period} (1)" in str(found)
+    result = measured(logistic(r), torch.full((1, 1), 0.4, dtype=DOUBLE), 300)
+    assert result.verdict.name == "orbit"
+    assert result.period.tolist() == [[period]]
+    assert f"Whole periods (trajectories): {period} (1)" in str(result)
 
 
 def test_the_logistic_map_at_four_is_irregular():
-    found = measured(logistic(4.0), torch.tensor([[0.4], [0.123]], dtype=DOUBLE), 300)
-    assert found.verdict.name == "irregular"
-    assert found.period.isnan().all()
+    result = measured(logistic(4.0), torch.tensor([[0.4], [0.123]], dtype=DOUBLE), 300)
+    assert result.verdict.name == "irregular"
+    assert result.period.isnan().all()
 
 
 @pytest.mark.parametrize("angle", [0.3, math.sqrt(2), math.pi * (math.sqrt(5) - 1), 2 * math.pi / 7.001])
 def test_a_rotation_keeps_its_angle_and_never_comes_to_rest(angle):
-    found = measured(lambda x: x @ turned(angle), starts())
-    assert found.verdict.name == "orbit"
-    assert found.shares["fixed_point"] == 0
-    assert found.angle.flatten().tolist() == pytest.approx([min(angle, 2 * math.pi - angle)] * 3, rel=1e-9)
+    result = measured(lambda x: x @ turned(angle), starts())
+    assert result.verdict.name == "orbit"
+    assert result.shares["fixed_point"] == 0
+    assert result.angle.flatten().tolist() == pytest.approx([min(angle, 2 * math.pi - angle)] * 3, rel=1e-9)
 
 
 MAPS = {
@@ -79,9 +79,11 @@ def test_a_map_gets_its_verdict(name):
 
 
 def test_overflow_in_the_extra_iterations_is_placed():
-    found = measured(lambda x: x * x, torch.full((1, 2), 2.0, dtype=DOUBLE), 4)  # 2^(2^k): infinite at k = 10
-    assert (found.verdict.name, found.overflow) == ("diverging", 10)
-    assert "NaN or infinity begins at state 10." in str(found)
+    result = measured(
+        lambda x: x * x, torch.full((1, 2), 2.0, dtype=DOUBLE), 4
+    )  # 2^(2^k): infinite at k = 10
+    assert (result.verdict.name, result.overflow) == ("diverging", 10)
+    assert "NaN or infinity begins at state 10." in str(result)
 
 
 def test_positions_are_judged_one_by_one():
@@ -90,20 +92,20 @@ def test_positions_are_judged_one_by_one():
     def map(x: Tensor) -> Tensor:  # position 0 contracts, position 1 turns
         return torch.stack([0.5 * x[:, 0], x[:, 1] @ turned(1.0)], dim=1) + 0 * shift
 
-    found = measured(map, torch.randn(4, 2, 2, dtype=DOUBLE))
-    kinds = list(found.shares)
-    assert found.by_position[kinds.index("fixed_point")].tolist() == [1, 0]
-    assert found.by_position[kinds.index("orbit")].tolist() == [0, 1]
-    assert found.verdict.name == "mixed"
-    assert found.example[1] == 1  # the orbit is the one to show
+    result = measured(map, torch.randn(4, 2, 2, dtype=DOUBLE))
+    kinds = list(result.shares)
+    assert result.by_position[kinds.index("fixed_point")].tolist() == [1, 0]
+    assert result.by_position[kinds.index("orbit")].tolist() == [0, 1]
+    assert result.verdict.name == "mixed"
+    assert result.example[1] == 1  # the orbit is the one to show
 
 
 def test_shares_follow_their_thresholds_and_the_summary_names_them():
-    found = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300)
-    sweep = found.sensitivity["noise"]
+    result = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300)
+    sweep = result.sensitivity["noise"]
     assert 0.01 in sweep["values"]
     assert sweep["shares"].sum(1).tolist() == pytest.approx([1] * len(sweep["values"]))
-    assert "jitter below 0.01" in str(found)
+    assert "jitter below 0.01" in str(result)
     loose = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300, noise=0.9)
     assert loose.verdict.name == "fixed_point"
     assert "jitter below 0.9" in str(loose)
@@ -139,21 +141,21 @@ def test_layers_have_limits_of_their_own(pair):
 
 def test_the_last_layer_is_the_state(pair):
     _, run = pair
-    found = ls.analyses.measure("cycles", run, shown=3)
+    result = ls.analyses.measure("cycles", run, shown=3)
     after = ls.resume(run.model, run, 12 + 64)
     last = after["core.3.hook_resid_post"].tensor[:3].flatten(1, 2).double()
     states = after.states.tensor[1:4].flatten(1, 2).double()
     assert torch.equal(last, states)
-    assert torch.allclose(found.layers.similarity[3::4, 3::4], maths.cosine_map(states), atol=1e-6)
+    assert torch.allclose(result.layers.similarity[3::4, 3::4], maths.cosine_map(states), atol=1e-6)
 
 
 def test_one_layer_is_neither(pair):
     model = ls.models.build(
         "universal", vocabulary=5, width=16, heads=2, injection="add", norm="stream", seed=0
     ).eval()
-    found = ls.analyses.measure("cycles", ls.record(model, torch.ones(1, 4, dtype=torch.long), 16))
-    assert not found.layers.distinct
-    assert "The block has one layer" in str(found)
+    result = ls.analyses.measure("cycles", ls.record(model, torch.ones(1, 4, dtype=torch.long), 16))
+    assert not result.layers.distinct
+    assert "The block has one layer" in str(result)
 
 
 def test_a_wrapped_module_is_judged_by_what_was_recorded():
@@ -167,25 +169,25 @@ def test_a_wrapped_module_is_judged_by_what_was_recorded():
     class Long(Loop):
         turns = 40
 
-    found = ls.analyses.measure("cycles", ls.record(ls.wrap(made(Long), body="core"), batch()))
-    assert found.verdict.name == "fixed_point"
-    assert "A module wrapped by its body can't be iterated on" in str(found)
+    result = ls.analyses.measure("cycles", ls.record(ls.wrap(made(Long), body="core"), batch()))
+    assert result.verdict.name == "fixed_point"
+    assert "A module wrapped by its body can't be iterated on" in str(result)
 
 
 def test_a_run_without_its_model_is_judged_by_what_was_recorded(tmp_path):
     run = ls.iterate(lambda x: x @ turned(1.0), starts(), 60)
     run.save(tmp_path / "run.safetensors")
-    found = ls.analyses.measure("cycles", ls.load_run(tmp_path / "run.safetensors"))
-    assert found.angle.flatten().tolist() == pytest.approx([1.0] * 3)
-    assert "so only what was recorded is used" in str(found)
+    result = ls.analyses.measure("cycles", ls.load_run(tmp_path / "run.safetensors"))
+    assert result.angle.flatten().tolist() == pytest.approx([1.0] * 3)
+    assert "so only what was recorded is used" in str(result)
 
 
 def test_everything_is_in_the_json_and_the_figures_draw():
-    found = measured(lambda x: x @ turned(1.0), starts())
-    told = json.loads(found.to_json())
+    result = measured(lambda x: x @ turned(1.0), starts())
+    told = json.loads(result.to_json())
     assert told["verdict"]["name"] == "orbit"
     assert told["thresholds"]["coherence"] == 0.95
-    for panel in cycles.panels(found):
+    for panel in cycles.panels(result):
         assert panel.figure.data
         assert panel.seen.endswith(".")
         panel.figure.to_json()
@@ -193,15 +195,15 @@ def test_everything_is_in_the_json_and_the_figures_draw():
 
 def test_the_trained_entry_settles():
     model = ls.models.load("universal-prefix-parity")
-    found = ls.analyses.measure("cycles", ls.record(model, model.task.batch(16, seed=0).tokens))
-    assert found.verdict.name == "fixed_point"
+    result = ls.analyses.measure("cycles", ls.record(model, model.task.batch(16, seed=0).tokens))
+    assert result.verdict.name == "fixed_point"
 
 
 @pytest.mark.parametrize("rate", [1.0, 0.97])
 def test_dynamic_modes_lie_on_the_circle_or_inside(rate):
     pytest.importorskip("pydmd")
-    found = measured(lambda x: x @ turned(0.7, rate), starts(1), 60, dmd=True)
-    lead = found.modes[0]
+    result = measured(lambda x: x @ turned(0.7, rate), starts(1), 60, dmd=True)
+    lead = result.modes[0]
     assert abs(lead) == pytest.approx(rate, rel=1e-3)
     assert abs(math.atan2(lead.imag, lead.real)) == pytest.approx(0.7, rel=1e-3)
 

@@ -21,7 +21,7 @@ K = torch.arange(N + 1)[:, None, None]
 PLACE = torch.arange(9)[None, None]
 
 
-def found(right, by="example", **options):
+def result(right, by="example", **options):
     batch = TASK.batch(BATCH, seed=0)
     run = planted(right.expand(N + 1, BATCH, 9), TASK, batch)
     return ls.analyses.measure("depth_use", run, by=by, clues=0, **options)
@@ -36,7 +36,7 @@ def of(told, name):
 
 
 def test_a_loop_that_needs_as_many_iterations_as_its_difficulty_has_slope_one():
-    told = found(hard() <= K)
+    told = result(hard() <= K)
     for name in ("settled", "right"):
         depth = of(told, name)
         assert torch.equal(depth.iterations, told.difficulty)
@@ -47,19 +47,19 @@ def test_a_loop_that_needs_as_many_iterations_as_its_difficulty_has_slope_one():
 
 
 def test_a_loop_that_always_takes_the_same_has_slope_zero():
-    told = found(K >= 5)
+    told = result(K >= 5)
     assert told.verdict.name == "same"
     assert told.depths[0].slope.slope == 0 and (told.depths[0].iterations == 5).all()
 
 
 def test_a_loop_that_takes_longer_for_what_is_easy_is_called_so():
-    told = found(10 - hard() <= K)
+    told = result(10 - hard() <= K)
     assert told.verdict.name == "reverse" and told.depths[0].slope.slope == pytest.approx(-1)
 
 
 def test_depths_at_random_say_nothing():
     depth = torch.randint(1, N, (BATCH,), generator=torch.Generator().manual_seed(0))
-    told = found(depth[None, :, None] <= K)
+    told = result(depth[None, :, None] <= K)
     low, high = told.depths[0].slope.low, told.depths[0].slope.high
     assert told.verdict.name == "unclear" and low < 0 < high
 
@@ -78,24 +78,24 @@ def test_wrong_answers_that_wander_longer_are_no_use_of_depth():
 
 
 def test_an_answer_that_comes_back_counts_from_when_it_stays():
-    told = found((K == 2) | (K >= 6))
+    told = result((K == 2) | (K >= 6))
     assert (told.depths[0].iterations == 6).all()
 
 
 def test_of_several_answers_the_last_decides_and_each_by_itself_if_asked_for():
     front = PLACE <= K  # one place further in each iteration
-    told = found(front)
+    told = result(front)
     assert (told.depths[0].iterations == 8).all(), "the last of eight answers"
-    each = found(front, by="answer")
+    each = result(front, by="answer")
     assert each.unit == "answers before it" and len(each.difficulty) == 8 * BATCH
     assert torch.equal(each.depths[0].iterations, each.difficulty + 1)
     assert each.depths[0].slope.slope == pytest.approx(1) and each.depths[0].slope.groups == BATCH
-    assert found(front, by=None).by == "answer", "as the task is causal and asks for several"
+    assert result(front, by=None).by == "answer", "as the task is causal and asks for several"
 
 
 def test_a_difficulty_of_ones_own():
     own = torch.arange(BATCH) % 4
-    told = found(own[None, :, None] * 2 <= K - 1, difficulty=own, unit="quarters")
+    told = result(own[None, :, None] * 2 <= K - 1, difficulty=own, unit="quarters")
     assert (
         told.depths[0].slope.slope == pytest.approx(2) and told.unit == "quarters" and "quarters" in str(told)
     )

@@ -49,10 +49,10 @@ def test_every_solver_finds_the_point_that_scipy_finds(method, n, dtype):
 
     A64, c64 = A.double().numpy(), c.double().numpy()[0]
     root = scipy.optimize.root(lambda x: np.tanh(A64 @ x + c64) - x, np.zeros(n), tol=1e-13)
-    found = maths.solve(map, starts(3, n, dtype=dtype), method)
-    assert found.converged.all()
-    assert np.abs(found.point.double().numpy() - root.x).max() < 1e-5
-    assert (found.residual <= found.tolerance).all()
+    result = maths.solve(map, starts(3, n, dtype=dtype), method)
+    assert result.converged.all()
+    assert np.abs(result.point.double().numpy() - root.x).max() < 1e-5
+    assert (result.residual <= result.tolerance).all()
 
 
 def test_torchdeq_finds_the_same_point():
@@ -70,51 +70,51 @@ def test_torchdeq_finds_the_same_point():
         map, torch.zeros(2, 6, dtype=DOUBLE), max_iter=300, tol=1e-10, stop_mode="rel"
     )
     for method in ("anderson", "newton"):
-        found = maths.solve(map, starts(2, 6), method)
-        assert found.converged.all()
-        assert torch.allclose(found.point, goal, atol=1e-5)
+        result = maths.solve(map, starts(2, 6), method)
+        assert result.converged.all()
+        assert torch.allclose(result.point, goal, atol=1e-5)
 
 
 def test_solvers_go_where_iteration_does_not():
     """z -> c - z turns round c / 2 for ever; damping, mixing and Newton's method come to it."""
     for method in METHODS:
-        found = maths.solve(lambda z: 3 - z, torch.tensor([[0.2]]), method)
+        result = maths.solve(lambda z: 3 - z, torch.tensor([[0.2]]), method)
         if method == "plain":
-            assert found.endings == (maths.Ending.most,)
+            assert result.endings == (maths.Ending.most,)
         else:
-            assert float(found.point) == pytest.approx(1.5)
+            assert float(result.point) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize("dtype, largest", [(torch.float32, 128), (DOUBLE, 1024)])
 def test_an_overflow_ends_its_row_at_the_iterate_where_it_begins(dtype, largest):
     """2^k leaves float32 at k = 128 and float64 at k = 1024; the row that starts at the fixed point isn't touched."""
-    found = maths.solve(lambda x: 2 * x, torch.tensor([[1.0], [0.0]], dtype=dtype), "plain", most=2000)
-    assert found.endings == (maths.Ending.overflow, maths.Ending.converged)
-    assert found.iterations.tolist() == [largest, 0]
-    assert found.point.isnan().flatten().tolist() == [True, False]
+    result = maths.solve(lambda x: 2 * x, torch.tensor([[1.0], [0.0]], dtype=dtype), "plain", most=2000)
+    assert result.endings == (maths.Ending.overflow, maths.Ending.converged)
+    assert result.iterations.tolist() == [largest, 0]
+    assert result.point.isnan().flatten().tolist() == [True, False]
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_nan_is_no_solution(method):
-    found = maths.solve(
+    result = maths.solve(
         lambda x: torch.where(x > 2, torch.nan, x + 1), torch.tensor([[0.5], [9.0]]), method, most=50
     )
-    assert not found.converged.any()
-    assert found.endings[1] is maths.Ending.overflow
-    assert found.iterations[1] == 1
+    assert not result.converged.any()
+    assert result.endings[1] is maths.Ending.overflow
+    assert result.iterations[1] == 1
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_fixed_point_none_is_claimed(method):
     """Anderson's mixing may leap so far out that a step of 1 is lost in rounding: `FAR` keeps analyses from that."""
-    found = maths.solve(lambda x: x + 1, starts(2, 3), method, most=300)
-    assert not (found.converged & (found.point.norm(dim=1) < 1e6)).any()
+    result = maths.solve(lambda x: x + 1, starts(2, 3), method, most=300)
+    assert not (result.converged & (result.point.norm(dim=1) < 1e6)).any()
 
 
 def test_a_start_that_is_the_solution_needs_no_iteration():
-    found = maths.solve(lambda x: x, starts(2, 3), "newton")
-    assert found.iterations.tolist() == [0, 0]
-    assert found.converged.all()
+    result = maths.solve(lambda x: x, starts(2, 3), "newton")
+    assert result.iterations.tolist() == [0, 0]
+    assert result.converged.all()
 
 
 def test_points_are_one_when_a_chain_joins_them():
@@ -157,10 +157,10 @@ def test_a_net_that_keeps_three_bits_has_eight_stable_points_and_saddles_between
     weights = torch.rand(300, 8, generator=torch.Generator().manual_seed(0), dtype=DOUBLE) ** 2
     among = weights / weights.sum(1, keepdim=True) @ kept
     between = torch.stack([(one + other) / 2 for one, other in itertools.combinations(kept, 2)])
-    found = maths.solve(
+    result = maths.solve(
         map, torch.cat([kept, between, among + 0.1 * starts(300, len(b))]), "newton", most=100
     )
-    points = found.point[found.converged]
+    points = result.point[result.converged]
     labels = maths.cluster(points, 1e-4)
     distinct = torch.stack([points[labels == label][0] for label in range(int(labels.max()) + 1)])
     assert torch.allclose(map(distinct), distinct, atol=1e-9)
@@ -175,9 +175,9 @@ def test_a_net_that_keeps_three_bits_has_eight_stable_points_and_saddles_between
 
 def test_the_loop_of_that_net_is_told_to_have_several_attractors(net):
     start = torch.tanh(torch.tensor([[1.0, 1.0, -1.0], [-1.0, 1.0, 1.0]], dtype=DOUBLE) @ net["V"].T)
-    found = measured(lambda h: torch.tanh(h @ net["W"].T + net["b"]), start, random=12)
-    assert found.verdict.name == "several"
-    assert {p.stable for p in found.points} == {True, False}
+    result = measured(lambda h: torch.tanh(h @ net["W"].T + net["b"]), start, random=12)
+    assert result.verdict.name == "several"
+    assert {p.stable for p in result.points} == {True, False}
 
 
 # What the loop visits
@@ -190,14 +190,14 @@ def test_the_rate_and_radius_of_a_linear_loop(kind, radius, dtype):
     A = matrix(kind, radius, 4).to(dtype)
     if kind.startswith("non-normal"):  # 20 times as far off the diagonal as float32 has room for
         A = A if dtype == DOUBLE else torch.where(torch.eye(4).bool() | (A.abs() < 1), A, A / 20)
-    found = measured(lambda x: x @ A.T + 1, starts(2, 4, dtype=dtype), 300)
-    assert found.verdict.name in ("one", "approaching")
-    assert found.radius.tolist() == pytest.approx([radius] * 2, rel=1e-3)
+    result = measured(lambda x: x @ A.T + 1, starts(2, 4, dtype=dtype), 300)
+    assert result.verdict.name in ("one", "approaching")
+    assert result.radius.tolist() == pytest.approx([radius] * 2, rel=1e-3)
     if dtype == DOUBLE:
-        assert found.rate.tolist() == pytest.approx([radius] * 2, rel=1e-3)
+        assert result.rate.tolist() == pytest.approx([radius] * 2, rel=1e-3)
     else:  # seven digits may be too few for 0.1 %, but then the error says so
-        known = ~found.rate.isnan()
-        assert ((found.rate - radius).abs() <= 1e-3 * radius + 3 * found.rate_error)[known].all()
+        known = ~result.rate.isnan()
+        assert ((result.rate - radius).abs() <= 1e-3 * radius + 3 * result.rate_error)[known].all()
 
 
 CASES = {
@@ -239,49 +239,49 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_verdicts(name):
     map, start, verdict = CASES[name]
-    found = measured(map, start)
-    assert found.verdict.name == verdict
-    assert set(found.fates) == {found.verdict}
-    assert str(found).startswith(found.verdict.sentence)
+    result = measured(map, start)
+    assert result.verdict.name == verdict
+    assert set(result.fates) == {result.verdict}
+    assert str(result).startswith(result.verdict.sentence)
     if verdict not in ("one", "several", "approaching"):
-        assert found.rate.isnan().all()
-        assert (found.reached == -1).all()
-    assert json.loads(found.to_json())["verdict"]["name"] == verdict
-    assert found.figure().data
+        assert result.rate.isnan().all()
+        assert (result.reached == -1).all()
+    assert json.loads(result.to_json())["verdict"]["name"] == verdict
+    assert result.figure().data
 
 
 def test_an_escape_of_a_solver_is_no_find():
     """Anderson's mixing of x + 1 leaps to 1e13, where a step of 1 is lost in rounding."""
-    found = measured(lambda z: z + 1, starts(3, 2))
-    assert found.points == ()
-    assert found.solver_distance.isnan().all()
+    result = measured(lambda z: z + 1, starts(3, 2))
+    assert result.points == ()
+    assert result.solver_distance.isnan().all()
 
 
 def test_with_positions_and_in_other_precisions():
     """Position 0 contracts by 0.5, position 1 by 0.8; each has its own time and rate."""
     factor = torch.tensor([0.5, 0.8])[:, None]
-    found = measured(
+    result = measured(
         lambda x: factor * x + 1, torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0)), 80
     )
-    assert found.rate_by_position[:, 0].tolist() == pytest.approx([0.5] * 2, rel=1e-3)
-    assert found.rate_by_position[:, 1].tolist() == pytest.approx([0.8] * 2, rel=1e-3)
-    assert (found.reached_by_position[:, 0] < found.reached_by_position[:, 1]).all()
-    assert found.rate.tolist() == pytest.approx([0.8] * 2, rel=1e-3)
+    assert result.rate_by_position[:, 0].tolist() == pytest.approx([0.5] * 2, rel=1e-3)
+    assert result.rate_by_position[:, 1].tolist() == pytest.approx([0.8] * 2, rel=1e-3)
+    assert (result.reached_by_position[:, 0] < result.reached_by_position[:, 1]).all()
+    assert result.rate.tolist() == pytest.approx([0.8] * 2, rel=1e-3)
 
 
 def test_overflow_is_named_at_the_state_where_it_begins():
-    found = measured(lambda z: z * z, torch.tensor([[3.0], [0.5]]), 20, double=False)
-    assert found.overflow.tolist() == [7, -1]  # 3^(2^7) > 2^128
-    assert found.verdict.name == "mixed"
-    assert [fate.name for fate in found.fates][0] == "diverging"
-    assert "NaN or infinity begin at state 7." in str(found)
+    result = measured(lambda z: z * z, torch.tensor([[3.0], [0.5]]), 20, double=False)
+    assert result.overflow.tolist() == [7, -1]  # 3^(2^7) > 2^128
+    assert result.verdict.name == "mixed"
+    assert [fate.name for fate in result.fates][0] == "diverging"
+    assert "NaN or infinity begin at state 7." in str(result)
 
 
 def test_the_solver_and_the_loop_are_told_apart():
-    found = measured(lambda z: 3 - z, torch.tensor([[0.2]], dtype=DOUBLE))
-    assert [float(p.point) for p in found.points] == pytest.approx([1.5])
-    assert float(found.solver_distance) > 0.1
-    assert "the solver's fixed point is not where the loop ends" in str(found)
+    result = measured(lambda z: 3 - z, torch.tensor([[0.2]], dtype=DOUBLE))
+    assert [float(p.point) for p in result.points] == pytest.approx([1.5])
+    assert float(result.solver_distance) > 0.1
+    assert "the solver's fixed point is not where the loop ends" in str(result)
 
 
 def test_input_dependence_and_reading():
@@ -291,18 +291,18 @@ def test_input_dependence_and_reading():
     tokens = torch.randint(0, 5, (3, 4))
     for injection, reads in (("add", True), ("none", False)):
         run = ls.record(ls.models.build("universal", injection=injection, **build).eval(), tokens, 16)
-        found = ls.analyses.measure("fixed_points", run)
-        assert found.reads_input is reads
+        result = ls.analyses.measure("fixed_points", run)
+        assert result.reads_input is reads
 
 
 def test_a_loop_that_is_told_its_iteration_has_no_fixed_point_as_such():
     torch.manual_seed(0)
     model = ls.models.build("universal", vocabulary=3, width=8, heads=2, step_code="sinusoid").eval()
     run = ls.record(model, torch.randint(0, 3, (2, 4)), 6)
-    found = ls.analyses.measure("fixed_points", run)
-    assert found.verdict.name == "told"
-    assert found.points == ()
-    assert json.loads(found.to_json())["reachability"] is None
+    result = ls.analyses.measure("fixed_points", run)
+    assert result.verdict.name == "told"
+    assert result.points == ()
+    assert json.loads(result.to_json())["reachability"] is None
 
 
 class Pair(NamedTuple):
@@ -334,14 +334,14 @@ class TwoStates(LoopedModule):
 
 
 def test_a_state_of_two_tensors_is_taken_whole():
-    found = ls.analyses.measure("fixed_points", ls.record(TwoStates(), torch.tensor([[0, 1], [1, 1]])))
-    assert found.verdict.name == "one"
-    assert found.points[0].point.shape == (2 * (2 + 1),)
-    assert sorted(set((found.points[0].point * 5).round().tolist())) == [4, 12]
+    result = ls.analyses.measure("fixed_points", ls.record(TwoStates(), torch.tensor([[0, 1], [1, 1]])))
+    assert result.verdict.name == "one"
+    assert result.points[0].point.shape == (2 * (2 + 1),)
+    assert sorted(set((result.points[0].point * 5).round().tolist())) == [4, 12]
     dense = torch.tensor(
         [[5 / 16, 1 / 8], [1 / 4, 1 / 2]]
     )  # after (high, low), once high's two numbers are one
-    assert found.radius.tolist() == pytest.approx(
+    assert result.radius.tolist() == pytest.approx(
         [float(torch.linalg.eigvals(dense).abs().max())] * 2, rel=1e-3
     )
 
@@ -360,9 +360,9 @@ def test_what_only_keeps_accounts_of_a_state_is_no_part_of_it():
         halting="interpolated",
     ).eval()
     run = ls.record(model, torch.randint(0, 3, (2, 4)), 12)
-    found = ls.analyses.measure("fixed_points", run, random=1, perturbed=1)
-    assert found.points[0].point.shape == (4 * 8,)
-    assert found.verdict.name == "one"
+    result = ls.analyses.measure("fixed_points", run, random=1, perturbed=1)
+    assert result.points[0].point.shape == (4 * 8,)
+    assert result.verdict.name == "one"
 
 
 def test_runs_that_cannot_be_iterated_say_so(tmp_path):
@@ -383,8 +383,8 @@ def test_runs_that_cannot_be_iterated_say_so(tmp_path):
 
 
 def test_thresholds_are_named_and_checked():
-    found = measured(torch.cos, starts(1, 1), same=0.01, tolerance=1e-5)
-    assert (found.same, found.tolerance) == (0.01, 1e-5)
-    assert "one point within 0.01" in str(found)
+    result = measured(torch.cos, starts(1, 1), same=0.01, tolerance=1e-5)
+    assert (result.same, result.tolerance) == (0.01, 1e-5)
+    assert "one point within 0.01" in str(result)
     with pytest.raises(ls.LoopscopeError, match="needs 1 example or more.* has examples=0"):
         measured(torch.cos, starts(1, 1), examples=0)

@@ -23,27 +23,27 @@ def measured(map, start, iterations=12, **options):
 
 def test_contracting_one_direction_at_a_time_narrows():
     rates = torch.tensor([1.0, 0.5, 0.5, 0.5], dtype=DOUBLE)
-    found = measured(lambda x: x * rates, cloud(400, 4), 20)
-    field = found.fields[0]
+    result = measured(lambda x: x * rates, cloud(400, 4), 20)
+    field = result.fields[0]
     assert float(field.ratio[0]) == pytest.approx(4, rel=0.05)
     assert float(field.ratio[-1]) == pytest.approx(1, rel=1e-3)
-    assert found.verdict.name == "narrowing"
-    assert "from 3.9" in str(found) or "from 4 " in str(found)
+    assert result.verdict.name == "narrowing"
+    assert "from 3.9" in str(result) or "from 4 " in str(result)
 
 
 def test_growing_into_more_directions_widens_and_scaling_changes_nothing():
     line = cloud(100, 1) * cloud(1, 3, seed=2)
     spread = cloud(100, 3, seed=3)
     assert measured(lambda x: x + 0.3 * spread, line).verdict.name == "widening"
-    found = measured(lambda x: 0.9 * x + 1, cloud(100, 3))
-    assert found.verdict.name == "steady"
-    assert torch.allclose(found.fields[0].cka, torch.ones(13, 13, dtype=DOUBLE))
+    result = measured(lambda x: 0.9 * x + 1, cloud(100, 3))
+    assert result.verdict.name == "steady"
+    assert torch.allclose(result.fields[0].cka, torch.ones(13, 13, dtype=DOUBLE))
 
 
 def test_a_loop_that_forgets_its_input_collapses():
-    found = measured(lambda x: 0.01 * x + 1, cloud(50, 3), 12)
-    assert found.verdict.name == "collapsed"
-    assert math.isnan(float(found.fields[0].ratio[-1]))
+    result = measured(lambda x: 0.01 * x + 1, cloud(50, 3), 12)
+    assert result.verdict.name == "collapsed"
+    assert math.isnan(float(result.fields[0].ratio[-1]))
 
 
 @pytest.mark.parametrize("angle", [0.3, 1.0, 2.5])
@@ -51,9 +51,9 @@ def test_the_steps_of_a_rotation_turn_by_its_angle(angle):
     turned = torch.tensor(
         [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], dtype=DOUBLE
     )
-    found = measured(lambda x: x @ turned, cloud(5, 2))
-    assert found.fields[0].angle.tolist() == pytest.approx([angle] * 11)
-    assert len(found.fields[0].explained) == 2
+    result = measured(lambda x: x @ turned, cloud(5, 2))
+    assert result.fields[0].angle.tolist() == pytest.approx([angle] * 11)
+    assert len(result.fields[0].explained) == 2
 
 
 def test_straight_on_is_zero_back_and_forth_is_pi_and_rest_has_no_angle():
@@ -93,10 +93,10 @@ def test_the_tensors_of_a_state_stand_side_by_side():
         "universal", vocabulary=5, width=8, heads=2, halting="accumulated", halting_bias=-3.0, seed=0
     ).eval()
     run = ls.record(net, torch.randint(0, 5, (6, 7)), 5)
-    found = ls.analyses.measure("geometry", run)
-    assert [field.name for field in found.fields] == ["state", "state.output"]
-    assert "At the end state fills" in str(found)
-    assert len(geometry.draw(found).data) == 4
+    result = ls.analyses.measure("geometry", run)
+    assert [field.name for field in result.fields] == ["state", "state.output"]
+    assert "At the end state fills" in str(result)
+    assert len(geometry.draw(result).data) == 4
     assert [f.name for f in ls.analyses.measure("geometry", run, fields="state").fields] == ["state"]
 
 
@@ -108,11 +108,11 @@ def test_a_wide_run_is_measured_on_a_sample_of_its_vectors():
 
 
 def test_everything_is_in_the_json_and_the_figures_draw():
-    found = measured(lambda x: 0.5 * x, cloud(5, 2))
-    assert json.loads(found.to_json())["vectors"] == 5
-    for panel in geometry.panels(found):
+    result = measured(lambda x: 0.5 * x, cloud(5, 2))
+    assert json.loads(result.to_json())["vectors"] == 5
+    for panel in geometry.panels(result):
         panel.figure.to_json()
-    assert "a factor of 1.25" in str(found)
+    assert "a factor of 1.25" in str(result)
 
 
 @pytest.mark.parametrize(

@@ -104,33 +104,33 @@ def noisy(curve):
     ],
 )
 def test_each_kind_of_training_has_its_verdict(curves, verdict):
-    found = ls.analyses.measure("grokking", Planted({name: noisy(curve) for name, curve in curves.items()}))
-    assert found.verdict.name == verdict, str(found)
-    assert found.verdict.sentence in str(found) and found.to_json()
+    result = ls.analyses.measure("grokking", Planted({name: noisy(curve) for name, curve in curves.items()}))
+    assert result.verdict.name == verdict, str(result)
+    assert result.verdict.sentence in str(result) and result.to_json()
 
 
 def test_the_delay_is_that_of_the_planted_curves():
-    found = ls.analyses.measure(
+    result = ls.analyses.measure(
         "grokking", Planted({"train": rise(100, power=20), "test": rise(3000, power=20)})
     )
-    assert found.delay == pytest.approx(2900 * 19 ** (1 / 20), rel=0.1)  # where 19 / 20 are reached
-    assert found.delay_low <= found.delay <= found.delay_high
+    assert result.delay == pytest.approx(2900 * 19 ** (1 / 20), rel=0.1)  # where 19 / 20 are reached
+    assert result.delay_low <= result.delay <= result.delay_high
     half = ls.analyses.measure("grokking", Planted({"train": rise(100), "test": rise(3000, 0.7)}), level=0.6)
     assert half.verdict.name == "grokked" and half.level == 0.6
 
 
 def test_a_training_that_never_generalised_has_no_delay_and_no_later_event():
-    found = ls.analyses.measure("grokking", Planted({"train": rise(100), "test": 0 * rise(100)}))
-    assert found.delay is None and found.transitions["test"] is None
-    assert all("test" not in event.what for event in found.events)
+    result = ls.analyses.measure("grokking", Planted({"train": rise(100), "test": 0 * rise(100)}))
+    assert result.delay is None and result.transitions["test"] is None
+    assert all("test" not in event.what for event in result.events)
 
 
 def test_a_network_built_to_add_shows_its_frequencies_and_the_iteration_in_which_it_adds():
-    found = ls.analyses.measure(
+    result = ls.analyses.measure(
         "grokking", Planted({"train": rise(9), "test": rise(9)}, {STEPS[0]: Adder({2: 5.0, 3: 7.0}, 0.0)})
     )
-    waves = found.progress.waves
-    assert waves.frequencies == [2, 3] and found.formed == 1
+    waves = result.progress.waves
+    assert waves.frequencies == [2, 3] and result.formed == 1
     assert waves.sums[0, :2].tolist() == pytest.approx([0, 0], abs=1e-10)
     # The state is made of waves of size one: two of a and two of b for each frequency, and two of a + b, all of variance 1/2.
     assert waves.sums[0, 2].item() == pytest.approx(1 / 3) and waves.alone[0, 2].item() == pytest.approx(
@@ -145,19 +145,19 @@ def test_restricted_loss_falls_before_the_answers_show_it_where_memory_drowns_th
     steps = STEPS[::4]
     models = {s: Adder({2: 8.0 * i / len(steps)}, 40.0 * (i < len(steps) - 2)) for i, s in enumerate(steps)}
     late = rise(STEPS[-8], power=30)
-    found = ls.analyses.measure("grokking", Planted({"train": rise(20), "test": late}, models))
-    when = {event.what: event.when.step for event in found.events}
+    result = ls.analyses.measure("grokking", Planted({"train": rise(20), "test": late}, models))
+    when = {event.what: event.when.step for event in result.events}
     assert when["restricted loss below half of guessing"] < when["test loss below half of guessing"]
-    assert [event.when.step for event in found.events] == sorted(event.when.step for event in found.events)
+    assert [event.when.step for event in result.events] == sorted(event.when.step for event in result.events)
 
 
 def test_a_history_of_another_task_has_ranks_and_no_waves():
     model = ls.models.build("nanda", vocabulary=61, iterations=2)
-    found = ls.analyses.measure(
+    result = ls.analyses.measure(
         "grokking", Planted({"train": rise(50), "test": rise(60)}, {0: model}, task="composition")
     )
-    assert found.progress.waves is None and found.formed is None
-    assert found.progress.rank.shape == (1, 3) and bool((found.progress.rank[0, 1:] > 1).all())
+    assert result.progress.waves is None and result.formed is None
+    assert result.progress.rank.shape == (1, 3) and bool((result.progress.rank[0, 1:] > 1).all())
 
 
 def test_a_run_without_a_history_says_so():
@@ -170,16 +170,16 @@ def test_a_run_without_a_history_says_so():
 
 
 def test_in_grokking_modular_the_circuit_forms_before_the_test_loss_drops_and_in_the_second_iteration():
-    found = ls.analyses.measure("grokking", ls.load_history("grokking-modular"))
-    when = {event.what: event.when for event in found.events}
+    result = ls.analyses.measure("grokking", ls.load_history("grokking-modular"))
+    when = {event.what: event.when for event in result.events}
     restricted, excluded, drop = (
         when[f"{what} of guessing" if "half" in what else what]
         for what in ("restricted loss below half", "excluded loss above guessing", "test loss below half")
     )
-    assert found.verdict.name == "grokked"
+    assert result.verdict.name == "grokked"
     assert restricted.high < drop.low and excluded.high < drop.low
-    waves = found.progress.waves
-    assert found.formed == 1 and len(waves.frequencies) <= 6
+    waves = result.progress.waves
+    assert result.formed == 1 and len(waves.frequencies) <= 6
     assert (
         float(waves.excluded[:, 2].min()) < waves.chance / 2
     )  # memory alone once answered what it had been shown
@@ -188,7 +188,7 @@ def test_in_grokking_modular_the_circuit_forms_before_the_test_loss_drops_and_in
 
 
 def test_in_grokking_hops_what_was_never_combined_is_combined_last():
-    found = ls.analyses.measure("grokking", ls.load_history("grokking-hops"))
-    assert found.verdict.name == "systematic"
-    train, test, beyond = (found.transitions[name] for name in ("train", "test", "systematic"))
+    result = ls.analyses.measure("grokking", ls.load_history("grokking-hops"))
+    assert result.verdict.name == "systematic"
+    train, test, beyond = (result.transitions[name] for name in ("train", "test", "systematic"))
     assert train.step < test.step and test.high < beyond.low

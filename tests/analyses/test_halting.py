@@ -39,37 +39,37 @@ def planted(
 
 def test_the_distribution_is_that_of_a_count_by_hand():
     run = ls.record(halting_model(gate=4.0), TASK.batch(32, seed=0).tokens, 24)
-    found = ls.analyses.measure("halting", run)
+    result = ls.analyses.measure("halting", run)
     when, halted = run.halting.iteration, run.halting.halted
     for t in range(run.iterations):
-        assert found.share[t] == pytest.approx(((when == t) & halted).float().mean().item())
+        assert result.share[t] == pytest.approx(((when == t) & halted).float().mean().item())
         for p in range(9):
-            assert found.by_position[p, t] == pytest.approx(
+            assert result.by_position[p, t] == pytest.approx(
                 ((when == t) & halted)[:, p].float().mean().item()
             )
-    assert found.share.sum() + found.not_halted == pytest.approx(1)
-    assert found.mean == pytest.approx(when.float().mean().item())
-    assert found.cost == pytest.approx(run.halting.cost.mean().item())
-    assert found.remainder == pytest.approx(run.halting.remainder.mean().item())
+    assert result.share.sum() + result.not_halted == pytest.approx(1)
+    assert result.mean == pytest.approx(when.float().mean().item())
+    assert result.cost == pytest.approx(run.halting.cost.mean().item())
+    assert result.remainder == pytest.approx(run.halting.remainder.mean().item())
 
 
 def test_a_gate_that_says_one_half_halts_everywhere_in_its_second_iteration():
     run = ls.record(halting_model(bias=0.0, gate=0.0), TASK.batch(8, seed=0).tokens, 12)
-    found = ls.analyses.measure("halting", run)
-    assert found.verdict.name == "constant"
-    assert found.mean == 1
-    assert found.remainder == pytest.approx(0.5)
-    assert found.cost == pytest.approx(2.5)  # N = 2, R = 0.5
-    assert np.isnan(found.correlation)
-    assert "unknown" in str(found)
+    result = ls.analyses.measure("halting", run)
+    assert result.verdict.name == "constant"
+    assert result.mean == 1
+    assert result.remainder == pytest.approx(0.5)
+    assert result.cost == pytest.approx(2.5)  # N = 2, R = 0.5
+    assert np.isnan(result.correlation)
+    assert "unknown" in str(result)
 
 
 def test_halting_later_along_the_string_is_seen_as_such():
     later = planted(torch.arange(9).expand(16, 9).clone(), 10)
-    found = ls.analyses.measure("halting", later)
-    assert found.verdict.name == "later"
-    assert found.correlation == pytest.approx(1)
-    assert found.mean_by_position.tolist() == list(range(9))
+    result = ls.analyses.measure("halting", later)
+    assert result.verdict.name == "later"
+    assert result.correlation == pytest.approx(1)
+    assert result.mean_by_position.tolist() == list(range(9))
     earlier = ls.analyses.measure("halting", planted(torch.arange(9).flip(0).expand(16, 9).clone(), 10))
     assert earlier.verdict.name == "earlier"
     assert earlier.correlation == pytest.approx(-1)
@@ -90,24 +90,24 @@ def test_a_loop_that_ended_too_early_is_told_first():
     times = torch.full((16, 9), 4)
     halted = torch.zeros((16, 9), dtype=torch.bool)
     halted[:, :4] = True
-    found = ls.analyses.measure("halting", planted(times, 5, halted))
-    assert found.verdict.name == "cut"
-    assert found.not_halted == pytest.approx(5 / 9)
-    assert found.share[4] == pytest.approx(4 / 9)
-    assert "56 % of the positions had not halted" in str(found)
+    result = ls.analyses.measure("halting", planted(times, 5, halted))
+    assert result.verdict.name == "cut"
+    assert result.not_halted == pytest.approx(5 / 9)
+    assert result.share[4] == pytest.approx(4 / 9)
+    assert "56 % of the positions had not halted" in str(result)
 
 
 def test_difficulty_is_the_tasks_own():
     batch = TASK.batch(64, seed=0)
     times = batch.difficulty.long()[:, None].expand(64, 9).clone()
-    found = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
-    assert found.difficulty == TASK.difficulty
-    assert found.difficulty_correlation == pytest.approx(1)
-    assert torch.equal(found.mean_by_level, found.levels)
-    assert int(found.examples.sum()) == 64
+    result = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
+    assert result.difficulty == TASK.difficulty
+    assert result.difficulty_correlation == pytest.approx(1)
+    assert torch.equal(result.mean_by_level, result.levels)
+    assert int(result.examples.sum()) == 64
     noise = torch.randint(0, 9, (64, 9), generator=torch.Generator().manual_seed(1))
-    found = ls.analyses.measure("halting", planted(noise, 10, tokens=batch.tokens))
-    assert found.difficulty_correlation == pytest.approx(
+    result = ls.analyses.measure("halting", planted(noise, 10, tokens=batch.tokens))
+    assert result.difficulty_correlation == pytest.approx(
         spearmanr(batch.difficulty, noise[:, 1:].float().mean(1)).statistic
     )
 
@@ -116,27 +116,27 @@ def test_a_run_of_an_unknown_task_has_no_difficulty():
     run = planted(torch.arange(9).expand(16, 9).clone(), 10)
     run.model.task = None
     run.origin["task"] = None
-    found = ls.analyses.measure("halting", run)
-    assert found.difficulty is None
-    assert "difficulty" not in str(found)
-    assert len(discovery.module("analyses", "halting").panels(found)) == 3
+    result = ls.analyses.measure("halting", run)
+    assert result.difficulty is None
+    assert "difficulty" not in str(result)
+    assert len(discovery.module("analyses", "halting").panels(result)) == 3
 
 
 def test_every_level_has_a_distribution_of_its_own_and_every_example_its_mean():
     batch = TASK.batch(64, seed=0)
     times = batch.difficulty.long()[:, None].expand(64, 9).clone()
-    found = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
-    for level, shares in zip(found.levels.long(), found.by_level, strict=True):
+    result = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
+    for level, shares in zip(result.levels.long(), result.by_level, strict=True):
         assert shares[level] == 1 and shares.sum() == 1
-    assert torch.equal(found.by_example, batch.difficulty)
+    assert torch.equal(result.by_example, batch.difficulty)
 
 
 def test_entropy_is_that_of_the_weights_in_nats():
     halves = planted(torch.ones(16, 9, dtype=torch.long), 4)
     assert ls.analyses.measure("halting", halves).entropy == 0
     halves.halting.weights[:] = torch.tensor([0.5, 0.5, 0, 0])[:, None, None]
-    found = ls.analyses.measure("halting", halves)
-    assert found.entropy == pytest.approx(np.log(2)) and found.share_entropy == 0
+    result = ls.analyses.measure("halting", halves)
+    assert result.entropy == pytest.approx(np.log(2)) and result.share_entropy == 0
     spread = planted(torch.tensor([0, 1, 2, 3]).repeat(4)[:, None].expand(16, 9).clone(), 4)
     assert ls.analyses.measure("halting", spread).share_entropy == pytest.approx(np.log(4))
 
@@ -145,8 +145,8 @@ def test_a_rule_gives_the_same_view_of_any_run():
     model = ls.models.build("universal", width=16, vocabulary=3, seed=3).eval()
     model.task = TASK
     run = ls.record(model, TASK.batch(16, seed=0).tokens, 8)
-    found = ls.analyses.measure("halting", run, rule="argmax", threshold=3)
-    assert found.kind == "rule argmax" and "rule argmax" in str(found)
+    result = ls.analyses.measure("halting", run, rule="argmax", threshold=3)
+    assert result.kind == "rule argmax" and "rule argmax" in str(result)
     said = run.logits.tensor[1:].argmax(-1)
     for p in range(9):
         for b in range(16):
@@ -185,13 +185,13 @@ def test_a_solver_gives_a_position_up_at_its_tolerance():
 
 
 def test_a_finding_draws_itself_and_serialises():
-    found = ls.analyses.measure(
+    result = ls.analyses.measure(
         "halting", ls.record(halting_model(gate=4.0), TASK.batch(32, seed=0).tokens, 24)
     )
-    assert found.figure().data[0].type == "heatmap"
-    assert '"difficulty": "ones in the string"' in found.to_json()
+    assert result.figure().data[0].type == "heatmap"
+    assert '"difficulty": "ones in the string"' in result.to_json()
     for threshold in ("0.05", "0.5", "0.9"):
-        assert threshold in str(found)
+        assert threshold in str(result)
 
 
 def test_a_model_that_does_not_halt_gets_a_sentence():

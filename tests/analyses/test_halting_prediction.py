@@ -33,46 +33,46 @@ def run_of(knows: str):
 
 
 def test_a_state_that_holds_its_stop_foretells_it_from_the_first_iteration():
-    found = ls.analyses.measure("foresight", run_of("state"))
-    assert found.verdict.name == "early_more"
-    assert (found.r2["state"] > 0.9).all()
-    assert (found.r2["signals"] < 0.3).all() and (found.r2["position"] < 0.1).all()
+    result = ls.analyses.measure("halting_prediction", run_of("state"))
+    assert result.verdict.name == "early_more"
+    assert (result.r2["state"] > 0.9).all()
+    assert (result.r2["signals"] < 0.3).all() and (result.r2["position"] < 0.1).all()
 
 
 @pytest.mark.parametrize("knows", ["state", "position", "nothing"])
 def test_shuffled_halting_is_never_foretold(knows):
-    assert (ls.analyses.measure("foresight", run_of(knows)).r2["shuffled"] < 0.1).all()
+    assert (ls.analyses.measure("halting_prediction", run_of(knows)).r2["shuffled"] < 0.1).all()
 
 
 def test_noise_foretells_nothing():
-    found = ls.analyses.measure("foresight", run_of("nothing"))
-    assert found.verdict.name == "unknown"
-    assert all((values < 0.15).all() for values in found.r2.values())
+    result = ls.analyses.measure("halting_prediction", run_of("nothing"))
+    assert result.verdict.name == "unknown"
+    assert all((values < 0.15).all() for values in result.r2.values())
 
 
 def test_halting_that_follows_the_position_is_known_from_it():
-    assert (ls.analyses.measure("foresight", run_of("position")).r2["position"] > 0.99).all()
+    assert (ls.analyses.measure("halting_prediction", run_of("position")).r2["position"] > 0.99).all()
 
 
 def test_only_what_still_runs_is_predicted():
     run = run_of("state")
-    found = ls.analyses.measure("foresight", run)
+    result = ls.analyses.measure("halting_prediction", run)
     asked = run.halting.iteration[:, 1:]
-    assert found.running.tolist() == [int((asked >= k).sum()) for k in found.iterations.tolist()]
+    assert result.running.tolist() == [int((asked >= k).sum()) for k in result.iterations.tolist()]
 
 
 def test_it_draws_itself_and_says_its_thresholds():
-    found = ls.analyses.measure("foresight", run_of("state"))
-    assert len(discovery.module("analyses", "foresight").panels(found)) == 1
-    assert "known from 0.5 by state 2" in str(found) and "plan" in str(found)
+    result = ls.analyses.measure("halting_prediction", run_of("state"))
+    assert len(discovery.module("analyses", "halting_prediction").panels(result)) == 1
+    assert "known from 0.5 by state 2" in str(result) and "plan" in str(result)
 
 
 def test_a_run_in_which_all_stop_alike_gets_a_sentence():
     run = run_of("state")
     run.halting.iteration[:] = 3
-    assert not discovery.module("analyses", "foresight").applies(run)
+    assert not discovery.module("analyses", "halting_prediction").applies(run)
     with pytest.raises(LoopscopeError, match="stop at different iterations, but this run has none such left"):
-        ls.analyses.measure("foresight", run)
+        ls.analyses.measure("halting_prediction", run)
     run.halting = None
     with pytest.raises(LoopscopeError, match="needs a run of a model that halts, or a rule"):
-        ls.analyses.measure("foresight", run)
+        ls.analyses.measure("halting_prediction", run)

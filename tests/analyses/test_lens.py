@@ -20,18 +20,18 @@ def run_of(right):
     return planted(right.expand(N + 1, BATCH, 9), TASK, TASK.batch(BATCH, seed=0))
 
 
-def found(right, **options):
+def result(right, **options):
     return ls.analyses.measure("lens", run_of(right), **options)
 
 
 def test_an_answer_that_is_there_from_the_start_is_called_so():
-    told = found(K >= 0)
+    told = result(K >= 0)
     assert told.verdict.name == "start"
     assert (told.settled == 0).all() and (told.agreement == 1).all() and (told.kl == 0).all()
 
 
 def test_answers_that_all_come_in_one_iteration_come_at_once():
-    told = found(K >= 5)
+    told = result(K >= 5)
     assert told.verdict.name == "at_once"
     assert (told.settled == 5).all()
     assert torch.allclose(told.flips[0], (K[:, 0, 0] == 5).double())
@@ -39,7 +39,7 @@ def test_answers_that_all_come_in_one_iteration_come_at_once():
 
 
 def test_answers_that_come_one_after_the_other_come_one_by_one():
-    told = found(torch.arange(9)[None, None] <= K)
+    told = result(torch.arange(9)[None, None] <= K)
     assert told.verdict.name == "one_by_one"
     assert told.settled[0].view(BATCH, 8).unique(dim=0).tolist() == [list(range(1, 9))]
 
@@ -74,8 +74,8 @@ def test_answers_that_are_all_alike_tell_nothing():
 
 def test_only_answered_positions_count_unless_all_are_wanted():
     right = (torch.arange(9) > 0)[None, None] & (K >= 3)
-    assert found(right).items == BATCH * 8
-    told = found(right, positions="all")
+    assert result(right).items == BATCH * 8
+    told = result(right, positions="all")
     assert told.items == BATCH * 9 and told.followed == {"final answer": BATCH * 9, "right answer": BATCH * 8}
     assert told.right is not None and float(told.right[0, -1]) == 1, "of those that can be right"
 
@@ -83,7 +83,7 @@ def test_only_answered_positions_count_unless_all_are_wanted():
 def test_facts_are_followed_where_they_are():
     fact = torch.full((BATCH, 9), -1)
     fact[:, 3] = TASK.batch(BATCH, seed=0).targets[:, 3]
-    told = found(K >= 5, facts={"the third": fact})
+    told = result(K >= 5, facts={"the third": fact})
     assert told.followed["the third"] == BATCH
     assert (told.rank["the third"][0, 5:] == 1).all() and (told.rank["the third"][0, :5] > 1).all()
     assert "the third (of 64 items)" in str(told)
@@ -92,7 +92,7 @@ def test_facts_are_followed_where_they_are():
 
 
 def test_right_and_final_are_two_things():
-    told = found((K >= 3) & (K < 8))
+    told = result((K >= 3) & (K < 8))
     assert told.right is not None
     assert (told.right[0, 3:8] == 1).all() and (told.right[0, 8:] == 0).all()
     assert float(told.agreement[0, 5]) == 0 and float(told.agreement[0, -1]) == 1
@@ -112,7 +112,7 @@ def test_a_lens_that_was_not_checked_is_marked_wherever_it_speaks():
 
 
 def test_the_table_shows_what_was_read_and_how_near_it_is():
-    told = found(K >= 5)
+    told = result(K >= 5)
     panel = LENS.panels(told)[-1]
     cells = panel.frames[2].update[0]
     batch = TASK.batch(BATCH, seed=0)
@@ -162,7 +162,7 @@ def test_it_applies_only_where_states_are_read_out_as_tokens():
     assert LENS.applies(run_of(K >= 5))
     assert not LENS.applies(ls.record(Planted(torch.zeros(1, 2, 3, 4)).eval(), torch.zeros(2, 3).long()))
     with pytest.raises(LoopscopeError, match='positions must be "asked" or "all"'):
-        found(K >= 5, positions="some")
+        result(K >= 5, positions="some")
 
 
 def test_kappa_is_one_for_the_same_nought_for_chance_and_below_for_contrary():

@@ -55,49 +55,49 @@ BESIDE = (torch.diag(torch.ones(P - 1), 1) + torch.diag(torch.ones(P - 1), -1) +
 
 @pytest.mark.parametrize("write", ["donor", "noise"])
 def test_what_moves_one_place_each_iteration_is_as_many_steps_away(write):
-    found = measured(run_of(SHIFT), write=write)
-    assert found.verdict.name == "relayed" and found.causal
-    assert found.own[0] == 1 and found.distance[0].isnan()
+    result = measured(run_of(SHIFT), write=write)
+    assert result.verdict.name == "relayed" and result.causal
+    assert result.own[0] == 1 and result.distance[0].isnan()
     # the first position keeps what it has, and passes it on to all; from the others one pulse goes on
     wanted = torch.arange(N + 1)
-    far = found.spread.argmax(1)
+    far = result.spread.argmax(1)
     assert torch.equal(far[1:5], wanted[1:5])
-    assert torch.all(found.distance[1:].diff() > 0)
+    assert torch.all(result.distance[1:].diff() > 0)
 
 
 def test_an_even_effect_is_chance():
-    found = measured(run_of(ALL))
-    assert found.verdict.name == "everywhere" and not found.causal
-    assert torch.allclose(found.locality[1:], torch.ones(N), atol=0.1)
-    assert torch.allclose(found.distance[1:], found.chance[1:], atol=0.1)
+    result = measured(run_of(ALL))
+    assert result.verdict.name == "everywhere" and not result.causal
+    assert torch.allclose(result.locality[1:], torch.ones(N), atol=0.1)
+    assert torch.allclose(result.distance[1:], result.chance[1:], atol=0.1)
 
 
 def test_what_stays_where_it_is_reaches_nobody():
-    found = measured(run_of(SELF))
-    assert found.verdict.name == "contained" and found.locality.isnan().all()
-    assert torch.equal(found.own, torch.ones(N + 1))
-    assert "Nothing reached another position" in str(found)
+    result = measured(run_of(SELF))
+    assert result.verdict.name == "contained" and result.locality.isnan().all()
+    assert torch.equal(result.own, torch.ones(N + 1))
+    assert "Nothing reached another position" in str(result)
 
 
 def test_an_effect_on_neighbours_alone_is_as_many_times_chance_as_there_are_others_per_neighbour():
-    found = measured(run_of(BESIDE, SELF), write="noise")
-    assert found.verdict.name == "local" and not found.causal
+    result = measured(run_of(BESIDE, SELF), write="noise")
+    assert result.verdict.name == "local" and not result.causal
     # two neighbours (one at the ends) of nine others
-    assert torch.allclose(found.distance[1:], torch.ones(N))
-    assert ((found.locality[1:] > 4.5 - 1e-4) & (found.locality[1:] < 9)).all()
+    assert torch.allclose(result.distance[1:], torch.ones(N))
+    assert ((result.locality[1:] > 4.5 - 1e-4) & (result.locality[1:] < 9)).all()
     inner = torch.zeros(P, P)
     inner[4, 3] = inner[4, 5] = inner[4, 4] = 1 / 3  # only position 4 reads others
-    found = measured(run_of(inner + SELF * (torch.arange(P) != 4), SELF), write="noise")
+    result = measured(run_of(inner + SELF * (torch.arange(P) != 4), SELF), write="noise")
     # of writes at 3 and 5, each with two neighbours of nine
-    assert torch.allclose(found.locality[1:], torch.full((N,), 4.5), atol=1e-4)
+    assert torch.allclose(result.locality[1:], torch.full((N,), 4.5), atol=1e-4)
 
 
 def test_chance_of_a_causal_loop_counts_later_positions_alone():
     wires = SELF.clone()
     wires[6, 6] = wires[6, 4] = 0.5  # only a write at 4 reaches anybody
-    found = measured(run_of(wires, SELF), write="noise")
-    assert found.causal and torch.allclose(found.distance[1:], torch.full((N,), 2.0))
-    assert torch.allclose(found.chance[1:], torch.full((N,), 3.0))  # of 5 .. 9, not of all others
+    result = measured(run_of(wires, SELF), write="noise")
+    assert result.causal and torch.allclose(result.distance[1:], torch.full((N,), 2.0))
+    assert torch.allclose(result.chance[1:], torch.full((N,), 3.0))  # of 5 .. 9, not of all others
 
 
 def test_only_the_cells_that_bear_on_each_other_are_neighbours_of_a_board():
@@ -129,8 +129,8 @@ def test_a_position_that_no_way_leads_to_is_infinitely_far():
 
 
 def test_where_all_answer_alike_noise_is_written():
-    found = measured(run_of(SHIFT, tokens=torch.ones(5, P, dtype=torch.long)))
-    assert found.write.startswith("noise of norm 1 (100 % of the state's)")
+    result = measured(run_of(SHIFT, tokens=torch.ones(5, P, dtype=torch.long)))
+    assert result.write.startswith("noise of norm 1 (100 % of the state's)")
 
 
 def test_the_end_of_the_run_ends_it():
@@ -139,9 +139,9 @@ def test_the_end_of_the_run_ends_it():
 
 
 def test_intervals_hold_what_is_measured():
-    found = measured(run_of(BESIDE))
+    result = measured(run_of(BESIDE))
     assert (
-        (found.low[1:] <= found.locality[1:] + 1e-5) & (found.locality[1:] <= found.high[1:] + 1e-5)
+        (result.low[1:] <= result.locality[1:] + 1e-5) & (result.locality[1:] <= result.high[1:] + 1e-5)
     ).all()
 
 
@@ -153,19 +153,19 @@ def test_a_run_without_positions_is_refused():
 
 
 def test_it_draws_and_speaks():
-    found = measured(run_of(SHIFT))
+    result = measured(run_of(SHIFT))
     module = discovery.module("analyses", "locality")
-    titles = [panel.figure.layout.title.text for panel in module.panels(found)]
+    titles = [panel.figure.layout.title.text for panel in module.panels(result)]
     assert titles == ["Where the effect of a write is found", "How local a write's effect on others is"]
-    assert module.headline(found)[0].endswith("×") and found.to_json()
+    assert module.headline(result)[0].endswith("×") and result.to_json()
     assert "×" not in module.headline(measured(run_of(SELF)))[0]
 
 
 def test_in_a_trained_entry_another_parity_is_relayed_from_place_to_place():
     """A finding: universal-prefix-parity corrects the position written at once, and hands the wrong parity on."""
     model = ls.models.load("universal-prefix-parity")
-    found = ls.analyses.measure("locality", ls.record(model, model.task.batch(64, seed=1).tokens))
-    assert found.verdict.name == "relayed" and found.causal
-    assert found.own[1] < 0.25 and found.own[2] < 0.05
-    steps = found.distance[1:6].diff()
+    result = ls.analyses.measure("locality", ls.record(model, model.task.batch(64, seed=1).tokens))
+    assert result.verdict.name == "relayed" and result.causal
+    assert result.own[1] < 0.25 and result.own[2] < 0.05
+    steps = result.distance[1:6].diff()
     assert (steps > 0.5).all() and (steps < 2.5).all()

@@ -14,7 +14,7 @@ N, BATCH = 12, 64
 K = torch.arange(N + 1)[:, None, None]
 
 
-def found(right, depth=4, **options):
+def result(right, depth=4, **options):
     batch = TASK.batch(BATCH, seed=0)
     right = right.expand(N + 1, BATCH, 9)
     return ls.analyses.measure("overthinking", planted(right, TASK, batch, depth=depth), **options)
@@ -22,7 +22,7 @@ def found(right, depth=4, **options):
 
 def test_answers_that_are_lost_after_the_best_iteration_are_counted():
     lost = torch.arange(BATCH) < 24
-    told = found((K >= 3) & ((K < 9) | ~lost[None, :, None]))
+    told = result((K >= 3) & ((K < 9) | ~lost[None, :, None]))
     assert told.verdict.name == "worse"
     assert told.drop.lost == 24 * 8 and told.drop.gained == 0
     assert told.drop.p == pytest.approx(0.5**24), "24 examples lose, none gains"
@@ -31,7 +31,7 @@ def test_answers_that_are_lost_after_the_best_iteration_are_counted():
 
 
 def test_nothing_is_invented_on_a_model_at_its_fixed_point():
-    told = found((K >= 3) & (torch.arange(BATCH) < 40)[None, :, None])
+    told = result((K >= 3) & (torch.arange(BATCH) < 40)[None, :, None])
     assert told.verdict.name == "steady"
     assert (told.drop.lost, told.drop.gained, told.late_flips, told.drop.p) == (0, 0, 0, 1)
 
@@ -40,7 +40,7 @@ def test_answers_that_are_always_guessed_are_called_worse_no_oftener_than_the_te
     alarms, chances = 0, []
     for seed in range(40):
         guess = torch.rand(N + 1, BATCH, 9, generator=torch.Generator().manual_seed(seed)) < 0.5
-        told = found(guess)
+        told = result(guess)
         alarms += told.verdict.name != "steady"
         chances.append(told.drop.p)
         assert int(told.to_wrong[1:].sum()) > 1000, "though they flip all the time"
@@ -55,12 +55,12 @@ def test_answers_that_are_always_guessed_are_called_worse_no_oftener_than_the_te
 def test_lucky_hits_before_the_answer_has_formed_are_no_overthinking(seed):
     lucky = torch.rand(N + 1, BATCH, 9, generator=torch.Generator().manual_seed(seed)) < 0.5
     formed = torch.rand(BATCH, 9, generator=torch.Generator().manual_seed(100 + seed)) < 0.9
-    told = found(torch.where(K < 5, lucky, formed), depth=6)
+    told = result(torch.where(K < 5, lucky, formed), depth=6)
     assert told.verdict.name == "steady" and told.drop.lost == 0
 
 
 def test_what_still_gets_better_beyond_its_depth_is_said_so():
-    told = found((K >= 3) & ((K >= 8) | (torch.arange(BATCH) < 40)[None, :, None]))
+    told = result((K >= 3) & ((K >= 8) | (torch.arange(BATCH) < 40)[None, :, None]))
     assert told.verdict.name == "improves" and told.growth.gained == 24 * 8
 
 
@@ -69,7 +69,7 @@ def test_a_difficulty_that_gets_worse_is_found_where_others_get_better():
     level, count = hard.unique(return_counts=True)
     worst = level[count.argmax()]
     falls = (hard == worst)[None, :, None]
-    told = found(torch.where(falls, (K >= 2) & (K < 8), K >= 8))
+    told = result(torch.where(falls, (K >= 2) & (K < 8), K >= 8))
     assert told.verdict.name == "worse_in_part"
     assert [bool(one.p < 0.01) for one in told.drops] == (level == worst).tolist()
 
@@ -86,12 +86,12 @@ def test_the_run_goes_on_to_three_times_the_models_depth():
 
 
 def test_the_margin_is_that_of_the_right_answer():
-    told = found(K >= 3)
+    told = result(K >= 3)
     assert told.margin[2] == pytest.approx(-4) and told.margin[3] == pytest.approx(4)
 
 
 def test_it_draws_itself_and_says_its_threshold():
-    told = found(K >= 3)
+    told = result(K >= 3)
     assert len(discovery.module("analyses", "overthinking").panels(told)) == 3
     assert "p below 0.01" in str(told) and '"verdict"' in told.to_json()
 

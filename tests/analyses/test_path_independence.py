@@ -40,29 +40,29 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_verdicts(name):
     map, start, verdict = CASES[name]
-    found = measured(map, start)
-    assert found.verdict.name == verdict
-    assert json.loads(found.to_json())["verdict"]["name"] == verdict
-    assert str(found).startswith(found.verdict.sentence)
-    assert found.figure().data
+    result = measured(map, start)
+    assert result.verdict.name == verdict
+    assert json.loads(result.to_json())["verdict"]["name"] == verdict
+    assert str(result).startswith(result.verdict.sentence)
+    assert result.figure().data
 
 
 def test_pairs_of_a_state_with_itself_are_left_out():
     """Three examples that keep what they begin with: with the pairs j = i alignment would be 1/3, and is 0 without."""
-    found = measured(lambda x: x, torch.eye(3, dtype=DOUBLE))
-    (exchanged,) = [kind for kind in found.kinds if kind.name == "exchanged"]
+    result = measured(lambda x: x, torch.eye(3, dtype=DOUBLE))
+    (exchanged,) = [kind for kind in result.kinds if kind.name == "exchanged"]
     assert exchanged.alignment.tolist() == [[0, 0]] * 3
-    assert found.alignment == 0
-    assert found.contrast == pytest.approx(0)
+    assert result.alignment == 0
+    assert result.contrast == pytest.approx(0)
 
 
 def test_alignment_of_two_attractors_is_that_of_their_shares():
     """Ends ±1: from a start with the sign of s the cosine is s times the end's sign."""
     start = torch.tensor([[0.5], [0.7], [-0.6], [0.2]], dtype=DOUBLE)
-    found = measured(lambda x: torch.tanh(2 * x), start, exchanged=3)
-    (exchanged,) = [kind for kind in found.kinds if kind.name == "exchanged"]
+    result = measured(lambda x: torch.tanh(2 * x), start, exchanged=3)
+    (exchanged,) = [kind for kind in result.kinds if kind.name == "exchanged"]
     assert sorted(exchanged.alignment[0].tolist()) == [-1, 1, 1]
-    assert found.alignment == pytest.approx((3 * (1 + 1 - 1) - 3) / 12)
+    assert result.alignment == pytest.approx((3 * (1 + 1 - 1) - 3) / 12)
 
 
 def test_contrast_warns_where_all_examples_end_alike():
@@ -96,9 +96,9 @@ def test_a_search_finds_the_small_basin_that_chance_misses():
 
 
 def test_a_search_through_a_path_independent_loop_changes_nothing():
-    found = measured(torch.cos, starts(3, 4), adversarial=4)
-    assert found.verdict.name == "independent"
-    assert found.kinds[-1].mean == pytest.approx(1)
+    result = measured(torch.cos, starts(3, 4), adversarial=4)
+    assert result.verdict.name == "independent"
+    assert result.kinds[-1].mean == pytest.approx(1)
 
 
 @pytest.mark.parametrize("halting", ["none", "interpolated"])
@@ -115,17 +115,17 @@ def test_a_transformer_loop(halting):
         halting=halting,
     ).eval()
     run = ls.record(model, torch.randint(0, 5, (4, 6)), 16)
-    found = ls.analyses.measure("path_independence", run)
-    assert found.by_position.shape == (6,)
-    assert [kind.name for kind in found.kinds] == ["exchanged", "zero", "random"]
-    assert found.verdict.name == "independent"
-    assert -1 <= found.contrast < 1
+    result = ls.analyses.measure("path_independence", run)
+    assert result.by_position.shape == (6,)
+    assert [kind.name for kind in result.kinds] == ["exchanged", "zero", "random"]
+    assert result.verdict.name == "independent"
+    assert -1 <= result.contrast < 1
 
 
 def test_overflow_is_named_at_its_state():
-    found = measured(lambda x: x * x, torch.tensor([[3.0], [2.0]]), 20, double=False)
-    assert found.overflow == 7
-    assert "NaN or infinity begin at state 7." in str(found)
+    result = measured(lambda x: x * x, torch.tensor([[3.0], [2.0]]), 20, double=False)
+    assert result.overflow == 7
+    assert "NaN or infinity begin at state 7." in str(result)
 
 
 def test_thresholds_are_named_and_checked():

@@ -22,23 +22,23 @@ def by_difficulty(sure=4.0):
 
 
 def test_answers_that_form_one_after_the_other_are_worth_a_rule():
-    found = ls.analyses.measure("policy", by_difficulty())
-    assert found.full == 1
-    depth, latent = found.named("depth"), found.named("latent")
+    result = ls.analyses.measure("policy", by_difficulty())
+    assert result.full == 1
+    depth, latent = result.named("depth"), result.named("latent")
     assert depth.iterations == 8, "position 8 is right after eight"
     # a position must be right, and then be seen to move no more
     assert latent.iterations < depth.iterations and latent.accuracy >= 0.99
-    assert found.verdict.name == "rule"
+    assert result.verdict.name == "rule"
     # the oracle stops position p after max(p, 1); 0.99 of the answers may leave out none of 8 positions
-    assert found.named("depth").oracle_iterations == pytest.approx(sum(range(1, 9)) / 8)
-    assert all(one.curve.accuracy.max() <= 1 and (one.regret >= -1e-9).all() for one in found.judged)
+    assert result.named("depth").oracle_iterations == pytest.approx(sum(range(1, 9)) / 8)
+    assert all(one.curve.accuracy.max() <= 1 and (one.regret >= -1e-9).all() for one in result.judged)
 
 
 def test_the_oracle_is_above_every_curve_of_a_real_run():
     run = ls.record(halting_model(bias=-3.0, gate=4.0), TASK.batch(32, seed=0).tokens, 24)
-    found = ls.analyses.measure("policy", run)
-    assert [one.name for one in found.judged][:2] == ["depth", "own"]
-    for one in found.judged:
+    result = ls.analyses.measure("policy", run)
+    assert [one.name for one in result.judged][:2] == ["depth", "own"]
+    for one in result.judged:
         assert (one.regret >= -1e-9).all(), one.name
         assert one.lost >= -1e-9 and one.oracle_iterations <= one.iterations + 1e-9
 
@@ -46,48 +46,48 @@ def test_the_oracle_is_above_every_curve_of_a_real_run():
 def test_what_is_right_at_once_leaves_nothing_to_decide():
     batch = TASK.batch(BATCH, seed=0)
     right = torch.ones(N + 1, BATCH, 9, dtype=torch.bool)
-    found = ls.analyses.measure("policy", planted(right, TASK, batch))
-    assert found.verdict.name == "instant" and found.named("depth").iterations == 1
+    result = ls.analyses.measure("policy", planted(right, TASK, batch))
+    assert result.verdict.name == "instant" and result.named("depth").iterations == 1
 
 
 def test_answers_that_all_form_at_the_same_time_need_no_rule():
     batch = TASK.batch(BATCH, seed=0)
     right = (torch.arange(N + 1) >= 6)[:, None, None].expand(N + 1, BATCH, 9)
-    found = ls.analyses.measure("policy", planted(right, TASK, batch))
-    assert found.verdict.name == "fixed" and found.named("depth").iterations == 6
-    assert found.named("latent").under == 0
+    result = ls.analyses.measure("policy", planted(right, TASK, batch))
+    assert result.verdict.name == "fixed" and result.named("depth").iterations == 6
+    assert result.named("latent").under == 0
 
 
 def test_stopping_too_early_and_too_late_are_told_apart():
     batch = TASK.batch(BATCH, seed=0)
     k = torch.arange(N + 1)[:, None, None]
     right = ((k >= 3) & ((k < 7) | (torch.arange(9) > 2))).expand(N + 1, BATCH, 9)
-    found = ls.analyses.measure("policy", planted(right, TASK, batch))
-    assert found.full == pytest.approx(6 / 8), "positions 1 and 2 are right for a while only"
-    never = [one for one in found.judged if one.iterations == N]
+    result = ls.analyses.measure("policy", planted(right, TASK, batch))
+    assert result.full == pytest.approx(6 / 8), "positions 1 and 2 are right for a while only"
+    never = [one for one in result.judged if one.iterations == N]
     assert all(one.over == pytest.approx(2 / 8) for one in never)
 
 
 def test_the_confidence_of_planted_answers_is_what_it_says():
-    found = ls.analyses.measure("policy", by_difficulty(sure=4.0))
+    result = ls.analyses.measure("policy", by_difficulty(sure=4.0))
     said = 1 / (1 + (TASK.vocabulary - 1) * torch.e**-4)
-    one = found.named("latent")
+    one = result.named("latent")
     assert one.calibration.error == pytest.approx(abs(one.accuracy - said), abs=1e-6)
 
 
 def test_rules_that_see_the_same_agree():
-    found = ls.analyses.measure("policy", by_difficulty())
-    names = [one.name for one in found.judged[1:]]
-    assert found.agreement[names.index("latent"), names.index("cosine")] == pytest.approx(1)
-    assert torch.allclose(found.agreement, found.agreement.T, equal_nan=True)
+    result = ls.analyses.measure("policy", by_difficulty())
+    names = [one.name for one in result.judged[1:]]
+    assert result.agreement[names.index("latent"), names.index("cosine")] == pytest.approx(1)
+    assert torch.allclose(result.agreement, result.agreement.T, equal_nan=True)
 
 
 def test_it_draws_itself_and_says_its_thresholds():
-    found = ls.analyses.measure("policy", by_difficulty())
-    panels = discovery.module("analyses", "policy").panels(found)
+    result = ls.analyses.measure("policy", by_difficulty())
+    panels = discovery.module("analyses", "policy").panels(result)
     assert len(panels) == 4 and panels[0].figure.data[0].name == "oracle"
-    assert "0.05 of the iterations" in str(found) and "within 0.01" in str(found)
-    assert '"verdict"' in found.to_json()
+    assert "0.05 of the iterations" in str(result) and "within 0.01" in str(result)
+    assert '"verdict"' in result.to_json()
 
 
 def test_a_run_without_known_answers_gets_a_sentence():

@@ -35,44 +35,44 @@ def measured(known_from, said_from=3):
 
 
 def test_an_answer_that_the_states_hold_before_it_is_said_is_ahead():
-    found = measured(known_from=1)
-    read = found.facts["answer"]
-    assert found.verdict.name == "ahead" and read.formed == 1
+    result = measured(known_from=1)
+    read = result.facts["answer"]
+    assert result.verdict.name == "ahead" and read.formed == 1
     assert read.score[0] < 0.6 and (read.score[1:] > 0.98).all()
-    assert found.own[2] < 0.6 and found.own[3] > 0.98
+    assert result.own[2] < 0.6 and result.own[3] > 0.98
 
 
 def test_an_answer_that_is_said_when_it_is_there_is_alike():
-    found = measured(known_from=3)
-    assert found.verdict.name == "alike" and found.facts["answer"].formed == 3
+    result = measured(known_from=3)
+    assert result.verdict.name == "alike" and result.facts["answer"].formed == 3
 
 
 def test_states_without_an_answer_have_none():
-    found = measured(known_from=N + 1, said_from=N + 1)
-    assert found.verdict.name == "absent" and found.facts["answer"].formed is None
+    result = measured(known_from=N + 1, said_from=N + 1)
+    assert result.verdict.name == "absent" and result.facts["answer"].formed is None
 
 
 def test_the_map_tells_where():
-    found = measured(known_from=1)
+    result = measured(known_from=1)
     asked = TASK.batch(2, seed=0).mask[0].nonzero()[:, 0].tolist()
-    assert list(found.positions) == asked
-    assert (found.map[2] > 0.9).all() and found.map[0].mean() < 0.65
-    assert found.own_map.shape == found.map.shape
+    assert list(result.positions) == asked
+    assert (result.map[2] > 0.9).all() and result.map[0].mean() < 0.65
+    assert result.own_map.shape == result.map.shape
 
 
 def test_it_draws_itself_says_its_thresholds_and_becomes_json():
-    found = measured(known_from=1)
+    result = measured(known_from=1)
     module = discovery.module("analyses", "probes")
-    assert len(module.panels(found)) == 2 and module.headline(found)[0] == "1"
-    assert "formed at 0.9 of the way" in str(found) and "The run's own 220 examples" in str(found)
-    assert json.loads(found.to_json())["verdict"]["name"] == "ahead"
+    assert len(module.panels(result)) == 2 and module.headline(result)[0] == "1"
+    assert "formed at 0.9 of the way" in str(result) and "The run's own 220 examples" in str(result)
+    assert json.loads(result.to_json())["verdict"]["name"] == "ahead"
 
 
 def test_a_small_run_is_joined_by_more_examples_of_its_task_and_one_with_edits_is_not():
     model = ls.models.load("ouro-mano")
     tokens = model.task.batch(40, seed=0).tokens
-    found = ls.analyses.measure("probes", ls.record(model, tokens), examples=300)
-    assert found.examples == 300 and "300 other test examples" in str(found)
+    result = ls.analyses.measure("probes", ls.record(model, tokens), examples=300)
+    assert result.examples == 300 and "300 other test examples" in str(result)
     edited = ls.record(model, tokens, edits=[ls.skip(1)])
     with pytest.raises(LoopscopeError, match="each class must come in 5 groups|folds need 10 groups"):
         ls.analyses.measure("probes", ls.record(model, tokens[:8], edits=[ls.skip(1)]))
@@ -81,11 +81,11 @@ def test_a_small_run_is_joined_by_more_examples_of_its_task_and_one_with_edits_i
 
 def test_steps_on_the_way_stand_beside_the_answer_and_what_it_tells_of_them():
     model = ls.models.load("ouro-mano")
-    found = ls.analyses.measure(
+    result = ls.analyses.measure(
         "probes", ls.record(model, model.task.batch(300, seed=0).tokens), examples=300
     )
-    assert list(found.facts) == ["answer", "left part", "right part"]
-    assert found.facts["answer"].beside.isnan().all() and not found.facts["left part"].beside.isnan().any()
+    assert list(result.facts) == ["answer", "left part", "right part"]
+    assert result.facts["answer"].beside.isnan().all() and not result.facts["left part"].beside.isnan().any()
 
 
 def test_what_it_can_not_be_asked_gets_a_sentence():
@@ -128,8 +128,8 @@ def test_the_command_reads_labels_from_a_file_and_prints_json(tmp_path):
         "-1",
         "--json",
     )
-    found = json.loads(told.output)
-    assert found["rows"][0][0] == [100] and found["positions"] == [11]
+    result = json.loads(told.output)
+    assert result["rows"][0][0] == [100] and result["positions"] == [11]
 
 
 @pytest.mark.parametrize(

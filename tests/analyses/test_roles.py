@@ -73,8 +73,8 @@ def team(kind: str, **options) -> "ls.Run":
     return ls.record(Team(kind, **options).eval(), TASK.batch(BATCH, seed=0).tokens)
 
 
-def solved(found, field, sense="spared", start=0):
-    one = next(held for held in found.held if (held.field, held.start) == (field, start))
+def solved(result, field, sense="spared", start=0):
+    one = next(held for held in result.held if (held.field, held.start) == (field, start))
     return float(getattr(one, sense).double().mean())
 
 
@@ -83,42 +83,42 @@ def solved(found, field, sense="spared", start=0):
     [("alone", 1, 1, "none"), ("handed", 1, 0, "one"), ("counted", 0, 0, "both")],
 )
 def test_what_is_lost_without_a_state_is_what_it_does(kind, high, low, verdict):
-    found = ls.analyses.measure("roles", team(kind))
-    assert found.solved == 1
-    assert (solved(found, "high"), solved(found, "low")) == (high, low)
-    assert solved(found, "high", "to_end") == 0, "it is read out, and had nothing yet"
-    assert solved(found, "low", "free") == 1, (
+    result = ls.analyses.measure("roles", team(kind))
+    assert result.solved == 1
+    assert (solved(result, "high"), solved(result, "low")) == (high, low)
+    assert solved(result, "high", "to_end") == 0, "it is read out, and had nothing yet"
+    assert solved(result, "low", "free") == 1, (
         "worked out anew in the last iteration, and written from then at once"
     )
-    assert found.verdict.name == verdict
+    assert result.verdict.name == verdict
 
 
 def test_a_state_held_later_has_done_its_work():
-    found = ls.analyses.measure("roles", team("counted"), starts=[0, 3, 4, 5])
-    assert [solved(found, "high", "to_end", k) for k in (0, 3, 4, 5)] == [0, 0, 1, 1], (
+    result = ls.analyses.measure("roles", team("counted"), starts=[0, 3, 4, 5])
+    assert [solved(result, "high", "to_end", k) for k in (0, 3, 4, 5)] == [0, 0, 1, 1], (
         "written in its fourth update"
     )
-    assert [solved(found, "high", "free", k) for k in (0, 3, 4, 5)] == [0, 1, 1, 1], (
+    assert [solved(result, "high", "free", k) for k in (0, 3, 4, 5)] == [0, 1, 1, 1], (
         "the last update is its fourth"
     )
-    assert [solved(found, "low", "to_end", k) for k in (0, 3)] == [0, 1]
+    assert [solved(result, "low", "to_end", k) for k in (0, 3)] == [0, 1]
 
 
-def turns(found, field, held=None):
-    return next(t for t in found.turns if (t.field, t.held) == (field, held))
+def turns(result, field, held=None):
+    return next(t for t in result.turns if (t.field, t.held) == (field, held))
 
 
 def test_answers_that_change_are_told_apart_from_blanks_that_are_filled():
-    found = ls.analyses.measure("roles", team("counted"))
+    result = ls.analyses.measure("roles", team("counted"))
     asked = int(TASK.batch(BATCH, seed=0).mask.sum())
     # all logits 0 until the fourth update: the read-out says 0, which is blank
-    assert turns(found, "high").mask.tolist() == [0, 0, 0, asked, 0, 0]
-    assert turns(found, "low").mask.tolist() == [asked, 0, 0, 0, 0, 0], (
+    assert turns(result, "high").mask.tolist() == [0, 0, 0, asked, 0, 0]
+    assert turns(result, "low").mask.tolist() == [asked, 0, 0, 0, 0, 0], (
         "low has the solution from the first update on"
     )
-    assert not turns(found, "high", held="low").mask.any()
-    assert turns(found, "low", held="high").mask.tolist() == [asked, 0, 0, 0, 0, 0]
-    assert not turns(found, "high").content.any()
+    assert not turns(result, "high", held="low").mask.any()
+    assert turns(result, "low", held="high").mask.tolist() == [asked, 0, 0, 0, 0, 0]
+    assert not turns(result, "high").content.any()
 
 
 def test_an_answer_that_becomes_another_is_a_change_of_content():
@@ -129,10 +129,10 @@ def test_an_answer_that_becomes_another_is_a_change_of_content():
             return Pair(turned, low)
 
     run = ls.record(Wavering("handed").eval(), TASK.batch(BATCH, seed=0).tokens)
-    found = ls.analyses.measure("roles", run)
+    result = ls.analyses.measure("roles", run)
     asked = int(TASK.batch(BATCH, seed=0).mask.sum())
-    assert turns(found, "high").content.tolist() == [0] + [asked] * (N - 1)
-    assert turns(found, "high").mask.tolist() == [asked] + [0] * (N - 1)
+    assert turns(result, "high").content.tolist() == [0] + [asked] * (N - 1)
+    assert turns(result, "high").mask.tolist() == [asked] + [0] * (N - 1)
 
 
 def test_the_participation_ratio_is_that_of_each_state():
@@ -154,25 +154,25 @@ def test_the_participation_ratio_is_that_of_each_state():
 
 
 def test_each_role_looks_where_it_was_made_to_look():
-    found = ls.analyses.measure("roles", team("counted", looks=True)).attention
-    assert found.inner == "low" and found.chance == pytest.approx(7 / 16)
-    assert found.layers == (("low_level.attn.hook_pattern", "high_level.attn.hook_pattern"),)
-    assert torch.allclose(found.inside["neighbours"], torch.ones(N, 1, dtype=torch.float64))
-    assert torch.allclose(found.outside["neighbours"], torch.full((N, 1), 7 / 16, dtype=torch.float64))
+    result = ls.analyses.measure("roles", team("counted", looks=True)).attention
+    assert result.inner == "low" and result.chance == pytest.approx(7 / 16)
+    assert result.layers == (("low_level.attn.hook_pattern", "high_level.attn.hook_pattern"),)
+    assert torch.allclose(result.inside["neighbours"], torch.ones(N, 1, dtype=torch.float64))
+    assert torch.allclose(result.outside["neighbours"], torch.full((N, 1), 7 / 16, dtype=torch.float64))
     assert torch.allclose(
-        found.inside["entropy"], torch.full((N, 1), math.log(7) / math.log(16), dtype=torch.float64)
+        result.inside["entropy"], torch.full((N, 1), math.log(7) / math.log(16), dtype=torch.float64)
     )
-    assert not found.inside["own"].any() and torch.allclose(
-        found.outside["own"], torch.tensor(1 / 16, dtype=torch.float64)
+    assert not result.inside["own"].any() and torch.allclose(
+        result.outside["own"], torch.tensor(1 / 16, dtype=torch.float64)
     )
-    by = {name: values[0] for name, values in found.differences.items()}
+    by = {name: values[0] for name, values in result.differences.items()}
     assert by["neighbours"].mean == pytest.approx(9 / 16) and by["neighbours"].half == pytest.approx(
         0, abs=1e-9
     )
     assert by["entropy"].mean == pytest.approx(1 - math.log(7) / math.log(16))
     assert by["neighbours"].boards == BATCH
     assert by["conflicts"].boards == 0, "it says nothing or the truth: no cell is ever in conflict"
-    assert found.inside["conflicts"].isnan().all()
+    assert result.inside["conflicts"].isnan().all()
 
 
 def test_cells_in_conflict_are_those_whose_digit_stands_again_in_a_unit():
@@ -217,12 +217,12 @@ def test_attention_to_conflicts_counts_boards_that_have_some():
         True,
         True,
     )  # a neighbour of the first cell, and a cell that is none
-    found = contrast(seen, list(seen.names)[2:], asked, TASK.neighbours(), conflicts=conflicts)
-    told = found.differences["conflicts"][0]
+    result = contrast(seen, list(seen.names)[2:], asked, TASK.neighbours(), conflicts=conflicts)
+    told = result.differences["conflicts"][0]
     assert told.boards == 5 and told.mean == pytest.approx(1 / 7 - 2 / 16)
     assert (
-        found.inside["conflicts"][0, 0] == pytest.approx(1 / 7)
-        and found.inside["conflicts"][1:].isnan().all()
+        result.inside["conflicts"][0, 0] == pytest.approx(1 / 7)
+        and result.inside["conflicts"][1:].isnan().all()
     )
 
 
@@ -232,8 +232,8 @@ def test_a_model_without_attention_says_so():
             del self.low_level.attn, self.high_level.attn
             super().setup()
 
-    found = ls.analyses.measure("roles", ls.record(Blind("alone").eval(), TASK.batch(BATCH, seed=0).tokens))
-    assert found.attention is None and "no attention patterns" in str(found)
+    result = ls.analyses.measure("roles", ls.record(Blind("alone").eval(), TASK.batch(BATCH, seed=0).tokens))
+    assert result.attention is None and "no attention patterns" in str(result)
 
 
 def test_without_a_task_the_run_itself_is_what_answers_are_held_against():
@@ -250,9 +250,9 @@ def test_without_a_task_the_run_itself_is_what_answers_are_held_against():
         length=6,
     )
     run = ls.record(model.eval(), torch.randint(0, 5, (5, 6), generator=torch.Generator().manual_seed(0)))
-    found = ls.analyses.measure("roles", run)
-    assert found.solved == 1 and "as with nothing held" in str(found) and found.difficulty is None
-    assert "doesn't say which positions bear on which" in found.without
+    result = ls.analyses.measure("roles", run)
+    assert result.solved == 1 and "as with nothing held" in str(result) and result.difficulty is None
+    assert "doesn't say which positions bear on which" in result.without
     again = ls.analyses.measure("roles", ls.record(model.bfloat16(), run.tokens[:1]))
     assert again.examples == 1, "one example, in half precision"
 
@@ -263,12 +263,14 @@ def test_models_of_others_have_roles_too():
     for module, size, rebuilt in ((hrm_text(), 7, True), (tiny_recursive(), 8, False)):
         model = ls.wrap(module.eval())
         run = ls.record(model, torch.randint(0, 40, (3, size), generator=torch.Generator().manual_seed(0)), 3)
-        found = ls.analyses.measure("roles", run)
-        assert found.fields == model.fields and len(found.held) == 2 * len({one.start for one in found.held})
-        assert (found.clouds[0].untrained is not None) == rebuilt, (
+        result = ls.analyses.measure("roles", run)
+        assert result.fields == model.fields and len(result.held) == 2 * len(
+            {one.start for one in result.held}
+        )
+        assert (result.clouds[0].untrained is not None) == rebuilt, (
             "transformers' models say how they are built"
         )
-        first = solved(found, found.fields[0], "to_end")
+        first = solved(result, result.fields[0], "to_end")
         answers = run.logits[0].argmax(-1) == run.output.argmax(-1)
         assert first == pytest.approx(float(answers.all(1).double().mean())), (
             "held to the end it answers what it did"
@@ -276,17 +278,17 @@ def test_models_of_others_have_roles_too():
 
 
 def test_untrained_weights_are_others_of_the_same_shape():
-    found = ls.analyses.measure("roles", entry("hrm-sudoku", 8))
-    assert found.clouds[0].untrained is not None and not torch.equal(
-        found.clouds[0].untrained, found.clouds[0].ratio
+    result = ls.analyses.measure("roles", entry("hrm-sudoku", 8))
+    assert result.clouds[0].untrained is not None and not torch.equal(
+        result.clouds[0].untrained, result.clouds[0].ratio
     )
     assert ls.analyses.measure("roles", entry("hrm-sudoku", 8), compare=False).clouds[0].untrained is None
 
 
 def test_it_draws_itself_and_says_its_threshold():
-    found = ls.analyses.measure("roles", team("counted", looks=True))
-    assert len(discovery.module("analyses", "roles").panels(found)) == 4
-    assert "0.5 of what was solved or less" in str(found) and '"verdict"' in found.to_json()
+    result = ls.analyses.measure("roles", team("counted", looks=True))
+    assert len(discovery.module("analyses", "roles").panels(result)) == 4
+    assert "0.5 of what was solved or less" in str(result) and '"verdict"' in result.to_json()
     assert (
         len(discovery.module("analyses", "roles").panels(ls.analyses.measure("roles", team("alone"))))
         == 4 - 1
@@ -322,14 +324,14 @@ def test_freezing_either_state_breaks_solving_and_the_low_one_in_every_sense(nam
     """Held to the end, either state leaves nothing solved (Shen et al. 2026 report the same). With the last update free, nothing
     is without the low state, which alone is told the board; without the high one a fifth or a quarter of the boards is lost, half
     or more of the hardest."""
-    found = ls.analyses.measure("roles", entry(name, 200), starts=[0], examples=None, compare=False)
-    assert found.solved > 0.96
-    assert solved(found, "low", "to_end") == solved(found, "high", "to_end") == 0
-    assert solved(found, "low", "free") < 0.15
-    assert abs(solved(found, "high", "free") - high) < 0.07
-    hardest = found.difficulty >= 3
-    free = next(one.free for one in found.held if one.field == "high")
+    result = ls.analyses.measure("roles", entry(name, 200), starts=[0], examples=None, compare=False)
+    assert result.solved > 0.96
+    assert solved(result, "low", "to_end") == solved(result, "high", "to_end") == 0
+    assert solved(result, "low", "free") < 0.15
+    assert abs(solved(result, "high", "free") - high) < 0.07
+    hardest = result.difficulty >= 3
+    free = next(one.free for one in result.held if one.field == "high")
     assert float(free[hardest].double().mean()) < 0.65 < 0.7 < float(free[~hardest].double().mean())
-    assert found.verdict.name == "one"
-    for difference in found.attention.differences["neighbours"]:
+    assert result.verdict.name == "one"
+    for difference in result.attention.differences["neighbours"]:
         assert difference.mean - difference.half > 0, "low updates look more at neighbours, in every layer"

@@ -26,34 +26,34 @@ def measured(map, start: Tensor, length: int = 100, **options):
 @pytest.mark.parametrize("kind", KINDS)
 def test_radius_rate_and_exponent_of_a_linear_loop_are_one_number(kind, radius):
     A = matrix(kind, radius, 4)
-    found = measured(lambda x: x @ A.T + 1, starts(2, 4), 300)
-    assert found.agreement.name == "agree"
-    assert found.disagreement == 0
-    assert found.radius.tolist() == pytest.approx([radius] * 2, rel=1e-3)
-    assert found.rate.tolist() == pytest.approx([radius] * 2, rel=1e-3)
-    assert found.exponents[:, 0].tolist() == pytest.approx([math.log(radius)] * 2, rel=0.02, abs=2e-3)
-    assert found.singular_value.tolist() == pytest.approx(
+    result = measured(lambda x: x @ A.T + 1, starts(2, 4), 300)
+    assert result.agreement.name == "agree"
+    assert result.disagreement == 0
+    assert result.radius.tolist() == pytest.approx([radius] * 2, rel=1e-3)
+    assert result.rate.tolist() == pytest.approx([radius] * 2, rel=1e-3)
+    assert result.exponents[:, 0].tolist() == pytest.approx([math.log(radius)] * 2, rel=0.02, abs=2e-3)
+    assert result.singular_value.tolist() == pytest.approx(
         [float(torch.linalg.matrix_norm(A, 2))] * 2, rel=1e-6
     )
-    assert found.verdict.name == ("transient" if kind.startswith("non") else "stable")
+    assert result.verdict.name == ("transient" if kind.startswith("non") else "stable")
 
 
 def test_a_complex_pair_is_found_with_its_angle():
-    found = measured(lambda x: x @ rotation(0.9, 1.0).T, starts(1, 2))
-    assert abs(complex(found.eigenvalues[0, 0])) == pytest.approx(0.9)
+    result = measured(lambda x: x @ rotation(0.9, 1.0).T, starts(1, 2))
+    assert abs(complex(result.eigenvalues[0, 0])) == pytest.approx(0.9)
     assert math.atan2(
-        *reversed([complex(found.eigenvalues[0, 0]).real, complex(found.eigenvalues[0, 0]).imag])
+        *reversed([complex(result.eigenvalues[0, 0]).real, complex(result.eigenvalues[0, 0]).imag])
     ) == pytest.approx(1)
-    assert "turning by 57.3° per iteration" in str(found)
+    assert "turning by 57.3° per iteration" in str(result)
 
 
 def test_the_result_says_when_they_disagree():
     """A start inside the fast direction never sees the slow one: the rate is 0.2, the radius 0.8."""
     A = torch.diag(torch.tensor([0.8, 0.2], dtype=DOUBLE))
-    found = measured(lambda x: x @ A.T, torch.tensor([[0.0, 1.0]], dtype=DOUBLE), 12)
-    assert found.agreement.name == "disagree"
-    assert found.disagreement == pytest.approx(math.log(4), rel=1e-2)
-    assert "disagree by 1.39 nats per iteration" in str(found)
+    result = measured(lambda x: x @ A.T, torch.tensor([[0.0, 1.0]], dtype=DOUBLE), 12)
+    assert result.agreement.name == "disagree"
+    assert result.disagreement == pytest.approx(math.log(4), rel=1e-2)
+    assert "disagree by 1.39 nats per iteration" in str(result)
 
 
 def twist(x: Tensor) -> Tensor:
@@ -92,25 +92,25 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_verdicts(name):
     map, start, verdict, agreement = CASES[name]
-    found = measured(map, start)
-    assert (found.verdict.name, found.agreement.name) == (verdict, agreement)
-    assert json.loads(found.to_json())["verdict"]["name"] == verdict
-    assert str(found).startswith(found.verdict.sentence)
-    assert found.figure().data
+    result = measured(map, start)
+    assert (result.verdict.name, result.agreement.name) == (verdict, agreement)
+    assert json.loads(result.to_json())["verdict"]["name"] == verdict
+    assert str(result).startswith(result.verdict.sentence)
+    assert result.figure().data
     if verdict == "diverging":
-        assert found.exponents.isnan().all()
+        assert result.exponents.isnan().all()
 
 
 def test_the_henon_map_in_the_analysis():
-    found = measured(henon, 0.2 * scattered(16, 2), iterations=500, examples=16)
-    assert float(found.exponents[:, 0].mean()) == pytest.approx(0.419, rel=0.05)
-    assert (found.exponents[:, 0] - 0.419).abs().max() < 3 * found.exponents_error[:, 0].max() + 0.01
+    result = measured(henon, 0.2 * scattered(16, 2), iterations=500, examples=16)
+    assert float(result.exponents[:, 0].mean()) == pytest.approx(0.419, rel=0.05)
+    assert (result.exponents[:, 0] - 0.419).abs().max() < 3 * result.exponents_error[:, 0].max() + 0.01
 
 
 def test_the_backward_gain_is_over_the_run():
-    found = measured(lambda x: 0.5 * x, starts(1, 3), 10)
-    assert found.gain_iterations == 10
-    assert float(found.backward_gain) == pytest.approx(0.5**10)
+    result = measured(lambda x: 0.5 * x, starts(1, 3), 10)
+    assert result.gain_iterations == 10
+    assert float(result.backward_gain) == pytest.approx(0.5**10)
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +124,13 @@ def loop():
 
 def test_a_transformer_loop(loop):
     """The sensitivity is that of the solution: fixed points of two inputs that differ by a little."""
-    found = ls.analyses.measure("stability", loop, examples=1, iterations=200)
-    assert found.verdict.name in ("stable", "transient")
-    assert found.agreement.name == "agree"
-    from loopscope.dynamics.iteration_map import LoopMap
+    result = ls.analyses.measure("stability", loop, examples=1, iterations=200)
+    assert result.verdict.name in ("stable", "transient")
+    assert result.agreement.name == "agree"
+    from loopscope.dynamics.iteration_map import IterationMap
     from loopscope.maths import solve
 
-    one = LoopMap(loop, [0])
+    one = IterationMap(loop, [0])
     inputs = one.inputs()
     assert inputs is not None
     base = solve(one, one.starts, "plain", 1e-14).point
@@ -143,17 +143,17 @@ def test_a_transformer_loop(loop):
         seen.append(
             float((solve(lambda x, e=e: one.reading(x, e), base, "plain", 1e-15).point - base).norm()) / 1e-6
         )
-    assert max(seen) <= float(found.sensitivity) * 1.001
-    assert max(seen) >= 0.05 * float(found.sensitivity)
+    assert max(seen) <= float(result.sensitivity) * 1.001
+    assert max(seen) >= 0.05 * float(result.sensitivity)
 
 
 def test_a_loop_that_is_told_its_iteration_says_what_its_jacobian_is():
     torch.manual_seed(0)
     model = ls.models.build("universal", vocabulary=3, width=8, heads=2, step_code="sinusoid").eval()
-    found = ls.analyses.measure("stability", ls.record(model, torch.randint(0, 3, (2, 4)), 6), iterations=20)
-    assert found.told
-    assert found.agreement.name == "incomparable"
-    assert "every iteration is taken as the one after the run's last" in str(found)
+    result = ls.analyses.measure("stability", ls.record(model, torch.randint(0, 3, (2, 4)), 6), iterations=20)
+    assert result.told
+    assert result.agreement.name == "incomparable"
+    assert "every iteration is taken as the one after the run's last" in str(result)
 
 
 def test_thresholds_are_named_and_checked():

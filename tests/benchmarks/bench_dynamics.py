@@ -8,7 +8,7 @@ import torch
 
 import loopscope as ls
 from loopscope import maths
-from loopscope.dynamics.iteration_map import LoopMap
+from loopscope.dynamics.iteration_map import IterationMap
 
 POSITIONS, WIDTH = 32, 128
 
@@ -33,12 +33,12 @@ def one_thread():
 
 
 def seconds(call, rounds: int = 1) -> float:
-    found = []
+    result = []
     for _ in range(rounds):
         start = time.perf_counter()
         call()
-        found.append(time.perf_counter() - start)
-    return statistics.median(found)
+        result.append(time.perf_counter() - start)
+    return statistics.median(result)
 
 
 @pytest.mark.parametrize("injection", ["none", "add"])
@@ -54,13 +54,13 @@ def test_leading_eigenvalue_of_a_4096_dimensional_loop(benchmark, say, injection
         "universal", vocabulary=16, width=WIDTH, heads=4, injection=injection, step_code="none", norm=norm
     ).eval()
     run = ls.record(model, torch.randint(0, 16, (1, POSITIONS)), 24)
-    loop = LoopMap(run, double=False)
+    loop = IterationMap(run, double=False)
     state = loop.at(24, run)
     assert state.shape == (1, POSITIONS * WIDTH)
-    found = []
+    result = []
 
     def leading():
-        found.append(float(maths.spectral_radius(loop, state)))
+        result.append(float(maths.spectral_radius(loop, state)))
 
     own = seconds(leading, 3)
     dense: list[torch.Tensor] = []
@@ -75,7 +75,7 @@ def test_leading_eigenvalue_of_a_4096_dimensional_loop(benchmark, say, injection
     # Causal: the eigenvalues are those of the positions' own blocks, which a solver for the whole would blur.
     blocks = dense[0].reshape(POSITIONS, WIDTH, POSITIONS, WIDTH).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
     goal = float(torch.linalg.eigvals(blocks.double()).abs().max())
-    assert found[0] == pytest.approx(goal, rel=1e-3)
+    assert result[0] == pytest.approx(goal, rel=1e-3)
     say(
         f"dense Jacobian and its eigenvalues, {against:.1f} s / leading eigenvalue, {own:.2f} s",
         against / own,

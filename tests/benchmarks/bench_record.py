@@ -76,11 +76,11 @@ def test_peak_memory_over_what_is_kept(benchmark, say):
     command = [sys.executable, "-c", textwrap.dedent(script)]
     # What is freed goes back to the system at once, so that only what is alive counts, and not the allocator's holes.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    found = [
+    result = [
         float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
         for _ in range(3)
     ]
-    say("growth of peak memory / bytes kept", statistics.median(found), "goal at most 1.1")
+    say("growth of peak memory / bytes kept", statistics.median(result), "goal at most 1.1")
     benchmark.pedantic(lambda: None)
 
 

@@ -32,7 +32,7 @@ def checkpoint(path: Path, **changed) -> Path:
 
 def test_every_file_in_the_folder_is_on_the_shelf():
     assert models.names() == sorted(path.stem for path in (ROOT / "models").glob("*.py"))
-    assert analyses.names() == sorted(path.stem for path in (ROOT / "analyses").glob("*.py"))
+    assert analyses.names() == sorted(p.parent.name for p in (ROOT / "analyses").glob("*/__init__.py"))
     assert "universal" in models.names()
 
 

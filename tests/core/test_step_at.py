@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import loopscope as ls
+from loopscope.core import Clock
 from loopscope.core.looped_model import step_at
 
-ROOT = Path(__file__).parent.parent
-ALLOWED = ROOT / "loopscope" / "driver.py"
+ROOT = Path(__file__).parents[2]
+ALLOWED = ROOT / "loopscope" / "core" / "looped_model.py"
 FILES = [
     path for folder in ("loopscope", "models", "analyses") for path in sorted((ROOT / folder).rglob("*.py"))
 ]
@@ -38,13 +39,13 @@ def step_calls(source: str) -> list[int]:
 
 def test_only_step_at_runs_an_iteration():
     assert len(step_calls(ALLOWED.read_text(encoding="utf-8"))) == 1
-    found = {
+    result = {
         str(path.relative_to(ROOT)): lines
         for path in FILES
         if path != ALLOWED and (lines := step_calls(path.read_text(encoding="utf-8")))
     }
-    assert not found, (
-        f"iterations must be run by step_at, which keeps the clock, but are run by hand in {found}"
+    assert not result, (
+        f"iterations must be run by step_at, which keeps the clock, but are run by hand in {result}"
     )
 
 
@@ -66,7 +67,7 @@ class Watched:
     """A model whose step notes what the clock shows and what it receives."""
 
     def __init__(self) -> None:
-        self.clock, self.seen = ls.Clock(), []
+        self.clock, self.seen = Clock(), []
 
     def step(self, state, context, t):
         self.seen.append((self.clock.axes, self.clock.index, t))

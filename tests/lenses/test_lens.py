@@ -80,9 +80,9 @@ def test_tokens_are_followed_for_all_for_each_example_or_at_each_position():
     read = ls.lens(turning(batch=2, positions=3), "coda")
     assert torch.equal(read.rank(torch.tensor([1, 4]))[0, 0], torch.tensor([[2.0] * 3, [5.0] * 3]).double())
     ids = torch.tensor([[0, 1, -1], [2, -1, 6]])
-    found = read.rank(ids)[0, 0]
-    assert torch.equal(found[ids >= 0], torch.tensor([1.0, 2, 3, 7]).double())
-    assert found[ids < 0].isnan().all(), "where there is nothing to follow there is nothing"
+    result = read.rank(ids)[0, 0]
+    assert torch.equal(result[ids >= 0], torch.tensor([1.0, 2, 3, 7]).double())
+    assert result[ids < 0].isnan().all(), "where there is nothing to follow there is nothing"
 
 
 def test_equal_logits_are_ranked_as_the_answer_takes_them():

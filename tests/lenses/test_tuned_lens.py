@@ -187,8 +187,8 @@ def test_of_all_maps_that_were_tried_the_best_on_the_validation_examples_is_kept
 
     tried = []
 
-    def scripted(seen, base, found, part):
-        tried.append(found)
+    def scripted(seen, base, result, part):
+        tried.append(result)
         return told[len(tried) - 1]
 
     monkeypatch.setattr(fit, "_mean", scripted)

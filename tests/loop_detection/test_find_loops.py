@@ -26,9 +26,9 @@ class Module(nn.Module):
         return self._forward(self, x)
 
 
-def only(found):
-    assert len(found) == 1, str(found)
-    return found.loops[0]
+def only(result):
+    assert len(result) == 1, str(result)
+    return result.loops[0]
 
 
 def iterations(model, loop, *args, **inputs):
@@ -74,9 +74,9 @@ def test_how_parameters_come_to_be_shared_is_told():
 
 
 def test_norms_and_injections_are_in_the_body_if_the_state_goes_through_them():
-    found = find_loops(made(foreign_loops.Around), batch())
-    assert only(found).body == ("core", "norm")
-    assert found.passed_over == ("inject runs 4 times, but no call works on what an earlier one gave.",)
+    result = find_loops(made(foreign_loops.Around), batch())
+    assert only(result).body == ("core", "norm")
+    assert result.passed_over == ("inject runs 4 times, but no call works on what an earlier one gave.",)
 
     def opened(self, h):
         for _ in range(4):
@@ -137,8 +137,8 @@ def test_a_norm_that_runs_twice_beside_a_loop_is_not_worth_a_sentence():
         norm=nn.RMSNorm(WIDTH),
         head=Core(),
     )
-    found = find_loops(model, batch())
-    assert only(found).body == ("core",) and found.passed_over == ()
+    result = find_loops(model, batch())
+    assert only(result).body == ("core",) and result.passed_over == ()
 
 
 def test_a_call_that_fails_and_is_caught_breaks_no_loop():
@@ -176,14 +176,14 @@ def test_a_wrapper_of_one_part_is_that_part():
 
 
 def test_two_networks_in_turn_are_one_loop_with_a_loop_in_it():
-    found = find_loops(made(foreign_loops.Nested), batch())
-    loop = only(found)
+    result = find_loops(made(foreign_loops.Nested), batch())
+    loop = only(result)
     assert (loop.body, loop.times, loop.inner) == (("low", "high"), 4, {"low": "low"})
     assert [(inner.body, inner.times) for inner in loop.loops] == [(("low",), 3)]
     assert loop.suggestion == 'ls.wrap(model, body=["low", "high"], inner={"low": "low"})'
     assert "low, high run one after another, 4 times." in str(
-        found
-    ) and "In each iteration low runs 3 times." in str(found)
+        result
+    ) and "In each iteration low runs 3 times." in str(result)
 
 
 def test_a_loop_inside_a_module_that_loops_is_its_inner_loop():
@@ -288,8 +288,8 @@ def test_several_loops_after_one_another_are_several():
                 h = part(h)
         return h
 
-    found = find_loops(Module(forward, first=Core(), second=Core()), batch())
-    assert [(loop.body, loop.times) for loop in found.loops] == [(("first",), 2), (("second",), 3)]
+    result = find_loops(Module(forward, first=Core(), second=Core()), batch())
+    assert [(loop.body, loop.times) for loop in result.loops] == [(("first",), 2), (("second",), 3)]
 
 
 def layer(attention, mlp):
@@ -402,10 +402,10 @@ def test_the_roles_of_one_module_are_not_told_and_the_text_says_so():
             high = self.network(low + high)
         return high
 
-    found = find_loops(Module(forward, network=Core()), batch())
-    loop = only(found)
+    result = find_loops(Module(forward, network=Core()), batch())
+    loop = only(result)
     assert (loop.times, loop.period, loop.inner) == (15, 5, {})
-    assert "may serve several roles in turn" in str(found) and "only an adapter" in str(found)
+    assert "may serve several roles in turn" in str(result) and "only an adapter" in str(result)
 
 
 def test_a_loop_over_several_inputs_is_a_loop_in_several_streams():
@@ -477,9 +477,9 @@ NO_LOOPS = {
 @pytest.mark.parametrize("name", NO_LOOPS)
 @pytest.mark.parametrize("training", [False, True])
 def test_what_shares_a_part_without_looping_is_no_loop(name, training):
-    found = find_loops(NO_LOOPS[name].train(training), batch())
-    assert not found and len(found) == 0, str(found)
-    assert "no loop found" in str(found)
+    result = find_loops(NO_LOOPS[name].train(training), batch())
+    assert not result and len(result) == 0, str(result)
+    assert "no loop found" in str(result)
 
 
 def test_why_nothing_was_counted_is_said():
@@ -499,10 +499,10 @@ def test_a_loop_over_bare_weights_is_not_seen_and_the_text_says_why():
             h = torch.tanh(nn.functional.linear(h, self.core.linear.weight))
         return h
 
-    found = find_loops(Module(forward, core=Core()), batch())
+    result = find_loops(Module(forward, core=Core()), batch())
     assert (
-        not found
-        and "a loop over weights that are used directly, without calling their module, is not" in str(found)
+        not result
+        and "a loop over weights that are used directly, without calling their module, is not" in str(result)
     )
 
 
@@ -647,8 +647,8 @@ def test_tiny_recursive_model():
     network = trm.MLPMixer1D(dim=32, depth=2, seq_len=16)
     model = trm.TinyRecursiveModel(dim=32, num_tokens=64, network=network).eval()
     outputs, latents = model.get_initial()
-    found = find_loops(model, tokens(16), outputs=outputs, latents=latents)
-    loop = only(found)
+    result = find_loops(model, tokens(16), outputs=outputs, latents=latents)
+    loop = only(result)
     assert (loop.body, loop.times, loop.period) == (("network",), 21, 7)
-    assert "only an adapter" in str(found)
+    assert "only an adapter" in str(result)
     assert iterations(model, loop, tokens(16), outputs=outputs, latents=latents) == 21

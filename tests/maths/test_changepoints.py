@@ -31,10 +31,10 @@ def logistic(centre, power):
 @settings(max_examples=5)
 @given(st.floats(50, 5000), st.sampled_from([0.0, 0.02, 0.05]), st.integers(0, 99))
 def test_a_planted_step_is_dated_between_the_looks_around_it(when, noise, seed):
-    (found,) = transitions(STEPS, noisy((when < STEPS).double(), noise, seed))
-    assert found.low / RATIO <= when <= found.high * RATIO
-    assert when / RATIO**2 <= found.step <= when * RATIO**2
-    assert found.before == pytest.approx(0, abs=3 * noise + 1e-9) and found.after == pytest.approx(
+    (result,) = transitions(STEPS, noisy((when < STEPS).double(), noise, seed))
+    assert result.low / RATIO <= when <= result.high * RATIO
+    assert when / RATIO**2 <= result.step <= when * RATIO**2
+    assert result.before == pytest.approx(0, abs=3 * noise + 1e-9) and result.after == pytest.approx(
         1, abs=3 * noise + 1e-9
     )
 
@@ -42,10 +42,10 @@ def test_a_planted_step_is_dated_between_the_looks_around_it(when, noise, seed):
 @settings(max_examples=5)
 @given(st.floats(100, 3000), st.floats(2.0, 8.0), st.sampled_from([0.0, 0.03]), st.integers(0, 99))
 def test_a_planted_sigmoid_is_dated_at_its_middle(when, power, noise, seed):
-    (found,) = transitions(STEPS, noisy(logistic(when, power), noise, seed))
+    (result,) = transitions(STEPS, noisy(logistic(when, power), noise, seed))
     # A tenth of the height is that of 4 / power * 0.1 in log steps; noise and looks move it no further than this.
-    assert abs(math.log(found.step / when)) <= 2 * math.log(RATIO) + 8 * noise / power
-    assert found.begin < found.step < found.end
+    assert abs(math.log(result.step / when)) <= 2 * math.log(RATIO) + 8 * noise / power
+    assert result.begin < result.step < result.end
 
 
 @settings(max_examples=4)
@@ -60,8 +60,8 @@ def test_two_stages_are_told_apart_and_both_dated(first, ratio, height, noise, s
     second = first * ratio
     curve = height * logistic(first, 6) + (1 - height) * logistic(second, 6)
     one, two = transitions(STEPS, noisy(curve, noise, seed))
-    for found, when in ((one, first), (two, second)):
-        assert abs(math.log(found.step / when)) <= 3 * math.log(RATIO) + 3 * noise
+    for result, when in ((one, first), (two, second)):
+        assert abs(math.log(result.step / when)) <= 3 * math.log(RATIO) + 3 * noise
     assert one.after == pytest.approx(height, abs=0.05 + 2 * noise)
 
 
@@ -74,14 +74,14 @@ def test_where_nothing_happens_no_transition_is_found(level, noise, seed):
 @pytest.mark.parametrize("ratio", [1.5, 2.0])
 def test_one_rise_in_two_strides_without_a_rest_between_them_is_one_transition(ratio):
     curve = 0.5 * logistic(500.0, 4) + 0.5 * logistic(500.0 * ratio, 4)
-    (found,) = transitions(STEPS, noisy(curve, 0.01, 0))
-    assert 500 <= found.step <= 500 * ratio
+    (result,) = transitions(STEPS, noisy(curve, 0.01, 0))
+    assert 500 <= result.step <= 500 * ratio
 
 
 def test_a_jump_that_goes_over_into_a_slow_rise_is_one_transition_too():
     curve = 0.5 * logistic(500.0, 20) + 0.5 * logistic(900.0, 2)
-    (found,) = transitions(STEPS, noisy(curve, 0.01, 0))
-    assert found.before == pytest.approx(0, abs=0.05) and found.after == pytest.approx(1, abs=0.05)
+    (result,) = transitions(STEPS, noisy(curve, 0.01, 0))
+    assert result.before == pytest.approx(0, abs=0.05) and result.after == pytest.approx(1, abs=0.05)
 
 
 def test_a_fall_is_a_transition_too_and_spikes_are_none():
@@ -101,9 +101,9 @@ def test_a_curve_that_follows_another_is_dated_later_by_as_much():
 
 def test_a_level_is_crossed_where_the_curve_stays_above_it():
     values = torch.linspace(0, 1, len(STEPS), dtype=torch.float64)
-    found = crossing(STEPS, values, 0.5)
-    assert found is not None and found.low <= found.step <= found.high
-    assert float(values[found.step >= STEPS][-1]) <= 0.5 <= float(values[found.step <= STEPS][0])
+    result = crossing(STEPS, values, 0.5)
+    assert result is not None and result.low <= result.step <= result.high
+    assert float(values[result.step >= STEPS][-1]) <= 0.5 <= float(values[result.step <= STEPS][0])
     assert crossing(STEPS, values * 0.4, 0.5) is None
     flash = torch.zeros_like(STEPS)
     flash[40] = 1.0  # one look above the level isn't staying
@@ -118,9 +118,9 @@ def test_a_level_is_crossed_where_the_curve_stays_above_it():
 def test_the_interval_grows_with_the_noise():
     widths = []
     for noise in (0.01, 0.15):
-        found = crossing(STEPS, noisy(logistic(700.0, 1.5), noise, 0), 0.5)
-        assert found is not None
-        widths.append(math.log(found.high / found.low))
+        result = crossing(STEPS, noisy(logistic(700.0, 1.5), noise, 0), 0.5)
+        assert result is not None
+        widths.append(math.log(result.high / result.low))
     assert widths[1] > widths[0]
 
 

@@ -104,10 +104,10 @@ def test_an_embedding_of_one_frequency_is_all_in_two_components():
     p, k = 13, 4
     angles = 2 * math.pi * k * torch.arange(p, dtype=torch.float64) / p
     table = torch.stack([angles.cos(), angles.sin()], 1) @ torch.randn(2, 6, dtype=torch.float64)
-    found = fourier.components(table)
-    assert float(found.square().sum()) == pytest.approx(float(table.square().sum()))  # Parseval
-    assert found.argsort(descending=True)[:2].sort().values.tolist() == [2 * k - 1, 2 * k]
-    assert float(fourier.gini(found)) > 0.8
+    result = fourier.components(table)
+    assert float(result.square().sum()) == pytest.approx(float(table.square().sum()))  # Parseval
+    assert result.argsort(descending=True)[:2].sort().values.tolist() == [2 * k - 1, 2 * k]
+    assert float(fourier.gini(result)) > 0.8
 
 
 def test_what_cannot_be_measured_is_said():

@@ -42,28 +42,28 @@ def test_on_a_cycle_it_is_the_mean_log_slope(r, cycle):
     for _ in range(cycle):
         slopes.append(math.log(abs(r * (1 - 2 * float(x)))))
         x = logistic(r)(x)
-    found = maths.exponents(
+    result = maths.exponents(
         logistic(r), torch.tensor([[0.3]], dtype=torch.float64), iterations=400, transient=1000
     )
-    assert float(found.values) == pytest.approx(sum(slopes) / cycle, abs=2e-3)
-    assert float(found.error) < 0.01
+    assert float(result.values) == pytest.approx(sum(slopes) / cycle, abs=2e-3)
+    assert float(result.error) < 0.01
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_of_a_linear_map_they_are_the_logs_of_its_moduli(dtype):
     A = torch.tensor([[0.9, 5.0, 1.0], [0.0, 0.6, -0.5], [0.0, 0.5, 0.6]], dtype=dtype)
-    found = maths.lyapunov(lambda x: x @ A.T, torch.ones(1, 3, dtype=dtype), iterations=2000, count=3)[0]
+    result = maths.lyapunov(lambda x: x @ A.T, torch.ones(1, 3, dtype=dtype), iterations=2000, count=3)[0]
     pair = math.log(math.hypot(0.6, 0.5))
-    assert found.tolist() == pytest.approx([math.log(0.9), pair, pair], rel=0.01)
+    assert result.tolist() == pytest.approx([math.log(0.9), pair, pair], rel=0.01)
 
 
 def test_long_rows_give_the_same_as_short_ones():
     """Products take the place of the whole Jacobian from a few numbers on."""
     A = torch.diag(torch.linspace(0.2, 0.95, 12, dtype=torch.float64))
-    found = maths.lyapunov(
+    result = maths.lyapunov(
         lambda x: torch.tanh(x @ A.T), torch.ones(2, 12, dtype=torch.float64), 300, 2, transient=600
     )
-    assert found[:, 0].tolist() == pytest.approx([math.log(0.95)] * 2, rel=1e-3)
+    assert result[:, 0].tolist() == pytest.approx([math.log(0.95)] * 2, rel=1e-3)
 
 
 def test_a_rotation_neither_grows_nor_shrinks():
@@ -84,10 +84,10 @@ def test_where_differences_vanish_it_is_minus_infinity(map, n):
 def test_an_overflow_is_caught_at_its_state_and_gives_no_number(n):
     """2^127 is the last power of two in float32; the other row goes on."""
     start = torch.cat([torch.ones(1, n), torch.zeros(1, n)])
-    found = maths.exponents(lambda x: 2 * x, start, iterations=200, transient=50)
-    assert found.ended.tolist() == [128, -1]
-    assert math.isnan(found.values[0, 0])
-    assert float(found.values[1, 0]) == pytest.approx(math.log(2))
+    result = maths.exponents(lambda x: 2 * x, start, iterations=200, transient=50)
+    assert result.ended.tolist() == [128, -1]
+    assert math.isnan(result.values[0, 0])
+    assert float(result.values[1, 0]) == pytest.approx(math.log(2))
 
 
 def test_the_backward_gain_is_the_norm_of_the_product():

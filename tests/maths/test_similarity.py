@@ -39,9 +39,9 @@ def test_cka_sees_what_is_stretched_and_what_is_unrelated():
 @pytest.mark.parametrize("shape", [(4, 30, 5), (4, 5, 30)])
 def test_the_map_is_cka_of_each_pair(shape):
     x = cloud(*shape)
-    found = maths.cka_map(x)
+    result = maths.cka_map(x)
     expected = torch.stack([torch.stack([maths.cka(a, b) for b in x]) for a in x])
-    assert torch.allclose(found, expected)
+    assert torch.allclose(result, expected)
 
 
 def test_cosine_and_distance_maps_are_means_over_samples():
@@ -82,18 +82,18 @@ def test_unequal_directions_count_by_the_formulas():
 
 def test_recurrence_of_a_cycle_is_its_diagonals():
     x = cloud(5, 3)[torch.arange(40) % 5]
-    found = maths.recurrence(x, threshold=0.05)
+    result = maths.recurrence(x, threshold=0.05)
     k = torch.arange(40)
-    assert torch.equal(found.recurs, (k[:, None] - k) % 5 == 0)
-    assert float(found.determinism) == 1
-    assert float(found.rate) == pytest.approx(40 * 7 / (40 * 39))
+    assert torch.equal(result.recurs, (k[:, None] - k) % 5 == 0)
+    assert float(result.determinism) == 1
+    assert float(result.rate) == pytest.approx(40 * 7 / (40 * 39))
 
 
 def test_noise_recurs_by_chance_and_a_point_always():
     x = cloud(80, 3)
-    found = maths.recurrence(x, threshold=0.3)
-    assert float(found.determinism) < 0.2
-    assert torch.allclose(found.distance, found.distance.T)
+    result = maths.recurrence(x, threshold=0.3)
+    assert float(result.determinism) < 0.2
+    assert torch.allclose(result.distance, result.distance.T)
     assert float(maths.recurrence(torch.ones(10, 2)).rate) == 1
     many = maths.recurrence(torch.stack([x, 2 * x], dim=1), threshold=0.3)
     assert torch.allclose(many.distance[0], many.distance[1])

@@ -14,8 +14,8 @@ from ..analyses.test_fixed_points import DOUBLE, starts
 def test_modes_are_told_from_the_approach_alone(order, modes):
     k = torch.arange(40, dtype=DOUBLE)[:, None]
     approach = sum(m**k * starts(1, 5, seed=i) for i, m in enumerate(modes))
-    found = maths.mode(torch.as_tensor(approach), 1e-14)
-    assert found.value == pytest.approx(max(map(abs, modes)), rel=1e-4)
+    result = maths.mode(torch.as_tensor(approach), 1e-14)
+    assert result.value == pytest.approx(max(map(abs, modes)), rel=1e-4)
 
 
 def test_a_defective_approach_has_its_rate_too():
@@ -28,9 +28,9 @@ def test_a_defective_approach_has_its_rate_too():
     "approach", [torch.ones(30, 2), torch.rand(30, 2), 1 / (1 + torch.arange(30.0))[:, None]]
 )
 def test_no_mode_is_read_from_what_follows_none(approach):
-    found = maths.mode(approach, 1e-6)
-    assert math.isnan(found.value)
-    assert found.sentence.startswith("There is no contraction rate")
+    result = maths.mode(approach, 1e-6)
+    assert math.isnan(result.value)
+    assert result.sentence.startswith("There is no contraction rate")
 
 
 def test_an_approach_that_slows_down_says_how_little_its_rate_is_known():
@@ -39,6 +39,6 @@ def test_an_approach_that_slows_down_says_how_little_its_rate_is_known():
     states = [starts(1, 6)]
     for _ in range(200):
         states.append(states[-1] @ J.T)
-    found = maths.mode(torch.cat(states), 1e-14)
-    assert found.error > 1e-3
-    assert found.value - 0.8 < 0.03
+    result = maths.mode(torch.cat(states), 1e-14)
+    assert result.error > 1e-3
+    assert result.value - 0.8 < 0.03

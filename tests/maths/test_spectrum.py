@@ -10,7 +10,7 @@ from torch import nn
 
 import loopscope as ls
 from loopscope import maths
-from loopscope.dynamics.iteration_map import LoopMap
+from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.spectrum import DENSE
 
 MODULE = sys.modules["loopscope.maths.spectrum"]  # the package has a function of this name
@@ -54,9 +54,9 @@ KINDS = ["normal, real", "normal, complex", "non-normal, real", "non-normal, com
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_spectral_radius_of_a_linear_map(kind, radius, n, dtype):
     A = matrix(kind, radius, n).to(dtype)
-    found = float(maths.spectral_radius(linear(A), torch.randn(1, n).to(dtype)))
+    result = float(maths.spectral_radius(linear(A), torch.randn(1, n).to(dtype)))
     own = max(abs(np.linalg.eigvals(A.double().numpy()))) if kind == "non-normal, complex" else radius
-    assert found == pytest.approx(own, rel=1e-3)
+    assert result == pytest.approx(own, rel=1e-3)
     assert own == pytest.approx(radius, rel=1e-3) or dtype == torch.float32
 
 
@@ -77,11 +77,11 @@ def test_a_large_map_without_its_matrix(dtype):
     blocks = [rotation(0.95, 0.7), rotation(0.9, 2.0), *[rotation(0.5 * i / n, i) for i in range(n // 2 - 2)]]
     Q = torch.linalg.qr(torch.randn(n, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)).Q
     A = (Q @ torch.block_diag(*blocks) @ Q.T).to(dtype)
-    found = maths.spectrum(linear(A), torch.zeros(1, n, dtype=dtype), 4, errors=True)
-    assert "ARPACK" in found.sentences[0]
-    assert found.values.abs()[0].tolist() == pytest.approx([0.95, 0.95, 0.9, 0.9], rel=1e-4)
-    assert float(found.values[0, 0].angle()) == pytest.approx(0.7, rel=1e-4)
-    assert float(found.error[0, 0]) < 1e-4
+    result = maths.spectrum(linear(A), torch.zeros(1, n, dtype=dtype), 4, errors=True)
+    assert "ARPACK" in result.sentences[0]
+    assert result.values.abs()[0].tolist() == pytest.approx([0.95, 0.95, 0.9, 0.9], rel=1e-4)
+    assert float(result.values[0, 0].angle()) == pytest.approx(0.7, rel=1e-4)
+    assert float(result.error[0, 0]) < 1e-4
 
 
 def test_a_spectrum_that_arpack_cannot_tell_apart_is_found_from_the_whole_matrix_or_not_at_all(monkeypatch):
@@ -90,9 +90,9 @@ def test_a_spectrum_that_arpack_cannot_tell_apart_is_found_from_the_whole_matrix
     state = torch.zeros(1, n, dtype=torch.float64)
     assert float(maths.spectral_radius(linear(0.9 * Q), state)) == pytest.approx(0.9)
     monkeypatch.setattr(MODULE, "WHOLE", 0)
-    found = maths.spectrum(linear(0.9 * Q), state, 2)
-    assert found.values.isnan().all()
-    assert "lie too close together" in found.sentences[0]
+    result = maths.spectrum(linear(0.9 * Q), state, 2)
+    assert result.values.isnan().all()
+    assert "lie too close together" in result.sentences[0]
 
 
 @pytest.mark.parametrize("n", [1, 5, DENSE + 50])
@@ -128,9 +128,9 @@ def test_the_error_says_how_far_a_defective_eigenvalue_can_be_off():
         @ (0.9 * torch.eye(6, dtype=torch.float64) + torch.diag(torch.ones(5, dtype=torch.float64), 1))
         @ torch.linalg.inv(P)
     )
-    found = maths.spectrum(linear(A), torch.zeros(1, 6, dtype=torch.float64), 1)
-    off = abs(float(found.radius[0]) - 0.9)
-    assert 1e-5 < off < 10 * float(found.error[0, 0])
+    result = maths.spectrum(linear(A), torch.zeros(1, 6, dtype=torch.float64), 1)
+    off = abs(float(result.radius[0]) - 0.9)
+    assert 1e-5 < off < 10 * float(result.error[0, 0])
 
 
 def test_every_row_has_its_own_jacobian_and_rows_may_be_handed_over_alone():
@@ -209,9 +209,9 @@ def test_differences_in_a_map_agree_with_the_product():
 @pytest.mark.parametrize("map", [lambda x: x / 0, lambda x: (x - 2).sqrt()])
 @pytest.mark.parametrize("n", [3, DENSE + 10])
 def test_where_there_is_no_jacobian_there_is_no_number(map, n):
-    found = maths.spectrum(map, torch.ones(1, n), 2)
-    assert found.values.isnan().all()
-    assert "NaN or infinity" in found.sentences[0]
+    result = maths.spectrum(map, torch.ones(1, n), 2)
+    assert result.values.isnan().all()
+    assert "NaN or infinity" in result.sentences[0]
     assert maths.singular_value(map, torch.ones(1, n)).isnan().all()
 
 
@@ -262,9 +262,9 @@ def test_eigenvalues_are_those_of_the_dense_jacobian_of_a_512_dimensional_transf
         np.linalg.norm(J[0, :, 0].numpy(), 2), rel=1e-3
     )
     monkeypatch.setattr(MODULE, "DENSE", 0)
-    found = maths.spectrum(loop, state, 4)
-    assert "ARPACK" in found.sentences[0]
-    assert found.values[0].abs().tolist() == pytest.approx(goal.tolist(), rel=1e-3)
+    result = maths.spectrum(loop, state, 4)
+    assert "ARPACK" in result.sentences[0]
+    assert result.values[0].abs().tolist() == pytest.approx(goal.tolist(), rel=1e-3)
     assert float(maths.singular_value(loop, state)) == pytest.approx(
         np.linalg.norm(J[0, :, 0].numpy(), 2), rel=1e-3
     )
@@ -277,13 +277,13 @@ def test_a_causal_loop_is_resolved_position_by_position():
         "universal", vocabulary=3, width=32, heads=2, injection="add", step_code="none"
     ).eval()
     run = ls.record(model, torch.randint(0, 3, (1, 20)), iterations=8)
-    one = LoopMap(run)
+    one = IterationMap(run)
     x = one.at(8, run)
-    found = maths.spectrum(one, x, 4)
-    assert "blocks of at most 32" in found.sentences[0]
+    result = maths.spectrum(one, x, 4)
+    assert "blocks of at most 32" in result.sentences[0]
     J = maths.jacobian(one, x)[0]
     assert not J.reshape(20, 32, 20, 32)[3, :, 4:].any()
     own = torch.cat([torch.linalg.eigvals(J[32 * p : 32 * p + 32, 32 * p : 32 * p + 32]) for p in range(20)])
-    assert found.values[0].abs().tolist() == pytest.approx(
+    assert result.values[0].abs().tolist() == pytest.approx(
         own.abs().sort(descending=True).values[:4].tolist(), rel=1e-6
     )

@@ -118,8 +118,8 @@ def test_chaos_small_beside_its_norm_is_irregular_unless_it_counts_as_noise():
 def test_overflow_is_caught_where_it_begins(value, where):
     x = Maker(0).spiral()
     x[where:, 1] = value
-    found = maths.limits(x)[()]
-    assert (found.kind, found.overflow) == (Kind.diverging, where)
+    result = maths.limits(x)[()]
+    assert (result.kind, result.overflow) == (Kind.diverging, where)
 
 
 def test_one_that_overflows_leaves_the_others_alone():
@@ -127,9 +127,9 @@ def test_one_that_overflows_leaves_the_others_alone():
     x = torch.stack([maker.spiral(), maker.orbit(), maker.slider()], dim=1)
     expected = maths.limits(x)
     x[30, 1] = math.nan
-    found = maths.limits(x)
-    assert [found[i].kind for i in (0, 2)] == [expected[i].kind for i in (0, 2)]
-    assert found[1].kind is Kind.diverging
+    result = maths.limits(x)
+    assert [result[i].kind for i in (0, 2)] == [expected[i].kind for i in (0, 2)]
+    assert result[1].kind is Kind.diverging
 
 
 def test_shares_sum_to_one_and_a_threshold_moves_them():

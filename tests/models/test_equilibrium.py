@@ -208,7 +208,7 @@ def test_the_regulariser_estimates_the_jacobians_mean_square_row():
 
 
 def test_the_regularisers_gradient_reaches_the_weights_but_not_the_way_to_the_state():
-    model, found = built().train(), []
+    model, result = built().train(), []
     context = model.encode(tokens())
     state = model.step(model.initial(context), context, 0)
     for way in (state, state._replace(h=state.h.detach())):
@@ -216,9 +216,9 @@ def test_the_regularisers_gradient_reaches_the_weights_but_not_the_way_to_the_st
         torch.manual_seed(0)
         model.penalty(way, context).backward(retain_graph=True)
         assert model.unembed.weight.grad is None
-        found.append(model.embed.table.weight.grad.clone())
+        result.append(model.embed.table.weight.grad.clone())
         assert model.core[0].mlp.up.weight.grad.abs().sum() > 0
-    assert torch.equal(*found)
+    assert torch.equal(*result)
 
 
 # The trained entry -----------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def test_the_one_step_gradient_is_that_of_two_calls_with_all_else_constant(model
     model.train()
     state = model.initial(model.encode(tokens))
     model.decode(model.step(state, model.encode(tokens), 0), model.encode(tokens)).square().sum().backward()
-    found = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    result = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad()
     with torch.no_grad():
         low, x = state.low, model.encode(tokens).x
@@ -128,10 +128,10 @@ def test_the_one_step_gradient_is_that_of_two_calls_with_all_else_constant(model
     low = transcribed.level(weights, "low_level", 2, 3, low + state.high + context.x)
     high = transcribed.level(weights, "high_level", 2, 3, state.high + low)
     model.unembed(high).square().sum().backward()
-    assert found.keys() == {name for name, p in model.named_parameters() if p.grad is not None}
+    assert result.keys() == {name for name, p in model.named_parameters() if p.grad is not None}
     for name, p in model.named_parameters():
         if p.grad is not None:
-            assert torch.allclose(found[name], p.grad, atol=1e-9), name
+            assert torch.allclose(result[name], p.grad, atol=1e-9), name
 
 
 def test_a_fresh_head_says_that_nothing_is_right_yet(model, tokens):

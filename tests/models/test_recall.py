@@ -114,7 +114,7 @@ def test_the_four_entries_differ_in_one_field_from_recall_outer_and_in_nothing_e
 
 
 @pytest.fixture(scope="module")
-def found():
+def result():
     """What the analysis of fixed points says of each entry, with two examples and few starts."""
     few = {"examples": 2, "perturbed": 0, "random": 1, "inspected": 0}
     runs = {}
@@ -124,21 +124,21 @@ def found():
     return {entry: ls.analyses.measure("fixed_points", run, **few) for entry, run in runs.items()}
 
 
-def test_with_recall_and_an_outer_norm_the_loop_comes_to_rest_at_a_point_that_depends_on_the_input(found):
+def test_with_recall_and_an_outer_norm_the_loop_comes_to_rest_at_a_point_that_depends_on_the_input(result):
     for entry in ("recall-outer", "recall-internal"):
-        assert {fate.name for fate in found[entry].fates} == {"one"}
-        assert found[entry].reachability > 0.7
-        assert found[entry].input_dependence > 0.5
+        assert {fate.name for fate in result[entry].fates} == {"one"}
+        assert result[entry].reachability > 0.7
+        assert result[entry].input_dependence > 0.5
 
 
-def test_without_recall_it_comes_to_rest_at_points_that_have_forgotten_the_input(found):
-    assert found["recall-none"].reachability == 1
-    assert found["recall-none"].input_dependence == 0 and not found["recall-none"].reads_input
+def test_without_recall_it_comes_to_rest_at_points_that_have_forgotten_the_input(result):
+    assert result["recall-none"].reachability == 1
+    assert result["recall-none"].input_dependence == 0 and not result["recall-none"].reads_input
 
 
-def test_without_an_outer_norm_it_never_comes_to_rest(found):
-    assert found["recall-plain"].reachability == 0
-    assert (found["recall-plain"].reached == -1).all()
+def test_without_an_outer_norm_it_never_comes_to_rest(result):
+    assert result["recall-plain"].reachability == 0
+    assert (result["recall-plain"].reached == -1).all()
 
 
 def test_the_four_cards_compare_all_four_in_one_table_with_the_headers_numbers():

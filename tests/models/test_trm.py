@@ -98,8 +98,8 @@ def test_a_damped_update_keeps_a_share_of_the_old_state_and_noise_is_added_to_it
     high = plain.core(start.high + low, context.positions)
     high = 0.25 * start.high + 0.75 * high + 0.5 * noise[1]
     torch.manual_seed(7)
-    found = damped.step(start, context, 0)
-    assert torch.allclose(found.low, low, atol=1e-12) and torch.allclose(found.high, high, atol=1e-12)
+    result = damped.step(start, context, 0)
+    assert torch.allclose(result.low, low, atol=1e-12) and torch.allclose(result.high, high, atol=1e-12)
 
 
 def test_a_random_start_is_drawn_for_every_position_and_by_the_seed(tokens):
@@ -140,14 +140,14 @@ def judged(**options):
 
 def test_the_first_rollout_is_the_model_itself_and_the_choice_is_by_q(tokens):
     model = judged()
-    found = trm.rollouts(model, tokens, 5, noise=1.0, segments=2)
-    assert torch.equal(found.answers[0], model(tokens, 4).argmax(-1))
-    assert torch.allclose(found.q[0], model.q_values(ls.record(model, tokens, iterations=4).state(4))[:, 0])
-    assert len(found.q[:, 0].unique()) == 5 and len(found.chosen.unique()) > 1
+    result = trm.rollouts(model, tokens, 5, noise=1.0, segments=2)
+    assert torch.equal(result.answers[0], model(tokens, 4).argmax(-1))
+    assert torch.allclose(result.q[0], model.q_values(ls.record(model, tokens, iterations=4).state(4))[:, 0])
+    assert len(result.q[:, 0].unique()) == 5 and len(result.chosen.unique()) > 1
     for row in range(4):
-        best = found.q[:, row].tolist().index(found.q[:, row].max())
-        assert found.chosen[row] == best
-        assert torch.equal(found.logits[row].argmax(-1), found.answers[best, row])
+        best = result.q[:, row].tolist().index(result.q[:, row].max())
+        assert result.chosen[row] == best
+        assert torch.equal(result.logits[row].argmax(-1), result.answers[best, row])
 
 
 def test_rollouts_depend_on_their_seed_alone(tokens):
@@ -165,8 +165,8 @@ def test_rollouts_depend_on_their_seed_alone(tokens):
 def test_noise_enters_the_state_that_is_named(into, moves, tokens):
     """A model that keeps its states (damping 0) shows in its high state exactly the noise that went there."""
     model = judged(damping=0.0)
-    found = trm.rollouts(model, tokens, 3, noise=0.5, into=into, segments=2)
-    alike = (found.q == found.q[:1]).all()
+    result = trm.rollouts(model, tokens, 3, noise=0.5, into=into, segments=2)
+    alike = (result.q == result.q[:1]).all()
     assert bool(alike) != moves
 
 

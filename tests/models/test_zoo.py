@@ -16,14 +16,14 @@ SEED, N = 3, 3
 
 def shapes() -> dict[str, tuple[str, dict, str, dict]]:
     """Every (architecture, configuration, task, its options), by the first entry of that kind."""
-    found = {}
+    result = {}
     for name, recipe in recipes().items():
         fields = discovery.module("models", recipe.architecture).Config.__dataclass_fields__
         config = dict(recipe.config) | ({"iterations": N} if "iterations" in fields else {})
-        found.setdefault(f"{recipe.architecture} {sorted(config.items())}", (name, recipe, config))
+        result.setdefault(f"{recipe.architecture} {sorted(config.items())}", (name, recipe, config))
     cases = {
         name: (recipe.architecture, config, recipe.task, dict(recipe.options))
-        for name, recipe, config in found.values()
+        for name, recipe, config in result.values()
     }
     for architecture in models.names():  # those without a recipe
         if all(case[0] != architecture for case in cases.values()):
@@ -173,8 +173,8 @@ def test_a_card_tells_what_is_found_on_fresh_examples(entry):
     """Within one point, on as many as that takes."""
     measured = models.header(entry)["measured"]
     model = ls.models.load(entry)
-    found = accuracy(model, size=enough(model.task), seed=77)
-    again = float(found.positions[min(model.iterations, found.iterations)])
+    result = accuracy(model, size=enough(model.task), seed=77)
+    again = float(result.positions[min(model.iterations, result.iterations)])
     assert abs(again - measured["accuracy"]) <= 0.01
     assert f"{measured['accuracy']:.2%}" in models.card(entry)
 

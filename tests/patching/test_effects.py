@@ -325,9 +325,9 @@ def test_the_metrics_are_what_they_say():
         "flips": torch.ones(12),
     }
     for metric, value in expected.items():
-        found = ls.effects(run, donor, metric=metric, **cell)
-        assert torch.allclose(found.values.flatten(), value, atol=1e-5), metric
-        assert found.metric == metric
+        result = ls.effects(run, donor, metric=metric, **cell)
+        assert torch.allclose(result.values.flatten(), value, atol=1e-5), metric
+        assert result.metric == metric
     # one direction of the divergence, where the other would differ: the answer gone, all tokens are alike
     gone = ls.effects(run, "zero", metric="kl", **cell).values.flatten()
     assert torch.allclose(gone, (p * (p * CLASSES).log()).sum(1), atol=1e-5)

@@ -38,7 +38,7 @@ def test_a_fact_is_found_where_and_when_it_is_written_and_nowhere_else():
             there = (position == WHERE and k > WRITE) or (position == LAST and k > READ)
             score = float(probes.score[0, k, position])
             assert score == 1 if there else score < 0.36, (k, position)
-            assert bool(probes.found[0, k, position]) == there
+            assert bool(probes.decodable[0, k, position]) == there
 
 
 def test_a_fact_that_nothing_reads_is_found_as_well():
@@ -206,7 +206,7 @@ def test_what_is_told_beside_is_part_of_the_floor():
     run = states_of(table)
     told = ls.Probes.fit(run, labels, random=False, beside=[1 - labels, drawn(3, BATCH, seed=4)])
     lot = ls.Probes.fit(run, labels, random=False, beside=drawn(3, BATCH, seed=4))
-    assert float(told.beside) == 1 and not told.learned.any() and told.found.all()
+    assert float(told.beside) == 1 and not told.learned.any() and told.decodable.all()
     assert float(lot.beside) < 0.65 and lot.learned.all()
 
 

@@ -180,7 +180,7 @@ def test_reading_a_file_takes_no_more_memory_than_a_piece(tmp_path):
     """120 MB of states, the growth of the peak while they are probed below 40 MB. See bench_probes for 5 GB."""
     script = f"""
         import resource, torch, loopscope as ls
-        from loopscope.probing import sources, filesource
+        from loopscope.probing import sources, file_source
         torch.set_num_threads(1)
         file_source.PIECE = 2_000_000
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

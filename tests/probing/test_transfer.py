@@ -21,19 +21,21 @@ def turning():
 
 def test_a_probe_transfers_where_the_code_is_the_same_and_not_where_it_has_changed():
     run, labels = turning()
-    found = ls.Probes.fit(run, labels, random=False).transfer(run)
+    result = ls.Probes.fit(run, labels, random=False).transfer(run)
     for i in range(4):
         for j in range(4):
-            score = float(found.score[i, j])
+            score = float(result.score[i, j])
             assert score > 0.95 if (i < 2) == (j < 2) else score < 0.7, (i, j)
-    assert (found.control < 0.65).all() and found.held_out == 1 and "trained at one iteration" in str(found)
+    assert (
+        (result.control < 0.65).all() and result.held_out == 1 and "trained at one iteration" in str(result)
+    )
 
 
 def test_the_diagonal_is_what_the_probes_scored():
     run, labels = turning()
     probes = ls.Probes.fit(run, labels, random=False)
-    found = probes.transfer(run)
-    assert torch.allclose(found.score.diagonal().double(), probes.score[0, :, 0])
+    result = probes.transfer(run)
+    assert torch.allclose(result.score.diagonal().double(), probes.score[0, :, 0])
     numbers = ls.Probes.fit(run, labels + 0.1 * noise(BATCH), random=False)
     assert torch.allclose(numbers.transfer(run).score.diagonal().double(), numbers.score[0, :, 0], atol=1e-5)
 
@@ -42,8 +44,8 @@ def test_what_was_learned_by_heart_does_not_transfer_to_the_same_examples():
     """The same noise at all iterations: a probe that had seen an example would know it again."""
     table = noise(1, 100, 1, 120).expand(3, 100, 1, 120).clone()
     run, labels = states_of(table), drawn(2, 100)
-    found = ls.Probes.fit(run, labels, random=False).transfer(run)
-    assert found.score.max() < 0.7
+    result = ls.Probes.fit(run, labels, random=False).transfer(run)
+    assert result.score.max() < 0.7
 
 
 def test_others_are_judged_by_probes_trained_on_all_and_need_labels():
@@ -51,8 +53,8 @@ def test_others_are_judged_by_probes_trained_on_all_and_need_labels():
     probes = ls.Probes.fit(run, labels, random=False)
     other, theirs = turning()
     other.tokens = other.tokens + 1000
-    found = probes.transfer(other, theirs)
-    assert found.held_out == 0 and float(found.score[0, 0]) > 0.95
+    result = probes.transfer(other, theirs)
+    assert result.held_out == 0 and float(result.score[0, 0]) > 0.95
     with pytest.raises(LoopscopeError, match="200 of 200 are others. Pass labels="):
         probes.transfer(other)
     with pytest.raises(LoopscopeError, match="labels must be classes the probes know"):
@@ -65,8 +67,8 @@ def test_others_are_judged_by_probes_trained_on_all_and_need_labels():
 
 def test_a_written_fact_stays_where_it_is_written():
     run = written(240)
-    found = ls.Probes.fit(run, run.tokens[:, CLUE], random=False).transfer(run, position=WHERE)
-    assert (found.score[WRITE + 1 :, WRITE + 1 :] == 1).all() and (found.score[:, : WRITE + 1] < 0.4).all()
+    result = ls.Probes.fit(run, run.tokens[:, CLUE], random=False).transfer(run, position=WHERE)
+    assert (result.score[WRITE + 1 :, WRITE + 1 :] == 1).all() and (result.score[:, : WRITE + 1] < 0.4).all()
     with pytest.raises(LoopscopeError, match="pass position="):
         ls.Probes.fit(run, run.tokens[:, CLUE], random=False).transfer(run)
 
@@ -77,25 +79,25 @@ def test_a_written_fact_stays_where_it_is_written():
 def test_a_clock_in_the_state_is_read():
     table = noise(5, BATCH, 2, WIDTH)
     table[..., 0] += 8 * torch.arange(5)[:, None, None]
-    found = probing.which_iteration(states_of(table))
-    assert found.accuracy > 0.99 and found.confusion.diagonal().min() > 0.98 and found.error < 0.02
-    assert abs(found.control - 0.2) < 0.05 and found.chance == pytest.approx(0.2)
+    result = probing.which_iteration(states_of(table))
+    assert result.accuracy > 0.99 and result.confusion.diagonal().min() > 0.98 and result.error < 0.02
+    assert abs(result.control - 0.2) < 0.05 and result.chance == pytest.approx(0.2)
 
 
 def test_states_that_rest_can_not_be_told_apart():
     table = noise(1, BATCH, 1, WIDTH).expand(6, BATCH, 1, WIDTH).clone()
     table[:3] += 10 * noise(3, 1, 1, WIDTH, seed=5)
-    found = probing.which_iteration(states_of(table))
-    assert found.confusion[:3].diagonal()[:3].min() > 0.95
-    assert found.confusion[3:].diagonal(offset=3).mean() < 0.6, "three that are one"
-    assert found.low < found.accuracy < found.high
+    result = probing.which_iteration(states_of(table))
+    assert result.confusion[:3].diagonal()[:3].min() > 0.95
+    assert result.confusion[3:].diagonal(offset=3).mean() < 0.6, "three that are one"
+    assert result.low < result.accuracy < result.high
 
 
 def test_a_clock_that_is_the_norm_alone_is_gone_without_it():
     directions = torch.nn.functional.normalize(noise(5, BATCH, 1, WIDTH), dim=-1)
     table = directions * torch.tensor([1.0, 2, 4, 8, 16])[:, None, None, None]
-    found = probing.which_iteration(states_of(table))
-    assert found.norm == 1 and found.direction < 0.3
+    result = probing.which_iteration(states_of(table))
+    assert result.norm == 1 and result.direction < 0.3
     still = probing.which_iteration(states_of(table[:, :1].expand(5, BATCH, 1, WIDTH) + 0))
     assert still.groups == BATCH
     with pytest.raises(LoopscopeError, match="must be two or more"):
@@ -105,8 +107,8 @@ def test_a_clock_that_is_the_norm_alone_is_gone_without_it():
 def test_an_examples_states_are_never_on_both_sides():
     """Each example stays where it is, and nothing tells the iteration."""
     table = 5 * noise(1, 60, 1, 100) + 0.1 * noise(3, 60, 1, 100, seed=2)
-    found = probing.which_iteration(states_of(table.expand(3, 60, 1, 100) + 0))
-    assert found.low < 1 / 3 < found.high
+    result = probing.which_iteration(states_of(table.expand(3, 60, 1, 100) + 0))
+    assert result.low < 1 / 3 < result.high
 
 
 # Relations
@@ -124,11 +126,11 @@ def related(seed=0, code=3.0, size=BATCH):
 
 def test_a_relation_is_read_from_the_difference_though_no_state_alone_tells_it():
     run, pairs, holds = related()
-    found = probing.fit_pairs(run, pairs, holds)
-    assert float(found.score[1]) > 0.9 and float(found.single[1]) < 0.65
-    assert float(found.score[0]) < 0.65 and (found.control < 0.62).all()
-    assert float(found.flip[1]) > 0.9 and found.left_out == 0 and found.pairs == BATCH // 2
-    assert float(found.low[1]) < float(found.score[1]) < float(found.high[1])
+    result = probing.fit_pairs(run, pairs, holds)
+    assert float(result.score[1]) > 0.9 and float(result.single[1]) < 0.65
+    assert float(result.score[0]) < 0.65 and (result.control < 0.62).all()
+    assert float(result.flip[1]) > 0.9 and result.left_out == 0 and result.pairs == BATCH // 2
+    assert float(result.low[1]) < float(result.score[1]) < float(result.high[1])
 
 
 def test_a_constant_passes_in_the_order_given_and_fails_the_flip_test():
@@ -153,18 +155,18 @@ def test_pairs_that_share_an_example_are_on_one_side_and_those_across_are_not_te
     run, *_ = related()
     rank = run.states[1][:, 0, 0]
     every = torch.tensor([(i, j) for i in range(0, 60) for j in range(i + 1, 60)])
-    found = probing.fit_pairs(run, every, rank[every[:, 0]] > rank[every[:, 1]])
-    assert found.left_out + found.pairs == len(every) and found.left_out > found.pairs
-    assert float(found.score[1]) > 0.95
-    assert f"{found.left_out} pairs were not tested" in str(found)
+    result = probing.fit_pairs(run, every, rank[every[:, 0]] > rank[every[:, 1]])
+    assert result.left_out + result.pairs == len(every) and result.left_out > result.pairs
+    assert float(result.score[1]) > 0.95
+    assert f"{result.left_out} pairs were not tested" in str(result)
 
 
 def test_relations_drawn_by_lot_are_not_read():
     inside = 0
     for seed in range(12):
         run, pairs, _ = related(seed)
-        found = probing.fit_pairs(run, pairs, drawn(2, len(pairs), seed=seed).bool(), iterations=[1])
-        inside += bool(found.low[0] <= 0.5 <= found.high[0])
+        result = probing.fit_pairs(run, pairs, drawn(2, len(pairs), seed=seed).bool(), iterations=[1])
+        inside += bool(result.low[0] <= 0.5 <= result.high[0])
     assert inside >= 10
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import loopscope as ls
+from loopscope.recorder import Generation
 
 from ..toys.family_doubles import OuroForCausalLM, RavenForCausalLM
 from ..toys.small_models import hrm_text, x_transformer
@@ -28,7 +29,7 @@ def made(request):
     return SimpleNamespace(model=model, wrapped=ls.wrap(model), prompt=prompt, options=options)
 
 
-def generated(made, cached: bool, **options: Any) -> ls.Generation:
+def generated(made, cached: bool, **options: Any) -> Generation:
     return ls.generate(made.wrapped, made.prompt, use_cache=cached, **made.options, **options)
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.recorder.extend import onward
-from loopscope.recorder.unroll_inner_loops import unfolded
+from loopscope.recorder.extend import continue_run
+from loopscope.recorder.unroll_inner_loops import unroll_inner_loops
 
 TASK = ls.tasks.build("sudoku", size=4)
 MODEL = ls.models.build(
@@ -20,7 +20,7 @@ def run():
 
 
 def test_turns_come_one_after_the_other_and_then_what_has_none(run):
-    after, order = unfolded(onward(run, 0, NAMES), NAMES)
+    after, order = unroll_inner_loops(continue_run(run, 0, NAMES), NAMES)
     low = [f"low={turn} low_level.{layer}.hook_resid_post" for turn in range(3) for layer in range(2)]
     assert order == [*low, "high_level.0.hook_resid_post"]
     for turn in range(3):
@@ -30,8 +30,8 @@ def test_turns_come_one_after_the_other_and_then_what_has_none(run):
 
 
 def test_without_an_inner_loop_nothing_changes(run):
-    after = onward(run, 0)
-    assert unfolded(after, NAMES[2:]) == (after, NAMES[2:])
+    after = continue_run(run, 0)
+    assert unroll_inner_loops(after, NAMES[2:]) == (after, NAMES[2:])
 
 
 def test_analyses_of_layers_see_every_turn(run):
@@ -48,7 +48,10 @@ def test_a_network_in_two_roles_is_two_layers():
         "trm", vocabulary=5, length=16, low_updates=3, cycles=2, segments=2, width=16, heads=2
     ).eval()
     run = ls.record(model, TASK.batch(3, seed=0).tokens, 4)
-    found = ls.analyses.measure("attention", run, extra=4)
-    assert len(found.layers) == (3 + 1) * 2
-    assert found.layers[-2:] == ("@iteration core.0.attn.hook_pattern", "@iteration core.1.attn.hook_pattern")
-    assert all(bound.holds for bound in found.bounds)
+    result = ls.analyses.measure("attention", run, extra=4)
+    assert len(result.layers) == (3 + 1) * 2
+    assert result.layers[-2:] == (
+        "@iteration core.0.attn.hook_pattern",
+        "@iteration core.1.attn.hook_pattern",
+    )
+    assert all(bound.holds for bound in result.bounds)

@@ -21,9 +21,9 @@ def shelf(tmp_path, monkeypatch):
     """A shelf with one card on it, and a recipe of its name."""
     page = tmp_path / "tiny.md"
     page.write_text(f"# tiny\n{model_card.BEGIN}\n{model_card.END}\nwords\n", encoding="utf-8")
-    files = reproduce.shelf.files
+    files = reproduce.discovery.files
     monkeypatch.setattr(
-        reproduce.shelf,
+        reproduce.discovery,
         "files",
         lambda shelf, suffix: files(shelf, suffix) | ({"tiny": page} if suffix == ".md" else {}),
     )

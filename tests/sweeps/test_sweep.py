@@ -282,16 +282,16 @@ def test_only_what_is_missing_is_trained(undisturbed, tmp_path, monkeypatch):
 
 def test_a_training_that_fails_is_a_failed_cell_and_the_others_go_on(tmp_path, capsys):
     """3 heads don't divide a width of 16, which only the model knows."""
-    found = sweep(tiny(**{"config.heads": [2, 3, 4]}), tmp_path, workers=0)
-    assert [o.status for o in found.outcomes] == ["finished", "failed", "finished"]
-    assert "heads" in found.outcomes[1].failed
-    assert not found.complete
+    result = sweep(tiny(**{"config.heads": [2, 3, 4]}), tmp_path, workers=0)
+    assert [o.status for o in result.outcomes] == ["finished", "failed", "finished"]
+    assert "heads" in result.outcomes[1].failed
+    assert not result.complete
     results = json.loads((tmp_path / "results.json").read_text())["trainings"]
-    assert results[1]["failed"] == found.outcomes[1].failed
+    assert results[1]["failed"] == result.outcomes[1].failed
     assert "2 of 3: heads 3 failed: " in capsys.readouterr().err
-    page = found.page().html
+    page = result.page().html
     assert "1 failed" in page
-    assert found.outcomes[1].failed.split(".")[0].replace("'", "&#39;") in page
+    assert result.outcomes[1].failed.split(".")[0].replace("'", "&#39;") in page
 
 
 def test_weights_of_another_recipe_are_not_taken_for_done(undisturbed):
@@ -392,8 +392,8 @@ def test_on_a_cluster_that_is_already_there_the_weights_are_the_same(cluster, un
     grid = tiny(
         **{"seed": [0, 1], "optimiser.weight_decay": [0.0], "config.iterations, depth.iterations": [1, 2]}
     )
-    found = sweep(grid, tmp_path, scheduler=cluster, shown=False)
-    assert found.complete
+    result = sweep(grid, tmp_path, scheduler=cluster, shown=False)
+    assert result.complete
     for trial in grid.trials:
         twin = next(t for t in undisturbed.grid.trials if t.recipe == trial.recipe)
         ours, theirs = weights(tmp_path, trial), weights(undisturbed.folder, twin)
@@ -442,21 +442,21 @@ times = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 @settings(max_examples=25)
 @given(times)
 def test_of_values_that_are_all_known_the_median_is_the_median(values):
-    found = middle(values)
-    assert found.median == pytest.approx(np.median(values))
-    assert min(values) <= found.low <= found.median <= found.high <= max(values)
+    result = middle(values)
+    assert result.median == pytest.approx(np.median(values))
+    assert min(values) <= result.low <= result.median <= result.high <= max(values)
 
 
 @settings(max_examples=25)
 @given(times, st.integers(1, 6))
 def test_who_never_generalised_makes_the_median_later_and_never_earlier(values, count):
     """Waiting longer than everyone who did: as an infinite delay would."""
-    found = middle(values, [max(values) + 1] * count)
+    result = middle(values, [max(values) + 1] * count)
     expected = np.sort([*values, *[np.inf] * count])[
         [(len(values) + count - 1) // 2, (len(values) + count) // 2]
     ]
-    assert found.median == (None if np.isinf(expected[1]) else pytest.approx(expected.mean()))
-    assert found.high is None or found.high >= found.median
+    assert result.median == (None if np.isinf(expected[1]) else pytest.approx(expected.mean()))
+    assert result.high is None or result.high >= result.median
 
 
 @settings(max_examples=50)
@@ -464,12 +464,12 @@ def test_who_never_generalised_makes_the_median_later_and_never_earlier(values, 
 def test_the_median_is_where_kaplan_and_meiers_curve_crosses_a_half(values, bounds):
     """The curve as scipy computes it."""
     waiting = ecdf(CensoredData(uncensored=values, right=bounds)).sf
-    found = middle(values, bounds).median
-    if found is None:
+    result = middle(values, bounds).median
+    if result is None:
         assert waiting.probabilities[-1] >= 0.5 - 1e-9
     else:
-        assert waiting.evaluate(found + 0.25) <= 0.5 + 1e-9
-        assert waiting.evaluate(found - 0.25) >= 0.5 - 1e-9
+        assert waiting.evaluate(result + 0.25) <= 0.5 + 1e-9
+        assert waiting.evaluate(result - 0.25) >= 0.5 - 1e-9
 
 
 def test_a_bound_below_the_known_values_says_nothing_about_their_order():
@@ -507,12 +507,12 @@ def grokked(undisturbed):
 
 
 def test_no_seed_is_left_out_of_its_cell(grokked):
-    found = {cell.label: cell for cell in cells(grokked)}
-    assert [cell.signs for cell in found.values()] == ["●●●", "●◐◐", "◐◐◐", "○○×"]
-    medians = [cell.middle and cell.middle.median for cell in found.values()]
+    result = {cell.label: cell for cell in cells(grokked)}
+    assert [cell.signs for cell in result.values()] == ["●●●", "●◐◐", "◐◐◐", "○○×"]
+    medians = [cell.middle and cell.middle.median for cell in result.values()]
     assert medians == [200.0, None, None, None]  # one of three that generalised isn't the cell's median
-    assert found["weight_decay 0.0, iterations 2"].middle.censored == 2
-    assert found["weight_decay 1.0, iterations 2"].middle is None
+    assert result["weight_decay 0.0, iterations 2"].middle.censored == 2
+    assert result["weight_decay 1.0, iterations 2"].middle is None
 
 
 def test_the_phase_diagram_tells_each_cells_delay_or_what_it_is_longer_than(grokked):
@@ -570,13 +570,13 @@ def test_delays_come_from_the_history_that_a_training_kept(tmp_path):
     }
     trial = Trial(Recipe.from_json(recipe), (), "one")
     really_train(trial.recipe, tmp_path, progress=False)
-    found = outcome(trial, tmp_path)
+    result = outcome(trial, tmp_path)
     told = ls.analyses.measure("grokking", ls.load_history(tmp_path))
     assert told.transitions["train"] is not None, "it learns its own examples"
     for name, dated in told.transitions.items():
-        moment = found.learned.get(name)
+        moment = result.learned.get(name)
         assert (dated is None) == (moment is None)
         assert dated is None or moment == (dated.step, dated.low, dated.high)
-    assert found.delay == told.delay
-    assert found.phase == ("memorised" if told.transitions["test"] is None else "generalised")
-    assert (found.waited is None) == (found.phase == "generalised")
+    assert result.delay == told.delay
+    assert result.phase == ("memorised" if told.transitions["test"] is None else "generalised")
+    assert (result.waited is None) == (result.phase == "generalised")

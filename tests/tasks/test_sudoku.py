@@ -39,12 +39,12 @@ def solutions(puzzle, size, near, most):
     if not blank:
         return [list(puzzle)]
     cell = min(blank, key=lambda cell: len(free(puzzle, cell, near, size)))
-    found = []
+    result = []
     for digit in free(puzzle, cell, near, size):
-        if len(found) < most:
+        if len(result) < most:
             trial = [*puzzle[:cell], digit, *puzzle[cell + 1 :]]
-            found += solutions(trial, size, near, most - len(found))
-    return found
+            result += solutions(trial, size, near, most - len(result))
+    return result
 
 
 def plain_rounds(puzzle, solution, size, near, places=True):
@@ -107,11 +107,11 @@ def test_the_solver_counts_solutions_as_brute_force_does(size):
     wrong = generator.integers(0, size**2, 30), generator.integers(1, size + 1, 30)
     digits[np.arange(30), wrong[0]] = wrong[1]
     given = sudoku_boards.as_bits(digits)
-    count, found = sudoku_boards.completions(this, np.where(given == 0, this.full, given), most=20)
+    count, result = sudoku_boards.completions(this, np.where(given == 0, this.full, given), most=20)
     there = [solutions(puzzle, size, near, 20) for puzzle in digits.tolist()]
     assert count.tolist() == [len(each) for each in there]
     assert {0, 1, 20} & set(count.tolist()) >= {0, 20}
-    for ours, puzzle, n in zip(sudoku_boards.as_digits(found).tolist(), digits.tolist(), count, strict=True):
+    for ours, puzzle, n in zip(sudoku_boards.as_digits(result).tolist(), digits.tolist(), count, strict=True):
         if n:
             assert all(a in (0, b) for a, b in zip(puzzle, ours, strict=True))
             assert all(ours[a] != ours[b] for a in range(size**2) for b in near[a])
@@ -203,7 +203,7 @@ def test_there_are_two_classes_of_grids_of_four_and_36_of_puzzles_that_can_spare
     """13 of them have four givens, 22 five and one six; 85,632 puzzles in all, up to nothing."""
     known = sudoku_puzzles._catalogue()
     assert (np.bincount(known.model) * 24).tolist() in ([96, 192], [192, 96])
-    found = {}
+    result = {}
     total = 0
     for one, grid in enumerate(known.models):
         unique = sudoku_puzzles._unique(grid)
@@ -213,9 +213,9 @@ def test_there_are_two_classes_of_grids_of_four_and_36_of_puzzles_that_can_spare
             minimal &= ~((masks >> cell & 1 == 1) & unique[masks & ~(1 << cell)])
         total += minimal.sum() * (known.model == one).sum() * 24
         for kind, mask in zip(known.kinds[one, minimal], masks[minimal], strict=True):
-            found[int(kind)] = int(mask).bit_count()
+            result[int(kind)] = int(mask).bit_count()
     assert total == 85_632
-    assert sorted(found.values()) == [4] * 13 + [5] * 22 + [6]
+    assert sorted(result.values()) == [4] * 13 + [5] * 22 + [6]
 
 
 def test_puzzles_of_the_pool_can_spare_no_given():

@@ -21,8 +21,8 @@ def sources() -> dict[str, str]:
             parts = path.relative_to(ROOT).with_suffix("").parts
             parts = parts[:-1] if parts[-1] == "__init__" else parts
             name = ".".join(parts)
-            modules[name.replace(f"{folder}.", f"{folder}/.", 1) if folder in SHELVES else name] = path.read_text(
-                encoding="utf-8"
+            modules[name.replace(f"{folder}.", f"{folder}/.", 1) if folder in SHELVES else name] = (
+                path.read_text(encoding="utf-8")
             )
     return modules
 
@@ -32,10 +32,10 @@ def imports(modules: Mapping[str, str]) -> dict[str, set[str]]:
     packages = {name.rpartition(".")[0] for name in modules}
     return {
         name: {
-            found
+            result
             for node in _imports(ast.parse(source))
             for target in _targets(node, name if name in packages else name.rpartition(".")[0])
-            if (found := _module(target, modules)) and found != name
+            if (result := _module(target, modules)) and result != name
         }
         for name, source in modules.items()
     }
@@ -96,7 +96,9 @@ def reaches(modules: Mapping[str, str]) -> list[str]:
     for name, tree in trees.items():
         aliases = {alias.asname or alias.name for node in _imports(tree) for alias in node.names}
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("loopscope")):
+            if isinstance(node, ast.ImportFrom) and (
+                node.level or (node.module or "").startswith("loopscope")
+            ):
                 places += [f"{name}:{node.lineno} {a.name}" for a in node.names if _private(a.name)]
             if not isinstance(node, ast.Attribute) or not _private(node.attr):
                 continue
@@ -129,7 +131,11 @@ def _members(tree: ast.Module) -> Iterator[str]:
                 yield node.name
             elif isinstance(node, ast.Attribute) and _private(node.attr) and isinstance(node.ctx, ast.Store):
                 yield node.attr
-            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _private(node.target.id):
+            elif (
+                isinstance(node, ast.AnnAssign)
+                and isinstance(node.target, ast.Name)
+                and _private(node.target.id)
+            ):
                 yield node.target.id
 
 

@@ -67,9 +67,9 @@ class Maker:
 
 def logistic(r: float, states: int, skip: int = 0, start: float = 0.4) -> Tensor:
     """x -> r x (1 - x), (state, 1)."""
-    x, found = start, []
+    x, result = start, []
     for k in range(skip + states):
         if k >= skip:
-            found.append(x)
+            result.append(x)
         x = r * x * (1 - x)
-    return torch.tensor(found, dtype=DOUBLE)[:, None]
+    return torch.tensor(result, dtype=DOUBLE)[:, None]

@@ -203,10 +203,10 @@ class Gated(LoopedModule):
 
     def states(self, tokens: Tensor, n: int, h: Tensor | None = None) -> list[Tensor]:
         e = self.encode(tokens)
-        found = [torch.zeros_like(e) if h is None else h]
+        result = [torch.zeros_like(e) if h is None else h]
         for _ in range(n):
-            found.append(torch.tanh(found[-1] @ self.w.weight.T + self.w.bias + e))
-        return found[1:]
+            result.append(torch.tanh(result[-1] @ self.w.weight.T + self.w.bias + e))
+        return result[1:]
 
 
 def gated_and_batch(**options):

@@ -330,13 +330,13 @@ class Front(LoopedModule):
 
 def test_accuracy_of_a_front_is_known():
     model = Front(ls.tasks.prefix_parity(length=8))
-    found = accuracy(model, iterations=10, size=32)
-    assert found.positions.tolist() == pytest.approx([min(k, 8) / 8 for k in range(11)])
-    assert found.sequences.tolist() == [float(k >= 8) for k in range(11)]
-    assert found.changed.tolist() == pytest.approx([0.0] + [1 / 8] * 8 + [0.0] * 2)
-    assert found.moved.tolist()[1:] == pytest.approx([1 / (k + 1) for k in range(1, 11)])
-    assert found.by_position[:, 0].isnan().all()
-    assert found.by_position[3, 1:].tolist() == [1.0] * 3 + [0.0] * 5
+    result = accuracy(model, iterations=10, size=32)
+    assert result.positions.tolist() == pytest.approx([min(k, 8) / 8 for k in range(11)])
+    assert result.sequences.tolist() == [float(k >= 8) for k in range(11)]
+    assert result.changed.tolist() == pytest.approx([0.0] + [1 / 8] * 8 + [0.0] * 2)
+    assert result.moved.tolist()[1:] == pytest.approx([1 / (k + 1) for k in range(1, 11)])
+    assert result.by_position[:, 0].isnan().all()
+    assert result.by_position[3, 1:].tolist() == [1.0] * 3 + [0.0] * 5
     assert accuracy(model, size=8, length=16).positions[-1] == 0.25
 
 

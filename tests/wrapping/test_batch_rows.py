@@ -44,16 +44,16 @@ def test_a_row_keeps_its_place_and_is_absent_once_it_has_left(pick, mixed):
     torch.manual_seed(0)
     module, x, last = Leaving(pick, mixed).eval(), torch.randn(5, 3), torch.tensor([2, 4, 1, 3, 4])
     run = ls.record(ls.wrap(module, body="body"), x, last=last, sites=["body"])
-    found = run["body"]
+    result = run["body"]
     assert torch.equal(run.output, module(x, last))
     expected = torch.arange(4)[:, None] < last
-    assert torch.equal(found.present, expected)
-    assert torch.equal(found.tensor.isnan().any(-1), ~expected)
+    assert torch.equal(result.present, expected)
+    assert torch.equal(result.tensor.isnan().any(-1), ~expected)
     for row in range(5):  # alone, so that nobody else can be in its place
         alone = ls.record(
             ls.wrap(module, body="body"), x[row : row + 1], last=last[row : row + 1], sites=["body"]
         )
-        assert torch.allclose(found.tensor[: last[row], row], alone["body"].tensor[:, 0], atol=1e-6)
+        assert torch.allclose(result.tensor[: last[row], row], alone["body"].tensor[:, 0], atol=1e-6)
 
 
 def test_rows_that_go_in_from_the_end_are_told_by_a_slice():
@@ -67,18 +67,18 @@ def test_rows_that_go_in_from_the_end_are_told_by_a_slice():
                 x = torch.tanh(self.body(x[:left]))
             return x
 
-    found = ls.record(ls.wrap(Sorted().eval(), body="body"), torch.randn(4, 3), sites=["body"])["body"]
-    assert found.present.int().tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]]
+    result = ls.record(ls.wrap(Sorted().eval(), body="body"), torch.randn(4, 3), sites=["body"])["body"]
+    assert result.present.int().tolist() == [[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]]
 
 
 def test_a_selection_of_rows_keeps_their_mask(tmp_path):
     module, x, last = Leaving(PICKS["by a mask"]).eval(), torch.randn(3, 3), torch.tensor([1, 3, 2])
     run = ls.record(ls.wrap(module, body="body"), x, last=last, sites=["body"])
-    found = run["body"]
-    assert found[1:].present.tolist() == [[False, True, True], [False, True, False]]
-    assert found.at(batch=[1, 2]).present.tolist() == [[True, True], [True, True], [True, False]]
+    result = run["body"]
+    assert result[1:].present.tolist() == [[False, True, True], [False, True, False]]
+    assert result.at(batch=[1, 2]).present.tolist() == [[True, True], [True, True], [True, False]]
     run.save(tmp_path / "run.safetensors")
-    assert torch.equal(ls.load_run(tmp_path / "run.safetensors")["body"].present, found.present)
+    assert torch.equal(ls.load_run(tmp_path / "run.safetensors")["body"].present, result.present)
 
 
 def test_absent_rows_are_no_alarm(recwarn):
