@@ -7,7 +7,8 @@ READY  := .venv/.ready
 ENTRY  ?= universal-prefix-parity
 PYTEST := $(PY) -m pytest
 # A thread for each of the workers: with more they only wait for each other (measured on two cores: 71 s against 117 s).
-# A worker that has finished takes over half of what the other has left, in one piece: few fixtures are made twice.
+# A worker that has finished takes half of what the other has left, in one piece, so that few
+# fixtures are made twice.
 TESTS  := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 CHROME := chromium chromium-browser google-chrome google-chrome-stable
 

@@ -13,6 +13,8 @@ import pytest
 
 from loopscope.common import discovery
 
+from .toys.shared_fixtures import made_once
+
 ROOT = Path(__file__).parent.parent
 KINDS = {".py", ".md", ".safetensors"}
 
@@ -25,27 +27,42 @@ def run(*command: object, cwd: Path) -> str:
     return done.stdout
 
 
+def place(home: Path, kind: str) -> Path:
+    """The folder of that kind in the environment at home."""
+    return Path(sysconfig.get_path(kind, "venv", {"base": str(home), "platbase": str(home)}))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel as it is released: built from the source distribution, not from the checkout."""
-    out = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out)
-    return next(out.glob("*.whl"))
+
+    def build(out: Path) -> None:
+        run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT, cwd=out)
+
+    return next(made_once(tmp_path_factory, "dist", build).glob("*.whl"))
 
 
 @pytest.fixture(scope="module")
 def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of a fresh environment that has the wheel, and sees this one's libraries but not its loopscope."""
-    home = tmp_path_factory.mktemp("stranger")
-    venv.create(home, with_pip=False)
-    paths = {"base": str(home), "platbase": str(home)}
-    site = Path(sysconfig.get_path("purelib", "venv", paths))
-    # a path in a .pth file is searched, but .pth files found there (such as our editable install's) are not read
-    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = Path(sysconfig.get_path("scripts", "venv", paths)) / "python"
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
-    run(*pip, "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=home)
-    return python
+
+    def install(home: Path) -> None:
+        venv.create(home, with_pip=False)
+        # A path in a .pth file is searched, but .pth files found there, such as our editable
+        # install's, are not read.
+        place(home, "purelib").joinpath("libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            place(home, "scripts") / "python",
+            "install",
+            "--quiet",
+        ]
+        run(*pip, "--no-deps", "--no-index", "--ignore-installed", wheel, cwd=home)
+
+    return place(made_once(tmp_path_factory, "stranger", install), "scripts") / "python"
 
 
 def test_everything_on_the_shelves_is_in_the_wheel(wheel: Path):

@@ -1,8 +1,11 @@
 """What lenses find in trained entries; the numbers are in the notebook and in the entries' cards."""
 
+import pytest
 import torch
 
 import loopscope as ls
+
+pytestmark = pytest.mark.zoo
 
 
 def standing(read, ids, rows):

@@ -1,10 +1,13 @@
 """What probes find in trained entries of the zoo, and that it isn't there untrained."""
 
+import pytest
 import torch
 
 import loopscope as ls
 from loopscope.probing.fact_curve import read_fact
 from loopscope.recorder.untrained import untrained
+
+pytestmark = pytest.mark.zoo
 
 
 def test_in_universal_prefix_parity_the_front_of_decodable_positions_moves_with_the_iterations():

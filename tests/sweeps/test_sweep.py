@@ -34,6 +34,8 @@ from loopscope.sweeps.grid import Trial
 from loopscope.training import Recipe, named
 from loopscope.training import train as really_train
 
+from ..toys.shared_fixtures import made_once
+
 RECIPE = {
     "architecture": "universal",
     "task": "prefix-parity",
@@ -198,10 +200,16 @@ def test_a_file_that_is_no_toml_gets_one_sentence_on_the_command_line(tmp_path):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """The whole grid, trained one after another in this process."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "tiny.toml").write_text(TINY)
-    return sweep(folder / "tiny.toml", folder / "runs", workers=0, shown=False)
+    """The whole grid, trained one after another in one process."""
+
+    def grid_in(folder):
+        (folder / "tiny.toml").write_text(TINY)
+        return sweep(folder / "tiny.toml", folder / "runs", workers=0, shown=False)
+
+    folder = made_once(tmp_path_factory, "undisturbed", grid_in)
+    return sweep(
+        folder / "tiny.toml", folder / "runs", workers=0, shown=False
+    )  # what is trained is only read
 
 
 @pytest.mark.slow
