@@ -1,5 +1,5 @@
-"""The command line. A LoopscopeError is one red sentence and exit code 2; heavy parts are imported by the command that
-needs them."""
+"""The command line. A LoopscopeError is one red sentence and exit code 2; heavy parts are imported
+by the command that needs them."""
 
 import json
 from collections.abc import Sequence
@@ -36,7 +36,8 @@ Trust = Annotated[
 
 
 class _Sentences(TyperGroup):
-    """Says what went wrong in the error's own sentence, without a traceback: it was written for the reader."""
+    """Says what went wrong in the error's own sentence, without a traceback: it was written for the
+    reader."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -203,13 +204,15 @@ def probe(
     text: Texts = None,
     trust_remote_code: Trust = False,
 ) -> None:
-    """Train linear probes on the states and print what can be read off them. A saved run is read piece by piece."""
+    """Train linear probes on the states and print what can be read off them. A saved run is read
+    piece by piece."""
     from .probing import Probes
     from .probing.labels import read_labels
 
     if fact is not None and labels is not None:
         raise LoopscopeError(
-            "probes learn a fact or labels of your own, but --fact and --labels were both given. Leave one out."
+            "probes learn a fact or labels of your own, but --fact and --labels were both given. Leave one "
+            "out."
         )
     sites = site or ["state"]
     given, mask = (fact or "answer", None) if labels is None else read_labels(labels)
@@ -262,7 +265,8 @@ def _run(
     trust_remote_code: bool,
     sites: Sequence[str] = (),
 ) -> Any:
-    """The saved run of that name, or a fresh recording of an entry, a checkpoint or a Hugging Face model."""
+    """The saved run of that name, or a fresh recording of an entry, a checkpoint or a Hugging Face
+    model."""
     from .core.sites import is_state
     from .recorder import pretrained as hub
     from .recorder.record_run import record

@@ -17,7 +17,8 @@ from .runs.run import Reader, Run
 def reader_for(
     model: Any, origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]
 ) -> Reader | None:
-    """The reader of a loaded run: of the model given, or of the zoo entry that made it. None if there is neither."""
+    """The reader of a loaded run: of the model given, or of the zoo entry that made it. None if
+    there is neither."""
     if model is None and origin.get("entry"):
         from . import models
 
@@ -39,8 +40,8 @@ def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:
     """Read a run that `run.save(path)` wrote.
 
     Arguments:
-        model: what made it, needed only for what is computed from states (`run.logits[k]`, `resume`). A run of a zoo entry
-            finds its model by itself.
+        model: what made it, needed only for what is computed from states (`run.logits[k]`,
+            `resume`). A run of a zoo entry finds its model by itself.
     """
     tensors, header = load_file(path, kind="run")
     try:

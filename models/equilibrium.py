@@ -1,26 +1,30 @@
-"""Deep equilibrium models (Bai, Kolter & Koltun 2019, arXiv 1909.01377): the answer is read from a fixed point.
+"""Deep equilibrium models (Bai, Kolter & Koltun 2019, arXiv 1909.01377): the answer is read from a
+fixed point.
 
 - What loops: f(h; e), one or a few transformer blocks; the model's output is a state h* = f(h*; e).
 - What is injected: the embedded tokens e, in every iteration.
-- How it halts: when every position's residual ‖f(h) - h‖ / ‖f(h)‖ is below `Config.tolerance`. No number of iterations belongs
-  to the model; `Config.iterations` is only the most that evaluation waits for.
+- How it halts: when every position's residual ‖f(h) - h‖ / ‖f(h)‖ is below `Config.tolerance`. No
+  number of iterations belongs to the model; `Config.iterations` is only the most that evaluation
+  waits for.
 
 One iteration is one iterate of a solver, of which plain iteration is one (`Config.solver`):
 
     plain      h <- f(h)
     damped     h <- h + damping (f(h) - h)
     anderson   `memory` evaluations of f, each at the combination of the iterates so far, with weights that sum to one, whose
-               residual is least (Anderson 1965; Walker & Ni 2011); then it starts afresh. Sites inside f have the axis `inner`.
+               residual is least (Anderson 1965; Walker & Ni 2011); then it starts afresh. Sites
+               inside f have the axis `inner`.
 
-All have the same fixed points, and none remembers anything but h, so that a gradient by implicit differentiation
-(`loopscope.training.Implicit`) is the same for all: Anderson's weights may be held constant for it, as at h* every combination
-is h*. They are taken position by position; a position's weights read nothing of what comes after it.
+All have the same fixed points, and none remembers anything but h, so that a gradient by implicit
+differentiation (`loopscope.training.Implicit`) is the same for all: Anderson's weights may be held
+constant for it, as at h* every combination is h*. They are taken position by position; a position's
+weights read nothing of what comes after it.
 
-`penalty` is the Jacobian regulariser (Bai, Koltun & Kolter 2021, arXiv 2106.14342): ‖J^T v‖² / n with v normal, an estimate
-(Hutchinson) of the mean square of J's rows, which keeps f contracting.
+`penalty` is the Jacobian regulariser (Bai, Koltun & Kolter 2021, arXiv 2106.14342): ‖J^T v‖² / n
+with v normal, an estimate (Hutchinson) of the mean square of J's rows, which keeps f contracting.
 
-What differs: e is added to the state (or mixed, W [h ; e]), not to queries, keys and values; rotary positions and no memory of
-earlier segments; no weight norm, no dropout.
+What differs: e is added to the state (or mixed, W [h ; e]), not to queries, keys and values; rotary
+positions and no memory of earlier segments; no weight norm, no dropout.
 """
 
 from dataclasses import dataclass
@@ -147,17 +151,20 @@ class Equilibrium(LoopedModule):
 
 
 def combined(iterates: list[Tensor], images: list[Tensor]) -> Tensor:
-    """sum_i w_i f(x_i) with the weights, summing to one, whose residual ‖sum_i w_i (f(x_i) - x_i)‖ is least at each position.
+    """sum_i w_i f(x_i) with the weights, summing to one, whose residual ‖sum_i w_i (f(x_i) - x_i)‖
+    is least at each position.
 
     Arguments:
-        iterates, images: x_i and f(x_i), (batch, position, width) each. No gradient goes through the weights.
+        iterates, images: x_i and f(x_i), (batch, position, width) each. No gradient goes through
+            the weights.
     """
     with torch.no_grad():
         f = torch.stack(images, 2).double()
         gaps = f - torch.stack(iterates[: len(images)], 2).double()
         gaps = gaps / gaps.norm(dim=3).amax(2)[..., None, None].clamp(min=1e-300)
         gram = gaps @ gaps.mT
-        # Constrained least squares: gram w = const with sum 1. The ridge decides where two residuals are one.
+        # Constrained least squares: gram w = const with sum 1. The ridge decides where two
+        # residuals are one.
         ridge = 1e-10 * torch.eye(len(images), dtype=gram.dtype, device=gram.device)
         ones = gram.new_ones(*gram.shape[:-1], 1)
         weights = torch.linalg.solve(gram + ridge, ones)
@@ -172,7 +179,8 @@ def _gap(h: Tensor, f: Tensor) -> Tensor:
 Model = Equilibrium
 
 RECIPES = {
-    # Regularised, and on short strings: the implicit gradient is the loss's only while the loop comes to rest. See the card.
+    # Regularised, and on short strings: the implicit gradient is the loss's only while the loop
+    # comes to rest. See the card.
     "equilibrium-prefix-parity": Recipe(
         architecture="equilibrium",
         config={"vocabulary": 3, "width": 32, "heads": 2, "iterations": 64, "norm": "stream", "gain": True},

@@ -1,17 +1,19 @@
 """The hierarchical reasoning model (Wang et al. 2025, arXiv 2506.21734).
 
-- What loops: two networks at two speeds. One iteration is a high cycle: `low_updates` times z_L = L(z_L + z_H + x), then
-  z_H = H(z_H + z_L). A segment is `cycles` iterations; in training each segment is an optimiser step, and the states are
-  carried on, detached.
+- What loops: two networks at two speeds. One iteration is a high cycle: `low_updates` times z_L =
+  L(z_L + z_H + x), then z_H = H(z_H + z_L). A segment is `cycles` iterations; in training each
+  segment is an optimiser step, and the states are carried on, detached.
 - What is injected: the embedded tokens x, by addition, into every low update.
-- How it halts: a head reads the high state at the end of a segment; the segment is the last where logit "halt" exceeds logit
-  "continue". Evaluation runs all segments.
+- How it halts: a head reads the high state at the end of a segment; the segment is the last where
+  logit "halt" exceeds logit "continue". Evaluation runs all segments.
 
-The gradient goes through the last low and the last high update alone (`low_gradient`), which takes their end for a fixed point.
+The gradient goes through the last low and the last high update alone (`low_gradient`), which takes
+their end for a fixed point.
 
-What differs from the paper: the head reads the mean over positions, as there is no puzzle's token; the cross-entropy is the
-usual one (the paper's is of s(x) = x + 1 for x >= 0, else 1 / (1 - x), in place of exp); a batch is carried through all its
-segments together, so no row is replaced by a fresh example as soon as it halts, and nothing is explored.
+What differs from the paper: the head reads the mean over positions, as there is no puzzle's token;
+the cross-entropy is the usual one (the paper's is of s(x) = x + 1 for x >= 0, else 1 / (1 - x), in
+place of exp); a batch is carried through all its segments together, so no row is replaced by a
+fresh example as soon as it halts, and nothing is explored.
 """
 
 from dataclasses import dataclass
@@ -64,7 +66,8 @@ class Context(NamedTuple):
 
 
 class HRM(LoopedModule):
-    """Two networks, two states. Sites: `low_in` and `high_in`, what a network reads; `hook_low`, what each low update gives."""
+    """Two networks, two states. Sites: `low_in` and `high_in`, what a network reads; `hook_low`,
+    what each low update gives."""
 
     writes: ClassVar = {"high": (), "low": ("hook_low",)}
 

@@ -1,19 +1,24 @@
 """Huginn (Geiping et al. 2025, arXiv 2502.05171): prelude, looped core, coda, and a random start.
 
-- What loops: the core's blocks, between a prelude that embeds the input once and a coda that reads the state out.
-- What is injected: the prelude's output e, side by side with the state, through a linear map without bias: W [h ; e].
-- How it halts: after the number of iterations it is told. Trained with a random number of them, and with the gradient of the
-  last few, it is meant to be path-independent: where it ends is to depend neither on the random start nor on how long it takes.
+- What loops: the core's blocks, between a prelude that embeds the input once and a coda that reads
+  the state out.
+- What is injected: the prelude's output e, side by side with the state, through a linear map
+  without bias: W [h ; e].
+- How it halts: after the number of iterations it is told. Trained with a random number of them, and
+  with the gradient of the last few, it is meant to be path-independent: where it ends is to depend
+  neither on the random start nor on how long it takes.
 
     e  = prelude(sqrt(width) * embed(tokens))
     h0 ~ truncated normal of variance 2/5, position by position
     h <- core(W [h ; e])                                     blocks with norms on the stream: N(x + F(N(x)))
     logits = head(ln_f(coda(ln_f(h))))                       the same norm twice
 
-The start is drawn in `initial` from torch's global generator, so two calls differ unless it is seeded as `ls.record(seed=...)`
-does. Weights begin as in the paper (`loopscope.nn.huginn_init`); `Config.start` has two others that its code offers.
+The start is drawn in `initial` from torch's global generator, so two calls differ unless it is
+seeded as `ls.record(seed=...)` does. Weights begin as in the paper (`loopscope.nn.huginn_init`);
+`Config.start` has two others that its code offers.
 
-What differs: no learned bias on queries and keys; the sizes; queries, keys and values are initialised as one matrix.
+What differs: no learned bias on queries and keys; the sizes; queries, keys and values are
+initialised as one matrix.
 """
 
 import math
@@ -52,7 +57,8 @@ class Config:
     hidden: int | None = None
     """Width of the gated MLPs; four times `width` unless given."""
     iterations: int = 16
-    """Iterations when the caller doesn't say, and the depth by which the first weights are scaled."""
+    """Iterations when the caller doesn't say, and the depth by which the first weights are
+    scaled."""
     start: Literal["gaussian", "zero", "input"] = "gaussian"
     tied: bool = True
     """Whether the head is the embedding, as in the paper."""
@@ -111,7 +117,8 @@ class Huginn(LoopedModule):
 Model = Huginn
 
 RECIPES = {
-    # Arrows as a list: a loop learns to look them up by place within 300 steps; as pairs it hadn't begun to.
+    # Arrows as a list: a loop learns to look them up by place within 300 steps; as pairs it hadn't
+    # begun to.
     "huginn-hops": Recipe(
         architecture="huginn",
         config={"vocabulary": 38, "width": 64, "heads": 4, "layers": (1, 1, 1), "iterations": 12},

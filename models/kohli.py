@@ -3,12 +3,14 @@
 - What loops: one or a few causal transformer blocks with their norms before the sub-layers.
 - What is injected: nothing; the input enters as states[0].
 - How it halts: after a fixed number of iterations.
-- How it begins: the output maps of attention and MLP start at zero, so the loop starts as the identity; with the usual start the
-  paper found training unstable. The read-out is the embedding's own table, so an answer is written in the form in which a
-  question is read, and the next iteration can read it.
+- How it begins: the output maps of attention and MLP start at zero, so the loop starts as the
+  identity; with the usual start the paper found training unstable. The read-out is the embedding's
+  own table, so an answer is written in the form in which a question is read, and the next iteration
+  can read it.
 
-What differs from the paper: RMSNorm for LayerNorm; rotary positions (the paper: learned ones for two hops, none for more),
-with which looking one place back is the same at every place; and size, width 96 for 768.
+What differs from the paper: RMSNorm for LayerNorm; rotary positions (the paper: learned ones for
+two hops, none for more), with which looking one place back is the same at every place; and size,
+width 96 for 768.
 """
 
 from dataclasses import dataclass
@@ -77,8 +79,8 @@ class Kohli(LoopedModule):
 Model = Kohli
 
 RECIPES = {
-    # A fact in one iteration, two in two: with as many iterations for both, a fact may be found in the second alone, where
-    # nothing can build on it. See the card.
+    # A fact in one iteration, two in two: with as many iterations for both, a fact may be found in
+    # the second alone, where nothing can build on it. See the card.
     "grokking-hops": Recipe(
         architecture="kohli",
         config={"vocabulary": 61},

@@ -1,15 +1,19 @@
-"""A Universal Transformer with memory tokens (Sapunov 2026, "Universal Transformers Need Memory", arXiv 2604.21999).
+"""A Universal Transformer with memory tokens (Sapunov 2026, "Universal Transformers Need Memory",
+arXiv 2604.21999).
 
-- What loops: one transformer block over the tokens and a few memory tokens together; all see each other.
-- What is injected: nothing in the paper, whose input enters as states[0]; here also by addition in every iteration. Each
-  iteration adds a learned code of its number.
-- How it halts: token by token by adaptive computation time whose probability is read after the block. Memory tokens halt, too.
-  What has halted is frozen; the last iteration takes what is left. The halting unit starts deep, at a bias of -3: from 0 or 1
-  it stops everything after two iterations before there is anything to learn from more.
+- What loops: one transformer block over the tokens and a few memory tokens together; all see each
+  other.
+- What is injected: nothing in the paper, whose input enters as states[0]; here also by addition in
+  every iteration. Each iteration adds a learned code of its number.
+- How it halts: token by token by adaptive computation time whose probability is read after the
+  block. Memory tokens halt, too. What has halted is frozen; the last iteration takes what is left.
+  The halting unit starts deep, at a bias of -3: from 0 or 1 it stops everything after two
+  iterations before there is anything to learn from more.
 
-The memory is a field of the state, so that the primary state keeps the tokens' positions. What differs from the paper: the
-block's norm is RMSNorm with gain (the paper prefers one made of the error function), positions are learned (there: rotary, with
-ranges of their own for memory and tokens), queries and keys are not normalised.
+The memory is a field of the state, so that the primary state keeps the tokens' positions. What
+differs from the paper: the block's norm is RMSNorm with gain (the paper prefers one made of the
+error function), positions are learned (there: rotary, with ranges of their own for memory and
+tokens), queries and keys are not normalised.
 """
 
 from dataclasses import dataclass
@@ -41,7 +45,8 @@ class Config:
     layers: int = 1
     """Blocks in an iteration."""
     iterations: int = 18
-    """The most iterations when the caller doesn't say; the codes of iterations start again after so many."""
+    """The most iterations when the caller doesn't say; the codes of iterations start again after so
+    many."""
     injection: Literal["none", "add"] = "none"
     norm: Norm = "pre"
     halting_bias: float = -3.0
@@ -59,7 +64,8 @@ class Context(NamedTuple):
 
 
 class State(NamedTuple):
-    """ACT's five accounts of the tokens (see `loopscope.nn.ACTState`), and the memory with its own."""
+    """ACT's five accounts of the tokens (see `loopscope.nn.ACTState`), and the memory with its
+    own."""
 
     h: Float[Tensor, "batch position width"]
     output: Float[Tensor, "batch position width"]
@@ -86,8 +92,8 @@ class State(NamedTuple):
 
 
 class Memory(LoopedModule):
-    """A looped block over tokens and memory. In attention's sites the memory's positions come first, in the
-    site `halting` after the tokens'."""
+    """A looped block over tokens and memory. In attention's sites the memory's positions come
+    first, in the site `halting` after the tokens'."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, State._fields)
@@ -124,7 +130,8 @@ class Memory(LoopedModule):
             s = block(s, context.positions)
         memory, new = s.split([slots.h.shape[1], tokens.h.shape[1]], dim=1)
         memory, new = self._kept(slots, memory), self._kept(tokens, new)
-        # The halting unit is asked once, the tokens first, so that its site's positions are the tokens' own.
+        # The halting unit is asked once, the tokens first, so that its site's positions are the
+        # tokens' own.
         p = self.act.probability(torch.cat([new, memory], dim=1))
         p_tokens, p_slots = p.split([new.shape[1], memory.shape[1]], dim=1)
         return State.of(self.act.update(tokens, new, p_tokens), self.act.update(slots, memory, p_slots))

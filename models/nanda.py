@@ -1,13 +1,16 @@
-"""The one-layer transformer in which grokking was taken apart, looped (Nanda et al. 2023, arXiv 2301.05217).
+"""The one-layer transformer in which grokking was taken apart, looped (Nanda et al. 2023, arXiv
+2301.05217).
 
-- What loops: one transformer block without any norm: attention with four heads, and a ReLU MLP four times as wide.
-- What is injected: nothing, or the embedded tokens by addition in every iteration; the state then starts from zero, so that
-  the first iteration reads the same in both cases.
-- How it halts: after a fixed number of iterations. With one, and no injection, it is the paper's model.
+- What loops: one transformer block without any norm: attention with four heads, and a ReLU MLP four
+  times as wide.
+- What is injected: nothing, or the embedded tokens by addition in every iteration; the state then
+  starts from zero, so that the first iteration reads the same in both cases.
+- How it halts: after a fixed number of iterations. With one, and no injection, it is the paper's
+  model.
 
-What differs from the paper besides the loop: width 64 for 128, modulus 59 for 113 and half of the pairs for training (see
-the recipe), so that two CPU cores watch it happen within minutes. Without norms nothing bounds the stream: the loop is as
-stable as weight decay makes it.
+What differs from the paper besides the loop: width 64 for 128, modulus 59 for 113 and half of the
+pairs for training (see the recipe), so that two CPU cores watch it happen within minutes. Without
+norms nothing bounds the stream: the loop is as stable as weight decay makes it.
 """
 
 from dataclasses import dataclass
@@ -41,7 +44,8 @@ class Context(NamedTuple):
 
 
 class Nanda(LoopedModule):
-    """A block without norms, applied again and again. Causal: a position sees itself and what came before."""
+    """A block without norms, applied again and again. Causal: a position sees itself and what came
+    before."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)

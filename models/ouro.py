@@ -1,16 +1,18 @@
 """Ouro, a looped language model that learns how deep to go (Zhu et al. 2025, arXiv 2510.25741).
 
-- What loops: the whole stack of decoder blocks, and the final norm inside the loop: the normed state is fed back.
+- What loops: the whole stack of decoder blocks, and the final norm inside the loop: the normed
+  state is fed back.
 - What is injected: nothing; the input enters as states[0]. Iterations aren't numbered either.
-- How it halts: an exit gate reads the normed state after every iteration; a position stops once the summed chance of
-  stopping reaches `threshold` (1 as in the released models: never), and its answer then stands.
-- How it is trained: stage 1 with `Exits`, the expected loss over all exits with an entropy bonus; stage 2 with `Gate`, which
-  fits the gate alone to whether the next iteration helped.
+- How it halts: an exit gate reads the normed state after every iteration; a position stops once the
+  summed chance of stopping reaches `threshold` (1 as in the released models: never), and its answer
+  then stands.
+- How it is trained: stage 1 with `Exits`, the expected loss over all exits with an entropy bonus;
+  stage 2 with `Gate`, which fits the gate alone to whether the next iteration helped.
 
 Blocks have norms before and after each branch (`norm="branch"`), gated MLPs and rotary positions.
 
-What differs from the released models: width and depth; queries, keys and values come from one matrix; weights start as
-PyTorch draws them, as the paper doesn't state its scheme.
+What differs from the released models: width and depth; queries, keys and values come from one
+matrix; weights start as PyTorch draws them, as the paper doesn't state its scheme.
 """
 
 from dataclasses import dataclass
@@ -37,7 +39,8 @@ class Config:
     iterations: int = 4
     norm: Norm = "branch"
     threshold: float = 1.0
-    """q of the Q-exit: stop after the first iteration by which the summed chance of stopping reaches it."""
+    """q of the Q-exit: stop after the first iteration by which the summed chance of stopping
+    reaches it."""
 
 
 class Context(NamedTuple):
@@ -95,7 +98,8 @@ def _mano(layers: int, iterations: int, supervision: Final | Stages) -> Recipe:
 
 
 def _exits(entropy: float) -> Stages:
-    """All four iterations first, as nothing else made use of them; then the exits, then the gate alone."""
+    """All four iterations first, as nothing else made use of them; then the exits, then the gate
+    alone."""
     return Stages(Final(), Stages(Exits(entropy), Gate(), at=6100), at=5000)
 
 

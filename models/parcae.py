@@ -1,8 +1,9 @@
 """Parcae (2026, arXiv 2604.12946): a looped core whose linear part contracts by construction.
 
 - What loops: the core's blocks, between a prelude and a coda.
-- What is injected: the prelude's normalised output e, by a linear time-invariant system: A h + B e, with A diagonal and below 1
-  whatever the weights are (`loopscope.nn.lti`). Plain addition has A = 1, and Huginn's concatenation is not bound at all.
+- What is injected: the prelude's normalised output e, by a linear time-invariant system: A h + B e,
+  with A diagonal and below 1 whatever the weights are (`loopscope.nn.lti`). Plain addition has A =
+  1, and Huginn's concatenation is not bound at all.
 - How it halts: after the number of iterations it is told; a random number of them in training.
 
     e  = N(prelude(embed(tokens)))
@@ -10,10 +11,12 @@
     h <- u + R(u)  with  u = A h + B e                       R: residual blocks, with a norm before each sub-layer
     logits = head(N(coda(C h)))                              C linear, without bias
 
-The paper's text was not at hand. Unverified, and our reading of summaries and names: that delta is learned per channel, that B is
-a matrix, where these begin, the blocks' norm (an option), and that nothing is normed before the coda.
+The paper's text was not at hand. Unverified, and our reading of summaries and names: that delta is
+learned per channel, that B is a matrix, where these begin, the blocks' norm (an option), and that
+nothing is normed before the coda.
 
-What differs: the number of iterations is drawn per batch here, per sequence in the paper; head and embedding are not tied.
+What differs: the number of iterations is drawn per batch here, per sequence in the paper; head and
+embedding are not tied.
 """
 
 from dataclasses import dataclass
@@ -39,11 +42,13 @@ class Config:
     layers: tuple[int, int, int] = (1, 1, 1)
     """Blocks in (prelude, core, coda); the paper's smallest has (2, 2, 2)."""
     iterations: int = 8
-    """Iterations when the caller doesn't say, and the depth by which the first weights are scaled."""
+    """Iterations when the caller doesn't say, and the depth by which the first weights are
+    scaled."""
     delta: float = 0.5
     """Where the system's time step begins: A = exp(-delta)."""
     norm: Norm = "pre"
-    """In the core. With "post" or "stream" the state is normalised as well, and u is no residual of it any more."""
+    """In the core. With "post" or "stream" the state is normalised as well, and u is no residual of
+    it any more."""
 
 
 class Context(NamedTuple):
@@ -53,7 +58,8 @@ class Context(NamedTuple):
 
 
 class Parcae(LoopedModule):
-    """A recurrent-depth language model with a stable injection. Causal: a position sees itself and what came before."""
+    """A recurrent-depth language model with a stable injection. Causal: a position sees itself and
+    what came before."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)

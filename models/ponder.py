@@ -1,15 +1,17 @@
-"""PonderNet on a transformer: learning when to stop by probabilities (Banino, Balaguer & Blundell 2021, arXiv 2107.05407).
+"""PonderNet on a transformer: learning when to stop by probabilities (Banino, Balaguer & Blundell
+2021, arXiv 2107.05407).
 
 - What loops: one transformer block (the paper's step is an MLP or GRU).
 - What is injected: the embedded tokens, by addition, in every iteration.
-- How it halts: after every iteration a gate gives the chance lambda of stopping now, position by position; the chances of
-  stopping in iteration t are p_t = lambda_t prod_(j<t) (1 - lambda_j).
-- How it is trained: `Exits(weight, prior)`, the expected loss over all exits plus KL(p || geometric prior). The direction
-  matters: a widely copied implementation computes KL(prior || p).
+- How it halts: after every iteration a gate gives the chance lambda of stopping now, position by
+  position; the chances of stopping in iteration t are p_t = lambda_t prod_(j<t) (1 - lambda_j).
+- How it is trained: `Exits(weight, prior)`, the expected loss over all exits plus KL(p || geometric
+  prior). The direction matters: a widely copied implementation computes KL(prior || p).
 
-What differs from the paper: it draws the iteration in which it stops. Here a position stops, and its answer stands, after
-the first iteration by which the summed chance reaches `threshold`: the median of the same distribution, and the same
-answer each time. `run.halting` has the distribution up to where the last position has stopped.
+What differs from the paper: it draws the iteration in which it stops. Here a position stops, and
+its answer stands, after the first iteration by which the summed chance reaches `threshold`: the
+median of the same distribution, and the same answer each time. `run.halting` has the distribution
+up to where the last position has stopped.
 """
 
 from dataclasses import dataclass
@@ -46,7 +48,8 @@ class Context(NamedTuple):
 
 
 class Ponder(Exiting):
-    """A block that is applied until the gate says stop. Every position sees every other: the answer may come first or last."""
+    """A block that is applied until the gate says stop. Every position sees every other: the answer
+    may come first or last."""
 
     kind, source = "PonderNet gate", "Banino, Balaguer & Blundell 2021, arXiv 2107.05407"
 

@@ -1,7 +1,10 @@
-"""Single-layer loops with and without recall (Labovich 2026, arXiv 2604.15259): where the input and the norm are placed.
+"""Single-layer loops with and without recall (Labovich 2026, arXiv 2604.15259): where the input and
+the norm are placed.
 
-- What loops: one transformer layer, attention and MLP, each a residual sub-layer on its own normalised input, over all positions.
-- What is injected: the embedded tokens e ("recall"), in every iteration; or nothing, so that they only start the loop.
+- What loops: one transformer layer, attention and MLP, each a residual sub-layer on its own
+  normalised input, over all positions.
+- What is injected: the embedded tokens e ("recall"), in every iteration; or nothing, so that they
+  only start the loop.
 - How it halts: after a fixed number of iterations.
 
 Two fields of `Config` place them, with F a sub-layer and N an RMSNorm:
@@ -13,11 +16,13 @@ Two fields of `Config` place them, with F a sub-layer and N an RMSNorm:
                 residual   h <- N(h + F(...)) after each sub-layer
                 loop       one norm more where the iteration ends
 
-The paper's claims: without recall fixed points are countable, so they can't depend on the input strongly; recall with an outer
-norm makes fixed points that are reached and depend on the input smoothly; internal recall then rivals ordinary recall.
+The paper's claims: without recall fixed points are countable, so they can't depend on the input
+strongly; recall with an outer norm makes fixed points that are reached and depend on the input
+smoothly; internal recall then rivals ordinary recall.
 
-Only the paper's abstract was at hand. Its equations for the outer norm and for internal recall are not verified: those above
-are our reading (internal recall after a third party's code that cites its Definition 5.2), the mix by addition is ours.
+Only the paper's abstract was at hand. Its equations for the outer norm and for internal recall are
+not verified: those above are our reading (internal recall after a third party's code that cites its
+Definition 5.2), the mix by addition is ours.
 """
 
 from dataclasses import dataclass, replace
@@ -55,7 +60,8 @@ class Context(NamedTuple):
 
 
 class Recall(LoopedModule):
-    """One layer, looped. Causal, with rotary positions; it is not told the number of the iteration."""
+    """One layer, looped. Causal, with rotary positions; it is not told the number of the
+    iteration."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)

@@ -1,15 +1,18 @@
-"""A looped transformer that learns to regress in context (Yang, Lee, Nowak & Papailiopoulos 2024, arXiv 2311.12424).
+"""A looped transformer that learns to regress in context (Yang, Lee, Nowak & Papailiopoulos 2024,
+arXiv 2311.12424).
 
-- What loops: transformer blocks, with the positions' code and the final norm inside the loop, as published (GPT-2's
-  `wpe` and `ln_f` are applied in every pass).
-- What is injected: the read-in numbers, by addition (or multiplication) in every iteration; the loop starts from zeros
-  (or ones). So an iteration is z <- N(blocks(z + x + position)), a map that an optimiser's step can be written as.
+- What loops: transformer blocks, with the positions' code and the final norm inside the loop, as
+  published (GPT-2's `wpe` and `ln_f` are applied in every pass).
+- What is injected: the read-in numbers, by addition (or multiplication) in every iteration; the
+  loop starts from zeros (or ones). So an iteration is z <- N(blocks(z + x + position)), a map that
+  an optimiser's step can be written as.
 - How it halts: after the number of iterations it is told.
-- How it is trained: the mean loss of the last `b` iterations (`Every(b)` with `Last(b)`), those before without
-  gradient, while the number of iterations rises (`Rising`).
+- How it is trained: the mean loss of the last `b` iterations (`Every(b)` with `Last(b)`), those
+  before without gradient, while the number of iterations rises (`Rising`).
 
-The input is a row of numbers at each position (the task `regression`: x and y take turns), and the answer one number per
-position. What differs from the paper: width and depth, RMS norms for layer norms, rotary positions on request.
+The input is a row of numbers at each position (the task `regression`: x and y take turns), and the
+answer one number per position. What differs from the paper: width and depth, RMS norms for layer
+norms, rotary positions on request.
 """
 
 from dataclasses import dataclass
@@ -52,7 +55,8 @@ class Context(NamedTuple):
 
 
 class Regression(LoopedModule):
-    """Blocks that improve the same answers again and again. Causal: a point is answered from those before it."""
+    """Blocks that improve the same answers again and again. Causal: a point is answered from those
+    before it."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
@@ -74,15 +78,16 @@ class Regression(LoopedModule):
         n = self.config.features
         if not tokens.is_floating_point() or tokens.ndim != 3 or tokens.shape[2] != n:
             raise LoopscopeError(
-                f"the input must be floating-point numbers (batch, position, {n}), but is {tokens.dtype} {tuple(tokens.shape)}. "
-                "Use the tokens of the task `regression`."
+                f"the input must be floating-point numbers (batch, position, {n}), but is {tokens.dtype} "
+                f"{tuple(tokens.shape)}. Use the tokens of the task `regression`."
             )
         e = self.hook_embed(self.read_in(tokens.to(self.read_in.weight.dtype)))
         if self.place is None:
             return Context(e, None, Positions.of(e, rotary=self.config.width // self.config.heads))
         if e.shape[1] > len(self.place):
             raise LoopscopeError(
-                f"a model with learned positions must get at most {len(self.place)} of them, but got {e.shape[1]}. "
+                f"a model with learned positions must get at most {len(self.place)} of them, but got "
+                f"{e.shape[1]}. "
                 'Build it with a larger length, or with position="rotary".'
             )
         return Context(e, self.place[: e.shape[1]], Positions.of(e))

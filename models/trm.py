@@ -1,16 +1,19 @@
-"""The tiny recursive model (Jolicoeur-Martineau 2025, arXiv 2510.04871), with what later papers changed in it as options.
+"""The tiny recursive model (Jolicoeur-Martineau 2025, arXiv 2510.04871), with what later papers
+changed in it as options.
 
-- What loops: one small network f for two states. One iteration is a high cycle: `low_updates` times z_L = f(z_L + z_H + x),
-  then z_H = f(z_H + z_L). A segment is `cycles` iterations; in training each segment is an optimiser step, gradient goes
-  through its last iteration alone, and the states are carried on, detached.
+- What loops: one small network f for two states. One iteration is a high cycle: `low_updates` times
+  z_L = f(z_L + z_H + x), then z_H = f(z_H + z_L). A segment is `cycles` iterations; in training
+  each segment is an optimiser step, gradient goes through its last iteration alone, and the states
+  are carried on, detached.
 - What is injected: the embedded tokens x, by addition, into the low update (`input`: into which).
-- How it halts: a head reads the high state at the end of a segment; logit > 0 says that the answer is right. Evaluation runs
-  all segments.
+- How it halts: a head reads the high state at the end of a segment; logit > 0 says that the answer
+  is right. Evaluation runs all segments.
 
-Options: `input` is the wiring by role of "One model, two roles" (Shen, Su & Kyrillidis 2026, arXiv 2605.17811): with one
-network, who receives the input is what tells the roles apart. `start`, `damping` and `noise` are the changes of equilibrium
-reasoners (arXiv 2605.21488): z <- (1 - damping) z + damping f(z + ...) + noise N(0, 1), in training and evaluation.
-`rollouts` is the probabilistic recursive model's inference (arXiv 2605.19943).
+Options: `input` is the wiring by role of "One model, two roles" (Shen, Su & Kyrillidis 2026, arXiv
+2605.17811): with one network, who receives the input is what tells the roles apart. `start`,
+`damping` and `noise` are the changes of equilibrium reasoners (arXiv 2605.21488): z <- (1 -
+damping) z + damping f(z + ...) + noise N(0, 1), in training and evaluation. `rollouts` is the
+probabilistic recursive model's inference (arXiv 2605.19943).
 """
 
 from dataclasses import dataclass
@@ -48,7 +51,8 @@ class Config:
     segments: int = 16
     """Segments when the caller doesn't say."""
     input: Literal["none", "low", "high", "both"] = "low"
-    """Which role's update receives x. With none, x is where the high state starts, and is never told again."""
+    """Which role's update receives x. With none, x is where the high state starts, and is never
+    told again."""
     position: Literal["learned", "rotary"] = "learned"
     length: int = 81
     """The most positions, if they are learned."""
@@ -71,8 +75,9 @@ class Context(NamedTuple):
 
 
 class TRM(LoopedModule):
-    """One network, two states. Sites: `core_in`, what the network reads, and `core.*`, both by low update, and of the high
-    update with `@iteration` after their names; `hook_low`, what each low update gives.
+    """One network, two states. Sites: `core_in`, what the network reads, and `core.*`, both by low
+    update, and of the high update with `@iteration` after their names; `hook_low`, what each low
+    update gives.
     """
 
     writes: ClassVar = {"high": (), "low": ("hook_low",)}
@@ -150,10 +155,11 @@ def rollouts(
     segments: int | None = None,
     seed: int = 0,
 ) -> Rollouts:
-    """Run the model `count` times with noise, and choose by Q: inference of the probabilistic recursive model (arXiv 2605.19943).
+    """Run the model `count` times with noise, and choose by Q: inference of the probabilistic
+    recursive model (arXiv 2605.19943).
 
-    Before every segment N(0, noise^2) is added to each number of a state. Which state the paper means is told in two ways, so
-    `into` says it. The first run has no noise.
+    Before every segment N(0, noise^2) is added to each number of a state. Which state the paper
+    means is told in two ways, so `into` says it. The first run has no noise.
 
     Arguments:
         segments: the model's own number unless given.

@@ -1,14 +1,17 @@
 """The Universal Transformer (Dehghani, Gouws, Vinyals, Uszkoreit & Kaiser 2018, arXiv 1807.03819).
 
 - What loops: one or a few transformer blocks with shared weights, over all positions at once.
-- What is injected: nothing in the paper, whose input enters as states[0]; here also by addition, or by a linear map of
-  state and input side by side, which is what lets the loop settle on a point that depends on its input.
-- How it halts: after a fixed number of iterations, or position by position by adaptive computation time.
+- What is injected: nothing in the paper, whose input enters as states[0]; here also by addition, or
+  by a linear map of state and input side by side, which is what lets the loop settle on a point
+  that depends on its input.
+- How it halts: after a fixed number of iterations, or position by position by adaptive computation
+  time.
 - Around the loop: a prelude and a coda of zero or more blocks of their own.
 
-`Config.norm` places the norms in a block (see `loopscope.nn.Norm`); `outer_norm` adds one at the loop's boundary, so that
-every state has unit scale. Position and iteration are told as in the paper (sinusoids, added again in every iteration) or by
-rotary angles in attention, which say nothing about the iteration and leave the map the same at every t.
+`Config.norm` places the norms in a block (see `loopscope.nn.Norm`); `outer_norm` adds one at the
+loop's boundary, so that every state has unit scale. Position and iteration are told as in the paper
+(sinusoids, added again in every iteration) or by rotary angles in attention, which say nothing
+about the iteration and leave the map the same at every t.
 """
 
 from dataclasses import dataclass
@@ -70,7 +73,8 @@ class Context(NamedTuple):
 
 
 class Universal(LoopedModule):
-    """Blocks that share their weights over the iterations. Causal: a position sees itself and what came before."""
+    """Blocks that share their weights over the iterations. Causal: a position sees itself and what
+    came before."""
 
     def __init__(self, config: Config) -> None:
         act = config.halting != "none"
@@ -167,8 +171,8 @@ class Universal(LoopedModule):
 
 Model = Universal
 
-# No step code, so that iterations may differ in number; rotary positions, so that strings may be longer than those trained
-# on; a norm on the stream, so that the state can settle.
+# No step code, so that iterations may differ in number; rotary positions, so that strings may be
+# longer than those trained on; a norm on the stream, so that the state can settle.
 _PARITY = {"vocabulary": 3, "norm": "stream", "injection": "add", "position": "rotary", "step_code": "none"}
 
 RECIPES = {
@@ -183,8 +187,9 @@ RECIPES = {
         gradient=Last(8),
         optimiser=AdamW(lr=1e-3, warmup=200, decay=1000, weight_decay=0.05),
     ),
-    # The halting unit starts deep and is paid for only once the answers are right: a price from the start halts everything
-    # at once, long before there is an answer (Sapunov 2026, arXiv 2604.21999).
+    # The halting unit starts deep and is paid for only once the answers are right: a price from the
+    # start halts everything at once, long before there is an answer (Sapunov 2026, arXiv
+    # 2604.21999).
     "universal-prefix-parity-act": Recipe(
         architecture="universal",
         config=_PARITY | {"iterations": 24, "halting": "accumulated", "halting_bias": -3.0},

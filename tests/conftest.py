@@ -1,4 +1,5 @@
-"""What holds for every test: no network, no warning of ours, and nothing that depends on how busy a machine is."""
+"""What holds for every test: no network, no warning of ours, and nothing that depends on how busy a
+machine is."""
 
 import ipaddress
 import os
@@ -10,7 +11,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-# These are read when the packages are imported, also in processes that tests start. The port is closed.
+# These are read when the packages are imported, also in processes that tests start. The port is
+# closed.
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -30,7 +32,8 @@ hypothesis.settings.load_profile("loopscope")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Not in pyproject.toml: pytest would import loopscope for it before jaxtyping can check its signatures.
+    # Not in pyproject.toml: pytest would import loopscope for it before jaxtyping can check its
+    # signatures.
     config.addinivalue_line("filterwarnings", "error::loopscope.errors.LoopscopeWarning")
 
 

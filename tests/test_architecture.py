@@ -1,5 +1,5 @@
-"""Arrows point one way: between folders in the order that docs/architecture.md gives, between files without a circle,
-and no module uses another's privates."""
+"""Arrows point one way: between folders in the order that docs/architecture.md gives, between files
+without a circle, and no module uses another's privates."""
 
 import re
 from pathlib import Path

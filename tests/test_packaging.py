@@ -1,4 +1,5 @@
-"""The wheel, installed outside the checkout, has every model, analysis, card and weight, and pollutes nothing."""
+"""The wheel, installed outside the checkout, has every model, analysis, card and weight, and
+pollutes nothing."""
 
 import json
 import os
@@ -20,7 +21,8 @@ KINDS = {".py", ".md", ".safetensors"}
 
 
 def run(*command: object, cwd: Path) -> str:
-    """The command's output, run as a stranger would: from a folder of its own, without our PYTHONPATH."""
+    """The command's output, run as a stranger would: from a folder of its own, without our
+    PYTHONPATH."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run([*map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -44,7 +46,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a fresh environment that has the wheel, and sees this one's libraries but not its loopscope."""
+    """The Python of a fresh environment that has the wheel, and sees this one's libraries but not
+    its loopscope."""
 
     def install(home: Path) -> None:
         venv.create(home, with_pip=False)

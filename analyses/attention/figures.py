@@ -42,7 +42,8 @@ def draw_map(result: Attention) -> Any:
 
 
 def draw_stages(result: Attention) -> Any:
-    """Concentration and mixing by iteration, unrolled over the layers, with what a causal mask alone gives."""
+    """Concentration and mixing by iteration, unrolled over the layers, with what a causal mask
+    alone gives."""
     figure = style.empty("Stages of inference", "iteration", "concentration | mixing (nats)", 360)
     depth = len(result.layers)
     x = [t + layer / depth for t in range(len(result.mixing)) for layer in range(depth)]
@@ -70,8 +71,8 @@ def panels(result: Attention) -> list[Panel]:
             draw_stages(result),
             f"Concentration ends at {number(float(result.concentration[-1].mean()))} and mixing at "
             f"{number(float(result.mixing[-1].mean()))} nats.",
-            "Solid: measured, layer after layer within each iteration. Dotted: what a mask alone gives with uniform attention. A "
-            "pattern that repeats every iteration is one profile replayed.",
+            "Solid: measured, layer after layer within each iteration. Dotted: what a mask alone gives with "
+            "uniform attention. A pattern that repeats every iteration is one profile replayed.",
         ),
     ]
     if len(result.layers) > 1:
@@ -80,9 +81,10 @@ def panels(result: Attention) -> list[Panel]:
             Panel(
                 "Which layers attend alike",
                 draw_map(result),
-                f"{percent(result.nearest)} of the unrolled layers are nearest to the same layer of another iteration.",
-                "Rows and columns are the layers in the order they run. Bright diagonals at multiples of the block's depth: each "
-                "layer keeps its own pattern.",
+                f"{percent(result.nearest)} of the unrolled layers are nearest to the same layer of another "
+                "iteration.",
+                "Rows and columns are the layers in the order they run. Bright diagonals at multiples of "
+                "the block's depth: each layer keeps its own pattern.",
             ),
         )
     return out

@@ -33,18 +33,21 @@ class Bound:
     kappa: Float[Tensor, " head"]
     """‖W_Q W_Kᵀ‖, or ‖W_Q‖ ‖W_K‖ where queries and keys are rotated."""
     reach: float
-    """B, the largest norm of the normed input: spectral, or Frobenius where queries and keys are rotated."""
+    """B, the largest norm of the normed input: spectral, or Frobenius where queries and keys are
+    rotated."""
     form: str
     """What was checked, or why nothing was."""
     sentence: str
 
 
 def bound(run: Run, site: str, last: int, examples: int) -> Bound:
-    """Check Blayney et al. 2026 (arXiv 2604.11791), proposition 4.2, on a layer whose pattern was recorded.
+    """Check Blayney et al. 2026 (arXiv 2604.11791), proposition 4.2, on a layer whose pattern was
+    recorded.
 
-    softmax is 1/2-Lipschitz in each row, and scores X M Xᵀ / sqrt(d) change by at most 2 B ‖M‖ / sqrt(d) times the change of X,
-    B bounding the spectral norm of X, the (position, width) input of attention after its norm. With rotary positions the
-    rotated queries and keys differ in M from pair to pair; Frobenius norms and κ = ‖W_Q‖ ‖W_K‖ then bound the same change.
+    softmax is 1/2-Lipschitz in each row, and scores X M Xᵀ / sqrt(d) change by at most 2 B ‖M‖ /
+    sqrt(d) times the change of X, B bounding the spectral norm of X, the (position, width) input of
+    attention after its norm. With rotary positions the rotated queries and keys differ in M from
+    pair to pair; Frobenius norms and κ = ‖W_Q‖ ‖W_K‖ then bound the same change.
 
     Arguments:
         last: the last iteration to look at.
@@ -101,8 +104,8 @@ def together(bounds: Sequence[Bound]) -> str:
     known = sorted(b.slack for b in checked if b.slack == b.slack)
     slack = number(known[len(known) // 2]) if known else "unknown"
     return (
-        f"The Lipschitz bound of attention {verb} ({checked[0].form}): left over right side is at most {number(worst)}, and the "
-        f"bound is {slack} times too generous in the median."
+        f"The Lipschitz bound of attention {verb} ({checked[0].form}): left over right side is at most "
+        f"{number(worst)}, and the bound is {slack} times too generous in the median."
     )
 
 
@@ -121,8 +124,8 @@ def _checked(site: str, A: Tensor, x: Tensor, size: Tensor, *, kappa: Tensor, fo
     worst = float(tightest.nan_to_num(0).max())
     verb = "holds" if holds else "does NOT hold"
     text = (
-        f"The Lipschitz bound of attention {verb} ({form}): left over right side is at most {number(worst)}, and the bound is "
-        f"{number(slack)} times too generous in the median."
+        f"The Lipschitz bound of attention {verb} ({form}): left over right side is at most "
+        f"{number(worst)}, and the bound is {number(slack)} times too generous in the median."
     )
     if not len(known):
         text = f"The Lipschitz bound of attention has nothing to bound: no pattern changes by more than {_ROUNDING:g}."

@@ -64,11 +64,13 @@ class Attention(AnalysisResult):
     distance: Float[Tensor, "pattern layer head"]
     """‖A[t] - A*‖_F for t = 0, 1 ..., mean over examples."""
     settled: Float[Tensor, "layer head"]
-    """The first t from which the relative change ‖A[t] - A[t-1]‖ / ‖A[t]‖ stays below the tolerance; NaN if none."""
+    """The first t from which the relative change ‖A[t] - A[t-1]‖ / ‖A[t]‖ stays below the
+    tolerance; NaN if none."""
     map: Float[Tensor, "unrolled unrolled"]
     """Mean distance of the patterns of all unrolled layers, iteration after iteration."""
     nearest: float
-    """Fraction of the unrolled layers, after the first iteration, nearest to the same layer of another iteration; NaN for one."""
+    """Fraction of the unrolled layers, after the first iteration, nearest to the same layer of
+    another iteration; NaN for one."""
     concentration: Float[Tensor, "pattern layer"]
     """ColSum concentration, 0..1, mean over heads and examples."""
     sinks: Float[Tensor, "pattern layer"]
@@ -101,20 +103,22 @@ class Attention(AnalysisResult):
         done = self.settled[~self.settled.isnan()]
         lines = [
             self.verdict.sentence,
-            f"{len(done)} of {n} heads have stopped by the end of the extra iterations (relative change below "
-            f"{self.tolerance:g} from then on)"
+            f"{len(done)} of {n} heads have stopped by the end of the extra iterations (relative change "
+            f"below {self.tolerance:g} from then on)"
             + (f", the last at iteration {int(done.max())}." if len(done) else "."),
-            f"{self.how} The limit is iteration {self.limit}; it moves by at most {number(self.residual)} of its norm.",
+            f"{self.how} The limit is iteration {self.limit}; it moves by at most {number(self.residual)} "
+            "of its norm.",
         ]
         if self.nearest == self.nearest:
             lines.append(
-                f"{percent(self.nearest)} of the unrolled layers have the most similar pattern in the same layer of another "
-                "iteration."
+                f"{percent(self.nearest)} of the unrolled layers have the most similar pattern in the same "
+                "layer of another iteration."
             )
         c, m, s = (float(x[-1].mean()) for x in (self.concentration, self.mixing, self.sinks))
         lines.append(
-            f"At the end concentration is {number(c)} (a causal mask alone: {number(self.null['concentration'])}), mixing "
-            f"{number(m)} nats (alone: {number(self.null['mixing'])}), and {percent(s)} of the heads have their sink (at least "
+            f"At the end concentration is {number(c)} (a causal mask alone: "
+            f"{number(self.null['concentration'])}), mixing {number(m)} nats (alone: "
+            f"{number(self.null['mixing'])}), and {percent(s)} of the heads have their sink (at least "
             f"{self.sink:g} of all attention) at the first position (alone: {percent(self.null['sinks'])})."
         )
         lines += [together(self.bounds), _massive(self)]
@@ -137,11 +141,13 @@ def measure(
     ratio: float = RATIO,
     size: float = SIZE,
 ) -> Attention:
-    """How attention changes over the iterations of a run; what wasn't recorded is recorded again, if it can be.
+    """How attention changes over the iterations of a run; what wasn't recorded is recorded again,
+    if it can be.
 
     Arguments:
         sites: of the patterns (batch, head, position, key); None: every `hook_pattern` in the loop.
-        extra: iterations beyond those shown, for the limit; None: as many as the run has, 32 at least.
+        extra: iterations beyond those shown, for the limit; None: as many as the run has, 32 at
+            least.
         examples: how many are looked at.
         tolerance: a pattern has stopped when its relative change stays below this.
         nearly: the verdict is `settled` if this fraction of the heads is.
@@ -203,8 +209,9 @@ def _followed(
     names = inside(run, "hook_pattern") if sites is None else list(sites)
     if not names:
         raise LoopscopeError(
-            "attention needs patterns (batch, head, position, key) inside the loop, but the run has none and its model has no "
-            "hook_pattern. Name the sites that give them: sites=[...], recorded by record(..., sites=[...])."
+            "attention needs patterns (batch, head, position, key) inside the loop, but the run has none "
+            "and its model has no hook_pattern. Name the sites that give them: sites=[...], recorded by "
+            "record(..., sites=[...])."
         )
     wanted = list(names)
     if any(name not in run for name in names):
@@ -215,7 +222,8 @@ def _followed(
     after, names = unroll_inner_loops(after, names)
     if after.overflow is not None and after.last < 2:
         raise LoopscopeError(
-            f"the extra iterations overflow at state {after.overflow}, before attention can be compared. Record fewer iterations."
+            f"the extra iterations overflow at state {after.overflow}, before attention can be compared. "
+            "Record fewer iterations."
         )
     return after, names
 
@@ -224,8 +232,8 @@ def _patterns(run: Run, name: str, last: int, examples: int) -> Tensor:
     site = run[name]
     if not isinstance(site, States) or len(site.shape) != 5 or site.shape[-1] != site.shape[-2]:
         raise LoopscopeError(
-            f"'{name}' must hold patterns (batch, head, position, key) inside the loop, but has the shape {tuple(site.shape)}. "
-            "Name the sites of attention patterns."
+            f"'{name}' must hold patterns (batch, head, position, key) inside the loop, but has the shape "
+            f"{tuple(site.shape)}. Name the sites of attention patterns."
         )
     x = torch.stack([site[t] for t in site.iterations if t <= last])[:, :examples].detach()
     if len(x) < 3:
@@ -300,8 +308,8 @@ def _massive(result: Attention) -> str:
         top = float(result.largest.max())
         return f"No massive activations {lines}: the largest in the state is {number(top)} times the median."
     parts = [
-        f"{m.site} at position {m.position}, dimension {m.width}, since {m.since}: {number(m.value)}, {number(m.ratio)} times "
-        "the median"
+        f"{m.site} at position {m.position}, dimension {m.width}, since {m.since}: {number(m.value)}, "
+        f"{number(m.ratio)} times the median"
         for m in result.massive
     ]
     return f"Massive activations {lines}: {'; '.join(parts)}."

@@ -35,7 +35,8 @@ def draw(result: Causes) -> Any:
         figure.add_scatter(
             x=list(result.iterations), y=[None if v != v else round(v, 4) for v in values.tolist()], name=name,
             mode="lines+markers",
-            line={"color": colour, "width": 2}, hovertemplate=f"{name}, after %{{x}}: %{{y:.2f}}<extra></extra>",
+            line={"color": colour, "width": 2}, hovertemplate=f"{name}, after %{{x}}: "
+                                                              "%{y:.2f}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(
         range=[min(-0.05, float(result.best.min())), max(1.05, float(result.whole.nan_to_num().max()) + 0.05)]
@@ -48,7 +49,8 @@ def panels(result: Causes) -> list[Panel]:
     last = len(result.iterations) - 1
     many = result.spread[torch.isfinite(result.spread)]
     over = (
-        f" Where they have an effect, it is spread over {number(float(many.median()), 2)} of {len(result.positions)} positions."
+        f" Where they have an effect, it is spread over {number(float(many.median()), 2)} of "
+        f"{len(result.positions)} positions."
         if len(many)
         else ""
     )
@@ -56,21 +58,22 @@ def panels(result: Causes) -> list[Panel]:
         Panel(
             "What another example's state brings along",
             draw(result),
-            f"{result.verdict.sentence} Written after {result.iterations[last // 2]} of {result.last} iterations the "
-            f"whole state brings "
-            f"{percent(float(result.whole[last // 2].clamp(0, 1)))} of the other answer, the best position alone "
-            f"{percent(float(result.best[last // 2].clamp(0, 1)))}.",
-            f"Each point is a pass of its own: the state of another example is written there, and all that follows is "
-            f"computed anew. "
-            f"0 leaves the answer, 1 is the other example's; judged by {result.asked}, means over {result.examples} examples.",
+            f"{result.verdict.sentence} Written after {result.iterations[last // 2]} of {result.last} "
+            "iterations the whole state brings "
+            f"{percent(float(result.whole[last // 2].clamp(0, 1)))} of the other answer, the best position "
+            f"alone {percent(float(result.best[last // 2].clamp(0, 1)))}.",
+            "Each point is a pass of its own: the state of another example is written there, and all that "
+            "follows is computed anew. "
+            f"0 leaves the answer, 1 is the other example's; judged by {result.asked}, means over "
+            f"{result.examples} examples.",
         ),
         Panel(
             "Position by position",
             carried_map(result),
             f"The strongest single position is "
             f"{result.positions[int(result.carried.abs().nan_to_num().amax(0).argmax())]}.{over}",
-            "Each cell is one write: one position, after so many iterations (downwards). Blue moves the answer towards "
-            "the other example's, red away from it. What the read-out itself reads, after the last iteration, may lie "
-            "beyond the colours.",
+            "Each cell is one write: one position, after so many iterations (downwards). Blue moves the "
+            "answer towards the other example's, red away from it. What the read-out itself reads, after "
+            "the last iteration, may lie beyond the colours.",
         ),
     ]

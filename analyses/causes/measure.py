@@ -73,27 +73,29 @@ class Causes(AnalysisResult):
     def summary(self) -> str:
         middle = len(self.iterations) // 2
         told = "; ".join(
-            f"after {self.iterations[i]} of {self.last} iterations {percent(float(self.whole[i].clamp(0, 1)))} by the "
-            f"whole state, "
+            f"after {self.iterations[i]} of {self.last} iterations "
+            f"{percent(float(self.whole[i].clamp(0, 1)))} by the whole state, "
             f"{percent(float(self.best[i].clamp(0, 1)))} by the best position"
             for i in dict.fromkeys((0, middle, len(self.iterations) - 1))
         )
         checked = (
             ""
             if self.agreement is None
-            else f" Estimates to first order; with exact patches they correlate by {self.agreement.correlation:.2f} on "
+            else " Estimates to first order; with exact patches they correlate by "
+            f"{self.agreement.correlation:.2f} on "
             f"{self.agreement.cells} cells."
         )
         return (
-            f"{self.verdict.sentence} '{self.site}' of {self.source}, in {self.examples} examples of {self.last} "
-            f"iterations, judged by "
-            f"{self.asked}. Of the way to the other answer: {told}.{checked} Thresholds: a state carries the answer from "
-            f"{self.carries_threshold:g} on, nothing of it below {self.nothing_threshold:g}."
+            f"{self.verdict.sentence} '{self.site}' of {self.source}, in {self.examples} examples of "
+            f"{self.last} iterations, judged by "
+            f"{self.asked}. Of the way to the other answer: {told}.{checked} Thresholds: a state carries "
+            f"the answer from {self.carries_threshold:g} on, nothing of it below {self.nothing_threshold:g}."
         )
 
 
 def applies(run: Run) -> bool:
-    """Whether states can be written and gone on with in seconds, and there are examples that answer differently."""
+    """Whether states can be written and gone on with in seconds, and there are examples that answer
+    differently."""
     if not writable(run) or run.output.shape[-1] == 1:
         return False
     cells = run.states.shape[2] * min(ITERATIONS, run.iterations + 1)
@@ -113,9 +115,11 @@ def measure(
     """Write another example's state, position by position and iteration by iteration.
 
     Arguments:
-        donor: a run of the same shape; None: for each example the next of the batch that answers otherwise.
+        donor: a run of the same shape; None: for each example the next of the batch that answers
+            otherwise.
         site: what is written; None: the state, all its tensors together.
-        asked: positions, or a mask (batch, position), whose answers count. None: the last that is asked.
+        asked: positions, or a mask (batch, position), whose answers count. None: the last that is
+            asked.
         method: "exact", or "attribution" for a first look.
         examples: how many of the run's; None: all. With `donor` all of them.
         iterations: how many of them, evenly spread, the first and the last among them; None: all.
@@ -123,8 +127,8 @@ def measure(
     run.require_finite()
     if run.output.ndim != 3:
         raise LoopscopeError(
-            f"causes compares answers (batch, position, vocab), but this run's output is {tuple(run.output.shape)}. Use "
-            "ls.effects(run, donor, metric=...) with a function of it."
+            "causes compares answers (batch, position, vocab), but this run's output is "
+            f"{tuple(run.output.shape)}. Use ls.effects(run, donor, metric=...) with a function of it."
         )
     which, told = _asked(run, asked)
     if donor is None:
@@ -167,7 +171,8 @@ def _best(grid: Effects) -> Float[Tensor, " iteration"]:
 
 
 def _spread(carried: Float[Tensor, "iteration position"]) -> Float[Tensor, " iteration"]:
-    """Over how many positions it is spread: their participation ratio; NaN where nothing is carried."""
+    """Over how many positions it is spread: their participation ratio; NaN where nothing is
+    carried."""
     size = carried.abs().sum(1)
     return torch.where(size > NOTHING / 10, size**2 / (carried**2).sum(1), torch.nan)
 
@@ -215,11 +220,12 @@ def _verdict(iterations: tuple[int, ...], n: int, whole: Tensor, best: Tensor) -
 
 
 def carried_map(result: Causes) -> Any:
-    """The grid, iteration by position. Colours end at the largest cell before the last state, which is what the "
-    "read-out reads."""
+    """The grid, iteration by position. Colours end at the largest cell before the last state, which
+    is what the " "read-out reads."""
     before = result.carried[[k < result.last for k in result.iterations]]
     return effect_map(
-        result.carried, result.iterations, result.positions, "Where the answer is carried", x="position written",
+        result.carried, result.iterations, result.positions, "Where the answer is carried", x="position "
+                                                                                              "written",
         y="iterations run before the write", quantity="fraction of the way",
         most=max(0.1, float(before.abs().nan_to_num().max())) if len(before) else None,
     )  # fmt: skip

@@ -1,4 +1,5 @@
-"""One site's way to its limit: steps, distances, cosines, what has settled, and how fast it contracts."""
+"""One site's way to its limit: steps, distances, cosines, what has settled, and how fast it
+contracts."""
 
 from dataclasses import dataclass
 
@@ -11,15 +12,17 @@ from loopscope.core.states import States, as_vectors
 from loopscope.maths.contraction_rate import Rate, contraction
 
 CLEAR = 10.0
-"""Rates are read where the distance is so many times the floor: the larger of the numbers' precision and of what is left of
-the distance in the second half of the extra iterations. Ten times as far where that still shrinks, for then it isn't
-rounding but the limit's own error, which bends the line more."""
+"""Rates are read where the distance is so many times the floor: the larger of the numbers'
+precision and of what is left of the distance in the second half of the extra iterations. Ten times
+as far where that still shrinks, for then it isn't rounding but the limit's own error, which bends
+the line more."""
 _STILL = 8  # precisions: what rounding alone may move a state at rest
 
 
 @dataclass(frozen=True)
 class Approach:
-    """One site's way to its limit. `state` counts k, the values shown; `iteration` counts t, the steps between them."""
+    """One site's way to its limit. `state` counts k, the values shown; `iteration` counts t, the
+    steps between them."""
 
     site: str
     first: int
@@ -49,8 +52,9 @@ class Approach:
     settled_end: float
     """Fraction of positions settled during the extra iterations at the latest."""
     growth: float
-    """The least mean norm of the last quarter of the extra iterations over the largest of the second half shown: above 1 only
-    where the norm has left the range that it had, which a turn doesn't."""
+    """The least mean norm of the last quarter of the extra iterations over the largest of the
+    second half shown: above 1 only where the norm has left the range that it had, which a turn
+    doesn't."""
     steadiness: float
     """The mean step of that last quarter over that of the second half shown."""
 
@@ -71,8 +75,8 @@ def approach(states: States, shown: int, limit: int, tolerance: float) -> Approa
     labels = states.iterations
     if labels != list(range(labels[0], labels[-1] + 1)) or shown - labels[0] < 1:
         raise LoopscopeError(
-            f"convergence needs values of '{states.name}' one iteration after the other, but there are {labels}. "
-            "Record again without keep=."
+            f"convergence needs values of '{states.name}' one iteration after the other, but there are "
+            f"{labels}. Record again without keep=."
         )
     labels = range(labels[0], limit + 2)
     values = [_vectors(states, k) for k in labels]

@@ -76,25 +76,26 @@ def panels(result: Convergence) -> list[Panel]:
         Panel(
             "How far the state is from its limit",
             draw(result),
-            f"{t.rate.sentence} {_positions(t)} One more iteration moves the limit itself by {number(t.residual, 2)} of its norm "
-            f"in the mean, {number(t.residual_max, 2)} at most.",
-            "On this logarithmic scale a straight fall is a steady contraction, and a level stretch is standing still, or the "
+            f"{t.rate.sentence} {_positions(t)} One more iteration moves the limit itself by "
+            f"{number(t.residual, 2)} of its norm in the mean, {number(t.residual_max, 2)} at most.",
+            "On this logarithmic scale a straight fall is a steady contraction, and a level stretch is "
+            "standing still, or the "
             f"end of the numbers' precision. {result.how}",
         ),
         Panel(
             "Where the state still moves",
             _map(t),
             _moving(t, result.tolerance),
-            "Each cell is one iteration at one position, the mean over examples: dark is still, and -3 is a step of a "
-            "thousandth of the state's norm. Time runs downwards.",
+            "Each cell is one iteration at one position, the mean over examples: dark is still, and -3 is a "
+            "step of a thousandth of the state's norm. Time runs downwards.",
         ),
         Panel(
             "How much has settled",
             _shares(t),
-            f"{share} of the positions are settled by the last iteration shown; the mean cosine to the limit goes from "
-            f"{cosine[0]} before the loop to {cosine[1]}.",
-            f"Settled from an iteration on: no later relative step reaches {result.tolerance:g}, those of the {result.extra} extra "
-            "iterations included. At cosine 1 only the length can still change.",
+            f"{share} of the positions are settled by the last iteration shown; the mean cosine to the "
+            f"limit goes from {cosine[0]} before the loop to {cosine[1]}.",
+            f"Settled from an iteration on: no later relative step reaches {result.tolerance:g}, those of "
+            f"the {result.extra} extra iterations included. At cosine 1 only the length can still change.",
         ),
     ]
 
@@ -139,8 +140,8 @@ def _moving(t: Approach, tolerance: float) -> str:
     left = len(half) - len(known)
     rest = f"; at {left} of {len(half)} positions not within the iterations shown" if left else ""
     return (
-        f"Half of the examples have come to rest at position {first} from iteration {known[0] + t.first} on{then}{rest} "
-        f"(relative step below {tolerance:g})."
+        f"Half of the examples have come to rest at position {first} from iteration {known[0] + t.first} "
+        f"on{then}{rest} (relative step below {tolerance:g})."
     )
 
 

@@ -67,17 +67,21 @@ class Convergence(AnalysisResult):
         s = self.state
         lines = [
             self.verdict.sentence,
-            f"{percent(_last(s.share))} of the positions are settled by the last iteration shown and {percent(s.settled_end)} "
-            f"by the end of {self.extra} more (relative step below {self.tolerance:g} from then on).",
+            f"{percent(_last(s.share))} of the positions are settled by the last iteration shown and "
+            f"{percent(s.settled_end)} by the end of {self.extra} more (relative step below "
+            f"{self.tolerance:g} from then on).",
             f"{s.rate.sentence} {_positions(s)}",
-            f"{self.how} Its residual is {number(s.residual)} in the mean and {number(s.residual_max)} at most.",
-            f"Thresholds: settled from {self.settled_threshold:g} of the positions on, in part from {self.partly_threshold:g}; "
-            f"growing if the norm rises {self.growth_threshold:g}-fold while steps keep {self.steady_threshold:g} of their size; "
-            f"rates are fitted from {self.clearance:g} times the floor upwards.",
+            f"{self.how} Its residual is {number(s.residual)} in the mean and {number(s.residual_max)} at "
+            "most.",
+            f"Thresholds: settled from {self.settled_threshold:g} of the positions on, in part from "
+            f"{self.partly_threshold:g}; growing if the norm rises {self.growth_threshold:g}-fold while "
+            f"steps keep {self.steady_threshold:g} of their size; rates are fitted from {self.clearance:g} "
+            "times the floor upwards.",
         ]
         for t in self.sites:
             lines.append(
-                f"{t.site}: {percent(_last(t.share))} settled, residual {number(t.residual)}. {t.rate.sentence}"
+                f"{t.site}: {percent(_last(t.share))} settled, residual {number(t.residual)}. "
+                f"{t.rate.sentence}"
             )
         return " ".join(lines)
 
@@ -95,8 +99,8 @@ def measure(
     run.require_finite()
     if not run.origin.get("whole", True):
         raise LoopscopeError(
-            f"convergence needs whole states, but this run kept only a part of them (keep={run.origin['keep']}). "
-            "Record again without keep=."
+            "convergence needs whole states, but this run kept only a part of them "
+            f"(keep={run.origin['keep']}). Record again without keep=."
         )
     if extra is not None and extra < _FEWEST:
         raise LoopscopeError(
@@ -137,7 +141,8 @@ class _After(NamedTuple):
 
 
 def _after(run: Run, extra: int, by_hand: bool) -> _After:
-    """The run and its extra iterations; where they can't be had, the run with a part of it spent on the limit."""
+    """The run and its extra iterations; where they can't be had, the run with a part of it spent on
+    the limit."""
     n, goal = run.iterations, run.iterations + extra
     try:
         reader = run.reader
@@ -167,7 +172,8 @@ def _after(run: Run, extra: int, by_hand: bool) -> _After:
 
 
 def _by_hand(run: Run, iterations: int) -> States:
-    """The states of the map applied on, past the iteration at which the loop ends because every position has halted."""
+    """The states of the map applied on, past the iteration at which the loop ends because every
+    position has halted."""
     model, context, state = run.reader.model, run.reader.context, run.state(run.iterations)
     values = dict(run.states.items())
     with torch.no_grad():
@@ -183,7 +189,8 @@ def _within(run: Run, why: str) -> _After:
     spare = max(2, math.ceil(n / 4))
     if n - spare < 2:
         raise LoopscopeError(
-            f"{why}, so the limit must come from the run itself, which needs 4 iterations or more, but it has {n}. Record more."
+            f"{why}, so the limit must come from the run itself, which needs 4 iterations or more, but it "
+            f"has {n}. Record more."
         )
     how = f"{why}, so the limit is state {n - 1} of the run itself, and its last {spare} iterations are not shown."
     return _After({name: run[name] for name in run.names}, n - spare, n - 1, how)
@@ -203,8 +210,8 @@ def _positions(t: Approach) -> str:
         return "No position by itself has one either."
     place = int(t.rate_by_position.nan_to_num(-1).argmax())
     return (
-        f"By themselves {known} of {len(t.rate_by_position)} positions have a rate; the slowest, position {place}, contracts by "
-        f"{t.slowest:.3g} per iteration."
+        f"By themselves {known} of {len(t.rate_by_position)} positions have a rate; the slowest, position "
+        f"{place}, contracts by {t.slowest:.3g} per iteration."
     )
 
 

@@ -59,9 +59,10 @@ def panels(result: Cycles) -> list[Panel]:
         Panel(
             "A trajectory in its plane",
             draw(result),
-            f"Example {b}, position {position}, {KINDS[int(result.code[b, position])].value}.{turn} {_periods(result)}".strip(),
-            "Each dot is one state; the late half decides. A point is one dot, an orbit that closes a few, one that never "
-            "closes a curve, chaos a cloud.",
+            f"Example {b}, position {position}, {KINDS[int(result.code[b, position])].value}.{turn} "
+            f"{_periods(result)}".strip(),
+            "Each dot is one state; the late half decides. A point is one dot, an orbit that closes a few, "
+            "one that never closes a curve, chaos a cloud.",
         )
     ]
     if result.recurrence is not None:
@@ -70,10 +71,10 @@ def panels(result: Cycles) -> list[Panel]:
                 "When it comes back",
                 draw_recurrence(result),
                 f"{percent(float(result.recurrence.rate))} of the pairs of states lie closer than "
-                f"{result.recurrence.threshold:g} of their usual distance, {percent(float(result.recurrence.determinism))} of "
-                "these in runs.",
-                "Dark means close. Diagonals are returns, their distance the period; a filled square is rest; scattered dots "
-                "are chance.",
+                f"{result.recurrence.threshold:g} of their usual distance, "
+                f"{percent(float(result.recurrence.determinism))} of these in runs.",
+                "Dark means close. Diagonals are returns, their distance the period; a filled square is "
+                "rest; scattered dots are chance.",
             )
         )
     if result.layers is not None and len(result.layers.names) > 1:
@@ -82,8 +83,9 @@ def panels(result: Cycles) -> list[Panel]:
                 "Layer by layer",
                 draw_layers(result),
                 result.layers.sentence,
-                "Rows and columns are the layers in the order they run, iteration after iteration. Diagonals at multiples of the "
-                "block's depth: each layer repeats itself and differs from the others. All bright: one point for all.",
+                "Rows and columns are the layers in the order they run, iteration after iteration. "
+                "Diagonals at multiples of the block's depth: each layer repeats itself and differs from "
+                "the others. All bright: one point for all.",
             )
         )
     out.append(
@@ -91,8 +93,8 @@ def panels(result: Cycles) -> list[Panel]:
             "What the thresholds decide",
             draw_shares(result),
             _sways(result),
-            "Fraction of the trajectories of each kind as one threshold is moved and the others stay; the dotted line is the "
-            "one that was used.",
+            "Fraction of the trajectories of each kind as one threshold is moved and the others stay; the "
+            "dotted line is the one that was used.",
         )
     )
     return out

@@ -32,11 +32,13 @@ class Layers:
     limit: int
     """The iteration of the limits."""
     similarity: Float[Tensor, "unrolled unrolled"]
-    """Cosine of all unrolled layers (iteration after iteration, layer after layer), mean over positions."""
+    """Cosine of all unrolled layers (iteration after iteration, layer after layer), mean over
+    positions."""
     shown: int
     """Iterations in `similarity`."""
     nearest: float
-    """Fraction of the unrolled layers, after the first iteration, nearest to the same layer of another iteration."""
+    """Fraction of the unrolled layers, after the first iteration, nearest to the same layer of
+    another iteration."""
     threshold: float
 
     @property
@@ -54,9 +56,9 @@ class Layers:
         kind = "distinct points: a cycle within the loop" if self.distinct else "one point (degenerate)"
         return (
             f"Its {len(self.names)} layers end at {kind}: the least cosine to the first layer's limit is "
-            f"{number(self.degeneracy)} (one point from {self.threshold:g}); there they still move by at most {moves} of their "
-            f"norms per iteration. {percent(self.nearest)} of the unrolled layers are nearest to the same layer of another "
-            "iteration."
+            f"{number(self.degeneracy)} (one point from {self.threshold:g}); there they still move by at "
+            f"most {moves} of their norms per iteration. {percent(self.nearest)} of the unrolled layers are "
+            "nearest to the same layer of another iteration."
         )
 
 
@@ -70,7 +72,8 @@ def layers(
     one_point: float = 0.99,
     after: Continuation | None = None,
 ) -> Layers | None:
-    """The limits of a block's layers, and how alike all unrolled layers are; None if there are none to see.
+    """The limits of a block's layers, and how alike all unrolled layers are; None if there are none
+    to see.
 
     Arguments:
         sites: the layers' outputs in their order; None: every `hook_resid_post` in the loop.
@@ -113,7 +116,8 @@ def layers(
 
 
 def _nearest(similarity: Tensor, depth: int) -> float:
-    """Fraction of unrolled layers after the first iteration whose most similar other one is the same layer."""
+    """Fraction of unrolled layers after the first iteration whose most similar other one is the
+    same layer."""
     s = similarity.clone().fill_diagonal_(-math.inf)[depth:]
     if not len(s):
         return math.nan

@@ -97,10 +97,11 @@ class Cycles(AnalysisResult):
             sizes = ", ".join(number(abs(complex(m))) for m in self.modes[:4])
             lines.append(f"The leading dynamic modes of the trajectory shown have moduli {sizes}.")
         lines.append(
-            f"Thresholds: {percent(self.nearly)} of the trajectories for a verdict; a period explains {t.coherence:g} of the "
-            f"late variance; jitter below {t.noise:g} of the norm is a point; approaching means shrinking to {t.shrink:g} from "
-            f"quarter to quarter (geometrically: {t.slow:g}); a slider's norm grows {t.growth:g}-fold while it turns less than "
-            f"{t.swing:g}; a drift puts {t.trend:g} of the variance on a line or {t.arc:g} on an arc. {_sways(self)}"
+            f"Thresholds: {percent(self.nearly)} of the trajectories for a verdict; a period explains "
+            f"{t.coherence:g} of the late variance; jitter below {t.noise:g} of the norm is a point; "
+            f"approaching means shrinking to {t.shrink:g} from quarter to quarter (geometrically: "
+            f"{t.slow:g}); a slider's norm grows {t.growth:g}-fold while it turns less than {t.swing:g}; a "
+            f"drift puts {t.trend:g} of the variance on a line or {t.arc:g} on an arc. {_sways(self)}"
         )
         return " ".join(line for line in lines if line)
 
@@ -125,13 +126,15 @@ def measure(
 
     Arguments:
         extra: iterations beyond those shown; None: as many as the run has, 64 at least.
-        layers: sites of the block's layers in their order; None: every `hook_resid_post` in the loop.
+        layers: sites of the block's layers in their order; None: every `hook_resid_post` in the
+            loop.
         examples: how many are followed for the layers, if they have to be recorded again.
         shown: iterations in the map of all unrolled layers.
         dmd: whether to decompose the trajectory shown into dynamic modes (extra: dmd).
         nearly: the verdict is a kind if this fraction of the trajectories is of it.
         one_point: layers share one point if every cosine to the first's limit is at least this.
-        coherence, noise, growth, trend: as in `loopscope.maths.Thresholds`. A loop computes without noise, hence 0.01, not 0.1.
+        coherence, noise, growth, trend: as in `loopscope.maths.Thresholds`. A loop computes without
+            noise, hence 0.01, not 0.1.
         thresholds: the others (these four are taken from the options above).
     """
     lines = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
@@ -176,7 +179,8 @@ def _followed(run: Run, extra: int | None) -> tuple[int, Continuation]:
     states = len(after.states.iterations)
     if states < _FEWEST:
         raise LoopscopeError(
-            f"cycles need {_FEWEST} states or more, but there are {states}. {after.how} Record more iterations."
+            f"cycles need {_FEWEST} states or more, but there are {states}. {after.how} Record more "
+            "iterations."
         )
     return more, after
 
@@ -187,7 +191,8 @@ def _verdict(shares: dict[str, float], nearly: float) -> Course:
 
 
 def _typical(code: Tensor, quality: Tensor, period: Tensor) -> tuple[int, int]:
-    """The place of a trajectory worth showing: an orbit if there is one, else whatever goes on moving most."""
+    """The place of a trajectory worth showing: an orbit if there is one, else whatever goes on
+    moving most."""
     order = ["orbit", "torus", "irregular", "slider", "drifting", "diverging", "fixed_point"]
     rank = torch.tensor([order.index(kind.name) for kind in KINDS])[code.cpu()]
     best = (rank == rank.min()).flatten().nonzero()[:, 0]
@@ -228,8 +233,8 @@ def _periods(result: Cycles) -> str:
     if bool((~whole).any()):
         a = angle[~whole]
         text += (
-            f"{int((~whole).sum())} orbits never close: they turn by {number(float(a.median()), 6)} radians per iteration in the "
-            f"median ({number(float(a.min()))} to {number(float(a.max()))})."
+            f"{int((~whole).sum())} orbits never close: they turn by {number(float(a.median()), 6)} radians "
+            f"per iteration in the median ({number(float(a.min()))} to {number(float(a.max()))})."
         )
     return text.strip()
 

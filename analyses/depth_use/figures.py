@@ -19,7 +19,8 @@ GROUPS = 3
 
 
 def window_figure(seen: Windows, difficulty: Float[Tensor, " item"], unit: str) -> Any:
-    """Share of the clues whose exchange turns the answer, by iteration and difficulty; dotted with the state alone."""
+    """Share of the clues whose exchange turns the answer, by iteration and difficulty; dotted with
+    the state alone."""
     title = "Does the answer still depend on an input?"
     figure = empty(title, "iterations run before it is exchanged", "answers that turn", 380)
     own = difficulty[seen.item]
@@ -86,10 +87,10 @@ def panels(result: DepthUse) -> list[Panel]:
         Panel(
             "How many iterations the answer takes",
             draw(result),
-            f"{result.verdict.sentence} The depth to the answer changes by {_slope(s)} iterations for one more of "
-            f"{result.unit!r} (95 % interval over {s.groups} examples).",
-            "Means with 95 % intervals. The answer is there from the iteration on after which the read-out doesn't change any "
-            "more, right or wrong; dashed, what is right for good.",
+            f"{result.verdict.sentence} The depth to the answer changes by {_slope(s)} iterations for one "
+            f"more of {result.unit!r} (95 % interval over {s.groups} examples).",
+            "Means with 95 % intervals. The answer is there from the iteration on after which the read-out "
+            "doesn't change any more, right or wrong; dashed, what is right for good.",
         )
     ]
     if result.windows is not None and len(result.windows.item):
@@ -98,8 +99,9 @@ def panels(result: DepthUse) -> list[Panel]:
                 "How long the answer depends on an input",
                 window_figure(result.windows, result.difficulty, result.unit),
                 _window(result),
-                "Each point exchanges one input after so many iterations, and lets the loop go on to its end. Where a curve "
-                "falls to 0 the answer has taken what it needs, or too few iterations are left for it to turn.",
+                "Each point exchanges one input after so many iterations, and lets the loop go on to its "
+                "end. Where a curve falls to 0 the answer has taken what it needs, or too few iterations "
+                "are left for it to turn.",
             )
         )
     return out

@@ -1,15 +1,18 @@
 """The integration window of an input: the iterations through which an answer still depends on it.
 
-A clue is a position where another token turns the answer, if it stands there from the beginning on. After k iterations it is
-exchanged, and the loop goes on: in one sense with the input (from then on the model reads the other token, and the state at its
-position is that of the run on it), in the other with the state alone. The window is the k at which that still turns the answer;
-past its end, what the input has to say has been taken. Counted are answers that turn, whatever they turn to. What comes before
-the loop may have spread an input to other positions; it is exchanged at its own. Where what comes after the loop looks at other
-positions, an exchange after the last iteration can still turn an answer.
+A clue is a position where another token turns the answer, if it stands there from the beginning on.
+After k iterations it is exchanged, and the loop goes on: in one sense with the input (from then on
+the model reads the other token, and the state at its position is that of the run on it), in the
+other with the state alone. The window is the k at which that still turns the answer; past its end,
+what the input has to say has been taken. Counted are answers that turn, whatever they turn to. What
+comes before the loop may have spread an input to other positions; it is exchanged at its own. Where
+what comes after the loop looks at other positions, an exchange after the last iteration can still
+turn an answer.
 
-A loop that takes its input once has a window that ends there. A loop that goes on reading it follows the exchange as long as
-enough iterations are left: then the window ends so many before the last as the loop needs from input to answer, and states alone
-are repaired. After Curth, Lawrence, Karmalkar & Prasad 2026 (arXiv 2604.12426); the definitions are ours.
+A loop that takes its input once has a window that ends there. A loop that goes on reading it
+follows the exchange as long as enough iterations are left: then the window ends so many before the
+last as the loop needs from input to answer, and states alone are repaired. After Curth, Lawrence,
+Karmalkar & Prasad 2026 (arXiv 2604.12426); the definitions are ours.
 """
 
 import warnings
@@ -76,7 +79,8 @@ def windows(
         example: of each item.
         asked: the positions of each item's answer. A clue stands at another position.
         before: whether it must stand before the first of them.
-        clues: how many at most, out of twice as many positions tried. None: all, each position of each item tried once.
+        clues: how many at most, out of twice as many positions tried. None: all, each position of
+            each item tried once.
         points: the number of k after which inputs are exchanged, evenly spread; None: all.
         seed: of the draws.
     """
@@ -124,7 +128,8 @@ class _Exchange:
         return ((after != self.before) & self.asked).any(1)
 
     def turned(self, k: int, alone: bool = False) -> Bool[Tensor, " row"]:
-        """Whether each row's answer turns if its input is exchanged after k iterations; `alone`: the state at it only."""
+        """Whether each row's answer turns if its input is exchanged after k iterations; `alone`:
+        the state at it only."""
         context = self.own.reader.context if alone else self.context
         with torch.no_grad(), torch.random.fork_rng():
             state = self._mixed(self.own.state(k), self.other[min(k, len(self.other) - 1)])
@@ -138,7 +143,8 @@ class _Exchange:
             return [one for _, one in unroll(self.model, state, context, self.n, start=start)]
 
     def _mixed(self, own: Any, other: Any) -> Any:
-        """The own state, with the other's at each row's position, in all tensors that the next iteration reads."""
+        """The own state, with the other's at each row's position, in all tensors that the next
+        iteration reads."""
         mine, others = items(own), items(other)
         moving = tuple(getattr(self.model, "dynamic", ()) or mine)
         written = {
@@ -164,7 +170,8 @@ def _candidates(
     most: int | None,
     seed: int,
 ) -> Int[Tensor, "row 3"]:
-    """(item, position, token), in random order: a position that isn't asked, and what another example has there."""
+    """(item, position, token), in random order: a position that isn't asked, and what another
+    example has there."""
     generator = torch.Generator().manual_seed(seed)
     tokens = run.tokens.cpu()
     positions = tokens.shape[1]

@@ -1,4 +1,5 @@
-"""Items: what is answered, counted one by one: an example with all its answers, or a single answer; and since when it stands."""
+"""Items: what is answered, counted one by one: an example with all its answers, or a single answer;
+and since when it stands."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,7 +29,8 @@ def since(
     example: Int[Tensor, " item"],
     places: Bool[Tensor, "item position"],
 ) -> Float[Tensor, " item"]:
-    """The first k from which something holds at all of an item's positions, to the end; NaN if it doesn't hold there."""
+    """The first k from which something holds at all of an item's positions, to the end; NaN if it
+    doesn't hold there."""
     together = (held[:, example] | ~places).all(2)
     lasting = together.flip(0).int().cumprod(0).sum(0)
     return torch.where(lasting > 0, len(held) - lasting.double(), torch.nan)

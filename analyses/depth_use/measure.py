@@ -72,7 +72,8 @@ class DepthUse(AnalysisResult):
     """Share of the clues whose exchange after k turns the answer; NaN where a level has no clue."""
     iterations: int
     same_threshold: float = SAME
-    """Depth is the same for all if the slope's interval leaves fewer iterations than that between the easiest and the hardest."""
+    """Depth is the same for all if the slope's interval leaves fewer iterations than that between
+    the easiest and the hardest."""
 
     def summary(self) -> str:
         lines = [self.verdict.sentence, f"Difficulty is {self.unit}, {_range(self.levels)}."]
@@ -80,9 +81,10 @@ class DepthUse(AnalysisResult):
             s = depth.slope
             lines.append(
                 f"{_NAMES[depth.name]}: {number(float(depth.by_level[0]))} iterations at the easiest and "
-                f"{number(float(depth.by_level[-1]))} at the hardest; slope {_slope(s)} iterations per unit, rank correlation "
-                f"{number(s.correlation, 2)} ({s.items} items of {s.groups} examples); with difficulties shuffled "
-                f"{number(s.shuffled[0], 2)} to {number(s.shuffled[1], 2)}."
+                f"{number(float(depth.by_level[-1]))} at the hardest; slope {_slope(s)} iterations per "
+                f"unit, rank correlation {number(s.correlation, 2)} ({s.items} items of {s.groups} "
+                f"examples); with difficulties shuffled {number(s.shuffled[0], 2)} to "
+                f"{number(s.shuffled[1], 2)}."
                 if s.items >= FEWEST
                 else f"{_NAMES[depth.name]}: known of {s.items} items only, too few for a slope."
             )
@@ -93,8 +95,9 @@ class DepthUse(AnalysisResult):
                 f"{percent(float(self.right[-1]))}."
             )
         lines.append(
-            f"{self.unsettled} of {len(self.difficulty)} items still change in the last of {self.iterations} iterations. "
-            f"Threshold: the same depth is less than {self.same_threshold:g} iterations from the easiest to the hardest."
+            f"{self.unsettled} of {len(self.difficulty)} items still change in the last of "
+            f"{self.iterations} iterations. Threshold: the same depth is less than {self.same_threshold:g} "
+            "iterations from the easiest to the hardest."
         )
         return " ".join(line for line in lines if line)
 
@@ -108,7 +111,8 @@ _NAMES = {
 
 
 def applies(run: Run) -> bool:
-    """Whether the run's answers can be read out after every iteration, and its task knows several difficulties among them."""
+    """Whether the run's answers can be read out after every iteration, and its task knows several
+    difficulties among them."""
     task, labels = task_of(run), labels_of(run)
     try:
         ready = _ready(run)
@@ -137,10 +141,12 @@ def measure(
 
     Arguments:
         by: "example" or "answer"; None: as the task is (see above).
-        difficulty: (batch,) of each example; None: the task's own, or of single answers how many stand before them.
+        difficulty: (batch,) of each example; None: the task's own, or of single answers how many
+            stand before them.
         unit: what that counts, in words.
         asked: (batch, position), the positions of the answers; None: the task's, else the last.
-        clues: how many inputs are followed at most; 0: no windows; None: every position of every example.
+        clues: how many inputs are followed at most; 0: no windows; None: every position of every
+            example.
         points: the number of k after which they are exchanged, evenly spread; None: all.
         seed: of the choice of clues and of the bootstrap.
     """
@@ -184,8 +190,9 @@ def measure(
 def _check(run: Run, by: str | None) -> None:
     if not _ready(run):
         raise LoopscopeError(
-            f"depth_use needs a run of one iteration or more, whole and without edits, of tokens, whose answers (batch, "
-            f"position, vocab) can be read out after every iteration, but got {run!r}. Record without edits= and keep=."
+            "depth_use needs a run of one iteration or more, whole and without edits, of tokens, whose "
+            f"answers (batch, position, vocab) can be read out after every iteration, but got {run!r}. "
+            "Record without edits= and keep=."
         )
     if by not in (None, "example", "answer"):
         raise LoopscopeError(f"by must be 'example' or 'answer', but is {by!r}.")
@@ -197,22 +204,24 @@ def _items(
     """The example, the difficulty and the answered positions of each item."""
     if difficulty is None and by == "example" and labels is None:
         raise LoopscopeError(
-            "how hard each example is must be known, but this run's tokens are of no known task. Pass difficulty=, one number "
-            "for each example, and unit=, what it counts."
+            "how hard each example is must be known, but this run's tokens are of no known task. Pass "
+            "difficulty=, one number for each example, and unit=, what it counts."
         )
     example, level, places = items_of(mask, by)
     if difficulty is not None:
         hard = torch.as_tensor(difficulty, dtype=torch.float64).cpu()
         if tuple(hard.shape) != (len(mask),):
             raise LoopscopeError(
-                f"difficulty must be one number for each of the {len(mask)} examples, but has the shape {tuple(hard.shape)}."
+                f"difficulty must be one number for each of the {len(mask)} examples, but has the shape "
+                f"{tuple(hard.shape)}."
             )
         level = hard[example]
     elif by == "example" and labels is not None:
         level = labels.difficulty.double().cpu()
     if len(level.unique()) < 2:
         raise LoopscopeError(
-            f"two difficulties or more are needed to compare, but all {len(level)} items have the same. Record others too."
+            f"two difficulties or more are needed to compare, but all {len(level)} items have the same. "
+            "Record others too."
         )
     return example, level, places
 
@@ -313,7 +322,7 @@ def _window(result: DepthUse) -> str:
     )
     state = seen.state.any(1).double().mean()
     return (
-        f"{len(seen.item)} of {seen.tried} inputs tried are clues: another token there turns the answer. Exchanged half way, "
-        f"{percent(seen.rereads)} still do: {reads}. With the state at the input alone exchanged, at whatever iteration, "
-        f"{percent(float(state))} do."
+        f"{len(seen.item)} of {seen.tried} inputs tried are clues: another token there turns the answer. "
+        f"Exchanged half way, {percent(seen.rereads)} still do: {reads}. With the state at the input alone "
+        f"exchanged, at whatever iteration, {percent(float(state))} do."
     )

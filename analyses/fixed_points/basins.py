@@ -1,4 +1,5 @@
-"""Basins: where other starts than a run's own lead, by iteration and by solvers, and the fixed points that there are."""
+"""Basins: where other starts than a run's own lead, by iteration and by solvers, and the fixed
+points that there are."""
 
 from dataclasses import dataclass, replace
 
@@ -21,14 +22,15 @@ class Point:
 
     example: int
     stable: bool | None
-    """Whether the spectral radius is below 1 by more than its error; None where it wasn't computed or can't be told."""
+    """Whether the spectral radius is below 1 by more than its error; None where it wasn't computed
+    or can't be told."""
     radius: float
     """Spectral radius of the Jacobian there; NaN where it wasn't computed."""
     residual: float
     """‖F(x) - x‖ / size."""
     condition: float
-    """‖(I - J)^-1‖: how far a small change of the map moves the point; the point is degenerate where this passes 1 / precision.
-    1 where rows are too long to know."""
+    """‖(I - J)^-1‖: how far a small change of the map moves the point; the point is degenerate
+    where this passes 1 / precision. 1 where rows are too long to know."""
     visits: int
     """How many of the example's starts, its own included, iteration leads here."""
     solved: int
@@ -48,17 +50,21 @@ class Basins:
     home: Bool[Tensor, "example start"]
     """Whether plain iteration from there ended at the example's own fixed point."""
     solver_distance: Float[Tensor, " example"]
-    """From the end of the loop to what Anderson's solver finds from its first state, over its size; NaN if it finds nothing."""
+    """From the end of the loop to what Anderson's solver finds from its first state, over its size;
+    NaN if it finds nothing."""
     reachability: float
-    """Share of all starts, the examples' own included, that come to a fixed point within the run's length."""
+    """Share of all starts, the examples' own included, that come to a fixed point within the run's
+    length."""
 
 
 def starts(
     loop: IterationMap, limit: Limit, perturbed: int, random: int, *, perturbation: float, seed: int
 ) -> Float[Tensor, "example start width"]:
-    """Other starts: perturbed ends, the next example's end, near zero, and normal ones of three sizes.
+    """Other starts: perturbed ends, the next example's end, near zero, and normal ones of three
+    sizes.
 
-    Only what a start may choose differs (`IterationMap.free`); halting's counters begin as the model begins them.
+    Only what a start may choose differs (`IterationMap.free`); halting's counters begin as the
+    model begins them.
     """
     end = torch.nan_to_num(limit.states[-1], 0.0, 0.0, 0.0)
     begin = torch.nan_to_num(limit.states[0], 0.0, 0.0, 0.0)
@@ -97,7 +103,8 @@ def explore(
         others: (example, start, n), as from `starts`.
         tolerance: the residual below which plain iteration counts as at rest.
         same: points nearer than this, relative to their size, are one.
-        inspected: for how many points the spectral radius is computed; None: all where rows have DENSE numbers or fewer,
+        inspected: for how many points the spectral radius is computed; None: all where rows have
+            DENSE numbers or fewer,
         else 2.
     """
     examples, many, n = others.shape

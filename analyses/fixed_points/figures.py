@@ -56,8 +56,8 @@ def panels(result: FixedPoints) -> list[Panel]:
             "The fixed points, and the way there",
             draw(result),
             result.verdict.sentence,
-            "Each line is one example's states from before the loop on, seen in the two directions in which they "
-            "vary most; filled "
+            "Each line is one example's states from before the loop on, seen in the two directions in which "
+            "they vary most; filled "
             "circles are fixed points that attract, open ones repel in some direction.",
         )
     ]

@@ -48,11 +48,13 @@ class FixedPoints(AnalysisResult):
     fates: tuple[Fate, ...]
     """Of each example."""
     reached: Int[Tensor, " example"]
-    """The k from which on the state stays at its fixed point (within `same`); -1 if it never does."""
+    """The k from which on the state stays at its fixed point (within `same`); -1 if it never
+    does."""
     reached_by_position: Int[Tensor, "example position"]
     """The same for each position, in the primary tensor."""
     rate: Float[Tensor, " example"]
-    """Factor per iteration by which the distance to the fixed point shrinks in the end; NaN if there is none."""
+    """Factor per iteration by which the distance to the fixed point shrinks in the end; NaN if
+    there is none."""
     rate_error: Float[Tensor, " example"]
     """Its standard error."""
     rate_by_position: Float[Tensor, "example position"]
@@ -61,22 +63,26 @@ class FixedPoints(AnalysisResult):
     residual: Float[Tensor, " example"]
     """‖F(x) - x‖ / ‖x‖ at the run's last state."""
     distance: Float[Tensor, " example"]
-    """From the end of the extra iterations to the nearest fixed point found from there, over its size; NaN if none was."""
+    """From the end of the extra iterations to the nearest fixed point found from there, over its
+    size; NaN if none was."""
     solver_distance: Float[Tensor, " example"]
-    """From the end of the extra iterations to what Anderson's solver finds from the first state, over its size; NaN if none."""
+    """From the end of the extra iterations to what Anderson's solver finds from the first state,
+    over its size; NaN if none."""
     overflow: Int[Tensor, " example"]
     """The k of the first state that holds NaN or infinity; -1 if none does."""
     points: tuple[Point, ...]
     """The distinct fixed points of all examples."""
     reachability: float
-    """Share of all starts, the examples' own included, that reach a fixed point within the run's length."""
+    """Share of all starts, the examples' own included, that reach a fixed point within the run's
+    length."""
     input_dependence: float
-    """Distance between fixed points over distance between inputs; 0 if the loop reads no input, NaN for fewer than two examples
-    that reach one."""
+    """Distance between fixed points over distance between inputs; 0 if the loop reads no input, NaN
+    for fewer than two examples that reach one."""
     reads_input: bool
     """Whether an iteration reads anything that depends on the tokens."""
     radius: Float[Tensor, " example"]
-    """Spectral radius at the fixed point nearest to where the loop ends; NaN where it wasn't computed."""
+    """Spectral radius at the fixed point nearest to where the loop ends; NaN where it wasn't
+    computed."""
     starts: int
     """How many other starts each example was given."""
     paths: Float[Tensor, "example state plane"]
@@ -110,8 +116,9 @@ class FixedPoints(AnalysisResult):
             stable = sum(p.stable is True for p in self.points)
             unstable = sum(p.stable is False for p in self.points)
             lines.append(
-                f"Solvers and iteration found {len(self.points)} fixed points, counted example by example ({stable} stable, "
-                f"{unstable} unstable, the rest neutral or not examined), in {len(self.fates)} examples; that visited is {when}."
+                f"Solvers and iteration found {len(self.points)} fixed points, counted example by example "
+                f"({stable} stable, {unstable} unstable, the rest neutral or not examined), in "
+                f"{len(self.fates)} examples; that visited is {when}."
             )
             if len(known):
                 lines.append(self.rate_sentence)
@@ -122,13 +129,15 @@ class FixedPoints(AnalysisResult):
                     f"{number(float(far.max()))} of the state's size apart at most."
                 )
             lines.append(
-                f"Reachability: {percent(self.reachability)} of all starts are at rest within the run's own length. "
-                f"Input dependence: {number(self.input_dependence)}{'' if self.reads_input else ' (no input is read)'}. "
-                f"Local geometry: spectral radius {number(_mean(self.radius))} in the mean."
+                f"Reachability: {percent(self.reachability)} of all starts are at rest within the run's own "
+                "length. Input dependence: "
+                f"{number(self.input_dependence)}{'' if self.reads_input else ' (no input is read)'}. Local "
+                f"geometry: spectral radius {number(_mean(self.radius))} in the mean."
             )
         lines.append(
-            f"{self.how} {self.starts} other starts per example. Thresholds: one point within {self.same:g} of its size; at rest "
-            f"below a residual of {self.tolerance:g}; perturbations of {self.perturbation:g}."
+            f"{self.how} {self.starts} other starts per example. Thresholds: one point within {self.same:g} "
+            f"of its size; at rest below a residual of {self.tolerance:g}; perturbations of "
+            f"{self.perturbation:g}."
         )
         return " ".join(lines)
 
@@ -150,13 +159,15 @@ def measure(
     """Where the loop of a run ends, and what fixed points its map has.
 
     Arguments:
-        examples: how many of the run's examples, from the first on; None: 8, or 4 where a state has 1,000 numbers or more.
+        examples: how many of the run's examples, from the first on; None: 8, or 4 where a state has
+            1,000 numbers or more.
         extra: iterations beyond the run; None: as many as it has, 96 at least.
         perturbed, random: starts of each kind per example, besides another example's end and zero.
         perturbation: size of the perturbations, relative to the state's norm.
         same: points nearer than this, relative to their size, are one.
         tolerance: the residual below which plain iteration counts as at rest.
-        inspected: for how many points the spectral radius is computed; None: all where states have 128 numbers or fewer,
+        inspected: for how many points the spectral radius is computed; None: all where states have
+            128 numbers or fewer,
         else 2. double: compute in double precision where the model allows it.
         seed: of perturbations and random starts.
     """
@@ -193,9 +204,10 @@ def _check(
 ) -> None:
     if examples < 1 or perturbed < 0 or random < 0 or not (same > 0 and tolerance > 0 and perturbation > 0):
         raise LoopscopeError(
-            "fixed_points needs 1 example or more, 0 starts or more of each kind, and same, tolerance and perturbation above 0, "
-            f"but has examples={examples}, perturbed={perturbed}, random={random}, same={same}, tolerance={tolerance}, "
-            f"perturbation={perturbation}. Leave out what you don't need to change."
+            "fixed_points needs 1 example or more, 0 starts or more of each kind, and same, tolerance and "
+            "perturbation above 0, "
+            f"but has examples={examples}, perturbed={perturbed}, random={random}, same={same}, "
+            f"tolerance={tolerance}, perturbation={perturbation}. Leave out what you don't need to change."
         )
 
 
@@ -284,7 +296,8 @@ def _since(gaps: Tensor, within: Tensor, first: int) -> Tensor:
 
 
 def _by_position(loop: IterationMap, limit: Limit, same: float) -> tuple[Tensor, Tensor]:
-    """Since when each position is at its fixed point, and its own rate; (example, position) each."""
+    """Since when each position is at its fixed point, and its own rate; (example, position)
+    each."""
     point = loop.primary(limit.point)
     examples, count, width = len(point), loop.positions or 1, point.shape[2]
     gaps = torch.stack([loop.primary(x) for x in limit.states]) - point
@@ -325,7 +338,8 @@ def _input_dependence(limit: Limit, inputs: Tensor, rested: Tensor) -> float:
 
 
 def _plane(limit: Limit) -> Any:
-    """The plane of the two directions in which the examples' states vary most, as a function onto it."""
+    """The plane of the two directions in which the examples' states vary most, as a function onto
+    it."""
     every = limit.states[:, ~limit.diverges].reshape(-1, limit.states.shape[2])
     every = (
         every

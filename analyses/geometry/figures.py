@@ -88,9 +88,10 @@ def panels(result: Geometry) -> list[Panel]:
         Panel(
             "How many directions the states fill",
             draw(result),
-            f"The participation ratio goes from {number(float(f.ratio[0]))} to {number(float(f.ratio[-1]))}, of {f.width}.",
-            f"Over clouds of {result.vectors} vectors (examples × positions). Solid counts strong directions, dotted also weak "
-            "ones; a fall means that the loop draws states together.",
+            f"The participation ratio goes from {number(float(f.ratio[0]))} to "
+            f"{number(float(f.ratio[-1]))}, of {f.width}.",
+            f"Over clouds of {result.vectors} vectors (examples × positions). Solid counts strong "
+            "directions, dotted also weak ones; a fall means that the loop draws states together.",
         ),
         Panel(
             "Trajectories in the principal plane",
@@ -102,7 +103,7 @@ def panels(result: Geometry) -> list[Panel]:
             "Which iterations look alike",
             draw_similarity(result),
             f"The first and the last state have a CKA of {number(float(f.cka[0, -1]))}.",
-            "A bright square is a stretch of iterations that no longer changes the picture of all states; rotations and one "
-            "common scale don't count as change.",
+            "A bright square is a stretch of iterations that no longer changes the picture of all states; "
+            "rotations and one common scale don't count as change.",
         ),
     ]

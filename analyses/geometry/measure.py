@@ -63,7 +63,8 @@ class Geometry(AnalysisResult):
     vectors: int
     """Vectors in each cloud."""
     change: float
-    """The verdict is `widening` or `narrowing` if the participation ratio changes by this factor."""
+    """The verdict is `widening` or `narrowing` if the participation ratio changes by this
+    factor."""
 
     def summary(self) -> str:
         lines = [self.verdict.sentence]
@@ -75,18 +76,21 @@ class Geometry(AnalysisResult):
                 else ""
             )
             lines.append(
-                f"{f.name}: the participation ratio goes from {number(float(f.ratio[0]))} to {number(float(f.ratio[-1]))} of "
-                f"{f.width} directions (effective rank {number(float(f.rank[0]))} to {number(float(f.rank[-1]))}){bend}; the "
-                f"first {min(2, len(f.explained))} components hold {percent(float(f.explained[:2].sum()))} of the variance; "
-                f"the first and the last state have a CKA of {number(float(f.cka[0, -1]))}."
+                f"{f.name}: the participation ratio goes from {number(float(f.ratio[0]))} to "
+                f"{number(float(f.ratio[-1]))} of {f.width} directions (effective rank "
+                f"{number(float(f.rank[0]))} to {number(float(f.rank[-1]))}){bend}; the first "
+                f"{min(2, len(f.explained))} components hold {percent(float(f.explained[:2].sum()))} of the "
+                f"variance; the first and the last state have a CKA of {number(float(f.cka[0, -1]))}."
             )
         if len(self.fields) > 1:
             a, b = self.fields[:2]
             lines.append(
-                f"At the end {a.name} fills {number(float(a.ratio[-1] / b.ratio[-1]))} times as many directions as {b.name}."
+                f"At the end {a.name} fills {number(float(a.ratio[-1] / b.ratio[-1]))} times as many "
+                f"directions as {b.name}."
             )
         lines.append(
-            f"Clouds of {self.vectors} vectors; a change counts from a factor of {self.change:g} in the participation ratio."
+            f"Clouds of {self.vectors} vectors; a change counts from a factor of {self.change:g} in the "
+            "participation ratio."
         )
         return " ".join(lines)
 
@@ -102,7 +106,8 @@ def measure(
     """The shape of a run's states.
 
     Arguments:
-        fields: the state's tensors to measure, such as "state" and "state.low"; None: all that are as wide as the primary one.
+        fields: the state's tensors to measure, such as "state" and "state.low"; None: all that are
+            as wide as the primary one.
         most: vectors taken of each state, drawn once for all; more cost more.
         change: the factor in the participation ratio from which on it has changed.
         seed: of that draw.
@@ -145,8 +150,8 @@ def _field(run: Run, name: str, ks: list[int], chosen: Tensor, *, shown: Tensor)
     eps = torch.finfo(run[name][ks[-1]].dtype).eps
     if len(x) != len(ks) or chosen.max() >= x.shape[1]:
         raise LoopscopeError(
-            f"'{name}' must have the examples, positions and iterations of the state, but its vectors are {tuple(x.shape)}. "
-            "Choose fields that are part of the state."
+            f"'{name}' must have the examples, positions and iterations of the state, but its vectors are "
+            f"{tuple(x.shape)}. Choose fields that are part of the state."
         )
     cloud = x[:, chosen.to(x.device)]
     variance = variances(cloud)

@@ -41,15 +41,18 @@ def panels(result: Grokking) -> list[Panel]:
         Panel(
             "Memorised, then understood",
             draw(result),
-            f"{result.verdict.sentence} At the end: {', '.join(f'{name} {value}' for name, value in last.items())} right.",
-            "A dotted line is where a set's accuracy reaches the level (horizontal) to stay, the band its 90 % interval.",
+            f"{result.verdict.sentence} At the end: "
+            f"{', '.join(f'{name} {value}' for name, value in last.items())} right.",
+            "A dotted line is where a set's accuracy reaches the level (horizontal) to stay, the band its "
+            "90 % interval.",
         ),
         Panel(
             "What training lowers, and what it hides",
             _losses(result),
             told.split(" Order of events", 1)[0].split(". ", 1)[-1],
-            "Both axes are logarithmic. Dashed lines are measured at the kept weights: the answer from the waves of the key "
-            "frequencies alone (restricted), and the training answers without them (excluded)."
+            "Both axes are logarithmic. Dashed lines are measured at the kept weights: the answer from the "
+            "waves of the key frequencies alone (restricted), and the training answers without them "
+            "(excluded)."
             if result.progress.waves is not None
             else "Both axes are logarithmic.",
         ),
@@ -57,7 +60,8 @@ def panels(result: Grokking) -> list[Panel]:
             "In which iteration the answer is there",
             _by_iteration(result),
             _iterations_seen(result),
-            "Each row is the answer had the loop stopped after so many iterations; each column a look at the training.",
+            "Each row is the answer had the loop stopped after so many iterations; each column a look at "
+            "the training.",
         ),
     ]
     if result.events:
@@ -77,25 +81,27 @@ def _inside(result: Grokking) -> list[Panel]:
     seen = f"After the last iteration {percent(float(waves.sums[-1, -1]))} of the state's variance are waves of a + b."
     if formed is not None:
         seen = (
-            f"They come in iteration {formed}: from {percent(float(waves.sums[-1, formed]))} of the variance before it to "
-            f"{percent(float(waves.sums[-1, formed + 1]))} after it, at the end of training."
+            f"They come in iteration {formed}: from {percent(float(waves.sums[-1, formed]))} of the "
+            f"variance before it to {percent(float(waves.sums[-1, formed + 1]))} after it, at the end of "
+            "training."
         )
     return [
         Panel(
             "Where the sum is made",
             _sums(result),
             seen,
-            "Solid: the fraction of the variance of the answering state that is waves of a + b at the key frequencies, after k "
-            "iterations. Dashed: waves of a or of b alone, of which the sum is made.",
+            "Solid: the fraction of the variance of the answering state that is waves of a + b at the key "
+            "frequencies, after k iterations. Dashed: waves of a or of b alone, of which the sum is made.",
         ),
         Panel(
             "How concentrated it became",
             _concentration(result),
-            f"The Gini coefficient of the embedding's Fourier components goes from {float(waves.embedding[0]):.2f} to "
-            f"{float(waves.embedding[-1]):.2f}, the weights' norm from {float(result.norm[0]):.1f} to "
-            f"{float(result.norm[-1]):.1f}.",
-            "0: every frequency is used alike; near 1: a few have all. The weight norm is drawn as a fraction of its highest "
-            "value, the effective rank of the last state as a fraction of its highest.",
+            "The Gini coefficient of the embedding's Fourier components goes from "
+            f"{float(waves.embedding[0]):.2f} to {float(waves.embedding[-1]):.2f}, the weights' norm from "
+            f"{float(result.norm[0]):.1f} to {float(result.norm[-1]):.1f}.",
+            "0: every frequency is used alike; near 1: a few have all. The weight norm is drawn as a "
+            "fraction of its highest value, the effective rank of the last state as a fraction of its "
+            "highest.",
         ),
     ]
 

@@ -36,7 +36,8 @@ class Understanding(Verdict):
 
 @dataclass(frozen=True)
 class Grokking(AnalysisResult):
-    """How accuracy, loss and what is inside changed over a training. Iterations k = 0..n: had the loop stopped there."""
+    """How accuracy, loss and what is inside changed over a training. Iterations k = 0..n: had the
+    loop stopped there."""
 
     verdict: Understanding
     entry: str
@@ -70,7 +71,8 @@ class Grokking(AnalysisResult):
 
     @property
     def formed(self) -> int | None:
-        """The iteration, 0-based, in which the waves of a + b come into the state, at the end of training."""
+        """The iteration, 0-based, in which the waves of a + b come into the state, at the end of
+        training."""
         if self.progress.waves is None or self.progress.waves.sums.shape[1] < 2:
             return None
         return int(self.progress.waves.sums[-1].nan_to_num().diff().argmax())
@@ -80,14 +82,16 @@ class Grokking(AnalysisResult):
         for name, when in self.transitions.items():
             last = percent(float(self.accuracy[name][-1, -1]))
             parts.append(
-                f"{name}: {percent(self.level)} right from {_step(when)} on, four fifths of the rise between steps "
-                f"{when.begin:,.0f} and {when.end:,.0f} (sharpness {when.sharpness:.2g})."
+                f"{name}: {percent(self.level)} right from {_step(when)} on, four fifths of the rise "
+                f"between steps {when.begin:,.0f} and {when.end:,.0f} (sharpness {when.sharpness:.2g})."
                 if when is not None
-                else f"{name}: {percent(self.level)} never reached to stay in {self.steps[-1]:,} steps ({last} at the end)."
+                else f"{name}: {percent(self.level)} never reached to stay in {self.steps[-1]:,} steps "
+                f"({last} at the end)."
             )
         if self.delay is not None and self.delay_low is not None and self.delay_high is not None:
             parts.append(
-                f"Delay: {self.delay:,.0f} steps (90 % interval {self.delay_low:,.0f} to {self.delay_high:,.0f})."
+                f"Delay: {self.delay:,.0f} steps (90 % interval {self.delay_low:,.0f} to "
+                f"{self.delay_high:,.0f})."
             )
         if self.events:
             order = ", then ".join(f"{event.what} ({event.when.step:,.0f})" for event in self.events)
@@ -98,12 +102,13 @@ class Grokking(AnalysisResult):
             parts.append(f"Key frequencies: {keys}.")
             if formed is not None:
                 parts.append(
-                    f"At the end the waves of a + b hold {percent(float(waves.sums[-1, formed]))} of the variance of the state "
-                    f"before iteration {formed} and {percent(float(waves.sums[-1, formed + 1]))} after it."
+                    f"At the end the waves of a + b hold {percent(float(waves.sums[-1, formed]))} of the "
+                    f"variance of the state before iteration {formed} and "
+                    f"{percent(float(waves.sums[-1, formed + 1]))} after it."
                 )
         parts.append(
-            f"Thresholds: learned from an accuracy of {self.level:g} on, a stage from a change of {self.least_threshold:g} on, "
-            f"a delay from a factor of {self.factor_threshold:g} on."
+            f"Thresholds: learned from an accuracy of {self.level:g} on, a stage from a change of "
+            f"{self.least_threshold:g} on, a delay from a factor of {self.factor_threshold:g} on."
         )
         return " ".join(parts)
 

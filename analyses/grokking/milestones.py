@@ -13,7 +13,8 @@ from loopscope.training.history import LEVEL, History
 from .progress_measures import Progress
 
 LEAST = 0.05
-"""The smallest rise of a fraction, or of the norm as a fraction of its highest, whose middle is an event."""
+"""The smallest rise of a fraction, or of the norm as a fraction of its highest, whose middle is an
+event."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,9 @@ def milestones(
 ) -> list[Event]:
     """All that can be dated of a training, in order.
 
-    Half-way is where a measure has made half of the way from its lowest value (the norm: its highest) to the highest after it.
-    For addition modulo p, losses are held against ln p, that of guessing.
+    Half-way is where a measure has made half of the way from its lowest value (the norm: its
+    highest) to the highest after it. For addition modulo p, losses are held against ln p, that of
+    guessing.
 
     Arguments:
         grown: the history's progress measures.
@@ -52,7 +54,8 @@ def milestones(
 
 
 def _after(steps: Tensor, values: Tensor, level: float | None = None) -> Dated | None:
-    """When a measure, after its lowest value, rises to a level to stay; or to the middle between that value and its highest."""
+    """When a measure, after its lowest value, rises to a level to stay; or to the middle between
+    that value and its highest."""
     first = int(values.argmin())
     steps, values = steps[first:], values[first:].double()
     rise = float(values.max() - values[0])

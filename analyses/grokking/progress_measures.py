@@ -1,7 +1,9 @@
-"""Progress measures: what grows inside a network before its answers show it, at every kept step and every iteration.
+"""Progress measures: what grows inside a network before its answers show it, at every kept step and
+every iteration.
 
-For any task the effective rank of the states. Where the task is addition modulo p, also how the states and the logits are
-made of waves (`loopscope.maths.fourier`): restricted and excluded loss, and where the variance of a state lies.
+For any task the effective rank of the states. Where the task is addition modulo p, also how the
+states and the logits are made of waves (`loopscope.maths.fourier`): restricted and excluded loss,
+and where the variance of a state lies.
 """
 
 import math
@@ -24,24 +26,28 @@ EXAMPLES, SEED = 512, 2024
 
 @dataclass(frozen=True)
 class Waves:
-    """How a network that adds modulo p uses waves. Iterations k = 0..n: had the loop stopped after k of them."""
+    """How a network that adds modulo p uses waves. Iterations k = 0..n: had the loop stopped after
+    k of them."""
 
     frequencies: list[int]
     """The key frequencies: of the last kept step's logits after the last iteration."""
     chance: float
     """ln p, nats: the loss of guessing."""
     share: Float[Tensor, " frequency"]
-    """Fraction of the power of all waves of a + b in these logits that each frequency k = 1..p // 2 has."""
+    """Fraction of the power of all waves of a + b in these logits that each frequency k = 1..p // 2
+    has."""
     restricted: Float[Tensor, "step iteration"]
     """Restricted loss, nats."""
     excluded: Float[Tensor, "step iteration"]
     """Excluded loss, nats."""
     sums: Float[Tensor, "step iteration"]
-    """Fraction of the variance of the state that answers that is waves of a + b at the key frequencies."""
+    """Fraction of the variance of the state that answers that is waves of a + b at the key
+    frequencies."""
     alone: Float[Tensor, "step iteration"]
     """The same for waves of a alone and of b alone."""
     concentration: Float[Tensor, "step iteration"]
-    """Gini coefficient of the norms of that state's two-dimensional Fourier components, the constant left out."""
+    """Gini coefficient of the norms of that state's two-dimensional Fourier components, the
+    constant left out."""
     embedding: Float[Tensor, " step"]
     """Gini coefficient of the norms of the embedding's Fourier components."""
 
@@ -52,7 +58,8 @@ class Progress:
 
     steps: list[int]
     rank: Float[Tensor, "step iteration"]
-    """Effective rank of the answering positions' states (exp of the entropy of their variances); NaN where all are alike."""
+    """Effective rank of the answering positions' states (exp of the entropy of their variances);
+    NaN where all are alike."""
     waves: Waves | None
     """None unless the task is addition modulo p."""
 
@@ -112,7 +119,7 @@ def _embedding(model: nn.Module, vocabulary: int) -> Float[Tensor, "vocab width"
     tables = [m for m in model.modules() if isinstance(m, nn.Embedding) and m.num_embeddings == vocabulary]
     if not tables:
         raise LoopscopeError(
-            f"{type(model).__name__} must have an nn.Embedding of its {vocabulary} tokens for the embedding to be measured, "
-            "but has none. Measure an architecture that embeds tokens by a table."
+            f"{type(model).__name__} must have an nn.Embedding of its {vocabulary} tokens for the embedding "
+            "to be measured, but has none. Measure an architecture that embeds tokens by a table."
         )
     return tables[0].weight.detach()

@@ -42,30 +42,33 @@ def panels(result: HaltingTimes) -> list[Panel]:
         Panel(
             "When each position halts",
             draw(result),
-            f"{result.verdict.sentence} The mean halting iteration goes from {means.min():.1f} to {means.max():.1f} over the "
-            f"positions that answer; its rank correlation with the position is {number(result.correlation, 3)}.",
-            "Each column is one position, and shows which fraction of the examples halts there in which iteration; time runs "
-            "downwards. The white line is the mean.",
+            f"{result.verdict.sentence} The mean halting iteration goes from {means.min():.1f} to "
+            f"{means.max():.1f} over the positions that answer; its rank correlation with the position is "
+            f"{number(result.correlation, 3)}.",
+            "Each column is one position, and shows which fraction of the examples halts there in which "
+            "iteration; time runs downwards. The white line is the mean.",
         ),
         Panel(
             "How many iterations are used",
             _shares(result),
-            f"More positions halt in iteration {mode} than in any other ({percent(float(result.share[mode]))}); the mean "
-            f"ponder cost is {result.cost:.2f} iterations, and {percent(result.not_halted)} of the positions had not halted "
-            "when the loop ended.",
-            "Bars count all examples and positions. The ponder cost is the number of iterations used and the weight of the "
-            "last of them.",
+            f"More positions halt in iteration {mode} than in any other "
+            f"({percent(float(result.share[mode]))}); the mean ponder cost is {result.cost:.2f} iterations, "
+            f"and {percent(result.not_halted)} of the positions had not halted when the loop ended.",
+            "Bars count all examples and positions. The ponder cost is the number of iterations used and "
+            "the weight of the last of them.",
         ),
     ]
     if result.difficulty is not None and len(result.levels) > 1:
         low, high = result.mean_by_level[0], result.mean_by_level[-1]
         seen = (
-            f"The rank correlation of halting with difficulty is {number(result.difficulty_correlation, 2)}; the mean goes from "
-            f"{low:.1f} at {result.difficulty} {result.levels[0]:g} to {high:.1f} at {result.levels[-1]:g}."
+            "The rank correlation of halting with difficulty is "
+            f"{number(result.difficulty_correlation, 2)}; the mean goes from {low:.1f} at "
+            f"{result.difficulty} {result.levels[0]:g} to {high:.1f} at {result.levels[-1]:g}."
         )
         reading = (
-            "Each column is one difficulty, and shows which fraction of its answered positions halts in which iteration; time "
-            "runs downwards. The white line is the mean, on large points where many examples have this difficulty."
+            "Each column is one difficulty, and shows which fraction of its answered positions halts in "
+            "which iteration; time runs downwards. The white line is the mean, on large points where many "
+            "examples have this difficulty."
         )
         rows.append(Panel("Does it think longer where it is harder?", _difficulty(result), seen, reading))
     if len(result.by_example) > 1:
@@ -75,7 +78,8 @@ def panels(result: HaltingTimes) -> list[Panel]:
                 "How different the examples are",
                 _examples(result),
                 f"The mean halting iteration of an example's answers goes from {few:.1f} to {many:.1f}.",
-                "Bars count examples by the mean over their answers. One bar means that every example is given as long.",
+                "Bars count examples by the mean over their answers. One bar means that every example is "
+                "given as long.",
             )
         )
     return rows

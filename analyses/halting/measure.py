@@ -57,7 +57,8 @@ class HaltingTimes(AnalysisResult):
     answered: Bool[Tensor, " position"]
     """Positions that are asked for an answer; all, if the task isn't known."""
     correlation: float
-    """Spearman's rank correlation of the mean halting iteration with the position, over the answered ones."""
+    """Spearman's rank correlation of the mean halting iteration with the position, over the
+    answered ones."""
     difficulty: str | None
     """What the task counts as difficulty; None if it isn't known."""
     levels: Float[Tensor, " level"]
@@ -75,7 +76,8 @@ class HaltingTimes(AnalysisResult):
     entropy: float
     """Of the exit distribution, nats: mean over answered positions."""
     share_entropy: float
-    """Of the halting iterations over all positions, nats; those that never halt count as one more iteration."""
+    """Of the halting iterations over all positions, nats; those that never halt count as one more
+    iteration."""
     cut_threshold: float = CUT
     """The verdict is `cut` if a larger fraction has not halted."""
     spread_threshold: float = SPREAD
@@ -90,14 +92,16 @@ class HaltingTimes(AnalysisResult):
             rank = number(self.difficulty_correlation, 2)
             hard = f" Its rank correlation with an example's difficulty ({self.difficulty}) is {rank}."
         return (
-            f"{self.verdict.sentence} What decides is the {self.kind}. The mean halting iteration is {self.mean:.2f} (standard "
-            f"deviation {self.spread:.2f}, iterations counted from 0); by position it goes from {means.min():.2f} to "
-            f"{means.max():.2f}, with a rank correlation of {number(self.correlation, 3)} with the position.{hard} The mean "
-            f"remainder is {self.remainder:.3f}, the mean ponder cost {self.cost:.2f} iterations; the exit distribution of a "
-            f"position has an entropy of {self.entropy:.2f} nats in the mean, the halting iterations one of "
-            f"{self.share_entropy:.2f}; {percent(self.not_halted)} of the positions had not halted when the loop ended. "
-            f"Thresholds: cut above {self.cut_threshold:g} not halted, constant below a deviation of {self.spread_threshold:g}, "
-            f"ordered from a correlation of {self.order_threshold:g}."
+            f"{self.verdict.sentence} What decides is the {self.kind}. The mean halting iteration is "
+            f"{self.mean:.2f} (standard deviation {self.spread:.2f}, iterations counted from 0); by "
+            f"position it goes from {means.min():.2f} to {means.max():.2f}, with a rank correlation of "
+            f"{number(self.correlation, 3)} with the position.{hard} The mean remainder is "
+            f"{self.remainder:.3f}, the mean ponder cost {self.cost:.2f} iterations; the exit distribution "
+            f"of a position has an entropy of {self.entropy:.2f} nats in the mean, the halting iterations "
+            f"one of {self.share_entropy:.2f}; {percent(self.not_halted)} of the positions had not halted "
+            f"when the loop ended. Thresholds: cut above {self.cut_threshold:g} not halted, constant below "
+            f"a deviation of {self.spread_threshold:g}, ordered from a correlation of "
+            f"{self.order_threshold:g}."
         )
 
 
@@ -112,10 +116,11 @@ def measure(
     """When the positions of a run halt, or would by a rule.
 
     Arguments:
-        rule: None: the model's own halting. The name of a rule that is read from the run (`loopscope.rules.names()`), or "own":
-            the model's gate at another `threshold`.
+        rule: None: the model's own halting. The name of a rule that is read from the run
+            (`loopscope.rules.names()`), or "own": the model's gate at another `threshold`.
         threshold: the rule's, in its own unit; None: as published.
-        level: whether positions stop by themselves, or all of an example by the mean over those that answer.
+        level: whether positions stop by themselves, or all of an example by the mean over those
+            that answer.
 
     Raises:
         LoopscopeError: the run's model doesn't halt, or a threshold without a rule.
@@ -165,9 +170,12 @@ def _halting(run: Run, rule: str | None, threshold: float | int | None, level: L
     halting = run.halting if rule is None else rule_halting(run, rule, threshold, level, asked=asked)
     if halting is None:
         raise LoopscopeError(
-            "halting needs a run of a model that halts, recorded from its first iteration and without keep=, but this one "
-            f"({run.origin.get('entry') or run.origin.get('architecture')}) has none: every position used all "
-            f'{run.iterations} iterations. Try universal-prefix-parity-act, or a rule: measure("halting", run, rule="kl").'
+            "halting needs a run of a model that halts, recorded from its first iteration and without "
+            "keep=, but this one "
+            f"({run.origin.get('entry') or run.origin.get('architecture')}) has none: every position used "
+            "all "
+            f'{run.iterations} iterations. Try universal-prefix-parity-act, or a rule: measure("halting", '
+            'run, rule="kl").'
         )
     return halting
 

@@ -14,7 +14,8 @@ def headline(result: HaltingPrediction) -> tuple[str, str]:
     first = float(result.r2["state"][0])
     return (
         f"R² {first:.2f}",
-        f"of the halting iteration, from the state after {int(result.iterations[0])}. {result.verdict.sentence}",
+        f"of the halting iteration, from the state after {int(result.iterations[0])}. "
+        f"{result.verdict.sentence}",
     )
 
 
@@ -31,7 +32,8 @@ def draw(result: HaltingPrediction) -> Any:
         figure.add_scatter(
             x=result.iterations.tolist(), y=[round(max(v, -1.0), 4) for v in result.r2[name].tolist()], name=called,
             mode="lines+markers", line={"color": colour, "width": 3 if name == "state" else 2},
-            customdata=result.running.tolist(), hovertemplate="after %{x}: R² %{y:.2f} of %{customdata} positions<extra></extra>",
+            customdata=result.running.tolist(), hovertemplate="after %{x}: R² %{y:.2f} of %{customdata} "
+                                                              "positions<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(range=[min(-0.1, *(float(v.clamp(min=-1).min()) for v in result.r2.values())), 1.03])
     return figure
@@ -45,10 +47,10 @@ def panels(result: HaltingPrediction) -> list[Panel]:
         Panel(
             "How well the halting iteration is foretold",
             draw(result),
-            f"{result.verdict.sentence} After {int(result.iterations[i])} iterations, with {int(result.running[i])} positions still "
-            f"running: R² {said['state']} from the state, {said['signals']} from the signals, {said['position']} from the "
-            "position.",
-            "Each point is a linear probe on the positions that still run, tested on whole examples that it has not seen. 1 is "
-            "perfect, 0 is no better than saying the mean.",
+            f"{result.verdict.sentence} After {int(result.iterations[i])} iterations, with "
+            f"{int(result.running[i])} positions still running: R² {said['state']} from the state, "
+            f"{said['signals']} from the signals, {said['position']} from the position.",
+            "Each point is a linear probe on the positions that still run, tested on whole examples that it "
+            "has not seen. 1 is perfect, 0 is no better than saying the mean.",
         )
     ]

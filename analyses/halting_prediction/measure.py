@@ -1,4 +1,5 @@
-"""The measurement: halting prediction of a run. See the package for the question and its references."""
+"""The measurement: halting prediction of a run. See the package for the question and its
+references."""
 
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ class HaltingPrediction(AnalysisResult):
     known_threshold: float = KNOWN
     """It is known from this R² on ..."""
     more_threshold: float = MORE
-    """... and the state knows more if it leads the signals and the position by this much, in the mean."""
+    """... and the state knows more if it leads the signals and the position by this much, in the
+    mean."""
     early_threshold: int = EARLY
     """Early is by this k."""
 
@@ -59,14 +61,15 @@ class HaltingPrediction(AnalysisResult):
             if i in {0, len(self.iterations) // 2, len(self.iterations) - 1}
         )
         return (
-            f"{self.verdict.sentence} What decides is the {self.kind}. R² of the iterations still to come, on examples not seen: "
-            f"{told}. Thresholds: known from {self.known_threshold:g} by state {self.early_threshold}; the state knows more from "
-            f"a lead of {self.more_threshold:g}."
+            f"{self.verdict.sentence} What decides is the {self.kind}. R² of the iterations still to come, "
+            f"on examples not seen: {told}. Thresholds: known from {self.known_threshold:g} by state "
+            f"{self.early_threshold}; the state knows more from a lead of {self.more_threshold:g}."
         )
 
 
 def applies(run: Run) -> bool:
-    """Whether the run's model halts, at different iterations, and there are enough positions to learn from."""
+    """Whether the run's model halts, at different iterations, and there are enough positions to
+    learn from."""
     if run.halting is None or run.states.axes != ("iteration", "batch", "position", "width"):
         return False
     try:
@@ -90,7 +93,8 @@ def measure(run: Run, *, rule: str | None = None, threshold: float | int | None 
     run.require_finite()
     if rule is None and run.halting is None:
         raise LoopscopeError(
-            'halting_prediction needs a run of a model that halts, or a rule, but this one has neither. Pass rule=, such as "latent".'
+            "halting_prediction needs a run of a model that halts, or a rule, but this one has neither. "
+            'Pass rule=, such as "latent".'
         )
     halting = run.halting if rule is None else rule_halting(run, rule, threshold)
     assert halting is not None
@@ -98,8 +102,8 @@ def measure(run: Run, *, rule: str | None = None, threshold: float | int | None 
     points = _points(told, run.iterations)
     if not points:
         raise LoopscopeError(
-            f"halting_prediction needs {FEWEST} positions or more that stop at different iterations, but this run has none such left "
-            "after its first. Record more examples."
+            f"halting_prediction needs {FEWEST} positions or more that stop at different iterations, but "
+            "this run has none such left after its first. Record more examples."
         )
     stop, example, place, mask = told
     signals = scores(RULES.values(), run)
@@ -127,7 +131,8 @@ def measure(run: Run, *, rule: str | None = None, threshold: float | int | None 
 
 
 def _items(run: Run, when: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(halting iteration, example, position) of every answered position, and the mask that picks them."""
+    """(halting iteration, example, position) of every answered position, and the mask that picks
+    them."""
     labels = labels_of(run)
     mask = torch.ones_like(when, dtype=torch.bool) if labels is None else labels.mask
     if mask.shape != when.shape:
@@ -137,7 +142,8 @@ def _items(run: Run, when: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _points(told: tuple[Tensor, Tensor, Tensor, Tensor], n: int) -> list[int]:
-    """The k after which enough positions are running, of enough examples, that stop at different iterations."""
+    """The k after which enough positions are running, of enough examples, that stop at different
+    iterations."""
     stop, example, *_ = told
     good = []
     for k in range(1, n):

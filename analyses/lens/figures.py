@@ -49,7 +49,8 @@ def _ranks(result: Forms, site: int) -> list[dict[str, Any]]:
             "mode": "lines+markers",
             "line": {"color": colour, "width": 2.5, "dash": dash},
             "marker": {"size": 6},
-            "hovertemplate": f"{style.label(name)}, iteration %{{x}}: mean rank %{{y}}, first in %{{customdata}} %"
+            "hovertemplate": f"{style.label(name)}, iteration %{{x}}: mean rank %{{y}}, first in "
+            "%{customdata} %"
             "<extra></extra>",
         }
         for name, (colour, dash) in zip(result.rank, styles, strict=False)
@@ -82,7 +83,8 @@ def _curves(
         told = "%{y:.1%}" if share else "%{y}"
         figure.add_scatter(
             x=list(result.iterations), y=_numbers(values[0]), name=name, mode="lines+markers", marker={"size": 6},
-            line={"color": colour, "width": 2.5, "dash": dash}, hovertemplate=f"{name}, iteration %{{x}}: {told}<extra></extra>",
+            line={"color": colour, "width": 2.5, "dash": dash}, hovertemplate=f"{name}, iteration %{{x}}: "
+                                                                              f"{told}<extra></extra>",
         )  # fmt: skip
     if share:
         figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
@@ -106,15 +108,17 @@ def panels(result: Forms) -> list[Panel]:
             "Where the answers stand among all tokens",
             draw(result),
             f"{caution}Mean ranks at '{result.sites[0]}' of {result.vocabulary} tokens: {ranks}.",
-            "Read out of every state, in the mean over the answered positions; 1 is first. Lines on each other are one token.",
+            "Read out of every state, in the mean over the answered positions; 1 is first. Lines on each "
+            "other are one token.",
         ),
         Panel(
             "How far from the final answer?",
             _curves(result, "Distance from the final answer", "nats", distances, share=False),
-            f"{caution}The KL divergence to the final answer is {number(float(kl[i]))} nats at iteration {first}, largest at "
-            f"iteration {result.iterations[int(kl.nan_to_num(-1).argmax())]} ({number(float(kl.nan_to_num(-1).max()))}), and "
-            f"{number(float(kl[m]))} at iteration {last}.",
-            "High KL with low entropy: sure of something else. Falling together: the answer takes form. 0 entropy is certainty.",
+            f"{caution}The KL divergence to the final answer is {number(float(kl[i]))} nats at iteration "
+            f"{first}, largest at iteration {result.iterations[int(kl.nan_to_num(-1).argmax())]} "
+            f"({number(float(kl.nan_to_num(-1).max()))}), and {number(float(kl[m]))} at iteration {last}.",
+            "High KL with low entropy: sure of something else. Falling together: the answer takes form. 0 "
+            "entropy is certainty.",
         ),
         Panel(
             "How many answers are there already?",
@@ -122,8 +126,8 @@ def panels(result: Forms) -> list[Panel]:
             f"{caution}{result.verdict.sentence} Half of the answers no longer change after iteration "
             f"{int(result.settled[0].median())}; their lead at the end is {number(float(margin[m]))} logits, "
             f"{number(float(margin[i]))} at iteration {first}.",
-            "The fraction of answers that are the final one, and of those that are right. Where few tokens can be answers, many "
-            "agree by chance: the kappa in the summary takes that off.",
+            "The fraction of answers that are the final one, and of those that are right. Where few tokens "
+            "can be answers, many agree by chance: the kappa in the summary takes that off.",
         ),
         table_panel(result.table, _title(result, "What is read at each position"), result.sites[0], caution),
     ]  # fmt: skip

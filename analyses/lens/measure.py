@@ -70,9 +70,11 @@ class Forms(AnalysisResult):
     start_threshold: float = START
     """Kappa at the first iteration from which on the answer counts as there from the start."""
     late_threshold: float = LATE
-    """Fraction of items whose answer changes in the last quarter of the iterations that counts as going on."""
+    """Fraction of items whose answer changes in the last quarter of the iterations that counts as
+    going on."""
     jump_threshold: float = JUMP
-    """At once: a share of the whole rise of kappa in one iteration, or of an item's probability (median)."""
+    """At once: a share of the whole rise of kappa in one iteration, or of an item's probability
+    (median)."""
 
     def summary(self) -> str:
         i, m = _ends(self.kappa[0])
@@ -88,16 +90,17 @@ class Forms(AnalysisResult):
         )
         names = f"{', '.join(self.sites[:6])}{' ...' * (len(self.sites) > 6)}"
         return (
-            f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} The lens is '{self.lens}' at {names}, over "
-            f"{self.items} answers of {self.examples} examples. At '{self.sites[0]}' {percent(float(self.agreement[0, i]))} of "
-            f"the answers are the final one at iteration {self.iterations[i]} (kappa {number(float(self.kappa[0, i]), 2)}), with "
-            f"a KL to it of {number(float(self.kl[0, i]))} nats, and {percent(float(self.agreement[0, m]))} at iteration "
-            f"{self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of the answers no longer change after iteration "
-            f"{middle:g}, nine in ten after {high:g}, one in ten after {low:g}; an answer flips "
-            f"{number(float(self.flips[0].nansum()), 2)} times in the mean. Mean rank among {self.vocabulary} tokens: {told}."
-            f"{others} Thresholds: there from the start at a kappa of {self.start_threshold:g}; going on if "
-            f"{percent(self.late_threshold)} change in the last quarter; at once from {self.jump_threshold:g} of the rise in one "
-            "iteration."
+            f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} The lens is '{self.lens}' at "
+            f"{names}, over {self.items} answers of {self.examples} examples. At '{self.sites[0]}' "
+            f"{percent(float(self.agreement[0, i]))} of the answers are the final one at iteration "
+            f"{self.iterations[i]} (kappa {number(float(self.kappa[0, i]), 2)}), with a KL to it of "
+            f"{number(float(self.kl[0, i]))} nats, and {percent(float(self.agreement[0, m]))} at iteration "
+            f"{self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of the answers no longer "
+            f"change after iteration {middle:g}, nine in ten after {high:g}, one in ten after {low:g}; an "
+            f"answer flips {number(float(self.flips[0].nansum()), 2)} times in the mean. Mean rank among "
+            f"{self.vocabulary} tokens: {told}.{others} Thresholds: there from the start at a kappa of "
+            f"{self.start_threshold:g}; going on if {percent(self.late_threshold)} change in the last "
+            f"quarter; at once from {self.jump_threshold:g} of the rise in one iteration."
         )
 
 
@@ -126,10 +129,12 @@ def measure(
     Arguments:
         lens: "coda", "logit", a TunedLens, or a function of vectors.
         sites: recorded sites; the verdict, the ranks and the table are of the first.
-        facts: tokens to follow besides the final and the right answer, by name: one id, one for each example, or one for each
-            position, -1 where there is none. Where a fact is asked for at positions that aren't answered, pass positions="all".
+        facts: tokens to follow besides the final and the right answer, by name: one id, one for
+            each example, or one for each position, -1 where there is none. Where a fact is asked
+            for at positions that aren't answered, pass positions="all".
         positions: "asked": those that the task asks for, where it is known; "all": all but padding.
-        unchecked: look also through a lens that doesn't give the model's own logits at the last iteration.
+        unchecked: look also through a lens that doesn't give the model's own logits at the last
+            iteration.
     """
     if positions not in ("asked", "all"):
         raise LoopscopeError(f'positions must be "asked" or "all", but is {positions!r}.')
@@ -215,7 +220,8 @@ def _table(run: Run, told: Mapping[str, Tensor], target: Tensor | None, iteratio
 
 
 def _read(read: Any, follow: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Everything that is measured, (site, iteration, batch, position, ...), in one pass over the readings."""
+    """Everything that is measured, (site, iteration, batch, position, ...), in one pass over the
+    readings."""
     said = follow[FINAL]
 
     def top(look: Look) -> Tensor:

@@ -21,10 +21,12 @@ class Geometry:
 
 
 def geometry_of(run: Run, positions: int) -> Geometry:
-    """That of the run's task: by its own rules, else by the places on its board, else along the sequence.
+    """That of the run's task: by its own rules, else by the places on its board, else along the
+    sequence.
 
     Arguments:
-        positions: how many there are; where they are not the cells of the task's board, they are a sequence.
+        positions: how many there are; where they are not the cells of the task's board, they are a
+            sequence.
     """
     task = task_of(run)
     adjacent = None if task is None else task.neighbours()

@@ -56,7 +56,8 @@ def curves(result: LocalityResult) -> Any:
     figure.add_scatter(
         x=xs, y=[None if v != v else round(v, 4) for v in result.locality.tolist()], mode="lines+markers",
         name="effect on neighbours",
-        line={"color": style.BLUE, "width": 2}, hovertemplate="%{x} iterations after: %{y:.2f} times chance<extra></extra>",
+        line={"color": style.BLUE, "width": 2}, hovertemplate="%{x} iterations after: %{y:.2f} times "
+                                                              "chance<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=[xs[0], xs[-1]],
@@ -75,7 +76,8 @@ def panels(result: LocalityResult) -> list[Panel]:
     known = [i for i, value in enumerate(result.distance.tolist()) if value == value]
     gone = (
         f" The effect on others is {number(float(result.distance[known[0]]), 2)} steps away at first, and "
-        f"{number(float(result.distance[known[-1]]), 2)} when {result.more[known[-1]]} iterations have followed."
+        f"{number(float(result.distance[known[-1]]), 2)} when {result.more[known[-1]]} iterations have "
+        "followed."
         if known
         else ""
     )
@@ -84,17 +86,19 @@ def panels(result: LocalityResult) -> list[Panel]:
             "Where the effect of a write is found",
             draw(result),
             f"{result.verdict.sentence}{gone}",
-            f"{result.write[0].upper()}{result.write[1:]} is written at one position of state {result.iteration}; each row shows "
-            "how far away its effect on the answers is so many iterations later. Rows add up to 1.",
+            f"{result.write[0].upper()}{result.write[1:]} is written at one position of state "
+            f"{result.iteration}; each row shows how far away its effect on the answers is so many "
+            "iterations later. Rows add up to 1.",
         ),
         Panel(
             "How local the effect on others is",
             curves(result),
-            f"At first {number(float(result.locality[known[0]]), 2)} times as much falls on neighbours as by chance."
+            f"At first {number(float(result.locality[known[0]]), 2)} times as much falls on neighbours as "
+            "by chance."
             if known
             else "Nothing reaches another position.",
-            f"Neighbours are {result.neighbours}. 1 is an even effect on all positions that can be reached; the band "
-            f"is a 95 % interval "
+            f"Neighbours are {result.neighbours}. 1 is an even effect on all positions that can be reached; "
+            "the band is a 95 % interval "
             f"over {result.examples} examples.",
         ),
     ]

@@ -44,7 +44,8 @@ class LocalityResult(AnalysisResult):
     more: tuple[int, ...]
     """m, iterations after the write."""
     locality: Float[Tensor, " more"]
-    """Share of the effect that falls on neighbours over that of chance; NaN where nothing is left of the effect on others."""
+    """Share of the effect that falls on neighbours over that of chance; NaN where nothing is left
+    of the effect on others."""
     low: Float[Tensor, " more"]
     """95 % interval over examples."""
     high: Float[Tensor, " more"]
@@ -68,7 +69,8 @@ class LocalityResult(AnalysisResult):
     """Whether no position reaches an earlier one."""
     examples: int
     local_threshold: float = LOCAL
-    """Local is from this many times chance on, with its interval above 1, at the first m that reaches others ..."""
+    """Local is from this many times chance on, with its interval above 1, at the first m that
+    reaches others ..."""
     further_threshold: float = FURTHER
     """... and it is relayed if the distance grows by this factor after that."""
 
@@ -82,10 +84,11 @@ class LocalityResult(AnalysisResult):
         )
         beyond = ", and only later positions can be reached" if self.causal else ""
         return (
-            f"{self.verdict.sentence} {self.write[0].upper()}{self.write[1:]} was written at one position of state "
-            f"{self.iteration}, in {self.examples} examples; neighbours are {self.neighbours}{beyond}. "
-            f"{told or 'Nothing reached another position'}. Thresholds: local from {self.local_threshold:g} times chance "
-            f"with its interval above 1, relayed if the distance grows by {self.further_threshold:g}."
+            f"{self.verdict.sentence} {self.write[0].upper()}{self.write[1:]} was written at one position "
+            f"of state {self.iteration}, in {self.examples} examples; neighbours are "
+            f"{self.neighbours}{beyond}. {told or 'Nothing reached another position'}. Thresholds: local "
+            f"from {self.local_threshold:g} times chance with its interval above 1, relayed if the distance "
+            f"grows by {self.further_threshold:g}."
         )
 
 
@@ -94,7 +97,8 @@ def _times(value: Tensor) -> str:
 
 
 def applies(run: Run) -> bool:
-    """Whether states can be written and gone on with in seconds, and there are positions to reach."""
+    """Whether states can be written and gone on with in seconds, and there are positions to
+    reach."""
     return _reachable(run) and affordable(run, run.states.shape[2], EXAMPLES, MORE)
 
 
@@ -117,8 +121,8 @@ def measure(
     Arguments:
         iteration: k of the state that is written; None: in the middle of the run.
         more: the largest m; fewer where the run ends before.
-        write: "donor": for each example the state of the next of the batch that answers otherwise; where all answer alike,
-            noise. "noise": see `norm`.
+        write: "donor": for each example the state of the next of the batch that answers otherwise;
+            where all answer alike, noise. "noise": see `norm`.
         norm: of the noise, in the state's units; None: the median norm of the state there.
         examples: of the run's, the first so many; None: all.
         seed: of the noise.
@@ -126,8 +130,8 @@ def measure(
     run.require_finite()
     if not _reachable(run):
         raise LoopscopeError(
-            "locality needs a run without edits of a model with the four functions, with 4 positions or more that "
-            "have an answer "
+            "locality needs a run without edits of a model with the four functions, with 4 positions or "
+            "more that have an answer "
             f"each, but got {run!r} whose output is {tuple(getattr(run.output, 'shape', ()))}. Record one."
         )
     k = run.iterations // 2 if iteration is None else run.states._label(iteration)
@@ -214,7 +218,8 @@ def _found(
 
 
 def _ratio(effect: Tensor, distance: Tensor, reach: Tensor) -> Float[Tensor, " more"]:
-    """Share of the effect on others that falls on neighbours, over that of an even effect of the same writes."""
+    """Share of the effect on others that falls on neighbours, over that of an even effect of the
+    same writes."""
     near = reach & (distance == 1)
     away = (effect * reach).sum(3)  # (more, batch, written)
     observed = (effect * near).sum((1, 2, 3)) / away.sum((1, 2))

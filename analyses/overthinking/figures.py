@@ -56,10 +56,10 @@ def panels(result: Overthinking) -> list[Panel]:
         Panel(
             "Are answers still right if it goes on?",
             draw(result),
-            f"{result.verdict.sentence} At the best iteration ({d.before:g}) {percent(d.first)} are right, at the end "
-            f"{percent(d.last)}: {d.lost} lost, {d.gained} gained.",
-            "The dotted line marks the model's own depth. The best iteration is chosen on one half of the examples and counted "
-            "on the other.",
+            f"{result.verdict.sentence} At the best iteration ({d.before:g}) {percent(d.first)} are right, "
+            f"at the end {percent(d.last)}: {d.lost} lost, {d.gained} gained.",
+            "The dotted line marks the model's own depth. The best iteration is chosen on one half of the "
+            "examples and counted on the other.",
         ),
         Panel(
             "How clearly are they right?",
@@ -72,16 +72,18 @@ def panels(result: Overthinking) -> list[Panel]:
             ),
             f"The margin is largest after {best} iterations ({number(float(result.margin[best]))}) and "
             f"{number(float(result.margin[-1]))} at the end.",
-            "The logit of the right answer less the largest other, in the mean: above 0 where it is right. It can fall long "
-            "before an answer turns.",
+            "The logit of the right answer less the largest other, in the mean: above 0 where it is right. "
+            "It can fall long before an answer turns.",
         ),
         Panel(
             "When do answers turn?",
             _turns(result),
-            f"{int(result.to_wrong[1:].sum())} times an answer turns from right to wrong and {int(result.to_right[1:].sum())} "
-            f"times back, {result.late_flips} answers flip after iteration {result.depth}.",
-            "Bars count answers that change from one iteration to the next: upwards those that become right, downwards those "
-            "that become wrong. While answers form some are right by chance for a while.",
+            f"{int(result.to_wrong[1:].sum())} times an answer turns from right to wrong and "
+            f"{int(result.to_right[1:].sum())} times back, {result.late_flips} answers flip after iteration "
+            f"{result.depth}.",
+            "Bars count answers that change from one iteration to the next: upwards those that become "
+            "right, downwards those that become wrong. While answers form some are right by chance for a "
+            "while.",
         ),
     ]
 

@@ -92,13 +92,15 @@ class Overthinking(AnalysisResult):
         ]
         where = f" It gets worse where {self.difficulty} is {'; '.join(worse)}." if worse else ""
         return (
-            f"{self.verdict.sentence} {self.how} Of {self.items} answers ({self.examples} examples) {percent(d.first)} are "
-            f"right at the best iteration ({d.before:g}, chosen on the other half) and {percent(d.last)} at the end: {d.lost} "
-            f"are lost and {d.gained} gained, p = {number(d.p, 2)} that this is chance.{where} From the model's own depth "
-            f"({self.depth}) to the end {self.growth.gained} are gained and {self.growth.lost} lost, p = "
+            f"{self.verdict.sentence} {self.how} Of {self.items} answers ({self.examples} examples) "
+            f"{percent(d.first)} are right at the best iteration ({d.before:g}, chosen on the other half) "
+            f"and {percent(d.last)} at the end: {d.lost} are lost and {d.gained} gained, p = "
+            f"{number(d.p, 2)} that this is chance.{where} From the model's own depth ({self.depth}) to the "
+            f"end {self.growth.gained} are gained and {self.growth.lost} lost, p = "
             f"{number(self.growth.p, 2)}; {self.late_flips} answers flip there. Over all iterations "
-            f"{int(self.to_wrong[1:].sum())} turn from right to wrong and {int(self.to_right[1:].sum())} from wrong to right. "
-            f"The logit margin is largest at iteration {best}. Threshold: p below {self.significance_threshold:g}."
+            f"{int(self.to_wrong[1:].sum())} turn from right to wrong and {int(self.to_right[1:].sum())} "
+            f"from wrong to right. The logit margin is largest at iteration {best}. Threshold: p below "
+            f"{self.significance_threshold:g}."
         )
 
 
@@ -117,13 +119,14 @@ def measure(run: Run, *, iterations: int | None = None) -> Overthinking:
     """What iterations beyond the model's own depth do to its answers.
 
     Arguments:
-        iterations: to which the run is continued; None: STRETCH times the model's own depth, at most MOST more than that.
+        iterations: to which the run is continued; None: STRETCH times the model's own depth, at
+            most MOST more than that.
     """
     run.require_finite()
     if not applies(run):
         raise LoopscopeError(
-            f"overthinking needs a run of {FEWEST} iterations or more on examples of its model's task, whose answers can be "
-            f"read out, but got {run!r}. Record model.task.batch(256, seed=0).tokens."
+            f"overthinking needs a run of {FEWEST} iterations or more on examples of its model's task, "
+            f"whose answers can be read out, but got {run!r}. Record model.task.batch(256, seed=0).tokens."
         )
     labels, task, depth = labels_of(run), task_of(run), run.model.iterations
     assert labels is not None and task is not None
@@ -185,7 +188,8 @@ def _onward(run: Run, goal: int) -> tuple[Run, int, str]:
 
 
 def _drop(right: Bool[Tensor, "iteration item"], example: Int[Tensor, " item"], times: int = 1) -> Change:
-    """From the best iteration to the end, each half of the examples at the one that the other chose."""
+    """From the best iteration to the end, each half of the examples at the one that the other
+    chose."""
     numbers = example.unique()
     second = torch.isin(
         example, numbers[1::2]

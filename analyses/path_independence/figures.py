@@ -38,7 +38,7 @@ def panels(result: PathIndependence) -> list[Panel]:
             "Where other starts lead",
             draw(result),
             result.verdict.sentence,
-            "Each point is one example run from one other start; 1 means that it ended in the direction of the "
-            "example's own end.",
+            "Each point is one example run from one other start; 1 means that it ended in the direction of "
+            "the example's own end.",
         )
     ]

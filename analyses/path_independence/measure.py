@@ -1,4 +1,5 @@
-"""The measurement: path independence of a run. See the package for the question and its references."""
+"""The measurement: path independence of a run. See the package for the question and its
+references."""
 
 import math
 from collections.abc import Mapping
@@ -55,23 +56,26 @@ class PathIndependence(AnalysisResult):
 
     verdict: Path
     alignment: float
-    """Asymptotic alignment: over exchanged starts, or over random ones if the run has a single example."""
+    """Asymptotic alignment: over exchanged starts, or over random ones if the run has a single
+    example."""
     kinds: tuple[Kind, ...]
     """The kinds of start, adversarial ones last if they were asked for."""
     by_position: Float[Tensor, " position"]
     """Mean cosine over all ordinary starts, position by position."""
     contrast: float
-    """Mean cosine between the ends of different examples: near 1, exchanging them is no test. NaN for one example."""
+    """Mean cosine between the ends of different examples: near 1, exchanging them is no test. NaN
+    for one example."""
     rest: float
     """Relative size of the iteration after an end, the largest over examples."""
     overflow: int
-    """The k of the first state that holds NaN or infinity, the start being 0: of the loop's own, or else of another
-    start's; -1 if there is none."""
+    """The k of the first state that holds NaN or infinity, the start being 0: of the loop's own, or
+    else of another start's; -1 if there is none."""
     examples: int
     iterations: int
     """How many each start was run for."""
     told: bool
-    """Whether the model is told the number of its iteration, which is then the same for all starts."""
+    """Whether the model is told the number of its iteration, which is then the same for all
+    starts."""
     precision: str
     aligned: float
     """A start ends in the same place from this cosine on ..."""
@@ -91,13 +95,13 @@ class PathIndependence(AnalysisResult):
                 f"relative distance {number(float(kind.distance.mean()))}."
             )
         lines.append(
-            f"{self.examples} examples, {self.iterations} iterations each, in {self.precision}; cosine between the "
-            "ends of different "
+            f"{self.examples} examples, {self.iterations} iterations each, in {self.precision}; cosine "
+            "between the ends of different "
             f"examples {number(self.contrast)}, relative size of one more step {number(self.rest)}."
         )
         lines.append(
-            f"Thresholds: same end from cosine {self.aligned:g} and distance {self.near:g}; at rest up to a step of "
-            f"{self.resting:g}."
+            f"Thresholds: same end from cosine {self.aligned:g} and distance {self.near:g}; at rest up to a "
+            f"step of {self.resting:g}."
         )
         return " ".join(lines)
 
@@ -120,9 +124,11 @@ def measure(
 
     Arguments:
         examples: how many of the run's examples, from the first on.
-        exchanged: ends of other examples that each one is started from; all of them if there are no more.
+        exchanged: ends of other examples that each one is started from; all of them if there are no
+            more.
         random: random starts per example.
-        adversarial: steps of gradient ascent on the misalignment of one random start per example; 0 for none.
+        adversarial: steps of gradient ascent on the misalignment of one random start per example; 0
+            for none.
         iterations: how many each start is run for; None: twice the run's, 32 at least.
         aligned, near, resting: thresholds; see the result.
         double: compute in double precision where the model allows it.
@@ -165,8 +171,10 @@ def measure(
 def _check(examples: int, exchanged: int, random: int, *, adversarial: int, iterations: int | None) -> None:
     if examples < 1 or min(exchanged, random, adversarial) < 0 or (iterations is not None and iterations < 1):
         raise LoopscopeError(
-            "path_independence needs 1 example and 1 iteration or more, and 0 starts or more of each kind, but has "
-            f"examples={examples}, exchanged={exchanged}, random={random}, adversarial={adversarial}, iterations={iterations}."
+            "path_independence needs 1 example and 1 iteration or more, and 0 starts or more of each kind, "
+            "but has "
+            f"examples={examples}, exchanged={exchanged}, random={random}, adversarial={adversarial}, "
+            f"iterations={iterations}."
         )
 
 
@@ -229,7 +237,8 @@ def _rest(loop: IterationMap, ends: Tensor, iterations: int) -> float:
 
 
 def _ends(loop: IterationMap, x: Tensor, iterations: int) -> tuple[Tensor, int, Tensor]:
-    """Where the loop comes to, the k of the first state that holds NaN or infinity (-1: none), and which rows grow and grow."""
+    """Where the loop comes to, the k of the first state that holds NaN or infinity (-1: none), and
+    which rows grow and grow."""
     ended, norm, steps = -1, [], []
     for k, y in enumerate(loop.trajectory(x, iterations)):
         steps += [(y - x).norm(dim=1)] if k else []
@@ -267,7 +276,8 @@ def _compared(name: str, loop: IterationMap, ends: Tensor, results: Tensor) -> K
 
 
 def _attack(restart: _Restart, ends: Tensor, values: Tensor, steps: int) -> Tensor:
-    """Starts moved along the gradient of the misalignment, at constant norm, the best of each kept."""
+    """Starts moved along the gradient of the misalignment, at constant norm, the best of each
+    kept."""
     loop = restart.loop
     goal = loop.primary(ends).flatten(1).detach()
     norm = values[:, 0].norm(dim=1, keepdim=True)

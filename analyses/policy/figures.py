@@ -43,14 +43,16 @@ def draw(result: PolicyResult) -> Any:
             name=_short(one.name), mode="lines",
             line={"color": colour, "width": 3.5 if main else 1.75, "dash": dash},
             customdata=one.curve.thresholds[order].tolist(),
-            hovertemplate=f"{style.label(_called(one.name))} at %{{customdata:.3g}}: %{{y:.1%}} right, %{{x:.2f}} iterations"
+            hovertemplate=f"{style.label(_called(one.name))} at %{{customdata:.3g}}: %{{y:.1%}} right, "
+                          "%{x:.2f} iterations"
             "<extra></extra>",
         )  # fmt: skip
     best = [one for one in result.judged if one.published[0] == one.published[0]]
     figure.add_scatter(
         x=[one.published[0] for one in best], y=[one.published[1] for one in best], mode="markers", name="usual threshold",
         marker={"symbol": "diamond-open", "size": 9, "color": style.GREY, "line": {"width": 2}},
-        text=[_called(one.name) for one in best], hovertemplate="%{text}, usual threshold: %{y:.1%}, %{x:.2f}<extra></extra>",
+        text=[_called(one.name) for one in best], hovertemplate="%{text}, usual threshold: %{y:.1%}, "
+                                                                "%{x:.2f}<extra></extra>",
     )  # fmt: skip
     figure.update_yaxes(tickformat=".0%")
     figure.update_layout(margin={"t": 120})
@@ -66,26 +68,28 @@ def panels(result: PolicyResult) -> list[Panel]:
         Panel(
             "Accuracy against iterations, for every way of stopping",
             draw(result),
-            f"Within {result.margin:g} of full depth ({percent(result.full)} after {result.iterations}), {_called(best.name)} needs "
-            f"{best.iterations:.2f} iterations in the mean, a fixed depth {depth.iterations:.2f}, and the oracle "
-            f"{number(needed_for(result), 3)}.",
-            "Each line is one way of stopping over its threshold; further up and to the left is better. Diamonds stand at the "
-            "threshold of its source, or of the model. The oracle knows the answers.",
+            f"Within {result.margin:g} of full depth ({percent(result.full)} after {result.iterations}), "
+            f"{_called(best.name)} needs {best.iterations:.2f} iterations in the mean, a fixed depth "
+            f"{depth.iterations:.2f}, and the oracle {number(needed_for(result), 3)}.",
+            "Each line is one way of stopping over its threshold; further up and to the left is better. "
+            "Diamonds stand at the threshold of its source, or of the model. The oracle knows the answers.",
         ),
         Panel(
             "How far each is from the oracle",
             _bars(result),
-            f"Stopped wrong though right later: at most {percent(under.under)} ({_called(under.name)}). Stopped wrong though "
-            f"right earlier: at most {percent(over.over)} ({_called(over.name)}).",
-            f"At each one's operating point, the fewest iterations within {result.margin:g} of full depth. Regret is what the "
-            "oracle has right more with as many iterations.",
+            f"Stopped wrong though right later: at most {percent(under.under)} ({_called(under.name)}). "
+            f"Stopped wrong though right earlier: at most {percent(over.over)} ({_called(over.name)}).",
+            f"At each one's operating point, the fewest iterations within {result.margin:g} of full depth. "
+            "Regret is what the oracle has right more with as many iterations.",
         ),
         Panel(
             "Is it right when it is sure?",
             _reliability(result, best),
-            f"The largest probability where {_called(best.name)} stops has a calibration error of {best.calibration.error:.3f}"
+            f"The largest probability where {_called(best.name)} stops has a calibration error of "
+            f"{best.calibration.error:.3f}"
             + (f", the model's own halting one of {result.gate.error:.3f}." if result.gate else "."),
-            "Points are bins of a tenth; on the diagonal a probability is what it says. Large points hold many answers.",
+            "Points are bins of a tenth; on the diagonal a probability is what it says. Large points hold "
+            "many answers.",
         ),
     ]
     if len(result.agreement) > 1 and bool(result.agreement.isfinite().any()):
@@ -94,8 +98,8 @@ def panels(result: PolicyResult) -> list[Panel]:
                 "Do they stop at the same answers?",
                 _agreeing(result),
                 _alike(result),
-                "Rank correlation between the stops of two ways at their operating points: 1 is the same order, 0 none. Empty "
-                "where one stops everybody at once.",
+                "Rank correlation between the stops of two ways at their operating points: 1 is the same "
+                "order, 0 none. Empty where one stops everybody at once.",
             )
         )
     return rows
@@ -128,7 +132,8 @@ def _reliability(result: PolicyResult, best: Way) -> Any:
         figure.add_scatter(
             x=told.said[seen].tolist(), y=told.right[seen].tolist(), mode="lines+markers", name=style.label(name),
             line={"color": colour, "width": 1.5}, marker={"size": size, "color": colour},
-            customdata=told.count[seen].tolist(), hovertemplate="%{x:.2f} said, %{y:.1%} right of %{customdata}<extra></extra>",
+            customdata=told.count[seen].tolist(), hovertemplate="%{x:.2f} said, %{y:.1%} right of "
+                                                                "%{customdata}<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(range=[-0.03, 1.03])
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
@@ -140,7 +145,8 @@ def _agreeing(result: PolicyResult) -> Any:
     cells = [[None if v != v else round(v, 3) for v in row] for row in result.agreement.tolist()]
     figure = style.empty("Rank correlation of the stops", "way of stopping", "way of stopping", 460)
     figure.add_heatmap(
-        z=cells, x=names, y=names, colorscale=style.SCALE, zmax=1, colorbar=style.colourbar("rank correlation"),
+        z=cells, x=names, y=names, colorscale=style.SCALE, zmax=1, colorbar=style.colourbar("rank "
+                                                                                            "correlation"),
         hovertemplate="%{x} and %{y}: %{z:.2f}<extra></extra>",
     )  # fmt: skip
     figure.update_yaxes(autorange="reversed", showgrid=False)
@@ -160,6 +166,6 @@ def _alike(result: PolicyResult) -> str:
         return "No two ways can be compared."
     low, high = min(pairs), max(pairs)
     return (
-        f"Most alike are {_called(high[1])} and {_called(high[2])} ({high[0]:.2f}), least {_called(low[1])} and "
-        f"{_called(low[2])} ({low[0]:.2f})."
+        f"Most alike are {_called(high[1])} and {_called(high[2])} ({high[0]:.2f}), least {_called(low[1])} "
+        f"and {_called(low[2])} ({low[0]:.2f})."
     )

@@ -46,9 +46,11 @@ class PolicyResult(AnalysisResult):
     frontier: tuple[Float[Tensor, " point"], Float[Tensor, " point"]]
     """Mean iterations and accuracy of the oracle."""
     gate: Calibration | None
-    """Of the model's own halting as a probability of being right, over all iterations; None if it has no probability."""
+    """Of the model's own halting as a probability of being right, over all iterations; None if it
+    has no probability."""
     agreement: Float[Tensor, "rule rule"]
-    """Spearman's, in the order of `judged` without depth; NaN where one of them stops everybody at once."""
+    """Spearman's, in the order of `judged` without depth; NaN where one of them stops everybody at
+    once."""
     margin: float = MARGIN
     """An operating point may be so much less accurate than full depth."""
     clearly_threshold: float = CLEARLY
@@ -60,22 +62,25 @@ class PolicyResult(AnalysisResult):
 
     def summary(self) -> str:
         rows = "; ".join(
-            f"{_called(one.name)} {one.iterations:.2f} ({percent(one.accuracy)} right, regret {number(one.lost, 2)})"
+            f"{_called(one.name)} {one.iterations:.2f} ({percent(one.accuracy)} right, regret "
+            f"{number(one.lost, 2)})"
             for one in sorted(self.judged, key=lambda one: one.iterations)
         )
         gate = (
-            f" As a probability of being right the model's own halting has a calibration error of {self.gate.error:.3f}."
+            " As a probability of being right the model's own halting has a calibration error of "
+            f"{self.gate.error:.3f}."
             if self.gate
             else ""
         )
         best = min(self.judged[1:], key=lambda one: one.iterations)
         return (
-            f"{self.verdict.sentence} After all {self.iterations} iterations {percent(self.full)} of {self.items} answers are "
-            f"right ({self.examples} examples). Mean iterations that come within {self.margin:g} of it: {rows}. The oracle "
-            f"needs {number(needed_for(self), 3)}. Of the answers stopped by {_called(best.name)}, {percent(best.under)} are "
-            f"wrong though right later, {percent(best.over)} though right earlier; the largest probability there has a "
-            f"calibration error of {best.calibration.error:.3f}.{gate} Threshold: "
-            f"fewer by {self.clearly_threshold:g} of the iterations."
+            f"{self.verdict.sentence} After all {self.iterations} iterations {percent(self.full)} of "
+            f"{self.items} answers are right ({self.examples} examples). Mean iterations that come within "
+            f"{self.margin:g} of it: {rows}. The oracle needs {number(needed_for(self), 3)}. Of the answers "
+            f"stopped by {_called(best.name)}, {percent(best.under)} are wrong though right later, "
+            f"{percent(best.over)} though right earlier; the largest probability there has a calibration "
+            f"error of {best.calibration.error:.3f}.{gate} Threshold: fewer by {self.clearly_threshold:g} "
+            "of the iterations."
         )
 
 
@@ -87,7 +92,8 @@ def needed_for(result: PolicyResult) -> float:
 
 
 def applies(run: Run) -> bool:
-    """Whether the run's answers are known, can be read out after every iteration, and there are a few iterations."""
+    """Whether the run's answers are known, can be read out after every iteration, and there are a
+    few iterations."""
     task = task_of(run)
     if task is None or task.continuous or run.iterations < FEWEST or labels_of(run) is None:
         return False
@@ -106,8 +112,8 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
     run.require_finite()
     if not applies(run):
         raise LoopscopeError(
-            f"policy needs a run of {FEWEST} iterations or more on examples of its model's task, whose answers can be read out, "
-            f"but got {run!r}. Record model.task.batch(64, seed=0).tokens."
+            f"policy needs a run of {FEWEST} iterations or more on examples of its model's task, whose "
+            f"answers can be read out, but got {run!r}. Record model.task.batch(64, seed=0).tokens."
         )
     labels, task = labels_of(run), task_of(run)
     assert labels is not None and task is not None
@@ -141,7 +147,8 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
 
 
 def _gate(own: Rule | None, run: Run, right: Tensor, mask: Tensor) -> Calibration | None:
-    """The model's own halting as a probability that the answer is right: of each item, or of whole examples."""
+    """The model's own halting as a probability that the answer is right: of each item, or of whole
+    examples."""
     if own is None or own.chance is None:
         return None
     said = own.chance(run).cpu()

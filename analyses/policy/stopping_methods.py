@@ -1,4 +1,5 @@
-"""Ways of stopping: a rule, or a fixed number of iterations, over its threshold and at its operating point."""
+"""Ways of stopping: a rule, or a fixed number of iterations, over its threshold and at its
+operating point."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,8 @@ class Way:
     under: float
     over: float
     published: tuple[float, float]
-    """(mean iterations, accuracy) at the threshold of the rule's source or of the model; NaN for depth."""
+    """(mean iterations, accuracy) at the threshold of the rule's source or of the model; NaN for
+    depth."""
     calibration: Calibration
     """Of the largest probability at the operating point's stops."""
 

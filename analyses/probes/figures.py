@@ -70,7 +70,8 @@ def panels(result: ProbesResult) -> list[Panel]:
         if r.on_the_way
     ]
     way = (
-        f" Steps on the way, above what the answer alone tells, in {result.examples} examples: {', '.join(steps)}."
+        f" Steps on the way, above what the answer alone tells, in {result.examples} examples: "
+        f"{', '.join(steps)}."
         if steps
         else ""
     )
@@ -79,9 +80,10 @@ def panels(result: ProbesResult) -> list[Panel]:
             "What linear probes read off the states",
             draw(result),
             f"Score of the {name}: {trail(read.score, result.iterations, read.kind)} iterations.{way}",
-            "Each point is a linear probe tested on examples that it has not seen, with its 95 % interval. Dotted in the same "
-            "colour: the best of what is had without the states (shuffled labels, random features, the most frequent, and for "
-            "steps on the way what the answer alone tells). What can be read off need not be used.",
+            "Each point is a linear probe tested on examples that it has not seen, with its 95 % interval. "
+            "Dotted in the same colour: the best of what is had without the states (shuffled labels, random "
+            "features, the most frequent, and for steps on the way what the answer alone tells). What can "
+            "be read off need not be used.",
         )
     ]
     if result.map.numel():
@@ -107,8 +109,10 @@ def _where(result: ProbesResult) -> Panel:
     return Panel(
         "Where and when the answer can be read off",
         figure,
-        f"Of {len(result.positions)} answered positions so many have a probe that is right in 90 %: {', '.join(ends)}.",
-        "One probe for each position and iteration, tested on examples that it has not seen. Hover for the model's own answers.",
+        f"Of {len(result.positions)} answered positions so many have a probe that is right in 90 %: "
+        f"{', '.join(ends)}.",
+        "One probe for each position and iteration, tested on examples that it has not seen. Hover for the "
+        "model's own answers.",
     )
 
 

@@ -52,7 +52,8 @@ class ProbesResult(AnalysisResult):
     own_map: Float[Tensor, "iteration position"]
     """The model's own answers that are right."""
     lead_threshold: float = LEAD
-    """The probe is ahead by this much, in the mean over the iterations at which it or the model is above the floor."""
+    """The probe is ahead by this much, in the mean over the iterations at which it or the model is
+    above the floor."""
     share_threshold: float = SHARE
 
     def summary(self) -> str:
@@ -60,12 +61,14 @@ class ProbesResult(AnalysisResult):
         own = (
             ""
             if bool(self.own.isnan().all())
-            else f" The model's own answers: {trail(self.own, self.iterations, next(iter(self.facts.values())).kind)}."
+            else " The model's own answers: "
+            f"{trail(self.own, self.iterations, next(iter(self.facts.values())).kind)}."
         )
         return (
-            f"{self.verdict.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores on groups held "
-            f"out; random features: {self.features}. {' '.join(parts)}{own} Thresholds: formed at {self.share_threshold:g} of "
-            f"the way from the floor to the best; ahead from {self.lead_threshold:g} accuracy in the mean."
+            f"{self.verdict.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores "
+            f"on groups held out; random features: {self.features}. {' '.join(parts)}{own} Thresholds: "
+            f"formed at {self.share_threshold:g} of the way from the floor to the best; ahead from "
+            f"{self.lead_threshold:g} accuracy in the mean."
         )
 
 
@@ -94,8 +97,8 @@ def measure(
     Arguments:
         fact: one of `task.facts(tokens)`; None: the answer and the steps on the way.
         site: what is read.
-        examples: how many; where the run has fewer, and its model is known, others of its task are recorded. None: EXAMPLES,
-            or fewer where they are long.
+        examples: how many; where the run has fewer, and its model is known, others of its task are
+            recorded. None: EXAMPLES, or fewer where they are long.
         control: of the labels, as in `Probes.fit`.
     """
     run.require_finite()
@@ -132,13 +135,14 @@ def measure(
 def _check(run: Run) -> None:
     if not applies(run):
         raise LoopscopeError(
-            f"probes need a run of examples of a known task, whose facts they can look for, but got {run!r}. With labels of your "
-            "own: ls.Probes.fit(run, labels)."
+            "probes need a run of examples of a known task, whose facts they can look for, but got "
+            f"{run!r}. With labels of your own: ls.Probes.fit(run, labels)."
         )
 
 
 def _reads(run: Run, task: Task, fact: str | None, **options: Any) -> tuple[dict[str, Read], Probes]:
-    """By name, what is read of each fact that varies among the examples; and the last fact's probes."""
+    """By name, what is read of each fact that varies among the examples; and the last fact's
+    probes."""
     facts = task.facts(run.tokens.cpu())
     if fact is not None and fact not in facts:
         raise LoopscopeError(f"{task.name} has no fact called {fact!r}. {nearest(fact, facts)}")
@@ -228,7 +232,8 @@ def _merit(said: Tensor | None, labels: Any, continuous: bool, count: int) -> Te
 def _map(
     run: Run, labels: Any, site: str, iterations: list[int], *, seed: int
 ) -> tuple[tuple[int, ...], Tensor]:
-    """One probe for each answered position and iteration, where several are answered and it costs little."""
+    """One probe for each answered position and iteration, where several are answered and it costs
+    little."""
     places = labels.mask.any(0).nonzero()[:, 0].tolist()
     if not 2 <= len(places) <= 24 or not bool((labels.mask.sum(0)[places] >= 100).all()):
         return (), torch.empty(len(iterations), 0)

@@ -1,13 +1,15 @@
-"""Attention of two roles in one iteration: of the updates in an inner loop, and of the update that closes the iteration.
+"""Attention of two roles in one iteration: of the updates in an inner loop, and of the update that
+closes the iteration.
 
-For each asked cell, from its row of attention (mean over heads): the share that goes to its neighbours by the task's rules, the
-entropy over ln of the number of cells, and the share that goes to cells in conflict in the board that the states' read-out
-fills in. The inner update looked at is the first of an iteration. Differences are taken board by board, so that they are
-positive where the inner role is the more local: neighbours and conflicts inner - outer, entropy outer - inner.
+For each asked cell, from its row of attention (mean over heads): the share that goes to its
+neighbours by the task's rules, the entropy over ln of the number of cells, and the share that goes
+to cells in conflict in the board that the states' read-out fills in. The inner update looked at is
+the first of an iteration. Differences are taken board by board, so that they are positive where the
+inner role is the more local: neighbours and conflicts inner - outer, entropy outer - inner.
 
-After Shen, Su & Kyrillidis 2026 (arXiv 2605.17811). Their neighbours include the cell itself; here they don't, as a cell that
-looks at itself looks at no rule: `own` is that share, and adding it gives theirs. Their boards are read out whole; here what is
-given stands as given.
+After Shen, Su & Kyrillidis 2026 (arXiv 2605.17811). Their neighbours include the cell itself; here
+they don't, as a cell that looks at itself looks at no rule: `own` is that share, and adding it
+gives theirs. Their boards are read out whole; here what is given stands as given.
 """
 
 import math
@@ -30,7 +32,8 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over boards with its 95 % interval, mean ± 1.96 standard errors; NaN for fewer than two boards."""
+    """A mean over boards with its 95 % interval, mean ± 1.96 standard errors; NaN for fewer than
+    two boards."""
 
     mean: float
     half: float
@@ -39,15 +42,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Contrast:
-    """What the two roles of an iteration attend to. `layer` counts the blocks of each role in their order."""
+    """What the two roles of an iteration attend to. `layer` counts the blocks of each role in their
+    order."""
 
     inner: str
     """The axis of the inner loop, such as "low"."""
     layers: tuple[tuple[str, str], ...]
     """The sites of both roles, (inner, outer), by layer."""
     inside: dict[str, Float[Tensor, "iteration layer"]]
-    """By quantity (neighbours, own, entropy, conflicts), mean over boards, at the inner role; NaN where none has a
-    conflict."""
+    """By quantity (neighbours, own, entropy, conflicts), mean over boards, at the inner role; NaN
+    where none has a conflict."""
     outside: dict[str, Float[Tensor, "iteration layer"]]
     """The same at the outer role."""
     differences: dict[str, tuple[Interval, ...]]
@@ -139,6 +143,6 @@ def told(result: Contrast) -> str:
         )
         parts.append(f"{words} {values}")
     return (
-        f"Attention by layer, positive where the {result.inner} updates are the more local (mean ± half of the 95 % interval over "
-        f"boards): {'; '.join(parts)}."
+        f"Attention by layer, positive where the {result.inner} updates are the more local (mean ± half of "
+        f"the 95 % interval over boards): {'; '.join(parts)}."
     )

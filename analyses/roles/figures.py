@@ -22,7 +22,8 @@ def difference_figure(result: Contrast) -> Any:
         figure.add_bar(
             x=[str(i) for i in range(len(values))], y=[d.mean if d.boards else None for d in values], name=words,
             error_y={"array": [d.half if d.boards > 1 else 0 for d in values], "thickness": 1}, marker={"color": colour},
-            customdata=[d.boards for d in values], hovertemplate="layer %{x}: %{y:.3f}, %{customdata} boards<extra></extra>",
+            customdata=[d.boards for d in values], hovertemplate="layer %{x}: %{y:.3f}, %{customdata} "
+                                                                 "boards<extra></extra>",
         )  # fmt: skip
     figure.update_xaxes(type="category")
     return figure
@@ -51,7 +52,8 @@ def draw(result: RolesResult) -> Any:
                 x=[one.start for one in own], y=[share(getattr(one, name)) for one in own],
                 name=f"{style.label(field)}, {sense}", mode="lines+markers",
                 line={"color": colour, "width": 3 if dash == "solid" else 2, "dash": dash},
-                hovertemplate=f"{style.label(field)} held from iteration %{{x}}, {sense}: %{{y:.1%}}<extra></extra>",
+                hovertemplate=f"{style.label(field)} held from iteration %{{x}}, {sense}: "
+                              "%{y:.1%}<extra></extra>",
             )  # fmt: skip
     figure.add_hline(y=result.solved, line={"color": style.GREY, "width": 1, "dash": "dash"})
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
@@ -82,9 +84,11 @@ def draw_turns(result: RolesResult) -> Any:
             held = "" if t.held is None else f", {style.label(t.held)} held"
             figure.add_scatter(
                 x=list(range(1, result.iterations + 1)), y=(t.content + t.mask).tolist(),
-                customdata=torch.stack([t.content, t.mask], 1).tolist(), name=f"read from {style.label(field)}{held}",
+                customdata=torch.stack([t.content, t.mask], 1).tolist(), name="read from "
+                                                                              f"{style.label(field)}{held}",
                 line={"color": colour, "width": 2, "dash": "solid" if t.held is None else "dot"},
-                hovertemplate="by %{x}: %{customdata[0]} change content, %{customdata[1]} turn blank or back<extra></extra>",
+                hovertemplate="by %{x}: %{customdata[0]} change content, %{customdata[1]} turn blank or "
+                              "back<extra></extra>",
             )  # fmt: skip
     return figure
 
@@ -98,25 +102,26 @@ def panels(result: RolesResult) -> list[Panel]:
         Panel(
             "Can a state be spared?",
             draw(result),
-            f"{result.verdict.sentence} Held from the start: {told} of {result.examples} examples are solved; "
-            f"{percent(result.solved)} with nothing held (dashed).",
-            f"Solid is what counts: {a.field}, which is read out, is held until the last iteration, the others to the end. "
-            f"Dotted: the other way round. A state that is read out and held to the end answers what it did when it was frozen.",
+            f"{result.verdict.sentence} Held from the start: {told} of {result.examples} examples are "
+            f"solved; {percent(result.solved)} with nothing held (dashed).",
+            f"Solid is what counts: {a.field}, which is read out, is held until the last iteration, the "
+            "others to the end. Dotted: the other way round. A state that is read out and held to the end "
+            "answers what it did when it was frozen.",
         ),
         Panel(
             "How many directions each state fills",
             draw_clouds(result),
             f"At the end the participation ratio is {number(float(a.ratio[-1]))} for {a.field} and "
             f"{number(float(b.ratio[-1]))} for {b.field}.",
-            f"Over {result.vectors} vectors (examples × positions), the same for all curves. Dotted: the same shape of model "
-            "before training.",
+            f"Over {result.vectors} vectors (examples × positions), the same for all curves. Dotted: the "
+            "same shape of model before training.",
         ),
         Panel(
             "What each state would answer, and how often it changes",
             draw_turns(result),
             _changes(result)[0],
-            "The model's read-out put on each state; it was trained on the first alone. Dotted: with the other state held from "
-            "the start.",
+            "The model's read-out put on each state; it was trained on the first alone. Dotted: with the "
+            "other state held from the start.",
         ),
     ]
     if result.attention is not None:
@@ -125,9 +130,9 @@ def panels(result: RolesResult) -> list[Panel]:
                 "Where each role looks",
                 difference_figure(result.attention),
                 _attends(result),
-                f"Per asked cell, mean over heads and iterations: the first {result.attention.inner} update of an iteration less "
-                "the last; entropy the other way round. Bars above 0: the inner role is the more local. Whiskers: 95 % "
-                "over boards.",
+                f"Per asked cell, mean over heads and iterations: the first {result.attention.inner} update "
+                "of an iteration less the last; entropy the other way round. Bars above 0: the inner role "
+                "is the more local. Whiskers: 95 % over boards.",
             )
         )
     return out

@@ -1,9 +1,11 @@
-"""What becomes of the answers when one tensor of the state is held still: a run gone on with again from some of its states.
+"""What becomes of the answers when one tensor of the state is held still: a run gone on with again
+from some of its states.
 
-Held from k on means that no iteration from k updates it (`loopscope.freeze`). In one sense it is held to the end; then a
-read-out of the held tensor gives the answer that it had, whatever the rest does. In the other the last iteration is free, so
-that what the other states have come to can still be written into it. The second is the fair one for the state that is read
-out, the first for the others.
+Held from k on means that no iteration from k updates it (`loopscope.freeze`). In one sense it is
+held to the end; then a read-out of the held tensor gives the answer that it had, whatever the rest
+does. In the other the last iteration is free, so that what the other states have come to can still
+be written into it. The second is the fair one for the state that is read out, the first for the
+others.
 """
 
 import warnings
@@ -38,14 +40,16 @@ class Held:
 
     @property
     def spared(self) -> Bool[Tensor, " example"]:
-        """Which examples are right without what the state would have become: with the last iteration free where it is read out,
-        as it must be written to answer at all; else held to the end."""
+        """Which examples are right without what the state would have become: with the last
+        iteration free where it is read out, as it must be written to answer at all; else held to
+        the end."""
         return self.free if self.read else self.to_end
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Answers, read from one tensor of the state, that change from one iteration to the next. Sums over all examples."""
+    """Answers, read from one tensor of the state, that change from one iteration to the next. Sums
+    over all examples."""
 
     field: str
     """What is read."""
@@ -58,7 +62,8 @@ class Turns:
 
 
 def freezes(run: Run, field: str, starts: Sequence[int], said: "Said") -> tuple[tuple[Held, ...], Run]:
-    """A field held from some iterations on, and the whole run in which it is held from the first of `starts`.
+    """A field held from some iterations on, and the whole run in which it is held from the first of
+    `starts`.
 
     Arguments:
         field: its name; the run has states only, of every iteration.
@@ -91,7 +96,8 @@ class Said:
         return ((logits.cpu().argmax(-1) == self.targets) | ~self.asked).all(1)
 
     def turns(self, run: Run, field: str, held: str | None = None) -> Turns:
-        """What changes between successive read-outs of a field. The read-out was trained on the state's first field alone."""
+        """What changes between successive read-outs of a field. The read-out was trained on the
+        state's first field alone."""
         before, content, mask = None, [], []
         for k in range(run.iterations + 1):
             state = run.state(k)
@@ -116,7 +122,8 @@ def bare(run: Run) -> Run:
 
 
 def fields_of(run: Run) -> list[str]:
-    """The tensors of the state that the next iteration reads and that have the shape of the first."""
+    """The tensors of the state that the next iteration reads and that have the shape of the
+    first."""
     names = list(run.origin.get("fields") or ())
     try:
         moving = tuple(getattr(run.model, "dynamic", ()) or names)

@@ -42,7 +42,8 @@ class Cloud:
     ratio: Float[Tensor, " state"]
     """Participation ratio after k = 0..n iterations; NaN for a point."""
     untrained: Float[Tensor, " state"] | None
-    """The same of an untrained model of this configuration, on the same tokens; None where none can be built."""
+    """The same of an untrained model of this configuration, on the same tokens; None where none can
+    be built."""
     whole: float
     """At the end, over whole examples, at most their number."""
 
@@ -61,7 +62,8 @@ class RolesResult(AnalysisResult):
     """By field and start."""
     turns: tuple[Turns, ...]
     attention: Contrast | None
-    """None where the model has no attention in both roles or the task no neighbours; `without` says so."""
+    """None where the model has no attention in both roles or the task no neighbours; `without` says
+    so."""
     without: str
     iterations: int
     examples: int
@@ -76,8 +78,8 @@ class RolesResult(AnalysisResult):
     def summary(self) -> str:
         first = min(one.start for one in self.held)
         told = [
-            f"{one.field} held from iteration {one.start}: {percent(share(one.to_end))} solved if to the end, "
-            f"{percent(share(one.free))} with the last iteration free"
+            f"{one.field} held from iteration {one.start}: {percent(share(one.to_end))} solved if to the "
+            f"end, {percent(share(one.free))} with the last iteration free"
             for one in self.held
             if one.start == first
         ]
@@ -85,10 +87,10 @@ class RolesResult(AnalysisResult):
         bare = [f"{c.field} {number(float(c.untrained[-1]))}" for c in self.clouds if c.untrained is not None]
         lines = [
             self.verdict.sentence,
-            f"Of {self.examples} examples ({self.judged}) {percent(self.solved)} are solved with nothing held. "
-            f"{'; '.join(told)}.",
-            f"At the end the participation ratio of {a.field} is {number(float(a.ratio[-1]))} and that of {b.field} "
-            f"{number(float(b.ratio[-1]))}, over {self.vectors} vectors"
+            f"Of {self.examples} examples ({self.judged}) {percent(self.solved)} are solved with nothing "
+            f"held. {'; '.join(told)}.",
+            f"At the end the participation ratio of {a.field} is {number(float(a.ratio[-1]))} and that of "
+            f"{b.field} {number(float(b.ratio[-1]))}, over {self.vectors} vectors"
             + (
                 f"; untrained {', '.join(bare)}."
                 if bare
@@ -96,8 +98,8 @@ class RolesResult(AnalysisResult):
             ),
             " ".join(_changes(self)),
             _attends(self),
-            f"Threshold: most is lost at {self.broken_threshold:g} of what was solved or less, with {self.fields[0]}, which is "
-            f"read out, held until the last iteration, and the others to the end.",
+            f"Threshold: most is lost at {self.broken_threshold:g} of what was solved or less, with "
+            f"{self.fields[0]}, which is read out, held until the last iteration, and the others to the end.",
         ]
         return " ".join(line for line in lines if line)
 
@@ -136,7 +138,8 @@ def measure(
     """What each state of a two-state model does.
 
     Arguments:
-        starts: the iterations from which on a state is held, 0 among them; None: 0, 1 and a quarter of the run's.
+        starts: the iterations from which on a state is held, 0 among them; None: 0, 1 and a quarter
+            of the run's.
         examples: how many of the run's are looked at, the first; None: all.
         compare: whether with an untrained model.
         seed: of that model's weights.
@@ -144,8 +147,9 @@ def measure(
     run.require_finite()
     if not applies(run):
         raise LoopscopeError(
-            f"roles needs a run of {FEWEST} iterations or more, whole and without edits, of a model whose state has two tensors "
-            f"of one shape that it iterates on, but got {run!r}. Record an HRM or a TRM, or another with such `fields`."
+            f"roles needs a run of {FEWEST} iterations or more, whole and without edits, of a model whose "
+            f"state has two tensors of one shape that it iterates on, but got {run!r}. Record an HRM or a "
+            "TRM, or another with such `fields`."
         )
     n, fields = run.iterations, fields_of(run)
     chosen = sorted({0, 1, n // 4} if starts is None else {0, *starts})
@@ -244,8 +248,8 @@ def _changes(result: RolesResult) -> list[str]:
             for t in others
         )
         lines.append(
-            f"Read from {field}, {int(own.content.sum())} answers change their content and {int(own.mask.sum())} turn blank or "
-            f"back over the iterations; {told}."
+            f"Read from {field}, {int(own.content.sum())} answers change their content and "
+            f"{int(own.mask.sum())} turn blank or back over the iterations; {told}."
         )
     return lines
 

@@ -52,8 +52,8 @@ def panels(result: StabilityResult) -> list[Panel]:
             "Eigenvalues in the unit disc",
             draw(result),
             f"{result.verdict.sentence} {result.agreement.sentence}",
-            "A difference along an eigenvector shrinks by its modulus per iteration and turns by its angle; inside "
-            "the circle it "
+            "A difference along an eigenvector shrinks by its modulus per iteration and turns by its angle; "
+            "inside the circle it "
             "dies out, outside it grows.",
         )
     ]

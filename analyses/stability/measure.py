@@ -55,8 +55,8 @@ class StabilityResult(AnalysisResult):
     """Of each example."""
     agreement: Agreement
     disagreement: float
-    """Nats per iteration: the largest difference between two of the three measures beyond their errors; NaN if not
-    comparable."""
+    """Nats per iteration: the largest difference between two of the three measures beyond their
+    errors; NaN if not comparable."""
     eigenvalues: Complex[Tensor, "example count"]
     """Leading ones of the Jacobian, by falling modulus."""
     radius: Float[Tensor, " example"]
@@ -66,15 +66,18 @@ class StabilityResult(AnalysisResult):
     singular_value: Float[Tensor, " example"]
     """The Jacobian's largest."""
     exponents: Float[Tensor, "example exponent"]
-    """Lyapunov exponents, nats per iteration, by falling size; NaN where the trajectory overflows."""
+    """Lyapunov exponents, nats per iteration, by falling size; NaN where the trajectory
+    overflows."""
     exponents_error: Float[Tensor, "example exponent"]
     rate: Float[Tensor, " example"]
-    """Fitted factor per iteration by which the distance to the fixed point shrinks; NaN if there is none."""
+    """Fitted factor per iteration by which the distance to the fixed point shrinks; NaN if there is
+    none."""
     rate_error: Float[Tensor, " example"]
     backward_gain: Float[Tensor, " example"]
     """‖J_(n-1) ... J_0‖ over the run's n iterations."""
     sensitivity: Float[Tensor, " example"]
-    """‖(I - J)^-1 J_e‖ at the fixed point; 0 if the loop reads no input, NaN without a fixed point."""
+    """‖(I - J)^-1 J_e‖ at the fixed point; 0 if the loop reads no input, NaN without a fixed
+    point."""
     at_fixed_point: tuple[bool, ...]
     """Whether the Jacobian is that at a fixed point, or else at the last state."""
     told: bool
@@ -89,7 +92,8 @@ class StabilityResult(AnalysisResult):
     margin: float
     """A spectral radius this near to 1, and an exponent this near to 0, are marginal or neutral."""
     agree: float
-    """The measures agree when they differ by at most this fraction of the largest, besides twice their errors."""
+    """The measures agree when they differ by at most this fraction of the largest, besides twice
+    their errors."""
 
     def summary(self) -> str:
         names = [verdict.name for verdict in self.verdicts]
@@ -107,10 +111,11 @@ class StabilityResult(AnalysisResult):
         angle = abs(math.degrees(math.atan2(first.imag, first.real)))
         turn = f", turning by {number(angle)}° per iteration" if abs(first.imag) > 1e-9 else ""
         lines.append(
-            f"The leading eigenvalue {place} has modulus {number(_mean(self.radius), 4)} in the mean of {len(names)} "
-            f"examples{turn}; the "
-            f"largest singular value is {number(_mean(self.singular_value), 4)}, the largest Lyapunov exponent "
-            f"{number(_mean(self.exponents[:, 0]), 4)} ± {number(_mean(self.exponents_error[:, 0]), 1)} nats per iteration."
+            f"The leading eigenvalue {place} has modulus {number(_mean(self.radius), 4)} in the mean of "
+            f"{len(names)} examples{turn}; the "
+            f"largest singular value is {number(_mean(self.singular_value), 4)}, the largest Lyapunov "
+            f"exponent {number(_mean(self.exponents[:, 0]), 4)} ± "
+            f"{number(_mean(self.exponents_error[:, 0]), 1)} nats per iteration."
         )
         three = (
             f"log radius {number(_mean(self.radius.log()), 4)}, log rate {number(_mean(self.rate.log()), 4)}"
@@ -123,17 +128,18 @@ class StabilityResult(AnalysisResult):
         said = self.agreement.sentence.replace("disagree.", f"disagree{apart}.")
         lines.append(f"{said} ({three}.)" if self.disagreement == self.disagreement else said)
         lines.append(
-            f"Over {self.gain_iterations} iterations a gradient can grow {number(_mean(self.backward_gain))}-fold on "
-            "its way back; "
+            f"Over {self.gain_iterations} iterations a gradient can grow "
+            f"{number(_mean(self.backward_gain))}-fold on its way back; "
             f"the fixed point moves by at most {number(_mean(self.sensitivity))} per unit of input."
         )
         if self.told:
             lines.append(
-                "The model is told the number of its iteration: every iteration is taken as the one after the run's last."
+                "The model is told the number of its iteration: every iteration is taken as the one after "
+                "the run's last."
             )
         lines.append(
-            f"{self.how} Exponents over {self.iterations} iterations. Thresholds: marginal within {self.margin:g}; "
-            f"agreement within {self.agree:g}."
+            f"{self.how} Exponents over {self.iterations} iterations. Thresholds: marginal within "
+            f"{self.margin:g}; agreement within {self.agree:g}."
         )
         return " ".join(lines)
 
@@ -157,9 +163,12 @@ def measure(
     Arguments:
         examples: how many of the run's examples, from the first on.
         count: eigenvalues. exponents_count: Lyapunov exponents.
-        iterations: over which exponents are averaged; None: 2,000 for states of 16 numbers or fewer, else 64.
-        gain: iterations of the backward gain, from the run's first state; None: the run's own, 32 at most.
-        extra: iterations beyond the run in which it may come to its fixed point; None: as many as it has, 96 at least.
+        iterations: over which exponents are averaged; None: 2,000 for states of 16 numbers or
+            fewer, else 64.
+        gain: iterations of the backward gain, from the run's first state; None: the run's own, 32
+            at most.
+        extra: iterations beyond the run in which it may come to its fixed point; None: as many as
+            it has, 96 at least.
         margin, agree: thresholds; see the result.
         double: compute in double precision where the model allows it.
         seed: of the vectors that searches start from.
@@ -198,7 +207,8 @@ def measure(
 def _check(examples: int, count: int, exponents_count: int, iterations: int | None) -> None:
     if min(examples, count, exponents_count) < 1 or (iterations is not None and iterations < 10):
         raise LoopscopeError(
-            "stability needs 1 example, eigenvalue and exponent or more, and 10 iterations or more to average over, but has "
+            "stability needs 1 example, eigenvalue and exponent or more, and 10 iterations or more to "
+            "average over, but has "
             f"examples={examples}, count={count}, exponents_count={exponents_count}, iterations={iterations}."
         )
 
@@ -338,7 +348,8 @@ def _verdict(
     doubt = max(margin, 2 * error)
     if exponent != exponent or exponent == math.inf:
         return Stability.neutral
-    # A difference that only grows evenly, as between neighbouring orbits, has log(n) / n after n iterations.
+    # A difference that only grows evenly, as between neighbouring orbits, has log(n) / n after n
+    # iterations.
     if exponent > max(doubt, math.log(iterations) / iterations):
         return Stability.expanding
     return Stability.contracting if exponent < -doubt else Stability.neutral

@@ -1,4 +1,5 @@
-"""Families that are known by the name of their class. Each is one file, which imports nothing that its user doesn't have."""
+"""Families that are known by the name of their class. Each is one file, which imports nothing that
+its user doesn't have."""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -1,7 +1,8 @@
-"""ALBERT, as transformers has it: one layer (or group of layers) applied again and again (Lan et al. 2019, arXiv 1909.11942).
+"""ALBERT, as transformers has it: one layer (or group of layers) applied again and again (Lan et
+al. 2019, arXiv 1909.11942).
 
-An iteration is one call of a layer group. Of several groups each serves a stretch of the iterations, as in the model;
-iterations beyond the model's own go on with the last.
+An iteration is one call of a layer group. Of several groups each serves a stretch of the
+iterations, as in the model; iterations beyond the model's own go on with the last.
 """
 
 from typing import Any

@@ -1,9 +1,9 @@
 """Adapter: a looped model that others wrote, as the four functions, under its own modules' names.
 
-An adapter changes nothing and computes nothing of its own: it calls the model's own parts in the model's own order, so
-that its answers are the model's, bit for bit. What an iteration reads besides the state (masks, rotary angles, the
-embedded input) is not made anew either: `given` runs the model's forward up to the first call of a part and takes what
-that part was given.
+An adapter changes nothing and computes nothing of its own: it calls the model's own parts in the
+model's own order, so that its answers are the model's, bit for bit. What an iteration reads besides
+the state (masks, rotary angles, the embedded input) is not made anew either: `given` runs the
+model's forward up to the first call of a part and takes what that part was given.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +25,8 @@ from ..halting.no_halting import Unhalting
 
 
 class Adapter(Unhalting, ReadOut, nn.Module):
-    """What `loopscope.wrap` makes of a model of a known family. Subclasses give the four functions, and:
+    """What `loopscope.wrap` makes of a model of a known family. Subclasses give the four functions,
+    and:
 
     fields: names of the state's tensors, the primary one first; empty if the state is one tensor.
     points: sites of the loop itself besides `state`, such as what the body receives.
@@ -41,7 +42,8 @@ class Adapter(Unhalting, ReadOut, nn.Module):
     fields: tuple[str, ...] = ()
     points: tuple[str, ...] = ("core_in",)
     writes: Mapping[str, Sequence[str]] = {}
-    """By field of the state: the points that an update of it passes within an iteration, as in `loopscope.nn.LoopedModule`."""
+    """By field of the state: the points that an update of it passes within an iteration, as in
+    `loopscope.nn.LoopedModule`."""
     opens = False
     """Whether what the first part of an iteration is given is the state."""
     family = ""
@@ -55,7 +57,8 @@ class Adapter(Unhalting, ReadOut, nn.Module):
         self.task: Any = None
         self.dynamic = self.fields
         self.cutting = False
-        """Whether gradients are cut where the model itself cuts them; a Jacobian is that of the whole map."""
+        """Whether gradients are cut where the model itself cuts them; a Jacobian is that of the
+        whole map."""
         self.state = nn.Identity()
         for field in self.fields[1:]:
             self.state.add_module(field, nn.Identity())
@@ -105,8 +108,9 @@ class Adapter(Unhalting, ReadOut, nn.Module):
         return output
 
     def difference(self, tokens: Any, seed: int = 0, **inputs: Any) -> float:
-        """The largest difference between the model's own answer and that of the four functions: 0 where they are the same bit
-        for bit. A look before you trust what is measured on a model, a new version of its package above all.
+        """The largest difference between the model's own answer and that of the four functions: 0
+        where they are the same bit for bit. A look before you trust what is measured on a model, a
+        new version of its package above all.
 
         >>> print(model.difference(tokens))
         """
@@ -135,10 +139,11 @@ class Adapter(Unhalting, ReadOut, nn.Module):
     # For a pass that the model makes by itself, as in generation
 
     def stretch(self) -> tuple[nn.Module, nn.Module]:
-        """The first and the last part that an iteration calls; the last gives the primary tensor of the next state."""
+        """The first and the last part that an iteration calls; the last gives the primary tensor of
+        the next state."""
         raise LoopscopeError(
-            f"{type(self.module).__name__} must be known to generate to be recorded while it does, but isn't. Record its passes "
-            "one by one: ls.record(model, tokens)."
+            f"{type(self.module).__name__} must be known to generate to be recorded while it does, but "
+            "isn't. Record its passes one by one: ls.record(model, tokens)."
         )
 
     def turning(self) -> dict[str, nn.Module]:
@@ -183,7 +188,8 @@ class Adapter(Unhalting, ReadOut, nn.Module):
     # For subclasses
 
     def given(self, part: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """What `part` is given when the model's forward first calls it. Nothing from there on is run."""
+        """What `part` is given when the model's forward first calls it. Nothing from there on is
+        run."""
 
         def stop(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             raise _Given(args, kwargs)
@@ -195,15 +201,16 @@ class Adapter(Unhalting, ReadOut, nn.Module):
             except _Given as given:
                 return given.args, given.kwargs
         raise LoopscopeError(
-            f"{type(self.module).__name__}'s forward must call {type(part).__name__}, but didn't with these inputs. "
-            "Name the part that repeats yourself: ls.wrap(model, body=...)."
+            f"{type(self.module).__name__}'s forward must call {type(part).__name__}, but didn't with these "
+            "inputs. Name the part that repeats yourself: ls.wrap(model, body=...)."
         )
 
     def read_out(self, part: nn.Module, output: Any, *args: Any, **kwargs: Any) -> Any:
-        """The model's own forward with `output` in place of what `part` would give: all that comes after the loop.
+        """The model's own forward with `output` in place of what `part` would give: all that comes
+        after the loop.
 
-        What comes before is run again and nobody sees it: its sites are not recorded, and it draws no random numbers
-        that what comes after would miss.
+        What comes before is run again and nobody sees it: its sites are not recorded, and it draws
+        no random numbers that what comes after would miss.
         """
         before = drawn()
 
@@ -221,17 +228,19 @@ class Adapter(Unhalting, ReadOut, nn.Module):
 
 
 def uncached(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Inputs of a forward that keeps no keys and values: an iteration that is run twice would find its own in the cache."""
+    """Inputs of a forward that keeps no keys and values: an iteration that is run twice would find
+    its own in the cache."""
     if inputs.get("past_key_values") is not None:
         raise LoopscopeError(
-            "a pass that is iterated must not have a cache, but past_key_values was passed. Record what really ran with "
-            "`with ls.recording(model) as run:`, or ls.generate."
+            "a pass that is iterated must not have a cache, but past_key_values was passed. Record what "
+            "really ran with `with ls.recording(model) as run:`, or ls.generate."
         )
     return dict(inputs) | {"use_cache": False}
 
 
 class Straight(Adapter):
-    """A loop whose body is one part that is given the state and gives the next, with nothing in between."""
+    """A loop whose body is one part that is given the state and gives the next, with nothing in
+    between."""
 
     def part(self) -> nn.Module:
         """The body."""
@@ -255,7 +264,8 @@ class Straight(Adapter):
 
 
 class _Given(BaseException):
-    """Carries what a part was given out of a forward pass; no `except Exception` on the way stops it."""
+    """Carries what a part was given out of a forward pass; no `except Exception` on the way stops
+    it."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
@@ -264,7 +274,8 @@ class _Given(BaseException):
 
 @contextmanager
 def answering(part: nn.Module, instead: Callable[..., Any]) -> Iterator[None]:
-    """For a while, `instead` answers in the place of `part`'s forward, and of what taps have put there."""
+    """For a while, `instead` answers in the place of `part`'s forward, and of what taps have put
+    there."""
     own = vars(part).get("forward")
     vars(part)["forward"] = instead
     try:
@@ -280,6 +291,7 @@ def _path(given: Any) -> tuple[Any, ...]:
     path = find_tensor(given)
     if path is None:
         raise LoopscopeError(
-            "the body of a loop must be given a floating-point tensor, but was given none. Wrap the part that takes the state."
+            "the body of a loop must be given a floating-point tensor, but was given none. Wrap the part "
+            "that takes the state."
         )
     return path

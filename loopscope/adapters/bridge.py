@@ -1,4 +1,5 @@
-"""TransformerLens' TransformerBridge around a model of a known family: its own hook names, each with an iteration axis."""
+"""TransformerLens' TransformerBridge around a model of a known family: its own hook names, each
+with an iteration axis."""
 
 from typing import Any
 

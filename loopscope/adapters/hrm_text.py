@@ -1,8 +1,10 @@
-"""HRM-Text, as transformers has it: two stacks, H and L, at two time scales (Wang et al. 2025, arXiv 2506.21734).
+"""HRM-Text, as transformers has it: two stacks, H and L, at two time scales (Wang et al. 2025,
+arXiv 2506.21734).
 
-An iteration is one high cycle: L_cycles turns of L_module, each on low + high, then one of H_module on high + low. high
-begins as the scaled embedding, which nothing reads again. The first turns of L_module run without gradient, as many as the
-model's own `L_bp_cycles_padded` says; in iterations beyond the model's own, all but the last.
+An iteration is one high cycle: L_cycles turns of L_module, each on low + high, then one of H_module
+on high + low. high begins as the scaled embedding, which nothing reads again. The first turns of
+L_module run without gradient, as many as the model's own `L_bp_cycles_padded` says; in iterations
+beyond the model's own, all but the last.
 """
 
 from contextlib import nullcontext

@@ -1,8 +1,9 @@
 """Huginn, whose code comes with its checkpoint (Geiping et al. 2025, arXiv 2502.05171).
 
-An iteration joins the state and the embedded input (`transformer.adapter`) and passes them through `core_block`. What comes
-before is the prelude, what comes after the norm, the coda, the norm again and the head. The first state is random: record
-with a seed. The released code runs all iterations without gradient, unless it is told a pair num_steps=(without, with).
+An iteration joins the state and the embedded input (`transformer.adapter`) and passes them through
+`core_block`. What comes before is the prelude, what comes after the norm, the coda, the norm again
+and the head. The first state is random: record with a seed. The released code runs all iterations
+without gradient, unless it is told a pair num_steps=(without, with).
 """
 
 from collections.abc import Mapping
@@ -103,7 +104,8 @@ class Huginn(Adapter):
         return given[..., : given.shape[-1] // 2]
 
     def _drawn(self, tokens: Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:
-        """How many iterations, without gradient and with, the model is about to draw for itself, in training."""
+        """How many iterations, without gradient and with, the model is about to draw for itself, in
+        training."""
         with torch.random.fork_rng():
             if inputs.get("input_states") is None:
                 embedded = self.parts.wte(tokens)

@@ -1,7 +1,8 @@
 """Ouro, whose code comes with its checkpoint (Zhu et al. 2025, arXiv 2510.25741).
 
-An iteration is a pass through all layers and the norm; the normed state is fed back. The exit gate looks at every state and
-changes nothing: the released code runs all `total_ut_steps`, and takes an earlier answer only where it is asked to.
+An iteration is a pass through all layers and the norm; the normed state is fed back. The exit gate
+looks at every state and changes nothing: the released code runs all `total_ut_steps`, and takes an
+earlier answer only where it is asked to.
 """
 
 from typing import Any, NamedTuple
@@ -39,8 +40,9 @@ class Ouro(Adapter):
         kinds = {getattr(layer, "attention_type", None) for layer in self.layers}
         if len(kinds) > 1:
             raise LoopscopeError(
-                f"the layers of an Ouro model must share one mask to be iterated, but attend in {len(kinds)} ways: "
-                f"{sorted(map(str, kinds))}. Record it by its body: ls.wrap(model, body=[...])."
+                "the layers of an Ouro model must share one mask to be iterated, but attend in "
+                f"{len(kinds)} ways: {sorted(map(str, kinds))}. Record it by its body: ls.wrap(model, "
+                "body=[...])."
             )
         args, kwargs = self.given(self.layers[0], tokens, **uncached(inputs))
         return Context(args[0] if args else kwargs["hidden_states"], kwargs)

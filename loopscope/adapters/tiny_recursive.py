@@ -1,9 +1,11 @@
-"""The package tiny-recursive-model: one network in two roles (Jolicoeur-Martineau 2025, arXiv 2510.04871).
+"""The package tiny-recursive-model: one network in two roles (Jolicoeur-Martineau 2025, arXiv
+2510.04871).
 
-An iteration is one refinement block: turns of the network on output + latent + input, which refine the latent (axis `low`),
-then one on output + latent, which refines the output. `forward` runs a segment of them, of which the last alone has a gradient;
-iterations beyond it are those of further segments, as in `predict`. In `predict` a sequence leaves at the end of the first
-segment that says halt: `run.halting`. Register tokens are positions before the sequence's own.
+An iteration is one refinement block: turns of the network on output + latent + input, which refine
+the latent (axis `low`), then one on output + latent, which refines the output. `forward` runs a
+segment of them, of which the last alone has a gradient; iterations beyond it are those of further
+segments, as in `predict`. In `predict` a sequence leaves at the end of the first segment that says
+halt: `run.halting`. Register tokens are positions before the sequence's own.
 """
 
 from contextlib import nullcontext

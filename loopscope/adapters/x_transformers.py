@@ -1,7 +1,9 @@
-"""x-transformers' TransformerWrapper: looped=True (an Ouro), or layers tied by `weight_tie_layers` and execution orders.
+"""x-transformers' TransformerWrapper: looped=True (an Ouro), or layers tied by `weight_tie_layers`
+and execution orders.
 
-Looped: an iteration is a pass through `attn_layers`, its final norm included; the exit gate looks at every state. Tied: an
-iteration is one pass through the layers that repeat; the final norm comes once, after the loop.
+Looped: an iteration is a pass through `attn_layers`, its final norm included; the exit gate looks
+at every state. Tied: an iteration is one pass through the layers that repeat; the final norm comes
+once, after the loop.
 """
 
 from collections.abc import Mapping
@@ -23,7 +25,8 @@ _CARRIES = (
     "reinject_input",
     "softclamp_output",
 )
-"""Options of attention layers with which an iteration reads more of those before it than the stream."""
+"""Options of attention layers with which an iteration reads more of those before it than the
+stream."""
 
 
 _EXIT = 0.9
@@ -133,12 +136,15 @@ def adapt(module: nn.Module) -> Straight:
     if len(_period(layers.layers_execute_order)) == len(layers.layers_execute_order):
         raise LoopscopeError(
             f"a TransformerWrapper must loop to be wrapped by its kind, but runs its layers in the order "
-            f"{layers.layers_execute_order}, which repeats nothing. Build it with looped=True or weight_tie_layers=True."
+            f"{layers.layers_execute_order}, which repeats nothing. Build it with looped=True or "
+            "weight_tie_layers=True."
         )
     carries = [name for name in _CARRIES if getattr(layers, name, False)]
     if carries or layers.num_residual_streams > 1 or any(map(bool, layers.layer_integrators)):
         raise LoopscopeError(
-            "iterations must hand on the stream alone to be told apart, but these attention layers hand on more "
-            f"({', '.join(carries) or 'several streams or earlier layers'}). Record it by its body: ls.wrap(model, body=...)."
+            "iterations must hand on the stream alone to be told apart, but these attention layers hand on "
+            "more "
+            f"({', '.join(carries) or 'several streams or earlier layers'}). Record it by its body: "
+            "ls.wrap(model, body=...)."
         )
     return Tied(module)

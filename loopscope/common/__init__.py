@@ -1,1 +1,2 @@
-"""What every package needs: errors, files, random numbers, JSON, text, the shelves, the base of results."""
+"""What every package needs: errors, files, random numbers, JSON, text, the shelves, the base of
+results."""

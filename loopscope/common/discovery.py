@@ -1,9 +1,10 @@
 """The shelves: `models/` and `analyses/` are found by name, in a checkout as in an installed wheel.
 
-In the repository both folders stand at the top, where they are read. The wheel carries their files inside
-`loopscope/models` and `loopscope/analyses`; nothing called `models` or `analyses` is importable from a user's
-site-packages. A shelf is a package whose `__path__` is `folders(...)`, so that `loopscope.models.universal` is
-the file on the shelf in either case. The file's name is the name: there is no registry.
+In the repository both folders stand at the top, where they are read. The wheel carries their files
+inside `loopscope/models` and `loopscope/analyses`; nothing called `models` or `analyses` is
+importable from a user's site-packages. A shelf is a package whose `__path__` is `folders(...)`, so
+that `loopscope.models.universal` is the file on the shelf in either case. The file's name is the
+name: there is no registry.
 """
 
 import importlib
@@ -44,14 +45,15 @@ def names(shelf: str) -> list[str]:
 
 
 def module(shelf: str, name: str) -> ModuleType:
-    """Import a module of the shelf by its name. Nothing else can be named: data never chooses other code."""
+    """Import a module of the shelf by its name. Nothing else can be named: data never chooses other
+    code."""
     checked_name(SHELVES[shelf], name, names(shelf))
     return importlib.import_module(f"{_PACKAGE.name}.{shelf}.{name}")
 
 
 def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
-    """Copy a module of the shelf into a folder, to change it there: `universal` (or `universal.py`) is
-    one file, `cycles` a folder. A file of another kind is named with its ending."""
+    """Copy a module of the shelf into a folder, to change it there: `universal` (or `universal.py`)
+    is one file, `cycles` a folder. A file of another kind is named with its ending."""
     checked_name("shelf", shelf, SHELVES)
     on_shelf = {path.name: path for path in modules(shelf).values()}
     if Path(name).suffix not in ("", ".py"):

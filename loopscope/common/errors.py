@@ -1,4 +1,5 @@
-"""What loopscope says when something can't be done: what must hold, what was received, what to do."""
+"""What loopscope says when something can't be done: what must hold, what was received, what to
+do."""
 
 import difflib
 from collections.abc import Iterable

@@ -2,9 +2,10 @@
 
 Nothing is ever unpickled.
 
-A file is mapped into memory, and read where it is looked at. Matrix products take other instructions at
-an address that is no multiple of 64 bytes, and give other last digits. So every tensor begins at such a
-multiple of the file. safetensors allows no gaps: what fills them are tensors too, named `padding/...`.
+A file is mapped into memory, and read where it is looked at. Matrix products take other
+instructions at an address that is no multiple of 64 bytes, and give other last digits. So every
+tensor begins at such a multiple of the file. safetensors allows no gaps: what fills them are
+tensors too, named `padding/...`.
 """
 
 import contextlib
@@ -74,14 +75,16 @@ def save_text(path: Path, text: str) -> None:
 
 
 def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
-    """Write `tensors` and `header` to `path`; a file that was there stays untouched until the new one is whole.
+    """Write `tensors` and `header` to `path`; a file that was there stays untouched until the new
+    one is whole.
 
     Arguments:
         tensors: by name, any shape, of a type in DTYPES.
         header: anything JSON can say; `header["kind"]` tells what the file is.
 
     Raises:
-        LoopscopeError: the disk is full, the folder can't be written, or a tensor is of another type.
+        LoopscopeError: the disk is full, the folder can't be written, or a tensor is of another
+            type.
     """
     path = Path(path)
     layout = _layout(tensors, {_KEY: json.dumps(header)})
@@ -102,8 +105,9 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: 
 def load_file(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the header of a file that loopscope wrote.
 
-    The tensors are mapped: what isn't looked at isn't read. Those that lie at another address than memory
-    would give them, as in files of older versions, are copied, so that all compute what they did when saved.
+    The tensors are mapped: what isn't looked at isn't read. Those that lie at another address than
+    memory would give them, as in files of older versions, are copied, so that all compute what they
+    did when saved.
 
     Arguments:
         kind: what the file must be, such as "run" or "checkpoint".
@@ -117,7 +121,8 @@ def load_file(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor
 
 
 def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
-    """Only the header of a file that loopscope wrote, without its tensors. Raises as `load_file` does."""
+    """Only the header of a file that loopscope wrote, without its tensors. Raises as `load_file`
+    does."""
     path = Path(path)
     with _opened(path) as file:
         text = (file.metadata() or {}).get(_KEY)
@@ -138,18 +143,21 @@ def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
 
 
 def load_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a file, by name, without the tensors. Raises as `load_file` does."""
+    """The shape of every tensor of a file, by name, without the tensors. Raises as `load_file`
+    does."""
     with _opened(Path(path)) as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in _names(file)}
 
 
 def aligned(tensor: Tensor) -> Tensor:
-    """The tensor itself where it begins at a multiple of ALIGNMENT in memory, and a copy that does otherwise."""
+    """The tensor itself where it begins at a multiple of ALIGNMENT in memory, and a copy that does
+    otherwise."""
     return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
 def _layout(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """What a file begins with: the length of its header, and the header, which says where each tensor lies."""
+    """What a file begins with: the length of its header, and the header, which says where each
+    tensor lies."""
     entries: dict[str, Any] = {"__metadata__": metadata}
     end = 0
 

@@ -1,4 +1,5 @@
-"""Findings: what an analysis says about a run. Small frozen results that hold numbers, never a model."""
+"""Findings: what an analysis says about a run. Small frozen results that hold numbers, never a
+model."""
 
 import json
 import sys
@@ -23,8 +24,8 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class AnalysisResult:
-    """Base of every result. A subclass is a frozen dataclass with a `verdict`, a shape beside each field, and `summary()`;
-    its file holds `measure(run) -> result` and `draw(result) -> figure`."""
+    """Base of every result. A subclass is a frozen dataclass with a `verdict`, a shape beside each
+    field, and `summary()`; its file holds `measure(run) -> result` and `draw(result) -> figure`."""
 
     def summary(self) -> str:
         """The result as a paragraph, with its thresholds."""
@@ -38,7 +39,8 @@ class AnalysisResult:
         return _question(type(self)).draw(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field as plain numbers, lists and strings; NaN and infinity become None, as JSON has neither."""
+        """Every field as plain numbers, lists and strings; NaN and infinity become None, as JSON
+        has neither."""
         result = {field.name: to_json(getattr(self, field.name)) for field in fields(self)}
         return {
             "analysis": _question(type(self)).__name__.rsplit(".", 1)[-1],
@@ -51,6 +53,7 @@ class AnalysisResult:
 
 
 def _question(result: type) -> ModuleType:
-    """The module that offers `draw` for a result: its own, or the package that its module is a part of."""
+    """The module that offers `draw` for a result: its own, or the package that its module is a part
+    of."""
     module = sys.modules[result.__module__]
     return module if hasattr(module, "draw") else sys.modules[result.__module__.rpartition(".")[0]]

@@ -6,7 +6,8 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def percent(share: float) -> str:
-    """A fraction in 0..1 as a percentage. Never rounded to 0 % or 100 % unless it is exactly that."""
+    """A fraction in 0..1 as a percentage. Never rounded to 0 % or 100 % unless it is exactly
+    that."""
     if share != share:
         return "unknown"
     for digits in (0, 1, 2, 3):

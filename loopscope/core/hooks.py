@@ -1,8 +1,9 @@
 """Taps: look at what goes into and comes out of a module, and change it, while a with-block runs.
 
-A hook point, and a module that has hooks already, is tapped by a PyTorch hook, so that what earlier hooks changed is seen.
-Any other module has its `forward` wrapped on the instance instead, because a hook changes what some modules compute:
-nn.TransformerEncoderLayer leaves its fused path as soon as one is attached, and may round differently then.
+A hook point, and a module that has hooks already, is tapped by a PyTorch hook, so that what earlier
+hooks changed is seen. Any other module has its `forward` wrapped on the instance instead, because a
+hook changes what some modules compute: nn.TransformerEncoderLayer leaves its fused path as soon as
+one is attached, and may round differently then.
 """
 
 from collections.abc import Callable
@@ -27,9 +28,11 @@ class Taps(AbstractContextManager["Taps"]):
         self._stack.close()
 
     def on(self, module: nn.Module, before: Before | None = None, after: After | None = None) -> None:
-        """Call `before(args, kwargs)` and `after(args, kwargs, output)` at each call of `module`; both return what to use.
+        """Call `before(args, kwargs)` and `after(args, kwargs, output)` at each call of `module`;
+        both return what to use.
 
-        Calls made while gradients are computed are left alone: they are gradient checkpointing computing anew what was seen.
+        Calls made while gradients are computed are left alone: they are gradient checkpointing
+        computing anew what was seen.
         """
         if _hooked(module):
             self._hook(module, before, after)

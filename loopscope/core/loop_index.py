@@ -1,8 +1,8 @@
 """The clock: which iteration, and which turn of each inner loop, is running now.
 
-A hook sees a module called, but not which pass of the loop it belongs to. The clock says so. For a model of ours the
-driver and the model's own inner loops set it; for somebody else's module it is inferred from the calls of the loop body
-(`loopscope.wrapping.wrap_module`).
+A hook sees a module called, but not which pass of the loop it belongs to. The clock says so. For a
+model of ours the driver and the model's own inner loops set it; for somebody else's module it is
+inferred from the calls of the loop body (`loopscope.wrapping.wrap_module`).
 
     for t in clock.loop("iteration", range(8)):
         for l in clock.loop("low", range(3)):
@@ -13,12 +13,14 @@ from collections.abc import Iterable, Iterator
 
 
 class Clock:
-    """The running iteration as a stack of named hands, outermost first. Outside any loop the stack is empty."""
+    """The running iteration as a stack of named hands, outermost first. Outside any loop the stack
+    is empty."""
 
     def __init__(self) -> None:
         self._hands: list[tuple[str, int]] = []
         self.hidden = False
-        """Whether what runs now is no part of the recorded pass: run again only to come to what follows."""
+        """Whether what runs now is no part of the recorded pass: run again only to come to what
+        follows."""
         self.inner: set[str] = set()
         """The loops that were run inside another."""
 
@@ -38,7 +40,8 @@ class Clock:
         return self._hands[0][1] if self._hands else None
 
     def loop(self, name: str, numbers: Iterable[int]) -> Iterator[int]:
-        """Iterate over `numbers` while the hand `name` shows each of them, inside the loops already running."""
+        """Iterate over `numbers` while the hand `name` shows each of them, inside the loops already
+        running."""
         depth = len(self._hands)
         if depth:
             self.inner.add(name)

@@ -22,12 +22,14 @@ from .loop_index import Clock
 from .state_tree import primary as primary
 
 State = Tensor | tuple[Tensor, ...]
-"""One tensor (batch, position, width), or a NamedTuple of tensors whose first field is the primary one."""
+"""One tensor (batch, position, width), or a NamedTuple of tensors whose first field is the primary
+one."""
 
 
 @runtime_checkable
 class Looped(Protocol):
-    """What a model must offer to be iterated. `loopscope.nn.LoopedModule` gives all but the four functions."""
+    """What a model must offer to be iterated. `loopscope.nn.LoopedModule` gives all but the four
+    functions."""
 
     clock: Clock
 
@@ -41,11 +43,13 @@ class Looped(Protocol):
     def decode(self, state: Any, context: Any) -> Tensor: ...
 
     def at_state(self, state: Any) -> Any:
-        """Pass a state through the site `state` (and `state.<field>`), where it is recorded and edited."""
+        """Pass a state through the site `state` (and `state.<field>`), where it is recorded and
+        edited."""
         ...
 
     def finished(self, state: Any) -> bool:
-        """Whether no position has anything left to compute, so that evaluation may leave the loop."""
+        """Whether no position has anything left to compute, so that evaluation may leave the
+        loop."""
         ...
 
 
@@ -85,11 +89,13 @@ def unroll(
     times: Mapping[int, int] | None = None,
     told: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield (k, states[k]) for k = start..iterations, while the model's clock shows the running iteration.
+    """Yield (k, states[k]) for k = start..iterations, while the model's clock shows the running
+    iteration.
 
     Arguments:
         state: states[start], as `model.initial` or an earlier drive gave it.
-        times: how often to run an iteration that isn't run once: {3: 0} skips iteration 3, {3: 2} runs it twice.
+        times: how often to run an iteration that isn't run once: {3: 0} skips iteration 3, {3: 2}
+            runs it twice.
         told: the number that an iteration is told instead of its own: {2: 5, 5: 2} swaps the two.
 
     In evaluation the loop is left early when `model.finished(state)`.

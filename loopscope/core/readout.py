@@ -9,22 +9,27 @@ from .state_tree import primary, with_primary
 
 
 class ReadOut:
-    """Three sentences beside `decode`, for our models and for adapters. The defaults fit a state that is read as it is.
+    """Three sentences beside `decode`, for our models and for adapters. The defaults fit a state
+    that is read as it is.
 
     A law: `decode(showing(state, stream(state)), context)` is `decode(state, context)`.
     """
 
     def stream(self, state: Any) -> Tensor:
-        """(batch, position, width): what `decode` reads of a state; the primary tensor, unless a model says otherwise."""
+        """(batch, position, width): what `decode` reads of a state; the primary tensor, unless a
+        model says otherwise."""
         return primary(state)
 
     def showing(self, state: Any, h: Tensor) -> Any:
-        """A state of which `decode` reads `h` and nothing else: neither what has halted nor what was accumulated counts."""
+        """A state of which `decode` reads `h` and nothing else: neither what has halted nor what
+        was accumulated counts."""
         return with_primary(state, h)
 
     def logits_of(self, h: Tensor, context: Any) -> Tensor:
-        """(batch, position, vocab): the final norm and the unembedding of vectors, without any block on the way."""
+        """(batch, position, vocab): the final norm and the unembedding of vectors, without any
+        block on the way."""
         raise LoopscopeError(
-            f"the logit lens needs a final norm and an unembedding, but {type(self).__name__} doesn't say what these are. Give "
+            f"the logit lens needs a final norm and an unembedding, but {type(self).__name__} doesn't say "
+            "what these are. Give "
             'it a method logits_of(h, context), or use the model\'s whole read-out: ls.lens(run, "coda").'
         )

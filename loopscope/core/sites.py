@@ -16,10 +16,12 @@ _PATTERN = {"hook_pattern", "hook_attn_scores"}
 
 
 def axes_of(name: str, value: Tensor, state: Tensor | None = None) -> tuple[str, ...]:
-    """Names of a site's own axes (those after the loop axes), by TransformerLens' conventions for its hook names.
+    """Names of a site's own axes (those after the loop axes), by TransformerLens' conventions for
+    its hook names.
 
     Arguments:
-        state: the loop's primary state, if known: what shares its (batch, position) has positions too.
+        state: the loop's primary state, if known: what shares its (batch, position) has positions
+            too.
     """
     last = name.rsplit(".", 1)[-1]
     if value.ndim == 4 and last in _PER_HEAD:
@@ -35,7 +37,8 @@ def axes_of(name: str, value: Tensor, state: Tensor | None = None) -> tuple[str,
 
 
 def is_state(site: str) -> bool:
-    """Whether a site is the state or one of its fields: n+1 values, k = 0..n, where others have n."""
+    """Whether a site is the state or one of its fields: n+1 values, k = 0..n, where others have
+    n."""
     return site.split(".")[0] == "state"
 
 
@@ -48,9 +51,11 @@ def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[st
     """The site names that `sites` asks for.
 
     Arguments:
-        sites: a name, a list of names or glob patterns ("core.*.hook_resid_post"), "all", or a predicate.
+        sites: a name, a list of names or glob patterns ("core.*.hook_resid_post"), "all", or a
+            predicate.
         names: every site there is.
-        hooks: those that "all", patterns and predicates choose from: the hook points, if the model has any.
+        hooks: those that "all", patterns and predicates choose from: the hook points, if the model
+            has any.
     """
     names, hooks = list(names), list(hooks)
     if callable(sites):
@@ -74,9 +79,11 @@ def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[st
 
 
 def find_tensor(value: Any, like: Tensor | None = None) -> tuple[Any, ...] | None:
-    """The path to the tensor that matters in a module's input or output: a tensor, tuple, list, dict or dataclass.
+    """The path to the tensor that matters in a module's input or output: a tensor, tuple, list,
+    dict or dataclass.
 
-    The first floating-point tensor of the shape of `like`, else the first floating-point one. None if there is none.
+    The first floating-point tensor of the shape of `like`, else the first floating-point one. None
+    if there is none.
     """
     result = [(path, tensor) for path, tensor in _tensors(value, ()) if tensor.is_floating_point()]
     if like is not None:

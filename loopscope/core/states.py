@@ -12,7 +12,8 @@ from ..common.to_json import to_json
 
 
 class States:
-    """One site's values over the iterations of a run. `states[k]` is the state after k iterations, `states[0]` before the loop.
+    """One site's values over the iterations of a run. `states[k]` is the state after k iterations,
+    `states[0]` before the loop.
 
     >>> run.states
     States 33 × (64, 24, 48) · iteration batch position width · float32 · 9.7 MB
@@ -21,9 +22,9 @@ class States:
     >>> run.states[-8:].iterations   # a slice keeps it
     [25, 26, 27, 28, 29, 30, 31, 32]
 
-    A site inside the loop body has values for iterations t = 0..n-1; inner loops have axes of their own after `iteration`.
-    What was skipped, not kept or never ran is absent: asking for it is an error, `.tensor` leaves it out, and
-    `.iterations` says what is there.
+    A site inside the loop body has values for iterations t = 0..n-1; inner loops have axes of their
+    own after `iteration`. What was skipped, not kept or never ran is absent: asking for it is an
+    error, `.tensor` leaves it out, and `.iterations` says what is there.
     """
 
     def __init__(
@@ -40,9 +41,12 @@ class States:
         Arguments:
             values: by index (iteration, inner loops ...).
             axes: names of all axes, those of the index first.
-            length: iterations that can be addressed, 0..length-1 (or a range of them), whether present or not.
-            rows: which rows of the batch a value has, (batch,), where not all: those that have left it are NaN in it.
-            without_grad: indices of values that the model computed without gradients in a run that keeps them.
+            length: iterations that can be addressed, 0..length-1 (or a range of them), whether
+                present or not.
+            rows: which rows of the batch a value has, (batch,), where not all: those that have left
+                it are NaN in it.
+            without_grad: indices of values that the model computed without gradients in a run that
+                keeps them.
         """
         self.name, self.axes = name, axes
         self._rows, self.without_grad = dict(rows or {}), tuple(sorted(without_grad))
@@ -60,8 +64,8 @@ class States:
 
     @property
     def present(self) -> Tensor:
-        """Which rows of the batch are there, (iteration, inner loops ..., batch): False for one that has left the loop, whose
-        values are NaN."""
+        """Which rows of the batch are there, (iteration, inner loops ..., batch): False for one
+        that has left the loop, whose values are NaN."""
         batch = self.shape[self.axes.index("batch")]
         every = torch.ones(batch, dtype=torch.bool)
         absent = torch.zeros_like(every)
@@ -80,8 +84,8 @@ class States:
 
     @property
     def tensor(self) -> Tensor:
-        """All that is present in one tensor (iteration, inner loops ..., batch, ...); a turn of an inner loop that is
-        absent is NaN."""
+        """All that is present in one tensor (iteration, inner loops ..., batch, ...); a turn of an
+        inner loop that is absent is NaN."""
         if not self.iterations:
             raise LoopscopeError(
                 f"'{self.name}' has no iteration left to stack. Record or keep at least one."
@@ -89,8 +93,9 @@ class States:
         shapes = sorted({tuple(value.shape) for value in self._values.values()})
         if len(shapes) > 1:
             raise LoopscopeError(
-                f"'{self.name}' must have one shape at every iteration to be stacked, but had {shapes}. Take its values one by "
-                "one, or keep a reduction that is of one shape: keep=ls.keep.reduce(...)."
+                f"'{self.name}' must have one shape at every iteration to be stacked, but had {shapes}. "
+                "Take its values one by one, or keep a reduction that is of one shape: "
+                "keep=ls.keep.reduce(...)."
             )
         return torch.stack([self._at(label) for label in self.iterations])
 
@@ -113,7 +118,8 @@ class States:
     # Indexing
 
     def __getitem__(self, index: Any) -> Any:
-        """`[k]` a Tensor, `[a:b]` a States, `[k, ...]` what remains indexes the tensor (inner loops, batch, ...)."""
+        """`[k]` a Tensor, `[a:b]` a States, `[k, ...]` what remains indexes the tensor (inner
+        loops, batch, ...)."""
         if isinstance(index, tuple):
             first, *rest = index
             chosen = self[first]
@@ -138,7 +144,8 @@ class States:
         return (self._at(label) for label in self.iterations)
 
     def at(self, **where: Any) -> "States":
-        """Select along named axes: `.at(position=-1)` drops the axis, `.at(position=slice(0, 4))` or a list keeps it."""
+        """Select along named axes: `.at(position=-1)` drops the axis, `.at(position=slice(0, 4))`
+        or a list keeps it."""
         body = self.axes[self._depth :]
         for name in where:
             if name not in body:
@@ -150,7 +157,8 @@ class States:
         return self._with(values, self.axes[: self._depth] + left, self._labels, where.get("batch"))
 
     def differences(self) -> "States":
-        """What each iteration changed: entry t is states[t+1] - states[t]. Of the same shape, one iteration fewer."""
+        """What each iteration changed: entry t is states[t+1] - states[t]. Of the same shape, one
+        iteration fewer."""
         values = {
             index: self._values[(index[0] + 1, *index[1:])] - value
             for index, value in self._values.items()
@@ -158,8 +166,8 @@ class States:
         }
         if not values:
             raise LoopscopeError(
-                f"differences need two iterations next to each other, but '{self.name}' kept {self.iterations}. "
-                "Record without keep=every(...)."
+                f"differences need two iterations next to each other, but '{self.name}' kept "
+                f"{self.iterations}. Record without keep=every(...)."
             )
         return States(self.name, values, self.axes, range(self._labels.start, self._labels.stop - 1))
 
@@ -182,7 +190,8 @@ class States:
         return States(self.name, values, axes, labels, rows=rows, without_grad=without)
 
     def to_xarray(self) -> Any:
-        """The same as an xarray.DataArray with named dimensions and the iterations as coordinates (extra: xarray)."""
+        """The same as an xarray.DataArray with named dimensions and the iterations as coordinates
+        (extra: xarray)."""
         try:
             import xarray
         except ImportError:
@@ -254,7 +263,8 @@ def as_vectors(value: Tensor, axes: Sequence[str]) -> Float[Tensor, "batch posit
 
 
 def select(value: Tensor, selection: tuple[Any, ...], what: str) -> Tensor:
-    """Index `value` axis by axis: an int drops its axis, a slice or list keeps it. `what` names it in errors."""
+    """Index `value` axis by axis: an int drops its axis, a slice or list keeps it. `what` names it
+    in errors."""
     try:
         for axis in range(len(selection) - 1, -1, -1):
             one = selection[axis]

@@ -20,8 +20,8 @@ def checked_tokens(tokens: Any, vocabulary: int, reader: str) -> Int[Tensor, "ba
     """
     if not isinstance(tokens, Tensor):
         raise LoopscopeError(
-            f"{reader} needs its tokens as a Tensor of integers (batch, position), but got a {type(tokens).__name__}. "
-            "Use torch.tensor(...) or task.batch(...).tokens."
+            f"{reader} needs its tokens as a Tensor of integers (batch, position), but got a "
+            f"{type(tokens).__name__}. Use torch.tensor(...) or task.batch(...).tokens."
         )
     if tokens.ndim != 2 or tokens.shape[1] == 0:
         raise LoopscopeError(

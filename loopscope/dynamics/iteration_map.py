@@ -1,12 +1,14 @@
-"""IterationMap: one iteration of a run's model as a map of flat states, for what has to iterate, solve or differentiate it.
+"""IterationMap: one iteration of a run's model as a map of flat states, for what has to iterate,
+solve or differentiate it.
 
     loop = IterationMap(run, rows=[0, 3])
     loop.starts                  # (2, n): states[0] of examples 0 and 3
     loop(loop.starts)            # (2, n): after one iteration
 
-All floating-point tensors of the state are part of the vector; of a named tuple side by side those that the model names in
-`dynamic`. What else a state holds only keeps accounts of them (halting's sums and counters), and stands still. The map is
-the model's own `step`, with no hooks of a recording and none of the run's edits.
+All floating-point tensors of the state are part of the vector; of a named tuple side by side those
+that the model names in `dynamic`. What else a state holds only keeps accounts of them (halting's
+sums and counters), and stands still. The map is the model's own `step`, with no hooks of a
+recording and none of the run's edits.
 """
 
 import copy
@@ -34,13 +36,15 @@ _TIMES = (0, 1, 2, 7)
 
 
 class IterationMap:
-    """x -> F(x) for some examples of a run, (row, n) to (row, n). An example may be there several times."""
+    """x -> F(x) for some examples of a run, (row, n) to (row, n). An example may be there several
+    times."""
 
     def __init__(self, run: Run, rows: Sequence[int] | None = None, double: bool = True) -> None:
         """
         Arguments:
             rows: examples, by number; None means all.
-            double: use a copy of the model in double precision, where that works: the same weights, with less rounding.
+            double: use a copy of the model in double precision, where that works: the same weights,
+                with less rounding.
         """
         self._model = iterable(run)
         batch = len(run.states[run.states.iterations[0]])
@@ -58,7 +62,8 @@ class IterationMap:
         """How many positions the primary tensor has; None if it has no such axis."""
 
     def __call__(self, x: Tensor, t: int | None = None) -> Tensor:
-        """F(x); `t` is the iteration that the model is told, the one after the run's last unless given."""
+        """F(x); `t` is the iteration that the model is told, the one after the run's last unless
+        given."""
         return self._step(x, self._context, self.iterations if t is None else t)
 
     def at(self, k: int, run: Run) -> Tensor:
@@ -82,20 +87,22 @@ class IterationMap:
                 yield x
 
     def primary(self, x: Tensor) -> Tensor:
-        """The primary tensor's part of flat states, (row, position, width): one position if it has no such axis."""
+        """The primary tensor's part of flat states, (row, position, width): one position if it has
+        no such axis."""
         first = self._tensors(self._like)[0]
         part = x[:, : first[0].numel()]
         return part.reshape(len(x), self.positions or 1, -1)
 
     def free(self) -> Tensor:
-        """Which numbers of a state a start may choose, (n,): the primary tensor and what has its shape. Halting's
-        sums and counters keep what the model starts them from."""
+        """Which numbers of a state a start may choose, (n,): the primary tensor and what has its
+        shape. Halting's sums and counters keep what the model starts them from."""
         floats = self._tensors(self._like)
         return torch.cat([torch.full((f[0].numel(),), f.shape == floats[0].shape) for f in floats])
 
     @property
     def autonomous(self) -> bool:
-        """Whether every iteration applies the same map, so that there can be a fixed point: F doesn't depend on t."""
+        """Whether every iteration applies the same map, so that there can be a fixed point: F
+        doesn't depend on t."""
         with torch.no_grad():
             x = list(self.trajectory(self.starts, 2))[-1]
             times = [*_TIMES, *(self.iterations + t for t in _TIMES)]
@@ -116,7 +123,8 @@ class IterationMap:
     # What the loop reads
 
     def inputs(self) -> Tensor | None:
-        """What of the context depends on the tokens and is read by every iteration, (row, m); None if nothing is."""
+        """What of the context depends on the tokens and is read by every iteration, (row, m); None
+        if nothing is."""
         with torch.no_grad():
             shape = self._varying()
         if not shape:

@@ -1,4 +1,5 @@
-"""Where a run's loop goes: its states continued beyond the run, and the fixed point that they end at, if they do."""
+"""Where a run's loop goes: its states continued beyond the run, and the fixed point that they end
+at, if they do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,19 +16,23 @@ from ..runs.run import Run
 from .iteration_map import IterationMap
 
 ORIGIN = 0.1
-"""A state smaller than this fraction of the first one is measured against that: nothing is small beside a limit at the
-origin."""
+"""A state smaller than this fraction of the first one is measured against that: nothing is small
+beside a limit at the origin."""
 GROWTH = 1.1
-"""A state diverges when the largest norm of the trajectory's last third, and the largest step, are this many times those of the
-third before."""
+"""A state diverges when the largest norm of the trajectory's last third, and the largest step, are
+this many times those of the third before."""
 SURE = 1e-3
-"""The next step of Newton's method at a fixed point, relative to its size, must be shorter than this."""
+"""The next step of Newton's method at a fixed point, relative to its size, must be shorter than
+this."""
 FAR = 10.0
-"""A solver's point this many times farther out than where it started is an escape, not a find (Golub & Sussillo 2018)."""
+"""A solver's point this many times farther out than where it started is an escape, not a find
+(Golub & Sussillo 2018)."""
 STILL = 1e-9
-"""A distance that shrinks by less than this fraction per iteration stays the same, as a rotation's does."""
+"""A distance that shrinks by less than this fraction per iteration stays the same, as a rotation's
+does."""
 CLEAR = 100.0
-"""Rates are read where the distance is this many times what rounding and the limit's own error leave of it."""
+"""Rates are read where the distance is this many times what rounding and the limit's own error
+leave of it."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Limit:
     diverges: Bool[Tensor, " row"]
     """Overflows, or grows faster and faster."""
     size: Float[Tensor, " row"]
-    """What distances are measured against: the norm at the end, or ORIGIN times the first two states' where that is larger."""
+    """What distances are measured against: the norm at the end, or ORIGIN times the first two
+    states' where that is larger."""
     point: Float[Tensor, "row width"]
     """The fixed point that Newton's method finds from the last state; NaN where it finds none."""
     residual: Float[Tensor, " row"]
@@ -53,7 +59,8 @@ class Limit:
     distance: Float[Tensor, " row"]
     """‖last state - point‖ / size; NaN where there is no point."""
     condition: Float[Tensor, " row"]
-    """‖(I - J)^-1‖ at `point`: how far rounding in F can move it. 1 where the rows are too long to know."""
+    """‖(I - J)^-1‖ at `point`: how far rounding in F can move it. 1 where the rows are too long to
+    know."""
     precision: str
     """The numbers it was computed in."""
     how: str
@@ -65,7 +72,8 @@ class Limit:
         return (gap if part is None else gap[:, part]).norm(dim=1)
 
     def rate(self, row: int, part: Tensor | None = None) -> Rate:
-        """The factor per iteration by which a row, or a part of it, nears its point (`loopscope.maths.contraction`)."""
+        """The factor per iteration by which a row, or a part of it, nears its point
+        (`loopscope.maths.contraction`)."""
         if not bool(self.point[row].isfinite().all()) or bool(self.diverges[row]):
             return none(
                 "the states don't end at a fixed point" if not self.diverges[row] else "the states diverge"
@@ -73,7 +81,8 @@ class Limit:
         where = slice(None) if part is None else part
         eps = torch.finfo(self.states.dtype).eps
         gap = (self.states[:, row] - self.point[row])[:, where]
-        # A limit is known to rounding times the condition of x = F(x); rounding moves a row as a whole.
+        # A limit is known to rounding times the condition of x = F(x); rounding moves a row as a
+        # whole.
         noise = max(eps * float(self.point[row][where].norm()), float(self.residual[row] * self.size[row]))
         noise = max(noise, eps * float(self.size[row] * self.condition[row]) / 10, 1e-300)
         steady = contraction(
@@ -89,7 +98,8 @@ class Limit:
 
 
 def _widened(rate: Rate, gap: Tensor, first: int) -> Rate:
-    """A rate whose error is no less than what it changes by from the whole stretch to its second half."""
+    """A rate whose error is no less than what it changes by from the whole stretch to its second
+    half."""
     if rate.points < 4:
         return rate
     middle, last = (rate.first + rate.last) // 2 - first, rate.last - first
@@ -106,10 +116,12 @@ def _widened(rate: Rate, gap: Tensor, first: int) -> Rate:
 def follow(
     run: Run, rows: Sequence[int] | None, extra: int, double: bool = True
 ) -> tuple[IterationMap, Limit]:
-    """The map of some examples, and where iterating it for `extra` iterations more than the run leads.
+    """The map of some examples, and where iterating it for `extra` iterations more than the run
+    leads.
 
-    In double precision, from the run's first state, if that follows the run's own states to its end; else (a chaotic
-    loop, a map that can't be put in double precision) in the run's own; if the run was edited, from its last state.
+    In double precision, from the run's first state, if that follows the run's own states to its
+    end; else (a chaotic loop, a map that can't be put in double precision) in the run's own; if the
+    run was edited, from its last state.
     """
     loop = IterationMap(run, rows, double)
     labels = run.states.iterations
@@ -160,11 +172,11 @@ def growing(norm: Float[Tensor, "state row"], steps: Float[Tensor, "iteration ro
 
 
 def refined(loop: IterationMap, x: Tensor, size: Tensor, same: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Candidates (row, n) as fixed points to the last digits that there are, their residuals and ‖(I - J)^-1‖; NaN for those
-    that are none.
+    """Candidates (row, n) as fixed points to the last digits that there are, their residuals and
+    ‖(I - J)^-1‖; NaN for those that are none.
 
-    A small residual alone is no fixed point: a slow drift has one too. Newton's method must settle, near the
-    candidate, and its next step must be short.
+    A small residual alone is no fixed point: a slow drift has one too. Newton's method must settle,
+    near the candidate, and its next step must be short.
     """
     eps = torch.finfo(x.dtype).eps
     known = x.isfinite().all(1)
@@ -178,7 +190,8 @@ def refined(loop: IterationMap, x: Tensor, size: Tensor, same: float) -> tuple[T
 
 
 def _conditioned(loop: IterationMap, point: Tensor) -> tuple[Tensor, Tensor]:
-    """‖(I - J)^-1‖ at each point, and the length of Newton's next step; 1 and 0 where rows are too long to know."""
+    """‖(I - J)^-1‖ at each point, and the length of Newton's next step; 1 and 0 where rows are too
+    long to know."""
     condition, step = torch.ones_like(point[:, 0]), torch.zeros_like(point[:, 0])
     known = point.isfinite().all(1)
     if point.shape[1] > DENSE or not known.any():
@@ -197,14 +210,16 @@ def _continued(loop: IterationMap, run: Run, first: int, last: int) -> Tensor:
 
 
 def _shadows(x: Tensor, y: Tensor) -> bool:
-    """Whether two precisions came to the same state; where both overflowed there is nothing to tell them apart by."""
+    """Whether two precisions came to the same state; where both overflowed there is nothing to tell
+    them apart by."""
     both = x.isfinite().all(1) & y.isfinite().all(1)
     gap, size = (x - y)[both].norm(dim=1), y[both].norm(dim=1)
     return bool((gap <= 1e-3 * size + 1e-30).all())
 
 
 def _nearest(loop: IterationMap, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """The fixed point that Newton's method, or else Anderson's, finds from x, to the last digits that there are."""
+    """The fixed point that Newton's method, or else Anderson's, finds from x, to the last digits
+    that there are."""
     eps = torch.finfo(x.dtype).eps
     # long rows round more, and Krylov's search there would go on for digits that there aren't
     last = 4 * eps if x.shape[1] <= DENSE else 100 * eps

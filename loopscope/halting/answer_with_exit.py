@@ -4,8 +4,8 @@
     told = answer(model, tokens, rule="kl")             # by a rule read from states and answers
     told.logits, told.used                              # the same as of the full pass; iterations, row by row
 
-A row leaves once all positions that are asked have stopped. Where no position reads a later one, positions at the end leave
-too, once no row that is left needs them.
+A row leaves once all positions that are asked have stopped. Where no position reads a later one,
+positions at the end leave too, once no row that is left needs them.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ from ..core.state_tree import map_state, primary
 from .exit_rules import Level, Look, Rule, leveled, look, named, own_rule
 
 COMPACT = 1 / 16
-"""A batch is made smaller when this share of its rows, or of its positions, has left: doing it takes a part of an iteration."""
+"""A batch is made smaller when this share of its rows, or of its positions, has left: doing it
+takes a part of an iteration."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Answer:
     """What a model answered, and how many iterations it took."""
 
     logits: Float[Tensor, "batch position vocab"]
-    """Each position's as it was when it stopped; that of a position that wasn't asked, when its row left."""
+    """Each position's as it was when it stopped; that of a position that wasn't asked, when its row
+    left."""
     used: Int[Tensor, " batch"]
     """Iterations that were run for each row."""
     stopped: Int[Tensor, "batch position"]
@@ -39,18 +41,20 @@ class Answer:
     iterations: int
     """The most that were allowed."""
     worked: int
-    """Positions times iterations that were computed, those included that wait for a batch to be made smaller."""
+    """Positions times iterations that were computed, those included that wait for a batch to be
+    made smaller."""
 
     @property
     def saved(self) -> float:
-        """Fraction of row iterations saved, against running every row as long as the slowest, 0..1."""
+        """Fraction of row iterations saved, against running every row as long as the slowest,
+        0..1."""
         return 1 - float(self.used.double().mean() / self.used.max().clamp(min=1))
 
     def __repr__(self) -> str:
         used = self.used.double()
         return (
-            f"Answer {tuple(self.logits.shape)} · {used.mean():.2f} of {self.iterations} iterations used in the mean, "
-            f"{int(used.max())} at most · {self.halted.float().mean():.1%} of positions halted"
+            f"Answer {tuple(self.logits.shape)} · {used.mean():.2f} of {self.iterations} iterations used in "
+            f"the mean, {int(used.max())} at most · {self.halted.float().mean():.1%} of positions halted"
         )
 
 
@@ -70,14 +74,16 @@ def answer(
 
     Arguments:
         iterations: the most; None means the model's own depth.
-        rule: None: the model's own halting, as its pass has it. A name or a Rule: where that would stop each position. "own" is
-            the model's gate as a rule, which lets its `threshold` be moved.
+        rule: None: the model's own halting, as its pass has it. A name or a Rule: where that would
+            stop each position. "own" is the model's gate as a rule, which lets its `threshold` be
+            moved.
         level: whether positions stop by themselves, or examples as wholes.
         asked: positions whose answer is needed; None means all.
         seed: for a model with a random start.
 
     Raises:
-        LoopscopeError: a model without the four functions, in training mode, or a threshold without a rule.
+        LoopscopeError: a model without the four functions, in training mode, or a threshold without
+            a rule.
     """
     _check(model, tokens, rule, threshold)
     n = checked_iterations(model.iterations if iterations is None else iterations)
@@ -89,7 +95,8 @@ def answer(
 
 
 class _Pass:
-    """One pass with a shrinking batch. `rows`: those that are left, by number; `width`: positions that are left."""
+    """One pass with a shrinking batch. `rows`: those that are left, by number; `width`: positions
+    that are left."""
 
     def __init__(
         self, model: Any, tokens: Tensor, n: int, rule: Rule | None, *, level: Level, asked: Tensor | None
@@ -137,7 +144,8 @@ class _Pass:
         return Answer(self.logits, self.used, self.stopped, self.halted, self.n, self.worked)
 
     def _context(self, rows: Tensor) -> Any:
-        """What iterations read, made anew for some rows: a context may hold anything, but is known to come from tokens."""
+        """What iterations read, made anew for some rows: a context may hold anything, but is known
+        to come from tokens."""
         self.model.clock.show()
         return self.model.encode(self.tokens[rows, : self.width])
 
@@ -166,7 +174,8 @@ class _Pass:
         return self.model.stopped(state) if hasattr(self.model, "stopped") else None
 
     def _open(self, state: Any) -> Any:
-        """The state without what the model's own halting has frozen, for a rule that decides in its place."""
+        """The state without what the model's own halting has frozen, for a rule that decides in its
+        place."""
         return self.model.unstopped(state) if hasattr(self.model, "unstopped") else state
 
     def _note(self, stops: Tensor, k: int) -> Tensor:
@@ -197,8 +206,8 @@ class _Pass:
         self.logits[self.rows, : self.width] = torch.where(where[..., None], answers, part)
 
     def _read(self, state: Any, rows: Tensor, k: int) -> None:
-        """Take the answers of rows that leave, but of positions that a rule has stopped before. Only they are read out: the
-        others would be as often as a row leaves."""
+        """Take the answers of rows that leave, but of positions that a rule has stopped before.
+        Only they are read out: the others would be as often as a row leaves."""
         new = rows & ~self.done
         self.done = self.done | rows
         if not bool(new.any()):
@@ -219,7 +228,8 @@ class _Pass:
     def _compacted(
         self, state: Any, now: Look, carried: Tensor | None, gone: Tensor
     ) -> tuple[Any, Look, Tensor | None]:
-        """Go on without the rows that are done and the positions at the end that none needs, once they are enough."""
+        """Go on without the rows that are done and the positions at the end that none needs, once
+        they are enough."""
         left = ~gone
         width = self._needed(left)
         few_rows = int(gone.sum()) >= max(1, COMPACT * len(self.rows))
@@ -245,7 +255,8 @@ class _Pass:
         return map_state(cut, state)
 
     def _leave(self, state: Any, keep: Tensor, width: int) -> None:
-        """Positions at the end that leave while their row stays are told their answers: a rule may not have stopped them."""
+        """Positions at the end that leave while their row stays are told their answers: a rule may
+        not have stopped them."""
         if width == self.width:
             return
         late = torch.zeros(len(self.rows), self.width, dtype=torch.bool, device=self.tokens.device)
@@ -263,7 +274,8 @@ class _Pass:
 
 
 def _causal(context: Any) -> bool:
-    """Whether a model of the zoo lets no position read a later one, which its attention's mask says."""
+    """Whether a model of the zoo lets no position read a later one, which its attention's mask
+    says."""
     mask = getattr(getattr(context, "positions", None), "mask", None)
     return isinstance(mask, Tensor) and bool(torch.equal(mask, mask.tril()))
 
@@ -271,8 +283,8 @@ def _causal(context: Any) -> bool:
 def _check(model: Any, tokens: Any, rule: Any, threshold: Any) -> None:
     if not isinstance(model, Looped):
         raise LoopscopeError(
-            f"answer needs a model with encode, initial, step and decode, but got {type(model).__name__}. Wrap it by its "
-            "family first: ls.wrap(model)."
+            f"answer needs a model with encode, initial, step and decode, but got {type(model).__name__}. "
+            "Wrap it by its family first: ls.wrap(model)."
         )
     if not isinstance(tokens, Tensor) or tokens.ndim < 2 or not len(tokens):
         raise LoopscopeError(
@@ -280,9 +292,11 @@ def _check(model: Any, tokens: Any, rule: Any, threshold: Any) -> None:
         )
     if model.training:
         raise LoopscopeError(
-            "rows leave the batch in evaluation only, but the model is in training mode. Call model.eval() first."
+            "rows leave the batch in evaluation only, but the model is in training mode. Call model.eval() "
+            "first."
         )
     if threshold is not None and rule is None:
         raise LoopscopeError(
-            f'threshold={threshold!r} needs the rule that it belongs to. Pass rule= too; rule="own" is the model\'s.'
+            f'threshold={threshold!r} needs the rule that it belongs to. Pass rule= too; rule="own" is the '
+            "model's."
         )

@@ -1,13 +1,15 @@
-"""Rules that say when a loop may stop: those read from its states and answers, and a model's own gate in the same form.
+"""Rules that say when a loop may stop: those read from its states and answers, and a model's own
+gate in the same form.
 
     rule = rules.named("kl")
     score = rule.scores(run)                      # (iteration, batch, position): lower is more settled; entry t is of states[t+1]
     halting = rule_halting(run, rule)             # a Halting, as a model's own
 
-A rule looks at one iteration after the other, so that the same code serves a recorded run and a loop that it really stops
-(`loopscope.halting.answer_with_exit`). A position stops after the first iteration whose score is at or below the threshold. At the first
-iteration there is no answer before: it is compared with the uniform distribution, as in Huginn's code, while states are
-compared with states[0].
+A rule looks at one iteration after the other, so that the same code serves a recorded run and a
+loop that it really stops (`loopscope.halting.answer_with_exit`). A position stops after the first
+iteration whose score is at or below the threshold. At the first iteration there is no answer
+before: it is compared with the uniform distribution, as in Huginn's code, while states are compared
+with states[0].
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +26,8 @@ from ..maths import output_signals
 from .halting_record import Halting
 
 Level = Literal["position", "example"]
-"""position: each decides for itself. example: the mean over its answered positions decides for all, as Huginn averages."""
+"""position: each decides for itself. example: the mean over its answered positions decides for all,
+as Huginn averages."""
 
 
 class Look(NamedTuple):
@@ -36,7 +39,8 @@ class Look(NamedTuple):
     h: Tensor
     """(batch, position, width): its primary tensor."""
     p: Tensor | None
-    """(batch, position, vocab): log-probabilities of the answer; None if the rule doesn't read them."""
+    """(batch, position, vocab): log-probabilities of the answer; None if the rule doesn't read
+    them."""
 
 
 Judge = Callable[[Look, Look, Tensor | None], tuple[Tensor, Tensor | None]]
@@ -59,8 +63,9 @@ class Rule:
     answers: bool = True
     """Whether it reads answers, which must then be read out after every iteration."""
     chance: Callable[[Any], Tensor] | None = None
-    """run -> what a gate holds for the probability that the answer may stand, 0..1: (iteration, batch, position), or of whole
-    examples (iteration, batch) with NaN where it isn't asked. None for a rule without one."""
+    """run -> what a gate holds for the probability that the answer may stand, 0..1: (iteration,
+    batch, position), or of whole examples (iteration, batch) with NaN where it isn't asked. None
+    for a rule without one."""
     strict: bool = False
     """Whether the score must lie below the threshold, and not at it."""
 
@@ -112,8 +117,9 @@ def look(k: int, state: Any, logits: Tensor | None) -> Look:
 
 
 def answers_after(run: Any, k: int) -> Float[Tensor, "batch position vocab"]:
-    """A run's read-out after k iterations as if the model's own halting had frozen nothing, where that can be told: what a
-    rule that decides in its place would answer. `run.logits[k]` for all models but those with an exit gate."""
+    """A run's read-out after k iterations as if the model's own halting had frozen nothing, where
+    that can be told: what a rule that decides in its place would answer. `run.logits[k]` for all
+    models but those with an exit gate."""
     opened = getattr(run.reader.model, "unstopped", None) if run._read is not None else None
     return run.logits[k] if opened is None else run.reader.logits(opened(run.state(k)))
 
@@ -155,7 +161,8 @@ def _argmax(before: Look, now: Look, carried: Tensor | None) -> tuple[Tensor, Te
 
 
 def kl_entropy(fraction: float = 0.56) -> Rule:
-    """KL(new ‖ previous) below the threshold, and an entropy below `fraction` of the most there can be.
+    """KL(new ‖ previous) below the threshold, and an entropy below `fraction` of the most there can
+    be.
 
     Kohli et al. 2026 ask for less than 3.00 nats where 210 tokens allow 5.35: 0.56 of it.
     """
@@ -226,7 +233,8 @@ def named(rule: str | Rule, model: Any = None) -> Rule:
 
 
 def own_rule(model: Any) -> Rule | None:
-    """The model's own halting as a rule, whose threshold can then be moved; None for one that doesn't halt."""
+    """The model's own halting as a rule, whose threshold can then be moved; None for one that
+    doesn't halt."""
     return getattr(model, "rule", None)
 
 
@@ -234,9 +242,11 @@ def own_rule(model: Any) -> Rule | None:
 
 
 def mass_rule(source: str = "Graves 2016, arXiv 1603.08983") -> Rule:
-    """Adaptive computation time, from a state with `mass`: what is left of the halting probability; 0 once it has halted.
+    """Adaptive computation time, from a state with `mass`: what is left of the halting probability;
+    0 once it has halted.
 
-    A larger threshold stops before the unit does. One that stops later can't be had: the output no longer moves then.
+    A larger threshold stops before the unit does. One that stops later can't be had: the output no
+    longer moves then.
     """
     return Rule(
         "own", "the halting probability left", source, 0.0,
@@ -248,10 +258,12 @@ def mass_rule(source: str = "Graves 2016, arXiv 1603.08983") -> Rule:
 def exit_rule(
     threshold: float, chance: Callable[[Any], Tensor], source: str = "Zhu et al. 2025, arXiv 2510.25741"
 ) -> Rule:
-    """An exit gate: the summed chance of having stopped, CDF(k) = 1 - prod_(j<=k) (1 - lambda_j), reaches the threshold.
+    """An exit gate: the summed chance of having stopped, CDF(k) = 1 - prod_(j<=k) (1 - lambda_j),
+    reaches the threshold.
 
     Arguments:
-        chance: state -> lambda (batch, position), the chance of stopping after the iteration that made it.
+        chance: state -> lambda (batch, position), the chance of stopping after the iteration that
+            made it.
     """
 
     def judge(before: Look, now: Look, carried: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -271,7 +283,8 @@ def _summed(run: Any, chance: Callable[[Any], Tensor]) -> Tensor:
 
 
 def q_rule(q_values: Callable[[Any], Tensor], cycles: int) -> Rule:
-    """A Q-head's judgement at the end of every segment of `cycles` iterations: halt - continue, or halt alone, above 0.
+    """A Q-head's judgement at the end of every segment of `cycles` iterations: halt - continue, or
+    halt alone, above 0.
 
     The same for all positions of an example. Within a segment nothing stops.
     """
@@ -291,7 +304,8 @@ def q_rule(q_values: Callable[[Any], Tensor], cycles: int) -> Rule:
         return said
 
     return Rule(
-        "own", "the Q-head's logit of halting less that of going on", "Wang et al. 2025, arXiv 2506.21734", 0.0, judge,
+        "own", "the Q-head's logit of halting less that of going on", "Wang et al. 2025, arXiv "
+                                                                      "2506.21734", 0.0, judge,
         rises=True, answers=False, chance=right, strict=True,
     )  # fmt: skip
 
@@ -312,7 +326,8 @@ def leveled(
     level: Level,
     asked: Bool[Tensor, "batch position"] | None = None,
 ) -> Float[Tensor, "*iteration batch position"]:
-    """Scores as they decide: each position's own, or the mean over the example's asked positions at all of them."""
+    """Scores as they decide: each position's own, or the mean over the example's asked positions at
+    all of them."""
     if level not in ("position", "example"):
         raise LoopscopeError(f"level must be 'position' or 'example', but is {level!r}.")
     if level == "position":
@@ -345,7 +360,8 @@ def rule_halting(
     Arguments:
         rule: a name (`names()`, "own"), or a Rule.
         threshold: in the rule's own unit; None: as published.
-        asked: (batch, position), the positions whose mean decides at level "example"; None means all.
+        asked: (batch, position), the positions whose mean decides at level "example"; None means
+            all.
     """
     chosen = named(rule, run.model if rule == "own" else None).at(threshold)
     iteration, halted = first_stop(chosen.stops(leveled(chosen.scores(run), level, asked)))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Halting:
-    """Halting weights and what follows from them. Iterations are 0-based: a position that used one halted in iteration 0."""
+    """Halting weights and what follows from them. Iterations are 0-based: a position that used one
+    halted in iteration 0."""
 
     weights: Float[Tensor, "iteration batch position"]
     """Share of each iteration in the output; sums to one over the iterations."""
@@ -24,14 +25,15 @@ class Halting:
     cost: Float[Tensor, "batch position"]
     """Ponder cost N + R, with N the number of iterations used."""
     kind: str = "model's own halting"
-    """What decided it, in words, such as "adaptive computation time". Files from before this was told have the default."""
+    """What decided it, in words, such as "adaptive computation time". Files from before this was
+    told have the default."""
 
 
 def act_halting(run: Any) -> Halting:
     """Adaptive computation time, read from the run's states (Graves 2016, arXiv 1603.08983).
 
-    The state's `mass` is the halting probability spent; its differences are the weights. Where the loop ended first, the
-    last iteration gets what is left, as in the read-out.
+    The state's `mass` is the halting probability spent; its differences are the weights. Where the
+    loop ended first, the last iteration gets what is left, as in the read-out.
     """
     mass = run["state.mass"].tensor.float()
     weights = mass.diff(dim=0)
@@ -45,9 +47,11 @@ def act_halting(run: Any) -> Halting:
 
 
 def exit_weights(chances: Float[Tensor, "iteration ..."]) -> Float[Tensor, "iteration ..."]:
-    """The chance of stopping after each iteration: p_t = lambda_t prod_(j<t) (1 - lambda_j); the last takes what is left.
+    """The chance of stopping after each iteration: p_t = lambda_t prod_(j<t) (1 - lambda_j); the
+    last takes what is left.
 
-    Sums to one over the iterations. As in Ouro's exit gate (arXiv 2510.25741) and PonderNet (arXiv 2107.05407).
+    Sums to one over the iterations. As in Ouro's exit gate (arXiv 2510.25741) and PonderNet (arXiv
+    2107.05407).
 
     Arguments:
         chances: lambda_t, the chance of stopping after iteration t for what has come so far.
@@ -59,11 +63,13 @@ def exit_weights(chances: Float[Tensor, "iteration ..."]) -> Float[Tensor, "iter
 def exit_halting(
     chances: Float[Tensor, "iteration batch position"], threshold: float, kind: str = "exit gate"
 ) -> Halting:
-    """Halting by an exit gate: a position stops after the first iteration by which the summed chance reaches `threshold`.
+    """Halting by an exit gate: a position stops after the first iteration by which the summed
+    chance reaches `threshold`.
 
     Arguments:
         chances: lambda_t after each iteration of the run.
-        threshold: of the cumulative distribution, 0..1; one that isn't reached before the last iteration counts as not halted.
+        threshold: of the cumulative distribution, 0..1; one that isn't reached before the last
+            iteration counts as not halted.
     """
     weights = exit_weights(chances)
     passed = 1 - (1 - chances).cumprod(0) >= threshold
@@ -75,10 +81,12 @@ def exit_halting(
 
 
 def gate_halting(run: Any, gate: Callable[[Tensor], Tensor], threshold: float) -> Halting | None:
-    """Halting by a gate that reads every state and isn't part of it; None for a run of no iterations.
+    """Halting by a gate that reads every state and isn't part of it; None for a run of no
+    iterations.
 
     Arguments:
-        gate: (batch, position, width) -> (batch, position), the chance of stopping after the iteration that made a state.
+        gate: (batch, position, width) -> (batch, position), the chance of stopping after the
+            iteration that made a state.
         threshold: as in `exit_halting`.
     """
     if run.iterations == 0:
@@ -91,10 +99,12 @@ def gate_halting(run: Any, gate: Callable[[Tensor], Tensor], threshold: float) -
 
 
 def q_halting(run: Any, cycles: int) -> Halting:
-    """Halting by a head that judges the state at the end of every segment (Wang et al. 2025, arXiv 2506.21734).
+    """Halting by a head that judges the state at the end of every segment (Wang et al. 2025, arXiv
+    2506.21734).
 
-    A sequence, with all its positions, halts at the end of the first segment of `cycles` iterations where the model's
-    `q_values` say so: halt > 0, or halt > continue where there are two. The run went on all the same.
+    A sequence, with all its positions, halts at the end of the first segment of `cycles` iterations
+    where the model's `q_values` say so: halt > 0, or halt > continue where there are two. The run
+    went on all the same.
     """
     n, (batch, positions) = run.iterations, run.states[0].shape[:2]
     ends = list(range(cycles, n + 1, cycles))
@@ -118,10 +128,12 @@ def q_halting(run: Any, cycles: int) -> Halting:
 
 
 def solver_halting(run: Any, tolerance: float) -> Halting | None:
-    """Halting by a solver's tolerance, read from the state's `gap`: the residual of the iterate before. None for no iterations.
+    """Halting by a solver's tolerance, read from the state's `gap`: the residual of the iterate
+    before. None for no iterations.
 
-    A position halts in the first iteration whose residual is below `tolerance`, as a solver would that gave it up then. The
-    loop itself ends when all are below it at once, so that a position can come to rest, be moved by another, and rest again.
+    A position halts in the first iteration whose residual is below `tolerance`, as a solver would
+    that gave it up then. The loop itself ends when all are below it at once, so that a position can
+    come to rest, be moved by another, and rest again.
     """
     if run.iterations == 0:
         return None

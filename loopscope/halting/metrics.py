@@ -1,7 +1,8 @@
-"""Stopping: what a rule's stops are worth, for answers that are known to be right or wrong after every iteration.
+"""Stopping: what a rule's stops are worth, for answers that are known to be right or wrong after
+every iteration.
 
-An item is one answer: an answered position of an example. `right[t]` says whether it was right after t+1 iterations, and a stop
-t means that it was given after t+1.
+An item is one answer: an answered position of an example. `right[t]` says whether it was right
+after t+1 iterations, and a stop t means that it was given after t+1.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether a probability of being right is one: among items that are given 0.8, are 80 % right?"""
+    """Whether a probability of being right is one: among items that are given 0.8, are 80 %
+    right?"""
 
     edges: Float[Tensor, " edge"]
     """Of the bins, 0..1."""
@@ -37,13 +39,15 @@ class Calibration:
     right: Float[Tensor, " bin"]
     """Fraction right; NaN where it is empty."""
     error: float
-    """Expected calibration error: mean of |said - right| over items, 0..1 (Guo et al. 2017, arXiv 1706.04599)."""
+    """Expected calibration error: mean of |said - right| over items, 0..1 (Guo et al. 2017, arXiv
+    1706.04599)."""
 
 
 def stops_at(
     score: Float[Tensor, "iteration item"], bound: float, strict: bool = False
 ) -> Int[Tensor, " item"]:
-    """The first iteration whose score is at or below the bound, and the last where there is none."""
+    """The first iteration whose score is at or below the bound, and the last where there is
+    none."""
     reached = score < bound if strict else score <= bound
     return torch.where(reached.any(0), reached.int().argmax(0), len(score) - 1)
 
@@ -81,8 +85,9 @@ def right_at(right: Bool[Tensor, "iteration item"], stop: Int[Tensor, " item"]) 
 def oracle(right: Bool[Tensor, "iteration item"], mean: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
     """The best accuracy that any stops can have with so many iterations in the mean.
 
-    Everybody stops after one iteration, but where more make an answer right: those that need the fewest come first, as long
-    as the iterations last. No rule does better: what it has right takes at least until the answer is first right.
+    Everybody stops after one iteration, but where more make an answer right: those that need the
+    fewest come first, as long as the iterations last. No rule does better: what it has right takes
+    at least until the answer is first right.
     """
     items = right.shape[1]
     extra = right.int().argmax(0)[right.any(0)].sort().values.double()
@@ -92,7 +97,8 @@ def oracle(right: Bool[Tensor, "iteration item"], mean: Float[Tensor, " point"])
 
 
 def needed(right: Bool[Tensor, "iteration item"], accuracy: float) -> float:
-    """The fewest iterations in the mean with which any stops are so accurate; NaN where none can be."""
+    """The fewest iterations in the mean with which any stops are so accurate; NaN where none can
+    be."""
     items = right.shape[1]
     extra = right.int().argmax(0)[right.any(0)].sort().values.double()
     wanted = round(accuracy * items)

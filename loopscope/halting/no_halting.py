@@ -12,12 +12,14 @@ class Unhalting:
 
     @property
     def halting_unit(self) -> nn.Module | None:
-        """The module whose output is the logit of halting, (batch, position, 1): the site `halting`. None if there is none."""
+        """The module whose output is the logit of halting, (batch, position, 1): the site
+        `halting`. None if there is none."""
         return None
 
     @property
     def rule(self) -> Rule | None:
-        """The model's own halting as a rule, whose threshold can be moved; None for a model that doesn't halt."""
+        """The model's own halting as a rule, whose threshold can be moved; None for a model that
+        doesn't halt."""
         return None
 
     def halting(self, run: Any) -> Any:

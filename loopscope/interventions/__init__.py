@@ -1,4 +1,5 @@
-"""Edits of a run as values: patch, ablate, add, freeze, skip, repeat, swap, halt_at, bias_halting."""
+"""Edits of a run as values: patch, ablate, add, freeze, skip, repeat, swap, halt_at,
+bias_halting."""
 
 from .edits import Edit as Edit
 from .edits import ablate as ablate

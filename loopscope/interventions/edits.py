@@ -1,4 +1,5 @@
-"""Edits: interventions as values. Making one changes nothing; `record(..., edits=[...])` applies it.
+"""Edits: interventions as values. Making one changes nothing; `record(..., edits=[...])` applies
+it.
 
 swap = patch("state", iteration=3, value=donor.states[3], position=-1)
 mute = ablate("core.0.attn.hook_z", head=2)
@@ -27,14 +28,16 @@ class Edit:
     site: str
     action: Literal["patch", "zero", "mean", "add"]
     value: Any = field(default=None, repr=False)
-    """patch: the new value; add: the vector. Of the site's shape, of the selected part's shape, or broadcasting to it."""
+    """patch: the new value; add: the vector. Of the site's shape, of the selected part's shape, or
+    broadcasting to it."""
     iteration: Where = None
     """Iteration t for a site inside the body, state k for `state`; None means all of them."""
     where: Mapping[str, Any] = field(default_factory=dict)
     """Selection by axis name (position, head, batch), and by inner loop (low=2)."""
 
     def hits(self, axes: tuple[str, ...], index: tuple[int, ...], count: int | None) -> bool:
-        """Whether this edit applies at a loop index. `count`: entries of the site, for negative iterations."""
+        """Whether this edit applies at a loop index. `count`: entries of the site, for negative
+        iterations."""
         for name, number in zip(axes, index, strict=True):
             wanted = self.iteration if name == "iteration" else self.where.get(name)
             if wanted is not None and number not in _numbers(wanted, count if name == "iteration" else None):
@@ -42,7 +45,8 @@ class Edit:
         return "iteration" in axes or self.iteration is None
 
     def apply(self, value: Tensor, axes: tuple[str, ...]) -> Tensor:
-        """The edited value, a new tensor; `value` itself is left alone. `axes` are the site's own."""
+        """The edited value, a new tensor; `value` itself is left alone. `axes` are the site's
+        own."""
         selection = tuple(self.where.get(name, slice(None)) for name in axes)
         part = select(value, selection, f"{self}")
         if self.action == "patch":
@@ -75,7 +79,8 @@ class Edit:
         except RuntimeError:
             raise LoopscopeError(
                 f"{self}: the value must have the site's shape {tuple(value.shape)} or fit the selected part "
-                f"{tuple(part.shape)}, but has {tuple(given.shape)}. Take it from a run of the same batch and length."
+                f"{tuple(part.shape)}, but has {tuple(given.shape)}. Take it from a run of the same batch "
+                "and length."
             ) from None
 
     def __str__(self) -> str:
@@ -86,7 +91,8 @@ class Edit:
 
 @dataclass(frozen=True)
 class Times:
-    """Run an iteration another number of times than once (0 skips it), or tell it another number than its own."""
+    """Run an iteration another number of times than once (0 skips it), or tell it another number
+    than its own."""
 
     iteration: int
     times: int
@@ -108,7 +114,8 @@ class Several:
     def edits(
         self, fields: tuple[str, ...] = (), writes: Mapping[str, Sequence[str]] | None = None
     ) -> "Sequence[Edit | Times]":
-        """Them, for one run. `fields`: names of the state's tensors; `writes`: by field, the sites that its updates pass."""
+        """Them, for one run. `fields`: names of the state's tensors; `writes`: by field, the sites
+        that its updates pass."""
         raise NotImplementedError(f"{type(self).__name__} must say its edits().")
 
 
@@ -132,11 +139,13 @@ class HaltAt(Several):
 
 
 def halt_at(iteration: int, **where: Any) -> HaltAt:
-    """Force positions to halt in an iteration, whatever the halting unit says; those after it are not reached.
+    """Force positions to halt in an iteration, whatever the halting unit says; those after it are
+    not reached.
 
     >>> ls.record(model, tokens, edits=[ls.halt_at(2, position=-1)])
 
-    Needs a model with a halting unit that is asked in every iteration (adaptive computation time, an exit gate).
+    Needs a model with a halting unit that is asked in every iteration (adaptive computation time,
+    an exit gate).
 
     Arguments:
         iteration: t, 0-based: with 0 one iteration is used.
@@ -144,16 +153,18 @@ def halt_at(iteration: int, **where: Any) -> HaltAt:
     """
     if isinstance(iteration, bool) or not isinstance(iteration, int) or iteration < 0:
         raise LoopscopeError(
-            f"halt_at needs an iteration counted from 0, as it stands for itself in a run of any length, but got "
-            f"{iteration!r}. To let positions halt later, see bias_halting."
+            "halt_at needs an iteration counted from 0, as it stands for itself in a run of any length, "
+            f"but got {iteration!r}. To let positions halt later, see bias_halting."
         )
     return HaltAt(iteration, where)
 
 
 def bias_halting(value: float | int, *, iteration: Where = None, **where: Any) -> Edit:
-    """Add `value` to the halting unit's logit: above 0 halts earlier, below 0 later. Places as in `patch`.
+    """Add `value` to the halting unit's logit: above 0 halts earlier, below 0 later. Places as in
+    `patch`.
 
-    A transplant is a patch: `ls.patch("halting", value=donor["halting"][3], iteration=3)`, with `sites=["halting"]` recorded.
+    A transplant is a patch: `ls.patch("halting", value=donor["halting"][3], iteration=3)`, with
+    `sites=["halting"]` recorded.
     """
     return add("halting", value=value, iteration=iteration, **where)
 
@@ -176,10 +187,11 @@ class Swap(Several):
 
 
 def swap(first: int, second: int) -> Swap:
-    """Run two iterations in each other's place: at `first` the model is told that this is iteration `second`, and the reverse.
+    """Run two iterations in each other's place: at `first` the model is told that this is iteration
+    `second`, and the reverse.
 
-    States and sites keep the order in which they came. A loop whose iterations are all the same map (no step code, no weights
-    of an iteration's own) can't tell, and its run stays as it is.
+    States and sites keep the order in which they came. A loop whose iterations are all the same map
+    (no step code, no weights of an iteration's own) can't tell, and its run stays as it is.
 
     Arguments:
         first, second: iterations t; negative ones count from the end.
@@ -196,10 +208,13 @@ def patch(site: str = "state", *, value: Any, iteration: Where = None, **where: 
     """Put `value` in place of a site's activation.
 
     Arguments:
-        value: of the site's shape (the selected part of it is taken), or of the selected part's, or broadcasting to that.
-            For `state` of a model whose state is a named tuple, a whole state is accepted too.
-        iteration: t, a slice, several, or None for all; `state` at k is what iteration k reads, k = n what is read out.
-        where: `position=`, `head=`, `batch=` by number, slice or list; an inner loop by its name, such as `low=2`.
+        value: of the site's shape (the selected part of it is taken), or of the selected part's, or
+            broadcasting to that. For `state` of a model whose state is a named tuple, a whole state
+            is accepted too.
+        iteration: t, a slice, several, or None for all; `state` at k is what iteration k reads, k =
+            n what is read out.
+        where: `position=`, `head=`, `batch=` by number, slice or list; an inner loop by its name,
+            such as `low=2`.
     """
     return Edit(site, "patch", value, iteration, where)
 
@@ -207,7 +222,8 @@ def patch(site: str = "state", *, value: Any, iteration: Where = None, **where: 
 def ablate(
     site: str, *, how: Literal["zero", "mean"] = "zero", iteration: Where = None, **where: Any
 ) -> Edit:
-    """Put zero, or the mean over the batch of this same run, in place of a site's activation. Places as in `patch`."""
+    """Put zero, or the mean over the batch of this same run, in place of a site's activation.
+    Places as in `patch`."""
     if how not in ("zero", "mean"):
         raise LoopscopeError(f"how must be 'zero' or 'mean', but is {how!r}.")
     return Edit(site, how, None, iteration, where)
@@ -216,7 +232,8 @@ def ablate(
 def add(
     site: str = "state", *, value: Any, scale: float = 1.0, iteration: Where = None, **where: Any
 ) -> Edit:
-    """Add `scale` times a vector (or anything that fits) to a site's activation. Places as in `patch`."""
+    """Add `scale` times a vector (or anything that fits) to a site's activation. Places as in
+    `patch`."""
     return Edit(site, "add", torch.as_tensor(value) * scale, iteration, where)
 
 
@@ -226,7 +243,8 @@ def skip(iteration: int) -> Times:
 
 
 def repeat(iteration: int, times: int = 2) -> Times:
-    """Run an iteration `times` times, each on what the one before gave; its sites then have an axis `call`."""
+    """Run an iteration `times` times, each on what the one before gave; its sites then have an axis
+    `call`."""
     if isinstance(times, bool) or not isinstance(times, int) or times < 0:
         raise LoopscopeError(f"times must be a whole number, 0 or more, but is {times!r}.")
     return Times(iteration, times)
@@ -237,10 +255,12 @@ def expanded(
     fields: tuple[str, ...],
     writes: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[list[Edit], list[Times]]:
-    """Edits of sites and of the schedule apart; a patch with a whole named-tuple state becomes one per field.
+    """Edits of sites and of the schedule apart; a patch with a whole named-tuple state becomes one
+    per field.
 
     Arguments:
-        fields: names of the state's tensors, the primary one first; empty if the state is one tensor.
+        fields: names of the state's tensors, the primary one first; empty if the state is one
+            tensor.
         writes: by field, the sites that an update of it passes inside an iteration.
     """
     values: list[Edit] = []
@@ -252,13 +272,14 @@ def expanded(
             schedule.append(edit)
         elif not isinstance(edit, Edit):
             raise LoopscopeError(
-                f"an edit is made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or bias_halting, but got {edit!r}."
+                "an edit is made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or "
+                f"bias_halting, but got {edit!r}."
             )
         elif edit.site in {"state", f"state.{fields[0] if fields else ''}"} and isinstance(edit.value, tuple):
             if len(edit.value) != len(fields):
                 raise LoopscopeError(
-                    f"{edit}: this model's state has {len(fields) or 1} tensor(s) {fields}, but the value has "
-                    f"{len(edit.value)}. Pass run.state({edit.iteration}) of a run of the same model."
+                    f"{edit}: this model's state has {len(fields) or 1} tensor(s) {fields}, but the value "
+                    f"has {len(edit.value)}. Pass run.state({edit.iteration}) of a run of the same model."
                 )
             for number, (name, value) in enumerate(zip(fields, edit.value, strict=True)):
                 site = f"state.{name}" if number else "state"

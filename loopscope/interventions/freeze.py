@@ -2,15 +2,17 @@
 
     run = record(model, tokens, edits=[freeze("state.low", iteration=4)])       # states[4].low from there on
 
-What is undone are updates. Frozen in iteration t, a state's field doesn't change in it: whatever else that iteration
-computes reads the old value, and states[t+1] has it. A state that is updated several times in an iteration (the low one of
-HRM and TRM) is held after each of these updates, which a model names in `writes`:
+What is undone are updates. Frozen in iteration t, a state's field doesn't change in it: whatever
+else that iteration computes reads the old value, and states[t+1] has it. A state that is updated
+several times in an iteration (the low one of HRM and TRM) is held after each of these updates,
+which a model names in `writes`:
 
     class Mine(LoopedModule):
         writes = {"high": (), "low": ("hook_low",)}      # by field: the sites that an update of it passes before others read it
 
-A model that says nothing is believed to update each field once, and each from the old values of the others; one that
-seems not to is refused. After Shen, Su & Kyrillidis 2026 (arXiv 2605.17811), who hold one state of a recursive model.
+A model that says nothing is believed to update each field once, and each from the old values of the
+others; one that seems not to is refused. After Shen, Su & Kyrillidis 2026 (arXiv 2605.17811), who
+hold one state of a recursive model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,13 +60,15 @@ class Freeze(Several):
 
 
 def freeze(site: str = "state", *, iteration: int | slice = 0, **where: Any) -> Freeze:
-    """Hold a site at the value that it has when an iteration begins. A value for `edits=` of `record` and `resume`.
+    """Hold a site at the value that it has when an iteration begins. A value for `edits=` of
+    `record` and `resume`.
 
     Arguments:
-        site: `state` (of a named tuple its first field), `state.<field>`, or a site inside the loop, which is held at what
-            it gave in that iteration; in an inner loop each turn at its own.
-        iteration: the first whose update is undone, and all after it; a slice: those alone. `slice(0, -1)` of the state
-            lets the last iteration write it again.
+        site: `state` (of a named tuple its first field), `state.<field>`, or a site inside the
+            loop, which is held at what it gave in that iteration; in an inner loop each turn at its
+            own.
+        iteration: the first whose update is undone, and all after it; a slice: those alone.
+            `slice(0, -1)` of the state lets the last iteration write it again.
         where: `position=`, `batch=`, `head=`: the part that is held, the rest is free.
     """
     chosen = iteration if isinstance(iteration, slice) else slice(iteration, None)
@@ -73,8 +77,8 @@ def freeze(site: str = "state", *, iteration: int | slice = 0, **where: Any) -> 
         bound is None or (hasattr(bound, "__index__") and not isinstance(bound, bool)) for bound in bounds
     ):
         raise LoopscopeError(
-            f"freeze holds a site through iterations that follow each other, so iteration must be one number, from which on it "
-            f"is held, or a slice without a step, but is {iteration!r}."
+            "freeze holds a site through iterations that follow each other, so iteration must be one "
+            f"number, from which on it is held, or a slice without a step, but is {iteration!r}."
         )
     first = 0 if chosen.start is None else int(chosen.start)
     return Freeze(site, first, None if chosen.stop is None else int(chosen.stop), where)
@@ -126,8 +130,9 @@ class Hold(Edit):
             return value
         if key not in self.memory.values:
             raise LoopscopeError(
-                f"{self}: the value that it is held at must be seen first, as that iteration begins, but wasn't. "
-                "Freeze from a later iteration on; a run that is resumed, from where it goes on or later."
+                f"{self}: the value that it is held at must be seen first, as that iteration begins, but "
+                "wasn't. Freeze from a later iteration on; a run that is resumed, from where it goes on or "
+                "later."
             )
         return Edit(self.site, "patch", self.memory.values[key], None, self.where).apply(value, axes)
 
@@ -167,10 +172,11 @@ def field_of(site: str, fields: tuple[str, ...]) -> str | None:
 
 
 def checked_writes(model: Any, frozen: Sequence[str], state: Any, context: Any, *, t: int) -> None:
-    """Say so if a field, held at the ends of iterations, would be missed inside one: others read it after its update.
+    """Say so if a field, held at the ends of iterations, would be missed inside one: others read it
+    after its update.
 
-    Of a model that doesn't say `writes` one iteration is run again and looked at: whether it has inner loops, and whether
-    what becomes of one field was computed from what became of another.
+    Of a model that doesn't say `writes` one iteration is run again and looked at: whether it has
+    inner loops, and whether what becomes of one field was computed from what became of another.
     """
     said = getattr(model, "writes", None) or {}
     unsaid = [name for name in frozen if name not in said]
@@ -193,13 +199,16 @@ def checked_writes(model: Any, frozen: Sequence[str], state: Any, context: Any, 
         ]
         if others or inner:
             why = (
-                f"{type(model).__name__} has inner loops ({', '.join(sorted(inner))}) that may update it several times"
+                f"{type(model).__name__} has inner loops ({', '.join(sorted(inner))}) that may update it "
+                "several times"
                 if inner
                 else f"{type(model).__name__} computes '{others[0]}' from its new value within an iteration"
             )
             raise LoopscopeError(
-                f"to freeze '{name}' it must be held after every update, but {why}. Pass each update through a HookPoint and "
-                f'say so in the model: writes = {{"{name}": ("hook_{name}",)}}; (), if it is written last and once.'
+                f"to freeze '{name}' it must be held after every update, but {why}. Pass each update "
+                "through a HookPoint and "
+                f'say so in the model: writes = {{"{name}": ("hook_{name}",)}}; (), if it is written last '
+                "and once."
             )
 
 

@@ -10,7 +10,8 @@ from .readings import final_logits
 
 
 def items(run: Run, asked: bool = True) -> Bool[Tensor, "batch position"]:
-    """Which positions are looked at: those that the task asks for, where it is known; elsewhere all but padding.
+    """Which positions are looked at: those that the task asks for, where it is known; elsewhere all
+    but padding.
 
     Arguments:
         asked: False: all but padding, whether the task asks for them or not.
@@ -26,7 +27,8 @@ def items(run: Run, asked: bool = True) -> Bool[Tensor, "batch position"]:
 
 
 def examples(runs: list[Run]) -> list[Int[Tensor, " batch"]]:
-    """For each run the number of the example that each row is: equal sequences have one number, in all runs."""
+    """For each run the number of the example that each row is: equal sequences have one number, in
+    all runs."""
     known: dict[bytes, int] = {}
     result = []
     for run in runs:

@@ -1,4 +1,5 @@
-"""Whether a lens may be believed: at the last iteration of the state it must give the model's own logits."""
+"""Whether a lens may be believed: at the last iteration of the state it must give the model's own
+logits."""
 
 import torch
 from torch import Tensor
@@ -12,14 +13,15 @@ from .places import sight
 from .readings import final_logits, logits_at
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-"""What a lens may be off, as a share of the largest logit's size, where it needn't be exact: a few roundings of the precision."""
+"""What a lens may be off, as a share of the largest logit's size, where it needn't be exact: a few
+roundings of the precision."""
 
 
 def check(run: Run, lens: Lens) -> None:
     """Raise the sentence that says why a lens must not be believed.
 
-    Our own models must be given back bit for bit; models of others, and lenses of the user's, up to TOLERANCE: with the same
-    answers wherever the model's own lead is larger than twice that.
+    Our own models must be given back bit for bit; models of others, and lenses of the user's, up to
+    TOLERANCE: with the same answers wherever the model's own lead is larger than twice that.
     """
     own, n = final_logits(run), run.iterations
     if n not in run.states.iterations:
@@ -30,13 +32,13 @@ def check(run: Run, lens: Lens) -> None:
     told = _last(run, lens)
     if told.shape != own.shape:
         raise LoopscopeError(
-            f"the lens '{lens.name}' must give the model's own logits {tuple(own.shape)} at the last iteration, but gives "
-            f"{tuple(told.shape)}. {_advice(run, lens)}"
+            f"the lens '{lens.name}' must give the model's own logits {tuple(own.shape)} at the last "
+            f"iteration, but gives {tuple(told.shape)}. {_advice(run, lens)}"
         )
     if isinstance(_model(run), Adapter) and _unread(run, own):
         raise LoopscopeError(
-            f"a lens needs a model with a head, but {type(run.model.module).__name__} ends with its states. Wrap the model that "
-            "has one."
+            f"a lens needs a model with a head, but {type(run.model.module).__name__} ends with its states. "
+            "Wrap the model that has one."
         )
     if torch.equal(told, own):
         return
@@ -49,14 +51,15 @@ def check(run: Run, lens: Lens) -> None:
         return
     other = float((told.argmax(-1) != own.argmax(-1)).double().mean())
     raise LoopscopeError(
-        f"the lens '{lens.name}' must give the model's own logits at the last iteration, but is off by up to {off:.3g} (the "
-        f"largest logit is {size:.3g}, {share * size:.1g} would be allowed) and answers otherwise at {100 * other:.3g} % of the "
-        f"positions. {_advice(run, lens)}"
+        f"the lens '{lens.name}' must give the model's own logits at the last iteration, but is off by up "
+        f"to {off:.3g} (the largest logit is {size:.3g}, {share * size:.1g} would be allowed) and answers "
+        f"otherwise at {100 * other:.3g} % of the positions. {_advice(run, lens)}"
     )
 
 
 def _last(run: Run, lens: Lens) -> Tensor:
-    """What the lens reads of each row's last state: of the run's last, but for rows that have left the batch before."""
+    """What the lens reads of each row's last state: of the run's last, but for rows that have left
+    the batch before."""
     told, left = None, torch.zeros(0, dtype=torch.bool)
     for k in reversed(run.states.iterations):
         rows = run.states._rows.get((k,))
@@ -79,8 +82,8 @@ def _last(run: Run, lens: Lens) -> Tensor:
 
 
 def disagreement(told: Tensor, own: Tensor) -> float:
-    """The largest difference of two logits; infinity where one of them is infinite and the other isn't, or is otherwise. Whatever
-    leads by more than twice as much is the answer of both."""
+    """The largest difference of two logits; infinity where one of them is infinite and the other
+    isn't, or is otherwise. Whatever leads by more than twice as much is the answer of both."""
     told, own = told.double(), own.double()
     finite = own.isfinite() & told.isfinite()
     if not torch.equal(told[~finite], own[~finite]):
@@ -100,7 +103,8 @@ def _advice(run: Run, lens: Lens) -> str:
         return f'That is because {missing}. Use the coda lens, ls.lens(run, "coda"). {nevertheless}'
     if lens.name == "coda":
         return (
-            "That is the model's own read-out of the recorded state: dropout (model.eval()), weights or inputs that differ, or "
+            "That is the model's own read-out of the recorded state: dropout (model.eval()), weights or "
+            "inputs that differ, or "
             f"a model that answers from more than its last state. {nevertheless}"
         )
     return f'Apply the final norm and the whole read-out in it, or use ls.lens(run, "coda"). {nevertheless}'

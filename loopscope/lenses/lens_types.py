@@ -51,8 +51,10 @@ class Logit:
         read = getattr(model, "logits_of", None)
         if read is None:
             raise LoopscopeError(
-                f"the logit lens needs a final norm and an unembedding, but {type(model).__name__} doesn't say what these are. "
-                'Give it a method logits_of(h, context), or use the model\'s whole read-out: ls.lens(run, "coda").'
+                f"the logit lens needs a final norm and an unembedding, but {type(model).__name__} doesn't "
+                "say what these are. "
+                "Give it a method logits_of(h, context), or use the model's whole read-out: ls.lens(run, "
+                '"coda").'
             )
         with torch.set_grad_enabled(run.reader.grad or sight.h.requires_grad), run.reader.edited():
             return read(sight.h, run.reader.context)
@@ -60,7 +62,8 @@ class Logit:
 
 @dataclass(frozen=True)
 class Own:
-    """A function of the user's own: vectors (batch, position, width) to logits (batch, position, vocab)."""
+    """A function of the user's own: vectors (batch, position, width) to logits (batch, position,
+    vocab)."""
 
     function: Callable[[Tensor], Any]
     exact: bool = False
@@ -75,8 +78,8 @@ class Own:
         if not isinstance(told, Tensor) or told.ndim < 2 or told.shape[0] != sight.h.shape[0]:
             received = tuple(told.shape) if isinstance(told, Tensor) else type(told).__name__
             raise LoopscopeError(
-                f"a lens must turn vectors {tuple(sight.h.shape)} into logits (batch, position, vocab), but {self.name} gave "
-                f"{received}. Return a tensor of logits."
+                f"a lens must turn vectors {tuple(sight.h.shape)} into logits (batch, position, vocab), but "
+                f"{self.name} gave {received}. Return a tensor of logits."
             )
         return told
 
@@ -89,7 +92,8 @@ def kind_of(wanted: Any) -> Lens:
     if isinstance(wanted, str):
         if wanted not in KINDS:
             raise LoopscopeError(
-                f'a lens is "coda", "logit", a TunedLens or a function, but got {wanted!r}. {nearest(wanted, KINDS)}'
+                f'a lens is "coda", "logit", a TunedLens or a function, but got {wanted!r}. '
+                f"{nearest(wanted, KINDS)}"
             )
         return KINDS[wanted]
     if hasattr(wanted, "logits") and hasattr(wanted, "name"):

@@ -37,7 +37,8 @@ class Sight:
 
 
 def places(run: Run, sites: str | Sequence[str]) -> tuple[Place, ...]:
-    """The places that `sites` names: names or patterns of recorded sites; a site of an inner loop gives one for each turn."""
+    """The places that `sites` names: names or patterns of recorded sites; a site of an inner loop
+    gives one for each turn."""
     result: list[Place] = []
     for site in [sites] if isinstance(sites, str) else list(sites):
         fields = run.origin.get("fields") or ()
@@ -49,8 +50,8 @@ def places(run: Run, sites: str | Sequence[str]) -> tuple[Place, ...]:
             values = run[name]
             if not isinstance(values, States):
                 raise LoopscopeError(
-                    f"a lens reads a site at every iteration, but '{name}' was called once, outside the loop. Take sites inside "
-                    "it, or 'state'."
+                    f"a lens reads a site at every iteration, but '{name}' was called once, outside the "
+                    "loop. Take sites inside it, or 'state'."
                 )
             depth = len(values.inner)
             loops, axes = values.axes[1 : 1 + depth], values.axes[1 + depth :]
@@ -72,7 +73,8 @@ def _indices(run: Run, place: Place) -> Iterator[tuple[int, ...]]:
 
 
 def sight(run: Run, place: Place, k: int) -> Sight | None:
-    """What stands at a place after k iterations (in iteration k, for a site inside the loop); None where nothing does."""
+    """What stands at a place after k iterations (in iteration k, for a site inside the loop); None
+    where nothing does."""
     values: States = run[place.site]
     value = dict(values.items()).get((k, *place.inner))
     if value is None:
@@ -84,9 +86,9 @@ def sight(run: Run, place: Place, k: int) -> Sight | None:
     like = _stream(run, state)
     if value.shape != like.shape:
         raise LoopscopeError(
-            f"a lens reads vectors of the shape that the model's read-out takes, {tuple(like.shape[1:])} for each example, but "
-            f"'{place.site}' holds {tuple(value.shape[1:])}. Take a site of the residual stream, such as one that ends in "
-            "hook_resid_post."
+            f"a lens reads vectors of the shape that the model's read-out takes, {tuple(like.shape[1:])} "
+            f"for each example, but '{place.site}' holds {tuple(value.shape[1:])}. Take a site of the "
+            "residual stream, such as one that ends in hook_resid_post."
         )
     return Sight(place, k, state, value)
 
@@ -100,7 +102,8 @@ def shown(run: Run, state: Any, h: Tensor) -> Any:
 
 
 def _carrier(run: Run, k: int) -> Any:
-    """A whole state to put vectors in: the next one that was kept. Of a state that is one tensor nothing else is read."""
+    """A whole state to put vectors in: the next one that was kept. Of a state that is one tensor
+    nothing else is read."""
     kept = run.states.iterations
     return run.state(next((label for label in kept if label > k), kept[-1]))
 

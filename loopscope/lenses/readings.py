@@ -20,16 +20,19 @@ CHUNK = 1 << 22
 """Logits that are looked at together, in double precision."""
 
 Tokens = Int[Tensor, "batch position"] | Int[Tensor, " batch"] | Sequence[Any] | int
-"""Tokens that are followed: one for each position of each example, one for each example, or one for all. -1: none there."""
+"""Tokens that are followed: one for each position of each example, one for each example, or one for
+all. -1: none there."""
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What a lens reads, (site, iteration, batch, position). Made by `loopscope.lens`; logits are computed when they are
-    asked for, one iteration of one site at a time, so that a large vocabulary never fills the memory.
+    """What a lens reads, (site, iteration, batch, position). Made by `loopscope.lens`; logits are
+    computed when they are asked for, one iteration of one site at a time, so that a large
+    vocabulary never fills the memory.
 
-    Entry k of the site `state` is the state after k iterations, of a site inside the loop its value in iteration k. A value
-    that isn't there is NaN (answers: -1): no site inside the loop has one at k = n.
+    Entry k of the site `state` is the state after k iterations, of a site inside the loop its value
+    in iteration k. A value that isn't there is NaN (answers: -1): no site inside the loop has one
+    at k = n.
     """
 
     run: Run = field(repr=False)
@@ -38,20 +41,24 @@ class Readings:
     iterations: tuple[int, ...]
     """The k at which something was recorded: coordinates of the axis `iteration`."""
     checked: bool = True
-    """Whether the lens was seen to give the model's own logits at the last iteration of the state."""
+    """Whether the lens was seen to give the model's own logits at the last iteration of the
+    state."""
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Coordinates of the axis `site`: names; of a site in an inner loop one for each turn, such as "hook_low, low 1"."""
+        """Coordinates of the axis `site`: names; of a site in an inner loop one for each turn, such
+        as "hook_low, low 1"."""
         return tuple(place.label for place in self.places)
 
     @property
     def caution(self) -> str:
-        """What must stand beside every number of a lens that wasn't checked; empty for one that was."""
+        """What must stand beside every number of a lens that wasn't checked; empty for one that
+        was."""
         return (
             ""
             if self.checked
-            else f"Unchecked: the lens {self.lens.name!r} need not give the model's own answer at the last iteration."
+            else f"Unchecked: the lens {self.lens.name!r} need not give the model's own answer at the last "
+            "iteration."
         )
 
     def __getitem__(self, site: str) -> "Readings":
@@ -62,7 +69,8 @@ class Readings:
         return replace(self, places=chosen)
 
     def logits(self, iteration: int, site: str = "state") -> Float[Tensor, "batch position vocab"]:
-        """What is read at one site after `iteration` iterations (in it, for a site inside the loop); negative: from the end."""
+        """What is read at one site after `iteration` iterations (in it, for a site inside the
+        loop); negative: from the end."""
         (place, *more) = self[site].places
         if more:
             raise LoopscopeError(f"'{site}' runs in turns: name one of them, such as {place.label!r}.")
@@ -77,7 +85,8 @@ class Readings:
     # What is read
 
     def rank(self, tokens: Tokens) -> Float[Tensor, "site iteration batch position"]:
-        """The place of the tokens among all, 1 for the likeliest. Of equal logits the lower id comes first, as in the answer."""
+        """The place of the tokens among all, 1 for the likeliest. Of equal logits the lower id
+        comes first, as in the answer."""
         return self._of(tokens, rank_of)
 
     def probability(self, tokens: Tokens) -> Float[Tensor, "site iteration batch position"]:
@@ -93,8 +102,8 @@ class Readings:
         return self.over(lambda look: output_signals.entropy(look.p))[0]
 
     def kl(self) -> Float[Tensor, "site iteration batch position"]:
-        """KL(the model's final answer ‖ what is read), in nats: what is lost by taking the reading for it. 0 at the last
-        iteration of the state, for a lens that was checked."""
+        """KL(the model's final answer ‖ what is read), in nats: what is lost by taking the reading
+        for it. 0 at the last iteration of the state, for a lens that was checked."""
         return self.over(lambda look: output_signals.divergence(look.final, look.p))[0]
 
     def answers(self) -> Int[Tensor, "site iteration batch position"]:
@@ -118,12 +127,14 @@ class Readings:
         return flips_of(self.answers())
 
     def settled(self) -> Int[Tensor, "site batch position"]:
-        """The iteration after which the answer at a site no longer changes: the first k from which on all its answers are its
-        last one. Only what was recorded is looked at; -1 where there is nothing."""
+        """The iteration after which the answer at a site no longer changes: the first k from which
+        on all its answers are its last one. Only what was recorded is looked at; -1 where there is
+        nothing."""
         return settled_of(self.answers(), self.iterations)
 
     def over(self, *measures: Callable[["Look"], Tensor]) -> list[Tensor]:
-        """Each measure of what is read, (site, iteration, batch, position, ...), in one pass; NaN where nothing is."""
+        """Each measure of what is read, (site, iteration, batch, position, ...), in one pass; NaN
+        where nothing is."""
         result: list[list[list[Tensor | None]]] = [[] for _ in measures]
         for place in self.places:
             for one in result:
@@ -142,8 +153,8 @@ class Readings:
     def _measured(self, logits: Tensor, measures: Sequence[Callable[["Look"], Tensor]]) -> list[Tensor]:
         if logits.shape != self._final.shape:
             raise LoopscopeError(
-                f"what a lens reads must have the shape of the model's answer {tuple(self._final.shape)} to be held against it, "
-                f"but has {tuple(logits.shape)}. Look at .logits(iteration) alone."
+                f"what a lens reads must have the shape of the model's answer {tuple(self._final.shape)} to "
+                f"be held against it, but has {tuple(logits.shape)}. Look at .logits(iteration) alone."
             )
         size = max(1, CHUNK // max(1, logits[0].numel()))
         parts: list[list[Tensor]] = [[] for _ in measures]
@@ -173,8 +184,9 @@ class Readings:
     def __str__(self) -> str:
         batch, positions, vocabulary = self._final.shape
         return (
-            f"Readings by the lens '{self.lens.name}' at {', '.join(self.sites)} · {len(self.iterations)} iterations × {batch} "
-            f"examples × {positions} positions × {vocabulary} tokens{'. ' + self.caution if self.caution else ''}"
+            f"Readings by the lens '{self.lens.name}' at {', '.join(self.sites)} · {len(self.iterations)} "
+            f"iterations × {batch} examples × {positions} positions × {vocabulary} "
+            f"tokens{'. ' + self.caution if self.caution else ''}"
         )
 
 
@@ -215,18 +227,20 @@ def final_logits(run: Run) -> Float[Tensor, "batch position vocab"]:
     if not isinstance(told, Tensor) or told.ndim != 3 or not told.is_floating_point():
         received = tuple(told.shape) if isinstance(told, Tensor) else type(told).__name__
         raise LoopscopeError(
-            f"a lens needs a model that answers with logits (batch, position, vocab), but this run's output is {received}. "
-            "Record a model with a head for every position."
+            "a lens needs a model that answers with logits (batch, position, vocab), but this run's output "
+            f"is {received}. Record a model with a head for every position."
         )
     if told.shape[-1] == 1:
         raise LoopscopeError(
-            "a lens needs answers that are tokens, but this model answers with one number. Read run.logits[k] instead."
+            "a lens needs answers that are tokens, but this model answers with one number. Read "
+            "run.logits[k] instead."
         )
     return _everywhere(run, told.detach())
 
 
 def _everywhere(run: Run, told: Tensor) -> Tensor:
-    """The answer at every position also where the model gave only that of the last ones, as in generation."""
+    """The answer at every position also where the model gave only that of the last ones, as in
+    generation."""
     last = run.states[run.states.iterations[-1]]
     if run._read is None or last.ndim != 3 or told.shape[1] >= last.shape[1]:
         return told
@@ -258,13 +272,13 @@ def checked_ids(tokens: Tokens, shape: tuple[int, ...]) -> Int[Tensor, "batch po
     )
     if not fits or (ids.ndim == 2 and ids.shape[0] == 1 != batch):
         raise LoopscopeError(
-            f"tokens to follow must be one id, one for each example ({batch},) or one for each position ({batch}, {positions}), "
-            f"but have the shape {tuple(torch.as_tensor(tokens).shape)}."
+            f"tokens to follow must be one id, one for each example ({batch},) or one for each position "
+            f"({batch}, {positions}), but have the shape {tuple(torch.as_tensor(tokens).shape)}."
         )
     if ids.numel() and not -1 <= int(ids.min()) <= int(ids.max()) < vocabulary:
         raise LoopscopeError(
-            f"tokens to follow must lie in 0..{vocabulary - 1} (-1: none there), but reach from {int(ids.min())} to "
-            f"{int(ids.max())}."
+            f"tokens to follow must lie in 0..{vocabulary - 1} (-1: none there), but reach from "
+            f"{int(ids.min())} to {int(ids.max())}."
         )
     return ids.long().expand(batch, positions).cpu()
 

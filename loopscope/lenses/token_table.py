@@ -79,7 +79,8 @@ def table_panel(table: Table, title: str, site: str, caution: str = "") -> Panel
         frames[0].update[0],
         table.iterations,
         table.top.shape[2],
-        hover="iteration %{y}, position %{x}, which holds %{customdata[0]}<br>%{customdata[1]}%{customdata[2]}",
+        hover="iteration %{y}, position %{x}, which holds "
+        "%{customdata[0]}<br>%{customdata[1]}%{customdata[2]}",
         colorscale=style.SCALE,
         zmin=0,
         zmax=1,
@@ -90,11 +91,12 @@ def table_panel(table: Table, title: str, site: str, caution: str = "") -> Panel
     return Panel(
         "What is read at each position, and how near it is to the final answer",
         figure,
-        f"{caution}In these examples '{site}' gives the final answer a probability of {sure[0]} in the mean at iteration "
-        f"{table.iterations[0]} and of {sure[1]} at iteration {table.iterations[-1]}.",
-        "Each cell holds the likeliest token; its colour is the probability of the final answer: dark is sure of something else. "
-        f"Hover for the {table.top.shape[3]} likeliest, for what stands at the position, and for whether it is right. Choose "
-        "another example above.",
+        f"{caution}In these examples '{site}' gives the final answer a probability of {sure[0]} in the mean "
+        f"at iteration {table.iterations[0]} and of {sure[1]} at iteration {table.iterations[-1]}.",
+        "Each cell holds the likeliest token; its colour is the probability of the final answer: dark is "
+        "sure of something else. "
+        f"Hover for the {table.top.shape[3]} likeliest, for what stands at the position, and for whether it "
+        "is right. Choose another example above.",
         frames,
     )
 

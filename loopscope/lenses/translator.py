@@ -19,7 +19,8 @@ class Translator:
     """One map for each iteration, or one for all."""
     b: Float[Tensor, "map width"]
     used: Bool[Tensor, " iteration"]
-    """Where it is used: elsewhere it wasn't surely better than the untuned lens on the validation examples, which is kept."""
+    """Where it is used: elsewhere it wasn't surely better than the untuned lens on the validation
+    examples, which is kept."""
 
     @property
     def shared(self) -> bool:
@@ -31,8 +32,9 @@ class Translator:
         if not known and not self.shared:
             first, last = self.iterations[0], self.iterations[-1]
             raise LoopscopeError(
-                f"a tuned lens with a map for each iteration knows those that it was fitted at ({first}..{last}), but iteration "
-                f"{k} was asked for. Fit it on longer runs, or with shared=True."
+                "a tuned lens with a map for each iteration knows those that it was fitted at "
+                f"({first}..{last}), but iteration {k} was asked for. Fit it on longer runs, or with "
+                "shared=True."
             )
         i = self.iterations.index(k) if known else 0
         if known and not bool(self.used[i]):

@@ -1,5 +1,5 @@
-"""TunedLens: an affine map before the read-out, trained so that it foretells the final answer (Belrose et al. 2023, arXiv
-2303.08112).
+"""TunedLens: an affine map before the read-out, trained so that it foretells the final answer
+(Belrose et al. 2023, arXiv 2303.08112).
 
     tuned = TunedLens.fit(runs, sites=["state"], seed=0)
     print(tuned.kl)                      # on examples that it was not trained on
@@ -27,8 +27,9 @@ ReadOutName = Literal["coda", "logit"]
 
 @dataclass(frozen=True, eq=False)
 class TunedLens:
-    """A trained lens: a translator for each place, and what it gained. Holds no model, and fits only the weights it was
-    trained on. At the last iteration of the state nothing is translated: there the model's answer is the lens's."""
+    """A trained lens: a translator for each place, and what it gained. Holds no model, and fits
+    only the weights it was trained on. At the last iteration of the state nothing is translated:
+    there the model's answer is the lens's."""
 
     read: ReadOutName
     """What reads the translated vectors."""
@@ -56,7 +57,8 @@ class TunedLens:
         positions: Literal["asked", "all"] = "asked",
         unchecked: bool = False,
     ) -> "TunedLens":
-        """Train a lens on recorded runs of one model. See `loopscope.lenses.tuned_lens_training.fit`."""
+        """Train a lens on recorded runs of one model. See
+        `loopscope.lenses.tuned_lens_training.fit`."""
         from .tuned_lens_training import fit
 
         return fit(
@@ -70,8 +72,8 @@ class TunedLens:
         label = sight.place.label
         if label not in self.translators:
             raise LoopscopeError(
-                f"this lens was fitted for {', '.join(map(repr, self.translators))}, but '{label}' was asked for. "
-                f"Fit one: TunedLens.fit(runs, sites=[{sight.place.site!r}])."
+                f"this lens was fitted for {', '.join(map(repr, self.translators))}, but '{label}' was "
+                f"asked for. Fit one: TunedLens.fit(runs, sites=[{sight.place.site!r}])."
             )
         h = self.translators[label].apply(sight.h, sight.k)
         return base.logits(run, sight if h is None else replace(sight, h=h, translated=True))
@@ -81,8 +83,8 @@ class TunedLens:
         own = identity(run)
         if own != self.model:
             raise LoopscopeError(
-                f"a tuned lens fits only the weights it was trained on, {self.model[0]} {self.model[1]}, but this run's model is "
-                f"{own[0]} {own[1]}. Fit one for it: ls.TunedLens.fit(runs)."
+                f"a tuned lens fits only the weights it was trained on, {self.model[0]} {self.model[1]}, "
+                f"but this run's model is {own[0]} {own[1]}. Fit one for it: ls.TunedLens.fit(runs)."
             )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -130,8 +132,8 @@ class TunedLens:
             lines.append(f"'{label}', KL to the final answer in nats by iteration, {told}.")
         how = "one map for all iterations" if self.made["shared"] else "a map for each iteration"
         return (
-            f"Tuned lens before the read-out '{self.read}', {how}, on {self.made['held']} examples held out of "
-            f"{self.made['examples']} ({self.made['positions']} positions). " + " ".join(lines)
+            f"Tuned lens before the read-out '{self.read}', {how}, on {self.made['held']} examples held out "
+            f"of {self.made['examples']} ({self.made['positions']} positions). " + " ".join(lines)
         )
 
     def __str__(self) -> str:

@@ -1,16 +1,17 @@
 """fit: train a tuned lens on recorded runs.
 
-For each place, and each iteration or all of them together, h -> h + A h + b is trained so that the model's own read-out of it
-foretells the model's final answer: the mean KL(final ‖ lens) over items, plus decay · (‖A‖² + ‖b / scale‖²) / width, scale
-being the root mean square of h. By Adam from the identity, a run and an iteration at a step, with a rate that falls to nothing.
-The model's weights stay as they are.
+For each place, and each iteration or all of them together, h -> h + A h + b is trained so that the
+model's own read-out of it foretells the model's final answer: the mean KL(final ‖ lens) over items,
+plus decay · (‖A‖² + ‖b / scale‖²) / width, scale being the root mean square of h. By Adam from the
+identity, a run and an iteration at a step, with a rate that falls to nothing. The model's weights
+stay as they are.
 
-Examples are divided by whole sequences: 60 % to train on, 20 % to choose the map, 20 % to report on. Of all maps that were
-tried the best on the validation examples is kept, the identity included; at an iteration where its gain on them is no larger than
-its standard error, nothing is translated.
+Examples are divided by whole sequences: 60 % to train on, 20 % to choose the map, 20 % to report
+on. Of all maps that were tried the best on the validation examples is kept, the identity included;
+at an iteration where its gain on them is no larger than its standard error, nothing is translated.
 
-What can mislead: in a causal model two sequences with the same beginning hold the same states up to there, so examples held out
-of a task with few beginnings are not quite new.
+What can mislead: in a causal model two sequences with the same beginning hold the same states up to
+there, so examples held out of a task with few beginnings are not quite new.
 """
 
 from collections.abc import Sequence
@@ -36,8 +37,8 @@ from .tuned_lens import TunedLens
 
 FEWEST, BOOTSTRAP = 10, 1000
 RATE, EVERY = 0.3, 5
-"""Of Adam at first, times 1 / width, so that a step changes lengths by as much at every width; every so many steps the
-validation examples are looked at."""
+"""Of Adam at first, times 1 / width, so that a step changes lengths by as much at every width;
+every so many steps the validation examples are looked at."""
 SURE = 1.0
 """Standard errors that a map must gain on the validation examples to be used."""
 EXACT = 1e-6
@@ -61,18 +62,22 @@ def fit(
         runs: recorded with `sites`; more data than one run holds are many runs.
         sites: as for `loopscope.lens`.
         shared: one map for all iterations of a site, or one for each.
-        read: what reads the translated vectors: the model's whole read-out, or the final norm and the unembedding alone.
+        read: what reads the translated vectors: the model's whole read-out, or the final norm and
+            the unembedding alone.
         seed: of the division into examples to train on, to stop by, and to report on.
         decay: towards the identity.
         steps: of the optimiser, for each map.
-        positions: "asked": those that the task asks for, where it is known (else all but padding); "all": all but padding.
-        unchecked: fit also before a read-out that doesn't give the model's own logits at the last iteration.
+        positions: "asked": those that the task asks for, where it is known (else all but padding);
+            "all": all but padding.
+        unchecked: fit also before a read-out that doesn't give the model's own logits at the last
+            iteration.
     """
     if not runs:
         raise LoopscopeError("a tuned lens needs a run or more to be fitted on, but got none.")
     if read not in KINDS or positions not in ("asked", "all"):
         raise LoopscopeError(
-            f'read must be "coda" or "logit" and positions "asked" or "all", but are {read!r} and {positions!r}.'
+            f'read must be "coda" or "logit" and positions "asked" or "all", but are {read!r} and '
+            f"{positions!r}."
         )
     base = KINDS[read]
     for run in runs:
@@ -109,7 +114,8 @@ class _Data:
     """(item, vocab): log-probabilities of the final answer."""
 
     def loss(self, base: Lens, seen: Sight, a: Tensor, b: Tensor) -> Tensor:
-        """The mean of KL(final ‖ lens) over the items to train on, of which there may be none; in the precision of `a`."""
+        """The mean of KL(final ‖ lens) over the items to train on, of which there may be none; in
+        the precision of `a`."""
         at = replace(seen, h=translated(seen.h, a, b), translated=True)
         read = logits_at(base, self.run, at)[self.train].to(a.dtype)
         final = self.final[self.part == 0].to(a.dtype)
@@ -139,8 +145,8 @@ def _divided(runs: list[Run], asked: bool, seed: int) -> tuple[list[_Data], dict
     count = 1 + max(int(own.max()) for own in numbers)
     if count < FEWEST:
         raise LoopscopeError(
-            f"a tuned lens needs {FEWEST} different examples or more, to train on, to stop by and to report on, but got {count}. "
-            "Record more; some hundreds are better."
+            f"a tuned lens needs {FEWEST} different examples or more, to train on, to stop by and to report "
+            f"on, but got {count}. Record more; some hundreds are better."
         )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     part = torch.zeros(count, dtype=torch.long)
@@ -154,7 +160,8 @@ def _divided(runs: list[Run], asked: bool, seed: int) -> tuple[list[_Data], dict
         data.append(_Data(run, mask, example, part[example].to(final.device), told))
     if not all(any(bool((one.part == which).any()) for one in data) for which in range(3)):
         raise LoopscopeError(
-            "a tuned lens needs positions to train on, to stop by and to report on, but some of these have none. Record more "
+            "a tuned lens needs positions to train on, to stop by and to report on, but some of these have "
+            "none. Record more "
             'examples, or pass positions="all".'
         )
     total = sum(len(one.example) for one in data)
@@ -203,7 +210,8 @@ def _read(one: _Data, at: Sight, base: Lens, result: tuple[Tensor, Tensor] | Non
 
 
 def _helps(seen: list[tuple[_Data, Sight]], base: Lens, result: tuple[Tensor, Tensor]) -> bool:
-    """Whether a map gains more on the validation examples than the standard error of that, examples taken as wholes."""
+    """Whether a map gains more on the validation examples than the standard error of that, examples
+    taken as wholes."""
     with torch.no_grad():
         rows = [(one, _read(one, at, base, None) - _read(one, at, base, result)) for one, at in seen]
     gain = torch.cat([own[one.part == 1].cpu() for one, own in rows])

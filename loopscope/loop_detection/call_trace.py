@@ -1,4 +1,5 @@
-"""Calls: which modules a forward pass calls, inside which others, and which of them work on what which others gave."""
+"""Calls: which modules a forward pass calls, inside which others, and which of them work on what
+which others gave."""
 
 import random
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -15,7 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..core.hooks import Taps
 
 LIVE = 1
-"""Marks what was computed from the pass's inputs or from parameters: bit 0. Bit n is the n-th call."""
+"""Marks what was computed from the pass's inputs or from parameters: bit 0. Bit n is the n-th
+call."""
 
 Shape = tuple[int, int]
 """(number of axes, size of the last): what stays when rows leave the batch."""
@@ -53,7 +55,8 @@ def store(parameter: Tensor) -> Hashable:
 
 
 def traced(module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> tuple[Call, list[str]]:
-    """Run the module once and return its call, with those inside it, and the names of all tensor operations in order.
+    """Run the module once and return its call, with those inside it, and the names of all tensor
+    operations in order.
 
     Without gradients, with generators and buffers put back to where they were.
     """
@@ -80,7 +83,8 @@ def traced(module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) 
         return before
 
     def unwind(part: nn.Module) -> None:
-        """Forget the calls that raised, and whose caller went on; what came after them is the caller's."""
+        """Forget the calls that raised, and whose caller went on; what came after them is the
+        caller's."""
         while stack[-1].module is not part:
             lost = stack.pop()
             if lost in stack[-1].children:
@@ -110,7 +114,8 @@ def traced(module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) 
 
 
 class _Flow(TorchDispatchMode):
-    """Follows every number through the pass: each storage is labelled with the calls that it was computed in or from."""
+    """Follows every number through the pass: each storage is labelled with the calls that it was
+    computed in or from."""
 
     supports_higher_order_operators = True
 
@@ -120,7 +125,8 @@ class _Flow(TorchDispatchMode):
         self.inside: list[Call] = []
         self.labels: dict[int, tuple[StorageWeakRef, int]] = {}
         self.writes: dict[Any, list[tuple[int, str]]] = {}
-        # Batch norm's statistics and the like are written by one call and read by the next, but are no state of a loop.
+        # Batch norm's statistics and the like are written by one call and read by the next, but are
+        # no state of a loop.
         self.deaf = {
             buffer.untyped_storage()._cdata
             for part in module.modules()
@@ -156,7 +162,8 @@ class _Flow(TorchDispatchMode):
         return output
 
     def opaque(self, call: Call, given: Any, output: Any) -> None:
-        """What a kernel unknown to PyTorch computed has no label yet; it counts as computed from all that was given."""
+        """What a kernel unknown to PyTorch computed has no label yet; it counts as computed from
+        all that was given."""
         for tensor in _tensors(output):
             if not self._read([tensor]):
                 call.reads |= self._read(_tensors(given)) & (call.bit - 1)

@@ -1,10 +1,12 @@
-"""Loops: which parts of a module run again and again on what they gave before, and how `wrap` is told so.
+"""Loops: which parts of a module run again and again on what they gave before, and how `wrap` is
+told so.
 
     found = ls.find_loops(module, tokens)
     print(found)                               # in sentences, with the call of `wrap` for each loop
 
-A part is in a loop if its calls come round, if each works on what an earlier one gave, and if most parameters that run in a
-round are the same in every round. One forward pass is looked at, through the calls of modules and the tensor operations.
+A part is in a loop if its calls come round, if each works on what an earlier one gave, and if most
+parameters that run in a round are the same in every round. One forward pass is looked at, through
+the calls of modules and the tensor operations.
 """
 
 from collections.abc import Iterator
@@ -21,8 +23,8 @@ from .call_trace import traced
 from .repetition_search import Round, Rounds, Search
 
 ONLY_CALLS = (
-    "Only calls of modules are seen: a loop over weights that are used directly, without calling their module, is not, nor "
-    "one whose number of iterations was 1 for this example."
+    "Only calls of modules are seen: a loop over weights that are used directly, without calling their "
+    "module, is not, nor one whose number of iterations was 1 for this example."
 )
 
 
@@ -39,26 +41,30 @@ class Loop:
     """A part of a module that runs again and again."""
 
     body: tuple[str, ...]
-    """Names of the modules called one after another in an iteration, in the order of their calls. Of modules that share
-    their parameters, the first."""
+    """Names of the modules called one after another in an iteration, in the order of their calls.
+    Of modules that share their parameters, the first."""
     times: int
-    """Iterations, for a loop in a loop those in one iteration around it. The most, if it is not always as many."""
+    """Iterations, for a loop in a loop those in one iteration around it. The most, if it is not
+    always as many."""
     fewest: int
     """The fewest; `times` if it is always as many."""
     streams: int
-    """How many inputs the loop is applied to one apart from another; 1 unless a module loops over several inputs."""
+    """How many inputs the loop is applied to one apart from another; 1 unless a module loops over
+    several inputs."""
     period: int
-    """After how many iterations what is computed between them comes again: 1 if it is always alike. If more, one part may
-    serve several roles, as the network of a tiny recursive model does."""
+    """After how many iterations what is computed between them comes again: 1 if it is always alike.
+    If more, one part may serve several roles, as the network of a tiny recursive model does."""
     sharing: Sharing
     names: tuple[str, ...]
     """Every name of the body's modules, also of those that share their parameters."""
     parameters: int
     """Parameters of the body, each counted once."""
     share: float
-    """The fraction of the whole module's parameters outside embeddings that is in the body, 0..1."""
+    """The fraction of the whole module's parameters outside embeddings that is in the body,
+    0..1."""
     inner: dict[str, str]
-    """Names for the loops in an iteration and the module whose calls they count, as `wrap` takes them."""
+    """Names for the loops in an iteration and the module whose calls they count, as `wrap` takes
+    them."""
     loops: tuple["Loop", ...]
     """The loops in an iteration."""
     suggestion: str
@@ -77,12 +83,14 @@ class Loop:
         yield f"  It holds {self.parameters:,} parameters, {self.share:.0%} of those outside embeddings."
         if self.streams > 1:
             yield (
-                f"  It is applied to {self.streams} inputs one apart from another; wrap counts the iterations of all."
+                f"  It is applied to {self.streams} inputs one apart from another; wrap counts the "
+                "iterations of all."
             )
         if self.period > 1:
             yield (
-                f"  What is computed between its calls differs, and comes again every {self.period} calls: the part may "
-                "serve several roles in turn. Calls don't tell roles; only an adapter that knows the model does."
+                f"  What is computed between its calls differs, and comes again every {self.period} calls: "
+                "the part may serve several roles in turn. Calls don't tell roles; only an adapter that "
+                "knows the model does."
             )
         for loop in self.loops:
             for line in loop._lines(inside=True):
@@ -134,14 +142,17 @@ class Loops:
 def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:
     """Run a module once and tell which of its parts loop, and how to `wrap` them.
 
-    The pass runs without gradients, in the mode the module is in. Random generators, buffers and hooks are left as they were.
+    The pass runs without gradients, in the mode the module is in. Random generators, buffers and
+    hooks are left as they were.
 
-    A loop's body holds at least 1 % of the parameters outside embeddings, and at least three quarters of those that run in
-    an iteration. Each iteration works on what an earlier one gave: a part that is applied to several inputs is no loop.
+    A loop's body holds at least 1 % of the parameters outside embeddings, and at least three
+    quarters of those that run in an iteration. Each iteration works on what an earlier one gave: a
+    part that is applied to several inputs is no loop.
 
     Arguments:
         module: any PyTorch module.
-        example: what its forward takes first, such as tokens of shape (batch, position); None to pass only `inputs`.
+        example: what its forward takes first, such as tokens of shape (batch, position); None to
+            pass only `inputs`.
         inputs: further arguments by name.
 
     Raises:
@@ -174,7 +185,8 @@ class _Names:
         return self.all[part][0]
 
     def listed(self, parts: list[nn.Module]) -> list[str]:
-        """Names for these modules in this order: that of a list, where they are all that it holds."""
+        """Names for these modules in this order: that of a list, where they are all that it
+        holds."""
         for name, part in self.parts.items():
             if isinstance(part, nn.ModuleList) and len(parts) > 1 and list(part) == parts:
                 return [name]
@@ -213,7 +225,8 @@ def _loop(rounds: Rounds, names: _Names, search: Search, total: int) -> Loop:
 
 
 def _inner(rounds: Rounds, names: _Names) -> dict[str, str]:
-    """A name for each loop in an iteration. `wrap` counts the calls of one module, so what has several is left out."""
+    """A name for each loop in an iteration. `wrap` counts the calls of one module, so what has
+    several is left out."""
     counted = [loop.parts[-1].modules[0] for loop in rounds.inner if len(loop.parts[-1].modules) == 1]
     if len(counted) == 1:
         return {"low": names.of(counted[0])}
@@ -230,8 +243,9 @@ def _inner(rounds: Rounds, names: _Names) -> dict[str, str]:
 
 
 def _suggestion(parts: list[Round], inner: dict[str, str], names: _Names) -> str:
-    # An iteration begins with its first part and ends with its last, so each has to run once in it, but for an inner loop
-    # that opens it. What opens it with the state and more side by side, such as an adapter, takes no state to record.
+    # An iteration begins with its first part and ends with its last, so each has to run once in it,
+    # but for an inner loop that opens it. What opens it with the state and more side by side, such
+    # as an adapter, takes no state to record.
     while parts and parts[-1].again:
         parts = parts[:-1]
     while len(parts) > 1 and (

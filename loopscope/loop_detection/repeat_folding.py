@@ -26,10 +26,11 @@ class Node:
 
 
 def folded(calls: Sequence[Call], longest: int = 1024) -> list[Node]:
-    """The calls with everything that comes twice or more in a row folded up, the shortest repeats first.
+    """The calls with everything that comes twice or more in a row folded up, the shortest repeats
+    first.
 
-    A B B B A B B is folded to 2 x (A, some B): stretches are the same whatever their numbers of turns, also where there is
-    only one. A last turn that was begun and not finished stays outside.
+    A B B B A B B is folded to 2 x (A, some B): stretches are the same whatever their numbers of
+    turns, also where there is only one. A last turn that was begun and not finished stays outside.
 
     Arguments:
         longest: the most parts a turn may have.

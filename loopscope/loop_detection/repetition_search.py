@@ -1,4 +1,5 @@
-"""Rounds: the search for loops in a tree of calls. A round is what comes again; it becomes an iteration of a `Loop`."""
+"""Rounds: the search for loops in a tree of calls. A round is what comes again; it becomes an
+iteration of a `Loop`."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -13,10 +14,11 @@ from .state_flow import Item, Turn, carrying, items_of, levels_of, with_light
 SMALLEST = 0.01
 """The fraction of the parameters outside embeddings that a loop's body holds at least."""
 MOST_OWN = 1 / 3
-"""What runs in one round only, such as norms of its own, holds at most this many parameters for each one of the body:
-else a part is shared by different layers, but nothing loops."""
+"""What runs in one round only, such as norms of its own, holds at most this many parameters for
+each one of the body: else a part is shared by different layers, but nothing loops."""
 PART = 0.001
-"""A part that holds less than this fraction doesn't tell where a round begins, but may belong to it."""
+"""A part that holds less than this fraction doesn't tell where a round begins, but may belong to
+it."""
 
 Refusal = tuple[nn.Module, str]
 """A part that ran more than once, and why it is no loop; {} stands for its name."""
@@ -27,7 +29,8 @@ class Round:
     """One part of a round."""
 
     modules: list[nn.Module]
-    """The modules that are this part in one round or another; more than one if they share their parameters."""
+    """The modules that are this part in one round or another; more than one if they share their
+    parameters."""
     again: bool
     """Whether it runs several times in a round."""
     takes: set[Shape]
@@ -121,7 +124,8 @@ class Search:
         return loops, kept
 
     def _with_ends(self, nodes: Sequence[Node], i: int) -> list[Turn]:
-        """The turns of a stretch, with a turn before or after it that is not whole, if it holds most of a turn."""
+        """The turns of a stretch, with a turn before or after it that is not whole, if it holds
+        most of a turn."""
         turns = list(nodes[i].turns)
         keys = [node.key for node in turns[0]]
         after = nodes[i + 1 : i + len(keys)]
@@ -214,7 +218,8 @@ class Search:
         return parts, inner
 
     def _own(self, turns: list[Turn], items: list[Item]) -> int:
-        """How many parameters run between the first and the last call of a loop on its way, and only once."""
+        """How many parameters run between the first and the last call of a loop on its way, and
+        only once."""
         body = [call for turn in turns for node in turn for call in node.calls()]
         keys, every = {call.key for call in body}, sum(call.bit for call in body)
         result: list[nn.Module] = []
@@ -234,7 +239,8 @@ class Search:
         return direct + self.weight(result)
 
     def _period(self, turns: list[Turn]) -> int:
-        """After how many calls the operations between them come again; 1 if they are all alike or never come again."""
+        """After how many calls the operations between them come again; 1 if they are all alike or
+        never come again."""
         calls = [call for turn in turns for node in turn for call in node.calls()]
         between = [
             self.operations[one.end : other.start] for one, other in zip(calls, calls[1:], strict=False)

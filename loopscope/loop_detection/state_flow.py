@@ -1,4 +1,5 @@
-"""Feedback: which of the parts that come round in a loop carry its state from one iteration to the next."""
+"""Feedback: which of the parts that come round in a loop carry its state from one iteration to the
+next."""
 
 from collections import Counter
 from itertools import accumulate
@@ -21,7 +22,8 @@ class Item(NamedTuple):
 
 
 def items_of(scope: Call) -> list[Item]:
-    """The calls in one call, in order: the outermost that come again, and between them those that come once."""
+    """The calls in one call, in order: the outermost that come again, and between them those that
+    come once."""
     counts = Counter(call.key for call in scope.tree())
     items: list[Item] = []
 
@@ -67,7 +69,8 @@ def with_light(turns: list[Turn], items: list[Item]) -> list[Turn]:
 
 
 def levels_of(turns: list[Turn]) -> list[int]:
-    """How many turns each one builds on, itself included: 1, 2, 3 ... in a loop; 1, 1 if two inputs go through apart."""
+    """How many turns each one builds on, itself included: 1, 2, 3 ... in a loop; 1, 1 if two inputs
+    go through apart."""
     bits, levels = [_bits(turn) for turn in turns], []
     for t, turn in enumerate(turns):
         reads = _reads(turn)
@@ -76,7 +79,8 @@ def levels_of(turns: list[Turn]) -> list[int]:
 
 
 def carrying(turns: list[Turn], levels: list[int]) -> list[Turn]:
-    """The turns without what has no part in carrying the state: read-outs, gates, what only reads the input."""
+    """The turns without what has no part in carrying the state: read-outs, gates, what only reads
+    the input."""
     places, last = list(range(len(turns[0]))), max(levels)
     while places:
         kept = [tuple(turn[q] for q in places) for turn in turns]
@@ -98,7 +102,8 @@ def carrying(turns: list[Turn], levels: list[int]) -> list[Turn]:
 
 
 def _aside(turn: Turn, place: int) -> bool:
-    """Whether a part stands beside the road, such as a gate: it gives nothing of the state's shape or that another takes."""
+    """Whether a part stands beside the road, such as a gate: it gives nothing of the state's shape
+    or that another takes."""
     mine = list(turn[place].calls())
     others = [call for i, node in enumerate(turn) if i != place for call in node.calls()]
     main = max([*mine, *others], key=_size)

@@ -1,4 +1,5 @@
-"""The slope of one quantity against another, with an interval from drawing whole groups anew, and against chance."""
+"""The slope of one quantity against another, with an interval from drawing whole groups anew, and
+against chance."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ DRAWS, SHUFFLES = 1000, 200
 
 @dataclass(frozen=True)
 class Slope:
-    """A least-squares slope, in units of y for one unit of x. NaN where x or y doesn't vary or is nowhere known."""
+    """A least-squares slope, in units of y for one unit of x. NaN where x or y doesn't vary or is
+    nowhere known."""
 
     slope: float
     low: float
@@ -37,7 +39,8 @@ def slope(
     """The slope of y against x, over the items where y is known (not NaN).
 
     Arguments:
-        group: items of one group are drawn together, as they aren't independent: the answers of one example.
+        group: items of one group are drawn together, as they aren't independent: the answers of one
+            example.
         seed: of the draws.
     """
     known = ~(y.isnan() | x.isnan())

@@ -1,7 +1,7 @@
 """When a curve changed: transitions of a training's curve, dated with their uncertainty.
 
-Time is the optimiser step, looked at on a logarithmic axis, log(step + s) with s the first step after 0 that was looked at:
-a training's early steps are worth as much as its late ones.
+Time is the optimiser step, looked at on a logarithmic axis, log(step + s) with s the first step
+after 0 that was looked at: a training's early steps are worth as much as its late ones.
 """
 
 import itertools
@@ -26,7 +26,8 @@ class Dated:
     step: float
     """Where half of the way is done; for a level, where it is reached to stay."""
     low: float
-    """Lower end of the 90 % interval of `step`: noise of the curve, and the distance of its looks."""
+    """Lower end of the 90 % interval of `step`: noise of the curve, and the distance of its
+    looks."""
     high: float
     before: float
     """The curve's value on the plateau before; for a level, where the curve begins."""
@@ -39,7 +40,8 @@ class Dated:
 
     @property
     def sharpness(self) -> float:
-        """1 / ln(end / begin): how many such transitions fit into a factor e of steps. Infinite for a jump between looks."""
+        """1 / ln(end / begin): how many such transitions fit into a factor e of steps. Infinite for
+        a jump between looks."""
         return float(1 / np.log((self.end + 1) / (self.begin + 1))) if self.end > self.begin else float("inf")
 
 
@@ -49,12 +51,14 @@ def transitions(
     least: float = 0.1,
     stages: int = 3,
 ) -> list[Dated]:
-    """The transitions of a curve between plateaus, in order; none where it never leaves its first one.
+    """The transitions of a curve between plateaus, in order; none where it never leaves its first
+    one.
 
-    The curve is fitted by `stages` logistic functions of log step or fewer, with a loss that spikes don't bend, and as few as
-    explain it (Bayesian information criterion). A stage counts if it is higher than `least` and than four standard deviations
-    of the noise, and if its neighbours are told from it by a plateau. Each is then dated by the monotone curve (isotonic
-    regression) through the looks that belong to it, and its uncertainty by resampling the residuals.
+    The curve is fitted by `stages` logistic functions of log step or fewer, with a loss that spikes
+    don't bend, and as few as explain it (Bayesian information criterion). A stage counts if it is
+    higher than `least` and than four standard deviations of the noise, and if its neighbours are
+    told from it by a plateau. Each is then dated by the monotone curve (isotonic regression)
+    through the looks that belong to it, and its uncertainty by resampling the residuals.
 
     Arguments:
         steps: optimiser steps of the looks, increasing.
@@ -100,8 +104,8 @@ def _checked(steps: Tensor, values: Tensor) -> np.ndarray:
     at, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     if at.ndim != 1 or at.shape != y.shape or len(at) < 8 or not (np.diff(at) > 0).all():
         raise LoopscopeError(
-            f"a curve needs a value for each of eight steps or more, in increasing order, but has steps {at.shape} and values "
-            f"{y.shape}. Look at the training more often."
+            "a curve needs a value for each of eight steps or more, in increasing order, but has steps "
+            f"{at.shape} and values {y.shape}. Look at the training more often."
         )
     if not np.isfinite(y).all():
         raise LoopscopeError("a curve must be of finite numbers to be dated. Leave the others out.")
@@ -109,7 +113,8 @@ def _checked(steps: Tensor, values: Tensor) -> np.ndarray:
 
 
 def _noise(y: np.ndarray) -> float:
-    """Standard deviation of what differs between neighbours and isn't trend: from second differences, robustly."""
+    """Standard deviation of what differs between neighbours and isn't trend: from second
+    differences, robustly."""
     bends = np.abs(y[2:] - 2 * y[1:-1] + y[:-2])
     return float(np.median(bends) / 0.6745 / np.sqrt(6))
 
@@ -164,7 +169,8 @@ def _fits(
 
 
 def _starts(u: np.ndarray, y: np.ndarray, k: int, bounds: tuple[float, float]) -> Iterator[np.ndarray]:
-    """Places to look for a fit of k stages from: jumps between the medians of k + 1 stretches of looks."""
+    """Places to look for a fit of k stages from: jumps between the medians of k + 1 stretches of
+    looks."""
     n = len(u)
     grid = np.unique(np.linspace(2, n - 3, {1: 40, 2: 16}.get(k, 10)).astype(int))
     for cuts in itertools.combinations(grid, k):
@@ -175,7 +181,8 @@ def _starts(u: np.ndarray, y: np.ndarray, k: int, bounds: tuple[float, float]) -
 
 
 def _apart(parts: np.ndarray) -> bool:
-    """Whether a plateau lies between any two stages: nine tenths of one are done before a tenth of the next."""
+    """Whether a plateau lies between any two stages: nine tenths of one are done before a tenth of
+    the next."""
     parts = parts[np.argsort(parts[:, 1])]
     reach = np.log(9) * np.exp(parts[:, 2])
     return all(parts[i, 1] + reach[i] <= parts[i + 1, 1] - reach[i + 1] for i in range(len(parts) - 1))

@@ -6,9 +6,9 @@ from torch import Tensor
 
 
 def kappa(first: Int[Tensor, " item"], second: Int[Tensor, " item"]) -> Float[Tensor, ""]:
-    """(a - c) / (1 - c), with a the fraction of items on which two raters agree and c what it would be by chance, were each to
-    keep its own shares of the categories (Cohen 1960). 1 for the same ratings, 0 for unrelated ones; NaN where both only
-    ever use one category, the same.
+    """(a - c) / (1 - c), with a the fraction of items on which two raters agree and c what it would
+    be by chance, were each to keep its own shares of the categories (Cohen 1960). 1 for the same
+    ratings, 0 for unrelated ones; NaN where both only ever use one category, the same.
 
     Arguments:
         first, second: the category that each gives to each item, 0 or more.

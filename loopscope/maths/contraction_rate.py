@@ -1,4 +1,5 @@
-"""How fast a distance shrinks: the factor per iteration, from a straight stretch of its logarithm, or the reason why not."""
+"""How fast a distance shrinks: the factor per iteration, from a straight stretch of its logarithm,
+or the reason why not."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +12,16 @@ POINTS = 5
 STRAIGHT = 0.98
 """Least R² of the line."""
 AGREE = (0.002, 0.02)
-"""The slopes of the stretch's two halves differ by at most the first fraction, or by two standard errors; where no
-stretch is as straight as that, by at most the second. What they differ by widens the interval."""
+"""The slopes of the stretch's two halves differ by at most the first fraction, or by two standard
+errors; where no stretch is as straight as that, by at most the second. What they differ by widens
+the interval."""
 _STARTS = 24
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A contraction factor per iteration, with how well it is known. NaN where there is none: `sentence` says why."""
+    """A contraction factor per iteration, with how well it is known. NaN where there is none:
+    `sentence` says why."""
 
     value: float
     """Factor per iteration; below 1 the distance shrinks."""
@@ -44,11 +47,13 @@ class Rate:
 def contraction(
     distance: Sequence[float] | np.ndarray, floor: float, iterations: Sequence[int] | None = None
 ) -> Rate:
-    """The rate of d_k ~ c rho^k: least squares of log d_k over the longest straight stretch that ends above the floor.
+    """The rate of d_k ~ c rho^k: least squares of log d_k over the longest straight stretch that
+    ends above the floor.
 
-    The stretch ends before the first d_k at or below `floor`, where rounding or the limit's own error shows. It begins where
-    the transient is over: at the earliest k from which its two halves have one slope (see AGREE) and R² is at least STRAIGHT.
-    Residuals along one trajectory are not independent, so the interval is the least uncertainty there is, not the most.
+    The stretch ends before the first d_k at or below `floor`, where rounding or the limit's own
+    error shows. It begins where the transient is over: at the earliest k from which its two halves
+    have one slope (see AGREE) and R² is at least STRAIGHT. Residuals along one trajectory are not
+    independent, so the interval is the least uncertainty there is, not the most.
 
     >>> contraction([0.5**k for k in range(20)], floor=1e-5).value
     0.5
@@ -110,8 +115,9 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _scatter(x: np.ndarray, y: np.ndarray) -> float:
-    """Standard error of the difference of two halves' slopes: y's scatter from its second differences, which a bend in the
-    line leaves small where least squares would take it for scatter."""
+    """Standard error of the difference of two halves' slopes: y's scatter from its second
+    differences, which a bend in the line leaves small where least squares would take it for
+    scatter."""
     half = len(x) // 2 + 1
     spread = half * (half**2 - 1) / 12 * float(x[1] - x[0]) ** 2
     return math.sqrt(float(np.square(np.diff(y, 2)).mean()) / 6 * 2 / spread)
@@ -123,7 +129,7 @@ def _rate(slope: float, error: float, r2: float, first: int, *, last: int, point
     reach = float(stdtrit(points - 2, 0.975)) * error
     value, low, high = math.exp(slope), math.exp(slope - reach), math.exp(slope + reach)
     sentence = (
-        f"The distance to the limit shrinks by the factor {value:.4g} per iteration (95 % interval {low:.4g} to {high:.4g}; "
-        f"fitted over {points} points, states {first} to {last}, R² {r2:.4f})."
+        f"The distance to the limit shrinks by the factor {value:.4g} per iteration (95 % interval "
+        f"{low:.4g} to {high:.4g}; fitted over {points} points, states {first} to {last}, R² {r2:.4f})."
     )
     return Rate(value, value * error, low, high, r2, first, last, points, start, sentence)

@@ -6,22 +6,23 @@ from torch import Tensor
 
 
 def variances(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "... direction"]:
-    """The variances along the principal directions, largest first: eigenvalues of the covariance. `direction` is the smaller of
-    samples and width."""
+    """The variances along the principal directions, largest first: eigenvalues of the covariance.
+    `direction` is the smaller of samples and width."""
     x = x.detach().double()
     x = x - x.mean(-2, keepdim=True) if centre else x
     return torch.linalg.svdvals(x).square() / x.shape[-2]
 
 
 def participation_ratio(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "..."]:
-    """(sum λ)² / sum λ² of the covariance's eigenvalues: n for a cloud that fills n directions alike, 1 for a line. NaN for a
-    point. Never more than the samples allow: for few samples it says little of the width."""
+    """(sum λ)² / sum λ² of the covariance's eigenvalues: n for a cloud that fills n directions
+    alike, 1 for a line. NaN for a point. Never more than the samples allow: for few samples it says
+    little of the width."""
     return spread(variances(x, centre))[0]
 
 
 def effective_rank(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "..."]:
-    """exp of the entropy of λ / sum λ, the covariance's eigenvalues: as above, but small directions count for more. Roy &
-    Vetterli 2007. NaN for a point."""
+    """exp of the entropy of λ / sum λ, the covariance's eigenvalues: as above, but small directions
+    count for more. Roy & Vetterli 2007. NaN for a point."""
     return spread(variances(x, centre))[1]
 
 

@@ -1,4 +1,5 @@
-"""Dynamic mode decomposition: the eigenvalues of the linear map that would carry a trajectory along."""
+"""Dynamic mode decomposition: the eigenvalues of the linear map that would carry a trajectory
+along."""
 
 import importlib
 import warnings
@@ -12,10 +13,11 @@ from ..common.errors import LoopscopeError
 
 
 def dynamic_modes(states: Float[Tensor, "iteration width"]) -> list[complex]:
-    """Eigenvalues per iteration, largest amplitude first, of one trajectory's late half with delays, about its mean.
+    """Eigenvalues per iteration, largest amplitude first, of one trajectory's late half with
+    delays, about its mean.
 
-    On the unit circle: a lasting rotation by the eigenvalue's argument; inside: a mode that fades. Schmid 2010; by PyDMD (Demo,
-    Tezzele & Rozza 2018), which the extra `dmd` installs.
+    On the unit circle: a lasting rotation by the eigenvalue's argument; inside: a mode that fades.
+    Schmid 2010; by PyDMD (Demo, Tezzele & Rozza 2018), which the extra `dmd` installs.
     """
     try:
         pydmd = importlib.import_module("pydmd")
@@ -28,7 +30,8 @@ def dynamic_modes(states: Float[Tensor, "iteration width"]) -> list[complex]:
     late = (late - late.mean(0)).cpu()
     if len(late) < 6 or not bool(torch.isfinite(late).all()):
         raise LoopscopeError(
-            f"dynamic modes need 12 finite states or more, but there are {len(states)}. Record more iterations."
+            f"dynamic modes need 12 finite states or more, but there are {len(states)}. Record more "
+            "iterations."
         )
     if not bool(late.any()):
         return [complex(1)]

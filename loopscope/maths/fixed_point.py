@@ -1,12 +1,15 @@
 """Fixed points of a map: x* with F(x*) = x*, found by four methods, each row of a batch for itself.
 
 - plain: x <- F(x). Finds what the loop itself would visit, and only that: attracting points.
-- damped: x <- (1 - damping) x + damping F(x). Tames negative eigenvalues: it also finds points that the loop circles around.
-- anderson: the combination of the last few iterates with the least residual (Anderson 1965; Walker & Ni 2011).
-- newton: x <- x - (J - I)^-1 (F(x) - x), shortened until the residual falls; finds unstable points and saddles too. For rows of
-  more than DENSE numbers scipy's newton_krylov (Knoll & Keyes 2004).
+- damped: x <- (1 - damping) x + damping F(x). Tames negative eigenvalues: it also finds points that
+  the loop circles around.
+- anderson: the combination of the last few iterates with the least residual (Anderson 1965; Walker
+  & Ni 2011).
+- newton: x <- x - (J - I)^-1 (F(x) - x), shortened until the residual falls; finds unstable points
+  and saddles too. For rows of more than DENSE numbers scipy's newton_krylov (Knoll & Keyes 2004).
 
-A solver's fixed point need not be where the loop goes: for z -> c - z Newton and Anderson find c / 2, which iteration never does.
+A solver's fixed point need not be where the loop goes: for z -> c - z Newton and Anderson find c /
+2, which iteration never does.
 """
 
 import warnings
@@ -47,7 +50,8 @@ class Solution:
     residual: Float[Tensor, " row"]
     """‖F(x) - x‖ / size, with size the larger of ‖x‖ and `scale`."""
     iterations: Int[Tensor, " row"]
-    """How many it took; after an overflow, the number of the iterate that first held NaN or infinity."""
+    """How many it took; after an overflow, the number of the iterate that first held NaN or
+    infinity."""
     converged: Bool[Tensor, " row"]
     endings: tuple[Ending, ...]
     method: str
@@ -71,14 +75,15 @@ def solve(
     tensor([[0.7391]], dtype=torch.float64)
 
     Arguments:
-        map: (batch, ...) to the same shape. Where it has `only(places)`, the map for some of the rows, rows that are done cost
-            nothing more.
+        map: (batch, ...) to the same shape. Where it has `only(places)`, the map for some of the
+            rows, rows that are done cost nothing more.
         start: (batch, ...); a state with one axis is one row.
         method: one of METHODS.
         tolerance: of the residual; None: 10 times the precision of the numbers.
         most: iterations; those of Newton are costlier and fewer are needed.
-        scale: the norm that a small residual is measured against where the point itself is smaller, such as at the origin;
-            one number or one per row. None: the norm of the start and of its image, whichever is larger.
+        scale: the norm that a small residual is measured against where the point itself is smaller,
+            such as at the origin; one number or one per row. None: the norm of the start and of its
+            image, whichever is larger.
         damping: of "damped", in (0, 1].
         memory: of "anderson": how many iterates it combines.
     """
@@ -88,7 +93,8 @@ def solve(
         )
     if not 0 < damping <= 1 or memory < 1 or most < 0 or not (tolerance is None or tolerance > 0):
         raise LoopscopeError(
-            "a solver needs damping in (0, 1], memory of 1 or more, most of 0 or more and a tolerance above 0, but has "
+            "a solver needs damping in (0, 1], memory of 1 or more, most of 0 or more and a tolerance above "
+            "0, but has "
             f"damping={damping}, memory={memory}, most={most}, tolerance={tolerance}."
         )
     batch, n = rows(checked(start))
@@ -157,8 +163,8 @@ class _Search:
         self._lose(k)
 
     def _images(self, rows: Tensor) -> Tensor:
-        """F of `rows`, and what is known of the others. Rows that are done are left out where the map has `only`, each time
-        that half of them are: a map for fewer rows has its own cost."""
+        """F of `rows`, and what is known of the others. Rows that are done are left out where the
+        map has `only`, each time that half of them are: a map for fewer rows has its own cost."""
         moved = rows.nonzero()[:, 0].tolist()
         if not moved:
             return self.f
@@ -217,7 +223,8 @@ def _iterate(search: _Search, method: str, damping: float, memory: int) -> None:
 
 
 def _mixed(history: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """sum_i a_i F(x_i) with the weights, summing to one, whose residual sum_i a_i (F(x_i) - x_i) is least."""
+    """sum_i a_i F(x_i) with the weights, summing to one, whose residual sum_i a_i (F(x_i) - x_i) is
+    least."""
     images = torch.stack([f for _, f in history], 1).double()
     gaps = images - torch.stack([x for x, _ in history], 1).double()
     # weights don't depend on the gaps' unit, and the square of a large one would be infinite
@@ -227,7 +234,8 @@ def _mixed(history: list[tuple[Tensor, Tensor]]) -> Tensor:
     differences = gaps[:, :-1] - gaps[:, -1:]  # (row, memory - 1, n)
     gram = differences @ differences.mT
     ridge = 1e-14 * gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-300)[:, None, None]
-    # of differences that are all zero any weights will do; eigh's small eigenvalues are cut, as two iterates may be one
+    # of differences that are all zero any weights will do; eigh's small eigenvalues are cut, as two
+    # iterates may be one
     values, vectors = torch.linalg.eigh(
         gram + ridge * torch.eye(gram.shape[1], dtype=gram.dtype, device=gram.device)
     )
@@ -311,9 +319,11 @@ def _krylov(search: _Search) -> None:
 
 
 def cluster(points: Float[Tensor, "point width"], distance: float) -> Int[Tensor, " point"]:
-    """Which points are one: numbers 0, 1, 2 ... in order of first appearance; -1 for a point that holds NaN.
+    """Which points are one: numbers 0, 1, 2 ... in order of first appearance; -1 for a point that
+    holds NaN.
 
-    Single linkage: two points are one when a chain of points joins them whose links are shorter than `distance`.
+    Single linkage: two points are one when a chain of points joins them whose links are shorter
+    than `distance`.
     """
     from scipy.sparse.csgraph import connected_components
 

@@ -1,8 +1,10 @@
-"""Fourier measures of functions on pairs of numbers modulo p: how a network adds, if it adds with waves.
+"""Fourier measures of functions on pairs of numbers modulo p: how a network adds, if it adds with
+waves.
 
-A function of (a, b) is a tensor (p, p, ...) over all pairs. A network that adds modulo p by trigonometry (Nanda et al. 2023,
-arXiv 2301.05217) has logits made of cos(w_k (a + b - c)), w_k = 2 pi k / p, for a few key frequencies k: over (a, b) only the
-two waves cos(w_k (a + b)) and sin(w_k (a + b)) of each.
+A function of (a, b) is a tensor (p, p, ...) over all pairs. A network that adds modulo p by
+trigonometry (Nanda et al. 2023, arXiv 2301.05217) has logits made of cos(w_k (a + b - c)), w_k = 2
+pi k / p, for a few key frequencies k: over (a, b) only the two waves cos(w_k (a + b)) and sin(w_k
+(a + b)) of each.
 """
 
 import functools
@@ -20,7 +22,8 @@ from ..common.errors import LoopscopeError
 
 @functools.cache
 def basis(p: int) -> Float[Tensor, "p p"]:
-    """The orthonormal real Fourier basis of functions modulo p, a row each: the constant, cos 1, sin 1, cos 2, sin 2, ...
+    """The orthonormal real Fourier basis of functions modulo p, a row each: the constant, cos 1,
+    sin 1, cos 2, sin 2, ...
 
     For an even p the last row is cos(p / 2), which has no sine.
     """
@@ -33,12 +36,14 @@ def basis(p: int) -> Float[Tensor, "p p"]:
 
 
 def components(table: Float[Tensor, "p width"]) -> Float[Tensor, " p"]:
-    """Norm of each Fourier component of a table with a row per number, such as an embedding; in the order of `basis`."""
+    """Norm of each Fourier component of a table with a row per number, such as an embedding; in the
+    order of `basis`."""
     return (basis(len(table)).to(table.device) @ table.double()).norm(dim=1)
 
 
 def gini(values: Float[Tensor, "*axes n"]) -> Float[Tensor, "*axes"]:
-    """Gini coefficient of values that aren't negative: 0 where all are equal, (n - 1) / n where one has everything.
+    """Gini coefficient of values that aren't negative: 0 where all are equal, (n - 1) / n where one
+    has everything.
 
     G = sum_i (2 i - n - 1) x_(i) / (n sum x), with x_(1) the smallest. NaN where all are 0.
     """
@@ -60,14 +65,16 @@ class Power(NamedTuple):
     alone: Float[Tensor, " frequency"]
     """Waves of a alone and of b alone."""
     total: float
-    """The variance: mean over the pairs of the squared distance from the mean, summed over what else there is."""
+    """The variance: mean over the pairs of the squared distance from the mean, summed over what
+    else there is."""
 
 
 def power(values: Float[Tensor, "first second *rest"]) -> Power:
-    """How the variance of a function of (a, b) is spread over waves of a + b, of a - b, and of one number alone.
+    """How the variance of a function of (a, b) is spread over waves of a + b, of a - b, and of one
+    number alone.
 
-    Products of waves of different frequencies are in none of the three, so the fractions need not sum to one. All are NaN
-    where the function is constant.
+    Products of waves of different frequencies are in none of the three, so the fractions need not
+    sum to one. All are NaN where the function is constant.
     """
     p = _checked(values)
     table = values.double().reshape(p, p, -1)
@@ -82,14 +89,16 @@ def power(values: Float[Tensor, "first second *rest"]) -> Power:
 
 
 def amplitudes(values: Float[Tensor, "p p *rest"]) -> Float[Tensor, " component"]:
-    """Norm of each of the p² - 1 two-dimensional Fourier components of a function of (a, b) that aren't constant."""
+    """Norm of each of the p² - 1 two-dimensional Fourier components of a function of (a, b) that
+    aren't constant."""
     p = _checked(values)
     spectrum = torch.fft.fft2(values.double(), dim=(0, 1), norm="ortho")
     return spectrum.reshape(p * p, -1).abs().square().sum(1).sqrt()[1:]
 
 
 def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list[int]:
-    """The frequencies whose waves of a + b carry at least a fraction `least` of what all such waves carry together.
+    """The frequencies whose waves of a + b carry at least a fraction `least` of what all such waves
+    carry together.
 
     Nanda et al. choose them by the MLP's neurons; the logits are what every network has.
     """
@@ -99,7 +108,8 @@ def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list
 
 
 def along_sums(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Float[Tensor, "p p c"]:
-    """The part of the logits made of cos and sin of w_k (a + b) for these frequencies: an orthogonal projection."""
+    """The part of the logits made of cos and sin of w_k (a + b) for these frequencies: an
+    orthogonal projection."""
     p = _checked(logits)
     for k in frequencies:
         if not 1 <= k <= p // 2:
@@ -110,7 +120,8 @@ def along_sums(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Fl
 
 
 def restricted_loss(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> float:
-    """Cross-entropy (nats) over all pairs with only the waves of the key frequencies, and the mean logits added back.
+    """Cross-entropy (nats) over all pairs with only the waves of the key frequencies, and the mean
+    logits added back.
 
     Falls when the circuit that adds has formed, even where the rest of the network drowns it.
     """
@@ -130,7 +141,8 @@ def excluded_loss(
 
 
 def _by_frequency(table: Float[Tensor, "p rest"]) -> Float[Tensor, " frequency"]:
-    """The power of a function of one number at each frequency: mean over the numbers, summed over what else there is."""
+    """The power of a function of one number at each frequency: mean over the numbers, summed over
+    what else there is."""
     p = len(table)
     power = (basis(p).to(table.device) @ table).square().sum(1)[1:] / p
     padded = torch.cat([power, power.new_zeros(len(power) % 2)])  # an even p has no sine at p / 2
@@ -152,7 +164,7 @@ def _sums(p: int, device: torch.device) -> Int[Tensor, "p p"]:
 def _checked(values: Tensor) -> int:
     if values.ndim < 3 or values.shape[0] != values.shape[1] or len(values) < 3:
         raise LoopscopeError(
-            f"a function of pairs modulo p must have the shape (p, p, ...) with p of 3 or more, but has {tuple(values.shape)}. "
-            "Run the network on every pair, a first, and reshape."
+            "a function of pairs modulo p must have the shape (p, p, ...) with p of 3 or more, but has "
+            f"{tuple(values.shape)}. Run the network on every pair, a first, and reshape."
         )
     return len(values)

@@ -1,13 +1,17 @@
-"""The Jacobian of a map at a state: products with it, and the whole of it, without a formula for the map.
+"""The Jacobian of a map at a state: products with it, and the whole of it, without a formula for
+the map.
 
-A map F takes a state to a state of the same shape. The first axis of a state with two axes or more is the batch, and F
-treats its rows independently: row b of F(x) depends on row b of x alone. Everything else of a row is one vector of n numbers. So
-there is one n x n Jacobian per row, J_b = dF(x)_b / dx_b. A state with one axis, or none, is one row.
+A map F takes a state to a state of the same shape. The first axis of a state with two axes or more
+is the batch, and F treats its rows independently: row b of F(x) depends on row b of x alone.
+Everything else of a row is one vector of n numbers. So there is one n x n Jacobian per row, J_b =
+dF(x)_b / dx_b. A state with one axis, or none, is one row.
 
-J^T u is a backward pass. J v is the gradient of v . J^T u after u, as J^T u is linear in u: one more backward pass, over a graph
-that is built once per state. PyTorch's forward mode takes the place of both where a map can't be differentiated twice; it
-is not the first choice, as on the CPU it costs some eight times as much (torch 2.13, a transformer block: it works out
-shapes in Python). Attention runs on the math kernel, as the fused ones have neither a second nor a forward derivative there.
+J^T u is a backward pass. J v is the gradient of v . J^T u after u, as J^T u is linear in u: one
+more backward pass, over a graph that is built once per state. PyTorch's forward mode takes the
+place of both where a map can't be differentiated twice; it is not the first choice, as on the CPU
+it costs some eight times as much (torch 2.13, a transformer block: it works out shapes in Python).
+Attention runs on the math kernel, as the fused ones have neither a second nor a forward derivative
+there.
 """
 
 import warnings
@@ -25,7 +29,8 @@ _CHUNK = 256
 
 
 def jvp(map: Map, state: Tensor, tangent: Tensor) -> Tensor:
-    """J v, row by row: how F(state) moves when the state moves along `tangent`. All of the state's shape."""
+    """J v, row by row: how F(state) moves when the state moves along `tangent`. All of the state's
+    shape."""
     at = Linearised(map, state)
     return at.forward(at.flat(tangent)).reshape(state.shape)
 
@@ -37,7 +42,8 @@ def vjp(map: Map, state: Tensor, cotangent: Tensor) -> Tensor:
 
 
 def jacobian(map: Map, state: Tensor) -> Tensor:
-    """The whole Jacobian of each row, (batch, n, n): entry [b, i, j] is dF(x)_bi / dx_bj. n products per row."""
+    """The whole Jacobian of each row, (batch, n, n): entry [b, i, j] is dF(x)_bi / dx_bj. n
+    products per row."""
     return Linearised(map, state).dense()
 
 
@@ -58,7 +64,8 @@ class Linearised:
         """Anything of the state's shape as (batch, n)."""
         if x.shape != self.state.shape:
             raise LoopscopeError(
-                f"a direction must have the state's shape {tuple(self.state.shape)}, but has {tuple(x.shape)}. Reshape it."
+                f"a direction must have the state's shape {tuple(self.state.shape)}, but has "
+                f"{tuple(x.shape)}. Reshape it."
             )
         return x.detach().to(self.state.dtype).reshape(self.batch, self.size)
 
@@ -84,7 +91,8 @@ class Linearised:
         return (torch.zeros_like(x) if result is None else result).detach().reshape(self.batch, self.size)
 
     def dense(self) -> Tensor:
-        """J, (batch, n, n): one backward pass per entry of a row, many at once where the map allows it. Computed once."""
+        """J, (batch, n, n): one backward pass per entry of a row, many at once where the map allows
+        it. Computed once."""
         if self._dense is not None:
             return self._dense
         columns = torch.eye(self.size, dtype=self.state.dtype, device=self.state.device)
@@ -160,8 +168,8 @@ def checked(state: Tensor) -> Tensor:
             f"{state.dtype} {tuple(state.shape)}" if isinstance(state, Tensor) else type(state).__name__
         )
         raise LoopscopeError(
-            f"a state must be a floating-point tensor (batch, ...) with at least one number, but is {received}. "
-            "Use state.double(), or torch.tensor([[0.4]]) for one number."
+            "a state must be a floating-point tensor (batch, ...) with at least one number, but is "
+            f"{received}. Use state.double(), or torch.tensor([[0.4]]) for one number."
         )
     return state
 
@@ -172,6 +180,7 @@ def apply(map: Map, x: Tensor) -> Tensor:
     if not isinstance(y, Tensor) or y.shape != x.shape:
         received = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
         raise LoopscopeError(
-            f"a map must give a state of its own shape {tuple(x.shape)}, but gave {received}. Return a tensor of that shape."
+            f"a map must give a state of its own shape {tuple(x.shape)}, but gave {received}. Return a "
+            "tensor of that shape."
         )
     return y

@@ -1,11 +1,13 @@
-"""Lyapunov exponents: the mean rate at which small differences grow along a trajectory, in nats per iteration.
+"""Lyapunov exponents: the mean rate at which small differences grow along a trajectory, in nats per
+iteration.
 
     Q_(t+1) R_(t+1) = J_t Q_t,   lambda_i = 1/N sum_t log |R_t[i, i]|
 
-with J_t the Jacobian at x_t and QR the orthogonal-triangular factors (Benettin, Galgani, Giorgilli & Strelcyn 1980; Eckmann &
-Ruelle 1985). The largest is below 0 where the loop contracts, 0 on a cycle that is neither attracting nor repelling or on a
-quasi-periodic orbit, above 0 in chaos. At a fixed point it is the log of the Jacobian's spectral radius; a superstable loop,
-whose J_t lose rank, has -inf.
+with J_t the Jacobian at x_t and QR the orthogonal-triangular factors (Benettin, Galgani, Giorgilli
+& Strelcyn 1980; Eckmann & Ruelle 1985). The largest is below 0 where the loop contracts, 0 on a
+cycle that is neither attracting nor repelling or on a quasi-periodic orbit, above 0 in chaos. At a
+fixed point it is the log of the Jacobian's spectral radius; a superstable loop, whose J_t lose
+rank, has -inf.
 """
 
 import math
@@ -31,11 +33,13 @@ class Exponents:
     """Lyapunov exponents of each row's trajectory."""
 
     values: Float[Tensor, "row count"]
-    """Nats per iteration, by falling size; NaN where the trajectory leaves the numbers, -inf where differences vanish."""
+    """Nats per iteration, by falling size; NaN where the trajectory leaves the numbers, -inf where
+    differences vanish."""
     error: Float[Tensor, "row count"]
     """Standard error from ten consecutive blocks: what a longer trajectory could still change."""
     ended: Int[Tensor, " row"]
-    """The number of the first state that holds NaN or infinity, the start being 0; -1 where all are finite."""
+    """The number of the first state that holds NaN or infinity, the start being 0; -1 where all are
+    finite."""
     iterations: int
     """How many were averaged over."""
     transient: int
@@ -45,7 +49,8 @@ class Exponents:
 def lyapunov(
     map: Map, state: Tensor, iterations: int = 4000, count: int = 1, *, transient: int = 200, seed: int = 0
 ) -> Float[Tensor, "..."]:
-    """The `count` largest Lyapunov exponents, (batch, count), or (count,) for a state without a batch; nats per iteration.
+    """The `count` largest Lyapunov exponents, (batch, count), or (count,) for a state without a
+    batch; nats per iteration.
 
     >>> float(lyapunov(lambda x: 4 * x * (1 - x), torch.tensor([[0.3]], dtype=torch.float64)))  # log 2
     0.6931
@@ -64,13 +69,14 @@ def exponents(
     Arguments:
         state: (batch, ...), where the trajectory begins.
         iterations: N, averaged over. Each costs `count` products with the Jacobian.
-        transient: iterations before, in which the trajectory reaches its attractor and Q its directions. Q's first
-            tenth is not averaged over either.
+        transient: iterations before, in which the trajectory reaches its attractor and Q its
+            directions. Q's first tenth is not averaged over either.
         seed: of Q_0.
     """
     if iterations < 1 or transient < 0 or count < 1:
         raise LoopscopeError(
-            "lyapunov needs 1 iteration or more to average over, a transient of 0 or more and 1 exponent or more, but has "
+            "lyapunov needs 1 iteration or more to average over, a transient of 0 or more and 1 exponent or "
+            "more, but has "
             f"{iterations}, {transient} and {count}."
         )
     batch, n = rows(checked(state))
@@ -141,10 +147,12 @@ def _orthogonal(a: Tensor) -> tuple[Tensor, Tensor]:
 def backward_gain(
     map: Map, state: Tensor, iterations: int, *, alone: bool = False, seed: int = 0
 ) -> Float[Tensor, "..."]:
-    """The norm of the product of Jacobians ‖J_(n-1) ... J_0‖ along the trajectory from `state`: the most that a gradient at
-    the end of the loop grows on its way to the start. (batch,), or a number for a state without a batch; NaN where it overflows.
+    """The norm of the product of Jacobians ‖J_(n-1) ... J_0‖ along the trajectory from `state`: the
+    most that a gradient at the end of the loop grows on its way to the start. (batch,), or a number
+    for a state without a batch; NaN where it overflows.
 
-    From products with it and its transpose: the backward pass through all iterations. Options as for `spectrum`.
+    From products with it and its transpose: the backward pass through all iterations. Options as
+    for `spectrum`.
     """
     if iterations < 0:
         raise LoopscopeError(f"iterations must be 0 or more, but is {iterations}.")

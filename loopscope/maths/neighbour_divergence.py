@@ -18,8 +18,9 @@ def divergence(
 ) -> Bool[Tensor, " row"]:
     """Whether what a period leaves unexplained is deterministic chaos rather than noise.
 
-    Of each state the nearest other one is followed for a few iterations (Rosenstein, Collins & De Luca 1993). Noise: the
-    successors of neighbours are as far apart as chance has it. Chaos: they are close, and part exponentially.
+    Of each state the nearest other one is followed for a few iterations (Rosenstein, Collins & De
+    Luca 1993). Noise: the successors of neighbours are as far apart as chance has it. Chaos: they
+    are close, and part exponentially.
 
     Arguments:
         unexplained: fraction of the variance that the period leaves.

@@ -1,7 +1,8 @@
-"""Signals that a loop has settled: what can be read from the states and answers of two consecutive iterations.
+"""Signals that a loop has settled: what can be read from the states and answers of two consecutive
+iterations.
 
-Divergences and entropies are in nats and computed in double precision, as the last digits decide: near a fixed point the two
-distributions agree to many places.
+Divergences and entropies are in nats and computed in double precision, as the last digits decide:
+near a fixed point the two distributions agree to many places.
 """
 
 import torch
@@ -32,13 +33,14 @@ def log_probabilities(logits: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*a
 
 
 def uniform(like: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes vocab"]:
-    """The log-probabilities of knowing nothing: what a first answer is compared with, as in Huginn's code."""
+    """The log-probabilities of knowing nothing: what a first answer is compared with, as in
+    Huginn's code."""
     return torch.full_like(like, 1 / like.shape[-1], dtype=torch.float64).log()
 
 
 def divergence(p: Float[Tensor, "*axes vocab"], q: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes"]:
-    """KL(p ‖ q) in nats, of log-probabilities. The direction matters: Huginn's rule takes KL(previous ‖ new), Kohli et al.'s
-    (2026, arXiv 2604.07822) KL(new ‖ previous)."""
+    """KL(p ‖ q) in nats, of log-probabilities. The direction matters: Huginn's rule takes
+    KL(previous ‖ new), Kohli et al.'s (2026, arXiv 2604.07822) KL(new ‖ previous)."""
     share = p.exp()  # what is never said adds nothing, even where the other never says it either
     return torch.where(share > 0, share * (p - q), torch.zeros_like(share)).sum(-1).clamp(min=0)
 
@@ -49,8 +51,9 @@ def entropy(p: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes"]:
 
 
 def min_p(p: Float[Tensor, "*axes vocab"], share: float = 0.1) -> Float[Tensor, "*axes vocab"]:
-    """Log-probabilities whose unlikely tokens are set aside: those below `share` times the likeliest become 1 / vocabulary,
-    and all are normalised again. As the code of Geiping et al. 2025 does before its min-p KL.
+    """Log-probabilities whose unlikely tokens are set aside: those below `share` times the
+    likeliest become 1 / vocabulary, and all are normalised again. As the code of Geiping et al.
+    2025 does before its min-p KL.
 
     Two answers that differ in what neither would say are then alike.
     """
@@ -66,7 +69,8 @@ def confidence(p: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes"]:
 
 
 def margin(logits: Float[Tensor, "*axes vocab"], targets: Shaped[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
-    """The logit of the right answer less the largest other (Kohli et al. 2026): above 0 where the answer is right."""
+    """The logit of the right answer less the largest other (Kohli et al. 2026): above 0 where the
+    answer is right."""
     right = logits.gather(-1, targets.long()[..., None])
     others = logits.scatter(-1, targets.long()[..., None], float("-inf"))
     return right[..., 0] - others.amax(-1)

@@ -1,4 +1,5 @@
-"""The period of a trajectory: a whole number of iterations, or a rotation by an angle that never closes.
+"""The period of a trajectory: a whole number of iterations, or a rotation by an angle that never
+closes.
 
 >>> import torch, loopscope.maths as maths
 >>> k = torch.arange(128) * 0.7                       # a rotation by 0.7 radians
@@ -22,11 +23,13 @@ from .sinusoids import Tones, fit, peak, residual
 COHERENCE = 0.95
 """Fraction of the variance that a period must explain."""
 WINDOW = 0.5
-"""Fraction of the trajectory, from its end, that is looked at: what comes before may be a transient."""
+"""Fraction of the trajectory, from its end, that is looked at: what comes before may be a
+transient."""
 FEWEST = 8
 """States that say something about a period."""
 MOST_WIDTH = 16
-"""Wider states are projected to this many random directions first, which keeps every period and angle."""
+"""Wider states are projected to this many random directions first, which keeps every period and
+angle."""
 _CLOSES = 2.5  # a return that has drifted on by this factor in mean square is no return
 _FINER = 0.2  # a finer description of an orbit must leave this fraction of what the simpler one leaves
 _HOPELESS = 0.7  # where one rotation leaves more than this, neither harmonics nor a second one can make a period of it
@@ -38,36 +41,47 @@ _ROUNDING = 100.0
 
 @dataclass(frozen=True)
 class Period:
-    """How trajectories return. Shapes (...): those of the trajectories without iteration and width."""
+    """How trajectories return. Shapes (...): those of the trajectories without iteration and
+    width."""
 
     period: Float[Tensor, "..."]
-    """Iterations per return: whole for an orbit that closes, 2 pi / angle for one that doesn't, 1 for a point. NaN: none."""
+    """Iterations per return: whole for an orbit that closes, 2 pi / angle for one that doesn't, 1
+    for a point. NaN: none."""
     angle: Float[Tensor, "..."]
-    """Rotation per iteration in radians, 0..pi: 2 pi j / p for an orbit that closes after j turns. NaN: none."""
+    """Rotation per iteration in radians, 0..pi: 2 pi j / p for an orbit that closes after j turns.
+    NaN: none."""
     whole: Bool[Tensor, "..."]
     """Whether the orbit closes after a whole number of iterations."""
     quality: Float[Tensor, "..."]
-    """Fraction of the variance in the window that the best period explains, 0..1; also where it is too little for one."""
+    """Fraction of the variance in the window that the best period explains, 0..1; also where it is
+    too little for one."""
     second: Float[Tensor, "..."]
-    """The second angle of a motion that winds with two, radians per iteration (`angle` is the first); else NaN."""
+    """The second angle of a motion that winds with two, radians per iteration (`angle` is the
+    first); else NaN."""
     winding: Float[Tensor, "..."]
-    """Fraction of the variance that two independent angles explain; NaN where one explains it as well."""
+    """Fraction of the variance that two independent angles explain; NaN where one explains it as
+    well."""
     erratic: Bool[Tensor, "..."]
-    """Whether what the period leaves is chaos rather than noise: neighbours predict it, and part. Then it is no period."""
+    """Whether what the period leaves is chaos rather than noise: neighbours predict it, and part.
+    Then it is no period."""
 
 
 def period(states: Any, *, window: float = WINDOW, coherence: float = COHERENCE, chunk: int = 2048) -> Period:
     """The period and the rotation angle of each trajectory.
 
-    A whole period p is the smallest with e(p) = mean ‖x_(k+p) - x_k‖² / 2 Var x at most 1 - coherence and at most twice the
-    least e; and it has to close: where x_(k+jp) drifts on with j as a tone of another angle does, the orbit is a rotation
-    that never closes, and its angle is fitted by least squares, together with its harmonics (`loopscope.maths.tone`).
-    Harmonics, also those that alias, are told from a second, independent frequency. Chaos that passes through bands in turn
-    looks like a noisy period; it is told by its neighbours, which predict it and yet part (`loopscope.maths.neighbours`).
+    A whole period p is the smallest with e(p) = mean ‖x_(k+p) - x_k‖² / 2 Var x at most 1 -
+    coherence and at most twice the least e; and it has to close: where x_(k+jp) drifts on with j as
+    a tone of another angle does, the orbit is a rotation that never closes, and its angle is fitted
+    by least squares, together with its harmonics (`loopscope.maths.tone`). Harmonics, also those
+    that alias, are told from a second, independent frequency. Chaos that passes through bands in
+    turn looks like a noisy period; it is told by its neighbours, which predict it and yet part
+    (`loopscope.maths.neighbours`).
 
     Arguments:
-        states: (iteration, ..., width), or (iteration,) for numbers; any real dtype, a tensor or an array.
-        window: fraction of the trajectory, from its end, that is looked at; where it shows no period, the whole is.
+        states: (iteration, ..., width), or (iteration,) for numbers; any real dtype, a tensor or an
+            array.
+        window: fraction of the trajectory, from its end, that is looked at; where it shows no
+            period, the whole is.
         coherence: fraction of the variance that a period must explain.
         chunk: trajectories that are worked on at once.
     """
@@ -117,12 +131,14 @@ def returns(x: Float[Tensor, "row iteration width"], window: float, rounding: fl
     """The best period of each trajectory, and what it explains, before any threshold.
 
     Arguments:
-        rounding: size of the numbers' last place, relative; what moves less than a hundred times that is a point.
+        rounding: size of the numbers' last place, relative; what moves less than a hundred times
+            that is a point.
     """
     rows, n, _ = x.shape
     if n < FEWEST:
         raise LoopscopeError(
-            f"a period needs trajectories of {FEWEST} states or more, but they have {n}. Record more iterations."
+            f"a period needs trajectories of {FEWEST} states or more, but they have {n}. Record more "
+            "iterations."
         )
     x = sketched(x)
     m = min(n, max(FEWEST, math.ceil(n * window)))
@@ -169,7 +185,8 @@ def _moving(x: Float[Tensor, "row iteration width"], rounding: float) -> Returns
     has = p > 0
     ideal = 2 * math.pi * j / p.clamp(min=1)
     away = (angle - ideal).abs()
-    # Tones of another angle describe it at least as well, and they say so beyond doubt or the returns drift on: no return.
+    # Tones of another angle describe it at least as well, and they say so beyond doubt or the
+    # returns drift on: no return.
     near = away < 2 * math.pi / x.shape[1]
     certain = near & (away > (4 * error).clamp(min=1e-9)) & (left <= 1.2 * misfit + floor)
     drifts = _drifts(x, p, misfit, floor) & (left <= 2 * misfit + floor)
@@ -194,7 +211,8 @@ def _moving(x: Float[Tensor, "row iteration width"], rounding: float) -> Returns
 
 
 def _whole(x: Tensor, variance: Tensor, floor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(p, e(p), j): the smallest whole period that returns as well as any, or 0; it makes j turns."""
+    """(p, e(p), j): the smallest whole period that returns as well as any, or 0; it makes j
+    turns."""
     rows, m, _ = x.shape
     most = m // 2
     misfit = _lags(x, variance, most)
@@ -226,7 +244,8 @@ def _lags(x: Tensor, variance: Tensor, most: int) -> Float[Tensor, "row lag"]:
 
 
 def _turns(x: Tensor, p: int) -> Int[Tensor, " row"]:
-    """How often an orbit of period p goes round before it closes: the strongest harmonic that is prime to p."""
+    """How often an orbit of period p goes round before it closes: the strongest harmonic that is
+    prime to p."""
     m = x.shape[1] // p * p
     power = torch.fft.rfft(x[:, -m:].unflatten(1, (-1, p)).mean(1), dim=1).abs().square().sum(2)
     prime = [j for j in range(1, p // 2 + 1) if math.gcd(j, p) == 1]
@@ -237,7 +256,8 @@ def _turns(x: Tensor, p: int) -> Int[Tensor, " row"]:
 
 
 def _drifts(x: Tensor, p: Tensor, misfit: Tensor, floor: Tensor) -> Bool[Tensor, " row"]:
-    """Whether x_(k+jp) is farther from x_k than x_(k+p): noise returns as badly after j periods as after one."""
+    """Whether x_(k+jp) is farther from x_k than x_(k+p): noise returns as badly after j periods as
+    after one."""
     rows, m, _ = x.shape
     far = torch.zeros_like(misfit)
     for value in p.int().unique().tolist():
@@ -252,7 +272,8 @@ def _drifts(x: Tensor, p: Tensor, misfit: Tensor, floor: Tensor) -> Bool[Tensor,
 
 
 def _rotation(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(angle, unexplained, error) of the one rotation that describes the orbit best, with harmonics where it has them."""
+    """(angle, unexplained, error) of the one rotation that describes the orbit best, with harmonics
+    where it has them."""
     m = x.shape[1]
     one = x.new_ones(1, 1)
     result = fit(x, peak(x)[:, None], one)
@@ -300,8 +321,8 @@ def _rotation(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _two(x: Tensor) -> tuple[Tones, Bool[Tensor, " row"]]:
-    """The two rotations that describe a motion best, their sums and harmonics among the tones, and whether they are one
-    after all: whether small multiples of the two angles agree."""
+    """The two rotations that describe a motion best, their sums and harmonics among the tones, and
+    whether they are one after all: whether small multiples of the two angles agree."""
     m = x.shape[1]
     one = x.new_ones(1, 1)
     first = fit(x, peak(x)[:, None], one).angles
@@ -327,7 +348,8 @@ def _two(x: Tensor) -> tuple[Tones, Bool[Tensor, " row"]]:
 
 
 def _folded(angle: Tensor) -> Tensor:
-    """The same rotation by an angle in 0..pi: without an orientation a turn to the left is one to the right."""
+    """The same rotation by an angle in 0..pi: without an orientation a turn to the left is one to
+    the right."""
     angle = angle.remainder(2 * math.pi)
     return torch.minimum(angle, 2 * math.pi - angle)
 
@@ -340,7 +362,8 @@ def checked_fraction(name: str, value: float, usual: float) -> None:
 
 
 def trajectories(states: Any) -> tuple[Tensor, tuple[int, ...]]:
-    """Any array of trajectories as a tensor (iteration, row, width), and the shape (...) that the rows had."""
+    """Any array of trajectories as a tensor (iteration, row, width), and the shape (...) that the
+    rows had."""
     x = torch.as_tensor(states).detach()
     if x.is_complex() or x.dtype == torch.bool or x.ndim == 0 or not x.numel():
         raise LoopscopeError(
@@ -360,7 +383,8 @@ def precision(states: Any) -> float:
 
 
 def sketched(x: Float[Tensor, "row iteration width"]) -> Float[Tensor, "row iteration narrow"]:
-    """Wide trajectories in a few random orthonormal directions, the same for all; narrow ones as they are.
+    """Wide trajectories in a few random orthonormal directions, the same for all; narrow ones as
+    they are.
 
     Whatever turns in the width turns by the same angle in almost every projection of it.
     """

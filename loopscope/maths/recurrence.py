@@ -14,13 +14,15 @@ class Recurrence:
     """A recurrence plot (Eckmann, Kamphorst & Ruelle 1987) and what is read from it."""
 
     distance: Float[Tensor, "... iteration iteration"]
-    """‖x_k - x_l‖ over the root mean square distance of all pairs; 0 on the diagonal, about 1 where nothing returns."""
+    """‖x_k - x_l‖ over the root mean square distance of all pairs; 0 on the diagonal, about 1 where
+    nothing returns."""
     recurs: Bool[Tensor, "... iteration iteration"]
     """Whether that is below the threshold."""
     rate: Float[Tensor, "..."]
     """Fraction of pairs of different states that recur."""
     determinism: Float[Tensor, "..."]
-    """Fraction of the recurring pairs whose successors or predecessors recur too: near 1 for orbits, near `rate` for noise."""
+    """Fraction of the recurring pairs whose successors or predecessors recur too: near 1 for
+    orbits, near `rate` for noise."""
     threshold: float
 
 
@@ -28,11 +30,13 @@ def recurrence(states: Float[Tensor, "iteration ... width"], threshold: float = 
     """Which states of each trajectory are close to which.
 
     Arguments:
-        threshold: what counts as close, as a fraction of the root mean square distance of all pairs.
+        threshold: what counts as close, as a fraction of the root mean square distance of all
+            pairs.
     """
     if not threshold > 0 or states.ndim < 2 or states.shape[0] < 3:
         raise LoopscopeError(
-            "recurrence needs trajectories (iteration, ..., width) of 3 states or more and a threshold above 0, but got "
+            "recurrence needs trajectories (iteration, ..., width) of 3 states or more and a threshold "
+            "above 0, but got "
             f"{tuple(states.shape)} and {threshold!r}. Try 0.1."
         )
     x = states.detach().double().movedim(0, -2)

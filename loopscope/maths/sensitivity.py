@@ -1,7 +1,8 @@
 """How much a fixed point moves when what the loop reads moves: ‖dx*/de‖ = ‖(I - J_x)^-1 J_e‖.
 
-From F(x*, e) = x* by the implicit function theorem, with J_x and J_e the Jacobians after state and input; the gradient of deep
-equilibrium models (Bai, Kolter & Koltun 2019, arXiv 1909.01377) is its transpose.
+From F(x*, e) = x* by the implicit function theorem, with J_x and J_e the Jacobians after state and
+input; the gradient of deep equilibrium models (Bai, Kolter & Koltun 2019, arXiv 1909.01377) is its
+transpose.
 """
 
 import warnings
@@ -22,7 +23,8 @@ Solver = Callable[[np.ndarray, bool], np.ndarray]
 def sensitivity(
     map: Callable[[Tensor, Tensor], Tensor], state: Tensor, inputs: Tensor, seed: int = 0
 ) -> Float[Tensor, ""]:
-    """The largest singular value of dx*/de at a fixed point, as one number; NaN where the linear systems can't be solved.
+    """The largest singular value of dx*/de at a fixed point, as one number; NaN where the linear
+    systems can't be solved.
 
     >>> sensitivity(lambda x, e: 0.5 * x + e, torch.zeros(1, 3), torch.zeros(1, 3))  # x* = 2 e
     tensor(2., dtype=torch.float64)

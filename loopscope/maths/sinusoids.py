@@ -1,9 +1,10 @@
 """Tones: sinusoids fitted to trajectories by least squares, many trajectories at once.
 
-The model is x_k = c + sum_f (a_f cos w_f k + b_f sin w_f k), with vectors c, a_f, b_f over the width and frequencies w_f
-that are whole-number combinations of a few free angles. The amplitudes are solved for in closed form and the angles by
-Gauss-Newton on what is left (variable projection, Golub & Pereyra 1973). Unlike the peak of a spectrum this has no bias: of
-a pure rotation it finds the angle to the precision of the numbers, also when less than one turn is seen.
+The model is x_k = c + sum_f (a_f cos w_f k + b_f sin w_f k), with vectors c, a_f, b_f over the
+width and frequencies w_f that are whole-number combinations of a few free angles. The amplitudes
+are solved for in closed form and the angles by Gauss-Newton on what is left (variable projection,
+Golub & Pereyra 1973). Unlike the peak of a spectrum this has no bias: of a pure rotation it finds
+the angle to the precision of the numbers, also when less than one turn is seen.
 """
 
 import math
@@ -33,7 +34,8 @@ class Tones(NamedTuple):
 
 
 def peak(x: Float[Tensor, "row iteration width"], turns: float = 1.0) -> Float[Tensor, " row"]:
-    """The angle per iteration at which the spectrum, summed over the width, is highest, at `turns` per window at least."""
+    """The angle per iteration at which the spectrum, summed over the width, is highest, at `turns`
+    per window at least."""
     m = x.shape[1]
     power = torch.fft.rfft(x, n=PADDING * m, dim=1).abs().square().sum(2)
     power[:, : math.ceil(PADDING * turns)] = -1
@@ -49,15 +51,20 @@ def fit(
     damped: bool = False,
     slow: Bool[Tensor, " row"] | None = None,
 ) -> Tones:
-    """Fit tones of the frequencies `orders @ angles`, and let the angles move to where least is left.
+    """Fit tones of the frequencies `orders @ angles`, and let the angles move to where least is
+    left.
 
     Arguments:
-        angles: where to begin, within about half a turn per window of the truth; one or two of them.
-        orders: which whole-number combinations of the angles are tones, such as [[1], [2], [3]] for an angle and its
-            harmonics. Tones that, folded at pi, can't be told from an earlier one are left out.
+        angles: where to begin, within about half a turn per window of the truth; one or two of
+            them.
+        orders: which whole-number combinations of the angles are tones, such as [[1], [2], [3]] for
+            an angle and its harmonics. Tones that, folded at pi, can't be told from an earlier one
+            are left out.
         rounds: steps of Gauss-Newton; 0 only evaluates.
-        slow: where a tone may, folded at pi, be slower than one turn per window, and so take a drift for an overtone.
-        damped: whether all amplitudes grow or shrink exponentially together, at a rate that is fitted too; with one angle.
+        slow: where a tone may, folded at pi, be slower than one turn per window, and so take a
+            drift for an overtone.
+        damped: whether all amplitudes grow or shrink exponentially together, at a rate that is
+            fitted too; with one angle.
     """
     _, m, width = x.shape
     k = torch.arange(m, dtype=x.dtype, device=x.device) - (m - 1) / 2
@@ -113,13 +120,15 @@ def _newton(slopes: Tensor, rest: Tensor, tiny: float) -> tuple[Tensor, Tensor]:
 
 
 def _orthonormal(cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """(Q, T): an orthonormal basis Q = [1, cosine, sine] T; columns that add nothing become zero."""
+    """(Q, T): an orthonormal basis Q = [1, cosine, sine] T; columns that add nothing become
+    zero."""
     raw = torch.cat([torch.ones_like(cosine[..., :1]), cosine, sine], dim=-1)
     return _factored(raw, raw.square().sum(1) <= 1e-14 * raw.shape[1])
 
 
 def _factored(raw: Tensor, gone: Bool[Tensor, "row column"]) -> tuple[Tensor, Tensor]:
-    """By QR, with the columns that are `gone` put where they touch no other: a row of their own below."""
+    """By QR, with the columns that are `gone` put where they touch no other: a row of their own
+    below."""
     m, count = raw.shape[1:]
     below = torch.diag_embed(gone.to(raw.dtype))
     q, r = torch.linalg.qr(torch.cat([raw.masked_fill(gone[:, None], 0), below], dim=1))
@@ -138,7 +147,8 @@ def _factored(raw: Tensor, gone: Bool[Tensor, "row column"]) -> tuple[Tensor, Te
 def _distinct(
     frequencies: Float[Tensor, "row tone"], m: int, slow: Bool[Tensor, " row"] | None
 ) -> Float[Tensor, "row tone"]:
-    """1 for tones that differ from every earlier one by half a turn per window at least and may be as slow as they are."""
+    """1 for tones that differ from every earlier one by half a turn per window at least and may be
+    as slow as they are."""
     folded = frequencies.remainder(2 * math.pi)
     folded = torch.minimum(folded, 2 * math.pi - folded)
     kept = torch.ones_like(folded)

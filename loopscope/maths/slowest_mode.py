@@ -1,13 +1,14 @@
-"""The slowest mode of an approach to a limit: its factor per iteration, also where it turns as it shrinks.
+"""The slowest mode of an approach to a limit: its factor per iteration, also where it turns as it
+shrinks.
 
-The norm of a difference that rotates as it shrinks wavers about its straight line, the more so the less normal the map. The
-differences themselves don't: where m modes are left,
+The norm of a difference that rotates as it shrinks wavers about its straight line, the more so the
+less normal the map. The differences themselves don't: where m modes are left,
 
     d_(k+m) = a_1 d_(k+m-1) + ... + a_m d_k
 
-exactly, with the same numbers a for all components, and the modes are the roots of z^m = a_1 z^(m-1) + ... + a_m (Prony
-1795; for vectors the companion form of dynamic mode decomposition, Schmid 2010). The smallest m that explains the last part
-of the approach is taken.
+exactly, with the same numbers a for all components, and the modes are the roots of z^m = a_1
+z^(m-1) + ... + a_m (Prony 1795; for vectors the companion form of dynamic mode decomposition,
+Schmid 2010). The smallest m that explains the last part of the approach is taken.
 """
 
 import math
@@ -35,7 +36,8 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
     0.5
 
     Arguments:
-        differences: x_k - x*, one after the other; more numbers than modes are needed, or a series of one number will do.
+        differences: x_k - x*, one after the other; more numbers than modes are needed, or a series
+            of one number will do.
         floor: the norm below which a difference is mostly rounding.
         first: the k of the first.
     """
@@ -68,7 +70,8 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
             last=last,
             points=length,
             start=float(norm[end - length]),
-            sentence=f"The distance to the limit shrinks by the factor {value:.5g} ± {2 * error:.1g} per iteration "
+            sentence=f"The distance to the limit shrinks by the factor {value:.5g} ± {2 * error:.1g} per "
+            "iteration "
             f"({modes} states {start} to {last}).",
         )
     return none(f"no {ORDERS[-1]} modes explain the approach")
@@ -93,7 +96,8 @@ def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, valu
 
 
 def _fit(d: np.ndarray, norm: np.ndarray, order: int) -> tuple[float, float]:
-    """The largest modulus of a root, and the root mean square of what the recurrence leaves, relative to the differences."""
+    """The largest modulus of a root, and the root mean square of what the recurrence leaves,
+    relative to the differences."""
     scale = 1 / np.maximum(norm[: len(d) - order], 1e-300)
     terms = np.stack([d[order - 1 - i : len(d) - 1 - i] * scale[:, None] for i in range(order)], -1).reshape(
         -1, order

@@ -1,14 +1,16 @@
-"""Eigenvalues and singular values of a map's Jacobian: how small differences grow or shrink in one iteration.
+"""Eigenvalues and singular values of a map's Jacobian: how small differences grow or shrink in one
+iteration.
 
-An eigenvalue's modulus is a factor per iteration, its angle a rotation per iteration. The spectral radius (the largest modulus)
-decides whether a fixed point attracts; the largest singular value is how much one iteration can stretch a difference, which
-can exceed 1 although the radius doesn't (non-normal growth: Trefethen & Embree 2005, "Spectra and Pseudospectra").
+An eigenvalue's modulus is a factor per iteration, its angle a rotation per iteration. The spectral
+radius (the largest modulus) decides whether a fixed point attracts; the largest singular value is
+how much one iteration can stretch a difference, which can exceed 1 although the radius doesn't
+(non-normal growth: Trefethen & Embree 2005, "Spectra and Pseudospectra").
 
-Up to DENSE numbers per row the whole Jacobian is formed. Its eigenvalues are those of the strongly connected blocks of its
-non-zero entries: a causal model, whose positions form a block triangle, is resolved position by position, where a
-general solver would see the pseudospectrum instead. Above that, ARPACK's implicitly restarted Arnoldi (Lehoucq, Sorensen & Yang
-1998) works from products J^T u alone, whose eigenvalues are the same. Not plain power iteration, which
-misreads complex pairs.
+Up to DENSE numbers per row the whole Jacobian is formed. Its eigenvalues are those of the strongly
+connected blocks of its non-zero entries: a causal model, whose positions form a block triangle, is
+resolved position by position, where a general solver would see the pseudospectrum instead. Above
+that, ARPACK's implicitly restarted Arnoldi (Lehoucq, Sorensen & Yang 1998) works from products J^T
+u alone, whose eigenvalues are the same. Not plain power iteration, which misreads complex pairs.
 """
 
 import warnings
@@ -31,23 +33,26 @@ DENSE = 512
 TRIANGULAR = 3072
 """The same where the Jacobian falls into blocks, as a causal model's does ..."""
 WHOLE = 2048
-"""... and where ARPACK can't tell the leading eigenvalues apart, as those of a rotation, which all have one modulus."""
+"""... and where ARPACK can't tell the leading eigenvalues apart, as those of a rotation, which all
+have one modulus."""
 
 VECTORS = 40
-"""Of ARPACK, kept at a time: with 24 a random loop needs up to three times the products, with 12 a leading value is missed."""
+"""Of ARPACK, kept at a time: with 24 a random loop needs up to three times the products, with 12 a
+leading value is missed."""
 RESTARTS = 60
 """Of ARPACK, before it is given up."""
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Leading eigenvalues of each row's Jacobian, by falling modulus. NaN where they could not be found: `sentences` says why."""
+    """Leading eigenvalues of each row's Jacobian, by falling modulus. NaN where they could not be
+    found: `sentences` says why."""
 
     values: Complex[Tensor, "row count"]
     """Per iteration; a complex pair is two of them, the one above the real axis first."""
     error: Float[Tensor, "row count"]
-    """What rounding in the Jacobian can move a value by, to first order: eps ‖J‖ times the value's condition number. NaN
-    where it isn't known: without the left eigenvectors, unless asked for."""
+    """What rounding in the Jacobian can move a value by, to first order: eps ‖J‖ times the value's
+    condition number. NaN where it isn't known: without the left eigenvectors, unless asked for."""
     sentences: tuple[str, ...]
     """How each row's were found, or why not."""
 
@@ -58,7 +63,8 @@ class Spectrum:
 
 
 def eigenvalues(map: Map, state: Tensor, count: int = 6, **options: Any) -> Complex[Tensor, "..."]:
-    """The `count` leading eigenvalues of the Jacobian at `state`, (batch, count), or (count,) for a state without a batch.
+    """The `count` leading eigenvalues of the Jacobian at `state`, (batch, count), or (count,) for a
+    state without a batch.
 
     >>> eigenvalues(lambda x: x @ torch.tensor([[0.0, 0.9], [-0.9, 0.0]]), torch.zeros(1, 2), count=2)
     tensor([[0.+0.9j, 0.-0.9j]], dtype=torch.complex128)
@@ -70,15 +76,18 @@ def eigenvalues(map: Map, state: Tensor, count: int = 6, **options: Any) -> Comp
 
 
 def spectral_radius(map: Map, state: Tensor, **options: Any) -> Float[Tensor, "..."]:
-    """The largest modulus of the Jacobian's eigenvalues at `state`, (batch,), or a number for a state without a batch."""
+    """The largest modulus of the Jacobian's eigenvalues at `state`, (batch,), or a number for a
+    state without a batch."""
     result = spectrum(map, state, 1, **options).radius
     return result if state.ndim > 1 else result[0]
 
 
 def singular_value(map: Map, state: Tensor, *, alone: bool = False, seed: int = 0) -> Float[Tensor, "..."]:
-    """The largest singular value of the Jacobian at `state`: the most that one iteration stretches a small difference.
+    """The largest singular value of the Jacobian at `state`: the most that one iteration stretches
+    a small difference.
 
-    (batch,), or a number for a state without a batch; NaN where it can't be found. Options as for `spectrum`.
+    (batch,), or a number for a state without a batch; NaN where it can't be found. Options as for
+    `spectrum`.
     """
     result = []
     for at, b in _rows(map, state, alone):
@@ -99,8 +108,10 @@ def spectrum(
     Arguments:
         state: (batch, ...); one row's Jacobian is n x n, with n the numbers in a row.
         count: how many; all n if there are fewer.
-        errors: also find the left eigenvector of the leading value, which doubles the work of a large row, for `error`.
-        alone: hand the map one row at a time, (1, ...). Faster, where the map doesn't know which row it is given.
+        errors: also find the left eigenvector of the leading value, which doubles the work of a
+            large row, for `error`.
+        alone: hand the map one row at a time, (1, ...). Faster, where the map doesn't know which
+            row it is given.
         seed: of the vector that the search starts from.
     """
     if count < 1:
@@ -182,7 +193,8 @@ def _whole(J: np.ndarray, count: int, eps: float) -> tuple[np.ndarray, np.ndarra
 
 
 def dense_eigenvalues(J: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """All eigenvalues of a matrix by falling modulus, block by block, and what entries rounded to `eps` can move them by."""
+    """All eigenvalues of a matrix by falling modulus, block by block, and what entries rounded to
+    `eps` can move them by."""
     from scipy.linalg import eig, eigvals
 
     labels, _ = _blocks(J)
@@ -216,7 +228,8 @@ def _blocks(J: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _splits(at: Linearised, b: int, seed: int) -> bool:
-    """Whether the second half of a row leaves the first alone: the mark of a causal model, whose positions come in order."""
+    """Whether the second half of a row leaves the first alone: the mark of a causal model, whose
+    positions come in order."""
     v = torch.zeros_like(at.value)
     half = at.size // 2
     generator = torch.Generator().manual_seed(seed)
@@ -238,8 +251,8 @@ def _arnoldi(
         return nan + 0j, nan, "The Jacobian holds NaN or infinity at this state."
     if not once.any():  # a random vector lies in no subspace but the whole space
         return np.zeros(count, complex), np.zeros(count), "The Jacobian is zero."
-    # A pair must not be cut in two, and the last found is the least sure; for the modulus of the first alone neither
-    # matters, and each value more costs as many products again.
+    # A pair must not be cut in two, and the last found is the least sure; for the modulus of the
+    # first alone neither matters, and each value more costs as many products again.
     more = 1 if count == 1 and not errors else min(count + 2, at.size - 2)
     tolerance = max(1e-7, 100 * eps)
 
@@ -290,7 +303,8 @@ def _operator(at: Linearised, b: int) -> Any:
 
 
 def operator(forward: Push, backward: Push, batch: int, size: int, b: int) -> Any:
-    """Row b of a product with flat rows (batch, size), and of its transpose, as a scipy LinearOperator."""
+    """Row b of a product with flat rows (batch, size), and of its transpose, as a scipy
+    LinearOperator."""
 
     def row_of(push: Push) -> Callable[[np.ndarray], np.ndarray]:
         def times(v: np.ndarray) -> np.ndarray:
@@ -306,7 +320,8 @@ def operator(forward: Push, backward: Push, batch: int, size: int, b: int) -> An
 
 
 def sparse() -> Any:
-    """scipy.sparse.linalg, without its type stubs, which know neither LinearOperator's arguments nor a fractional tolerance."""
+    """scipy.sparse.linalg, without its type stubs, which know neither LinearOperator's arguments
+    nor a fractional tolerance."""
     from scipy.sparse import linalg
 
     return linalg

@@ -18,19 +18,22 @@ _ROUNDING, _TURNING, _DAMPED = 100.0, 0.5, 0.8
 
 @dataclass(frozen=True)
 class Features:
-    """Numbers per trajectory. The last three quarters of its states are called second, third and fourth; the third and the
-    fourth are its late half. Sizes are relative to the largest number in the trajectory."""
+    """Numbers per trajectory. The last three quarters of its states are called second, third and
+    fourth; the third and the fourth are its late half. Sizes are relative to the largest number in
+    the trajectory."""
 
     overflow: Int[Tensor, " row"]
     """The first k whose state is NaN or infinite; -1 if all are finite."""
     moves: Bool[Tensor, " row"]
     """Whether the late half moves by more than rounding."""
     spread: Float[Tensor, " row"]
-    """Root mean square distance from the late half's mean, over the larger of its norm and its distance from the start."""
+    """Root mean square distance from the late half's mean, over the larger of its norm and its
+    distance from the start."""
     growth: Float[Tensor, " row"]
     """Mean norm in the fourth quarter over that in the third."""
     bend: Float[Tensor, " row"]
-    """How the norm grows: 0 along a straight line, 0.5 along a parabola from the origin, 1 exponentially."""
+    """How the norm grows: 0 along a straight line, 0.5 along a parabola from the origin, 1
+    exponentially."""
     bend_error: Float[Tensor, " row"]
     """The standard error of that."""
     swing: Float[Tensor, " row"]
@@ -38,22 +41,26 @@ class Features:
     settling: Float[Tensor, " row"]
     """`swing` over the same between the second and the third."""
     wobble: Float[Tensor, " row"]
-    """Root mean square deviation of the directions in the fourth quarter from their mean, radians."""
+    """Root mean square deviation of the directions in the fourth quarter from their mean,
+    radians."""
     climb: Float[Tensor, " row"]
-    """Fraction of the variance of the norm, or of its logarithm, along a rising straight line over the three quarters."""
+    """Fraction of the variance of the norm, or of its logarithm, along a rising straight line over
+    the three quarters."""
     decay: Float[Tensor, " row"]
-    """Logarithm of the motion's size in the fourth quarter over that in the third. Where the motion turns: the growth of its
-    amplitude's logarithm per quarter, fitted to these two."""
+    """Logarithm of the motion's size in the fourth quarter over that in the third. Where the motion
+    turns: the growth of its amplitude's logarithm per quarter, fitted to these two."""
     decay_before: Float[Tensor, " row"]
     """The same for the second and the third."""
     decay_error: Float[Tensor, " row"]
     """The standard error of `decay` under white noise."""
     coherent: Float[Tensor, " row"]
-    """Fraction of the late variance that a rotation explains whose amplitude grows or shrinks exponentially; NaN without one."""
+    """Fraction of the late variance that a rotation explains whose amplitude grows or shrinks
+    exponentially; NaN without one."""
     trend: Float[Tensor, " row"]
     """Fraction of the late variance along a straight line, 0..1."""
     steady: Float[Tensor, " row"]
-    """The smaller of the two late quarters' velocities along that line, over its own; 1 for uniform motion."""
+    """The smaller of the two late quarters' velocities along that line, over its own; 1 for uniform
+    motion."""
     arc: Float[Tensor, " row"]
     """Fraction of the late variance along a cubic, 0..1."""
     returns: Returns
@@ -69,7 +76,8 @@ def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Featur
     rows, n, _ = x.shape
     if n < FEWEST:
         raise LoopscopeError(
-            f"to tell where trajectories go they must have {FEWEST} states or more, but they have {n}. Record more iterations."
+            f"to tell where trajectories go they must have {FEWEST} states or more, but they have {n}. "
+            "Record more iterations."
         )
     bad = ~x.isfinite().all(2)
     overflow = torch.where(bad.any(1), bad.int().argmax(1), -1)

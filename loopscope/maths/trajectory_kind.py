@@ -5,8 +5,9 @@
 >>> limits(torch.stack(states))[0]
 Outcome(kind=<Kind.orbit ...>, period=3.0, angle=2.094..., second=nan, quality=1.0, overflow=None)
 
-Geiping et al. 2025 (arXiv 2502.05171) name fixed points, orbits and sliders; Blayney et al. 2026 (arXiv 2604.11791,
-appendix C.1) count them. Their algorithm isn't fully stated; this one is, and its thresholds are arguments.
+Geiping et al. 2025 (arXiv 2502.05171) name fixed points, orbits and sliders; Blayney et al. 2026
+(arXiv 2604.11791, appendix C.1) count them. Their algorithm isn't fully stated; this one is, and
+its thresholds are arguments.
 """
 
 import math
@@ -42,19 +43,22 @@ _CODE = {kind: code for code, kind in enumerate(KINDS)}
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the lines are drawn. Sizes of motion are compared between the last quarters of the trajectory."""
+    """Where the lines are drawn. Sizes of motion are compared between the last quarters of the
+    trajectory."""
 
     coherence: float = 0.95
     """A period, or two frequencies, must explain this fraction of the variance."""
     noise: float = 0.1
-    """What jitters about a mean by less than this fraction of its norm (or of its distance from the start) is a point. 0.1
-    suits noisy data; a loop computes without noise, so its analyses pass less."""
+    """What jitters about a mean by less than this fraction of its norm (or of its distance from the
+    start) is a point. 0.1 suits noisy data; a loop computes without noise, so its analyses pass
+    less."""
     shrink: float = 0.5
     """Motion that shrinks by this factor from quarter to quarter approaches a point ..."""
     slow: float = 0.9
     """... and so does smooth motion that shrinks by this one, if it shrinks geometrically."""
     geometric: float = 0.85
-    """Shrinking (growing) is geometric if its logarithm keeps this fraction of itself from quarter to quarter."""
+    """Shrinking (growing) is geometric if its logarithm keeps this fraction of itself from quarter
+    to quarter."""
     growth: float = 1.05
     """A slider's norm grows by this factor from the third to the fourth quarter ..."""
     swing: float = 0.05
@@ -96,14 +100,16 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """Where trajectories go. Shapes (...): those of the trajectories without iteration and width."""
+    """Where trajectories go. Shapes (...): those of the trajectories without iteration and
+    width."""
 
     code: Int[Tensor, "..."]
     """The number of the kind in `KINDS`."""
     period: Float[Tensor, "..."]
     """Iterations per return of an orbit, whole or not; 1 at a fixed point; else NaN."""
     angle: Float[Tensor, "..."]
-    """Rotation per iteration of an orbit or torus, radians in 0..pi; 0 at a fixed point; else NaN."""
+    """Rotation per iteration of an orbit or torus, radians in 0..pi; 0 at a fixed point; else
+    NaN."""
     second: Float[Tensor, "..."]
     """The second angle of a torus; else NaN."""
     whole: Bool[Tensor, "..."]
@@ -140,13 +146,15 @@ def limits(
 ) -> Limits:
     """Where each trajectory goes.
 
-    In this order: NaN or infinity, or growth that is geometric: diverging. No motion beyond rounding, or motion that shrinks
-    geometrically (quickly, or slowly along a smooth path): fixed point. A norm that grows in a settling direction: slider. Two
-    frequencies: torus; one period: orbit. A steady or smooth way: drifting. Little noise about a mean: fixed point. The rest:
+    In this order: NaN or infinity, or growth that is geometric: diverging. No motion beyond
+    rounding, or motion that shrinks geometrically (quickly, or slowly along a smooth path): fixed
+    point. A norm that grows in a settling direction: slider. Two frequencies: torus; one period:
+    orbit. A steady or smooth way: drifting. Little noise about a mean: fixed point. The rest:
     irregular. An orbit of which less than one turn is seen drifts; a spiral is a fixed point.
 
     Arguments:
-        states: (iteration, ..., width), or (iteration,) for numbers; any real dtype, a tensor or an array.
+        states: (iteration, ..., width), or (iteration,) for numbers; any real dtype, a tensor or an
+            array.
         thresholds: where the lines are drawn.
         chunk: trajectories that are worked on at once; memory beyond the result is bounded by it.
         changed: single thresholds by name, such as noise=0.01.
@@ -159,13 +167,15 @@ def limits(
 
 
 def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **changed: float) -> Iterator[Limits]:
-    """`limits` of one array (iteration, row, width) after the other, for more trajectories than memory holds."""
+    """`limits` of one array (iteration, row, width) after the other, for more trajectories than
+    memory holds."""
     lines = replace(thresholds or Thresholds(), **changed)
     return (limits(states, lines) for states in chunks)
 
 
 def measured(states: Any, *, chunk: int = 2048) -> Features:
-    """What `limits` decides by, to decide by several thresholds: `decided(measured(states), thresholds)`."""
+    """What `limits` decides by, to decide by several thresholds: `decided(measured(states),
+    thresholds)`."""
     x, _ = trajectories(states)
     rounding = precision(states)
     parts = [_measured(part, rounding) for part in x.split(max(1, chunk), dim=1)]

@@ -55,7 +55,8 @@ def config_of(architecture: str, **config: Any) -> Any:
 
 
 def load(entry: str | os.PathLike[str]) -> "LoopedModule":
-    """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file by path."""
+    """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file
+    by path."""
     from .. import tasks
 
     file = path(entry)
@@ -71,9 +72,10 @@ def load(entry: str | os.PathLike[str]) -> "LoopedModule":
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise LoopscopeError(
-            f"The weights in {file} must fit the configuration of {header['architecture']} that its header tells, "
-            f"but don't: {_first_misfit(error)}. Either the file or models/{header['architecture']}.py has changed "
-            "since: take both from one version, or train it again."
+            f"The weights in {file} must fit the configuration of {header['architecture']} that its header "
+            f"tells, but don't: {_first_misfit(error)}. Either the file or "
+            f"models/{header['architecture']}.py has changed since: take both from one version, or train it "
+            "again."
         ) from error
     model.name = header["entry"]
     model.task = tasks.build(header["task"]["name"], **header["task"]["options"])
@@ -86,7 +88,8 @@ def card(entry: str) -> str:
 
 
 def header(entry: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the entry's file says of itself: architecture, config, task, recipe, step, measured, versions."""
+    """What the entry's file says of itself: architecture, config, task, recipe, step, measured,
+    versions."""
     return load_header(path(entry), kind="checkpoint")
 
 
@@ -111,7 +114,8 @@ def copy(name: str, folder: str | os.PathLike[str] = ".") -> Path:
 
 
 def _checked(architecture: str, config: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the types that Config declares (a list out of JSON becomes the tuple it was)."""
+    """The values as the types that Config declares (a list out of JSON becomes the tuple it
+    was)."""
     from pydantic import TypeAdapter, ValidationError
 
     types = get_type_hints(config)

@@ -1,4 +1,5 @@
-"""Parts that looped transformers are built from. Importing them imports TransformerLens; `import loopscope` does not."""
+"""Parts that looped transformers are built from. Importing them imports TransformerLens; `import
+loopscope` does not."""
 
 from .act import ACT as ACT
 from .act import ACTState as ACTState

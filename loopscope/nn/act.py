@@ -1,4 +1,5 @@
-"""Adaptive computation time, position by position (Graves 2016, arXiv 1603.08983), in both forms that are in use."""
+"""Adaptive computation time, position by position (Graves 2016, arXiv 1603.08983), in both forms
+that are in use."""
 
 from typing import Literal, NamedTuple
 
@@ -8,19 +9,23 @@ from torch import Tensor, nn
 
 Form = Literal["interpolated", "accumulated"]
 """accumulated: the output is sum_n u_n h_n, Graves' mean field, with weights u that sum to one.
-interpolated: output <- u_n h_n + (1 - u_n) output, as in tensor2tensor's Universal Transformer. The two differ."""
+interpolated: output <- u_n h_n + (1 - u_n) output, as in tensor2tensor's Universal Transformer. The
+two differ."""
 
 
 class ACTState(NamedTuple):
-    """What an ACT loop carries. `h` goes on being transformed and read by others after its position has halted."""
+    """What an ACT loop carries. `h` goes on being transformed and read by others after its position
+    has halted."""
 
     h: Float[Tensor, "batch position width"]
     output: Float[Tensor, "batch position width"]
     """What the read-out reads; it stops moving when the position halts."""
     mass: Float[Tensor, "batch position"]
-    """Halting probability spent so far, 0..1; exactly 1 once halted. Its differences are the weights u."""
+    """Halting probability spent so far, 0..1; exactly 1 once halted. Its differences are the
+    weights u."""
     remainder: Float[Tensor, "batch position"]
-    """R: what the last iteration used weighs; while running, what it would weigh if the loop ended with it."""
+    """R: what the last iteration used weighs; while running, what it would weigh if the loop ended
+    with it."""
     count: Float[Tensor, "batch position"]
     """N: iterations used so far, the halting one included."""
 
@@ -28,9 +33,9 @@ class ACTState(NamedTuple):
 class ACT(nn.Module):
     """The halting unit: p = sigmoid(w . s + b), read before the block transforms s.
 
-    A position halts in the first iteration in which its summed p would exceed 1 - epsilon; that iteration gets what
-    is left of the weight. `bias` is where b starts: 1 in the original, about -3 for a deep start (Sapunov 2026, arXiv
-    2604.21999).
+    A position halts in the first iteration in which its summed p would exceed 1 - epsilon; that
+    iteration gets what is left of the weight. `bias` is where b starts: 1 in the original, about -3
+    for a deep start (Sapunov 2026, arXiv 2604.21999).
     """
 
     def __init__(
@@ -68,7 +73,8 @@ class ACT(nn.Module):
         )
 
     def read(self, state: ACTState) -> Float[Tensor, "batch position width"]:
-        """The output if the loop ended here: a position that has not halted gives its latest h the weight left over."""
+        """The output if the loop ended here: a position that has not halted gives its latest h the
+        weight left over."""
         left = (1 - state.mass)[..., None]
         if self.form == "accumulated":
             return state.output + left * state.h

@@ -1,7 +1,8 @@
 """Multi-head attention, written out so that every part of it is a site.
 
-The pattern is always computed explicitly, never by a fused kernel: recording it then can't change the output, and the
-loop keeps a forward-mode derivative, which PyTorch's fused attention lacks on the CPU.
+The pattern is always computed explicitly, never by a fused kernel: recording it then can't change
+the output, and the loop keeps a forward-mode derivative, which PyTorch's fused attention lacks on
+the CPU.
 """
 
 import math
@@ -16,10 +17,12 @@ from .position import Positions, rotate
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762) with TransformerLens' sites.
+    """Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762) with TransformerLens'
+    sites.
 
-    Sites: `hook_q`, `hook_k`, `hook_v`, `hook_z` (batch, position, head, width of a head); `hook_attn_scores` and
-    `hook_pattern` (batch, head, position, key), the pattern's rows sum to one.
+    Sites: `hook_q`, `hook_k`, `hook_v`, `hook_z` (batch, position, head, width of a head);
+    `hook_attn_scores` and `hook_pattern` (batch, head, position, key), the pattern's rows sum to
+    one.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -12,7 +12,8 @@ from .mlp import MLP, Activation
 from .position import Positions
 
 Norm = Literal["pre", "post", "branch", "stream", "none"]
-"""Where a sub-layer F is normalised (N = RMSNorm with gain, Zhang & Sennrich 2019, arXiv 1910.07467):
+"""Where a sub-layer F is normalised (N = RMSNorm with gain, Zhang & Sennrich 2019, arXiv
+1910.07467):
 
 pre      x + F(N(x))          the stream itself is never normalised, so it may grow without bound
 post     N(x + F(x))          as in the first transformers, HRM and TRM
@@ -25,8 +26,9 @@ none     x + F(x)             no norm at all, as in studies of grokking
 class Block(nn.Module):
     """Attention, then an MLP, each a residual sub-layer with its norms.
 
-    Sites: `hook_resid_pre`, `hook_attn_out`, `hook_resid_mid`, `hook_mlp_out`, `hook_resid_post`, all (batch, position,
-    width); `hook_attn_out` and `hook_mlp_out` are what is added to the stream.
+    Sites: `hook_resid_pre`, `hook_attn_out`, `hook_resid_mid`, `hook_mlp_out`, `hook_resid_post`,
+    all (batch, position, width); `hook_attn_out` and `hook_mlp_out` are what is added to the
+    stream.
     """
 
     def __init__(
@@ -39,7 +41,8 @@ class Block(nn.Module):
         gated: bool = False,
         activation: Activation = "gelu",
     ) -> None:
-        """`gain`: whether norms have a learned scale. `hidden`, `gated`, `activation`: of the MLP."""
+        """`gain`: whether norms have a learned scale. `hidden`, `gated`, `activation`: of the
+        MLP."""
         super().__init__()
         if norm not in get_args(Norm):
             raise LoopscopeError(

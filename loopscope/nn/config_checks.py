@@ -6,7 +6,8 @@ from ..common.errors import LoopscopeError, nearest
 
 
 def checked_kinds(config: Any, *fields: str) -> None:
-    """Raise unless each of these fields of a Config holds one of the values that its Literal names."""
+    """Raise unless each of these fields of a Config holds one of the values that its Literal
+    names."""
     hints = get_type_hints(type(config))
     for field in fields:
         options, received = get_args(hints[field]), getattr(config, field)

@@ -8,7 +8,8 @@ from ..core.tokens import checked_tokens
 
 
 class Embedding(nn.Module):
-    """One learned vector per token, scaled to unit variance; its output is the site `hook_embed`."""
+    """One learned vector per token, scaled to unit variance; its output is the site
+    `hook_embed`."""
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()

@@ -1,4 +1,5 @@
-"""An exit gate: after every iteration, the chance that the loop stops here, position by position."""
+"""An exit gate: after every iteration, the chance that the loop stops here, position by
+position."""
 
 from typing import Any, NamedTuple
 
@@ -25,10 +26,12 @@ class ExitState(NamedTuple):
 
 
 class ExitGate(nn.Module):
-    """lambda = sigmoid(w . h + b) after every iteration (Ouro: arXiv 2510.25741; PonderNet: arXiv 2107.05407).
+    """lambda = sigmoid(w . h + b) after every iteration (Ouro: arXiv 2510.25741; PonderNet: arXiv
+    2107.05407).
 
-    A position stops after the first iteration by which the summed chance of stopping reaches `threshold`; then its answer
-    stands, while h goes on being transformed and read by others. In training nothing is frozen: a supervision reads every h.
+    A position stops after the first iteration by which the summed chance of stopping reaches
+    `threshold`; then its answer stands, while h goes on being transformed and read by others. In
+    training nothing is frozen: a supervision reads every h.
     """
 
     def __init__(self, width: int, threshold: float, bias: float = 0.0) -> None:

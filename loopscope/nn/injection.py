@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from ..common.errors import LoopscopeError, nearest
 
 Kind = Literal["none", "add", "concat"]
-"""none: the input enters only by states[0]. add: h + e. concat: W [h ; e], W of shape (width, 2 width), without bias."""
+"""none: the input enters only by states[0]. add: h + e. concat: W [h ; e], W of shape (width, 2
+width), without bias."""
 
 
 class Injection(nn.Module):
-    """Mix the state h with the injected input e: what the loop body reads. Both are (batch, position, width).
+    """Mix the state h with the injected input e: what the loop body reads. Both are (batch,
+    position, width).
 
-    `concat` is Huginn's adapter (Geiping et al. 2025, arXiv 2502.05171). It starts at [I | I] with a little noise, that
-    is, as plain addition.
+    `concat` is Huginn's adapter (Geiping et al. 2025, arXiv 2502.05171). It starts at [I | I] with
+    a little noise, that is, as plain addition.
     """
 
     def __init__(self, kind: Kind, width: int) -> None:

@@ -1,4 +1,5 @@
-"""The base of every model in the zoo: a TransformerLens root module whose forward pass is the driver."""
+"""The base of every model in the zoo: a TransformerLens root module whose forward pass is the
+driver."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,18 +22,20 @@ NamesFilter = Callable[[str], bool] | Sequence[str] | str | None
 
 
 class LoopedModule(Unhalting, ReadOut, HookedRootModule):
-    """A looped transformer: subclasses give `encode`, `initial`, `step` and `decode`, and call `setup()` at the end.
+    """A looped transformer: subclasses give `encode`, `initial`, `step` and `decode`, and call
+    `setup()` at the end.
 
-    The sites `state` (and `state.<field>` for a named tuple) are hook points that the driver passes every state through,
-    before it is read by the next iteration or by the read-out.
+    The sites `state` (and `state.<field>` for a named tuple) are hook points that the driver passes
+    every state through, before it is read by the next iteration or by the read-out.
     """
 
     writes: Mapping[str, Sequence[str]] = {}
-    """By field of the state: the sites that an update of it passes within an iteration, before others read it; () for one
-    that is written once and last. What `loopscope.freeze` holds."""
+    """By field of the state: the sites that an update of it passes within an iteration, before
+    others read it; () for one that is written once and last. What `loopscope.freeze` holds."""
 
     def __init__(self, iterations: int, vocabulary: int, fields: Sequence[str] = ()) -> None:
-        """`fields`: the names of the state's tensors, the primary one first, if it is a named tuple."""
+        """`fields`: the names of the state's tensors, the primary one first, if it is a named
+        tuple."""
         super().__init__()
         self.iterations, self.vocabulary = iterations, vocabulary
         self.clock = Clock()
@@ -58,7 +61,8 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
         raise NotImplementedError(f"{type(self).__name__} must say what decode(state, context) gives.")
 
     def logits_of(self, h: Tensor, context: Any) -> Tensor:
-        """`unembed` after `ln_final`, where a model has parts of these names; one that hasn't says otherwise."""
+        """`unembed` after `ln_final`, where a model has parts of these names; one that hasn't says
+        otherwise."""
         norm, unembed = getattr(self, "ln_final", None), getattr(self, "unembed", None)
         if unembed is None:
             return super().logits_of(h, context)
@@ -79,7 +83,8 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
         return None
 
     def unstopped(self, state: Any) -> Any:
-        """The state as it would be read out if nothing had been frozen, where the architecture lets that be told."""
+        """The state as it would be read out if nothing had been frozen, where the architecture lets
+        that be told."""
         return state
 
     def finished(self, state: Any) -> bool:
@@ -88,19 +93,24 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
         return stopped is not None and bool(stopped.all())
 
     def penalty(self, state: Any, context: Any) -> Tensor:
-        """What the architecture adds to the training loss (nothing, unless it says so), read from the last state."""
+        """What the architecture adds to the training loss (nothing, unless it says so), read from
+        the last state."""
         return primary(state).new_zeros(())
 
     def exit_probability(self, state: Any) -> Tensor:
-        """(batch, position): the chance of stopping after the iteration that made `state`, for one that goes on till then."""
+        """(batch, position): the chance of stopping after the iteration that made `state`, for one
+        that goes on till then."""
         raise LoopscopeError(
-            f"{type(self).__name__} has no exit gate, so no exit_probability. Use another supervision than Exits or Gate."
+            f"{type(self).__name__} has no exit gate, so no exit_probability. Use another supervision than "
+            "Exits or Gate."
         )
 
     def q_values(self, state: Any) -> Tensor:
-        """(batch, 1 or 2): logits that the answers are all right, and that going on is worth while, at the end of a segment."""
+        """(batch, 1 or 2): logits that the answers are all right, and that going on is worth while,
+        at the end of a segment."""
         raise LoopscopeError(
-            f"{type(self).__name__} has no Q-head, so no q_values. Use Carried(segments, weight=0), or another supervision."
+            f"{type(self).__name__} has no Q-head, so no q_values. Use Carried(segments, weight=0), or "
+            "another supervision."
         )
 
     def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -115,11 +125,14 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
         pos_slice: Any = None,
         **_: Any,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """TransformerLens' call: (logits, cache). A site inside the loop holds its whole stack of iterations.
+        """TransformerLens' call: (logits, cache). A site inside the loop holds its whole stack of
+        iterations.
 
         Returns:
-            cache: by hook name, (iteration, ..., batch, position, ...) for a looped site: n+1 entries for `state`, n for
-            the others; without the iteration axis for a site outside the loop. `loopscope.record` gives the same with named axes.
+            cache: by hook name, (iteration, ..., batch, position, ...) for a looped site: n+1
+                entries for `state`, n for
+            the others; without the iteration axis for a site outside the loop. `loopscope.record`
+                gives the same with named axes.
         """
         from ..recorder.record_run import record
 
@@ -161,6 +174,7 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
 
 
 def _as_index(pos_slice: Any) -> Any:
-    """TransformerLens' ways to name positions, as an index: an int, a pair or triple, a list, a slice, its own Slice."""
+    """TransformerLens' ways to name positions, as an index: an int, a pair or triple, a list, a
+    slice, its own Slice."""
     inner = getattr(pos_slice, "slice", pos_slice)
     return slice(*inner) if isinstance(inner, tuple) else inner

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 
 
 class LTI(nn.Module):
-    """h <- A h + B e with A diagonal and 0 <= A < 1: a discretised leaky integrator (Parcae, arXiv 2604.12946).
+    """h <- A h + B e with A diagonal and 0 <= A < 1: a discretised leaky integrator (Parcae, arXiv
+    2604.12946).
 
-    A = exp(delta a) with a = -exp(log_a) and delta = exp(log_delta), one number each per channel; B = delta b with b a
-    matrix. Without an input the state dies away; with plain addition, A = 1, it would stay for ever.
+    A = exp(delta a) with a = -exp(log_a) and delta = exp(log_delta), one number each per channel; B
+    = delta b with b a matrix. Without an input the state dies away; with plain addition, A = 1, it
+    would stay for ever.
 
     Starts at delta = `delta`, a = -1, b = 1: A = exp(-delta) in every channel.
     """
@@ -24,7 +26,8 @@ class LTI(nn.Module):
 
     @property
     def decay(self) -> Float[Tensor, " width"]:
-        """A's diagonal. Kept below 1 also where rounding would make it 1; its largest entry is A's spectral radius."""
+        """A's diagonal. Kept below 1 also where rounding would make it 1; its largest entry is A's
+        spectral radius."""
         decay = torch.exp(-torch.exp(self.log_a + self.log_delta))
         return decay.clamp(max=1 - torch.finfo(decay.dtype).eps)
 

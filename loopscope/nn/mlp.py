@@ -13,10 +13,11 @@ Activation = Literal["gelu", "relu"]
 
 
 class MLP(nn.Module):
-    """Two linear maps with a nonlinearity between them, position by position. Sites: `hook_pre`, `hook_post`.
+    """Two linear maps with a nonlinearity between them, position by position. Sites: `hook_pre`,
+    `hook_post`.
 
-    A GELU or ReLU; or `gated`, silu(G x) * (U x) without biases (SwiGLU: Shazeer 2020, arXiv 2002.05202), where `hook_pre` is
-    G x.
+    A GELU or ReLU; or `gated`, silu(G x) * (U x) without biases (SwiGLU: Shazeer 2020, arXiv
+    2002.05202), where `hook_pre` is G x.
     """
 
     def __init__(

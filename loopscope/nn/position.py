@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 class Positions(NamedTuple):
-    """What attention has to know of the positions; computed once per forward pass, read by every iteration."""
+    """What attention has to know of the positions; computed once per forward pass, read by every
+    iteration."""
 
     mask: Bool[Tensor, "query key"] | None
     """True where a query may look; None means everywhere."""
@@ -22,7 +23,8 @@ class Positions(NamedTuple):
 
         Arguments:
             like: (batch, position, width); gives length, device and dtype.
-            rotary: width of a head if its queries and keys are to be rotated, else 0 (Su et al. 2021, arXiv 2104.09864).
+            rotary: width of a head if its queries and keys are to be rotated, else 0 (Su et al.
+                2021, arXiv 2104.09864).
         """
         length, device = like.shape[1], like.device
         mask = torch.ones(length, length, dtype=torch.bool, device=device).tril() if causal else None
@@ -38,7 +40,8 @@ def rotate(
     cosine: Float[Tensor, "position half"],
     sine: Float[Tensor, "position half"],
 ) -> Float[Tensor, "batch position head width"]:
-    """Turn each pair (first half, second half) of `x` by its position's angles; relative positions follow."""
+    """Turn each pair (first half, second half) of `x` by its position's angles; relative positions
+    follow."""
     first, second = x.chunk(2, dim=-1)
     cosine, sine = cosine[:, None], sine[:, None]
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
@@ -47,9 +50,11 @@ def rotate(
 def sinusoid(
     numbers: Shaped[Tensor, " n"], width: int, longest: float = 10_000.0
 ) -> Float[Tensor, "n width"]:
-    """Sines and cosines of `numbers` at `width / 2` rates from 1 down to 1 / `longest` (Vaswani et al. 2017).
+    """Sines and cosines of `numbers` at `width / 2` rates from 1 down to 1 / `longest` (Vaswani et
+    al. 2017).
 
-    The Universal Transformer uses it for positions and iterations alike (Dehghani et al. 2018, arXiv 1807.03819).
+    The Universal Transformer uses it for positions and iterations alike (Dehghani et al. 2018,
+    arXiv 1807.03819).
     """
     half = width // 2
     steps = torch.arange(half, device=numbers.device, dtype=torch.float32)

@@ -1,4 +1,5 @@
-"""Tokens that all see each other, and how they are told where they stand: the input of models for boards."""
+"""Tokens that all see each other, and how they are told where they stand: the input of models for
+boards."""
 
 import math
 from typing import Literal, get_args
@@ -12,11 +13,13 @@ from .embedding import Embedding
 from .position import Positions
 
 Place = Literal["learned", "rotary"]
-"""learned: one vector per position, (token + position) / sqrt(2). rotary: angles in attention, for sequences of any length."""
+"""learned: one vector per position, (token + position) / sqrt(2). rotary: angles in attention, for
+sequences of any length."""
 
 
 class Placed(nn.Module):
-    """Embedded tokens with unit variance, and the `Positions` of an attention that looks everywhere."""
+    """Embedded tokens with unit variance, and the `Positions` of an attention that looks
+    everywhere."""
 
     def __init__(
         self, vocabulary: int, width: int, heads: int, position: Place = "learned", length: int = 81
@@ -38,7 +41,8 @@ class Placed(nn.Module):
         if self.place is not None:
             if x.shape[1] > len(self.place):
                 raise LoopscopeError(
-                    f"a model with learned positions must get at most {len(self.place)} of them, but got {x.shape[1]}. "
+                    f"a model with learned positions must get at most {len(self.place)} of them, but got "
+                    f"{x.shape[1]}. "
                     'Build it with a larger length, or with position="rotary".'
                 )
             x = (x + self.place[: x.shape[1]]) / math.sqrt(2)

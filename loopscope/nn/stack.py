@@ -10,7 +10,8 @@ from .position import Positions
 
 
 class Stack(nn.ModuleList):
-    """`count` blocks of their own weights, one after the other; none leave x as it is. `options` as in `Block`.
+    """`count` blocks of their own weights, one after the other; none leave x as it is. `options` as
+    in `Block`.
 
     Sites keep TransformerLens' names: `core.0.attn.hook_pattern` for a stack called `core`.
     """

@@ -1,7 +1,8 @@
-"""What models with two time scales share: two states, the network that updates one, their start, and the head that says stop.
+"""What models with two time scales share: two states, the network that updates one, their start,
+and the head that says stop.
 
-The hierarchical reasoning model (Wang et al. 2025, arXiv 2506.21734) has a network for each state, the tiny recursive model
-(Jolicoeur-Martineau 2025, arXiv 2510.04871) one for both.
+The hierarchical reasoning model (Wang et al. 2025, arXiv 2506.21734) has a network for each state,
+the tiny recursive model (Jolicoeur-Martineau 2025, arXiv 2510.04871) one for both.
 """
 
 from typing import NamedTuple
@@ -25,7 +26,8 @@ class Levels(NamedTuple):
 def level(layers: int, width: int, heads: int) -> Stack:
     """The network that updates a state: norms after each sub-layer, without gain, and gated MLPs.
 
-    Weights start from a truncated normal of standard deviation 1 / sqrt(inputs): every linear map keeps the scale.
+    Weights start from a truncated normal of standard deviation 1 / sqrt(inputs): every linear map
+    keeps the scale.
     """
     hidden = 8 * round(width / 3)  # two thirds of 4 * width: as many parameters as without the gate
     stack = Stack(layers, width, heads, norm="post", hidden=hidden, gain=False, gated=True)
@@ -38,8 +40,8 @@ def level(layers: int, width: int, heads: int) -> Stack:
 class Start(nn.Module):
     """The states before the loop: truncated normal (standard deviation 1, cut at 2), never trained.
 
-    `fixed`: one vector each, at all positions, kept with the weights. Else drawn anew for every position and every run
-    (equilibrium reasoners, arXiv 2605.21488).
+    `fixed`: one vector each, at all positions, kept with the weights. Else drawn anew for every
+    position and every run (equilibrium reasoners, arXiv 2605.21488).
     """
 
     def __init__(self, width: int, fixed: bool = True) -> None:
@@ -57,10 +59,11 @@ class Start(nn.Module):
 
 
 class QHead(nn.Module):
-    """Logits that judge a whole sequence by its state: is the answer right (halt), and will going on be worth it (continue).
+    """Logits that judge a whole sequence by its state: is the answer right (halt), and will going
+    on be worth it (continue).
 
-    Reads the mean over the positions: the original reads the first position, a puzzle's own token, which boards here don't
-    have. Starts at -5, whatever the state: nothing is right yet.
+    Reads the mean over the positions: the original reads the first position, a puzzle's own token,
+    which boards here don't have. Starts at -5, whatever the state: nothing is right yet.
     """
 
     def __init__(self, width: int, outputs: int) -> None:

@@ -1,9 +1,10 @@
 """Attribution patching: all writes of a grid at once, to first order, from one backward pass.
 
-The effect of writing v' where v stood is estimated by the slope of the metric at the run: sum over the width of
-(dm/dv) (v' - v) (Nanda 2023, "Attribution Patching"; Syed, Rager & Conmy 2023, arXiv 2310.10348). It is exact where the metric
-is linear in what is written, and can be far off where a write is large or a softmax is sure: compare it with exact patches
-before you believe it, as `effects` does on a sample.
+The effect of writing v' where v stood is estimated by the slope of the metric at the run: sum over
+the width of (dm/dv) (v' - v) (Nanda 2023, "Attribution Patching"; Syed, Rager & Conmy 2023, arXiv
+2310.10348). It is exact where the metric is linear in what is written, and can be far off where a
+write is large or a softmax is sure: compare it with exact patches before you believe it, as
+`effects` does on a sample.
 """
 
 from collections.abc import Sequence
@@ -29,8 +30,8 @@ def slopes(
 ) -> dict[tuple[str, tuple[int, ...]], Tensor]:
     """dm/dv at every recorded value of the places' sites, by (site, (iteration, inner loops ...)).
 
-    The pass is made again with gradients, from the run's own states[0], through the whole loop: what a model of others cuts off
-    in training is not cut here.
+    The pass is made again with gradients, from the run's own states[0], through the whole loop:
+    what a model of others cuts off in training is not cut here.
     """
     run, model = resumed.run, resumed.model
     sites = list(dict.fromkeys(place.site for place in places))
@@ -70,12 +71,14 @@ def slopes(
             judged = judge(model.decode(state, context))
         if judged.ndim != 1:
             raise LoopscopeError(
-                f"attribution needs a metric that gives one number for each example, but it gave {tuple(judged.shape)}. Use "
+                "attribution needs a metric that gives one number for each example, but it gave "
+                f"{tuple(judged.shape)}. Use "
                 'method="exact", or take one of the numbers.'
             )
         if not judged.requires_grad:
             raise LoopscopeError(
-                'attribution needs a metric with a slope, but nothing written here changes it. Use method="exact".'
+                "attribution needs a metric with a slope, but nothing written here changes it. Use "
+                'method="exact".'
             )
         keys = list(seen)
         total = judged[torch.isfinite(judged)].sum()
@@ -89,7 +92,8 @@ def slopes(
 def estimates(
     run: Run, places: Sequence[Place], source: Source, result: dict[tuple[str, tuple[int, ...]], Tensor]
 ) -> dict[tuple[Place, int], Tensor]:
-    """First-order effect of writing each value, (batch, [position], [head]), by (place, iteration)."""
+    """First-order effect of writing each value, (batch, [position], [head]), by (place,
+    iteration)."""
     told: dict[tuple[Place, int], Tensor] = {}
     for place in places:
         for (site, index), slope in result.items():

@@ -1,4 +1,5 @@
-"""partners: for each example of a run another one of the same run that answers otherwise, as a donor."""
+"""partners: for each example of a run another one of the same run that answers otherwise, as a
+donor."""
 
 from torch import Tensor
 
@@ -9,8 +10,8 @@ from .metrics import asked_of
 
 
 def partners(run: Run, most: int | None = None, asked: Tensor | None = None) -> tuple[Run, Run, list[int]]:
-    """(some examples of the run, their donors, the numbers of the examples): the donor of each is the next example of the batch
-    whose answer differs.
+    """(some examples of the run, their donors, the numbers of the examples): the donor of each is
+    the next example of the batch whose answer differs.
 
     Arguments:
         most: examples; None: all that have a donor.
@@ -22,8 +23,8 @@ def partners(run: Run, most: int | None = None, asked: Tensor | None = None) -> 
     chosen = _pairs(run, most, asked)
     if not chosen:
         raise LoopscopeError(
-            "a donor must answer otherwise than the example, but all examples of this run answer alike. Record more "
-            "of them, or "
+            "a donor must answer otherwise than the example, but all examples of this run answer alike. "
+            "Record more of them, or "
             "pass donor=."
         )
     rows, others = zip(*chosen, strict=True)

@@ -1,13 +1,15 @@
-"""effects: what changes if the activation of one iteration and position is another. A grid of patches with one result.
+"""effects: what changes if the activation of one iteration and position is another. A grid of
+patches with one result.
 
     grid = ls.effects(run, donor)                          # the donor's state, cell by cell, (iteration, position)
     grid.mean[0], grid.figure()                            # of the first site
     ls.effects(run, "mean", sites=["core.0.attn.hook_z"], heads=True)
     ls.effects(run, ls.noise(1.0), method="attribution")   # all cells to first order, from one backward pass
 
-Each cell is a pass of its own in which one thing is written and everything after it is computed anew; what an example's cell
-holds is the metric there minus the metric of the run. Sources: activation patching, Vig et al. 2020 (arXiv 2004.12265), Meng
-et al. 2022 (arXiv 2202.05262); choices of metric and corruption, Zhang & Nanda 2023 (arXiv 2309.16042).
+Each cell is a pass of its own in which one thing is written and everything after it is computed
+anew; what an example's cell holds is the metric there minus the metric of the run. Sources:
+activation patching, Vig et al. 2020 (arXiv 2004.12265), Meng et al. 2022 (arXiv 2202.05262);
+choices of metric and corruption, Zhang & Nanda 2023 (arXiv 2309.16042).
 """
 
 from collections.abc import Sequence
@@ -50,13 +52,15 @@ class Effects:
     """What each write did to the metric."""
 
     values: Float[Tensor, "site iteration position head batch ..."]
-    """Metric of the patched pass minus metric of the run; NaN where a site has no value, or an example no metric."""
+    """Metric of the patched pass minus metric of the run; NaN where a site has no value, or an
+    example no metric."""
     sites: tuple[str, ...]
     """A turn of an inner loop is a site of its own, such as "low=0 core.0.hook_resid_post"."""
     iterations: tuple[int, ...]
     """t of a site inside the body, k of `state`."""
     positions: tuple[tuple[int, ...], ...]
-    """Those that each cell writes together; of sites without positions, or where all are written, one empty group."""
+    """Those that each cell writes together; of sites without positions, or where all are written,
+    one empty group."""
     heads: tuple[int, ...]
     """Empty where all heads are written together."""
     method: Method
@@ -78,7 +82,8 @@ class Effects:
 
     @property
     def carried(self) -> Float[Tensor, "site iteration position head"]:
-        """The effect as a fraction of the way from the run's metric to the donor's, means over examples: 0 nothing, 1 all."""
+        """The effect as a fraction of the way from the run's metric to the donor's, means over
+        examples: 0 nothing, 1 all."""
         if self.target is None:
             raise LoopscopeError(
                 "what is carried over is told against a donor run, but there was none. Look at .mean."
@@ -87,7 +92,8 @@ class Effects:
         return self.mean / way
 
     def figure(self, site: str | None = None) -> Any:
-        """A map of the effect, iteration by position (or by head where one group of positions was written)."""
+        """A map of the effect, iteration by position (or by head where one group of positions was
+        written)."""
         from .figures import effect_map
 
         chosen = self.sites[0] if site is None else site
@@ -126,8 +132,9 @@ class Effects:
 
     def __repr__(self) -> str:
         return (
-            f"Effects of {self.source} on {self.metric} · {self.method} · {len(self.sites)} sites × {len(self.iterations)} "
-            f"iterations × {len(self.positions)} positions × {max(1, len(self.heads))} heads × {len(self.base)} examples"
+            f"Effects of {self.source} on {self.metric} · {self.method} · {len(self.sites)} sites × "
+            f"{len(self.iterations)} iterations × {len(self.positions)} positions × "
+            f"{max(1, len(self.heads))} heads × {len(self.base)} examples"
         )
 
 
@@ -214,7 +221,8 @@ def _patched(run: Run, write: Any, sites: Sites, *, metric: Any, asked: Any, met
     judged = judge(run, donor, metric, asked)
     if method == "attribution" and judged.name in FLAT:
         raise LoopscopeError(
-            f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find nothing. Use 'margin' "
+            f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find "
+            "nothing. Use 'margin' "
             "or 'difference', or method=\"exact\"."
         )
     base = judged(run.logits[run.iterations]).detach()
@@ -269,7 +277,8 @@ class _Grid:
             absent = [k for k in chosen if k not in have]
             if absent:
                 raise LoopscopeError(
-                    f"the iterations must be among {have[0]}..{last} of this run, but {absent} are not. Choose others."
+                    f"the iterations must be among {have[0]}..{last} of this run, but {absent} are not. "
+                    "Choose others."
                 )
         return cls(places, tuple(chosen), _positions(run, every, positions), _heads(run, every, heads))
 
@@ -365,8 +374,8 @@ def _positions(run: Run, places: Sequence[Place], asked: Chosen) -> tuple[tuple[
     sizes = {_size(run, place, "position") for place in places}
     if len(sizes) > 1:
         raise LoopscopeError(
-            f"the sites of one grid must have the same positions, but {[str(p) for p in places]} have {sizes}. Make one "
-            "grid each."
+            f"the sites of one grid must have the same positions, but {[str(p) for p in places]} have "
+            f"{sizes}. Make one grid each."
         )
     size = sizes.pop()
     if size is None:
@@ -384,8 +393,8 @@ def _heads(run: Run, places: Sequence[Place], asked: Sequence[int] | bool | None
     size = sizes.pop()
     if sizes or size is None:
         raise LoopscopeError(
-            f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do not. Choose sites "
-            "such as 'core.0.attn.hook_z', or leave heads= out."
+            f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do "
+            "not. Choose sites such as 'core.0.attn.hook_z', or leave heads= out."
         )
     return tuple(range(size)) if asked is True else tuple(_within(h, size, "head") for h in _listed(asked))
 

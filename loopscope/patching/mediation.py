@@ -1,21 +1,23 @@
-"""mediation: of what an intervention does to the answer, how much goes straight to the read-out, and how much through each later
-iteration?
+"""mediation: of what an intervention does to the answer, how much goes straight to the read-out,
+and how much through each later iteration?
 
-Every iteration adds its write Δ_t = states[t+1] - states[t] to the state, so the last state is the first one plus all writes. An
-intervention first changes the state at some k, by d. Then
+Every iteration adds its write Δ_t = states[t+1] - states[t] to the state, so the last state is the
+first one plus all writes. An intervention first changes the state at some k, by d. Then
 
     total effect          everything after k is computed anew
     direct effect         d is added to the last state, and every later iteration writes what it wrote in the run
     through iteration t   only the change of Δ_t is added to the last state
 
-and the change of the last state is exactly d plus the changes of the writes. So where the read-out and the metric are linear the
-total is the sum of the direct effect and of those through each iteration; where they aren't, `remainder` says by how much it is
-not. Direct and indirect effects: Pearl 2001, Vig et al. 2020 (arXiv 2004.12265); with later parts held at what they wrote,
-McGrath et al. 2023 (arXiv 2307.15771).
+and the change of the last state is exactly d plus the changes of the writes. So where the read-out
+and the metric are linear the total is the sum of the direct effect and of those through each
+iteration; where they aren't, `remainder` says by how much it is not. Direct and indirect effects:
+Pearl 2001, Vig et al. 2020 (arXiv 2004.12265); with later parts held at what they wrote, McGrath et
+al. 2023 (arXiv 2307.15771).
 
-What can mislead: in a loop that normalises its state, or replaces it, the writes cancel much of what is there, and a last state
-with d added is one that the loop would never make. Then direct effect and remainder are large and of opposite signs: read the
-total. An edit of what all iterations read (the embedding) acts through each of them.
+What can mislead: in a loop that normalises its state, or replaces it, the writes cancel much of
+what is there, and a last state with d added is one that the loop would never make. Then direct
+effect and remainder are large and of opposite signs: read the total. An edit of what all iterations
+read (the embedding) acts through each of them.
 """
 
 from dataclasses import dataclass
@@ -65,13 +67,15 @@ class Mediation:
         strongest = (
             ""
             if not len(self.through)
-            else f", most of it through iteration {self.first + int(self.through.nanmean(1).abs().nan_to_num().argmax())}"
+            else ", most of it through iteration "
+            f"{self.first + int(self.through.nanmean(1).abs().nan_to_num().argmax())}"
         )
         return (
-            f"The intervention changes the state first after {self.first} iterations. Means over {len(self.total)} examples of "
-            f"the change of {self.metric}{f' in {self.unit}' if self.unit else ''}: total {mean(self.total)}, direct "
-            f"{mean(self.direct)}, through later iterations {mean(self.through.sum(0))}{strongest}, remainder "
-            f"{mean(self.remainder)}."
+            f"The intervention changes the state first after {self.first} iterations. Means over "
+            f"{len(self.total)} examples of the change of "
+            f"{self.metric}{f' in {self.unit}' if self.unit else ''}: total {mean(self.total)}, direct "
+            f"{mean(self.direct)}, through later iterations {mean(self.through.sum(0))}{strongest}, "
+            f"remainder {mean(self.remainder)}."
         )
 
 
@@ -83,27 +87,32 @@ def mediation(run: Run, edited: Run, *, metric: Any = None, asked: Any = None) -
     >>> print(ls.mediation(run, edited))
 
     Arguments:
-        edited: the same tokens and iterations with edits inside the loop: a patch, a skipped iteration, a frozen state ...
-        metric: a name or a function of logits, as in `ls.effects`; None is the margin of the run's own answer.
+        edited: the same tokens and iterations with edits inside the loop: a patch, a skipped
+            iteration, a frozen state ...
+        metric: a name or a function of logits, as in `ls.effects`; None is the margin of the run's
+            own answer.
         asked: positions whose answers count, as there.
 
     Raises:
-        LoopscopeError: runs of different shapes, or an edit of the read-out, where states don't carry it.
+        LoopscopeError: runs of different shapes, or an edit of the read-out, where states don't
+            carry it.
     """
     n = run.iterations
     if edited.iterations != n or edited.states[n].shape != run.states[n].shape:
         raise LoopscopeError(
-            f"both runs must have the same iterations and shape, but one has {n} and {tuple(run.states[n].shape)}, the other "
-            f"{edited.iterations} and {tuple(edited.states[edited.iterations].shape)}. Record the edited one with the same "
-            f"tokens and iterations={n}."
+            f"both runs must have the same iterations and shape, but one has {n} and "
+            f"{tuple(run.states[n].shape)}, the other {edited.iterations} and "
+            f"{tuple(edited.states[edited.iterations].shape)}. Record the edited one with the same tokens "
+            f"and iterations={n}."
         )
     judged = judge(run, None, metric, asked)
     base = judged(run.logits[n])
     answer = edited.logits[n]
     if not torch.allclose(run.reader.logits(edited.state(n)).float(), answer.float(), rtol=1e-4, atol=1e-5):
         raise LoopscopeError(
-            "the intervention must act inside the loop, but the edited run's last state, read out in the run, gives another "
-            "answer: an edit changes the read-out. Edit 'state' or a site inside an iteration."
+            "the intervention must act inside the loop, but the edited run's last state, read out in the "
+            "run, gives another answer: an edit changes the read-out. Edit 'state' or a site inside an "
+            "iteration."
         )
     states = [(floats(run.state(k)), floats(edited.state(k))) for k in range(n + 1)]
     changes = [[b - a for a, b in zip(*pair, strict=True)] for pair in states]

@@ -1,11 +1,13 @@
 """What a patch is judged by: one number for each example, read from the logits.
 
-A metric is any function of logits (batch, position, vocab) that gives (batch,) or (batch, ...). The named ones are made for a
-run, since they ask about its own answers: the likeliest tokens at the positions that are asked.
+A metric is any function of logits (batch, position, vocab) that gives (batch,) or (batch, ...). The
+named ones are made for a run, since they ask about its own answers: the likeliest tokens at the
+positions that are asked.
 
 difference   logit of the donor's answer minus logit of the run's own, at the asked positions where the two differ (their mean);
-             NaN for an example where they don't. The usual one for donors: an effect that is the donor's own difference minus the
-             run's has carried the whole answer over (Zhang & Nanda 2023, arXiv 2309.16042, on metrics of patching).
+             NaN for an example where they don't. The usual one for donors: an effect that is the
+             donor's own difference minus the run's has carried the whole answer over (Zhang & Nanda
+             2023, arXiv 2309.16042, on metrics of patching).
 margin       logit of the run's own answer minus the largest other.
 probability  of the run's own answer.
 kl           KL(run ‖ patched) in nats. Its slope is zero where nothing is patched, so attribution can't use it.
@@ -53,13 +55,15 @@ class Judge:
         if not isinstance(result, Tensor) or result.ndim < 1 or len(result) != len(logits):
             got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
             raise LoopscopeError(
-                f"a metric must give a number for each of the {len(logits)} examples, but gave {got}. Return a tensor (batch,)."
+                f"a metric must give a number for each of the {len(logits)} examples, but gave {got}. "
+                "Return a tensor (batch,)."
             )
         return result
 
 
 def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Judge:
-    """A metric from its name or a function; None is `difference` with a donor, `margin` without, `value` for numbers."""
+    """A metric from its name or a function; None is `difference` with a donor, `margin` without,
+    `value` for numbers."""
     if callable(metric):
         return Judge(getattr(metric, "__name__", "metric"), "", cast(Metric, metric))
     output = run.logits[run.iterations]
@@ -78,7 +82,8 @@ def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Jud
     mask = asked_of(run, asked)
     if metric == "difference" and donor is None:
         raise LoopscopeError(
-            "the metric 'difference' compares the donor's answer with the run's own, but there is no donor. Use 'margin'."
+            "the metric 'difference' compares the donor's answer with the run's own, but there is no donor. "
+            "Use 'margin'."
         )
     made = {
         "difference": lambda: _difference(output, donor, mask),
@@ -92,7 +97,8 @@ def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Jud
 
 
 def asked_of(run: Run, asked: Tensor | None) -> Bool[Tensor, "batch position"]:
-    """The positions whose answers count: those given, those that the task asks for, or the last that is no padding."""
+    """The positions whose answers count: those given, those that the task asks for, or the last
+    that is no padding."""
     output = run.logits[run.iterations]
     shape = tuple(output.shape[:2])
     if asked is None:
@@ -117,8 +123,8 @@ def asked_of(run: Run, asked: Tensor | None) -> Bool[Tensor, "batch position"]:
         given = given.expand(shape)
     except RuntimeError:
         raise LoopscopeError(
-            f"asked must be a mask (batch, position) = {shape}, or the numbers of positions, but has the shape "
-            f"{tuple(given.shape)}."
+            f"asked must be a mask (batch, position) = {shape}, or the numbers of positions, but has the "
+            f"shape {tuple(given.shape)}."
         ) from None
     if not bool(given.any(1).all()):
         raise LoopscopeError(
@@ -137,8 +143,8 @@ def _difference(output: Tensor, donor: Run | None, mask: Tensor) -> Metric:
     theirs = donor.logits[donor.iterations]
     if theirs.shape[1:] != output.shape[1:] or len(theirs) not in (1, len(output)):
         raise LoopscopeError(
-            f"the donor's answers {tuple(theirs.shape)} must have the shape of the run's {tuple(output.shape)}, or a batch of "
-            "one. Record a donor of the same batch and length."
+            f"the donor's answers {tuple(theirs.shape)} must have the shape of the run's "
+            f"{tuple(output.shape)}, or a batch of one. Record a donor of the same batch and length."
         )
     own, other = output.argmax(-1), theirs.argmax(-1).expand(output.shape[:2])
     differ = mask & (own != other)

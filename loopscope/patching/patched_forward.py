@@ -1,7 +1,9 @@
-"""resumed: what a model does after a write, for many writes at once, without running again what came before them.
+"""resumed: what a model does after a write, for many writes at once, without running again what
+came before them.
 
-A patched pass differs from the run only from the write on, so each goes on from the run's own state at its iteration. Passes
-that begin at different iterations share a batch: a pass joins when its time comes.
+A patched pass differs from the run only from the write on, so each goes on from the run's own state
+at its iteration. Passes that begin at different iterations share a batch: a pass joins when its
+time comes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,14 +25,16 @@ from .places import Cell, whole
 from .replacements import Source
 
 TOKENS, LOGITS = 8192, 64_000_000
-"""Positions (rows times sequence) that are computed at once, and the most logits that these may have."""
+"""Positions (rows times sequence) that are computed at once, and the most logits that these may
+have."""
 WORK = 3e11
 """Multiplications that a section of a report may cost: seconds on a laptop."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """States of patched passes after k iterations. The passes of cell c are rows c * batch ... (c + 1) * batch."""
+    """States of patched passes after k iterations. The passes of cell c are rows c * batch ... (c +
+    1) * batch."""
 
     cells: Sequence[Cell]
     """Those of this batch; a pass whose iteration lies beyond k has not begun."""
@@ -40,17 +44,19 @@ class Outcome:
 
 
 def resumable(run: Run) -> Looped:
-    """The model of a run that patched passes can go on from, or the sentence that says why they can't."""
+    """The model of a run that patched passes can go on from, or the sentence that says why they
+    can't."""
     if run.origin.get("edits"):
         raise LoopscopeError(
-            f"patches are compared with the run without them, but this run has edits itself ({run.origin['edits']}), which "
-            "are not made again. Record it without edits."
+            "patches are compared with the run without them, but this run has edits itself "
+            f"({run.origin['edits']}), which are not made again. Record it without edits."
         )
     return iterable(run)
 
 
 def writable(run: Run) -> bool:
-    """Whether every state of a run can be written at a position and gone on with, and has answers that can be compared."""
+    """Whether every state of a run can be written at a position and gone on with, and has answers
+    that can be compared."""
     if run.states.axes != ("iteration", "batch", "position", "width") or run.iterations < 2:
         return False
     if run.states.iterations != list(range(run.iterations + 1)):
@@ -63,9 +69,11 @@ def writable(run: Run) -> bool:
 
 
 def affordable(run: Run, cells: int, examples: int, iterations: int) -> bool:
-    """Whether so many writes, each followed for so many iterations in so many examples, are a matter of seconds.
+    """Whether so many writes, each followed for so many iterations in so many examples, are a
+    matter of seconds.
 
-    Counted is one multiplication for each weight, position and iteration, the embedding's among them: a rough upper bound.
+    Counted is one multiplication for each weight, position and iteration, the embedding's among
+    them: a rough upper bound.
     """
     weights = sum(p.numel() for p in run.model.parameters())
     return cells * examples * run.states.shape[2] * iterations * weights <= WORK
@@ -78,16 +86,19 @@ class Resumed:
         self.run, self.source, self.model = run, source, resumable(run)
         self.batch = len(run.states[run.states.iterations[0]])
         self.iterations = int(run.origin.get("asked", run.iterations))
-        """How far each pass goes: as far as the run was asked to, also where the run could leave the loop earlier."""
+        """How far each pass goes: as far as the run was asked to, also where the run could leave
+        the loop earlier."""
         self._contexts: dict[int, Any] = {}
 
     def outcomes(
         self, cells: Sequence[Cell], tokens: int | None = None, until: int | None = None
     ) -> Iterator[Outcome]:
-        """The states after every iteration, from each cell's own on; cells in any order, few at a time.
+        """The states after every iteration, from each cell's own on; cells in any order, few at a
+        time.
 
         Arguments:
-            tokens: positions that are computed at once; None: TOKENS, fewer where the vocabulary is large.
+            tokens: positions that are computed at once; None: TOKENS, fewer where the vocabulary is
+                large.
             until: the last k; None: as far as the run was asked to go.
         """
         last = self.iterations if until is None else min(until, self.iterations)
@@ -139,7 +150,8 @@ class Resumed:
         return self._contexts[count]
 
     def _ended(self, state: Any, cells: Sequence[Cell], k: int, ended: list[int]) -> list[int]:
-        """The cells whose passes have left the loop by now, as `unroll` leaves it, or go no further."""
+        """The cells whose passes have left the loop by now, as `unroll` leaves it, or go no
+        further."""
         if self.model.training:
             return ended
         running = [c for c, cell in enumerate(cells) if cell.iteration <= k and c not in ended]

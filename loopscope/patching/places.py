@@ -1,4 +1,5 @@
-"""Places: where a cell of a grid writes. A site, one turn of its inner loops if it has any, and the names of its axes."""
+"""Places: where a cell of a grid writes. A site, one turn of its inner loops if it has any, and the
+names of its axes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -39,15 +40,16 @@ class Cell:
 
 
 def with_sites(run: Run, sites: Iterable[str]) -> Run:
-    """The run with these sites recorded too: iterated again from its own states[0], where it lacks them."""
+    """The run with these sites recorded too: iterated again from its own states[0], where it lacks
+    them."""
     missing = [site for site in sites if site not in run]
     if not missing:
         return run
     first = run.states.iterations[0]
     if first != 0:
         raise LoopscopeError(
-            f"the sites {missing} were not recorded, and this run kept no state 0 to start from again. Record it with "
-            f"sites={missing}."
+            f"the sites {missing} were not recorded, and this run kept no state 0 to start from again. "
+            f"Record it with sites={missing}."
         )
     result = resume(run.model, run, run.iterations, start=0, sites=missing)
     for site in missing:

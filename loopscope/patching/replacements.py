@@ -1,6 +1,7 @@
 """What a patch writes: the donor's value, the mean over the batch, zero, or noise of a fixed norm.
 
-A source is a function of a place, an iteration and the value that stands there; `source` makes one from what a user names.
+A source is a function of a place, an iteration and the value that stands there; `source` makes one
+from what a user names.
 """
 
 import zlib
@@ -17,7 +18,8 @@ from ..runs.location import Place, value_at
 from ..runs.run import Run
 
 Source = Callable[[Place, int, Tensor], Tensor]
-"""(place, iteration, value) -> what stands there instead, of the same shape; what of it is written, a cell says."""
+"""(place, iteration, value) -> what stands there instead, of the same shape; what of it is written,
+a cell says."""
 
 WORDS = ("mean", "zero")
 
@@ -30,7 +32,8 @@ class Noise:
     seed: int
 
     def __call__(self, place: Place, iteration: int, value: Tensor) -> Tensor:
-        # a draw of its own for each place and iteration, the same whichever cells are asked for and in whatever order
+        # a draw of its own for each place and iteration, the same whichever cells are asked for and
+        # in whatever order
         stream = zlib.crc32(f"{place} {iteration}".encode())
         generator = torch.Generator().manual_seed(mixed(self.seed, stream))
         drawn = torch.randn(value.shape, generator=generator).to(value.device, torch.float32)
@@ -44,8 +47,8 @@ def noise(norm: float, seed: int = 0) -> Noise:
     """Noise of a fixed norm, for `ls.effects(run, ls.noise(1.0))`.
 
     Arguments:
-        norm: Euclidean length of what is added at each position (and head), in the site's own units; `run.states[k].norm(dim=-1)`
-            tells what is large.
+        norm: Euclidean length of what is added at each position (and head), in the site's own
+            units; `run.states[k].norm(dim=-1)` tells what is large.
         seed: of the directions, which differ between examples, positions, sites and iterations.
     """
     if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < float(norm) < float("inf"):
@@ -88,13 +91,13 @@ def _donor(run: Run, donor: Run) -> Source:
         given = value_at(donor, place, iteration)
         if given is None:
             raise LoopscopeError(
-                f"the donor must have '{place}' at iteration {iteration}, but has not. Record it with as many iterations as "
-                "the run."
+                f"the donor must have '{place}' at iteration {iteration}, but has not. Record it with as "
+                "many iterations as the run."
             )
         if given.shape[1:] != own.shape[1:] or len(given) not in (1, len(own)):
             raise LoopscopeError(
-                f"the donor's '{place}' must have the run's shape {tuple(own.shape)}, or a batch of one, but has "
-                f"{tuple(given.shape)}. Record a donor of the same batch and length."
+                f"the donor's '{place}' must have the run's shape {tuple(own.shape)}, or a batch of one, "
+                f"but has {tuple(given.shape)}. Record a donor of the same batch and length."
             )
         return given.to(own).expand_as(own)
 

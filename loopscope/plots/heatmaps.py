@@ -93,7 +93,8 @@ def token_map(
     """The figure of such a table.
 
     Arguments:
-        cells: z, text and customdata, each (iteration, position), as a frame of a panel updates them.
+        cells: z, text and customdata, each (iteration, position), as a frame of a panel updates
+            them.
         hover: plotly's template of what a cell tells.
         more: of plotly's heat map, such as colorscale, zmin, zmax.
     """

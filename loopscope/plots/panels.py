@@ -15,7 +15,8 @@ class Frame:
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure with the words that belong to it. What a report shows; an analysis' `panels(finding)` gives a list of them."""
+    """A figure with the words that belong to it. What a report shows; an analysis'
+    `panels(finding)` gives a list of them."""
 
     title: str
     """What the figure shows; plain text."""

@@ -1,7 +1,8 @@
-"""What all figures share: colours that colour-blind readers can tell apart, a plain look for light and dark, panels.
+"""What all figures share: colours that colour-blind readers can tell apart, a plain look for light
+and dark, panels.
 
-A figure stands on a transparent ground, with text and lines in a grey that reads on white and on black; a report sets
-them to its own colours.
+A figure stands on a transparent ground, with text and lines in a grey that reads on white and on
+black; a report sets them to its own colours.
 """
 
 import html
@@ -12,13 +13,15 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E0
 """Of Okabe & Ito 2008, "Color Universal Design"."""
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
 SCALE = "Cividis"
-"""For quantities: Nuñez, Anderton & Renslow 2018; equal steps look equal, with and without colour blindness."""
+"""For quantities: Nuñez, Anderton & Renslow 2018; equal steps look equal, with and without colour
+blindness."""
 
 GREY, FAINT = "#7b828c", "rgba(128,136,148,0.25)"
 
 
 def label(text: object) -> str:
-    """Any text as plotly writes it literally: its labels know a little HTML, which a token or a file's name must not use."""
+    """Any text as plotly writes it literally: its labels know a little HTML, which a token or a
+    file's name must not use."""
     return html.escape(str(text), quote=False)
 
 

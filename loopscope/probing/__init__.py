@@ -1,4 +1,5 @@
-"""Linear probes of loop states: fitted with controls, tested on groups held out, transferred between iterations.
+"""Linear probes of loop states: fitted with controls, tested on groups held out, transferred
+between iterations.
 
 probes = ls.Probes.fit(run, labels)
 print(probes), probes.figure(), probes.transfer(run)

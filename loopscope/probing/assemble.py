@@ -22,7 +22,8 @@ def units_of(positions: Any, labels: told.Labels, count: int) -> list[Unit]:
     if positions in ("together", "pooled"):
         if positions == "pooled" and labels.per_position and _varies(labels):
             raise LoopscopeError(
-                'positions="pooled" needs one label for each example, but an example has several. Use "together" or "each".'
+                'positions="pooled" needs one label for each example, but an example has several. Use '
+                '"together" or "each".'
             )
         return [positions]
     if isinstance(positions, str):
@@ -70,7 +71,8 @@ def _absent(source: Source, result: Mapping[Any, Result], units: Sequence[Unit])
     notes = []
     if len(result) < wanted:
         notes.append(
-            f"{wanted - len(result)} of {wanted} probes had too few labels, or labels all alike, and are left out."
+            f"{wanted - len(result)} of {wanted} probes had too few labels, or labels all alike, and are "
+            "left out."
         )
     rows = {unit: {one.rows for key, one in result.items() if key[2] == unit} for unit in units}
     if any(len(one) > 1 for one in rows.values()):

@@ -1,4 +1,5 @@
-"""One fact of a task, read off the states by iteration, with what its reading has to be held against."""
+"""One fact of a task, read off the states by iteration, with what its reading has to be held
+against."""
 
 from dataclasses import dataclass
 
@@ -59,13 +60,15 @@ class Read:
         drawn = "" if self.random[k].isnan() else f", random features {random}"
         often = "" if self.kind == "numbers" else f", the most frequent {majority}"
         when = (
-            f"above all of these at {len(self.learned)} of {len(self.iterations)} iterations, formed after {self.formed}"
+            f"above all of these at {len(self.learned)} of {len(self.iterations)} iterations, formed after "
+            f"{self.formed}"
             if self.learned
             else "nowhere above all of these"
         )
         return (
-            f"{name.capitalize()} ({self.about}; {self.rows} rows): {trail(self.score, self.iterations, self.kind)}; best after "
-            f"{self.iterations[k]}, {best} ({low} to {high}), where shuffled labels give {control}{drawn}{often}{told}; {when}."
+            f"{name.capitalize()} ({self.about}; {self.rows} rows): "
+            f"{trail(self.score, self.iterations, self.kind)}; best after {self.iterations[k]}, {best} "
+            f"({low} to {high}), where shuffled labels give {control}{drawn}{often}{told}; {when}."
         )
 
 
@@ -123,7 +126,8 @@ def _read(probes: Probes, fact: Fact) -> Read:
 
 
 def _at_asked(fact: Fact, asked: Tensor) -> Tensor:
-    """A fact as one label for each position; of a fact of positions, where one position is asked, the one there."""
+    """A fact as one label for each position; of a fact of positions, where one position is asked,
+    the one there."""
     if fact.values.ndim == 1:
         return fact.values[:, None].expand(asked.shape)
     if int(asked.sum(1).max()) > 1:

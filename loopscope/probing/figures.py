@@ -63,7 +63,8 @@ def score_map(probes: "Probes", site: str | None = None, title: str = "") -> Any
     shown = ".1%" if classes else ".2f"
     figure = map_of(
         cells, title or f"What linear probes read off '{label(probes.sites[s])}'", "iterations run", quantity,
-        hover=f"after %{{y}} iterations, position %{{x}}: {quantity} %{{z:{shown}}}, shuffled labels %{{customdata[0]:{shown}}}, "
+        hover=f"after %{{y}} iterations, position %{{x}}: {quantity} %{{z:{shown}}}, shuffled labels "
+              f"%{{customdata[0]:{shown}}}, "
         f"random features %{{customdata[1]:{shown}}}",
         height=min(760, 170 + 16 * len(cells)),
         customdata=[

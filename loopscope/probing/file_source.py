@@ -1,7 +1,8 @@
 """The file of a run, read piece by piece: no more of it is in memory than a piece.
 
-safetensors maps files into memory, and what was touched of a map counts as the process's memory while there is room. Here
-pieces are read into a buffer instead, so that what is used is what is counted.
+safetensors maps files into memory, and what was touched of a map counts as the process's memory
+while there is room. Here pieces are read into a buffer instead, so that what is used is what is
+counted.
 """
 
 import json
@@ -59,8 +60,8 @@ class FileSource(Source):
         about = header["sites"].get(site)
         if about is None:
             raise LoopscopeError(
-                f"{self.path} must hold the site '{site}' with iterations, but holds {list(header['sites'])}. Record it with "
-                f"sites=[{site!r}]."
+                f"{self.path} must hold the site '{site}' with iterations, but holds "
+                f"{list(header['sites'])}. Record it with sites=[{site!r}]."
             )
         prefix = f"site/{site}/"
         keys = [key.removeprefix(prefix) for key in self._keys if key.startswith(prefix)]
@@ -90,8 +91,8 @@ class FileSource(Source):
         value = as_vectors(value, (("inner", *body) if depth > 1 else body))
         if not bool((value if present is None else value[present]).isfinite().all()):
             raise LoopscopeError(
-                f"the states must be finite, but '{site}' holds NaN or infinity at iteration {k}. Probe those before it: "
-                f"iterations=range({k})."
+                f"the states must be finite, but '{site}' holds NaN or infinity at iteration {k}. Probe "
+                f"those before it: iterations=range({k})."
             )
         return Piece(value, present)
 
@@ -130,7 +131,8 @@ class FileSource(Source):
 
 
 def _places(path: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...], int]]:
-    """Each tensor's type, shape, and where in the file it begins. `load_header` has looked at the file before."""
+    """Each tensor's type, shape, and where in the file it begins. `load_header` has looked at the
+    file before."""
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))

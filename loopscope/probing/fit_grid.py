@@ -52,7 +52,8 @@ class Result:
 
 
 def fit(source: Source, plan: Plan) -> dict[tuple[str, int, Unit], Result]:
-    """Probes of every site, iteration and unit. Those with too little to learn from are left out."""
+    """Probes of every site, iteration and unit. Those with too little to learn from are left
+    out."""
     result: dict[tuple[str, int, Unit], Result] = {}
     for block in source.blocks():
         one = _estimated if plan.estimator is not None else _closed
@@ -163,7 +164,8 @@ def _targets(plan: Plan, example: Array, place: Array) -> Array:
 
 
 def _enough(moments: Moments, labels: Labels) -> bool:
-    """Whether every training set has what it takes: rows, and two classes or numbers that differ."""
+    """Whether every training set has what it takes: rows, and two classes or numbers that
+    differ."""
     count, y, yy = (
         part.sum(0) - part for part in (moments.count, moments.y, moments.yy)
     )  # of all but each fold

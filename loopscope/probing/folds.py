@@ -40,8 +40,9 @@ class Folding:
 
 
 def identities(tokens: Any, batch: int, task: Task | None = None) -> tuple[Array, Array]:
-    """(batch) twice: a hash of each example's input, and one of what the task takes for the same example (a Sudoku with its
-    digits renamed). Without tokens to compare each example is its own."""
+    """(batch) twice: a hash of each example's input, and one of what the task takes for the same
+    example (a Sudoku with its digits renamed). Without tokens to compare each example is its
+    own."""
     if not isinstance(tokens, Tensor) or len(tokens) != batch:
         return np.arange(batch), np.arange(batch)
     exact = _hashes(tokens)
@@ -60,20 +61,22 @@ def folding(
 
     Arguments:
         identity, same: as `identities` gives them.
-        groups: (batch) of whatever must stay together besides: numbers or words. Groups that hold equal inputs are joined.
+        groups: (batch) of whatever must stay together besides: numbers or words. Groups that hold
+            equal inputs are joined.
         folds: how many, or (batch) of fold numbers.
         seed: of the division.
 
     Raises:
-        LoopscopeError: folds given by hand that put equal inputs, or one group, on both sides; too few groups; a class in fewer
-            groups than there are folds.
+        LoopscopeError: folds given by hand that put equal inputs, or one group, on both sides; too
+            few groups; a class in fewer groups than there are folds.
     """
     batch, notes = len(identity), []
     joined = _joined([same] if groups is None else [same, _by_hand(groups, batch)])
     count = int(joined.max()) + 1
     if groups is None and count < batch:
         notes.append(
-            f"{batch} examples make {count} groups: equal inputs, or what the task takes for equal, stay on one side."
+            f"{batch} examples make {count} groups: equal inputs, or what the task takes for equal, stay on "
+            "one side."
         )
     elif groups is not None and count < len(np.unique(_by_hand(groups, batch))):
         told = (
@@ -87,8 +90,8 @@ def folding(
         raise LoopscopeError(f"folds must be 2 or more, but is {folds!r}.")
     if count < FEWEST * folds:
         raise LoopscopeError(
-            f"{folds} folds need {FEWEST * folds} groups of examples or more, but there are {count} (of {batch} examples). "
-            "Record more examples, or pass fewer folds=."
+            f"{folds} folds need {FEWEST * folds} groups of examples or more, but there are {count} (of "
+            f"{batch} examples). Record more examples, or pass fewer folds=."
         )
     _check_classes(labels, joined, int(folds))
     return Folding(identity, joined, _folds(labels, joined, int(folds), seed), tuple(notes))
@@ -125,9 +128,10 @@ def _given(folds: Any, group: Array, batch: int) -> Array:
         where = np.flatnonzero(group == one)
         first, second = where[0], next(i for i in where if fold[i] != fold[where[0]])
         raise LoopscopeError(
-            f"a split must keep equal inputs and groups on one side, but examples {first} and {second} are equal or of one "
-            f"group and stand in the folds {fold[first]} and {fold[second]} ({int((counts > 1).sum())} groups in all leak). "
-            "Put them in one fold, or pass the number of folds alone."
+            f"a split must keep equal inputs and groups on one side, but examples {first} and {second} are "
+            f"equal or of one group and stand in the folds {fold[first]} and {fold[second]} "
+            f"({int((counts > 1).sum())} groups in all leak). Put them in one fold, or pass the number of "
+            "folds alone."
         )
     return fold
 
@@ -141,8 +145,9 @@ def _check_classes(labels: Labels, group: Array, folds: int) -> None:
     if (counts < folds).any():
         rare = int(counts.argmin())
         raise LoopscopeError(
-            f"each class must come in {folds} groups of examples or more, one for each fold, but class {labels.classes[rare]!r} "
-            f"comes in {counts[rare]}. Record more examples, leave it out by mask=, or pass fewer folds=."
+            f"each class must come in {folds} groups of examples or more, one for each fold, but class "
+            f"{labels.classes[rare]!r} comes in {counts[rare]}. Record more examples, leave it out by "
+            "mask=, or pass fewer folds=."
         )
 
 

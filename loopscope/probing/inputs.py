@@ -60,8 +60,10 @@ def _again(runs: Any) -> Callable[[], Iterator[Any]]:
     if hasattr(runs, "__iter__") and iter(runs) is not runs:
         return lambda: iter(runs)
     raise LoopscopeError(
-        "probes go over the runs several times, so they need a run, a path, a list of (run, labels), or a function that makes "
-        f"number i of them again and None after the last, but got a {type(runs).__name__}, which can be read once."
+        "probes go over the runs several times, so they need a run, a path, a list of (run, labels), or a "
+        "function that makes "
+        f"number i of them again and None after the last, but got a {type(runs).__name__}, which can be "
+        "read once."
     )
 
 
@@ -73,7 +75,8 @@ def _labels_of(pairs: Callable[[], Iterator[Any]]) -> Iterator[tuple[Any, ...]]:
 def _checked(one: Any) -> tuple[Any, ...]:
     if not isinstance(one, tuple) or len(one) not in (2, 3) or not isinstance(one[0], Run):
         raise LoopscopeError(
-            f"each of several runs must come as (run, labels) or (run, labels, mask), but got {type(one).__name__}."
+            "each of several runs must come as (run, labels) or (run, labels, mask), but got "
+            f"{type(one).__name__}."
         )
     return one
 

@@ -1,10 +1,12 @@
 """Confidence intervals over groups of rows: rows of one example are no independent witnesses.
 
-Scores of cross-validation vary more than their rows tell, because the probes of all folds are trained on nearly the same
-examples. Nadeau & Bengio 2003 ("Inference for the Generalization Error") multiply the variance by 1 + k/(k - 1) with k folds;
-nobody can estimate it without bias from one run (Bengio & Grandvalet 2004). Measured on planted data it is half as much again to
-nearly twice the variance where there is little to read, and no more than the rows tell where the probe is sure (200 and 1,000
-examples, 8 and 64 features, five folds). So their factor is used at chance and falls to 1 at a perfect score.
+Scores of cross-validation vary more than their rows tell, because the probes of all folds are
+trained on nearly the same examples. Nadeau & Bengio 2003 ("Inference for the Generalization Error")
+multiply the variance by 1 + k/(k - 1) with k folds; nobody can estimate it without bias from one
+run (Bengio & Grandvalet 2004). Measured on planted data it is half as much again to nearly twice
+the variance where there is little to read, and no more than the rows tell where the probe is sure
+(200 and 1,000 examples, 8 and 64 features, five folds). So their factor is used at chance and falls
+to 1 at a perfect score.
 """
 
 import numpy as np
@@ -15,7 +17,8 @@ _DRAWS = 400
 
 
 def surplus(score: float, chance: float, folds: int) -> float:
-    """The factor by which the variance of a score is larger than its rows tell; see above. 1 without folds."""
+    """The factor by which the variance of a score is larger than its rows tell; see above. 1
+    without folds."""
     if folds < 2:
         return 1.0
     unsure = min(1.0, max(0.0, (1 - score) / (1 - chance))) if chance < 1 else 0.0
@@ -28,9 +31,10 @@ def of_share(hits: Array, rows: Array, chance: float = 0.0, folds: int = 0) -> t
     Arguments:
         chance, folds: of probes whose scores come from cross-validation, with so many folds.
 
-    Wilson's interval (1927) with as many independent rows as the spread between groups leaves (its variance as a ratio of sums,
-    Cochran 1977, at most all of them; as many as there are groups where they don't differ), and Student's quantile for so many
-    groups, as Korn & Graubard (1998) do.
+    Wilson's interval (1927) with as many independent rows as the spread between groups leaves (its
+    variance as a ratio of sums, Cochran 1977, at most all of them; as many as there are groups
+    where they don't differ), and Student's quantile for so many groups, as Korn & Graubard (1998)
+    do.
     """
     from scipy.stats import t
 
@@ -54,7 +58,8 @@ def of_r2(
 ) -> tuple[float, float]:
     """Interval of R², by drawing whole groups anew (Efron's bootstrap, percentiles).
 
-    Where R² is hardly above 0 its upper end is too low in up to one case in seven (measured); its lower end is not too high.
+    Where R² is hardly above 0 its upper end is too low in up to one case in seven (measured); its
+    lower end is not too high.
 
     Arguments:
         error, y, yy, rows: (group): the sums of squared errors, of y and of y², and the rows.

@@ -63,10 +63,11 @@ class WhichIteration:
     def __str__(self) -> str:
         return (
             f"Which of {len(self.iterations)} iterations a state of '{self.site}' is from is told right in "
-            f"{percent(self.accuracy)} of {self.rows} cases held out (95 % interval {percent(self.low)} to {percent(self.high)}, "
-            f"{self.groups} groups of examples), {number(self.error, 2)} iterations off in the mean. With its length taken away "
-            f"{percent(self.direction)}, from its length alone {percent(self.norm)}; iterations shuffled "
-            f"{percent(self.control)}, chance {percent(self.chance)}."
+            f"{percent(self.accuracy)} of {self.rows} cases held out (95 % interval {percent(self.low)} to "
+            f"{percent(self.high)}, {self.groups} groups of examples), {number(self.error, 2)} iterations "
+            f"off in the mean. With its length taken away {percent(self.direction)}, from its length alone "
+            f"{percent(self.norm)}; iterations shuffled {percent(self.control)}, chance "
+            f"{percent(self.chance)}."
         )
 
     def figure(self) -> Any:
@@ -84,8 +85,9 @@ def which_iteration(
 ) -> WhichIteration:
     """Train a probe that is shown states of all iterations and says which it is.
 
-    All states of an example stay on one side of a split. What the step number can be read from, position by position, is a clock
-    that the loop carries; where the states come to rest the last iterations can't be told apart, and shouldn't.
+    All states of an example stay on one side of a split. What the step number can be read from,
+    position by position, is a clock that the loop carries; where the states come to rest the last
+    iterations can't be told apart, and shouldn't.
 
     Arguments:
         positions: "together", "pooled" (the mean over positions), or a position.
@@ -130,7 +132,8 @@ def which_iteration(
 
 
 def _rows(source: RunSource, site: str, positions: str | int) -> tuple[Array, Array, Array]:
-    """The states of all iterations one below the other, with the example and the iteration of each."""
+    """The states of all iterations one below the other, with the example and the iteration of
+    each."""
     parts, examples, numbers = [], [], []
     for i, k in enumerate(source.iterations[site]):
         (chunk,) = source.chunks([(site, k)])

@@ -1,4 +1,5 @@
-"""What probes are taught: one label for each example or for each position of it, and the same labels shuffled."""
+"""What probes are taught: one label for each example or for each position of it, and the same
+labels shuffled."""
 
 import os
 from collections.abc import Sequence
@@ -48,8 +49,10 @@ def labelled(
     """Labels as arrays, or the sentence that says why they don't fit.
 
     Arguments:
-        labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real numbers are numbers.
-        mask: where they hold, (batch) or (batch, position); a mask of positions says for labels of examples where to look.
+        labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real
+            numbers are numbers.
+        mask: where they hold, (batch) or (batch, position); a mask of positions says for labels of
+            examples where to look.
         kind: "classes" or "numbers", if the type of the labels doesn't tell.
         batch, positions: of the run.
     """
@@ -60,8 +63,8 @@ def labelled(
         or (values.ndim == 2 and values.shape[1] != positions)
     ):
         raise LoopscopeError(
-            f"labels must be of the shape ({batch},), one for each example, or ({batch}, {positions}), one for each position, "
-            f"but are {values.shape}. Give each example of the run its label."
+            f"labels must be of the shape ({batch},), one for each example, or ({batch}, {positions}), one "
+            f"for each position, but are {values.shape}. Give each example of the run its label."
         )
     if kind not in (None, "classes", "numbers"):
         raise LoopscopeError(f"kind must be 'classes' or 'numbers', but is {kind!r}.")
@@ -69,7 +72,8 @@ def labelled(
     held = np.ones(values.shape, bool) if mask is None else _array(mask, "mask").astype(bool)
     if held.shape not in ((batch,), (batch, positions)):
         raise LoopscopeError(
-            f"mask must be of the shape ({batch},) or ({batch}, {positions}), but is {held.shape}. True says where labels hold."
+            f"mask must be of the shape ({batch},) or ({batch}, {positions}), but is {held.shape}. True "
+            "says where labels hold."
         )
     if held.ndim < values.ndim:
         held = np.broadcast_to(held[:, None], values.shape)
@@ -95,7 +99,8 @@ def labelled(
         )
     if len(classes) > MOST_CLASSES:
         raise LoopscopeError(
-            f"labels must be of at most {MOST_CLASSES} classes, but are of {len(classes)}. If they are quantities, pass "
+            f"labels must be of at most {MOST_CLASSES} classes, but are of {len(classes)}. If they are "
+            "quantities, pass "
             'kind="numbers".'
         )
     told = np.zeros(held.shape, int)
@@ -122,11 +127,12 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor | None]:
 def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
     """Control labels (count, batch[, position]): the same labels, exchanged between examples.
 
-    Whole examples are exchanged, so that at each position every class is as frequent as it was, and what hangs together
-    within an example still does. Where examples have labels at different positions, those that have one there are.
+    Whole examples are exchanged, so that at each position every class is as frequent as it was, and
+    what hangs together within an example still does. Where examples have labels at different
+    positions, those that have one there are.
 
-    Source: control tasks, Hewitt & Liang 2019 (arXiv 1909.03368): what a probe scores on them it has not from the states'
-    meaning.
+    Source: control tasks, Hewitt & Liang 2019 (arXiv 1909.03368): what a probe scores on them it
+    has not from the states' meaning.
     """
     generator, result = np.random.default_rng([seed, 7]), []
     values, mask = (a if labels.per_position else a[:, None] for a in (labels.values, labels.mask))
@@ -141,12 +147,13 @@ def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
 
 
 def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
-    """Control labels (count, batch, position) as Hewitt & Liang give them: each token type has one, drawn from the labels at
-    random. A probe scores on them what it can learn by heart of the words."""
+    """Control labels (count, batch, position) as Hewitt & Liang give them: each token type has one,
+    drawn from the labels at random. A probe scores on them what it can learn by heart of the
+    words."""
     if not labels.per_position:
         raise LoopscopeError(
-            'control="tokens" gives each token its label, so the labels must be (batch, position), but there is one for each '
-            'example. Use control="shuffled".'
+            'control="tokens" gives each token its label, so the labels must be (batch, position), but '
+            'there is one for each example. Use control="shuffled".'
         )
     generator, result = np.random.default_rng([seed, 8]), []
     words = np.unique(tokens.cpu().numpy(), return_inverse=True)[1].reshape(tokens.shape)

@@ -1,13 +1,15 @@
 """Linear probes from sums alone: discriminant analysis for classes, ridge regression for numbers.
 
-Why discriminant analysis and not logistic regression: it is as linear, follows from the sums in one factorisation (so that a run
-that doesn't fit into memory gives the same probe, and controls cost next to nothing), and unlike least squares on one-hot labels
-it doesn't lose a class that lies between two others. Where classes are far from equal spread a logistic probe can do better:
+Why discriminant analysis and not logistic regression: it is as linear, follows from the sums in one
+factorisation (so that a run that doesn't fit into memory gives the same probe, and controls cost
+next to nothing), and unlike least squares on one-hot labels it doesn't lose a class that lies
+between two others. Where classes are far from equal spread a logistic probe can do better:
 `Probes.fit(..., estimator=LogisticRegression())`.
 
-Sources: linear discriminant analysis with shrunk covariance as scikit-learn's LinearDiscriminantAnalysis(solver="lsqr") has it;
-the shrinkage of Chen, Wiesel, Eldar & Hero 2010, "Shrinkage Algorithms for MMSE Covariance Estimation" (arXiv 0907.4698), OAS as
-in sklearn.covariance.oas, which needs no choosing.
+Sources: linear discriminant analysis with shrunk covariance as scikit-learn's
+LinearDiscriminantAnalysis(solver="lsqr") has it; the shrinkage of Chen, Wiesel, Eldar & Hero 2010,
+"Shrinkage Algorithms for MMSE Covariance Estimation" (arXiv 0907.4698), OAS as in
+sklearn.covariance.oas, which needs no choosing.
 """
 
 from dataclasses import dataclass
@@ -61,7 +63,8 @@ def _scaled(sums: Sums) -> _Scaled:
 def discriminant(sums: Sums, scaled: _Scaled | None = None) -> Linear:
     """Linear discriminant analysis on standardised features; `sums.y` are the counts of classes.
 
-    The covariance within classes is shrunk towards its mean variance, by OAS. Classes that don't occur are never said.
+    The covariance within classes is shrunk towards its mean variance, by OAS. Classes that don't
+    occur are never said.
     """
     s = scaled or _scaled(sums)
     live = np.isfinite(s.scale)
@@ -89,7 +92,8 @@ def _oas(covariance: Array, variance: Array, p: Array, n: Array) -> Array:
 
 
 def ridge(sums: Sums, alpha: Array | float, scaled: _Scaled | None = None) -> Linear:
-    """Ridge regression on standardised features, with the intercept free; `alpha` (*set) is the penalty by row."""
+    """Ridge regression on standardised features, with the intercept free; `alpha` (*set) is the
+    penalty by row."""
     s = scaled or _scaled(sums)
     mean = sums.y / sums.count[..., None]
     slope = sums.xy / sums.count[..., None, None] - s.mean[..., :, None] * mean[..., None, :]
@@ -98,14 +102,16 @@ def ridge(sums: Sums, alpha: Array | float, scaled: _Scaled | None = None) -> Li
 
 
 def squared_error(probe: Linear, sums: Sums) -> Array:
-    """(*set, column): the sum of squared errors over the rows that were summed, from the sums alone."""
+    """(*set, column): the sum of squared errors over the rows that were summed, from the sums
+    alone."""
     w, bias = probe.weight, probe.bias + sums.shift @ probe.weight
     error = sums.yy - 2 * (w * sums.xy).sum(-2) - 2 * bias * sums.y + ((sums.xx @ w) * w).sum(-2)
     return error + 2 * bias * (sums.x[..., None, :] @ w)[..., 0, :] + sums.count[..., None] * bias**2
 
 
 def chosen_alpha(moments: Moments, train: Array, columns: slice) -> float:
-    """The penalty with the least error on folds left out among the training folds, (fold) of bools."""
+    """The penalty with the least error on folds left out among the training folds, (fold) of
+    bools."""
     errors = np.zeros(len(ALPHAS))
     for held in np.flatnonzero(train & (moments.count > 0)):
         one = np.arange(len(train)) == held
@@ -118,11 +124,12 @@ def chosen_alpha(moments: Moments, train: Array, columns: slice) -> float:
 
 
 def fitted(moments: Moments, kind: str, sets: int) -> list[list[Linear]]:
-    """Probes by label set (the labels, then the controls) and by fold: trained on all other folds; the last one on all.
+    """Probes by label set (the labels, then the controls) and by fold: trained on all other folds;
+    the last one on all.
 
     Arguments:
-        sets: how many label sets the columns hold, one after another. All are fitted in the same way; ridge takes for the
-            controls the penalty that was chosen for the labels.
+        sets: how many label sets the columns hold, one after another. All are fitted in the same
+            way; ridge takes for the controls the penalty that was chosen for the labels.
     """
     folds, columns = len(moments.count), moments.y.shape[1] // sets
     trains = np.arange(folds)[None] != np.arange(folds + 1)[:, None]

@@ -1,4 +1,5 @@
-"""Sufficient statistics of a linear probe: sums and Gram matrices by fold, so that no row needs to be kept."""
+"""Sufficient statistics of a linear probe: sums and Gram matrices by fold, so that no row needs to
+be kept."""
 
 from dataclasses import dataclass
 
@@ -8,7 +9,8 @@ from numpy import ndarray as Array
 
 @dataclass
 class Moments:
-    """Sums over rows x (width) and their labels y (column), for each fold. In float64, about `shift`."""
+    """Sums over rows x (width) and their labels y (column), for each fold. In float64, about
+    `shift`."""
 
     shift: Array
     """(width): subtracted from every row, so that a large common part costs no digits."""
@@ -52,7 +54,8 @@ class Moments:
             self.yy[f] += (told**2).sum(0)
 
     def of(self, chosen: Array) -> "Sums":
-        """The sums over some folds, (fold) of bools; (set, fold) of bools: of several choices at once."""
+        """The sums over some folds, (fold) of bools; (set, fold) of bools: of several choices at
+        once."""
         pick = np.asarray(chosen, float)
         parts = (self.count, self.x, self.xx, self.y, self.xy, self.yy)
         count, x, xx, y, xy, yy = (np.tensordot(pick, part, 1) for part in parts)

@@ -1,13 +1,16 @@
-"""Probes of relations: what can be read off the difference of two states, though perhaps off neither alone.
+"""Probes of relations: what can be read off the difference of two states, though perhaps off
+neither alone.
 
-Source: "Relational Preference Encoding in Looped Transformer Internal States" 2026 (arXiv 2604.09870): logistic regression
-on h(a) - h(b), and the flip test: score(a, b) and score(b, a) must have opposite signs, or the probe listens to the order or to
-who was shown, and not to the relation.
+Source: "Relational Preference Encoding in Looped Transformer Internal States" 2026 (arXiv
+2604.09870): logistic regression on h(a) - h(b), and the flip test: score(a, b) and score(b, a) must
+have opposite signs, or the probe listens to the order or to who was shown, and not to the relation.
 
 What can mislead:
-- Without pairs in both orders a probe can be right by a constant. Then its flip rate is 0, whatever its accuracy.
-- A probe of single states can come out clearly below chance where each pair holds one of each kind and pairs share examples: it
-  has learned who was in the other half of the pairs. That is a leak, not a finding, and no information about the relation.
+- Without pairs in both orders a probe can be right by a constant. Then its flip rate is 0, whatever
+  its accuracy.
+- A probe of single states can come out clearly below chance where each pair holds one of each kind
+  and pairs share examples: it has learned who was in the other half of the pairs. That is a leak,
+  not a finding, and no information about the relation.
 """
 
 from collections.abc import Sequence
@@ -45,7 +48,8 @@ def pair_curves(result: "PairProbes") -> Any:
     for name, values, colour, width, dash in lines:
         figure.add_scatter(
             x=list(result.iterations), y=[round(v, 4) for v in values.tolist()], name=name, mode="lines+markers",
-            line={"color": colour, "width": width, "dash": dash}, hovertemplate=f"{name}: %{{y:.1%}}<extra></extra>",
+            line={"color": colour, "width": width, "dash": dash}, hovertemplate=f"{name}: "
+                                                                                "%{y:.1%}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
     return figure
@@ -73,7 +77,8 @@ class PairProbes:
     control: Float[Tensor, " iteration"]
     """Accuracy with relations drawn by lot."""
     single: Float[Tensor, " iteration"]
-    """Accuracy of a probe that sees one state of a pair and says whether it is the one the relation favours."""
+    """Accuracy of a probe that sees one state of a pair and says whether it is the one the relation
+    favours."""
     pairs: int
     """Tested."""
     left_out: int
@@ -97,10 +102,11 @@ class PairProbes:
             else ""
         )
         return (
-            f"The relation between two states of '{self.site}' is read best at iteration {self.iterations[k]}: "
-            f"{told['score']} of {self.pairs} pairs held out, in both orders (95 % interval {told['low']} to "
-            f"{told['high']}); relations drawn by lot {told['control']}, from one state alone {told['single']}. Of the pairs "
-            f"{told['flip']} change sign when turned round, {told['flip_unbiased']} with the constant taken off.{inverted}{left}"
+            f"The relation between two states of '{self.site}' is read best at iteration "
+            f"{self.iterations[k]}: {told['score']} of {self.pairs} pairs held out, in both orders (95 % "
+            f"interval {told['low']} to {told['high']}); relations drawn by lot {told['control']}, from one "
+            f"state alone {told['single']}. Of the pairs {told['flip']} change sign when turned round, "
+            f"{told['flip_unbiased']} with the constant taken off.{inverted}{left}"
         )
 
     def figure(self) -> Any:
@@ -121,16 +127,20 @@ def fit_pairs(
     folds: int = 5,
     seed: int = 0,
 ) -> PairProbes:
-    """Train probes of a relation: logistic regression on the difference of two states, standardised in the training folds.
+    """Train probes of a relation: logistic regression on the difference of two states, standardised
+    in the training folds.
 
-    Two examples of a pair, pairs that share an example, and equal inputs are never on both sides of a split: folds are made of
-    pairs that hang together, or, where too many do, of examples, and pairs across two folds are not tested.
+    Two examples of a pair, pairs that share an example, and equal inputs are never on both sides of
+    a split: folds are made of pairs that hang together, or, where too many do, of examples, and
+    pairs across two folds are not tested.
 
     Arguments:
         pairs: (pair, 2): numbers of examples in the run.
-        relation: (pair): True where it holds in this order, False where it holds the other way round.
+        relation: (pair): True where it holds in this order, False where it holds the other way
+            round.
         position: a position, or "pooled".
-        form: "difference" of the two states, or "both" of them side by side, which can be fooled by order and identity.
+        form: "difference" of the two states, or "both" of them side by side, which can be fooled by
+            order and identity.
         swap: train on both orders. Without, only as given.
     """
     source = RunSource(run, [site], iterations)
@@ -143,8 +153,8 @@ def fit_pairs(
     split = _Split(fold, group, tested, folds)
     if int(tested.sum()) < 2 * folds:
         raise LoopscopeError(
-            f"pairs must have both examples in one fold to be tested, but only {int(tested.sum())} of {len(pair)} have. Give "
-            "more pairs, or fewer folds=."
+            f"pairs must have both examples in one fold to be tested, but only {int(tested.sum())} of "
+            f"{len(pair)} have. Give more pairs, or fewer folds=."
         )
     rows = []
     lots = np.random.default_rng([seed, 13]).integers(0, 2, (3, len(pair))).astype(bool)
@@ -154,7 +164,8 @@ def fit_pairs(
         piece = chunk.pieces[site, k]
         if piece.present is not None and not bool(piece.present.all()):
             raise LoopscopeError(
-                f"pairs need all examples, but some have left the loop before iteration {k}. Pass iterations=."
+                f"pairs need all examples, but some have left the loop before iteration {k}. Pass "
+                "iterations=."
             )
         x = piece.values.cpu().double().numpy()
         x = x.mean(1) if position == "pooled" else x[:, int(position)]
@@ -239,7 +250,8 @@ def _outputs(x: Array, pairing: _Pairing, split: _Split, *, form: str, swap: boo
 
 
 def _logistic(first: Array, second: Array, holds: Array, swap: bool) -> Any:
-    """A scorer of rows, above 0 where the relation holds, trained on pairs in the first order, and in the second if `swap`."""
+    """A scorer of rows, above 0 where the relation holds, trained on pairs in the first order, and
+    in the second if `swap`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -254,7 +266,8 @@ def _logistic(first: Array, second: Array, holds: Array, swap: bool) -> Any:
 def _split(
     pair: Array, identity: Array, same: Array, groups: Any, *, folds: int, seed: int
 ) -> tuple[Array, Array, int]:
-    """(fold, group) of each example and the number of groups: of pairs that hang together, or of examples."""
+    """(fold, group) of each example and the number of groups: of pairs that hang together, or of
+    examples."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -277,7 +290,8 @@ def _checked(pairs: Any, relation: Any, batch: int) -> tuple[Array, Array]:
     holds = np.asarray(relation.cpu() if isinstance(relation, Tensor) else relation)
     if pair.ndim != 2 or pair.shape[1] != 2 or pair.dtype.kind not in "iu" or holds.shape != (len(pair),):
         raise LoopscopeError(
-            f"pairs must be (pair, 2) numbers of examples, and relation (pair), but are {pair.shape} and {holds.shape}."
+            f"pairs must be (pair, 2) numbers of examples, and relation (pair), but are {pair.shape} and "
+            f"{holds.shape}."
         )
     if len(pair) == 0 or pair.min() < 0 or pair.max() >= batch or (pair[:, 0] == pair[:, 1]).any():
         raise LoopscopeError(f"each pair must be of two different examples of 0..{batch - 1}.")

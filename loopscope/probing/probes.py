@@ -1,4 +1,5 @@
-"""Probes: what can be read off the states of a loop by a linear map, and how much of that is the probe's own doing."""
+"""Probes: what can be read off the states of a loop by a linear map, and how much of that is the
+probe's own doing."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -46,15 +47,17 @@ class Probes:
     sites: tuple[str, ...]
     iterations: tuple[int, ...]
     positions: tuple[int | str, ...]
-    """Positions, or "together" (each position a row of one probe), or "pooled" (the mean over positions)."""
+    """Positions, or "together" (each position a row of one probe), or "pooled" (the mean over
+    positions)."""
     score: Float[Tensor, "site iteration position"]
     """Accuracy; R² for numbers."""
     low: Float[Tensor, "site iteration position"]
-    """Lower end of the 95 % interval: over groups, not over rows. What another training set would change is not in it."""
+    """Lower end of the 95 % interval: over groups, not over rows. What another training set would
+    change is not in it."""
     high: Float[Tensor, "site iteration position"]
     control: Float[Tensor, "site iteration position"]
-    """With labels shuffled between examples, or drawn by token type (Hewitt & Liang 2019); the mean of
-    several such."""
+    """With labels shuffled between examples, or drawn by token type (Hewitt & Liang 2019); the mean
+    of several such."""
     random: Float[Tensor, "site iteration position"]
     """With random features in place of the states: see `features`."""
     beside: Float[Tensor, "site iteration position"]
@@ -78,7 +81,8 @@ class Probes:
     """(batch) or (batch, position): class numbers, or numbers."""
     mask: Bool[Tensor, "..."] = field(repr=False)
     weights: Mapping[tuple[int, int, int], Float[Tensor, "fold width column"]] = field(repr=False)
-    """By (site, iteration, position) in this object's order: trained without each fold; the last on all."""
+    """By (site, iteration, position) in this object's order: trained without each fold; the last on
+    all."""
     biases: Mapping[tuple[int, int, int], Float[Tensor, "fold column"]] = field(repr=False)
 
     @classmethod
@@ -150,7 +154,8 @@ class Probes:
         place = self._place(iteration, site, position)
         if place not in self.weights:
             raise LoopscopeError(
-                "this probe was not kept: it could not be trained, or an estimator made it. Fit without estimator=."
+                "this probe was not kept: it could not be trained, or an estimator made it. Fit without "
+                "estimator=."
             )
         return Probe(self.weights[place][-1], self.biases[place][-1], self.classes)
 
@@ -173,7 +178,8 @@ class Probes:
 
     @property
     def floor(self) -> Float[Tensor, "site iteration position"]:
-        """The best of what is had without the states: control, random features, majority, and what was told beside."""
+        """The best of what is had without the states: control, random features, majority, and what
+        was told beside."""
         nothing = torch.tensor(-torch.inf, dtype=self.score.dtype)
         parts = [self.control, self.random, self.beside, self.majority]
         best = torch.stack([torch.where(part.isnan(), nothing, part) for part in parts]).amax(0)
@@ -181,12 +187,14 @@ class Probes:
 
     @property
     def decodable(self) -> Bool[Tensor, "site iteration position"]:
-        """Where the labels can be read off: even the lower end of the interval lies above control and majority."""
+        """Where the labels can be read off: even the lower end of the interval lies above control
+        and majority."""
         return self.low > torch.fmax(self.control, self.majority)
 
     @property
     def learned(self) -> Bool[Tensor, "site iteration position"]:
-        """Where they are there through training: it lies above the whole floor, random features too."""
+        """Where they are there through training: it lies above the whole floor, random features
+        too."""
         return self.low > self.floor
 
     def transfer(self, run: Run | None = None, labels: Any = None, **options: Any) -> Any:
@@ -209,7 +217,8 @@ class Probes:
         return load_probes(path)
 
     def figure(self, site: str | None = None) -> Any:
-        """A map of iterations and positions, or curves over iterations where there is one position."""
+        """A map of iterations and positions, or curves over iterations where there is one
+        position."""
         from .figures import curves, score_map
 
         return score_map(self, site) if len(self.positions) > 1 else curves(self, site)
@@ -278,7 +287,8 @@ def _control_labels(
 def _fitted(
     source: Source, sites: tuple[str, ...], plan: Plan, *, beside: Any, random: Features | Run | bool | None
 ) -> dict[str, Any]:
-    """The fields of Probes: what is read off the states, off random features, and off the labels beside."""
+    """The fields of Probes: what is read off the states, off random features, and off the labels
+    beside."""
     states = fit(source, plan)
     if not states:
         raise LoopscopeError(

@@ -1,4 +1,5 @@
-"""Random features to compare with: of an untrained model of the same architecture, or random functions of the input."""
+"""Random features to compare with: of an untrained model of the same architecture, or random
+functions of the input."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
@@ -20,10 +21,12 @@ _PIECE = 8_000_000  # bytes that are made at once
 def random_source(
     source: Source, sites: Sequence[str], seed: int, wanted: Features | Run | None
 ) -> tuple[Source | None, str]:
-    """Random features for the examples of a source, and a phrase that says what they are. None if there can't be any.
+    """Random features for the examples of a source, and a phrase that says what they are. None if
+    there can't be any.
 
     Arguments:
-        wanted: "untrained" or "projection"; None: an untrained model where it can be built; or a run to be taken.
+        wanted: "untrained" or "projection"; None: an untrained model where it can be built; or a
+            run to be taken.
     """
     if isinstance(wanted, Run):
         chosen = sorted({k for ks in source.iterations.values() for k in ks})
@@ -67,15 +70,16 @@ def _untrained(source: Source, sites: Sequence[str], seed: int) -> Source:
 def _alike(random: Source, source: Source) -> Source:
     if random.positions != source.positions or random.batch != source.batch:
         raise LoopscopeError(
-            f"random features must be of the same examples and positions, {source.batch} and {source.positions}, but are of "
-            f"{random.batch} and {random.positions}."
+            f"random features must be of the same examples and positions, {source.batch} and "
+            f"{source.positions}, but are of {random.batch} and {random.positions}."
         )
     return random
 
 
 class Projection(Source):
-    """Random functions of the input: at each position the sum of a random vector for each token read up to there, turned another
-    way at each position, through max(0, .). As a causal model reads, unless the task says that all may be seen."""
+    """Random functions of the input: at each position the sum of a random vector for each token
+    read up to there, turned another way at each position, through max(0, .). As a causal model
+    reads, unless the task says that all may be seen."""
 
     def __init__(self, tokens: Tensor, positions: int, width: int, seed: int, *, causal: bool = True) -> None:
         self.tokens, self.batch, self.model, self.origin = tokens, len(tokens), None, {}

@@ -41,7 +41,8 @@ class Probe:
         return states.double() @ self.weight.to(states.device) + self.bias.to(states.device)
 
     def predict(self, states: Float[Tensor, "*axes width"]) -> Tensor:
-        """(*axes): the labels as they were given, or numbers; of words their numbers in `classes`."""
+        """(*axes): the labels as they were given, or numbers; of words their numbers in
+        `classes`."""
         scores = self.scores(states)
         if not self.classes:
             return scores[..., 0]

@@ -1,7 +1,9 @@
-"""Where probes find their features: the states of a run, of a run's file that is read piece by piece, of runs one by one.
+"""Where probes find their features: the states of a run, of a run's file that is read piece by
+piece, of runs one by one.
 
-Whatever the source, it is gone through in chunks of examples. Each chunk gives, for a site and an iteration, a tensor
-(example, position, width) and the examples that are there: those that have left a ragged loop are not.
+Whatever the source, it is gone through in chunks of examples. Each chunk gives, for a site and an
+iteration, a tensor (example, position, width) and the examples that are there: those that have left
+a ragged loop are not.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +18,8 @@ from ..core.states import States, as_vectors
 from ..runs.run import Run
 
 SUMS = 250_000_000
-"""Bytes of sums that are kept at once while runs are gone through; where there are more, runs are gone through again."""
+"""Bytes of sums that are kept at once while runs are gone through; where there are more, runs are
+gone through again."""
 Place = tuple[str, int]
 """A site and an iteration."""
 
@@ -95,8 +98,9 @@ class RunsSource(Source):
             one = RunSource(run, sites, iterations)
             if told and (one.iterations != self.iterations or one.positions != self.positions):
                 raise LoopscopeError(
-                    f"all runs must have the same iterations and positions, but run {len(told)} has {_shape(one)} and those "
-                    f"before have {_shape(self)}. Record them alike, or probe them apart."
+                    f"all runs must have the same iterations and positions, but run {len(told)} has "
+                    f"{_shape(one)} and those before have {_shape(self)}. Record them alike, or probe them "
+                    "apart."
                 )
             self.iterations, self.positions, self.origin = one.iterations, one.positions, one.origin
             if not told:
@@ -128,7 +132,8 @@ class RunsSource(Source):
 
 
 class ArraySource(Source):
-    """The same features at all iterations, such as random ones. The only site is `given`, its iteration 0."""
+    """The same features at all iterations, such as random ones. The only site is `given`, its
+    iteration 0."""
 
     def __init__(self, values: Tensor) -> None:
         self.values, self.batch, self.tokens, self.model, self.origin = values, len(values), None, None, {}
@@ -139,7 +144,8 @@ class ArraySource(Source):
 
 
 def piece_of(states: States, k: int) -> Piece:
-    """A site at an iteration: every axis but batch and position is the vector, inner loops too, and heads."""
+    """A site at an iteration: every axis but batch and position is the vector, inner loops too, and
+    heads."""
     rows = [mask for index, mask in states._rows.items() if index[0] == k]
     present = torch.stack(rows).all(0) if rows else None
     return Piece(as_vectors(states[k].detach(), states.axes[1:]), present)
@@ -159,7 +165,8 @@ def chosen(site: str, present: list[int], labels: range, wanted: Sequence[int] |
     kept = [k for k in dict.fromkeys(result) if k in present]
     if not kept:
         raise LoopscopeError(
-            f"'{site}' must have one of the iterations {list(wanted)}, but has {present[0]}..{present[-1]}. Choose others."
+            f"'{site}' must have one of the iterations {list(wanted)}, but has {present[0]}..{present[-1]}. "
+            "Choose others."
         )
     return kept
 
@@ -175,7 +182,8 @@ def _states(run: Run, site: str) -> States:
     states = run[site]
     if not isinstance(states, States) or not states.iterations:
         raise LoopscopeError(
-            f"a probe needs a site with iterations, but '{site}' was called once, outside the loop. {nearest(site, run.names)}"
+            f"a probe needs a site with iterations, but '{site}' was called once, outside the loop. "
+            f"{nearest(site, run.names)}"
         )
     if "batch" not in states.axes:
         raise LoopscopeError(f"a probe needs a site with a batch, but '{site}' has the axes {states.axes}.")

@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 
 
 def summary(probes: "Probes") -> str:
-    """What was found where it is best, site by site, with everything that has to stand beside it."""
+    """What was found where it is best, site by site, with everything that has to stand beside
+    it."""
     quantity = "accuracy" if probes.kind == "classes" else "R²"
     lines = [
-        f"Linear probes for {_asked(probes)}; {probes.groups} groups of examples in {probes.folds} folds, scores on groups held "
-        f"out. Random features: {probes.features}."
+        f"Linear probes for {_asked(probes)}; {probes.groups} groups of examples in {probes.folds} folds, "
+        f"scores on groups held out. Random features: {probes.features}."
     ]
     for s, site in enumerate(probes.sites):
         grid = probes.score[s].nan_to_num(-math.inf)
@@ -33,8 +34,9 @@ def summary(probes: "Probes") -> str:
             f"{name} {told(probes, float(v[here]))}" for name, v in compared.items() if not v[here].isnan()
         ]
         lines.append(
-            f"'{site}': {quantity} is best at iteration {probes.iterations[k]}{where}, {told(probes, float(probes.score[here]))} "
-            f"(95 % interval {low} to {high}, {int(probes.rows[here])} rows; {', '.join(parts)}; selectivity "
+            f"'{site}': {quantity} is best at iteration {probes.iterations[k]}{where}, "
+            f"{told(probes, float(probes.score[here]))} (95 % interval {low} to {high}, "
+            f"{int(probes.rows[here])} rows; {', '.join(parts)}; selectivity "
             f"{number(float(probes.selectivity[here]), 2)}). {_when(probes, s)}"
         )
     return " ".join([*lines, *probes.notes])

@@ -16,7 +16,8 @@ def named(task: Task | None, tokens: Any, name: str) -> tuple[Tensor, Tensor]:
     """
     if task is None or not isinstance(tokens, Tensor):
         raise LoopscopeError(
-            f"the fact {name!r} is told by the task of the run's model, but this run has none. Pass labels of your own."
+            f"the fact {name!r} is told by the task of the run's model, but this run has none. Pass labels "
+            "of your own."
         )
     facts = task.facts(tokens.cpu())
     if name not in facts:
@@ -25,7 +26,8 @@ def named(task: Task | None, tokens: Any, name: str) -> tuple[Tensor, Tensor]:
 
 
 def placed(fact: Fact, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """(values, mask) of each position: a fact of positions as it is, one of the whole example where the answer is asked."""
+    """(values, mask) of each position: a fact of positions as it is, one of the whole example where
+    the answer is asked."""
     if fact.values.ndim == 2:
         return fact.values, fact.mask
     return fact.values[:, None].expand(asked.shape), fact.mask[:, None] & asked

@@ -1,4 +1,5 @@
-"""Train at one iteration, test at another: does the loop write a thing in one place and leave it there?"""
+"""Train at one iteration, test at another: does the loop write a thing in one place and leave it
+there?"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ class Transfer:
     """What the same probes score against labels shuffled between examples."""
     rows: int
     held_out: float
-    """Fraction of the examples that the probes were fitted on, and that were judged by those trained without them."""
+    """Fraction of the examples that the probes were fitted on, and that were judged by those
+    trained without them."""
     kind: told.Kind
 
     def __str__(self) -> str:
@@ -69,12 +71,13 @@ class Transfer:
         last, first = self.score[-1], self.trained[-1]
         shown = percent if self.kind == "classes" else "{:.2f}".format
         return (
-            f"Probes of '{self.site}' trained at one iteration and tested at another ({self.rows} rows): {name} "
-            f"{shown(float(own.nanmean()))} in the mean at the same iteration; trained at {first} and tested at "
-            f"{self.tested[0]}: {shown(float(last[0]))}, "
-            f"trained at {self.trained[0]} and tested at {self.tested[-1]}: {shown(float(self.score[0, -1]))}; shuffled labels "
-            f"{shown(float(self.control.nanmean()))}. {percent(self.held_out)} of the examples were also fitted on, and are "
-            "judged by probes trained without them."
+            f"Probes of '{self.site}' trained at one iteration and tested at another ({self.rows} rows): "
+            f"{name} {shown(float(own.nanmean()))} in the mean at the same iteration; trained at {first} "
+            f"and tested at {self.tested[0]}: {shown(float(last[0]))}, "
+            f"trained at {self.trained[0]} and tested at {self.tested[-1]}: "
+            f"{shown(float(self.score[0, -1]))}; shuffled labels {shown(float(self.control.nanmean()))}. "
+            f"{percent(self.held_out)} of the examples were also fitted on, and are judged by probes "
+            "trained without them."
         )
 
     def figure(self) -> Any:
@@ -92,12 +95,13 @@ def transfer(
 ) -> Transfer:
     """The matrix (trained at, tested at) on a run.
 
-    Examples that the probes were fitted on, known by their inputs, are judged by the probes that were trained without their fold;
-    others by those trained on all.
+    Examples that the probes were fitted on, known by their inputs, are judged by the probes that
+    were trained without their fold; others by those trained on all.
 
     Arguments:
         run: the run they were fitted on, or another of the same site.
-        labels, mask: as in `Probes.fit`; None: those the probes know, if they know all of the run's examples.
+        labels, mask: as in `Probes.fit`; None: those the probes know, if they know all of the run's
+            examples.
         site, position: needed where there are several.
     """
     if run is None:
@@ -165,8 +169,8 @@ def _labels(probes: Probes, source: Source, known: np.ndarray, labels: Any, *, m
     if labels is None:
         if (known < 0).any():
             raise LoopscopeError(
-                f"the probes know the labels of the examples they were fitted on, but {int((known < 0).sum())} of {len(known)} "
-                "are others. Pass labels=."
+                "the probes know the labels of the examples they were fitted on, but "
+                f"{int((known < 0).sum())} of {len(known)} are others. Pass labels=."
             )
         return told.Labels(
             probes.kind, probes.labels.numpy()[known], probes.mask.numpy()[known], probes.classes

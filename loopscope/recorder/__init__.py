@@ -1,4 +1,5 @@
-"""Recording: one pass, more iterations of it, a generation, any function, a model in Hugging Face's format."""
+"""Recording: one pass, more iterations of it, a generation, any function, a model in Hugging Face's
+format."""
 
 from .generation import Generation as Generation
 from .generation import generate as generate

@@ -40,9 +40,11 @@ class Continuation:
 def continue_run(
     run: Run, extra: int, sites: Sequence[str] = (), examples: int | None = None
 ) -> Continuation:
-    """Go on with a run for `extra` iterations; if it lacks `sites`, record it again from its tokens.
+    """Go on with a run for `extra` iterations; if it lacks `sites`, record it again from its
+    tokens.
 
-    What can't be iterated (a wrapped module, a run loaded without its model) is taken as it is, if it has the sites.
+    What can't be iterated (a wrapped module, a run loaded without its model) is taken as it is, if
+    it has the sites.
 
     Arguments:
         examples: where it is recorded again: the first so many.
@@ -52,8 +54,8 @@ def continue_run(
         range(run.states.iterations[0], n + 1)
     ):
         raise LoopscopeError(
-            f"whole states of every iteration are needed, but this run kept only a part (keep={run.origin['keep']}). "
-            "Record again without keep=."
+            "whole states of every iteration are needed, but this run kept only a part "
+            f"(keep={run.origin['keep']}). Record again without keep=."
         )
     try:
         model = run.model
@@ -94,8 +96,8 @@ def _again(run: Run, model: Looped, n: int, sites: Sequence[str], *, examples: i
     asked = list(dict.fromkeys(sites))
     if run.origin.get("edits"):
         raise LoopscopeError(
-            f"the sites {asked} are needed but were not recorded, and a run with edits can't be made again from its tokens. "
-            f"Record it with sites={asked}."
+            f"the sites {asked} are needed but were not recorded, and a run with edits can't be made again "
+            f"from its tokens. Record it with sites={asked}."
         )
     tokens = run.tokens[:examples] if isinstance(run.tokens, Tensor) else run.tokens
     later = record(model, tokens, n, sites=asked, seed=run.origin.get("seed"))
@@ -103,13 +105,15 @@ def _again(run: Run, model: Looped, n: int, sites: Sequence[str], *, examples: i
     old, new = run.states[k][: len(tokens)], later.states[k]
     if not torch.allclose(old, new.to(old), rtol=1e-3, atol=1e-4 * float(old.abs().max()), equal_nan=True):
         raise LoopscopeError(
-            f"the sites {asked} are needed but were not recorded, and recording the run's tokens again gives other states "
-            f"(a random start without a seed, or other weights). Record it with sites={asked}."
+            f"the sites {asked} are needed but were not recorded, and recording the run's tokens again "
+            "gives other states (a random start without a seed, or other weights). Record it with "
+            f"sites={asked}."
         )
     fewer = f"the first {len(tokens)} examples were" if len(tokens) < len(run.tokens) else "it was"
     return (
         later,
-        f"For sites that the run lacks {fewer} recorded again, {n - run.iterations} iterations beyond those shown.",
+        f"For sites that the run lacks {fewer} recorded again, {n - run.iterations} iterations beyond those "
+        "shown.",
     )
 
 
@@ -148,7 +152,8 @@ def vectors(
 
 
 def inside(run: Run, ending: str) -> list[str]:
-    """The sites inside the loop whose names end so: those that were recorded, else those that the model has."""
+    """The sites inside the loop whose names end so: those that were recorded, else those that the
+    model has."""
     recorded = [name for name in run.names if name.endswith(ending) and isinstance(run[name], States)]
     if recorded:
         return recorded

@@ -5,8 +5,8 @@
     run.states[5, 3]               # the same where the token is read, at the last position: (batch, width)
     run.tokens                     # what came out
 
-Nothing is computed again: a model whose cache depends on the iteration, or that draws its first state anew for every token,
-would give other states then.
+Nothing is computed again: a model whose cache depends on the iteration, or that draws its first
+state anew for every token, would give other states then.
 """
 
 from collections.abc import Iterator, Sequence
@@ -36,31 +36,36 @@ class Generation:
 
     def __init__(self, runs: Sequence[Run], tokens: Any) -> None:
         self.runs = list(runs)
-        """Pass by pass. The first reads the whole prompt; later ones all tokens so far, or with a cache only the newest."""
+        """Pass by pass. The first reads the whole prompt; later ones all tokens so far, or with a
+        cache only the newest."""
         self.tokens = tokens
         """What the model returned: prompt and new tokens, (batch, position)."""
 
     def at(self, *, token: int) -> Run:
-        """The pass that computed new token number `token`, 0-based; `.at(token=5)[3]` is its state in iteration 3."""
+        """The pass that computed new token number `token`, 0-based; `.at(token=5)[3]` is its state
+        in iteration 3."""
         try:
             return self.runs[token]
         except IndexError:
             raise LoopscopeIndexError(
-                f"token must be one of the {len(self.runs)} that were generated, 0..{len(self.runs) - 1}, but is {token}. "
-                "Generate more: max_new_tokens=..."
+                f"token must be one of the {len(self.runs)} that were generated, 0..{len(self.runs) - 1}, "
+                f"but is {token}. Generate more: max_new_tokens=..."
             ) from None
 
     @property
     def states(self) -> States:
-        """The states at the position that the new token is read from: token, iteration, batch, width."""
+        """The states at the position that the new token is read from: token, iteration, batch,
+        width."""
         return self["state"]
 
     def __getitem__(self, site: str) -> States:
-        """A site's values with the axis `token` first, at the last position where it has positions. Passes may differ in the
-        number of their iterations, and not all need come to a site: what a pass didn't run is absent."""
+        """A site's values with the axis `token` first, at the last position where it has positions.
+        Passes may differ in the number of their iterations, and not all need come to a site: what a
+        pass didn't run is absent."""
         if all(site not in run for run in self.runs):
             raise LoopscopeError(
-                f"'{site}' was not recorded in any pass. {nearest(site, self.names)} To have it: sites=[{site!r}]."
+                f"'{site}' was not recorded in any pass. {nearest(site, self.names)} To have it: "
+                f"sites=[{site!r}]."
             )
         values: dict[tuple[int, ...], Tensor] = {}
         axes: tuple[str, ...] = ()
@@ -110,13 +115,15 @@ def generate(
         model: what `wrap` made of a model that has a method `generate`.
         tokens: the prompt, (batch, position).
         sites, edits, keep, seed: as in `record`; edits apply in every pass.
-        options: of the model's own `generate`, such as max_new_tokens=8, use_cache=False, do_sample=False.
+        options: of the model's own `generate`, such as max_new_tokens=8, use_cache=False,
+            do_sample=False.
     """
     owner: Any = model.module if isinstance(model, Adapter | Wrapped) else model
     if not hasattr(owner, "generate"):
         raise LoopscopeError(
-            f"a model must have a method generate to be recorded while it generates, but {type(owner).__name__} has none. "
-            "Generate by other means within `with ls.recording(model) as run:`."
+            "a model must have a method generate to be recorded while it generates, but "
+            f"{type(owner).__name__} has none. Generate by other means within `with ls.recording(model) as "
+            "run:`."
         )
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
@@ -132,7 +139,8 @@ def generate(
 def recording(
     model: Any, *, sites: Sites = (), edits: Sequence[Edit] = (), keep: Keep | None = None
 ) -> Iterator[Generation]:
-    """Record every pass that is made within the block, whoever makes it: a generate of another package, a loop of your own.
+    """Record every pass that is made within the block, whoever makes it: a generate of another
+    package, a loop of your own.
 
     >>> with ls.recording(model) as run:
     ...     AutoregressiveWrapper(model.module).generate(prompt, seq_len=8)
@@ -140,8 +148,8 @@ def recording(
     """
     if not isinstance(model, Adapter | Wrapped):
         raise LoopscopeError(
-            f"recording needs what ls.wrap makes of a model, but got {type(model).__name__}. For one pass of a model with the "
-            "four functions there is ls.record(model, tokens)."
+            f"recording needs what ls.wrap makes of a model, but got {type(model).__name__}. For one pass "
+            "of a model with the four functions there is ls.record(model, tokens)."
         )
     made = Generation([], None)
     watch = _Watch(model, sites, edits, keep, made=made)
@@ -182,8 +190,10 @@ class _Watch:
             self.by_site.setdefault(resolve(edit.site, known, [])[0], []).append(edit)
         if schedule or any(is_state(site) and site != "state" for site in self.by_site):
             raise LoopscopeError(
-                "edits of a pass that the model makes by itself must be of a module's output or of 'state', but "
-                f"{[str(edit) for edit in edits]} has others. Use ls.record for skip, repeat and further fields of the state."
+                "edits of a pass that the model makes by itself must be of a module's output or of 'state', "
+                "but "
+                f"{[str(edit) for edit in edits]} has others. Use ls.record for skip, repeat and further "
+                "fields of the state."
             )
         self.taps: Taps | None = None
 
@@ -257,7 +267,8 @@ class _Watch:
         return output
 
     def _completed(self, adapter: Adapter, run: Run) -> Run:
-        """The same with states[0], which came before the first call of a part, and with a read-out."""
+        """The same with states[0], which came before the first call of a part, and with a
+        read-out."""
         assert self.body.first is not None
         first = adapter.beginning(self.body.first.detach(), self.embedded)
         begun = {

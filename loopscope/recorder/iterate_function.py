@@ -1,4 +1,5 @@
-"""iterate: a plain Python function as a loop, so that everything that works on models works on any map."""
+"""iterate: a plain Python function as a loop, so that everything that works on models works on any
+map."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,8 @@ from .record_run import record
 
 
 class Iterated(nn.Module):
-    """The four functions of a map F: the state is what it iterates, and the read-out reads it as it is.
+    """The four functions of a map F: the state is what it iterates, and the read-out reads it as it
+    is.
 
     `tokens` are the initial states, (batch, width) or (batch, position, width).
     """
@@ -38,8 +40,8 @@ class Iterated(nn.Module):
         if not isinstance(new, Tensor) or new.shape != state.shape:
             received = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
             raise LoopscopeError(
-                f"the function must turn a state into a state of the same shape {tuple(state.shape)}, but iteration {t} gave "
-                f"{received}. Return a tensor of that shape."
+                f"the function must turn a state into a state of the same shape {tuple(state.shape)}, but "
+                f"iteration {t} gave {received}. Return a tensor of that shape."
             )
         return new
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 def task_of(run: "Run") -> "Task | None":
-    """The task that the run's model was trained on: the model's own, or the one that the run's file names."""
+    """The task that the run's model was trained on: the model's own, or the one that the run's file
+    names."""
     from .. import tasks
 
     try:
@@ -28,7 +29,8 @@ def task_of(run: "Run") -> "Task | None":
 
 
 def labels_of(run: "Run") -> "Batch | None":
-    """The run's tokens with their right answers, mask and difficulty; None if they are no examples of a known task."""
+    """The run's tokens with their right answers, mask and difficulty; None if they are no examples
+    of a known task."""
     task = task_of(run)
     if task is None or not isinstance(run.tokens, Tensor):
         return None

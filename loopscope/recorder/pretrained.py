@@ -1,4 +1,5 @@
-"""Models in Hugging Face's format: a folder that `save_pretrained` wrote, or a name that transformers finds."""
+"""Models in Hugging Face's format: a folder that `save_pretrained` wrote, or a name that
+transformers finds."""
 
 import os
 from collections.abc import Sequence
@@ -31,12 +32,15 @@ def from_pretrained(
     """A looped model by its folder or name, wrapped: transformers' from_pretrained, then `wrap`.
 
     Arguments:
-        name: a folder, or a name on the Hugging Face hub, which transformers downloads unless it has it or is offline.
-        trust_remote_code: run the code that comes with the checkpoint, as Ouro and Huginn need. Read it before you agree.
+        name: a folder, or a name on the Hugging Face hub, which transformers downloads unless it
+            has it or is offline.
+        trust_remote_code: run the code that comes with the checkpoint, as Ouro and Huginn need.
+            Read it before you agree.
         options: of transformers' from_pretrained, such as revision= or torch_dtype=.
 
     Raises:
-        LoopscopeError: it isn't there, needs code that wasn't agreed to, or is of no known looped family.
+        LoopscopeError: it isn't there, needs code that wasn't agreed to, or is of no known looped
+            family.
     """
     import transformers
 
@@ -51,11 +55,12 @@ def from_pretrained(
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise LoopscopeError(
-                f"{name} brings its own code, which runs only if you agree. Read it first, then pass trust_remote_code=True "
-                "(on the command line --trust-remote-code)."
+                f"{name} brings its own code, which runs only if you agree. Read it first, then pass "
+                "trust_remote_code=True (on the command line --trust-remote-code)."
             ) from error
         raise LoopscopeError(
-            f"{name} must be a folder that save_pretrained wrote or a model that transformers finds, but: {error}"
+            f"{name} must be a folder that save_pretrained wrote or a model that transformers finds, but: "
+            f"{error}"
         ) from error
     wrapped = wrap(model.eval())
     wrapped.name = name
@@ -71,10 +76,12 @@ def recorded(
     seed: int = 0,
     **options: Any,
 ) -> Run:
-    """A run of a model by its name, on texts or, without any, on tokens drawn at random; the run's origin says which.
+    """A run of a model by its name, on texts or, without any, on tokens drawn at random; the run's
+    origin says which.
 
     Arguments:
-        texts: what to read, by the model's own tokenizer; shorter ones are padded on the left and masked.
+        texts: what to read, by the model's own tokenizer; shorter ones are padded on the left and
+            masked.
         examples: how many sequences of LENGTH random tokens, where no text is given.
         options: of `from_pretrained`.
     """
@@ -84,7 +91,8 @@ def recorded(
     else:
         if model.vocabulary is None:
             raise LoopscopeError(
-                f"{name} must say how many tokens it knows to be given random ones, but its config doesn't. Pass a text."
+                f"{name} must say how many tokens it knows to be given random ones, but its config doesn't. "
+                "Pass a text."
             )
         generator = torch.Generator().manual_seed(seed)
         tokens = torch.randint(0, model.vocabulary, (examples, LENGTH), generator=generator)

@@ -18,7 +18,8 @@ Edits = Sequence[Edit | Times | Several]
 
 
 def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None) -> dict[str, Any]:
-    """Entry, architecture, config, task, edits, keep, seed, mode, precision, device and versions, as JSON can say them."""
+    """Entry, architecture, config, task, edits, keep, seed, mode, precision, device and versions,
+    as JSON can say them."""
     config = getattr(model, "config", None)
     task = getattr(model, "task", None)
     first = next(iter(model.parameters()), None) if isinstance(model, nn.Module) else None

@@ -42,24 +42,28 @@ def record(
     copy: bool | None = None,
     **inputs: Any,
 ) -> Run:
-    """One forward pass with its states. The output is bitwise what the model gives without being recorded.
+    """One forward pass with its states. The output is bitwise what the model gives without being
+    recorded.
 
     Arguments:
         model: a zoo model, any model with the four functions, or what `wrap` made of another.
         tokens: (batch, position); for a wrapped module whatever its forward takes first.
-        iterations: how many; None means the model's own depth. A module wrapped by its body decides by itself.
+        iterations: how many; None means the model's own depth. A module wrapped by its body decides
+            by itself.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
-        edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at, bias_halting; several at
-            one place in order.
+        edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at,
+            bias_halting; several at one place in order.
         keep: what is kept of it all (`ls.keep`); None means everything.
-        grad: keep the graph, so that `torch.autograd.grad(loss, run.states[3])` works. Otherwise runs under no_grad.
-        seed: for models that draw (a random initial state, dropout); the global generator is left as it was. None: draw from
-            the global generator, as the bare model does.
+        grad: keep the graph, so that `torch.autograd.grad(loss, run.states[3])` works. Otherwise
+            runs under no_grad.
+        seed: for models that draw (a random initial state, dropout); the global generator is left
+            as it was. None: draw from the global generator, as the bare model does.
         copy: True copies every value, False never does; None copies where a reference would not do.
         inputs: further arguments of a wrapped module's forward.
 
     Raises:
-        LoopscopeError: an unknown site, a patch that doesn't fit, tokens that aren't, iterations that don't exist.
+        LoopscopeError: an unknown site, a patch that doesn't fit, tokens that aren't, iterations
+            that don't exist.
     """
     if isinstance(model, Wrapped):
         _check_depth(iterations)
@@ -90,11 +94,13 @@ def resume(
     edits: Edits = (),
     seed: int | None = None,
 ) -> Run:
-    """Go on with a run from any of its states: the result equals `record(model, tokens, iterations)`, bitwise.
+    """Go on with a run from any of its states: the result equals `record(model, tokens,
+    iterations)`, bitwise.
 
     Arguments:
         iterations: of the whole result, those already run included.
-        start: the state to go on from; None means the last. What the run has up to there is taken over, not computed.
+        start: the state to go on from; None means the last. What the run has up to there is taken
+            over, not computed.
         sites: what to record from there on besides the sites that the run has.
         edits: for the iterations that are run now, `state` at `start` included.
     """
@@ -103,7 +109,8 @@ def resume(
     k = run.states._label(run.iterations if start is None else start)
     if n < k:
         raise LoopscopeError(
-            f"iterations counts the whole run, so it must be {k} or more to resume from state {k}, but is {n}."
+            f"iterations counts the whole run, so it must be {k} or more to resume from state {k}, but is "
+            f"{n}."
         )
     state = run.state(k)
     grad = run.reader.grad if run._read is not None else False
@@ -164,7 +171,8 @@ class _Plan:
 def _drive(
     model: Looped, span: _Span, sites: Sites, edits: Edits, *, collector: Collector, origin: dict[str, Any]
 ) -> Run:
-    """The body of `record` and `resume`: taps on, driver on, read-out, and a Run of what was collected."""
+    """The body of `record` and `resume`: taps on, driver on, read-out, and a Run of what was
+    collected."""
     plan = _planned(model, span, sites, edits)
     fields = plan.fields
     taps = _SiteTaps(model, plan, span.end, collector)
@@ -327,8 +335,8 @@ def _halting(model: Any, run: Run) -> Halting | None:
 def _check_depth(iterations: int | None) -> None:
     if iterations is not None:
         raise LoopscopeError(
-            f"a module wrapped by its body decides its own number of iterations, but iterations={iterations!r} was "
-            "passed. Use the module's own argument for it, if it has one."
+            "a module wrapped by its body decides its own number of iterations, but "
+            f"iterations={iterations!r} was passed. Use the module's own argument for it, if it has one."
         )
 
 
@@ -343,7 +351,8 @@ def _check_looped(model: Any) -> None:
     if not isinstance(model, Looped):
         raise LoopscopeError(
             f"record needs a model with encode, initial, step and decode, but got {type(model).__name__}. "
-            'Wrap any other module first: ls.wrap(model), or ls.wrap(model, body="...") with the part that repeats.'
+            'Wrap any other module first: ls.wrap(model), or ls.wrap(model, body="...") with the part that '
+            "repeats."
         )
 
 
@@ -366,10 +375,12 @@ def _check_halting(model: Any, modules: Mapping[str, nn.Module]) -> None:
     if "halting" in modules:
         return
     asked = (
-        "whose head judges the state after the pass and changes nothing in it. Move its threshold where it decides: "
+        "whose head judges the state after the pass and changes nothing in it. Move its threshold where it "
+        "decides: "
         'ls.answer(model, tokens, rule="own", threshold=...)'
         if getattr(model, "rule", None) is not None
-        else 'which runs as many iterations as it is told. Give it a rule: ls.answer(model, tokens, rule="kl"), or '
+        else "which runs as many iterations as it is told. Give it a rule: ls.answer(model, tokens, "
+        'rule="kl"), or '
         "record with iterations="
     )
     raise LoopscopeError(
@@ -379,8 +390,8 @@ def _check_halting(model: Any, modules: Mapping[str, nn.Module]) -> None:
 
 
 def _is_careful(model: Any) -> bool:
-    """Whether activations may be changed in place after they were seen: by a model that isn't ours, and where others have
-    attached hooks, as TransformerLens users do."""
+    """Whether activations may be changed in place after they were seen: by a model that isn't ours,
+    and where others have attached hooks, as TransformerLens users do."""
     if isinstance(model, Adapter):
         return True
     return isinstance(model, nn.Module) and any(m._forward_hooks for m in model.modules())

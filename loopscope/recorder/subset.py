@@ -11,15 +11,17 @@ from ..runs.run import Reader, Run, iterable
 
 
 def only(run: Run, rows: Sequence[int]) -> Run:
-    """The run as it would be of these examples alone, in this order; an example may be there several times.
+    """The run as it would be of these examples alone, in this order; an example may be there
+    several times.
 
     Raises:
-        LoopscopeError: a run with edits (which may be of other rows), or of a model that can't be iterated.
+        LoopscopeError: a run with edits (which may be of other rows), or of a model that can't be
+            iterated.
     """
     if run.origin.get("edits"):
         raise LoopscopeError(
-            f"examples can be taken from a run without edits, but this one has {run.origin['edits']}, which may be of other "
-            "examples. Record with the examples that you want."
+            f"examples can be taken from a run without edits, but this one has {run.origin['edits']}, which "
+            "may be of other examples. Record with the examples that you want."
         )
     model, chosen = iterable(run), [int(row) for row in rows]
     tokens, inputs = run.given(chosen)

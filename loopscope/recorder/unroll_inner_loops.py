@@ -1,4 +1,5 @@
-"""Inner loops unfolded: each turn as a site of its own, for analyses that follow one layer from iteration to iteration."""
+"""Inner loops unfolded: each turn as a site of its own, for analyses that follow one layer from
+iteration to iteration."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -10,11 +11,13 @@ from .extend import Continuation
 
 
 def unroll_inner_loops(after: Continuation, names: Sequence[str]) -> tuple[Continuation, list[str]]:
-    """The same run with a site for each turn of an inner loop, and `names` in the order of an iteration.
+    """The same run with a site for each turn of an inner loop, and `names` in the order of an
+    iteration.
 
-    A site `core.0.hook_resid_post` with an axis `low` of three turns becomes `low=0 core.0.hook_resid_post` and two more. First
-    come the turns, one after the other, then what is called once in an iteration: other modules, or the same one in another
-    role, whose site `core.0.hook_resid_post@iteration` becomes `@iteration core.0.hook_resid_post`.
+    A site `core.0.hook_resid_post` with an axis `low` of three turns becomes `low=0
+    core.0.hook_resid_post` and two more. First come the turns, one after the other, then what is
+    called once in an iteration: other modules, or the same one in another role, whose site
+    `core.0.hook_resid_post@iteration` becomes `@iteration core.0.hook_resid_post`.
     """
     run = after.run
     nested = [name for name in names if _inner(run, name)]

@@ -1,4 +1,5 @@
-"""Untrained models of the same configuration: what training has changed is told beside what they do."""
+"""Untrained models of the same configuration: what training has changed is told beside what they
+do."""
 
 import copy
 import warnings
@@ -15,7 +16,8 @@ from .record_run import record
 
 
 def untrained(run: Run, seed: int = 0, sites: Sequence[str] = ()) -> Run | None:
-    """The run as an untrained model of its kind would have made it; None where it isn't known how to build one.
+    """The run as an untrained model of its kind would have made it; None where it isn't known how
+    to build one.
 
     Arguments:
         seed: of the fresh weights, and of whatever the model draws.
@@ -35,8 +37,8 @@ def untrained_model(model: Any, seed: int) -> Any:
     """A model of the same class and configuration with fresh weights, in evaluation mode.
 
     Raises:
-        LoopscopeError: it isn't known how to build one: it neither has a dataclass as its config, as the zoo's models do, nor
-            is it one of transformers.
+        LoopscopeError: it isn't known how to build one: it neither has a dataclass as its config,
+            as the zoo's models do, nor is it one of transformers.
     """
     from ..adapters.base import Adapter
 
@@ -64,6 +66,7 @@ def _built(module: nn.Module, config: Any, seed: int) -> nn.Module:
             made = type(module)(config).eval()
         except Exception as error:  # somebody's class that wants other arguments
             raise LoopscopeError(
-                f"an untrained {type(module).__name__} can't be built from its configuration ({type(error).__name__})"
+                f"an untrained {type(module).__name__} can't be built from its configuration "
+                f"({type(error).__name__})"
             ) from error
     return made if first is None else made.to(device=first.device, dtype=first.dtype)

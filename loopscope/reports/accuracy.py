@@ -55,8 +55,9 @@ def section(run: Run) -> Section | None:
                 f"Where the answers are right, at {task.dial} {longest}",
                 _front(front, longest, task.dial),
                 _spread(front),
-                "Each cell is one position after so many iterations, the mean over examples. Time runs downwards: a slanted edge "
-                "is an answer that spreads along the string, one iteration at a time.",
+                "Each cell is one position after so many iterations, the mean over examples. Time runs "
+                "downwards: a slanted edge is an answer that spreads along the string, one iteration at a "
+                "time.",
             )
         )
     tiles = [
@@ -100,8 +101,9 @@ def _lengths_panel(lengths: Mapping[int, "Accuracy"], task: Task, depth: int, wh
         f"{what.capitalize()} after every iteration",
         _curves({length: one.positions for length, one in lengths.items()}, task.dial, depth, what),
         f"{what.capitalize()}, with iterations in proportion to the {task.dial}: {seen}.",
-        f"Each line is one {task.dial}, on {EXAMPLES} test examples that training never saw; {own} is that of training. "
-        f"The dotted line marks the model's own depth, {depth} iterations. Chance is what the line begins with.",
+        f"Each line is one {task.dial}, on {EXAMPLES} test examples that training never saw; {own} is that "
+        f"of training. The dotted line marks the model's own depth, {depth} iterations. Chance is what the "
+        "line begins with.",
     )
 
 
@@ -162,6 +164,6 @@ def _spread(by_position: Tensor) -> str:
     a, b = min(known), max(known)
     rest = f"; {never} of {len(first)} positions never are" if never else ""
     return (
-        f"Position {a} is right in at least 95 % of the examples after {known[a]} iteration{'s' * (known[a] != 1)} and from "
-        f"then on, position {b} after {known[b]}{rest}."
+        f"Position {a} is right in at least 95 % of the examples after {known[a]} "
+        f"iteration{'s' * (known[a] != 1)} and from then on, position {b} after {known[b]}{rest}."
     )

@@ -52,8 +52,9 @@ def section(run: Run) -> Section | None:
         "What it would answer, had it stopped after each iteration",
         _map(frames[0].update[0], run.states.iterations, answers.shape[2]),
         _seen(mark, run.states.iterations),
-        "Each row is read out of the state after so many iterations; time runs downwards. Each cell holds the "
-        "token that the model would write; hover for the token it read and how sure it is. Choose another example above.",
+        "Each row is read out of the state after so many iterations; time runs downwards. Each cell holds "
+        "the token that the model would write; hover for the token it read and how sure it is. Choose "
+        "another example above.",
         frames,
     )
     return Section("answers", "Answers", 2, [panel])
@@ -81,7 +82,8 @@ def _map(cells: Mapping[str, Any], iterations: list[int], positions: int) -> Any
         cells,
         iterations,
         positions,
-        hover="after %{y} iterations, position %{x}: %{text}, %{customdata[2]} (p = %{customdata[1]}); it read "
+        hover="after %{y} iterations, position %{x}: %{text}, %{customdata[2]} (p = %{customdata[1]}); it "
+        "read "
         "%{customdata[0]}",
         zmin=-0.5,
         zmax=2.5,

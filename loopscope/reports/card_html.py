@@ -10,8 +10,9 @@ _COMMENT = re.compile(r"^\s*<!--.*?-->\s*?$", re.DOTALL | re.MULTILINE)
 def card_html(markdown: str) -> tuple[Markup, Markup]:
     """HTML of a card: what stands before its first second-level heading, and the rest.
 
-    Tags in it stay literal, comments go, pictures become links, and a link leads to http(s), mail or this page. The
-    headings go down a level, since the page has its own; the card's first heading is left out: it is the page's.
+    Tags in it stay literal, comments go, pictures become links, and a link leads to http(s), mail
+    or this page. The headings go down a level, since the page has its own; the card's first heading
+    is left out: it is the page's.
     """
     from markdown_it import MarkdownIt
 

@@ -29,13 +29,15 @@ def panel_json(panel: Panel) -> str:
 
 
 def safe_json(value: Any) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element or begin another."""
+    """JSON that can stand in a script element: nothing in it can end the element or begin
+    another."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     return "".join(_SCRIPT.get(sign, sign) for sign in text)
 
 
 def literal(value: Any) -> Any:
-    """The same with every tag in its strings made literal, but for the few that a label may use to set its type.
+    """The same with every tag in its strings made literal, but for the few that a label may use to
+    set its type.
 
     Labels are escaped where they are made (`drawing.label`); this is for those that weren't.
     """

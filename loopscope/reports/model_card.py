@@ -18,7 +18,8 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def rewrite(entry: str) -> Path:
-    """Measure the entry, and put the numbers into its header and between the markers of its card. The rest stays as it is.
+    """Measure the entry, and put the numbers into its header and between the markers of its card.
+    The rest stays as it is.
 
     Arguments:
         entry: by name, or the path of its `.safetensors`, which the card `.md` lies beside.
@@ -30,8 +31,8 @@ def rewrite(entry: str) -> Path:
     text = card.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise LoopscopeError(
-            f"{card} must have one line {BEGIN} and after it one line {END}, between which the numbers go, but hasn't. "
-            "Put them where the numbers belong."
+            f"{card} must have one line {BEGIN} and after it one line {END}, between which the numbers go, "
+            "but hasn't. Put them where the numbers belong."
         )
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     save_file(file, tensors, header | {"measured": numbers})
@@ -45,7 +46,8 @@ def dynamics(entry: str) -> list[str]:
     model = models.load(entry)
     run = record(model, model.task.batch(RECORDED, SEED).tokens, seed=SEED)
     lines = [
-        f"Where the loop goes ({RECORDED} test examples, {run.iterations} iterations and those that an analysis adds):",
+        f"Where the loop goes ({RECORDED} test examples, {run.iterations} iterations and those that an "
+        "analysis adds):",
         "",
     ]
     for question in QUESTIONS:
@@ -64,7 +66,8 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
 
     Arguments:
         header: of the entry's file.
-        measured: as `loopscope.training.measured` gives it, with the training's `seconds` and `machine`.
+        measured: as `loopscope.training.measured` gives it, with the training's `seconds` and
+            `machine`.
     """
     n, length, twice = measured["iterations"], measured["length"], measured["twice"]
     machine, by, dial = measured["machine"], measured["by_iteration"], measured["dial"]
@@ -72,17 +75,17 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
     processor = measured.get("processor_seconds")
     worked = "" if processor is None else f" ({processor / 60:.1f} of processor time)"
     lines = [
-        f"Trained for {header['step']:,} steps in {measured['seconds'] / 60:.1f} minutes{worked} on {_machine(machine)} "
-        f"with torch {header['versions']['torch']}. Measured on {measured['examples']:,} test examples "
-        f"(seed {measured['seed']}):",
+        f"Trained for {header['step']:,} steps in {measured['seconds'] / 60:.1f} minutes{worked} on "
+        f"{_machine(machine)} with torch {header['versions']['torch']}. Measured on "
+        f"{measured['examples']:,} test examples (seed {measured['seed']}):",
         "",
         f"- {dial} {length}, {n} iterations: {_score(measured)}",
         f"- twice the iterations ({2 * n}) change {_change(measured, tokens)}",
     ]
     if twice is not None:
         lines.append(
-            f"- {dial} {twice['length']}, {twice['iterations']} iterations: {_score(measured | twice)}; half as many "
-            f"iterations again change {_change(twice, tokens)}"
+            f"- {dial} {twice['length']}, {twice['iterations']} iterations: {_score(measured | twice)}; "
+            f"half as many iterations again change {_change(twice, tokens)}"
         )
     if measured["moved"] is not None:
         lines.append(f"- the last relative step of the state, where it is largest: {measured['moved']:.1e}")
@@ -90,7 +93,8 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
         lines.append(_halting(halting, n))
     if seeds := measured.get("seeds"):
         others = ", ".join(
-            f"{other['accuracy']:.2%} (seed {seed}, {other['processor_seconds'] / 60:.1f} minutes of processor time)"
+            f"{other['accuracy']:.2%} (seed {seed}, {other['processor_seconds'] / 60:.1f} minutes of "
+            "processor time)"
             for seed, other in seeds.items()
         )
         lines.append(f"- trained from other seeds: {others}")
@@ -111,7 +115,8 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
 def _table(
     first: str, headings: list[str], ks: list[int], columns: Sequence[Sequence[float]], *, bars: bool = False
 ) -> list[str]:
-    """Rows by iteration; with `bars` each column is also drawn, which a terminal shows as well as a page."""
+    """Rows by iteration; with `bars` each column is also drawn, which a terminal shows as well as a
+    page."""
     sides = [":---|" if bars else ""] * len(headings)
     told = [f"{heading} | 0 to 100 %" if bars else heading for heading in headings]
     rows = [
@@ -149,12 +154,13 @@ def _halting(halting: dict[str, Any], n: int) -> str:
     told = f"- mean halting iteration: {halting['mean']:.2f}"
     if len(halting["by_position"]) > 1:
         told += (
-            f", from {first:.2f} at the first answered position to {last:.2f} at the last; rank correlation with the position "
-            f"(Spearman) {_number(halting['spearman'])}"
+            f", from {first:.2f} at the first answered position to {last:.2f} at the last; rank correlation "
+            f"with the position (Spearman) {_number(halting['spearman'])}"
         )
     told += (
-        f"; of the expected one with the difficulty {_number(halting['difficulty'])}; entropy of the halting distribution "
-        f"{halting['entropy']:.3f} nats; {halting['halted']:.2%} of positions halt within {n} iterations"
+        f"; of the expected one with the difficulty {_number(halting['difficulty'])}; entropy of the "
+        f"halting distribution {halting['entropy']:.3f} nats; {halting['halted']:.2%} of positions halt "
+        f"within {n} iterations"
     )
     return told
 

@@ -1,4 +1,5 @@
-"""The page: sections, tiles and figures in one HTML file that needs nothing from outside and asks for nothing."""
+"""The page: sections, tiles and figures in one HTML file that needs nothing from outside and asks
+for nothing."""
 
 import base64
 import functools
@@ -25,10 +26,11 @@ def page(
     command: str,
     made: str,
 ) -> str:
-    """The HTML of a page. Every argument is plain text and is escaped, but for `card` (see `card_html`).
+    """The HTML of a page. Every argument is plain text and is escaped, but for `card` (see
+    `card_html`).
 
-    Scripts run only if their digest is in the page's own policy, and nothing may be fetched: should a string ever get
-    through as HTML, it could still neither run nor call home.
+    Scripts run only if their digest is in the page's own policy, and nothing may be fetched: should
+    a string ever get through as HTML, it could still neither run nor call home.
     """
     from plotly.offline import get_plotlyjs
 
@@ -44,7 +46,8 @@ def page(
         colophon=colophon,
         command=command,
         made=made,
-        policy=f"default-src 'none'; script-src '{_digest(plotly)}' '{_digest(script)}'; style-src 'unsafe-inline'; "
+        policy=f"default-src 'none'; script-src '{_digest(plotly)}' '{_digest(script)}'; style-src "
+        "'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'",
         style=Markup(_text("style.css")),
         plotly=Markup(plotly),

@@ -109,8 +109,9 @@ def _report(run: Run | str | os.PathLike[str], names: Sequence[str], wanted: boo
 
 @contextlib.contextmanager
 def _threads(run: Any) -> Iterator[None]:
-    """One thread for a small model: its page is made of many small sums, where threads gain nothing and lose several times
-    the time when the cores are shared (measured: 106 s of processor time against 26 s)."""
+    """One thread for a small model: its page is made of many small sums, where threads gain nothing
+    and lose several times the time when the cores are shared (measured: 106 s of processor time
+    against 26 s)."""
     before, parameters = torch.get_num_threads(), 0
     with contextlib.suppress(LoopscopeError):  # no model
         parameters = sum(p.numel() for p in run.model.parameters()) if isinstance(run, Run) else 0
@@ -122,10 +123,11 @@ def _threads(run: Any) -> Iterator[None]:
 
 
 def _asked(name: str, run: Run, wanted: bool) -> Section | None:
-    """What an analysis says of the run: its own panels, or its figure with its verdict. None if it doesn't apply.
+    """What an analysis says of the run: its own panels, or its figure with its verdict. None if it
+    doesn't apply.
 
-    A file in analyses/ may offer, besides measure and draw: TITLE, PLACE (where it stands on the page), applies(run),
-    panels(finding), headline(finding) -> (value, caption).
+    A file in analyses/ may offer, besides measure and draw: TITLE, PLACE (where it stands on the
+    page), applies(run), panels(finding), headline(finding) -> (value, caption).
     """
     module = discovery.module("analyses", name)
     title, place = getattr(module, "TITLE", name.replace("_", " ").capitalize()), getattr(module, "PLACE", 50)

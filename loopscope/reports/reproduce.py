@@ -1,4 +1,5 @@
-"""An entry made again from scratch: its weights, the numbers in its card, and other seeds where training is short.
+"""An entry made again from scratch: its weights, the numbers in its card, and other seeds where
+training is short.
 
 `make zoo` runs this for every entry: python -m loopscope.reports.reproduce NAME
 """
@@ -20,9 +21,11 @@ SEEDS = (1, 2)
 
 
 def remake(entry: str, runs: str | Path = "runs/zoo", seeds: tuple[int, ...] = SEEDS) -> Path:
-    """Train an entry by its recipe, put the weights on the discovery, and write the numbers of its card anew.
+    """Train an entry by its recipe, put the weights on the discovery, and write the numbers of its
+    card anew.
 
-    A training that was stopped goes on from its checkpoint in `runs`; for a new one remove that folder.
+    A training that was stopped goes on from its checkpoint in `runs`; for a new one remove that
+    folder.
 
     Arguments:
         entry: one that has a recipe and a card.
@@ -34,8 +37,8 @@ def remake(entry: str, runs: str | Path = "runs/zoo", seeds: tuple[int, ...] = S
     card = discovery.files("models", ".md").get(entry)
     if card is None:
         raise LoopscopeError(
-            f"An entry that is made must have a card, but models/{entry}.md isn't there. Write what it is and how it was made, "
-            "with the two lines between which the numbers go; any other card shows them."
+            f"An entry that is made must have a card, but models/{entry}.md isn't there. Write what it is "
+            "and how it was made, with the two lines between which the numbers go; any other card shows them."
         )
     made = Path(runs) / entry
     train(entry, made, progress=False)

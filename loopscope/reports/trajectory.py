@@ -15,11 +15,13 @@ from ..runs.run import Run
 from .section import Section
 
 VECTORS, ENDS, TAIL, MOST = 20_000, 400, 6, 48
-"""Vectors that the components are fitted to; end points shown; iterations that a tail is long; positions that are followed."""
+"""Vectors that the components are fitted to; end points shown; iterations that a tail is long;
+positions that are followed."""
 
 
 def section(run: Run) -> Section | None:
-    """Principal components of the states, played by iteration; None for states that are no vectors by position."""
+    """Principal components of the states, played by iteration; None for states that are no vectors
+    by position."""
     if run.states.axes[-3:] != ("batch", "position", "width") or len(run.states.iterations) < 3:
         return None
     from sklearn.decomposition import PCA
@@ -59,9 +61,9 @@ def section(run: Run) -> Section | None:
         "Where the states go",
         figure,
         _seen(one, ks, pca),
-        f"Each dot with its tail is one position of the first example{name}; its colour tells which. The faint dots are where "
-        "the states of all examples end, coloured by the right answer. Press play, or move the slider: one notch is one "
-        "iteration.",
+        f"Each dot with its tail is one position of the first example{name}; its colour tells which. The "
+        "faint dots are where the states of all examples end, coloured by the right answer. Press play, or "
+        "move the slider: one notch is one iteration.",
         frames,
         control="play",
         first=len(frames) - 1,
@@ -92,7 +94,8 @@ def _ends(figure: Any, ends: np.ndarray, answers: np.ndarray | None, symbols: tu
 
 
 def _frame(one: np.ndarray, i: int, groups: int) -> dict[int, dict[str, Any]]:
-    """What moves: the tails up to state i (at the end the whole way), and its dots. `one` is (state, position, 2)."""
+    """What moves: the tails up to state i (at the end the whole way), and its dots. `one` is
+    (state, position, 2)."""
     tail = one[max(0, i - TAIL) if i < len(one) - 1 else 0 : i + 1].transpose(1, 0, 2)
     gaps = np.full((len(tail), 1, 2), np.nan)
     lines = np.concatenate([tail, gaps], axis=1).reshape(-1, 2)
@@ -140,8 +143,8 @@ def _seen(one: np.ndarray, ks: list[int], pca: Any) -> str:
     if not resting:
         return f"The two components hold {held} of the variance; all positions of the example are still moving at the end."
     return (
-        f"The two components hold {held} of the variance; {len(resting)} of {len(last)} positions have come to rest at the end, "
-        f"the first after {min(resting)} iterations and the last after {max(resting)} "
+        f"The two components hold {held} of the variance; {len(resting)} of {len(last)} positions have come "
+        f"to rest at the end, the first after {min(resting)} iterations and the last after {max(resting)} "
         f"(steps below {number(0.01)} of the picture's size)."
     )
 

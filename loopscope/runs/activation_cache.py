@@ -1,4 +1,5 @@
-"""cache: one iteration of a run as TransformerLens' ActivationCache, so that its tools work on it."""
+"""cache: one iteration of a run as TransformerLens' ActivationCache, so that its tools work on
+it."""
 
 import re
 from types import SimpleNamespace
@@ -27,8 +28,9 @@ def cache(run: "Run", iteration: int, *, blocks: str = "core", **inner: int) -> 
 
     Arguments:
         iteration: t, 0-based; negative counts from the last one.
-        blocks: the stack of blocks that the iteration runs, which TransformerLens calls `blocks`; its sites are there under
-            both names. `hook_embed` is what the stack receives, so that decompose_resid begins with it.
+        blocks: the stack of blocks that the iteration runs, which TransformerLens calls `blocks`;
+            its sites are there under both names. `hook_embed` is what the stack receives, so that
+            decompose_resid begins with it.
         inner: a turn of an inner loop, such as low=2; the last one unless given.
 
     Raises:
@@ -39,7 +41,8 @@ def cache(run: "Run", iteration: int, *, blocks: str = "core", **inner: int) -> 
     t = range(run.iterations)[iteration] if -run.iterations <= iteration < run.iterations else None
     if t is None:
         raise LoopscopeError(
-            f"iteration must be one of 0..{run.iterations - 1}, or count from the end, but is {iteration}. Record more of them."
+            f"iteration must be one of 0..{run.iterations - 1}, or count from the end, but is {iteration}. "
+            "Record more of them."
         )
     turning = {axis for name in run.names for axis in _loops(run[name])}
     for axis in inner:

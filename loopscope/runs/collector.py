@@ -1,8 +1,10 @@
-"""The collector: takes in values while a loop runs, keeps what is asked for, and makes States of them.
+"""The collector: takes in values while a loop runs, keeps what is asked for, and makes States of
+them.
 
-It keeps references, which costs nothing; a tensor's version counter tells afterwards whether it was changed in place. It
-copies only where a reference would not do: for a slice (whose whole would stay in memory), under inference mode (no
-version counter), and where in-place changes must be expected (`copy=True`).
+It keeps references, which costs nothing; a tensor's version counter tells afterwards whether it was
+changed in place. It copies only where a reference would not do: for a slice (whose whole would stay
+in memory), under inference mode (no version counter), and where in-place changes must be expected
+(`copy=True`).
 """
 
 from collections import defaultdict
@@ -35,9 +37,10 @@ class Collector:
     def __init__(self, keep: Keep, grad: bool, copy: bool | None = None, careful: bool = False) -> None:
         """
         Arguments:
-            grad: keep the values attached to their graph; only a reference can be differentiated at.
-            copy: never keep a reference. None: where in-place changes must be expected (`careful`), and always where only
-                a part of a tensor is kept.
+            grad: keep the values attached to their graph; only a reference can be differentiated
+                at.
+            copy: never keep a reference. None: where in-place changes must be expected (`careful`),
+                and always where only a part of a tensor is kept.
         """
         self.keep, self.grad = keep, grad
         self.copy = copy if copy is not None else careful and not grad
@@ -56,9 +59,10 @@ class Collector:
         return other
 
     def take(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> Tensor:
-        """Record one value of a site at a loop index (empty outside the loop). Returns what must flow on in its place: with
-        gradients a view, so that a gradient at the recorded value is that of what passes this site, and not of what else the
-        model made of the same tensor before it.
+        """Record one value of a site at a loop index (empty outside the loop). Returns what must
+        flow on in its place: with gradients a view, so that a gradient at the recorded value is
+        that of what passes this site, and not of what else the model made of the same tensor before
+        it.
         """
         if self.grad and value.requires_grad and torch.is_grad_enabled():
             value = value.view_as(value)
@@ -103,10 +107,12 @@ class Collector:
         self._entries[site] = entries
 
     def finish(self, iterations: int, start: int = 0) -> dict[str, States | Tensor]:
-        """What was recorded, by site: States inside the loop, a Tensor for a site that is called once outside it.
+        """What was recorded, by site: States inside the loop, a Tensor for a site that is called
+        once outside it.
 
-        A site that is called several times within one index gets an axis `call`; one that is called in several loops, or
-        inside and outside, gives its deepest loop under its own name and the others as `name@outside`, `name@iteration`.
+        A site that is called several times within one index gets an axis `call`; one that is called
+        in several loops, or inside and outside, gives its deepest loop under its own name and the
+        others as `name@outside`, `name@iteration`.
         """
         result: dict[str, States | Tensor] = {}
         for site, entries in self._entries.items():
@@ -161,7 +167,8 @@ def _states(
 
 
 def _widened(entry: Entry, batch: int | None) -> Entry:
-    """The entry with a row for everyone of the first batch, NaN for those that have left, and `rows` as a mask."""
+    """The entry with a row for everyone of the first batch, NaN for those that have left, and
+    `rows` as a mask."""
     rows, value = entry.rows, entry.value
     if rows is None or batch is None or len(rows) == batch or not value.is_floating_point():
         return entry._replace(rows=None)

@@ -39,8 +39,8 @@ class Keep:
             value = self.reduce(value)
             if not isinstance(value, Tensor) or value.ndim > len(axes):
                 raise LoopscopeError(
-                    f"keep.reduce must turn a tensor with axes {axes} into a tensor with no more axes, but gave "
-                    f"{getattr(value, 'shape', type(value).__name__)}. Reduce over the last axes."
+                    f"keep.reduce must turn a tensor with axes {axes} into a tensor with no more axes, but "
+                    f"gave {getattr(value, 'shape', type(value).__name__)}. Reduce over the last axes."
                 )
             axes = axes[: value.ndim]
         return value, axes

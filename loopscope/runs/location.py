@@ -39,7 +39,8 @@ class Place:
 
 
 def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
-    """Every place that these recorded sites stand for, in order: a site with inner loops has one for each turn."""
+    """Every place that these recorded sites stand for, in order: a site with inner loops has one
+    for each turn."""
     result = []
     for site in sites:
         states = _inside(run, site)
@@ -56,8 +57,8 @@ def _inside(run: Run, site: str) -> States:
     states = {name: run[name] for name in run.names}.get(site)
     if not isinstance(states, States) or states.axes[0] != "iteration":
         raise LoopscopeError(
-            f"a cell of a grid lies at an iteration, but '{site}' is not called inside the loop. Choose a site that is, such as "
-            "'state'."
+            f"a cell of a grid lies at an iteration, but '{site}' is not called inside the loop. Choose a "
+            "site that is, such as 'state'."
         )
     return states
 

@@ -45,9 +45,11 @@ class Run:
         self.iterations = iterations
         """How many were run: fewer than asked for if the loop was left early."""
         self.output = output
-        """What the model returned: for a zoo model the logits (batch, position, vocab) after the last iteration."""
+        """What the model returned: for a zoo model the logits (batch, position, vocab) after the
+        last iteration."""
         self.origin = dict(origin)
-        """How it was made: entry, architecture, config, iterations asked for, edits, seed, keep, versions."""
+        """How it was made: entry, architecture, config, iterations asked for, edits, seed, keep,
+        versions."""
         self.halting = halting
         self._sites, self._read = dict(sites), read
 
@@ -64,7 +66,8 @@ class Run:
         return list(self._sites)
 
     def __getitem__(self, site: Any) -> Any:
-        """A site's States, or its Tensor if it was called once, outside the loop. A number stands for `states[number]`."""
+        """A site's States, or its Tensor if it was called once, outside the loop. A number stands
+        for `states[number]`."""
         if not isinstance(site, str):
             return self.states[site]
         if site not in self._sites:
@@ -86,11 +89,12 @@ class Run:
         return site in self._sites
 
     def state(self, k: int) -> Any:
-        """The whole state after k iterations, as the model's `step` and `decode` take it: a tensor or a named tuple."""
+        """The whole state after k iterations, as the model's `step` and `decode` take it: a tensor
+        or a named tuple."""
         if not self.origin.get("whole", True):
             raise LoopscopeError(
-                f"state {k} was kept only in part (keep={self.origin['keep']}), so nothing can be computed from it. "
-                "Record again with a keep= that leaves values whole: every(...) or last(...)."
+                f"state {k} was kept only in part (keep={self.origin['keep']}), so nothing can be computed "
+                "from it. Record again with a keep= that leaves values whole: every(...) or last(...)."
             )
         first = self.states[k]
         fields = [self._sites[f"state.{name}"][k] for name in self.origin.get("fields", ())[1:]]
@@ -100,12 +104,14 @@ class Run:
         return make(*[first, *fields]) if make is not tuple else (first, *fields)
 
     def given(self, rows: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
-        """What the model was given, for these examples only (by number, also several times): tokens, further inputs."""
+        """What the model was given, for these examples only (by number, also several times):
+        tokens, further inputs."""
         return rows_of(self.tokens, self.inputs, rows)
 
     @property
     def logits(self) -> "Logits":
-        """`logits[k]` (batch, position, vocab): the answer had the loop stopped after k iterations."""
+        """`logits[k]` (batch, position, vocab): the answer had the loop stopped after k
+        iterations."""
         return Logits(self)
 
     @property
@@ -113,8 +119,8 @@ class Run:
         """The model that made this run, for what has to be computed from a state."""
         if self._read is None:
             raise LoopscopeError(
-                "this run was loaded from a file and knows no model, so nothing can be computed from its states. "
-                "Pass it: ls.load_run(path, model=model)."
+                "this run was loaded from a file and knows no model, so nothing can be computed from its "
+                "states. Pass it: ls.load_run(path, model=model)."
             )
         return self._read
 
@@ -124,7 +130,8 @@ class Run:
         return self.reader.model
 
     def cache(self, iteration: int = -1, **options: Any) -> Any:
-        """One iteration, the last unless given, as TransformerLens' ActivationCache. See `loopscope.runs.activation_cache.cache`."""
+        """One iteration, the last unless given, as TransformerLens' ActivationCache. See
+        `loopscope.runs.activation_cache.cache`."""
         from .activation_cache import cache
 
         return cache(self, iteration, **options)
@@ -171,7 +178,8 @@ class Run:
             else:
                 raise LoopscopeError(
                     f"a run's inputs must be tensors, numbers or words to be saved, but '{name}' is a "
-                    f"{type(value).__name__}. Record without it, or set run.inputs[{name!r}] to what JSON can say."
+                    f"{type(value).__name__}. Record without it, or set run.inputs[{name!r}] to what JSON "
+                    "can say."
                 )
         if self.halting is not None:
             for name, value in vars(self.halting).items():
@@ -181,7 +189,8 @@ class Run:
         return save_file(path, tensors, header | {"aliases": aliases})
 
     def nonfinite(self) -> tuple[str, int | None] | None:
-        """The first site and iteration (None outside the loop) that holds NaN or infinity; None if all is finite.
+        """The first site and iteration (None outside the loop) that holds NaN or infinity; None if
+        all is finite.
 
         Sites are looked through in the order of the forward pass within an iteration.
         """
@@ -211,14 +220,16 @@ class Run:
         return name, (when + 1) // 2 if is_state(name) else when // 2
 
     def require_finite(self) -> None:
-        """Raise the sentence that says where NaN or infinity began; measures call it before they measure."""
+        """Raise the sentence that says where NaN or infinity began; measures call it before they
+        measure."""
         where = self.nonfinite()
         if where is not None:
             site, iteration = where
             place = "outside the loop" if iteration is None else f"at iteration {iteration}"
             raise LoopscopeError(
                 f"the states must be finite, but '{site}' holds NaN or infinity from {place} on. "
-                "Look at run[...] up to there, lower the learning rate or the scale of the weights, or record fewer iterations."
+                "Look at run[...] up to there, lower the learning rate or the scale of the weights, or "
+                "record fewer iterations."
             )
 
     @property
@@ -239,7 +250,8 @@ class Run:
 
 
 class Logits:
-    """The read-out after any iteration: `[k]` a Tensor (batch, position, vocab), `[a:b]` a States with the iteration axis."""
+    """The read-out after any iteration: `[k]` a Tensor (batch, position, vocab), `[a:b]` a States
+    with the iteration axis."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -278,7 +290,8 @@ class Logits:
 
 
 class Reader:
-    """What a run needs to compute from its states: the model, the context, and whether the weights are still the same."""
+    """What a run needs to compute from its states: the model, the context, and whether the weights
+    are still the same."""
 
     def __init__(
         self,
@@ -305,17 +318,18 @@ class Reader:
     def model(self) -> Any:
         if _versions(self._model) != self._weights:
             raise LoopscopeError(
-                "the model's weights were changed after this run was recorded, so what is computed now would not be this "
-                "run's. Record again, or load the weights it had."
+                "the model's weights were changed after this run was recorded, so what is computed now "
+                "would not be this run's. Record again, or load the weights it had."
             )
         return self._model
 
     def logits(self, state: Any, grad: bool = False) -> Tensor:
-        """Read out a state, under the run's own edits of the read-out. `grad`: with gradients also where the run has none."""
+        """Read out a state, under the run's own edits of the read-out. `grad`: with gradients also
+        where the run has none."""
         if self._decode is None or self.model is None:
             raise LoopscopeError(
-                "only the four functions can read out a state, and this module was wrapped by its loop body alone. "
-                "run.output is what it returned after its last iteration."
+                "only the four functions can read out a state, and this module was wrapped by its loop body "
+                "alone. run.output is what it returned after its last iteration."
             )
         with torch.set_grad_enabled(self.grad or grad):
             return self._decode(state)
@@ -344,17 +358,19 @@ def iterable(run: Run) -> Looped:
     model = run.model  # a run loaded without its model says so itself
     if not isinstance(model, Looped):
         raise LoopscopeError(
-            "only a model with encode, initial, step and decode can be iterated on, and this module was wrapped by its loop "
-            "body alone. Measure 'convergence' or 'cycles', which need only what was recorded."
+            "only a model with encode, initial, step and decode can be iterated on, and this module was "
+            "wrapped by its loop body alone. Measure 'convergence' or 'cycles', which need only what was "
+            "recorded."
         )
     if not isinstance(run.tokens, Tensor):
         raise LoopscopeError(
-            f"the examples of a run are told apart by the rows of its tokens, which must be a tensor, but are "
-            f"{type(run.tokens).__name__}. Record with a tensor of tokens."
+            "the examples of a run are told apart by the rows of its tokens, which must be a tensor, but "
+            f"are {type(run.tokens).__name__}. Record with a tensor of tokens."
         )
     if not run.origin.get("whole", True):
         raise LoopscopeError(
-            f"whole states are needed to iterate from, but this run kept only a part of them (keep={run.origin['keep']}). "
-            "Record again with a keep= that leaves values whole: every(...) or last(...)."
+            "whole states are needed to iterate from, but this run kept only a part of them "
+            f"(keep={run.origin['keep']}). Record again with a keep= that leaves values whole: every(...) "
+            "or last(...)."
         )
     return model

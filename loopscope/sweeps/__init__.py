@@ -1,4 +1,5 @@
-"""Sweeps: a grid of trainings on this machine's cores or a cluster's, and one page about what came of them."""
+"""Sweeps: a grid of trainings on this machine's cores or a cluster's, and one page about what came
+of them."""
 
 from .grid import Axis as Axis
 from .grid import Grid as Grid

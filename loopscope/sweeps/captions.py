@@ -1,4 +1,5 @@
-"""What a sweep's page says: sentences made from the numbers, for delays or, without histories, for last scores."""
+"""What a sweep's page says: sentences made from the numbers, for delays or, without histories, for
+last scores."""
 
 import statistics
 from collections.abc import Sequence
@@ -28,26 +29,28 @@ class Words:
     def reading(self) -> str:
         if self.dated:
             return (
-                "Colour and number: the median over seeds of the steps from memorised (train) to generalised (test); a cell "
-                "without colour has no median, because half of its seeds or more waited to the end. A sign for each seed: "
+                "Colour and number: the median over seeds of the steps from memorised (train) to "
+                "generalised (test); a cell without colour has no median, because half of its seeds or more "
+                "waited to the end. A sign for each seed: "
                 f"{_SIGNS}."
             )
         return (
-            f"Colour and number: the median over seeds of the last {self.score} on fresh examples. No histories were "
-            "kept, so when each seed learned isn't known."
+            f"Colour and number: the median over seeds of the last {self.score} on fresh examples. No "
+            "histories were kept, so when each seed learned isn't known."
         )
 
     @property
     def spread_reading(self) -> str:
         told = (
-            "The bar holds 95 % of the medians of 2,000 drawings of seeds with replacement; with fewer than six or so seeds it "
-            "is rough, and hardly more than their range."
+            "The bar holds 95 % of the medians of 2,000 drawings of seeds with replacement; with fewer than "
+            "six or so seeds it is rough, and hardly more than their range."
         )
         if not self.dated:
             return f"A row is a cell, a dot a seed. {told}"
         return (
-            "A row is a cell, a dot a seed. A triangle is a seed that memorised and never generalised: its delay is longer than "
-            "that, and it counts as such (Kaplan-Meier). A seed that didn't memorise has no delay and isn't here. A bar that "
+            "A row is a cell, a dot a seed. A triangle is a seed that memorised and never generalised: its "
+            "delay is longer than that, and it counts as such (Kaplan-Meier). A seed that didn't memorise "
+            "has no delay and isn't here. A bar that "
             f"ends in a triangle has no upper end. {told}"
         )
 
@@ -99,7 +102,8 @@ class Words:
         known = [(c.middle.median, c) for c in cells if c.middle is not None and c.middle.median is not None]
         if not known:
             return (
-                "No cell has a median delay: everywhere half of the seeds or more hadn't generalised by their end."
+                "No cell has a median delay: everywhere half of the seeds or more hadn't generalised by "
+                "their end."
                 if self.dated
                 else "No training has ended yet."
             )

@@ -1,8 +1,10 @@
-"""The median over seeds, with its interval, of times some of which are only known to be longer than something.
+"""The median over seeds, with its interval, of times some of which are only known to be longer than
+something.
 
-A training that hasn't generalised by its end has a delay, too: longer than what was seen of it (right-censored). Leaving it
-out would make the slow look fast. Kaplan & Meier 1958, "Nonparametric estimation from incomplete observations"; the
-interval by drawing seeds with replacement (Efron 1981, "Censored data and the bootstrap").
+A training that hasn't generalised by its end has a delay, too: longer than what was seen of it
+(right-censored). Leaving it out would make the slow look fast. Kaplan & Meier 1958, "Nonparametric
+estimation from incomplete observations"; the interval by drawing seeds with replacement (Efron
+1981, "Censored data and the bootstrap").
 """
 
 import math
@@ -29,7 +31,8 @@ class Middle:
 
 
 def middle(values: Sequence[float], bounds: Sequence[float] = ()) -> Middle | None:
-    """The median of `values` and of what is longer than `bounds`, and its interval; None of nothing."""
+    """The median of `values` and of what is longer than `bounds`, and its interval; None of
+    nothing."""
     count = len(values) + len(bounds)
     if not count:
         return None
@@ -45,7 +48,8 @@ def middle(values: Sequence[float], bounds: Sequence[float] = ()) -> Middle | No
 
 
 def _medians(times: np.ndarray, known: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Where the share of those still waiting falls below a half; infinity if it doesn't, half-way where it rests on a half.
+    """Where the share of those still waiting falls below a half; infinity if it doesn't, half-way
+    where it rests on a half.
 
     Arguments:
         times: (seed,)

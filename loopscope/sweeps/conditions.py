@@ -1,4 +1,5 @@
-"""The cells of a grid: trials that differ in nothing but their seed, and what is known of them together."""
+"""The cells of a grid: trials that differ in nothing but their seed, and what is known of them
+together."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,9 @@
-"""Where the trials are trained: here, on this machine's cores, or on a cluster that is already there (dask.distributed).
+"""Where the trials are trained: here, on this machine's cores, or on a cluster that is already
+there (dask.distributed).
 
-A worker that dies takes nothing along: its trial is given to another, which goes on from the checkpoint. The workers speak
-to each other without a password, as dask's do by default; on this machine through 127.0.0.1 only.
+A worker that dies takes nothing along: its trial is given to another, which goes on from the
+checkpoint. The workers speak to each other without a password, as dask's do by default; on this
+machine through 127.0.0.1 only.
 """
 
 import contextlib
@@ -50,7 +52,8 @@ def farm(
 
     Arguments:
         sign: what `folder` holds for the workers to know it by.
-        workers: processes; None: one for each core; 0: none, one trial after another in this process.
+        workers: processes; None: one for each core; 0: none, one trial after another in this
+            process.
         scheduler: the address of a cluster, in place of this machine's cores.
 
     Raises:
@@ -83,7 +86,8 @@ def farm(
 
 
 def _key(task: tuple[Any, ...]) -> str:
-    """The same for the same trial in the same folder, whoever asks: two sweeps on one cluster share it."""
+    """The same for the same trial in the same folder, whoever asks: two sweeps on one cluster share
+    it."""
     return f"loopscope-{hashlib.sha256(repr(task).encode()).hexdigest()[:24]}"
 
 
@@ -101,7 +105,8 @@ def _answer(future: Any) -> Answer:
     if future.status == "error":
         return Answer(f"The worker failed: {future.exception()!r}.")
     raise LoopscopeError(
-        "The cluster went away before the sweep was over. Nothing that was trained is lost: run the same command to go on."
+        "The cluster went away before the sweep was over. Nothing that was trained is lost: run the same "
+        "command to go on."
     )
 
 
@@ -120,7 +125,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
         from distributed import Client, LocalCluster
     except ImportError as error:
         raise LoopscopeError(
-            f"A sweep on several processes needs dask.distributed, which isn't installed ({error}). Run pip install "
+            f"A sweep on several processes needs dask.distributed, which isn't installed ({error}). Run pip "
+            "install "
             '"loopscope[sweep]", or train one after another in this process: --workers 0.'
         ) from error
     if scheduler is not None:
@@ -128,8 +134,9 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
             client = Client(scheduler, timeout=PATIENCE / 4)
         except (OSError, ValueError) as error:
             raise LoopscopeError(
-                f"--scheduler must be the address of a running dask scheduler, but {scheduler!r} doesn't answer ({error}). "
-                "Write e.g. tcp://10.0.0.1:8786, or leave it out to use this machine's cores."
+                f"--scheduler must be the address of a running dask scheduler, but {scheduler!r} doesn't "
+                f"answer ({error}). Write e.g. tcp://10.0.0.1:8786, or leave it out to use this machine's "
+                "cores."
             ) from error
         with client:
             yield client
@@ -148,7 +155,8 @@ def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Processes that begin here don't hear Ctrl-C: the one that they work for does, and ends them without their tracebacks."""
+    """Processes that begin here don't hear Ctrl-C: the one that they work for does, and ends them
+    without their tracebacks."""
     if threading.current_thread() is not threading.main_thread():  # only the main thread may choose
         yield
         return
@@ -165,8 +173,8 @@ def _check_sight(client: Any, folder: Path, sign: str) -> None:
         client.wait_for_workers(1, timeout=PATIENCE)
     except TimeoutError as error:
         raise LoopscopeError(
-            f"The cluster at {client.scheduler.address} must have a worker, but got none within {PATIENCE:g} s. Start some: "
-            "dask worker ADDRESS --nthreads 1."
+            f"The cluster at {client.scheduler.address} must have a worker, but got none within "
+            f"{PATIENCE:g} s. Start some: dask worker ADDRESS --nthreads 1."
         ) from error
     try:
         seen = client.run(sees, str(folder), sign)

@@ -1,4 +1,5 @@
-"""The figures of a sweep's page: the phase diagram, every seed with its cell's median, and the curves."""
+"""The figures of a sweep's page: the phase diagram, every seed with its cell's median, and the
+curves."""
 
 import itertools
 import math
@@ -22,7 +23,8 @@ POINTS = 80
 
 
 def phase_diagram(sweep: Sweep, words: Words) -> Panel | None:
-    """Two axes of the grid as a map, with a menu for the others; None where there is nothing to vary but the seed."""
+    """Two axes of the grid as a map, with a menu for the others; None where there is nothing to
+    vary but the seed."""
     every = cell_axes(sweep)
     axes = sorted(every, key=lambda axis: -len(axis.values))[:2]
     if not axes:
@@ -93,7 +95,8 @@ def _draw_sheet(
 
 
 def every_seed(sweep: Sweep, words: Words) -> Panel:
-    """A row for each cell: its seeds, those that are only known to be later, the median and its interval."""
+    """A row for each cell: its seeds, those that are only known to be later, the median and its
+    interval."""
     result = cells(sweep)
     rows = [label(cell.label) for cell in result]
     everything = [value for cell in result for value in [*cell.values, *cell.bounds]]
@@ -229,7 +232,8 @@ def _sheet(
     ]
     flat = [cell for row in sheet for cell in row]
     shades = [v for row in z for v in row]
-    # Cividis ends in yellow: dark letters on its light half, white ones on its dark half, grey where there is no colour.
+    # Cividis ends in yellow: dark letters on its light half, white ones on its dark half, grey
+    # where there is no colour.
     bright = [None if v is None else (v - low) / ((high - low) or 1) > 0.5 for v in shades]
     return [
         {"z": ground},

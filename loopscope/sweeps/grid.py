@@ -1,4 +1,5 @@
-"""A grid: a recipe, what all trainings have in common, and the fields that are varied, out of a TOML file.
+"""A grid: a recipe, what all trainings have in common, and the fields that are varied, out of a
+TOML file.
 
 entry = "universal-prefix-parity"          # or a table [recipe], as a checkpoint's header tells one
 
@@ -62,7 +63,8 @@ class Trial:
     coordinates: tuple[int, ...]
     """By axis: which of its values."""
     name: str
-    """Its folder's: the coordinates, to be read, and a digest of the whole recipe, by which it is found again."""
+    """Its folder's: the coordinates, to be read, and a digest of the whole recipe, by which it is
+    found again."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ def read_grid(path: str | Path) -> Grid:
     """The grid that a TOML file tells.
 
     Raises:
-        LoopscopeError: it isn't TOML; it names a field that the recipe hasn't got, or a value of the wrong type; a field is
-            set twice; there is nothing to vary.
+        LoopscopeError: it isn't TOML; it names a field that the recipe hasn't got, or a value of
+            the wrong type; a field is set twice; there is nothing to vary.
     """
     path = Path(path)
     try:
@@ -103,7 +105,8 @@ def read_grid(path: str | Path) -> Grid:
         said = tomllib.loads(text)
     except OSError as error:
         raise LoopscopeError(
-            f"The grid must be a TOML file, but {path} can't be read ({error.strerror or error}). Check the path."
+            f"The grid must be a TOML file, but {path} can't be read ({error.strerror or error}). Check the "
+            "path."
         ) from error
     except ValueError as error:  # of TOML, or of UTF-8
         raise LoopscopeError(f"The grid must be a TOML file, but {path} isn't one: {error}.") from error
@@ -125,7 +128,8 @@ def grid_of(said: Mapping[str, Any], name: str, text: str = "") -> Grid:
     axes = tuple(_axis(key, values) for key, values in _leaves(_table(said, "grid")))
     if not axes:
         raise LoopscopeError(
-            "A grid must vary something, but its table [grid] is empty. Give it lists, such as seed = [0, 1, 2]."
+            "A grid must vary something, but its table [grid] is empty. Give it lists, such as seed = [0, "
+            "1, 2]."
         )
     _no_field_twice(list(fixed), axes)
 
@@ -164,7 +168,8 @@ def put(recipe: Mapping[str, Any], field: str, value: Any) -> dict[str, Any]:
     except LoopscopeError as error:
         known = [name for name in inner if name != "part"]
         raise LoopscopeError(
-            f"The recipe's {first}, {inner.get('part', 'a table')}, has no field {rest!r}. {nearest(rest, known)}"
+            f"The recipe's {first}, {inner.get('part', 'a table')}, has no field {rest!r}. "
+            f"{nearest(rest, known)}"
         ) from error
 
 
@@ -203,13 +208,15 @@ def _recipe(said: Mapping[str, Any], where: str) -> Recipe:
         ValueError,
     ) as error:  # a field left out, or a number where a table belongs
         raise LoopscopeError(
-            f"The training {where} must have a recipe whose fields are all there and of their types, but: {error}."
+            f"The training {where} must have a recipe whose fields are all there and of their types, but: "
+            f"{error}."
         ) from error
     return recipe
 
 
 def _digest(recipe: Recipe) -> str:
-    """Of all that decides about the weights; an architecture's changed default makes another training."""
+    """Of all that decides about the weights; an architecture's changed default makes another
+    training."""
     told = json.dumps(recipe.to_json() | {"config": _config(recipe)}, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:8]
 
@@ -232,7 +239,8 @@ def _table(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and their values: TOML reads a bare `optimiser.lr` as a table in a table. A recipe's part is a value."""
+    """Dotted names and their values: TOML reads a bare `optimiser.lr` as a table in a table. A
+    recipe's part is a value."""
     for key, value in table.items():
         if isinstance(value, Mapping) and "part" not in value:
             yield from _leaves(value, f"{above}{key}.")
@@ -244,8 +252,8 @@ def _axis(key: str, values: Any) -> Axis:
     fields = tuple(field.strip() for field in key.split(","))
     if not isinstance(values, list) or not values:
         raise LoopscopeError(
-            f"{key} in [grid] must be a list of one value or more, but is {values!r}. What all trainings share stands "
-            "in [fixed]."
+            f"{key} in [grid] must be a list of one value or more, but is {values!r}. What all trainings "
+            "share stands in [fixed]."
         )
     for i, value in enumerate(values):
         if any(value == other and type(value) is type(other) for other in values[:i]):
@@ -260,6 +268,7 @@ def _no_field_twice(fixed: list[str], axes: tuple[Axis, ...]) -> None:
             within = f"{field}.".startswith(f"{other}.") if other in varied[:i] else field == other
             if within or f"{other}.".startswith(f"{field}."):
                 raise LoopscopeError(
-                    f"A field of a grid must be set in one place, but {field} meets {other}. Take one of them out, or let "
+                    f"A field of a grid must be set in one place, but {field} meets {other}. Take one of "
+                    "them out, or let "
                     f'fields move together: "{other}, {field}" = [...].'
                 )

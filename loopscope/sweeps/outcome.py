@@ -1,4 +1,5 @@
-"""What came of a trial: its last score and, where the training kept a history, when it learned what."""
+"""What came of a trial: its last score and, where the training kept a history, when it learned
+what."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ Phase = Literal["generalised", "memorised", "neither"]
 
 
 class Moment(NamedTuple):
-    """When a set of examples was learned, in optimiser steps: a step between two evaluations, and these."""
+    """When a set of examples was learned, in optimiser steps: a step between two evaluations, and
+    these."""
 
     step: float
     low: float
@@ -31,20 +33,23 @@ class Outcome:
     resumed: int = 0
     """The step from which this sweep went on with it."""
     score: float | None = None
-    """The task's, at the model's own length and depth, on fresh examples; see `loopscope.training.measured`."""
+    """The task's, at the model's own length and depth, on fresh examples; see
+    `loopscope.training.measured`."""
     twice: float | None = None
     """The same at twice the length."""
     seconds: float | None = None
     """Of processor time, for the training."""
     steps: int = 0
     learned: dict[str, Moment] = field(default_factory=dict)
-    """By the name of the set of examples ("train", "test"), where the training kept a history; absent if never."""
+    """By the name of the set of examples ("train", "test"), where the training kept a history;
+    absent if never."""
     phase: Phase | None = None
     """None without a history."""
     delay: float | None = None
     """Steps from memorised (train) to generalised (test)."""
     waited: float | None = None
-    """Steps from memorised to the end of a training that hasn't generalised: its delay is longer than that."""
+    """Steps from memorised to the end of a training that hasn't generalised: its delay is longer
+    than that."""
 
 
 def outcome(trial: Trial, folder: Path, answer: Answer | None = None) -> Outcome:
@@ -77,7 +82,8 @@ def history(folder: Path) -> History | None:
 
 
 def _dated(folder: Path) -> dict[str, Any]:
-    """When the trial memorised and generalised, dated as the analysis `grokking` does; nothing without a history."""
+    """When the trial memorised and generalised, dated as the analysis `grokking` does; nothing
+    without a history."""
     kept = history(folder)
     if kept is None:
         return {}

@@ -1,4 +1,5 @@
-"""A sweep on one page: phase diagram, every seed, the curves, the table of all trainings, how to make it again."""
+"""A sweep on one page: phase diagram, every seed, the curves, the table of all trainings, how to
+make it again."""
 
 import json
 import os
@@ -28,7 +29,8 @@ def page_of(sweep: Sweep) -> Report:
             "trainings",
             "All trainings",
             2,
-            text=f"{str(sweep)} Each has a folder of its own in {sweep.folder}, with its log, last checkpoint and weights.",
+            text=f"{str(sweep)} Each has a folder of its own in {sweep.folder}, with its log, last "
+            "checkpoint and weights.",
             table=_table(sweep, words),
         ),
     ]
@@ -39,7 +41,8 @@ def page_of(sweep: Sweep) -> Report:
         card=None,
         sections=sections,
         colophon=_colophon(sweep),
-        command=f"loopscope sweep {shlex.quote(sweep.grid.name)}.toml --folder {shlex.quote(str(sweep.folder))}\n\n"
+        command=f"loopscope sweep {shlex.quote(sweep.grid.name)}.toml --folder "
+        f"{shlex.quote(str(sweep.folder))}\n\n"
         f"# {sweep.grid.name}.toml\n{sweep.grid.text.strip()}",
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

@@ -68,15 +68,18 @@ def sweep(
 ) -> Sweep:
     """Train what a grid tells and isn't there yet.
 
-    Every trial has a folder of its own in `folder`, and results.json there tells what came of all. Given again, it trains
-    what is missing, goes on with what was stopped, and tries what failed once more. In a script, call it below
-    `if __name__ == "__main__":`, since every worker imports the script.
+    Every trial has a folder of its own in `folder`, and results.json there tells what came of all.
+    Given again, it trains what is missing, goes on with what was stopped, and tries what failed
+    once more. In a script, call it below `if __name__ == "__main__":`, since every worker imports
+    the script.
 
     Arguments:
         grid: a grid, or the TOML file that tells it.
         folder: runs/NAME of the grid unless given.
-        workers: processes on this machine; None: one for each core; 0: one trial after another in this process.
-        scheduler: the address of a dask cluster that sees the folder, in place of processes on this machine.
+        workers: processes on this machine; None: one for each core; 0: one trial after another in
+            this process.
+        scheduler: the address of a dask cluster that sees the folder, in place of processes on this
+            machine.
         shown: whether progress is shown, on stderr.
 
     Raises:
@@ -102,8 +105,8 @@ def sweep(
     except KeyboardInterrupt:
         done = len(grid.trials) - len(missing) + sum(not answer.failed for answer in answers.values())
         raise LoopscopeError(
-            f"The sweep was stopped; {done} of its {len(grid.trials)} trainings are done. Run the same command to go on: "
-            "what was running goes on from its checkpoint."
+            f"The sweep was stopped; {done} of its {len(grid.trials)} trainings are done. Run the same "
+            "command to go on: what was running goes on from its checkpoint."
         ) from None
     finally:
         result = tuple(outcome(trial, folder / trial.name, answers.get(trial)) for trial in grid.trials)
@@ -125,6 +128,6 @@ def _write(path: Path, grid: Grid, outcomes: tuple[Outcome, ...]) -> None:
         save_text(path, json.dumps(said, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise LoopscopeError(
-            f"{path} could not be written ({error}). The trainings beside it are whole: free some space, and run the same "
-            "command again."
+            f"{path} could not be written ({error}). The trainings beside it are whole: free some space, "
+            "and run the same command again."
         ) from error

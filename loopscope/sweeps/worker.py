@@ -1,4 +1,5 @@
-"""What a worker does: train one trial in its folder, alone there, and say how it ended instead of raising."""
+"""What a worker does: train one trial in its folder, alone there, and say how it ended instead of
+raising."""
 
 import contextlib
 import json
@@ -33,17 +34,19 @@ class Answer(NamedTuple):
 
 
 def work(recipe: Mapping[str, Any], folder: str, sign: str, checkpoint_every: int, log_every: int) -> Answer:
-    """Train by `recipe` in `folder`, or go on there. Whatever goes wrong is the answer, so that nobody tries for ever.
+    """Train by `recipe` in `folder`, or go on there. Whatever goes wrong is the answer, so that
+    nobody tries for ever.
 
     Arguments:
         recipe: as JSON can say it.
-        sign: what the sweep's folder must hold; a worker that reads something else sees another folder.
+        sign: what the sweep's folder must hold; a worker that reads something else sees another
+            folder.
     """
     place = Path(folder)
     if not sees(str(place.parent), sign):
         return Answer(
-            f"The sweep's folder must be visible to every worker, but {socket.gethostname()} doesn't see {place.parent}. "
-            "Choose a folder that they share: --folder."
+            f"The sweep's folder must be visible to every worker, but {socket.gethostname()} doesn't see "
+            f"{place.parent}. Choose a folder that they share: --folder."
         )
     try:
         said = Recipe.from_json(recipe)
@@ -99,10 +102,12 @@ def sees(folder: str, sign: str) -> bool:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Alone in the folder, on this machine and, where the file system knows locks, on all that share it.
+    """Alone in the folder, on this machine and, where the file system knows locks, on all that
+    share it.
 
-    The kernel gives the lock back when its process ends, however it ends. A worker that was given up, but still trains,
-    keeps it: whoever comes next waits, finds the training done, and has nothing to do.
+    The kernel gives the lock back when its process ends, however it ends. A worker that was given
+    up, but still trains, keeps it: whoever comes next waits, finds the training done, and has
+    nothing to do.
     """
     from filelock import FileLock
 
@@ -112,13 +117,14 @@ def lock(folder: Path) -> Iterator[None]:
             yield
     except NotImplementedError as error:
         raise LoopscopeError(
-            f"{folder} must be on a file system with locks, for two workers never to train in one folder, but isn't ({error}). "
-            "Choose another: --folder."
+            f"{folder} must be on a file system with locks, for two workers never to train in one folder, "
+            f"but isn't ({error}). Choose another: --folder."
         ) from error
 
 
 def running(folder: Path) -> dict[str, Any] | None:
-    """Who trains in the folder: host, pid; None if nobody does. One that was killed may still be named."""
+    """Who trains in the folder: host, pid; None if nobody does. One that was killed may still be
+    named."""
     try:
         return json.loads((folder / MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -24,8 +24,9 @@ class AdditionBatch(Batch):
 
 @dataclass(frozen=True)
 class Addition(Task):
-    """Two numbers of `digits` digits, and blanks in which their sum is filled in, all at once. Digits are reversed:
-    carries run from left to right, and a causal model has met everything that an answer depends on.
+    """Two numbers of `digits` digits, and blanks in which their sum is filled in, all at once.
+    Digits are reversed: carries run from left to right, and a causal model has met everything that
+    an answer depends on.
 
         58 + 67 = 125        tokens   8 5 + 7 6 = _ _ _
                              targets  . . . . . . 5 2 1
@@ -36,7 +37,8 @@ class Addition(Task):
     digits: int = 6
     """Digits of each number, leading zeros included; the sum has one more. 1 to 18."""
     chain: int | None = None
-    """If given, the length of every example's longest carry chain, 0..digits. Uniform digits rarely have long ones."""
+    """If given, the length of every example's longest carry chain, 0..digits. Uniform digits rarely
+    have long ones."""
 
     name = "addition"
     symbols = (*"0123456789", "+", "=", "_")
@@ -79,8 +81,8 @@ class Addition(Task):
         fits = digits >= 1 and tokens.shape[1] == len(frame)
         if not fits or not bool((torch.where(tokens < 10, -1, tokens) == frame.to(tokens.device)).all()):
             raise LoopscopeError(
-                f"{self.name} needs d digits, '+', d digits, '=' and d + 1 blanks '_' (12), such as 85+76=___, but "
-                f"got {tokens[:1].tolist()} first. Use the tokens of this task's own batches."
+                f"{self.name} needs d digits, '+', d digits, '=' and d + 1 blanks '_' (12), such as "
+                f"85+76=___, but got {tokens[:1].tolist()} first. Use the tokens of this task's own batches."
             )
         return tokens
 
@@ -100,7 +102,8 @@ class Addition(Task):
     def _with_chain(
         self, a: Tensor, b: Tensor, chain: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Sums whose longest carry chain is `chain`: one is put in at random, and those that got a longer one go."""
+        """Sums whose longest carry chain is `chain`: one is put in at random, and those that got a
+        longer one go."""
         size, digits = a.shape
         u = torch.rand((size, digits), generator=generator)
         if chain == 0:
@@ -153,7 +156,8 @@ def carries(a: Int[Tensor, "batch digits"], b: Int[Tensor, "batch digits"]) -> I
 
 
 def longest_chain(a: Int[Tensor, "batch digits"], b: Int[Tensor, "batch digits"]) -> Int[Tensor, " batch"]:
-    """Over how many places one carry runs at most: 1 where it starts (a + b >= 10), one more for each 9 it passes."""
+    """Over how many places one carry runs at most: 1 where it starts (a + b >= 10), one more for
+    each 9 it passes."""
     run, longest = torch.zeros_like(a[:, 0]), torch.zeros_like(a[:, 0])
     for x, y in zip(a.unbind(1), b.unbind(1), strict=True):
         passes = (x + y == 9) & (run > 0)

@@ -1,4 +1,5 @@
-"""Facts of a small world, and questions that combine two of them: what a model must know, and what it can put together."""
+"""Facts of a small world, and questions that combine two of them: what a model must know, and what
+it can put together."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,21 +16,23 @@ from .task import Batch, Split, Task, checked_size
 from .train_test_split import hashed
 
 Asked = Literal["known", "new", "first", "second"]
-"""Which facts a question of two hops combines: two that others combine too; two that never were combined; or only its first, or
-only its second, of that kind."""
+"""Which facts a question of two hops combines: two that others combine too; two that never were
+combined; or only its first, or only its second, of that kind."""
 
 _GRAIN = 1000  # shares are kept to a thousandth
 
 
 @dataclass(frozen=True)
 class Composition(Task):
-    """Where does relation r lead from entity h, and where two relations one after the other: h, r1, r2 -> r2(r1(h)).
+    """Where does relation r lead from entity h, and where two relations one after the other: h, r1,
+    r2 -> r2(r1(h)).
 
-    The two-hop questions of Wang et al. 2024 (arXiv 2405.15071) and Kohli et al. 2026 (arXiv 2604.07822). A world is a random
-    table (entity, relation) -> entity. A part of its facts is `new`: these are trained by themselves, and never as a part of
-    a question of two hops. Training has all facts (hops=1) and a share of the questions that combine two known ones (hops=2).
-    Tests are the other questions of known facts (in distribution), and those of two new ones (systematic generalisation),
-    `ask="new"`.
+    The two-hop questions of Wang et al. 2024 (arXiv 2405.15071) and Kohli et al. 2026 (arXiv
+    2604.07822). A world is a random table (entity, relation) -> entity. A part of its facts is
+    `new`: these are trained by themselves, and never as a part of a question of two hops. Training
+    has all facts (hops=1) and a share of the questions that combine two known ones (hops=2). Tests
+    are the other questions of known facts (in distribution), and those of two new ones (systematic
+    generalisation), `ask="new"`.
 
         tokens   e7 r3 .     answered at r3
         tokens   . e7 r3     the same fact, as often
@@ -63,7 +66,8 @@ class Composition(Task):
         checked_size(self.name, "world", self.world, least=0)
         if self.hops > 2:
             raise LoopscopeError(
-                f"{self.name}'s hops must be 1 or 2, but is {self.hops}. For longer paths there is the task hops."
+                f"{self.name}'s hops must be 1 or 2, but is {self.hops}. For longer paths there is the task "
+                "hops."
             )
         for name in ("new", "share"):
             if not 0 < getattr(self, name) < 1:
@@ -72,7 +76,8 @@ class Composition(Task):
                 )
         if self.ask not in get_args(Asked):
             raise LoopscopeError(
-                f"{self.name}'s ask must name a kind, but is {self.ask!r}. {nearest(str(self.ask), get_args(Asked))}"
+                f"{self.name}'s ask must name a kind, but is {self.ask!r}. "
+                f"{nearest(str(self.ask), get_args(Asked))}"
             )
 
     @property
@@ -119,7 +124,8 @@ class Composition(Task):
         return torch.arange(3, device=tokens.device) == last[:, None]
 
     def _read(self, tokens: Int[Tensor, "batch position"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Entity, first relation, second relation (0 where there is none) and hops, (batch) each."""
+        """Entity, first relation, second relation (0 where there is none) and hops, (batch)
+        each."""
         tokens, filler = self._checked(tokens), len(self.symbols) - 1
         late = tokens[:, 0] == filler  # a fact at the second place
         shifted = torch.where(late[:, None], tokens.roll(-1, 1), tokens)
@@ -134,9 +140,10 @@ class Composition(Task):
         forms = torch.tensor([[0, 1, 1], [0, 1, 2], [2, 0, 1]], device=tokens.device)
         if tokens.shape[1] != 3 or not bool((kind[:, None] == forms).all(2).any(1).all()):
             raise LoopscopeError(
-                f"{self.name} needs an entity (tokens 0..{first - 1}), a relation (tokens {first}..{last - 1}), and another "
-                f"relation or the filler '.' (token {last}), which may also stand in front of a fact, but got "
-                f"{tokens[:1].tolist()} first. Use the tokens of this task's own batches."
+                f"{self.name} needs an entity (tokens 0..{first - 1}), a relation (tokens "
+                f"{first}..{last - 1}), and another relation or the filler '.' (token {last}), which may "
+                f"also stand in front of a fact, but got {tokens[:1].tolist()} first. Use the tokens of "
+                "this task's own batches."
             )
         return tokens
 

@@ -1,4 +1,5 @@
-"""Facts: what is true of an example and may be looked for in a state, such as what a reckoner must know on the way."""
+"""Facts: what is true of an example and may be looked for in a state, such as what a reckoner must
+know on the way."""
 
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ class Fact:
     values: Shaped[Tensor, " batch *position"]
     """Whole numbers for classes, real numbers for quantities."""
     mask: Bool[Tensor, " batch *position"]
-    """Where it holds: elsewhere there is no such thing, or it stands written, or it is the answer itself."""
+    """Where it holds: elsewhere there is no such thing, or it stands written, or it is the answer
+    itself."""
     about: str
     """What it is, as a phrase."""
     given: bool = False

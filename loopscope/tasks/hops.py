@@ -1,4 +1,5 @@
-"""Hops along a permutation: where one ends that starts at a node and follows the arrows so many times."""
+"""Hops along a permutation: where one ends that starts at a node and follows the arrows so many
+times."""
 
 from dataclasses import dataclass
 from math import factorial
@@ -20,16 +21,18 @@ class HopsBatch(Batch):
     """Chases with the nodes that they pass."""
 
     path: Int[Tensor, "batch hops+1"]
-    """The node after 0, 1, 2, ... hops, as far as the longest chase of the batch goes; the answer is `path[i, hops_i]`."""
+    """The node after 0, 1, 2, ... hops, as far as the longest chase of the batch goes; the answer
+    is `path[i, hops_i]`."""
 
 
 @dataclass(frozen=True)
 class Hops(Task):
-    """A random permutation of nodes, a start and a number of hops; the node where they end is asked at the last position.
+    """A random permutation of nodes, a start and a number of hops; the node where they end is asked
+    at the last position.
 
-    The multi-hop chases of Kohli et al. 2026 (arXiv 2604.07822), whose relations are permutations so that the last hops
-    alone never tell the answer. Theirs are facts in the weights; here one permutation is written down in the context, and
-    nothing but the rule can be learned.
+    The multi-hop chases of Kohli et al. 2026 (arXiv 2604.07822), whose relations are permutations
+    so that the last hops alone never tell the answer. Theirs are facts in the weights; here one
+    permutation is written down in the context, and nothing but the rule can be learned.
 
         the arrows 0→2, 1→0, 2→3, 3→1; from node 1, three hops: 1→0→2→3
 
@@ -39,11 +42,13 @@ class Hops(Task):
 
     nodes: int = 8
     hops: int = 4
-    """The largest number of hops; each example draws its own from 1..hops. Up to 32 have a token."""
+    """The largest number of hops; each example draws its own from 1..hops. Up to 32 have a
+    token."""
     exactly: int | None = None
     """If given, every example asks for so many hops, whatever `hops` is."""
     pairs: bool = False
-    """Whether each arrow is written as the pair (from, to), in random order, rather than a list that place alone tells."""
+    """Whether each arrow is written as the pair (from, to), in random order, rather than a list
+    that place alone tells."""
 
     name = "hops"
     dial = "hops"
@@ -58,7 +63,8 @@ class Hops(Task):
                 checked_size(self.name, option, value)
                 if value > MOST:
                     raise LoopscopeError(
-                        f"{self.name}'s {option} must be at most {MOST}, the last number that has a token, but is {value}."
+                        f"{self.name}'s {option} must be at most {MOST}, the last number that has a token, "
+                        f"but is {value}."
                     )
         if not isinstance(self.pairs, bool):
             raise LoopscopeError(f"{self.name}'s pairs must be True or False, but is {self.pairs!r}.")
@@ -90,14 +96,15 @@ class Hops(Task):
         if not fits:
             written = "its pairs (from, to)" if self.pairs else "where the arrows of nodes 0, 1, ... lead"
             raise LoopscopeError(
-                f"{self.name} needs a permutation of {self.nodes} nodes, {written}, then a start, then a number of hops "
-                f"h1..h{MOST} (tokens {self.nodes}..{self.vocabulary - 1}), but got {tokens[:1].tolist()} first. Use the "
-                f"tokens of this task's own batches."
+                f"{self.name} needs a permutation of {self.nodes} nodes, {written}, then a start, then a "
+                f"number of hops h1..h{MOST} (tokens {self.nodes}..{self.vocabulary - 1}), but got "
+                f"{tokens[:1].tolist()} first. Use the tokens of this task's own batches."
             )
         return tokens
 
     def _read(self, tokens: Int[Tensor, "batch position"]) -> tuple[Tensor, Tensor, Tensor]:
-        """Where each node's arrow leads (batch, nodes), the starts (batch), and the numbers of hops (batch)."""
+        """Where each node's arrow leads (batch, nodes), the starts (batch), and the numbers of hops
+        (batch)."""
         tokens = self._checked(tokens)
         arrows = tokens[:, :-2]
         if self.pairs:

@@ -22,30 +22,34 @@ class ManoBatch(Batch):
     """Expressions with the values of their parts."""
 
     values: Int[Tensor, "batch position"]
-    """The value of the part that begins at each position (a number's is itself); -1 where none begins."""
+    """The value of the part that begins at each position (a number's is itself); -1 where none
+    begins."""
 
 
 @dataclass(frozen=True)
 class Mano(Task):
-    """The value of an expression of `+`, `-` and `*` modulo a number, with no room to write anything down.
+    """The value of an expression of `+`, `-` and `*` modulo a number, with no room to write
+    anything down.
 
-    From Physics of Language Models 4.1 (Allen-Zhu 2025), as in Ouro (Zhu et al. 2025, arXiv 2510.25741): modulus 23, a
-    mark that tells the number of operators, the operators first, that number drawn uniformly from 1..L. How the operators
-    are shared out is not in the papers; here those left of and below each one are any number of the rest, equally likely.
+    From Physics of Language Models 4.1 (Allen-Zhu 2025), as in Ouro (Zhu et al. 2025, arXiv
+    2510.25741): modulus 23, a mark that tells the number of operators, the operators first, that
+    number drawn uniformly from 1..L. How the operators are shared out is not in the papers; here
+    those left of and below each one are any number of the rest, equally likely.
 
         (3 * 2) - (4 + 1) modulo 7, with room for one operator more
 
         tokens   _ _ ^ l3 - * 3 2 + 4 1 =
         targets  . . .  . . . . . . . . 1
 
-    Shorter expressions are padded on the left with "_", so that every row is asked at its last position. Padding asks for
-    nothing, and is no part of an example: with room for more operators it is the same one, on the same side of the line
-    between training and test.
+    Shorter expressions are padded on the left with "_", so that every row is asked at its last
+    position. Padding asks for nothing, and is no part of an example: with room for more operators
+    it is the same one, on the same side of the line between training and test.
     """
 
     modulus: int = 23
     operators: int = 10
-    """The largest number of operators; each example draws its own from 1..operators. Up to 32 have a token."""
+    """The largest number of operators; each example draws its own from 1..operators. Up to 32 have
+    a token."""
     exactly: int | None = None
     """If given, every example has so many operators, whatever `operators` is."""
 
@@ -62,7 +66,8 @@ class Mano(Task):
                 checked_size(self.name, option, value)
                 if value > MOST:
                     raise LoopscopeError(
-                        f"{self.name}'s {option} must be at most {MOST}, the last number that has a token, but is {value}."
+                        f"{self.name}'s {option} must be at most {MOST}, the last number that has a token, "
+                        f"but is {value}."
                     )
 
     @property
@@ -113,8 +118,9 @@ class Mano(Task):
             )
         if not fits:
             raise LoopscopeError(
-                f"{self.name} needs any padding '_', then '^', a mark l1..l{MOST} for the number of operators, an expression "
-                f"in prefix notation with so many of them, and '=' at the end, such as ^ l2 + 1 * 2 3 =, but got "
+                f"{self.name} needs any padding '_', then '^', a mark l1..l{MOST} for the number of "
+                "operators, an expression in prefix notation with so many of them, and '=' at the end, such "
+                "as ^ l2 + 1 * 2 3 =, but got "
                 f"{tokens[:1].tolist()} first. Use the tokens of this task's own batches."
             )
         return tokens
@@ -176,7 +182,8 @@ class Mano(Task):
 
 
 def values(tokens: Int[Tensor, "batch position"], modulus: int) -> Int[Tensor, "batch position"]:
-    """The value of the part that begins at each position, -1 where none does. From right to left, with a stack."""
+    """The value of the part that begins at each position, -1 where none does. From right to left,
+    with a stack."""
     batch, width = tokens.shape
     stack, depth = (
         tokens.new_zeros(batch, width + 2),

@@ -1,4 +1,5 @@
-"""Addition modulo a prime, of which only some pairs are ever shown: the task of the studies of grokking."""
+"""Addition modulo a prime, of which only some pairs are ever shown: the task of the studies of
+grokking."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,12 @@ _GRAIN = 1000  # the training share is kept to a thousandth
 
 @dataclass(frozen=True)
 class ModularAddition(Task):
-    """a + b modulo `modulus`, asked at the sign of equality (Power et al. 2022, arXiv 2201.02177; Nanda et al. 2023, arXiv
-    2301.05217).
+    """a + b modulo `modulus`, asked at the sign of equality (Power et al. 2022, arXiv 2201.02177;
+    Nanda et al. 2023, arXiv 2301.05217).
 
-    A table of modulus x modulus examples, of which the hash of (a, b) chooses those for training. There are so few that
-    all can be listed, `every(split)`, and a recipe may train on all of them in every step.
+    A table of modulus x modulus examples, of which the hash of (a, b) chooses those for training.
+    There are so few that all can be listed, `every(split)`, and a recipe may train on all of them
+    in every step.
 
         tokens   3 5 =
         targets  . . 1     (modulo 7)
@@ -40,8 +42,8 @@ class ModularAddition(Task):
         checked_size(self.name, "modulus", self.modulus, least=6)
         if not 0 < self.share < 1:
             raise LoopscopeError(
-                f"{self.name}'s share must lie between 0 and 1, so that there is something to train and to test on, but is "
-                f"{self.share!r}."
+                f"{self.name}'s share must lie between 0 and 1, so that there is something to train and to "
+                f"test on, but is {self.share!r}."
             )
 
     @property
@@ -69,8 +71,9 @@ class ModularAddition(Task):
         )
         if not fits:
             raise LoopscopeError(
-                f"{self.name} needs two numbers below {self.modulus} and the sign '=' (token {self.modulus}), but got "
-                f"{tokens[:1].tolist()} first. Use the tokens of this task's own batches."
+                f"{self.name} needs two numbers below {self.modulus} and the sign '=' (token "
+                f"{self.modulus}), but got {tokens[:1].tolist()} first. Use the tokens of this task's own "
+                "batches."
             )
         return tokens
 

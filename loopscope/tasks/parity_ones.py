@@ -17,13 +17,16 @@ _ASK = 2
 
 @dataclass(frozen=True)
 class ParityOnes(Task):
-    """Whether the ones are odd in number, asked once at the end, so that causal models can answer too.
+    """Whether the ones are odd in number, asked once at the end, so that causal models can answer
+    too.
 
-    This is PonderNet's task (Banino et al. 2021, arXiv 2107.05407): the number of ones is drawn uniformly from
-    1..length, then their places. PonderNet's entries are 0, 1 and -1, with -1 counted as a one; here they are tokens, 0
-    and 1. Its extrapolation is `ParityOnes(length=96, most=48)` to train on, and `batch(..., ones=60)` to test on.
+    This is PonderNet's task (Banino et al. 2021, arXiv 2107.05407): the number of ones is drawn
+    uniformly from 1..length, then their places. PonderNet's entries are 0, 1 and -1, with -1
+    counted as a one; here they are tokens, 0 and 1. Its extrapolation is `ParityOnes(length=96,
+    most=48)` to train on, and `batch(..., ones=60)` to test on.
 
-    There are few strings of very few or very many ones, and each is on one side of the line between training and test.
+    There are few strings of very few or very many ones, and each is on one side of the line between
+    training and test.
 
         tokens   0 1 1 0 1 ?
         targets  . . . . . 1
@@ -64,7 +67,8 @@ class ParityOnes(Task):
         if not bool(((tokens == _ASK).sum(1) == 1).all() and (tokens[:, -1] == _ASK).all()):
             raise LoopscopeError(
                 f"{self.name} needs strings of bits that end with the question '?' (token {_ASK}), but got "
-                f"{tokens[:1].tolist()} first. Put it behind them: torch.nn.functional.pad(bits, (0, 1), value=2)."
+                f"{tokens[:1].tolist()} first. Put it behind them: torch.nn.functional.pad(bits, (0, 1), "
+                "value=2)."
             )
         return tokens
 

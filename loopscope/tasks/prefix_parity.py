@@ -15,13 +15,15 @@ _START = 2
 
 @dataclass(frozen=True)
 class PrefixParity(Task):
-    """Prefix sums modulo two, the task of the deep-thinking nets (Schwarzschild et al. 2021, arXiv 2106.04537).
+    """Prefix sums modulo two, the task of the deep-thinking nets (Schwarzschild et al. 2021, arXiv
+    2106.04537).
 
-    Each answer is the last answer flipped by its own bit, so a loop that looks one place to the left solves one more
-    position per iteration: the right region grows like a moving front.
+    Each answer is the last answer flipped by its own bit, so a loop that looks one place to the
+    left solves one more position per iteration: the right region grows like a moving front.
 
-    A string begins with a mark "^" that asks for nothing. Without it a causal model with relative positions could not
-    answer at all: in 1111 every place would see nothing but ones, in the same proportion, and none would be the first.
+    A string begins with a mark "^" that asks for nothing. Without it a causal model with relative
+    positions could not answer at all: in 1111 every place would see nothing but ones, in the same
+    proportion, and none would be the first.
 
         tokens   ^ 0 1 1 0 1
         targets  . 0 1 0 0 1
@@ -50,8 +52,9 @@ class PrefixParity(Task):
         tokens = super()._checked(tokens)
         if not bool(((tokens == _START).sum(1) == 1).all() and (tokens[:, 0] == _START).all()):
             raise LoopscopeError(
-                f"{self.name} needs strings that begin with the mark '^' (token {_START}) and go on with bits, but got "
-                f"{tokens[:1].tolist()} first. Put the mark in front: torch.nn.functional.pad(bits, (1, 0), value=2)."
+                f"{self.name} needs strings that begin with the mark '^' (token {_START}) and go on with "
+                f"bits, but got {tokens[:1].tolist()} first. Put the mark in front: "
+                "torch.nn.functional.pad(bits, (1, 0), value=2)."
             )
         return tokens
 

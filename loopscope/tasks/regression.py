@@ -1,4 +1,5 @@
-"""In-context linear regression: points of a hidden linear function, whose value is asked at each before it is shown."""
+"""In-context linear regression: points of a hidden linear function, whose value is asked at each
+before it is shown."""
 
 from dataclasses import dataclass
 from math import inf
@@ -12,7 +13,8 @@ from ..common.errors import LoopscopeError
 from .task import Batch, Task, checked_size
 
 _GRID = 2**10
-# Drawn numbers are multiples of 1/1024: sums of their products are exact, so the same on every machine.
+# Drawn numbers are multiples of 1/1024: sums of their products are exact, so the same on every
+# machine.
 
 
 @dataclass(frozen=True)
@@ -26,23 +28,26 @@ class RegressionBatch(Batch):
 
 @dataclass(frozen=True)
 class Regression(Task):
-    """Guess y = w·x (+ noise) from the points so far (Garg et al. 2022, arXiv 2208.01066; looped: Yang et al. 2023,
-    arXiv 2311.12424). w, x and the noise are standard normal, the noise times `noise`; nothing divides by the dimension,
-    so y's variance is about `dimensions`, by which losses and scores are measured.
+    """Guess y = w·x (+ noise) from the points so far (Garg et al. 2022, arXiv 2208.01066; looped:
+    Yang et al. 2023, arXiv 2311.12424). w, x and the noise are standard normal, the noise times
+    `noise`; nothing divides by the dimension, so y's variance is about `dimensions`, by which
+    losses and scores are measured.
 
-    Inputs are numbers rather than tokens. x and y take turns, each at a position of its own, as published: y stands in the
-    first feature, and zeros behind it. A causal model answers at each x, before it sees that y; so all positions of x
-    are asked, from the first, where nothing is known yet, on.
+    Inputs are numbers rather than tokens. x and y take turns, each at a position of its own, as
+    published: y stands in the first feature, and zeros behind it. A causal model answers at each x,
+    before it sees that y; so all positions of x are asked, from the first, where nothing is known
+    yet, on.
 
         tokens   x₁  y₁00..  x₂  y₂00..  x₃  y₃00..
         targets  y₁  .       y₂  .       y₃  .
 
-    All labels are read from the tokens: the answer to a position is shown at the next, and a model that isn't causal
-    would copy it. With as many points as dimensions, and no noise, least squares knows w.
+    All labels are read from the tokens: the answer to a position is shown at the next, and a model
+    that isn't causal would copy it. With as many points as dimensions, and no noise, least squares
+    knows w.
 
-    The first point says whether an example is for testing, so that one with more or fewer points behind it stays there.
-    Difficulty is the largest singular value of the matrix of all x over its smallest: the larger, the slower gradient
-    descent.
+    The first point says whether an example is for testing, so that one with more or fewer points
+    behind it stays there. Difficulty is the largest singular value of the matrix of all x over its
+    smallest: the larger, the slower gradient descent.
     """
 
     dimensions: int = 8
@@ -84,7 +89,8 @@ class Regression(Task):
         return logits.squeeze(-1).float()
 
     def differ(self, first: Float[Tensor, "*axes"], second: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
-        """The square in units of y's variance. So `right` is 0 on average for answers of 0, and worse may be below."""
+        """The square in units of y's variance. So `right` is 0 on average for answers of 0, and
+        worse may be below."""
         return (first - second) ** 2 / self.dimensions
 
     def solve(self, tokens: Float[Tensor, "batch position feature"]) -> Float[Tensor, "batch position"]:
@@ -112,8 +118,9 @@ class Regression(Task):
                 else type(tokens).__name__
             )
             raise LoopscopeError(
-                f"{self.name} needs numbers (batch, 2 * points, {self.dimensions}), in which x and y take turns and zeros "
-                f"stand behind each y, but got {got}. Use the tokens of this task's own batches."
+                f"{self.name} needs numbers (batch, 2 * points, {self.dimensions}), in which x and y take "
+                f"turns and zeros stand behind each y, but got {got}. Use the tokens of this task's own "
+                "batches."
             )
         return tokens
 
@@ -149,9 +156,11 @@ def parts(
 
 
 def least_squares(tokens: Float[Tensor, "batch position feature"]) -> Float[Tensor, "batch position"]:
-    """What least squares answers at each x from the points before it, with the smallest w that fits; 0 at positions of y.
+    """What least squares answers at each x from the points before it, with the smallest w that
+    fits; 0 at positions of y.
 
-    No answer without noise is better on average, as w is as likely in any direction (Garg et al. 2022).
+    No answer without noise is better on average, as w is as likely in any direction (Garg et al.
+    2022).
     """
     x, y = (part.double() for part in parts(tokens))
     answers = [torch.zeros_like(y[:, 0])]
@@ -164,9 +173,11 @@ def least_squares(tokens: Float[Tensor, "batch position feature"]) -> Float[Tens
 def gradient_descent(
     tokens: Float[Tensor, "batch position feature"], iterations: int, rate: float
 ) -> Float[Tensor, "iteration batch position"]:
-    """What gradient descent from w = 0 answers at each x from the points before it, after 0, 1, ... `iterations`.
+    """What gradient descent from w = 0 answers at each x from the points before it, after 0, 1, ...
+    `iterations`.
 
-    The loss of n points is the mean of (w·x - y)² / 2 over them, so that one rate suits any n; 0 at positions of y.
+    The loss of n points is the mean of (w·x - y)² / 2 over them, so that one rate suits any n; 0 at
+    positions of y.
     """
     x, y = (part.double() for part in parts(tokens))
     n = x.shape[1]

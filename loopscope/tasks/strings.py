@@ -15,8 +15,8 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class Copy(Task):
-    """A random string, and blanks in which it is filled in again, all at once. Each letter stands length + 1 places
-    before its blank.
+    """A random string, and blanks in which it is filled in again, all at once. Each letter stands
+    length + 1 places before its blank.
 
         tokens   c a b b = _ _ _ _
         targets  . . . . . c a b b
@@ -62,8 +62,9 @@ class Copy(Task):
             (string < self.letters).all() and (mark == self.letters).all() and (blanks > self.letters).all()
         ):
             raise LoopscopeError(
-                f"{self.name} needs letters, '=' (token {self.letters}) and as many blanks '_' (token {self.letters + 1}), "
-                f"such as ab=__, but got {tokens[:1].tolist()} first. Use the tokens of this task's own batches."
+                f"{self.name} needs letters, '=' (token {self.letters}) and as many blanks '_' (token "
+                f"{self.letters + 1}), such as ab=__, but got {tokens[:1].tolist()} first. Use the tokens "
+                "of this task's own batches."
             )
         return tokens
 
@@ -82,8 +83,8 @@ class Copy(Task):
 
 @dataclass(frozen=True)
 class Reverse(Copy):
-    """A random string, and blanks in which it is filled in from its end, all at once. The letters stand 2, 4, 6, ...
-    places before their blanks.
+    """A random string, and blanks in which it is filled in from its end, all at once. The letters
+    stand 2, 4, 6, ... places before their blanks.
 
         tokens   c a b b = _ _ _ _
         targets  . . . . . b b a c

@@ -1,4 +1,5 @@
-"""Small Sudoku: 4 x 4 with boxes of 2 x 2 cells, 6 x 6 with boxes of 2 rows and 3 columns. One solution each, always."""
+"""Small Sudoku: 4 x 4 with boxes of 2 x 2 cells, 6 x 6 with boxes of 2 rows and 3 columns. One
+solution each, always."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -36,18 +37,20 @@ class Sudoku(Task):
         . . 4 .
         . . . 1
 
-    Difficulty is counted in rounds, of which the whole board is filled in: in each, all cells that can take only one digit;
-    where there is none, all digits that can go to only one place of a row, column or box; where there is none either, a
-    hint. Levels of 6 x 6 follow from that: easy never needs places, medium does, hard needs hints (a human would search).
-    Cells alone solve every 4 x 4, so there rounds make the level: easy up to 2, medium 3, hard 4 and 5.
+    Difficulty is counted in rounds, of which the whole board is filled in: in each, all cells that
+    can take only one digit; where there is none, all digits that can go to only one place of a row,
+    column or box; where there is none either, a hint. Levels of 6 x 6 follow from that: easy never
+    needs places, medium does, hard needs hints (a human would search). Cells alone solve every 4 x
+    4, so there rounds make the level: easy up to 2, medium 3, hard 4 and 5.
 
-    The number of blanks is drawn evenly from fewest..blanks; then, if `level` is given, puzzles of other levels go (few 6 x 6
-    with less than 22 blanks are more than easy).
+    The number of blanks is drawn evenly from fewest..blanks; then, if `level` is given, puzzles of
+    other levels go (few 6 x 6 with less than 22 blanks are more than easy).
 
-    Which examples are for testing: of 4 x 4, whole classes of puzzles up to all symmetries (digits renamed, rows, columns,
-    bands and stacks exchanged, transposed), drawn evenly from all that there are. Of 6 x 6, all puzzles whose solution,
-    up to the names of digits, is for testing. These are made of 8192 puzzles that can't spare any given, dug out of evenly
-    drawn grids when the first batch is asked for (in about two seconds): one of them is chosen, turned by a random
+    Which examples are for testing: of 4 x 4, whole classes of puzzles up to all symmetries (digits
+    renamed, rows, columns, bands and stacks exchanged, transposed), drawn evenly from all that
+    there are. Of 6 x 6, all puzzles whose solution, up to the names of digits, is for testing.
+    These are made of 8192 puzzles that can't spare any given, dug out of evenly drawn grids when
+    the first batch is asked for (in about two seconds): one of them is chosen, turned by a random
     symmetry, which keeps its one solution, and has random cells filled in, which does too.
     """
 
@@ -77,7 +80,8 @@ class Sudoku(Task):
         checked_size(self.name, "fewest", self.fewest)
         if self._most > self.limit:
             raise LoopscopeError(
-                f"{self.name}'s blanks must be at most {self.limit} with size {self.size}, but is {self.blanks}."
+                f"{self.name}'s blanks must be at most {self.limit} with size {self.size}, but is "
+                f"{self.blanks}."
             )
         if self.fewest > self._most:
             raise LoopscopeError(
@@ -126,8 +130,8 @@ class Sudoku(Task):
         tokens = super()._checked(tokens)
         if tokens.shape[1] != self.size**2:
             raise LoopscopeError(
-                f"{self.name} of size {self.size} needs its {self.size**2} cells in reading order, 0 where one is blank, but "
-                f"got {tokens.shape[1]} positions."
+                f"{self.name} of size {self.size} needs its {self.size**2} cells in reading order, 0 where "
+                f"one is blank, but got {tokens.shape[1]} positions."
             )
         return tokens
 
@@ -140,7 +144,8 @@ class Sudoku(Task):
             told = "none" if count[first] == 0 else "several"
             raise LoopscopeError(
                 f"{self.name} needs puzzles with exactly one solution, but that of row {first}, "
-                f"{self.render(tokens[first : first + 1].cpu())[0]}, has {told}. Use the tokens of this task's own batches."
+                f"{self.render(tokens[first : first + 1].cpu())[0]}, has {told}. Use the tokens of this "
+                "task's own batches."
             )
         return given, solution
 
@@ -155,7 +160,8 @@ class Sudoku(Task):
 
         known, this = pool(self.size, level), this_board(self.size)
         blanks = (low + rand(size) * (high + 1 - low)).astype(int)
-        # of 4 x 4 all puzzles are known: take one with so many blanks; of 6 x 6, one with no fewer, and fill some in
+        # of 4 x 4 all puzzles are known: take one with so many blanks; of 6 x 6, one with no fewer,
+        # and fill some in
         first = np.searchsorted(-known.blanks, -blanks) if self.size == 4 else np.zeros_like(blanks)
         behind = np.searchsorted(-known.blanks, -blanks, side="right")
         entry = (first + rand(size) * (behind - first)).astype(int)[behind > first]

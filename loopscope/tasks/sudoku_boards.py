@@ -1,7 +1,8 @@
-"""Sudoku boards of any box: their units, exact search for solutions, and how many rounds of plain logic they take.
+"""Sudoku boards of any box: their units, exact search for solutions, and how many rounds of plain
+logic they take.
 
-A board is held as bits: `bits[cell, board]` has bit d - 1 set where digit d is still possible. Cells come first, so that
-every operation runs along all boards of a batch at once.
+A board is held as bits: `bits[cell, board]` has bit d - 1 set where digit d is still possible.
+Cells come first, so that every operation runs along all boards of a batch at once.
 """
 
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ def as_digits(bits: UInt8[Array, "cell board"]) -> Int[Array, "board cell"]:
 
 
 def grids(this: Board) -> Int[Array, "board cell"]:
-    """All full boards whose first row is 1, 2, 3, ...; every other is one of these with its digits renamed."""
+    """All full boards whose first row is 1, 2, 3, ...; every other is one of these with its digits
+    renamed."""
     rows = np.uint8(1) << np.array(list(permutations(range(this.size))), dtype=np.uint8)
     result = rows[:1]
     for row in range(1, this.size):
@@ -87,7 +89,8 @@ def orders(groups: int, each: int) -> Int[Array, "order line"]:
 def completions(
     this: Board, given: UInt8[Array, "cell board"], most: int = 2
 ) -> tuple[Int[Array, " board"], UInt8[Array, "cell board"]]:
-    """How many ways there are to fill each board, counted up to `most`, and one of them. Exact, by depth-first search.
+    """How many ways there are to fill each board, counted up to `most`, and one of them. Exact, by
+    depth-first search.
 
     Arguments:
         given: the digits that each cell may take.
@@ -118,7 +121,8 @@ def completions(
 def _narrowed(
     this: Board, bits: UInt8[Array, "cell board"]
 ) -> tuple[UInt8[Array, "cell board"], Bool[Array, " board"]]:
-    """What is left after striking out placed digits and placing digits with one place, and whether anything can be."""
+    """What is left after striking out placed digits and placing digits with one place, and whether
+    anything can be."""
     bits, alive, active = bits.copy(), np.ones(bits.shape[1], dtype=bool), np.arange(bits.shape[1])
     while len(active):
         old = bits[:, active]
@@ -139,11 +143,13 @@ def _narrowed(
 def rounds(
     this: Board, given: UInt8[Array, "cell board"], solution: UInt8[Array, "cell board"]
 ) -> tuple[Int[Array, " board"], Int[Array, " board"], Int[Array, " board"]]:
-    """How many rounds of plain logic fill each board; in how many of them that took places, and in how many a hint.
+    """How many rounds of plain logic fill each board; in how many of them that took places, and in
+    how many a hint.
 
-    In one round all cells that can take only one digit are filled in at once. Where there is none, all digits that can
-    go to only one place of a row, column or box. Where there is none either, a hint: the solution of one cell is told,
-    the first in reading order of those with the fewest digits left.
+    In one round all cells that can take only one digit are filled in at once. Where there is none,
+    all digits that can go to only one place of a row, column or box. Where there is none either, a
+    hint: the solution of one cell is told, the first in reading order of those with the fewest
+    digits left.
 
     Arguments:
         given: the bit of each given digit, 0 in blanks.
@@ -170,7 +176,8 @@ def rounds(
 def dug(
     this: Board, grids: UInt8[Array, "cell board"], order: Int[Array, "cell board"]
 ) -> UInt8[Array, "cell board"]:
-    """Puzzles from which no digit can go any more: cells are blanked in `order` where one solution is still left."""
+    """Puzzles from which no digit can go any more: cells are blanked in `order` where one solution
+    is still left."""
     given, every = grids.copy(), np.arange(grids.shape[1])
     for cell in order:
         digit = given[cell, every]

@@ -1,4 +1,5 @@
-"""The Sudoku puzzles that examples are made of: all of 4 x 4 up to symmetry, a pool of 6 x 6; levels and symmetries."""
+"""The Sudoku puzzles that examples are made of: all of 4 x 4 up to symmetry, a pool of 6 x 6;
+levels and symmetries."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,10 +36,12 @@ def turned(
     where: Float[Array, "board 3"],
     names: Float[Array, "board digit"],
 ) -> Int[Array, "board cell"]:
-    """Each board's image under a symmetry: rows and columns exchanged, the board transposed (4 x 4), digits renamed.
+    """Each board's image under a symmetry: rows and columns exchanged, the board transposed (4 x
+    4), digits renamed.
 
     Arguments:
-        where: numbers in 0..1 that choose the rows' order, the columns' order, and whether to transpose.
+        where: numbers in 0..1 that choose the rows' order, the columns' order, and whether to
+            transpose.
         names: numbers whose order is that of the new digits.
     """
     rows, columns = _lines(size)
@@ -72,7 +75,8 @@ class Pool:
 
 @lru_cache
 def pool(size: int, level: str | None = None) -> Pool:
-    """What examples are made of: all 4 x 4 puzzles (of that level), or 6 x 6 ones that can become such of that level."""
+    """What examples are made of: all 4 x 4 puzzles (of that level), or 6 x 6 ones that can become
+    such of that level."""
     if level is None:
         puzzles, full, kind = _all_small() if size == 4 else _some_large()
         blanks = (puzzles == 0).sum(1)
@@ -87,7 +91,8 @@ def pool(size: int, level: str | None = None) -> Pool:
 
 
 def _some_large() -> tuple[Array, Array, Array]:
-    """6 x 6 puzzles that can't spare a given, dug out of grids that are drawn evenly, up to the names of digits."""
+    """6 x 6 puzzles that can't spare a given, dug out of grids that are drawn evenly, up to the
+    names of digits."""
     generator = torch.Generator().manual_seed(2024)
     every = grids(this_board(6))
     full = every[torch.randint(0, len(every), (_POOL,), generator=generator).numpy()]
@@ -96,7 +101,8 @@ def _some_large() -> tuple[Array, Array, Array]:
 
 
 def _all_small() -> tuple[Array, Array, Array]:
-    """All 4 x 4 puzzles with one solution, up to symmetry: a class of grids comes as often as it has grids."""
+    """All 4 x 4 puzzles with one solution, up to symmetry: a class of grids comes as often as it
+    has grids."""
     known, parts = _catalogue(), []
     for one, grid in enumerate(known.models):
         masks = np.flatnonzero(_unique(grid))
@@ -107,14 +113,16 @@ def _all_small() -> tuple[Array, Array, Array]:
     return np.concatenate(puzzles), np.concatenate(full), np.concatenate(kind)
 
 
-# 4 x 4 up to symmetry --------------------------------------------------------------------------------------------
+# 4 x 4 up to symmetry
+# --------------------------------------------------------------------------------------------
 
 _SHOWN = np.arange(2**16)[:, None] >> np.arange(16) & 1 == 1  # the cells that each 16-bit mask shows
 
 
 @dataclass(frozen=True, eq=False)
 class _Catalogue:
-    """The 4 x 4 grids whose first row is 1 2 3 4, and how to turn each into the model of its class."""
+    """The 4 x 4 grids whose first row is 1 2 3 4, and how to turn each into the model of its
+    class."""
 
     codes: Int[Array, " grid"]
     """The grids' numbers, rising, as `_code` counts."""
@@ -124,11 +132,13 @@ class _Catalogue:
     """Which cell goes to each place when the grid is turned into the model."""
     models: Int[Array, "class cell"]
     kinds: Int[Array, "class mask"]
-    """For each set of shown cells, a number that is the same for all sets which the model's own symmetries exchange."""
+    """For each set of shown cells, a number that is the same for all sets which the model's own
+    symmetries exchange."""
 
 
 def kinds(shown: Bool[Array, "board cell"], full: Int[Array, "board cell"]) -> Int[Array, " board"]:
-    """The class of each 4 x 4 puzzle: equal for two puzzles exactly if a symmetry turns one into the other.
+    """The class of each 4 x 4 puzzle: equal for two puzzles exactly if a symmetry turns one into
+    the other.
 
     Arguments:
         shown: which cells are given.

@@ -1,4 +1,5 @@
-"""What every task offers: batches by seed, exact labels, and a fixed line between training and test examples."""
+"""What every task offers: batches by seed, exact labels, and a fixed line between training and test
+examples."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
@@ -44,17 +45,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A rule that tokens follow. Its fields are its options; two tasks with equal options give equal batches.
+    """A rule that tokens follow. Its fields are its options; two tasks with equal options give
+    equal batches.
 
-    Whether an example is for training or for testing is decided by a hash of the example itself, so the two never
-    overlap, whatever the seeds, and need no list to tell them apart: about one example in eight is for testing.
+    Whether an example is for training or for testing is decided by a hash of the example itself, so
+    the two never overlap, whatever the seeds, and need no list to tell them apart: about one
+    example in eight is for testing.
     """
 
     name: ClassVar[str]
     symbols: ClassVar[tuple[str, ...]]
-    """What each token id stands for; a property where options decide it, and empty if `continuous`."""
+    """What each token id stands for; a property where options decide it, and empty if
+    `continuous`."""
     dial: ClassVar[str]
-    """The option that makes examples longer or harder; `batch` takes it too, and a curriculum turns it."""
+    """The option that makes examples longer or harder; `batch` takes it too, and a curriculum turns
+    it."""
     difficulty: ClassVar[str]
     """What `Batch.difficulty` counts."""
     fixed: ClassVar[tuple[str, ...]] = ()
@@ -62,7 +67,8 @@ class Task(ABC):
     causal: ClassVar[bool] = True
     """Whether no answer needs a later token, so that a causal model can give them all."""
     continuous: ClassVar[bool] = False
-    """Whether tokens and answers are real numbers: tokens (batch, position, feature), targets (batch, position)."""
+    """Whether tokens and answers are real numbers: tokens (batch, position, feature), targets
+    (batch, position)."""
     score: ClassVar[str] = "accuracy"
     """What the mean of `right` over the mask is."""
     between: ClassVar[str] = ""
@@ -87,7 +93,8 @@ class Task(ABC):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """(rows, columns) of a board, whose cells are the positions in reading order; None for a sequence."""
+        """(rows, columns) of a board, whose cells are the positions in reading order; None for a
+        sequence."""
         return None
 
     @property
@@ -95,7 +102,8 @@ class Task(ABC):
         return asdict(self)
 
     def neighbours(self) -> Bool[Tensor, "position position"] | None:
-        """Of a board: which other cells bear on a cell, by its rules; no cell bears on itself. None without such rules."""
+        """Of a board: which other cells bear on a cell, by its rules; no cell bears on itself. None
+        without such rules."""
         return None
 
     def violations(self, answers: Int[Tensor, "*axes position"]) -> Bool[Tensor, "*axes position"] | None:
@@ -119,26 +127,29 @@ class Task(ABC):
         chosen = self._chosen(difficulty)
         if (space := self._space(**chosen)) < _SMALLEST_SPACE:
             raise LoopscopeError(
-                f"{self.name} must have at least {_SMALLEST_SPACE} different examples to keep training and test apart, "
-                f"but has {space} with {_spelled(chosen)}. Choose a larger {self.dial}."
+                f"{self.name} must have at least {_SMALLEST_SPACE} different examples to keep training and "
+                f"test apart, but has {space} with {_spelled(chosen)}. Choose a larger {self.dial}."
             )
         generator = torch.Generator().manual_seed(mixed(seed, 0 if split == "train" else 1))
         kept: list[Tensor] = []
         while sum(map(len, kept)) < size:  # a draw is refused if it belongs to the other split
             if len(kept) >= _PATIENCE and not any(map(len, kept)):
                 raise LoopscopeError(
-                    f"{self.name} found no example for {split} among {_PATIENCE} draws with {_spelled(chosen)}. Ask for less."
+                    f"{self.name} found no example for {split} among {_PATIENCE} draws with "
+                    f"{_spelled(chosen)}. Ask for less."
                 )
             drawn = self._draw(max(64, 2 * size), generator, **chosen)
             kept.append(drawn[self.is_test(drawn) == (split == "test")])
         return self._labelled(torch.cat(kept)[:size])
 
     def is_test(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, " batch"]:
-        """Which examples are kept for testing: a hash of what the example asks, and of nothing else."""
+        """Which examples are kept for testing: a hash of what the example asks, and of nothing
+        else."""
         return is_test(self._identity(tokens))
 
     def identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
-        """What makes two examples the same: equal rows are the same example, perhaps in another form."""
+        """What makes two examples the same: equal rows are the same example, perhaps in another
+        form."""
         return self._identity(self._checked(tokens))
 
     def every(self, split: Split) -> Batch:
@@ -157,12 +168,14 @@ class Task(ABC):
 
     @property
     def sets(self) -> dict[str, tuple[Split, dict[str, Any]]]:
-        """The sets on which a training's history is written: a name, the split, and what `batch` is asked for besides."""
+        """The sets on which a training's history is written: a name, the split, and what `batch` is
+        asked for besides."""
         return {"train": ("train", {}), "test": ("test", {})}
 
     @abstractmethod
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        """The exact answer at every answered position, from the tokens alone; elsewhere the token that stands there."""
+        """The exact answer at every answered position, from the tokens alone; elsewhere the token
+        that stands there."""
 
     @abstractmethod
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
@@ -188,7 +201,8 @@ class Task(ABC):
     def right(
         self, logits: Float[Tensor, "*axes vocab"], targets: Shaped[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
-        """The merit of each position, whose mean over the mask is the `score`: 1.0 for the right answer, less for others."""
+        """The merit of each position, whose mean over the mask is the `score`: 1.0 for the right
+        answer, less for others."""
         return 1 - self.differ(self.answer(logits), targets)
 
     def label(self, tokens: Int[Tensor, "batch position"]) -> Batch:
@@ -196,13 +210,14 @@ class Task(ABC):
         return self._labelled(self._checked(tokens))
 
     def render(self, tokens: Int[Tensor, "batch position"]) -> list[str]:
-        """One string per example, a symbol per token, in the order in which the model reads them."""
+        """One string per example, a symbol per token, in the order in which the model reads
+        them."""
         tokens = checked_tokens(tokens, self.vocabulary, self.name)  # targets too, whatever their form
         return [self.between.join(self.symbols[token] for token in row) for row in tokens.tolist()]
 
     def facts(self, tokens: Int[Tensor, "batch position"]) -> dict[str, Fact]:
-        """What is true of these examples and may be looked for in states: the answer, the input, how hard they are, and what
-        a task has besides, such as steps on the way."""
+        """What is true of these examples and may be looked for in states: the answer, the input,
+        how hard they are, and what a task has besides, such as steps on the way."""
         batch = self.label(tokens)
         result = {"answer": Fact(batch.targets, batch.mask, "the right answer")}
         if not self.continuous:
@@ -234,7 +249,8 @@ class Task(ABC):
         return None
 
     def _identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
-        """What makes two examples the same; tasks whose examples come in equivalent forms say so here."""
+        """What makes two examples the same; tasks whose examples come in equivalent forms say so
+        here."""
         return tokens
 
     def _chosen(self, difficulty: dict[str, Any]) -> dict[str, Any]:
@@ -245,7 +261,8 @@ class Task(ABC):
                 )
             if name in self.fixed and difficulty[name] != self.options[name]:
                 raise LoopscopeError(
-                    f"{self.name}'s {name} says how its tokens are read, so a batch can't choose another. Build a task "
+                    f"{self.name}'s {name} says how its tokens are read, so a batch can't choose another. "
+                    "Build a task "
                     f'of its own: ls.tasks.build("{self.name}", {name}={difficulty[name]!r}).'
                 )
         chosen = self.options | difficulty

@@ -1,4 +1,5 @@
-"""Training: recipes made of small parts, runs that survive being killed, and the numbers that cards tell."""
+"""Training: recipes made of small parts, runs that survive being killed, and the numbers that cards
+tell."""
 
 from .card_metrics import measured as measured
 from .curriculum import Alternating as Alternating

@@ -15,25 +15,27 @@ if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the re
 
 SEED = 2024
 EXAMPLES, ONE_ANSWER = 1000, 20_000
-"""Examples measured on; more where each has one answer, or a number as its answer, so that chance moves the score by less than
-a point."""
+"""Examples measured on; more where each has one answer, or a number as its answer, so that chance
+moves the score by less than a point."""
 
 
 def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEED) -> dict[str, Any]:
-    """The task's score at the model's own length and at twice that, by iteration; how far answers have settled; halting.
+    """The task's score at the model's own length and at twice that, by iteration; how far answers
+    have settled; halting.
 
     Arguments:
         examples: None: as many as `enough` says.
 
     Returns, as JSON can say it:
         score: what is measured, such as "accuracy"; dial: the option that lengthens examples.
-        accuracy, sequences: mean score, and fraction of sequences wholly right, at the model's own length and iterations.
-        changed: what running for twice the iterations changes, for tokens the fraction of answers.
-        moved: the last relative step of the state, at the position where its mean is largest.
-        twice: the same at twice the length, with twice the iterations; None where task or model don't go so far.
-        by_iteration: {"iterations": k, "length": score, "twice": score or None}.
-        by_difficulty: {"unit": ..., "levels": ..., "iterations": k, "score": by iteration and level}, for tasks of few levels.
-        halting: mean halting iteration by position, its rank correlation with the position and with the difficulty; for
+        accuracy, sequences: mean score, and fraction of sequences wholly right, at the model's own
+        length and iterations. changed: what running for twice the iterations changes, for tokens
+        the fraction of answers. moved: the last relative step of the state, at the position where
+        its mean is largest. twice: the same at twice the length, with twice the iterations; None
+        where task or model don't go so far. by_iteration: {"iterations": k, "length": score,
+        "twice": score or None}. by_difficulty: {"unit": ..., "levels": ..., "iterations": k,
+        "score": by iteration and level}, for tasks of few levels. halting: mean halting iteration
+        by position, its rank correlation with the position and with the difficulty; for
             models that halt.
     """
     task, n = model.task, model.iterations

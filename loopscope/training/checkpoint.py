@@ -1,8 +1,9 @@
-"""The checkpoint of a training run: all that its next step needs, in one file that is written whole or not at all.
+"""The checkpoint of a training run: all that its next step needs, in one file that is written whole
+or not at all.
 
-Weights and their moving average, Adam's moments, the number of steps done, and in the midst of carried segments the
-state. Nothing else: every draw is made from (seed, step), the learning rate, the length of examples and the penalty's
-weight are functions of the step.
+Weights and their moving average, Adam's moments, the number of steps done, and in the midst of
+carried segments the state. Nothing else: every draw is made from (seed, step), the learning rate,
+the length of examples and the penalty's weight are functions of the step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +53,8 @@ def save(
     except LoopscopeError as error:
         raise LoopscopeError(
             f"The checkpoint of step {step} could not be written: {error.__cause__ or error}. "
-            f"The one before it is whole. Free some space in {folder}, and run the same command to go on from there."
+            f"The one before it is whole. Free some space in {folder}, and run the same command to go on "
+            "from there."
         ) from error
 
 
@@ -67,10 +69,12 @@ def load(
     """Put the folder's checkpoint into `model`, `optimiser` and `average`.
 
     Returns:
-        the checkpoint's header, {"step": 0} if there is none; and the carry, if it was saved in the midst of segments.
+        the checkpoint's header, {"step": 0} if there is none; and the carry, if it was saved in the
+            midst of segments.
 
     Raises:
-        LoopscopeError: it is damaged, or of another recipe; the sentence names the fields that differ.
+        LoopscopeError: it is damaged, or of another recipe; the sentence names the fields that
+            differ.
     """
     clear_parts(folder / FILE)
     if not (folder / FILE).exists():
@@ -78,23 +82,26 @@ def load(
     tensors, header = load_file(folder / FILE, KIND)
     if result := differences(header["recipe"], made_by):
         raise LoopscopeError(
-            f"{folder / FILE} must be of the recipe that is to be trained, but differs from it: {'; '.join(result)}. "
-            "Choose another folder, or begin again here with resume=False (--fresh), which overwrites it."
+            f"{folder / FILE} must be of the recipe that is to be trained, but differs from it: "
+            f"{'; '.join(result)}. Choose another folder, or begin again here with resume=False (--fresh), "
+            "which overwrites it."
         )
     weights = {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
     try:
         model.load_state_dict(weights)  # copies into the model's own storage
     except RuntimeError as error:
         raise LoopscopeError(
-            f"The weights in {folder / FILE} must fit the model, but don't ({error}). The architecture's file has "
-            "changed since: choose another folder, or begin again here with resume=False (--fresh), overwriting it."
+            f"The weights in {folder / FILE} must fit the model, but don't ({error}). The architecture's "
+            "file has changed since: choose another folder, or begin again here with resume=False "
+            "(--fresh), overwriting it."
         ) from error
     state: dict[int, dict[str, torch.Tensor]] = {i: {} for i, _ in enumerate(model.parameters())}
     place = {name: i for i, (name, _) in enumerate(model.named_parameters())}
     for key, tensor in tensors.items():
         if key.startswith("moments."):
             _, moment, name = key.split(".", 2)
-            # A loaded tensor may lie at any address, and sums over it may then round differently: a clone is aligned.
+            # A loaded tensor may lie at any address, and sums over it may then round differently: a
+            # clone is aligned.
             state[place[name]][moment] = tensor.clone()
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
     if average is not None:

@@ -7,7 +7,8 @@ from .validation import counted
 
 @dataclass(frozen=True)
 class Growing:
-    """From `start` to the task's own length, by equal parts of `steps` optimiser steps; from then on the task's own."""
+    """From `start` to the task's own length, by equal parts of `steps` optimiser steps; from then
+    on the task's own."""
 
     start: int
     steps: int
@@ -25,7 +26,8 @@ class Growing:
 
 @dataclass(frozen=True)
 class Alternating:
-    """`low`, `low` + 1, ... up to the task's own length, one after the other, step by step, and again from `low`.
+    """`low`, `low` + 1, ... up to the task's own length, one after the other, step by step, and
+    again from `low`.
 
     With `depth=PerLength(1, 1)` examples of each length get as many iterations as they are long.
     """

@@ -14,14 +14,17 @@ from .validation import between, counted
 
 @dataclass(frozen=True)
 class Carried:
-    """`segments` optimiser steps on the same examples: each goes on from the state in which the one before ended, cut
-    loose from its gradient (HRM: Wang et al. 2025, arXiv 2506.21734; TRM: Jolicoeur-Martineau 2025, arXiv 2510.04871).
+    """`segments` optimiser steps on the same examples: each goes on from the state in which the one
+    before ended, cut loose from its gradient (HRM: Wang et al. 2025, arXiv 2506.21734; TRM:
+    Jolicoeur-Martineau 2025, arXiv 2510.04871).
 
-    A segment is the recipe's number of iterations. Its loss is that of its last answer, and `weight` times the binary
-    cross-entropies of `model.q_values`: the first learns whether all answers of an example are right; a second, if the model
-    has one, what going on is worth, sigmoid(max of the next segment's).
+    A segment is the recipe's number of iterations. Its loss is that of its last answer, and
+    `weight` times the binary cross-entropies of `model.q_values`: the first learns whether all
+    answers of an example are right; a second, if the model has one, what going on is worth,
+    sigmoid(max of the next segment's).
 
-    All examples take all segments; the papers put new examples in the place of those that have halted.
+    All examples take all segments; the papers put new examples in the place of those that have
+    halted.
     """
 
     segments: int
@@ -52,7 +55,8 @@ class Carried:
 
     @torch.no_grad()
     def _goal(self, exercise: Exercise, context: object, state: object) -> Tensor:
-        """What going on is worth: the chance of being right that the next segment will see, or hope for."""
+        """What going on is worth: the chance of being right that the next segment will see, or hope
+        for."""
         model, n = exercise.model, exercise.iterations
         start = (exercise.segment + 1) * n
         after = without_gradient(model, state, context, start + n, start)

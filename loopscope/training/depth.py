@@ -39,7 +39,8 @@ class Uniform:
 
 @dataclass(frozen=True)
 class PerLength:
-    """Uniform from `low` to `high` iterations per unit of length (bits, digits): depth grows with a curriculum."""
+    """Uniform from `low` to `high` iterations per unit of length (bits, digits): depth grows with a
+    curriculum."""
 
     low: float
     high: float
@@ -56,10 +57,11 @@ class PerLength:
 
 @dataclass(frozen=True)
 class PoissonLogNormal:
-    """Poisson(e^tau) + 1 with tau ~ N(ln(mean) - sigma^2 / 2, sigma): mostly about `mean`, now and then far more.
+    """Poisson(e^tau) + 1 with tau ~ N(ln(mean) - sigma^2 / 2, sigma): mostly about `mean`, now and
+    then far more.
 
-    Huginn's sampler (Geiping et al. 2025, arXiv 2502.05171), whose mean is 33 for mean=32. With `gradient=Last(k)`, of n
-    iterations the first n - k run without gradient, as in its code.
+    Huginn's sampler (Geiping et al. 2025, arXiv 2502.05171), whose mean is 33 for mean=32. With
+    `gradient=Last(k)`, of n iterations the first n - k run without gradient, as in its code.
     """
 
     mean: float
@@ -77,7 +79,8 @@ class PoissonLogNormal:
 
 @dataclass(frozen=True)
 class Rising:
-    """A curriculum: from `start` to `end` iterations, by equal parts of `steps` optimiser steps; from then on `end`."""
+    """A curriculum: from `start` to `end` iterations, by equal parts of `steps` optimiser steps;
+    from then on `end`."""
 
     start: int
     end: int

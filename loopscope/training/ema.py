@@ -10,7 +10,8 @@ from .validation import between
 
 @dataclass(frozen=True)
 class Average:
-    """a <- d a + (1 - d) w after every step, with d rising to `decay`: d = min(decay, (1 + n) / (10 + n)) in step n.
+    """a <- d a + (1 - d) w after every step, with d rising to `decay`: d = min(decay, (1 + n) / (10
+    + n)) in step n.
 
     Polyak & Juditsky 1992; the warm-up keeps the first weights from counting for long.
     """

@@ -22,9 +22,11 @@ MOST_LEVELS = 40
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The task's score on fresh examples (for tokens the fraction of right answers), after k = 0..n iterations.
+    """The task's score on fresh examples (for tokens the fraction of right answers), after k = 0..n
+    iterations.
 
-    A model that halts may leave the loop before the number of iterations asked for: then n is smaller.
+    A model that halts may leave the loop before the number of iterations asked for: then n is
+    smaller.
     """
 
     positions: Float[Tensor, " iteration"]
@@ -34,10 +36,11 @@ class Accuracy:
     by_position: Float[Tensor, "iteration position"]
     """At each position; NaN where none is answered."""
     by_difficulty: dict[float, Float[Tensor, " iteration"]]
-    """Of the examples of each difficulty, in the task's own unit; empty where there are too many to tell apart."""
+    """Of the examples of each difficulty, in the task's own unit; empty where there are too many to
+    tell apart."""
     changed: Float[Tensor, " iteration"]
-    """Mean of what answers differ by from those an iteration before, as the task counts it: for tokens the fraction that
-    changed (0 for k = 0)."""
+    """Mean of what answers differ by from those an iteration before, as the task counts it: for
+    tokens the fraction that changed (0 for k = 0)."""
     moved: Float[Tensor, " iteration"]
     """Largest mean relative step of a position's state, ‖h_k - h_(k-1)‖ / ‖h_k‖; NaN for k = 0."""
     answers: Shaped[Tensor, "iteration batch position"]

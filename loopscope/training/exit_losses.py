@@ -16,14 +16,18 @@ from .validation import between, counted
 
 @dataclass(frozen=True)
 class Exits:
-    """Every iteration's loss, weighed by the probability of stopping there, and a price for a distribution far from a prior.
+    """Every iteration's loss, weighed by the probability of stopping there, and a price for a
+    distribution far from a prior.
 
-    loss = sum_t p_t L_t + weight * KL(p || prior), position by position, with p_t = lambda_t prod_(j<t) (1 - lambda_j), of which
-    the last iteration takes what is left. `model.exit_probability(state)` gives lambda.
+    loss = sum_t p_t L_t + weight * KL(p || prior), position by position, with p_t = lambda_t
+    prod_(j<t) (1 - lambda_j), of which the last iteration takes what is left.
+    `model.exit_probability(state)` gives lambda.
 
-    - prior None, uniform: KL is log T - H(p), the entropy bonus of Ouro's first stage (Zhu et al. 2025, arXiv 2510.25741).
-    - prior lambda_p: the geometric distribution with that chance of stopping in each iteration, cut off at the last and
-      normalised; PonderNet (Banino, Balaguer & Blundell 2021, arXiv 2107.05407). The direction is KL(p || prior).
+    - prior None, uniform: KL is log T - H(p), the entropy bonus of Ouro's first stage (Zhu et al.
+      2025, arXiv 2510.25741).
+    - prior lambda_p: the geometric distribution with that chance of stopping in each iteration, cut
+      off at the last and normalised; PonderNet (Banino, Balaguer & Blundell 2021, arXiv
+      2107.05407). The direction is KL(p || prior).
     """
 
     weight: float
@@ -44,11 +48,13 @@ class Exits:
 
 @dataclass(frozen=True)
 class Gate:
-    """Ouro's second stage: the gate alone learns whether another iteration would have helped (arXiv 2510.25741).
+    """Ouro's second stage: the gate alone learns whether another iteration would have helped (arXiv
+    2510.25741).
 
-    The gate's lambda_t is fitted, by binary cross-entropy, to 1 - sigmoid(slope * (I_t - threshold)) with I_t = max(0,
-    L_(t-1) - L_t), t = 2..T: go on where the loss has just fallen by more than the threshold (nats), else stop. States
-    come without gradient, so that nothing but the gate is moved. The values are the paper's.
+    The gate's lambda_t is fitted, by binary cross-entropy, to 1 - sigmoid(slope * (I_t -
+    threshold)) with I_t = max(0, L_(t-1) - L_t), t = 2..T: go on where the loss has just fallen by
+    more than the threshold (nats), else stop. States come without gradient, so that nothing but the
+    gate is moved. The values are the paper's.
     """
 
     slope: float = 50.0
@@ -74,7 +80,8 @@ class Gate:
 
 @dataclass(frozen=True)
 class Stages:
-    """One supervision until optimiser step `at`, another from there on; of stages there may be stages."""
+    """One supervision until optimiser step `at`, another from there on; of stages there may be
+    stages."""
 
     first: "Exits | Final | Gate | Stages"
     second: "Exits | Final | Gate | Stages"
@@ -90,7 +97,8 @@ class Stages:
 def divergence(
     p: Float[Tensor, "iteration batch position"], prior: float | None
 ) -> Float[Tensor, "batch position"]:
-    """KL(p || prior) in nats: from the uniform distribution (None), or from the geometric one, cut off and normalised."""
+    """KL(p || prior) in nats: from the uniform distribution (None), or from the geometric one, cut
+    off and normalised."""
     n = len(p)
     if prior is None:
         log_prior = p.new_full((n,), -math.log(n))

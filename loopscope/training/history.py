@@ -78,16 +78,19 @@ class History:
         return self._curve(set, "accuracy")
 
     def loss(self, set: str) -> Float[Tensor, "step iteration"]:
-        """The task's loss, in nats per answer where it is of tokens, had the loop stopped after k = 0..n iterations."""
+        """The task's loss, in nats per answer where it is of tokens, had the loop stopped after k =
+        0..n iterations."""
         return self._curve(set, "loss")
 
     def model(self, step: int) -> "LoopedModule":
-        """The model as it was when `step` optimiser steps were done, in evaluation mode. Negative counts from the last kept."""
+        """The model as it was when `step` optimiser steps were done, in evaluation mode. Negative
+        counts from the last kept."""
         if -len(self.checkpoints) <= step < 0:
             step = self.checkpoints[step]
         if step not in self.checkpoints:
             raise LoopscopeError(
-                f"step must be one whose weights were kept, but is {step}. Kept: {', '.join(map(str, self.checkpoints))}."
+                f"step must be one whose weights were kept, but is {step}. Kept: "
+                f"{', '.join(map(str, self.checkpoints))}."
             )
         model = models.build(self.recipe["architecture"], **self._config)
         prefix = f"{step}/"
@@ -129,7 +132,8 @@ class History:
 
 
 class Records:
-    """One run for each step of a training: `records[200]` is the Run of step 200. Sites have the axis `step` first."""
+    """One run for each step of a training: `records[200]` is the Run of step 200. Sites have the
+    axis `step` first."""
 
     def __init__(self, runs: Mapping[int, "Run"]) -> None:
         self.runs = dict(sorted(runs.items()))
@@ -140,11 +144,13 @@ class Records:
 
     @property
     def states(self) -> States:
-        """(step, iteration, batch, position, width): `states[200]` is that of step 200, `states[200, 3]` after 3 iterations."""
+        """(step, iteration, batch, position, width): `states[200]` is that of step 200,
+        `states[200, 3]` after 3 iterations."""
         return self.site("state")
 
     def site(self, name: str) -> States:
-        """A site's values over the steps, and over iterations within each: axes `step`, `iteration`, and its own."""
+        """A site's values over the steps, and over iterations within each: axes `step`,
+        `iteration`, and its own."""
         values: dict[tuple[int, ...], Tensor] = {}
         axes: tuple[str, ...] = ()
         for step, run in self.runs.items():
@@ -177,8 +183,8 @@ def load_history(source: str | os.PathLike[str]) -> History:
     """What a training left behind.
 
     Arguments:
-        source: an entry that ships its history, the folder of a training (also while it goes on), or a file
-            NAME.history.safetensors.
+        source: an entry that ships its history, the folder of a training (also while it goes on),
+            or a file NAME.history.safetensors.
 
     Raises:
         LoopscopeError: there is none; the sentence says which entries have one.
@@ -192,9 +198,9 @@ def load_history(source: str | os.PathLike[str]) -> History:
         known = shipped()
         if str(source) not in known:
             raise LoopscopeError(
-                f"A history is kept by entries whose recipe asks for it ({', '.join(known) or 'none is shipped'}), but "
-                f"{str(source)!r} is none of them, and no folder or file of a training. "
-                "Give a recipe history=Schedule(), and train it."
+                "A history is kept by entries whose recipe asks for it "
+                f"({', '.join(known) or 'none is shipped'}), but {str(source)!r} is none of them, and no "
+                "folder or file of a training. Give a recipe history=Schedule(), and train it."
             )
         path = known[str(source)]
     weights, header = load_file(path, kind="history")

@@ -1,4 +1,5 @@
-"""When a training is looked at, and which of its weights are kept: often where things change, seldom where nothing does."""
+"""When a training is looked at, and which of its weights are kept: often where things change,
+seldom where nothing does."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,20 +9,23 @@ from typing import Any
 from .validation import between, counted
 
 Line = Mapping[str, Any]
-"""One look: {"step": s, "sets": {name: {"loss": by iteration, "accuracy": by iteration}}, "norm": of the weights}."""
+"""One look: {"step": s, "sets": {name: {"loss": by iteration, "accuracy": by iteration}}, "norm":
+of the weights}."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Looks and checkpoints of a training's history. Both follow from the looks so far alone, so a training that was killed
-    goes on with the same ones.
+    """Looks and checkpoints of a training's history. Both follow from the looks so far alone, so a
+    training that was killed goes on with the same ones.
 
-    A look follows the one before after `growth` times the steps done, within `finest` and `coarsest`; after a quarter of that
-    where some set's accuracy has just changed by more than `change`.
+    A look follows the one before after `growth` times the steps done, within `finest` and
+    `coarsest`; after a quarter of that where some set's accuracy has just changed by more than
+    `change`.
 
-    A checkpoint is kept where the distance from the last kept one is `apart` or more: the log of the ratio of steps, three
-    times the change of accuracy, and half the change of the loss's decimal logarithm, summed over the sets. Where there are
-    more than `checkpoints`, the one leaves whose neighbours are nearest to each other.
+    A checkpoint is kept where the distance from the last kept one is `apart` or more: the log of
+    the ratio of steps, three times the change of accuracy, and half the change of the loss's
+    decimal logarithm, summed over the sets. Where there are more than `checkpoints`, the one leaves
+    whose neighbours are nearest to each other.
     """
 
     growth: float = 1.08

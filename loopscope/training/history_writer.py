@@ -33,7 +33,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not lines or not made:
         raise LoopscopeError(
             f"{folder} must hold a training that keeps a history and has come to its first checkpoint, but "
-            f"{'there is no ' + LINES if not lines else 'has no checkpoint yet'}. Train a recipe with history=Schedule()."
+            f"{'there is no ' + LINES if not lines else 'has no checkpoint yet'}. Train a recipe with "
+            "history=Schedule()."
         )
     recipe = {name: value for name, value in made["recipe"].items() if name != "precision"}
     header = {"entry": recipe["architecture"], "recipe": recipe, "config": recipe["config"], "lines": lines}
@@ -41,12 +42,14 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 class Chronicle:
-    """Looks at a model while it is trained, as its `Schedule` says. Looking changes nothing: it is done on a copy."""
+    """Looks at a model while it is trained, as its `Schedule` says. Looking changes nothing: it is
+    done on a copy."""
 
     def __init__(
         self, folder: Path, schedule: Schedule, model: "LoopedModule", task: Task, *, done: int
     ) -> None:
-        """`done`: steps that were done before; what was seen after them is going to be seen again."""
+        """`done`: steps that were done before; what was seen after them is going to be seen
+        again."""
         self.folder, self.schedule = folder, schedule
         self.twin = copy.deepcopy(model).eval()
         device = next(model.parameters()).device

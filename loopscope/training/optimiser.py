@@ -11,7 +11,8 @@ from .validation import between, counted
 
 @dataclass(frozen=True)
 class AdamW:
-    """AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) with a clipped gradient and a trapezoidal learning rate."""
+    """AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101) with a clipped gradient and a trapezoidal
+    learning rate."""
 
     lr: float = 1e-3
     warmup: int = 100

@@ -9,8 +9,8 @@ from .validation import between, counted
 class Ramp:
     """Nothing until step `start`, then rising evenly to `weight` over `steps` steps.
 
-    A ponder cost that counts before the answers are right teaches the loop to stop at once, and it never recovers
-    (Sapunov 2026, arXiv 2604.21999: 3.8 % without a warm-up, 57 % with one).
+    A ponder cost that counts before the answers are right teaches the loop to stop at once, and it
+    never recovers (Sapunov 2026, arXiv 2604.21999: 3.8 % without a warm-up, 57 % with one).
     """
 
     weight: float

@@ -38,7 +38,8 @@ class Exercise(NamedTuple):
     """The state that the segment before ended with, detached; None in the first."""
 
     def unrolled(self) -> tuple[Any, Iterator[tuple[int, Any]]]:
-        """The context, and (k, states[k]) for the states that have a gradient and the one before them."""
+        """The context, and (k, states[k]) for the states that have a gradient and the one before
+        them."""
         context = self.model.encode(self.tokens)
         state = self.model.initial(context)
         return context, self.gradient.unrolled(self.model, state, context, self.iterations)
@@ -75,8 +76,8 @@ class Final:
 class Every:
     """The answers after each of the last iterations, all counting alike.
 
-    With `gradient=Last(last)` this is the window of looped in-context learners (Yang et al. 2024, arXiv 2311.12424):
-    the iterations before it run without gradient.
+    With `gradient=Last(last)` this is the window of looped in-context learners (Yang et al. 2024,
+    arXiv 2311.12424): the iterations before it run without gradient.
     """
 
     last: int | None = None
@@ -100,12 +101,14 @@ class Every:
 
 @dataclass(frozen=True)
 class Progressive:
-    """Go on from a state that an earlier part of the run left, and be right after a random number of iterations more.
+    """Go on from a state that an earlier part of the run left, and be right after a random number
+    of iterations more.
 
-    With m the step's iterations, n ~ U{0..m-1} run without gradient, then k ~ U{1..m-n} with; the loss is
-    (1 - weight) * loss after m iterations + weight * loss after n + k.
+    With m the step's iterations, n ~ U{0..m-1} run without gradient, then k ~ U{1..m-n} with; the
+    loss is (1 - weight) * loss after m iterations + weight * loss after n + k.
 
-    Deep-thinking nets: Bansal, Schwarzschild et al. 2022, arXiv 2202.05826. A loop that counts its iterations loses.
+    Deep-thinking nets: Bansal, Schwarzschild et al. 2022, arXiv 2202.05826. A loop that counts its
+    iterations loses.
     """
 
     weight: float = 1.0

@@ -1,4 +1,5 @@
-"""Training: a command that can be killed at any moment and given again, and ends in the same weights, bit for bit."""
+"""Training: a command that can be killed at any moment and given again, and ends in the same
+weights, bit for bit."""
 
 import math
 import time
@@ -40,7 +41,8 @@ class Step(NamedTuple):
     step: int
     """How many were done, this one included."""
     loss: float
-    """Nats per answered position, or as the task counts it; with what the supervision adds, without the penalty."""
+    """Nats per answered position, or as the task counts it; with what the supervision adds, without
+    the penalty."""
     accuracy: float
     """The task's score, such as the fraction of right answers, on the step's own examples."""
     length: int
@@ -67,9 +69,10 @@ def train(
 ) -> "LoopedModule":
     """Train by a recipe, or go on where the last run in `out` was stopped.
 
-    In `out`: `log.jsonl` (see `Step`), `checkpoint.safetensors`, and at the end NAME.safetensors, which
-    `loopscope.models.load` reads. A recipe with a history also leaves NAME.history.safetensors, for `loopscope.load_history`,
-    which reads the folder as well while the training goes on.
+    In `out`: `log.jsonl` (see `Step`), `checkpoint.safetensors`, and at the end NAME.safetensors,
+    which `loopscope.models.load` reads. A recipe with a history also leaves
+    NAME.history.safetensors, for `loopscope.load_history`, which reads the folder as well while the
+    training goes on.
 
     Arguments:
         recipe: a recipe, or the name of an entry that has one.
@@ -84,7 +87,8 @@ def train(
         the model, in evaluation mode, with its `task` and `name`.
 
     Raises:
-        LoopscopeError: the checkpoint is of another recipe; the disk is full; the loss is no longer a number.
+        LoopscopeError: the checkpoint is of another recipe; the disk is full; the loss is no longer
+            a number.
     """
     recipe, name = (recipe, recipe.architecture) if isinstance(recipe, Recipe) else (named(recipe), recipe)
     last = recipe.steps if steps is None else steps
@@ -150,8 +154,8 @@ def _prepared(
     optimiser = recipe.optimiser.build(model.parameters())
     if recipe.segments > 1 and accelerator.num_processes > 1:
         raise LoopscopeError(
-            f"A recipe of carried segments keeps a state from step to step, which several processes can't share yet, but "
-            f"there are {accelerator.num_processes}. Train it in one process."
+            "A recipe of carried segments keeps a state from step to step, which several processes can't "
+            f"share yet, but there are {accelerator.num_processes}. Train it in one process."
         )
     objective = Objective(model, task, recipe)
     forward, stepper = accelerator.prepare(objective, optimiser)
@@ -183,8 +187,8 @@ def _accelerator(precision: Literal["no", "bf16"]) -> Any:
         return Accelerator(mixed_precision=precision)
     except ValueError as error:  # accelerate keeps one precision per process
         raise LoopscopeError(
-            f"precision={precision!r} can't be had in a process that has trained with another, or isn't one that "
-            f"accelerate knows ({error}). Train in a new process."
+            f"precision={precision!r} can't be had in a process that has trained with another, or isn't one "
+            f"that accelerate knows ({error}). Train in a new process."
         ) from error
 
 
@@ -252,7 +256,8 @@ def _finished(training: _Training, chronicle: Chronicle | None, last: int) -> "L
 
 
 class _Clock:
-    """Time spent on a training, over all its parts: on the wall and, which doesn't depend on what else runs, by the processor."""
+    """Time spent on a training, over all its parts: on the wall and, which doesn't depend on what
+    else runs, by the processor."""
 
     def __init__(self, header: Mapping[str, Any]) -> None:
         self.wall = time.monotonic() - header.get("seconds", 0.0)
@@ -266,13 +271,15 @@ class _Clock:
 
 
 class Objective(nn.Module):
-    """The loss of one step as a module's forward pass, which is where accelerate puts precision and several devices."""
+    """The loss of one step as a module's forward pass, which is where accelerate puts precision and
+    several devices."""
 
     def __init__(self, model: "LoopedModule", task: Task, recipe: Recipe) -> None:
         super().__init__()
         self.model, self.task, self.recipe = model, task, recipe
         self.carry: tuple[Tensor, ...] | None = None
-        """The tensors of the state that the last segment ended with, detached; None before the first of new examples."""
+        """The tensors of the state that the last segment ended with, detached; None before the
+        first of new examples."""
 
     def forward(self, step: int, share: slice) -> tuple[Tensor, Step]:
         """The loss with its penalty, and the log's line, whose rate and norm are still to come.
@@ -358,7 +365,8 @@ def _folder(out: Path) -> Path:
 def _check_vocabulary(model: "LoopedModule", task: Task) -> None:
     if model.vocabulary != task.vocabulary:
         raise LoopscopeError(
-            f"The model's vocabulary must be the task's, {task.vocabulary} for {task.name}, but is {model.vocabulary}. "
+            f"The model's vocabulary must be the task's, {task.vocabulary} for {task.name}, but is "
+            f"{model.vocabulary}. "
             f'Put "vocabulary": {task.vocabulary} into the recipe\'s config.'
         )
 

@@ -27,10 +27,11 @@ class Full:
 
 @dataclass(frozen=True)
 class Last:
-    """The last `iterations`; those before run without gradient, so a step costs the same however deep it goes.
+    """The last `iterations`; those before run without gradient, so a step costs the same however
+    deep it goes.
 
-    Truncated back-propagation, as in Huginn (Geiping et al. 2025, arXiv 2502.05171). For HRM and TRM one iteration is one
-    high cycle, so that Last(1) is the last cycle.
+    Truncated back-propagation, as in Huginn (Geiping et al. 2025, arXiv 2502.05171). For HRM and
+    TRM one iteration is one high cycle, so that Last(1) is the last cycle.
     """
 
     iterations: int
@@ -41,7 +42,8 @@ class Last:
     def unrolled(
         self, model: Looped, state: Any, context: Any, iterations: int, start: int = 0
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (k, states[k]) from the first k on that has a gradient, or that is followed by one that has."""
+        """Yield (k, states[k]) from the first k on that has a gradient, or that is followed by one
+        that has."""
         cut = max(start, iterations - self.iterations)
         state = without_gradient(model, state, context, cut, start)
         yield from unroll(model, state, context, iterations, start=cut)
@@ -49,11 +51,13 @@ class Last:
 
 @dataclass(frozen=True)
 class Implicit:
-    """The gradient at the fixed point itself, whatever way led there (Bai, Kolter & Koltun 2019, arXiv 1909.01377).
+    """The gradient at the fixed point itself, whatever way led there (Bai, Kolter & Koltun 2019,
+    arXiv 1909.01377).
 
-    The loop runs without gradient, until `model.finished` or for the step's iterations. One more iteration is made
-    with gradient, and what comes back to it, v, is replaced by g = v + J^T g with J the iteration's Jacobian: g =
-    (I - J^T)^-1 v, found by Anderson's method. It is the gradient of the loss only where the loop has come to rest.
+    The loop runs without gradient, until `model.finished` or for the step's iterations. One more
+    iteration is made with gradient, and what comes back to it, v, is replaced by g = v + J^T g with
+    J the iteration's Jacobian: g = (I - J^T)^-1 v, found by Anderson's method. It is the gradient
+    of the loss only where the loop has come to rest.
     """
 
     tolerance: float = 1e-4
@@ -111,7 +115,8 @@ Gradient = Full | Last | Implicit
 
 
 def without_gradient(model: Looped, state: Any, context: Any, iterations: int, start: int = 0) -> Any:
-    """states[iterations], reached from states[start] without gradient; the state itself if there is nothing to run."""
+    """states[iterations], reached from states[start] without gradient; the state itself if there is
+    nothing to run."""
     if iterations <= start:
         return state
     with torch.no_grad():

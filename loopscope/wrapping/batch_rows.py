@@ -1,7 +1,8 @@
 """Rows: which examples are still in the batch, where a model drops those that have halted.
 
-A model that goes on with some rows picks them by an index: a mask, numbers, a slice. Seen from below the module, where every
-operation passes, such a pick of the batch's size tells which rows are left, whatever it picked them from.
+A model that goes on with some rows picks them by an index: a mask, numbers, a slice. Seen from
+below the module, where every operation passes, such a pick of the batch's size tells which rows are
+left, whatever it picked them from.
 """
 
 from typing import Any
@@ -25,7 +26,8 @@ class Rows(TorchDispatchMode):
         self.batch: int | None = None
         """How many there were at first."""
         self.left: Tensor | None = None
-        """Those that are left, by their number in the first batch; None where that can't be told."""
+        """Those that are left, by their number in the first batch; None where that can't be
+        told."""
         self._picked: dict[int, Tensor] = {}
 
     def at(self, count: int) -> Tensor | None:

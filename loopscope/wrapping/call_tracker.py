@@ -1,4 +1,5 @@
-"""The body of somebody else's loop: counts iterations from its calls, and records and edits what passes by."""
+"""The body of somebody else's loop: counts iterations from its calls, and records and edits what
+passes by."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -19,18 +20,21 @@ from .batch_rows import Rows
 
 ITERATION = ("iteration",)
 BETWEEN = "between"
-"""Marks a call that came between two calls of the body, until it is known which iteration it belongs to."""
+"""Marks a call that came between two calls of the body, until it is known which iteration it
+belongs to."""
 
 
 class Named(Protocol):
-    """A module with the names of its loop body and inner loops: `loopscope.wrapping.wrap_module.Wrapped`."""
+    """A module with the names of its loop body and inner loops:
+    `loopscope.wrapping.wrap_module.Wrapped`."""
 
     module: nn.Module
     body: list[str]
     inner: dict[str, str]
     clock: Clock
     opens: bool
-    """Whether what the body is given first is states[0], as far as nothing comes between two calls."""
+    """Whether what the body is given first is states[0], as far as nothing comes between two
+    calls."""
 
 
 class Body:
@@ -47,8 +51,8 @@ class Body:
         count: int | None,
         rows: Rows | None = None,
     ) -> None:
-        """`count`: how many iterations will run, if known; what counts from the end needs it. `rows`: follows who is in the
-        batch."""
+        """`count`: how many iterations will run, if known; what counts from the end needs it.
+        `rows`: follows who is in the batch."""
         self.rows = rows
         self.wrapped, self.modules, self.collector, self.edits = wrapped, modules, collector, edits
         self.clock, self.count = wrapped.clock, count
@@ -91,8 +95,8 @@ class Body:
         path = find_tensor((args, kwargs), self.gave)
         if path is None:
             raise LoopscopeError(
-                f"the body '{self.wrapped.body[0]}' must receive a floating-point tensor to have a state, but its "
-                f"call {self.done} received none. Name the part that takes and gives the state."
+                f"the body '{self.wrapped.body[0]}' must receive a floating-point tensor to have a state, "
+                f"but its call {self.done} received none. Name the part that takes and gives the state."
             )
         value = new = get_at((args, kwargs), path)
         if self.rows is not None:
@@ -113,7 +117,8 @@ class Body:
         return args, kwargs
 
     def _end(self, module: nn.Module | None) -> After:
-        """What to do after the body's last part; `module` is that part if it can be called again by itself."""
+        """What to do after the body's last part; `module` is that part if it can be called again by
+        itself."""
         original = None if module is None else module.forward
 
         def end(args: Any, kwargs: Any, output: Any) -> Any:
@@ -128,7 +133,8 @@ class Body:
                 where = find_tensor((args, kwargs), self.received)
                 if original is None or where is None:
                     raise LoopscopeError(
-                        f"{moment}: only a body that is one module can be repeated. Skip it, or wrap another body."
+                        f"{moment}: only a body that is one module can be repeated. Skip it, or wrap "
+                        "another body."
                     )
                 again, named = put_at((args, kwargs), where, get_at(output, path))
                 output = original(*again, **named)
@@ -205,7 +211,8 @@ class Body:
 
     @property
     def ragged(self) -> bool:
-        """Whether the batch became smaller on the way, so that somebody must say which rows are left."""
+        """Whether the batch became smaller on the way, so that somebody must say which rows are
+        left."""
         sizes = {entry.value.shape[:1] for entry in self.collector.entries("core_in")}
         return self.rows is None and len(sizes) > 1
 
@@ -213,13 +220,13 @@ class Body:
         """The Run of what was collected, once the forward pass is over."""
         if not self.done:
             raise LoopscopeError(
-                f"the body {self.wrapped.body} must be called at least once, but this forward pass called it 0 times. "
-                f"Name a part that runs: {', '.join(list(self.modules)[:8])} ..."
+                f"the body {self.wrapped.body} must be called at least once, but this forward pass called "
+                f"it 0 times. Name a part that runs: {', '.join(list(self.modules)[:8])} ..."
             )
         if self.unused:
             raise LoopscopeError(
-                f"{self.unused[0]} never applied: the loop ran {self.done} iterations (0..{self.done - 1}; states "
-                f"0..{self.done}). Choose an iteration that runs."
+                f"{self.unused[0]} never applied: the loop ran {self.done} iterations (0..{self.done - 1}; "
+                f"states 0..{self.done}). Choose an iteration that runs."
             )
         for site in self.collector.sites:
             self.collector.replace(site, _placed(self.collector.entries(site), self.done))
@@ -230,7 +237,8 @@ class Body:
                 if isinstance(edit, Hold):
                     edit.checked(1, self.done)  # states[0] was never seen, so nothing can be held at it
         if not self.unmixed and isinstance(states, States):
-            # Something is mixed in between two calls, so what came before the first mixing was never seen.
+            # Something is mixed in between two calls, so what came before the first mixing was
+            # never seen.
             seen = {index: value for index, value in states.items() if index[0] > 0}
             result["state"] = states._with(seen, states.axes, range(self.done + 1))
         detached = isinstance(output, Tensor) and not self.collector.grad
@@ -245,10 +253,11 @@ class Body:
 
 
 def _placed(entries: list[Entry], done: int) -> list[Entry]:
-    """Entries of one site, with each call made between two calls of the body given to the iteration it belongs to.
+    """Entries of one site, with each call made between two calls of the body given to the iteration
+    it belongs to.
 
-    A site first called before the body opens iterations; one first called after it closes them. A site called in one gap
-    only stands outside the loop, before or after it.
+    A site first called before the body opens iterations; one first called after it closes them. A
+    site called in one gap only stands outside the loop, before or after it.
     """
     between = [entry for entry in entries if entry.loops[:1] == (BETWEEN,)]
     placed = [entry for entry in entries if entry.loops[:1] != (BETWEEN,)]

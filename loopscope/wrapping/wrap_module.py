@@ -4,9 +4,10 @@
     wrapped = ls.wrap(module, body="core")            # any other: one call of module.core is one iteration
     run = ls.record(wrapped, tokens)
 
-With a body the clock is inferred from its calls. What is called inside it belongs to the iteration it is called in. What
-is called between two calls of the body belongs to the iteration before if it is first called after the body, and to the
-iteration after if it is first called before it (a norm that closes an iteration; an injection that opens one).
+With a body the clock is inferred from its calls. What is called inside it belongs to the iteration
+it is called in. What is called between two calls of the body belongs to the iteration before if it
+is first called after the body, and to the iteration after if it is first called before it (a norm
+that closes an iteration; an injection that opens one).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,10 +34,12 @@ LOOP_SITES = ("state", "core_in")
 
 
 class Wrapped:
-    """A module with a named loop body. Calling it calls the module; `record` gives its runs an iteration axis.
+    """A module with a named loop body. Calling it calls the module; `record` gives its runs an
+    iteration axis.
 
-    Sites: every module's output by the module's own name; `core_in`, what the body receives; `state`, what it gives.
-    `states[0]` is known only where nothing comes between two calls of the body: then it is what the first call received.
+    Sites: every module's output by the module's own name; `core_in`, what the body receives;
+    `state`, what it gives. `states[0]` is known only where nothing comes between two calls of the
+    body: then it is what the first call received.
     """
 
     opens = True
@@ -65,15 +68,17 @@ def wrap(
     """Give a module that repeats a part of itself an iteration axis. The module is not changed.
 
     Arguments:
-        module: any PyTorch module. Of a known family (`loopscope.adapters.FAMILIES`, by the name of its class) it needs no
-            hint, and every analysis, lens and edit works on it.
-        body: for any other, the name of the submodule that is called once per iteration, or of several called one after
-            another; `loopscope.find_loops` suggests it. A ModuleList stands for its members. Members that share their
-            parameters are each an iteration.
-        inner: names for loops inside an iteration: {"low": "L_module"} counts the calls of `L_module` in each.
+        module: any PyTorch module. Of a known family (`loopscope.adapters.FAMILIES`, by the name of
+            its class) it needs no hint, and every analysis, lens and edit works on it.
+        body: for any other, the name of the submodule that is called once per iteration, or of
+            several called one after another; `loopscope.find_loops` suggests it. A ModuleList
+            stands for its members. Members that share their parameters are each an iteration.
+        inner: names for loops inside an iteration: {"low": "L_module"} counts the calls of
+            `L_module` in each.
 
     Raises:
-        LoopscopeError: no known family and no body; a name that is no submodule, with the nearest ones.
+        LoopscopeError: no known family and no body; a name that is no submodule, with the nearest
+            ones.
     """
     if isinstance(module, Adapter | Wrapped):
         raise LoopscopeError(
@@ -85,9 +90,10 @@ def wrap(
         known = adapted(module)
         if known is None or inner is not None:
             raise LoopscopeError(
-                f"wrap must be told which part of {type(module).__name__} repeats, as it is of no known family "
-                f"({', '.join(sorted(FAMILIES))}){' or has inner loops of your own' if inner else ''}, but body is None. "
-                "See what repeats: print(ls.find_loops(model, tokens))."
+                f"wrap must be told which part of {type(module).__name__} repeats, as it is of no known "
+                "family "
+                f"({', '.join(sorted(FAMILIES))}){' or has inner loops of your own' if inner else ''}, but "
+                "body is None. See what repeats: print(ls.find_loops(model, tokens))."
             )
         return known
     modules = modules_of(module)
@@ -120,8 +126,8 @@ def record_wrapped(
     for moment in schedule:
         if moment.told is not None:
             raise LoopscopeError(
-                f"{moment}: a module wrapped by its body counts its iterations itself, so none can be told another number. "
-                "Swap in a model with the four functions."
+                f"{moment}: a module wrapped by its body counts its iterations itself, so none can be told "
+                "another number. Swap in a model with the four functions."
             )
     known = [*modules, *LOOP_SITES]
     wanted = [site for site in resolve(sites, known, modules) if site not in LOOP_SITES]
@@ -160,7 +166,8 @@ def _run(body: Body, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any])
 
 
 def _count_iterations(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> int:
-    """How many iterations a forward pass runs, found by running one; the random generator is left as it was."""
+    """How many iterations a forward pass runs, found by running one; the random generator is left
+    as it was."""
     from ..runs.keep import last
 
     with torch.random.fork_rng():

@@ -1,4 +1,5 @@
-"""The laws of the instrument, on models that others wrote: every known family, wrapped without a hint."""
+"""The laws of the instrument, on models that others wrote: every known family, wrapped without a
+hint."""
 
 import sys
 from types import SimpleNamespace
@@ -212,7 +213,8 @@ def test_the_dynamics_of_a_wrapped_model_can_be_measured(case):
     assert str(ls.analyses.measure("convergence", run))
 
 
-# One family's own ------------------------------------------------------------------------------------------------
+# One family's own
+# ------------------------------------------------------------------------------------------------
 
 
 def test_hrm_texts_low_states_are_the_last_turns_of_their_cycles():

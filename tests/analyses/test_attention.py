@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import loopscope as ls
-from loopscope.interventions import Edit
 import loopscope.analyses.attention as attention  # pyright: ignore[reportMissingImports]
 from loopscope import maths
+from loopscope.interventions import Edit
 
 TOKENS = torch.randint(0, 7, (4, 9), generator=torch.Generator().manual_seed(0))
 SITES = ["core.*.attn.hook_pattern"]

@@ -15,7 +15,8 @@ N = 6
 
 
 class Carrying(LoopedModule):
-    """The state is a one-hot token at each position, and each kind reads it, or forgets it, in its own way."""
+    """The state is a one-hot token at each position, and each kind reads it, or forgets it, in its
+    own way."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(N, CLASSES)

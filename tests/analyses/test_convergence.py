@@ -1,4 +1,5 @@
-"""Convergence: known maps give their known rates, and where there is no limit no number is made up."""
+"""Convergence: known maps give their known rates, and where there is no limit no number is made
+up."""
 
 import math
 

@@ -1,4 +1,5 @@
-"""Depth against difficulty, on loops that take as many iterations as was planned for each example."""
+"""Depth against difficulty, on loops that take as many iterations as was planned for each
+example."""
 
 import numpy as np
 import pytest
@@ -115,11 +116,13 @@ def test_a_models_own_halting_is_a_depth_too():
     assert told.verdict.name == "same", "though the answers were there before"
 
 
-# Windows --------------------------------------------------------------------------------------------------------------
+# Windows
+# --------------------------------------------------------------------------------------------------------------
 
 
 class Reads(LoopedModule):
-    """Tokens (fact, when, query). In iteration `when` the query's state takes the fact's; that is its answer."""
+    """Tokens (fact, when, query). In iteration `when` the query's state takes the fact's; that is
+    its answer."""
 
     def __init__(self) -> None:
         super().__init__(8, 8)
@@ -142,7 +145,8 @@ class Reads(LoopedModule):
 
 
 class Passes(Reads):
-    """A chain of places: each takes in every iteration what the one before it had, the first reads its token anew."""
+    """A chain of places: each takes in every iteration what the one before it had, the first reads
+    its token anew."""
 
     def step(self, state: Tensor, context: Tensor, t: int) -> Tensor:
         return torch.cat([one_hot(context[:, :1], 8).float(), state[:, :-1]], 1)
@@ -210,7 +214,8 @@ def test_no_clue_is_said_so():
 
 @pytest.mark.parametrize("entry", ["universal-prefix-parity", "ouro-mano", "huginn-hops", "trm-sudoku"])
 def test_a_clue_is_where_another_token_turns_the_answer(entry):
-    """Where only the embedding comes before the loop, exchanging it there is the same; after the last iteration it is nothing."""
+    """Where only the embedding comes before the loop, exchanging it there is the same; after the
+    last iteration it is nothing."""
     model = ls.models.load(entry)
     batch = model.task.batch(12, seed=0)
     run = ls.record(model, batch.tokens, seed=0)
@@ -231,7 +236,8 @@ def test_a_clue_is_where_another_token_turns_the_answer(entry):
     assert (turned & asked[seen.item]).any(1).all()
 
 
-# The slope ------------------------------------------------------------------------------------------------------------
+# The slope
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_slope_is_that_of_least_squares():
@@ -267,7 +273,8 @@ def test_a_slope_that_cannot_be_known_is_unknown():
     assert told.items == 3 and told.slope == pytest.approx(1)
 
 
-# The rest -------------------------------------------------------------------------------------------------------------
+# The rest
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_it_draws_itself_and_says_its_thresholds():
@@ -303,7 +310,8 @@ def test_what_cant_be_measured_gets_a_sentence():
         ls.analyses.measure("depth_use", edited, difficulty=torch.arange(60))
 
 
-# Trained entries ------------------------------------------------------------------------------------------------------
+# Trained entries
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

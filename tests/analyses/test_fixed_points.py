@@ -1,4 +1,5 @@
-"""Fixed points: what solvers find, what the loop visits, and maps that have none, one, or several."""
+"""Fixed points: what solvers find, what the loop visits, and maps that have none, one, or
+several."""
 
 import itertools
 import json
@@ -87,7 +88,8 @@ def test_solvers_go_where_iteration_does_not():
 
 @pytest.mark.parametrize("dtype, largest", [(torch.float32, 128), (DOUBLE, 1024)])
 def test_an_overflow_ends_its_row_at_the_iterate_where_it_begins(dtype, largest):
-    """2^k leaves float32 at k = 128 and float64 at k = 1024; the row that starts at the fixed point isn't touched."""
+    """2^k leaves float32 at k = 128 and float64 at k = 1024; the row that starts at the fixed point
+    isn't touched."""
     result = maths.solve(lambda x: 2 * x, torch.tensor([[1.0], [0.0]], dtype=dtype), "plain", most=2000)
     assert result.endings == (maths.Ending.overflow, maths.Ending.converged)
     assert result.iterations.tolist() == [largest, 0]
@@ -106,7 +108,8 @@ def test_nan_is_no_solution(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_a_fixed_point_none_is_claimed(method):
-    """Anderson's mixing may leap so far out that a step of 1 is lost in rounding: `FAR` keeps analyses from that."""
+    """Anderson's mixing may leap so far out that a step of 1 is lost in rounding: `FAR` keeps
+    analyses from that."""
     result = maths.solve(lambda x: x + 1, starts(2, 3), method, most=300)
     assert not (result.converged & (result.point.norm(dim=1) < 1e6)).any()
 
@@ -144,7 +147,8 @@ def net():
 
 
 def test_a_net_that_keeps_three_bits_has_eight_stable_points_and_saddles_between_them(net):
-    """Golub & Sussillo 2018's test: one stable point per memory, found from noisy starts among them, and saddles."""
+    """Golub & Sussillo 2018's test: one stable point per memory, found from noisy starts among
+    them, and saddles."""
     W, b = net["W"], net["b"]
 
     def map(h: Tensor) -> Tensor:
@@ -285,7 +289,8 @@ def test_the_solver_and_the_loop_are_told_apart():
 
 
 def test_input_dependence_and_reading():
-    """x* = e / (1 - 0.5) for the loop that reads its input, the same for all for the one that doesn't."""
+    """x* = e / (1 - 0.5) for the loop that reads its input, the same for all for the one that
+    doesn't."""
     torch.manual_seed(0)
     build = {"vocabulary": 5, "width": 8, "heads": 2, "step_code": "none", "norm": "stream"}
     tokens = torch.randint(0, 5, (3, 4))
@@ -313,7 +318,8 @@ class Pair(NamedTuple):
 
 
 class TwoStates(LoopedModule):
-    """low <- low / 2 + mean(high) / 4 + 1, high <- (high + low) / 4: the fixed point is high = 4 / 5, low = 12 / 5."""
+    """low <- low / 2 + mean(high) / 4 + 1, high <- (high + low) / 4: the fixed point is high = 4 /
+    5, low = 12 / 5."""
 
     def __init__(self) -> None:
         super().__init__(iterations=40, vocabulary=2, fields=Pair._fields)
@@ -347,7 +353,8 @@ def test_a_state_of_two_tensors_is_taken_whole():
 
 
 def test_what_only_keeps_accounts_of_a_state_is_no_part_of_it():
-    """Halting's sums rest wherever they happen to: with them every loop would have as many attractors as starts."""
+    """Halting's sums rest wherever they happen to: with them every loop would have as many
+    attractors as starts."""
     torch.manual_seed(0)
     model = ls.models.build(
         "universal",

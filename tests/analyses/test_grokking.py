@@ -17,8 +17,9 @@ STEPS = [0, *sorted(set(np.round(np.geomspace(5, 20_000, 90)).astype(int).tolist
 
 
 class Adder(LoopedModule):
-    """Adds modulo P in its second iteration: the first leaves the waves of a and of b as they are, the second makes those of
-    a + b. What it remembers of the pairs is a table of random answers, by any weight."""
+    """Adds modulo P in its second iteration: the first leaves the waves of a and of b as they are,
+    the second makes those of a + b. What it remembers of the pairs is a table of random answers, by
+    any weight."""
 
     def __init__(self, frequencies: dict[int, float], memory: float) -> None:
         super().__init__(2, P + 1)
@@ -132,7 +133,8 @@ def test_a_network_built_to_add_shows_its_frequencies_and_the_iteration_in_which
     waves = result.progress.waves
     assert waves.frequencies == [2, 3] and result.formed == 1
     assert waves.sums[0, :2].tolist() == pytest.approx([0, 0], abs=1e-10)
-    # The state is made of waves of size one: two of a and two of b for each frequency, and two of a + b, all of variance 1/2.
+    # The state is made of waves of size one: two of a and two of b for each frequency, and two of a
+    # + b, all of variance 1/2.
     assert waves.sums[0, 2].item() == pytest.approx(1 / 3) and waves.alone[0, 2].item() == pytest.approx(
         2 / 3
     )
@@ -141,7 +143,8 @@ def test_a_network_built_to_add_shows_its_frequencies_and_the_iteration_in_which
 
 
 def test_restricted_loss_falls_before_the_answers_show_it_where_memory_drowns_the_circuit():
-    """The circuit grows from step to step under a loud table of other answers, which goes only at the end."""
+    """The circuit grows from step to step under a loud table of other answers, which goes only at
+    the end."""
     steps = STEPS[::4]
     models = {s: Adder({2: 8.0 * i / len(steps)}, 40.0 * (i < len(steps) - 2)) for i, s in enumerate(steps)}
     late = rise(STEPS[-8], power=30)
@@ -166,7 +169,8 @@ def test_a_run_without_a_history_says_so():
         ls.analyses.measure("grokking", run)
 
 
-# The entries that ship their history -------------------------------------------------------------------------------
+# The entries that ship their history
+# -------------------------------------------------------------------------------
 
 
 def test_in_grokking_modular_the_circuit_forms_before_the_test_loss_drops_and_in_the_second_iteration():

@@ -1,4 +1,5 @@
-"""Halting: what the analysis says against a count by hand, and the sentence for a model that doesn't halt."""
+"""Halting: what the analysis says against a count by hand, and the sentence for a model that
+doesn't halt."""
 
 import numpy as np
 import pytest

@@ -16,7 +16,8 @@ P, N, CLASSES = 10, 8, 4
 
 
 class Wired(LoopedModule):
-    """What a position holds becomes what its sources held: (position, source), rows that add up to 1."""
+    """What a position holds becomes what its sources held: (position, source), rows that add up to
+    1."""
 
     def __init__(self, wires: torch.Tensor, later: torch.Tensor | None = None) -> None:
         super().__init__(N, CLASSES)
@@ -58,7 +59,8 @@ def test_what_moves_one_place_each_iteration_is_as_many_steps_away(write):
     result = measured(run_of(SHIFT), write=write)
     assert result.verdict.name == "relayed" and result.causal
     assert result.own[0] == 1 and result.distance[0].isnan()
-    # the first position keeps what it has, and passes it on to all; from the others one pulse goes on
+    # the first position keeps what it has, and passes it on to all; from the others one pulse goes
+    # on
     wanted = torch.arange(N + 1)
     far = result.spread.argmax(1)
     assert torch.equal(far[1:5], wanted[1:5])
@@ -162,7 +164,8 @@ def test_it_draws_and_speaks():
 
 
 def test_in_a_trained_entry_another_parity_is_relayed_from_place_to_place():
-    """A finding: universal-prefix-parity corrects the position written at once, and hands the wrong parity on."""
+    """A finding: universal-prefix-parity corrects the position written at once, and hands the wrong
+    parity on."""
     model = ls.models.load("universal-prefix-parity")
     result = ls.analyses.measure("locality", ls.record(model, model.task.batch(64, seed=1).tokens))
     assert result.verdict.name == "relayed" and result.causal

@@ -1,4 +1,5 @@
-"""Overthinking on answers that are right or wrong by plan: it is found where it is, and never where it isn't."""
+"""Overthinking on answers that are right or wrong by plan: it is found where it is, and never where
+it isn't."""
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def test_answers_that_are_always_guessed_are_called_worse_no_oftener_than_the_te
     assert alarms <= 4, (
         "three tests at 0.01 in each of 40 runs: 1.2 are expected, more than 4 in 1 of 100 tries"
     )
-    # Were the best iteration chosen on the examples that it is tested on, most of these would be small.
+    # Were the best iteration chosen on the examples that it is tested on, most of these would be
+    # small.
     assert sorted(chances)[20] > 0.42
 
 

@@ -48,7 +48,8 @@ def test_verdicts(name):
 
 
 def test_pairs_of_a_state_with_itself_are_left_out():
-    """Three examples that keep what they begin with: with the pairs j = i alignment would be 1/3, and is 0 without."""
+    """Three examples that keep what they begin with: with the pairs j = i alignment would be 1/3,
+    and is 0 without."""
     result = measured(lambda x: x, torch.eye(3, dtype=DOUBLE))
     (exchanged,) = [kind for kind in result.kinds if kind.name == "exchanged"]
     assert exchanged.alignment.tolist() == [[0, 0]] * 3
@@ -76,7 +77,8 @@ def test_starts_are_drawn_by_their_seed():
 
 
 def test_a_search_finds_the_small_basin_that_chance_misses():
-    """Almost every start goes to the point at (1, 0); those far enough along the second axis go to another."""
+    """Almost every start goes to the point at (1, 0); those far enough along the second axis go to
+    another."""
 
     def map(x: Tensor) -> Tensor:
         far = torch.sigmoid(40 * (x[:, 1:] / x.norm(dim=1, keepdim=True).clamp(min=1e-9) - 0.9))

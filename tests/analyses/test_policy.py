@@ -29,7 +29,8 @@ def test_answers_that_form_one_after_the_other_are_worth_a_rule():
     # a position must be right, and then be seen to move no more
     assert latent.iterations < depth.iterations and latent.accuracy >= 0.99
     assert result.verdict.name == "rule"
-    # the oracle stops position p after max(p, 1); 0.99 of the answers may leave out none of 8 positions
+    # the oracle stops position p after max(p, 1); 0.99 of the answers may leave out none of 8
+    # positions
     assert result.named("depth").oracle_iterations == pytest.approx(sum(range(1, 9)) / 8)
     assert all(one.curve.accuracy.max() <= 1 and (one.regret >= -1e-9).all() for one in result.judged)
 

@@ -18,7 +18,8 @@ SIZE, N = 220, 5
 
 
 def run_of(known_from, said_from=3, sure=5.0):
-    """States that hold the answer from an iteration on, in channels of which the read-out sees one half from another on."""
+    """States that hold the answer from an iteration on, in channels of which the read-out sees one
+    half from another on."""
     batch = TASK.batch(SIZE, seed=0)
     generator = torch.Generator().manual_seed(0)
     table = 0.5 * torch.randn(N + 1, SIZE, batch.tokens.shape[1], 6, generator=generator)

@@ -24,7 +24,8 @@ class Pair(NamedTuple):
 
 
 class Team(LoopedModule):
-    """Solves boards by knowing them. `high` is (logits, a count of iterations), `low` the solution's logits.
+    """Solves boards by knowing them. `high` is (logits, a count of iterations), `low` the
+    solution's logits.
 
     alone   high writes the solution by itself; low is along for the ride.
     handed  low works the solution out anew, high writes what low has.
@@ -311,7 +312,8 @@ def test_what_has_no_two_states_gets_a_sentence():
     assert not discovery.module("analyses", "roles").applies(held)
 
 
-# Trained entries ------------------------------------------------------------------------------------------------------
+# Trained entries
+# ------------------------------------------------------------------------------------------------------
 
 
 def entry(name: str, size: int) -> "ls.Run":
@@ -321,9 +323,9 @@ def entry(name: str, size: int) -> "ls.Run":
 
 @pytest.mark.parametrize(("name", "high"), [("trm-sudoku", 0.80), ("hrm-sudoku", 0.75)])
 def test_freezing_either_state_breaks_solving_and_the_low_one_in_every_sense(name, high):
-    """Held to the end, either state leaves nothing solved (Shen et al. 2026 report the same). With the last update free, nothing
-    is without the low state, which alone is told the board; without the high one a fifth or a quarter of the boards is lost, half
-    or more of the hardest."""
+    """Held to the end, either state leaves nothing solved (Shen et al. 2026 report the same). With
+    the last update free, nothing is without the low state, which alone is told the board; without
+    the high one a fifth or a quarter of the boards is lost, half or more of the hardest."""
     result = ls.analyses.measure("roles", entry(name, 200), starts=[0], examples=None, compare=False)
     assert result.solved > 0.96
     assert solved(result, "low", "to_end") == solved(result, "high", "to_end") == 0

@@ -1,4 +1,5 @@
-"""Stability: three measures of one contraction agree, and maps that don't settle get a verdict instead."""
+"""Stability: three measures of one contraction agree, and maps that don't settle get a verdict
+instead."""
 
 import json
 import math
@@ -48,7 +49,8 @@ def test_a_complex_pair_is_found_with_its_angle():
 
 
 def test_the_result_says_when_they_disagree():
-    """A start inside the fast direction never sees the slow one: the rate is 0.2, the radius 0.8."""
+    """A start inside the fast direction never sees the slow one: the rate is 0.2, the radius
+    0.8."""
     A = torch.diag(torch.tensor([0.8, 0.2], dtype=DOUBLE))
     result = measured(lambda x: x @ A.T, torch.tensor([[0.0, 1.0]], dtype=DOUBLE), 12)
     assert result.agreement.name == "disagree"
@@ -57,7 +59,8 @@ def test_the_result_says_when_they_disagree():
 
 
 def twist(x: Tensor) -> Tensor:
-    """Every circle turns by its own angle, its radius: neighbours part, but evenly, not exponentially."""
+    """Every circle turns by its own angle, its radius: neighbours part, but evenly, not
+    exponentially."""
     r = x.norm(dim=1)
     return torch.stack([x[:, 0] * r.cos() - x[:, 1] * r.sin(), x[:, 0] * r.sin() + x[:, 1] * r.cos()], 1)
 
@@ -123,7 +126,8 @@ def loop():
 
 
 def test_a_transformer_loop(loop):
-    """The sensitivity is that of the solution: fixed points of two inputs that differ by a little."""
+    """The sensitivity is that of the solution: fixed points of two inputs that differ by a
+    little."""
     result = ls.analyses.measure("stability", loop, examples=1, iterations=200)
     assert result.verdict.name in ("stable", "transient")
     assert result.agreement.name == "agree"

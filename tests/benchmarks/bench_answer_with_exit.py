@@ -1,7 +1,8 @@
-"""What halting saves, in time: `make bench`. Ratios of medians taken in turns; timings here are noisy, so ratios are compared.
+"""What halting saves, in time: `make bench`. Ratios of medians taken in turns; timings here are
+noisy, so ratios are compared.
 
-The goal is 0.85 of what the iterations say: time saved / row iterations saved, on a batch whose rows stop at different times,
-against the same loop that runs every row as long as the slowest.
+The goal is 0.85 of what the iterations say: time saved / row iterations saved, on a batch whose
+rows stop at different times, against the same loop that runs every row as long as the slowest.
 """
 
 import statistics
@@ -16,7 +17,8 @@ ROUNDS = 7
 
 
 def medians(one, other):
-    """Median processor times of two calls on one thread, taken in turns: the clock on the wall tells what else runs here."""
+    """Median processor times of two calls on one thread, taken in turns: the clock on the wall
+    tells what else runs here."""
     torch.set_num_threads(1)
     one(), other()
     times = []
@@ -48,8 +50,9 @@ def saved(model, tokens, n, say, name, **options):
         )
     share = (1 - early / whole) / told.saved
     say(
-        f"{name}, {len(tokens)} rows, {told.used.float().mean():.1f} iterations used in the mean and {slowest} at most: "
-        f"{told.saved:.1%} of the iterations saved, {1 - early / whole:.1%} of the time; the ratio",
+        f"{name}, {len(tokens)} rows, {told.used.float().mean():.1f} iterations used in the mean and "
+        f"{slowest} at most: {told.saved:.1%} of the iterations saved, {1 - early / whole:.1%} of the time; "
+        "the ratio",
         share,
         "goal at least 0.85",
     )

@@ -1,4 +1,5 @@
-"""What telling trajectories apart costs: a million of them, streamed, in a process of its own. `make bench`."""
+"""What telling trajectories apart costs: a million of them, streamed, in a process of its own.
+`make bench`."""
 
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_a_million_trajectories_stream_in_bounded_memory(benchmark, capsys):
     with capsys.disabled():
         sys.stdout.write(
             f"\n    a million trajectories of 64 states, width 4: {seconds:.0f} s on one thread"
-            f"\n    growth of peak memory after the first chunk: {growth:.0f} MB, for {data:.0f} MB of data (goal under 100)"
+            f"\n    growth of peak memory after the first chunk: {growth:.0f} MB, for {data:.0f} MB of data "
+            "(goal under 100)"
             f"\n    {done.stderr.strip()}\n"
         )
     assert growth < 100

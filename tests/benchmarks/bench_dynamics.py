@@ -1,4 +1,5 @@
-"""What the dynamics cost, as ratios taken in one run: `make bench`. Timings here are noisy; only ratios are compared."""
+"""What the dynamics cost, as ratios taken in one run: `make bench`. Timings here are noisy; only
+ratios are compared."""
 
 import statistics
 import time
@@ -43,10 +44,11 @@ def seconds(call, rounds: int = 1) -> float:
 
 @pytest.mark.parametrize("injection", ["none", "add"])
 def test_leading_eigenvalue_of_a_4096_dimensional_loop(benchmark, say, injection):
-    """Against the dense way, taken once: torch.autograd.functional.jacobian, and LAPACK's eigenvalues of it.
+    """Against the dense way, taken once: torch.autograd.functional.jacobian, and LAPACK's
+    eigenvalues of it.
 
-    Without injection one eigenvalue leads; with it, in a loop that isn't trained, many crowd at the edge, which is the
-    harder case.
+    Without injection one eigenvalue leads; with it, in a loop that isn't trained, many crowd at the
+    edge, which is the harder case.
     """
     torch.manual_seed(0)
     norm = "stream" if injection == "add" else "pre"
@@ -72,7 +74,8 @@ def test_leading_eigenvalue_of_a_4096_dimensional_loop(benchmark, say, injection
 
     jacobian = seconds(whole)
     against = jacobian + seconds(lambda: torch.linalg.eigvals(dense[0]))
-    # Causal: the eigenvalues are those of the positions' own blocks, which a solver for the whole would blur.
+    # Causal: the eigenvalues are those of the positions' own blocks, which a solver for the whole
+    # would blur.
     blocks = dense[0].reshape(POSITIONS, WIDTH, POSITIONS, WIDTH).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
     goal = float(torch.linalg.eigvals(blocks.double()).abs().max())
     assert result[0] == pytest.approx(goal, rel=1e-3)

@@ -1,7 +1,9 @@
-"""What patching in one batch from each write's own iteration saves: `make bench`. Ratios within one run; timings here are noisy.
+"""What patching in one batch from each write's own iteration saves: `make bench`. Ratios within one
+run; timings here are noisy.
 
-The goal, on a grid of 32 iterations by 32 positions on two cores: exact grids at least 3 times as fast as a loop over
-`run_with_hooks`, cell by cell, and a first look by attribution at least 50 times.
+The goal, on a grid of 32 iterations by 32 positions on two cores: exact grids at least 3 times as
+fast as a loop over `run_with_hooks`, cell by cell, and a first look by attribution at least 50
+times.
 """
 
 import time
@@ -66,7 +68,8 @@ def compared(run, donor, cell, say, name, benchmark):
     )
     say(f"{name}: first look alone, {first:.2f} s", naive / first, "goal 50")
     say(
-        f"{name}: with its check on {told.agreement.cells} cells (correlation {told.agreement.correlation:.2f}), {checked:.2f} s",
+        f"{name}: with its check on {told.agreement.cells} cells (correlation "
+        f"{told.agreement.correlation:.2f}), {checked:.2f} s",
         naive / checked,
         "goal 50",
     )
@@ -100,7 +103,8 @@ def test_hrm_text(benchmark, say):
     run, donor = ls.record(wrapped, one), ls.record(wrapped, two)
 
     def cell(k, p):
-        """states[k] of the high level is what H_module's call k - 1 gave; states[0] is what the embedding gave."""
+        """states[k] of the high level is what H_module's call k - 1 gave; states[0] is what the
+        embedding gave."""
         calls = []
 
         def patched(value):

@@ -1,4 +1,5 @@
-"""What probing costs: 64 probes on 5,000 states of width 128, and the memory that a run of 5 GB takes. `make bench`."""
+"""What probing costs: 64 probes on 5,000 states of width 128, and the memory that a run of 5 GB
+takes. `make bench`."""
 
 import os
 import subprocess
@@ -44,7 +45,8 @@ def test_64_probes_on_5000_states_of_width_128(benchmark, say):
 
 @pytest.mark.parametrize("gigabytes", [float(os.environ.get("LOOPSCOPE_BENCH_GB", "5"))])
 def test_a_run_of_5_gb_within_1_gb_of_memory(benchmark, say, tmp_path, gigabytes):
-    """The run is recorded and written by one process and probed by another, whose peak of resident memory is what counts."""
+    """The run is recorded and written by one process and probed by another, whose peak of resident
+    memory is what counts."""
     path, rows = tmp_path / "run.safetensors", 20_000
     iterations = round(gigabytes * 1e9 / (rows * 8 * 64 * 4)) - 1
     record = f"""

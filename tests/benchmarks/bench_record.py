@@ -1,4 +1,5 @@
-"""What recording costs, as ratios taken in one run: `make bench`. Timings here are noisy; only ratios are compared."""
+"""What recording costs, as ratios taken in one run: `make bench`. Timings here are noisy; only
+ratios are compared."""
 
 import os
 import statistics
@@ -61,7 +62,8 @@ def test_recording_every_state_and_block_output(benchmark, model, say):
 
 
 def test_peak_memory_over_what_is_kept(benchmark, say):
-    """Each in a process of its own: growth of the peak resident memory over a bare forward, by the bytes of the run."""
+    """Each in a process of its own: growth of the peak resident memory over a bare forward, by the
+    bytes of the run."""
     script = """
         import resource, sys, torch, loopscope as ls
         torch.set_num_threads(1)
@@ -74,7 +76,8 @@ def test_peak_memory_over_what_is_kept(benchmark, say):
         print((peak() - before) / run.nbytes)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
-    # What is freed goes back to the system at once, so that only what is alive counts, and not the allocator's holes.
+    # What is freed goes back to the system at once, so that only what is alive counts, and not the
+    # allocator's holes.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
     result = [
         float(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
@@ -97,7 +100,8 @@ def test_import(benchmark, say):
 
 
 def test_early_exit(benchmark, say):
-    """A batch that halts early, against the same loop run to its end: share of time saved by share of iterations saved."""
+    """A batch that halts early, against the same loop run to its end: share of time saved by share
+    of iterations saved."""
     torch.manual_seed(0)
     model = ls.models.build(
         "universal", vocabulary=16, width=WIDTH, halting="interpolated", norm="stream", halting_bias=-2.5

@@ -216,7 +216,8 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_a_full_disk_while_saving_loses_neither_the_run_nor_the_file_that_was_there(tmp_path):
-    """A limit on the size of files stands in for the full disk: the operating system refuses the write half-way."""
+    """A limit on the size of files stands in for the full disk: the operating system refuses the
+    write half-way."""
     model, tokens = ls.models.build("universal", vocabulary=3, width=64), torch.zeros(8, 16, dtype=torch.long)
     path = ls.record(model, tokens, iterations=2).save(tmp_path / "run.safetensors")
     before, run = path.read_bytes(), ls.record(model, tokens, iterations=40)

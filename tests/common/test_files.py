@@ -1,4 +1,5 @@
-"""A file is written whole or not at all, and what is read from it computes exactly what was computed before."""
+"""A file is written whole or not at all, and what is read from it computes exactly what was
+computed before."""
 
 import json
 import os

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import loopscope as ls
 from loopscope.core import Clock
 from loopscope.core.looped_model import step_at
 

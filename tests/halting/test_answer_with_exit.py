@@ -1,4 +1,5 @@
-"""answer: what leaves early has the answer of the full pass, and the work that is left is what was asked for."""
+"""answer: what leaves early has the answer of the full pass, and the work that is left is what was
+asked for."""
 
 import pytest
 import torch

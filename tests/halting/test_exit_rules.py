@@ -1,4 +1,5 @@
-"""Every rule against a trajectory made by hand, on which it is known where it must stop; signals against their formulae."""
+"""Every rule against a trajectory made by hand, on which it is known where it must stop; signals
+against their formulae."""
 
 import math
 
@@ -62,7 +63,8 @@ def test_the_margin_is_above_zero_where_the_answer_is_right():
 
 
 def test_the_state_rules_stop_at_the_first_small_step():
-    # relative steps: 0.5, 0.5, 0.01 / 4.01, 0; all in one direction, so that the cosine never moves but at the start
+    # relative steps: 0.5, 0.5, 0.01 / 4.01, 0; all in one direction, so that the cosine never moves
+    # but at the start
     run = run_of([1, 0], [2, 0], [4, 0], [4.01, 0], [4.01, 0])
     assert exit_rules.RULES["latent"].scores(run)[:, 0, 0].tolist() == pytest.approx(
         [0.5, 0.5, 0.01 / 4.01, 0], rel=1e-4

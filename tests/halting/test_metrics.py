@@ -1,4 +1,5 @@
-"""What stops are worth, on answers that are right or wrong by plan; the oracle against every choice there is."""
+"""What stops are worth, on answers that are right or wrong by plan; the oracle against every choice
+there is."""
 
 import itertools
 

@@ -1,4 +1,5 @@
-"""Edits of the gate: positions halt where they are told, the answer follows, and nothing else is touched."""
+"""Edits of the gate: positions halt where they are told, the answer follows, and nothing else is
+touched."""
 
 import pytest
 import torch

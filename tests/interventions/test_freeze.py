@@ -1,4 +1,5 @@
-"""What is frozen stands still everywhere, and what isn't goes on from it: against the same loop written out by hand."""
+"""What is frozen stands still everywhere, and what isn't goes on from it: against the same loop
+written out by hand."""
 
 from typing import ClassVar, NamedTuple
 
@@ -23,7 +24,8 @@ class Pair(NamedTuple):
 
 
 class Two(LoopedModule):
-    """low <- 0.5 low + 0.3 high + x, three times; high <- 0.9 high + 0.2 low. The answer is high."""
+    """low <- 0.5 low + 0.3 high + x, three times; high <- 0.9 high + 0.2 low. The answer is
+    high."""
 
     writes: ClassVar = {"high": (), "low": ("hook_low",)}
 

@@ -1,4 +1,5 @@
-"""Lenses on loops whose readings are known in closed form, and on every architecture: what each lens is believed on."""
+"""Lenses on loops whose readings are known in closed form, and on every architecture: what each
+lens is believed on."""
 
 import math
 
@@ -19,7 +20,8 @@ V, N, C = 7, 5, 0.8
 
 
 def turning(batch=2, positions=3):
-    """The state is the logits: token v has -C·(v - k mod V) after k iterations, as each turns them by one."""
+    """The state is the logits: token v has -C·(v - k mod V) after k iterations, as each turns them
+    by one."""
     start = (-C * torch.arange(V, dtype=torch.float64)).expand(batch, positions, V).clone()
     return ls.iterate(lambda h: h.roll(1, -1), start, N)
 

@@ -1,4 +1,5 @@
-"""Tuned lenses: what was planted is found, what isn't there is not made up, and a lens stays with its model."""
+"""Tuned lenses: what was planted is found, what isn't there is not made up, and a lens stays with
+its model."""
 
 import json
 import struct
@@ -15,8 +16,9 @@ V, N = 6, 4
 
 
 class Turned(LoopedModule):
-    """A state that holds the answer from the start, in another basis at each iteration: state k is basis[k] applied to the
-    answer's vector, and the basis is the identity at the end. The read-out reads the last basis alone."""
+    """A state that holds the answer from the start, in another basis at each iteration: state k is
+    basis[k] applied to the answer's vector, and the basis is the identity at the end. The read-out
+    reads the last basis alone."""
 
     def __init__(self, bases: Tensor, sure: float = 4.0) -> None:
         super().__init__(len(bases) - 1, V)
@@ -79,7 +81,8 @@ def test_where_nothing_is_known_nothing_is_found():
 
     torch.manual_seed(0)
     kl = ls.TunedLens.fit(runs_of(Late(bases(0)).eval(), count=4)).kl["state"]
-    # What can be had without knowing is the share of each answer: the entropy of six, less what is sure.
+    # What can be had without knowing is the share of each answer: the entropy of six, less what is
+    # sure.
     final = torch.softmax(4.0 * torch.eye(V)[0].double(), 0)
     blind = float((final * final.log()).sum()) + torch.log(torch.tensor(float(V))).item()
     assert (kl.after[:-1] > 0.8 * blind).all() and (kl.after[:-1] < 1.1 * blind).all()

@@ -1,4 +1,5 @@
-"""Loops are found in modules as other people write them, and what only shares a part is not taken for one."""
+"""Loops are found in modules as other people write them, and what only shares a part is not taken
+for one."""
 
 import warnings
 

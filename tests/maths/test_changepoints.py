@@ -1,4 +1,5 @@
-"""Transitions that were planted in a curve are found and dated, and none are found where there are none."""
+"""Transitions that were planted in a curve are found and dated, and none are found where there are
+none."""
 
 import math
 
@@ -43,7 +44,8 @@ def test_a_planted_step_is_dated_between_the_looks_around_it(when, noise, seed):
 @given(st.floats(100, 3000), st.floats(2.0, 8.0), st.sampled_from([0.0, 0.03]), st.integers(0, 99))
 def test_a_planted_sigmoid_is_dated_at_its_middle(when, power, noise, seed):
     (result,) = transitions(STEPS, noisy(logistic(when, power), noise, seed))
-    # A tenth of the height is that of 4 / power * 0.1 in log steps; noise and looks move it no further than this.
+    # A tenth of the height is that of 4 / power * 0.1 in log steps; noise and looks move it no
+    # further than this.
     assert abs(math.log(result.step / when)) <= 2 * math.log(RATIO) + 8 * noise / power
     assert result.begin < result.step < result.end
 

@@ -12,7 +12,8 @@ from loopscope.maths import fourier
 
 
 def adder(p: int, frequencies: dict[int, float]) -> torch.Tensor:
-    """Logits (p, p, p) of a network that adds with these frequencies: sum of amplitude * cos(w_k (a + b - c))."""
+    """Logits (p, p, p) of a network that adds with these frequencies: sum of amplitude * cos(w_k (a
+    + b - c))."""
     n = torch.arange(p, dtype=torch.float64)
     angle = n[:, None, None] + n[None, :, None] - n
     return sum(size * torch.cos(2 * math.pi * k * angle / p) for k, size in frequencies.items())  # type: ignore[return-value]
@@ -30,7 +31,8 @@ def test_a_network_built_to_add_with_some_frequencies_has_exactly_these_as_its_k
     assert fourier.key_frequencies(logits) == sorted(keys)
     power = fourier.power(logits)
     assert float(power.sums.sum()) == pytest.approx(1) and float(power.alone.sum()) < 1e-20
-    # Of a wave cos(w(a + b - c)) the variance over (a, b) is half the squared amplitude, for each of the p answers.
+    # Of a wave cos(w(a + b - c)) the variance over (a, b) is half the squared amplitude, for each
+    # of the p answers.
     assert power.total == pytest.approx(29 * float((sizes**2).sum()) / 2)
 
 
@@ -46,7 +48,8 @@ def test_restricted_loss_of_a_pure_adder_is_its_loss_and_excluded_loss_that_of_g
 
 
 def test_a_table_of_remembered_answers_has_no_key_to_lose():
-    """Memory adds nothing along the waves of the adder, and drowns it: restricted loss sees through it."""
+    """Memory adds nothing along the waves of the adder, and drowns it: restricted loss sees through
+    it."""
     generator = torch.Generator().manual_seed(1)
     train = torch.rand(23, 23, generator=generator) < 0.5
     answers = (torch.arange(23)[:, None] + torch.arange(23)) % 23

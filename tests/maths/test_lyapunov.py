@@ -18,7 +18,8 @@ def henon(x: torch.Tensor) -> torch.Tensor:
 
 
 def scattered(count: int, width: int) -> torch.Tensor:
-    """Starts between 0 and 1: short trajectories from many places say as much as a long one, at once."""
+    """Starts between 0 and 1: short trajectories from many places say as much as a long one, at
+    once."""
     return torch.rand(count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 

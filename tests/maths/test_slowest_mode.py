@@ -1,4 +1,5 @@
-"""The slowest mode of an approach: told from the approach alone, with an error that covers what it leaves out."""
+"""The slowest mode of an approach: told from the approach alone, with an error that covers what it
+leaves out."""
 
 import math
 
@@ -34,7 +35,8 @@ def test_no_mode_is_read_from_what_follows_none(approach):
 
 
 def test_an_approach_that_slows_down_says_how_little_its_rate_is_known():
-    """A six-fold defective eigenvalue of 0.8: k^5 0.8^k looks straight for long, at a rate of its own, some 2 % above."""
+    """A six-fold defective eigenvalue of 0.8: k^5 0.8^k looks straight for long, at a rate of its
+    own, some 2 % above."""
     J = 0.8 * torch.eye(6, dtype=DOUBLE) + torch.diag(torch.full((5,), 5.0, dtype=DOUBLE), 1)
     states = [starts(1, 6)]
     for _ in range(200):

@@ -1,4 +1,5 @@
-"""Jacobians and their spectra: known matrices, the whole Jacobian of a loop, and what must not be given a number."""
+"""Jacobians and their spectra: known matrices, the whole Jacobian of a loop, and what must not be
+given a number."""
 
 import math
 import sys
@@ -114,7 +115,8 @@ def test_maps_that_leave_nothing_or_everything(map, radius, n):
 @pytest.mark.parametrize("n", [10, DENSE + 100])
 @pytest.mark.parametrize("value", [0.0, 0.9])
 def test_a_triangular_defective_matrix_keeps_its_only_eigenvalue(n, value):
-    """A general solver would find a ring around it: with n = 10 and value 0 of radius 0.02, with 600 of radius 0.9."""
+    """A general solver would find a ring around it: with n = 10 and value 0 of radius 0.02, with
+    600 of radius 0.9."""
     A = value * torch.eye(n, dtype=torch.float64) + torch.diag(torch.ones(n - 1, dtype=torch.float64), -1)
     assert float(maths.spectral_radius(linear(A), torch.zeros(1, n, dtype=torch.float64))) == pytest.approx(
         value, abs=1e-9
@@ -243,7 +245,8 @@ def test_bad_input_gets_a_sentence(call, text):
 
 @pytest.fixture(scope="module")
 def loop():
-    """A transformer loop with 512 numbers in its state: 16 positions of width 32, not causal in either direction of time."""
+    """A transformer loop with 512 numbers in its state: 16 positions of width 32, not causal in
+    either direction of time."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True).double().eval()
     return lambda x: 0.7 * layer(x.reshape(-1, 16, 32)).reshape(x.shape)
@@ -271,7 +274,8 @@ def test_eigenvalues_are_those_of_the_dense_jacobian_of_a_512_dimensional_transf
 
 
 def test_a_causal_loop_is_resolved_position_by_position():
-    """Its Jacobian is a block triangle, whose eigenvalues are those of the positions' own blocks."""
+    """Its Jacobian is a block triangle, whose eigenvalues are those of the positions' own
+    blocks."""
     torch.manual_seed(0)
     model = ls.models.build(
         "universal", vocabulary=3, width=32, heads=2, injection="add", step_code="none"

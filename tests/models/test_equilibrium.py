@@ -1,4 +1,5 @@
-"""Deep equilibrium: a map, its solvers, and a gradient that knows nothing of the way to the fixed point."""
+"""Deep equilibrium: a map, its solvers, and a gradient that knows nothing of the way to the fixed
+point."""
 
 from collections import deque
 
@@ -36,7 +37,8 @@ def ended(model, batch):
 
 
 def gradients(model, rule, batch, iterations):
-    """Of a loss that reads every logit, by parameter; the loop is trained, so it is not left before `iterations`."""
+    """Of a loss that reads every logit, by parameter; the loop is trained, so it is not left before
+    `iterations`."""
     model.zero_grad()
     context = model.encode(batch)
     state = deque(rule.unrolled(model, model.initial(context), context, iterations), maxlen=1).pop()[1]
@@ -45,7 +47,8 @@ def gradients(model, rule, batch, iterations):
     return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
-# The map ---------------------------------------------------------------------------------------------------------
+# The map
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", ["post", "stream"])
@@ -75,7 +78,8 @@ def test_one_block_is_counted_once_and_no_solver_adds_a_weight():
             assert sum(p.numel() for p in model.parameters()) == expected
 
 
-# Solvers ---------------------------------------------------------------------------------------------------------
+# Solvers
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_every_solver_ends_at_the_same_fixed_point_and_the_residual_is_what_it_says():
@@ -161,7 +165,8 @@ def test_a_solver_that_could_not_work_is_refused(wrong):
         built(**wrong)
 
 
-# The gradient ----------------------------------------------------------------------------------------------------
+# The gradient
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -221,7 +226,8 @@ def test_the_regularisers_gradient_reaches_the_weights_but_not_the_way_to_the_st
     assert torch.equal(*result)
 
 
-# The trained entry -----------------------------------------------------------------------------------------------
+# The trained entry
+# -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,8 @@ def test_the_recipe_draws_its_depth_and_cuts_its_gradient_as_the_paper_does():
     assert isinstance(recipe.gradient, Last)
 
 
-# The trained entry -----------------------------------------------------------------------------------------------
+# The trained entry
+# -----------------------------------------------------------------------------------------------
 
 
 def test_the_entry_ends_in_the_same_place_wherever_it_starts():

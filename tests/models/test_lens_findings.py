@@ -1,4 +1,5 @@
-"""What lenses find in trained entries; the numbers are in the notebook and in the entries' cards."""
+"""What lenses find in trained entries; the numbers are in the notebook and in the entries'
+cards."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""A Universal Transformer with memory tokens, against its equations and Graves' definition enumerated by hand."""
+"""A Universal Transformer with memory tokens, against its equations and Graves' definition
+enumerated by hand."""
 
 import pytest
 import torch
@@ -30,7 +31,8 @@ def block(weights, x):
 
 
 def papers_loop(weights, tokens, iterations, epsilon=0.05):
-    """Output and ponder cost of the tokens (memory first), each halting for itself, written row by row."""
+    """Output and ponder cost of the tokens (memory first), each halting for itself, written row by
+    row."""
     x = (weights["placed.embed.table.weight"][tokens] + weights["placed.place"][: tokens.shape[1]]) / 2**0.5
     memory = weights["memory"].expand(len(tokens), -1, -1) + weights["kind"][0]
     h = torch.cat([memory, x + weights["kind"][1]], dim=1)
@@ -95,7 +97,8 @@ def test_what_has_halted_is_frozen_and_what_runs_moves(tokens):
 
 
 def test_the_probability_is_read_after_the_block(tokens):
-    """In Graves' order, before it, a first p would depend on the token alone, wherever it stands and whatever is around it."""
+    """In Graves' order, before it, a first p would depend on the token alone, wherever it stands
+    and whatever is around it."""
     model = built()
     run = ls.record(model, tokens, iterations=1)
     with torch.no_grad():
@@ -105,7 +108,8 @@ def test_the_probability_is_read_after_the_block(tokens):
 
 @pytest.mark.parametrize("bias, used, remainder", [(0.0, 2, 0.5), (-3.0, 18, 1 - 17 * 0.0474259)])
 def test_the_first_halting_is_the_arithmetic_of_the_bias(bias, used, remainder, tokens):
-    """p = 1/2 halts in the second iteration; sigmoid(-3) = 0.047 never reaches 0.95 in 18 (arXiv 2604.21999)."""
+    """p = 1/2 halts in the second iteration; sigmoid(-3) = 0.047 never reaches 0.95 in 18 (arXiv
+    2604.21999)."""
     model = built(halting_bias=bias, iterations=18)
     torch.nn.init.zeros_(model.act.gate.weight)
     run = ls.record(model, tokens)

@@ -1,4 +1,5 @@
-"""A finding on a trained entry, told in notebook 05: how universal-prefix-parity brings the parity from one end to the other."""
+"""A finding on a trained entry, told in notebook 05: how universal-prefix-parity brings the parity
+from one end to the other."""
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ def model():
 
 
 def held(model, position, length, seeds):
-    """Strings, the fraction of their later answers that flip when a position is held at another string's final state, and
-    whether that string has another parity there."""
+    """Strings, the fraction of their later answers that flip when a position is held at another
+    string's final state, and whether that string has another parity there."""
     batch, other = (model.task.batch(200, seed=seed, length=length) for seed in seeds)
     n = 2 * length
     run, donor = (ls.record(model, one.tokens, n) for one in (batch, other))

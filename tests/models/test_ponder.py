@@ -1,4 +1,5 @@
-"""PonderNet: its equations, its halting, and that nothing but its own chances decide when it stops."""
+"""PonderNet: its equations, its halting, and that nothing but its own chances decide when it
+stops."""
 
 import torch
 

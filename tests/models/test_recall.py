@@ -1,4 +1,5 @@
-"""Single-layer loops: what recall and the outer norm do, exactly; and what they did to four entries under one budget."""
+"""Single-layer loops: what recall and the outer norm do, exactly; and what they did to four entries
+under one budget."""
 
 import pytest
 import torch
@@ -69,7 +70,8 @@ def test_without_recall_an_iteration_reads_nothing_but_the_state(recall):
 
 
 def test_internal_recall_never_stands_on_the_stream():
-    """With both sub-layers silenced an iteration changes nothing, whereas ordinary recall adds the input once."""
+    """With both sub-layers silenced an iteration changes nothing, whereas ordinary recall adds the
+    input once."""
     for recall in ("internal", "stream"):
         model = built(recall=recall, outer_norm="none")
         torch.nn.init.zeros_(model.attn.out.weight)
@@ -110,7 +112,8 @@ def test_the_four_entries_differ_in_one_field_from_recall_outer_and_in_nothing_e
     assert "outer_norm" in changed["recall-plain"][0]
 
 
-# The trained entries ---------------------------------------------------------------------------------------------
+# The trained entries
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""The looped regressor: its equations, its start, its window, and that an iteration can be a step of gradient descent."""
+"""The looped regressor: its equations, its start, its window, and that an iteration can be a step
+of gradient descent."""
 
 import pytest
 import torch

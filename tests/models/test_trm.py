@@ -163,7 +163,8 @@ def test_rollouts_depend_on_their_seed_alone(tokens):
 
 @pytest.mark.parametrize("into, moves", [("high", True), ("low", False), ("both", True)])
 def test_noise_enters_the_state_that_is_named(into, moves, tokens):
-    """A model that keeps its states (damping 0) shows in its high state exactly the noise that went there."""
+    """A model that keeps its states (damping 0) shows in its high state exactly the noise that went
+    there."""
     model = judged(damping=0.0)
     result = trm.rollouts(model, tokens, 3, noise=0.5, into=into, segments=2)
     alike = (result.q == result.q[:1]).all()

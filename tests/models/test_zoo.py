@@ -1,4 +1,5 @@
-"""The laws of the instrument, on every architecture of the zoo and on every shape that a recipe gives it."""
+"""The laws of the instrument, on every architecture of the zoo and on every shape that a recipe
+gives it."""
 
 import pytest
 import torch
@@ -163,7 +164,8 @@ def test_a_kind_that_is_not_known_is_refused_without_the_shelf_too(architecture,
         module.Model(module.Config(**{field: "nonesuch"}))
 
 
-# Trained entries -------------------------------------------------------------------------------------------------
+# Trained entries
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ from loopscope.nn import ACT
 
 
 def graves(ps: list[float], epsilon: float = 0.01) -> tuple[list[float], int, float]:
-    """Weights, N and R of one position whose halting unit says `ps` (the last of them is the last iteration allowed)."""
+    """Weights, N and R of one position whose halting unit says `ps` (the last of them is the last
+    iteration allowed)."""
     weights, spent = [], 0.0
     for n, p in enumerate(ps, start=1):
         if spent + p > 1 - epsilon or n == len(ps):
@@ -58,7 +59,8 @@ def test_the_output_is_the_weighted_mean_or_the_running_interpolation(run):
         expected = torch.zeros_like(h[0])
         for weight, state in zip(u, h, strict=True):
             expected = weight * state + (1 - weight) * expected
-        # Where the loop ended first, the latest state was mixed in by its p and is mixed in once more by what was left.
+        # Where the loop ended first, the latest state was mixed in by its p and is mixed in once
+        # more by what was left.
         last, left = run["state.output"][-1], (1 - run["state.mass"][-1])[..., None]
         expected = torch.where(run.halting.halted[..., None], expected, last + left * (h[-1] - last))
     with torch.no_grad():
@@ -82,7 +84,8 @@ def test_a_position_that_has_halted_keeps_its_output_while_its_state_goes_on():
     "bias, n, remainder", [(0.0, 2, 0.5), (1.0, 2, 1 - torch.tensor(1.0).sigmoid().item())]
 )
 def test_the_first_halting_of_a_fresh_unit_is_the_arithmetic_of_its_bias(bias, n, remainder):
-    """p = 1/2 halts in the second iteration with R = 1/2; p = sigmoid(1) = 0.73 there too, with R = 0.27."""
+    """p = 1/2 halts in the second iteration with R = 1/2; p = sigmoid(1) = 0.73 there too, with R =
+    0.27."""
     act = ACT(width=4, bias=bias)
     torch.nn.init.zeros_(act.gate.weight)
     state = act.start(torch.randn(1, 1, 4))

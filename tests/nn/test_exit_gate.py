@@ -1,4 +1,5 @@
-"""Exit distributions, their divergences and the quantile exit, each against an enumeration of all that can happen."""
+"""Exit distributions, their divergences and the quantile exit, each against an enumeration of all
+that can happen."""
 
 import itertools
 import math
@@ -14,7 +15,8 @@ CHANCES = torch.tensor([0.1, 0.35, 0.2, 0.8, 0.5], dtype=torch.float64)
 
 
 def enumerated(chances):
-    """The chance of each ending: a coin for every iteration, all outcomes of all coins; the last iteration always ends it."""
+    """The chance of each ending: a coin for every iteration, all outcomes of all coins; the last
+    iteration always ends it."""
     n, result = len(chances), [0.0] * len(chances)
     for coins in itertools.product((True, False), repeat=n):
         weight = math.prod(

@@ -132,7 +132,8 @@ def test_on_every_model_of_the_zoo_a_grid_is_a_loop_over_patched_recordings(name
 
 @pytest.mark.parametrize("entry", ["equilibrium-prefix-parity", "universal-prefix-parity-act"])
 def test_a_patched_pass_leaves_the_loop_when_it_would_by_itself(entry):
-    """A solver that has converged, and positions that have halted, end the loop: where a write comes then, it is read out."""
+    """A solver that has converged, and positions that have halted, end the loop: where a write
+    comes then, it is read out."""
     model = ls.models.load(entry)
     both = ls.record(model, model.task.batch(4, seed=0).tokens)
     run, donor, n = only(both, [0, 1]), only(both, [2, 3]), both.iterations
@@ -183,7 +184,8 @@ def test_on_hrm_text_it_is_what_plain_pytorch_hooks_give():
 
 
 def hooked(model, module, call, position, value, given):
-    """The logits with a module's call-th output patched at one position, by a forward hook of PyTorch."""
+    """The logits with a module's call-th output patched at one position, by a forward hook of
+    PyTorch."""
     calls = []
 
     def hook(module, args, output):
@@ -262,7 +264,8 @@ def test_the_whole_state_of_a_donor_is_the_donor_from_there_on():
 
 
 def test_passes_begin_at_the_runs_own_states_also_where_a_loop_draws():
-    """Cells that begin later must not go through earlier iterations again: they would draw other numbers there."""
+    """Cells that begin later must not go through earlier iterations again: they would draw other
+    numbers there."""
     torch.manual_seed(0)
     run = ls.iterate(lambda x: x / 2 + torch.randn_like(x), torch.randn(2, 3, 4), 5)
     grid = ls.effects(
@@ -328,7 +331,8 @@ def test_the_metrics_are_what_they_say():
         result = ls.effects(run, donor, metric=metric, **cell)
         assert torch.allclose(result.values.flatten(), value, atol=1e-5), metric
         assert result.metric == metric
-    # one direction of the divergence, where the other would differ: the answer gone, all tokens are alike
+    # one direction of the divergence, where the other would differ: the answer gone, all tokens are
+    # alike
     gone = ls.effects(run, "zero", metric="kl", **cell).values.flatten()
     assert torch.allclose(gone, (p * (p * CLASSES).log()).sum(1), atol=1e-5)
 
@@ -363,7 +367,8 @@ def test_a_grid_says_what_it_is():
     run, donor = pair()
     grid = ls.effects(run, donor)
     assert repr(grid) == (
-        "Effects of the donor run on difference · exact · 1 sites × 9 iterations × 6 positions × 1 heads × 12 examples"
+        "Effects of the donor run on difference · exact · 1 sites × 9 iterations × 6 positions × 1 heads × "
+        "12 examples"
     )
     figure = grid.figure()
     assert figure.layout.yaxis.title.text == "iterations run before the write"

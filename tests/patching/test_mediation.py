@@ -1,4 +1,5 @@
-"""Direct and mediated effects: they add up where they must, and tell the way that an intervention takes."""
+"""Direct and mediated effects: they add up where they must, and tell the way that an intervention
+takes."""
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from ..toys.known_circuit import CLASSES, CLUE, ITERATIONS, LAST, READ, WHERE, W
 
 
 def patched(k, position):
-    """The written loop with another clue's state at one place, its run, and the metric of its answer."""
+    """The written loop with another clue's state at one place, its run, and the metric of its
+    answer."""
     run = written(12)
     other = run.tokens.clone()
     other[:, CLUE] = (other[:, CLUE] + 1) % CLASSES
@@ -106,8 +108,9 @@ def test_what_changes_nothing_has_no_effect():
 def test_it_prints_as_a_paragraph():
     told = ls.mediation(*patched(WRITE + 2, WHERE))
     assert str(told) == (
-        "The intervention changes the state first after 4 iterations. Means over 12 examples of the change of margin in logits: "
-        "total -2, direct +0, through later iterations -2, most of it through iteration 5, remainder +0."
+        "The intervention changes the state first after 4 iterations. Means over 12 examples of the change "
+        "of margin in logits: total -2, direct +0, through later iterations -2, most of it through "
+        "iteration 5, remainder +0."
     )
 
 

@@ -39,7 +39,8 @@ def test_the_discriminant_is_scikit_learns_with_the_same_shrinkage():
 
     class Shrunk:
         def fit(self, rows):
-            # scikit-learn standardises nothing here and asks once per class: the pooled covariance each time
+            # scikit-learn standardises nothing here and asks once per class: the pooled covariance
+            # each time
             covariance = within.T @ within / len(within)
             mean = np.trace(covariance) / 30
             self.covariance_ = (1 - shrinkage) * covariance + shrinkage * mean * np.eye(30)
@@ -139,7 +140,8 @@ def test_more_features_than_examples_are_no_obstacle():
 @pytest.mark.parametrize("share", [0.5, 0.9])
 @pytest.mark.parametrize(("groups", "rows", "spread"), [(60, 1, 0.0), (40, 16, 0.0), (40, 16, 0.3)])
 def test_intervals_hold_the_truth_as_often_as_they_say(share, groups, rows, spread):
-    """Rows of one group share its luck where there is a spread; an interval over rows would miss far oftener."""
+    """Rows of one group share its luck where there is a spread; an interval over rows would miss
+    far oftener."""
     generator, inside = np.random.default_rng(0), 0
     for _ in range(400):
         chance = np.clip(share + spread * (generator.integers(0, 2, groups) - 0.5) * (1 - share) * 2, 0, 1)

@@ -1,4 +1,5 @@
-"""Probes on states in which it is known what they hold: they find it where it is, and chance where it isn't."""
+"""Probes on states in which it is known what they hold: they find it where it is, and chance where
+it isn't."""
 
 import numpy as np
 import pytest
@@ -121,7 +122,8 @@ def test_groups_given_by_hand_stay_on_one_side():
 
 
 def test_positions_of_an_example_are_never_on_both_sides():
-    """Each example has a signature in all its positions, and one label: read together it could be learned by heart."""
+    """Each example has a signature in all its positions, and one label: read together it could be
+    learned by heart."""
     table = noise(1, BATCH, 1, 60).expand(1, BATCH, 6, 60) + 0.01 * noise(1, BATCH, 6, 60, seed=3)
     labels = drawn(2, BATCH)[:, None].expand(BATCH, 6)
     assert float(ls.Probes.fit(states_of(table), labels, random=False).score) < 0.65
@@ -249,9 +251,11 @@ def test_positions_without_labels_are_nan_and_it_is_said():
         (torch.arange(200), {"kind": "ranks"}, "kind must be 'classes' or 'numbers'"),
         (drawn(2, 200), {"positions": [2]}, r"positions must lie in 0\.\.1"),
         (drawn(2, 200), {"positions": "all"}, "positions must be numbers, 'each', 'together' or 'pooled'"),
-        (drawn(2, 200, 2), {"positions": "pooled"}, "needs one label for each example, but an example has several"),
+        (drawn(2, 200, 2), {"positions": "pooled"}, "needs one label for each example, but an example has "
+                                                    "several"),
         (drawn(2, 200), {"folds": 150}, "150 folds need 300 groups of examples or more, but there are 200"),
-        (drawn(2, 200), {"groups": torch.zeros(200)}, "5 folds need 10 groups of examples or more, but there are 1"),
+        (drawn(2, 200), {"groups": torch.zeros(200)}, "5 folds need 10 groups of examples or more, but "
+                                                      "there are 1"),
         (drawn(2, 200), {"mask": torch.zeros(200)}, "the mask leaves none"),
         (drawn(2, 200), {"sites": "core.0"}, "'core.0' was not recorded in this run"),
         (drawn(2, 200), {"iterations": [7]}, r"must have one of the iterations \[7\]"),

@@ -177,7 +177,8 @@ def test_a_file_without_the_site_or_with_infinity_in_it_gets_a_sentence(tmp_path
 
 
 def test_reading_a_file_takes_no_more_memory_than_a_piece(tmp_path):
-    """120 MB of states, the growth of the peak while they are probed below 40 MB. See bench_probes for 5 GB."""
+    """120 MB of states, the growth of the peak while they are probed below 40 MB. See bench_probes
+    for 5 GB."""
     script = f"""
         import resource, torch, loopscope as ls
         from loopscope.probing import sources, file_source

@@ -1,4 +1,5 @@
-"""Probes between iterations, of the iteration itself, and of relations, on states in which it is known what there is."""
+"""Probes between iterations, of the iteration itself, and of relations, on states in which it is
+known what there is."""
 
 import pytest
 import torch
@@ -115,7 +116,8 @@ def test_an_examples_states_are_never_on_both_sides():
 
 
 def related(seed=0, code=3.0, size=BATCH):
-    """A hidden rank in one direction, behind a much larger disturbance that both examples of a pair share."""
+    """A hidden rank in one direction, behind a much larger disturbance that both examples of a pair
+    share."""
     rank = noise(size, seed=10 + seed)
     shared = 20 * noise(size // 2, seed=20 + seed).repeat_interleave(2)
     table = 0.3 * noise(2, size, 1, WIDTH, seed=seed)

@@ -24,7 +24,8 @@ def folder():
 
 
 def test_the_whole_path_on_a_model_from_disk(folder):
-    """Wrap, record both clocks, patch a late high state into an early cycle, read every cycle, generate with a cache."""
+    """Wrap, record both clocks, patch a late high state into an early cycle, read every cycle,
+    generate with a cache."""
     model = ls.from_pretrained(folder)
     tokens = torch.randint(0, 40, (2, 6), generator=torch.Generator().manual_seed(0))
     run = ls.record(model, tokens, sites=["model.L_module.layers.0.self_attn"])

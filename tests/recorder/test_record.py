@@ -117,7 +117,8 @@ def test_n_iterations_and_then_m_more_equal_n_plus_m(model, tokens, start):
 
 
 def test_a_later_tokens_embedding_has_no_gradient_on_an_earlier_answer(model, tokens):
-    """The answer at position p may depend on tokens at and before p, and on none after it, at whatever depth."""
+    """The answer at position p may depend on tokens at and before p, and on none after it, at
+    whatever depth."""
     run = ls.record(model, tokens, iterations=N, sites=["embed.hook_embed"], grad=True)
     position = 3
     (gradient,) = torch.autograd.grad(run.logits[-1][:, position].pow(2).sum(), run["embed.hook_embed"])

@@ -1,4 +1,5 @@
-"""Inner loops unfolded: every turn is a layer of its own, in the order in which an iteration passes them."""
+"""Inner loops unfolded: every turn is a layer of its own, in the order in which an iteration passes
+them."""
 
 import pytest
 import torch

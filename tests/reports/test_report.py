@@ -1,4 +1,5 @@
-"""The page: what is on it, that it needs nothing from outside, and that no text becomes HTML or script."""
+"""The page: what is on it, that it needs nothing from outside, and that no text becomes HTML or
+script."""
 
 import json
 import re
@@ -21,7 +22,8 @@ from loopscope.reports.figure_json import literal, panel_json, safe_json
 from ..toys import hostile_strings
 
 ASKED = ["convergence", "halting"]
-"""Analyses that the pages here show, so that those that come later leave these tests as they are."""
+"""Analyses that the pages here show, so that those that come later leave these tests as they
+are."""
 
 
 class Page(HTMLParser):
@@ -61,7 +63,8 @@ def html() -> str:
 
 @pytest.fixture(scope="module")
 def hostile_html(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A page whose every string comes from somebody who wants to break it: of a checkpoint, and of a run with its task."""
+    """A page whose every string comes from somebody who wants to break it: of a checkpoint, and of
+    a run with its task."""
     run = hostile_strings.run()
     page = ls.report(hostile_strings.entry(tmp_path_factory.mktemp("entry"), run), ASKED).html
     return page + ls.report(run, ASKED).html

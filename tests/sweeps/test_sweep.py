@@ -1,4 +1,5 @@
-"""Sweeps: a grid's trainings are all made once, whoever dies on the way, and its page hides no seed."""
+"""Sweeps: a grid's trainings are all made once, whoever dies on the way, and its page hides no
+seed."""
 
 import itertools
 import json
@@ -82,7 +83,8 @@ def weights(folder, trial):
     return files.load_file(folder / trial.name / "universal.safetensors", "checkpoint")[0]
 
 
-# The grid --------------------------------------------------------------------------------------------------------
+# The grid
+# --------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=20)
@@ -195,7 +197,8 @@ def test_a_file_that_is_no_toml_gets_one_sentence_on_the_command_line(tmp_path):
         assert "Traceback" not in refused.output
 
 
-# Trainings -------------------------------------------------------------------------------------------------------
+# Trainings
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +219,8 @@ def undisturbed(tmp_path_factory):
 def test_twelve_trainings_on_two_workers_one_of_them_killed_equal_an_undisturbed_sweeps(
     undisturbed, tmp_path
 ):
-    """SIGKILL, in the middle of a training that has a checkpoint; the other worker, or a new one, goes on from it."""
+    """SIGKILL, in the middle of a training that has a checkpoint; the other worker, or a new one,
+    goes on from it."""
     (tmp_path / "tiny.toml").write_text(TINY)
     command = [
         sys.executable,
@@ -396,7 +400,8 @@ def cluster():
 
 
 def test_on_a_cluster_that_is_already_there_the_weights_are_the_same(cluster, undisturbed, tmp_path):
-    """Two threads of one process, too: they take turns, since torch draws from one generator in a process."""
+    """Two threads of one process, too: they take turns, since torch draws from one generator in a
+    process."""
     grid = tiny(
         **{"seed": [0, 1], "optimiser.weight_decay": [0.0], "config.iterations, depth.iterations": [1, 2]}
     )
@@ -442,7 +447,8 @@ def test_without_dask_the_sentence_says_what_to_install(tmp_path, monkeypatch):
         farm(tiny(seed=[0]), tiny(seed=[0]).trials, tmp_path, "", watch=lambda *a: None, workers=1)
 
 
-# The median ------------------------------------------------------------------------------------------------------
+# The median
+# ------------------------------------------------------------------------------------------------------
 
 times = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
@@ -487,7 +493,8 @@ def test_a_bound_below_the_known_values_says_nothing_about_their_order():
     assert middle([]) is None
 
 
-# The page --------------------------------------------------------------------------------------------------------
+# The page
+# --------------------------------------------------------------------------------------------------------
 
 
 def dated(phase, **more):
@@ -496,7 +503,8 @@ def dated(phase, **more):
 
 @pytest.fixture
 def grokked(undisturbed):
-    """The undisturbed sweep, had its trainings kept histories: one cell generalises, one half, one never, one can't learn."""
+    """The undisturbed sweep, had its trainings kept histories: one cell generalises, one half, one
+    never, one can't learn."""
     fates = {
         (0.0, 1): [dated("generalised", delay=float(d)) for d in (100, 200, 400)],
         (0.0, 2): [

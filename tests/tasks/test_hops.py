@@ -1,4 +1,5 @@
-"""Hops along permutations: the answer is the permutation's power, whatever way it is written down."""
+"""Hops along permutations: the answer is the permutation's power, whatever way it is written
+down."""
 
 import pytest
 import torch

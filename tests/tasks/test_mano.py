@@ -1,4 +1,5 @@
-"""Mano: the value of an expression is what Python makes of it, wherever it stands and however it is padded."""
+"""Mano: the value of an expression is what Python makes of it, wherever it stands and however it is
+padded."""
 
 import pytest
 import torch

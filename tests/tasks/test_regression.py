@@ -1,4 +1,5 @@
-"""In-context regression: labels from the points, references against numpy, and the same numbers on every machine."""
+"""In-context regression: labels from the points, references against numpy, and the same numbers on
+every machine."""
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ def test_x_and_y_take_turns_and_y_is_asked_where_x_is_read():
 
 
 def test_y_is_linear_in_x_and_spread_as_the_loss_takes_it():
-    """One w for each example, found by numpy from all points, tells every y; the variance of y is the dimension."""
+    """One w for each example, found by numpy from all points, tells every y; the variance of y is
+    the dimension."""
     task = tasks.regression(dimensions=8, points=24)
     x, y = parts(task.batch(1500, seed=0, split="train").tokens.double())
     w = np.stack([np.linalg.lstsq(a, b, rcond=None)[0] for a, b in zip(x.numpy(), y.numpy(), strict=True)])
@@ -69,7 +71,8 @@ def test_difficulty_is_the_condition_number():
     assert np.allclose(batch.difficulty, conditions, rtol=1e-5)
 
 
-# References --------------------------------------------------------------------------------------------------------
+# References
+# --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.3])
@@ -113,7 +116,8 @@ def test_gradient_descent_ends_at_least_squares():
     assert (answers[5] - least_squares(tokens))[:, 20:].abs().max() > 1e-2
 
 
-# The line and the limits -------------------------------------------------------------------------------------------
+# The line and the limits
+# -------------------------------------------------------------------------------------------
 
 
 def test_more_points_leave_an_example_on_its_side():

@@ -1,4 +1,5 @@
-"""Sudoku: one solution each by brute force, known counts of grids and puzzles, and a line that symmetries can't cross."""
+"""Sudoku: one solution each by brute force, known counts of grids and puzzles, and a line that
+symmetries can't cross."""
 
 from itertools import permutations
 
@@ -13,7 +14,8 @@ from loopscope.tasks import sudoku_boards, sudoku_puzzles
 SIZES = pytest.mark.parametrize("size", [4, 6])
 
 
-# A plain solver, which shares nothing with the one under test ------------------------------------------------------
+# A plain solver, which shares nothing with the one under test
+# ------------------------------------------------------
 
 
 def neighbours(size):
@@ -76,7 +78,8 @@ def plain_rounds(puzzle, solution, size, near, places=True):
     return taken, of_places, hints
 
 
-# Puzzles -----------------------------------------------------------------------------------------------------------
+# Puzzles
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -187,7 +190,8 @@ def test_a_puzzle_written_by_hand():
     assert task.shape == (4, 4) and not task.causal
 
 
-# Known counts ------------------------------------------------------------------------------------------------------
+# Known counts
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("size", "count"), [(4, 288), (6, 28_200_960)])
@@ -226,7 +230,8 @@ def test_puzzles_of_the_pool_can_spare_no_given():
                 assert len(solutions([*puzzle[:cell], 0, *puzzle[cell + 1 :]], 6, near, 2)) == 2
 
 
-# The line between training and test --------------------------------------------------------------------------------
+# The line between training and test
+# --------------------------------------------------------------------------------
 
 
 def images(puzzle, size, number):
@@ -283,7 +288,8 @@ def test_about_one_puzzle_in_eight_is_for_testing(size):
     assert abs(task.is_test(drawn).double().mean().item() - 1 / 8) < 0.03
 
 
-# What can't be -----------------------------------------------------------------------------------------------------
+# What can't be
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_what_is_no_puzzle():

@@ -1,4 +1,5 @@
-"""Tasks: exact labels against plain Python, batches by seed, and a line between training and test that never moves."""
+"""Tasks: exact labels against plain Python, batches by seed, and a line between training and test
+that never moves."""
 
 import pytest
 import torch
@@ -44,7 +45,8 @@ def rows(tokens) -> set:
     return {tuple(row) for row in tokens.flatten(1).tolist()}
 
 
-# Labels ----------------------------------------------------------------------------------------------------------
+# Labels
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_parity_is_that_of_the_ones_so_far():
@@ -110,7 +112,8 @@ def test_the_difficulty_of_a_string_is_its_number_of_ones():
     assert batch.difficulty.tolist() == [row.count(1) for row in batch.tokens.tolist()]
 
 
-# Every task ------------------------------------------------------------------------------------------------------
+# Every task
+# ------------------------------------------------------------------------------------------------------
 
 
 @every(TASKS)
@@ -126,7 +129,8 @@ def test_labels_come_from_the_tokens_alone(task):
 
 @every([task for task in TOKENS if task.causal])
 def test_no_answer_needs_a_later_token(task):
-    """A causal model can solve it: rows that begin alike, up to an answered position, have the same answer there."""
+    """A causal model can solve it: rows that begin alike, up to an answered position, have the same
+    answer there."""
     batch = task.batch(2000, seed=2)
     answers = {}
     for tokens, targets, mask in zip(
@@ -258,7 +262,8 @@ def test_options_make_the_task_again(task):
     assert len(set(task.symbols)) == len(task.symbols)
 
 
-# What can't be ---------------------------------------------------------------------------------------------------
+# What can't be
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_unknown_names_lead_to_the_nearest():

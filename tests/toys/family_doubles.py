@@ -1,7 +1,8 @@
-"""Small modules with the names, the wiring and the call order of models whose code comes with their checkpoints.
+"""Small modules with the names, the wiring and the call order of models whose code comes with their
+checkpoints.
 
-Ouro (ByteDance/Ouro-1.4B) and Huginn (tomg-group-umd/huginn-0125), written from their published equations and the names of
-their parts. What is not about the loop is as small as it can be.
+Ouro (ByteDance/Ouro-1.4B) and Huginn (tomg-group-umd/huginn-0125), written from their published
+equations and the names of their parts. What is not about the loop is as small as it can be.
 """
 
 import math
@@ -41,7 +42,8 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos[:, None] + torch.cat([-b, a], -1) * sin[:, None]
 
 
-# Ouro ------------------------------------------------------------------------------------------------------------
+# Ouro
+# ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -220,7 +222,8 @@ class OuroForCausalLM(nn.Module):
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, max_new_tokens: int = 4, use_cache: bool = True) -> Tensor:
-        """Greedy, as transformers does it: the prompt in one pass, then a token each, or all of them again."""
+        """Greedy, as transformers does it: the prompt in one pass, then a token each, or all of
+        them again."""
         past = None
         new = input_ids
         for _ in range(max_new_tokens):
@@ -231,7 +234,8 @@ class OuroForCausalLM(nn.Module):
         return input_ids
 
 
-# Huginn ----------------------------------------------------------------------------------------------------------
+# Huginn
+# ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass

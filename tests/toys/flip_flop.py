@@ -1,4 +1,5 @@
-"""A recurrent net that keeps three bits (Sussillo & Barak 2013), trained in seconds: its fixed points are known beforehand."""
+"""A recurrent net that keeps three bits (Sussillo & Barak 2013), trained in seconds: its fixed
+points are known beforehand."""
 
 import torch
 from torch import Tensor
@@ -7,7 +8,8 @@ UNITS = 16
 
 
 def trained(steps: int = 400, seed: int = 0) -> dict[str, Tensor]:
-    """h <- tanh(W h + V u + b), read out by R. A pulse of ±1 on an input u sets its bit, and the outputs show all three."""
+    """h <- tanh(W h + V u + b), read out by R. A pulse of ±1 on an input u sets its bit, and the
+    outputs show all three."""
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(*shape: int) -> torch.nn.Parameter:

@@ -1,4 +1,5 @@
-"""Tiny loops made by hand: modules as other people write them, each with one of the habits that a recorder must survive."""
+"""Tiny loops made by hand: modules as other people write them, each with one of the habits that a
+recorder must survive."""
 
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ class Core(nn.Module):
 
 
 class Loop(nn.Module):
-    """The plain case: h = core(h), `turns` times, then a read-out. `truth` writes the loop out again, without the module."""
+    """The plain case: h = core(h), `turns` times, then a read-out. `truth` writes the loop out
+    again, without the module."""
 
     turns = 5
 
@@ -47,7 +49,8 @@ class Loop(nn.Module):
 
 
 class InPlace(Loop):
-    """The state is one buffer that every iteration overwrites, and what comes after the loop overwrites it again."""
+    """The state is one buffer that every iteration overwrites, and what comes after the loop
+    overwrites it again."""
 
     class Core(Core):
         def forward(self, h: Tensor) -> Tensor:
@@ -139,7 +142,8 @@ class CheckpointedReentrant(Checkpointed):
 
 
 class Learning(Checkpointed):
-    """Differentiates its own loop inside the forward pass, so that checkpoints call the body again before it is over."""
+    """Differentiates its own loop inside the forward pass, so that checkpoints call the body again
+    before it is over."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -182,7 +186,8 @@ class Alias(Loop):
 
 
 class Nested(nn.Module):
-    """HRM's wiring: `low` runs three times on (low + high), then `high` once on (high + low); four rounds."""
+    """HRM's wiring: `low` runs three times on (low + high), then `high` once on (high + low); four
+    rounds."""
 
     rounds, turns = 4, 3
 
@@ -216,7 +221,8 @@ class Nested(nn.Module):
 
 
 class Around(nn.Module):
-    """Things before, in, between and after: an embedding, an injection that opens an iteration, a norm that closes it."""
+    """Things before, in, between and after: an embedding, an injection that opens an iteration, a
+    norm that closes it."""
 
     turns = 4
 

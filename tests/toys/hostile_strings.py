@@ -49,7 +49,8 @@ def run(halting: bool = True, name: str | None = NAME) -> Run:
 
 
 def entry(folder: Path, run: Run) -> str:
-    """Put a checkpoint of the run's model and the hostile card into a folder; the path of the checkpoint."""
+    """Put a checkpoint of the run's model and the hostile card into a folder; the path of the
+    checkpoint."""
     from loopscope.common.files import save_file
 
     model = run.model

@@ -1,4 +1,5 @@
-"""What our modules import, read from their source: the arrows of the package, its circles, and reaches into privates."""
+"""What our modules import, read from their source: the arrows of the package, its circles, and
+reaches into privates."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -12,8 +13,9 @@ NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
 def sources() -> dict[str, str]:
     """The source of every module of the package and of what stands on its shelves, by dotted name.
 
-    `models/universal.py` is `models/.universal` and `analyses/cycles/measure.py` is `analyses/.cycles.measure`,
-    so that what stands on a shelf is told from the shelf itself, `loopscope.models`.
+    `models/universal.py` is `models/.universal` and `analyses/cycles/measure.py` is
+    `analyses/.cycles.measure`, so that what stands on a shelf is told from the shelf itself,
+    `loopscope.models`.
     """
     modules = {}
     for folder in ("loopscope", *SHELVES):
@@ -28,7 +30,8 @@ def sources() -> dict[str, str]:
 
 
 def imports(modules: Mapping[str, str]) -> dict[str, set[str]]:
-    """The modules that each module imports, inside functions too; imports under TYPE_CHECKING don't count."""
+    """The modules that each module imports, inside functions too; imports under TYPE_CHECKING don't
+    count."""
     packages = {name.rpartition(".")[0] for name in modules}
     return {
         name: {
@@ -42,8 +45,8 @@ def imports(modules: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def circles(graph: Mapping[str, set[str]]) -> list[list[str]]:
-    """Modules that import each other, however far round (Tarjan 1972). A package's own `__init__` counts
-    only for what it imports, since importing `a.b` runs `a` without using it."""
+    """Modules that import each other, however far round (Tarjan 1972). A package's own `__init__`
+    counts only for what it imports, since importing `a.b` runs `a` without using it."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -76,7 +79,8 @@ def folder(module: str) -> str:
 
 
 def upward(graph: Mapping[str, set[str]], order: list[list[str]]) -> list[str]:
-    """Arrows that don't point from a later line of `order` to an earlier one; files of one folder may import each other."""
+    """Arrows that don't point from a later line of `order` to an earlier one; files of one folder
+    may import each other."""
     rank = {name: line for line, names in enumerate(order) for name in names}
     return sorted(
         f"{module} -> {target}"
@@ -88,7 +92,8 @@ def upward(graph: Mapping[str, set[str]], order: list[list[str]]) -> list[str]:
 
 
 def reaches(modules: Mapping[str, str]) -> list[str]:
-    """Places that use a private name of another of our modules; named tuples' own methods are no privates."""
+    """Places that use a private name of another of our modules; named tuples' own methods are no
+    privates."""
     trees = {name: ast.parse(source) for name, source in modules.items()}
     members = {name: set(_members(tree)) for name, tree in trees.items()}
     ours = set().union(*members.values())
@@ -163,8 +168,8 @@ def _targets(node: ast.Import | ast.ImportFrom, package: str) -> list[str]:
 
 
 def _module(target: str, modules: Mapping[str, str]) -> str | None:
-    """The module that an imported name is, or is defined in: models and analyses by their dotted name are those
-    on the shelf."""
+    """The module that an imported name is, or is defined in: models and analyses by their dotted
+    name are those on the shelf."""
     for shelf in SHELVES:
         on_shelf = target.replace(f"loopscope.{shelf}.", f"{shelf}/.", 1)
         target = on_shelf if _nearest(on_shelf, modules) not in (None, f"{shelf}/") else target

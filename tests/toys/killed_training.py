@@ -1,8 +1,10 @@
-"""Trains, and is killed again and again: `python -m tests.toys.killed_training FOLDER`. test_training.py compares what is left.
+"""Trains, and is killed again and again: `python -m tests.toys.killed_training FOLDER`.
+test_training.py compares what is left.
 
-A process that has imported everything and computed nothing forks a child for every attempt, and the kernel ends the
-child (SIGKILL: no clean-up, nothing flushed) at the moment that the attempt names. FOLDER/killed is what they leave,
-one after another, FOLDER/whole is made by one that nobody disturbs.
+A process that has imported everything and computed nothing forks a child for every attempt, and the
+kernel ends the child (SIGKILL: no clean-up, nothing flushed) at the moment that the attempt names.
+FOLDER/killed is what they leave, one after another, FOLDER/whole is made by one that nobody
+disturbs.
 """
 
 import os
@@ -70,7 +72,8 @@ def attempt(
     watch: Callable[[], bool] | None = None,
     run: Callable[[Path], None] = run,
 ) -> int:
-    """One child; its exit status. `watch` is asked again and again, and the child is killed when it says yes."""
+    """One child; its exit status. `watch` is asked again and again, and the child is killed when it
+    says yes."""
     child = os.fork()
     if child == 0:
         try:

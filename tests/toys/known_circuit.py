@@ -1,15 +1,15 @@
 """A loop in which it is known what is written where and when, what is read, and what nobody reads.
 
-Of the tokens (batch, position) those at CLUE and IDLE are facts, each one of CLASSES; the others are noise that the state holds
-from the start. In iteration
+Of the tokens (batch, position) those at CLUE and IDLE are facts, each one of CLASSES; the others
+are noise that the state holds from the start. In iteration
 
 - WRITE position WHERE notes the clue, and all positions note the idle fact;
 - READ the last position copies the note at WHERE: its answer, which `decode` shows.
 
-So the clue is in the state at WHERE from states[WRITE + 1] on, and at the last position from states[READ + 1] on. Only there
-and then, between the two, does the answer depend on WHERE. The idle fact is in the state at every position from
-states[WRITE + 1] on, and no logit ever depends on it. Everything is linear in the state, so that a gradient tells the
-whole effect.
+So the clue is in the state at WHERE from states[WRITE + 1] on, and at the last position from
+states[READ + 1] on. Only there and then, between the two, does the answer depend on WHERE. The idle
+fact is in the state at every position from states[WRITE + 1] on, and no logit ever depends on it.
+Everything is linear in the state, so that a gradient tells the whole effect.
 """
 
 import torch
@@ -28,10 +28,11 @@ WIDTH = 4 * CLASSES
 
 
 class Written(LoopedModule):
-    """The loop above. Its channels are turned by a fixed rotation, so that no coordinate of the state is a fact by itself.
+    """The loop above. Its channels are turned by a fixed rotation, so that no coordinate of the
+    state is a fact by itself.
 
-    `core.hook_write` is what an iteration writes of the context, `core.hook_move` what it moves between positions; both are
-    added to the state.
+    `core.hook_write` is what an iteration writes of the context, `core.hook_move` what it moves
+    between positions; both are added to the state.
     """
 
     def __init__(self, iterations: int = ITERATIONS) -> None:
@@ -81,5 +82,6 @@ def tokens(size: int = 120, seed: int = 0) -> Tensor:
 
 
 def written(size: int = 120, seed: int = 0, **options) -> "ls.Run":
-    """A run of it. `run.tokens[:, CLUE]` is the fact that makes the answer, `run.tokens[:, IDLE]` the one that nothing reads."""
+    """A run of it. `run.tokens[:, CLUE]` is the fact that makes the answer, `run.tokens[:, IDLE]`
+    the one that nothing reads."""
     return ls.record(Written().eval(), tokens(size, seed), **options)

@@ -1,4 +1,5 @@
-"""Looped models whose dynamics are known: a map iterated at every position. No weights; the tokens are the starts."""
+"""Looped models whose dynamics are known: a map iterated at every position. No weights; the tokens
+are the starts."""
 
 from collections.abc import Callable
 
@@ -34,7 +35,8 @@ TOKENS = torch.arange(24).reshape(4, 6)
 
 
 def contracting(rho: float, width: int = 8) -> Map:
-    """x* + A (x - x*), with A normal and of spectral radius rho: every eigenvalue real, the next ones a quarter."""
+    """x* + A (x - x*), with A normal and of spectral radius rho: every eigenvalue real, the next
+    ones a quarter."""
     turn, _ = torch.linalg.qr(
         torch.randn((width, width), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     )

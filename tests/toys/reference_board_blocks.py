@@ -1,4 +1,5 @@
-"""Blocks of models for boards as papers write them, in a few lines of torch on a model's own weights."""
+"""Blocks of models for boards as papers write them, in a few lines of torch on a model's own
+weights."""
 
 import torch
 from torch import Tensor

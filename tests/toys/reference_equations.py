@@ -1,4 +1,5 @@
-"""A transformer block's equations once more, in plain tensors and from a model's weights: what forward passes are held to."""
+"""A transformer block's equations once more, in plain tensors and from a model's weights: what
+forward passes are held to."""
 
 import math
 from typing import Any
@@ -68,7 +69,8 @@ def post(block: Any, x: Tensor, base: float = 10_000.0) -> Tensor:
 
 
 def shaken(model: Any, seed: int = 0) -> Any:
-    """The model in double precision, with every weight moved, so that none is hidden by being one or zero."""
+    """The model in double precision, with every weight moved, so that none is hidden by being one
+    or zero."""
     model = model.double().eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,4 +1,5 @@
-"""A loop whose answers are known beforehand: its state after k iterations is a row of a table, and so are its logits."""
+"""A loop whose answers are known beforehand: its state after k iterations is a row of a table, and
+so are its logits."""
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from loopscope.nn import LoopedModule
 
 
 class Planted(LoopedModule):
-    """Iteration t gives table[t+1], (iteration, batch, position, vocab), whatever is asked; the logits are the state."""
+    """Iteration t gives table[t+1], (iteration, batch, position, vocab), whatever is asked; the
+    logits are the state."""
 
     def __init__(self, table: Tensor, task: "ls.tasks.Task | None" = None) -> None:
         super().__init__(len(table) - 1, table.shape[-1])
@@ -33,8 +35,8 @@ class Planted(LoopedModule):
 def planted(
     right: Tensor, task, batch, sure: float = 4.0, depth: int | None = None, turning: bool = False
 ) -> "ls.Run":
-    """A run whose answer after k iterations is right where `right[k]` (iteration, batch, position) says so, else wrong;
-    `turning`: and another wrong one each time."""
+    """A run whose answer after k iterations is right where `right[k]` (iteration, batch, position)
+    says so, else wrong; `turning`: and another wrong one each time."""
     turn = (turning * torch.arange(len(right)))[:, None, None] % (task.vocabulary - 1)
     wrong = (batch.targets + 1 + turn) % task.vocabulary
     said = torch.where(right, batch.targets, wrong)

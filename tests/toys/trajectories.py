@@ -1,4 +1,5 @@
-"""Trajectories whose course is known: arrays (state, width) made from formulas, with noise added on demand."""
+"""Trajectories whose course is known: arrays (state, width) made from formulas, with noise added on
+demand."""
 
 import math
 

@@ -1,4 +1,5 @@
-"""History: what a training leaves behind of its way changes nothing in it, and is the same however often it was stopped."""
+"""History: what a training leaves behind of its way changes nothing in it, and is the same however
+often it was stopped."""
 
 from dataclasses import replace
 

@@ -1,4 +1,5 @@
-"""One training step: how many iterations, through which of them the gradient goes, and what is asked of the answer."""
+"""One training step: how many iterations, through which of them the gradient goes, and what is
+asked of the answer."""
 
 import math
 

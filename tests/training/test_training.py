@@ -1,4 +1,5 @@
-"""Training: recipes as values, steps whose gradient is known, runs that end alike however often they were killed."""
+"""Training: recipes as values, steps whose gradient is known, runs that end alike however often
+they were killed."""
 
 import json
 import os
@@ -63,12 +64,14 @@ def same(a: dict, b: dict) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-# Runs ------------------------------------------------------------------------------------------------------------
+# Runs
+# ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_and_resumed_gives_the_same_weights_bit_for_bit(tmp_path):
-    """Six SIGKILLs, three of them inside the writing of a checkpoint; tests/toys/killed_training.py tells the moments."""
+    """Six SIGKILLs, three of them inside the writing of a checkpoint; tests/toys/killed_training.py
+    tells the moments."""
     one_core = os.environ | {"OMP_NUM_THREADS": "1"}
     root = Path(__file__).parents[2]
     done = subprocess.run(
@@ -181,7 +184,8 @@ def test_what_a_run_leaves_can_be_loaded_and_answers_as_the_trained_model(tmp_pa
     )
 
 
-# What can go wrong -----------------------------------------------------------------------------------------------
+# What can go wrong
+# -----------------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_of_another_recipe_is_named_field_by_field(tmp_path):
@@ -278,7 +282,8 @@ def test_an_entry_without_a_recipe():
         named("universal-prefix-party")
 
 
-# Parts -----------------------------------------------------------------------------------------------------------
+# Parts
+# -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, PONDERING, replace(RECIPE, depth=Fixed(3)), *recipes().values()])
@@ -303,11 +308,13 @@ def test_recipes_say_what_they_do_not_know():
         Uniform(5, 4)
 
 
-# Measuring -------------------------------------------------------------------------------------------------------
+# Measuring
+# -------------------------------------------------------------------------------------------------------
 
 
 class Front(LoopedModule):
-    """Knows the answers, and tells one more of them after every iteration, from the left; the others it gets wrong."""
+    """Knows the answers, and tells one more of them after every iteration, from the left; the
+    others it gets wrong."""
 
     def __init__(self, task) -> None:
         super().__init__(iterations=4, vocabulary=3)

@@ -10,7 +10,8 @@ from ..toys.small_models import tiny_recursive
 
 
 class Leaving(nn.Module):
-    """Rows leave when their number of iterations is over; `pick` is the way in which the others go on."""
+    """Rows leave when their number of iterations is over; `pick` is the way in which the others go
+    on."""
 
     def __init__(self, pick, mixed: bool = False) -> None:
         super().__init__()

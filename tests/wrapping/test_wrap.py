@@ -11,7 +11,8 @@ from loopscope.core.hooks import Taps
 from ..toys import foreign_loops
 from ..toys.foreign_loops import FAMILY, batch, made
 
-# PyTorch's own remark on reentrant checkpoints whose input needs no gradient; here they often don't.
+# PyTorch's own remark on reentrant checkpoints whose input needs no gradient; here they often
+# don't.
 pytestmark = pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True")
 
 
