@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.core.state_tree import State
 from loopscope.halting.exit_rules import Rule, mass_rule
 from loopscope.halting.halting_record import Halting, act_halting
 from loopscope.nn import (
@@ -122,7 +123,7 @@ class Universal(LoopedModule):
     def initial(self, context: Context) -> Tensor | ACTState:
         return context.injected if self.act is None else self.act.start(context.injected)
 
-    def step(self, state: Any, context: Context, t: int) -> Tensor | ACTState:
+    def step(self, state: State, context: Context, t: int) -> Tensor | ACTState:
         s = self.injection(state if self.act is None else state.h, context.injected)
         if context.position_code is not None:
             s = s + context.position_code
@@ -133,13 +134,13 @@ class Universal(LoopedModule):
         h = self.outer_norm(h)
         return h if self.act is None else self.act.update(state, h, self.act.probability(s))
 
-    def stream(self, state: Any) -> Tensor:
+    def stream(self, state: State) -> Tensor:
         return state if self.act is None else self.act.read(state)
 
-    def showing(self, state: Any, h: Tensor) -> Any:
+    def showing(self, state: State, h: Tensor) -> Any:
         return h if self.act is None else self.act.start(h)
 
-    def decode(self, state: Any, context: Context) -> Tensor:
+    def decode(self, state: State, context: Context) -> Tensor:
         h = self.stream(state)
         for block in self.coda:
             h = block(h, context.positions)
@@ -153,10 +154,10 @@ class Universal(LoopedModule):
     def rule(self) -> Rule | None:
         return None if self.act is None else mass_rule()
 
-    def stopped(self, state: Any) -> Tensor | None:
+    def stopped(self, state: State) -> Tensor | None:
         return None if self.act is None else self.act.halted(state)
 
-    def penalty(self, state: Any, context: Any) -> Tensor:
+    def penalty(self, state: State, context: Context) -> Tensor:
         return super().penalty(state, context) if self.act is None else self.act.ponder(state)
 
     def halting(self, run: Any) -> Halting | None:

@@ -24,8 +24,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeWarning
-from loopscope.core.looped_model import unroll
-from loopscope.core.state_tree import equal, items, primary, with_items
+from loopscope.core.looped_model import Context, unroll
+from loopscope.core.state_tree import State, equal, items, primary, with_items
 from loopscope.recorder.subset import only
 from loopscope.runs.run import Run
 
@@ -137,7 +137,7 @@ class _Exchange:
             after = self.model.decode(last, context).argmax(-1).cpu()
         return ((after != self.before) & self.asked).any(1)
 
-    def _unrolled(self, state: Any, context: Any, start: int) -> list[Any]:
+    def _unrolled(self, state: State, context: Context, start: int) -> list[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LoopscopeWarning)
             return [one for _, one in unroll(self.model, state, context, self.n, start=start)]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..core.looped_model import Context
 from .base import Straight
 
 
@@ -31,11 +32,11 @@ class Albert(Straight):
     def part(self) -> nn.Module:
         return self.group(0)
 
-    def step(self, state: Tensor, context: Any, t: int) -> Tensor:
+    def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         _, *others = context["args"]
         return self.group(t)(self.core_in(state), *others, **context["kwargs"])
 
-    def decode(self, state: Tensor, context: Any) -> Tensor:
+    def decode(self, state: Tensor, context: Context) -> Tensor:
         if self.base is self.module:  # no head: what is asked of it are the states
             return state
         from transformers.modeling_outputs import BaseModelOutput
@@ -48,7 +49,7 @@ class Albert(Straight):
         )
         return next(told[name] for name in ("logits", "prediction_logits", "start_logits") if name in told)
 
-    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
         return self.decode(h, context)
 
 

@@ -17,10 +17,10 @@ from ..common.errors import LoopscopeError
 from ..common.rng import drawn, put_back
 from ..core.hooks import Taps
 from ..core.loop_index import Clock
-from ..core.looped_model import step_at
+from ..core.looped_model import Context, step_at
 from ..core.readout import ReadOut
 from ..core.sites import find_tensor, get_at, modules_of, put_at
-from ..core.state_tree import through_sites
+from ..core.state_tree import State, through_sites
 from ..halting.no_halting import Unhalting
 
 
@@ -84,16 +84,16 @@ class Adapter(Unhalting, ReadOut, nn.Module):
         """How many iterations the model runs on these inputs by itself."""
         return self.iterations
 
-    def encode(self, tokens: Any, **inputs: Any) -> Any:
+    def encode(self, tokens: Any, **inputs: Any) -> Context:
         raise NotImplementedError(f"{type(self).__name__} must say what encode(tokens) gives.")
 
-    def initial(self, context: Any) -> Any:
+    def initial(self, context: Context) -> State:
         raise NotImplementedError(f"{type(self).__name__} must say what initial(context) gives.")
 
-    def step(self, state: Any, context: Any, t: int) -> Any:
+    def step(self, state: State, context: Context, t: int) -> State:
         raise NotImplementedError(f"{type(self).__name__} must say what step(state, context, t) gives.")
 
-    def decode(self, state: Any, context: Any) -> Tensor:
+    def decode(self, state: State, context: Context) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must say what decode(state, context) gives.")
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -128,11 +128,11 @@ class Adapter(Unhalting, ReadOut, nn.Module):
         """Take the names of a module around the model, and its forward."""
         self._names, self._outer = dict(names), [outer]
 
-    def at_state(self, state: Any) -> Any:
+    def at_state(self, state: State) -> Any:
         """Pass a state through its sites."""
         return through_sites(state, self.state)
 
-    def finished(self, state: Any) -> bool:
+    def finished(self, state: State) -> bool:
         """Whether every position has halted."""
         return False
 
@@ -162,7 +162,7 @@ class Adapter(Unhalting, ReadOut, nn.Module):
         """The token embedding, where `beginning` needs it."""
         return None
 
-    def read(self, state: Any) -> Tensor | None:
+    def read(self, state: State) -> Tensor | None:
         """The logits of a state alone, where nothing else is needed."""
         return None
 
@@ -246,15 +246,15 @@ class Straight(Adapter):
         """The body."""
         raise NotImplementedError(f"{type(self).__name__} must say what its body is.")
 
-    def encode(self, tokens: Any, **inputs: Any) -> Any:
+    def encode(self, tokens: Any, **inputs: Any) -> Context:
         args, kwargs = self.given(self.part(), tokens, **inputs)
         return {"args": args, "kwargs": kwargs, "tokens": tokens, "inputs": inputs}
 
-    def initial(self, context: Any) -> Tensor:
+    def initial(self, context: Context) -> Tensor:
         given = (context["args"], context["kwargs"])
         return get_at(given, _path(given))
 
-    def step(self, state: Tensor, context: Any, t: int) -> Tensor:
+    def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         given = (context["args"], context["kwargs"])
         args, kwargs = put_at(given, _path(given), self.get_submodule("core_in")(state))
         output = self.part()(*args, **kwargs)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
+from ..core.looped_model import Context
 from ..core.sites import find_tensor, get_at
 from ..halting.exit_rules import Rule, exit_rule
 from ..halting.halting_record import Halting, gate_halting
@@ -50,7 +51,7 @@ class Looped(Straight):
     def part(self) -> nn.Module:
         return self.module.attn_layers
 
-    def step(self, state: Tensor, context: Any, t: int) -> Tensor:
+    def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         h = super().step(state, context, t)
         self.module.exit_gate(h)
         return h
@@ -58,11 +59,11 @@ class Looped(Straight):
     def stretch(self) -> tuple[nn.Module, nn.Module]:
         return self.part(), self.part()
 
-    def decode(self, state: Tensor, context: Any) -> Tensor:
+    def decode(self, state: Tensor, context: Context) -> Tensor:
         with answering(self.module.exit_gate, lambda h: h[..., :1]):  # it was asked in the loop
             return _read_out(self, state, context, looped_steps=1, looped_pred_all_logits=False)
 
-    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
         return self.decode(h, context)
 
     @property
@@ -100,19 +101,19 @@ class Tied(Straight):
     def part(self) -> nn.Module:
         return self.module.attn_layers
 
-    def step(self, state: Tensor, context: Any, t: int) -> Tensor:
+    def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         with answering(self.module.attn_layers.final_norm, lambda x, **_: x):
             once = context["kwargs"] | {"layers_execute_order": self.order}
             return super().step(state, context | {"kwargs": once}, t)
 
-    def decode(self, state: Tensor, context: Any) -> Tensor:
+    def decode(self, state: Tensor, context: Context) -> Tensor:
         return _read_out(self, self.module.attn_layers.final_norm(state), context)
 
-    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
         return self.decode(h, context)
 
 
-def _read_out(adapter: Straight, h: Tensor, context: Any, **options: Any) -> Tensor:
+def _read_out(adapter: Straight, h: Tensor, context: Context, **options: Any) -> Tensor:
     from x_transformers.x_transformers import LayerIntermediates
 
     told = adapter.read_out(

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from .loop_index import Clock
+from .state_tree import State
 from .state_tree import primary as primary
 
-State = Tensor | tuple[Tensor, ...]
-"""One tensor (batch, position, width), or a NamedTuple of tensors whose first field is the primary
-one."""
+Context = Any
+"""What every iteration may read, as `encode` made it. Each model has its own type."""
 
 
 @runtime_checkable
@@ -37,17 +37,17 @@ class Looped(Protocol):
     def iterations(self) -> int: ...
     @property
     def training(self) -> bool: ...
-    def encode(self, tokens: Any) -> Any: ...
-    def initial(self, context: Any) -> Any: ...
-    def step(self, state: Any, context: Any, t: int) -> Any: ...
-    def decode(self, state: Any, context: Any) -> Tensor: ...
+    def encode(self, tokens: Any) -> Context: ...
+    def initial(self, context: Context) -> State: ...
+    def step(self, state: State, context: Context, t: int) -> State: ...
+    def decode(self, state: State, context: Context) -> Tensor: ...
 
-    def at_state(self, state: Any) -> Any:
+    def at_state(self, state: State) -> Any:
         """Pass a state through the site `state` (and `state.<field>`), where it is recorded and
         edited."""
         ...
 
-    def finished(self, state: Any) -> bool:
+    def finished(self, state: State) -> bool:
         """Whether no position has anything left to compute, so that evaluation may leave the
         loop."""
         ...
@@ -56,15 +56,15 @@ class Looped(Protocol):
 class Driven(NamedTuple):
     """Where a drive ended."""
 
-    state: Any
-    context: Any
+    state: State
+    context: Context
     logits: Tensor
     """(batch, position, vocab): the last state, read out."""
     iterations: int
     """How many iterations were run; fewer than asked for when every position had halted."""
 
 
-def step_at(model: Looped, state: Any, context: Any, t: int, index: int | None = None) -> Any:
+def step_at(model: Looped, state: State, context: Context, t: int, index: int | None = None) -> Any:
     """states[t+1] from states[t], while the model's clock shows iteration t.
 
     Nothing else calls `model.step`, so that the clock is right wherever an iteration runs.
@@ -81,8 +81,8 @@ def step_at(model: Looped, state: Any, context: Any, t: int, index: int | None =
 
 def unroll(
     model: Looped,
-    state: Any,
-    context: Any,
+    state: State,
+    context: Context,
     iterations: int,
     *,
     start: int = 0,

@@ -5,7 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from .state_tree import primary, with_primary
+from .looped_model import Context
+from .state_tree import State, primary, with_primary
 
 
 class ReadOut:
@@ -15,17 +16,17 @@ class ReadOut:
     A law: `decode(showing(state, stream(state)), context)` is `decode(state, context)`.
     """
 
-    def stream(self, state: Any) -> Tensor:
+    def stream(self, state: State) -> Tensor:
         """(batch, position, width): what `decode` reads of a state; the primary tensor, unless a
         model says otherwise."""
         return primary(state)
 
-    def showing(self, state: Any, h: Tensor) -> Any:
+    def showing(self, state: State, h: Tensor) -> Any:
         """A state of which `decode` reads `h` and nothing else: neither what has halted nor what
         was accumulated counts."""
         return with_primary(state, h)
 
-    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
         """(batch, position, vocab): the final norm and the unembedding of vectors, without any
         block on the way."""
         raise LoopscopeError(

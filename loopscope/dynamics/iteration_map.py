@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.looped_model import step_at
+from ..core.looped_model import Context, step_at
 from ..core.state_tree import (
+    State,
     float_items,
     floats,
     from_tensors,
@@ -157,7 +158,7 @@ class IterationMap:
 
     # States and vectors
 
-    def flat(self, state: Any, rows: Sequence[int] | None = None) -> Tensor:
+    def flat(self, state: State, rows: Sequence[int] | None = None) -> Tensor:
         """A state as (row, n)."""
         parts = [part if rows is None else part[list(rows)] for part in self._tensors(state)]
         result = torch.cat([part.reshape(len(part), -1) for part in parts], 1).detach()
@@ -178,15 +179,15 @@ class IterationMap:
             at += width
         return with_items(self._like, parts)
 
-    def _moving(self, state: Any) -> dict[str, Tensor]:
+    def _moving(self, state: State) -> dict[str, Tensor]:
         """The tensors of a state that are part of the vector, by name."""
         names = getattr(self._model, "dynamic", ()) or items(state)
         return {name: part for name, part in float_items(state).items() if name in names}
 
-    def _tensors(self, state: Any) -> list[Tensor]:
+    def _tensors(self, state: State) -> list[Tensor]:
         return list(self._moving(state).values())
 
-    def _step(self, x: Tensor, context: Any, t: int) -> Tensor:
+    def _step(self, x: Tensor, context: Context, t: int) -> Tensor:
         state = step_at(self._model, self.state(x), context, t)
         return torch.cat([part.reshape(len(x), -1) for part in self._tensors(state)], 1)
 
@@ -241,7 +242,7 @@ def _positions(run: Run) -> int | None:
     return run.states.shape[1:][axes.index("position")] if "position" in axes else None
 
 
-def _leaves(context: Any) -> list[Tensor]:
+def _leaves(context: Context) -> list[Tensor]:
     """Every tensor in a context of tuples, lists and mappings, in order."""
     if isinstance(context, Tensor):
         return [context]
@@ -250,7 +251,7 @@ def _leaves(context: Any) -> list[Tensor]:
     return [leaf for value in context for leaf in _leaves(value)] if isinstance(context, list | tuple) else []
 
 
-def _replace(context: Any, new: dict[int, Tensor], numbers: Iterator[int]) -> Any:
+def _replace(context: Context, new: dict[int, Tensor], numbers: Iterator[int]) -> Any:
     """The context with some of its tensors replaced, by their number in `_leaves`."""
     if isinstance(context, Tensor):
         number = next(numbers)

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..core.looped_model import Looped, checked_iterations, step_at
-from ..core.state_tree import map_state, primary
+from ..core.looped_model import Context, Looped, checked_iterations, step_at
+from ..core.state_tree import State, map_state, primary
 from .exit_rules import Level, Look, Rule, leveled, look, named, own_rule
 
 COMPACT = 1 / 16
@@ -149,7 +149,9 @@ class _Pass:
         self.model.clock.show()
         return self.model.encode(self.tokens[rows, : self.width])
 
-    def _looked(self, before: Look, state: Any, k: int, carried: Tensor | None) -> tuple[Look, Tensor | None]:
+    def _looked(
+        self, before: Look, state: State, k: int, carried: Tensor | None
+    ) -> tuple[Look, Tensor | None]:
         """Note which positions stop with states[k]."""
         if self.rule is None:
             stops = self._stopped(state)
@@ -169,11 +171,11 @@ class _Pass:
             self._put(answers, new)
         return now, carried
 
-    def _stopped(self, state: Any) -> Tensor | None:
+    def _stopped(self, state: State) -> Tensor | None:
         """Positions whose answers the model itself has frozen; None if it freezes none."""
         return self.model.stopped(state) if hasattr(self.model, "stopped") else None
 
-    def _open(self, state: Any) -> Any:
+    def _open(self, state: State) -> Any:
         """The state without what the model's own halting has frozen, for a rule that decides in its
         place."""
         return self.model.unstopped(state) if hasattr(self.model, "unstopped") else state
@@ -205,7 +207,7 @@ class _Pass:
         part = self.logits[self.rows, : self.width]
         self.logits[self.rows, : self.width] = torch.where(where[..., None], answers, part)
 
-    def _read(self, state: Any, rows: Tensor, k: int) -> None:
+    def _read(self, state: State, rows: Tensor, k: int) -> None:
         """Take the answers of rows that leave, but of positions that a rule has stopped before.
         Only they are read out: the others would be as often as a row leaves."""
         new = rows & ~self.done
@@ -226,7 +228,7 @@ class _Pass:
         self.logits[numbers, : self.width] = torch.where(told, self.logits[numbers, : self.width], answers)
 
     def _compacted(
-        self, state: Any, now: Look, carried: Tensor | None, gone: Tensor
+        self, state: State, now: Look, carried: Tensor | None, gone: Tensor
     ) -> tuple[Any, Look, Tensor | None]:
         """Go on without the rows that are done and the positions at the end that none needs, once
         they are enough."""
@@ -243,7 +245,7 @@ class _Pass:
         self.context = self._context(self.rows)
         return state, Look(now.k, state, primary(state), p), carried
 
-    def _cut(self, state: Any, keep: Tensor, width: int) -> Any:
+    def _cut(self, state: State, keep: Tensor, width: int) -> Any:
         """The rows and first positions of what has a row for each in the batch."""
 
         def cut(part: Tensor) -> Tensor:
@@ -254,7 +256,7 @@ class _Pass:
 
         return map_state(cut, state)
 
-    def _leave(self, state: Any, keep: Tensor, width: int) -> None:
+    def _leave(self, state: State, keep: Tensor, width: int) -> None:
         """Positions at the end that leave while their row stays are told their answers: a rule may
         not have stopped them."""
         if width == self.width:
@@ -273,7 +275,7 @@ class _Pass:
         return int(open_.nonzero().max()) + 1 if bool(open_.any()) else self.width
 
 
-def _causal(context: Any) -> bool:
+def _causal(context: Context) -> bool:
     """Whether a model of the zoo lets no position read a later one, which its attention's mask
     says."""
     mask = getattr(getattr(context, "positions", None), "mask", None)

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
-from ..core.state_tree import primary
+from ..core.state_tree import State, primary
 from ..maths import output_signals
 from .halting_record import Halting
 
@@ -34,7 +34,7 @@ class Look(NamedTuple):
     """What a rule sees of the loop after k iterations."""
 
     k: int
-    state: Any
+    state: State
     """As the model's `step` gives it."""
     h: Tensor
     """(batch, position, width): its primary tensor."""
@@ -109,7 +109,7 @@ def scores(rules: Iterable[Rule], run: Any) -> dict[str, Float[Tensor, "iteratio
     return {name: torch.stack(values) for name, values in result.items()}
 
 
-def look(k: int, state: Any, logits: Tensor | None) -> Look:
+def look(k: int, state: State, logits: Tensor | None) -> Look:
     """A look at a state; of its answer too, if there are logits."""
     return Look(
         k, state, primary(state), None if logits is None else output_signals.log_probabilities(logits)

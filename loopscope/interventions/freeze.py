@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..core.looped_model import step_at
+from ..core.looped_model import Context, step_at
 from ..core.sites import is_state
-from ..core.state_tree import items, map_state
+from ..core.state_tree import State, items, map_state
 from .edits import Edit, Several
 
 Writes = Mapping[str, Sequence[str]]
@@ -171,7 +171,7 @@ def field_of(site: str, fields: tuple[str, ...]) -> str | None:
     return fields[0] if site == "state" else site.removeprefix("state.")
 
 
-def checked_writes(model: Any, frozen: Sequence[str], state: Any, context: Any, *, t: int) -> None:
+def checked_writes(model: Any, frozen: Sequence[str], state: State, context: Context, *, t: int) -> None:
     """Say so if a field, held at the ends of iterations, would be missed inside one: others read it
     after its update.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
 from ..core.looped_model import Looped
-from ..core.state_tree import primary, with_primary
+from ..core.state_tree import State, primary, with_primary
 from ..core.states import States
 from ..runs.location import Place
 from ..runs.run import Run
@@ -23,7 +23,7 @@ class Sight:
     place: Place
     k: int
     """The state after k iterations; of a site inside the loop, its value in iteration k."""
-    state: Any
+    state: State
     """A whole state, as the model's `decode` takes it."""
     h: Tensor
     """(batch, position, width): the vectors to be read."""
@@ -93,7 +93,7 @@ def sight(run: Run, place: Place, k: int) -> Sight | None:
     return Sight(place, k, state, value)
 
 
-def shown(run: Run, state: Any, h: Tensor) -> Any:
+def shown(run: Run, state: State, h: Tensor) -> Any:
     """`state` with `h` for the vectors that are read out."""
     put = getattr(_model(run), "showing", None)
     if put is not None:
@@ -108,7 +108,7 @@ def _carrier(run: Run, k: int) -> Any:
     return run.state(next((label for label in kept if label > k), kept[-1]))
 
 
-def _stream(run: Run, state: Any) -> Tensor:
+def _stream(run: Run, state: State) -> Tensor:
     stream = getattr(_model(run), "stream", None)
     return primary(state) if stream is None else stream(state)
 

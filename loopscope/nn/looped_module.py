@@ -11,10 +11,10 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from ..common.errors import LoopscopeError
 from ..core.loop_index import Clock
-from ..core.looped_model import drive
+from ..core.looped_model import Context, drive
 from ..core.readout import ReadOut
 from ..core.sites import axes_of
-from ..core.state_tree import primary, through_sites
+from ..core.state_tree import State, primary, through_sites
 from ..core.states import States
 from ..halting.no_halting import Unhalting
 
@@ -48,19 +48,19 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
         for field in self.fields[1:]:
             self.state.add_module(field, HookPoint())
 
-    def encode(self, tokens: Any) -> Any:
+    def encode(self, tokens: Any) -> Context:
         raise NotImplementedError(f"{type(self).__name__} must say what encode(tokens) gives.")
 
-    def initial(self, context: Any) -> Any:
+    def initial(self, context: Context) -> State:
         raise NotImplementedError(f"{type(self).__name__} must say what initial(context) gives.")
 
-    def step(self, state: Any, context: Any, t: int) -> Any:
+    def step(self, state: State, context: Context, t: int) -> State:
         raise NotImplementedError(f"{type(self).__name__} must say what step(state, context, t) gives.")
 
-    def decode(self, state: Any, context: Any) -> Tensor:
+    def decode(self, state: State, context: Context) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} must say what decode(state, context) gives.")
 
-    def logits_of(self, h: Tensor, context: Any) -> Tensor:
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
         """`unembed` after `ln_final`, where a model has parts of these names; one that hasn't says
         otherwise."""
         norm, unembed = getattr(self, "ln_final", None), getattr(self, "unembed", None)
@@ -74,30 +74,30 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
         """The logits after `iterations` iterations (None: the model's own depth)."""
         return drive(self, tokens, iterations).logits
 
-    def at_state(self, state: Any) -> Any:
+    def at_state(self, state: State) -> Any:
         """Pass a state through its sites."""
         return through_sites(state, self.state)
 
-    def stopped(self, state: Any) -> Bool[Tensor, "batch position"] | None:
+    def stopped(self, state: State) -> Bool[Tensor, "batch position"] | None:
         """Which positions' answers stand from now on; None for a model that freezes none."""
         return None
 
-    def unstopped(self, state: Any) -> Any:
+    def unstopped(self, state: State) -> Any:
         """The state as it would be read out if nothing had been frozen, where the architecture lets
         that be told."""
         return state
 
-    def finished(self, state: Any) -> bool:
+    def finished(self, state: State) -> bool:
         """Whether every position has halted. A model without halting never finishes early."""
         stopped = self.stopped(state)
         return stopped is not None and bool(stopped.all())
 
-    def penalty(self, state: Any, context: Any) -> Tensor:
+    def penalty(self, state: State, context: Context) -> Tensor:
         """What the architecture adds to the training loss (nothing, unless it says so), read from
         the last state."""
         return primary(state).new_zeros(())
 
-    def exit_probability(self, state: Any) -> Tensor:
+    def exit_probability(self, state: State) -> Tensor:
         """(batch, position): the chance of stopping after the iteration that made `state`, for one
         that goes on till then."""
         raise LoopscopeError(
@@ -105,7 +105,7 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
             "Exits or Gate."
         )
 
-    def q_values(self, state: Any) -> Tensor:
+    def q_values(self, state: State) -> Tensor:
         """(batch, 1 or 2): logits that the answers are all right, and that going on is worth while,
         at the end of a segment."""
         raise LoopscopeError(

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..core.hooks import Taps
-from ..core.looped_model import Looped, step_at
+from ..core.looped_model import Context, Looped, step_at
 from ..core.sites import find_tensor, get_at, put_at
-from ..core.state_tree import from_tensors, map_state, repeat_rows, select_rows, tensors
+from ..core.state_tree import State, from_tensors, map_state, repeat_rows, select_rows, tensors
 from ..recorder.record_run import site_modules
 from ..runs.location import Place, value_at
 from ..runs.run import Run, iterable
@@ -39,8 +39,8 @@ class Outcome:
     cells: Sequence[Cell]
     """Those of this batch; a pass whose iteration lies beyond k has not begun."""
     k: int
-    state: Any
-    context: Any
+    state: State
+    context: Context
 
 
 def resumable(run: Run) -> Looped:
@@ -149,7 +149,7 @@ class Resumed:
                 self._contexts[count] = self.model.encode(tokens, **inputs)
         return self._contexts[count]
 
-    def _ended(self, state: Any, cells: Sequence[Cell], k: int, ended: list[int]) -> list[int]:
+    def _ended(self, state: State, cells: Sequence[Cell], k: int, ended: list[int]) -> list[int]:
         """The cells whose passes have left the loop by now, as `unroll` leaves it, or go no
         further."""
         if self.model.training:
@@ -157,7 +157,7 @@ class Resumed:
         running = [c for c, cell in enumerate(cells) if cell.iteration <= k and c not in ended]
         return ended + [c for c in running if self.model.finished(select_rows(state, self._rows(c)))]
 
-    def _joined(self, state: Any, other: Any, chosen: Sequence[int]) -> Any:
+    def _joined(self, state: State, other: Any, chosen: Sequence[int]) -> Any:
         """A state whose rows of the chosen cells are those of the other."""
         if not chosen:
             return state
@@ -170,7 +170,7 @@ class Resumed:
 
         return map_state(joined, state, other)
 
-    def _written(self, state: Any, cells: Sequence[Cell], beginning: Sequence[int]) -> Any:
+    def _written(self, state: State, cells: Sequence[Cell], beginning: Sequence[int]) -> Any:
         """The state with what the cells write into it at its own sites."""
         names = list(self.run.origin.get("fields", ()))
         fields = tensors(state)

@@ -16,6 +16,7 @@ from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..core.hooks import After, Taps
 from ..core.looped_model import Looped, checked_iterations, unroll
 from ..core.sites import Sites, axes_of, find_tensor, get_at, is_state, modules_of, put_at, resolve
+from ..core.state_tree import State
 from ..core.states import States
 from ..halting.halting_record import Halting
 from ..interventions.edits import Edit, Several, Times, checked_places, checked_range, expanded
@@ -198,7 +199,7 @@ def _drive(
     ]
     edited = partial(taps.attached, outside)
 
-    def decode(state: Any) -> Tensor:
+    def decode(state: State) -> Tensor:
         with edited():
             return model.decode(state, context)
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
 from ..common.files import save_file
-from ..core.looped_model import Looped
+from ..core.looped_model import Context, Looped
 from ..core.sites import is_state
+from ..core.state_tree import State
 from ..core.states import States
 from ..halting.halting_record import Halting
 
@@ -296,7 +297,7 @@ class Reader:
     def __init__(
         self,
         model: Any,
-        context: Any,
+        context: Context,
         decode: Callable[[Any], Tensor] | None,
         state_type: Any,
         *,
@@ -323,7 +324,7 @@ class Reader:
             )
         return self._model
 
-    def logits(self, state: Any, grad: bool = False) -> Tensor:
+    def logits(self, state: State, grad: bool = False) -> Tensor:
         """Read out a state, under the run's own edits of the read-out. `grad`: with gradients also
         where the run has none."""
         if self._decode is None or self.model is None:

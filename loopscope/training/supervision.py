@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from ..core.state_tree import primary
+from ..core.looped_model import Context
+from ..core.state_tree import State, primary
 from ..tasks import Task
 from .truncated_backprop import Gradient, without_gradient
 from .validation import between, counted
@@ -56,9 +57,9 @@ class Outcome(NamedTuple):
     """As the task counts it (nats per answered position), with what the supervision adds."""
     logits: Float[Tensor, "batch position vocab"]
     """Of the last iteration."""
-    state: Any
+    state: State
     """The last state, for the architecture's penalty and for the next segment."""
-    context: Any
+    context: Context
 
 
 @dataclass(frozen=True)

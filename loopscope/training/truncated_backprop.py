@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..core.looped_model import Looped, unroll
-from ..core.state_tree import field_names, primary, with_primary
+from ..core.looped_model import Context, Looped, unroll
+from ..core.state_tree import State, field_names, primary, with_primary
 from .validation import between, counted
 
 
@@ -19,7 +19,7 @@ class Full:
     """All of them: back-propagation through time."""
 
     def unrolled(
-        self, model: Looped, state: Any, context: Any, iterations: int, start: int = 0
+        self, model: Looped, state: State, context: Context, iterations: int, start: int = 0
     ) -> Iterator[tuple[int, Any]]:
         """Yield (k, states[k]) for k = start..iterations."""
         yield from unroll(model, state, context, iterations, start=start)
@@ -40,7 +40,7 @@ class Last:
         counted("Last.iterations", self.iterations, least=1)
 
     def unrolled(
-        self, model: Looped, state: Any, context: Any, iterations: int, start: int = 0
+        self, model: Looped, state: State, context: Context, iterations: int, start: int = 0
     ) -> Iterator[tuple[int, Any]]:
         """Yield (k, states[k]) from the first k on that has a gradient, or that is followed by one
         that has."""
@@ -70,7 +70,7 @@ class Implicit:
         counted("Implicit.most", self.most, least=1)
 
     def unrolled(
-        self, model: Looped, state: Any, context: Any, iterations: int, start: int = 0
+        self, model: Looped, state: State, context: Context, iterations: int, start: int = 0
     ) -> Iterator[tuple[int, Any]]:
         """Yield (k, states[k]) for the last k alone."""
         with torch.no_grad():
@@ -80,7 +80,7 @@ class Implicit:
                 k, reached = after
         yield k + 1, self._attached(model, reached, context, k)
 
-    def _attached(self, model: Looped, state: Any, context: Any, k: int) -> Any:
+    def _attached(self, model: Looped, state: State, context: Context, k: int) -> Any:
         from ..maths.fixed_point import solve  # scipy is not needed before
 
         dynamic = getattr(model, "dynamic", ())
@@ -114,7 +114,7 @@ class Implicit:
 Gradient = Full | Last | Implicit
 
 
-def without_gradient(model: Looped, state: Any, context: Any, iterations: int, start: int = 0) -> Any:
+def without_gradient(model: Looped, state: State, context: Context, iterations: int, start: int = 0) -> Any:
     """states[iterations], reached from states[start] without gradient; the state itself if there is
     nothing to run."""
     if iterations <= start:
