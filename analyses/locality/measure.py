@@ -134,7 +134,7 @@ def measure(
             "more that have an answer "
             f"each, but got {run!r} whose output is {tuple(getattr(run.output, 'shape', ()))}. Record one."
         )
-    k = run.iterations // 2 if iteration is None else run.states._label(iteration)
+    k = run.iterations // 2 if iteration is None else run.states.iteration_at(iteration)
     if write == "donor" and answers_vary(run):
         run, donor, _ = partners(run, examples)
         resumed, told = Resumed(run, source(run, donor)[0]), "the state of another example"

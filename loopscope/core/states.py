@@ -49,9 +49,13 @@ class States:
                 keeps them.
         """
         self.name, self.axes = name, axes
-        self._rows, self.without_grad = dict(rows or {}), tuple(sorted(without_grad))
+        self.rows = dict(rows or {})
+        """Which rows of the batch a value has, as masks (batch,) by loop index; only of values that lack
+        some."""
+        self.without_grad = tuple(sorted(without_grad))
         self._values = dict(sorted(values.items()))
-        self._labels = range(length) if isinstance(length, int) else length
+        self.iteration_range = range(length) if isinstance(length, int) else length
+        """The iterations that can be addressed, whether present or not."""
         self._depth = len(next(iter(self._values))) if self._values else 1
 
     # What is there
@@ -60,7 +64,7 @@ class States:
     def iterations(self) -> list[int]:
         """The iterations that are present, in order: the coordinates of `.tensor`'s first axis."""
         present = {index[0] for index in self._values}
-        return [label for label in self._labels if label in present]
+        return [label for label in self.iteration_range if label in present]
 
     @property
     def present(self) -> Tensor:
@@ -71,7 +75,7 @@ class States:
         absent = torch.zeros_like(every)
 
         def rows(index: tuple[int, ...]) -> Tensor:
-            return self._rows.get(index, every) if index in self._values else absent
+            return self.rows.get(index, every) if index in self._values else absent
 
         grid = _grid(self.inner) if self.inner else [()]
         result = [torch.stack([rows((k, *inner)) for inner in grid]) for k in self.iterations]
@@ -115,6 +119,10 @@ class States:
         """Every present value with its index (iteration, inner loops ...)."""
         return iter(self._values.items())
 
+    def get(self, index: tuple[int, ...]) -> Tensor | None:
+        """The value at a full loop index (iteration, inner loops ...); None if it is absent."""
+        return self._values.get(index)
+
     # Indexing
 
     def __getitem__(self, index: Any) -> Any:
@@ -127,18 +135,34 @@ class States:
                 return chosen.tensor[(slice(None), *rest)] if rest else chosen
             return chosen[tuple(rest)]
         if isinstance(index, slice):
-            labels = self._labels[index]
+            labels = self.iteration_range[index]
             values = {key: value for key, value in self._values.items() if key[0] in labels}
-            return self._with(values, self.axes, labels)
+            return self.with_values(values, iteration_range=labels)
         if isinstance(index, bool) or not hasattr(index, "__index__"):
             raise LoopscopeError(
                 f"'{self.name}' is indexed by an iteration (a whole number or a slice), but got {index!r}. "
                 "For other axes use .at(position=...), or .tensor for everything."
             )
-        return self._at(self._label(index.__index__()))
+        return self._at(self.iteration_at(index.__index__()))
+
+    def iteration_at(self, index: int) -> int:
+        """The iteration that an index stands for; negative ones count from the end.
+
+        Raises:
+            LoopscopeIndexError: there is no such iteration.
+        """
+        try:
+            return self.iteration_range[index]
+        except IndexError:
+            last = self.iteration_range[-1] if len(self.iteration_range) else None
+            first = self.iteration_range[0] if len(self.iteration_range) else None
+            raise LoopscopeIndexError(
+                f"'{self.name}' at iteration {index} was asked for, but this run has {first}..{last}. "
+                "Record more: record(model, tokens, iterations=...)."
+            ) from None
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self.iteration_range)
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self._at(label) for label in self.iterations)
@@ -154,7 +178,7 @@ class States:
         # One axis at a time, so that two lists select a grid rather than pairs.
         values = {index: select(value, selection, f"'{self.name}'") for index, value in self._values.items()}
         left = tuple(name for name in body if not isinstance(where.get(name), int))
-        return self._with(values, self.axes[: self._depth] + left, self._labels, where.get("batch"))
+        return self.with_values(values, axes=self.axes[: self._depth] + left, batch=where.get("batch"))
 
     def differences(self) -> "States":
         """What each iteration changed: entry t is states[t+1] - states[t]. Of the same shape, one
@@ -169,17 +193,28 @@ class States:
                 f"differences need two iterations next to each other, but '{self.name}' kept "
                 f"{self.iterations}. Record without keep=every(...)."
             )
-        return States(self.name, values, self.axes, range(self._labels.start, self._labels.stop - 1))
+        return States(
+            self.name, values, self.axes, range(self.iteration_range.start, self.iteration_range.stop - 1)
+        )
 
-    def _with(
+    def with_values(
         self,
         values: Mapping[tuple[int, ...], Tensor],
-        axes: tuple[str, ...],
-        labels: range,
+        *,
+        axes: tuple[str, ...] | None = None,
+        iteration_range: range | None = None,
         batch: Any = None,
     ) -> "States":
-        """The same site with other values; `batch`: which of its rows they have."""
-        rows = {index: rows for index, rows in self._rows.items() if index in values}
+        """The same site with other values.
+
+        Arguments:
+            values: by loop index.
+            axes: names of all their axes; None: as before.
+            iteration_range: the iterations that can be addressed; None: as before.
+            batch: the rows of the batch that they have, where these are some of the former ones.
+        """
+        axes = self.axes if axes is None else axes
+        rows = {index: rows for index, rows in self.rows.items() if index in values}
         if batch is not None:
             rows = (
                 {index: select(mask, (batch,), "rows") for index, mask in rows.items()}
@@ -187,7 +222,8 @@ class States:
                 else {}
             )
         without = [index for index in self.without_grad if index in values]
-        return States(self.name, values, axes, labels, rows=rows, without_grad=without)
+        length = self.iteration_range if iteration_range is None else iteration_range
+        return States(self.name, values, axes, length, rows=rows, without_grad=without)
 
     def to_xarray(self) -> Any:
         """The same as an xarray.DataArray with named dimensions and the iterations as coordinates
@@ -211,17 +247,6 @@ class States:
         dtype = str(next(iter(self._values.values())).dtype).removeprefix("torch.")
         shape = "(" + ", ".join(map(str, rest)) + ")"
         return f"States {count} × {shape} · {' '.join(self.axes)} · {dtype} · {self.nbytes / 1e6:.1f} MB"
-
-    def _label(self, index: int) -> int:
-        try:
-            return self._labels[index]
-        except IndexError:
-            last = self._labels[-1] if len(self._labels) else None
-            first = self._labels[0] if len(self._labels) else None
-            raise LoopscopeIndexError(
-                f"'{self.name}' at iteration {index} was asked for, but this run has {first}..{last}. "
-                "Record more: record(model, tokens, iterations=...)."
-            ) from None
 
     def _at(self, label: int) -> Tensor:
         if self._depth == 1:

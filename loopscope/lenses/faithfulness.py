@@ -62,7 +62,7 @@ def _last(run: Run, lens: Lens) -> Tensor:
     the batch before."""
     told, left = None, torch.zeros(0, dtype=torch.bool)
     for k in reversed(run.states.iterations):
-        rows = run.states._rows.get((k,))
+        rows = run.states.rows.get((k,))
         if told is not None and rows is not None and not bool((rows & ~left).any()):
             continue
         seen = sight(run, Place("state"), k)
@@ -137,4 +137,4 @@ def _precision(run: Run, own: Tensor) -> torch.dtype:
 
 
 def _model(run: Run) -> object:
-    return None if run._read is None else run.reader.model
+    return run.model if run.has_model else None

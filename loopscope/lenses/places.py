@@ -115,5 +115,5 @@ def _stream(run: Run, state: State) -> Tensor:
 
 def _model(run: Run) -> Any:
     """The run's model, if it offers the four functions: what others call `stream` is theirs."""
-    model = None if run._read is None else run.reader.model
+    model = run.model if run.has_model else None
     return model if isinstance(model, Looped) else None

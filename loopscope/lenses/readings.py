@@ -242,7 +242,7 @@ def _everywhere(run: Run, told: Tensor) -> Tensor:
     """The answer at every position also where the model gave only that of the last ones, as in
     generation."""
     last = run.states[run.states.iterations[-1]]
-    if run._read is None or last.ndim != 3 or told.shape[1] >= last.shape[1]:
+    if not run.has_model or last.ndim != 3 or told.shape[1] >= last.shape[1]:
         return told
     if not run.origin.get("whole", True) or run.iterations not in run.states.iterations:
         return told

@@ -41,9 +41,9 @@ def slopes(
     def tap(site: str) -> Any:
         def after(args: Any, kwargs: Any, output: Any) -> Any:
             index = model.clock.index
-            if not index or model.clock.hidden or run[site]._values.get(index) is None:
+            if not index or model.clock.hidden or run[site].get(index) is None:
                 return output
-            path = find_tensor(output, run[site]._values[index])
+            path = find_tensor(output, run[site].get(index))
             if path is None:
                 return output
             value = get_at(output, path)

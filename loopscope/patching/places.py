@@ -10,7 +10,7 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..core.sites import is_state
 from ..recorder.record_run import resume
-from ..runs.location import Place, _inside
+from ..runs.location import Place, states_in_loop
 from ..runs.run import Run
 
 
@@ -53,7 +53,7 @@ def with_sites(run: Run, sites: Iterable[str]) -> Run:
         )
     result = resume(run.model, run, run.iterations, start=0, sites=missing)
     for site in missing:
-        _inside(result, site)
+        states_in_loop(result, site)
     return result
 
 

@@ -79,7 +79,8 @@ class RunSource(Source):
         self.batch = sizes(next(iter(states.values())))[0]
         self.positions = {site: sizes(one)[1] for site, one in states.items()}
         self.iterations = {
-            site: chosen(site, one.iterations, one._labels, iterations) for site, one in states.items()
+            site: chosen(site, one.iterations, one.iteration_range, iterations)
+            for site, one in states.items()
         }
 
     def chunks(self, places: Sequence[Place]) -> Iterator[Chunk]:
@@ -146,7 +147,7 @@ class ArraySource(Source):
 def piece_of(states: States, k: int) -> Piece:
     """A site at an iteration: every axis but batch and position is the vector, inner loops too, and
     heads."""
-    rows = [mask for index, mask in states._rows.items() if index[0] == k]
+    rows = [mask for index, mask in states.rows.items() if index[0] == k]
     present = torch.stack(rows).all(0) if rows else None
     return Piece(as_vectors(states[k].detach(), states.axes[1:]), present)
 

@@ -107,14 +107,14 @@ def resume(
     """
     _check_looped(model)
     n = checked_iterations(iterations)
-    k = run.states._label(run.iterations if start is None else start)
+    k = run.states.iteration_at(run.iterations if start is None else start)
     if n < k:
         raise LoopscopeError(
             f"iterations counts the whole run, so it must be {k} or more to resume from state {k}, but is "
             f"{n}."
         )
     state = run.state(k)
-    grad = run.reader.grad if run._read is not None else False
+    grad = run.reader.grad if run.has_model else False
     had = [
         name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)
     ]
@@ -123,7 +123,7 @@ def resume(
     sites = list(dict.fromkeys([*had, *more]))
     collector = Collector(Keep(), grad, careful=_is_careful(model))
     with _mode(grad, seed):
-        own = run._read is not None and run.reader.model is model
+        own = run.has_model and run.reader.model is model
         context = run.reader.context if own else model.encode(run.tokens, **run.inputs)
         origin = circumstances(model, edits, None, seed)
         made = {"asked": n, "resumed_at": k, "edits": [*run.origin.get("edits", []), *origin["edits"]]}
@@ -137,7 +137,7 @@ def resume(
             before = run[name].items() if name in run else ()
             old = {index: value for index, value in before if index[0] < k}
             joined[name] = States(name, old | dict(new.items()), new.axes, later.iterations + is_state(name))
-    later._sites = joined
+    later = later.with_sites(joined)
     later.halting = _halting(model, later) if run.halting is not None else None
     return later
 
@@ -399,7 +399,7 @@ def _is_careful(model: Any) -> bool:
 
 
 def _warned(run: Run) -> Run:
-    last = run.states._values.get((run.iterations,))
+    last = run.states.get((run.iterations,))
     suspects = [
         value for value in (last, run.output) if isinstance(value, Tensor) and value.is_floating_point()
     ]

@@ -86,7 +86,7 @@ def _at(site: States, t: int, inner: dict[str, int]) -> Tensor | None:
 
 def _model(run: "Run", blocks: str, values: dict[str, Tensor], layers: int) -> Any:
     """What an ActivationCache asks of its model: the shape, and the blocks."""
-    model = run.model if run._read is not None else None
+    model = run.model if run.has_model else None
     if model is not None and hasattr(model, "cfg"):
         return model
     heads = next((v.shape[1] for name, v in values.items() if name.endswith("hook_pattern")), None)

@@ -43,7 +43,7 @@ def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
     for each turn."""
     result = []
     for site in sites:
-        states = _inside(run, site)
+        states = states_in_loop(run, site)
         depth = len(states.inner)
         loops, axes = states.axes[1 : 1 + depth], states.axes[1 + depth :]
         result += [
@@ -52,7 +52,7 @@ def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
     return result
 
 
-def _inside(run: Run, site: str) -> States:
+def states_in_loop(run: Run, site: str) -> States:
     """A site of the loop, or the sentence that says that it is none."""
     states = {name: run[name] for name in run.names}.get(site)
     if not isinstance(states, States) or states.axes[0] != "iteration":
@@ -65,7 +65,7 @@ def _inside(run: Run, site: str) -> States:
 
 def value_at(run: Run, place: Place, iteration: int) -> Tensor | None:
     """The place's value at an iteration; None where there is none."""
-    return run[place.site]._values.get((iteration, *place.inner))
+    return run[place.site].get((iteration, *place.inner))
 
 
 def iterations_of(run: Run, place: Place) -> list[int]:

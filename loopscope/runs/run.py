@@ -126,6 +126,11 @@ class Run:
         return self._read
 
     @property
+    def has_model(self) -> bool:
+        """Whether the model that made this run is at hand, as `run.model` and `run.reader` need it."""
+        return self._read is not None
+
+    @property
     def model(self) -> Any:
         """The model that made this run, with the weights it had then."""
         return self.reader.model
@@ -159,8 +164,8 @@ class Run:
 
         for name, site in self._sites.items():
             if isinstance(site, States):
-                rows = {_key(index): mask.tolist() for index, mask in site._rows.items()}
-                labels = [site._labels.start, site._labels.stop]
+                rows = {_key(index): mask.tolist() for index, mask in site.rows.items()}
+                labels = [site.iteration_range.start, site.iteration_range.stop]
                 header["sites"][name] = {"axes": site.axes, "labels": labels, "rows": rows}
                 for index, value in site.items():
                     put(f"site/{name}/{_key(index)}", value)
@@ -207,7 +212,7 @@ class Run:
                 continue
             for index, value in site.items():
                 value = (
-                    value[site._rows[index]] if index in site._rows else value
+                    value[site.rows[index]] if index in site.rows else value
                 )  # without those that have left
                 bad = torch.isnan(value).any() if masked else ~torch.isfinite(value).all()
                 if value.is_floating_point() and bool(bad):
@@ -270,7 +275,7 @@ class Logits:
                 if not isinstance(index[0], slice)
                 else self[index[0]].tensor[(slice(None), *rest)]
             )
-        k = self._run.states._label(index)
+        k = self._run.states.iteration_at(index)
         if k == self._run.iterations and isinstance(self._run.output, Tensor):
             return self._run.output
         return self._run.reader.logits(self._run.state(k))

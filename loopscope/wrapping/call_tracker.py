@@ -240,7 +240,7 @@ class Body:
             # Something is mixed in between two calls, so what came before the first mixing was
             # never seen.
             seen = {index: value for index, value in states.items() if index[0] > 0}
-            result["state"] = states._with(seen, states.axes, range(self.done + 1))
+            result["state"] = states.with_values(seen, iteration_range=range(self.done + 1))
         detached = isinstance(output, Tensor) and not self.collector.grad
         return Run(
             tokens=tokens,

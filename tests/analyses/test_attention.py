@@ -79,9 +79,8 @@ def test_the_bound_is_checked_against_weights_that_made_the_patterns():
     net = model()
     run = ls.record(net, TOKENS, 6, sites=["core.*.attn.hook_pattern", "core.*.attn.hook_q", "core.*.norm_1"])
     broken = run["core.0.norm_1"]
-    run._sites["core.0.norm_1"] = ls.States(
-        "core.0.norm_1", {index: 0.5 * value + 1 for index, value in broken.items()}, broken.axes, 6
-    )
+    shifted = broken.with_values({index: 0.5 * value + 1 for index, value in broken.items()})
+    run = run.with_sites({site: run[site] for site in run.names} | {"core.0.norm_1": shifted})
     from loopscope.analyses.attention.lipschitz_bound import bound
 
     result = bound(run, "core.0.attn.hook_pattern", 5, 4)
@@ -103,11 +102,12 @@ def test_a_pattern_that_moves_more_than_its_input_breaks_the_bound():
         )
         for (t,), v in still.items()
     }
-    run._sites |= {  # an attention that no weights could give
+    impossible = {  # an attention that no weights could give
         name: ls.States(name, values, run[name].axes, 6),
         "core.0.norm_1": ls.States("core.0.norm_1", still, x.axes, 6),
         "core.0.attn.hook_q": ls.States("core.0.attn.hook_q", q, run["core.0.attn.hook_q"].axes, 6),
     }
+    run = run.with_sites({site: run[site] for site in run.names} | impossible)
     from loopscope.analyses.attention.lipschitz_bound import bound
 
     result = bound(run, name, 5, 4)

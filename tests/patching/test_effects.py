@@ -90,14 +90,14 @@ def test_where_everything_is_linear_the_estimate_is_the_effect():
 
 def compare(model, run, donor, site, seed, **inputs):
     """A grid of a site beside a recording of its own for every cell, at three positions."""
-    size = run[site]._values[next(iter(run[site]._values))].shape[1]
+    size = next(value for _, value in run[site].items()).shape[1]
     positions = sorted({0, size // 2, size - 1})
     grid = ls.effects(run, donor, sites=site, positions=positions, metric=whole)
     base = whole(run.output)
     places = [(turn, name) for name, turn in zip(grid.sites, turns(run[site]), strict=True)]
     for s, (inner, _) in enumerate(places):
         for i, k in enumerate(grid.iterations):
-            value = donor[site]._values.get((k, *inner.values()))
+            value = donor[site].get((k, *inner.values()))
             if value is None:
                 assert grid.values[s, i].isnan().all()
                 continue
