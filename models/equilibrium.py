@@ -93,7 +93,7 @@ class Equilibrium(LoopedModule):
                 f"damping={config.damping}, memory={config.memory}, tolerance={config.tolerance}."
             )
         self.config = config
-        self.dynamic = self.fields[:1]
+        self.recurrent_fields = self.fields[:1]
         self.embed = Embedding(config.vocabulary, config.width)
         self.injection = Injection(config.injection, config.width)
         self.core_in = HookPoint()

@@ -69,7 +69,7 @@ class HRM(LoopedModule):
     """Two networks, two states. Sites: `low_in` and `high_in`, what a network reads; `hook_low`,
     what each low update gives."""
 
-    writes: ClassVar = {"high": (), "low": ("hook_low",)}
+    update_sites: ClassVar = {"high": (), "low": ("hook_low",)}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, Levels._fields)

@@ -98,7 +98,7 @@ class Memory(LoopedModule):
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, State._fields)
         self.config = config
-        self.dynamic = ("h", "mass", "memory", "memory_mass")  # what has halted stays as it is
+        self.recurrent_fields = ("h", "mass", "memory", "memory_mass")  # what has halted stays as it is
         self.placed = Placed(config.vocabulary, config.width, config.heads, "learned", config.length)
         self.memory = nn.Parameter(0.02 * torch.randn(config.memory, config.width))
         self.kind = nn.Parameter(0.02 * torch.randn(2, config.width))
@@ -140,14 +140,14 @@ class Memory(LoopedModule):
         """What an iteration made, with what had halted as it was."""
         return torch.where(self.act.halted(state)[..., None], state.h, new)
 
-    def stream(self, state: State) -> Tensor:
-        return self.act.read(state.tokens)
+    def read_vectors(self, state: State) -> Tensor:
+        return self.act.read_vectors(state.tokens)
 
-    def showing(self, state: State, h: Tensor) -> State:
+    def with_read_vectors(self, state: State, h: Tensor) -> State:
         return State.of(self.act.start(h), state.slots)
 
     def decode(self, state: State, context: Context) -> Tensor:
-        return self.logits_of(self.stream(state), context)
+        return self.logits_of(self.read_vectors(state), context)
 
     @property
     def halting_unit(self) -> nn.Module:
@@ -157,7 +157,7 @@ class Memory(LoopedModule):
     def rule(self) -> Rule:
         return mass_rule("Sapunov 2026, arXiv 2604.21999")
 
-    def stopped(self, state: State) -> Tensor:
+    def halted_positions(self, state: State) -> Tensor:
         return self.act.halted(state.tokens)
 
     def penalty(self, state: State, context: Context) -> Tensor:

@@ -80,7 +80,7 @@ class TRM(LoopedModule):
     update gives.
     """
 
-    writes: ClassVar = {"high": (), "low": ("hook_low",)}
+    update_sites: ClassVar = {"high": (), "low": ("hook_low",)}
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, Levels._fields)

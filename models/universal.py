@@ -83,7 +83,7 @@ class Universal(LoopedModule):
         checked_kinds(config, "position", "step_code", "halting")
         self.config = config
         # What has halted is still transformed: h alone decides where the loop goes.
-        self.dynamic = self.fields[:1]
+        self.recurrent_fields = self.fields[:1]
         prelude, loop, coda = config.layers
         self.embed = Embedding(config.vocabulary, config.width)
         self.prelude = self._blocks(prelude)
@@ -134,14 +134,14 @@ class Universal(LoopedModule):
         h = self.outer_norm(h)
         return h if self.act is None else self.act.update(state, h, self.act.probability(s))
 
-    def stream(self, state: State) -> Tensor:
-        return state if self.act is None else self.act.read(state)
+    def read_vectors(self, state: State) -> Tensor:
+        return state if self.act is None else self.act.read_vectors(state)
 
-    def showing(self, state: State, h: Tensor) -> Any:
+    def with_read_vectors(self, state: State, h: Tensor) -> Any:
         return h if self.act is None else self.act.start(h)
 
     def decode(self, state: State, context: Context) -> Tensor:
-        h = self.stream(state)
+        h = self.read_vectors(state)
         for block in self.coda:
             h = block(h, context.positions)
         return self.logits_of(h, context)
@@ -154,7 +154,7 @@ class Universal(LoopedModule):
     def rule(self) -> Rule | None:
         return None if self.act is None else mass_rule()
 
-    def stopped(self, state: State) -> Tensor | None:
+    def halted_positions(self, state: State) -> Tensor | None:
         return None if self.act is None else self.act.halted(state)
 
     def penalty(self, state: State, context: Context) -> Tensor:

@@ -146,7 +146,7 @@ class _Exchange:
         """The own state, with the other's at each row's position, in all tensors that the next
         iteration reads."""
         mine, others = items(own), items(other)
-        moving = tuple(getattr(self.model, "dynamic", ()) or mine)
+        moving = tuple(getattr(self.model, "recurrent_fields", ()) or mine)
         written = {
             name: self._written(value, others[name])
             for name, value in mine.items()

@@ -126,7 +126,7 @@ def fields_of(run: Run) -> list[str]:
     first."""
     names = list(run.origin.get("fields") or ())
     try:
-        moving = tuple(getattr(run.model, "dynamic", ()) or names)
+        moving = tuple(getattr(run.model, "recurrent_fields", ()) or names)
     except LoopscopeError:
         return []
     if not names or names[0] not in moving:

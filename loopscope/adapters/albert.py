@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..core.looped_model import Context
-from .base import Straight
+from .base import SingleBodyAdapter
 
 
-class Albert(Straight):
+class Albert(SingleBodyAdapter):
     family = "an iteration is one call of a layer group"
 
     @property

@@ -2,8 +2,8 @@
 
 An adapter changes nothing and computes nothing of its own: it calls the model's own parts in the
 model's own order, so that its answers are the model's, bit for bit. What an iteration reads besides
-the state (masks, rotary angles, the embedded input) is not made anew either: `given` runs the
-model's forward up to the first call of a part and takes what that part was given.
+the state (masks, rotary angles, the embedded input) is not made anew either: `first_inputs` runs
+the model's forward up to the first call of a part and takes what that part was given.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,15 +21,15 @@ from ..core.looped_model import Context, step_at
 from ..core.readout import ReadOut
 from ..core.sites import find_tensor, get_at, modules_of, put_at
 from ..core.state_tree import State, through_sites
-from ..halting.no_halting import Unhalting
+from ..halting.no_halting import NoHalting
 
 
-class Adapter(Unhalting, ReadOut, nn.Module):
+class Adapter(NoHalting, ReadOut, nn.Module):
     """What `loopscope.wrap` makes of a model of a known family. Subclasses give the four functions,
     and:
 
     fields: names of the state's tensors, the primary one first; empty if the state is one tensor.
-    points: sites of the loop itself besides `state`, such as what the body receives.
+    loop_sites: sites of the loop itself besides `state`, such as what the body receives.
     iterations: the model's own depth.
     """
 
@@ -40,11 +40,11 @@ class Adapter(Unhalting, ReadOut, nn.Module):
     high_in: Any
 
     fields: tuple[str, ...] = ()
-    points: tuple[str, ...] = ("core_in",)
-    writes: Mapping[str, Sequence[str]] = {}
+    loop_sites: tuple[str, ...] = ("core_in",)
+    update_sites: Mapping[str, Sequence[str]] = {}
     """By field of the state: the points that an update of it passes within an iteration, as in
     `loopscope.nn.LoopedModule`."""
-    opens = False
+    body_receives_state = False
     """Whether what the first part of an iteration is given is the state."""
     family = ""
     """The family, and what one iteration of it is."""
@@ -55,14 +55,14 @@ class Adapter(Unhalting, ReadOut, nn.Module):
         self.clock = Clock()
         self.name: str | None = None
         self.task: Any = None
-        self.dynamic = self.fields
-        self.cutting = False
+        self.recurrent_fields = self.fields
+        self.truncates_gradients = False
         """Whether gradients are cut where the model itself cuts them; a Jacobian is that of the
         whole map."""
         self.state = nn.Identity()
         for field in self.fields[1:]:
             self.state.add_module(field, nn.Identity())
-        for point in self.points:
+        for point in self.loop_sites:
             self.add_module(point, nn.Identity())
         self._names = modules_of(module)
         self._outer: list[nn.Module] = []
@@ -100,7 +100,7 @@ class Adapter(Unhalting, ReadOut, nn.Module):
         """The model's own forward."""
         return (self._outer or [self.module])[0](*args, **kwargs)
 
-    def own(self, tokens: Any, **inputs: Any) -> Tensor:
+    def forward_logits(self, tokens: Any, **inputs: Any) -> Tensor:
         """The model's own answer."""
         output = self(tokens, **inputs)
         for name in ("logits", "prediction_logits", "start_logits", "last_hidden_state"):
@@ -116,7 +116,7 @@ class Adapter(Unhalting, ReadOut, nn.Module):
         """
         with torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
-            own = self.own(tokens, **inputs)
+            own = self.forward_logits(tokens, **inputs)
             torch.manual_seed(seed)
             context = self.encode(tokens, **inputs)
             state = self.initial(context)
@@ -124,7 +124,7 @@ class Adapter(Unhalting, ReadOut, nn.Module):
                 state = step_at(self, state, context, t)
             return float((self.decode(state, context) - own).abs().max())
 
-    def shown_as(self, outer: nn.Module, names: Mapping[str, nn.Module]) -> None:
+    def set_outer_module(self, outer: nn.Module, names: Mapping[str, nn.Module]) -> None:
         """Take the names of a module around the model, and its forward."""
         self._names, self._outer = dict(names), [outer]
 
@@ -138,7 +138,7 @@ class Adapter(Unhalting, ReadOut, nn.Module):
 
     # For a pass that the model makes by itself, as in generation
 
-    def stretch(self) -> tuple[nn.Module, nn.Module]:
+    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
         """The first and the last part that an iteration calls; the last gives the primary tensor of
         the next state."""
         raise LoopscopeError(
@@ -146,29 +146,29 @@ class Adapter(Unhalting, ReadOut, nn.Module):
             "isn't. Record its passes one by one: ls.record(model, tokens)."
         )
 
-    def turning(self) -> dict[str, nn.Module]:
+    def inner_loop_modules(self) -> dict[str, nn.Module]:
         """The module that each inner axis counts the calls of."""
         return {}
 
-    def makers(self) -> dict[str, nn.Module]:
+    def extra_state_modules(self) -> dict[str, nn.Module]:
         """The module whose last output in an iteration is a further field of the next state."""
         return {}
 
-    def beginning(self, given: Tensor, embedded: Tensor | None) -> Any:
+    def initial_from_call(self, given: Tensor, embedded: Tensor | None) -> Any:
         """states[0], from what the first part is given first and from what the embedding gave."""
         return given
 
     def embedding(self) -> nn.Module | None:
-        """The token embedding, where `beginning` needs it."""
+        """The token embedding, where `initial_from_call` needs it."""
         return None
 
-    def read(self, state: State) -> Tensor | None:
+    def logits_from_state(self, state: State) -> Tensor | None:
         """The logits of a state alone, where nothing else is needed."""
         return None
 
     def site_modules(self) -> dict[str, nn.Module]:
         """Every site by name: those of the model, and those of the loop."""
-        points = {point: self.get_submodule(point) for point in self.points}
+        points = {point: self.get_submodule(point) for point in self.loop_sites}
         fields = {f"state.{field}": module for field, module in self.state.named_children()}
         return self._names | {"state": self.state} | fields | points
 
@@ -187,7 +187,9 @@ class Adapter(Unhalting, ReadOut, nn.Module):
 
     # For subclasses
 
-    def given(self, part: nn.Module, *args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def first_inputs(
+        self, part: nn.Module, *args: Any, **kwargs: Any
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """What `part` is given when the model's forward first calls it. Nothing from there on is
         run."""
 
@@ -219,7 +221,7 @@ class Adapter(Unhalting, ReadOut, nn.Module):
             self.clock.hidden = False
             return output
 
-        with answering(part, instead):
+        with replaced_forward(part, instead):
             self.clock.hidden = True
             try:
                 return self.module(*args, **kwargs)
@@ -238,7 +240,7 @@ def uncached(inputs: Mapping[str, Any]) -> dict[str, Any]:
     return dict(inputs) | {"use_cache": False}
 
 
-class Straight(Adapter):
+class SingleBodyAdapter(Adapter):
     """A loop whose body is one part that is given the state and gives the next, with nothing in
     between."""
 
@@ -247,7 +249,7 @@ class Straight(Adapter):
         raise NotImplementedError(f"{type(self).__name__} must say what its body is.")
 
     def encode(self, tokens: Any, **inputs: Any) -> Context:
-        args, kwargs = self.given(self.part(), tokens, **inputs)
+        args, kwargs = self.first_inputs(self.part(), tokens, **inputs)
         return {"args": args, "kwargs": kwargs, "tokens": tokens, "inputs": inputs}
 
     def initial(self, context: Context) -> Tensor:
@@ -273,7 +275,7 @@ class _Given(BaseException):
 
 
 @contextmanager
-def answering(part: nn.Module, instead: Callable[..., Any]) -> Iterator[None]:
+def replaced_forward(part: nn.Module, instead: Callable[..., Any]) -> Iterator[None]:
     """For a while, `instead` answers in the place of `part`'s forward, and of what taps have put
     there."""
     own = vars(part).get("forward")

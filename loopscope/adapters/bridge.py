@@ -19,5 +19,5 @@ def adapt(module: nn.Module) -> Adapter:
             f"a TransformerBridge must hold a model of a known looped family to be wrapped, but holds a "
             f"{type(inside).__name__}. Name the part that repeats: ls.wrap(bridge, body=...)."
         )
-    model.shown_as(bridge, dict(bridge.hook_dict))
+    model.set_outer_module(bridge, dict(bridge.hook_dict))
     return model

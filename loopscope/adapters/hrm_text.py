@@ -31,8 +31,8 @@ class Context(NamedTuple):
 
 class HrmText(Adapter):
     fields = State._fields
-    points = ("low_in", "low_out", "high_in")
-    writes: ClassVar = {"high": (), "low": ("low_out",)}
+    loop_sites = ("low_in", "low_out", "high_in")
+    update_sites: ClassVar = {"high": (), "low": ("low_out",)}
     family = "an iteration is one high cycle, L_cycles turns of L_module (axis low) and one of H_module"
 
     @property
@@ -47,7 +47,7 @@ class HrmText(Adapter):
     def encode(self, tokens: Tensor, **inputs: Any) -> Context:
         base = self.base
         embeds = base.embed_tokens(tokens)
-        _, kwargs = self.given(base.L_module, inputs_embeds=embeds, **uncached(inputs))
+        _, kwargs = self.first_inputs(base.L_module, inputs_embeds=embeds, **uncached(inputs))
         kwargs = {name: value for name, value in kwargs.items() if name != "cycle_offset"}
         return Context(embeds * base.embedding_scale, kwargs)
 
@@ -62,7 +62,7 @@ class HrmText(Adapter):
         first = config.L_cycles - (known[t] if t < len(known) else 1)
         slot = t * (config.L_cycles + 1)
         for turn in self.clock.loop("low", range(config.L_cycles)):
-            with torch.no_grad() if self.cutting and turn < first else nullcontext():
+            with torch.no_grad() if self.truncates_gradients and turn < first else nullcontext():
                 given = self.low_in(low.to(high.device) + high)
                 offset = (slot + turn) * config.num_layers_per_stack
                 low = self.low_out(base.L_module(given, cycle_offset=offset, **context.kwargs))
@@ -74,28 +74,28 @@ class HrmText(Adapter):
         return State(high, low)
 
     def decode(self, state: State, context: Context) -> Tensor:
-        return self.read(state)
+        return self.logits_from_state(state)
 
-    def read(self, state: State) -> Tensor:
+    def logits_from_state(self, state: State) -> Tensor:
         head = getattr(self.module, "lm_head", None)
         return state.high if head is None else head(state.high)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
-        return self.read(State(h, h))
+        return self.logits_from_state(State(h, h))
 
-    def stretch(self) -> tuple[nn.Module, nn.Module]:
+    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
         return self.base.L_module, self.base.H_module
 
-    def turning(self) -> dict[str, nn.Module]:
+    def inner_loop_modules(self) -> dict[str, nn.Module]:
         return {"low": self.base.L_module}
 
-    def makers(self) -> dict[str, nn.Module]:
+    def extra_state_modules(self) -> dict[str, nn.Module]:
         return {"low": self.base.L_module}
 
     def embedding(self) -> nn.Module:
         return self.base.embed_tokens
 
-    def beginning(self, given: Tensor, embedded: Tensor | None) -> State:
+    def initial_from_call(self, given: Tensor, embedded: Tensor | None) -> State:
         low = self.base.z_L_init.to(given).expand_as(given)
         return State(given - low if embedded is None else embedded * self.base.embedding_scale, low)
 

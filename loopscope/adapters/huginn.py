@@ -66,7 +66,7 @@ class Huginn(Adapter):
         with Taps() as taps:
             taps.on(self.parts.prelude[0], before=note)
             # The first state is drawn on the way to the loop, and again by `initial`: the same.
-            (joined,), _ = self.given(self.parts.adapter, tokens, **uncached(inputs))
+            (joined,), _ = self.first_inputs(self.parts.adapter, tokens, **uncached(inputs))
         put_back(before)
         _, angles, _, mask, *_ = seen[0]
         width = joined.shape[-1] // 2
@@ -80,7 +80,7 @@ class Huginn(Adapter):
 
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         parts, first = self.parts, len(self.parts.prelude) + t * len(self.parts.core_block)
-        with torch.no_grad() if self.cutting and t < context.without else nullcontext():
+        with torch.no_grad() if self.truncates_gradients and t < context.without else nullcontext():
             if getattr(self.config, "test_time_noise", 0):
                 state = self.module._maybe_inject_noise(state, t)
             h = self.core_in(parts.adapter(torch.cat([state, context.embedded], dim=-1)))
@@ -97,10 +97,10 @@ class Huginn(Adapter):
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
         return self.module.lm_head(self.parts.ln_f(h)).float()
 
-    def stretch(self) -> tuple[nn.Module, nn.Module]:
+    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
         return self.parts.adapter, self.parts.core_block[-1]
 
-    def beginning(self, given: Tensor, embedded: Tensor | None) -> Tensor:
+    def initial_from_call(self, given: Tensor, embedded: Tensor | None) -> Tensor:
         return given[..., : given.shape[-1] // 2]
 
     def _drawn(self, tokens: Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:

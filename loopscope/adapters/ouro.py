@@ -24,7 +24,7 @@ class Context(NamedTuple):
 
 
 class Ouro(Adapter):
-    opens = True
+    body_receives_state = True
     family = "an iteration is a pass through all layers and the norm, which is fed back"
 
     @property
@@ -44,7 +44,7 @@ class Ouro(Adapter):
                 f"{len(kinds)} ways: {sorted(map(str, kinds))}. Record it by its body: ls.wrap(model, "
                 "body=[...])."
             )
-        args, kwargs = self.given(self.layers[0], tokens, **uncached(inputs))
+        args, kwargs = self.first_inputs(self.layers[0], tokens, **uncached(inputs))
         return Context(args[0] if args else kwargs["hidden_states"], kwargs)
 
     def initial(self, context: Context) -> Tensor:
@@ -63,15 +63,15 @@ class Ouro(Adapter):
         return h
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
-        return self.read(state)
+        return self.logits_from_state(state)
 
-    def read(self, state: Tensor) -> Tensor:
+    def logits_from_state(self, state: Tensor) -> Tensor:
         return self.module.lm_head(state)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
-        return self.read(h)
+        return self.logits_from_state(h)
 
-    def stretch(self) -> tuple[nn.Module, nn.Module]:
+    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
         return self.layers[0], self.module.model.norm
 
     @property

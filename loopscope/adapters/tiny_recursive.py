@@ -34,8 +34,8 @@ class Context(NamedTuple):
 
 class TinyRecursive(Adapter):
     fields = State._fields
-    points = ("low_in", "low_out", "high_in")
-    writes: ClassVar = {"output": (), "latent": ("low_out",)}
+    loop_sites = ("low_in", "low_out", "high_in")
+    update_sites: ClassVar = {"output": (), "latent": ("low_out",)}
     family = "an iteration is one refinement block, turns of the network on the latent (axis low) and one on the output"
 
     @property
@@ -46,7 +46,7 @@ class TinyRecursive(Adapter):
     def vocabulary(self) -> int:
         return self.module.input_embed.num_embeddings
 
-    def own(self, tokens: Tensor, **inputs: Any) -> Tensor:
+    def forward_logits(self, tokens: Tensor, **inputs: Any) -> Tensor:
         output, latent = self.module.get_initial()
         start = inputs.get("outputs", output), inputs.get("latents", latent)
         return self.module(tokens, *start)[2]
@@ -63,9 +63,9 @@ class TinyRecursive(Adapter):
     def step(self, state: State, context: Context, t: int) -> State:
         network, segment = self.module.network, self.iterations
         output, latent = state
-        if self.cutting and t and t % segment == 0:
+        if self.truncates_gradients and t and t % segment == 0:
             output, latent = output.detach(), latent.detach()
-        with torch.no_grad() if self.cutting and (t + 1) % segment else nullcontext():
+        with torch.no_grad() if self.truncates_gradients and (t + 1) % segment else nullcontext():
             for _ in self.clock.loop("low", range(self.module.num_latent_refinements)):
                 latent = self.low_out(network(self.low_in(output + latent + context.embedded)))
             output = network(self.high_in(output + latent))

@@ -17,7 +17,7 @@ from ..core.looped_model import Context
 from ..core.sites import find_tensor, get_at
 from ..halting.exit_rules import Rule, exit_rule
 from ..halting.halting_record import Halting, gate_halting
-from .base import Straight, answering
+from .base import SingleBodyAdapter, replaced_forward
 
 _CARRIES = (
     "add_value_residual",
@@ -34,7 +34,7 @@ _EXIT = 0.9
 """The default of looped_exit_prob_threshold."""
 
 
-class Looped(Straight):
+class Looped(SingleBodyAdapter):
     family = "an iteration is a pass through attn_layers and its final norm"
 
     @property
@@ -56,11 +56,11 @@ class Looped(Straight):
         self.module.exit_gate(h)
         return h
 
-    def stretch(self) -> tuple[nn.Module, nn.Module]:
+    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
         return self.part(), self.part()
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
-        with answering(self.module.exit_gate, lambda h: h[..., :1]):  # it was asked in the loop
+        with replaced_forward(self.module.exit_gate, lambda h: h[..., :1]):  # it was asked in the loop
             return _read_out(self, state, context, looped_steps=1, looped_pred_all_logits=False)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
@@ -82,7 +82,7 @@ class Looped(Straight):
         return gate_halting(run, self.exit_probability, _EXIT)
 
 
-class Tied(Straight):
+class Tied(SingleBodyAdapter):
     family = "an iteration is a pass through the layers that repeat; the final norm comes after the loop"
 
     @property
@@ -102,7 +102,7 @@ class Tied(Straight):
         return self.module.attn_layers
 
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
-        with answering(self.module.attn_layers.final_norm, lambda x, **_: x):
+        with replaced_forward(self.module.attn_layers.final_norm, lambda x, **_: x):
             once = context["kwargs"] | {"layers_execute_order": self.order}
             return super().step(state, context | {"kwargs": once}, t)
 
@@ -113,7 +113,7 @@ class Tied(Straight):
         return self.decode(h, context)
 
 
-def _read_out(adapter: Straight, h: Tensor, context: Context, **options: Any) -> Tensor:
+def _read_out(adapter: SingleBodyAdapter, h: Tensor, context: Context, **options: Any) -> Tensor:
     from x_transformers.x_transformers import LayerIntermediates
 
     told = adapter.read_out(
@@ -130,7 +130,7 @@ def _period(order: tuple[int, ...]) -> tuple[int, ...]:
     return next(order[:size] for size in sizes if order[:size] * (len(order) // size) == order)
 
 
-def adapt(module: nn.Module) -> Straight:
+def adapt(module: nn.Module) -> SingleBodyAdapter:
     if module.looped:
         return Looped(module)
     layers: Any = module.attn_layers

@@ -13,15 +13,16 @@ class ReadOut:
     """Three sentences beside `decode`, for our models and for adapters. The defaults fit a state
     that is read as it is.
 
-    A law: `decode(showing(state, stream(state)), context)` is `decode(state, context)`.
+    A law: `decode(with_read_vectors(state, read_vectors(state)), context)` is `decode(state,
+    context)`.
     """
 
-    def stream(self, state: State) -> Tensor:
+    def read_vectors(self, state: State) -> Tensor:
         """(batch, position, width): what `decode` reads of a state; the primary tensor, unless a
         model says otherwise."""
         return primary(state)
 
-    def showing(self, state: State, h: Tensor) -> Any:
+    def with_read_vectors(self, state: State, h: Tensor) -> Any:
         """A state of which `decode` reads `h` and nothing else: neither what has halted nor what
         was accumulated counts."""
         return with_primary(state, h)

@@ -6,9 +6,9 @@ solve or differentiate it.
     loop(loop.starts)            # (2, n): after one iteration
 
 All floating-point tensors of the state are part of the vector; of a named tuple side by side those
-that the model names in `dynamic`. What else a state holds only keeps accounts of them (halting's
-sums and counters), and stands still. The map is the model's own `step`, with no hooks of a
-recording and none of the run's edits.
+that the model names in `recurrent_fields`. What else a state holds only keeps accounts of them
+(halting's sums and counters), and stands still. The map is the model's own `step`, with no hooks of
+a recording and none of the run's edits.
 """
 
 import copy
@@ -181,7 +181,7 @@ class IterationMap:
 
     def _moving(self, state: State) -> dict[str, Tensor]:
         """The tensors of a state that are part of the vector, by name."""
-        names = getattr(self._model, "dynamic", ()) or items(state)
+        names = getattr(self._model, "recurrent_fields", ()) or items(state)
         return {name: part for name, part in float_items(state).items() if name in names}
 
     def _tensors(self, state: State) -> list[Tensor]:

@@ -173,12 +173,12 @@ class _Pass:
 
     def _stopped(self, state: State) -> Tensor | None:
         """Positions whose answers the model itself has frozen; None if it freezes none."""
-        return self.model.stopped(state) if hasattr(self.model, "stopped") else None
+        return self.model.halted_positions(state) if hasattr(self.model, "halted_positions") else None
 
     def _open(self, state: State) -> Any:
         """The state without what the model's own halting has frozen, for a rule that decides in its
         place."""
-        return self.model.unstopped(state) if hasattr(self.model, "unstopped") else state
+        return self.model.without_freezing(state) if hasattr(self.model, "without_freezing") else state
 
     def _note(self, stops: Tensor, k: int) -> Tensor:
         """Which positions stop now for the first time."""

@@ -120,7 +120,7 @@ def answers_after(run: Any, k: int) -> Float[Tensor, "batch position vocab"]:
     """A run's read-out after k iterations as if the model's own halting had frozen nothing, where
     that can be told: what a rule that decides in its place would answer. `run.logits[k]` for all
     models but those with an exit gate."""
-    opened = getattr(run.reader.model, "unstopped", None) if run.has_model else None
+    opened = getattr(run.reader.model, "without_freezing", None) if run.has_model else None
     return run.logits[k] if opened is None else run.reader.logits(opened(run.state(k)))
 
 

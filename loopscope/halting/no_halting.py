@@ -7,7 +7,7 @@ from torch import nn
 from .exit_rules import Rule
 
 
-class Unhalting:
+class NoHalting:
     """A model that runs as many iterations as it is told. One that halts says otherwise."""
 
     @property

@@ -112,10 +112,10 @@ class Several:
     """An intervention that is several edits."""
 
     def edits(
-        self, fields: tuple[str, ...] = (), writes: Mapping[str, Sequence[str]] | None = None
+        self, fields: tuple[str, ...] = (), update_sites: Mapping[str, Sequence[str]] | None = None
     ) -> "Sequence[Edit | Times]":
-        """Them, for one run. `fields`: names of the state's tensors; `writes`: by field, the sites
-        that its updates pass."""
+        """Them, for one run. `fields`: names of the state's tensors; `update_sites`: by field, the
+        sites that its updates pass."""
         raise NotImplementedError(f"{type(self).__name__} must say its edits().")
 
 
@@ -127,7 +127,7 @@ class HaltAt(Several):
     where: Mapping[str, Any] = field(default_factory=dict)
 
     def edits(
-        self, fields: tuple[str, ...] = (), writes: Mapping[str, Sequence[str]] | None = None
+        self, fields: tuple[str, ...] = (), update_sites: Mapping[str, Sequence[str]] | None = None
     ) -> list[Edit]:
         """The same as edits of the halting unit's logit: never before, surely then."""
         before = [Edit("halting", "patch", -_SURE, slice(0, self.iteration), self.where)]
@@ -177,7 +177,7 @@ class Swap(Several):
     second: int
 
     def edits(
-        self, fields: tuple[str, ...] = (), writes: Mapping[str, Sequence[str]] | None = None
+        self, fields: tuple[str, ...] = (), update_sites: Mapping[str, Sequence[str]] | None = None
     ) -> "list[Edit | Times]":
         """The same as two moments of the schedule."""
         return [Times(self.first, 1, self.second), Times(self.second, 1, self.first)]
@@ -253,7 +253,7 @@ def repeat(iteration: int, times: int = 2) -> Times:
 def expanded(
     edits: Sequence[Edit | Times | Several],
     fields: tuple[str, ...],
-    writes: Mapping[str, Sequence[str]] | None = None,
+    update_sites: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[list[Edit], list[Times]]:
     """Edits of sites and of the schedule apart; a patch with a whole named-tuple state becomes one
     per field.
@@ -261,12 +261,14 @@ def expanded(
     Arguments:
         fields: names of the state's tensors, the primary one first; empty if the state is one
             tensor.
-        writes: by field, the sites that an update of it passes inside an iteration.
+        update_sites: by field, the sites that an update of it passes inside an iteration.
     """
     values: list[Edit] = []
     schedule: list[Times] = []
     for edit in (
-        part for one in edits for part in (one.edits(fields, writes) if isinstance(one, Several) else [one])
+        part
+        for one in edits
+        for part in (one.edits(fields, update_sites) if isinstance(one, Several) else [one])
     ):
         if isinstance(edit, Times):
             schedule.append(edit)

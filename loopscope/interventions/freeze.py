@@ -5,10 +5,10 @@
 What is undone are updates. Frozen in iteration t, a state's field doesn't change in it: whatever
 else that iteration computes reads the old value, and states[t+1] has it. A state that is updated
 several times in an iteration (the low one of HRM and TRM) is held after each of these updates,
-which a model names in `writes`:
+which a model names in `update_sites`:
 
     class Mine(LoopedModule):
-        writes = {"high": (), "low": ("hook_low",)}      # by field: the sites that an update of it passes before others read it
+        update_sites = {"high": (), "low": ("hook_low",)}   # by field: what an update passes
 
 A model that says nothing is believed to update each field once, and each from the old values of the
 others; one that seems not to is refused. After Shen, Su & Kyrillidis 2026 (arXiv 2605.17811), who
@@ -42,15 +42,15 @@ class Freeze(Several):
     """The first that changes it again; None: none does."""
     where: Mapping[str, Any] = field(default_factory=dict)
 
-    def edits(self, fields: tuple[str, ...] = (), writes: Writes | None = None) -> list[Edit]:
+    def edits(self, fields: tuple[str, ...] = (), update_sites: Writes | None = None) -> list[Edit]:
         """The same as edits, with a memory of their own for one run.
 
         Arguments:
             fields: names of the state's tensors, the primary one first.
-            writes: by field, the sites that an update of it passes.
+            update_sites: by field, the sites that an update of it passes.
         """
         held = Hold(self.site, "patch", None, slice(self.first, self.last), self.where, _Memory())
-        inner = (writes or {}).get(field_of(self.site, fields) or "", ())
+        inner = (update_sites or {}).get(field_of(self.site, fields) or "", ())
         return [held, *(replace(held, site=site, of=self.site) for site in inner)]
 
     def __str__(self) -> str:
@@ -175,10 +175,10 @@ def checked_writes(model: Any, frozen: Sequence[str], state: State, context: Con
     """Say so if a field, held at the ends of iterations, would be missed inside one: others read it
     after its update.
 
-    Of a model that doesn't say `writes` one iteration is run again and looked at: whether it has
-    inner loops, and whether what becomes of one field was computed from what became of another.
+    Of a model that doesn't say `update_sites` one iteration is run again and looked at: whether it
+    has inner loops, and whether what becomes of one field was computed from what became of another.
     """
-    said = getattr(model, "writes", None) or {}
+    said = getattr(model, "update_sites", None) or {}
     unsaid = [name for name in frozen if name not in said]
     if not unsaid:
         return
@@ -207,8 +207,8 @@ def checked_writes(model: Any, frozen: Sequence[str], state: State, context: Con
             raise LoopscopeError(
                 f"to freeze '{name}' it must be held after every update, but {why}. Pass each update "
                 "through a HookPoint and "
-                f'say so in the model: writes = {{"{name}": ("hook_{name}",)}}; (), if it is written last '
-                "and once."
+                f'say so in the model: update_sites = {{"{name}": ("hook_{name}",)}}; (), if it is written '
+                "last and once."
             )
 
 

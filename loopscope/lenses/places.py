@@ -95,7 +95,7 @@ def sight(run: Run, place: Place, k: int) -> Sight | None:
 
 def shown(run: Run, state: State, h: Tensor) -> Any:
     """`state` with `h` for the vectors that are read out."""
-    put = getattr(_model(run), "showing", None)
+    put = getattr(_model(run), "with_read_vectors", None)
     if put is not None:
         return put(state, h)
     return with_primary(state, h)
@@ -109,11 +109,12 @@ def _carrier(run: Run, k: int) -> Any:
 
 
 def _stream(run: Run, state: State) -> Tensor:
-    stream = getattr(_model(run), "stream", None)
-    return primary(state) if stream is None else stream(state)
+    read_vectors = getattr(_model(run), "read_vectors", None)
+    return primary(state) if read_vectors is None else read_vectors(state)
 
 
 def _model(run: Run) -> Any:
-    """The run's model, if it offers the four functions: what others call `stream` is theirs."""
-    model = run.model if run.has_model else None
+    """The run's model, if it offers the four functions: what others call `read_vectors` is
+    theirs."""
+    model = run.reader.model if run.has_model else None
     return model if isinstance(model, Looped) else None

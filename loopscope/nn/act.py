@@ -72,7 +72,7 @@ class ACT(nn.Module):
             count=state.count + running,
         )
 
-    def read(self, state: ACTState) -> Float[Tensor, "batch position width"]:
+    def read_vectors(self, state: ACTState) -> Float[Tensor, "batch position width"]:
         """The output if the loop ended here: a position that has not halted gives its latest h the
         weight left over."""
         left = (1 - state.mass)[..., None]

@@ -48,7 +48,7 @@ class ExitGate(nn.Module):
     def update(self, state: ExitState, h: Float[Tensor, "batch position width"]) -> ExitState:
         """One iteration's bookkeeping, after the blocks made `h`."""
         chance = self.hook_chance(self.probability(h))
-        stopped = self.stopped(state) & (not self.training)
+        stopped = self.halted_positions(state) & (not self.training)
         answer = torch.where(stopped[..., None], state.answer, h)
         return ExitState(h, answer, chance, state.going * (1 - chance))
 
@@ -56,7 +56,7 @@ class ExitGate(nn.Module):
         """lambda, from the state that an iteration has made."""
         return torch.sigmoid(self.gate(h)[..., 0])
 
-    def stopped(self, state: ExitState) -> Tensor:
+    def halted_positions(self, state: ExitState) -> Tensor:
         """(batch, position), True where the answer stands."""
         return 1 - state.going >= self.threshold
 
@@ -69,7 +69,7 @@ class Exiting(LoopedModule):
 
     def __init__(self, iterations: int, vocabulary: int) -> None:
         super().__init__(iterations, vocabulary, ExitState._fields)
-        self.dynamic = self.fields[:1]
+        self.recurrent_fields = self.fields[:1]
 
     def exit_probability(self, state: ExitState) -> Tensor:
         return self.exit.probability(state.h)
@@ -82,16 +82,16 @@ class Exiting(LoopedModule):
     def rule(self) -> Rule:
         return exit_rule(self.exit.threshold, lambda state: state.chance, self.source)
 
-    def stopped(self, state: ExitState) -> Tensor:
-        return self.exit.stopped(state)
+    def halted_positions(self, state: ExitState) -> Tensor:
+        return self.exit.halted_positions(state)
 
-    def unstopped(self, state: ExitState) -> ExitState:
+    def without_freezing(self, state: ExitState) -> ExitState:
         return state._replace(answer=state.h)
 
-    def stream(self, state: ExitState) -> Tensor:
+    def read_vectors(self, state: ExitState) -> Tensor:
         return state.answer
 
-    def showing(self, state: ExitState, h: Tensor) -> ExitState:
+    def with_read_vectors(self, state: ExitState, h: Tensor) -> ExitState:
         return state._replace(h=h, answer=h)
 
     def halting(self, run: Any) -> Halting:

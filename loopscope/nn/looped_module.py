@@ -16,12 +16,12 @@ from ..core.readout import ReadOut
 from ..core.sites import axes_of
 from ..core.state_tree import State, primary, through_sites
 from ..core.states import States
-from ..halting.no_halting import Unhalting
+from ..halting.no_halting import NoHalting
 
 NamesFilter = Callable[[str], bool] | Sequence[str] | str | None
 
 
-class LoopedModule(Unhalting, ReadOut, HookedRootModule):
+class LoopedModule(NoHalting, ReadOut, HookedRootModule):
     """A looped transformer: subclasses give `encode`, `initial`, `step` and `decode`, and call
     `setup()` at the end.
 
@@ -29,7 +29,7 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
     every state through, before it is read by the next iteration or by the read-out.
     """
 
-    writes: Mapping[str, Sequence[str]] = {}
+    update_sites: Mapping[str, Sequence[str]] = {}
     """By field of the state: the sites that an update of it passes within an iteration, before
     others read it; () for one that is written once and last. What `loopscope.freeze` holds."""
 
@@ -42,7 +42,7 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
         self.name: str | None = None
         self.task: Any = None
         self.fields = tuple(fields)
-        self.dynamic = self.fields
+        self.recurrent_fields = self.fields
         """The fields that the next iteration depends on; the others only keep accounts of them."""
         self.state = HookPoint()
         for field in self.fields[1:]:
@@ -78,18 +78,18 @@ class LoopedModule(Unhalting, ReadOut, HookedRootModule):
         """Pass a state through its sites."""
         return through_sites(state, self.state)
 
-    def stopped(self, state: State) -> Bool[Tensor, "batch position"] | None:
+    def halted_positions(self, state: State) -> Bool[Tensor, "batch position"] | None:
         """Which positions' answers stand from now on; None for a model that freezes none."""
         return None
 
-    def unstopped(self, state: State) -> Any:
+    def without_freezing(self, state: State) -> Any:
         """The state as it would be read out if nothing had been frozen, where the architecture lets
         that be told."""
         return state
 
     def finished(self, state: State) -> bool:
         """Whether every position has halted. A model without halting never finishes early."""
-        stopped = self.stopped(state)
+        stopped = self.halted_positions(state)
         return stopped is not None and bool(stopped.all())
 
     def penalty(self, state: State, context: Context) -> Tensor:

@@ -217,8 +217,8 @@ class _Watch:
         if self.adapter is not None:
             self._notes(self.adapter)
         self.body.attach(self.taps)
-        if self.adapter is not None and self.adapter.makers():
-            self.taps.on(self.adapter.stretch()[1], after=self._fields)
+        if self.adapter is not None and self.adapter.extra_state_modules():
+            self.taps.on(self.adapter.loop_ends()[1], after=self._fields)
         self.named.clock.show()
         return args, kwargs
 
@@ -252,7 +252,7 @@ class _Watch:
 
         if embedding is not None:
             self.taps.on(embedding, after=embedded)
-        for field, maker in adapter.makers().items():
+        for field, maker in adapter.extra_state_modules().items():
 
             def made(args: Any, kwargs: Any, output: Any, field: str = field) -> Any:
                 path = find_tensor(output)
@@ -270,7 +270,7 @@ class _Watch:
         """The same with states[0], which came before the first call of a part, and with a
         read-out."""
         assert self.body.first is not None
-        first = adapter.beginning(self.body.first.detach(), self.embedded)
+        first = adapter.initial_from_call(self.body.first.detach(), self.embedded)
         begun = {
             "state" if i == 0 else f"state.{name}": part
             for i, (name, part) in enumerate(items(first).items())
@@ -285,7 +285,7 @@ class _Watch:
                     kept = kept[:, -new[1] :]  # a cache holds the rest: only the newest positions go on
                 sites[name] = States(name, {(0,): kept} | later, sites[name].axes, run.iterations + 1)
         kind = None if isinstance(first, Tensor) else type(first)
-        read: Any = adapter.read if adapter.read(first) is not None else None
+        read: Any = adapter.logits_from_state if adapter.logits_from_state(first) is not None else None
         reader = Reader(adapter, None, read, kind, grad=False)
         return Run(
             tokens=run.tokens,
@@ -301,12 +301,13 @@ class _Named:
     """An adapter's loop as the names that a Body goes by."""
 
     def __init__(self, adapter: Adapter) -> None:
-        first, last = adapter.stretch()
-        self.module, self.clock, self.opens = adapter.module, adapter.clock, adapter.opens
+        first, last = adapter.loop_ends()
+        self.module, self.clock = adapter.module, adapter.clock
+        self.body_receives_state = adapter.body_receives_state
         self.parts: dict[str, nn.Module] = {"(first)": first, "(last)": last}
         self.body = ["(first)"] if first is last else ["(first)", "(last)"]
         self.inner = {}
-        for axis, module in adapter.turning().items():
+        for axis, module in adapter.inner_loop_modules().items():
             self.parts[f"({axis})"] = module
             self.inner[axis] = f"({axis})"
 

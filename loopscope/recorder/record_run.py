@@ -224,7 +224,7 @@ def _planned(model: Looped, span: _Span, sites: Sites, edits: Edits) -> _Plan:
     fields = _fields(model)
     hooks = list(getattr(model, "hook_dict", modules))
     alias = {f"state.{fields[0]}": "state"} if fields else {}
-    values, schedule = expanded(edits, fields, getattr(model, "writes", None))
+    values, schedule = expanded(edits, fields, getattr(model, "update_sites", None))
     forced = any(edit.site == "halting" for edit in values)
     if forced or sites == "halting" or (not callable(sites) and "halting" in sites):
         _check_halting(model, modules)
@@ -322,11 +322,11 @@ def _cutting(model: Any) -> Iterator[None]:
     if not isinstance(model, Adapter):
         yield
         return
-    model.cutting = True
+    model.truncates_gradients = True
     try:
         yield
     finally:
-        model.cutting = False
+        model.truncates_gradients = False
 
 
 def _halting(model: Any, run: Run) -> Halting | None:

@@ -83,11 +83,11 @@ class Implicit:
     def _attached(self, model: Looped, state: State, context: Context, k: int) -> Any:
         from ..maths.fixed_point import solve  # scipy is not needed before
 
-        dynamic = getattr(model, "dynamic", ())
-        if tuple(dynamic) != field_names(state)[:1] and field_names(state):
+        recurrent_fields = getattr(model, "recurrent_fields", ())
+        if tuple(recurrent_fields) != field_names(state)[:1] and field_names(state):
             raise LoopscopeError(
                 "Implicit needs a loop whose next iteration depends on one tensor, but this state's are "
-                f"{', '.join(dynamic)}. Use Full or Last."
+                f"{', '.join(recurrent_fields)}. Use Full or Last."
             )
         start = primary(state)
         x = start.detach().requires_grad_()

@@ -32,7 +32,7 @@ class Named(Protocol):
     body: list[str]
     inner: dict[str, str]
     clock: Clock
-    opens: bool
+    body_receives_state: bool
     """Whether what the body is given first is states[0], as far as nothing comes between two
     calls."""
 
@@ -104,7 +104,7 @@ class Body:
             self.collector.batch = self.rows.batch
         if self.gave is None:
             self.first = value
-        if self.gave is None and self.wrapped.opens:
+        if self.gave is None and self.wrapped.body_receives_state:
             new = self.collector.take("state", ITERATION, (0,), self._edited("state", value, (0,)))
         elif self.gave is not None and not _same(value, self.gave):
             self.unmixed = False

@@ -42,7 +42,7 @@ class Wrapped:
     body: then it is what the first call received.
     """
 
-    opens = True
+    body_receives_state = True
 
     def __init__(self, module: nn.Module, body: list[str], inner: dict[str, str]) -> None:
         self.module, self.body, self.inner = module, body, inner

@@ -159,7 +159,7 @@ def test_its_loop_is_found_without_knowing_the_family(case):
     result = ls.find_loops(case.model, case.tokens, **case.inputs)
     assert result.known
     assert sum(loop.times for loop in result.loops) == case.count
-    assert [loop.times for loop in result.loops[0].loops] == [3 for _ in case.wrapped.turning()]
+    assert [loop.times for loop in result.loops[0].loops] == [3 for _ in case.wrapped.inner_loop_modules()]
 
 
 def test_a_late_state_can_be_put_in_the_place_of_an_early_one(case):

@@ -32,7 +32,7 @@ class Team(LoopedModule):
     counted the same, but high writes it only from its fourth update on.
     """
 
-    writes = {"high": (), "low": ("low_level.hook_out",)}
+    update_sites = {"high": (), "low": ("low_level.hook_out",)}
 
     def __init__(self, kind: str, looks: bool = False) -> None:
         super().__init__(N, 5, Pair._fields)

@@ -27,7 +27,7 @@ class Two(LoopedModule):
     """low <- 0.5 low + 0.3 high + x, three times; high <- 0.9 high + 0.2 low. The answer is
     high."""
 
-    writes: ClassVar = {"high": (), "low": ("hook_low",)}
+    update_sites: ClassVar = {"high": (), "low": ("hook_low",)}
 
     def __init__(self) -> None:
         super().__init__(N, 2, Pair._fields)
@@ -136,7 +136,7 @@ def test_any_site_of_the_loop_is_held_at_what_it_gave_each_turn_at_its_own():
 
 
 class Unsaid(Two):
-    writes: ClassVar = {}
+    update_sites: ClassVar = {}
 
 
 class Chained(Unsaid):
@@ -158,7 +158,7 @@ def test_a_model_that_would_miss_the_freeze_inside_an_iteration_is_refused():
     with pytest.raises(LoopscopeError, match="has inner loops \\(low\\) that may update it several times"):
         ls.record(Unsaid().eval(), TOKENS, edits=[ls.freeze("state.low")])
     with pytest.raises(
-        LoopscopeError, match="computes 'low' from its new value within an iteration.*writes = "
+        LoopscopeError, match="computes 'low' from its new value within an iteration.*update_sites = "
     ):
         ls.record(Chained().eval(), TOKENS, edits=[ls.freeze("state.high")])
     ls.record(Chained().eval(), TOKENS, edits=[ls.freeze("state.low")])  # nobody reads the new low

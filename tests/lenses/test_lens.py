@@ -184,15 +184,18 @@ def test_vectors_put_into_a_state_are_all_that_is_read_of_it(zoo):
     model, context = run.model, run.reader.context
     state = run.state(2)
     assert torch.equal(
-        model.decode(model.showing(state, model.stream(state)), context), model.decode(state, context)
+        model.decode(model.with_read_vectors(state, model.read_vectors(state)), context),
+        model.decode(state, context),
     )
-    other = torch.randn_like(model.stream(state))
-    assert torch.equal(model.stream(model.showing(state, other)), other), "whatever has halted or was summed"
+    other = torch.randn_like(model.read_vectors(state))
+    assert torch.equal(model.read_vectors(model.with_read_vectors(state, other)), other), (
+        "whatever has halted or was summed"
+    )
 
 
 def test_sites_inside_the_body_are_read_too(zoo):
     run, _ = zoo
-    width = run.model.stream(run.state(0)).shape
+    width = run.model.read_vectors(run.state(0)).shape
     sites = [
         name for name in run.names
         if isinstance(run[name], ls.States) and name.endswith(("hook_resid_post", "hook_low"))
@@ -210,7 +213,9 @@ def test_sites_inside_the_body_are_read_too(zoo):
     last = sites[-1]
     value = dict(run[last].items())
     index = max(value)
-    own = run.model.decode(run.model.showing(run.state(index[0] + 1), value[index]), run.reader.context)
+    own = run.model.decode(
+        run.model.with_read_vectors(run.state(index[0] + 1), value[index]), run.reader.context
+    )
     assert torch.equal(read.logits(index[0], read[last].sites[-1]), own)
 
 

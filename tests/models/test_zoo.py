@@ -108,7 +108,7 @@ def test_every_field_of_the_state_is_a_site(case):
     sites = [f"state.{field}" for field in model.fields[1:]]
     run = recorded(model, tokens, sites=sites)
     assert all(len(run[site].iterations) == run.iterations + 1 for site in sites)
-    assert set(model.dynamic) <= set(model.fields)
+    assert set(model.recurrent_fields) <= set(model.fields)
 
 
 def test_what_is_called_in_the_loop_has_an_iteration_axis(case):

@@ -64,7 +64,7 @@ def test_the_output_is_the_weighted_mean_or_the_running_interpolation(run):
         last, left = run["state.output"][-1], (1 - run["state.mass"][-1])[..., None]
         expected = torch.where(run.halting.halted[..., None], expected, last + left * (h[-1] - last))
     with torch.no_grad():
-        read = run.model.act.read(run.state(-1))
+        read = run.model.act.read_vectors(run.state(-1))
     assert torch.allclose(read, expected, atol=1e-7)
 
 

@@ -316,7 +316,7 @@ def test_the_implicit_gradient_is_that_of_a_long_unrolled_loop():
 
 def test_an_implicit_gradient_needs_one_tensor():
     model = ls.models.build("universal", halting="accumulated", **CONFIG)
-    model.dynamic = model.fields
+    model.recurrent_fields = model.fields
     batch = TASK.batch(4, 0)
     with pytest.raises(LoopscopeError, match="depends on one tensor, but this state's are h, output"):
         Final()(exercise(model, (batch.tokens, batch.targets, batch.mask), 3, Implicit()))
