@@ -167,7 +167,9 @@ def _halting(run: Run, rule: str | None, threshold: float | int | None, level: L
         raise LoopscopeError("threshold and level belong to a rule, but none was named. Pass rule= too.")
     labels = labels_of(run)
     asked = None if labels is None else labels.mask
-    halting = run.halting if rule is None else rule_halting(run, rule, threshold, level, asked=asked)
+    halting = (
+        run.halting if rule is None else rule_halting(run, rule, threshold, level, answer_positions=asked)
+    )
     if halting is None:
         raise LoopscopeError(
             "halting needs a run of a model that halts, recorded from its first iteration and without "

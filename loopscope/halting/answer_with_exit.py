@@ -4,8 +4,8 @@
     told = answer(model, tokens, rule="kl")             # by a rule read from states and answers
     told.logits, told.used                              # the same as of the full pass; iterations, row by row
 
-A row leaves once all positions that are asked have stopped. Where no position reads a later one,
-positions at the end leave too, once no row that is left needs them.
+A row leaves once all positions that need an answer have stopped. Where no position reads a later
+one, positions at the end leave too, once no row that is left needs them.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class Answer:
     """What a model answered, and how many iterations it took."""
 
     logits: Float[Tensor, "batch position vocab"]
-    """Each position's as it was when it stopped; that of a position that wasn't asked, when its row
-    left."""
+    """Each position's as it was when it stopped; that of a position that needs no answer, when its
+    row left."""
     used: Int[Tensor, " batch"]
     """Iterations that were run for each row."""
     stopped: Int[Tensor, "batch position"]
@@ -67,10 +67,10 @@ def answer(
     rule: str | Rule | None = None,
     threshold: float | int | None = None,
     level: Level = "position",
-    asked: Bool[Tensor, "batch position"] | None = None,
+    answer_positions: Bool[Tensor, "batch position"] | None = None,
     seed: int | None = None,
 ) -> Answer:
-    """Run a model until everything that is asked has stopped, without what has finished.
+    """Run a model until every position that needs an answer has stopped, without what has finished.
 
     Arguments:
         iterations: the most; None means the model's own depth.
@@ -78,7 +78,7 @@ def answer(
             stop each position. "own" is the model's gate as a rule, which lets its `threshold` be
             moved.
         level: whether positions stop by themselves, or examples as wholes.
-        asked: positions whose answer is needed; None means all.
+        answer_positions: positions whose answer is needed; None means all.
         seed: for a model with a random start.
 
     Raises:
@@ -91,7 +91,7 @@ def answer(
     with torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        return _Pass(model, tokens, n, chosen, level=level, asked=asked).run()
+        return _Pass(model, tokens, n, chosen, level=level, answer_positions=answer_positions).run()
 
 
 class _Pass:
@@ -99,15 +99,24 @@ class _Pass:
     that are left."""
 
     def __init__(
-        self, model: Any, tokens: Tensor, n: int, rule: Rule | None, *, level: Level, asked: Tensor | None
+        self,
+        model: Any,
+        tokens: Tensor,
+        n: int,
+        rule: Rule | None,
+        *,
+        level: Level,
+        answer_positions: Tensor | None,
     ) -> None:
         self.level: Level = level
         self.model, self.tokens, self.n, self.rule = model, tokens, n, rule
         batch, positions = tokens.shape[:2]
-        self.asked = torch.ones(batch, positions, dtype=torch.bool, device=tokens.device)
-        self.asked = self.asked if asked is None else asked.to(tokens.device)
+        self.answer_positions = torch.ones(batch, positions, dtype=torch.bool, device=tokens.device)
+        self.answer_positions = (
+            self.answer_positions if answer_positions is None else answer_positions.to(tokens.device)
+        )
         self.stopped = torch.full((batch, positions), n, device=tokens.device)
-        self.halted = torch.zeros_like(self.asked)
+        self.halted = torch.zeros_like(self.answer_positions)
         self.used = torch.full((batch,), n, device=tokens.device)
         self.rows, self.width, self.worked = torch.arange(batch, device=tokens.device), positions, 0
         self.done = torch.zeros_like(self.rows, dtype=torch.bool)
@@ -164,8 +173,8 @@ class _Pass:
         now = look(k, state, answers)
         score, carried = self.rule.score(before, now, carried)
         score = score[:, -self.width :]  # registers stand before the tokens
-        asked = self.asked[self.rows, : self.width]
-        new = self._note(self.rule.stops(leveled(score, self.level, asked)), k)
+        answer_positions = self.answer_positions[self.rows, : self.width]
+        new = self._note(self.rule.stops(leveled(score, self.level, answer_positions)), k)
         if bool(new.any()):  # its answer is the one of this iteration, though its row may go on
             answers = self.model.decode(self._open(state), self.context) if answers is None else answers
             self._put(answers, new)
@@ -193,8 +202,8 @@ class _Pass:
         return new
 
     def _gone(self) -> Tensor:
-        """Rows in which every position that is asked has stopped."""
-        return (self.halted | ~self.asked)[self.rows].all(1)
+        """Rows in which every position that is answer_positions has stopped."""
+        return (self.halted | ~self.answer_positions)[self.rows].all(1)
 
     def _room(self, answers: Tensor) -> None:
         if self.logits is None:
@@ -271,7 +280,7 @@ class _Pass:
         """How many positions are still needed: all, unless none reads a later one."""
         if not _causal(self.context):
             return self.width
-        open_ = (~self.halted & self.asked)[self.rows, : self.width][left].any(0)
+        open_ = (~self.halted & self.answer_positions)[self.rows, : self.width][left].any(0)
         return int(open_.nonzero().max()) + 1 if bool(open_.any()) else self.width
 
 

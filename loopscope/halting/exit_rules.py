@@ -64,7 +64,7 @@ class Rule:
     """Whether it reads answers, which must then be read out after every iteration."""
     chance: Callable[[Any], Tensor] | None = None
     """run -> what a gate holds for the probability that the answer may stand, 0..1: (iteration,
-    batch, position), or of whole examples (iteration, batch) with NaN where it isn't asked. None
+    batch, position), or of whole examples (iteration, batch) with NaN where it gives none. None
     for a rule without one."""
     strict: bool = False
     """Whether the score must lie below the threshold, and not at it."""
@@ -211,7 +211,7 @@ RULES: dict[str, Rule] = {
 
 
 def names() -> list[str]:
-    """The rules that any run with logits can be asked."""
+    """The rules that any run with logits can use."""
     return list(RULES)
 
 
@@ -324,15 +324,19 @@ def gap_rule(tolerance: float) -> Rule:
 def leveled(
     score: Float[Tensor, "*iteration batch position"],
     level: Level,
-    asked: Bool[Tensor, "batch position"] | None = None,
+    answer_positions: Bool[Tensor, "batch position"] | None = None,
 ) -> Float[Tensor, "*iteration batch position"]:
-    """Scores as they decide: each position's own, or the mean over the example's asked positions at
-    all of them."""
+    """Scores as they decide: each position's own, or the mean over the example's answer positions
+    at all of them."""
     if level not in ("position", "example"):
         raise LoopscopeError(f"level must be 'position' or 'example', but is {level!r}.")
     if level == "position":
         return score
-    weight = torch.ones_like(score[..., :, :]) if asked is None else asked.to(score).expand_as(score)
+    weight = (
+        torch.ones_like(score[..., :, :])
+        if answer_positions is None
+        else answer_positions.to(score).expand_as(score)
+    )
     inside = torch.where(weight > 0, score, torch.zeros_like(score))  # infinity times 0 is no number
     return ((inside * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp(min=1)).expand_as(
         score
@@ -353,18 +357,18 @@ def rule_halting(
     threshold: float | int | None = None,
     level: Level = "position",
     *,
-    asked: Tensor | None = None,
+    answer_positions: Tensor | None = None,
 ) -> Halting:
     """When the positions of a run would have stopped by a rule. The run went on all the same.
 
     Arguments:
         rule: a name (`names()`, "own"), or a Rule.
         threshold: in the rule's own unit; None: as published.
-        asked: (batch, position), the positions whose mean decides at level "example"; None means
-            all.
+        answer_positions: (batch, position), the positions whose mean decides at level "example";
+            None means all.
     """
     chosen = named(rule, run.model if rule == "own" else None).at(threshold)
-    iteration, halted = first_stop(chosen.stops(leveled(chosen.scores(run), level, asked)))
+    iteration, halted = first_stop(chosen.stops(leveled(chosen.scores(run), level, answer_positions)))
     weights = (torch.arange(run.iterations)[:, None, None] == iteration).float()
     one = torch.ones_like(iteration, dtype=torch.float)
     return Halting(weights, iteration, halted, one, iteration + 2 * one, f"rule {chosen.name}")

@@ -87,14 +87,14 @@ def test_positions_at_the_end_leave_a_causal_loop_once_nobody_needs_them(tokens)
     model = built(
         "universal", injection="add", norm="stream", position="rotary", step_code="none", iterations=N
     )
-    asked = torch.zeros_like(tokens, dtype=torch.bool)
-    asked[:, :3] = True
+    mask = torch.zeros_like(tokens, dtype=torch.bool)
+    mask[:, :3] = True
     whole = ls.answer(model, tokens, rule="argmax", threshold=99)
-    part = ls.answer(model, tokens, rule="argmax", threshold=99, asked=asked)
+    part = ls.answer(model, tokens, rule="argmax", threshold=99, answer_positions=mask)
     assert part.worked == 24 * 3 * N < whole.worked == 24 * 7 * N
     assert torch.allclose(part.logits[:, :3], whole.logits[:, :3], atol=1e-5)
     looks = built("ponder", threshold=1.0, iterations=N)
-    assert ls.answer(looks, tokens, rule="argmax", threshold=99, asked=asked).worked == 24 * 7 * N
+    assert ls.answer(looks, tokens, rule="argmax", threshold=99, answer_positions=mask).worked == 24 * 7 * N
 
 
 def test_a_q_head_lets_whole_rows_leave_at_the_end_of_a_segment(tokens):

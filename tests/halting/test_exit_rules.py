@@ -135,10 +135,10 @@ def test_an_example_stops_by_the_mean_over_what_it_answers():
     table = torch.zeros(3, 1, 3, 2)
     table[1:, 0, :, 0] = torch.tensor([[4.0, 0, 50], [4, 4, -50]])
     run = ls.record(Planted(table).eval(), torch.zeros(1, 3, dtype=torch.long))
-    asked = torch.tensor([[True, True, False]])
+    mask = torch.tensor([[True, True, False]])
     own = exit_rules.rule_halting(run, "confidence", 0.9)
     assert own.iteration[0, :2].tolist() == [0, 1]
-    both = exit_rules.rule_halting(run, "confidence", 0.9, "example", asked=asked)
+    both = exit_rules.rule_halting(run, "confidence", 0.9, "example", answer_positions=mask)
     assert both.iteration.tolist() == [[1, 1, 1]], "0.98 and 0.5 are 0.74 in the mean"
 
 
