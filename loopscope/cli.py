@@ -192,7 +192,7 @@ def probe(
     ] = None,
     site: Annotated[list[str] | None, typer.Option(help="What is read, once per site; state.")] = None,
     positions: Annotated[
-        str | None, typer.Option(help="each, together, pooled, or a number; as the labels are, unless given.")
+        str | None, typer.Option(help="each, shared, pooled, or a number; as the labels are, unless given.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to save the probes.")] = None,

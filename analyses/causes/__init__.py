@@ -22,7 +22,7 @@ What can mislead:
 - A donor's state in another context is off the model's path: read effects of a whole state and of
   single positions together.
 - With an answer at every position, most positions carry their own, and none carries all: the last
-  one alone is judged, unless `asked` says otherwise.
+  one alone is judged, unless `answer_positions` says otherwise.
 - Under attribution (`method="attribution"`) numbers are first-order estimates; `agreement` tells
   how far to trust them.
 """

@@ -64,7 +64,7 @@ def panels(result: Causes) -> list[Panel]:
             f"alone {percent(float(result.best[last // 2].clamp(0, 1)))}.",
             "Each point is a pass of its own: the state of another example is written there, and all that "
             "follows is computed anew. "
-            f"0 leaves the answer, 1 is the other example's; judged by {result.asked}, means over "
+            f"0 leaves the answer, 1 is the other example's; judged by {result.answer_positions}, means over "
             f"{result.examples} examples.",
         ),
         Panel(

@@ -16,7 +16,7 @@ from loopscope.patching import Agreement, effects
 from loopscope.patching.donors import answers_vary, partners
 from loopscope.patching.effects import Effects, Method
 from loopscope.patching.figures import effect_map
-from loopscope.patching.metrics import asked_of, last_of
+from loopscope.patching.metrics import answer_mask, last_of
 from loopscope.patching.patched_forward import affordable, writable
 from loopscope.runs.run import Run
 
@@ -59,7 +59,7 @@ class Causes(AnalysisResult):
     method: str
     agreement: Agreement | None
     metric: str
-    asked: str
+    answer_positions: str
     """Which answers are judged, in words."""
     carries_threshold: float = CARRIES
     """A state, or a position, carries the answer from this fraction on ..."""
@@ -88,7 +88,8 @@ class Causes(AnalysisResult):
         return (
             f"{self.verdict.sentence} '{self.site}' of {self.source}, in {self.examples} examples of "
             f"{self.last} iterations, judged by "
-            f"{self.asked}. Of the way to the other answer: {told}.{checked} Thresholds: a state carries "
+            f"{self.answer_positions}. Of the way to the other answer: {told}.{checked} Thresholds: a state "
+            "carries "
             f"the answer from {self.carries_threshold:g} on, nothing of it below {self.nothing_threshold:g}."
         )
 
@@ -107,7 +108,7 @@ def measure(
     *,
     donor: Run | None = None,
     site: str | None = None,
-    asked: Any = None,
+    answer_positions: Any = None,
     method: Method = "exact",
     examples: int | None = EXAMPLES,
     iterations: int | None = ITERATIONS,
@@ -118,7 +119,7 @@ def measure(
         donor: a run of the same shape; None: for each example the next of the batch that answers
             otherwise.
         site: what is written; None: the state, all its tensors together.
-        asked: positions, or a mask (batch, position), whose answers count. None: the last that is
+        answer_positions: positions, or a mask (batch, position), whose answers count. None: the last that is
             asked.
         method: "exact", or "attribution" for a first look.
         examples: how many of the run's; None: all. With `donor` all of them.
@@ -130,19 +131,27 @@ def measure(
             "causes compares answers (batch, position, vocab), but this run's output is "
             f"{tuple(run.output.shape)}. Use ls.effects(run, donor, metric=...) with a function of it."
         )
-    which, told = _asked(run, asked)
+    which, told = _asked(run, answer_positions)
     if donor is None:
         run, donor, which = _paired(run, examples, which)
     placed, every = _fields(run) if site is None else ([site], [site])
     steps = _spaced(run, site, iterations)
-    grid = effects(run, donor, sites=placed, together=True, iterations=steps, asked=which, method=method)
+    grid = effects(
+        run, donor, sites=placed, jointly=True, iterations=steps, answer_positions=which, method=method
+    )
     if (site is not None and " + " in grid.sites[0]) or not grid.positions[0]:
         raise LoopscopeError(
             f"causes looks at one site with positions, but '{site}' gives {list(grid.sites)}. For others: "
             f"ls.effects(run, donor, sites=...)."
         )
     full = effects(
-        run, donor, sites=every, together=True, iterations=grid.iterations, positions="all", asked=which
+        run,
+        donor,
+        sites=every,
+        jointly=True,
+        iterations=grid.iterations,
+        positions="all",
+        answer_positions=which,
     )
     carried, whole, best = grid.carried[0, :, :, 0], full.carried[0, :, 0, 0], _best(grid)
     return Causes(
@@ -160,7 +169,7 @@ def measure(
         method=method,
         agreement=grid.agreement,
         metric=grid.metric,
-        asked=told,
+        answer_positions=told,
     )
 
 
@@ -177,10 +186,10 @@ def _spread(carried: Float[Tensor, "iteration position"]) -> Float[Tensor, " ite
     return torch.where(size > NOTHING / 10, size**2 / (carried**2).sum(1), torch.nan)
 
 
-def _asked(run: Run, asked: Any) -> tuple[Tensor, str]:
-    mask = asked_of(run, asked)
+def _asked(run: Run, answer_positions: Any) -> tuple[Tensor, str]:
+    mask = answer_mask(run, answer_positions)
     many = bool((mask.sum(1) > 1).any())
-    if asked is None and many:
+    if answer_positions is None and many:
         return last_of(mask), "the answer at the last asked position"
     return mask, "all answers that are asked" if many else "the answer at the asked position"
 

@@ -65,7 +65,7 @@ class Windows:
 def windows(
     run: Run,
     example: Int[Tensor, " item"],
-    asked: Bool[Tensor, "item position"],
+    answer_positions: Bool[Tensor, "item position"],
     *,
     before: bool,
     clues: int | None,
@@ -77,21 +77,23 @@ def windows(
     Arguments:
         run: whole, of a model that can be iterated on, without edits.
         example: of each item.
-        asked: the positions of each item's answer. A clue stands at another position.
+        answer_positions: the positions of each item's answer. A clue stands at another position.
         before: whether it must stand before the first of them.
         clues: how many at most, out of twice as many positions tried. None: all, each position of
             each item tried once.
         points: the number of k after which inputs are exchanged, evenly spread; None: all.
         seed: of the draws.
     """
-    rows = _candidates(run, example, asked, before, most=None if clues is None else 2 * clues, seed=seed)
+    rows = _candidates(
+        run, example, answer_positions, before, most=None if clues is None else 2 * clues, seed=seed
+    )
     n = run.iterations
     ks = sorted({round(k) for k in torch.linspace(0, n, min(n + 1, points or n + 1)).tolist()})
     if len(rows):
-        turned = _Exchange(run, rows, example, asked).clues()
+        turned = _Exchange(run, rows, example, answer_positions).clues()
         result = rows[turned][:clues]
         if len(result):
-            exchange = _Exchange(run, result, example, asked)
+            exchange = _Exchange(run, result, example, answer_positions)
             flips = torch.stack([exchange.turned(k) for k in ks], 1)
             state = torch.stack([exchange.turned(k, alone=True) for k in ks], 1)
             return Windows(result[:, 0], result[:, 1], result[:, 2], tuple(ks), flips, state, len(rows))
@@ -104,10 +106,14 @@ class _Exchange:
     """Runs of some rows (item, position, token), and of the same with that token there."""
 
     def __init__(
-        self, run: Run, rows: Int[Tensor, "row 3"], example: Tensor, asked: Bool[Tensor, "item position"]
+        self,
+        run: Run,
+        rows: Int[Tensor, "row 3"],
+        example: Tensor,
+        answer_positions: Bool[Tensor, "item position"],
     ) -> None:
         item, self.position, token = rows.T
-        self.run, self.model, self.asked = run, run.model, asked[item]
+        self.run, self.model, self.answer_positions = run, run.model, answer_positions[item]
         self.n = int(run.origin.get("asked", run.iterations))
         self.own = only(run, example[item].tolist())
         self.before = self.own.logits[run.iterations].argmax(-1).cpu()
@@ -125,7 +131,7 @@ class _Exchange:
         """Which rows are answered otherwise with the other token from the beginning on."""
         with torch.no_grad():
             after = self.model.decode(self.other[-1], self.context).argmax(-1).cpu()
-        return ((after != self.before) & self.asked).any(1)
+        return ((after != self.before) & self.answer_positions).any(1)
 
     def turned(self, k: int, alone: bool = False) -> Bool[Tensor, " row"]:
         """Whether each row's answer turns if its input is exchanged after k iterations; `alone`:
@@ -135,7 +141,7 @@ class _Exchange:
             state = self._mixed(self.own.state(k), self.other[min(k, len(self.other) - 1)])
             last = self._unrolled(state, context, k)[-1]
             after = self.model.decode(last, context).argmax(-1).cpu()
-        return ((after != self.before) & self.asked).any(1)
+        return ((after != self.before) & self.answer_positions).any(1)
 
     def _unrolled(self, state: State, context: Context, start: int) -> list[Any]:
         with warnings.catch_warnings():
@@ -156,7 +162,9 @@ class _Exchange:
 
     def _written(self, own: Tensor, other: Tensor) -> Tensor:
         new = own.clone()
-        place = self.position + own.shape[1] - self.asked.shape[1]  # positions before the sequence's own
+        place = (
+            self.position + own.shape[1] - self.answer_positions.shape[1]
+        )  # positions before the sequence's own
         new[self.every, place] = other[self.every, place]
         return new
 
@@ -164,7 +172,7 @@ class _Exchange:
 def _candidates(
     run: Run,
     example: Tensor,
-    asked: Bool[Tensor, "item position"],
+    answer_positions: Bool[Tensor, "item position"],
     before: bool,
     *,
     most: int | None,
@@ -175,11 +183,11 @@ def _candidates(
     generator = torch.Generator().manual_seed(seed)
     tokens = run.tokens.cpu()
     positions = tokens.shape[1]
-    first = asked.int().argmax(1) if before else torch.full((len(asked),), positions)
+    first = answer_positions.int().argmax(1) if before else torch.full((len(answer_positions),), positions)
     chosen: list[tuple[int, int, int]] = []
     for number in torch.randperm(len(example) * positions, generator=generator).tolist():
         item, position = divmod(number, positions)
-        if asked[item, position] or position >= int(first[item]):
+        if answer_positions[item, position] or position >= int(first[item]):
             continue
         others = tokens[:, position]
         others = others[others != tokens[example[item], position]]

@@ -132,7 +132,7 @@ def measure(
     by: str | None = None,
     difficulty: Any = None,
     unit: str | None = None,
-    asked: Any = None,
+    answer_positions: Any = None,
     clues: int | None = CLUES,
     points: int | None = POINTS,
     seed: int = 0,
@@ -144,7 +144,7 @@ def measure(
         difficulty: (batch,) of each example; None: the task's own, or of single answers how many
             stand before them.
         unit: what that counts, in words.
-        asked: (batch, position), the positions of the answers; None: the task's, else the last.
+        answer_positions: (batch, position), the positions of the answers; None: the task's, else the last.
         clues: how many inputs are followed at most; 0: no windows; None: every position of every
             example.
         points: the number of k after which they are exchanged, evenly spread; None: all.
@@ -153,9 +153,9 @@ def measure(
     run.require_finite()
     _check(run, by)
     labels, task = labels_of(run), task_of(run)
-    from loopscope.patching.metrics import asked_of
+    from loopscope.patching.metrics import answer_mask
 
-    mask = asked_of(run, asked).cpu()
+    mask = answer_mask(run, answer_positions).cpu()
     chosen = by or ("example" if task is None or difficulty is not None else _by(task, mask))
     example, level, places = _items(mask, chosen, labels, difficulty)
     iterations = _iterations(run, labels, example, places)

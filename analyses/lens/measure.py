@@ -121,8 +121,8 @@ def measure(
     lens: Any = "coda",
     sites: str | Sequence[str] = "state",
     facts: Mapping[str, Any] | None = None,
-    positions: str = "asked",
-    unchecked: bool = False,
+    positions: str = "answers",
+    check: bool = True,
 ) -> Forms:
     """What a lens reads from each iteration of a run.
 
@@ -132,15 +132,14 @@ def measure(
         facts: tokens to follow besides the final and the right answer, by name: one id, one for
             each example, or one for each position, -1 where there is none. Where a fact is asked
             for at positions that aren't answered, pass positions="all".
-        positions: "asked": those that the task asks for, where it is known; "all": all but padding.
-        unchecked: look also through a lens that doesn't give the model's own logits at the last
-            iteration.
+        positions: "answers": those that the task asks for, where it is known; "all": all but padding.
+        check: raise if the lens does not give the model's own logits at the last iteration.
     """
-    if positions not in ("asked", "all"):
-        raise LoopscopeError(f'positions must be "asked" or "all", but is {positions!r}.')
-    read = lenses.lens(run, lens, sites=sites, unchecked=unchecked)
+    if positions not in ("answers", "all"):
+        raise LoopscopeError(f'positions must be "answers" or "all", but is {positions!r}.')
+    read = lenses.lens(run, lens, sites=sites, check=check)
     final = final_logits(run)
-    mask = items(run, positions == "asked")
+    mask = items(run, positions == "answers")
     if not bool(mask.any()):
         raise LoopscopeError("a lens needs an answered position or more, but this run's examples have none.")
     last = final.argmax(-1).cpu()

@@ -1,8 +1,8 @@
 """How far does a write reach, and how fast?
 
 After k iterations another state is written at one position, and the loop goes on for m more. What
-is written is that of another example (`write="donor"`: a state that the model does have), or its
-own with noise of a fixed norm added (`write="noise"`). E_ij(m) is what that did to the answer at
+is written is that of another example (`replacement="donor"`: a state that the model does have), or its
+own with noise of a fixed norm added (`replacement="noise"`). E_ij(m) is what that did to the answer at
 position j when position i was written: KL(run ‖ patched) of the read-out in nats (for models that
 answer with a number, the absolute change). From it, by m:
 

@@ -86,7 +86,7 @@ def panels(result: LocalityResult) -> list[Panel]:
             "Where the effect of a write is found",
             draw(result),
             f"{result.verdict.sentence}{gone}",
-            f"{result.write[0].upper()}{result.write[1:]} is written at one position of state "
+            f"{result.replacement[0].upper()}{result.replacement[1:]} is written at one position of state "
             f"{result.iteration}; each row shows how far away its effect on the answers is so many "
             "iterations later. Rows add up to 1.",
         ),

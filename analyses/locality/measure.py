@@ -61,7 +61,7 @@ class LocalityResult(AnalysisResult):
     """Of the effect."""
     spread: Float[Tensor, "more step"]
     """Share of the effect at each distance 0, 1, 2 ..."""
-    write: str
+    replacement: str
     """What was written, in words."""
     neighbours: str
     """Who is a neighbour, in words."""
@@ -84,7 +84,8 @@ class LocalityResult(AnalysisResult):
         )
         beyond = ", and only later positions can be reached" if self.causal else ""
         return (
-            f"{self.verdict.sentence} {self.write[0].upper()}{self.write[1:]} was written at one position "
+            f"{self.verdict.sentence} {self.replacement[0].upper()}{self.replacement[1:]} was written at "
+            "one position "
             f"of state {self.iteration}, in {self.examples} examples; neighbours are "
             f"{self.neighbours}{beyond}. {told or 'Nothing reached another position'}. Thresholds: local "
             f"from {self.local_threshold:g} times chance with its interval above 1, relayed if the distance "
@@ -111,7 +112,7 @@ def measure(
     *,
     iteration: int | None = None,
     more: int = MORE,
-    write: Write = "donor",
+    replacement: Write = "donor",
     norm: float | None = None,
     examples: int | None = EXAMPLES,
     seed: int = 0,
@@ -121,7 +122,7 @@ def measure(
     Arguments:
         iteration: k of the state that is written; None: in the middle of the run.
         more: the largest m; fewer where the run ends before.
-        write: "donor": for each example the state of the next of the batch that answers otherwise;
+        replacement: "donor": for each example the state of the next of the batch that answers otherwise;
             where all answer alike, noise. "noise": see `norm`.
         norm: of the noise, in the state's units; None: the median norm of the state there.
         examples: of the run's, the first so many; None: all.
@@ -135,7 +136,7 @@ def measure(
             f"each, but got {run!r} whose output is {tuple(getattr(run.output, 'shape', ()))}. Record one."
         )
     k = run.iterations // 2 if iteration is None else run.states.iteration_at(iteration)
-    if write == "donor" and answers_vary(run):
+    if replacement == "donor" and answers_vary(run):
         run, donor, _ = partners(run, examples)
         resumed, told = Resumed(run, source(run, donor)[0]), "the state of another example"
     else:
@@ -146,7 +147,7 @@ def measure(
         told = f"noise of norm {number(size)} ({percent(size / length)} of the state's)"
     effect = _effects(run, resumed, k, more)
     distance = geometry_of(run, effect.shape[-1])
-    return _found(effect, distance.distance, distance.neighbours, run, k=k, write=told)
+    return _found(effect, distance.distance, distance.neighbours, run, k=k, replacement=told)
 
 
 def _effects(run: Run, resumed: Resumed, k: int, more: int) -> Float[Tensor, "more batch written read"]:
@@ -173,7 +174,7 @@ def _changed(base: Tensor, other: Tensor) -> Float[Tensor, "batch position"]:
 
 
 def _found(
-    effect: Tensor, distance: Tensor, neighbours: str, run: Run, *, k: int, write: str
+    effect: Tensor, distance: Tensor, neighbours: str, run: Run, *, k: int, replacement: str
 ) -> LocalityResult:
     touched = effect.sum((0, 1))  # (written, read)
     touched = touched > ROUNDING * touched.max()
@@ -210,7 +211,7 @@ def _found(
         size=whole / effect.shape[1] / size,
         unit="output" if run.output.shape[-1] == 1 else "nats",
         spread=spread,
-        write=write,
+        replacement=replacement,
         neighbours=neighbours,
         causal=causal,
         examples=effect.shape[1],

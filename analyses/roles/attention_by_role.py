@@ -63,7 +63,7 @@ class Contrast:
 def contrast(
     run: Run,
     names: list[str],
-    asked: Bool[Tensor, "batch position"],
+    answer_positions: Bool[Tensor, "batch position"],
     neighbours: Bool[Tensor, "position position"],
     *,
     conflicts: Bool[Tensor, "iteration batch position"],
@@ -73,7 +73,7 @@ def contrast(
     Arguments:
         run: with the patterns recorded.
         names: the sites of the patterns, as the model knows them.
-        asked: the cells whose attention counts.
+        answer_positions: the cells whose attention counts.
         conflicts: by the iteration that reads them.
     """
     sites = [name for name in run.names if name.partition("@")[0] in names and isinstance(run[name], States)]
@@ -83,7 +83,7 @@ def contrast(
         return None
     axis = run[inner[0]].axes[1]
     seen = [
-        [_seen(run[name], role, asked, neighbours, conflicts=conflicts) for name in result]
+        [_seen(run[name], role, answer_positions, neighbours, conflicts=conflicts) for name in result]
         for role, result in ((0, inner), (None, outer))
     ]
     first, second = ({k: torch.stack([one[k] for one in role], 1) for k in role[0]} for role in seen)
@@ -106,7 +106,7 @@ def contrast(
 
 
 def _seen(
-    site: States, turn: int | None, asked: Tensor, neighbours: Tensor, *, conflicts: Tensor
+    site: States, turn: int | None, answer_positions: Tensor, neighbours: Tensor, *, conflicts: Tensor
 ) -> dict[str, Float[Tensor, "iteration board"]]:
     """One layer in one role, board by board."""
     result: dict[str, list[Tensor]] = {"neighbours": [], "own": [], "entropy": [], "conflicts": []}
@@ -121,7 +121,7 @@ def _seen(
             "conflicts": mass(pattern, conflicts[t][:, None, :]).where(there[:, None], math.nan),
         }
         for name, row in rows.items():
-            result[name].append(row.where(asked, 0).sum(-1) / asked.sum(-1))
+            result[name].append(row.where(answer_positions, 0).sum(-1) / answer_positions.sum(-1))
     return {name: torch.stack(values) for name, values in result.items()}
 
 

@@ -88,12 +88,12 @@ class Said:
     """How answers are read and judged."""
 
     targets: Int[Tensor, "example position"]
-    asked: Bool[Tensor, "example position"]
+    answer_positions: Bool[Tensor, "example position"]
     blank: int | None
 
     def right(self, logits: Float[Tensor, "example position vocab"]) -> Bool[Tensor, " example"]:
         """Which examples are wholly right."""
-        return ((logits.cpu().argmax(-1) == self.targets) | ~self.asked).all(1)
+        return ((logits.cpu().argmax(-1) == self.targets) | ~self.answer_positions).all(1)
 
     def turns(self, run: Run, field: str, held: str | None = None) -> Turns:
         """What changes between successive read-outs of a field. The read-out was trained on the
@@ -104,7 +104,7 @@ class Said:
             shown = with_primary(state, items(state)[field])
             now = run.reader.logits(shown).cpu().argmax(-1)
             if before is not None:
-                changed = (now != before) & self.asked
+                changed = (now != before) & self.answer_positions
                 flips = (
                     changed & ((now == self.blank) | (before == self.blank))
                     if self.blank is not None

@@ -222,10 +222,10 @@ def _attention(run: Run, said: Said) -> tuple[Contrast | None, str]:
         return None, "The model has no attention patterns, so attention wasn't compared."
     seen = record(run.model, run.tokens, run.iterations, sites=names, seed=run.origin.get("seed"))
     answers = torch.stack([run.logits[k].cpu().argmax(-1) for k in range(run.iterations)])
-    filled = answers.where(said.asked, run.tokens.cpu())
+    filled = answers.where(said.answer_positions, run.tokens.cpu())
     conflicts = task.violations(filled)
     assert conflicts is not None
-    result = contrast(seen, names, said.asked, neighbours, conflicts=conflicts)
+    result = contrast(seen, names, said.answer_positions, neighbours, conflicts=conflicts)
     none = "The model's attention isn't of two roles with as many layers each, so it wasn't compared."
     return result, "" if result is not None else none
 

@@ -202,7 +202,7 @@ class _Pass:
         return new
 
     def _gone(self) -> Tensor:
-        """Rows in which every position that is answer_positions has stopped."""
+        """Rows in which every answer position has stopped."""
         return (self.halted | ~self.answer_positions)[self.rows].all(1)
 
     def _room(self, answers: Tensor) -> None:

@@ -17,7 +17,7 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-3, torc
 roundings of the precision."""
 
 
-def check(run: Run, lens: Lens) -> None:
+def require_faithful(run: Run, lens: Lens) -> None:
     """Raise the sentence that says why a lens must not be believed.
 
     Our own models must be given back bit for bit; models of others, and lenses of the user's, up to
@@ -27,7 +27,7 @@ def check(run: Run, lens: Lens) -> None:
     if n not in run.states.iterations:
         raise LoopscopeError(
             f"a lens is checked at the state after the last iteration ({n}), but that was not kept "
-            f"(keep={run.origin.get('keep')}). Record again with it, or pass unchecked=True."
+            f"(keep={run.origin.get('keep')}). Record again with it, or pass check=False."
         )
     told = _last(run, lens)
     if told.shape != own.shape:
@@ -92,7 +92,7 @@ def disagreement(told: Tensor, own: Tensor) -> float:
 
 
 def _advice(run: Run, lens: Lens) -> str:
-    nevertheless = "To look nevertheless, with the result marked: unchecked=True."
+    nevertheless = "To look nevertheless, with the result marked: check=False."
     if lens.name == "logit":
         coda = _coda(_model(run))
         missing = (

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..runs.run import Run
-from .faithfulness import check
+from .faithfulness import require_faithful
 from .lens_types import Lens, kind_of
 from .places import labels, places
 from .readings import Readings, final_logits
@@ -45,7 +45,7 @@ def lens(
     kind: "str | Lens | Callable[[Tensor], Any]" = "coda",
     *,
     sites: str | Sequence[str] = "state",
-    unchecked: bool = False,
+    check: bool = True,
 ) -> Readings:
     """Read a run through a lens.
 
@@ -53,8 +53,8 @@ def lens(
         kind: "coda", "logit", a TunedLens, or a function of vectors.
         sites: names or patterns of recorded sites whose values are (batch, position, width), the
             state among them or not.
-        unchecked: look also through a lens that doesn't give the model's own logits at the last
-            iteration; the result says so.
+        check: raise if the lens does not give the model's own logits at the last iteration. False:
+            read through it nevertheless; the result is marked as unchecked.
 
     Raises:
         LoopscopeError: the lens doesn't give the model's own logits at the last iteration, a site
@@ -68,9 +68,9 @@ def lens(
         chosen.require(run)
     believed = True
     try:
-        check(run, chosen)
+        require_faithful(run, chosen)
     except LoopscopeError:
-        if not unchecked:
+        if check:
             raise
         believed = False
     return Readings(run, chosen, where, labels(run, where), believed)

@@ -54,15 +54,15 @@ class TunedLens:
         seed: int = 0,
         decay: float = 1e-3,
         steps: int = 100,
-        positions: Literal["asked", "all"] = "asked",
-        unchecked: bool = False,
+        positions: Literal["answers", "all"] = "answers",
+        check: bool = True,
     ) -> "TunedLens":
         """Train a lens on recorded runs of one model. See
         `loopscope.lenses.tuned_lens_training.fit`."""
         from .tuned_lens_training import fit
 
         return fit(
-            [runs] if isinstance(runs, Run) else list(runs), sites, shared, read, seed, decay, steps, positions, unchecked
+            [runs] if isinstance(runs, Run) else list(runs), sites, shared, read, seed, decay, steps, positions, check
         )  # fmt: skip
 
     def logits(self, run: Run, sight: Sight) -> Tensor:

@@ -28,7 +28,7 @@ from ..maths import output_signals
 from ..runs.location import Place
 from ..runs.run import Run
 from .answer_positions import examples, items
-from .faithfulness import check
+from .faithfulness import require_faithful
 from .lens_types import KINDS, Lens
 from .places import Sight, labels, places, sight
 from .readings import final_logits, logits_at
@@ -54,7 +54,7 @@ def fit(
     decay: float,
     steps: int,
     positions: Any,
-    unchecked: bool,
+    check: bool,
 ) -> TunedLens:
     """A tuned lens of recorded runs of one model.
 
@@ -67,29 +67,28 @@ def fit(
         seed: of the division into examples to train on, to stop by, and to report on.
         decay: towards the identity.
         steps: of the optimiser, for each map.
-        positions: "asked": those that the task asks for, where it is known (else all but padding);
+        positions: "answers": those that the task asks for, where it is known (else all but padding);
             "all": all but padding.
-        unchecked: fit also before a read-out that doesn't give the model's own logits at the last
-            iteration.
+        check: raise if the read-out does not give the model's own logits at the last iteration.
     """
     if not runs:
         raise LoopscopeError("a tuned lens needs a run or more to be fitted on, but got none.")
-    if read not in KINDS or positions not in ("asked", "all"):
+    if read not in KINDS or positions not in ("answers", "all"):
         raise LoopscopeError(
-            f'read must be "coda" or "logit" and positions "asked" or "all", but are {read!r} and '
+            f'read must be "coda" or "logit" and positions "answers" or "all", but are {read!r} and '
             f"{positions!r}."
         )
     base = KINDS[read]
     for run in runs:
         run.require_finite()
-        if not unchecked:
-            check(run, base)
+        if check:
+            require_faithful(run, base)
     model = identity(runs[0])
     if any(identity(run) != model for run in runs[1:]):
         raise LoopscopeError(
             "a tuned lens is fitted on runs of one model, but these are of several. Fit one for each."
         )
-    data, counts = _divided(runs, positions == "asked", seed)
+    data, counts = _divided(runs, positions == "answers", seed)
     translators, kl = {}, {}
     for place in places(runs[0], sites):
         translators[place.label], kl[place.label] = _place(

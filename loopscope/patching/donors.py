@@ -6,21 +6,23 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..recorder.subset import only
 from ..runs.run import Run
-from .metrics import asked_of
+from .metrics import answer_mask
 
 
-def partners(run: Run, most: int | None = None, asked: Tensor | None = None) -> tuple[Run, Run, list[int]]:
+def partners(
+    run: Run, most: int | None = None, answer_positions: Tensor | None = None
+) -> tuple[Run, Run, list[int]]:
     """(some examples of the run, their donors, the numbers of the examples): the donor of each is
     the next example of the batch whose answer differs.
 
     Arguments:
         most: examples; None: all that have a donor.
-        asked: positions whose answers count, as in `ls.effects`.
+        answer_positions: positions whose answers count, as in `ls.effects`.
 
     Raises:
         LoopscopeError: no two examples differ in their answers.
     """
-    chosen = _pairs(run, most, asked)
+    chosen = _pairs(run, most, answer_positions)
     if not chosen:
         raise LoopscopeError(
             "a donor must answer otherwise than the example, but all examples of this run answer alike. "
@@ -31,8 +33,8 @@ def partners(run: Run, most: int | None = None, asked: Tensor | None = None) -> 
     return only(run, rows), only(run, others), list(rows)
 
 
-def _pairs(run: Run, most: int | None, asked: Tensor | None) -> list[tuple[int, int]]:
-    mask = asked_of(run, asked)
+def _pairs(run: Run, most: int | None, answer_positions: Tensor | None) -> list[tuple[int, int]]:
+    mask = answer_mask(run, answer_positions)
     answers = run.logits[run.iterations].argmax(-1)
     batch = len(answers)
     chosen: list[tuple[int, int]] = []
@@ -47,9 +49,9 @@ def _pairs(run: Run, most: int | None, asked: Tensor | None) -> list[tuple[int, 
     return chosen
 
 
-def answers_vary(run: Run, asked: Tensor | None = None) -> bool:
+def answers_vary(run: Run, answer_positions: Tensor | None = None) -> bool:
     """Whether there is an example with a donor."""
     try:
-        return bool(_pairs(run, 1, asked))
+        return bool(_pairs(run, 1, answer_positions))
     except LoopscopeError:  # answers of another kind
         return False

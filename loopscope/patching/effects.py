@@ -140,17 +140,17 @@ class Effects:
 
 def effects(
     run: Run,
-    write: Any,
+    replacement: Any,
     *,
     sites: Sites = "state",
-    together: bool = False,
+    jointly: bool = False,
     iterations: Sequence[int] | int | None = None,
     positions: Chosen = None,
     heads: Sequence[int] | bool | None = None,
     metric: Any = None,
-    asked: Any = None,
+    answer_positions: Any = None,
     method: Method = "exact",
-    check: int = 32,
+    exact_cells: int = 32,
     seed: int = 0,
     tokens: int | None = None,
 ) -> Effects:
@@ -159,11 +159,11 @@ def effects(
     Arguments:
         run: what is patched, of a model with the four functions, recorded without edits. Sites
             that it lacks are made again.
-        write: a donor run of the same shape; "mean" over the batch; "zero"; `ls.noise(norm)`; or
+        replacement: a donor run of the same shape; "mean" over the batch; "zero"; `ls.noise(norm)`; or
             a function (place, iteration, value) -> value.
         sites: names or patterns of sites inside the loop; one grid for each. `state` is the
             primary tensor of the state.
-        together: write all the sites in one cell, as one: of a state that is a named tuple,
+        jointly: write all the sites in one cell, as one: of a state that is a named tuple,
             `sites="state*"` is the whole state.
         iterations: None: all that the site has. Negative ones count from the end.
         positions: None: each by itself. "all": all of them together. Numbers: these, each by
@@ -171,10 +171,10 @@ def effects(
         heads: None: all together. True: each by itself. Numbers: these.
         metric: see `loopscope.patching.metrics`; a name or a function of logits. A function may
             give (batch, ...) in exact grids.
-        asked: (batch, position) mask, or positions, whose answers count; None: those the task
+        answer_positions: (batch, position) mask, or positions, whose answers count; None: those the task
             asks for, else the last.
         method: "exact": a pass for each cell, from its iteration on. "attribution": to first order.
-        check: for attribution: cells drawn at random (`seed`) and patched exactly too; 0: none.
+        exact_cells: for attribution: cells drawn at random (`seed`) and patched exactly too; 0: none.
         tokens: positions (rows times length) that are computed at once; less needs less memory.
             None: a few thousand.
 
@@ -184,14 +184,16 @@ def effects(
     """
     if method not in ("exact", "attribution"):
         raise LoopscopeError(f"method must be 'exact' or 'attribution', but is {method!r}.")
-    patched = _patched(run, write, sites, metric=metric, asked=asked, method=method)
+    patched = _patched(
+        run, replacement, sites, metric=metric, answer_positions=answer_positions, method=method
+    )
     places = [(place,) for place in places_of(patched.run, patched.names)]
-    joint = [tuple(place for (place,) in places)] if together else places
+    joint = [tuple(place for (place,) in places)] if jointly else places
     grid = _Grid.of(patched.run, joint, iterations=iterations, positions=positions, heads=heads)
     if method == "exact":
         values, agreement = _exact(patched, grid, grid.cells(patched.run), tokens), None
     else:
-        values, agreement = _attributed(patched, grid, check=check, seed=seed, tokens=tokens)
+        values, agreement = _attributed(patched, grid, exact_cells=exact_cells, seed=seed, tokens=tokens)
     return _effects(patched, grid, values, method=method, agreement=agreement)
 
 
@@ -211,14 +213,16 @@ class _Patched:
     """The metric without a patch."""
 
 
-def _patched(run: Run, write: Any, sites: Sites, *, metric: Any, asked: Any, method: Method) -> _Patched:
+def _patched(
+    run: Run, replacement: Any, sites: Sites, *, metric: Any, answer_positions: Any, method: Method
+) -> _Patched:
     resumable(run)
     names = _names(run, sites)
     run = with_sites(run, names)
-    donor = with_sites(write, names) if isinstance(write, Run) else None
-    write_from, called = source(run, write if donor is None else donor)
+    donor = with_sites(replacement, names) if isinstance(replacement, Run) else None
+    write_from, called = source(run, replacement if donor is None else donor)
     resumed = Resumed(run, write_from)
-    judged = judge(run, donor, metric, asked)
+    judged = judge(run, donor, metric, answer_positions)
     if method == "attribution" and judged.name in FLAT:
         raise LoopscopeError(
             f"the metric '{judged.name}' has no slope where nothing is patched, so attribution would find "
@@ -314,7 +318,7 @@ def _exact(
 
 
 def _attributed(
-    patched: _Patched, grid: _Grid, *, check: int, seed: int, tokens: int | None
+    patched: _Patched, grid: _Grid, *, exact_cells: int, seed: int, tokens: int | None
 ) -> tuple[Tensor, Agreement | None]:
     run, resumed, judged, base = patched.run, patched.resumed, patched.judged, patched.base
     places = [place for one in grid.places for place in one]
@@ -326,11 +330,11 @@ def _attributed(
         # what is no floating-point number has no slope, and no part in it
         parts = [_summed(one, place, cell) for one, place in known if one is not None]
         values[at] = torch.stack([torch.zeros_like(base), *parts]).sum(0).masked_fill(base.isnan(), torch.nan)
-    if not check:
+    if not exact_cells:
         return values, None
     generator = torch.Generator().manual_seed(mixed(seed, 0))
     every = list(cells)
-    drawn = [every[i] for i in torch.randperm(len(every), generator=generator)[:check].tolist()]
+    drawn = [every[i] for i in torch.randperm(len(every), generator=generator)[:exact_cells].tolist()]
     exact = _exact(patched, grid, {cell: cells[cell] for cell in drawn}, tokens)
     return values, _agreement(values, exact, len(drawn))
 
@@ -368,8 +372,8 @@ def _names(run: Run, sites: Sites) -> list[str]:
     return list(dict.fromkeys(alias.get(name, name) for name in names))
 
 
-def _positions(run: Run, places: Sequence[Place], asked: Chosen) -> tuple[tuple[int, ...], ...]:
-    if asked == "all":
+def _positions(run: Run, places: Sequence[Place], answer_positions: Chosen) -> tuple[tuple[int, ...], ...]:
+    if answer_positions == "all":
         return ((),)
     sizes = {_size(run, place, "position") for place in places}
     if len(sizes) > 1:
@@ -379,15 +383,21 @@ def _positions(run: Run, places: Sequence[Place], asked: Chosen) -> tuple[tuple[
         )
     size = sizes.pop()
     if size is None:
-        if asked is not None:
+        if answer_positions is not None:
             raise LoopscopeError(f"'{places[0]}' has no positions to choose from. Leave positions= out.")
         return ((),)
-    groups = [[p] for p in range(size)] if asked is None else [_listed(one) for one in _listed(asked)]
+    groups = (
+        [[p] for p in range(size)]
+        if answer_positions is None
+        else [_listed(one) for one in _listed(answer_positions)]
+    )
     return tuple(tuple(_within(p, size, "position") for p in group) for group in groups)
 
 
-def _heads(run: Run, places: Sequence[Place], asked: Sequence[int] | bool | None) -> tuple[int, ...]:
-    if asked is None or asked is False:
+def _heads(
+    run: Run, places: Sequence[Place], answer_positions: Sequence[int] | bool | None
+) -> tuple[int, ...]:
+    if answer_positions is None or answer_positions is False:
         return ()
     sizes = {_size(run, place, "head") for place in places}
     size = sizes.pop()
@@ -396,7 +406,11 @@ def _heads(run: Run, places: Sequence[Place], asked: Sequence[int] | bool | None
             f"heads can be patched one by one where every site has them, but {[str(p) for p in places]} do "
             "not. Choose sites such as 'core.0.attn.hook_z', or leave heads= out."
         )
-    return tuple(range(size)) if asked is True else tuple(_within(h, size, "head") for h in _listed(asked))
+    return (
+        tuple(range(size))
+        if answer_positions is True
+        else tuple(_within(h, size, "head") for h in _listed(answer_positions))
+    )
 
 
 def _size(run: Run, place: Place, axis: str) -> int | None:

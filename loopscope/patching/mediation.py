@@ -80,7 +80,7 @@ class Mediation:
 
 
 @torch.no_grad()
-def mediation(run: Run, edited: Run, *, metric: Any = None, asked: Any = None) -> Mediation:
+def mediation(run: Run, edited: Run, *, metric: Any = None, answer_positions: Any = None) -> Mediation:
     """Total, direct and mediated effect of what `edited` does otherwise than `run`.
 
     >>> edited = ls.record(model, tokens, edits=[ls.patch("state", iteration=3, value=donor.states[3], position=-1)])
@@ -91,7 +91,7 @@ def mediation(run: Run, edited: Run, *, metric: Any = None, asked: Any = None) -
             iteration, a frozen state ...
         metric: a name or a function of logits, as in `ls.effects`; None is the margin of the run's
             own answer.
-        asked: positions whose answers count, as there.
+        answer_positions: positions whose answers count, as there.
 
     Raises:
         LoopscopeError: runs of different shapes, or an edit of the read-out, where states don't
@@ -105,7 +105,7 @@ def mediation(run: Run, edited: Run, *, metric: Any = None, asked: Any = None) -
             f"{tuple(edited.states[edited.iterations].shape)}. Record the edited one with the same tokens "
             f"and iterations={n}."
         )
-    judged = judge(run, None, metric, asked)
+    judged = judge(run, None, metric, answer_positions)
     base = judged(run.logits[n])
     answer = edited.logits[n]
     if not torch.allclose(run.reader.logits(edited.state(n)).float(), answer.float(), rtol=1e-4, atol=1e-5):

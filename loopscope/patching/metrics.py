@@ -61,7 +61,7 @@ class Judge:
         return result
 
 
-def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Judge:
+def judge(run: Run, donor: Run | None, metric: Any, answer_positions: Tensor | None) -> Judge:
     """A metric from its name or a function; None is `difference` with a donor, `margin` without,
     `value` for numbers."""
     if callable(metric):
@@ -79,7 +79,7 @@ def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Jud
             f"{tuple(output.shape)}. Pass "
             "a function of it that gives a number for each example."
         )
-    mask = asked_of(run, asked)
+    mask = answer_mask(run, answer_positions)
     if metric == "difference" and donor is None:
         raise LoopscopeError(
             "the metric 'difference' compares the donor's answer with the run's own, but there is no donor. "
@@ -96,12 +96,12 @@ def judge(run: Run, donor: Run | None, metric: Any, asked: Tensor | None) -> Jud
     return Judge(metric, UNITS[metric], made[metric]())
 
 
-def asked_of(run: Run, asked: Tensor | None) -> Bool[Tensor, "batch position"]:
+def answer_mask(run: Run, answer_positions: Tensor | None) -> Bool[Tensor, "batch position"]:
     """The positions whose answers count: those given, those that the task asks for, or the last
     that is no padding."""
     output = run.logits[run.iterations]
     shape = tuple(output.shape[:2])
-    if asked is None:
+    if answer_positions is None:
         labels = labels_of(run)
         if labels is not None and tuple(labels.mask.shape) == shape:
             return labels.mask.to(output.device)
@@ -109,26 +109,27 @@ def asked_of(run: Run, asked: Tensor | None) -> Bool[Tensor, "batch position"]:
         if not isinstance(padding, Tensor) or tuple(padding.shape) != shape:
             padding = torch.ones(shape)
         return last_of(padding.to(output.device).bool())
-    given = torch.as_tensor(asked, device=output.device)
+    given = torch.as_tensor(answer_positions, device=output.device)
     if given.dtype != torch.bool:  # positions by number
         chosen = torch.zeros(shape, dtype=torch.bool, device=output.device)
         try:
             chosen[:, given.long()] = True
         except IndexError as error:
             raise LoopscopeError(
-                f"asked names a position that isn't there: {error}. There are {shape[1]}."
+                f"answer_positions names a position that isn't there: {error}. There are {shape[1]}."
             ) from None
         return chosen
     try:
         given = given.expand(shape)
     except RuntimeError:
         raise LoopscopeError(
-            f"asked must be a mask (batch, position) = {shape}, or the numbers of positions, but has the "
-            f"shape {tuple(given.shape)}."
+            f"answer_positions must be a mask (batch, position) = {shape}, or the numbers of positions, "
+            f"but has the shape {tuple(given.shape)}."
         ) from None
     if not bool(given.any(1).all()):
         raise LoopscopeError(
-            "asked must name a position in every example, but leaves some without. Leave those examples out."
+            "answer_positions must name a position in every example, but leaves some without. Leave those "
+            "examples out."
         )
     return given
 

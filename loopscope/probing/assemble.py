@@ -16,19 +16,19 @@ from .sources import Source
 
 def units_of(positions: Any, labels: told.Labels, count: int) -> list[Unit]:
     if positions is None:
-        positions = "together" if labels.per_position else "each"
+        positions = "shared" if labels.per_position else "each"
     if positions == "each":
         return list(range(count))
-    if positions in ("together", "pooled"):
+    if positions in ("shared", "pooled"):
         if positions == "pooled" and labels.per_position and _varies(labels):
             raise LoopscopeError(
                 'positions="pooled" needs one label for each example, but an example has several. Use '
-                '"together" or "each".'
+                '"shared" or "each".'
             )
         return [positions]
     if isinstance(positions, str):
         raise LoopscopeError(
-            f"positions must be numbers, 'each', 'together' or 'pooled', but is {positions!r}."
+            f"positions must be numbers, 'each', 'shared' or 'pooled', but is {positions!r}."
         )
     chosen = [positions] if isinstance(positions, int) else list(positions)
     result = [p + count if p < 0 else p for p in chosen]
@@ -52,13 +52,15 @@ def _varies(labels: told.Labels) -> bool:
     return bool((high > low).any())
 
 
-def one_hot(beside: Any, batch: int, positions: int) -> Tensor:
+def one_hot(baseline_labels: Any, batch: int, positions: int) -> Tensor:
     """(batch, position, column) of the labels that are told."""
     several = (
-        isinstance(beside, list | tuple) and len(beside) > 0 and not isinstance(beside[0], int | float | str)
+        isinstance(baseline_labels, list | tuple)
+        and len(baseline_labels) > 0
+        and not isinstance(baseline_labels[0], int | float | str)
     )
     columns = []
-    for one in beside if several else [beside]:
+    for one in baseline_labels if several else [baseline_labels]:
         checked = told.labelled(one, batch=batch, positions=positions)
         values = checked.values if checked.per_position else np.repeat(checked.values[:, None], positions, 1)
         columns.append(np.eye(checked.columns)[values] if checked.kind == "classes" else values[..., None])
@@ -94,14 +96,16 @@ def collected(
     iterations = sorted({k for ks in source.iterations.values() for k in ks})
     shape = (len(sites), len(iterations), len(units))
     names = ("score", "low", "high", "control", "majority")
-    grids = {name: torch.full(shape, torch.nan, dtype=torch.float64) for name in (*names, "random", "beside")}
+    grids = {
+        name: torch.full(shape, torch.nan, dtype=torch.float64) for name in (*names, "random", "baseline")
+    }
     rows, weights, biases = torch.zeros(shape, dtype=torch.long), {}, {}
     for (site, k, unit), one in result.items():
         place = (sites.index(site), iterations.index(k), units.index(unit))
         for name in names:
             grids[name][place] = getattr(one, name)
         rows[place] = one.rows
-        for name, others in (("random", chance), ("beside", beyond)):
+        for name, others in (("random", chance), ("baseline", beyond)):
             same = others.get((site, k, unit)) or others.get(("given", 0, unit))
             if same is not None:
                 grids[name][place] = same.score

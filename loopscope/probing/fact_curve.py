@@ -30,7 +30,7 @@ class Read:
     high: Float[Tensor, " iteration"]
     control: Float[Tensor, " iteration"]
     random: Float[Tensor, " iteration"]
-    beside: Float[Tensor, " iteration"]
+    baseline: Float[Tensor, " iteration"]
     """From the answer and what is given alone, for a step on the way; else NaN."""
     majority: Float[Tensor, " iteration"]
     floor: Float[Tensor, " iteration"]
@@ -44,7 +44,7 @@ class Read:
     def told(self, name: str) -> str:
         """A sentence."""
         k, shown = int(self.score.nan_to_num(-9).argmax()), _shown(self.kind)
-        best, low, high, control, random, majority, beside = (
+        best, low, high, control, random, majority, baseline_labels = (
             shown(float(one[k]))
             for one in (
                 self.score,
@@ -53,10 +53,10 @@ class Read:
                 self.control,
                 self.random,
                 self.majority,
-                self.beside,
+                self.baseline,
             )
         )
-        told = "" if self.beside[k].isnan() else f", the answer and what is given alone {beside}"
+        told = "" if self.baseline[k].isnan() else f", the answer and what is given alone {baseline_labels}"
         drawn = "" if self.random[k].isnan() else f", random features {random}"
         often = "" if self.kind == "numbers" else f", the most frequent {majority}"
         when = (
@@ -87,14 +87,14 @@ def read_fact(
     """Probes of one fact, positions together, at most `most` rows."""
     facts = task.facts(run.tokens.cpu())
     fact, asked = facts[name], task.mask(run.tokens.cpu())
-    beside = None
+    baseline_labels = None
     if fact.on_the_way and not task.continuous:
         known = [f for n, f in facts.items() if n == "answer" or (f.given and f.values.ndim == 1)]
-        beside = [_at_asked(one, asked) for one in known]
+        baseline_labels = [_at_asked(one, asked) for one in known]
     values, mask = placed(fact, asked)
     probes = Probes.fit(
-        run, values, mask=_thinned(mask, most, seed), sites=site, iterations=iterations, positions="together",
-        beside=beside, control=control, seed=seed, random=random,
+        run, values, mask=_thinned(mask, most, seed), sites=site, iterations=iterations, positions="shared",
+        baseline_labels=baseline_labels, control=control, seed=seed, random=random,
     )  # fmt: skip
     return _read(probes, fact), probes
 
@@ -107,7 +107,7 @@ def trail(values: Tensor, iterations: tuple[int, ...], kind: str) -> str:
 
 
 def _read(probes: Probes, fact: Fact) -> Read:
-    names = ("score", "low", "high", "control", "random", "beside", "majority", "floor")
+    names = ("score", "low", "high", "control", "random", "baseline", "majority", "floor")
     grids = {name: getattr(probes, name)[0, :, 0] for name in names}
     learned, score, floor, formed = probes.learned[0, :, 0], grids["score"], grids["floor"], None
     if bool(learned.any()):

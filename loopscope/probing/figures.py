@@ -36,7 +36,7 @@ def curves(
     lines = [
         ("probe", probes.score[s, :, position], style.BLUE, 3, "solid"),
         ("random features", probes.random[s, :, position], style.ORANGE, 2, "solid"),
-        ("told beside", probes.beside[s, :, position], style.PURPLE, 2, "solid"),
+        ("told beside", probes.baseline[s, :, position], style.PURPLE, 2, "solid"),
         ("shuffled labels", probes.control[s, :, position], style.GREY, 2, "dash"),
         ("most frequent", probes.majority[s, :, position], style.GREY, 1.5, "dot"),
     ]

@@ -16,7 +16,7 @@ from .moments import Moments
 from .sources import Chunk, Piece, Place, Source
 
 Unit = int | str
-"""A position; "together": every position a row of its own; "pooled": the mean over positions."""
+"""A position; "shared": every position a row of its own; "pooled": the mean over positions."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def chosen_rows(
     held = held if labels.per_position else held[:, None]
     if piece.present is not None:
         held = held & piece.present.cpu().numpy()[:, None]
-    if unit == "together":
+    if unit == "shared":
         if held.all():  # nothing to pick
             example = np.repeat(np.arange(size), positions)
             return values.reshape(size * positions, -1), first + example, np.tile(np.arange(positions), size)

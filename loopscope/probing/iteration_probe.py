@@ -78,7 +78,7 @@ def which_iteration(
     run: Run,
     site: str = "state",
     *,
-    positions: str | int = "together",
+    positions: str | int = "shared",
     folds: int = 5,
     seed: int = 0,
     groups: Any = None,
@@ -90,7 +90,7 @@ def which_iteration(
     iterations can't be told apart, and shouldn't.
 
     Arguments:
-        positions: "together", "pooled" (the mean over positions), or a position.
+        positions: "shared", "pooled" (the mean over positions), or a position.
     """
     source = RunSource(run, [site])
     iterations = source.iterations[site]
@@ -143,7 +143,7 @@ def _rows(source: RunSource, site: str, positions: str | int) -> tuple[Array, Ar
         x = x[here]
         if positions == "pooled":
             x = x.mean(1, keepdims=True)
-        elif positions != "together":
+        elif positions != "shared":
             x = x[:, [int(positions)]]
         parts.append(x.reshape(-1, x.shape[-1]))
         examples.append(np.repeat(np.flatnonzero(here), x.shape[1]))

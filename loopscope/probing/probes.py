@@ -47,7 +47,7 @@ class Probes:
     sites: tuple[str, ...]
     iterations: tuple[int, ...]
     positions: tuple[int | str, ...]
-    """Positions, or "together" (each position a row of one probe), or "pooled" (the mean over
+    """Positions, or "shared" (each position a row of one probe), or "pooled" (the mean over
     positions)."""
     score: Float[Tensor, "site iteration position"]
     """Accuracy; R² for numbers."""
@@ -60,7 +60,7 @@ class Probes:
     of several such."""
     random: Float[Tensor, "site iteration position"]
     """With random features in place of the states: see `features`."""
-    beside: Float[Tensor, "site iteration position"]
+    baseline: Float[Tensor, "site iteration position"]
     """From the labels that were told beside alone; NaN if there were none."""
     majority: Float[Tensor, "site iteration position"]
     """Of always saying what is most frequent; 0 for numbers, whose mean has R² 0."""
@@ -96,7 +96,7 @@ class Probes:
         positions: int | Sequence[int] | str | None = None,
         groups: Any = None,
         mask: Any = None,
-        beside: Any = None,
+        baseline_labels: Any = None,
         kind: told.Kind | None = None,
         folds: Any = 5,
         controls: int = CONTROLS,
@@ -116,12 +116,12 @@ class Probes:
                 numbers are numbers. Or the name of a fact of the run's task, such as "answer".
             sites: recorded sites. All must have as many positions.
             iterations: None: all.
-            positions: numbers; "each": one probe for each; "together": all positions of all
+            positions: numbers; "each": one probe for each; "shared": all positions of all
                 examples as rows of one probe; "pooled": the mean over positions. None:
-                "together" for labels of positions, else "each".
+                "shared" for labels of positions, else "each".
             groups: (batch) of what must stay on one side besides equal inputs: numbers or words.
             mask: (batch) or (batch, position): where labels hold.
-            beside: further labels (batch) or (batch, position), or a list of them, that are known
+            baseline_labels: further labels (batch) or (batch, position), or a list of them, that are known
                 anyway: how well do they alone tell the labels?
             folds: how many, or (batch) of fold numbers, which are refused if they leak.
             controls: how many times labels are shuffled.
@@ -142,7 +142,7 @@ class Probes:
         split = _split(source, checked, groups=groups, folds=folds, seed=seed)
         other = _control_labels(source, checked, split, control, count=controls, seed=seed)
         plan = Plan(checked, other, split, units, estimator, seed)
-        return cls(**_fitted(source, sites, plan, beside=beside, random=random))
+        return cls(**_fitted(source, sites, plan, baseline_labels=baseline_labels, random=random))
 
     def at(self, iteration: int, site: str | None = None, position: int | str | None = None) -> Probe:
         """One probe, trained on all examples.
@@ -181,7 +181,7 @@ class Probes:
         """The best of what is had without the states: control, random features, majority, and what
         was told beside."""
         nothing = torch.tensor(-torch.inf, dtype=self.score.dtype)
-        parts = [self.control, self.random, self.beside, self.majority]
+        parts = [self.control, self.random, self.baseline, self.majority]
         best = torch.stack([torch.where(part.isnan(), nothing, part) for part in parts]).amax(0)
         return torch.where(self.score.isnan(), torch.nan, best)
 
@@ -227,7 +227,7 @@ class Probes:
         """Every number, without weights and labels, as JSON can say it."""
         from ..common.to_json import to_json
 
-        tensors = ["score", "low", "high", "control", "random", "beside", "majority", "rows", "selectivity"]
+        tensors = ["score", "low", "high", "control", "random", "baseline", "majority", "rows", "selectivity"]
         return {name: to_json(getattr(self, name)) for name in (*PLAIN, *tensors)} | {"summary": str(self)}
 
     def __str__(self) -> str:
@@ -285,7 +285,12 @@ def _control_labels(
 
 
 def _fitted(
-    source: Source, sites: tuple[str, ...], plan: Plan, *, beside: Any, random: Features | Run | bool | None
+    source: Source,
+    sites: tuple[str, ...],
+    plan: Plan,
+    *,
+    baseline_labels: Any,
+    random: Features | Run | bool | None,
 ) -> dict[str, Any]:
     """The fields of Probes: what is read off the states, off random features, and off the labels
     beside."""
@@ -302,8 +307,8 @@ def _fitted(
         made, features = random_source(source, sites, plan.seed, wanted)
         chance = fit(made, alone) if made is not None else {}
     beyond = {}
-    if beside is not None:
-        beyond = fit(ArraySource(one_hot(beside, source.batch, _position_count(source))), alone)
+    if baseline_labels is not None:
+        beyond = fit(ArraySource(one_hot(baseline_labels, source.batch, _position_count(source))), alone)
     parts = collected(source, sites, plan, states, chance=chance, beyond=beyond)
     return parts | {"features": features}
 

@@ -18,7 +18,7 @@ _GRIDS = (
     "high",
     "control",
     "random",
-    "beside",
+    "baseline",
     "majority",
     "rows",
     "identity",

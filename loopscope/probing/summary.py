@@ -28,7 +28,7 @@ def summary(probes: "Probes") -> str:
             "control labels": probes.control,
             "random features": probes.random,
             "majority": probes.majority,
-            "from what is told beside": probes.beside,
+            "from what is told beside": probes.baseline,
         }
         parts = [
             f"{name} {told(probes, float(v[here]))}" for name, v in compared.items() if not v[here].isnan()

@@ -104,7 +104,7 @@ def test_a_lens_that_was_not_checked_is_marked_wherever_it_speaks():
     run = ls.record(model, model.task.batch(16, seed=0).tokens, seed=0)
     with pytest.raises(LoopscopeError, match="leaves out the coda"):
         ls.analyses.measure("lens", run, lens="logit")
-    told = ls.analyses.measure("lens", run, lens="logit", unchecked=True)
+    told = ls.analyses.measure("lens", run, lens="logit", check=False)
     assert str(told).startswith("Unchecked: the lens 'logit' need not give")
     for panel in LENS.panels(told):
         assert "(unchecked lens)" in panel.figure.layout.title.text and panel.seen.startswith("Unchecked:")
@@ -161,7 +161,7 @@ def test_it_applies_only_where_states_are_read_out_as_tokens():
     assert not LENS.applies(ls.record(model, model.task.batch(4, seed=0).tokens))
     assert LENS.applies(run_of(K >= 5))
     assert not LENS.applies(ls.record(Planted(torch.zeros(1, 2, 3, 4)).eval(), torch.zeros(2, 3).long()))
-    with pytest.raises(LoopscopeError, match='positions must be "asked" or "all"'):
+    with pytest.raises(LoopscopeError, match='positions must be "answers" or "all"'):
         result(K >= 5, positions="some")
 
 

@@ -54,9 +54,9 @@ SHIFT[0, 0] = 1
 BESIDE = (torch.diag(torch.ones(P - 1), 1) + torch.diag(torch.ones(P - 1), -1) + torch.eye(P)) / 3
 
 
-@pytest.mark.parametrize("write", ["donor", "noise"])
-def test_what_moves_one_place_each_iteration_is_as_many_steps_away(write):
-    result = measured(run_of(SHIFT), write=write)
+@pytest.mark.parametrize("replacement", ["donor", "noise"])
+def test_what_moves_one_place_each_iteration_is_as_many_steps_away(replacement):
+    result = measured(run_of(SHIFT), replacement=replacement)
     assert result.verdict.name == "relayed" and result.causal
     assert result.own[0] == 1 and result.distance[0].isnan()
     # the first position keeps what it has, and passes it on to all; from the others one pulse goes
@@ -82,14 +82,14 @@ def test_what_stays_where_it_is_reaches_nobody():
 
 
 def test_an_effect_on_neighbours_alone_is_as_many_times_chance_as_there_are_others_per_neighbour():
-    result = measured(run_of(BESIDE, SELF), write="noise")
+    result = measured(run_of(BESIDE, SELF), replacement="noise")
     assert result.verdict.name == "local" and not result.causal
     # two neighbours (one at the ends) of nine others
     assert torch.allclose(result.distance[1:], torch.ones(N))
     assert ((result.locality[1:] > 4.5 - 1e-4) & (result.locality[1:] < 9)).all()
     inner = torch.zeros(P, P)
     inner[4, 3] = inner[4, 5] = inner[4, 4] = 1 / 3  # only position 4 reads others
-    result = measured(run_of(inner + SELF * (torch.arange(P) != 4), SELF), write="noise")
+    result = measured(run_of(inner + SELF * (torch.arange(P) != 4), SELF), replacement="noise")
     # of writes at 3 and 5, each with two neighbours of nine
     assert torch.allclose(result.locality[1:], torch.full((N,), 4.5), atol=1e-4)
 
@@ -97,7 +97,7 @@ def test_an_effect_on_neighbours_alone_is_as_many_times_chance_as_there_are_othe
 def test_chance_of_a_causal_loop_counts_later_positions_alone():
     wires = SELF.clone()
     wires[6, 6] = wires[6, 4] = 0.5  # only a write at 4 reaches anybody
-    result = measured(run_of(wires, SELF), write="noise")
+    result = measured(run_of(wires, SELF), replacement="noise")
     assert result.causal and torch.allclose(result.distance[1:], torch.full((N,), 2.0))
     assert torch.allclose(result.chance[1:], torch.full((N,), 3.0))  # of 5 .. 9, not of all others
 
@@ -132,7 +132,7 @@ def test_a_position_that_no_way_leads_to_is_infinitely_far():
 
 def test_where_all_answer_alike_noise_is_written():
     result = measured(run_of(SHIFT, tokens=torch.ones(5, P, dtype=torch.long)))
-    assert result.write.startswith("noise of norm 1 (100 % of the state's)")
+    assert result.replacement.startswith("noise of norm 1 (100 % of the state's)")
 
 
 def test_the_end_of_the_run_ends_it():

@@ -86,7 +86,9 @@ def test_steps_on_the_way_stand_beside_the_answer_and_what_it_tells_of_them():
         "probes", ls.record(model, model.task.batch(300, seed=0).tokens), examples=300
     )
     assert list(result.facts) == ["answer", "left part", "right part"]
-    assert result.facts["answer"].beside.isnan().all() and not result.facts["left part"].beside.isnan().any()
+    assert (
+        result.facts["answer"].baseline.isnan().all() and not result.facts["left part"].baseline.isnan().any()
+    )
 
 
 def test_what_it_can_not_be_asked_gets_a_sentence():

@@ -49,7 +49,7 @@ def compared(run, donor, cell, say, name, benchmark):
     options = {"iterations": range(ITERATIONS), "metric": "difference"}
     ls.effects(run, donor, iterations=[0], positions=[0])  # what a first call loads
     exact, grid = seconds(lambda: ls.effects(run, donor, **options))
-    first, _ = seconds(lambda: ls.effects(run, donor, method="attribution", check=0, **options))
+    first, _ = seconds(lambda: ls.effects(run, donor, method="attribution", exact_cells=0, **options))
     checked, told = seconds(lambda: ls.effects(run, donor, method="attribution", **options))
     cells = sampled(SAMPLED)
     naive, logits = seconds(lambda: [cell(k, p) for k, p in cells])

@@ -163,7 +163,7 @@ def test_the_logit_lens_is_the_model_bit_for_bit_or_refused(zoo):
         return
     with pytest.raises(LoopscopeError, match=r"it leaves out the coda \('coda.*'\).*lens\(run, \"coda\"\)"):
         ls.lens(run, "logit")
-    read = ls.lens(run, "logit", unchecked=True)
+    read = ls.lens(run, "logit", check=False)
     assert not read.checked and "Unchecked: the lens 'logit'" in str(read)
     assert float(read.kl()[0, -1].max()) > 0
 
@@ -176,7 +176,7 @@ def test_the_logit_lens_is_the_final_norm_and_the_unembedding_without_the_coda(n
     h = run.states[1]
     head = model.embed.table.weight if name == "huginn" else model.unembed.weight
     own = model.ln_final(h if name == "huginn" else model.c(h)) @ head.T
-    assert torch.allclose(ls.lens(run, "logit", unchecked=True).logits(1), own, atol=1e-6)
+    assert torch.allclose(ls.lens(run, "logit", check=False).logits(1), own, atol=1e-6)
 
 
 def test_vectors_put_into_a_state_are_all_that_is_read_of_it(zoo):
@@ -410,7 +410,7 @@ def test_a_run_that_kept_some_of_its_states_is_read_where_it_has_them():
     if 7 not in part.states.iterations:
         with pytest.raises(LoopscopeError, match=r"after the last iteration \(7\), but that was not kept"):
             ls.lens(part, "coda")
-        assert not ls.lens(part, "coda", unchecked=True).checked
+        assert not ls.lens(part, "coda", check=False).checked
 
 
 def test_a_run_read_under_edits_is_read_with_them():

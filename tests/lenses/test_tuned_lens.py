@@ -248,8 +248,8 @@ def test_a_read_out_that_isnt_the_models_own_is_refused_unless_it_is_wanted():
     run = ls.record(model, tokens, seed=0)
     with pytest.raises(LoopscopeError, match="leaves out the coda"):
         ls.TunedLens.fit(run, read="logit")
-    tuned = ls.TunedLens.fit(run, read="logit", steps=5, unchecked=True)
-    assert not ls.lens(run, tuned, unchecked=True).checked
+    tuned = ls.TunedLens.fit(run, read="logit", steps=5, check=False)
+    assert not ls.lens(run, tuned, check=False).checked
     with pytest.raises(LoopscopeError, match='read must be "coda" or "logit"'):
         ls.TunedLens.fit(run, read="head")
     with pytest.raises(LoopscopeError, match="needs a run or more"):

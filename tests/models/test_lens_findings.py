@@ -72,5 +72,5 @@ def test_what_the_coda_does_to_huginns_state_the_logit_lens_lacks():
     batch = model.task.batch(512, seed=0)
     run = ls.record(model, batch.tokens, seed=0)
     last = run.output[:, -1].argmax(-1)
-    logit = ls.lens(run, "logit", unchecked=True).answers()[0, -1, :, -1]
+    logit = ls.lens(run, "logit", check=False).answers()[0, -1, :, -1]
     assert float((logit == last).double().mean()) < 0.4, "the nodes alone are six"

@@ -51,7 +51,7 @@ def read(entry, examples, *facts):
 def test_in_ouro_mano_a_part_of_the_expression_is_decodable_with_the_answer_and_fades_after_it():
     part, answer = read("ouro-mano", 4000, "right part")
     assert {1, 2} <= set(part.learned) and 0 not in part.learned
-    assert part.score[1] - part.beside[1] > 0.04, "more than the answer tells of it"
+    assert part.score[1] - part.baseline[1] > 0.04, "more than the answer tells of it"
     assert part.score.max() < 0.45, "and far from surely"
     assert part.score[4] < part.score[2], "it fades"
     # it is no step before the answer: this is as far as it gets by then
@@ -60,8 +60,8 @@ def test_in_ouro_mano_a_part_of_the_expression_is_decodable_with_the_answer_and_
 
 def test_in_huginn_hops_the_first_node_on_the_way_is_decodable_and_the_second_is_not():
     first, second, answer = read("huginn-hops", 4000, "hop 1", "hop 2")
-    assert set(first.learned) >= {2, 3, 4} and (first.score[2:] > first.beside[2:] + 0.03).all()
-    assert not second.learned and (second.score < second.beside).all(), (
+    assert set(first.learned) >= {2, 3, 4} and (first.score[2:] > first.baseline[2:] + 0.03).all()
+    assert not second.learned and (second.score < second.baseline).all(), (
         "the answer and the start tell more of it"
     )
     assert answer.score[4] < 0.45, "its answer is hardly in the state linearly: the coda works it out"

@@ -7,7 +7,7 @@ from torch import nn
 import loopscope as ls
 from loopscope.common.errors import LoopscopeError
 from loopscope.patching.donors import partners
-from loopscope.patching.metrics import asked_of
+from loopscope.patching.metrics import answer_mask
 from loopscope.recorder.subset import only
 
 from ..adapters import test_adapters
@@ -257,7 +257,7 @@ def test_the_whole_state_of_a_donor_is_the_donor_from_there_on():
     run = ls.record(model, batch.tokens, 4)
     own, donor, _ = partners(run)
     grid = ls.effects(
-        own, donor, sites="state*", together=True, positions="all", iterations=[-1], metric=whole
+        own, donor, sites="state*", jointly=True, positions="all", iterations=[-1], metric=whole
     )
     assert grid.sites == ("state + state.low",)
     assert torch.allclose(grid.values.flatten(0, 3)[0], whole(donor.output) - whole(own.output), atol=1e-5)
@@ -341,9 +341,9 @@ def test_where_no_task_is_known_the_last_token_that_is_no_padding_is_asked():
     torch.manual_seed(1)
     model = ls.wrap(hrm_text().eval())
     given = torch.randint(0, 39, (2, 5), generator=torch.Generator().manual_seed(5))
-    assert asked_of(ls.record(model, given), None).tolist() == [[False] * 4 + [True]] * 2
+    assert answer_mask(ls.record(model, given), None).tolist() == [[False] * 4 + [True]] * 2
     mask = torch.tensor([[1, 1, 1, 0, 0], [1] * 5])
-    asked = asked_of(ls.record(model, given, attention_mask=mask), None)
+    asked = answer_mask(ls.record(model, given, attention_mask=mask), None)
     assert asked.nonzero().tolist() == [[0, 2], [1, 4]]
 
 
@@ -400,7 +400,7 @@ class Plain(nn.Module):
         ({"iterations": [9]}, "must be among 0..8 of this run, but [9] are not"),
         ({"positions": [6]}, "there is no position 6: there are 6, 0..5"),
         ({"heads": True}, "heads can be patched one by one where every site has them"),
-        ({"asked": [7]}, "asked names a position that isn't there"),
+        ({"answer_positions": [7]}, "answer_positions names a position that isn't there"),
         ({"metric": lambda logits: logits.sum()}, "a metric must give a number for each of the 12 examples"),
         (
             {"metric": lambda logits: logits.detach().flatten(1).sum(1), "method": "attribution"},

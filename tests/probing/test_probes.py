@@ -206,10 +206,10 @@ def test_what_is_told_beside_is_part_of_the_floor():
     labels, table = drawn(2, BATCH), noise(1, BATCH, 1, WIDTH)
     table[0, :, 0, 0] += 5 * labels
     run = states_of(table)
-    told = ls.Probes.fit(run, labels, random=False, beside=[1 - labels, drawn(3, BATCH, seed=4)])
-    lot = ls.Probes.fit(run, labels, random=False, beside=drawn(3, BATCH, seed=4))
-    assert float(told.beside) == 1 and not told.learned.any() and told.decodable.all()
-    assert float(lot.beside) < 0.65 and lot.learned.all()
+    told = ls.Probes.fit(run, labels, random=False, baseline_labels=[1 - labels, drawn(3, BATCH, seed=4)])
+    lot = ls.Probes.fit(run, labels, random=False, baseline_labels=drawn(3, BATCH, seed=4))
+    assert float(told.baseline) == 1 and not told.learned.any() and told.decodable.all()
+    assert float(lot.baseline) < 0.65 and lot.learned.all()
 
 
 # What is left out, and what is refused
@@ -250,7 +250,7 @@ def test_positions_without_labels_are_nan_and_it_is_said():
         (torch.arange(200), {"kind": "classes"}, "each class must come in 5 groups of examples or more"),
         (torch.arange(200), {"kind": "ranks"}, "kind must be 'classes' or 'numbers'"),
         (drawn(2, 200), {"positions": [2]}, r"positions must lie in 0\.\.1"),
-        (drawn(2, 200), {"positions": "all"}, "positions must be numbers, 'each', 'together' or 'pooled'"),
+        (drawn(2, 200), {"positions": "all"}, "positions must be numbers, 'each', 'shared' or 'pooled'"),
         (drawn(2, 200, 2), {"positions": "pooled"}, "needs one label for each example, but an example has "
                                                     "several"),
         (drawn(2, 200), {"folds": 150}, "150 folds need 300 groups of examples or more, but there are 200"),
