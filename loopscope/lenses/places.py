@@ -116,5 +116,5 @@ def _stream(run: Run, state: State) -> Tensor:
 def _model(run: Run) -> Any:
     """The run's model, if it offers the four functions: what others call `read_vectors` is
     theirs."""
-    model = run.reader.model if run.has_model else None
+    model = run.model if run.has_model else None
     return model if isinstance(model, Looped) else None
