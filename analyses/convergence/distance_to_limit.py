@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.core.states import States, as_vectors
+from loopscope.core.indexing import as_vectors
+from loopscope.core.states import States
 from loopscope.maths.contraction_rate import Rate, contraction
 
 CLEAR = 10.0

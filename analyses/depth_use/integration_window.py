@@ -26,7 +26,7 @@ from torch import Tensor
 from loopscope.common.errors import LoopscopeWarning
 from loopscope.core.looped_model import Context, unroll
 from loopscope.core.state_tree import State, equal, items, primary, with_items
-from loopscope.recorder.subset import only
+from loopscope.recorder.subset import select_examples
 from loopscope.runs.run import Run
 
 
@@ -115,7 +115,7 @@ class _Exchange:
         item, self.position, token = rows.T
         self.run, self.model, self.answer_positions = run, run.model, answer_positions[item]
         self.n = int(run.origin.get("asked", run.iterations))
-        self.own = only(run, example[item].tolist())
+        self.own = select_examples(run, example[item].tolist())
         self.before = self.own.logits[run.iterations].argmax(-1).cpu()
         self.every = torch.arange(len(rows))
         tokens = self.own.tokens.clone()

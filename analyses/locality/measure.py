@@ -14,7 +14,7 @@ from loopscope.patching.donors import answers_vary, partners
 from loopscope.patching.patched_forward import Resumed, affordable, writable
 from loopscope.patching.places import Cell
 from loopscope.patching.replacements import noise, source
-from loopscope.recorder.subset import only
+from loopscope.recorder.subset import select_examples
 from loopscope.runs.location import places_of
 from loopscope.runs.run import Run
 
@@ -140,7 +140,7 @@ def measure(
         run, donor, _ = partners(run, examples)
         resumed, told = Resumed(run, source(run, donor)[0]), "the state of another example"
     else:
-        run = run if examples is None else only(run, range(min(examples, len(run.tokens))))
+        run = run if examples is None else select_examples(run, range(min(examples, len(run.tokens))))
         length = float(run.states[k].norm(dim=-1).median()) or 1.0
         size = length if norm is None else norm
         resumed = Resumed(run, noise(size, seed))

@@ -15,7 +15,7 @@ from loopscope.maths.dimension import participation_ratio
 from loopscope.recorder.extend import inside, vectors
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.recorder.record_run import record
-from loopscope.recorder.subset import only
+from loopscope.recorder.subset import select_examples
 from loopscope.recorder.untrained import untrained
 from loopscope.runs.run import Run
 
@@ -154,7 +154,7 @@ def measure(
     n, fields = run.iterations, fields_of(run)
     chosen = sorted({0, 1, n // 4} if starts is None else {0, *starts})
     run = bare(run)
-    run = run if examples is None else only(run, range(min(examples, len(run.tokens))))
+    run = run if examples is None else select_examples(run, range(min(examples, len(run.tokens))))
     labels, task = labels_of(run), task_of(run)
     own = run.output.cpu().argmax(-1)
     blank = None if task is None else task.blank

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
-from ..common.rng import drawn, put_back
-from ..core.hooks import Taps
+from ..common.rng import generator_state, restore_generator
+from ..core.hooks import TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.looped_model import Context, step_at
 from ..core.readout import ReadOut
@@ -196,8 +196,8 @@ class Adapter(NoHalting, ReadOut, nn.Module):
         def stop(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             raise _Given(args, kwargs)
 
-        with Taps() as taps:
-            taps.on(part, before=stop)
+        with TemporaryHooks() as taps:
+            taps.attach(part, before=stop)
             try:
                 self.module(*args, **kwargs)
             except _Given as given:
@@ -214,10 +214,10 @@ class Adapter(NoHalting, ReadOut, nn.Module):
         What comes before is run again and nobody sees it: its sites are not recorded, and it draws
         no random numbers that what comes after would miss.
         """
-        before = drawn()
+        before = generator_state()
 
         def instead(*_: Any, **__: Any) -> Any:
-            put_back(before)
+            restore_generator(before)
             self.clock.hidden = False
             return output
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..common.rng import drawn, put_back
-from ..core.hooks import Taps
+from ..common.rng import generator_state, restore_generator
+from ..core.hooks import TemporaryHooks
 from .base import Adapter, uncached
 
 _ALL = 10**9
@@ -62,12 +62,12 @@ class Huginn(Adapter):
             seen.append((*args, *kwargs.values()))
             return args, kwargs
 
-        before = drawn()
-        with Taps() as taps:
-            taps.on(self.parts.prelude[0], before=note)
+        before = generator_state()
+        with TemporaryHooks() as taps:
+            taps.attach(self.parts.prelude[0], before=note)
             # The first state is drawn on the way to the loop, and again by `initial`: the same.
             (joined,), _ = self.first_inputs(self.parts.adapter, tokens, **uncached(inputs))
-        put_back(before)
+        restore_generator(before)
         _, angles, _, mask, *_ = seen[0]
         width = joined.shape[-1] // 2
         start, scale = inputs.get("input_states"), inputs.get("init_scale", 1.0)

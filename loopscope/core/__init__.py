@@ -1,13 +1,14 @@
-"""The idea of a loop, and nothing else: who reads these files knows how loopscope works.
+"""The idea of a loop: these files are the core that all other folders build on.
 
 looped_model  the four functions, and the driver that runs them
-loop_index    which iteration is running now, and which turn of each inner loop
+loop_index    the clock: which iteration is running, and which turn of each inner loop
 states        a site's values over the iterations
+indexing      selections along named axes
 state_tree    functions over a state that is one tensor or a named tuple of tensors
 sites         named places whose activation can be recorded or edited
-hooks         functions attached to modules, and taken off again
-readout       what a lens must know about how a state becomes logits
-tokens        what a model takes as tokens
+hooks         functions attached to modules for a while
+readout       how a state becomes logits, as the lenses need it
+tokens        the check that tokens are tokens of a model
 """
 
 from .loop_index import Clock as Clock

@@ -1,9 +1,9 @@
-"""Taps: look at what goes into and comes out of a module, and change it, while a with-block runs.
+"""Temporary hooks: read and change what goes into and comes out of a module while a with-block runs.
 
-A hook point, and a module that has hooks already, is tapped by a PyTorch hook, so that what earlier
-hooks changed is seen. Any other module has its `forward` wrapped on the instance instead, because a
-hook changes what some modules compute: nn.TransformerEncoderLayer leaves its fused path as soon as
-one is attached, and may round differently then.
+A hook point, and a module that has hooks already, gets a PyTorch hook, which sees what earlier hooks
+changed. Any other module has its `forward` wrapped on the instance instead, because a PyTorch hook
+changes what some modules compute: nn.TransformerEncoderLayer leaves its fused path as soon as one is
+attached, and may round differently then.
 """
 
 from collections.abc import Callable
@@ -18,8 +18,14 @@ Before = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict
 After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
 
 
-class Taps(AbstractContextManager["Taps"]):
-    """Everything attached inside the with-block is gone after it, also after an exception."""
+class TemporaryHooks(AbstractContextManager["Taps"]):
+    """Functions attached to modules; all are removed at the end of the with-block, also after an
+    exception.
+
+    >>> with TemporaryHooks() as hooks:
+    ...     hooks.attach(model.core[0], after=lambda args, kwargs, output: 2 * output)
+    ...     doubled = model(tokens)
+    """
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -27,12 +33,11 @@ class Taps(AbstractContextManager["Taps"]):
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
 
-    def on(self, module: nn.Module, before: Before | None = None, after: After | None = None) -> None:
-        """Call `before(args, kwargs)` and `after(args, kwargs, output)` at each call of `module`;
-        both return what to use.
+    def attach(self, module: nn.Module, before: Before | None = None, after: After | None = None) -> None:
+        """Call `before(args, kwargs)` and `after(args, kwargs, output)` at each call of `module`.
 
-        Calls made while gradients are computed are left alone: they are gradient checkpointing
-        computing anew what was seen.
+        `before` returns the (args, kwargs) to use, `after` the output to use. Calls during a
+        backward pass are skipped: gradient checkpointing makes them to recompute activations.
         """
         if _hooked(module):
             self._hook(module, before, after)
@@ -53,10 +58,10 @@ class Taps(AbstractContextManager["Taps"]):
             self._stack.callback(handle.remove)
 
     def _wrap(self, module: nn.Module, before: Before | None, after: After | None) -> None:
-        own = vars(module).get("forward")
+        instance_forward = vars(module).get("forward")
         original = module.forward
 
-        @wraps(original)  # with its signature: transformers' generate looks at it
+        @wraps(original)  # transformers' generate reads its signature
         def forward(*args: Any, **kwargs: Any) -> Any:
             if in_backward():
                 return original(*args, **kwargs)
@@ -66,22 +71,22 @@ class Taps(AbstractContextManager["Taps"]):
             return output if after is None else after(args, kwargs, output)
 
         def restore() -> None:
-            if own is None:
+            if instance_forward is None:
                 vars(module).pop("forward", None)
             else:
-                vars(module)["forward"] = own
+                vars(module)["forward"] = instance_forward
 
-        # Past __setattr__: a module around another may hand on what is set on it.
+        # Not by __setattr__: a module around another may pass on what is set on it.
         vars(module)["forward"] = forward
         self._stack.callback(restore)
 
 
 def in_backward() -> bool:
-    """Whether autograd is computing gradients right now, in this thread."""
+    """Whether autograd is running a backward pass in this thread."""
     return torch._C._current_graph_task_id() != -1
 
 
 def _hooked(module: nn.Module) -> bool:
-    own = module._forward_hooks or module._forward_pre_hooks
-    point = type(module).__name__ == "HookPoint"
-    return bool(own) or point or isinstance(module, torch.jit.ScriptModule)
+    attached = module._forward_hooks or module._forward_pre_hooks
+    hook_point = type(module).__name__ == "HookPoint"
+    return bool(attached) or hook_point or isinstance(module, torch.jit.ScriptModule)

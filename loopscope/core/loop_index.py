@@ -1,8 +1,9 @@
-"""The clock: which iteration, and which turn of each inner loop, is running now.
+"""The clock of a model: which iteration, and which turn of each inner loop, is running now.
 
-A hook sees a module called, but not which pass of the loop it belongs to. The clock says so. For a
-model of ours the driver and the model's own inner loops set it; for somebody else's module it is
-inferred from the calls of the loop body (`loopscope.wrapping.wrap_module`).
+A hook sees that a module is called, but not in which pass of the loop. The clock tells it. In a
+model with the four functions, the driver and the model's own inner loops set the clock; for a module
+that is wrapped by its loop body, it is inferred from the calls of the body
+(`loopscope.wrapping.wrap_module`).
 
     for t in clock.loop("iteration", range(8)):
         for l in clock.loop("low", range(3)):
@@ -13,48 +14,46 @@ from collections.abc import Iterable, Iterator
 
 
 class Clock:
-    """The running iteration as a stack of named hands, outermost first. Outside any loop the stack
-    is empty."""
+    """A stack of counters (loop, index), the outermost loop first. It is empty outside any loop."""
 
     def __init__(self) -> None:
-        self._hands: list[tuple[str, int]] = []
+        self._counters: list[tuple[str, int]] = []
         self.hidden = False
-        """Whether what runs now is no part of the recorded pass: run again only to come to what
-        follows."""
-        self.inner: set[str] = set()
-        """The loops that were run inside another."""
+        """True while a part is run again only to reach what follows it: nothing is recorded then."""
+        self.inner_loops: set[str] = set()
+        """Names of the loops that have run inside another one."""
 
     @property
     def index(self) -> tuple[int, ...]:
-        """The number on every hand, such as (iteration, low). Empty outside the loop."""
-        return tuple(number for _, number in self._hands)
+        """The index of each running loop, such as (iteration, low). Empty outside the loop."""
+        return tuple(index for _, index in self._counters)
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """The name of every hand, in the order of `index`."""
-        return tuple(name for name, _ in self._hands)
+        """The name of each running loop, in the order of `index`."""
+        return tuple(loop for loop, _ in self._counters)
 
     @property
     def iteration(self) -> int | None:
         """The running iteration, 0-based; None outside the loop."""
-        return self._hands[0][1] if self._hands else None
+        return self._counters[0][1] if self._counters else None
 
-    def loop(self, name: str, numbers: Iterable[int]) -> Iterator[int]:
-        """Iterate over `numbers` while the hand `name` shows each of them, inside the loops already
-        running."""
-        depth = len(self._hands)
+    def loop(self, name: str, indices: Iterable[int]) -> Iterator[int]:
+        """Iterate over `indices` inside the loops already running, with a counter `name` at each of
+        them. The counter is removed at the end, also after an exception."""
+        depth = len(self._counters)
         if depth:
-            self.inner.add(name)
+            self.inner_loops.add(name)
         try:
-            for number in numbers:
-                self._hands[depth:] = [(name, number)]
-                yield number
+            for index in indices:
+                self._counters[depth:] = [(name, index)]
+                yield index
         finally:
-            del self._hands[depth:]
+            del self._counters[depth:]
 
-    def show(self, *hands: tuple[str, int]) -> None:
-        """Set all hands at once. `show()` says that no loop is running."""
-        self._hands[:] = hands
+    def set(self, *counters: tuple[str, int]) -> None:
+        """Replace all counters. `set()` says that no loop is running."""
+        self._counters[:] = counters
 
     def __repr__(self) -> str:
-        return "Clock(" + ", ".join(f"{name}={number}" for name, number in self._hands) + ")"
+        return "Clock(" + ", ".join(f"{loop}={index}" for loop, index in self._counters) + ")"

@@ -1,4 +1,4 @@
-"""The map and its one driver.
+"""A looped model as four functions, and the one driver that runs them.
 
 A looped model is four functions:
 
@@ -7,8 +7,8 @@ A looped model is four functions:
     state   = model.step(state, context, t)  # one iteration; states[t+1]
     logits  = model.decode(state, context)   # read out after any iteration
 
-Everything that runs a loop here (forward, recording, training, resuming, patching, analyses) runs
-it through `unroll`, or one iteration of it through `step_at`.
+Forward passes, recordings, training, resuming, patching and analyses all run the loop through
+`unroll`, or one iteration of it through `step_at`.
 """
 
 from collections import deque
@@ -23,13 +23,17 @@ from .state_tree import State
 from .state_tree import primary as primary
 
 Context = Any
-"""What every iteration may read, as `encode` made it. Each model has its own type."""
+"""What every iteration may read, computed once by `encode`. Each model has its own type."""
 
 
 @runtime_checkable
 class Looped(Protocol):
-    """What a model must offer to be iterated. `loopscope.nn.LoopedModule` gives all but the four
-    functions."""
+    """What a model must offer to be iterated. `loopscope.nn.LoopedModule` implements all but the
+    four functions.
+
+    A model may also have `site_modules()`, the module at each of its sites by name; without it,
+    every submodule is a site (`loopscope.core.sites.site_modules`).
+    """
 
     clock: Clock
 
@@ -48,35 +52,36 @@ class Looped(Protocol):
         ...
 
     def finished(self, state: State) -> bool:
-        """Whether no position has anything left to compute, so that evaluation may leave the
-        loop."""
+        """Whether every position has halted, so that evaluation may leave the loop early."""
         ...
 
 
 class Driven(NamedTuple):
-    """Where a drive ended."""
+    """The end of a forward pass."""
 
     state: State
     context: Context
     logits: Tensor
     """(batch, position, vocab): the last state, read out."""
     iterations: int
-    """How many iterations were run; fewer than asked for when every position had halted."""
+    """How many iterations ran; fewer than requested if every position halted before."""
 
 
-def step_at(model: Looped, state: State, context: Context, t: int, index: int | None = None) -> Any:
-    """states[t+1] from states[t], while the model's clock shows iteration t.
+def step_at(
+    model: Looped, state: State, context: Context, t: int, *, iteration_index: int | None = None
+) -> Any:
+    """states[t+1] from states[t], while the model's clock is at iteration t.
 
-    Nothing else calls `model.step`, so that the clock is right wherever an iteration runs.
+    No other function calls `model.step`, so the clock is right wherever an iteration runs.
 
     Arguments:
-        index: the number that the model receives in place of t.
+        iteration_index: what the model receives as its iteration index; None means t.
     """
-    model.clock.show(("iteration", t))
+    model.clock.set(("iteration", t))
     try:
-        return model.step(state, context, t if index is None else index)
+        return model.step(state, context, t if iteration_index is None else iteration_index)
     finally:
-        model.clock.show()
+        model.clock.set()
 
 
 def unroll(
@@ -87,33 +92,33 @@ def unroll(
     *,
     start: int = 0,
     times: Mapping[int, int] | None = None,
-    told: Mapping[int, int] | None = None,
+    iteration_index: Mapping[int, int] | None = None,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield (k, states[k]) for k = start..iterations, while the model's clock shows the running
-    iteration.
+    """Yield (k, states[k]) for k = start..iterations, with the model's clock at the running
+    iteration. In evaluation the loop ends early once `model.finished(state)`.
 
     Arguments:
-        state: states[start], as `model.initial` or an earlier drive gave it.
-        times: how often to run an iteration that isn't run once: {3: 0} skips iteration 3, {3: 2}
-            runs it twice.
-        told: the number that an iteration is told instead of its own: {2: 5, 5: 2} swaps the two.
-
-    In evaluation the loop is left early when `model.finished(state)`.
+        state: states[start], from `model.initial` or an earlier pass.
+        times: how often an iteration runs, where not once: {3: 0} skips iteration 3, {3: 2} runs
+            it twice.
+        iteration_index: the iteration index that the model receives, where it is not the running
+            iteration: {2: 5, 5: 2} swaps iterations 2 and 5.
     """
-    model.clock.show(("iteration", start))
+    received = {} if iteration_index is None else iteration_index
+    model.clock.set(("iteration", start))
     state = model.at_state(state)
-    model.clock.show()
+    model.clock.set()
     yield start, state
     for t in range(start, iterations):
         if not model.training and model.finished(state):
             return
         for _ in range(1 if times is None else times.get(t, 1)):
-            state = step_at(model, state, context, t, None if told is None else told.get(t))
+            state = step_at(model, state, context, t, iteration_index=received.get(t))
         try:
-            model.clock.show(("iteration", t + 1))
+            model.clock.set(("iteration", t + 1))
             state = model.at_state(state)
         finally:
-            model.clock.show()
+            model.clock.set()
         yield t + 1, state
 
 
@@ -121,18 +126,25 @@ def drive(model: Looped, tokens: Any, iterations: int | None = None) -> Driven:
     """Run the four functions in order: the model's forward pass.
 
     Arguments:
-        tokens: (batch, position), or whatever `model.encode` takes.
-        iterations: how many; None means the model's own depth.
+        tokens: (batch, position), or what else `model.encode` takes.
+        iterations: how many to run; None means the model's own depth.
+
+    Raises:
+        LoopscopeError: iterations is no whole number of 0 or more.
     """
     iterations = checked_iterations(model.iterations if iterations is None else iterations)
-    model.clock.show()
+    model.clock.set()
     context = model.encode(tokens)
     k, state = deque(unroll(model, model.initial(context), context, iterations), maxlen=1).pop()
     return Driven(state, context, model.decode(state, context), k)
 
 
 def checked_iterations(iterations: Any) -> int:
-    """`iterations` as an int, or the sentence that says why not."""
+    """`iterations` as an int.
+
+    Raises:
+        LoopscopeError: it is no whole number of 0 or more.
+    """
     if isinstance(iterations, bool) or not hasattr(iterations, "__index__") or int(iterations) < 0:
         raise LoopscopeError(
             f"iterations must be a whole number, 0 or more, but is {iterations!r}. Pass e.g. iterations=32."

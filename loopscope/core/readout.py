@@ -1,4 +1,4 @@
-"""ReadOut: what a lens must know about how a model reads a state out."""
+"""ReadOut: how a model turns a state into logits, as the lenses need it."""
 
 from typing import Any
 
@@ -10,26 +10,29 @@ from .state_tree import State, primary, with_primary
 
 
 class ReadOut:
-    """Three sentences beside `decode`, for our models and for adapters. The defaults fit a state
-    that is read as it is.
+    """Three methods that belong to `decode`, for models of the zoo and for adapters. The defaults
+    fit a model whose `decode` reads the primary tensor of the state.
 
-    A law: `decode(with_read_vectors(state, read_vectors(state)), context)` is `decode(state,
+    A law: `decode(with_read_vectors(state, read_vectors(state)), context)` equals `decode(state,
     context)`.
     """
 
     def read_vectors(self, state: State) -> Tensor:
-        """(batch, position, width): what `decode` reads of a state; the primary tensor, unless a
-        model says otherwise."""
+        """(batch, position, width): the part of a state that `decode` reads; by default the primary
+        tensor."""
         return primary(state)
 
     def with_read_vectors(self, state: State, h: Tensor) -> Any:
-        """A state of which `decode` reads `h` and nothing else: neither what has halted nor what
-        was accumulated counts."""
+        """A state from which `decode` reads `h` (batch, position, width) and nothing else: no halted
+        or accumulated output."""
         return with_primary(state, h)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
-        """(batch, position, vocab): the final norm and the unembedding of vectors, without any
-        block on the way."""
+        """(batch, position, vocab): the final norm and the unembedding of `h`, without any block.
+
+        Raises:
+            LoopscopeError: the model defines no such read-out.
+        """
         raise LoopscopeError(
             f"the logit lens needs a final norm and an unembedding, but {type(self).__name__} doesn't say "
             "what these are. Give "

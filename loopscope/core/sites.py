@@ -20,8 +20,8 @@ def axes_of(name: str, value: Tensor, state: Tensor | None = None) -> tuple[str,
     its hook names.
 
     Arguments:
-        state: the loop's primary state, if known: what shares its (batch, position) has positions
-            too.
+        state: the loop's primary state, if there is one: a matrix of its (batch, position) has
+            positions too.
     """
     last = name.rsplit(".", 1)[-1]
     if value.ndim == 4 and last in _PER_HEAD:
@@ -37,8 +37,8 @@ def axes_of(name: str, value: Tensor, state: Tensor | None = None) -> tuple[str,
 
 
 def is_state(site: str) -> bool:
-    """Whether a site is the state or one of its fields: n+1 values, k = 0..n, where others have
-    n."""
+    """Whether a site is the state or one of its fields, which have n+1 values, k = 0..n; other
+    sites have n."""
     return site.split(".")[0] == "state"
 
 
@@ -47,20 +47,37 @@ def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
 
 
+def site_modules(model: Any) -> dict[str, nn.Module]:
+    """The module at each site of a looped model, by the site's name.
+
+    The model's own `site_modules()` if it has one, else all its submodules. The module that gives
+    the logit of halting (`model.halting_unit`) is the site `halting`.
+    """
+    if hasattr(model, "site_modules"):
+        modules = model.site_modules()
+    else:
+        modules = modules_of(model) if isinstance(model, nn.Module) else {}
+    unit = getattr(model, "halting_unit", None)
+    return modules if unit is None else modules | {"halting": unit}
+
+
 def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[str]:
-    """The site names that `sites` asks for.
+    """The names of the sites that `sites` selects.
 
     Arguments:
         sites: a name, a list of names or glob patterns ("core.*.hook_resid_post"), "all", or a
             predicate.
-        names: every site there is.
-        hooks: those that "all", patterns and predicates choose from: the hook points, if the model
-            has any.
+        names: every site of the model.
+        hooks: the sites that "all", patterns and predicates select from: the hook points, if the
+            model has any.
+
+    Raises:
+        LoopscopeError: a name or pattern matches no site.
     """
     names, hooks = list(names), list(hooks)
     if callable(sites):
         return [name for name in hooks if sites(name)]
-    chosen: list[str] = []
+    selected: list[str] = []
     for site in [sites] if isinstance(sites, str) else sites:
         if not isinstance(site, str):
             raise LoopscopeError(
@@ -74,16 +91,16 @@ def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[st
             result = [site] if site in names else []
         if not result:
             raise LoopscopeError(f"there is no site {site!r} in this model. {nearest(site, names)}")
-        chosen += result
-    return list(dict.fromkeys(chosen))
+        selected += result
+    return list(dict.fromkeys(selected))
 
 
 def find_tensor(value: Any, like: Tensor | None = None) -> tuple[Any, ...] | None:
-    """The path to the tensor that matters in a module's input or output: a tensor, tuple, list,
+    """The path to the activation in a module's input or output, which may be a tensor, tuple, list,
     dict or dataclass.
 
-    The first floating-point tensor of the shape of `like`, else the first floating-point one. None
-    if there is none.
+    It is the first floating-point tensor of the shape of `like`, else the first floating-point
+    tensor. None if there is none.
     """
     result = [(path, tensor) for path, tensor in _tensors(value, ()) if tensor.is_floating_point()]
     if like is not None:
@@ -94,7 +111,7 @@ def find_tensor(value: Any, like: Tensor | None = None) -> tuple[Any, ...] | Non
 
 
 def get_at(value: Any, path: tuple[Any, ...]) -> Any:
-    """What stands at `path` inside a nested value."""
+    """The part at `path` of a nested value."""
     for kind, key in path:
         value = getattr(value, key) if kind == "field" else value[key]
     return value

@@ -1,14 +1,14 @@
-"""States: an activation with a true iteration axis."""
+"""States: one site's values, with an iteration axis."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
 from ..common.to_json import to_json
+from .indexing import index_grid, select
 
 
 class States:
@@ -23,8 +23,8 @@ class States:
     [25, 26, 27, 28, 29, 30, 31, 32]
 
     A site inside the loop body has values for iterations t = 0..n-1; inner loops have axes of their
-    own after `iteration`. What was skipped, not kept or never ran is absent: asking for it is an
-    error, `.tensor` leaves it out, and `.iterations` says what is there.
+    own after `iteration`. A value that was skipped, not kept or never computed is absent: indexing
+    it raises LoopscopeIndexError, `.tensor` leaves it out, and `.iterations` lists the present ones.
     """
 
     def __init__(
@@ -39,26 +39,25 @@ class States:
     ) -> None:
         """
         Arguments:
-            values: by index (iteration, inner loops ...).
-            axes: names of all axes, those of the index first.
+            values: by loop index (iteration, inner loops ...).
+            axes: names of all axes, those of the loop index first.
             length: iterations that can be addressed, 0..length-1 (or a range of them), whether
                 present or not.
-            rows: which rows of the batch a value has, (batch,), where not all: those that have left
-                it are NaN in it.
-            without_grad: indices of values that the model computed without gradients in a run that
-                keeps them.
+            rows: masks (batch,) by loop index, of the values from which some rows have left; these
+                rows are NaN.
+            without_grad: loop indices of values that the model computed under no_grad, in a run
+                recorded with grad=True.
         """
         self.name, self.axes = name, axes
         self.rows = dict(rows or {})
-        """Which rows of the batch a value has, as masks (batch,) by loop index; only of values that lack
-        some."""
+        """Masks (batch,) by loop index, of the values from which some rows of the batch have left."""
         self.without_grad = tuple(sorted(without_grad))
         self._values = dict(sorted(values.items()))
         self.iteration_range = range(length) if isinstance(length, int) else length
         """The iterations that can be addressed, whether present or not."""
         self._depth = len(next(iter(self._values))) if self._values else 1
 
-    # What is there
+    # What is present
 
     @property
     def iterations(self) -> list[int]:
@@ -68,8 +67,8 @@ class States:
 
     @property
     def present(self) -> Tensor:
-        """Which rows of the batch are there, (iteration, inner loops ..., batch): False for one
-        that has left the loop, whose values are NaN."""
+        """Which rows of the batch are present, bool (iteration, inner loops ..., batch): False for
+        a row that has left the loop, whose values are NaN."""
         batch = self.shape[self.axes.index("batch")]
         every = torch.ones(batch, dtype=torch.bool)
         absent = torch.zeros_like(every)
@@ -77,7 +76,7 @@ class States:
         def rows(index: tuple[int, ...]) -> Tensor:
             return self.rows.get(index, every) if index in self._values else absent
 
-        grid = _grid(self.inner) if self.inner else [()]
+        grid = index_grid(self.inner) if self.inner else [()]
         result = [torch.stack([rows((k, *inner)) for inner in grid]) for k in self.iterations]
         return torch.stack(result).reshape(len(self.iterations), *self.inner, batch)
 
@@ -88,8 +87,12 @@ class States:
 
     @property
     def tensor(self) -> Tensor:
-        """All that is present in one tensor (iteration, inner loops ..., batch, ...); a turn of an
-        inner loop that is absent is NaN."""
+        """All present values in one tensor (iteration, inner loops ..., batch, ...); an absent turn
+        of an inner loop is NaN.
+
+        Raises:
+            LoopscopeError: nothing is present, or the values differ in shape.
+        """
         if not self.iterations:
             raise LoopscopeError(
                 f"'{self.name}' has no iteration left to stack. Record or keep at least one."
@@ -116,7 +119,7 @@ class States:
         return sum(unique.values())
 
     def items(self) -> Iterator[tuple[tuple[int, ...], Tensor]]:
-        """Every present value with its index (iteration, inner loops ...)."""
+        """Every present value with its loop index (iteration, inner loops ...)."""
         return iter(self._values.items())
 
     def get(self, index: tuple[int, ...]) -> Tensor | None:
@@ -126,14 +129,18 @@ class States:
     # Indexing
 
     def __getitem__(self, index: Any) -> Any:
-        """`[k]` a Tensor, `[a:b]` a States, `[k, ...]` what remains indexes the tensor (inner
-        loops, batch, ...)."""
+        """`[k]` gives a Tensor, `[a:b]` a States; in `[k, ...]` the rest indexes the tensor (inner
+        loops, batch, ...).
+
+        Raises:
+            LoopscopeIndexError: there is no iteration k, or it is absent.
+        """
         if isinstance(index, tuple):
             first, *rest = index
-            chosen = self[first]
-            if isinstance(chosen, States):
-                return chosen.tensor[(slice(None), *rest)] if rest else chosen
-            return chosen[tuple(rest)]
+            selected = self[first]
+            if isinstance(selected, States):
+                return selected.tensor[(slice(None), *rest)] if rest else selected
+            return selected[tuple(rest)]
         if isinstance(index, slice):
             labels = self.iteration_range[index]
             values = {key: value for key, value in self._values.items() if key[0] in labels}
@@ -168,21 +175,30 @@ class States:
         return (self._at(label) for label in self.iterations)
 
     def at(self, **where: Any) -> "States":
-        """Select along named axes: `.at(position=-1)` drops the axis, `.at(position=slice(0, 4))`
-        or a list keeps it."""
+        """Select along named axes: an int drops the axis, a slice or a list keeps it.
+
+        >>> run.states.at(position=-1).axes
+        ('iteration', 'batch', 'width')
+
+        Raises:
+            LoopscopeError: there is no axis of this name.
+        """
         body = self.axes[self._depth :]
         for name in where:
             if name not in body:
                 raise LoopscopeError(f"'{self.name}' has no axis {name!r}. {nearest(name, body)}")
         selection = tuple(where.get(name, slice(None)) for name in body)
-        # One axis at a time, so that two lists select a grid rather than pairs.
+        # One axis after the other, so that two lists select a grid, not pairs.
         values = {index: select(value, selection, f"'{self.name}'") for index, value in self._values.items()}
-        left = tuple(name for name in body if not isinstance(where.get(name), int))
-        return self.with_values(values, axes=self.axes[: self._depth] + left, batch=where.get("batch"))
+        remaining = tuple(name for name in body if not isinstance(where.get(name), int))
+        return self.with_values(values, axes=self.axes[: self._depth] + remaining, batch=where.get("batch"))
 
     def differences(self) -> "States":
-        """What each iteration changed: entry t is states[t+1] - states[t]. Of the same shape, one
-        iteration fewer."""
+        """The change in each iteration: entry t is states[t+1] - states[t]; one iteration fewer.
+
+        Raises:
+            LoopscopeError: no two iterations next to each other are present.
+        """
         values = {
             index: self._values[(index[0] + 1, *index[1:])] - value
             for index, value in self._values.items()
@@ -226,8 +242,11 @@ class States:
         return States(self.name, values, axes, length, rows=rows, without_grad=without)
 
     def to_xarray(self) -> Any:
-        """The same as an xarray.DataArray with named dimensions and the iterations as coordinates
-        (extra: xarray)."""
+        """An xarray.DataArray of `.tensor`, with named dimensions and the iterations as coordinates.
+
+        Raises:
+            LoopscopeError: xarray isn't installed (extra: xarray).
+        """
         try:
             import xarray
         except ImportError:
@@ -258,7 +277,7 @@ class States:
             raise self._absent(label)
         like = next(iter(present.values()))
         filler = torch.full_like(like, float("nan")) if like.is_floating_point() else torch.zeros_like(like)
-        grid = [present.get(index, filler) for index in _grid(self.inner)]
+        grid = [present.get(index, filler) for index in index_grid(self.inner)]
         return torch.stack(grid).unflatten(0, self.inner)
 
     def _absent(self, label: int) -> LoopscopeIndexError:
@@ -273,54 +292,3 @@ class States:
 @to_json.register
 def _(value: States) -> Any:
     return {"iterations": value.iterations, "axes": value.axes, "values": to_json(value.tensor)}
-
-
-def as_vectors(value: Tensor, axes: Sequence[str]) -> Float[Tensor, "batch position width"]:
-    """A value with these axes as one vector for each example and position.
-
-    A value without positions has one. All axes but batch and position are the vector: of inner
-    loops too, and of heads.
-    """
-    order = [axes.index(name) for name in ("batch", "position") if name in axes]
-    value = value.permute(*order, *(axis for axis in range(value.ndim) if axis not in order))
-    value = value if "position" in axes else value.unsqueeze(1)
-    return value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
-
-
-def select(value: Tensor, selection: tuple[Any, ...], what: str) -> Tensor:
-    """Index `value` axis by axis: an int drops its axis, a slice or list keeps it. `what` names it
-    in errors."""
-    try:
-        for axis in range(len(selection) - 1, -1, -1):
-            one = selection[axis]
-            if one == slice(None) and isinstance(one, slice):
-                continue
-            if isinstance(one, int):
-                value = value.select(axis, one)
-            elif isinstance(one, slice) and (one.step or 1) > 0:
-                value = value[(slice(None),) * axis + (one,)]
-            else:
-                one = list(range(value.shape[axis]))[one] if isinstance(one, slice) else one
-                index = torch.as_tensor(one, device=value.device)
-                index = index.nonzero()[:, 0] if index.dtype == torch.bool else index
-                value = value.index_select(
-                    axis, index % value.shape[axis] if _within(index, value, axis) else index
-                )
-    except (IndexError, TypeError) as error:
-        raise LoopscopeIndexError(
-            f"{what} has the shape {tuple(value.shape)}, which {selection} doesn't select from ({error}). "
-            "Use positions, heads or rows that exist; negative ones count from the end."
-        ) from None
-    return value
-
-
-def _within(index: Tensor, value: Tensor, axis: int) -> bool:
-    size = value.shape[axis]
-    return bool(((index >= -size) & (index < size)).all())
-
-
-def _grid(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:
-    return [
-        tuple(row)
-        for row in torch.cartesian_prod(*[torch.arange(s) for s in sizes]).reshape(-1, len(sizes)).tolist()
-    ]

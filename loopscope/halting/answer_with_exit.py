@@ -134,7 +134,7 @@ class _Pass:
         before = look(0, state, None)
         try:
             for k in range(self.n + 1):
-                model.clock.show(("iteration", k))
+                model.clock.set(("iteration", k))
                 state = model.at_state(state)
                 now, carried = self._looked(before, state, k, carried)
                 gone = self._gone()
@@ -148,14 +148,14 @@ class _Pass:
                 state = step_at(model, state, self.context, k)
                 self.worked += len(self.rows) * self.width
         finally:
-            model.clock.show()
+            model.clock.set()
         assert self.logits is not None
         return Answer(self.logits, self.used, self.stopped, self.halted, self.n, self.worked)
 
     def _context(self, rows: Tensor) -> Any:
         """What iterations read, made anew for some rows: a context may hold anything, but is known
         to come from tokens."""
-        self.model.clock.show()
+        self.model.clock.set()
         return self.model.encode(self.tokens[rows, : self.width])
 
     def _looked(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
-from ..core.states import select
+from ..core.indexing import select
 
 Where = int | slice | Sequence[int] | None
 

@@ -182,14 +182,14 @@ def checked_writes(model: Any, frozen: Sequence[str], state: State, context: Con
     unsaid = [name for name in frozen if name not in said]
     if not unsaid:
         return
-    clock, before = model.clock, model.clock.inner
+    clock, before = model.clock, model.clock.inner_loops
     with torch.enable_grad(), torch.random.fork_rng():
         given = map_state(lambda part: part.detach().requires_grad_(part.is_floating_point()), state)
-        clock.inner = set()
+        clock.inner_loops = set()
         try:
             new = step_at(model, given, context, t)
         finally:
-            inner, clock.inner = clock.inner, before
+            inner, clock.inner_loops = clock.inner_loops, before
     for name in unsaid:
         made = getattr(new, name).grad_fn
         others = [

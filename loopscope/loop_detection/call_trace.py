@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..core.hooks import Taps
+from ..core.hooks import TemporaryHooks
 
 LIVE = 1
 """Marks what was computed from the pass's inputs or from parameters: bit 0. Bit n is the n-th
@@ -101,12 +101,12 @@ def traced(module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) 
 
         return after
 
-    with _undisturbed(module), torch.no_grad(), Taps() as taps, flow:
+    with _undisturbed(module), torch.no_grad(), TemporaryHooks() as taps, flow:
         for part in dict.fromkeys(module.modules()):
             stores = tuple(store(parameter) for parameter in part.parameters())
             if stores and part is not module:
                 key = keys.setdefault((type(part).__qualname__, stores), len(keys))
-                taps.on(part, before=enter(part, key), after=leave(part))
+                taps.attach(part, before=enter(part, key), after=leave(part))
         module(*args, **inputs)
     unwind(module)
     root.end = len(flow.operations)

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..core.hooks import Taps
+from ..core.hooks import TemporaryHooks
 from ..core.looped_model import step_at
-from ..core.sites import find_tensor, get_at, put_at
-from ..recorder.record_run import site_modules
+from ..core.sites import find_tensor, get_at, put_at, site_modules
 from ..runs.location import Place, value_at
 from ..runs.run import Run
 from .metrics import Judge
@@ -54,18 +53,18 @@ def slopes(
         return after
 
     with torch.enable_grad():
-        with Taps() as taps:
+        with TemporaryHooks() as taps:
             for site in sites:
-                taps.on(modules[site], after=tap(site))
+                taps.attach(modules[site], after=tap(site))
             tokens, inputs = run.given(range(resumed.batch))
             context = model.encode(tokens, **inputs)
             state = run.state(0)
             for k in range(resumed.iterations + 1):
-                model.clock.show(("iteration", k))
+                model.clock.set(("iteration", k))
                 try:
                     state = model.at_state(state)
                 finally:
-                    model.clock.show()
+                    model.clock.set()
                 if k < resumed.iterations:
                     state = step_at(model, state, context, k)
             judged = judge(model.decode(state, context))

@@ -4,7 +4,7 @@ donor."""
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..recorder.subset import only
+from ..recorder.subset import select_examples
 from ..runs.run import Run
 from .metrics import answer_mask
 
@@ -30,7 +30,7 @@ def partners(
             "pass donor=."
         )
     rows, others = zip(*chosen, strict=True)
-    return only(run, rows), only(run, others), list(rows)
+    return select_examples(run, rows), select_examples(run, others), list(rows)
 
 
 def _pairs(run: Run, most: int | None, answer_positions: Tensor | None) -> list[tuple[int, int]]:

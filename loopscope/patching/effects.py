@@ -22,8 +22,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
 from ..common.rng import mixed
-from ..core.sites import Sites, is_state, resolve
-from ..recorder.record_run import site_modules
+from ..core.sites import Sites, is_state, resolve, site_modules
 from ..runs.location import Place, iterations_of, places_of, value_at
 from ..runs.run import Run
 from .attribution import estimates, slopes

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..core.hooks import Taps
+from ..core.hooks import TemporaryHooks
 from ..core.looped_model import Context, Looped, step_at
-from ..core.sites import find_tensor, get_at, put_at
+from ..core.sites import find_tensor, get_at, put_at, site_modules
 from ..core.state_tree import State, from_tensors, map_state, repeat_rows, select_rows, tensors
-from ..recorder.record_run import site_modules
 from ..runs.location import Place, value_at
 from ..runs.run import Run, iterable
 from .places import Cell, whole
@@ -123,9 +122,9 @@ class Resumed:
         inside = {place.site for cell in cells for place in cell.places if not whole(place)}
         ended: list[int] = []
         modules = site_modules(self.model) if inside else {}
-        with Taps() as taps:
+        with TemporaryHooks() as taps:
             for site in inside:
-                taps.on(modules[site], after=self._writing(site, cells))
+                taps.attach(modules[site], after=self._writing(site, cells))
             for k in range(start, last + 1):
                 beginning = [c for c, cell in enumerate(cells) if cell.iteration == k]
                 if beginning:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..common.files import DTYPES, load_header
-from ..core.states import as_vectors
+from ..core.indexing import as_vectors
 from .sources import Chunk, Piece, Place, Source, chosen
 
 PIECE = 8_000_000

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
-from ..core.states import States, as_vectors
+from ..core.indexing import as_vectors
+from ..core.states import States
 from ..runs.run import Run
 
 SUMS = 250_000_000

@@ -9,9 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, LoopscopeWarning
+from ..core.indexing import as_vectors
 from ..core.looped_model import Looped, step_at
 from ..core.state_tree import primary
-from ..core.states import States, as_vectors
+from ..core.states import States
 from ..runs.run import Run
 from .record_run import record, resume
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
-from ..core.hooks import Taps
+from ..core.hooks import TemporaryHooks
 from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
 from ..core.state_tree import items
 from ..core.states import States
@@ -153,8 +153,8 @@ def recording(
         )
     made = Generation([], None)
     watch = _Watch(model, sites, edits, keep, made=made)
-    with Taps() as taps:
-        taps.on(model.module, before=watch.begin, after=watch.end)
+    with TemporaryHooks() as taps:
+        taps.attach(model.module, before=watch.begin, after=watch.end)
         try:
             yield made
         finally:
@@ -195,7 +195,7 @@ class _Watch:
                 f"{[str(edit) for edit in edits]} has others. Use ls.record for skip, repeat and further "
                 "fields of the state."
             )
-        self.taps: Taps | None = None
+        self.taps: TemporaryHooks | None = None
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Before a pass."""
@@ -211,15 +211,15 @@ class _Watch:
             count=count,
         )
         self.embedded, self.last = None, {}
-        self.taps = Taps()
+        self.taps = TemporaryHooks()
         for site in dict.fromkeys([*self.wanted, *(site for site in self.by_site if site not in LOOP_SITES)]):
-            self.taps.on(self.modules[site], after=self.body.site(site, site in self.wanted))
+            self.taps.attach(self.modules[site], after=self.body.site(site, site in self.wanted))
         if self.adapter is not None:
             self._notes(self.adapter)
         self.body.attach(self.taps)
         if self.adapter is not None and self.adapter.extra_state_modules():
-            self.taps.on(self.adapter.loop_ends()[1], after=self._fields)
-        self.named.clock.show()
+            self.taps.attach(self.adapter.loop_ends()[1], after=self._fields)
+        self.named.clock.set()
         return args, kwargs
 
     def end(self, args: Any, kwargs: Any, output: Any) -> Any:
@@ -240,7 +240,7 @@ class _Watch:
         if self.taps is not None:
             self.taps.__exit__()
             self.taps = None
-            self.named.clock.show()
+            self.named.clock.set()
 
     def _notes(self, adapter: Adapter) -> None:
         assert self.taps is not None
@@ -251,7 +251,7 @@ class _Watch:
             return output
 
         if embedding is not None:
-            self.taps.on(embedding, after=embedded)
+            self.taps.attach(embedding, after=embedded)
         for field, maker in adapter.extra_state_modules().items():
 
             def made(args: Any, kwargs: Any, output: Any, field: str = field) -> Any:
@@ -259,7 +259,7 @@ class _Watch:
                 self.last[field] = None if path is None else get_at(output, path)
                 return output
 
-            self.taps.on(maker, after=made)
+            self.taps.attach(maker, after=made)
 
     def _fields(self, args: Any, kwargs: Any, output: Any) -> Any:
         for field, value in self.last.items():

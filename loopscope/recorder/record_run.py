@@ -13,9 +13,18 @@ from torch import Tensor, nn
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, LoopscopeWarning
-from ..core.hooks import After, Taps
+from ..core.hooks import After, TemporaryHooks
 from ..core.looped_model import Looped, checked_iterations, unroll
-from ..core.sites import Sites, axes_of, find_tensor, get_at, is_state, modules_of, put_at, resolve
+from ..core.sites import (
+    Sites,
+    axes_of,
+    find_tensor,
+    get_at,
+    is_state,
+    put_at,
+    resolve,
+    site_modules,
+)
 from ..core.state_tree import State
 from ..core.states import States
 from ..halting.halting_record import Halting
@@ -77,7 +86,7 @@ def record(
     _check_inputs(model, inputs)
     collector = Collector(keep or Keep(), grad, copy, careful=_is_careful(model))
     with _mode(grad, seed):
-        model.clock.show()
+        model.clock.set()
         if iterations is None:
             iterations = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
         n = checked_iterations(iterations)
@@ -184,7 +193,7 @@ def _drive(
         else:
             context, begin = span.begin
         passes = unroll(
-            model, begin, context, span.end, start=span.start, times=plan.times, told=plan.numbers
+            model, begin, context, span.end, start=span.start, times=plan.times, iteration_index=plan.numbers
         )
         k, state = deque(passes, maxlen=1).pop()
         logits = model.decode(state, context)
@@ -261,9 +270,9 @@ class _SiteTaps:
 
     @contextmanager
     def attached(self, sites: Iterable[str], recorded: Container[str] = ()) -> Iterator[None]:
-        with Taps() as taps:
+        with TemporaryHooks() as taps:
             for site in sites:
-                taps.on(self.plan.modules[site], after=self._after(site, site in recorded))
+                taps.attach(self.plan.modules[site], after=self._after(site, site in recorded))
             yield
 
     def check_places(self) -> None:
@@ -360,15 +369,6 @@ def _check_looped(model: Any) -> None:
 def _fields(model: Any) -> tuple[str, ...]:
     """Names of the state's tensors, the primary one first; empty if the state is one tensor."""
     return tuple(getattr(model, "fields", ()))
-
-
-def site_modules(model: Any) -> dict[str, nn.Module]:
-    """Every site of a model by name, the logit of halting under `halting` too."""
-    unit = getattr(model, "halting_unit", None)
-    named = {} if unit is None else {"halting": unit}
-    if isinstance(model, Adapter):
-        return model.site_modules() | named
-    return modules_of(model) | named if isinstance(model, nn.Module) else {}
 
 
 def _check_halting(model: Any, modules: Mapping[str, nn.Module]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..core.states import select
+from ..core.indexing import select
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
-from ..core.hooks import After, Before, Taps
+from ..core.hooks import After, Before, TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.sites import axes_of, find_tensor, get_at, put_at
 from ..core.states import States
@@ -74,23 +74,23 @@ class Body:
         """Whether every iteration received exactly what the one before gave."""
         self.turns = dict.fromkeys(wrapped.inner, 0)
 
-    def attach(self, taps: Taps) -> None:
+    def attach(self, taps: TemporaryHooks) -> None:
         """Put taps on the body and the inner loops."""
         members = [self.modules[name] for name in self.wrapped.body]
         # Inside the body's own taps, which may be on the same module.
         for axis, name in self.wrapped.inner.items():
-            taps.on(self.modules[name], before=self._turn(axis), after=self._turned(axis))
+            taps.attach(self.modules[name], before=self._turn(axis), after=self._turned(axis))
         if len(members) == 1 or _tied(members):
             for member in members:
-                taps.on(member, before=self._begin, after=self._end(member))
+                taps.attach(member, before=self._begin, after=self._end(member))
         else:
-            taps.on(members[0], before=self._begin)
-            taps.on(members[-1], after=self._end(None))
+            taps.attach(members[0], before=self._begin)
+            taps.attach(members[-1], after=self._end(None))
 
     def _begin(self, args: Any, kwargs: Any) -> Any:
         if self.inside:  # the first part again, such as the inner loop that an iteration opens with
             return args, kwargs
-        self.clock.show(("iteration", self.done))
+        self.clock.set(("iteration", self.done))
         self.inside = True
         path = find_tensor((args, kwargs), self.gave)
         if path is None:
@@ -149,7 +149,7 @@ class Body:
             self.done += 1
             self.inside = False
             self.turns = dict.fromkeys(self.turns, 0)
-            self.clock.show(("iteration", self.done))
+            self.clock.set(("iteration", self.done))
             self.gave = self.collector.take("state", ITERATION, (self.done,), new)
             return output if self.gave is value else put_at(output, path, self.gave)
 
@@ -157,14 +157,14 @@ class Body:
 
     def _turn(self, axis: str) -> Before:
         def before(args: Any, kwargs: Any) -> Any:
-            self.clock.show(*(self._hands() or [("iteration", self.done)]), (axis, self.turns[axis]))
+            self.clock.set(*(self._hands() or [("iteration", self.done)]), (axis, self.turns[axis]))
             return args, kwargs
 
         return before
 
     def _turned(self, axis: str) -> After:
         def after(args: Any, kwargs: Any, output: Any) -> Any:
-            self.clock.show(*(hand for hand in self._hands() if hand[0] != axis))
+            self.clock.set(*(hand for hand in self._hands() if hand[0] != axis))
             self.turns[axis] += 1
             return output
 

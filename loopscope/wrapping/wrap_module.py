@@ -19,8 +19,8 @@ from torch import nn
 from ..adapters import FAMILIES, adapted
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, nearest
-from ..common.rng import drawn, put_back
-from ..core.hooks import Taps
+from ..common.rng import generator_state, restore_generator
+from ..core.hooks import TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.sites import Sites, modules_of, resolve
 from ..interventions.edits import Edit, Several, Times, checked_range, expanded
@@ -139,11 +139,11 @@ def record_wrapped(
         count = _count_iterations(wrapped, tokens, inputs)
         for edit in [*values, *schedule]:
             checked_range(edit, 0, count if isinstance(edit, Edit) and edit.site == "state" else count - 1)
-    before = drawn()
+    before = generator_state()
     body = Body(wrapped, modules, collector, by_site, schedule=schedule, count=count)
     output = _run(body, wanted, tokens, inputs)
     if body.ragged:  # once more, with an eye on every operation that picks rows
-        put_back(before)
+        restore_generator(before)
         with Rows() as rows:
             body = Body(
                 wrapped, modules, collector.fresh(), by_site, schedule=schedule, count=count, rows=rows
@@ -155,13 +155,13 @@ def record_wrapped(
 def _run(body: Body, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any]) -> Any:
     """The module's own forward, with a body on it."""
     wrapped = body.wrapped
-    with Taps() as taps:
+    with TemporaryHooks() as taps:
         for site in dict.fromkeys([*wanted, *(site for site in body.edits if site not in LOOP_SITES)]):
-            taps.on(body.modules[site], after=body.site(site, site in wanted))
+            taps.attach(body.modules[site], after=body.site(site, site in wanted))
         body.attach(taps)  # outermost, so that the clock shows the iteration while the sites are looked at
-        wrapped.clock.show()
+        wrapped.clock.set()
         output = wrapped.module(tokens, **inputs) if tokens is not None else wrapped.module(**inputs)
-        wrapped.clock.show()
+        wrapped.clock.set()
     return output
 
 

@@ -78,7 +78,7 @@ class Watched:
 def test_the_clock_shows_the_iteration_and_is_taken_down():
     model = Watched()
     assert step_at(model, torch.zeros(1), None, 4) == 1 and model.clock.index == ()
-    step_at(model, torch.zeros(1), None, 4, index=0)
+    step_at(model, torch.zeros(1), None, 4, iteration_index=0)
     with pytest.raises(RuntimeError):
         step_at(model, torch.zeros(1), "broken", 5)
     assert model.clock.index == ()

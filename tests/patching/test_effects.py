@@ -8,7 +8,7 @@ import loopscope as ls
 from loopscope.common.errors import LoopscopeError
 from loopscope.patching.donors import partners
 from loopscope.patching.metrics import answer_mask
-from loopscope.recorder.subset import only
+from loopscope.recorder.subset import select_examples
 
 from ..adapters import test_adapters
 from ..models import test_zoo
@@ -136,7 +136,7 @@ def test_a_patched_pass_leaves_the_loop_when_it_would_by_itself(entry):
     comes then, it is read out."""
     model = ls.models.load(entry)
     both = ls.record(model, model.task.batch(4, seed=0).tokens)
-    run, donor, n = only(both, [0, 1]), only(both, [2, 3]), both.iterations
+    run, donor, n = select_examples(both, [0, 1]), select_examples(both, [2, 3]), both.iterations
     assert n < both.origin["asked"]
     grid = ls.effects(run, donor, positions=[9], iterations=[0, n // 2, n - 1, n], metric=whole)
     for i, k in enumerate((0, n // 2, n - 1, n)):
@@ -433,7 +433,7 @@ def test_what_is_written_must_fit_the_run():
     with pytest.raises(LoopscopeError, match="there is no donor"):
         ls.effects(run, "zero", metric="difference")
     with pytest.raises(LoopscopeError, match="needs two examples"):
-        ls.effects(only(run, [0]), "mean")
+        ls.effects(select_examples(run, [0]), "mean")
 
 
 def test_a_site_outside_the_loop_has_no_iterations():
@@ -479,7 +479,7 @@ def test_examples_that_all_answer_alike_have_no_donors():
 def test_a_part_of_a_run_is_the_run_of_that_part():
     model = ls.models.load("universal-prefix-parity-act")
     tokens = model.task.batch(6, seed=0).tokens
-    run = only(ls.record(model, tokens, 8, sites=["core.0.attn.hook_z"]), [4, 1, 4])
+    run = select_examples(ls.record(model, tokens, 8, sites=["core.0.attn.hook_z"]), [4, 1, 4])
     again = ls.record(model, tokens[[4, 1, 4]], 8, sites=["core.0.attn.hook_z"])
     for name in again.names:  # alone they may leave the loop earlier
         for k in again[name].iterations:
@@ -487,4 +487,4 @@ def test_a_part_of_a_run_is_the_run_of_that_part():
     assert torch.allclose(run.logits[3], again.logits[3], atol=1e-5)
     assert torch.equal(run.halting.iteration, again.halting.iteration)
     with pytest.raises(LoopscopeError, match="which may be of other"):
-        only(ls.record(model, tokens, edits=[ls.skip(1)]), [0])
+        select_examples(ls.record(model, tokens, edits=[ls.skip(1)]), [0])

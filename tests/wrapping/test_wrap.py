@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.core.hooks import Taps
+from loopscope.core.hooks import TemporaryHooks
 
 from ..toys import foreign_loops
 from ..toys.foreign_loops import FAMILY, batch, made
@@ -234,7 +234,7 @@ def test_a_tapped_forward_keeps_its_signature():
     """Others look at it: transformers' generate, TransformerLens' bridge."""
     module = torch.nn.Linear(2, 2)
     before = inspect.signature(module.forward)
-    with Taps() as taps:
-        taps.on(module, after=lambda args, kwargs, output: output)
+    with TemporaryHooks() as taps:
+        taps.attach(module, after=lambda args, kwargs, output: output)
         assert inspect.signature(module.forward) == before
     assert "forward" not in vars(module)
