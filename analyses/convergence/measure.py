@@ -155,7 +155,7 @@ def _after(run: Run, extra: int, by_hand: bool) -> _After:
         later = resume(reader.model, run, goal + 1)
     states = {name: later[name] for name in later.names}
     how = f"The limit is state {goal}, {extra} iterations beyond those shown."
-    if later.iterations <= goal and later.nonfinite() is None:
+    if later.iterations <= goal and later.first_nonfinite() is None:
         if not by_hand:  # sites are recorded by a loop, and this one is over
             return _within(run, "The loop ends by itself")
         states["state"] = _by_hand(later, goal + 1)

@@ -114,7 +114,7 @@ class _Exchange:
     ) -> None:
         item, self.position, token = rows.T
         self.run, self.model, self.answer_positions = run, run.model, answer_positions[item]
-        self.n = int(run.origin.get("asked", run.iterations))
+        self.n = int(run.origin.get("requested_iterations", run.iterations))
         self.own = select_examples(run, example[item].tolist())
         self.before = self.own.logits[run.iterations].argmax(-1).cpu()
         self.every = torch.arange(len(rows))

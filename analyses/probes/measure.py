@@ -203,7 +203,7 @@ def _larger(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, 
     more = record(
         model,
         tokens if first is None else tokens.to(first.device),
-        run.origin.get("asked"),
+        run.origin.get("requested_iterations"),
         sites=[] if site == "state" else [site],
         seed=seed,
     )

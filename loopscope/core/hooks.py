@@ -18,7 +18,7 @@ Before = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict
 After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
 
 
-class TemporaryHooks(AbstractContextManager["Taps"]):
+class TemporaryHooks(AbstractContextManager["TemporaryHooks"]):
     """Functions attached to modules; all are removed at the end of the with-block, also after an
     exception.
 

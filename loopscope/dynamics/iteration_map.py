@@ -30,7 +30,7 @@ from ..core.state_tree import (
     with_floats,
     with_items,
 )
-from ..runs.run import Run, iterable, rows_of
+from ..runs.run import Run, iterable_model, select_inputs
 
 _TIMES = (0, 1, 2, 7)
 """Iterations, counted from the start and from the end of the run, whose maps are compared."""
@@ -47,7 +47,7 @@ class IterationMap:
             double: use a copy of the model in double precision, where that works: the same weights,
                 with less rounding.
         """
-        self._model = iterable(run)
+        self._model = iterable_model(run)
         batch = len(run.states[run.states.iterations[0]])
         self.rows = list(range(batch)) if rows is None else [int(row) for row in rows]
         self._tokens, self._inputs = run.tokens, run.inputs
@@ -196,7 +196,7 @@ class IterationMap:
             return self._model.initial(self._context)
 
     def _encode(self, rows: Sequence[int]) -> Any:
-        tokens, inputs = rows_of(self._tokens, self._inputs, rows)
+        tokens, inputs = select_inputs(self._tokens, self._inputs, rows)
         with torch.no_grad():
             return self._model.encode(self._own(tokens), **self._doubles(inputs))
 
@@ -212,7 +212,7 @@ class IterationMap:
     def _doubled(self) -> bool:
         """Go over to double precision, and say whether that gives the same map."""
         own = self._model
-        tokens, inputs = rows_of(self._tokens, self._inputs, [0])
+        tokens, inputs = select_inputs(self._tokens, self._inputs, [0])
         with torch.no_grad():
             context = own.encode(tokens, **inputs)
             like = own.initial(context)

@@ -56,7 +56,7 @@ def slopes(
         with TemporaryHooks() as taps:
             for site in sites:
                 taps.attach(modules[site], after=tap(site))
-            tokens, inputs = run.given(range(resumed.batch))
+            tokens, inputs = run.select_inputs(range(resumed.batch))
             context = model.encode(tokens, **inputs)
             state = run.state(0)
             for k in range(resumed.iterations + 1):

@@ -19,7 +19,7 @@ from ..core.looped_model import Context, Looped, step_at
 from ..core.sites import find_tensor, get_at, put_at, site_modules
 from ..core.state_tree import State, from_tensors, map_state, repeat_rows, select_rows, tensors
 from ..runs.location import Place, value_at
-from ..runs.run import Run, iterable
+from ..runs.run import Run, iterable_model
 from .places import Cell, whole
 from .replacements import Source
 
@@ -50,7 +50,7 @@ def resumable(run: Run) -> Looped:
             "patches are compared with the run without them, but this run has edits itself "
             f"({run.origin['edits']}), which are not made again. Record it without edits."
         )
-    return iterable(run)
+    return iterable_model(run)
 
 
 def writable(run: Run) -> bool:
@@ -84,7 +84,7 @@ class Resumed:
     def __init__(self, run: Run, source: Source) -> None:
         self.run, self.source, self.model = run, source, resumable(run)
         self.batch = len(run.states[run.states.iterations[0]])
-        self.iterations = int(run.origin.get("asked", run.iterations))
+        self.iterations = int(run.origin.get("requested_iterations", run.iterations))
         """How far each pass goes: as far as the run was asked to, also where the run could leave
         the loop earlier."""
         self._contexts: dict[int, Any] = {}
@@ -143,7 +143,7 @@ class Resumed:
         if count not in self._contexts:
             if len(self._contexts) > 1:  # whole chunks and the last one
                 self._contexts.clear()
-            tokens, inputs = self.run.given(list(range(self.batch)) * count)
+            tokens, inputs = self.run.select_inputs(list(range(self.batch)) * count)
             with torch.no_grad():
                 self._contexts[count] = self.model.encode(tokens, **inputs)
         return self._contexts[count]

@@ -25,7 +25,8 @@ from ..core.states import States
 from ..interventions.edits import Edit, expanded
 from ..runs.collector import Collector
 from ..runs.keep import Keep
-from ..runs.run import Reader, Run
+from ..runs.reader import Reader
+from ..runs.run import Run
 from ..wrapping.call_tracker import ITERATION, Body
 from ..wrapping.wrap_module import LOOP_SITES, Wrapped
 from .provenance import circumstances
@@ -293,7 +294,7 @@ class _Watch:
             sites=sites,
             output=run.output,
             origin=run.origin | {"fields": list(adapter.fields)},
-            read=reader,
+            reader=reader,
         )
 
 

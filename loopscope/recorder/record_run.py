@@ -32,7 +32,8 @@ from ..interventions.edits import Edit, Several, Times, checked_places, checked_
 from ..interventions.freeze import Hold, checked_writes, field_of
 from ..runs.collector import Collector
 from ..runs.keep import Keep
-from ..runs.run import Reader, Run
+from ..runs.reader import Reader
+from ..runs.run import Run
 from ..wrapping.wrap_module import Wrapped, record_wrapped
 from .provenance import circumstances
 
@@ -90,7 +91,7 @@ def record(
         if iterations is None:
             iterations = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
         n = checked_iterations(iterations)
-        origin = circumstances(model, edits, keep, seed) | {"asked": n}
+        origin = circumstances(model, edits, keep, seed) | {"requested_iterations": n}
         return _drive(model, _Span(tokens, inputs, n), sites, edits, collector=collector, origin=origin)
 
 
@@ -135,7 +136,11 @@ def resume(
         own = run.has_model and run.reader.model is model
         context = run.reader.context if own else model.encode(run.tokens, **run.inputs)
         origin = circumstances(model, edits, None, seed)
-        made = {"asked": n, "resumed_at": k, "edits": [*run.origin.get("edits", []), *origin["edits"]]}
+        made = {
+            "requested_iterations": n,
+            "resumed_at": k,
+            "edits": [*run.origin.get("edits", []), *origin["edits"]],
+        }
         span = _Span(run.tokens, run.inputs, n, k, (context, state))
         later = _drive(model, span, sites, edits, collector=collector, origin=origin | made)
     joined: dict[str, States | Tensor] = {name: run[name] for name in run.names}
@@ -219,7 +224,7 @@ def _drive(
         sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
         output=logits if collector.grad else logits.detach(),
         origin=origin | {"fields": list(fields)},
-        read=Reader(
+        reader=Reader(
             model, context, decode, type(state) if fields else None, grad=collector.grad, edited=edited
         ),
     )
@@ -404,7 +409,7 @@ def _warned(run: Run) -> Run:
         value for value in (last, run.output) if isinstance(value, Tensor) and value.is_floating_point()
     ]
     if not all(bool(torch.isfinite(value).all()) for value in suspects):
-        where = run.nonfinite()
+        where = run.first_nonfinite()
         if where is not None:
             place = "outside the loop" if where[1] is None else f"at iteration {where[1]}"
             warnings.warn(

@@ -1,4 +1,4 @@
-"""only: a run of some of its examples."""
+"""select_examples: the run of some of a run's examples."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,18 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..core.states import States
-from ..runs.run import Reader, Run, iterable
+from ..runs.reader import Reader
+from ..runs.run import Run, iterable_model
 
 
-def only(run: Run, rows: Sequence[int]) -> Run:
-    """The run as it would be of these examples alone, in this order; an example may be there
-    several times.
+def select_examples(run: Run, rows: Sequence[int]) -> Run:
+    """The run of these examples alone, in this order, without running the model's loop again.
+
+    Arguments:
+        rows: numbers of examples; one may occur several times.
 
     Raises:
-        LoopscopeError: a run with edits (which may be of other rows), or of a model that can't be
+        LoopscopeError: the run has edits (which may be of other rows), or its model can't be
             iterated.
     """
     if run.origin.get("edits"):
@@ -23,30 +26,31 @@ def only(run: Run, rows: Sequence[int]) -> Run:
             f"examples can be taken from a run without edits, but this one has {run.origin['edits']}, which "
             "may be of other examples. Record with the examples that you want."
         )
-    model, chosen = iterable(run), [int(row) for row in rows]
-    tokens, inputs = run.given(chosen)
+    model, rows = iterable_model(run), [int(row) for row in rows]
+    tokens, inputs = run.select_inputs(rows)
     sites: dict[str, States | Tensor] = {}
     for name in run.names:
         site = run[name]
         if isinstance(site, States):
-            sites[name] = site.at(batch=chosen) if "batch" in site.axes else site
+            sites[name] = site.at(batch=rows) if "batch" in site.axes else site
         else:
-            sites[name] = site[chosen] if len(site) == len(run.tokens) else site
+            sites[name] = site[rows] if len(site) == len(run.tokens) else site
     with torch.no_grad():
         context = model.encode(tokens, **inputs)
-    state_type = run.reader.state_type
-    read = Reader(
-        model, context, lambda state: model.decode(state, context), state_type, grad=run.reader.grad
-    )
-    output = run.output[chosen] if isinstance(run.output, Tensor) else run.output
     result = Run(
         tokens=tokens,
         inputs=inputs,
         iterations=run.iterations,
         sites=sites,
-        output=output,
+        output=run.output[rows] if isinstance(run.output, Tensor) else run.output,
         origin=run.origin,
-        read=read,
+        reader=Reader(
+            model,
+            context,
+            lambda state: model.decode(state, context),
+            run.reader.state_type,
+            grad=run.reader.grad,
+        ),
     )
     halting = getattr(model, "halting", None)
     if run.halting is not None and halting is not None:

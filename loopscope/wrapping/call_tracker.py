@@ -15,7 +15,8 @@ from ..core.states import States
 from ..interventions.edits import Edit, Times, checked_places
 from ..interventions.freeze import Hold
 from ..runs.collector import Collector, Entry
-from ..runs.run import Reader, Run
+from ..runs.reader import Reader
+from ..runs.run import Run
 from .batch_rows import Rows
 
 ITERATION = ("iteration",)
@@ -248,7 +249,7 @@ class Body:
             sites=result,
             output=output.detach() if detached else output,
             origin={"body": self.wrapped.body, "inner": self.wrapped.inner},
-            read=Reader(self.wrapped.module, None, None, None, grad=self.collector.grad),
+            reader=Reader(self.wrapped.module, None, None, None, grad=self.collector.grad),
         )
 
 

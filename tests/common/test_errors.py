@@ -140,7 +140,7 @@ def test_nan_states_say_where_they_began_and_the_run_is_kept(model, tokens, site
         ls.LoopscopeWarning, match=rf"'{site}' holds NaN or infinity from at iteration {iteration} on"
     ):
         run = ls.record(model, tokens, iterations=6, sites="all", edits=[spoil])
-    assert run.nonfinite() == (site, iteration)
+    assert run.first_nonfinite() == (site, iteration)
     assert torch.isfinite(run.states[: iteration + 1].tensor).all()
     with pytest.raises(
         ls.LoopscopeError,
@@ -154,7 +154,7 @@ def test_nan_states_alone_say_which_state_was_the_first(model, tokens):
         run = ls.record(
             model, tokens, iterations=6, edits=[ls.patch("core_in", iteration=2, value=float("inf"))]
         )
-    assert run.nonfinite() == ("state", 3)
+    assert run.first_nonfinite() == ("state", 3)
 
 
 def test_weights_that_changed_after_the_recording_are_noticed(model, tokens):

@@ -103,7 +103,7 @@ def compare(model, run, donor, site, seed, **inputs):
                 continue
             for p, position in enumerate(positions):
                 edit = ls.patch(site, iteration=k, value=value, position=position, **inner)
-                asked = run.origin["asked"]
+                asked = run.origin["requested_iterations"]
                 patched = ls.record(model, run.tokens, asked, seed=seed, edits=[edit], **inputs).output
                 assert torch.allclose(grid.values[s, i, p, 0], whole(patched) - base, atol=1e-5, rtol=1e-4), (
                     s,
@@ -137,11 +137,13 @@ def test_a_patched_pass_leaves_the_loop_when_it_would_by_itself(entry):
     model = ls.models.load(entry)
     both = ls.record(model, model.task.batch(4, seed=0).tokens)
     run, donor, n = select_examples(both, [0, 1]), select_examples(both, [2, 3]), both.iterations
-    assert n < both.origin["asked"]
+    assert n < both.origin["requested_iterations"]
     grid = ls.effects(run, donor, positions=[9], iterations=[0, n // 2, n - 1, n], metric=whole)
     for i, k in enumerate((0, n // 2, n - 1, n)):
         edit = ls.patch("state", iteration=k, value=donor.states[k], position=9)
-        expected = whole(ls.resume(model, run, both.origin["asked"], start=k, edits=[edit]).output)
+        expected = whole(
+            ls.resume(model, run, both.origin["requested_iterations"], start=k, edits=[edit]).output
+        )
         assert torch.allclose(grid.values[0, i, 0, 0], expected - whole(run.output), atol=1e-4), k
 
 

@@ -85,7 +85,7 @@ def test_a_selection_of_rows_keeps_their_mask(tmp_path):
 def test_absent_rows_are_no_alarm(recwarn):
     module, x = Leaving(PICKS["by a mask"]).eval(), torch.randn(3, 3)
     run = ls.record(ls.wrap(module, body="body"), x, last=torch.tensor([1, 3, 2]))
-    assert run.nonfinite() is None
+    assert run.first_nonfinite() is None
     assert not recwarn.list
 
 

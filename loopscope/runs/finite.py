@@ -1,0 +1,40 @@
+"""Where a run first holds NaN or infinity."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..core.sites import is_state
+from ..core.states import States
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+def first_nonfinite(run: "Run") -> tuple[str, int | None] | None:
+    """The first site and iteration (None outside the loop) with NaN or infinity, in the order of the
+    forward pass; None if all values are finite."""
+    firsts: list[tuple[int, int, str]] = []
+    for order, name in enumerate(sorted(run.names, key=lambda name: name == "state")):
+        site = run[name]
+        if not isinstance(site, States):
+            if _bad(name, site):
+                return name, None
+            continue
+        for index, value in site.items():
+            if _bad(name, value[site.rows[index]] if index in site.rows else value):
+                # states[k] is made by iteration k - 1, after every site inside it
+                firsts.append((2 * index[0] - is_state(name), order, name))
+                break
+    if not firsts:
+        return None
+    when, _, name = min(firsts)
+    return name, (when + 1) // 2 if is_state(name) else when // 2
+
+
+def _bad(site: str, value: Tensor) -> bool:
+    if not value.is_floating_point():
+        return False
+    masked = site.endswith("hook_attn_scores")  # -inf there is the causal mask
+    return bool(torch.isnan(value).any() if masked else ~torch.isfinite(value).all())
