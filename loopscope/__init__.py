@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from .halting.halting_record import Halting as Halting
     from .interventions.edits import ablate as ablate
     from .interventions.edits import add as add
-    from .interventions.edits import bias_halting as bias_halting
-    from .interventions.edits import halt_at as halt_at
+    from .interventions.halting_edits import bias_halting as bias_halting
+    from .interventions.halting_edits import halt_at as halt_at
     from .interventions.edits import patch as patch
-    from .interventions.edits import repeat as repeat
-    from .interventions.edits import skip as skip
-    from .interventions.edits import swap as swap
+    from .interventions.schedule import repeat as repeat
+    from .interventions.schedule import skip as skip
+    from .interventions.schedule import swap as swap
     from .interventions.freeze import freeze as freeze
     from .lenses import TunedLens as TunedLens
     from .lenses import lens as lens

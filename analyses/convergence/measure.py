@@ -15,7 +15,7 @@ from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped, step_at
 from loopscope.core.state_tree import primary
 from loopscope.core.states import States
-from loopscope.recorder.record_run import resume
+from loopscope.recorder.resume_run import resume
 from loopscope.runs.run import Run
 
 from .distance_to_limit import CLEAR, Approach, approach

@@ -13,7 +13,7 @@ from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.maths.output_signals import margin
 from loopscope.recorder.labels import labels_of, task_of
-from loopscope.recorder.record_run import resume
+from loopscope.recorder.resume_run import resume
 from loopscope.runs.run import Run
 
 STRETCH, MOST, SIGNIFICANT, FEWEST = 3, 96, 0.01, 3

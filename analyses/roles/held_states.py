@@ -20,7 +20,7 @@ from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.core.sites import is_state
 from loopscope.core.state_tree import items, with_primary
 from loopscope.interventions.freeze import freeze
-from loopscope.recorder.record_run import resume
+from loopscope.recorder.resume_run import resume
 from loopscope.runs.run import Run
 
 

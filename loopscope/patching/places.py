@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..core.sites import is_state
-from ..recorder.record_run import resume
+from ..recorder.resume_run import resume
 from ..runs.location import Place, states_in_loop
 from ..runs.run import Run
 

@@ -7,4 +7,4 @@ from .generation import recording as recording
 from .iterate_function import iterate as iterate
 from .pretrained import from_pretrained as from_pretrained
 from .record_run import record as record
-from .record_run import resume as resume
+from .resume_run import resume as resume

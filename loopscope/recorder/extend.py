@@ -14,7 +14,8 @@ from ..core.looped_model import Looped, step_at
 from ..core.state_tree import primary
 from ..core.states import States
 from ..runs.run import Run
-from .record_run import record, resume
+from .record_run import record
+from .resume_run import resume
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
-"""How a run was made: what its file says, and what a reader needs to make it again."""
+"""Provenance: how a run was made, as its file and the report state it."""
 
 import hashlib
-from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,15 +10,13 @@ from torch import nn
 
 from ..adapters.base import Adapter
 from ..common.to_json import to_json
-from ..interventions.edits import Edit, Several, Times
+from ..interventions.edit_checks import Edits
 from ..runs.keep import Keep
-
-Edits = Sequence[Edit | Times | Several]
 
 
 def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None) -> dict[str, Any]:
-    """Entry, architecture, config, task, edits, keep, seed, mode, precision, device and versions,
-    as JSON can say them."""
+    """Entry, architecture, config, task, weights, edits, keep, seed, mode, precision, device and
+    versions, as values for JSON."""
     config = getattr(model, "config", None)
     task = getattr(model, "task", None)
     first = next(iter(model.parameters()), None) if isinstance(model, nn.Module) else None
@@ -42,11 +39,11 @@ def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None)
 
 
 def versions() -> dict[str, str]:
-    """Versions that decide about numbers: loopscope, torch, transformer-lens."""
+    """Versions of the packages that the numbers depend on: loopscope, torch, transformer-lens."""
     return dict(_versions())
 
 
-@cache  # reading them from the disk takes milliseconds, and a recording asks each time
+@cache  # they are read from the disk, which takes milliseconds of each recording
 def _versions() -> dict[str, str]:
     result = {"torch": str(torch.__version__)}
     for name in ("loopscope", "transformer-lens"):
@@ -58,7 +55,7 @@ def _versions() -> dict[str, str]:
 
 
 def digest(model: Any) -> str:
-    """A fingerprint of the weights."""
+    """A hash of the weights: the first 16 hexadecimal digits of SHA-256."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

@@ -12,8 +12,10 @@ from ..core.hooks import After, Before, TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.sites import axes_of, find_tensor, get_at, put_at
 from ..core.states import States
-from ..interventions.edits import Edit, Times, checked_places
-from ..interventions.freeze import Hold
+from ..interventions.edit_checks import check_axes
+from ..interventions.edits import Edit
+from ..interventions.freeze import FrozenSite
+from ..interventions.schedule import ScheduleEdit
 from ..runs.collector import Collector, Entry
 from ..runs.reader import Reader
 from ..runs.run import Run
@@ -48,7 +50,7 @@ class Body:
         collector: Collector,
         edits: Mapping[str, list[Edit]],
         *,
-        schedule: Sequence[Times],
+        schedule: Sequence[ScheduleEdit],
         count: int | None,
         rows: Rows | None = None,
     ) -> None:
@@ -58,7 +60,10 @@ class Body:
         self.wrapped, self.modules, self.collector, self.edits = wrapped, modules, collector, edits
         self.clock, self.count = wrapped.clock, count
         self.times = {m.iteration + (count or 0) if m.iteration < 0 else m.iteration: m for m in schedule}
-        self.unused: list[Edit | Times] = [*(edit for group in edits.values() for edit in group), *schedule]
+        self.unused: list[Edit | ScheduleEdit] = [
+            *(edit for group in edits.values() for edit in group),
+            *schedule,
+        ]
         self.done = 0
         """Iterations that are over."""
         self.inside = False
@@ -201,13 +206,13 @@ class Body:
         counted = None if self.count is None else self.count + (site == "state")
         for edit in self.edits.get(site, ()):
             axes = axes_of(site, value, self._like())
-            checked_places(edit, axes + loops)
-            if edit.hits(loops, index, counted):
+            check_axes(edit, axes + loops)
+            if edit.applies_at(loops, index, counted):
                 self._used(edit)
                 value = edit.apply(value, axes)
         return value
 
-    def _used(self, edit: Edit | Times) -> None:
+    def _used(self, edit: Edit | ScheduleEdit) -> None:
         self.unused = [other for other in self.unused if other is not edit]
 
     @property
@@ -235,8 +240,8 @@ class Body:
         states = result.get("state")
         if not self.unmixed:
             for edit in self.edits.get("state", ()):
-                if isinstance(edit, Hold):
-                    edit.checked(1, self.done)  # states[0] was never seen, so nothing can be held at it
+                if isinstance(edit, FrozenSite):
+                    edit.check_start(1, self.done)  # states[0] was never seen, so nothing can be held at it
         if not self.unmixed and isinstance(states, States):
             # Something is mixed in between two calls, so what came before the first mixing was
             # never seen.

@@ -23,7 +23,8 @@ from ..common.rng import generator_state, restore_generator
 from ..core.hooks import TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.sites import Sites, modules_of, resolve
-from ..interventions.edits import Edit, Several, Times, checked_range, expanded
+from ..interventions.edit_checks import Edits, check_iterations, expand_edits
+from ..interventions.edits import Edit
 from ..runs.collector import Collector
 from ..runs.run import Run
 from .batch_rows import Rows
@@ -117,14 +118,14 @@ def record_wrapped(
     inputs: dict[str, Any],
     sites: Sites,
     *,
-    edits: Sequence[Edit | Times | Several],
+    edits: Edits,
     collector: Collector,
 ) -> Run:
     """The recording of `record` for a wrapped module: its own forward, with taps on it."""
     modules = modules_of(wrapped.module)
-    values, schedule = expanded(edits, ())
+    values, schedule = expand_edits(edits, ())
     for moment in schedule:
-        if moment.told is not None:
+        if moment.iteration_index is not None:
             raise LoopscopeError(
                 f"{moment}: a module wrapped by its body counts its iterations itself, so none can be told "
                 "another number. Swap in a model with the four functions."
@@ -138,7 +139,7 @@ def record_wrapped(
     if any(_from_end(edit.iteration) for edit in [*values, *schedule]):
         count = _count_iterations(wrapped, tokens, inputs)
         for edit in [*values, *schedule]:
-            checked_range(edit, 0, count if isinstance(edit, Edit) and edit.site == "state" else count - 1)
+            check_iterations(edit, 0, count if isinstance(edit, Edit) and edit.site == "state" else count - 1)
     before = generator_state()
     body = Body(wrapped, modules, collector, by_site, schedule=schedule, count=count)
     output = _run(body, wanted, tokens, inputs)

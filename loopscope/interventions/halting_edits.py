@@ -1,0 +1,66 @@
+"""Edits of halting: force it at an iteration, or shift it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..common.errors import LoopscopeError
+from .compound_edit import CompoundEdit, UpdateSites
+from .edits import Edit, Where, add, selector_text
+
+_CERTAIN = 1e4
+"""A logit whose sigmoid is exactly 1 in every precision; that of its negative is exactly 0."""
+
+
+@dataclass(frozen=True)
+class HaltAt(CompoundEdit):
+    """Halting in one iteration, neither before nor after."""
+
+    iteration: int
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+    def expand(self, fields: tuple[str, ...] = (), update_sites: UpdateSites | None = None) -> list[Edit]:
+        """Patches of the halting logit: probability 0 before the iteration, and 1 in it."""
+        before = [Edit("halting", "patch", -_CERTAIN, slice(0, self.iteration), self.where)]
+        return before[: self.iteration] + [Edit("halting", "patch", _CERTAIN, self.iteration, self.where)]
+
+    def __str__(self) -> str:
+        place = "".join(f", {name}={selector_text(at)}" for name, at in self.where.items())
+        return f"halt at iteration {self.iteration}{place}"
+
+
+def halt_at(iteration: int, **where: Any) -> HaltAt:
+    """Force positions to halt in an iteration, whatever the halting unit computes.
+
+    >>> ls.record(model, tokens, edits=[ls.halt_at(2, position=-1)])
+
+    Needs a model with a halting unit that is evaluated in every iteration (adaptive computation
+    time, an exit gate).
+
+    Arguments:
+        iteration: t, 0-based: after `halt_at(0)` one iteration counts.
+        where: `position=`, `batch=` by number, slice or list; without it, everywhere.
+
+    Raises:
+        LoopscopeError: the iteration is no whole number of 0 or more.
+    """
+    if isinstance(iteration, bool) or not isinstance(iteration, int) or iteration < 0:
+        raise LoopscopeError(
+            "halt_at needs an iteration counted from 0, which means the same in a run of any length, "
+            f"but got {iteration!r}. To let positions halt later, see bias_halting."
+        )
+    return HaltAt(iteration, where)
+
+
+def bias_halting(value: float, *, iteration: Where = None, **where: Any) -> Edit:
+    """Add `value` to the halting unit's logit: above 0 positions halt earlier, below 0 later.
+
+    >>> ls.record(model, tokens, edits=[ls.bias_halting(-2.0)])
+
+    To transplant halting from another run, record it with `sites=["halting"]` and patch:
+    `ls.patch("halting", value=donor["halting"][3], iteration=3)`.
+
+    Arguments:
+        iteration, where: as for `patch`.
+    """
+    return add("halting", value=value, iteration=iteration, **where)

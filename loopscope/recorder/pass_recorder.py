@@ -1,0 +1,169 @@
+"""PassRecorder: records each forward pass that a wrapped model makes by itself, as in generation."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..adapters.base import Adapter
+from ..common.errors import LoopscopeError
+from ..core.hooks import TemporaryHooks
+from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
+from ..core.state_tree import items
+from ..core.states import States
+from ..interventions.edit_checks import Edits, expand_edits
+from ..interventions.edits import Edit
+from ..runs.collector import Collector
+from ..runs.keep import Keep
+from ..runs.reader import Reader
+from ..runs.run import Run
+from ..wrapping.call_tracker import ITERATION, Body
+from ..wrapping.wrap_module import LOOP_SITES, Wrapped
+from .provenance import circumstances
+
+
+class PassRecorder:
+    """Appends a Run to `runs` for each forward pass of a module: `begin` and `end` are called before
+    and after it."""
+
+    def __init__(
+        self, model: Adapter | Wrapped, sites: Sites, edits: Edits, keep: Keep | None, *, runs: list[Run]
+    ) -> None:
+        self.model, self.keep, self.edits, self.runs = model, keep or Keep(), edits, runs
+        self.adapter = model if isinstance(model, Adapter) else None
+        self.modules = modules_of(model.module)
+        self.loop: Any = model
+        if isinstance(model, Adapter):
+            self.loop = _AdapterLoop(model)
+            self.modules = self.modules | model.site_modules() | self.loop.parts
+        names = [*self.modules, *LOOP_SITES]
+        requested = resolve(sites, names, [name for name in self.modules if name[0] != "("])
+        self.recorded = [site for site in requested if site not in LOOP_SITES and not is_state(site)]
+        site_edits, schedule = expand_edits(edits, ())
+        self.by_site: dict[str, list[Edit]] = {}
+        for edit in site_edits:
+            self.by_site.setdefault(resolve(edit.site, names, [])[0], []).append(edit)
+        if schedule or any(is_state(site) and site != "state" for site in self.by_site):
+            raise LoopscopeError(
+                "edits of a pass that the model makes by itself must be of a module's output or of 'state', "
+                "but "
+                f"{[str(edit) for edit in edits]} has others. Use ls.record for skip, repeat and further "
+                "fields of the state."
+            )
+        self.hooks: TemporaryHooks | None = None
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Attach the hooks of a pass, before it."""
+        self.tokens = kwargs.get("input_ids", args[0] if args else None)
+        collector = Collector(self.keep, False, careful=True)
+        # An edit that counts from the end needs the number of iterations, which an adapter knows.
+        count = None if self.adapter is None else self.adapter.iterations
+        self.body = Body(self.loop, self.modules, collector, self.by_site, schedule=(), count=count)
+        self.embedded: Any = None
+        self.extra_fields: dict[str, Any] = {}
+        self.hooks = TemporaryHooks()
+        edited = (site for site in self.by_site if site not in LOOP_SITES)
+        for site in dict.fromkeys([*self.recorded, *edited]):
+            self.hooks.attach(self.modules[site], after=self.body.site(site, site in self.recorded))
+        if self.adapter is not None:
+            self._attach_to(self.adapter, self.hooks)
+        self.body.attach(self.hooks)
+        if self.adapter is not None and self.adapter.extra_state_modules():
+            self.hooks.attach(self.adapter.loop_ends()[1], after=self._record_extra_fields)
+        self.loop.clock.set()
+        return args, kwargs
+
+    def end(self, args: Any, kwargs: Any, output: Any) -> Any:
+        """Remove the hooks of a pass after it, and append its run."""
+        self.remove_hooks()
+        if not self.body.done:
+            return output  # the pass ran no iteration
+        run = self.body.run(self.tokens, output if isinstance(output, Tensor) else _logits(output))
+        if self.adapter is not None:
+            run = self._with_first_state(self.adapter, run)
+        run.origin |= circumstances(self.model, self.edits, self.keep, None)
+        self.runs.append(run)
+        return output
+
+    def remove_hooks(self) -> None:
+        """Remove the hooks of a pass, if there are any."""
+        if self.hooks is not None:
+            self.hooks.__exit__()
+            self.hooks = None
+            self.loop.clock.set()
+
+    def _attach_to(self, adapter: Adapter, hooks: TemporaryHooks) -> None:
+        """Hooks that store what the embedding and the modules of further fields give."""
+        embedding = adapter.embedding()
+
+        def store_embedded(args: Any, kwargs: Any, output: Any) -> Any:
+            self.embedded = output
+            return output
+
+        if embedding is not None:
+            hooks.attach(embedding, after=store_embedded)
+        for field, module in adapter.extra_state_modules().items():
+
+            def store_field(args: Any, kwargs: Any, output: Any, field: str = field) -> Any:
+                path = find_tensor(output)
+                self.extra_fields[field] = None if path is None else get_at(output, path)
+                return output
+
+            hooks.attach(module, after=store_field)
+
+    def _record_extra_fields(self, args: Any, kwargs: Any, output: Any) -> Any:
+        for field, value in self.extra_fields.items():
+            self.body.collector.take(f"state.{field}", ITERATION, (self.body.done,), value)
+        return output
+
+    def _with_first_state(self, adapter: Adapter, run: Run) -> Run:
+        """The run with states[0], which is computed before the loop's first call, and a read-out."""
+        assert self.body.first is not None
+        first = adapter.initial_from_call(self.body.first.detach(), self.embedded)
+        sites: dict[str, Any] = {name: run[name] for name in run.names}
+        for number, (field, value) in enumerate(items(first).items()):
+            name = f"state.{field}" if number else "state"
+            if name in sites and not self.keep.last:
+                sites[name] = self._with_first_value(sites[name], value.detach(), run.iterations)
+        readable = adapter.logits_from_state(first) is not None
+        decode: Any = adapter.logits_from_state if readable else None
+        state_type = None if isinstance(first, Tensor) else type(first)
+        return Run(
+            tokens=run.tokens,
+            iterations=run.iterations,
+            sites=sites,
+            output=run.output,
+            origin=run.origin | {"fields": list(adapter.fields)},
+            reader=Reader(adapter, None, decode, state_type, grad=False),
+        )
+
+    def _with_first_value(self, states: States, value: Tensor, iterations: int) -> States:
+        """The site's values with `value` before the loop."""
+        kept, _ = self.keep.value(value, states.axes[1:], states.name)
+        later = {index: one for index, one in states.items() if index[0] > 0}
+        shape = next((one.shape for one in later.values()), kept.shape)
+        if kept.shape != shape and kept.ndim == 3:
+            kept = kept[:, -shape[1] :]  # a cache holds the other positions: only the newest go on
+        return States(states.name, {(0,): kept} | later, states.axes, iterations + 1)
+
+
+class _AdapterLoop:
+    """The loop of an adapter, with the names that `Body` needs."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        first, last = adapter.loop_ends()
+        self.module, self.clock = adapter.module, adapter.clock
+        self.body_receives_state = adapter.body_receives_state
+        self.parts: dict[str, nn.Module] = {"(first)": first, "(last)": last}
+        self.body = ["(first)"] if first is last else ["(first)", "(last)"]
+        self.inner = {}
+        for axis, module in adapter.inner_loop_modules().items():
+            self.parts[f"({axis})"] = module
+            self.inner[axis] = f"({axis})"
+
+
+def _logits(output: Any) -> Any:
+    """The logits in a model's output."""
+    if hasattr(output, "logits"):
+        return output.logits
+    path = find_tensor(output)
+    return output if path is None else get_at(output, path)

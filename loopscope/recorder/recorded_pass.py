@@ -1,0 +1,149 @@
+"""recorded_pass: drive a looped model with hooks at its sites, and make a Run of what they collect.
+`record` and `resume` both end here."""
+
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters.base import Adapter
+from ..common.errors import LoopscopeError, LoopscopeWarning
+from ..core.looped_model import Looped, unroll
+from ..core.sites import Sites, is_state
+from ..core.state_tree import State
+from ..halting.halting_record import Halting
+from ..interventions.edit_checks import Edits
+from ..interventions.update_sites import check_update_sites, state_field
+from ..runs.collector import Collector
+from ..runs.keep import Keep
+from ..runs.reader import Reader
+from ..runs.run import Run
+from .recording_plan import Span, plan_recording
+from .site_hooks import SiteHooks
+
+
+def recorded_pass(
+    model: Looped, span: Span, sites: Sites, edits: Edits, *, collector: Collector, origin: dict[str, Any]
+) -> Run:
+    """Run the iterations of a span and read out the last state.
+
+    Arguments:
+        sites: what to record besides the states.
+        collector: takes the recorded values.
+        origin: the provenance of the run.
+    """
+    plan = plan_recording(model, span, sites, edits)
+    fields = plan.fields
+    hooks = SiteHooks(model, plan, span.end, collector)
+    with hooks.attached(dict.fromkeys([*plan.recorded, *plan.edits]), plan.recorded), _truncation(model):
+        if span.begin is None:
+            context = model.encode(span.tokens, **span.inputs)
+            begin = model.initial(context)
+        else:
+            context, begin = span.begin
+        schedule = {"times": plan.times, "iteration_index": plan.iteration_index}
+        k, state = deque(
+            unroll(model, begin, context, span.end, start=span.start, **schedule), maxlen=1
+        ).pop()
+        logits = model.decode(state, context)
+    hooks.check_axes()
+    frozen = [name for edit in plan.frozen_sites if (name := state_field(edit.site, fields))]
+    if frozen and span.end > span.start:
+        check_update_sites(model, frozen, begin, context, t=span.start)
+    values = collector.finish(k)
+    readout_sites = [
+        site for site, several in plan.edits.items() if any(edit.iteration is None for edit in several)
+    ]
+    edited = partial(hooks.attached, readout_sites)
+
+    def decode(state: State) -> Tensor:
+        with edited():
+            return model.decode(state, context)
+
+    state_type = type(state) if fields else None
+    run = Run(
+        tokens=span.tokens,
+        inputs=span.inputs,
+        iterations=k,
+        sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
+        output=logits if collector.grad else logits.detach(),
+        origin=origin | {"fields": list(fields)},
+        reader=Reader(model, context, decode, state_type, grad=collector.grad, edited=edited),
+    )
+    if collector.keep == Keep() and span.start == 0:
+        run.halting = halting_record(model, run)
+    warn_nonfinite(run, stacklevel=3)  # who called record or resume
+    return run
+
+
+@contextmanager
+def pass_settings(grad: bool, seed: int | None) -> Iterator[None]:
+    """Gradients on or off, and torch's generator seeded; it is restored after the with-block. With
+    None it runs on."""
+    with torch.set_grad_enabled(grad):
+        if seed is None:
+            yield
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            yield
+
+
+def halting_record(model: Any, run: Run) -> Halting | None:
+    """What the model records of its halting in a run; None if it doesn't halt."""
+    return model.halting(run) if hasattr(model, "halting") else None
+
+
+def changes_in_place(model: Any) -> bool:
+    """Whether an activation may be changed in place after it was recorded: by a model that isn't of
+    the zoo, or by hooks that others attached."""
+    if isinstance(model, Adapter):
+        return True
+    return isinstance(model, nn.Module) and any(m._forward_hooks for m in model.modules())
+
+
+def check_looped(model: Any) -> None:
+    """Raise LoopscopeError if a model lacks the four functions."""
+    if not isinstance(model, Looped):
+        raise LoopscopeError(
+            f"record needs a model with encode, initial, step and decode, but got {type(model).__name__}. "
+            'Wrap any other module first: ls.wrap(model), or ls.wrap(model, body="...") with the part that '
+            "repeats."
+        )
+
+
+def warn_nonfinite(run: Run, stacklevel: int) -> None:
+    """Warn if the last state or the output holds NaN or infinity.
+
+    Arguments:
+        stacklevel: the caller that the warning is attributed to; 1 is the caller of this function.
+    """
+    last = run.states.get((run.iterations,))
+    suspects = [
+        value for value in (last, run.output) if isinstance(value, Tensor) and value.is_floating_point()
+    ]
+    if all(bool(torch.isfinite(value).all()) for value in suspects):
+        return
+    where = run.first_nonfinite()
+    if where is not None:
+        place = "outside the loop" if where[1] is None else f"at iteration {where[1]}"
+        text = f"'{where[0]}' holds NaN or infinity from {place} on."
+        warnings.warn(text, LoopscopeWarning, stacklevel=stacklevel + 1)
+
+
+@contextmanager
+def _truncation(model: Any) -> Iterator[None]:
+    """Gradients are truncated where a wrapped model's own forward truncates them."""
+    if not isinstance(model, Adapter):
+        yield
+        return
+    model.truncates_gradients = True
+    try:
+        yield
+    finally:
+        model.truncates_gradients = False

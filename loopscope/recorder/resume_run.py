@@ -1,0 +1,97 @@
+"""resume: go on with a run from any of its states."""
+
+from typing import Any
+
+from torch import Tensor
+
+from ..common.errors import LoopscopeError
+from ..core.looped_model import checked_iterations
+from ..core.sites import Sites, is_state, resolve, site_modules
+from ..core.states import States
+from ..interventions.edit_checks import Edits
+from ..runs.collector import Collector
+from ..runs.keep import Keep
+from ..runs.run import Run
+from .provenance import circumstances
+from .recorded_pass import changes_in_place, check_looped, halting_record, pass_settings, recorded_pass
+from .recording_plan import Span
+
+
+def resume(
+    model: Any,
+    run: Run,
+    iterations: int,
+    *,
+    start: int | None = None,
+    sites: Sites = (),
+    edits: Edits = (),
+    seed: int | None = None,
+) -> Run:
+    """Go on with a run from any of its states. The result equals `record(model, tokens,
+    iterations)`, bitwise.
+
+    >>> run = ls.record(model, tokens, iterations=32)
+    >>> longer = ls.resume(model, run, 64)                                  # 32 more iterations
+    >>> edited = ls.resume(model, run, 32, start=8, edits=[ls.skip(10)])    # from states[8] on
+
+    Arguments:
+        iterations: of the whole result, those of the run included.
+        start: the state to go on from; None means the last. Up to there the result has the values
+            of the run.
+        sites: what to record from there on, besides the sites that the run has.
+        edits: for the iterations from `start` on; an edit of `state` at `start` counts.
+        seed: as for `record`.
+
+    Raises:
+        LoopscopeError: the model lacks the four functions, the run has no state at `start`, or
+            `iterations` ends before it.
+    """
+    check_looped(model)
+    n = checked_iterations(iterations)
+    k = run.states.iteration_at(run.iterations if start is None else start)
+    if n < k:
+        raise LoopscopeError(
+            f"iterations counts the whole run, so it must be {k} or more to resume from state {k}, but is "
+            f"{n}."
+        )
+    state = run.state(k)
+    grad = run.reader.grad if run.has_model else False
+    collector = Collector(Keep(), grad, careful=changes_in_place(model))
+    with pass_settings(grad, seed):
+        same_model = run.has_model and run.reader.model is model
+        context = run.reader.context if same_model else model.encode(run.tokens, **run.inputs)
+        origin = circumstances(model, edits, None, seed)
+        origin |= {
+            "requested_iterations": n,
+            "resumed_at": k,
+            "edits": [*run.origin.get("edits", []), *origin["edits"]],
+        }
+        span = Span(run.tokens, run.inputs, n, k, (context, state))
+        names = _recorded_sites(model, run, sites)
+        later = recorded_pass(model, span, names, edits, collector=collector, origin=origin)
+    result = later.with_sites(_joined(run, later, k))
+    result.halting = halting_record(model, result) if run.halting is not None else None
+    return result
+
+
+def _recorded_sites(model: Any, run: Run, sites: Sites) -> list[str]:
+    """The sites inside the loop that the run has, and further ones."""
+    recorded = [
+        name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)
+    ]
+    modules = site_modules(model)
+    further = resolve(sites, modules, list(getattr(model, "hook_dict", modules)))
+    return list(dict.fromkeys([*recorded, *further]))
+
+
+def _joined(run: Run, later: Run, k: int) -> dict[str, States | Tensor]:
+    """The values of `run` before iteration k, and of `later` from there on."""
+    joined: dict[str, States | Tensor] = {name: run[name] for name in run.names}
+    for name in later.names:
+        new = later[name]
+        if isinstance(new, States):
+            # states[k] passed its site again, where an edit may have changed it: it is the later one
+            before = run[name].items() if name in run else ()
+            values = {index: value for index, value in before if index[0] < k} | dict(new.items())
+            joined[name] = States(name, values, new.axes, later.iterations + is_state(name))
+    return joined
