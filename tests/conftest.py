@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("loopscope")
 def pytest_configure(config: pytest.Config) -> None:
     # Not in pyproject.toml: pytest would import loopscope for it before jaxtyping can check its
     # signatures.
-    config.addinivalue_line("filterwarnings", "error::loopscope.errors.LoopscopeWarning")
+    config.addinivalue_line("filterwarnings", "error::loopscope.common.errors.LoopscopeWarning")
 
 
 @pytest.fixture(autouse=True, scope="session")
