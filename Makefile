@@ -1,21 +1,21 @@
-# `make` lists the targets. Everything runs in .venv, which is made on the first use and whenever pyproject.toml,
-# constraints.txt or the place of this folder has changed.
+# `make` lists the targets. Everything runs in .venv. It is made on first use, and again when
+# pyproject.toml, constraints.txt or the path of this folder has changed.
 
 SHELL  := /bin/bash
 PY     := .venv/bin/python
 READY  := .venv/.ready
 ENTRY  ?= universal-prefix-parity
 PYTEST := $(PY) -m pytest
-# A thread for each of the workers: with more they only wait for each other (measured on two cores: 71 s against 117 s).
-# A worker that has finished takes half of what the other has left, in one piece, so that few
-# fixtures are made twice.
+# One thread per worker: with more they wait for each other (measured on two cores: 71 s instead of
+# 117 s). A worker that has finished takes half of the other's remaining tests, in one piece, so that
+# few fixtures are made twice.
 TESTS  := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
 CHROME := chromium chromium-browser google-chrome google-chrome-stable
 
 # The environment is what .venv holds, whatever the caller's shell has set.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
-# .ready holds the folder that the environment was made for: its scripts don't survive a move.
+# .ready holds the path that the environment was made for: its scripts don't work after a move.
 ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): FORCE
 endif
@@ -26,7 +26,7 @@ endif
 help: ## list these targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
-report: $(READY) ## make report.html: what a trained looped transformer does, iteration by iteration (ENTRY=name)
+report: $(READY) ## write report.html about a trained looped transformer (another one: ENTRY=name)
 	@.venv/bin/loopscope report $(ENTRY) -o report.html
 	@echo "The report is at $(CURDIR)/report.html: open it in a browser."
 
@@ -42,19 +42,19 @@ check: $(READY) ## formatting, linting, types and tests: what must pass before a
 	@$(PY) -m pyright --pythonpath $(PY)
 	@$(TESTS) -m "not slow"
 
-bench: $(READY) ## what recording costs, as ratios taken in one run
+bench: $(READY) ## the cost of recording, as ratios taken in one run
 	@$(PYTEST) tests/benchmarks/bench_*.py --benchmark-only
 
-# Two at a time, on a thread each. A make that was stopped goes on where it was: what is finished waits in runs/zoo.
+# Two at a time, one thread each. After an interruption, run it again: it resumes from runs/zoo.
 zoo: $(READY) ## train every entry of the zoo again, and write its weights and the numbers in its card
 	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.reproduce
 	@rm -rf runs/zoo
 
-clean: ## remove the environment and what the tools left
+clean: ## remove the environment and the files that tools made
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html
 
-# The tests of the report drive a real browser. Without one they are skipped, and this says so.
-browser: ## find a Chromium for the tests of the report, or install Debian's where that is possible
+# The tests of the report drive a real browser. Without one they are skipped, and a message says so.
+browser: ## find Chromium for the tests of the report, or install Debian's where that is possible
 	@found() { for name in $(CHROME); do command -v $$name >/dev/null && command -v chromedriver >/dev/null && return; done; false; }; \
 	if ! found && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing Debian's chromium and chromium-driver for the tests of the report ..."; \
@@ -63,9 +63,9 @@ browser: ## find a Chromium for the tests of the report, or install Debian's whe
 	fi; \
 	found || echo "There is no Chromium with its chromedriver on the PATH, so the tests that open the report in a browser are skipped."
 
-# A missing .ready means an interrupted installation: begin again from nothing. An old one: bring what is there up to date.
-# Without the constraints pip would take another torch, and with it gigabytes of CUDA. Compiling all of it would take as
-# long again as installing it; Python compiles what is imported.
+# A missing .ready means an interrupted installation: start from an empty environment. An old one:
+# update it. Without the constraints pip would take another torch, and gigabytes of CUDA with it.
+# --no-compile: compiling everything would double the time, and Python compiles what it imports.
 $(READY): pyproject.toml constraints.txt
 	@set -e; if [ "$$(cat $@ 2>/dev/null)" = "$(CURDIR)" ] && $(PY) -c '' 2>/dev/null; then rm $@; else \
 	    for python in $(or $(PYTHON),python3.11 python3 python3.12 python3.13); do \

@@ -6,6 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import tomllib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -45,7 +48,7 @@ def test_our_warning_is_attributed_to_a_dependency():
 def test_a_test_warns():
     warnings.warn("of a test")
 
-@pytest.mark.parametrize("module", ["loopscope", "loopscope.analyses.cycles", "models.huginn", "analyses.lens"])
+@pytest.mark.parametrize("module", ["loopscope", "loopscope.maths.period", "models.huginn", "analyses.lens"])
 def test_we_warn(module):
     warn_as(module)
 
@@ -75,6 +78,16 @@ def test_our_own_warnings_and_connections_fail_a_test_and_a_dependencys_warnings
     }, done.stdout + done.stderr
     assert len(outcomes) == PLANTED.count("def test_") + 3
     assert "tests/test_planted.py::test_the_network_is_used asked for 192.0.2.1" in done.stdout
+
+
+def test_the_modules_whose_signatures_are_checked_exist():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    options = settings["tool"]["pytest"]["ini_options"]["addopts"]
+    *modules, checker = re.search(r"--jaxtyping-packages=(\S+)", options)[1].split(",")
+    assert len(modules) > 5
+    assert [module for module in modules if find_spec(module) is None] == []
+    package, name = checker.rsplit(".", 1)
+    assert callable(getattr(import_module(package), name))
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "example.invalid"])

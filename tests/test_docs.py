@@ -1,4 +1,5 @@
-"""The page for people who come from elsewhere runs as it is printed."""
+"""What the pages show works: blocks run, the names and parameters they use exist, and the commands
+they give are targets of the Makefile."""
 
 import re
 from pathlib import Path
@@ -6,12 +7,27 @@ from pathlib import Path
 import pytest
 import torch
 
+import loopscope as ls
+
+from .toys.import_graph import ROOT
+from .toys.page_code import blocks, missing_names, missing_parameters, snippets
 from .toys.small_models import bridge, hrm_text
 
-DOCS = Path(__file__).parent.parent / "docs"
+PAGES = [
+    page for folder in (".", "docs", "models", "analyses") for page in sorted(ROOT.glob(f"{folder}/*.md"))
+]
+NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
+GUIDES = [page for page in sorted(ROOT.glob("docs/*.md")) if page.name != "architecture.md"]
+"""Pages whose blocks run one after another. Those of architecture.md are templates and have a test
+of their own."""
+COMMANDS = ["README.md", "CONTRIBUTING.md", "models/README.md", ".github/workflows/ci.yml"]
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.stem)
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=relative)
 def test_a_page_runs_as_it_is_printed(page, capsys):
     torch.manual_seed(0)
     names = {
@@ -19,8 +35,53 @@ def test_a_page_runs_as_it_is_printed(page, capsys):
         "bridge": bridge(),
         "tokens": torch.randint(1, 38, (2, 5)),
     }
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) > 5
-    for block in blocks:
+    code = blocks(page.read_text(encoding="utf-8"))
+    assert len(code) > 5
+    for block in code:
         exec(compile(block, str(page), "exec"), names)
     assert "model.L_module, model.H_module run one after another" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", [*PAGES, *NOTEBOOKS], ids=relative)
+def test_code_uses_public_names_and_parameters_that_exist(path):
+    code = snippets(path)
+    assert [name for snippet in code for name in missing_names(snippet)] == []
+    assert [name for snippet in code for name in missing_parameters(snippet)] == []
+
+
+def test_the_readme_lists_every_question():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.search(r"^## Questions$(.*?)^## ", text, re.DOTALL | re.MULTILINE)
+    assert listed, "README.md must have a section Questions"
+    questions = "".join(re.findall(r"^(?:- |  ).*\n", listed[1], re.MULTILINE))
+    assert sorted(re.findall(r"`(\w+)`", questions)) == ls.analyses.names()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_are_targets_of_the_makefile(name):
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    commands = re.findall(r"\bmake ([a-z-]+)(?: PYTHON|\s+#|`|$)", (ROOT / name).read_text(), re.MULTILINE)
+    assert commands
+    assert set(commands) <= set(targets)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_within_the_repository_lead_to_files(page):
+    links = re.findall(r"\]\(([^)#:\s]+)\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+# The checks see what they are for
+
+
+@pytest.mark.parametrize(
+    "code", ["ls.recrod(model)", "ls.core", "ls.maths.no_such_function(x)", "ls._MODULES"]
+)
+def test_a_missing_name_is_seen(code):
+    assert len(missing_names(code)) == 1
+
+
+@pytest.mark.parametrize("code", ["ls.lens(run, chunks=3)", 'ls.analyses.measure("lens", run, lenz=1)'])
+def test_a_missing_parameter_is_seen(code):
+    assert missing_names(code) == []
+    assert len(missing_parameters(code)) == 1
