@@ -71,6 +71,14 @@ def test_links_within_the_repository_lead_to_files(page):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent != ROOT / "models"], ids=relative)
+def test_paths_on_pages_exist(page):
+    paths = re.findall(r"`([\w./]+/[\w.]*)`", page.read_text(encoding="utf-8"))
+    folders = (ROOT, ROOT / "loopscope", page.parent)
+    paths = [path for path in paths if "NAME" not in path]
+    assert [path for path in paths if not any((folder / path).exists() for folder in folders)] == []
+
+
 # The checks see what they are for
 
 
