@@ -1,5 +1,6 @@
 """The measured part of an entry's card, written anew from numbers measured now."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def rewrite(entry: str) -> Path:
         )
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     save_file(file, tensors, header | {"measured": numbers})
-    told = "\n".join([section(header, numbers), "", *dynamics(entry)])
+    told = _wrapped("\n".join([section(header, numbers), "", *dynamics(entry)]))
     save_text(card, f"{before}{BEGIN}\n{told}\n{END}{after}")
     return card
 
@@ -108,6 +109,17 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
         lines += ["", f"By {levels['unit']}:", ""]
         lines += _table(
             "iterations", headings, levels["iterations"], list(zip(*levels["score"], strict=True))
+        )
+    return "\n".join(lines)
+
+
+def _wrapped(markdown: str) -> str:
+    """The text with paragraphs and list items of at most 100 columns; tables keep their rows."""
+    lines = []
+    for line in markdown.splitlines():
+        indent = "  " if line.startswith("- ") else ""
+        lines += (
+            [line] if line.startswith("|") else textwrap.wrap(line, 100, subsequent_indent=indent) or [""]
         )
     return "\n".join(lines)
 
