@@ -236,8 +236,10 @@ def report(
     from .recorder import pretrained as hub
     from .reports import report as write
 
-    known = name in models.entries() or not hub.is_model(name)
-    run = name if known else hub.recorded(name, texts=text or [], trust_remote_code=trust_remote_code)
+    known = name in models.entries() or not hub.is_pretrained_name(name)
+    run = (
+        name if known else hub.record_pretrained(name, texts=text or [], trust_remote_code=trust_remote_code)
+    )
     write(run).save(output)
     typer.echo(f"Wrote {output}")
 
@@ -279,9 +281,11 @@ def _run(
                 "Leave it out, or name the entry."
             )
         return load_run(name)
-    if name not in models.entries() and hub.is_model(name):
+    if name not in models.entries() and hub.is_pretrained_name(name):
         many = examples or hub.EXAMPLES
-        return hub.recorded(name, iterations, texts, many, seed=seed, trust_remote_code=trust_remote_code)
+        return hub.record_pretrained(
+            name, iterations, texts, many, seed=seed, trust_remote_code=trust_remote_code
+        )
     if texts:
         raise LoopscopeError(
             f"--text is read by a Hugging Face model's tokenizer, but {name} has none. Leave it out."

@@ -15,7 +15,7 @@ from loopscope.common.text import number, percent
 from loopscope.core.states import States
 from loopscope.maths import attention as maths
 from loopscope.maths import distance_map
-from loopscope.recorder.extend import Continuation, continue_run, inside, vectors
+from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
 from loopscope.recorder.unroll_inner_loops import blocks_of, unroll_inner_loops
 from loopscope.runs.run import Run
 
@@ -127,7 +127,7 @@ class Attention(AnalysisResult):
 
 def applies(run: Run) -> bool:
     """Whether the run has, or its model can give, attention patterns inside the loop."""
-    return bool(inside(run, "hook_pattern"))
+    return bool(sites_in_loop(run, "hook_pattern"))
 
 
 def measure(
@@ -164,7 +164,7 @@ def measure(
     change = (x[1:] - x[:-1]).norm(dim=(-2, -1))
     relative = (change / norm[1:]).mean(2)  # (t, layer, head)
     still = (relative < tolerance).flip(0).cummin(0).values.flip(0)
-    shown = after.shown if after.extra else len(x)
+    shown = after.recorded_iterations if after.extra else len(x)
     return Attention(
         verdict=_verdict(still, min(shown, len(still)), nearly),
         layers=tuple(names),
@@ -179,10 +179,10 @@ def measure(
         entropy=_entropy(after, blocks, last, examples)[:shown],
         bounds=tuple(bound(after.run, name, last, examples) for name in names),
         massive=_towers(after, blocks, ratio, size),
-        largest=_largest(after)[: after.shown + 1],
+        largest=_largest(after)[: after.recorded_iterations + 1],
         limit=len(x) - 1,
         residual=float(relative[-1].max()),
-        how=after.how,
+        how=after.description,
         tolerance=tolerance,
         nearly=nearly,
         ratio=ratio,
@@ -206,7 +206,7 @@ def _followed(
     run: Run, sites: Sequence[str] | None, extra: int | None, examples: int
 ) -> tuple[Continuation, list[str]]:
     """The run and the iterations beyond it, with the names of its patterns."""
-    names = inside(run, "hook_pattern") if sites is None else list(sites)
+    names = sites_in_loop(run, "hook_pattern") if sites is None else list(sites)
     if not names:
         raise LoopscopeError(
             "attention needs patterns (batch, head, position, key) inside the loop, but the run has none "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from loopscope.common.text import number, percent
 from loopscope.maths.similarity import cosine_map
-from loopscope.recorder.extend import Continuation, continue_run, inside, vectors
+from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
 from loopscope.recorder.unroll_inner_loops import unroll_inner_loops
 from loopscope.runs.run import Run
 
@@ -83,7 +83,7 @@ def layers(
         one_point: layers share one point if every cosine to the first's limit is at least this.
         after: the run continued already, which is used if it has the sites.
     """
-    names = inside(run, "hook_resid_post") if sites is None else list(sites)
+    names = sites_in_loop(run, "hook_resid_post") if sites is None else list(sites)
     if not names:
         return None
     if after is None or any(name not in after.run for name in names):

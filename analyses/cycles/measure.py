@@ -155,8 +155,8 @@ def measure(
         angle=result.angle,
         quality=result.quality,
         overflow=overflow,
-        iterations=(first, after.shown, after.states.iterations[-1]),
-        how=after.how,
+        iterations=(first, after.recorded_iterations, after.states.iterations[-1]),
+        how=after.description,
         thresholds=lines,
         sensitivity=_sensitivity(features, lines),
         example=place,
@@ -179,7 +179,7 @@ def _followed(run: Run, extra: int | None) -> tuple[int, Continuation]:
     states = len(after.states.iterations)
     if states < _FEWEST:
         raise LoopscopeError(
-            f"cycles need {_FEWEST} states or more, but there are {states}. {after.how} Record more "
+            f"cycles need {_FEWEST} states or more, but there are {states}. {after.description} Record more "
             "iterations."
         )
     return more, after

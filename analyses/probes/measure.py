@@ -13,7 +13,7 @@ from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, Read, read_fact, trail
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.recorder.record_run import record
-from loopscope.recorder.untrained import untrained
+from loopscope.recorder.untrained import untrained_run
 from loopscope.runs.run import Run
 from loopscope.tasks import Task
 
@@ -108,7 +108,7 @@ def measure(
     assert task is not None and labels is not None
     present = run[site].iterations
     chosen = sorted({*present[:: -(-len(present) // _PROBED)], present[-1]})
-    random = untrained(run, seed, [site])
+    random = untrained_run(run, seed, [site])
     where = {"site": site, "iterations": chosen, "seed": seed}
     reads, last = _reads(run, task, fact, **where, control=control, most=MOST_ROWS, random=random)
     answered = "answer" in reads

@@ -12,11 +12,11 @@ from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.maths.dimension import participation_ratio
-from loopscope.recorder.extend import inside, vectors
+from loopscope.recorder.extend import sites_in_loop, vectors
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.recorder.record_run import record
 from loopscope.recorder.subset import select_examples
-from loopscope.recorder.untrained import untrained
+from loopscope.recorder.untrained import untrained_run
 from loopscope.runs.run import Run
 
 from .attention_by_role import Contrast, contrast, told
@@ -173,7 +173,7 @@ def measure(
     return RolesResult(
         verdict=_verdict(solved, held, len(own)),
         fields=tuple(fields),
-        clouds=_clouds(run, fields, untrained(run, seed) if compare else None),
+        clouds=_clouds(run, fields, untrained_run(run, seed) if compare else None),
         solved=solved,
         held=tuple(held),
         turns=tuple(turns),
@@ -217,7 +217,7 @@ def _attention(run: Run, said: Said) -> tuple[Contrast | None, str]:
     neighbours = None if task is None else task.neighbours()
     if task is None or neighbours is None or task.violations(run.tokens.cpu()) is None:
         return None, "The task doesn't say which positions bear on which, so attention wasn't compared."
-    names = inside(run, "hook_pattern")
+    names = sites_in_loop(run, "hook_pattern")
     if not names:
         return None, "The model has no attention patterns, so attention wasn't compared."
     seen = record(run.model, run.tokens, run.iterations, sites=names, seed=run.origin.get("seed"))

@@ -1,4 +1,4 @@
-"""onward: a run with iterations beyond those shown, and with the sites that a measurement needs."""
+"""continue_run: a run with further iterations, and with the sites that a measurement needs."""
 
 import warnings
 from collections.abc import Sequence
@@ -20,41 +20,47 @@ from .resume_run import resume
 
 @dataclass(frozen=True)
 class Continuation:
-    """A run continued."""
+    """A run with further iterations."""
 
     run: Run
     states: States
-    """Its states; of a loop that ends by itself also those that it would have had."""
-    shown: int
+    """The states of `run`; those of a loop that ends early are continued to the requested length."""
+    recorded_iterations: int
     """Iterations of the original run."""
     last: int
-    """The last k whose state is finite and whole."""
+    """The last k whose state is finite."""
     overflow: int | None
-    """The first k whose state holds NaN or infinity."""
-    how: str
-    """Where the states come from, as a sentence."""
+    """The first k whose state holds NaN or infinity; None if all are finite."""
+    description: str
+    """How the states were computed, as a sentence."""
 
     @property
     def extra(self) -> int:
-        return self.last - self.shown
+        """How many finite states there are beyond those of the original run."""
+        return self.last - self.recorded_iterations
 
 
 def continue_run(
     run: Run, extra: int, sites: Sequence[str] = (), examples: int | None = None
 ) -> Continuation:
-    """Go on with a run for `extra` iterations; if it lacks `sites`, record it again from its
+    """Continue a run for `extra` iterations. If it lacks some of `sites`, record it again from its
     tokens.
 
-    What can't be iterated (a wrapped module, a run loaded without its model) is taken as it is, if
-    it has the sites.
+    A run that can't be iterated (of a module wrapped by its body, or loaded without its model) is
+    returned as it is, if it has the sites.
 
     Arguments:
-        examples: where it is recorded again: the first so many.
+        extra: how many further iterations.
+        sites: the sites that the result must have.
+        examples: if it is recorded again: only the first ones, so many of them.
+
+    Raises:
+        LoopscopeError: the run kept only a part of its states, or can't be recorded again where it
+            must be.
     """
     n, missing = run.iterations, [site for site in sites if site not in run]
-    if not run.origin.get("whole", True) or run.states.iterations != list(
-        range(run.states.iterations[0], n + 1)
-    ):
+    every_state = run.states.iterations == list(range(run.states.iterations[0], n + 1))
+    if not run.origin.get("whole", True) or not every_state:
         raise LoopscopeError(
             "whole states of every iteration are needed, but this run kept only a part "
             f"(keep={run.origin['keep']}). Record again without keep=."
@@ -62,30 +68,34 @@ def continue_run(
     try:
         model = run.model
     except LoopscopeError as error:
-        return _asis(run, missing, f"The run can't be continued ({str(error).split(',')[0]})")
+        return _not_continued(run, missing, f"The run can't be continued ({str(error).split(',')[0]})")
     if not isinstance(model, Looped):
-        return _asis(run, missing, "A module wrapped by its body can't be iterated on")
+        return _not_continued(run, missing, "A module wrapped by its body can't be iterated on")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LoopscopeWarning)  # what overflows is part of the result
-        if not missing:
-            later = resume(model, run, n + extra)
-            how = f"The run was continued to state {later.iterations}, {later.iterations - n} iterations beyond those shown."
+        warnings.simplefilter("ignore", LoopscopeWarning)  # overflow is reported in the result
+        if missing:
+            later, description = _recorded_again(run, model, n + extra, sites, examples=examples)
         else:
-            later, how = _again(run, model, n + extra, sites, examples=examples)
+            later = resume(model, run, n + extra)
+            description = (
+                f"The run was continued to state {later.iterations}, {later.iterations - n} iterations "
+                "beyond those recorded."
+            )
     if run.origin.get("edits"):
-        how += " Its edits were not made again in them."
+        description += " Its edits don't apply in these."
     states, last = later.states, later.iterations
     if last < n + extra:
-        how += f" At state {last} the loop ends by itself."
+        description += f" The loop ends early at state {last}, when every position has halted."
         if not sites:
-            states, last = _past(later, model, n + extra), n + extra
-            how += " It was iterated past that by hand."
+            states, last = _past_halting(later, model, n + extra), n + extra
+            description += " The map was iterated further nevertheless."
     overflow = first_overflow(states)
-    return Continuation(later, states, n, last if overflow is None else overflow - 1, overflow, how)
+    last = last if overflow is None else overflow - 1
+    return Continuation(later, states, n, last, overflow, description)
 
 
-def _past(run: Run, model: Looped, n: int) -> States:
-    """The states of a loop that ended by itself, iterated to `n` nevertheless."""
+def _past_halting(run: Run, model: Looped, n: int) -> States:
+    """The states of a loop that ended early, iterated to `n`."""
     values, state = dict(run.states.items()), run.state(run.iterations)
     with torch.no_grad():
         for t in range(run.iterations, n):
@@ -94,54 +104,56 @@ def _past(run: Run, model: Looped, n: int) -> States:
     return States("state", values, run.states.axes, n + 1)
 
 
-def _again(run: Run, model: Looped, n: int, sites: Sequence[str], *, examples: int | None) -> tuple[Run, str]:
-    asked = list(dict.fromkeys(sites))
+def _recorded_again(
+    run: Run, model: Looped, n: int, sites: Sequence[str], *, examples: int | None
+) -> tuple[Run, str]:
+    """A recording of the run's tokens with these sites, and its description."""
+    needed = list(dict.fromkeys(sites))
     if run.origin.get("edits"):
         raise LoopscopeError(
-            f"the sites {asked} are needed but were not recorded, and a run with edits can't be made again "
-            f"from its tokens. Record it with sites={asked}."
+            f"the sites {needed} are needed but were not recorded, and a run with edits can't be made again "
+            f"from its tokens. Record it with sites={needed}."
         )
     tokens = run.tokens[:examples] if isinstance(run.tokens, Tensor) else run.tokens
-    later = record(model, tokens, n, sites=asked, seed=run.origin.get("seed"))
+    later = record(model, tokens, n, sites=needed, seed=run.origin.get("seed"))
     k = min(run.iterations, later.iterations)
     old, new = run.states[k][: len(tokens)], later.states[k]
     if not torch.allclose(old, new.to(old), rtol=1e-3, atol=1e-4 * float(old.abs().max()), equal_nan=True):
         raise LoopscopeError(
-            f"the sites {asked} are needed but were not recorded, and recording the run's tokens again "
+            f"the sites {needed} are needed but were not recorded, and recording the run's tokens again "
             "gives other states (a random start without a seed, or other weights). Record it with "
-            f"sites={asked}."
+            f"sites={needed}."
         )
-    fewer = f"the first {len(tokens)} examples were" if len(tokens) < len(run.tokens) else "it was"
-    return (
-        later,
-        f"For sites that the run lacks {fewer} recorded again, {n - run.iterations} iterations beyond those "
-        "shown.",
+    subject = f"the first {len(tokens)} examples were" if len(tokens) < len(run.tokens) else "it was"
+    return later, (
+        f"For sites that the run lacks {subject} recorded again, {n - run.iterations} iterations beyond "
+        "those recorded."
     )
 
 
-def _asis(run: Run, missing: list[str], why: str) -> Continuation:
+def _not_continued(run: Run, missing: list[str], reason: str) -> Continuation:
     if missing:
         raise LoopscopeError(
-            f"{why}, and the sites {missing} were not recorded. Record with sites={missing}."
+            f"{reason}, and the sites {missing} were not recorded. Record with sites={missing}."
         )
     overflow = first_overflow(run.states)
     last = run.iterations if overflow is None else overflow - 1
-    return Continuation(
-        run, run.states, run.iterations, last, overflow, f"{why}, so only what was recorded is used."
-    )
+    description = f"{reason}, so only what was recorded is used."
+    return Continuation(run, run.states, run.iterations, last, overflow, description)
 
 
 def first_overflow(states: States) -> int | None:
-    """The first k whose value holds NaN or infinity."""
+    """The first k whose value holds NaN or infinity; None if all are finite."""
     return next((k for k in states.iterations if not states[k].isfinite().all()), None)
 
 
 def vectors(
     states: States, first: int | None = None, last: int | None = None
 ) -> Float[Tensor, "iteration batch position width"]:
-    """A site's values as one vector per example and position; a site without positions has one.
+    """A site's values as one vector for each iteration, example and position.
 
-    All axes but iteration, batch and position are the vector: of inner loops too, and of heads.
+    A site without positions has one. All other axes are flattened into the vector, those of inner
+    loops and heads too.
 
     Arguments:
         first, last: the iterations, both included; None: from the first, to the last.
@@ -153,22 +165,22 @@ def vectors(
     )
 
 
-def inside(run: Run, ending: str) -> list[str]:
-    """The sites inside the loop whose names end so: those that were recorded, else those that the
-    model has."""
-    recorded = [name for name in run.names if name.endswith(ending) and isinstance(run[name], States)]
+def sites_in_loop(run: Run, suffix: str) -> list[str]:
+    """The sites inside the loop whose names end in `suffix`: the recorded ones, or if there are none,
+    those of the model."""
+    recorded = [name for name in run.names if name.endswith(suffix) and isinstance(run[name], States)]
     if recorded:
         return recorded
     try:
         hooks = list(getattr(run.model, "hook_dict", {}))
     except LoopscopeError:
         return []
-    core = [name for name in hooks if name.endswith(ending)]
-    if not core:
+    candidates = [name for name in hooks if name.endswith(suffix)]
+    if not candidates:
         return []
-    # which of them belong to the loop is known only when it runs: one example tells
+    # which of them run inside the loop shows only when it runs: one iteration of one example
     tokens = run.tokens[:1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)
-        probe = record(run.model, tokens, 1, sites=core, seed=run.origin.get("seed"))
-    return [name for name in core if name in probe and isinstance(probe[name], States)]
+        short = record(run.model, tokens, 1, sites=candidates, seed=run.origin.get("seed"))
+    return [name for name in candidates if name in short and isinstance(short[name], States)]

@@ -1,5 +1,4 @@
-"""iterate: a plain Python function as a loop, so that everything that works on models works on any
-map."""
+"""iterate: any function as a looped model, so that every analysis works on it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,16 +13,15 @@ from .record_run import record
 
 
 class Iterated(nn.Module):
-    """The four functions of a map F: the state is what it iterates, and the read-out reads it as it
-    is.
+    """A map F as a looped model: `step` applies F, `decode` returns the state.
 
-    `tokens` are the initial states, (batch, width) or (batch, position, width).
+    Its `tokens` are the initial states, (batch, width) or (batch, position, width).
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], iterations: int) -> None:
         super().__init__()
         self.function = function
-        """Parameters of a module are found; of a plain function there are none."""
+        """A module's parameters are parameters of this model too."""
         self.iterations = iterations
         self.clock = Clock()
         self.state = nn.Identity()
@@ -56,15 +54,20 @@ class Iterated(nn.Module):
 
 
 def iterate(function: Callable[[Tensor], Tensor], initial: Tensor, iterations: int, **options: Any) -> Run:
-    """Apply `function` again and again and record every state.
+    """Iterate a function and record every state.
 
-    >>> run = ls.iterate(lambda x: 3.83 * x * (1 - x), torch.full((1, 1), 0.4, dtype=torch.float64), 300)
+    >>> start = torch.full((1, 1), 0.4, dtype=torch.float64)
+    >>> run = ls.iterate(lambda x: 3.83 * x * (1 - x), start, 300)      # the logistic map
     >>> ls.analyses.measure("cycles", run).verdict
 
     Arguments:
-        function: a state to a state of the same shape.
+        function: maps a state to a state of the same shape.
         initial: states[0], floating point, (batch, width) or (batch, position, width).
+        iterations: how often the function is applied.
         options: as for `record`: edits, keep, grad, seed.
+
+    Raises:
+        LoopscopeError: `initial` is no such tensor, or the function returns another shape.
     """
     if not isinstance(initial, Tensor) or not initial.is_floating_point() or initial.ndim not in (2, 3):
         received = (

@@ -1,9 +1,10 @@
-"""What a run was asked: its task, the right answers, and how hard each example is."""
+"""The task of a run, and the labels of its tokens."""
 
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from .. import tasks
 from ..common.errors import LoopscopeError
 
 if TYPE_CHECKING:
@@ -12,25 +13,23 @@ if TYPE_CHECKING:
 
 
 def task_of(run: "Run") -> "Task | None":
-    """The task that the run's model was trained on: the model's own, or the one that the run's file
-    names."""
-    from .. import tasks
-
+    """The task that the run's model was trained on: the model's attribute `task`, or the task that
+    the run's origin names. None if there is neither."""
     try:
-        own: Any = getattr(run.model, "task", None)
-    except LoopscopeError:  # no model, or another one by now
-        own = None
-    if own is not None:
-        return own
-    named = run.origin.get("task")
-    return (
-        tasks.build(named["name"], **named["options"]) if named and named["name"] in tasks.names() else None
-    )
+        task: Any = getattr(run.model, "task", None)
+    except LoopscopeError:  # the run has no model, or the model was changed since
+        task = None
+    if task is not None:
+        return task
+    origin = run.origin.get("task")
+    if origin is None or origin["name"] not in tasks.names():
+        return None
+    return tasks.build(origin["name"], **origin["options"])
 
 
 def labels_of(run: "Run") -> "Batch | None":
-    """The run's tokens with their right answers, mask and difficulty; None if they are no examples
-    of a known task."""
+    """The run's tokens with their correct answers, mask and difficulty; None if the run has no task,
+    or its tokens are no examples of it."""
     task = task_of(run)
     if task is None or not isinstance(run.tokens, Tensor):
         return None

@@ -16,11 +16,11 @@ from ..wrapping.wrap_module import wrap
 from .record_run import record
 
 EXAMPLES, LENGTH = 8, 24
-"""How many sequences are recorded where no text is given, and of how many tokens."""
+"""Without texts: how many sequences of random tokens are recorded, and their length."""
 
 
-def is_model(name: str) -> bool:
-    """Whether a name means a model in this format: a folder with a config.json, or owner/model."""
+def is_pretrained_name(name: str) -> bool:
+    """Whether a name is that of a model in this format: a folder with a config.json, or owner/model."""
     if Path(name).is_dir():
         return (Path(name) / "config.json").is_file()
     return name.count("/") == 1 and Path(name).suffix != ".safetensors" and not Path(name).exists()
@@ -29,18 +29,22 @@ def is_model(name: str) -> bool:
 def from_pretrained(
     name: str | os.PathLike[str], *, trust_remote_code: bool = False, **options: Any
 ) -> Adapter:
-    """A looped model by its folder or name, wrapped: transformers' from_pretrained, then `wrap`.
+    """Load a looped model by its folder or name, and wrap it: transformers' from_pretrained, then
+    `ls.wrap`.
+
+    >>> model = ls.from_pretrained("ByteDance/Ouro-1.4B", trust_remote_code=True)
+    >>> run = ls.record(model, tokens)
 
     Arguments:
-        name: a folder, or a name on the Hugging Face hub, which transformers downloads unless it
-            has it or is offline.
+        name: a folder that `save_pretrained` wrote, or a name on the Hugging Face hub, which
+            transformers downloads unless it is cached or transformers is offline.
         trust_remote_code: run the code that comes with the checkpoint, as Ouro and Huginn need.
             Read it before you agree.
         options: of transformers' from_pretrained, such as revision= or torch_dtype=.
 
     Raises:
-        LoopscopeError: it isn't there, needs code that wasn't agreed to, or is of no known looped
-            family.
+        LoopscopeError: there is no such model, it needs code that you didn't agree to, or it is of
+            no known looped family.
     """
     import transformers
 
@@ -49,9 +53,9 @@ def from_pretrained(
     try:
         config = transformers.AutoConfig.from_pretrained(name, **trusted)
         kind = next(iter(getattr(config, "architectures", None) or ()), None)
-        known = getattr(transformers, kind, None) if isinstance(kind, str) else None
-        cls: Any = transformers.AutoModelForCausalLM if known is None else known
-        model = cls.from_pretrained(name, **(trusted if known is None else {}), **options)
+        builtin = getattr(transformers, kind, None) if isinstance(kind, str) else None
+        cls: Any = transformers.AutoModelForCausalLM if builtin is None else builtin
+        model = cls.from_pretrained(name, **(trusted if builtin is None else {}), **options)
     except (OSError, ValueError, KeyError) as error:
         if "trust_remote_code" in str(error):
             raise LoopscopeError(
@@ -67,7 +71,7 @@ def from_pretrained(
     return wrapped
 
 
-def recorded(
+def record_pretrained(
     name: str,
     iterations: int | None = None,
     texts: Sequence[str] = (),
@@ -76,41 +80,45 @@ def recorded(
     seed: int = 0,
     **options: Any,
 ) -> Run:
-    """A run of a model by its name, on texts or, without any, on tokens drawn at random; the run's
-    origin says which.
+    """Record a model by its name, on texts or else on random tokens. `run.origin["tokens"]` says
+    on which.
 
     Arguments:
-        texts: what to read, by the model's own tokenizer; shorter ones are padded on the left and
-            masked.
-        examples: how many sequences of LENGTH random tokens, where no text is given.
+        texts: for the model's own tokenizer; shorter ones are padded on the left and masked.
+        examples: without texts, how many sequences of LENGTH random tokens.
+        seed: of the random tokens, and of what the model draws.
         options: of `from_pretrained`.
+
+    Raises:
+        LoopscopeError: as `from_pretrained`, or there is no text and the model has no vocabulary.
     """
     model = from_pretrained(name, **options)
+    inputs: dict[str, Any] = {}
     if texts:
-        tokens, inputs, told = *_read(name, texts, **options), f"texts: {list(texts)}"
+        tokens, inputs = _tokenized(name, texts, **options)
+        source = f"texts: {list(texts)}"
     else:
         if model.vocabulary is None:
             raise LoopscopeError(
-                f"{name} must say how many tokens it knows to be given random ones, but its config doesn't. "
+                f"{name} must have the size of its vocabulary in its config, for random tokens, but hasn't. "
                 "Pass a text."
             )
         generator = torch.Generator().manual_seed(seed)
         tokens = torch.randint(0, model.vocabulary, (examples, LENGTH), generator=generator)
-        inputs, told = {}, f"{examples} sequences of {LENGTH} tokens drawn uniformly (seed {seed})"
-    given: dict[str, Any] = inputs
-    run = record(model, tokens, iterations, seed=seed, **given)
-    run.origin["tokens"] = told
+        source = f"{examples} sequences of {LENGTH} tokens drawn uniformly (seed {seed})"
+    run = record(model, tokens, iterations, seed=seed, **inputs)
+    run.origin["tokens"] = source
     return run
 
 
-def _read(
+def _tokenized(
     name: str, texts: Sequence[str], trust_remote_code: bool = False, **_: Any
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    import transformers
+    import transformers  # takes seconds, and only these functions need it
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     tokenizer.padding_side = "left"  # every text is read at its last position
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    read = tokenizer(list(texts), return_tensors="pt", padding=len(texts) > 1)
-    mask = read["attention_mask"]
-    return read["input_ids"], {} if bool(mask.all()) else {"attention_mask": mask}
+    encoded = tokenizer(list(texts), return_tensors="pt", padding=len(texts) > 1)
+    mask = encoded["attention_mask"]
+    return encoded["input_ids"], {} if bool(mask.all()) else {"attention_mask": mask}

@@ -107,7 +107,8 @@ def test_the_gate_of_a_model_of_others_is_forced_too(tokens):
 def test_a_model_without_such_a_unit_gets_a_sentence(tokens):
     plain = ls.models.build("universal", vocabulary=3, width=16)
     with pytest.raises(
-        LoopscopeError, match="'halting' needs a model with a unit .* got Universal, which runs a fixed number"
+        LoopscopeError,
+        match="'halting' needs a model with a unit .* got Universal, which runs a fixed number",
     ):
         ls.record(plain, tokens, edits=[ls.halt_at(1)])
     judged = ls.models.build("hrm", vocabulary=3, width=16, length=6)

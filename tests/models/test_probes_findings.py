@@ -5,7 +5,7 @@ import torch
 
 import loopscope as ls
 from loopscope.probing.fact_curve import read_fact
-from loopscope.recorder.untrained import untrained
+from loopscope.recorder.untrained import untrained_run
 
 pytestmark = pytest.mark.zoo
 
@@ -43,7 +43,7 @@ def test_the_parity_of_many_bits_is_in_no_untrained_state():
 def read(entry, examples, *facts):
     model = ls.models.load(entry)
     run = ls.record(model, model.task.batch(examples, seed=5).tokens, 4, seed=0)
-    random = untrained(run, 0, ["state"])
+    random = untrained_run(run, 0, ["state"])
     options = {"site": "state", "iterations": range(5), "control": "shuffled", "seed": 0, "most": 10_000}
     return [read_fact(run, model.task, name, random=random, **options)[0] for name in (*facts, "answer")]
 

@@ -41,7 +41,7 @@ def test_the_whole_path_on_a_model_from_disk(folder):
 
 
 def test_a_report_is_made_of_it(folder):
-    page = ls.report(pretrained.recorded(folder, examples=2), ["convergence", "cycles"])
+    page = ls.report(pretrained.record_pretrained(folder, examples=2), ["convergence", "cycles"])
     assert "HrmTextForCausalLM" in page.html
     assert page.title == folder
 
@@ -53,17 +53,19 @@ def test_measure_takes_a_folder(folder):
 
 
 def test_texts_are_read_by_its_own_tokenizer_padded_and_masked(folder):
-    run = pretrained.recorded(folder, texts=["w1 w2 w3", "w4"])
+    run = pretrained.record_pretrained(folder, texts=["w1 w2 w3", "w4"])
     assert run.tokens.tolist()[1] == [39, 39, 4]
     assert run.inputs["attention_mask"].tolist() == [[1, 1, 1], [0, 0, 1]]
     assert "w1 w2 w3" in run.origin["tokens"]
-    alone = pretrained.recorded(folder, texts=["w4"])
+    alone = pretrained.record_pretrained(folder, texts=["w4"])
     assert run.states.shape[2] == 3
     assert alone.tokens.tolist() == [[4]]
 
 
 def test_random_tokens_follow_their_seed(folder):
-    one, two, other = (pretrained.recorded(folder, examples=2, seed=seed).tokens for seed in (0, 0, 1))
+    one, two, other = (
+        pretrained.record_pretrained(folder, examples=2, seed=seed).tokens for seed in (0, 0, 1)
+    )
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
 
@@ -207,8 +209,8 @@ def test_a_name_that_a_hub_does_not_have_is_an_error(name, monkeypatch):
 
 
 def test_an_entrys_name_stays_an_entrys():
-    assert not pretrained.is_model("universal-prefix-parity")
-    assert not pretrained.is_model("runs/x/x.safetensors")
-    assert pretrained.is_model("ByteDance/Ouro-1.4B")
+    assert not pretrained.is_pretrained_name("universal-prefix-parity")
+    assert not pretrained.is_pretrained_name("runs/x/x.safetensors")
+    assert pretrained.is_pretrained_name("ByteDance/Ouro-1.4B")
     done = CliRunner().invoke(app, ["measure", "cycles", "universal-prefix-parity", "--text", "x"])
     assert done.exit_code != 0
