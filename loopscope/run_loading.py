@@ -1,7 +1,8 @@
 """load_run: a run from its file, with the model that made it.
 
 `loopscope.runs.storage` reads the file, and must not know the zoo. A run of a zoo entry needs that
-entry's model to compute logits or to resume, so the function that finds it stands above the zoo, here.
+entry's model to compute logits or to resume, so the function that finds it stands above the zoo,
+here.
 """
 
 import os
@@ -38,7 +39,8 @@ def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:
 
 
 def _reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]) -> Reader | None:
-    """The reader of a run: of `model`, else of the zoo entry in its origin. None if there is none."""
+    """The reader of a run: of `model`, else of the zoo entry in its origin. None if there is
+    none."""
     model = _zoo_model(origin) if model is None else model
     if model is None or not isinstance(model, Looped):
         return None

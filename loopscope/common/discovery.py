@@ -1,10 +1,10 @@
 """The shelves: `models/` and `analyses/` are found by name, in a checkout as in an installed wheel.
 
-In the repository both folders stand at the top, where they are read. The wheel carries their files
-inside `loopscope/models` and `loopscope/analyses`; nothing called `models` or `analyses` is
-importable from a user's site-packages. A shelf is a package whose `__path__` is `folders(...)`, so
-that `loopscope.models.universal` is the file on the shelf in either case. The file's name is the
-name: there is no registry.
+In the repository both folders are at the top level. The wheel has their files inside
+`loopscope/models` and `loopscope/analyses`, so that nothing called `models` or `analyses` can be
+imported from a user's site-packages. A shelf is a package whose `__path__` is `folders(...)`, so
+`loopscope.models.universal` is the file on the shelf in both cases. The name of a file is the name
+of its model or analysis: there is no registry.
 """
 
 import importlib
@@ -17,15 +17,15 @@ from types import ModuleType
 from .errors import LoopscopeError, nearest
 
 SHELVES = {"models": "architecture", "analyses": "analysis"}
-"""Each shelf, and what one of its modules is."""
+"""Each shelf, and the kind of its modules."""
 
 _PACKAGE = Path(__file__).parent.parent
 
 
 def folders(shelf: str) -> list[str]:
-    """Where a shelf's files are: in the package, and in a checkout also in the folder beside it."""
-    beside = [str(_PACKAGE.parent / shelf)] if (_PACKAGE.parent / "pyproject.toml").is_file() else []
-    return [str(_PACKAGE / shelf), *beside]
+    """The folders of a shelf: in the package, and in a checkout also at the top level."""
+    checkout = [str(_PACKAGE.parent / shelf)] if (_PACKAGE.parent / "pyproject.toml").is_file() else []
+    return [str(_PACKAGE / shelf), *checkout]
 
 
 def files(shelf: str, suffix: str) -> dict[str, Path]:
@@ -45,15 +45,22 @@ def names(shelf: str) -> list[str]:
 
 
 def module(shelf: str, name: str) -> ModuleType:
-    """Import a module of the shelf by its name. Nothing else can be named: data never chooses other
-    code."""
+    """Import a module of the shelf by its name. No other code can be imported this way.
+
+    Raises:
+        LoopscopeError: the shelf has no module of this name.
+    """
     checked_name(SHELVES[shelf], name, names(shelf))
     return importlib.import_module(f"{_PACKAGE.name}.{shelf}.{name}")
 
 
 def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
     """Copy a module of the shelf into a folder, to change it there: `universal` (or `universal.py`)
-    is one file, `cycles` a folder. A file of another kind is named with its ending."""
+    is one file, `cycles` a folder. Any other file is named with its ending.
+
+    Raises:
+        LoopscopeError: there is no such module or folder, or the file exists already.
+    """
     checked_name("shelf", shelf, SHELVES)
     on_shelf = {path.name: path for path in modules(shelf).values()}
     if Path(name).suffix not in ("", ".py"):
@@ -73,10 +80,10 @@ def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
 
 
 def checked_name(kind: str, name: str, names: Iterable[str]) -> str:
-    """`name`, if it is one of `names`.
+    """`name`, checked to be one of `names`.
 
     Raises:
-        LoopscopeError: it isn't; the sentence names the nearest one.
+        LoopscopeError: it isn't; the error names the most similar one.
     """
     if name not in (names := list(names)):
         raise LoopscopeError(f"There is no {kind} called {name!r}. {nearest(str(name), names)}")

@@ -1,11 +1,11 @@
-"""Files: written whole or not at all. Tensors have a JSON header, in safetensors.
+"""Files that are written whole or not at all: safetensors with a JSON header, and text.
 
 Nothing is ever unpickled.
 
-A file is mapped into memory, and read where it is looked at. Matrix products take other
-instructions at an address that is no multiple of 64 bytes, and give other last digits. So every
-tensor begins at such a multiple of the file. safetensors allows no gaps: what fills them are
-tensors too, named `padding/...`.
+A file is mapped into memory, and its pages are read when they are used. Matrix products at an
+address that is no multiple of 64 bytes use other instructions, and differ in the last digits. So
+every tensor begins at a multiple of 64 bytes. safetensors allows no gaps: they are filled with
+tensors named `padding/...`.
 """
 
 import contextlib
@@ -25,24 +25,23 @@ from torch import Tensor
 from .errors import LoopscopeError
 
 ALIGNMENT = 64
-"""Bytes: where PyTorch places the tensors that it makes."""
+"""Bytes: PyTorch allocates tensors at multiples of this."""
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
-"""What safetensors calls the types of tensors."""
+"""The types of tensors by their names in safetensors."""
 _KEY, _PADDING = "loopscope", "padding/"
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a new file beside `path`, which takes its place once the block has ended well.
+    """Yield a new file next to `path`, which replaces it once the block has ended without an error.
 
-    Until then, and for good if the block or the disk fails, `path` stays as it was, and nothing
-    is left beside it.
+    If the block or the disk fails, `path` stays as it was, and the new file is removed.
 
     Raises:
         OSError: the disk is full, or the folder can't be written.
@@ -62,7 +61,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def clear_parts(path: Path) -> None:
-    """Remove what writes of `path` left that were killed. Nobody else may be writing it."""
+    """Remove the temporary files of interrupted writes of `path`. No other process may be writing
+    it."""
     for part in path.parent.glob(f".{path.name}.*.part"):
         with contextlib.suppress(OSError):
             part.unlink()
@@ -75,12 +75,11 @@ def save_text(path: Path, text: str) -> None:
 
 
 def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
-    """Write `tensors` and `header` to `path`; a file that was there stays untouched until the new
-    one is whole.
+    """Write `tensors` and `header` to `path`. An existing file is replaced only by a complete one.
 
     Arguments:
         tensors: by name, any shape, of a type in DTYPES.
-        header: anything JSON can say; `header["kind"]` tells what the file is.
+        header: values for JSON; `header["kind"]` is the kind of the file.
 
     Raises:
         LoopscopeError: the disk is full, the folder can't be written, or a tensor is of another
@@ -105,15 +104,15 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: 
 def load_file(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors and the header of a file that loopscope wrote.
 
-    The tensors are mapped: what isn't looked at isn't read. Those that lie at another address than
-    memory would give them, as in files of older versions, are copied, so that all compute what they
-    did when saved.
+    The tensors are mapped into memory, and read from the disk when they are used. Those that aren't
+    aligned, as in files of older versions, are copied, so that computations give the same digits as
+    before saving.
 
     Arguments:
-        kind: what the file must be, such as "run" or "checkpoint".
+        kind: the kind that the file must be of, such as "run" or "checkpoint".
 
     Raises:
-        LoopscopeError: the file is missing, truncated, not ours, or of another kind.
+        LoopscopeError: the file is missing, truncated, not of loopscope, or of another kind.
     """
     header = load_header(path, kind)
     with _opened(Path(path)) as file:
@@ -150,14 +149,14 @@ def load_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
 
 
 def aligned(tensor: Tensor) -> Tensor:
-    """The tensor itself where it begins at a multiple of ALIGNMENT in memory, and a copy that does
-    otherwise."""
+    """The tensor itself if it begins at a multiple of ALIGNMENT in memory, else a copy that
+    does."""
     return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
 def _layout(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """What a file begins with: the length of its header, and the header, which says where each
-    tensor lies."""
+    """The beginning of a file: the length of its header, and the header with each tensor's
+    offset."""
     entries: dict[str, Any] = {"__metadata__": metadata}
     end = 0
 

@@ -1,5 +1,4 @@
-"""Findings: what an analysis says about a run. Small frozen results that hold numbers, never a
-model."""
+"""The base of all results of an analysis: frozen dataclasses of numbers, which hold no model."""
 
 import json
 import sys
@@ -12,10 +11,11 @@ from .to_json import to_json
 
 
 class Verdict(Enum):
-    """A conclusion as an enumeration: the value of each member is its sentence."""
+    """A conclusion of an analysis, as an enumeration. The value of each member is its sentence."""
 
     @property
     def sentence(self) -> str:
+        """The conclusion as a sentence."""
         return str(self.value)
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class AnalysisResult:
 
     def summary(self) -> str:
         """The result as a paragraph, with its thresholds."""
-        raise NotImplementedError(f"{type(self).__name__} must say its summary().")
+        raise NotImplementedError(f"{type(self).__name__} must define summary().")
 
     def __str__(self) -> str:
         return self.summary()
@@ -49,11 +49,11 @@ class AnalysisResult:
         }
 
     def to_json(self, **options: Any) -> str:
+        """`to_dict` as JSON text. `options` are those of `json.dumps`."""
         return json.dumps(self.to_dict(), allow_nan=False, **options)
 
 
 def _question(result: type) -> ModuleType:
-    """The module that offers `draw` for a result: its own, or the package that its module is a part
-    of."""
+    """The module with the `draw` of a result: the result's own, or the package of that module."""
     module = sys.modules[result.__module__]
     return module if hasattr(module, "draw") else sys.modules[result.__module__.rpartition(".")[0]]

@@ -1,3 +1,6 @@
+"""Numbers as text in sentences."""
+
+
 def number(value: float, digits: int = 3) -> str:
     """A number for a sentence: few digits, and powers of ten for what is very small or large."""
     if value != value:

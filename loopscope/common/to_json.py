@@ -1,4 +1,4 @@
-"""to_json: a value as JSON can say it."""
+"""to_json: a value as plain numbers, lists, strings and objects."""
 
 import math
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from torch import Tensor
 def to_json(value: Any) -> Any:
     """Plain numbers, lists, strings and objects; NaN and infinity become None, as JSON has neither.
 
-    A dataclass becomes an object of its fields, and an unknown value its `str`. A class that is
-    more than that registers itself: `@to_json.register`.
+    A dataclass becomes an object of its fields, and any other value its `str`. A class that needs
+    another form registers it with `@to_json.register`.
     """
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}

@@ -1,9 +1,10 @@
-"""Temporary hooks: read and change what goes into and comes out of a module while a with-block runs.
+"""Temporary hooks: read and change what goes into and comes out of a module while a with-block
+runs.
 
-A hook point, and a module that has hooks already, gets a PyTorch hook, which sees what earlier hooks
-changed. Any other module has its `forward` wrapped on the instance instead, because a PyTorch hook
-changes what some modules compute: nn.TransformerEncoderLayer leaves its fused path as soon as one is
-attached, and may round differently then.
+A hook point, and a module that has hooks already, gets a PyTorch hook, which sees what earlier
+hooks changed. Any other module has its `forward` wrapped on the instance instead, because a PyTorch
+hook changes what some modules compute: nn.TransformerEncoderLayer leaves its fused path as soon as
+one is attached, and may round differently then.
 """
 
 from collections.abc import Callable

@@ -22,12 +22,12 @@ def as_vectors(value: Tensor, axes: Sequence[str]) -> Float[Tensor, "batch posit
     return value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
 
 
-def select(value: Tensor, selection: tuple[Any, ...], what: str) -> Tensor:
+def select(value: Tensor, selection: tuple[Any, ...], name: str) -> Tensor:
     """Index `value` axis by axis: an int drops its axis, a slice, list or mask keeps it.
 
     Arguments:
         selection: one selector for each axis, from the first.
-        what: the name of the value in errors.
+        name: of the value, for errors.
 
     Raises:
         LoopscopeIndexError: a position, head or row doesn't exist.
@@ -50,7 +50,7 @@ def select(value: Tensor, selection: tuple[Any, ...], what: str) -> Tensor:
                 value = value.index_select(axis, index)
     except (IndexError, TypeError) as error:
         raise LoopscopeIndexError(
-            f"{what} has the shape {tuple(value.shape)}, which {selection} doesn't select from ({error}). "
+            f"{name} has the shape {tuple(value.shape)}, which {selection} doesn't select from ({error}). "
             "Use positions, heads or rows that exist; negative ones count from the end."
         ) from None
     return value

@@ -1,8 +1,8 @@
 """The clock of a model: which iteration, and which turn of each inner loop, is running now.
 
 A hook sees that a module is called, but not in which pass of the loop. The clock tells it. In a
-model with the four functions, the driver and the model's own inner loops set the clock; for a module
-that is wrapped by its loop body, it is inferred from the calls of the body
+model with the four functions, the driver and the model's own inner loops set the clock; for a
+module that is wrapped by its loop body, it is inferred from the calls of the body
 (`loopscope.wrapping.wrap_module`).
 
     for t in clock.loop("iteration", range(8)):
@@ -19,7 +19,8 @@ class Clock:
     def __init__(self) -> None:
         self._counters: list[tuple[str, int]] = []
         self.hidden = False
-        """True while a part is run again only to reach what follows it: nothing is recorded then."""
+        """True while a part is run again only to reach what follows it: nothing is recorded
+        then."""
         self.inner_loops: set[str] = set()
         """Names of the loops that have run inside another one."""
 

@@ -23,8 +23,8 @@ class ReadOut:
         return primary(state)
 
     def with_read_vectors(self, state: State, h: Tensor) -> Any:
-        """A state from which `decode` reads `h` (batch, position, width) and nothing else: no halted
-        or accumulated output."""
+        """A state from which `decode` reads `h` (batch, position, width) and nothing else: no
+        halted or accumulated output."""
         return with_primary(state, h)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:

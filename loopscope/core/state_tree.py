@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 State = Any
-"""What a loop carries from one iteration to the next: one tensor (batch, position, width), or a named
-tuple of tensors whose first field is the primary one. Each model has its own type."""
+"""What a loop carries from one iteration to the next: one tensor (batch, position, width), or a
+named tuple of tensors whose first field is the primary one. Each model has its own type."""
 
 
 def field_names(state: State) -> tuple[str, ...]:

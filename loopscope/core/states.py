@@ -24,7 +24,8 @@ class States:
 
     A site inside the loop body has values for iterations t = 0..n-1; inner loops have axes of their
     own after `iteration`. A value that was skipped, not kept or never computed is absent: indexing
-    it raises LoopscopeIndexError, `.tensor` leaves it out, and `.iterations` lists the present ones.
+    it raises LoopscopeIndexError, `.tensor` leaves it out, and `.iterations` lists the present
+    ones.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class States:
         """
         self.name, self.axes = name, axes
         self.rows = dict(rows or {})
-        """Masks (batch,) by loop index, of the values from which some rows of the batch have left."""
+        """Masks (batch,) by loop index, of the values from which some rows of the batch have
+        left."""
         self.without_grad = tuple(sorted(without_grad))
         self._values = dict(sorted(values.items()))
         self.iteration_range = range(length) if isinstance(length, int) else length
@@ -242,7 +244,8 @@ class States:
         return States(self.name, values, axes, length, rows=rows, without_grad=without)
 
     def to_xarray(self) -> Any:
-        """An xarray.DataArray of `.tensor`, with named dimensions and the iterations as coordinates.
+        """An xarray.DataArray of `.tensor`, with named dimensions and the iterations as
+        coordinates.
 
         Raises:
             LoopscopeError: xarray isn't installed (extra: xarray).
@@ -282,10 +285,10 @@ class States:
 
     def _absent(self, label: int) -> LoopscopeIndexError:
         kept = self.iterations
-        shown = ", ".join(map(str, kept[:6])) + (" ..." if len(kept) > 6 else "")
+        listed = ", ".join(map(str, kept[:6])) + (" ..." if len(kept) > 6 else "")
         return LoopscopeIndexError(
             f"'{self.name}' has no value at iteration {label}: it was skipped, not kept, or isn't known. "
-            f"Present: {shown or 'none'}. Record it without keep= or with another one."
+            f"Present: {listed or 'none'}. Record it without keep= or with another one."
         )
 
 

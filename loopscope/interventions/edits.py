@@ -20,13 +20,14 @@ Where = int | slice | Sequence[int] | None
 
 @dataclass(frozen=True)
 class Edit:
-    """One intervention at a site: which iterations, which part of the activation, and what to do."""
+    """One intervention at a site: which iterations, which part of the activation, and what to
+    do."""
 
     site: str
     action: Literal["patch", "zero", "mean", "add"]
     value: Any = field(default=None, repr=False)
-    """patch: the new value; add: the vector. Of the site's shape, of the shape of the selected part,
-    or broadcasting to it."""
+    """patch: the new value; add: the vector. Of the site's shape, of the shape of the selected
+    part, or broadcasting to it."""
     iteration: Where = None
     """Iteration t for a site inside the body, state k for `state`; None means all."""
     where: Mapping[str, Any] = field(default_factory=dict)

@@ -10,9 +10,9 @@ declares in `update_sites`:
     class Model(LoopedModule):
         update_sites = {"high": (), "low": ("hook_low",)}   # by field: the sites of its updates
 
-A model that declares nothing should update each field once, from the old values of the others; if it
-seems not to, freezing raises LoopscopeError. After Shen, Su & Kyrillidis 2026 (arXiv 2605.17811), who
-hold one state of a recursive model.
+A model that declares nothing should update each field once, from the old values of the others; if
+it seems not to, freezing raises LoopscopeError. After Shen, Su & Kyrillidis 2026 (arXiv
+2605.17811), who hold one state of a recursive model.
 """
 
 from collections.abc import Mapping

@@ -76,8 +76,8 @@ def swap(first: int, second: int) -> Swap:
 
     >>> ls.record(model, tokens, edits=[ls.swap(2, 5)])
 
-    States and sites stay in the order in which they are computed. The run of a loop whose iterations
-    are all the same map (no step code, no weights of single iterations) doesn't change.
+    States and sites stay in the order in which they are computed. The run of a loop whose
+    iterations are all the same map (no step code, no weights of single iterations) doesn't change.
 
     Arguments:
         first, second: iterations t; negative ones count from the end.

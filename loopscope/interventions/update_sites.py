@@ -25,8 +25,8 @@ def check_update_sites(
     """Raise LoopscopeError if a frozen field would still change inside an iteration, where other
     fields read it after its update.
 
-    For a model that doesn't declare `update_sites`, one iteration is run again to see whether it has
-    inner loops, and whether another field is computed from the new value of a frozen one.
+    For a model that doesn't declare `update_sites`, one iteration is run again to see whether it
+    has inner loops, and whether another field is computed from the new value of a frozen one.
 
     Arguments:
         frozen: names of the frozen fields.

@@ -24,7 +24,8 @@ class Continuation:
 
     run: Run
     states: States
-    """The states of `run`; those of a loop that ends early are continued to the requested length."""
+    """The states of `run`; those of a loop that ends early are continued to the requested
+    length."""
     recorded_iterations: int
     """Iterations of the original run."""
     last: int
@@ -166,8 +167,8 @@ def vectors(
 
 
 def sites_in_loop(run: Run, suffix: str) -> list[str]:
-    """The sites inside the loop whose names end in `suffix`: the recorded ones, or if there are none,
-    those of the model."""
+    """The sites inside the loop whose names end in `suffix`: the recorded ones, or if there are
+    none, those of the model."""
     recorded = [name for name in run.names if name.endswith(suffix) and isinstance(run[name], States)]
     if recorded:
         return recorded

@@ -28,12 +28,15 @@ class Iterated(nn.Module):
         self.name = getattr(function, "__name__", type(function).__name__)
 
     def encode(self, tokens: Tensor) -> Tensor:
+        """The initial states."""
         return tokens
 
     def initial(self, context: Tensor) -> Tensor:
+        """states[0]."""
         return context
 
     def step(self, state: Tensor, context: Tensor, t: int) -> Tensor:
+        """F of a state."""
         new = self.function(state)
         if not isinstance(new, Tensor) or new.shape != state.shape:
             received = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__

@@ -28,8 +28,8 @@ def task_of(run: "Run") -> "Task | None":
 
 
 def labels_of(run: "Run") -> "Batch | None":
-    """The run's tokens with their correct answers, mask and difficulty; None if the run has no task,
-    or its tokens are no examples of it."""
+    """The run's tokens with their correct answers, mask and difficulty; None if the run has no
+    task, or its tokens are no examples of it."""
     task = task_of(run)
     if task is None or not isinstance(run.tokens, Tensor):
         return None

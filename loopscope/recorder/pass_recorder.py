@@ -1,4 +1,5 @@
-"""PassRecorder: records each forward pass that a wrapped model makes by itself, as in generation."""
+"""PassRecorder: records each forward pass that a wrapped model makes by itself, as in
+generation."""
 
 from typing import Any
 
@@ -22,8 +23,8 @@ from .provenance import circumstances
 
 
 class PassRecorder:
-    """Appends a Run to `runs` for each forward pass of a module: `begin` and `end` are called before
-    and after it."""
+    """Appends a Run to `runs` for each forward pass of a module: `begin` and `end` are called
+    before and after it."""
 
     def __init__(
         self, model: Adapter | Wrapped, sites: Sites, edits: Edits, keep: Keep | None, *, runs: list[Run]
@@ -116,7 +117,8 @@ class PassRecorder:
         return output
 
     def _with_first_state(self, adapter: Adapter, run: Run) -> Run:
-        """The run with states[0], which is computed before the loop's first call, and a read-out."""
+        """The run with states[0], which is computed before the loop's first call, and a
+        read-out."""
         assert self.body.first is not None
         first = adapter.initial_from_call(self.body.first.detach(), self.embedded)
         sites: dict[str, Any] = {name: run[name] for name in run.names}

@@ -20,7 +20,8 @@ EXAMPLES, LENGTH = 8, 24
 
 
 def is_pretrained_name(name: str) -> bool:
-    """Whether a name is that of a model in this format: a folder with a config.json, or owner/model."""
+    """Whether a name is that of a model in this format: a folder with a config.json, or
+    owner/model."""
     if Path(name).is_dir():
         return (Path(name) / "config.json").is_file()
     return name.count("/") == 1 and Path(name).suffix != ".safetensors" and not Path(name).exists()

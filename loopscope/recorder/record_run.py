@@ -42,19 +42,15 @@ def record(
     Arguments:
         model: a zoo model, any model with the four functions, or what `wrap` returned.
         tokens: (batch, position); for a wrapped module the first argument of its forward.
-        iterations: how many to run; None means the model's own depth. A module wrapped by its body
-            decides itself.
+        iterations: None means the model's own depth, which a module wrapped by its body always has.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
         edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at,
             bias_halting. Several at one place apply in order.
         keep: which values to keep (`ls.keep`); None means all.
-        grad: keep the graph, so that `torch.autograd.grad(loss, run.states[3])` works. Otherwise
-            the model runs under no_grad.
-        seed: for models that draw random numbers (a random initial state, dropout); the global
-            generator is restored afterwards. None: draw from the global generator, as the model
-            does without being recorded.
-        copy: True copies every value, False none. None copies only where the value may change
-            later.
+        grad: keep the graph, for `torch.autograd.grad(loss, run.states[3])`; else under no_grad.
+        seed: for models that draw random numbers (an initial state, dropout); torch's generator is
+            restored afterwards. None: draw from torch's generator, as the model itself does.
+        copy: True copies every value, False none; None copies those that may change later.
         inputs: further arguments of a wrapped module's forward.
 
     Raises:

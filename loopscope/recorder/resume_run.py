@@ -90,7 +90,8 @@ def _joined(run: Run, later: Run, k: int) -> dict[str, States | Tensor]:
     for name in later.names:
         new = later[name]
         if isinstance(new, States):
-            # states[k] passed its site again, where an edit may have changed it: it is the later one
+            # states[k] passed its site again, where an edit may have changed it: it is the later
+            # one
             before = run[name].items() if name in run else ()
             values = {index: value for index, value in before if index[0] < k} | dict(new.items())
             joined[name] = States(name, values, new.axes, later.iterations + is_state(name))

@@ -1,5 +1,5 @@
-"""Inner loops unrolled: each of their turns as a site of its own, for analyses that follow one layer
-from iteration to iteration."""
+"""Inner loops unrolled: each of their turns as a site of its own, for analyses that follow one
+layer from iteration to iteration."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -1,5 +1,4 @@
-"""cache: one iteration of a run as TransformerLens' ActivationCache, so that its tools work on
-it."""
+"""cache: one iteration of a run as TransformerLens' ActivationCache, for TransformerLens' tools."""
 
 import re
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def cache(run: "Run", iteration: int, *, blocks: str = "core", **inner: int) -> "ActivationCache":
-    """What was recorded in one iteration, by TransformerLens' names.
+    """The recorded sites of one iteration, by TransformerLens' names.
 
     >>> run = ls.record(model, tokens, sites="all")
     >>> cache = run.cache(3)
@@ -27,14 +26,15 @@ def cache(run: "Run", iteration: int, *, blocks: str = "core", **inner: int) -> 
     >>> stack, labels = cache.accumulated_resid(layer=None, return_labels=True)
 
     Arguments:
-        iteration: t, 0-based; negative counts from the last one.
-        blocks: the stack of blocks that the iteration runs, which TransformerLens calls `blocks`;
-            its sites are there under both names. `hook_embed` is what the stack receives, so that
-            decompose_resid begins with it.
-        inner: a turn of an inner loop, such as low=2; the last one unless given.
+        iteration: t, 0-based; negative ones count from the end.
+        blocks: the model's name of the stack of blocks in an iteration, which TransformerLens calls
+            `blocks`; its sites are in the cache under both names. `hook_embed` is the input of the
+            stack, so that decompose_resid begins with it.
+        inner: a turn of an inner loop, such as low=2; by default the last one.
 
     Raises:
-        LoopscopeError: nothing was recorded inside that iteration.
+        LoopscopeError: nothing was recorded inside that iteration, or the run has no such iteration
+            or inner loop.
     """
     from transformer_lens.ActivationCache import ActivationCache
 
@@ -44,10 +44,10 @@ def cache(run: "Run", iteration: int, *, blocks: str = "core", **inner: int) -> 
             f"iteration must be one of 0..{run.iterations - 1}, or count from the end, but is {iteration}. "
             "Record more of them."
         )
-    turning = {axis for name in run.names for axis in _loops(run[name])}
+    inner_axes = {axis for name in run.names for axis in _loops(run[name])}
     for axis in inner:
-        if axis not in turning:
-            raise LoopscopeError(f"this run has no inner loop {axis!r}. {nearest(axis, sorted(turning))}")
+        if axis not in inner_axes:
+            raise LoopscopeError(f"this run has no inner loop {axis!r}. {nearest(axis, sorted(inner_axes))}")
     values: dict[str, Tensor] = {}
     for name in run.names:
         site = run[name]
@@ -79,13 +79,13 @@ def _at(site: States, t: int, inner: dict[str, int]) -> Tensor | None:
     if t not in site.iterations:
         return None
     value = site[t]
-    for axis in _loops(site):  # one after the other, each the first that is left
+    for axis in _loops(site):  # one after the other: each is then the first axis
         value = value[inner.get(axis, -1)]
     return value
 
 
 def _model(run: "Run", blocks: str, values: dict[str, Tensor], layers: int) -> Any:
-    """What an ActivationCache asks of its model: the shape, and the blocks."""
+    """What an ActivationCache needs of its model: the configuration, and the blocks."""
     model = run.model if run.has_model else None
     if model is not None and hasattr(model, "cfg"):
         return model

@@ -1,9 +1,8 @@
-"""The collector: takes in values while a loop runs, keeps what is asked for, and makes States of
-them.
+"""Collector: records values while a loop runs, and makes States of them.
 
-It keeps references, which costs nothing; a tensor's version counter tells afterwards whether it was
-changed in place. It copies only where a reference would not do: for a slice (whose whole would stay
-in memory), under inference mode (no version counter), and where in-place changes must be expected
+It stores references, which cost nothing; a tensor's version counter shows afterwards whether it was
+changed in place. It copies only where a reference isn't enough: of a slice (whose base would stay
+in memory), under inference mode (no version counter), and where values may be changed in place
 (`copy=True`).
 """
 
@@ -28,41 +27,44 @@ class Entry(NamedTuple):
     axes: tuple[str, ...]
     version: int | None
     grad: bool
-    """Whether gradients were on when the model computed it."""
+    """Whether it was computed with gradients enabled."""
     rows: Tensor | None = None
-    """The numbers of the rows that it has, where some have left the batch."""
+    """The numbers of its rows, if rows have left the batch."""
 
 
 class Collector:
+    """Collects the values of all sites in one forward pass."""
+
     def __init__(self, keep: Keep, grad: bool, copy: bool | None = None, careful: bool = False) -> None:
         """
         Arguments:
-            grad: keep the values attached to their graph; only a reference can be differentiated
-                at.
-            copy: never keep a reference. None: where in-place changes must be expected (`careful`),
-                and always where only a part of a tensor is kept.
+            grad: keep the values attached to their graph, as references: a copy can't be
+                differentiated at.
+            copy: True copies every value, False none. None: copy if values may be changed in place
+                (`careful`), and whenever only a part of a tensor is kept.
         """
         self.keep, self.grad = keep, grad
         self.copy = copy if copy is not None else careful and not grad
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self.state: Tensor | None = None
-        """The latest primary state, whole: it names the other sites' axes."""
+        """The latest primary state, whole: the axes of other sites are named by its shape."""
         self.rows: Tensor | None = None
-        """The numbers of the rows that are in the batch now, where they are followed."""
+        """The numbers of the rows in the batch, if rows can leave it; None otherwise."""
         self.batch: int | None = None
-        """How many there were at first."""
+        """The number of rows at first."""
 
     def fresh(self) -> "Collector":
-        """One of the same kind that has nothing yet."""
+        """An empty collector with the same settings."""
         other = Collector(self.keep, self.grad)
         other.copy = self.copy
         return other
 
     def take(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> Tensor:
-        """Record one value of a site at a loop index (empty outside the loop). Returns what must
-        flow on in its place: with gradients a view, so that a gradient at the recorded value is
-        that of what passes this site, and not of what else the model made of the same tensor before
-        it.
+        """Record one value of a site at a loop index (empty outside the loop).
+
+        Returns:
+            the tensor to use in its place: with gradients a view, so that the gradient at the
+            recorded value is that of this site alone, without other uses of the same tensor.
         """
         if self.grad and value.requires_grad and torch.is_grad_enabled():
             value = value.view_as(value)
@@ -95,24 +97,27 @@ class Collector:
 
     @property
     def sites(self) -> list[str]:
-        """The sites that were recorded, in the order of their first calls."""
+        """The recorded sites, in the order of their first calls."""
         return list(self._entries)
 
     def entries(self, site: str) -> list[Entry]:
-        """What was recorded at a site."""
+        """The recorded values of a site."""
         return self._entries[site]
 
     def replace(self, site: str, entries: list[Entry]) -> None:
-        """Put other entries in place of a site's."""
+        """Replace the entries of a site."""
         self._entries[site] = entries
 
     def finish(self, iterations: int, start: int = 0) -> dict[str, States | Tensor]:
-        """What was recorded, by site: States inside the loop, a Tensor for a site that is called
+        """The recorded values by site: States inside the loop, a Tensor for a site that is called
         once outside it.
 
-        A site that is called several times within one index gets an axis `call`; one that is called
-        in several loops, or inside and outside, gives its deepest loop under its own name and the
-        others as `name@outside`, `name@iteration`.
+        A site that is called several times at one loop index gets an axis `call`. A site that is
+        called in several loops, or inside and outside, has its deepest loop under its own name, and
+        the others as `name@outside`, `name@iteration`.
+
+        Raises:
+            LoopscopeError: a value was changed in place after it was recorded.
         """
         result: dict[str, States | Tensor] = {}
         for site, entries in self._entries.items():
@@ -123,8 +128,8 @@ class Collector:
             ordered = sorted(groups, key=len, reverse=True)
             for number, loops in enumerate(ordered):
                 name = f"{site}@{'.'.join(loops) or 'outside'}" if number else site
-                own = [_widened(entry, self.batch) for entry in groups[loops]]
-                result[name] = _as_states(name, loops, own, iterations + is_state(site), grad=self.grad)
+                group = [_full_batch(entry, self.batch) for entry in groups[loops]]
+                result[name] = _as_states(name, loops, group, iterations + is_state(site), grad=self.grad)
         return result
 
     def _check_untouched(self, site: str, entries: list[Entry]) -> None:
@@ -144,16 +149,16 @@ def _share(one: Tensor, other: Tensor) -> bool:
 def _as_states(
     name: str, loops: tuple[str, ...], entries: list[Entry], length: int, *, grad: bool
 ) -> States | Tensor:
-    turns: dict[tuple[int, ...], list[Entry]] = defaultdict(list)
+    calls: dict[tuple[int, ...], list[Entry]] = defaultdict(list)
     for entry in entries:
-        turns[entry.index].append(entry)
+        calls[entry.index].append(entry)
     axes = entries[0].axes
-    if all(len(own) == 1 for own in turns.values()):
+    if all(len(group) == 1 for group in calls.values()):
         if not loops:
-            return turns[()][0].value
-        single = {index: own[0] for index, own in turns.items()}
+            return calls[()][0].value
+        single = {index: group[0] for index, group in calls.items()}
         return _states(name, single, loops + axes, length, grad=grad)
-    several = {(*index, call): entry for index, own in turns.items() for call, entry in enumerate(own)}
+    several = {(*index, n): entry for index, group in calls.items() for n, entry in enumerate(group)}
     return _states(name, several, (*loops, "call", *axes), length if loops else len(several), grad=grad)
 
 
@@ -166,8 +171,8 @@ def _states(
     return States(name, values, axes, length, rows=rows, without_grad=without)
 
 
-def _widened(entry: Entry, batch: int | None) -> Entry:
-    """The entry with a row for everyone of the first batch, NaN for those that have left, and
+def _full_batch(entry: Entry, batch: int | None) -> Entry:
+    """The entry with a row for each example of the first batch, NaN for those that have left, and
     `rows` as a mask."""
     rows, value = entry.rows, entry.value
     if rows is None or batch is None or len(rows) == batch or not value.is_floating_point():

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 def first_nonfinite(run: "Run") -> tuple[str, int | None] | None:
-    """The first site and iteration (None outside the loop) with NaN or infinity, in the order of the
-    forward pass; None if all values are finite."""
+    """The first site and iteration (None outside the loop) with NaN or infinity, in the order of
+    the forward pass; None if all values are finite."""
     firsts: list[tuple[int, int, str]] = []
     for order, name in enumerate(sorted(run.names, key=lambda name: name == "state")):
         site = run[name]

@@ -1,7 +1,8 @@
-"""What a recording keeps, for loops too long or too wide to keep whole. Parts combine with `&`:
+"""What a recording keeps, for loops that are too long or too wide to keep whole. Rules combine with
+`&`:
 
-keep = ls.keep.every(4) & ls.keep.positions(-1)
-run = ls.record(model, tokens, iterations=4096, keep=keep)
+    keep = ls.keep.every(4) & ls.keep.positions(-1)
+    run = ls.record(model, tokens, iterations=4096, keep=keep)
 """
 
 from collections.abc import Callable, Sequence
@@ -16,22 +17,27 @@ from ..core.indexing import select
 
 @dataclass(frozen=True)
 class Keep:
-    """Which iterations and positions of each site stay, and what is left of their values."""
+    """Which iterations and positions of each site are kept, and what is stored of their values."""
 
     stride: int = 1
     """Iterations 0, stride, 2 stride ..."""
     last: int | None = None
-    """Only so many of the last iterations."""
+    """How many of the last iterations are kept; None: all."""
     positions: tuple[int, ...] | None = None
+    """The positions to keep; None: all."""
     reduce: Callable[[Tensor], Tensor] | None = None
-    """What is stored in place of a value; (batch, position, width) in, batch first out."""
+    """Maps a value (batch, position, width) to what is stored in its place, batch first."""
 
     def __and__(self, other: "Keep") -> "Keep":
         changed = {name: value for name, value in vars(other).items() if value != getattr(Keep(), name)}
         return replace(self, **changed)
 
     def value(self, value: Tensor, axes: tuple[str, ...], site: str) -> tuple[Tensor, tuple[str, ...]]:
-        """What stays of one value, and the names of its axes."""
+        """What is stored of one value, and the names of its axes.
+
+        Raises:
+            LoopscopeError: `reduce` gives no tensor, or one with more axes.
+        """
         if self.positions is not None and "position" in axes:
             selection = tuple(list(self.positions) if name == "position" else slice(None) for name in axes)
             value = select(value, selection, f"'{site}'")
@@ -47,7 +53,7 @@ class Keep:
 
     @property
     def whole(self) -> bool:
-        """Whether each value that stays is the value itself."""
+        """Whether values are stored as they are."""
         return self.positions is None and self.reduce is None
 
     def __str__(self) -> str:
@@ -60,22 +66,34 @@ class Keep:
 
 
 def every(stride: int) -> Keep:
-    """Iterations 0, stride, 2 stride ..."""
+    """Keep iterations 0, stride, 2 stride ...
+
+    >>> ls.record(model, tokens, iterations=4096, keep=ls.keep.every(64))
+    """
     return Keep(stride=_positive(stride, "every"))
 
 
 def last(count: int) -> Keep:
-    """The last `count` entries of each site; memory stays bounded while the loop runs."""
+    """Keep the last `count` entries of each site; memory stays bounded while the loop runs.
+
+    >>> ls.record(model, tokens, iterations=4096, keep=ls.keep.last(2))
+    """
     return Keep(last=_positive(count, "last"))
 
 
 def positions(where: int | Sequence[int]) -> Keep:
-    """Only these positions; the position axis stays, in the order given."""
+    """Keep these positions, in this order; the position axis stays.
+
+    >>> ls.record(model, tokens, keep=ls.keep.positions([0, -1]))
+    """
     return Keep(positions=(where,) if isinstance(where, int) else tuple(where))
 
 
 def reduce(function: Callable[[Tensor], Tensor]) -> Keep:
-    """`function(value)` in place of each value, such as `lambda x: x.mean(1)`."""
+    """Store `function(value)` in place of each value.
+
+    >>> ls.record(model, tokens, keep=ls.keep.reduce(lambda x: x.mean(1)))
+    """
     return Keep(reduce=function)
 
 
@@ -86,7 +104,7 @@ def _norm(value: Tensor) -> Tensor:
 _norm.__name__ = "norms"
 
 norms = Keep(reduce=_norm)
-"""The Euclidean norm over the last axis in place of each value: (batch, position)."""
+"""Store the Euclidean norm over the last axis in place of each value: (batch, position)."""
 
 
 def _positive(number: int, name: str) -> int:

@@ -1,4 +1,5 @@
-"""Place: where a value of a run stands. A site inside the loop, and one turn of each inner loop."""
+"""Place: the location of a value in a run, which is a site inside the loop, and of a site with
+inner loops one turn of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from .run import Run
 
 @dataclass(frozen=True)
 class Place:
-    """A site inside the loop; of a site with inner loops one turn of them."""
+    """A site inside the loop, and one turn of each of its inner loops."""
 
     site: str
     inner: tuple[int, ...] = ()
@@ -25,12 +26,12 @@ class Place:
 
     @property
     def label(self) -> str:
-        """What it is called in a table: the site, with its turns."""
+        """Its name in a table: the site, with its turns."""
         turns = ", ".join(f"{name} {turn}" for name, turn in zip(self.loops, self.inner, strict=True))
         return f"{self.site}, {turns}" if turns else self.site
 
     def axis(self, name: str) -> int | None:
-        """Where an axis stands; None if the site has none of that name."""
+        """The number of an axis among the site's own; None if the site has no axis of this name."""
         return self.axes.index(name) if name in self.axes else None
 
     def __str__(self) -> str:
@@ -39,8 +40,11 @@ class Place:
 
 
 def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
-    """Every place that these recorded sites stand for, in order: a site with inner loops has one
-    for each turn."""
+    """The places of these recorded sites, in order; a site with inner loops has one for each turn.
+
+    Raises:
+        LoopscopeError: a site was not recorded inside the loop.
+    """
     result = []
     for site in sites:
         states = states_in_loop(run, site)
@@ -53,7 +57,11 @@ def places_of(run: Run, sites: Sequence[str]) -> list[Place]:
 
 
 def states_in_loop(run: Run, site: str) -> States:
-    """A site of the loop, or the sentence that says that it is none."""
+    """The values of a site inside the loop.
+
+    Raises:
+        LoopscopeError: the site was not recorded, or is called outside the loop.
+    """
     states = {name: run[name] for name in run.names}.get(site)
     if not isinstance(states, States) or states.axes[0] != "iteration":
         raise LoopscopeError(
@@ -64,7 +72,7 @@ def states_in_loop(run: Run, site: str) -> States:
 
 
 def value_at(run: Run, place: Place, iteration: int) -> Tensor | None:
-    """The place's value at an iteration; None where there is none."""
+    """The place's value at an iteration; None if it is absent."""
     return run[place.site].get((iteration, *place.inner))
 
 

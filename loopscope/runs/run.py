@@ -168,8 +168,8 @@ class Run:
         return save_run(self, path)
 
     def first_nonfinite(self) -> tuple[str, int | None] | None:
-        """The first site and iteration (None outside the loop) with NaN or infinity, in the order of
-        the forward pass; None if all values are finite."""
+        """The first site and iteration (None outside the loop) with NaN or infinity, in the order
+        of the forward pass; None if all values are finite."""
         return first_nonfinite(self)
 
     def require_finite(self) -> None:
