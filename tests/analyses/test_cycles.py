@@ -12,7 +12,7 @@ import loopscope as ls
 import loopscope.analyses.cycles as cycles  # pyright: ignore[reportMissingImports]
 from loopscope import maths
 
-from ..toys.foreign_loops import Loop, batch, made
+from ..toys.foreign_loops import Loop, batch, build_loop
 
 DOUBLE = torch.float64
 
@@ -159,7 +159,7 @@ def test_one_layer_is_neither(pair):
 
 
 def test_a_wrapped_module_is_judged_by_what_was_recorded():
-    wrapped = ls.wrap(made(Loop), body="core")
+    wrapped = ls.wrap(build_loop(Loop), body="core")
     run = ls.record(wrapped, batch())
     with pytest.raises(
         ls.LoopscopeError, match="cycles need 12 states or more, but there are .* Record more"
@@ -169,7 +169,7 @@ def test_a_wrapped_module_is_judged_by_what_was_recorded():
     class Long(Loop):
         turns = 40
 
-    result = ls.analyses.measure("cycles", ls.record(ls.wrap(made(Long), body="core"), batch()))
+    result = ls.analyses.measure("cycles", ls.record(ls.wrap(build_loop(Long), body="core"), batch()))
     assert result.verdict.name == "fixed_point"
     assert "A module wrapped by its body can't be iterated on" in str(result)
 

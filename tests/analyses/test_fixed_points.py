@@ -18,7 +18,7 @@ from loopscope.nn import LoopedModule
 
 from ..maths.test_spectrum import KINDS, matrix, rotation
 from ..toys.flip_flop import trained
-from ..toys.foreign_loops import Nested, batch, made
+from ..toys.foreign_loops import Nested, batch, build_loop
 
 METHODS = ["plain", "damped", "anderson", "newton"]
 DOUBLE = torch.float64
@@ -373,7 +373,7 @@ def test_what_only_keeps_accounts_of_a_state_is_no_part_of_it():
 
 
 def test_runs_that_cannot_be_iterated_say_so(tmp_path):
-    wrapped = ls.record(ls.wrap(made(Nested), body="high"), batch())
+    wrapped = ls.record(ls.wrap(build_loop(Nested), body="high"), batch())
     torch.manual_seed(0)
     model = ls.models.build("universal", vocabulary=3, width=8, heads=2).eval()
     tokens = torch.randint(0, 3, (2, 4))

@@ -1,4 +1,4 @@
-"""Every kind of value that a result may hold, as JSON can say it."""
+"""Every kind of value that a result may hold, as JSON."""
 
 import enum
 import json

@@ -1,4 +1,4 @@
-"""Walks over a state that is one tensor or a named tuple of tensors."""
+"""Functions over a state that is one tensor or a named tuple of tensors."""
 
 from typing import NamedTuple
 

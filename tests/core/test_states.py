@@ -1,4 +1,4 @@
-"""States index like Python, keep true iteration numbers, and never make up what is absent."""
+"""States are indexed as in Python, keep the numbers of iterations, and fill in no absent values."""
 
 import pytest
 import torch

@@ -63,7 +63,7 @@ def test_a_planted_call_is_seen(source: str, lines: list[int]):
 
 
 class Watched:
-    """A model whose step notes what the clock shows and what it receives."""
+    """A model whose step stores the clock's index and the iteration index that it receives."""
 
     def __init__(self) -> None:
         self.clock, self.seen = Clock(), []

@@ -1,11 +1,11 @@
-"""Edits do what they say, where they say, and leave everything else alone."""
+"""Edits change the selected values, and nothing else."""
 
 import pytest
 import torch
 
 import loopscope as ls
 
-from ..toys.foreign_loops import Loop, made
+from ..toys.foreign_loops import Loop, build_loop
 
 N = 5
 
@@ -117,7 +117,7 @@ def test_what_can_not_be_swapped_is_said(model, tokens):
         ls.record(model, tokens, iterations=4, edits=[ls.swap(0, 4)])
     with pytest.raises(ls.LoopscopeError, match="swap needs two iterations"):
         ls.swap(0, 1.5)
-    body = ls.wrap(made(Loop), body="core")
+    body = ls.wrap(build_loop(Loop), body="core")
     with pytest.raises(ls.LoopscopeError, match="counts its iterations itself"):
         ls.record(body, torch.randn(2, 3, 8), edits=[ls.swap(0, 1)])
 

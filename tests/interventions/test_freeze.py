@@ -12,7 +12,7 @@ import loopscope as ls
 from loopscope.common.errors import LoopscopeError
 from loopscope.nn import LoopedModule
 
-from ..toys.foreign_loops import Loop, batch, made
+from ..toys.foreign_loops import Loop, batch, build_loop
 from ..toys.small_models import hrm_text, tiny_recursive
 
 N, TURNS = 6, 3
@@ -241,8 +241,8 @@ def test_a_plain_loop_that_works_in_place_is_held_too():
     x = batch()
     run = ls.record(ls.wrap(InPlace(), body="core"), x, edits=[ls.freeze(iteration=2)])
     assert torch.allclose(run.output, x + 2)
-    whole = ls.record(ls.wrap(made(Loop), body="core"), x, edits=[ls.freeze(iteration=2, position=0)])
-    true = made(Loop).truth(x)
+    whole = ls.record(ls.wrap(build_loop(Loop), body="core"), x, edits=[ls.freeze(iteration=2, position=0)])
+    true = build_loop(Loop).truth(x)
     assert torch.allclose(whole.states[5][:, 0], true[2][:, 0]) and torch.allclose(
         whole.states[5][:, 1], true[5][:, 1]
     )
@@ -279,7 +279,7 @@ def test_what_cant_be_frozen_gets_a_sentence():
     with pytest.raises(
         LoopscopeError, match="from iteration 0 on: it must begin at one of the iterations that are run, 1..4"
     ):
-        ls.record(ls.wrap(made(Closed), body="core"), batch(), edits=[ls.freeze()])
+        ls.record(ls.wrap(build_loop(Closed), body="core"), batch(), edits=[ls.freeze()])
 
 
 class Closed(Loop):

@@ -11,7 +11,7 @@ import loopscope as ls
 from loopscope.common.errors import LoopscopeError
 
 from ..toys.family_doubles import OuroForCausalLM, RavenForCausalLM
-from ..toys.foreign_loops import Nested, made
+from ..toys.foreign_loops import Nested, build_loop
 from ..toys.foreign_loops import batch as vectors_of
 from ..toys.small_models import albert, bridge, hrm_text, tiny_recursive, x_transformer
 from ..toys.table_loop import Planted
@@ -305,7 +305,7 @@ def test_a_lens_of_the_users_own_is_believed_if_it_is_right_and_refused_if_it_is
 
 
 def test_a_module_wrapped_by_its_body_is_read_by_a_function():
-    module = made(Nested)
+    module = build_loop(Nested)
     run = ls.record(ls.wrap(module, body="high"), vectors_of())
     assert torch.allclose(ls.lens(run, module.head).logits(-1), run.output, atol=1e-6)
     with pytest.raises(LoopscopeError, match="wrapped by its loop body alone"):

@@ -11,7 +11,7 @@ import loopscope as ls
 from loopscope.loop_detection.loop_finder import Sharing, find_loops
 
 from ..toys import foreign_loops
-from ..toys.foreign_loops import FAMILY, WIDTH, Core, batch, made
+from ..toys.foreign_loops import FAMILY, WIDTH, Core, batch, build_loop
 
 
 class Module(nn.Module):
@@ -51,7 +51,7 @@ def residual(parts, h):
 @pytest.mark.parametrize("kind", [*FAMILY, foreign_loops.Learning, foreign_loops.Around, foreign_loops.Fused])
 @pytest.mark.parametrize("grad", [False, True])
 def test_the_habits_of_real_loops_hide_none(kind, grad):
-    model, x = made(kind), batch()
+    model, x = build_loop(kind), batch()
     with torch.set_grad_enabled(grad), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loop = only(find_loops(model, x))
@@ -61,7 +61,7 @@ def test_the_habits_of_real_loops_hide_none(kind, grad):
 
 def test_how_parameters_come_to_be_shared_is_told():
     same, alias, twins = (
-        only(find_loops(made(kind), batch()))
+        only(find_loops(build_loop(kind), batch()))
         for kind in (foreign_loops.Loop, foreign_loops.Alias, foreign_loops.Twins)
     )
     assert same.sharing is Sharing.SAME_MODULE and same.names == ("core",)
@@ -75,7 +75,7 @@ def test_how_parameters_come_to_be_shared_is_told():
 
 
 def test_norms_and_injections_are_in_the_body_if_the_state_goes_through_them():
-    result = find_loops(made(foreign_loops.Around), batch())
+    result = find_loops(build_loop(foreign_loops.Around), batch())
     assert only(result).body == ("core", "norm")
     assert result.passed_over == ("inject runs 4 times, but no call works on what an earlier one gave.",)
 
@@ -164,7 +164,8 @@ def test_a_wrapper_of_one_part_is_that_part():
     model = nn.Sequential(nn.Sequential(nn.Sequential(Core())), nn.Linear(WIDTH, 3))
     assert "Every part with parameters that ran, ran once." in str(find_loops(model, batch()))
     wrapped = Module(
-        lambda self, h: self.part(h), part=Module(lambda self, h: self.part(h), part=made(foreign_loops.Loop))
+        lambda self, h: self.part(h),
+        part=Module(lambda self, h: self.part(h), part=build_loop(foreign_loops.Loop)),
     )
     twice = Module(
         lambda self, h: self.part(h), part=Module(foreign_loops.Loop.forward, core=Core(), head=nn.Identity())
@@ -177,7 +178,7 @@ def test_a_wrapper_of_one_part_is_that_part():
 
 
 def test_two_networks_in_turn_are_one_loop_with_a_loop_in_it():
-    result = find_loops(made(foreign_loops.Nested), batch())
+    result = find_loops(build_loop(foreign_loops.Nested), batch())
     loop = only(result)
     assert (loop.body, loop.times, loop.inner) == (("low", "high"), 4, {"low": "low"})
     assert [(inner.body, inner.times) for inner in loop.loops] == [(("low",), 3)]
@@ -537,7 +538,7 @@ def test_finding_leaves_module_and_generators_as_they_were():
 
 
 def test_nothing_stays_attached_after_an_exception():
-    model = made(foreign_loops.Loop)
+    model = build_loop(foreign_loops.Loop)
     with pytest.raises(RuntimeError):
         find_loops(model, torch.zeros(2, 3, 5))
     assert all("forward" not in vars(part) for part in model.modules())

@@ -1,4 +1,4 @@
-"""The laws of the instrument, on every shape that the zoo's architectures take."""
+"""The laws of a recording, on variants of the zoo's architectures."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A recording keeps what it is told to keep, and no more."""
+"""A recording keeps what `keep=` selects, and no more."""
 
 import pytest
 import torch

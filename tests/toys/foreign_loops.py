@@ -1,5 +1,5 @@
-"""Tiny loops made by hand: modules as other people write them, each with one of the habits that a
-recorder must survive."""
+"""Small looped modules as other people write them, each with one habit that a recorder must
+handle."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ class Core(nn.Module):
 
 
 class Loop(nn.Module):
-    """The plain case: h = core(h), `turns` times, then a read-out. `truth` writes the loop out
-    again, without the module."""
+    """The plain case: h = core(h), `turns` times, then a read-out. `truth` computes the states
+    without the module."""
 
     turns = 5
 
@@ -39,7 +39,7 @@ class Loop(nn.Module):
         return self.head(h)
 
     def truth(self, x: Tensor) -> list[Tensor]:
-        """states[0..turns], computed by hand."""
+        """states[0..turns], without calling the module."""
         states = [x]
         for _ in range(self.turns):
             states.append(
@@ -49,8 +49,7 @@ class Loop(nn.Module):
 
 
 class InPlace(Loop):
-    """The state is one buffer that every iteration overwrites, and what comes after the loop
-    overwrites it again."""
+    """The state is one buffer, which every iteration and the read-out overwrite."""
 
     class Core(Core):
         def forward(self, h: Tensor) -> Tensor:
@@ -63,14 +62,14 @@ class InPlace(Loop):
     def forward(self, x: Tensor) -> Tensor:
         h = x.clone()
         for _ in range(self.turns):
-            self.core(h)  # what it returns is not looked at
+            self.core(h)  # its return value is ignored
         answer = self.head(h)
         h.zero_()
         return answer
 
 
 class Tuple(Loop):
-    """The body takes and returns more than the state."""
+    """The body takes and returns a tuple that holds the state."""
 
     class Core(Core):
         def forward(self, h: Tensor, t: int) -> tuple[Tensor, Tensor]:
@@ -89,6 +88,8 @@ class Tuple(Loop):
 
 @dataclass
 class Output:
+    """The output of `Dataclass`'s body."""
+
     cost: float
     state: Tensor
 
@@ -112,7 +113,7 @@ class Dataclass(Loop):
 
 
 class Early(Loop):
-    """Leaves the loop at the third of five iterations."""
+    """Leaves the loop after the third of five iterations."""
 
     turns = 3
 
@@ -126,7 +127,7 @@ class Early(Loop):
 
 
 class Checkpointed(Loop):
-    """Every iteration is computed again in the backward pass."""
+    """Gradient checkpointing: every iteration is recomputed in the backward pass."""
 
     reentrant = False
 
@@ -138,12 +139,14 @@ class Checkpointed(Loop):
 
 
 class CheckpointedReentrant(Checkpointed):
+    """Gradient checkpointing in its reentrant form."""
+
     reentrant = True
 
 
 class Learning(Checkpointed):
-    """Differentiates its own loop inside the forward pass, so that checkpoints call the body again
-    before it is over."""
+    """Differentiates its own loop inside the forward pass, so that checkpointing calls the body
+    again before the pass ends."""
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -156,7 +159,7 @@ class Learning(Checkpointed):
 
 
 class Twins(Loop):
-    """Five different modules that are one through the storage of their parameters."""
+    """Five different modules that share the storage of their parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +207,7 @@ class Nested(nn.Module):
         return self.head(high)
 
     def truth(self, x: Tensor) -> tuple[list[list[Tensor]], list[Tensor]]:
-        """low[t][l] and high[t], computed by hand."""
+        """low[t][l] and high[t], without calling the modules."""
         low, high, lows, highs = torch.zeros_like(x), x, [], []
         for _ in range(self.rounds):
             lows.append([])
@@ -221,8 +224,8 @@ class Nested(nn.Module):
 
 
 class Around(nn.Module):
-    """Things before, in, between and after: an embedding, an injection that opens an iteration, a
-    norm that closes it."""
+    """Modules outside the body: an embedding before the loop, an injection at the start of an
+    iteration, a norm at its end."""
 
     turns = 4
 
@@ -258,10 +261,12 @@ FAMILY = [Loop, InPlace, Tuple, Dataclass, Early, Checkpointed, CheckpointedReen
 """Loops with a `truth`."""
 
 
-def made(kind: type[nn.Module], seed: int = 0) -> nn.Module:
+def build_loop(kind: type[nn.Module], seed: int = 0) -> nn.Module:
+    """A module of this class with weights from a seed, in evaluation mode."""
     torch.manual_seed(seed)
     return kind().eval()
 
 
 def batch(seed: int = 1, size: int = 2, positions: int = 3) -> Tensor:
+    """Random inputs (batch, position, width)."""
     return torch.randn(size, positions, WIDTH, generator=torch.Generator().manual_seed(seed))

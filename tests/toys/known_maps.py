@@ -1,5 +1,5 @@
-"""Looped models whose dynamics are known: a map iterated at every position. No weights; the tokens
-are the starts."""
+"""Looped models with known dynamics: a map that is iterated at every position. They have no
+weights; the tokens give the initial states."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from loopscope.nn import LoopedModule
 
 
 class Map(LoopedModule):
-    """x -> F(x). Every example and position starts at its own point, told by its token."""
+    """x -> F(x). Each token stands for one of 997 initial states."""
 
     def __init__(self, step: Callable[[Tensor], Tensor], width: int = 2, spread: float = 1.0) -> None:
         super().__init__(iterations=32, vocabulary=width)
@@ -35,25 +35,24 @@ TOKENS = torch.arange(24).reshape(4, 6)
 
 
 def contracting(rho: float, width: int = 8) -> Map:
-    """x* + A (x - x*), with A normal and of spectral radius rho: every eigenvalue real, the next
-    ones a quarter."""
-    turn, _ = torch.linalg.qr(
+    """x* + A (x - x*), where A is symmetric with one eigenvalue rho and all others rho / 4."""
+    rotation, _ = torch.linalg.qr(
         torch.randn((width, width), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     )
     sizes = torch.full((width,), rho / 4, dtype=torch.float64)
     sizes[0] = rho
-    a, goal = (turn @ sizes.diag() @ turn.T).float(), torch.ones(width)
+    a, goal = (rotation @ sizes.diag() @ rotation.T).float(), torch.ones(width)
     return Map(lambda x: goal + (x - goal) @ a.T, width)
 
 
 def spiralling(rho: float, angle: float) -> Map:
-    """A turn that shrinks by rho: a complex pair of eigenvalues."""
-    return _turning(rho, angle)
+    """Rotation by `angle` and scaling by rho: a pair of complex eigenvalues."""
+    return _rotation(rho, angle)
 
 
 def rotating(angle: float) -> Map:
-    """A turn that keeps its distance for ever, round a point that isn't the origin."""
-    return _turning(1.0, angle)
+    """Rotation by `angle` about a point that isn't the origin."""
+    return _rotation(1.0, angle)
 
 
 def growing(rate: float) -> Map:
@@ -62,7 +61,7 @@ def growing(rate: float) -> Map:
 
 
 def drifting() -> Map:
-    """The norm rises by the same amount for ever: a slider."""
+    """A constant vector is added in every iteration."""
     return Map(lambda x: x + torch.tensor([0.5, 0.2]))
 
 
@@ -71,7 +70,7 @@ def standing() -> Map:
     return Map(lambda x: x.clone())
 
 
-def _turning(rho: float, angle: float) -> Map:
+def _rotation(rho: float, angle: float) -> Map:
     c, s = torch.tensor(angle).cos() * rho, torch.tensor(angle).sin() * rho
     a, goal = torch.stack([torch.stack([c, -s]), torch.stack([s, c])]), torch.tensor([3.0, 1.0])
     return Map(lambda x: goal + (x - goal) @ a.T)

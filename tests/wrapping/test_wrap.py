@@ -9,7 +9,7 @@ import loopscope as ls
 from loopscope.core.hooks import TemporaryHooks
 
 from ..toys import foreign_loops
-from ..toys.foreign_loops import FAMILY, batch, made
+from ..toys.foreign_loops import FAMILY, batch, build_loop
 
 # PyTorch's own remark on reentrant checkpoints whose input needs no gradient; here they often
 # don't.
@@ -22,7 +22,7 @@ def body(kind):
 
 @pytest.mark.parametrize("kind", [*FAMILY, foreign_loops.Learning])
 def test_every_state_is_what_the_loop_computed(kind):
-    model, x = made(kind), batch()
+    model, x = build_loop(kind), batch()
     run = ls.record(ls.wrap(model, body=body(kind)), x)
     truth = model.truth(x)
     assert run.iterations == kind.turns
@@ -35,7 +35,7 @@ def test_every_state_is_what_the_loop_computed(kind):
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_recording_a_wrapped_module_changes_no_output(kind, grad, dtype):
-    model, x = made(kind).to(dtype), batch().to(dtype)
+    model, x = build_loop(kind).to(dtype), batch().to(dtype)
     name = {foreign_loops.Nested: "high", foreign_loops.Fused: "layer"}.get(kind, body(kind))
     with torch.set_grad_enabled(grad):
         bare = model(x)
@@ -48,7 +48,7 @@ def test_recording_a_wrapped_module_changes_no_output(kind, grad, dtype):
 
 @pytest.mark.parametrize("kind", FAMILY)
 def test_patching_a_state_changes_that_state_and_nothing_before_it(kind):
-    model, x = made(kind), batch()
+    model, x = build_loop(kind), batch()
     wrapped = ls.wrap(model, body=body(kind))
     donor = ls.record(wrapped, batch(seed=2)).states[2]
     run, patched = (
@@ -68,7 +68,7 @@ def test_patching_a_state_changes_that_state_and_nothing_before_it(kind):
 
 @pytest.mark.parametrize("kind", FAMILY)
 def test_patching_with_its_own_states_changes_nothing(kind):
-    wrapped, x = ls.wrap(made(kind), body=body(kind)), batch()
+    wrapped, x = ls.wrap(build_loop(kind), body=body(kind)), batch()
     run = ls.record(wrapped, x)
     own = [ls.patch(iteration=k, value=run.states[k]) for k in range(run.iterations + 1)]
     assert torch.equal(ls.record(wrapped, x, edits=own).output, run.output)
@@ -76,7 +76,7 @@ def test_patching_with_its_own_states_changes_nothing(kind):
 
 @pytest.mark.parametrize("kind", [foreign_loops.Loop, foreign_loops.InPlace, foreign_loops.Tuple])
 def test_an_iteration_is_skipped_or_repeated(kind):
-    model, x = made(kind), batch()
+    model, x = build_loop(kind), batch()
     wrapped, truth = ls.wrap(model, body="core"), model.truth(x)
     skipped = ls.record(wrapped, x, edits=[ls.skip(1)])
     assert torch.equal(skipped.states[2], truth[1]) and torch.equal(skipped.states[3], truth[2])
@@ -85,7 +85,7 @@ def test_an_iteration_is_skipped_or_repeated(kind):
 
 
 def test_an_inner_loop_has_an_axis_of_its_own():
-    model, x = made(foreign_loops.Nested), batch()
+    model, x = build_loop(foreign_loops.Nested), batch()
     run = ls.record(ls.wrap(model, body="high", inner={"low": "low"}), x, sites=["low", "low.linear", "high"])
     lows, highs = model.truth(x)
     assert run["low"].axes == ("iteration", "low", "batch", "position", "width")
@@ -97,7 +97,7 @@ def test_an_inner_loop_has_an_axis_of_its_own():
 
 
 def test_an_edit_inside_an_inner_loop_changes_that_turn_and_nothing_before_it():
-    wrapped, x = ls.wrap(made(foreign_loops.Nested), body="high", inner={"low": "low"}), batch()
+    wrapped, x = ls.wrap(build_loop(foreign_loops.Nested), body="high", inner={"low": "low"}), batch()
     run = ls.record(wrapped, x, sites=["low"])
     edited = ls.record(wrapped, x, sites=["low"], edits=[ls.ablate("low", iteration=2, low=1)])
     same = edited["low"].tensor == run["low"].tensor
@@ -107,7 +107,7 @@ def test_an_edit_inside_an_inner_loop_changes_that_turn_and_nothing_before_it():
 
 
 def test_calls_between_two_calls_of_the_body_find_their_iteration():
-    model, x = made(foreign_loops.Around), batch()
+    model, x = build_loop(foreign_loops.Around), batch()
     run = ls.record(ls.wrap(model, body="core"), x, sites=["embed", "inject", "norm", "head"])
     e = model.embed(x)
     h = torch.zeros_like(e)
@@ -123,7 +123,7 @@ def test_calls_between_two_calls_of_the_body_find_their_iteration():
 
 
 def test_an_initial_state_that_was_never_seen_is_absent_not_guessed():
-    run = ls.record(ls.wrap(made(foreign_loops.Around), body="core"), batch())
+    run = ls.record(ls.wrap(build_loop(foreign_loops.Around), body="core"), batch())
     assert run.states.iterations == [1, 2, 3, 4]
     with pytest.raises(ls.LoopscopeError, match=r"'state' has no value at iteration 0"):
         run.states[0]
@@ -131,7 +131,7 @@ def test_an_initial_state_that_was_never_seen_is_absent_not_guessed():
 
 @pytest.mark.parametrize("kind", [foreign_loops.Checkpointed, foreign_loops.CheckpointedReentrant])
 def test_gradients_pass_through_a_recording_and_recomputation_is_not_recorded(kind):
-    model, x = made(kind), batch().requires_grad_()
+    model, x = build_loop(kind), batch().requires_grad_()
     model(x).sum().backward()
     bare, x.grad = x.grad, None
     run = ls.record(ls.wrap(model, body="core"), x, grad=True)
@@ -142,11 +142,11 @@ def test_gradients_pass_through_a_recording_and_recomputation_is_not_recorded(ki
 
 def test_a_state_that_is_overwritten_cannot_be_kept_in_its_graph_and_says_so():
     with pytest.raises(ls.LoopscopeError, match=r"'state' at iteration 0 was changed in place .* copy=True"):
-        ls.record(ls.wrap(made(foreign_loops.InPlace), body="core"), batch(), grad=True)
+        ls.record(ls.wrap(build_loop(foreign_loops.InPlace), body="core"), batch(), grad=True)
 
 
 def test_the_gradient_at_a_recorded_state_is_the_loops():
-    model, x = made(foreign_loops.Loop), batch()
+    model, x = build_loop(foreign_loops.Loop), batch()
     run = ls.record(ls.wrap(model, body="core"), x, grad=True)
     (gradient,) = torch.autograd.grad(run.output.sum(), run.states[3])
     later = run.states[3].detach().requires_grad_()
@@ -155,7 +155,7 @@ def test_the_gradient_at_a_recorded_state_is_the_loops():
 
 
 def test_nothing_stays_attached_also_after_an_exception():
-    model, x = made(foreign_loops.Loop), batch()
+    model, x = build_loop(foreign_loops.Loop), batch()
     wrapped = ls.wrap(model, body="core")
     ls.record(wrapped, x, sites="all")
     with pytest.raises(RuntimeError):
@@ -165,7 +165,7 @@ def test_nothing_stays_attached_also_after_an_exception():
 
 
 def test_recording_leaves_a_fused_path_in_place(monkeypatch):
-    model, x = made(foreign_loops.Fused), batch()
+    model, x = build_loop(foreign_loops.Fused), batch()
     name, calls = "_transformer_encoder_layer_fwd", []
     fused = getattr(torch, name)
 
@@ -179,7 +179,7 @@ def test_recording_leaves_a_fused_path_in_place(monkeypatch):
 
 
 def test_a_hook_that_changes_values_in_place_does_not_reach_back_into_the_recording():
-    model, x = made(foreign_loops.Loop), batch()
+    model, x = build_loop(foreign_loops.Loop), batch()
 
     def spoil(module, args, output):
         output.mul_(2)
@@ -191,7 +191,7 @@ def test_a_hook_that_changes_values_in_place_does_not_reach_back_into_the_record
 
 
 def test_iterations_count_from_the_end_also_when_their_number_is_the_modules_own():
-    wrapped, x = ls.wrap(made(foreign_loops.Loop), body="core"), batch()
+    wrapped, x = ls.wrap(build_loop(foreign_loops.Loop), body="core"), batch()
     edited = ls.record(wrapped, x, edits=[ls.ablate("state", iteration=-1)])
     assert (edited.states[5] == 0).all() and edited.states[4].any()
 
@@ -224,7 +224,7 @@ def test_iterations_count_from_the_end_also_when_their_number_is_the_modules_own
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(call, text):
-    model = made(foreign_loops.Loop)
+    model = build_loop(foreign_loops.Loop)
     model.unused = foreign_loops.Core()
     with pytest.raises(ls.LoopscopeError, match=text):
         call(model)
