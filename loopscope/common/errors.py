@@ -20,7 +20,7 @@ class LoopscopeIndexError(LoopscopeError, IndexError):
     """There is no such iteration, position or row.
 
     >>> run.states[99]
-    LoopscopeIndexError: 'state' at iteration 99 was asked for, but this run has 0..32. ...
+    LoopscopeIndexError: 'state' at iteration 99 was requested, but this run has 0..32. ...
     """
 
 

@@ -166,7 +166,7 @@ class States:
             last = self.iteration_range[-1] if len(self.iteration_range) else None
             first = self.iteration_range[0] if len(self.iteration_range) else None
             raise LoopscopeIndexError(
-                f"'{self.name}' at iteration {index} was asked for, but this run has {first}..{last}. "
+                f"'{self.name}' at iteration {index} was requested, but this run has {first}..{last}. "
                 "Record more: record(model, tokens, iterations=...)."
             ) from None
 

@@ -1,8 +1,8 @@
 """What a recording keeps, for loops that are too long or too wide to keep whole. Rules combine with
 `&`:
 
-    keep = ls.keep.every(4) & ls.keep.positions(-1)
-    run = ls.record(model, tokens, iterations=4096, keep=keep)
+>>> keep = ls.keep.every(4) & ls.keep.positions(-1)
+>>> run = ls.record(model, tokens, iterations=4096, keep=keep)
 """
 
 from collections.abc import Callable, Sequence

@@ -113,14 +113,14 @@ def test_what_was_not_recorded(model, tokens):
     with pytest.raises(ls.LoopscopeError, match=r"'core.1.hook_resid_post' was not recorded in this run"):
         run["core.1.hook_resid_post"]
     with pytest.raises(
-        ls.LoopscopeIndexError, match=r"iteration 40 was asked for, but this run has 0..6\. Record more"
+        ls.LoopscopeIndexError, match=r"iteration 40 was requested, but this run has 0..6\. Record more"
     ):
         run.states[40]
     with pytest.raises(
-        ls.LoopscopeIndexError, match=r"'core_in' at iteration 6 was asked for, but this run has 0..5"
+        ls.LoopscopeIndexError, match=r"'core_in' at iteration 6 was requested, but this run has 0..5"
     ):
         run["core_in"][6]
-    with pytest.raises(ls.LoopscopeIndexError, match="iteration 7 was asked for"):
+    with pytest.raises(ls.LoopscopeIndexError, match="iteration 7 was requested"):
         run.logits[7]
     with pytest.raises(ls.LoopscopeError, match=r"must be 6 or more to resume from state 6, but is 4"):
         ls.resume(model, run, 4)

@@ -45,7 +45,7 @@ def test_absent_iterations_are_left_out_and_never_made_up():
 
 def test_an_iteration_beyond_the_run_is_a_sentence():
     with pytest.raises(
-        ls.LoopscopeIndexError, match=r"iteration 40 was asked for, but this run has 0..4\. Record more"
+        ls.LoopscopeIndexError, match=r"iteration 40 was requested, but this run has 0..4\. Record more"
     ):
         counted()[40]
     with pytest.raises(ls.LoopscopeError, match=r"indexed by an iteration .* but got 'last'"):
