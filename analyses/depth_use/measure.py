@@ -261,7 +261,7 @@ def _ready(run: Run) -> bool:
 
 
 def _unit(task: Any, difficulty: Any) -> str:
-    return "difficulty" if task is None or difficulty is not None else task.difficulty
+    return "difficulty" if task is None or difficulty is not None else task.difficulty_unit
 
 
 def _by(task: Any, mask: Tensor) -> str:

@@ -68,7 +68,7 @@ def progress(history: History) -> Progress:
     """Measure a history at its checkpoints. The definitions are in `loopscope.maths.fourier`."""
     task, steps = history.task, history.checkpoints
     adds = isinstance(task, ModularAddition)
-    tokens = task._all() if adds else task.batch(EXAMPLES, SEED).tokens
+    tokens = task.every_example() if adds else task.batch(EXAMPLES, SEED).tokens
     assert tokens is not None
     asked = task.mask(tokens)
     runs = {step: record(history.model(step), tokens, seed=SEED) for step in steps}
@@ -81,7 +81,7 @@ def _waves(
     history: History, task: ModularAddition, runs: dict[int, Run], states: dict[int, list[Tensor]]
 ) -> Waves:
     p, steps = task.modulus, list(runs)
-    train = ~task.is_test(task._all()).view(p, p)
+    train = ~task.is_test(task.every_example()).view(p, p)
 
     def logits(step: int, k: int) -> Tensor:
         return runs[step].logits[k][:, -1, :p].reshape(p, p, p)  # of the numbers, not of the sign of equality

@@ -151,7 +151,7 @@ def measure(
         cost_by_position=halting.cost.mean(0).cpu(),
         answered=answered,
         correlation=correlation,
-        difficulty=task.difficulty if labels is not None and task is not None else None,
+        difficulty=task.difficulty_unit if labels is not None and task is not None else None,
         **_by_level(labels, mean, own[:, answered].mean(1)),
         by_example=mean,
         entropy=max(entropy.mean().item(), 0.0),

@@ -138,7 +138,7 @@ def measure(run: Run, *, iterations: int | None = None) -> Overthinking:
         for k in range(n + 1):
             logits = run.logits[k].cpu()
             said.append(task.answer(logits)[mask])
-            right.append(task.right(logits, targets)[mask] >= 1)
+            right.append(task.correctness(logits, targets)[mask] >= 1)
             margins.append(margin(logits[mask].double(), targets[mask]))
     right, margins, said = torch.stack(right), torch.stack(margins), torch.stack(said)
     example = torch.arange(len(mask))[:, None].expand_as(mask)[mask]
@@ -163,7 +163,7 @@ def measure(run: Run, *, iterations: int | None = None) -> Overthinking:
         examples=len(mask),
         drop=drop,
         growth=growth,
-        difficulty=task.difficulty,
+        difficulty=task.difficulty_unit,
         levels=levels,
         by_level=torch.stack([right[:, place].double().mean(1) for place in places]),
         margin_by_level=torch.stack([margins[:, place].mean(1) for place in places]),

@@ -120,7 +120,7 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
     mask = labels.mask
     with torch.no_grad():
         logits = [answers_after(run, k).cpu() for k in range(1, run.iterations + 1)]
-        right = torch.stack([task.right(one, labels.targets)[mask] >= 1 for one in logits])
+        right = torch.stack([task.correctness(one, labels.targets)[mask] >= 1 for one in logits])
         sure = torch.stack(
             [output_signals.confidence(output_signals.log_probabilities(one))[mask] for one in logits]
         )

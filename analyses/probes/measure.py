@@ -146,7 +146,7 @@ def _reads(run: Run, task: Task, fact: str | None, **options: Any) -> tuple[dict
     facts = task.facts(run.tokens.cpu())
     if fact is not None and fact not in facts:
         raise LoopscopeError(f"{task.name} has no fact called {fact!r}. {nearest(fact, facts)}")
-    wanted = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.on_the_way)]
+    wanted = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.is_intermediate)]
     reads, last = {}, None
     for name in wanted:
         held = facts[name].values[facts[name].mask]

@@ -157,7 +157,7 @@ def measure(
     run = run if examples is None else select_examples(run, range(min(examples, len(run.tokens))))
     labels, task = labels_of(run), task_of(run)
     own = run.output.cpu().argmax(-1)
-    blank = None if task is None else task.blank
+    blank = None if task is None else task.blank_token
     said = (
         Said(labels.targets, labels.mask, blank)
         if labels is not None

@@ -88,8 +88,8 @@ def read_fact(
     facts = task.facts(run.tokens.cpu())
     fact, asked = facts[name], task.mask(run.tokens.cpu())
     baseline_labels = None
-    if fact.on_the_way and not task.continuous:
-        known = [f for n, f in facts.items() if n == "answer" or (f.given and f.values.ndim == 1)]
+    if fact.is_intermediate and not task.continuous:
+        known = [f for n, f in facts.items() if n == "answer" or (f.in_input and f.values.ndim == 1)]
         baseline_labels = [_at_asked(one, asked) for one in known]
     values, mask = placed(fact, asked)
     probes = Probes.fit(
@@ -114,14 +114,14 @@ def _read(probes: Probes, fact: Fact) -> Read:
         ready = learned & (score >= floor + SHARE * (score[learned].max() - floor))
         formed = next((k for k, ok in zip(probes.iterations, ready.tolist(), strict=True) if ok), None)
     return Read(
-        about=fact.about,
+        about=fact.description,
         kind=probes.kind,
         iterations=probes.iterations,
         **grids,
         learned=tuple(k for k, ok in zip(probes.iterations, learned.tolist(), strict=True) if ok),
         formed=formed,
         rows=int(probes.rows.max()),
-        on_the_way=fact.on_the_way,
+        on_the_way=fact.is_intermediate,
     )
 
 

@@ -49,7 +49,7 @@ def identities(tokens: Any, batch: int, task: Task | None = None) -> tuple[Array
     if task is None:
         return exact, exact
     try:
-        return exact, _hashes(task.identity(tokens.cpu()))
+        return exact, _hashes(task.canonical_form(task.check_tokens(tokens.cpu())))
     except LoopscopeError:  # tokens of another kind
         return exact, exact
 

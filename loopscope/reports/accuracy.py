@@ -32,7 +32,7 @@ def section(run: Run) -> Section | None:
         return None
     if task is None or not hasattr(model, "decode"):
         return None
-    own, depth = task.options[task.dial], model.iterations
+    own, depth = task.options[task.difficulty_option], model.iterations
     lengths = _measured(model, task, max(run.iterations, min(LONGEST, max(_STRETCH) * depth)))
     if not lengths:
         return None
@@ -41,10 +41,10 @@ def section(run: Run) -> Section | None:
     if levels := lengths[own].by_difficulty:
         panels.append(
             Panel(
-                f"By {task.difficulty}",
-                _curves(_some(levels), task.difficulty, depth, what),
-                _harder(levels, depth, what, task.difficulty),
-                f"The same examples of {task.dial} {own}, by how hard they are.",
+                f"By {task.difficulty_unit}",
+                _curves(_some(levels), task.difficulty_unit, depth, what),
+                _harder(levels, depth, what, task.difficulty_unit),
+                f"The same examples of {task.difficulty_option} {own}, by how hard they are.",
             )
         )
     longest = list(lengths)[min(1, len(lengths) - 1)]
@@ -52,8 +52,8 @@ def section(run: Run) -> Section | None:
     if task.shape is None and not task.continuous and int((~front[0].isnan()).sum()) > 1:
         panels.append(
             Panel(
-                f"Where the answers are right, at {task.dial} {longest}",
-                _front(front, longest, task.dial),
+                f"Where the answers are right, at {task.difficulty_option} {longest}",
+                _front(front, longest, task.difficulty_option),
                 _spread(front),
                 "Each cell is one position after so many iterations, the mean over examples. Time runs "
                 "downwards: a slanted edge is an answer that spreads along the string, one iteration at a "
@@ -63,7 +63,7 @@ def section(run: Run) -> Section | None:
     tiles = [
         Tile(
             percent(score),
-            f"{'of ' * (not task.continuous)}{what} at {task.dial} {length}, after {k} iterations",
+            f"{'of ' * (not task.continuous)}{what} at {task.difficulty_option} {length}, after {k} iterations",
         )
         for length, (k, score) in list(_at_depth(lengths, own, depth).items())[:2]
     ]
@@ -74,10 +74,10 @@ def _measured(model: Any, task: Task, iterations: int) -> dict[int, "Accuracy"]:
     """By length: that of training, and its multiples as far as task and model go."""
     from ..training.evaluate import accuracy
 
-    own = task.options[task.dial]
+    own = task.options[task.difficulty_option]
     lengths = {}
     for stretch in _STRETCH:
-        length = {task.dial: stretch * own}
+        length = {task.difficulty_option: stretch * own}
         try:
             lengths[stretch * own] = accuracy(model, task, iterations, EXAMPLES, seed=SEED, **length)
         except LoopscopeError:  # neither a task nor learned positions go on for ever
@@ -92,16 +92,18 @@ def _at_depth(lengths: Mapping[int, "Accuracy"], own: int, depth: int) -> dict[i
 
 
 def _lengths_panel(lengths: Mapping[int, "Accuracy"], task: Task, depth: int, what: str) -> Panel:
-    own = task.options[task.dial]
+    own = task.options[task.difficulty_option]
     seen = "; ".join(
-        f"{task.dial} {length}: {percent(score)} after {k} iterations"
+        f"{task.difficulty_option} {length}: {percent(score)} after {k} iterations"
         for length, (k, score) in _at_depth(lengths, own, depth).items()
     )
     return Panel(
         f"{what.capitalize()} after every iteration",
-        _curves({length: one.positions for length, one in lengths.items()}, task.dial, depth, what),
-        f"{what.capitalize()}, with iterations in proportion to the {task.dial}: {seen}.",
-        f"Each line is one {task.dial}, on {EXAMPLES} test examples that training never saw; {own} is that "
+        _curves(
+            {length: one.positions for length, one in lengths.items()}, task.difficulty_option, depth, what
+        ),
+        f"{what.capitalize()}, with iterations in proportion to the {task.difficulty_option}: {seen}.",
+        f"Each line is one {task.difficulty_option}, on {EXAMPLES} test examples that training never saw; {own} is that "
         f"of training. The dotted line marks the model's own depth, {depth} iterations. Chance is what the "
         "line begins with.",
     )

@@ -1,4 +1,4 @@
-"""The tasks: where tokens and their exact answers come from.
+"""The tasks: tokens with exact answers.
 
 >>> ls.tasks.build("addition", digits=4) == ls.tasks.addition(digits=4)
 True
@@ -9,6 +9,7 @@ from typing import Any
 from ..common.errors import LoopscopeError, nearest
 from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
+from .batch import Batch as Batch
 from .composition import Composition as Composition
 from .fact import Fact as Fact
 from .hops import Hops as Hops
@@ -24,7 +25,6 @@ from .strings import Copy as Copy
 from .strings import Reverse as Reverse
 from .sudoku import Sudoku as Sudoku
 from .sudoku import SudokuBatch as SudokuBatch
-from .task import Batch as Batch
 from .task import Task as Task
 
 addition = Addition

@@ -1,5 +1,4 @@
-"""Facts of a small world, and questions that combine two of them: what a model must know, and what
-it can put together."""
+"""Two-hop questions about a random table of facts: memorised facts, and their composition."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,53 +10,53 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
 from ..common.rng import mixed
+from .batch import Batch
 from .fact import Fact
-from .task import Batch, Split, Task, checked_size
+from .task import Split, Task, checked_size
 from .train_test_split import hashed
 
-Asked = Literal["known", "new", "first", "second"]
-"""Which facts a question of two hops combines: two that others combine too; two that never were
-combined; or only its first, or only its second, of that kind."""
+QuestionKind = Literal["known", "new", "first", "second"]
+"""Which facts a question of two hops combines. known: both are combined in training questions; new:
+neither is; first, second: only the first, or only the second, is new."""
 
-_GRAIN = 1000  # shares are kept to a thousandth
+_HASH_BINS = 1000  # fractions are exact to a thousandth
 
 
 @dataclass(frozen=True)
 class Composition(Task):
-    """Where does relation r lead from entity h, and where two relations one after the other: h, r1,
-    r2 -> r2(r1(h)).
+    """The entity that a relation leads to, r(h), and that two relations lead to, r2(r1(h)).
 
     The two-hop questions of Wang et al. 2024 (arXiv 2405.15071) and Kohli et al. 2026 (arXiv
-    2604.07822). A world is a random table (entity, relation) -> entity. A part of its facts is
-    `new`: these are trained by themselves, and never as a part of a question of two hops. Training
-    has all facts (hops=1) and a share of the questions that combine two known ones (hops=2). Tests
-    are the other questions of known facts (in distribution), and those of two new ones (systematic
-    generalisation), `ask="new"`.
+    2604.07822). A world is a random table (entity, relation) -> entity. A fraction `new` of its
+    facts is trained on by itself, but never in a question of two hops. Training has all facts
+    (hops=1) and a fraction `share` of the questions that combine two of the others (hops=2). Tests
+    are the remaining questions of such facts (in distribution), and those of two new facts
+    (systematic generalisation), `ask="new"`.
 
         tokens   e7 r3 .     answered at r3
-        tokens   . e7 r3     the same fact, as often
+        tokens   . e7 r3     the same fact, equally often
         tokens   e7 r3 r1    answered at r1
 
-    A fact is asked at either place, so that what is known doesn't depend on where it is asked.
+    A fact is asked at both places, so that recalling it doesn't depend on the position.
     """
 
     entities: int = 40
     relations: int = 20
     hops: int = 2
-    """1 asks for facts, 2 for two of them one after the other."""
+    """1: questions for single facts; 2: questions that combine two."""
     new: float = 0.1
     """Fraction of the facts that are never combined in training, 0..1."""
     share: float = 0.7
-    """Fraction of the questions of two known facts that are for training, 0..1."""
+    """Fraction of the questions of two facts that aren't new that is for training, 0..1."""
     world: int = 0
     """Seed of the table."""
-    ask: Asked = "known"
+    ask: QuestionKind = "known"
 
     name = "composition"
-    dial = "hops"
-    difficulty = "hops"
-    fixed = ("entities", "relations", "new", "share", "world")
-    between = " "
+    difficulty_option = "hops"
+    difficulty_unit = "hops"
+    fixed_options = ("entities", "relations", "new", "share", "world")
+    separator = " "
 
     def __post_init__(self) -> None:
         checked_size(self.name, "entities", self.entities, least=4)
@@ -74,10 +73,10 @@ class Composition(Task):
                 raise LoopscopeError(
                     f"{self.name}'s {name} must lie between 0 and 1, but is {getattr(self, name)!r}."
                 )
-        if self.ask not in get_args(Asked):
+        if self.ask not in get_args(QuestionKind):
             raise LoopscopeError(
                 f"{self.name}'s ask must name a kind, but is {self.ask!r}. "
-                f"{nearest(str(self.ask), get_args(Asked))}"
+                f"{nearest(str(self.ask), get_args(QuestionKind))}"
             )
 
     @property
@@ -86,31 +85,31 @@ class Composition(Task):
         return (*entities, *(f"r{n}" for n in range(self.relations)), ".")
 
     @property
-    def limit(self) -> int:
+    def difficulty_limit(self) -> int:
         return 2
 
     @property
-    def sets(self) -> dict[str, tuple[Split, dict[str, Any]]]:
+    def evaluation_sets(self) -> dict[str, tuple[Split, dict[str, Any]]]:
         return {"train": ("train", {}), "test": ("test", {}), "systematic": ("test", {"ask": "new"})}
 
     @cached_property
     def table(self) -> Int[Tensor, "entity relation"]:
-        """Where each relation leads from each entity."""
+        """The entity that each relation leads to from each entity."""
         generator = torch.Generator().manual_seed(mixed(self.world, 0))
         return torch.randint(0, self.entities, (self.entities, self.relations), generator=generator)
 
     @cached_property
-    def unseen(self) -> Bool[Tensor, "entity relation"]:
-        """The facts that are never combined in training."""
+    def new_facts(self) -> Bool[Tensor, "entity relation"]:
+        """The new facts, which are never combined in training."""
         generator = torch.Generator().manual_seed(mixed(self.world, 1))
         return torch.rand(self.entities, self.relations, generator=generator) < self.new
 
     def is_test(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, " batch"]:
         head, first, second, hops = self._read(tokens)
         bridge = self.table[head, first]
-        new = self.unseen[head, first] | self.unseen[bridge, second]
-        kept = hashed(self._identity(tokens)) % _GRAIN >= round(self.share * _GRAIN)
-        return (hops == 2) & (new | kept)
+        new = self.new_facts[head, first] | self.new_facts[bridge, second]
+        test = hashed(self.canonical_form(tokens)) % _HASH_BINS >= round(self.share * _HASH_BINS)
+        return (hops == 2) & (new | test)
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
         head, first, second, hops = self._read(tokens)
@@ -119,22 +118,22 @@ class Composition(Task):
         return torch.where(self.mask(tokens), answer[:, None], tokens.long())
 
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        tokens = self._checked(tokens)
+        tokens = self.check_tokens(tokens)
         last = torch.where(tokens[:, 2] == len(self.symbols) - 1, 1, 2)
         return torch.arange(3, device=tokens.device) == last[:, None]
 
     def _read(self, tokens: Int[Tensor, "batch position"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Entity, first relation, second relation (0 where there is none) and hops, (batch)
         each."""
-        tokens, filler = self._checked(tokens), len(self.symbols) - 1
-        late = tokens[:, 0] == filler  # a fact at the second place
+        tokens, filler = self.check_tokens(tokens), len(self.symbols) - 1
+        late = tokens[:, 0] == filler  # a fact at the second position
         shifted = torch.where(late[:, None], tokens.roll(-1, 1), tokens)
         head, first, second = shifted.unbind(1)
         hops = 1 + (second != filler).long()
         return head, first - self.entities, torch.where(hops == 2, second - self.entities, 0), hops
 
-    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
-        tokens = super()._checked(tokens)
+    def check_tokens(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super().check_tokens(tokens)
         first, last = self.entities, self.entities + self.relations
         kind = (tokens >= first).long() + (tokens >= last).long()  # 0 an entity, 1 a relation, 2 the filler
         forms = torch.tensor([[0, 1, 1], [0, 1, 2], [2, 0, 1]], device=tokens.device)
@@ -149,28 +148,28 @@ class Composition(Task):
 
     @cached_property
     def _questions(self) -> dict[tuple[int, str], Int[Tensor, "question position"]]:
-        """All questions of each kind, of both splits, by hops and what they ask."""
+        """All questions of both splits, by number of hops and kind."""
         entity, relation = torch.arange(self.entities), torch.arange(self.relations)
         facts = torch.cartesian_prod(entity, relation + self.entities, torch.tensor([len(self.symbols) - 1]))
         head, first, second = torch.cartesian_prod(entity, relation, relation).unbind(1)
-        one, two = self.unseen[head, first], self.unseen[self.table[head, first], second]
+        one, two = self.new_facts[head, first], self.new_facts[self.table[head, first], second]
         kinds = {"known": ~one & ~two, "new": one & two, "first": one & ~two, "second": ~one & two}
         rows = torch.stack([head, first + self.entities, second + self.entities], dim=1)
         facts = torch.cat([facts, facts.roll(1, 1)])
-        pairs = {(2, kind): rows[chosen] for kind, chosen in kinds.items()}
+        pairs = {(2, kind): rows[mask] for kind, mask in kinds.items()}
         return pairs | {(1, kind): facts for kind in kinds}
 
-    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
-        questions = self._questions[chosen["hops"], chosen["ask"]]
+    def draw(self, size: int, generator: torch.Generator, **options: Any) -> Int[Tensor, "batch position"]:
+        questions = self._questions[options["hops"], options["ask"]]
         return questions[torch.randint(0, len(questions), (size,), generator=generator)]
 
-    def _space(self, **chosen: Any) -> int:
-        return len(self._questions[chosen["hops"], chosen["ask"]])
+    def example_count(self, **options: Any) -> int:
+        return len(self._questions[options["hops"], options["ask"]])
 
-    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+    def make_batch(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), self._read(tokens)[3].float())
 
-    def _facts(self, batch: Batch, /) -> dict[str, Fact]:
+    def task_facts(self, batch: Batch, /) -> dict[str, Fact]:
         head, first, _, hops = self._read(batch.tokens)
-        about = "where the first relation leads, in questions of two"
-        return {"bridge": Fact(self.table[head, first], hops == 2, about, on_the_way=True)}
+        about = "the entity that the first relation leads to, in questions of two hops"
+        return {"bridge": Fact(self.table[head, first], hops == 2, about, is_intermediate=True)}

@@ -1,5 +1,5 @@
-"""Facts: what is true of an example and may be looked for in a state, such as what a reckoner must
-know on the way."""
+"""Facts: what is true of an example and may be decoded from a state, such as an intermediate
+result."""
 
 from dataclasses import dataclass
 
@@ -12,13 +12,12 @@ class Fact:
     """One fact, of each example or of each of its positions."""
 
     values: Shaped[Tensor, " batch *position"]
-    """Whole numbers for classes, real numbers for quantities."""
+    """Integers for classes, real numbers for quantities."""
     mask: Bool[Tensor, " batch *position"]
-    """Where it holds: elsewhere there is no such thing, or it stands written, or it is the answer
-    itself."""
-    about: str
-    """What it is, as a phrase."""
-    given: bool = False
-    """Whether it stands in the input."""
-    on_the_way: bool = False
-    """Whether it is neither given nor the answer, but a step from one to the other."""
+    """Where it is defined and neither written in the input nor the answer itself."""
+    description: str
+    """What it is, as a noun phrase."""
+    in_input: bool = False
+    """Whether it can be read from the input."""
+    is_intermediate: bool = False
+    """Whether it is an intermediate result: neither in the input nor the answer."""

@@ -1,5 +1,5 @@
-"""Hops along a permutation: where one ends that starts at a node and follows the arrows so many
-times."""
+"""Hops along a permutation: start at a node, follow its arrow a number of times, name the last
+node."""
 
 from dataclasses import dataclass
 from math import factorial
@@ -10,29 +10,31 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from .batch import Batch
 from .fact import Fact
-from .task import Batch, Task, checked_size
+from .task import Task, checked_size
 
-MOST = 32  # numbers of hops that have a token, whatever is trained on
+MOST = 32  # the largest number of hops that has a token
 
 
 @dataclass(frozen=True)
 class HopsBatch(Batch):
-    """Chases with the nodes that they pass."""
+    """Paths with the nodes that they visit."""
 
     path: Int[Tensor, "batch hops+1"]
-    """The node after 0, 1, 2, ... hops, as far as the longest chase of the batch goes; the answer
-    is `path[i, hops_i]`."""
+    """The node after 0, 1, 2, ... hops, up to the longest path of the batch; the answer is
+    `path[i, hops_i]`."""
 
 
 @dataclass(frozen=True)
 class Hops(Task):
-    """A random permutation of nodes, a start and a number of hops; the node where they end is asked
-    at the last position.
+    """A random permutation of nodes, a start and a number of hops; the answer at the last position
+    is the node where they end.
 
-    The multi-hop chases of Kohli et al. 2026 (arXiv 2604.07822), whose relations are permutations
-    so that the last hops alone never tell the answer. Theirs are facts in the weights; here one
-    permutation is written down in the context, and nothing but the rule can be learned.
+    The multi-hop questions of Kohli et al. 2026 (arXiv 2604.07822), whose relations are
+    permutations so that the last hops alone never determine the answer. Their relations are stored
+    in the weights; here one permutation is written in the context, and only the rule can be
+    learned.
 
         the arrows 0→2, 1→0, 2→3, 3→1; from node 1, three hops: 1→0→2→3
 
@@ -42,19 +44,18 @@ class Hops(Task):
 
     nodes: int = 8
     hops: int = 4
-    """The largest number of hops; each example draws its own from 1..hops. Up to 32 have a
-    token."""
+    """The largest number of hops; each example has its own, drawn from 1..hops. At most 32."""
     exactly: int | None = None
-    """If given, every example asks for so many hops, whatever `hops` is."""
+    """If not None, the number of hops of every example, in place of `hops`."""
     pairs: bool = False
-    """Whether each arrow is written as the pair (from, to), in random order, rather than a list
-    that place alone tells."""
+    """Whether each arrow is written as the pair (from, to), in random order. Otherwise the position
+    of an arrow's end is its start."""
 
     name = "hops"
-    dial = "hops"
-    difficulty = "hops"
-    fixed = ("nodes", "pairs")
-    between = " "
+    difficulty_option = "hops"
+    difficulty_unit = "hops"
+    fixed_options = ("nodes", "pairs")
+    separator = " "
 
     def __post_init__(self) -> None:
         checked_size(self.name, "nodes", self.nodes, least=2)
@@ -74,7 +75,7 @@ class Hops(Task):
         return (*map(str, range(self.nodes)), *(f"h{n}" for n in range(1, MOST + 1)))
 
     @property
-    def limit(self) -> int:
+    def difficulty_limit(self) -> int:
         return MOST
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
@@ -83,10 +84,10 @@ class Hops(Task):
         return torch.cat([tokens[:, :-1].long(), answer], dim=1)
 
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        return self._checked(tokens) >= self.nodes
+        return self.check_tokens(tokens) >= self.nodes
 
-    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
-        tokens = super()._checked(tokens)
+    def check_tokens(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super().check_tokens(tokens)
         width, every = self.nodes * (2 if self.pairs else 1), torch.arange(self.nodes, device=tokens.device)
         fits = tokens.shape[1] == width + 2
         if fits:
@@ -105,15 +106,15 @@ class Hops(Task):
     def _read(self, tokens: Int[Tensor, "batch position"]) -> tuple[Tensor, Tensor, Tensor]:
         """Where each node's arrow leads (batch, nodes), the starts (batch), and the numbers of hops
         (batch)."""
-        tokens = self._checked(tokens)
+        tokens = self.check_tokens(tokens)
         arrows = tokens[:, :-2]
         if self.pairs:
             arrows = torch.empty_like(arrows[:, 1::2]).scatter_(1, arrows[:, 0::2], arrows[:, 1::2])
         return arrows, tokens[:, -2], tokens[:, -1] - self.nodes + 1
 
-    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
-        nodes, exactly = self.nodes, chosen["exactly"]
-        low, high = (exactly, exactly) if exactly is not None else (1, chosen["hops"])
+    def draw(self, size: int, generator: torch.Generator, **options: Any) -> Int[Tensor, "batch position"]:
+        nodes, exactly = self.nodes, options["exactly"]
+        low, high = (exactly, exactly) if exactly is not None else (1, options["hops"])
         arrows, order = torch.rand((2, size, nodes), generator=generator).argsort(dim=2, stable=True)
         start = torch.randint(0, nodes, (size, 1), generator=generator)
         hops = torch.randint(low, high + 1, (size, 1), generator=generator)
@@ -121,25 +122,25 @@ class Hops(Task):
             arrows = torch.stack([order, arrows.gather(1, order)], dim=2).flatten(1)
         return torch.cat([arrows, start, nodes + hops - 1], dim=1)
 
-    def _space(self, **chosen: Any) -> int:
-        return factorial(self.nodes) * self.nodes * (1 if chosen["exactly"] else chosen["hops"])
+    def example_count(self, **options: Any) -> int:
+        return factorial(self.nodes) * self.nodes * (1 if options["exactly"] else options["hops"])
 
-    def _identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
-        arrows, start, hops = self._read(tokens)  # in whatever order the pairs stand
+    def canonical_form(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
+        arrows, start, hops = self._read(tokens)  # the same for every order of the pairs
         return torch.cat([arrows, start[:, None], hops[:, None]], dim=1)
 
-    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> HopsBatch:
+    def make_batch(self, tokens: Int[Tensor, "batch position"]) -> HopsBatch:
         arrows, start, hops = self._read(tokens)
         path = paths(arrows, start, hops)
         return HopsBatch(tokens, self.solve(tokens), self.mask(tokens), hops.float(), path)
 
-    def _facts(self, batch: HopsBatch, /) -> dict[str, Fact]:
+    def task_facts(self, batch: HopsBatch, /) -> dict[str, Fact]:
         hops, path = batch.difficulty, batch.path
         always = torch.ones_like(hops, dtype=torch.bool)
-        result = {"start": Fact(path[:, 0], always, "the node where the chase starts", given=True)}
+        result = {"start": Fact(path[:, 0], always, "the node where the path starts", in_input=True)}
         for j in range(1, path.shape[1] - 1):
-            about = f"the node after {j} hop{'s' * (j > 1)}, in chases that go further"
-            result[f"hop {j}"] = Fact(path[:, j], hops > j, about, on_the_way=True)
+            about = f"the node after {j} hop{'s' * (j > 1)}, in paths that go further"
+            result[f"hop {j}"] = Fact(path[:, j], hops > j, about, is_intermediate=True)
         return result
 
 

@@ -1,4 +1,4 @@
-"""Mano: modular arithmetic on expressions in prefix notation, worked out in the head."""
+"""Mano: modular arithmetic on expressions in prefix notation, without intermediate tokens."""
 
 from dataclasses import dataclass
 from math import comb
@@ -10,54 +10,55 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from .batch import Batch
 from .fact import Fact
-from .task import Batch, Task, checked_size
+from .task import Task, checked_size
 
-MOST = 32  # numbers of operators that have a token, whatever is trained on
+MOST = 32  # the largest number of operators that has a token
 _OPERATORS = ("+", "-", "*")
 
 
 @dataclass(frozen=True)
 class ManoBatch(Batch):
-    """Expressions with the values of their parts."""
+    """Expressions with the values of their subexpressions."""
 
     values: Int[Tensor, "batch position"]
-    """The value of the part that begins at each position (a number's is itself); -1 where none
-    begins."""
+    """The value of the subexpression that begins at each position (that of a number is itself); -1
+    where none begins."""
 
 
 @dataclass(frozen=True)
 class Mano(Task):
-    """The value of an expression of `+`, `-` and `*` modulo a number, with no room to write
-    anything down.
+    """The value of an expression of `+`, `-` and `*` modulo a number, with no tokens for
+    intermediate results.
 
     From Physics of Language Models 4.1 (Allen-Zhu 2025), as in Ouro (Zhu et al. 2025, arXiv
-    2510.25741): modulus 23, a mark that tells the number of operators, the operators first, that
-    number drawn uniformly from 1..L. How the operators are shared out is not in the papers; here
-    those left of and below each one are any number of the rest, equally likely.
+    2510.25741): modulus 23, prefix notation, a token for the number of operators, which is drawn
+    uniformly from 1..L. The papers don't say how expressions are drawn; here the number of
+    operators in each left subexpression is drawn uniformly.
 
-        (3 * 2) - (4 + 1) modulo 7, with room for one operator more
+        (3 * 2) - (4 + 1) modulo 7, padded by one operator
 
         tokens   _ _ ^ l3 - * 3 2 + 4 1 =
         targets  . . .  . . . . . . . . 1
 
-    Shorter expressions are padded on the left with "_", so that every row is asked at its last
-    position. Padding asks for nothing, and is no part of an example: with room for more operators
-    it is the same one, on the same side of the line between training and test.
+    Shorter expressions are padded on the left with "_", so that the answer is always at the last
+    position. Padding is no part of an example: with more of it, the example is the same one, in the
+    same split.
     """
 
     modulus: int = 23
     operators: int = 10
-    """The largest number of operators; each example draws its own from 1..operators. Up to 32 have
-    a token."""
+    """The largest number of operators; each example has its own, drawn from 1..operators. At most
+    32."""
     exactly: int | None = None
-    """If given, every example has so many operators, whatever `operators` is."""
+    """If not None, the number of operators of every example, in place of `operators`."""
 
     name = "mano"
-    dial = "operators"
-    difficulty = "operators"
-    fixed = ("modulus",)
-    between = " "
+    difficulty_option = "operators"
+    difficulty_unit = "operators"
+    fixed_options = ("modulus",)
+    separator = " "
 
     def __post_init__(self) -> None:
         checked_size(self.name, "modulus", self.modulus, least=2)
@@ -76,27 +77,27 @@ class Mano(Task):
         return (*map(str, range(self.modulus)), *_OPERATORS, *marks, "^", "=", "_")
 
     @property
-    def limit(self) -> int:
+    def difficulty_limit(self) -> int:
         return MOST
 
     @property
     def _marks(self) -> int:
-        """The token before the mark of one operator."""
+        """The token before l1."""
         return self.modulus + len(_OPERATORS) - 1
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        tokens = self._checked(tokens)
+        tokens = self.check_tokens(tokens)
         return self._answered(tokens, values(tokens, self.modulus))
 
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        return self._checked(tokens) == self.vocabulary - 2
+        return self.check_tokens(tokens) == self.vocabulary - 2
 
     def _answered(self, tokens: Tensor, parts: Tensor) -> Tensor:
         begin = (tokens == self.vocabulary - 3).int().argmax(1, keepdim=True)
         return torch.cat([tokens[:, :-1], parts.gather(1, begin + 2)], dim=1)
 
-    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
-        tokens = super()._checked(tokens)
+    def check_tokens(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super().check_tokens(tokens)
         begin, end, pad = (self.vocabulary - k for k in (3, 2, 1))
         m, width = self.modulus, tokens.shape[1]
         place, start = (
@@ -107,14 +108,14 @@ class Mano(Task):
         if fits:
             count = tokens.gather(1, start + 1) - self._marks
             inside = (place > start + 1) & (place < width - 1)
-            owed = 1 + (inside * torch.where(tokens < m, -1, 1)).cumsum(1)  # operands that are still to come
+            missing = 1 + (inside * torch.where(tokens < m, -1, 1)).cumsum(1)  # operands still to come
             fits = bool(
                 (2 * count + 4 == width - start).all()
                 and ((tokens == pad) == (place < start)).all()
                 and (tokens[:, -1] == end).all()
                 and (tokens < m + len(_OPERATORS))[inside].all()
-                and ((owed > 0) | (place >= width - 2)).all()
-                and (owed[:, -1] == 0).all()
+                and ((missing > 0) | (place >= width - 2)).all()
+                and (missing[:, -1] == 0).all()
             )
         if not fits:
             raise LoopscopeError(
@@ -125,14 +126,14 @@ class Mano(Task):
             )
         return tokens
 
-    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
-        low, high = (chosen["exactly"],) * 2 if chosen["exactly"] is not None else (1, chosen["operators"])
+    def draw(self, size: int, generator: torch.Generator, **options: Any) -> Int[Tensor, "batch position"]:
+        low, high = (options["exactly"],) * 2 if options["exactly"] is not None else (1, options["operators"])
         count = torch.randint(low, high + 1, (size, 1), generator=generator)
         rows = [torch.full((size, 1), self.vocabulary - 3), self._marks + count]
         waiting, depth = (
             F.pad(count, (0, high + 1)),
             torch.ones_like(count),
-        )  # operators of the parts to be written
+        )  # operators of the subexpressions still to be written
         for _ in range(2 * high + 1):
             here = (depth - 1).clamp(min=0)
             top = waiting.gather(1, here)
@@ -147,48 +148,44 @@ class Mano(Task):
             depth = torch.where(top > 0, depth + 1, (depth - 1).clamp(min=0))
         rows.append(torch.full((size, 1), self.vocabulary - 2))
         tokens = torch.cat(rows, dim=1)
-        padding = 2 * (high - count)  # stands before the end so far, and goes to the front
+        padding = 2 * (high - count)  # at the end until here, moved to the front
         place = torch.arange(tokens.shape[1] - 1) - padding
         return torch.cat([tokens.gather(1, place % (tokens.shape[1] - 1)), tokens[:, -1:]], dim=1)
 
-    def _space(self, **chosen: Any) -> int:
-        counts = [chosen["exactly"]] if chosen["exactly"] else range(1, chosen["operators"] + 1)
+    def example_count(self, **options: Any) -> int:
+        counts = [options["exactly"]] if options["exactly"] else range(1, options["operators"] + 1)
         return sum(comb(2 * n, n) // (n + 1) * 3**n * self.modulus ** (n + 1) for n in counts)
 
-    def _identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
+    def canonical_form(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
         return F.pad(tokens, (2 * MOST + 4 - tokens.shape[1], 0), value=self.vocabulary - 1)
 
-    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> ManoBatch:
-        tokens = self._checked(tokens)
+    def make_batch(self, tokens: Int[Tensor, "batch position"]) -> ManoBatch:
+        tokens = self.check_tokens(tokens)
         parts = values(tokens, self.modulus)
         count = ((tokens >= self.modulus) & (tokens <= self._marks)).sum(1)
         return ManoBatch(tokens, self._answered(tokens, parts), self.mask(tokens), count.float(), parts)
 
-    def _facts(self, batch: ManoBatch, /) -> dict[str, Fact]:
+    def task_facts(self, batch: ManoBatch, /) -> dict[str, Fact]:
         root = (batch.tokens == self.vocabulary - 3).int().argmax(1, keepdim=True) + 2
         place = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)
         weight = torch.where(batch.tokens < self.modulus, -1, 1) * (place > root)
-        written = (1 + weight.cumsum(1) == 0) & (
-            place > root
-        )  # the left part ends where nothing more is owed to it
-        right = written.int().argmax(1, keepdim=True) + 1
+        ends = (1 + weight.cumsum(1) == 0) & (place > root)  # the left part has all its operands here
+        right = ends.int().argmax(1, keepdim=True) + 1
         result = {}
         for name, start in (("left part", root + 1), ("right part", right)):
             operator = batch.tokens.gather(1, start)[:, 0] >= self.modulus
             value = batch.values.gather(1, start)[:, 0]
             about = f"the value of the {name} of the expression, where it has an operator of its own"
-            result[name] = Fact(torch.where(operator, value, 0), operator, about, on_the_way=True)
+            result[name] = Fact(torch.where(operator, value, 0), operator, about, is_intermediate=True)
         return result
 
 
 def values(tokens: Int[Tensor, "batch position"], modulus: int) -> Int[Tensor, "batch position"]:
-    """The value of the part that begins at each position, -1 where none does. From right to left,
-    with a stack."""
+    """The value of the subexpression that begins at each position, -1 where none does. From right
+    to left, with a stack."""
     batch, width = tokens.shape
-    stack, depth = (
-        tokens.new_zeros(batch, width + 2),
-        tokens.new_full((batch, 1), 2),
-    )  # two more, for the rest to pop
+    stack = tokens.new_zeros(batch, width + 2)  # two more, so that other tokens can pop
+    depth = tokens.new_full((batch, 1), 2)
     result = []
     for token in tokens.flip(1).split(1, dim=1):
         number, operator = token < modulus, (token >= modulus) & (token < modulus + len(_OPERATORS))

@@ -1,5 +1,4 @@
-"""Addition modulo a prime, of which only some pairs are ever shown: the task of the studies of
-grokking."""
+"""Modular addition with a fraction of all pairs for training: the task of the grokking studies."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,20 +8,20 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from .task import Batch, Task, checked_size
+from .batch import Batch
+from .task import Task, checked_size
 from .train_test_split import hashed
 
-_GRAIN = 1000  # the training share is kept to a thousandth
+_HASH_BINS = 1000  # the training fraction is exact to a thousandth
 
 
 @dataclass(frozen=True)
 class ModularAddition(Task):
-    """a + b modulo `modulus`, asked at the sign of equality (Power et al. 2022, arXiv 2201.02177;
-    Nanda et al. 2023, arXiv 2301.05217).
+    """a + b modulo `modulus`, answered at "=" (Power et al. 2022, arXiv 2201.02177; Nanda et al.
+    2023, arXiv 2301.05217).
 
-    A table of modulus x modulus examples, of which the hash of (a, b) chooses those for training.
-    There are so few that all can be listed, `every(split)`, and a recipe may train on all of them
-    in every step.
+    There are modulus x modulus examples; a hash of (a, b) chooses those for training. All of a
+    split can be listed, `full_batch(split)`, and a recipe may train on all of them in every step.
 
         tokens   3 5 =
         targets  . . 1     (modulo 7)
@@ -33,10 +32,10 @@ class ModularAddition(Task):
     """Fraction of the pairs that are for training, 0..1."""
 
     name = "modular-addition"
-    dial = "modulus"
-    difficulty = "larger summand"
-    fixed = ("modulus", "share")
-    between = " "
+    difficulty_option = "modulus"
+    difficulty_unit = "larger summand"
+    fixed_options = ("modulus", "share")
+    separator = " "
 
     def __post_init__(self) -> None:
         checked_size(self.name, "modulus", self.modulus, least=6)
@@ -51,21 +50,21 @@ class ModularAddition(Task):
         return (*map(str, range(self.modulus)), "=")
 
     @property
-    def limit(self) -> int:
+    def difficulty_limit(self) -> int:
         return self.modulus
 
     def is_test(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, " batch"]:
-        return hashed(self._identity(tokens)) % _GRAIN >= round(self.share * _GRAIN)
+        return hashed(self.canonical_form(tokens)) % _HASH_BINS >= round(self.share * _HASH_BINS)
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        tokens = self._checked(tokens)
+        tokens = self.check_tokens(tokens)
         return torch.cat([tokens[:, :2], tokens[:, :2].sum(1, keepdim=True) % self.modulus], dim=1)
 
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        return self._checked(tokens) == self.modulus
+        return self.check_tokens(tokens) == self.modulus
 
-    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
-        tokens = super()._checked(tokens)
+    def check_tokens(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super().check_tokens(tokens)
         fits = tokens.shape[1] == 3 and bool(
             (tokens[:, :2] < self.modulus).all() and (tokens[:, 2] == self.modulus).all()
         )
@@ -77,17 +76,17 @@ class ModularAddition(Task):
             )
         return tokens
 
-    def _all(self) -> Int[Tensor, "example position"]:
+    def every_example(self) -> Int[Tensor, "example position"]:
         numbers = torch.arange(self.modulus)
         pairs = torch.cartesian_prod(numbers, numbers)
         return torch.cat([pairs, torch.full((len(pairs), 1), self.modulus)], dim=1)
 
-    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
+    def draw(self, size: int, generator: torch.Generator, **options: Any) -> Int[Tensor, "batch position"]:
         pairs = torch.randint(0, self.modulus, (size, 2), generator=generator)
         return torch.cat([pairs, torch.full((size, 1), self.modulus)], dim=1)
 
-    def _space(self, **chosen: Any) -> int:
+    def example_count(self, **options: Any) -> int:
         return self.modulus**2
 
-    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+    def make_batch(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), tokens[:, :2].amax(1).float())

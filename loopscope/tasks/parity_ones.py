@@ -9,40 +9,40 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from .batch import Batch
 from .fact import Fact
-from .task import Batch, Task, checked_size
+from .task import Task, checked_size
 
 _ASK = 2
 
 
 @dataclass(frozen=True)
 class ParityOnes(Task):
-    """Whether the ones are odd in number, asked once at the end, so that causal models can answer
-    too.
+    """Whether the number of ones is odd, answered once at the end, so that causal models can solve
+    it too.
 
     This is PonderNet's task (Banino et al. 2021, arXiv 2107.05407): the number of ones is drawn
-    uniformly from 1..length, then their places. PonderNet's entries are 0, 1 and -1, with -1
-    counted as a one; here they are tokens, 0 and 1. Its extrapolation is `ParityOnes(length=96,
-    most=48)` to train on, and `batch(..., ones=60)` to test on.
+    uniformly from 1..length, then their positions. PonderNet's entries are 0, 1 and -1, with -1
+    counted as a one; here they are the tokens 0 and 1. Its test of extrapolation is training on
+    `ParityOnes(length=96, most=48)` and testing on `batch(..., ones=60)`.
 
-    There are few strings of very few or very many ones, and each is on one side of the line between
-    training and test.
+    There are few strings with very few or very many ones, and each is in one split only.
 
         tokens   0 1 1 0 1 ?
         targets  . . . . . 1
     """
 
     length: int = 16
-    """Bits in a string; tokens have one position more, for the question."""
+    """Bits in a string; tokens have one position more, for "?"."""
     most: int | None = None
-    """If given, the number of ones is drawn from 1..most."""
+    """If not None, the number of ones is drawn from 1..most."""
     ones: int | None = None
-    """If given, every string has so many ones, whatever `most` is."""
+    """If not None, the number of ones in every string, in place of `most`."""
 
     name = "parity-ones"
     symbols = ("0", "1", "?")
-    dial = "length"
-    difficulty = "ones in the string"
+    difficulty_option = "length"
+    difficulty_unit = "ones in the string"
 
     def __post_init__(self) -> None:
         checked_size(self.name, "length", self.length)
@@ -55,15 +55,15 @@ class ParityOnes(Task):
                     )
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        tokens = self._checked(tokens)
+        tokens = self.check_tokens(tokens)
         parity = (tokens == 1).sum(1, keepdim=True) % 2
         return torch.cat([tokens[:, :-1], parity], dim=1)
 
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        return self._checked(tokens) == _ASK
+        return self.check_tokens(tokens) == _ASK
 
-    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
-        tokens = super()._checked(tokens)
+    def check_tokens(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super().check_tokens(tokens)
         if not bool(((tokens == _ASK).sum(1) == 1).all() and (tokens[:, -1] == _ASK).all()):
             raise LoopscopeError(
                 f"{self.name} needs strings of bits that end with the question '?' (token {_ASK}), but got "
@@ -72,21 +72,21 @@ class ParityOnes(Task):
             )
         return tokens
 
-    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
-        length, ones = chosen["length"], chosen["ones"]
+    def draw(self, size: int, generator: torch.Generator, **options: Any) -> Int[Tensor, "batch position"]:
+        length, ones = options["length"], options["ones"]
         if ones is None:
-            ones = torch.randint(1, (chosen["most"] or length) + 1, (size, 1), generator=generator)
+            ones = torch.randint(1, (options["most"] or length) + 1, (size, 1), generator=generator)
         places = torch.rand((size, length), generator=generator).argsort(dim=1, stable=True)
         return torch.nn.functional.pad((places < ones).long(), (0, 1), value=_ASK)
 
-    def _space(self, **chosen: Any) -> int:
-        length, ones, most = chosen["length"], chosen["ones"], chosen["most"] or chosen["length"]
+    def example_count(self, **options: Any) -> int:
+        length, ones, most = options["length"], options["ones"], options["most"] or options["length"]
         return comb(length, ones) if ones else sum(comb(length, n) for n in range(1, most + 1))
 
-    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+    def make_batch(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), (tokens == 1).sum(1).float())
 
-    def _facts(self, batch: Batch, /) -> dict[str, Fact]:
+    def task_facts(self, batch: Batch, /) -> dict[str, Fact]:
         bits = batch.tokens == 1
         about = "the parity of the ones up to this bit"
-        return {"parity so far": Fact(bits.cumsum(1) % 2, ~batch.mask, about, on_the_way=True)}
+        return {"parity so far": Fact(bits.cumsum(1) % 2, ~batch.mask, about, is_intermediate=True)}

@@ -1,4 +1,4 @@
-"""Running parity of a bit string: at every bit, whether the ones so far are odd in number."""
+"""Running parity of a bit string: at every bit, whether the number of ones so far is odd."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from .task import Batch, Task, checked_size
+from .batch import Batch
+from .task import Task, checked_size
 
 _START = 2
 
@@ -18,38 +19,38 @@ class PrefixParity(Task):
     """Prefix sums modulo two, the task of the deep-thinking nets (Schwarzschild et al. 2021, arXiv
     2106.04537).
 
-    Each answer is the last answer flipped by its own bit, so a loop that looks one place to the
-    left solves one more position per iteration: the right region grows like a moving front.
+    Each answer is the previous answer XOR its bit, so a loop that attends one position to the left
+    solves one more position per iteration: the solved prefix grows like a moving front.
 
-    A string begins with a mark "^" that asks for nothing. Without it a causal model with relative
-    positions could not answer at all: in 1111 every place would see nothing but ones, in the same
-    proportion, and none would be the first.
+    A string begins with the token "^", which has no answer. Without it a causal model with relative
+    positions could not solve the task: in 1111 every position would attend to ones alone, and none
+    could tell that it is the first.
 
         tokens   ^ 0 1 1 0 1
         targets  . 0 1 0 0 1
     """
 
     length: int = 16
-    """Bits in a string; tokens have one position more, for the mark."""
+    """Bits in a string; tokens have one position more, for "^"."""
 
     name = "prefix-parity"
     symbols = ("0", "1", "^")
-    dial = "length"
-    difficulty = "ones in the string"
+    difficulty_option = "length"
+    difficulty_unit = "ones in the string"
 
     def __post_init__(self) -> None:
         checked_size(self.name, "length", self.length)
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        tokens = self._checked(tokens)
+        tokens = self.check_tokens(tokens)
         bits = tokens == 1
         return torch.where(tokens == _START, tokens, bits.cumsum(1) % 2)
 
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        return self._checked(tokens) != _START
+        return self.check_tokens(tokens) != _START
 
-    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
-        tokens = super()._checked(tokens)
+    def check_tokens(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super().check_tokens(tokens)
         if not bool(((tokens == _START).sum(1) == 1).all() and (tokens[:, 0] == _START).all()):
             raise LoopscopeError(
                 f"{self.name} needs strings that begin with the mark '^' (token {_START}) and go on with "
@@ -58,12 +59,12 @@ class PrefixParity(Task):
             )
         return tokens
 
-    def _draw(self, size: int, generator: torch.Generator, **chosen: Any) -> Int[Tensor, "batch position"]:
-        bits = torch.randint(0, 2, (size, chosen["length"]), generator=generator)
+    def draw(self, size: int, generator: torch.Generator, **options: Any) -> Int[Tensor, "batch position"]:
+        bits = torch.randint(0, 2, (size, options["length"]), generator=generator)
         return torch.cat([torch.full((size, 1), _START), bits], dim=1)
 
-    def _space(self, **chosen: Any) -> int:
-        return 2 ** chosen["length"]
+    def example_count(self, **options: Any) -> int:
+        return 2 ** options["length"]
 
-    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+    def make_batch(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), (tokens == 1).sum(1).float())

@@ -8,15 +8,16 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from .task import Batch, Task, checked_size
+from .batch import Batch
+from .task import Task, checked_size
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
 class Copy(Task):
-    """A random string, and blanks in which it is filled in again, all at once. Each letter stands
-    length + 1 places before its blank.
+    """A random string, then blanks to be filled with the same string, all at once. Each letter is
+    length + 1 positions before its blank.
 
         tokens   c a b b = _ _ _ _
         targets  . . . . . c a b b
@@ -28,9 +29,9 @@ class Copy(Task):
     """Different letters, at most 26."""
 
     name = "copy"
-    dial = "length"
-    difficulty = "letters in the string"
-    fixed = ("letters",)
+    difficulty_option = "length"
+    difficulty_unit = "letters in the string"
+    fixed_options = ("letters",)
 
     def __post_init__(self) -> None:
         checked_size(self.name, "length", self.length)
@@ -43,18 +44,18 @@ class Copy(Task):
         return (*_ALPHABET[: self.letters], "=", "_")
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        tokens = self._checked(tokens)
+        tokens = self.check_tokens(tokens)
         length = tokens.shape[1] // 2
         return torch.cat([tokens[:, : length + 1], self._answer(tokens[:, :length])], dim=1)
 
     def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        return self._checked(tokens) == self.letters + 1
+        return self.check_tokens(tokens) == self.letters + 1
 
     def _answer(self, string: Int[Tensor, "batch letter"]) -> Int[Tensor, "batch letter"]:
         return string
 
-    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
-        tokens = super()._checked(tokens)
+    def check_tokens(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        tokens = super().check_tokens(tokens)
         length = tokens.shape[1] // 2
         fits = tokens.shape[1] == 2 * length + 1 >= 3
         string, mark, blanks = tokens[:, :length], tokens[:, length], tokens[:, length + 1 :]
@@ -68,23 +69,23 @@ class Copy(Task):
             )
         return tokens
 
-    def _draw(self, size: int, generator: torch.Generator, /, **chosen: Any) -> Int[Tensor, "batch position"]:
-        string = torch.randint(0, self.letters, (size, chosen["length"]), generator=generator)
+    def draw(self, size: int, generator: torch.Generator, /, **options: Any) -> Int[Tensor, "batch position"]:
+        string = torch.randint(0, self.letters, (size, options["length"]), generator=generator)
         mark = torch.full((size, 1), self.letters)
         return torch.cat([string, mark, torch.full_like(string, self.letters + 1)], dim=1)
 
-    def _space(self, **chosen: Any) -> int:
-        return self.letters ** chosen["length"]
+    def example_count(self, **options: Any) -> int:
+        return self.letters ** options["length"]
 
-    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+    def make_batch(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         difficulty = torch.full((len(tokens),), float(tokens.shape[1] // 2), device=tokens.device)
         return Batch(tokens, self.solve(tokens), self.mask(tokens), difficulty)
 
 
 @dataclass(frozen=True)
 class Reverse(Copy):
-    """A random string, and blanks in which it is filled in from its end, all at once. The letters
-    stand 2, 4, 6, ... places before their blanks.
+    """A random string, then blanks to be filled with the reversed string, all at once. The letters
+    are 2, 4, 6, ... positions before their blanks.
 
         tokens   c a b b = _ _ _ _
         targets  . . . . . b b a c

@@ -1,8 +1,8 @@
-"""Sudoku boards of any box: their units, exact search for solutions, and how many rounds of plain
-logic they take.
+"""Sudoku boards with boxes of any shape: their units, exact search for solutions, and the number of
+rounds that a simple solver needs.
 
-A board is held as bits: `bits[cell, board]` has bit d - 1 set where digit d is still possible.
-Cells come first, so that every operation runs along all boards of a batch at once.
+A board is stored as bits: `bits[cell, board]` has bit d - 1 set where digit d is still possible.
+Cells are the first axis, so that every operation is vectorised over the boards of a batch.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Board:
 
 @lru_cache
 def board(rows: int, columns: int) -> Board:
-    """The board whose boxes have so many rows and columns."""
+    """The board whose boxes have this number of rows and columns."""
     size = rows * columns
     cells = np.arange(size * size).reshape(size, size)
     boxes = cells.reshape(columns, rows, rows, columns).transpose(0, 2, 1, 3).reshape(size, size)
@@ -54,8 +54,8 @@ def as_digits(bits: UInt8[Array, "cell board"]) -> Int[Array, "board cell"]:
 
 
 def grids(this: Board) -> Int[Array, "board cell"]:
-    """All full boards whose first row is 1, 2, 3, ...; every other is one of these with its digits
-    renamed."""
+    """All full boards whose first row is 1, 2, 3, ...; every other board is one of these with
+    renamed digits."""
     rows = np.uint8(1) << np.array(list(permutations(range(this.size))), dtype=np.uint8)
     result = rows[:1]
     for row in range(1, this.size):
@@ -87,16 +87,16 @@ def orders(groups: int, each: int) -> Int[Array, "order line"]:
 
 
 def completions(
-    this: Board, given: UInt8[Array, "cell board"], most: int = 2
+    this: Board, candidates: UInt8[Array, "cell board"], most: int = 2
 ) -> tuple[Int[Array, " board"], UInt8[Array, "cell board"]]:
-    """How many ways there are to fill each board, counted up to `most`, and one of them. Exact, by
+    """The number of solutions of each board, counted up to `most`, and one of them. Exact, by
     depth-first search.
 
     Arguments:
-        given: the digits that each cell may take.
+        candidates: the digits that each cell may take, as bits.
     """
-    count, result = np.zeros(given.shape[1], dtype=int), np.zeros_like(given)
-    heap = [(np.arange(given.shape[1]), given)]
+    count, result = np.zeros(candidates.shape[1], dtype=int), np.zeros_like(candidates)
+    heap = [(np.arange(candidates.shape[1]), candidates)]
     while heap:
         owner, bits = heap.pop()
         open_ = count[owner] < most
@@ -105,7 +105,7 @@ def completions(
         owner, bits = owner[alive], bits[:, alive]
         places = _COUNT[bits]
         solved = (places == 1).all(0)
-        result[:, owner[solved]] = bits[:, solved]  # of several of one owner, the last; any will do
+        result[:, owner[solved]] = bits[:, solved]  # of several solutions the last; any will do
         np.add.at(count, owner[solved], 1)
         owner, bits, places = owner[~solved], bits[:, ~solved], places[:, ~solved]
         if len(owner):
@@ -121,14 +121,15 @@ def completions(
 def _narrowed(
     this: Board, bits: UInt8[Array, "cell board"]
 ) -> tuple[UInt8[Array, "cell board"], Bool[Array, " board"]]:
-    """What is left after striking out placed digits and placing digits with one place, and whether
-    anything can be."""
+    """The candidates after constraint propagation, and which boards have no contradiction."""
     bits, alive, active = bits.copy(), np.ones(bits.shape[1], dtype=bool), np.arange(bits.shape[1])
     while len(active):
         old = bits[:, active]
         single = _COUNT[old] == 1
-        new = np.where(single, old, old & ~_of_units(_seen(np.where(single, old, 0), this)[0], this))
-        once, twice = _seen(new, this)
+        new = np.where(
+            single, old, old & ~_of_units(_digits_in_units(np.where(single, old, 0), this)[0], this)
+        )
+        once, twice = _digits_in_units(new, this)
         dead = (once != this.full).any(0) | (new == 0).any(
             0
         )  # a digit or a cell without a place (also if one is there twice)
@@ -141,28 +142,29 @@ def _narrowed(
 
 
 def rounds(
-    this: Board, given: UInt8[Array, "cell board"], solution: UInt8[Array, "cell board"]
+    this: Board, clues: UInt8[Array, "cell board"], solution: UInt8[Array, "cell board"]
 ) -> tuple[Int[Array, " board"], Int[Array, " board"], Int[Array, " board"]]:
     """How many rounds of plain logic fill each board; in how many of them that took places, and in
     how many a hint.
 
     In one round all cells that can take only one digit are filled in at once. Where there is none,
     all digits that can go to only one place of a row, column or box. Where there is none either, a
-    hint: the solution of one cell is told, the first in reading order of those with the fewest
-    digits left.
+    hint: the solution of one cell, the first in reading order of those with the fewest candidates.
 
     Arguments:
-        given: the bit of each given digit, 0 in blanks.
+        clues: the bit of each clue, 0 in blanks.
         solution: the same, all cells filled in.
     """
-    bits, active = given.copy(), np.arange(given.shape[1])
-    taken, places, hints = np.zeros((3, given.shape[1]), dtype=int)
+    bits, active = clues.copy(), np.arange(clues.shape[1])
+    taken, places, hints = np.zeros((3, clues.shape[1]), dtype=int)
     while len(active := active[(bits[:, active] == 0).any(0)]):
         here = bits[:, active]
-        free = np.where(here == 0, this.full & ~_of_units(_seen(here, this)[0], this), 0).astype(np.uint8)
+        free = np.where(here == 0, this.full & ~_of_units(_digits_in_units(here, this)[0], this), 0).astype(
+            np.uint8
+        )
         fill = _COUNT[free] == 1
         bare = np.flatnonzero(~fill.any(0))
-        once, twice = _seen(free[:, bare], this)
+        once, twice = _digits_in_units(free[:, bare], this)
         fill[:, bare] = free[:, bare] & _of_units(once & ~twice, this) != 0
         stuck = np.flatnonzero(~fill.any(0))
         fill[np.where(free[:, stuck] == 0, 99, _COUNT[free[:, stuck]]).argmin(0), stuck] = True
@@ -173,28 +175,28 @@ def rounds(
     return taken, places - hints, hints
 
 
-def dug(
+def minimal_puzzles(
     this: Board, grids: UInt8[Array, "cell board"], order: Int[Array, "cell board"]
 ) -> UInt8[Array, "cell board"]:
-    """Puzzles from which no digit can go any more: cells are blanked in `order` where one solution
-    is still left."""
-    given, every = grids.copy(), np.arange(grids.shape[1])
+    """Minimal puzzles: cells are blanked in `order`, except where that would leave more than one
+    solution."""
+    clues, every = grids.copy(), np.arange(grids.shape[1])
     for cell in order:
-        digit = given[cell, every]
-        given[cell, every] = 0
+        digit = clues[cell, every]
+        clues[cell, every] = 0
         others = this.full & ~digit
         for unit in this.of_cell[:, cell]:
-            others &= ~np.bitwise_or.reduce(given[this.units[unit].T, every], axis=0)
-        asked = np.flatnonzero(others)  # the others can only be the digit that was there
-        trial = np.where(given[:, asked] == 0, this.full, given[:, asked])
-        trial[cell[asked], np.arange(len(asked))] = others[asked]
+            others &= ~np.bitwise_or.reduce(clues[this.units[unit].T, every], axis=0)
+        unsure = np.flatnonzero(others)  # in other boards only the removed digit fits
+        trial = np.where(clues[:, unsure] == 0, this.full, clues[:, unsure])
+        trial[cell[unsure], np.arange(len(unsure))] = others[unsure]
         count, _ = completions(this, trial, most=1)
-        needed = asked[count > 0]
-        given[cell[needed], needed] = digit[needed]
-    return given
+        needed = unsure[count > 0]
+        clues[cell[needed], needed] = digit[needed]
+    return clues
 
 
-def _seen(
+def _digits_in_units(
     bits: UInt8[Array, "cell board"], this: Board
 ) -> tuple[UInt8[Array, "unit board"], UInt8[Array, "unit board"]]:
     """The digits that occur in each unit, and those that occur in it more than once."""

@@ -1,5 +1,5 @@
-"""The Sudoku puzzles that examples are made of: all of 4 x 4 up to symmetry, a pool of 6 x 6;
-levels and symmetries."""
+"""The Sudoku puzzles that examples are made of: all 4 x 4 puzzles up to symmetry, and a pool of
+6 x 6 puzzles; levels and symmetries."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray as Array
 
-from .sudoku_boards import Board, as_bits, as_digits, board, dug, grids, normal, orders, rounds
+from .sudoku_boards import Board, as_bits, as_digits, board, grids, minimal_puzzles, normal, orders, rounds
 
 BOXES = {4: (2, 2), 6: (2, 3)}
 """Rows and columns of a box."""
@@ -18,19 +18,20 @@ _POOL = 8192
 
 
 def this_board(size: int) -> Board:
+    """The board of a size that the task has."""
     return board(*BOXES[size])
 
 
 def levels(
     size: int, taken: Int[Array, " board"], places: Int[Array, " board"], hints: Int[Array, " board"]
 ) -> Int[Array, " board"]:
-    """The index in `LEVELS`, from the rounds that `boards.rounds` counts."""
+    """The index in `LEVELS`, from the rounds that `sudoku_boards.rounds` counts."""
     if size == 4:
         return np.clip(taken - 2, 0, 2)
     return np.where(hints > 0, 2, np.where(places > 0, 1, 0))
 
 
-def turned(
+def transformed(
     puzzles: Int[Array, "board cell"],
     size: int,
     where: Float[Array, "board 3"],
@@ -42,7 +43,7 @@ def turned(
     Arguments:
         where: numbers in 0..1 that choose the rows' order, the columns' order, and whether to
             transpose.
-        names: numbers whose order is that of the new digits.
+        names: numbers whose order gives the new digits.
     """
     rows, columns = _lines(size)
     row = rows[(where[:, 0] * len(rows)).astype(int)]
@@ -57,14 +58,14 @@ def turned(
 
 @lru_cache
 def _lines(size: int) -> tuple[Int[Array, "order line"], Int[Array, "order line"]]:
-    """The orders of rows and those of columns that keep boxes together."""
+    """The permutations of rows and those of columns that keep boxes together."""
     tall, wide = BOXES[size]
     return orders(size // tall, tall), orders(size // wide, wide)
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Puzzles to draw from, those with most blanks first."""
+    """Puzzles to draw from, sorted by decreasing number of blanks."""
 
     puzzles: Int[Array, "entry cell"]
     grids: Int[Array, "entry cell"]
@@ -75,8 +76,8 @@ class Pool:
 
 @lru_cache
 def pool(size: int, level: str | None = None) -> Pool:
-    """What examples are made of: all 4 x 4 puzzles (of that level), or 6 x 6 ones that can become
-    such of that level."""
+    """All 4 x 4 puzzles (of a level), or 6 x 6 puzzles from which examples (of that level) can be
+    made."""
     if level is None:
         puzzles, full, kind = _all_small() if size == 4 else _some_large()
         blanks = (puzzles == 0).sum(1)
@@ -85,29 +86,28 @@ def pool(size: int, level: str | None = None) -> Pool:
     else:
         whole, wanted = pool(size), LEVELS.index(level)
         result = levels(size, *rounds(this_board(size), as_bits(whole.puzzles), as_bits(whole.grids)))
-        # one more given can make a 6 x 6 easier, never harder
+        # one more clue can make a 6 x 6 easier, never harder
         chosen = np.flatnonzero(result == wanted if size == 4 else result >= wanted)
     return Pool(whole.puzzles[chosen], whole.grids[chosen], whole.blanks[chosen], whole.kinds[chosen])
 
 
 def _some_large() -> tuple[Array, Array, Array]:
-    """6 x 6 puzzles that can't spare a given, dug out of grids that are drawn evenly, up to the
-    names of digits."""
+    """Minimal 6 x 6 puzzles of grids that are drawn uniformly, up to the names of digits."""
     generator = torch.Generator().manual_seed(2024)
     every = grids(this_board(6))
     full = every[torch.randint(0, len(every), (_POOL,), generator=generator).numpy()]
     order = torch.rand((36, _POOL), generator=generator).argsort(dim=0, stable=True).numpy()
-    return as_digits(dug(this_board(6), as_bits(full), order)), full, np.zeros(_POOL, dtype=int)
+    return as_digits(minimal_puzzles(this_board(6), as_bits(full), order)), full, np.zeros(_POOL, dtype=int)
 
 
 def _all_small() -> tuple[Array, Array, Array]:
-    """All 4 x 4 puzzles with one solution, up to symmetry: a class of grids comes as often as it
-    has grids."""
-    known, parts = _catalogue(), []
-    for one, grid in enumerate(known.models):
+    """All 4 x 4 puzzles with one solution, up to symmetry: each class of grids is repeated in
+    proportion to its number of grids."""
+    catalogue, parts = _catalogue(), []
+    for one, grid in enumerate(catalogue.models):
         masks = np.flatnonzero(_unique(grid))
-        share = int((known.model == one).sum() // np.bincount(known.model).min())
-        part = np.where(_SHOWN[masks], grid, 0), np.tile(grid, (len(masks), 1)), known.kinds[one, masks]
+        share = int((catalogue.model == one).sum() // np.bincount(catalogue.model).min())
+        part = np.where(_CLUES[masks], grid, 0), np.tile(grid, (len(masks), 1)), catalogue.kinds[one, masks]
         parts += [part] * share
     puzzles, full, kind = zip(*parts, strict=True)
     return np.concatenate(puzzles), np.concatenate(full), np.concatenate(kind)
@@ -116,38 +116,38 @@ def _all_small() -> tuple[Array, Array, Array]:
 # 4 x 4 up to symmetry
 # --------------------------------------------------------------------------------------------
 
-_SHOWN = np.arange(2**16)[:, None] >> np.arange(16) & 1 == 1  # the cells that each 16-bit mask shows
+_CLUES = np.arange(2**16)[:, None] >> np.arange(16) & 1 == 1  # the clue cells of each 16-bit mask
 
 
 @dataclass(frozen=True, eq=False)
 class _Catalogue:
-    """The 4 x 4 grids whose first row is 1 2 3 4, and how to turn each into the model of its
-    class."""
+    """The 4 x 4 grids whose first row is 1 2 3 4, and how to transform each into the representative
+    of its class."""
 
     codes: Int[Array, " grid"]
-    """The grids' numbers, rising, as `_code` counts."""
+    """The grids' codes (`_code`), sorted."""
     model: Int[Array, " grid"]
     """The class of each."""
-    way: Int[Array, "grid cell"]
-    """Which cell goes to each place when the grid is turned into the model."""
+    transform: Int[Array, "grid cell"]
+    """Which cell goes to each place when the grid is transformed into the representative."""
     models: Int[Array, "class cell"]
     kinds: Int[Array, "class mask"]
-    """For each set of shown cells, a number that is the same for all sets which the model's own
-    symmetries exchange."""
+    """For each set of clue cells, a number that is equal for sets which a symmetry of the
+    representative maps to each other."""
 
 
-def kinds(shown: Bool[Array, "board cell"], full: Int[Array, "board cell"]) -> Int[Array, " board"]:
-    """The class of each 4 x 4 puzzle: equal for two puzzles exactly if a symmetry turns one into
+def kinds(clue_cells: Bool[Array, "board cell"], full: Int[Array, "board cell"]) -> Int[Array, " board"]:
+    """The class of each 4 x 4 puzzle: equal for two puzzles exactly if a symmetry maps one to
     the other.
 
     Arguments:
-        shown: which cells are given.
+        clue_cells: which cells are clues.
         full: the solutions.
     """
-    known = _catalogue()
-    grid = np.searchsorted(known.codes, _code(normal(full, 4)))
-    mask = np.take_along_axis(shown, known.way[grid], axis=1) @ (1 << np.arange(16))
-    return known.kinds[known.model[grid], mask]
+    catalogue = _catalogue()
+    grid = np.searchsorted(catalogue.codes, _code(normal(full, 4)))
+    mask = np.take_along_axis(clue_cells, catalogue.transform[grid], axis=1) @ (1 << np.arange(16))
+    return catalogue.kinds[catalogue.model[grid], mask]
 
 
 @lru_cache
@@ -155,7 +155,7 @@ def _catalogue() -> _Catalogue:
     every = grids(this_board(4))
     every = every[_code(every).argsort()]
     codes = _code(every)
-    ways = np.array(
+    transforms = np.array(
         [
             cells.flatten()
             for row in _lines(4)[0]
@@ -164,19 +164,19 @@ def _catalogue() -> _Catalogue:
             for cells in (square, square.T)
         ]
     )
-    model, way = np.full(len(every), -1), np.zeros((len(every), 16), dtype=int)
+    model, transform = np.full(len(every), -1), np.zeros((len(every), 16), dtype=int)
     models, classes = [], []
     for i, grid in enumerate(every):
         if model[i] >= 0:
             continue
-        images = np.searchsorted(codes, _code(normal(grid[ways], 4)))
-        for image, one in zip(images, ways, strict=True):
-            model[image], way[image] = len(models), one.argsort()  # the way back
-        own = ways[images == i]
-        smallest = np.min([_SHOWN[:, one] @ (1 << np.arange(16)) for one in own], axis=0)
+        images = np.searchsorted(codes, _code(normal(grid[transforms], 4)))
+        for image, one in zip(images, transforms, strict=True):
+            model[image], transform[image] = len(models), one.argsort()  # the inverse
+        stabiliser = transforms[images == i]
+        smallest = np.min([_CLUES[:, one] @ (1 << np.arange(16)) for one in stabiliser], axis=0)
         classes.append(smallest + len(models) * 2**16)
         models.append(grid)
-    return _Catalogue(codes, model, way, np.array(models), np.array(classes))
+    return _Catalogue(codes, model, transform, np.array(models), np.array(classes))
 
 
 def _code(full: Int[Array, "board cell"]) -> Int[Array, " board"]:
@@ -184,7 +184,7 @@ def _code(full: Int[Array, "board cell"]) -> Int[Array, " board"]:
 
 
 def _unique(grid: Int[Array, " cell"]) -> Bool[Array, " mask"]:
-    """For each set of shown cells, whether no other of the 288 grids shows the same there."""
+    """For each set of clue cells, whether no other of the 288 grids agrees with this one there."""
     names = np.pad(orders(1, 4) + 1, ((0, 0), (1, 0)))  # all orders of 1..4, behind 0
     others = np.concatenate([each[grids(this_board(4))] for each in names])
     differs = (others != grid) @ (1 << np.arange(16))

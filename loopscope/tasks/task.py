@@ -1,9 +1,8 @@
-"""What every task offers: batches by seed, exact labels, and a fixed line between training and test
-examples."""
+"""Task: batches by seed, exact labels, and a fixed split into training and test examples."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal, Self
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,68 +12,52 @@ from torch import Tensor
 from ..common.errors import LoopscopeError, nearest
 from ..common.rng import mixed
 from ..core.tokens import checked_tokens
+from .batch import Batch
 from .fact import Fact
 from .train_test_split import is_test
 
 Split = Literal["train", "test"]
 
-_PATIENCE = 100  # draws without one example, before giving up
-_SMALLEST_SPACE = 32  # fewer different examples can't be told apart into train and test
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Examples of a task with their labels."""
-
-    tokens: Int[Tensor, "batch position"]
-    targets: Int[Tensor, "batch position"]
-    """The right token at every answered position; elsewhere the token that stands there."""
-    mask: Bool[Tensor, "batch position"]
-    """True where an answer is asked for."""
-    difficulty: Float[Tensor, " batch"]
-    """How hard each example is, in the task's own unit (`task.difficulty`)."""
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def to(self, device: torch.device | str) -> Self:
-        """The same batch with its tensors on `device`."""
-        moved = {field.name: getattr(self, field.name) for field in fields(self)}
-        return type(self)(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in moved.items()})
+_MOST_EMPTY_DRAWS = 100  # draws without an example of the split before an error
+_FEWEST_EXAMPLES = 32  # fewer different examples can't be split into training and test
 
 
 @dataclass(frozen=True)
 class Task(ABC):
-    """A rule that tokens follow. Its fields are its options; two tasks with equal options give
-    equal batches.
+    """A rule that tokens follow. The fields of the dataclass are its options; two tasks with equal
+    options give equal batches.
 
-    Whether an example is for training or for testing is decided by a hash of the example itself, so
-    the two never overlap, whatever the seeds, and need no list to tell them apart: about one
-    example in eight is for testing.
+    A subclass sets `name`, `symbols`, `difficulty_option` and `difficulty_unit`, and gives five
+    methods: `solve`, `mask`, `draw`, `example_count` and `make_batch`. It may extend `check_tokens`
+    and override `canonical_form`, `task_facts` and `every_example`. docs/architecture.md has a
+    complete example.
+
+    A hash of the example itself decides whether it is for training or for testing, so the two never
+    overlap, whatever the seeds. About one example in eight is for testing.
     """
 
     name: ClassVar[str]
     symbols: ClassVar[tuple[str, ...]]
     """What each token id stands for; a property where options decide it, and empty if
     `continuous`."""
-    dial: ClassVar[str]
-    """The option that makes examples longer or harder; `batch` takes it too, and a curriculum turns
-    it."""
-    difficulty: ClassVar[str]
+    difficulty_option: ClassVar[str]
+    """The option that makes examples longer or harder. `batch` takes it too, and a curriculum
+    raises it."""
+    difficulty_unit: ClassVar[str]
     """What `Batch.difficulty` counts."""
-    fixed: ClassVar[tuple[str, ...]] = ()
-    """Options that say how tokens are read, which a batch can't choose anew."""
+    fixed_options: ClassVar[tuple[str, ...]] = ()
+    """Options that decide how tokens are read, so that a batch can't change them."""
     causal: ClassVar[bool] = True
-    """Whether no answer needs a later token, so that a causal model can give them all."""
+    """Whether no answer depends on a later token, so that a causal model can give them all."""
     continuous: ClassVar[bool] = False
     """Whether tokens and answers are real numbers: tokens (batch, position, feature), targets
     (batch, position)."""
     score: ClassVar[str] = "accuracy"
-    """What the mean of `right` over the mask is."""
-    between: ClassVar[str] = ""
+    """What the mean of `correctness` over the mask is called."""
+    separator: ClassVar[str] = ""
     """What `render` puts between two symbols."""
-    blank: ClassVar[int | None] = None
-    """The token of an empty place, where answering means to fill it in."""
+    blank_token: ClassVar[int | None] = None
+    """The token of an empty cell, where the model has to fill in cells; None for other tasks."""
 
     @property
     def vocabulary(self) -> int:
@@ -83,12 +66,12 @@ class Task(ABC):
 
     @property
     def features(self) -> int | None:
-        """The numbers that stand at each position if `continuous`; None for tokens."""
+        """Numbers at each position if `continuous`; None for tokens."""
         return None
 
     @property
-    def limit(self) -> int | None:
-        """The largest value that the dial takes; None if it takes any."""
+    def difficulty_limit(self) -> int | None:
+        """The largest value of `difficulty_option`; None if there is no limit."""
         return None
 
     @property
@@ -99,182 +82,201 @@ class Task(ABC):
 
     @property
     def options(self) -> dict[str, Any]:
+        """The value of each option by name."""
         return asdict(self)
 
     def neighbours(self) -> Bool[Tensor, "position position"] | None:
-        """Of a board: which other cells bear on a cell, by its rules; no cell bears on itself. None
-        without such rules."""
+        """For a board with rules: which cells constrain each other; no cell constrains itself. None
+        for other tasks."""
         return None
 
     def violations(self, answers: Int[Tensor, "*axes position"]) -> Bool[Tensor, "*axes position"] | None:
-        """Of filled boards: the cells that break a rule. None for a task without such rules."""
+        """For filled boards: the cells that break a rule. None for a task without such rules."""
         return None
 
-    def batch(self, size: int, seed: int, split: Split = "test", **difficulty: Any) -> Batch:
+    def batch(self, size: int, seed: int, split: Split = "test", **options: Any) -> Batch:
         """`size` examples of one split. The same arguments give the same batch on every machine.
 
         >>> ls.tasks.prefix_parity(length=16).batch(64, seed=0, length=32).tokens.shape
         torch.Size([64, 33])
 
         Arguments:
-            seed: any whole number.
-            split: "test" unless asked for "train".
-            difficulty: what the task lets one choose, such as length=32; the options otherwise.
+            seed: any integer.
+            split: "test" or "train".
+            options: values for this batch, such as length=32, in place of the task's own.
+
+        Raises:
+            LoopscopeError: no such option or split; too few different examples.
         """
         _checked_count("size", size, least=1)
         if split not in ("train", "test"):
             raise LoopscopeError(f'split must be "train" or "test", but is {split!r}.')
-        chosen = self._chosen(difficulty)
-        if (space := self._space(**chosen)) < _SMALLEST_SPACE:
+        values = self._batch_options(options)
+        if (count := self.example_count(**values)) < _FEWEST_EXAMPLES:
             raise LoopscopeError(
-                f"{self.name} must have at least {_SMALLEST_SPACE} different examples to keep training and "
-                f"test apart, but has {space} with {_spelled(chosen)}. Choose a larger {self.dial}."
+                f"{self.name} must have at least {_FEWEST_EXAMPLES} different examples to keep training and "
+                f"test apart, but has {count} with {_listed(values)}. Choose a larger "
+                f"{self.difficulty_option}."
             )
         generator = torch.Generator().manual_seed(mixed(seed, 0 if split == "train" else 1))
-        kept: list[Tensor] = []
-        while sum(map(len, kept)) < size:  # a draw is refused if it belongs to the other split
-            if len(kept) >= _PATIENCE and not any(map(len, kept)):
+        parts: list[Tensor] = []
+        while sum(map(len, parts)) < size:  # examples of the other split are rejected
+            if len(parts) >= _MOST_EMPTY_DRAWS and not any(map(len, parts)):
                 raise LoopscopeError(
-                    f"{self.name} found no example for {split} among {_PATIENCE} draws with "
-                    f"{_spelled(chosen)}. Ask for less."
+                    f"{self.name} must have examples for {split} with {_listed(values)}, but none came in "
+                    f"{_MOST_EMPTY_DRAWS} draws. Choose options that leave more examples."
                 )
-            drawn = self._draw(max(64, 2 * size), generator, **chosen)
-            kept.append(drawn[self.is_test(drawn) == (split == "test")])
-        return self._labelled(torch.cat(kept)[:size])
+            tokens = self.draw(max(64, 2 * size), generator, **values)
+            parts.append(tokens[self.is_test(tokens) == (split == "test")])
+        return self.make_batch(torch.cat(parts)[:size])
 
     def is_test(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, " batch"]:
-        """Which examples are kept for testing: a hash of what the example asks, and of nothing
-        else."""
-        return is_test(self._identity(tokens))
+        """Which examples are for testing: decided by a hash of the canonical form alone."""
+        return is_test(self.canonical_form(tokens))
 
-    def identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
-        """What makes two examples the same: equal rows are the same example, perhaps in another
-        form."""
-        return self._identity(self._checked(tokens))
-
-    def every(self, split: Split) -> Batch:
-        """All examples of one split, each once, for a task that has few enough to list.
+    def full_batch(self, split: Split) -> Batch:
+        """All examples of one split, each once, for a task that can list them.
 
         Raises:
-            LoopscopeError: it hasn't.
+            LoopscopeError: the task has too many examples to list.
         """
-        tokens = self._all()
+        tokens = self.every_example()
         if tokens is None:
             raise LoopscopeError(
                 f"a task must list its examples to give every one of them, but {self.name} draws from "
-                f"{self._space(**self.options):,}. Ask for a number of them: task.batch(1000, seed=0)."
+                f"{self.example_count(**self.options):,}. Ask for a number of them: "
+                "task.batch(1000, seed=0)."
             )
-        return self._labelled(tokens[self.is_test(tokens) == (split == "test")])
+        return self.make_batch(tokens[self.is_test(tokens) == (split == "test")])
 
     @property
-    def sets(self) -> dict[str, tuple[Split, dict[str, Any]]]:
-        """The sets on which a training's history is written: a name, the split, and what `batch` is
-        asked for besides."""
+    def evaluation_sets(self) -> dict[str, tuple[Split, dict[str, Any]]]:
+        """The sets that a training's history is measured on: by name, the split and the options of
+        `batch`."""
         return {"train": ("train", {}), "test": ("test", {})}
-
-    @abstractmethod
-    def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
-        """The exact answer at every answered position, from the tokens alone; elsewhere the token
-        that stands there."""
-
-    @abstractmethod
-    def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-        """True where an answer is asked for."""
 
     def losses(
         self, logits: Float[Tensor, "batch position vocab"], targets: Tensor
     ) -> Float[Tensor, "batch position"]:
-        """What each position adds to the loss, asked or not: cross-entropy in nats."""
+        """The loss of every position, in the mask or not: cross-entropy in nats."""
         flat = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
         return flat.view(targets.shape)
 
     def answer(self, logits: Float[Tensor, "*axes vocab"]) -> Shaped[Tensor, "*axes"]:
-        """What the logits say: the likeliest token."""
+        """The answer that the logits give: the most likely token."""
         return logits.argmax(-1)
 
-    def differ(
+    def answer_distance(
         self, first: Shaped[Tensor, "*axes"], second: Shaped[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
-        """How far two answers lie apart: 1.0 for different tokens, 0.0 for equal ones."""
+        """The distance between two answers: 1.0 for different tokens, 0.0 for equal ones."""
         return (first != second).float()
 
-    def right(
+    def correctness(
         self, logits: Float[Tensor, "*axes vocab"], targets: Shaped[Tensor, "*axes"]
     ) -> Float[Tensor, "*axes"]:
-        """The merit of each position, whose mean over the mask is the `score`: 1.0 for the right
+        """How correct each position is; the mean over the mask is the `score`. 1.0 for the correct
         answer, less for others."""
-        return 1 - self.differ(self.answer(logits), targets)
+        return 1 - self.answer_distance(self.answer(logits), targets)
 
     def label(self, tokens: Int[Tensor, "batch position"]) -> Batch:
-        """Tokens from anywhere, such as a run's, as a batch with their exact labels."""
-        return self._labelled(self._checked(tokens))
+        """The batch of tokens from any source, such as those of a run, with their exact labels.
+
+        Raises:
+            LoopscopeError: these are no examples of the task.
+        """
+        return self.make_batch(self.check_tokens(tokens))
 
     def render(self, tokens: Int[Tensor, "batch position"]) -> list[str]:
         """One string per example, a symbol per token, in the order in which the model reads
         them."""
         tokens = checked_tokens(tokens, self.vocabulary, self.name)  # targets too, whatever their form
-        return [self.between.join(self.symbols[token] for token in row) for row in tokens.tolist()]
+        return [self.separator.join(self.symbols[token] for token in row) for row in tokens.tolist()]
 
     def facts(self, tokens: Int[Tensor, "batch position"]) -> dict[str, Fact]:
-        """What is true of these examples and may be looked for in states: the answer, the input,
-        how hard they are, and what a task has besides, such as steps on the way."""
+        """What may be decoded from the states of these examples: the answer, the input, the
+        difficulty, and the task's own facts, such as intermediate results."""
         batch = self.label(tokens)
         result = {"answer": Fact(batch.targets, batch.mask, "the right answer")}
         if not self.continuous:
             everywhere = torch.ones_like(batch.mask)
-            result["input"] = Fact(batch.tokens, everywhere, "the token that stands there", given=True)
+            result["input"] = Fact(batch.tokens, everywhere, "the token that stands there", in_input=True)
         if len(batch.difficulty.unique()) > 1:
             always = torch.ones_like(batch.difficulty, dtype=torch.bool)
-            result["difficulty"] = Fact(batch.difficulty, always, self.difficulty, given=True)
-        return result | self._facts(batch)
+            result["difficulty"] = Fact(batch.difficulty, always, self.difficulty_unit, in_input=True)
+        return result | self.task_facts(batch)
+
+    # What a task gives
 
     @abstractmethod
-    def _draw(self, size: int, generator: torch.Generator, /, **chosen: Any) -> Int[Tensor, "batch position"]:
-        """`size` random examples, of both splits."""
+    def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:
+        """The exact answer at every position of the mask, from the tokens alone; elsewhere the
+        input token."""
 
     @abstractmethod
-    def _space(self, **chosen: Any) -> int:
-        """How many different examples there are."""
+    def mask(self, tokens: Int[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
+        """True at the positions that the model has to answer."""
 
     @abstractmethod
-    def _labelled(self, tokens: Int[Tensor, "batch position"]) -> Batch:
-        """The batch that these tokens make."""
+    def draw(self, size: int, generator: torch.Generator, /, **options: Any) -> Int[Tensor, "batch position"]:
+        """`size` random examples, or somewhat fewer, of both splits. `options` has a value for
+        every option of the task, and takes precedence over its fields."""
 
-    def _facts(self, batch: Any, /) -> dict[str, Fact]:
-        """What a task has besides; `batch` is of its own kind."""
-        return {}
+    @abstractmethod
+    def example_count(self, **options: Any) -> int:
+        """How many different examples there are with these options, or a lower bound."""
 
-    def _all(self) -> Int[Tensor, "example position"] | None:
-        """Every example of both splits, if they are few enough to list."""
-        return None
+    @abstractmethod
+    def make_batch(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+        """The batch with the labels of checked tokens. A task may return a subclass of `Batch` with
+        further labels."""
 
-    def _identity(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
-        """What makes two examples the same; tasks whose examples come in equivalent forms say so
-        here."""
+    # What a task may give
+
+    def check_tokens(self, tokens: Any) -> Int[Tensor, "batch position"]:
+        """The tokens as int64. A task with a format extends this by its own check.
+
+        Raises:
+            LoopscopeError: no integers (batch, position) in the vocabulary, or not in the format.
+        """
+        return checked_tokens(tokens, self.vocabulary, self.name)
+
+    def canonical_form(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch part"]:
+        """Integers in 0..2^32 - 1 that are equal for two rows exactly if they are the same example.
+        For a task whose examples can be written in several equivalent forms."""
         return tokens
 
-    def _chosen(self, difficulty: dict[str, Any]) -> dict[str, Any]:
-        for name in difficulty:
+    def task_facts(self, batch: Any, /) -> dict[str, Fact]:
+        """The task's own facts, such as intermediate results. `batch` comes from `make_batch`."""
+        return {}
+
+    def every_example(self) -> Int[Tensor, "example position"] | None:
+        """All examples of both splits, or None if there are too many to list."""
+        return None
+
+    def _batch_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The task's options with those of a batch in place of its own."""
+        for name in options:
             if name not in self.options:
                 raise LoopscopeError(
                     f"{self.name} has no difficulty called {name!r}. {nearest(name, list(self.options))}"
                 )
-            if name in self.fixed and difficulty[name] != self.options[name]:
+            if name in self.fixed_options and options[name] != self.options[name]:
                 raise LoopscopeError(
-                    f"{self.name}'s {name} says how its tokens are read, so a batch can't choose another. "
-                    "Build a task "
-                    f'of its own: ls.tasks.build("{self.name}", {name}={difficulty[name]!r}).'
+                    f"{self.name}'s {name} decides how its tokens are read, so a batch can't choose another. "
+                    f'Build a task of its own: ls.tasks.build("{self.name}", {name}={options[name]!r}).'
                 )
-        chosen = self.options | difficulty
-        type(self)(**chosen)  # the constructor says what is wrong with a value
-        return chosen
-
-    def _checked(self, tokens: Any) -> Int[Tensor, "batch position"]:
-        return checked_tokens(tokens, self.vocabulary, self.name)
+        values = self.options | options
+        type(self)(**values)  # the constructor raises for a wrong value
+        return values
 
 
 def checked_size(task: str, name: str, value: Any, least: int = 1) -> None:
-    """Raise unless an option that counts something is a whole number, `least` or more."""
+    """Check an option that counts something.
+
+    Raises:
+        LoopscopeError: it is no integer, or less than `least`.
+    """
     _checked_count(f"{task}'s {name}", value, least)
 
 
@@ -283,5 +285,5 @@ def _checked_count(name: str, value: Any, least: int) -> None:
         raise LoopscopeError(f"{name} must be a whole number, {least} or more, but is {value!r}.")
 
 
-def _spelled(values: dict[str, Any]) -> str:
+def _listed(values: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in values.items())

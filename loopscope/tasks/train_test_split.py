@@ -1,4 +1,4 @@
-"""The line between training and test examples: a hash of the example, the same on every machine."""
+"""The split into training and test examples: a hash of the example, the same on every machine."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -16,7 +16,8 @@ def hashed(parts: Int[Tensor, "batch part"]) -> Int[Tensor, " batch"]:
     """A number in 0..2^32 for each row: FNV-1a over the parts, then MurmurHash3's finaliser.
 
     Arguments:
-        parts: whole numbers in 0..2^32 that say all that makes an example what it is.
+        parts: integers in 0..2^32 - 1 that are equal for two rows exactly if the examples are the
+            same.
     """
     h = torch.full((len(parts),), 2_166_136_261, dtype=torch.int64)
     for column in parts.cpu().unbind(1):
@@ -27,5 +28,5 @@ def hashed(parts: Int[Tensor, "batch part"]) -> Int[Tensor, " batch"]:
 
 
 def _times(h: Int[Tensor, " batch"], factor: int) -> Int[Tensor, " batch"]:
-    """The product's low 32 bits; int64 wraps around, which leaves them right."""
+    """The product's low 32 bits, which int64 overflow doesn't change."""
     return (h * factor) & 0xFFFFFFFF

@@ -39,18 +39,18 @@ def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEE
             models that halt.
     """
     task, n = model.task, model.iterations
-    own = task.options[task.dial]
+    own = task.options[task.difficulty_option]
     examples = enough(task) if examples is None else examples
     there = accuracy(model, task, 2 * n, examples, seed=seed)
     twice = None
-    if task.limit is None or 2 * own <= task.limit:
+    if task.difficulty_limit is None or 2 * own <= task.difficulty_limit:
         with contextlib.suppress(LoopscopeError):  # a model of learned positions has a longest input
-            twice = accuracy(model, task, 3 * n, examples, seed=seed, **{task.dial: 2 * own})
+            twice = accuracy(model, task, 3 * n, examples, seed=seed, **{task.difficulty_option: 2 * own})
     numbers = {
         "examples": examples,
         "seed": seed,
         "score": task.score,
-        "dial": task.dial,
+        "dial": task.difficulty_option,
         "length": own,
         "iterations": n,
         **_scores(there, n, 2 * n, task),
@@ -86,7 +86,7 @@ def _by_iteration(there: Accuracy, twice: Accuracy | None, n: int) -> dict[str, 
 def _by_difficulty(there: Accuracy, n: int, task: Task) -> dict[str, Any]:
     levels, few = there.by_difficulty, sorted({0, n // 4, n // 2, n, 2 * n})
     return {
-        "unit": task.difficulty,
+        "unit": task.difficulty_unit,
         "levels": list(levels),
         "iterations": few,
         "score": [[_at(values, k) for values in levels.values()] for k in few],
@@ -106,7 +106,7 @@ def _at(values: Tensor, k: int) -> float:
 
 def _changed(result: Accuracy, k: int, later: int, task: Task) -> float:
     first, second = (result.answers[min(i, result.iterations)] for i in (k, later))
-    return round(task.differ(first, second)[result.mask].mean().item(), 6)
+    return round(task.answer_distance(first, second)[result.mask].mean().item(), 6)
 
 
 def _halting(model: "LoopedModule", iterations: int, examples: int, seed: int) -> dict[str, Any] | None:

@@ -44,7 +44,7 @@ class Carried:
         loss = exercise.loss(logits)
         if self.weight:
             q = model.q_values(state)
-            right = (exercise.task.right(logits, exercise.targets) >= 1) | ~exercise.mask
+            right = (exercise.task.correctness(logits, exercise.targets) >= 1) | ~exercise.mask
             judged = F.binary_cross_entropy_with_logits(q[:, 0], right.all(1).to(q))
             if q.shape[1] > 1:
                 judged = judged + F.binary_cross_entropy_with_logits(

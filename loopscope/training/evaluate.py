@@ -91,7 +91,7 @@ def accuracy(
             for _, state in unroll(model, model.initial(context), context, n):
                 logits = model.decode(state, context)
                 answers.append(task.answer(logits))
-                merits.append(task.right(logits, batch.targets))
+                merits.append(task.correctness(logits, batch.targets))
                 h = primary(state).float()
                 moved.append(float("nan") if before is None else _relative_step(h, before))
                 before = h
@@ -104,7 +104,9 @@ def accuracy(
         sequences=whole.all(-1).float().mean(1).cpu(),
         by_position=((merit * asked).sum(1) / asked.sum(0)).cpu(),
         by_difficulty=_grouped(merit, asked, batch.difficulty),
-        changed=torch.cat([merit.new_zeros(1), task.differ(said[1:], said[:-1])[:, asked].mean(1)]).cpu(),
+        changed=torch.cat(
+            [merit.new_zeros(1), task.answer_distance(said[1:], said[:-1])[:, asked].mean(1)]
+        ).cpu(),
         moved=torch.tensor(moved),
         answers=said.cpu(),
         mask=asked.cpu(),

@@ -107,7 +107,7 @@ def scores(model: "LoopedModule", task: Task, batch: Batch) -> dict[str, list[fl
         for _, state in unroll(model, model.initial(context), context, model.iterations):
             logits = model.decode(state, context)
             result["loss"].append(masked_mean(task.losses(logits, batch.targets), batch.mask).item())
-            result["accuracy"].append(masked_mean(task.right(logits, batch.targets), batch.mask).item())
+            result["accuracy"].append(masked_mean(task.correctness(logits, batch.targets), batch.mask).item())
     n = model.iterations + 1  # a model that left the loop stands by its answer
     return {what: values + values[-1:] * (n - len(values)) for what, values in result.items()}
 
@@ -127,8 +127,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _sets(task: Task, examples: int) -> dict[str, Batch]:
-    listed = task._all() is not None
+    listed = task.every_example() is not None
     return {
-        name: task.every(split) if listed and not chosen else task.batch(examples, SEED, split, **chosen)
-        for name, (split, chosen) in task.sets.items()
+        name: task.full_batch(split) if listed and not chosen else task.batch(examples, SEED, split, **chosen)
+        for name, (split, chosen) in task.evaluation_sets.items()
     }

@@ -290,13 +290,13 @@ class Objective(nn.Module):
         recipe, task = self.recipe, self.task
         segment = step % recipe.segments
         first = step - segment
-        own = task.options[task.dial]
+        own = task.options[task.difficulty_option]
         length = own if recipe.curriculum is None else recipe.curriculum.length(first, own)
         if recipe.batch is None:
-            batch = task.every("train")
+            batch = task.full_batch("train")
         else:
             drawn = mixed(mixed(recipe.seed, first), _BATCH)
-            batch = task.batch(recipe.batch, drawn, "train", **{task.dial: length})
+            batch = task.batch(recipe.batch, drawn, "train", **{task.difficulty_option: length})
         seed = mixed(recipe.seed, step)
         device = next(self.model.parameters()).device
         tokens, targets, mask = (x[share].to(device) for x in (batch.tokens, batch.targets, batch.mask))
@@ -314,7 +314,7 @@ class Objective(nn.Module):
         if recipe.penalty is not None:
             penalty, weight = self.model.penalty(outcome.state, outcome.context), recipe.penalty.at(step)
         loss = outcome.loss + weight * penalty if weight else outcome.loss
-        right = masked_mean(task.right(outcome.logits, targets), mask)
+        right = masked_mean(task.correctness(outcome.logits, targets), mask)
         numbers = outcome.loss.item(), right.item(), length, iterations, penalty.item()
         return loss, Step(step + 1, *numbers, lr=0.0, gradient_norm=0.0)
 

@@ -102,7 +102,7 @@ def test_difficulty_is_the_tasks_own():
     batch = TASK.batch(64, seed=0)
     times = batch.difficulty.long()[:, None].expand(64, 9).clone()
     result = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
-    assert result.difficulty == TASK.difficulty
+    assert result.difficulty == TASK.difficulty_unit
     assert result.difficulty_correlation == pytest.approx(1)
     assert torch.equal(result.mean_by_level, result.levels)
     assert int(result.examples.sum()) == 64

@@ -18,7 +18,7 @@ def test_every_task_tells_its_answer_and_shapes_that_fit(name):
     assert torch.equal(answer.values, batch.targets) and torch.equal(answer.mask, batch.mask)
     for fact in facts.values():
         assert fact.values.shape == fact.mask.shape and fact.values.shape[0] == 40
-        assert fact.values.shape in {(40,), batch.targets.shape} and fact.about
+        assert fact.values.shape in {(40,), batch.targets.shape} and fact.description
 
 
 def test_the_nodes_on_the_way_are_where_the_arrows_lead():

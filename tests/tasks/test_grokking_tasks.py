@@ -8,7 +8,7 @@ import loopscope as ls
 
 def test_every_pair_is_in_exactly_one_split_and_its_answer_is_the_sum():
     task = ls.tasks.modular_addition(modulus=13, share=0.3)
-    train, test = task.every("train"), task.every("test")
+    train, test = task.full_batch("train"), task.full_batch("test")
     pairs = {tuple(row) for batch in (train, test) for row in batch.tokens[:, :2].tolist()}
     assert len(train) + len(test) == 169 == len(pairs)
     assert 0.15 < len(train) / 169 < 0.45
@@ -21,13 +21,13 @@ def test_every_pair_is_in_exactly_one_split_and_its_answer_is_the_sum():
 def test_batches_come_from_their_split():
     task = ls.tasks.modular_addition(modulus=13)
     for split in ("train", "test"):
-        rows = {tuple(row) for row in task.every(split).tokens.tolist()}
+        rows = {tuple(row) for row in task.full_batch(split).tokens.tolist()}
         assert {tuple(row) for row in task.batch(500, 1, split).tokens.tolist()} <= rows
 
 
 def test_a_task_without_a_list_says_so():
     with pytest.raises(ls.LoopscopeError, match="must list its examples"):
-        ls.tasks.prefix_parity().every("train")
+        ls.tasks.prefix_parity().full_batch("train")
 
 
 def test_answers_of_a_composition_follow_the_table():
@@ -52,7 +52,7 @@ def test_new_facts_are_trained_alone_and_never_combined():
     def facts_of(batch):
         head, first, second = batch.tokens[:, 0], batch.tokens[:, 1] - 12, batch.tokens[:, 2] - 12
         bridge = task.table[head, first]
-        return task.unseen[head, first], task.unseen[bridge, second]
+        return task.new_facts[head, first], task.new_facts[bridge, second]
 
     for split in ("train", "test"):
         one, two = facts_of(task.batch(400, 0, split))
@@ -60,7 +60,7 @@ def test_new_facts_are_trained_alone_and_never_combined():
     for ask, wanted in {"new": (True, True), "first": (True, False), "second": (False, True)}.items():
         one, two = facts_of(task.batch(200, 0, "test", ask=ask))
         assert bool((one == wanted[0]).all()) and bool((two == wanted[1]).all()), ask
-        with pytest.raises(ls.LoopscopeError, match="found no example for train"):
+        with pytest.raises(ls.LoopscopeError, match="must have examples for train"):
             task.batch(8, 0, "train", ask=ask)
     facts = task.batch(2000, 0, "train", hops=1).tokens
     assert len({tuple(row) for row in facts.tolist()}) == 144  # all of them, the new ones too, at both places

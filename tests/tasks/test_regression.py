@@ -43,7 +43,7 @@ def test_an_answer_of_zero_costs_one_and_explains_nothing():
     batch = task.batch(2000, seed=0)
     zero = torch.zeros(*batch.targets.shape, 1)
     assert abs(task.losses(zero, batch.targets)[batch.mask].mean() - 1) < 0.05
-    assert torch.allclose(task.right(zero, batch.targets), 1 - batch.targets**2 / 6)
+    assert torch.allclose(task.correctness(zero, batch.targets), 1 - batch.targets**2 / 6)
     assert task.score == "variance explained"
 
 
@@ -90,9 +90,9 @@ def test_least_squares_answers_as_numpy_does_from_the_points_before(noise):
 def test_least_squares_explains_everything_from_as_many_points_as_dimensions():
     task = tasks.regression(dimensions=5, points=10)
     batch = task.batch(200, seed=0)
-    merit = task.right(least_squares(batch.tokens)[..., None], batch.targets)[:, 0::2].median(0).values
+    merit = task.correctness(least_squares(batch.tokens)[..., None], batch.targets)[:, 0::2].median(0).values
     assert (merit[6:] > 0.9999).all()
-    share = task.right(least_squares(batch.tokens)[..., None], batch.targets)[:, 0::2].mean(0)[:5]
+    share = task.correctness(least_squares(batch.tokens)[..., None], batch.targets)[:, 0::2].mean(0)[:5]
     assert (share - torch.arange(5) / 5).abs().max() < 0.12  # n points tell n of 5 directions
 
 
@@ -129,7 +129,7 @@ def test_more_points_leave_an_example_on_its_side():
 
 def test_about_one_example_in_eight_is_for_testing():
     task = tasks.regression(dimensions=2)
-    drawn = task._draw(8000, torch.Generator().manual_seed(0), **task.options)
+    drawn = task.draw(8000, torch.Generator().manual_seed(0), **task.options)
     assert abs(task.is_test(drawn).double().mean() - 1 / 8) < 0.015
 
 

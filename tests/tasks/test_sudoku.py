@@ -128,7 +128,10 @@ def test_a_board_without_givens_is_seen_to_have_several_solutions():
 @SIZES
 def test_rounds_are_those_that_a_plain_player_takes(size):
     task, near = tasks.sudoku(size=size, fewest=1), neighbours(size)
-    batches = [task.batch(60, seed=0), task.batch(60, seed=0, fewest=task.limit - 2, blanks=task.limit)]
+    batches = [
+        task.batch(60, seed=0),
+        task.batch(60, seed=0, fewest=task.difficulty_limit - 2, blanks=task.difficulty_limit),
+    ]
     if size == 6:
         batches.append(task.batch(30, seed=0, level="hard"))
     for batch in batches:
@@ -237,7 +240,7 @@ def test_puzzles_of_the_pool_can_spare_no_given():
 def images(puzzle, size, number):
     generator = np.random.default_rng(1)
     copies = np.tile(np.array(puzzle), (number, 1))
-    return sudoku_puzzles.turned(
+    return sudoku_puzzles.transformed(
         copies, size, generator.random((number, 3)), generator.random((number, size))
     )
 
@@ -284,7 +287,7 @@ def test_no_puzzle_with_the_same_solution_of_six_crosses_the_line(split):
 @SIZES
 def test_about_one_puzzle_in_eight_is_for_testing(size):
     task = tasks.sudoku(size=size, fewest=8)
-    drawn = task._draw(4000, torch.Generator().manual_seed(0), **task.options)
+    drawn = task.draw(4000, torch.Generator().manual_seed(0), **task.options)
     assert abs(task.is_test(drawn).double().mean().item() - 1 / 8) < 0.03
 
 
@@ -322,6 +325,6 @@ def test_levels_that_so_few_blanks_never_reach():
     with pytest.raises(LoopscopeError, match="at least 32 different examples .* Choose a larger blanks"):
         tasks.sudoku(size=4, level="hard").batch(2, seed=0, blanks=3)
     with pytest.raises(
-        LoopscopeError, match="found no example for test among 100 draws with size=6, blanks=8"
+        LoopscopeError, match="must have examples for test with size=6, blanks=8.*in 100 draws"
     ):
         tasks.sudoku(size=6, level="hard").batch(2, seed=0, blanks=8)

@@ -33,7 +33,9 @@ LENGTHENED = [
 
 
 def every(task):
-    return pytest.mark.parametrize("task", task, ids=lambda task: f"{task.name}-{task.options[task.dial]}")
+    return pytest.mark.parametrize(
+        "task", task, ids=lambda task: f"{task.name}-{task.options[task.difficulty_option]}"
+    )
 
 
 def read(digits) -> int:
@@ -95,7 +97,7 @@ def test_carries_agree_with_python_integers():
 def test_a_carry_chain_is_as_long_as_the_nines_it_passes():
     task = tasks.addition(digits=4)
     tokens = [[9, 9, 9, 9, 10, 1, 0, 0, 0, 11, *[12] * 5], [5, 5, 5, 5, 10, 5, 5, 5, 5, 11, *[12] * 5]]
-    assert task._labelled(torch.tensor(tokens)).difficulty.tolist() == [
+    assert task.make_batch(torch.tensor(tokens)).difficulty.tolist() == [
         4,
         1,
     ]  # 9999 + 1; 5555 + 5555 carries afresh
@@ -205,27 +207,34 @@ def test_test_strings_are_as_random_as_any():
 
 @every(LENGTHENED)
 def test_a_batch_can_be_longer_than_the_task(task):
-    longer = task.options[task.dial] + 3
+    longer = task.options[task.difficulty_option] + 3
     assert (
-        task.batch(2, seed=0, **{task.dial: longer}).tokens.shape[1] > task.batch(2, seed=0).tokens.shape[1]
+        task.batch(2, seed=0, **{task.difficulty_option: longer}).tokens.shape[1]
+        > task.batch(2, seed=0).tokens.shape[1]
     )
 
 
 @every(TASKS)
 def test_the_dial_goes_as_far_as_its_limit_and_no_farther(task):
-    if task.limit is None:
-        assert task.batch(2, seed=0, **{task.dial: 3 * task.options[task.dial]}).mask.any(1).all()
+    if task.difficulty_limit is None:
+        assert (
+            task.batch(2, seed=0, **{task.difficulty_option: 3 * task.options[task.difficulty_option]})
+            .mask.any(1)
+            .all()
+        )
     else:
-        assert task.batch(2, seed=0, **{task.dial: task.limit}).mask.any(1).all()
-        with pytest.raises(LoopscopeError, match=f"{task.dial} must be at most {task.limit}"):
-            task.batch(2, seed=0, **{task.dial: task.limit + 1})
+        assert task.batch(2, seed=0, **{task.difficulty_option: task.difficulty_limit}).mask.any(1).all()
+        with pytest.raises(
+            LoopscopeError, match=f"{task.difficulty_option} must be at most {task.difficulty_limit}"
+        ):
+            task.batch(2, seed=0, **{task.difficulty_option: task.difficulty_limit + 1})
 
 
 @every(TASKS)
 def test_what_says_how_tokens_are_read_is_not_up_to_a_batch(task):
-    for option in set(task.fixed) - {"size"}:  # that of a batch is its number of examples
+    for option in set(task.fixed_options) - {"size"}:  # that of a batch is its number of examples
         task.batch(2, seed=0, **{option: task.options[option]})
-        with pytest.raises(LoopscopeError, match=f"{task.name}'s {option} says how its tokens are read"):
+        with pytest.raises(LoopscopeError, match=f"{task.name}'s {option} decides how its tokens are read"):
             task.batch(2, seed=0, **{option: 7})
 
 
@@ -234,7 +243,7 @@ def test_sure_logits_of_the_right_answers_are_right_and_cost_nothing(task):
     batch = task.batch(16, seed=0)
     one_hot = torch.nn.functional.one_hot
     logits = batch.targets[..., None] if task.continuous else 50.0 * one_hot(batch.targets, task.vocabulary)
-    assert (task.right(logits, batch.targets) == 1).all()
+    assert (task.correctness(logits, batch.targets) == 1).all()
     assert (task.losses(logits, batch.targets) < 1e-6).all()
 
 
@@ -244,7 +253,7 @@ def test_logits_that_know_nothing_cost_the_logarithm_of_the_vocabulary(task):
     losses = task.losses(torch.zeros(*batch.targets.shape, task.vocabulary), batch.targets)
     assert torch.allclose(losses, torch.tensor(float(task.vocabulary)).log())
     assert torch.equal(
-        task.right(torch.zeros(*batch.targets.shape, task.vocabulary), batch.targets),
+        task.correctness(torch.zeros(*batch.targets.shape, task.vocabulary), batch.targets),
         (batch.targets == 0).float(),  # argmax takes the first of equals
     )
 

@@ -91,7 +91,7 @@ def test_every_look_is_what_the_kept_model_gives(folder):
     for step in history.checkpoints:
         model = history.model(step)
         for name in history.sets:
-            seen = scores(model, history.task, history.task.every(name))
+            seen = scores(model, history.task, history.task.full_batch(name))
             at = history.steps.index(step)
             assert history.accuracy(name)[at].tolist() == pytest.approx(seen["accuracy"])
             assert history.loss(name)[at].tolist() == pytest.approx(seen["loss"])
@@ -99,7 +99,7 @@ def test_every_look_is_what_the_kept_model_gives(folder):
 
 def test_states_have_a_step_axis_besides_the_iteration(folder):
     history = load_history(folder)
-    tokens = history.task.every("test").tokens
+    tokens = history.task.full_batch("test").tokens
     records = history.record(tokens, sites=["core.0.attn.hook_pattern"], steps=history.checkpoints[:3])
     states = records.states
     assert states.axes == ("step", "iteration", "batch", "position", "width")
