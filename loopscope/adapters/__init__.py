@@ -1,5 +1,5 @@
-"""Families that are known by the name of their class. Each is one file, which imports nothing that
-its user doesn't have."""
+"""Adapters for families of looped models, found by the name of the model's class. Each family is one
+file, which imports the family's package only when it is needed."""
 
 import importlib
 from typing import TYPE_CHECKING
@@ -20,16 +20,16 @@ FAMILIES = {
     "TinyRecursiveModel": "tiny_recursive",
     "TransformerBridge": "bridge",
 }
-"""The file of each class."""
+"""By name of a class, the file with its adapter."""
 
 
-def is_known(module: nn.Module) -> bool:
-    """Whether the module's class, or one that it inherits from, is of a known family."""
+def has_adapter(module: nn.Module) -> bool:
+    """Whether there is an adapter for the module's class, or for one that it inherits from."""
     return any(kind.__name__ in FAMILIES for kind in type(module).__mro__)
 
 
-def adapted(module: nn.Module) -> "Adapter | None":
-    """The model's four functions, if its class or one that it inherits from is known; else None."""
+def adapter_for(module: nn.Module) -> "Adapter | None":
+    """The adapter of the module's class, or of one that it inherits from; None if there is none."""
     for kind in type(module).__mro__:
         if kind.__name__ in FAMILIES:
             family = importlib.import_module(f".{FAMILIES[kind.__name__]}", __name__)

@@ -6,14 +6,14 @@ from typing import Any
 from torch import nn
 
 from ..common.errors import LoopscopeError
-from . import adapted
+from . import adapter_for
 from .base import Adapter
 
 
 def adapt(module: nn.Module) -> Adapter:
     bridge: Any = module
     inside: nn.Module = bridge.original_model
-    model = adapted(inside)
+    model = adapter_for(inside)
     if model is None:
         raise LoopscopeError(
             f"a TransformerBridge must hold a model of a known looped family to be wrapped, but holds a "

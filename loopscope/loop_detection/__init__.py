@@ -1,5 +1,5 @@
-"""Finds out what repeats in a module by watching its calls."""
+"""Find the loops of a module by tracing its calls."""
 
-from .loop_finder import Loop as Loop
-from .loop_finder import Loops as Loops
 from .loop_finder import find_loops as find_loops
+from .result import Loop as Loop
+from .result import Loops as Loops

@@ -1,5 +1,5 @@
-"""Calls: which modules a forward pass calls, inside which others, and which of them work on what
-which others gave."""
+"""The trace of a forward pass: which modules are called, inside which others, and on whose results
+each call depends."""
 
 import random
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..core.hooks import TemporaryHooks
 
 LIVE = 1
-"""Marks what was computed from the pass's inputs or from parameters: bit 0. Bit n is the n-th
-call."""
+"""The label of what was computed from the pass's inputs or from parameters: bit 0. Bit n stands
+for the n-th call."""
 
 Shape = tuple[int, int]
-"""(number of axes, size of the last): what stays when rows leave the batch."""
+"""(number of axes, size of the last axis): doesn't change when rows leave the batch."""
 
 
 @dataclass(eq=False)
@@ -32,37 +32,40 @@ class Call:
     """Equal for modules of one class that share the storage of all their parameters."""
     bit: int
     children: list["Call"] = field(default_factory=list)
-    reads: int = 0
-    """The calls on whose results it worked, at first or second hand, as the sum of their bits."""
-    takes: set[Shape] = field(default_factory=set)
-    gives: set[Shape] = field(default_factory=set)
+    dependencies: int = 0
+    """The earlier calls on whose results it depends, directly or indirectly, as the sum of their
+    bits."""
+    input_shapes: set[Shape] = field(default_factory=set)
+    output_shapes: set[Shape] = field(default_factory=set)
     start: int = 0
     end: int = 0
-    """Where it stands among the tensor operations of the pass."""
+    """The index of its first tensor operation in the pass, and of the first one after it."""
 
-    def tree(self) -> Iterator["Call"]:
-        """The calls inside it, at any depth, in order."""
+    def descendants(self) -> Iterator["Call"]:
+        """The calls inside it, at every depth, in order."""
         for child in self.children:
             yield child
-            yield from child.tree()
+            yield from child.descendants()
 
 
-def store(parameter: Tensor) -> Hashable:
-    """The same for two tensors that are the same numbers in memory."""
+def storage_key(parameter: Tensor) -> Hashable:
+    """Equal for two tensors that are the same memory."""
     # A tensor on the meta device has no address, but a storage object all the same.
-    where = parameter.data_ptr() or ("storage", parameter.untyped_storage()._cdata)
-    return where, tuple(parameter.shape), parameter.stride()
+    address = parameter.data_ptr() or ("storage", parameter.untyped_storage()._cdata)
+    return address, tuple(parameter.shape), parameter.stride()
 
 
-def traced(module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) -> tuple[Call, list[str]]:
-    """Run the module once and return its call, with those inside it, and the names of all tensor
+def trace_calls(
+    module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]
+) -> tuple[Call, list[str]]:
+    """Run the module once; return its call, with the calls inside it, and the names of all tensor
     operations in order.
 
-    Without gradients, with generators and buffers put back to where they were.
+    Runs without gradients. Random generators and buffers are restored afterwards.
     """
-    flow = _Flow(module, (args, inputs))
+    flow = _DataFlow(module, (args, inputs))
     root = Call(module, -1, LIVE)
-    flow.inside = stack = [root]
+    flow.open_calls = stack = [root]
     keys: dict[Hashable, int] = {}
     count = 0
 
@@ -71,134 +74,134 @@ def traced(module: nn.Module, args: tuple[Any, ...], inputs: Mapping[str, Any]) 
             nonlocal count
             count += 1
             call = Call(part, key, 1 << count, start=len(flow.operations))
-            call.takes = _shapes((args, kwargs))
-            same = next((other for other in stack if other.key == key), None)
-            if same is None:
+            call.input_shapes = _shapes((args, kwargs))
+            wrapper = next((other for other in stack if other.key == key), None)
+            if wrapper is None:
                 stack[-1].children.append(call)
-            else:  # what a wrapper calls that holds one part alone is the wrapper's own
-                call.children = same.children
+            else:  # a wrapper that holds this part alone: one call
+                call.children = wrapper.children
             stack.append(call)
             return args, kwargs
 
         return before
 
     def unwind(part: nn.Module) -> None:
-        """Forget the calls that raised, and whose caller went on; what came after them is the
-        caller's."""
+        """Remove the calls that raised an exception which their caller caught; later calls belong to
+        the caller."""
         while stack[-1].module is not part:
-            lost = stack.pop()
-            if lost in stack[-1].children:
-                stack[-1].children.remove(lost)
-                stack[-1].children += lost.children
+            failed = stack.pop()
+            if failed in stack[-1].children:
+                stack[-1].children.remove(failed)
+                stack[-1].children += failed.children
 
     def leave(part: nn.Module) -> Callable[[Any, Any, Any], Any]:
         def after(args: Any, kwargs: Any, output: Any) -> Any:
             unwind(part)
             call = stack.pop()
-            call.end, call.gives = len(flow.operations), _shapes(output)
-            flow.opaque(call, (args, kwargs), output)
+            call.end, call.output_shapes = len(flow.operations), _shapes(output)
+            flow.label_opaque(call, (args, kwargs), output)
             return output
 
         return after
 
-    with _undisturbed(module), torch.no_grad(), TemporaryHooks() as taps, flow:
+    with _preserved_state(module), torch.no_grad(), TemporaryHooks() as hooks, flow:
         for part in dict.fromkeys(module.modules()):
-            stores = tuple(store(parameter) for parameter in part.parameters())
+            stores = tuple(storage_key(parameter) for parameter in part.parameters())
             if stores and part is not module:
                 key = keys.setdefault((type(part).__qualname__, stores), len(keys))
-                taps.attach(part, before=enter(part, key), after=leave(part))
+                hooks.attach(part, before=enter(part, key), after=leave(part))
         module(*args, **inputs)
     unwind(module)
     root.end = len(flow.operations)
     return root, flow.operations
 
 
-class _Flow(TorchDispatchMode):
-    """Follows every number through the pass: each storage is labelled with the calls that it was
-    computed in or from."""
+class _DataFlow(TorchDispatchMode):
+    """Tracks data flow through the pass: each storage has a label, the calls that it was computed in
+    or from."""
 
     supports_higher_order_operators = True
 
     def __init__(self, module: nn.Module, inputs: Any) -> None:
         super().__init__()
         self.operations: list[str] = []
-        self.inside: list[Call] = []
+        self.open_calls: list[Call] = []
         self.labels: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.writes: dict[Any, list[tuple[int, str]]] = {}
-        # Batch norm's statistics and the like are written by one call and read by the next, but are
+        self.mutated_arguments: dict[Any, list[tuple[int, str]]] = {}
+        # Statistics such as those of batch norm are written by one call and read by the next, but are
         # no state of a loop.
-        self.deaf = {
+        self.ignored_storages = {
             buffer.untyped_storage()._cdata
             for part in module.modules()
             if type(part).__module__.startswith("torch.nn.")
             for buffer in part.buffers(recurse=False)
         }
         for tensor in [*module.parameters(), *_tensors(inputs)]:
-            self._write(tensor, LIVE)
+            self._set_label(tensor, LIVE)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         name = getattr(getattr(func, "overloadpacket", func), "__name__", str(func))
         self.operations.append(name)
         inputs = _leaves((*args, *(kwargs or {}).values()))
-        overwrites = name in ("copy_", "zero_", "fill_") and _whole(args[0])
+        overwrites = name in ("copy_", "zero_", "fill_") and _fills_storage(args[0])
         if overwrites:
             inputs = inputs[1:]
-        # What is only as large as something else doesn't depend on it.
-        sized = name.endswith("_like") or name.startswith("new_") or name == "zero_"
-        label = 0 if sized else self._read(inputs)
-        for call in self.inside[1:] if label else ():
-            call.reads |= label & (call.bit - 1)
+        # A tensor that copies only the shape of another doesn't depend on it.
+        shape_only = name.endswith("_like") or name.startswith("new_") or name == "zero_"
+        label = 0 if shape_only else self._label_of(inputs)
+        for call in self.open_calls[1:] if label else ():
+            call.dependencies |= label & (call.bit - 1)
             label |= call.bit
-        named = kwargs or {}
-        written = _leaves(args[i] if i < len(args) else named.get(name) for i, name in self._written(func))
-        viewed = {cell._cdata for cell in map(_cell, inputs) if cell is not None}  # a view computes nothing
+        options = kwargs or {}
+        mutated = _leaves(args[i] if i < len(args) else options.get(name) for i, name in self._mutated(func))
+        sources = {storage._cdata for storage in map(_storage, inputs) if storage is not None}  # of views
         for tensor in _leaves((output,)):
-            cell = _cell(tensor)
-            if cell is not None and cell._cdata not in viewed:
-                self._write(tensor, label, anew=overwrites)
-        for tensor in written:
-            self._write(tensor, label, anew=overwrites)
+            storage = _storage(tensor)
+            if storage is not None and storage._cdata not in sources:
+                self._set_label(tensor, label, overwrite=overwrites)
+        for tensor in mutated:
+            self._set_label(tensor, label, overwrite=overwrites)
         return output
 
-    def opaque(self, call: Call, given: Any, output: Any) -> None:
-        """What a kernel unknown to PyTorch computed has no label yet; it counts as computed from
-        all that was given."""
+    def label_opaque(self, call: Call, inputs: Any, output: Any) -> None:
+        """Label outputs of kernels that PyTorch doesn't dispatch: they depend on all inputs of the
+        call."""
         for tensor in _tensors(output):
-            if not self._read([tensor]):
-                call.reads |= self._read(_tensors(given)) & (call.bit - 1)
-                self._write(tensor, call.reads | call.bit | LIVE)
+            if not self._label_of([tensor]):
+                call.dependencies |= self._label_of(_tensors(inputs)) & (call.bit - 1)
+                self._set_label(tensor, call.dependencies | call.bit | LIVE)
 
-    def _written(self, func: Any) -> list[tuple[int, str]]:
-        """The places and names of the arguments that an operation changes in place."""
-        if func not in self.writes:
+    def _mutated(self, func: Any) -> list[tuple[int, str]]:
+        """The indices and names of the arguments that an operation changes in place."""
+        if func not in self.mutated_arguments:
             schema = getattr(func, "_schema", None)
-            self.writes[func] = [
+            self.mutated_arguments[func] = [
                 (i, argument.name)
                 for i, argument in enumerate(schema.arguments if schema else ())
                 if argument.alias_info is not None and argument.alias_info.is_write
             ]
-        return self.writes[func]
+        return self.mutated_arguments[func]
 
-    def _read(self, tensors: Iterable[Tensor]) -> int:
+    def _label_of(self, tensors: Iterable[Tensor]) -> int:
         label = 0
         for tensor in tensors:
-            cell = _cell(tensor)
-            if cell is not None and cell._cdata in self.labels:
-                label |= self.labels[cell._cdata][1]
+            storage = _storage(tensor)
+            if storage is not None and storage._cdata in self.labels:
+                label |= self.labels[storage._cdata][1]
         return label
 
-    def _write(self, tensor: Tensor, label: int, anew: bool = False) -> None:
-        cell = _cell(tensor)
-        if cell is None or cell._cdata in self.deaf:
+    def _set_label(self, tensor: Tensor, label: int, overwrite: bool = False) -> None:
+        storage = _storage(tensor)
+        if storage is None or storage._cdata in self.ignored_storages:
             return
         # A weak reference keeps the address from being given to another storage.
-        kept, old = self.labels.get(cell._cdata) or (StorageWeakRef(cell), 0)
-        self.labels[cell._cdata] = (kept, label | (0 if anew else old))
+        reference, old = self.labels.get(storage._cdata) or (StorageWeakRef(storage), 0)
+        self.labels[storage._cdata] = (reference, label | (0 if overwrite else old))
 
 
-def _cell(tensor: Tensor) -> Any:
-    """The storage of a tensor of numbers that can be a state; tokens and masks carry none."""
+def _storage(tensor: Tensor) -> Any:
+    """The storage of a floating-point tensor, which can be a state; None for tokens and masks."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return None
     try:
@@ -207,9 +210,9 @@ def _cell(tensor: Tensor) -> Any:
         return None
 
 
-def _whole(tensor: Tensor) -> bool:
-    cell = _cell(tensor)
-    return cell is not None and tensor.numel() * tensor.element_size() == cell.nbytes()
+def _fills_storage(tensor: Tensor) -> bool:
+    storage = _storage(tensor)
+    return storage is not None and tensor.numel() * tensor.element_size() == storage.nbytes()
 
 
 def _leaves(values: Iterable[Any]) -> list[Tensor]:
@@ -224,7 +227,7 @@ def _leaves(values: Iterable[Any]) -> list[Tensor]:
 
 
 def _shapes(value: Any) -> set[Shape]:
-    return {(t.ndim, t.shape[-1]) for t in _tensors(value) if t.ndim and _cell(t) is not None}
+    return {(t.ndim, t.shape[-1]) for t in _tensors(value) if t.ndim and _storage(t) is not None}
 
 
 def _tensors(value: Any, depth: int = 4) -> Iterator[Tensor]:
@@ -242,8 +245,8 @@ def _tensors(value: Any, depth: int = 4) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _undisturbed(module: nn.Module) -> Iterator[None]:
-    """Random generators and buffers are afterwards what they were before."""
+def _preserved_state(module: nn.Module) -> Iterator[None]:
+    """Restore random generators and buffers afterwards."""
     owners = [(part, name) for part in module.modules() for name in part._buffers]
     kept = [(part, name, part._buffers[name]) for part, name in owners]
     copies = [None if buffer is None else buffer.clone() for _, _, buffer in kept]

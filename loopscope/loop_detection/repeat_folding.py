@@ -1,4 +1,4 @@
-"""Repeats: a row of calls folded into what comes again and again, loops inside loops."""
+"""Fold a sequence of calls into consecutive repeats, nested where loops are nested."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,67 +7,68 @@ from .call_trace import Call
 
 
 @dataclass(frozen=True)
-class Node:
-    """One call, or a stretch that comes again."""
+class CallGroup:
+    """One call, or a sequence of calls that repeats."""
 
     key: Hashable
-    """Equal for the same module, and for stretches of the same parts, however often each comes."""
+    """Equal for calls of the same module, and for repeats of the same sequence, however many there
+    are."""
     call: Call | None = None
-    turns: tuple[tuple["Node", ...], ...] = ()
-    """What came in each turn, if this is a stretch."""
+    repeats: tuple[tuple["CallGroup", ...], ...] = ()
+    """The groups of each repeat; empty for one call."""
 
     def calls(self) -> Iterator[Call]:
         """Every call in it, in order."""
         if self.call is not None:
             yield self.call
-        for turn in self.turns:
-            for node in turn:
-                yield from node.calls()
+        for repeat in self.repeats:
+            for group in repeat:
+                yield from group.calls()
 
 
-def folded(calls: Sequence[Call], longest: int = 1024) -> list[Node]:
-    """The calls with everything that comes twice or more in a row folded up, the shortest repeats
+def fold_repeats(calls: Sequence[Call], longest: int = 1024) -> list[CallGroup]:
+    """The calls with everything that comes twice or more in a row folded, the shortest sequences
     first.
 
-    A B B B A B B is folded to 2 x (A, some B): stretches are the same whatever their numbers of
-    turns, also where there is only one. A last turn that was begun and not finished stays outside.
+    A B B B A B B is folded to 2 x (A, some B): the number of repeats doesn't matter, also where
+    there is only one. An incomplete last repeat stays outside.
 
     Arguments:
-        longest: the most parts a turn may have.
+        longest: the largest number of groups in a repeat.
     """
-    nodes = [Node(call.key, call) for call in calls]
+    groups = [CallGroup(call.key, call) for call in calls]
     period = 1
-    while period <= min(len(nodes) // 2, longest):
-        result = _first(nodes, period)
+    while period <= min(len(groups) // 2, longest):
+        result = _first_repeat(groups, period)
         if result is None:
             period += 1
         else:
-            nodes, period = _fold(nodes, result, period), 1
-    return nodes
+            groups, period = _fold(groups, result, period), 1
+    return groups
 
 
-def _first(nodes: Sequence[Node], period: int) -> int | None:
-    """Where the first `period` nodes stand that come again right after."""
+def _first_repeat(groups: Sequence[CallGroup], period: int) -> int | None:
+    """The index of the first `period` groups that are followed by the same groups."""
     run = 0
-    for i in range(len(nodes) - period):
-        run = run + 1 if nodes[i].key == nodes[i + period].key else 0
+    for i in range(len(groups) - period):
+        run = run + 1 if groups[i].key == groups[i + period].key else 0
         if run == period:
             return i - period + 1
     return None
 
 
-def _fold(nodes: Sequence[Node], start: int, period: int) -> list[Node]:
-    unit = tuple(node.key for node in nodes[start : start + period])
-    folded: list[Node] = []
+def _fold(groups: Sequence[CallGroup], start: int, period: int) -> list[CallGroup]:
+    unit = tuple(group.key for group in groups[start : start + period])
+    folded: list[CallGroup] = []
     i = 0
-    while i < len(nodes):
-        turns: list[tuple[Node, ...]] = []
-        while tuple(node.key for node in nodes[i : i + period]) == unit:
-            turns.append(tuple(nodes[i : i + period]))
+    while i < len(groups):
+        repeats: list[tuple[CallGroup, ...]] = []
+        while tuple(group.key for group in groups[i : i + period]) == unit:
+            repeats.append(tuple(groups[i : i + period]))
             i += period
-        if turns:
-            folded.append(Node(("again", unit), turns=tuple(turns)))
+        if repeats:
+            folded.append(CallGroup(("again", unit), repeats=tuple(repeats)))
         else:
-            folded.append(nodes[i])
+            folded.append(groups[i])
             i += 1
     return folded

@@ -1,5 +1,5 @@
-"""Feedback: which of the parts that come round in a loop carry its state from one iteration to the
-next."""
+"""Data flow between repeats: which of the repeated parts carry a loop's state from one iteration to
+the next."""
 
 from collections import Counter
 from itertools import accumulate
@@ -7,31 +7,31 @@ from operator import or_
 from typing import NamedTuple
 
 from .call_trace import Call
-from .repeat_folding import Node
+from .repeat_folding import CallGroup
 
-Turn = tuple[Node, ...]
-"""What comes in one round of a loop."""
+Repeat = tuple[CallGroup, ...]
+"""The calls of one iteration of a loop."""
 
 
-class Item(NamedTuple):
-    """What one module calls, with those that run once and hold something repeated opened up."""
+class ScopeCall(NamedTuple):
+    """A call in the scope of another. Calls that run once and hold repeated ones are expanded."""
 
     call: Call
     repeated: bool
-    opened: bool
+    expanded: bool
 
 
-def items_of(scope: Call) -> list[Item]:
-    """The calls in one call, in order: the outermost that come again, and between them those that
-    come once."""
-    counts = Counter(call.key for call in scope.tree())
-    items: list[Item] = []
+def calls_in_scope(scope: Call) -> list[ScopeCall]:
+    """The calls in one call, in order: the outermost repeated calls, and between them those that run
+    once."""
+    counts = Counter(call.key for call in scope.descendants())
+    items: list[ScopeCall] = []
 
     def visit(call: Call) -> None:
-        again = counts[call.key] > 1
-        opened = not again and any(counts[inner.key] > 1 for inner in call.tree())
-        items.append(Item(call, again, opened))
-        if opened:
+        repeated = counts[call.key] > 1
+        expanded = not repeated and any(counts[inner.key] > 1 for inner in call.descendants())
+        items.append(ScopeCall(call, repeated, expanded))
+        if expanded:
             for child in call.children:
                 visit(child)
 
@@ -40,89 +40,97 @@ def items_of(scope: Call) -> list[Item]:
     return items
 
 
-def with_light(turns: list[Turn], items: list[Item]) -> list[Turn]:
-    """The turns, with the small parts that open or close each of them: a norm, an injection."""
-    starts = [next(turn[0].calls()).bit for turn in turns]
-    keys = {call.key for turn in turns for node in turn for call in node.calls()}
+def with_small_parts(repeats: list[Repeat], items: list[ScopeCall]) -> list[Repeat]:
+    """The repeats, with the small parts that begin or end each of them: a norm, an injection."""
+    starts = [next(repeat[0].calls()).bit for repeat in repeats]
+    keys = {call.key for repeat in repeats for group in repeat for call in group.calls()}
     gaps: dict[int, list[tuple[int, Call]]] = {}
     for item in items:
         if item.repeated and item.call.key not in keys:
             gaps.setdefault(item.call.key, []).append(
                 (sum(start < item.call.bit for start in starts), item.call)
             )
-    ends = [max(call.bit for node in turn for call in node.calls()) for turn in turns]
-    opening: list[list[Call]] = [[] for _ in turns]
-    closing: list[list[Call]] = [[] for _ in turns]
+    ends = [max(call.bit for group in repeat for call in group.calls()) for repeat in repeats]
+    opening: list[list[Call]] = [[] for _ in repeats]
+    closing: list[list[Call]] = [[] for _ in repeats]
     for result in gaps.values():
         outside = all(gap == 0 or call.bit > ends[gap - 1] for gap, call in result)
-        if outside and [gap for gap, _ in result] == list(range(len(turns))):
+        if outside and [gap for gap, _ in result] == list(range(len(repeats))):
             for gap, call in result:
                 opening[gap].append(call)
-        elif outside and [gap for gap, _ in result] == list(range(1, len(turns) + 1)):
+        elif outside and [gap for gap, _ in result] == list(range(1, len(repeats) + 1)):
             for gap, call in result:
                 closing[gap - 1].append(call)
 
-    def nodes(calls: list[Call]) -> Turn:
-        return tuple(Node(call.key, call) for call in sorted(calls, key=lambda call: call.bit))
+    def groups(calls: list[Call]) -> Repeat:
+        return tuple(CallGroup(call.key, call) for call in sorted(calls, key=lambda call: call.bit))
 
-    return [(*nodes(opening[t]), *turn, *nodes(closing[t])) for t, turn in enumerate(turns)]
-
-
-def levels_of(turns: list[Turn]) -> list[int]:
-    """How many turns each one builds on, itself included: 1, 2, 3 ... in a loop; 1, 1 if two inputs
-    go through apart."""
-    bits, levels = [_bits(turn) for turn in turns], []
-    for t, turn in enumerate(turns):
-        reads = _reads(turn)
-        levels.append(1 + max((levels[s] for s in range(t) if reads & bits[s]), default=0))
-    return levels
+    return [(*groups(opening[t]), *repeat, *groups(closing[t])) for t, repeat in enumerate(repeats)]
 
 
-def carrying(turns: list[Turn], levels: list[int]) -> list[Turn]:
-    """The turns without what has no part in carrying the state: read-outs, gates, what only reads
-    the input."""
-    places, last = list(range(len(turns[0]))), max(levels)
-    while places:
-        kept = [tuple(turn[q] for q in places) for turn in turns]
-        before = list(accumulate((_bits(turn) for turn in kept), or_, initial=0))
-        after = list(accumulate((_reads(turn) for turn in reversed(kept)), or_, initial=0))[-2::-1]
+def dependency_depths(repeats: list[Repeat]) -> list[int]:
+    """The length of the chain of repeats that each one depends on, itself included: 1, 2, 3 ... in a
+    loop; 1, 1 for two independent inputs."""
+    bits, depths = [_bits(repeat) for repeat in repeats], []
+    for t, repeat in enumerate(repeats):
+        dependencies = _dependencies(repeat)
+        depths.append(1 + max((depths[s] for s in range(t) if dependencies & bits[s]), default=0))
+    return depths
+
+
+def state_carrying(repeats: list[Repeat], depths: list[int]) -> list[Repeat]:
+    """The repeats without the parts that don't carry the state: read-outs, gates, parts that only
+    read the input."""
+    positions, last = list(range(len(repeats[0]))), max(depths)
+    while positions:
+        remaining = [tuple(repeat[q] for q in positions) for repeat in repeats]
+        before = list(accumulate((_bits(repeat) for repeat in remaining), or_, initial=0))
+        after = list(accumulate((_dependencies(repeat) for repeat in reversed(remaining)), or_, initial=0))[
+            -2::-1
+        ]
 
         def carries(q: int, before: list[int] = before, after: list[int] = after) -> bool:
             return all(
-                (levels[t] == 1 or _reads((turn[q],)) & before[t])
-                and (levels[t] == last or _bits((turn[q],)) & after[t])
-                for t, turn in enumerate(turns)
+                (depths[t] == 1 or _dependencies((repeat[q],)) & before[t])
+                and (depths[t] == last or _bits((repeat[q],)) & after[t])
+                for t, repeat in enumerate(repeats)
             )
 
-        idle = next((q for i, q in enumerate(places) if not carries(q) or _aside(kept[0], i)), None)
+        idle = next(
+            (q for i, q in enumerate(positions) if not carries(q) or _is_side_branch(remaining[0], i)), None
+        )
         if idle is None:
-            return kept
-        places.remove(idle)
+            return remaining
+        positions.remove(idle)
     return []
 
 
-def _aside(turn: Turn, place: int) -> bool:
-    """Whether a part stands beside the road, such as a gate: it gives nothing of the state's shape
-    or that another takes."""
-    mine = list(turn[place].calls())
-    others = [call for i, node in enumerate(turn) if i != place for call in node.calls()]
+def _is_side_branch(repeat: Repeat, position: int) -> bool:
+    """Whether a part is a side branch, such as a gate: no output has the state's shape or is an
+    input of another part."""
+    mine = list(repeat[position].calls())
+    others = [call for i, group in enumerate(repeat) if i != position for call in group.calls()]
     main = max([*mine, *others], key=_size)
-    gives = {shape for call in mine for shape in call.gives}
-    taken = {shape for call in others for shape in call.takes}
-    return bool(others and gives) and main not in mine and not gives & (taken | main.gives)
+    output_shapes = {shape for call in mine for shape in call.output_shapes}
+    shapes = {shape for call in others for shape in call.input_shapes}
+    return (
+        bool(others and output_shapes)
+        and main not in mine
+        and not output_shapes & (shapes | main.output_shapes)
+    )
 
 
 def _size(call: Call) -> int:
     return sum(p.numel() for p in call.module.parameters())
 
 
-def _reads(turn: Turn) -> int:
-    reads = 0
-    for node in turn:
-        for call in node.calls():
-            reads |= call.reads
-    return reads
+def _dependencies(repeat: Repeat) -> int:
+    dependencies = 0
+    for group in repeat:
+        for call in group.calls():
+            dependencies |= call.dependencies
+    return dependencies
 
 
-def _bits(turn: Turn) -> int:
-    return sum(call.bit for node in turn for call in node.calls())
+def _bits(repeat: Repeat) -> int:
+    return sum(call.bit for group in repeat for call in group.calls())

@@ -16,7 +16,7 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from ..adapters import FAMILIES, adapted
+from ..adapters import FAMILIES, adapter_for
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, nearest
 from ..common.rng import generator_state, restore_generator
@@ -88,7 +88,7 @@ def wrap(
     if not isinstance(module, nn.Module):
         raise LoopscopeError(f"wrap needs a torch.nn.Module, but got {type(module).__name__}.")
     if body is None:
-        known = adapted(module)
+        known = adapter_for(module)
         if known is None or inner is not None:
             raise LoopscopeError(
                 f"wrap must be told which part of {type(module).__name__} repeats, as it is of no known "

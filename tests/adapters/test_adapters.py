@@ -157,7 +157,7 @@ def test_an_edit_in_the_loop_changes_its_own_call_and_nothing_before_it(case):
 
 def test_its_loop_is_found_without_knowing_the_family(case):
     result = ls.find_loops(case.model, case.tokens, **case.inputs)
-    assert result.known
+    assert result.has_adapter
     assert sum(loop.times for loop in result.loops) == case.count
     assert [loop.times for loop in result.loops[0].loops] == [3 for _ in case.wrapped.inner_loop_modules()]
 
