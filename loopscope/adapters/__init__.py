@@ -1,5 +1,5 @@
-"""Adapters for families of looped models, found by the name of the model's class. Each family is one
-file, which imports the family's package only when it is needed."""
+"""Adapters for families of looped models, found by the name of the model's class. Each family is
+one file, which imports the family's package only when it is needed."""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -1,8 +1,8 @@
 """ALBERT, as transformers has it: one layer (or group of layers) applied again and again (Lan et
 al. 2019, arXiv 1909.11942).
 
-An iteration is one call of a layer group. Of several groups each serves a stretch of the
-iterations, as in the model; iterations beyond the model's own go on with the last.
+An iteration is one call of a layer group. With several groups, each runs in a range of the
+iterations, as in the model; iterations beyond the model's depth use the last group.
 """
 
 from typing import Any
@@ -10,10 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..core.looped_model import Context
-from .base import SingleBodyAdapter
+from .single_body import SingleBodyAdapter
 
 
 class Albert(SingleBodyAdapter):
+    """ALBERT with or without a head."""
+
     family = "an iteration is one call of a layer group"
 
     @property
@@ -26,10 +28,11 @@ class Albert(SingleBodyAdapter):
         return self.base.config.num_hidden_layers
 
     def group(self, t: int) -> nn.Module:
+        """The layer group that runs in iteration t."""
         groups, layers = self.base.encoder.albert_layer_groups, self.iterations
         return groups[min(int(t / (layers / len(groups))), len(groups) - 1)]
 
-    def part(self) -> nn.Module:
+    def body(self) -> nn.Module:
         return self.group(0)
 
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
@@ -37,21 +40,24 @@ class Albert(SingleBodyAdapter):
         return self.group(t)(self.core_in(state), *others, **context["kwargs"])
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
-        if self.base is self.module:  # no head: what is asked of it are the states
+        if self.base is self.module:  # no head: its output is the last state
             return state
         from transformers.modeling_outputs import BaseModelOutput
 
-        told = self.read_out(
+        output = self.read_out(
             self.base.encoder,
             BaseModelOutput(last_hidden_state=state),
             context["tokens"],
             **context["inputs"],
         )
-        return next(told[name] for name in ("logits", "prediction_logits", "start_logits") if name in told)
+        return next(
+            output[name] for name in ("logits", "prediction_logits", "start_logits") if name in output
+        )
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
         return self.decode(h, context)
 
 
 def adapt(module: nn.Module) -> Albert:
+    """The adapter of an AlbertModel, or of a model with one."""
     return Albert(module)

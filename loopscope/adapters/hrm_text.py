@@ -1,10 +1,10 @@
 """HRM-Text, as transformers has it: two stacks, H and L, at two time scales (Wang et al. 2025,
 arXiv 2506.21734).
 
-An iteration is one high cycle: L_cycles turns of L_module, each on low + high, then one of H_module
-on high + low. high begins as the scaled embedding, which nothing reads again. The first turns of
-L_module run without gradient, as many as the model's own `L_bp_cycles_padded` says; in iterations
-beyond the model's own, all but the last.
+An iteration is one high cycle: L_cycles calls of L_module, each on low + high, then one of H_module
+on high + low. The high state starts as the scaled embedding, which isn't injected again. The first
+calls of L_module run without gradients, as many as the model's `L_bp_cycles_padded` has; in
+iterations beyond the model's depth, all but the last.
 """
 
 from contextlib import nullcontext
@@ -13,27 +13,34 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .base import Adapter, uncached
+from .base import Adapter
+from .forward_hooks import without_cache
 
 
 class State(NamedTuple):
+    """The states of the two stacks."""
+
     high: Tensor
     """(batch, position, width)"""
     low: Tensor
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     embedded: Tensor
-    """(batch, position, width): scaled."""
+    """(batch, position, width): the scaled embedding."""
     kwargs: dict[str, Any]
-    """What both stacks are given besides: mask, positions."""
+    """Further inputs of both stacks: mask, positions."""
 
 
 class HrmText(Adapter):
+    """HRM-Text with or without its head."""
+
     fields = State._fields
     loop_sites = ("low_in", "low_out", "high_in")
     update_sites: ClassVar = {"high": (), "low": ("low_out",)}
-    family = "an iteration is one high cycle, L_cycles turns of L_module (axis low) and one of H_module"
+    family = "an iteration is one high cycle, L_cycles calls of L_module (axis low) and one of H_module"
 
     @property
     def base(self) -> Any:
@@ -47,7 +54,7 @@ class HrmText(Adapter):
     def encode(self, tokens: Tensor, **inputs: Any) -> Context:
         base = self.base
         embeds = base.embed_tokens(tokens)
-        _, kwargs = self.first_inputs(base.L_module, inputs_embeds=embeds, **uncached(inputs))
+        _, kwargs = self.first_inputs(base.L_module, inputs_embeds=embeds, **without_cache(inputs))
         kwargs = {name: value for name, value in kwargs.items() if name != "cycle_offset"}
         return Context(embeds * base.embedding_scale, kwargs)
 
@@ -58,14 +65,14 @@ class HrmText(Adapter):
     def step(self, state: State, context: Context, t: int) -> State:
         base, config = self.base, self.base.config
         high, low = state
-        known = base.L_bp_cycles_padded
-        first = config.L_cycles - (known[t] if t < len(known) else 1)
+        with_gradient = base.L_bp_cycles_padded
+        first = config.L_cycles - (with_gradient[t] if t < len(with_gradient) else 1)
         slot = t * (config.L_cycles + 1)
-        for turn in self.clock.loop("low", range(config.L_cycles)):
-            with torch.no_grad() if self.truncates_gradients and turn < first else nullcontext():
-                given = self.low_in(low.to(high.device) + high)
-                offset = (slot + turn) * config.num_layers_per_stack
-                low = self.low_out(base.L_module(given, cycle_offset=offset, **context.kwargs))
+        for cycle in self.clock.loop("low", range(config.L_cycles)):
+            with torch.no_grad() if self.truncates_gradients and cycle < first else nullcontext():
+                low_input = self.low_in(low.to(high.device) + high)
+                offset = (slot + cycle) * config.num_layers_per_stack
+                low = self.low_out(base.L_module(low_input, cycle_offset=offset, **context.kwargs))
         high = base.H_module(
             self.high_in(high + low.to(high.device)),
             cycle_offset=(slot + config.L_cycles) * config.num_layers_per_stack,
@@ -95,10 +102,11 @@ class HrmText(Adapter):
     def embedding(self) -> nn.Module:
         return self.base.embed_tokens
 
-    def initial_from_call(self, given: Tensor, embedded: Tensor | None) -> State:
-        low = self.base.z_L_init.to(given).expand_as(given)
-        return State(given - low if embedded is None else embedded * self.base.embedding_scale, low)
+    def initial_from_call(self, first_input: Tensor, embedded: Tensor | None) -> State:
+        low = self.base.z_L_init.to(first_input).expand_as(first_input)
+        return State(first_input - low if embedded is None else embedded * self.base.embedding_scale, low)
 
 
 def adapt(module: nn.Module) -> HrmText:
+    """The adapter of an HrmTextModel or HrmTextForCausalLM."""
     return HrmText(module)

@@ -1,9 +1,9 @@
 """Huginn, whose code comes with its checkpoint (Geiping et al. 2025, arXiv 2502.05171).
 
-An iteration joins the state and the embedded input (`transformer.adapter`) and passes them through
-`core_block`. What comes before is the prelude, what comes after the norm, the coda, the norm again
-and the head. The first state is random: record with a seed. The released code runs all iterations
-without gradient, unless it is told a pair num_steps=(without, with).
+An iteration concatenates the state and the embedded input, projects them (`transformer.adapter`)
+and applies `core_block`. Before the loop comes the prelude, after it the norm, the coda, the norm
+again and the head. The first state is random: record with a seed. The released code runs all
+iterations without gradients, unless it receives a pair num_steps=(without, with).
 """
 
 from collections.abc import Mapping
@@ -15,30 +15,36 @@ from torch import Tensor, nn
 
 from ..common.rng import generator_state, restore_generator
 from ..core.hooks import TemporaryHooks
-from .base import Adapter, uncached
+from .base import Adapter
+from .forward_hooks import without_cache
 
-_ALL = 10**9
+_ALL_ITERATIONS = 10**9
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     embedded: Tensor
     """(batch, position, width): after the prelude."""
     angles: Tensor
-    """Rotary."""
+    """Of the rotary position embedding."""
     mask: Any
     start: Tensor | None
-    """The first state, where one was passed."""
+    """The first state, if one was passed."""
     scale: float
-    """Of the random first state."""
+    """Standard deviation of the random first state."""
     without: int
-    """How many iterations the model runs without gradient."""
+    """The number of iterations without gradients."""
 
 
 class Huginn(Adapter):
+    """Huginn, class RavenForCausalLM."""
+
     family = "an iteration is the adapter, which joins state and input, and the core blocks"
 
     @property
     def parts(self) -> Any:
+        """The model's prelude, adapter, core blocks, coda and norm."""
         return self.module.transformer
 
     @property
@@ -49,26 +55,26 @@ class Huginn(Adapter):
         steps = inputs.get("num_steps")
         if steps is not None:
             return sum(int(part) for part in steps) if _is_pair(steps) else int(steps)
-        return sum(self._drawn(tokens, inputs)) if self.training else self.iterations
+        return sum(self._iteration_draw(tokens, inputs)) if self.training else self.iterations
 
     def encode(self, tokens: Tensor, **inputs: Any) -> Context:
         steps = inputs.get("num_steps")
-        without = int(steps[0]) if steps is not None and _is_pair(steps) else _ALL
+        without = int(steps[0]) if steps is not None and _is_pair(steps) else _ALL_ITERATIONS
         if steps is None and self.training:
-            without = self._drawn(tokens, inputs)[0]
-        seen: list[tuple[Any, ...]] = []
+            without = self._iteration_draw(tokens, inputs)[0]
+        block_inputs: list[tuple[Any, ...]] = []
 
-        def note(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            seen.append((*args, *kwargs.values()))
+        def keep_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            block_inputs.append((*args, *kwargs.values()))
             return args, kwargs
 
         before = generator_state()
-        with TemporaryHooks() as taps:
-            taps.attach(self.parts.prelude[0], before=note)
-            # The first state is drawn on the way to the loop, and again by `initial`: the same.
-            (joined,), _ = self.first_inputs(self.parts.adapter, tokens, **uncached(inputs))
+        with TemporaryHooks() as hooks:
+            hooks.attach(self.parts.prelude[0], before=keep_inputs)
+            # The model draws its first state before the loop; `initial` draws the same one again.
+            (joined,), _ = self.first_inputs(self.parts.adapter, tokens, **without_cache(inputs))
         restore_generator(before)
-        _, angles, _, mask, *_ = seen[0]
+        _, angles, _, mask, *_ = block_inputs[0]
         width = joined.shape[-1] // 2
         start, scale = inputs.get("input_states"), inputs.get("init_scale", 1.0)
         return Context(joined[..., width:], angles, mask, start, scale, without)
@@ -100,18 +106,18 @@ class Huginn(Adapter):
     def loop_ends(self) -> tuple[nn.Module, nn.Module]:
         return self.parts.adapter, self.parts.core_block[-1]
 
-    def initial_from_call(self, given: Tensor, embedded: Tensor | None) -> Tensor:
-        return given[..., : given.shape[-1] // 2]
+    def initial_from_call(self, first_input: Tensor, embedded: Tensor | None) -> Tensor:
+        return first_input[..., : first_input.shape[-1] // 2]
 
-    def _drawn(self, tokens: Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:
-        """How many iterations, without gradient and with, the model is about to draw for itself, in
+    def _iteration_draw(self, tokens: Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:
+        """The numbers of iterations without and with gradients that the model is about to draw in
         training."""
         with torch.random.fork_rng():
             if inputs.get("input_states") is None:
                 embedded = self.parts.wte(tokens)
                 self.module.initialize_state(embedded, scale=inputs.get("init_scale", 1.0))
-            without, along = self.module.randomized_iteration_sampler()
-        return int(without), int(along)
+            without, with_gradient = self.module.randomized_iteration_sampler()
+        return int(without), int(with_gradient)
 
 
 def _is_pair(steps: Any) -> bool:
@@ -119,4 +125,5 @@ def _is_pair(steps: Any) -> bool:
 
 
 def adapt(module: nn.Module) -> Huginn:
+    """The adapter of a RavenForCausalLM."""
     return Huginn(module)

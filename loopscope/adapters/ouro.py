@@ -1,8 +1,8 @@
 """Ouro, whose code comes with its checkpoint (Zhu et al. 2025, arXiv 2510.25741).
 
-An iteration is a pass through all layers and the norm; the normed state is fed back. The exit gate
-looks at every state and changes nothing: the released code runs all `total_ut_steps`, and takes an
-earlier answer only where it is asked to.
+An iteration is a pass through all layers and the norm; the normalised state is fed back. The exit
+gate reads every state but changes nothing: the released code runs all `total_ut_steps`, and returns
+an earlier answer only if the caller requests it.
 """
 
 from typing import Any, NamedTuple
@@ -13,17 +13,22 @@ from torch import Tensor, nn
 from ..common.errors import LoopscopeError
 from ..halting.exit_rules import Rule, exit_rule
 from ..halting.halting_record import Halting, gate_halting
-from .base import Adapter, uncached
+from .base import Adapter
+from .forward_hooks import without_cache
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     embedded: Tensor
     """(batch, position, width)"""
     kwargs: dict[str, Any]
-    """What every layer is given besides: mask, positions."""
+    """Further inputs of every layer: mask, positions."""
 
 
 class Ouro(Adapter):
+    """Ouro, class OuroForCausalLM."""
+
     body_receives_state = True
     family = "an iteration is a pass through all layers and the norm, which is fed back"
 
@@ -33,6 +38,7 @@ class Ouro(Adapter):
 
     @property
     def layers(self) -> list[nn.Module]:
+        """The layers of an iteration."""
         base = self.module.model
         return list(base.layers[: base.config.num_hidden_layers])
 
@@ -40,11 +46,11 @@ class Ouro(Adapter):
         kinds = {getattr(layer, "attention_type", None) for layer in self.layers}
         if len(kinds) > 1:
             raise LoopscopeError(
-                "the layers of an Ouro model must share one mask to be iterated, but attend in "
-                f"{len(kinds)} ways: {sorted(map(str, kinds))}. Record it by its body: ls.wrap(model, "
-                "body=[...])."
+                "the layers of an Ouro model must share one mask to be iterated, but have "
+                f"{len(kinds)} types of attention: {sorted(map(str, kinds))}. Record it by its "
+                "body: ls.wrap(model, body=[...])."
             )
-        args, kwargs = self.first_inputs(self.layers[0], tokens, **uncached(inputs))
+        args, kwargs = self.first_inputs(self.layers[0], tokens, **without_cache(inputs))
         return Context(args[0] if args else kwargs["hidden_states"], kwargs)
 
     def initial(self, context: Context) -> Tensor:
@@ -87,7 +93,8 @@ class Ouro(Adapter):
         return getattr(self.config, "early_exit_threshold", 1.0)
 
     def exit_probability(self, state: Tensor) -> Tensor:
-        """(batch, position): the chance of stopping after the iteration that made `state`."""
+        """(batch, position): the probability of stopping after the iteration that returned
+        `state`."""
         return torch.sigmoid(self.module.model.early_exit_gate(state)[..., 0])
 
     def halting(self, run: Any) -> Halting | None:
@@ -95,4 +102,5 @@ class Ouro(Adapter):
 
 
 def adapt(module: nn.Module) -> Ouro:
+    """The adapter of an OuroForCausalLM."""
     return Ouro(module)

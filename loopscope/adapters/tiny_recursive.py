@@ -1,11 +1,11 @@
 """The package tiny-recursive-model: one network in two roles (Jolicoeur-Martineau 2025, arXiv
 2510.04871).
 
-An iteration is one refinement block: turns of the network on output + latent + input, which refine
-the latent (axis `low`), then one on output + latent, which refines the output. `forward` runs a
-segment of them, of which the last alone has a gradient; iterations beyond it are those of further
-segments, as in `predict`. In `predict` a sequence leaves at the end of the first segment that says
-halt: `run.halting`. Register tokens are positions before the sequence's own.
+An iteration is one refinement block: calls of the network on output + latent + input, which update
+the latent (axis `low`), then one on output + latent, which updates the output. `forward` runs a
+segment of iterations, of which only the last has gradients; further iterations are those of further
+segments, as in `predict`. In `predict` a sequence leaves the batch at the end of the first segment
+at which its Q-head predicts to halt: `run.halting`. Register tokens come before the sequence.
 """
 
 from contextlib import nullcontext
@@ -20,12 +20,16 @@ from .base import Adapter
 
 
 class State(NamedTuple):
+    """The answer and the latent state."""
+
     output: Tensor
     """(batch, position, width)"""
     latent: Tensor
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     embedded: Tensor
     """(batch, position, width): registers first."""
     registers: int
@@ -33,10 +37,14 @@ class Context(NamedTuple):
 
 
 class TinyRecursive(Adapter):
+    """The class TinyRecursiveModel."""
+
     fields = State._fields
     loop_sites = ("low_in", "low_out", "high_in")
     update_sites: ClassVar = {"output": (), "latent": ("low_out",)}
-    family = "an iteration is one refinement block, turns of the network on the latent (axis low) and one on the output"
+    family = (
+        "an iteration is one refinement block, calls of the network on the latent (axis low) and the output"
+    )
 
     @property
     def iterations(self) -> int:
@@ -78,7 +86,7 @@ class TinyRecursive(Adapter):
         return self.module.to_pred(h[:, context.registers :])
 
     def q_values(self, state: State) -> Tensor:
-        """(batch, 1): above 0 where the model says halt; it does at 0 too."""
+        """(batch, 1): above 0 where the model halts; the model also halts at exactly 0."""
         q = self.module.to_halt_pred(state.output)
         return torch.where(q == 0, torch.ones_like(q), q)[:, None]
 
@@ -91,4 +99,5 @@ class TinyRecursive(Adapter):
 
 
 def adapt(module: nn.Module) -> TinyRecursive:
+    """The adapter of a TinyRecursiveModel."""
     return TinyRecursive(module)

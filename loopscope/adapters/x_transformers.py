@@ -1,8 +1,8 @@
 """x-transformers' TransformerWrapper: looped=True (an Ouro), or layers tied by `weight_tie_layers`
 and execution orders.
 
-Looped: an iteration is a pass through `attn_layers`, its final norm included; the exit gate looks
-at every state. Tied: an iteration is one pass through the layers that repeat; the final norm comes
+Looped: an iteration is a pass through `attn_layers`, including its final norm; the exit gate reads
+every state. Tied: an iteration is one pass through the layers that repeat; the final norm runs
 once, after the loop.
 """
 
@@ -17,7 +17,8 @@ from ..core.looped_model import Context
 from ..core.sites import find_tensor, get_at
 from ..halting.exit_rules import Rule, exit_rule
 from ..halting.halting_record import Halting, gate_halting
-from .base import SingleBodyAdapter, replaced_forward
+from .forward_hooks import replaced_forward
+from .single_body import SingleBodyAdapter
 
 _CARRIES = (
     "add_value_residual",
@@ -26,7 +27,7 @@ _CARRIES = (
     "reinject_input",
     "softclamp_output",
 )
-"""Options of attention layers with which an iteration reads more of those before it than the
+"""Options of attention layers with which an iteration reads more of earlier ones than the residual
 stream."""
 
 
@@ -35,6 +36,8 @@ _EXIT = 0.9
 
 
 class Looped(SingleBodyAdapter):
+    """A TransformerWrapper with looped=True."""
+
     family = "an iteration is a pass through attn_layers and its final norm"
 
     @property
@@ -48,7 +51,7 @@ class Looped(SingleBodyAdapter):
     def depth(self, tokens: Any, inputs: Mapping[str, Any]) -> int:
         return int(inputs.get("looped_steps") or inputs.get("max_looped_steps") or self.iterations)
 
-    def part(self) -> nn.Module:
+    def body(self) -> nn.Module:
         return self.module.attn_layers
 
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
@@ -57,10 +60,10 @@ class Looped(SingleBodyAdapter):
         return h
 
     def loop_ends(self) -> tuple[nn.Module, nn.Module]:
-        return self.part(), self.part()
+        return self.body(), self.body()
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
-        with replaced_forward(self.module.exit_gate, lambda h: h[..., :1]):  # it was asked in the loop
+        with replaced_forward(self.module.exit_gate, lambda h: h[..., :1]):  # it already ran in the loop
             return _read_out(self, state, context, looped_steps=1, looped_pred_all_logits=False)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
@@ -75,7 +78,8 @@ class Looped(SingleBodyAdapter):
         return exit_rule(_EXIT, self.exit_probability)
 
     def exit_probability(self, state: Tensor) -> Tensor:
-        """(batch, position): the chance of stopping after the iteration that made `state`."""
+        """(batch, position): the probability of stopping after the iteration that returned
+        `state`."""
         return torch.sigmoid(self.module.exit_gate(state)[..., 0])
 
     def halting(self, run: Any) -> Halting | None:
@@ -83,11 +87,13 @@ class Looped(SingleBodyAdapter):
 
 
 class Tied(SingleBodyAdapter):
+    """A TransformerWrapper with tied layers."""
+
     family = "an iteration is a pass through the layers that repeat; the final norm comes after the loop"
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The layers of one iteration, by number."""
+        """The indices of the layers of one iteration."""
         return _period(self.module.attn_layers.layers_execute_order)
 
     @property
@@ -98,13 +104,13 @@ class Tied(SingleBodyAdapter):
     def vocabulary(self) -> int:
         return self.module.num_tokens
 
-    def part(self) -> nn.Module:
+    def body(self) -> nn.Module:
         return self.module.attn_layers
 
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         with replaced_forward(self.module.attn_layers.final_norm, lambda x, **_: x):
-            once = context["kwargs"] | {"layers_execute_order": self.order}
-            return super().step(state, context | {"kwargs": once}, t)
+            kwargs = context["kwargs"] | {"layers_execute_order": self.order}
+            return super().step(state, context | {"kwargs": kwargs}, t)
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
         return _read_out(self, self.module.attn_layers.final_norm(state), context)
@@ -116,35 +122,39 @@ class Tied(SingleBodyAdapter):
 def _read_out(adapter: SingleBodyAdapter, h: Tensor, context: Context, **options: Any) -> Tensor:
     from x_transformers.x_transformers import LayerIntermediates
 
-    told = adapter.read_out(
-        adapter.part(), (h, LayerIntermediates()), context["tokens"], **(context["inputs"] | options)
+    output = adapter.read_out(
+        adapter.body(), (h, LayerIntermediates()), context["tokens"], **(context["inputs"] | options)
     )
-    path = find_tensor(told)
+    path = find_tensor(output)
     assert path is not None
-    return get_at(told, path)
+    return get_at(output, path)
 
 
 def _period(order: tuple[int, ...]) -> tuple[int, ...]:
-    """The shortest stretch that the order repeats: all of it, if it repeats none."""
+    """The shortest sequence that the order repeats; the whole order if it repeats none."""
     sizes = [size for size in range(1, len(order) + 1) if len(order) % size == 0]
     return next(order[:size] for size in sizes if order[:size] * (len(order) // size) == order)
 
 
 def adapt(module: nn.Module) -> SingleBodyAdapter:
+    """The adapter of a TransformerWrapper that loops or has tied layers.
+
+    Raises:
+        LoopscopeError: nothing repeats, or iterations share more than the residual stream.
+    """
     if module.looped:
         return Looped(module)
     layers: Any = module.attn_layers
     if len(_period(layers.layers_execute_order)) == len(layers.layers_execute_order):
         raise LoopscopeError(
-            f"a TransformerWrapper must loop to be wrapped by its kind, but runs its layers in the order "
+            f"a TransformerWrapper must loop to be wrapped without a body, but runs its layers in the order "
             f"{layers.layers_execute_order}, which repeats nothing. Build it with looped=True or "
             "weight_tie_layers=True."
         )
     carries = [name for name in _CARRIES if getattr(layers, name, False)]
     if carries or layers.num_residual_streams > 1 or any(map(bool, layers.layer_integrators)):
         raise LoopscopeError(
-            "iterations must hand on the stream alone to be told apart, but these attention layers hand on "
-            "more "
+            "an iteration must pass on the residual stream alone, but these attention layers pass on more "
             f"({', '.join(carries) or 'several streams or earlier layers'}). Record it by its body: "
             "ls.wrap(model, body=...)."
         )

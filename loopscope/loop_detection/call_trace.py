@@ -86,8 +86,8 @@ def trace_calls(
         return before
 
     def unwind(part: nn.Module) -> None:
-        """Remove the calls that raised an exception which their caller caught; later calls belong to
-        the caller."""
+        """Remove the calls that raised an exception which their caller caught; later calls belong
+        to the caller."""
         while stack[-1].module is not part:
             failed = stack.pop()
             if failed in stack[-1].children:
@@ -117,8 +117,8 @@ def trace_calls(
 
 
 class _DataFlow(TorchDispatchMode):
-    """Tracks data flow through the pass: each storage has a label, the calls that it was computed in
-    or from."""
+    """Tracks data flow through the pass: each storage has a label, the calls that it was computed
+    in or from."""
 
     supports_higher_order_operators = True
 
@@ -128,8 +128,8 @@ class _DataFlow(TorchDispatchMode):
         self.open_calls: list[Call] = []
         self.labels: dict[int, tuple[StorageWeakRef, int]] = {}
         self.mutated_arguments: dict[Any, list[tuple[int, str]]] = {}
-        # Statistics such as those of batch norm are written by one call and read by the next, but are
-        # no state of a loop.
+        # Statistics such as those of batch norm are written by one call and read by the next, but
+        # are no state of a loop.
         self.ignored_storages = {
             buffer.untyped_storage()._cdata
             for part in module.modules()

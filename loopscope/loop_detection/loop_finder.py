@@ -3,9 +3,9 @@
     result = ls.find_loops(module, tokens)
     print(result)                              # in sentences, with the call of `wrap` for each loop
 
-A part loops if its calls repeat, if each depends on the result of an earlier one, and if most of the
-parameters that run in an iteration are the same in every iteration. One forward pass is traced: the
-calls of modules and the tensor operations.
+A part loops if its calls repeat, if each depends on the result of an earlier one, and if most of
+the parameters that run in an iteration are the same in every iteration. One forward pass is traced:
+the calls of modules and the tensor operations.
 """
 
 from typing import Any
@@ -112,8 +112,8 @@ def _loop(candidate: LoopCandidate, names: _Names, search: LoopSearch, total: in
 
 
 def _inner(candidate: LoopCandidate, names: _Names) -> dict[str, str]:
-    """A name for each loop in an iteration. `wrap` counts the calls of one module, so loops that end
-    with one of several modules are left out."""
+    """A name for each loop in an iteration. `wrap` counts the calls of one module, so loops that
+    end with one of several modules are left out."""
     counted = [loop.parts[-1].modules[0] for loop in candidate.inner if len(loop.parts[-1].modules) == 1]
     if len(counted) == 1:
         return {"low": names.of(counted[0])}

@@ -1,4 +1,5 @@
-"""What `find_loops` returns: the loops of a module, in sentences, with the call of `wrap` for each."""
+"""What `find_loops` returns: the loops of a module, in sentences, with the call of `wrap` for
+each."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

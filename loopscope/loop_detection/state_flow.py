@@ -22,8 +22,8 @@ class ScopeCall(NamedTuple):
 
 
 def calls_in_scope(scope: Call) -> list[ScopeCall]:
-    """The calls in one call, in order: the outermost repeated calls, and between them those that run
-    once."""
+    """The calls in one call, in order: the outermost repeated calls, and between them those that
+    run once."""
     counts = Counter(call.key for call in scope.descendants())
     items: list[ScopeCall] = []
 
@@ -69,8 +69,8 @@ def with_small_parts(repeats: list[Repeat], items: list[ScopeCall]) -> list[Repe
 
 
 def dependency_depths(repeats: list[Repeat]) -> list[int]:
-    """The length of the chain of repeats that each one depends on, itself included: 1, 2, 3 ... in a
-    loop; 1, 1 for two independent inputs."""
+    """The length of the chain of repeats that each one depends on, itself included: 1, 2, 3 ... in
+    a loop; 1, 1 for two independent inputs."""
     bits, depths = [_bits(repeat) for repeat in repeats], []
     for t, repeat in enumerate(repeats):
         dependencies = _dependencies(repeat)

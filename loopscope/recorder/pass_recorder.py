@@ -17,7 +17,7 @@ from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.run import Run
-from ..wrapping.call_tracker import ITERATION, Body
+from ..wrapping.call_tracker import ITERATION, CallTracker
 from ..wrapping.wrap_module import LOOP_SITES, Wrapped
 from .provenance import circumstances
 
@@ -58,16 +58,16 @@ class PassRecorder:
         collector = Collector(self.keep, False, careful=True)
         # An edit that counts from the end needs the number of iterations, which an adapter knows.
         count = None if self.adapter is None else self.adapter.iterations
-        self.body = Body(self.loop, self.modules, collector, self.by_site, schedule=(), count=count)
+        self.tracker = CallTracker(self.loop, self.modules, collector, self.by_site, schedule=(), count=count)
         self.embedded: Any = None
         self.extra_fields: dict[str, Any] = {}
         self.hooks = TemporaryHooks()
         edited = (site for site in self.by_site if site not in LOOP_SITES)
         for site in dict.fromkeys([*self.recorded, *edited]):
-            self.hooks.attach(self.modules[site], after=self.body.site(site, site in self.recorded))
+            self.hooks.attach(self.modules[site], after=self.tracker.site(site, site in self.recorded))
         if self.adapter is not None:
             self._attach_to(self.adapter, self.hooks)
-        self.body.attach(self.hooks)
+        self.tracker.attach(self.hooks)
         if self.adapter is not None and self.adapter.extra_state_modules():
             self.hooks.attach(self.adapter.loop_ends()[1], after=self._record_extra_fields)
         self.loop.clock.set()
@@ -76,9 +76,9 @@ class PassRecorder:
     def end(self, args: Any, kwargs: Any, output: Any) -> Any:
         """Remove the hooks of a pass after it, and append its run."""
         self.remove_hooks()
-        if not self.body.done:
+        if not self.tracker.done:
             return output  # the pass ran no iteration
-        run = self.body.run(self.tokens, output if isinstance(output, Tensor) else _logits(output))
+        run = self.tracker.run(self.tokens, output if isinstance(output, Tensor) else _logits(output))
         if self.adapter is not None:
             run = self._with_first_state(self.adapter, run)
         run.origin |= circumstances(self.model, self.edits, self.keep, None)
@@ -113,14 +113,14 @@ class PassRecorder:
 
     def _record_extra_fields(self, args: Any, kwargs: Any, output: Any) -> Any:
         for field, value in self.extra_fields.items():
-            self.body.collector.take(f"state.{field}", ITERATION, (self.body.done,), value)
+            self.tracker.collector.take(f"state.{field}", ITERATION, (self.tracker.done,), value)
         return output
 
     def _with_first_state(self, adapter: Adapter, run: Run) -> Run:
         """The run with states[0], which is computed before the loop's first call, and a
         read-out."""
-        assert self.body.first is not None
-        first = adapter.initial_from_call(self.body.first.detach(), self.embedded)
+        assert self.tracker.first_input is not None
+        first = adapter.initial_from_call(self.tracker.first_input.detach(), self.embedded)
         sites: dict[str, Any] = {name: run[name] for name in run.names}
         for number, (field, value) in enumerate(items(first).items()):
             name = f"state.{field}" if number else "state"
@@ -149,7 +149,7 @@ class PassRecorder:
 
 
 class _AdapterLoop:
-    """The loop of an adapter, with the names that `Body` needs."""
+    """The loop of an adapter, with the names that `CallTracker` needs."""
 
     def __init__(self, adapter: Adapter) -> None:
         first, last = adapter.loop_ends()

@@ -81,6 +81,7 @@ class Composition(Task):
 
     @property
     def symbols(self) -> tuple[str, ...]:
+        """Entities e0, e1, ..., relations r0, r1, ..., and the filler."""
         entities = (f"e{n}" for n in range(self.entities))
         return (*entities, *(f"r{n}" for n in range(self.relations)), ".")
 

@@ -72,6 +72,7 @@ class Hops(Task):
 
     @property
     def symbols(self) -> tuple[str, ...]:
+        """Nodes, then numbers of hops h1, h2, ..."""
         return (*map(str, range(self.nodes)), *(f"h{n}" for n in range(1, MOST + 1)))
 
     @property

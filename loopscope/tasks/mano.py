@@ -73,6 +73,7 @@ class Mano(Task):
 
     @property
     def symbols(self) -> tuple[str, ...]:
+        """Numbers, operators, numbers of operators l1, l2, ..., and three marks."""
         marks = (f"l{n}" for n in range(1, MOST + 1))
         return (*map(str, range(self.modulus)), *_OPERATORS, *marks, "^", "=", "_")
 

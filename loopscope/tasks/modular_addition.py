@@ -47,6 +47,7 @@ class ModularAddition(Task):
 
     @property
     def symbols(self) -> tuple[str, ...]:
+        """Numbers, then the equals sign."""
         return (*map(str, range(self.modulus)), "=")
 
     @property

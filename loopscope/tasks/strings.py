@@ -41,6 +41,7 @@ class Copy(Task):
 
     @property
     def symbols(self) -> tuple[str, ...]:
+        """Letters, the equals sign, and the blank."""
         return (*_ALPHABET[: self.letters], "=", "_")
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:

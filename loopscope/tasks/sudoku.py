@@ -95,6 +95,7 @@ class Sudoku(Task):
 
     @property
     def symbols(self) -> tuple[str, ...]:
+        """The blank, then digits."""
         return (".", *map(str, range(1, self.size + 1)))
 
     @property

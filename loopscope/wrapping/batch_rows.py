@@ -1,8 +1,8 @@
-"""Rows: which examples are still in the batch, where a model drops those that have halted.
+"""The rows that are still in the batch, for a model that drops those that have halted.
 
-A model that goes on with some rows picks them by an index: a mask, numbers, a slice. Seen from
-below the module, where every operation passes, such a pick of the batch's size tells which rows are
-left, whatever it picked them from.
+A model that continues with some rows selects them by a mask, by indices or by a slice. At the level
+of tensor operations, every such selection from a tensor with the batch's size shows which rows
+remain.
 """
 
 from typing import Any
@@ -11,46 +11,53 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-_PICKS = {
+_SELECTIONS = {
     torch.ops.aten.index.Tensor,
     torch.ops.aten.index_select.default,
     torch.ops.aten.slice.Tensor,
 }
 
 
-class Rows(TorchDispatchMode):
-    """Follows the rows of a batch while a module runs."""
+class BatchRows(TorchDispatchMode):
+    """Tracks the rows of a batch while a module runs."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batch: int | None = None
-        """How many there were at first."""
-        self.left: Tensor | None = None
-        """Those that are left, by their number in the first batch; None where that can't be
-        told."""
-        self._picked: dict[int, Tensor] = {}
+        """The number of rows at the first iteration."""
+        self.remaining: Tensor | None = None
+        """The remaining rows, by their index in the first batch; None if they can't be
+        determined."""
+        self._selected: dict[int, Tensor] = {}
 
     def at(self, count: int) -> Tensor | None:
-        """The rows of a batch of `count`, at a call of the loop's body."""
+        """The rows of a batch of `count` rows, at a call of the loop's body."""
         if self.batch is None:
-            self.batch, self.left = count, torch.arange(count)
-        elif self.left is not None and count != len(self.left):
-            picked = self._picked.get(count)
-            self.left = None if picked is None or count > len(self.left) else self.left[picked]
-            self._picked = {}
-        return self.left
+            self.batch, self.remaining = count, torch.arange(count)
+        elif self.remaining is not None and count != len(self.remaining):
+            selected = self._selected.get(count)
+            self.remaining = (
+                None if selected is None or count > len(self.remaining) else self.remaining[selected]
+            )
+            self._selected = {}
+        return self.remaining
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if func in _PICKS and self.left is not None and args[0].ndim and len(args[0]) == len(self.left):
+        if (
+            func in _SELECTIONS
+            and self.remaining is not None
+            and args[0].ndim
+            and len(args[0]) == len(self.remaining)
+        ):
             rows = self._rows(func, args)
-            if rows is not None and len(rows) < len(self.left):
-                self._picked[len(rows)] = rows
+            if rows is not None and len(rows) < len(self.remaining):
+                self._selected[len(rows)] = rows
         return out
 
     def _rows(self, func: Any, args: Any) -> Tensor | None:
-        assert self.left is not None
-        every = torch.arange(len(self.left))
+        assert self.remaining is not None
+        every = torch.arange(len(self.remaining))
         if func is torch.ops.aten.index.Tensor:
             index = args[1][0]
             return (

@@ -1,5 +1,5 @@
-"""The body of somebody else's loop: counts iterations from its calls, and records and edits what
-passes by."""
+"""CallTracker: infers the iteration from calls of the loop body in a module's own forward, and
+records and edits the values at its sites."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -19,15 +19,14 @@ from ..interventions.schedule import ScheduleEdit
 from ..runs.collector import Collector, Entry
 from ..runs.reader import Reader
 from ..runs.run import Run
-from .batch_rows import Rows
+from .batch_rows import BatchRows
 
 ITERATION = ("iteration",)
 BETWEEN = "between"
-"""Marks a call that came between two calls of the body, until it is known which iteration it
-belongs to."""
+"""Marks a call between two calls of the body, whose iteration is determined after the pass."""
 
 
-class Named(Protocol):
+class LoopNames(Protocol):
     """A module with the names of its loop body and inner loops:
     `loopscope.wrapping.wrap_module.Wrapped`."""
 
@@ -36,26 +35,31 @@ class Named(Protocol):
     inner: dict[str, str]
     clock: Clock
     body_receives_state: bool
-    """Whether what the body is given first is states[0], as far as nothing comes between two
-    calls."""
+    """Whether the body's first input is states[0], provided that nothing runs between its calls."""
 
 
-class Body:
-    """Follows one forward pass of a wrapped module."""
+class CallTracker:
+    """Tracks one forward pass of a wrapped module."""
 
     def __init__(
         self,
-        wrapped: Named,
+        wrapped: LoopNames,
         modules: Mapping[str, nn.Module],
         collector: Collector,
         edits: Mapping[str, list[Edit]],
         *,
         schedule: Sequence[ScheduleEdit],
         count: int | None,
-        rows: Rows | None = None,
+        rows: BatchRows | None = None,
     ) -> None:
-        """`count`: how many iterations will run, if known; what counts from the end needs it.
-        `rows`: follows who is in the batch."""
+        """
+        Arguments:
+            modules: the wrapped module's submodules by name.
+            edits: by site.
+            schedule: how often iterations run.
+            count: the number of iterations; edits that count from the end need it.
+            rows: tracks the rows of the batch.
+        """
         self.rows = rows
         self.wrapped, self.modules, self.collector, self.edits = wrapped, modules, collector, edits
         self.clock, self.count = wrapped.clock, count
@@ -65,122 +69,125 @@ class Body:
             *schedule,
         ]
         self.done = 0
-        """Iterations that are over."""
+        """The number of completed iterations."""
         self.inside = False
         """Whether the body is running."""
-        self.passed: Tensor | None = None
-        """What the body was given last; the very tensor, which it may overwrite."""
-        self.first: Tensor | None = None
-        """What it was given first."""
-        self.received: Tensor | None = None
-        """The same as a value."""
-        self.gave: Tensor | None = None
-        """What the body gave last."""
-        self.unmixed = True
-        """Whether every iteration received exactly what the one before gave."""
-        self.turns = dict.fromkeys(wrapped.inner, 0)
+        self.first_input: Tensor | None = None
+        """The body's first input."""
+        self.input_tensor: Tensor | None = None
+        """The body's last input: the tensor object itself, which the body may overwrite."""
+        self.last_input: Tensor | None = None
+        """The value of the body's last input."""
+        self.last_output: Tensor | None = None
+        """The body's last output."""
+        self.direct = True
+        """Whether the input of every iteration was exactly the output of the one before."""
+        self.inner_index = dict.fromkeys(wrapped.inner, 0)
 
-    def attach(self, taps: TemporaryHooks) -> None:
-        """Put taps on the body and the inner loops."""
+    def attach(self, hooks: TemporaryHooks) -> None:
+        """Attach hooks to the body and the inner loops."""
         members = [self.modules[name] for name in self.wrapped.body]
-        # Inside the body's own taps, which may be on the same module.
+        # Before the body's hooks, which may be on the same module.
         for axis, name in self.wrapped.inner.items():
-            taps.attach(self.modules[name], before=self._turn(axis), after=self._turned(axis))
+            hooks.attach(self.modules[name], before=self._begin_inner(axis), after=self._end_inner(axis))
         if len(members) == 1 or _tied(members):
             for member in members:
-                taps.attach(member, before=self._begin, after=self._end(member))
+                hooks.attach(member, before=self._begin, after=self._end(member))
         else:
-            taps.attach(members[0], before=self._begin)
-            taps.attach(members[-1], after=self._end(None))
+            hooks.attach(members[0], before=self._begin)
+            hooks.attach(members[-1], after=self._end(None))
 
     def _begin(self, args: Any, kwargs: Any) -> Any:
-        if self.inside:  # the first part again, such as the inner loop that an iteration opens with
+        if self.inside:  # the first part again, such as an inner loop at the start of an iteration
             return args, kwargs
         self.clock.set(("iteration", self.done))
         self.inside = True
-        path = find_tensor((args, kwargs), self.gave)
+        path = find_tensor((args, kwargs), self.last_output)
         if path is None:
             raise LoopscopeError(
                 f"the body '{self.wrapped.body[0]}' must receive a floating-point tensor to have a state, "
-                f"but its call {self.done} received none. Name the part that takes and gives the state."
+                f"but its call {self.done} received none. Name the part that receives and returns the state."
             )
         value = new = get_at((args, kwargs), path)
         if self.rows is not None:
             self.collector.rows = self.rows.at(len(value))
             self.collector.batch = self.rows.batch
-        if self.gave is None:
-            self.first = value
-        if self.gave is None and self.wrapped.body_receives_state:
+        if self.last_output is None:
+            self.first_input = value
+        if self.last_output is None and self.wrapped.body_receives_state:
             new = self.collector.take("state", ITERATION, (0,), self._edited("state", value, (0,)))
-        elif self.gave is not None and not _same(value, self.gave):
-            self.unmixed = False
+        elif self.last_output is not None and not _same(value, self.last_output):
+            self.direct = False
         new = self._edited("core_in", new, (self.done,))
         new = self.collector.take("core_in", ITERATION, (self.done,), new)
         if new is not value:
             args, kwargs = put_at((args, kwargs), path, new)
         skipped = self.done in self.times and not self.times[self.done].times
-        self.passed, self.received = new, new.clone() if skipped else new  # a body may overwrite what it gets
+        self.input_tensor, self.last_input = (
+            new,
+            new.clone() if skipped else new,
+        )  # the body may overwrite its input
         return args, kwargs
 
     def _end(self, module: nn.Module | None) -> After:
-        """What to do after the body's last part; `module` is that part if it can be called again by
-        itself."""
+        """The hook after the body's last part; `module` is that part if it is the whole body, so
+        that it can be called again."""
         original = None if module is None else module.forward
 
         def end(args: Any, kwargs: Any, output: Any) -> Any:
-            path = find_tensor(output, self.received)
-            if path is None or self.received is None:
+            path = find_tensor(output, self.last_input)
+            if path is None or self.last_input is None:
                 raise LoopscopeError(
-                    f"the body '{self.wrapped.body[-1]}' must give a floating-point tensor, but gave "
-                    f"{type(output).__name__}. Name the part that takes and gives the state."
+                    f"the body '{self.wrapped.body[-1]}' must return a floating-point tensor, but returned "
+                    f"{type(output).__name__}. Name the part that receives and returns the state."
                 )
             moment = self.times.get(self.done)
             for _ in range(1, 1 if moment is None else moment.times):
-                where = find_tensor((args, kwargs), self.received)
-                if original is None or where is None:
+                location = find_tensor((args, kwargs), self.last_input)
+                if original is None or location is None:
                     raise LoopscopeError(
                         f"{moment}: only a body that is one module can be repeated. Skip it, or wrap "
                         "another body."
                     )
-                again, named = put_at((args, kwargs), where, get_at(output, path))
-                output = original(*again, **named)
+                next_args, next_kwargs = put_at((args, kwargs), location, get_at(output, path))
+                output = original(*next_args, **next_kwargs)
             value = new = get_at(output, path)
             if moment is not None:
                 self._used(moment)
-                new = new if moment.times else self.received
+                new = new if moment.times else self.last_input
             new = self._edited("state", new, (self.done + 1,))
-            if new is not value and value is self.passed:
-                value.copy_(new)  # it works in place, and its caller may never look at what it returns
+            if new is not value and value is self.input_tensor:
+                value.copy_(new)  # it works in place, and its caller may not use what it returns
                 new = value
             self.done += 1
             self.inside = False
-            self.turns = dict.fromkeys(self.turns, 0)
+            self.inner_index = dict.fromkeys(self.inner_index, 0)
             self.clock.set(("iteration", self.done))
-            self.gave = self.collector.take("state", ITERATION, (self.done,), new)
-            return output if self.gave is value else put_at(output, path, self.gave)
+            self.last_output = self.collector.take("state", ITERATION, (self.done,), new)
+            return output if self.last_output is value else put_at(output, path, self.last_output)
 
         return end
 
-    def _turn(self, axis: str) -> Before:
+    def _begin_inner(self, axis: str) -> Before:
         def before(args: Any, kwargs: Any) -> Any:
-            self.clock.set(*(self._hands() or [("iteration", self.done)]), (axis, self.turns[axis]))
+            self.clock.set(*(self._axes() or [("iteration", self.done)]), (axis, self.inner_index[axis]))
             return args, kwargs
 
         return before
 
-    def _turned(self, axis: str) -> After:
+    def _end_inner(self, axis: str) -> After:
         def after(args: Any, kwargs: Any, output: Any) -> Any:
-            self.clock.set(*(hand for hand in self._hands() if hand[0] != axis))
-            self.turns[axis] += 1
+            self.clock.set(*(axis_index for axis_index in self._axes() if axis_index[0] != axis))
+            self.inner_index[axis] += 1
             return output
 
         return after
 
-    def _hands(self) -> list[tuple[str, int]]:
+    def _axes(self) -> list[tuple[str, int]]:
         return list(zip(self.clock.axes, self.clock.index, strict=True))
 
-    def site(self, name: str, record_it: bool) -> After:
-        """What to do at each call of a module: edit its output, and record it if asked to."""
+    def site(self, name: str, recorded: bool) -> After:
+        """The hook of a module: edit its output, and record it if `recorded`."""
 
         def after(args: Any, kwargs: Any, output: Any) -> Any:
             path = find_tensor(output, self._like())
@@ -191,14 +198,14 @@ class Body:
             if not loops:  # before the first call of the body
                 loops, index = ITERATION, (self.done,)
             new = self._edited(name, value, index, loops)
-            if record_it:
+            if recorded:
                 new = self.collector.take(name, loops if self.inside else (BETWEEN, *loops), index, new)
             return output if new is value else put_at(output, path, new)
 
         return after
 
     def _like(self) -> Tensor | None:
-        return self.received if self.gave is None else self.gave
+        return self.last_input if self.last_output is None else self.last_output
 
     def _edited(
         self, site: str, value: Tensor, index: tuple[int, ...], loops: tuple[str, ...] = ITERATION
@@ -217,13 +224,12 @@ class Body:
 
     @property
     def ragged(self) -> bool:
-        """Whether the batch became smaller on the way, so that somebody must say which rows are
-        left."""
+        """Whether the batch became smaller during the pass, so that its rows must be tracked."""
         sizes = {entry.value.shape[:1] for entry in self.collector.entries("core_in")}
         return self.rows is None and len(sizes) > 1
 
     def run(self, tokens: Any, output: Any) -> Run:
-        """The Run of what was collected, once the forward pass is over."""
+        """The recorded run, after the forward pass."""
         if not self.done:
             raise LoopscopeError(
                 f"the body {self.wrapped.body} must be called at least once, but this forward pass called "
@@ -235,18 +241,17 @@ class Body:
                 f"states 0..{self.done}). Choose an iteration that runs."
             )
         for site in self.collector.sites:
-            self.collector.replace(site, _placed(self.collector.entries(site), self.done))
+            self.collector.replace(site, _with_iterations(self.collector.entries(site), self.done))
         result = self.collector.finish(self.done)
         states = result.get("state")
-        if not self.unmixed:
+        if not self.direct:
             for edit in self.edits.get("state", ()):
                 if isinstance(edit, FrozenSite):
-                    edit.check_start(1, self.done)  # states[0] was never seen, so nothing can be held at it
-        if not self.unmixed and isinstance(states, States):
-            # Something is mixed in between two calls, so what came before the first mixing was
-            # never seen.
-            seen = {index: value for index, value in states.items() if index[0] > 0}
-            result["state"] = states.with_values(seen, iteration_range=range(self.done + 1))
+                    edit.check_start(1, self.done)  # states[0] is unknown, so nothing can be frozen at it
+        if not self.direct and isinstance(states, States):
+            # Something changes the state between two calls of the body, so states[0] is unknown.
+            values = {index: value for index, value in states.items() if index[0] > 0}
+            result["state"] = states.with_values(values, iteration_range=range(self.done + 1))
         detached = isinstance(output, Tensor) and not self.collector.grad
         return Run(
             tokens=tokens,
@@ -258,24 +263,24 @@ class Body:
         )
 
 
-def _placed(entries: list[Entry], done: int) -> list[Entry]:
-    """Entries of one site, with each call made between two calls of the body given to the iteration
-    it belongs to.
+def _with_iterations(entries: list[Entry], done: int) -> list[Entry]:
+    """Entries of one site, with each call between two calls of the body assigned to an iteration.
 
-    A site first called before the body opens iterations; one first called after it closes them. A
-    site called in one gap only stands outside the loop, before or after it.
+    A site that is first called before the body belongs to the next iteration; one that is first
+    called after it belongs to the previous one. A site called between one pair of calls only is
+    outside the loop.
     """
     between = [entry for entry in entries if entry.loops[:1] == (BETWEEN,)]
-    placed = [entry for entry in entries if entry.loops[:1] != (BETWEEN,)]
+    result = [entry for entry in entries if entry.loops[:1] != (BETWEEN,)]
     gaps = {entry.index[0] for entry in between}
-    outside = len(gaps) == 1 and all(len(entry.index) == 1 for entry in between) and (done > 1 or not placed)
+    outside = len(gaps) == 1 and all(len(entry.index) == 1 for entry in between) and (done > 1 or not result)
     for entry in between:
         t = entry.index[0] - (0 if 0 in gaps else 1)
         if outside or not 0 <= t < done:
-            placed.append(entry._replace(loops=(), index=()))
+            result.append(entry._replace(loops=(), index=()))
         else:
-            placed.append(entry._replace(loops=entry.loops[1:], index=(t, *entry.index[1:])))
-    return placed
+            result.append(entry._replace(loops=entry.loops[1:], index=(t, *entry.index[1:])))
+    return result
 
 
 def _tied(modules: Sequence[nn.Module]) -> bool:

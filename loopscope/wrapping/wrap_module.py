@@ -1,13 +1,13 @@
-"""wrap: give any module that repeats a part of itself an iteration axis.
+"""wrap: give a module that repeats a part of itself an iteration axis.
 
-    model = ls.wrap(module)                           # of a known family: the four functions, as a zoo model has them
-    wrapped = ls.wrap(module, body="core")            # any other: one call of module.core is one iteration
+    model = ls.wrap(module)                 # of a supported family: the four functions
+    wrapped = ls.wrap(module, body="core")  # any other: a call of module.core is an iteration
     run = ls.record(wrapped, tokens)
 
-With a body the clock is inferred from its calls. What is called inside it belongs to the iteration
-it is called in. What is called between two calls of the body belongs to the iteration before if it
-is first called after the body, and to the iteration after if it is first called before it (a norm
-that closes an iteration; an injection that opens one).
+With a body, the iteration is inferred from its calls. Modules called inside it belong to the
+running iteration. A module called between two calls of the body belongs to the previous iteration
+if it is first called after the body (a final norm), and to the next one if it is first called
+before the body (an injection).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +27,8 @@ from ..interventions.edit_checks import Edits, check_iterations, expand_edits
 from ..interventions.edits import Edit
 from ..runs.collector import Collector
 from ..runs.run import Run
-from .batch_rows import Rows
-from .call_tracker import Body
+from .batch_rows import BatchRows
+from .call_tracker import CallTracker
 
 LOOP_SITES = ("state", "core_in")
 """Sites of the loop itself rather than of one module."""
@@ -38,9 +38,9 @@ class Wrapped:
     """A module with a named loop body. Calling it calls the module; `record` gives its runs an
     iteration axis.
 
-    Sites: every module's output by the module's own name; `core_in`, what the body receives;
-    `state`, what it gives. `states[0]` is known only where nothing comes between two calls of the
-    body: then it is what the first call received.
+    Sites: every submodule's output by its name; `core_in`, the body's input; `state`, its output.
+    `states[0]` is recorded only if nothing changes the state between two calls of the body: then it
+    is the input of the first call.
     """
 
     body_receives_state = True
@@ -53,33 +53,40 @@ class Wrapped:
         return self.module(*args, **kwargs)
 
     def __repr__(self) -> str:
-        inner = f", inner={self.inner}" if self.inner else ""
-        return f"Wrapped {type(self.module).__name__}: one iteration is a call of {' then '.join(self.body)}{inner}"
+        body, inner = " then ".join(self.body), f", inner={self.inner}" if self.inner else ""
+        return f"Wrapped {type(self.module).__name__}: one iteration is a call of {body}{inner}"
 
 
 @overload
-def wrap(module: nn.Module) -> Adapter: ...
+def wrap(module: nn.Module) -> Adapter:
+    """The adapter of a module of a supported family."""
+
+
 @overload
-def wrap(
-    module: nn.Module, *, body: str | Sequence[str], inner: Mapping[str, str] | None = None
-) -> Wrapped: ...
+def wrap(module: nn.Module, *, body: str | Sequence[str], inner: Mapping[str, str] | None = None) -> Wrapped:
+    """Any other module, recorded by its loop body."""
+
+
 def wrap(
     module: nn.Module, *, body: str | Sequence[str] | None = None, inner: Mapping[str, str] | None = None
 ) -> Adapter | Wrapped:
     """Give a module that repeats a part of itself an iteration axis. The module is not changed.
 
+    >>> run = ls.record(ls.wrap(module, body="core"), tokens)
+
     Arguments:
-        module: any PyTorch module. Of a known family (`loopscope.adapters.FAMILIES`, by the name of
-            its class) it needs no hint, and every analysis, lens and edit works on it.
+        module: any PyTorch module. For a supported family (`loopscope.adapters.FAMILIES`, by name
+            of the class) nothing else is needed, and every analysis, lens and edit works on it.
         body: for any other, the name of the submodule that is called once per iteration, or of
-            several called one after another; `loopscope.find_loops` suggests it. A ModuleList
-            stands for its members. Members that share their parameters are each an iteration.
+            several that are called one after another; `loopscope.find_loops` suggests it. A
+            ModuleList stands for its members. Members that share their parameters are an iteration
+            each.
         inner: names for loops inside an iteration: {"low": "L_module"} counts the calls of
-            `L_module` in each.
+            `L_module` in each iteration.
 
     Raises:
-        LoopscopeError: no known family and no body; a name that is no submodule, with the nearest
-            ones.
+        LoopscopeError: no supported family and no body; a name that is no submodule, with the
+            nearest ones.
     """
     if isinstance(module, Adapter | Wrapped):
         raise LoopscopeError(
@@ -88,15 +95,14 @@ def wrap(
     if not isinstance(module, nn.Module):
         raise LoopscopeError(f"wrap needs a torch.nn.Module, but got {type(module).__name__}.")
     if body is None:
-        known = adapter_for(module)
-        if known is None or inner is not None:
+        adapter = adapter_for(module)
+        if adapter is None or inner is not None:
+            reason = "inner needs a body" if inner else f"its class is none of {', '.join(sorted(FAMILIES))}"
             raise LoopscopeError(
-                f"wrap must be told which part of {type(module).__name__} repeats, as it is of no known "
-                "family "
-                f"({', '.join(sorted(FAMILIES))}){' or has inner loops of your own' if inner else ''}, but "
+                f"wrap needs the name of the part of {type(module).__name__} that repeats, as {reason}, but "
                 "body is None. See what repeats: print(ls.find_loops(model, tokens))."
             )
-        return known
+        return adapter
     modules = modules_of(module)
     names: list[str] = []
     for name in [body] if isinstance(body, str) else list(body):
@@ -121,45 +127,45 @@ def record_wrapped(
     edits: Edits,
     collector: Collector,
 ) -> Run:
-    """The recording of `record` for a wrapped module: its own forward, with taps on it."""
+    """`record` for a wrapped module: its own forward, with hooks."""
     modules = modules_of(wrapped.module)
     values, schedule = expand_edits(edits, ())
     for moment in schedule:
         if moment.iteration_index is not None:
             raise LoopscopeError(
-                f"{moment}: a module wrapped by its body counts its iterations itself, so none can be told "
-                "another number. Swap in a model with the four functions."
+                f"{moment}: a module wrapped by its body runs its own loop, so an iteration can't receive "
+                "another index. Swap in a model with the four functions."
             )
-    known = [*modules, *LOOP_SITES]
-    wanted = [site for site in resolve(sites, known, modules) if site not in LOOP_SITES]
+    all_sites = [*modules, *LOOP_SITES]
+    wanted = [site for site in resolve(sites, all_sites, modules) if site not in LOOP_SITES]
     by_site: dict[str, list[Edit]] = {}
     for edit in values:
-        by_site.setdefault(resolve(edit.site, known, [])[0], []).append(edit)
+        by_site.setdefault(resolve(edit.site, all_sites, [])[0], []).append(edit)
     count = None
     if any(_from_end(edit.iteration) for edit in [*values, *schedule]):
         count = _count_iterations(wrapped, tokens, inputs)
         for edit in [*values, *schedule]:
             check_iterations(edit, 0, count if isinstance(edit, Edit) and edit.site == "state" else count - 1)
     before = generator_state()
-    body = Body(wrapped, modules, collector, by_site, schedule=schedule, count=count)
-    output = _run(body, wanted, tokens, inputs)
-    if body.ragged:  # once more, with an eye on every operation that picks rows
+    tracker = CallTracker(wrapped, modules, collector, by_site, schedule=schedule, count=count)
+    output = _run(tracker, wanted, tokens, inputs)
+    if tracker.ragged:  # run again, tracking every operation that selects rows
         restore_generator(before)
-        with Rows() as rows:
-            body = Body(
+        with BatchRows() as rows:
+            tracker = CallTracker(
                 wrapped, modules, collector.fresh(), by_site, schedule=schedule, count=count, rows=rows
             )
-            output = _run(body, wanted, tokens, inputs)
-    return body.run(tokens, output)
+            output = _run(tracker, wanted, tokens, inputs)
+    return tracker.run(tokens, output)
 
 
-def _run(body: Body, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any]) -> Any:
-    """The module's own forward, with a body on it."""
-    wrapped = body.wrapped
-    with TemporaryHooks() as taps:
-        for site in dict.fromkeys([*wanted, *(site for site in body.edits if site not in LOOP_SITES)]):
-            taps.attach(body.modules[site], after=body.site(site, site in wanted))
-        body.attach(taps)  # outermost, so that the clock shows the iteration while the sites are looked at
+def _run(tracker: CallTracker, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any]) -> Any:
+    """The output of the module's own forward, with the hooks of a tracker."""
+    wrapped = tracker.wrapped
+    with TemporaryHooks() as hooks:
+        for site in dict.fromkeys([*wanted, *(site for site in tracker.edits if site not in LOOP_SITES)]):
+            hooks.attach(tracker.modules[site], after=tracker.site(site, site in wanted))
+        tracker.attach(hooks)  # last, so that the clock shows the iteration when the sites' hooks run
         wrapped.clock.set()
         output = wrapped.module(tokens, **inputs) if tokens is not None else wrapped.module(**inputs)
         wrapped.clock.set()
@@ -167,8 +173,7 @@ def _run(body: Body, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any])
 
 
 def _count_iterations(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> int:
-    """How many iterations a forward pass runs, found by running one; the random generator is left
-    as it was."""
+    """The number of iterations of a forward pass, by running one; the random state is restored."""
     from ..runs.keep import last
 
     with torch.random.fork_rng():

@@ -348,7 +348,7 @@ def test_an_iteration_that_opens_with_an_inner_loop_begins_once():
 
 
 def test_layers_that_hand_on_more_than_the_stream_are_refused():
-    with pytest.raises(ls.LoopscopeError, match="must hand on the stream alone"):
+    with pytest.raises(ls.LoopscopeError, match="must pass on the residual stream alone"):
         ls.wrap(x_transformer(looped=False, add_value_residual=True))
     with pytest.raises(ls.LoopscopeError, match="which repeats nothing"):
         ls.wrap(x_transformer(looped=False, weight_tie_layers=False))
@@ -356,7 +356,7 @@ def test_layers_that_hand_on_more_than_the_stream_are_refused():
 
 def test_what_is_of_no_known_family_needs_its_body_named():
     with pytest.raises(
-        ls.LoopscopeError, match=r"of no known family.*print\(ls.find_loops\(model, tokens\)\)"
+        ls.LoopscopeError, match=r"wrap needs the name of the part.*print\(ls.find_loops\(model, tokens\)\)"
     ):
         ls.wrap(nn.Linear(2, 2))
     with pytest.raises(ls.LoopscopeError, match="isn't wrapped yet"):
