@@ -1,30 +1,30 @@
 """Deep equilibrium models (Bai, Kolter & Koltun 2019, arXiv 1909.01377): the answer is read from a
 fixed point.
 
-- What loops: f(h; e), one or a few transformer blocks; the model's output is a state h* = f(h*; e).
+- What loops: f(h; e), one or a few transformer blocks. The output of the model is a state h* =
+  f(h*; e).
 - What is injected: the embedded tokens e, in every iteration.
-- How it halts: when every position's residual ‖f(h) - h‖ / ‖f(h)‖ is below `Config.tolerance`. No
-  number of iterations belongs to the model; `Config.iterations` is only the most that evaluation
-  waits for.
+- How it halts: when every position's residual ‖f(h) - h‖ / ‖f(h)‖ is below `Config.tolerance`. The
+  model has no depth of its own; `Config.iterations` is a limit for evaluation.
 
-One iteration is one iterate of a solver, of which plain iteration is one (`Config.solver`):
+One iteration is one iterate of a solver, `Config.solver`:
 
     plain      h <- f(h)
     damped     h <- h + damping (f(h) - h)
-    anderson   `memory` evaluations of f, each at the combination of the iterates so far, with weights that sum to one, whose
-               residual is least (Anderson 1965; Walker & Ni 2011); then it starts afresh. Sites
-               inside f have the axis `inner`.
+    anderson   evaluates f `memory` times, each time at a combination of the previous values of f
+               with weights that sum to one and minimise the residual (Anderson 1965; Walker & Ni
+               2011), then restarts. Sites inside f have the axis `inner`.
 
-All have the same fixed points, and none remembers anything but h, so that a gradient by implicit
-differentiation (`loopscope.training.Implicit`) is the same for all: Anderson's weights may be held
-constant for it, as at h* every combination is h*. They are taken position by position; a position's
-weights read nothing of what comes after it.
+All solvers have the same fixed points, and h is the whole state. So the gradient by implicit
+differentiation (`loopscope.training.Implicit`) is the same for all: Anderson's weights may be
+treated as constants, because at h* every combination is h*. They are computed at each position and
+depend on no later one.
 
 `penalty` is the Jacobian regulariser (Bai, Koltun & Kolter 2021, arXiv 2106.14342): ‖J^T v‖² / n
-with v normal, an estimate (Hutchinson) of the mean square of J's rows, which keeps f contracting.
+with v normal, which is Hutchinson's estimate of ‖J‖² / n (Frobenius). It keeps f contracting.
 
-What differs: e is added to the state (or mixed, W [h ; e]), not to queries, keys and values; rotary
-positions and no memory of earlier segments; no weight norm, no dropout.
+Differences from the paper: e is added to the state (or concatenated, W [h ; e]), not to queries,
+keys and values; rotary positions and no memory of earlier segments; no weight norm, no dropout.
 """
 
 from dataclasses import dataclass
@@ -37,56 +37,60 @@ from transformer_lens.hook_points import HookPoint
 from loopscope.common.errors import LoopscopeError
 from loopscope.halting.exit_rules import Rule, gap_rule
 from loopscope.halting.halting_record import Halting, solver_halting
-from loopscope.nn import Embedding, Injection, LoopedModule, Norm, Positions, Stack, checked_kinds
+from loopscope.nn import Embedding, Injection, LoopedModule, Norm, Positions, Stack, check_choices
 from loopscope.training import AdamW, Fixed, Growing, Implicit, Ramp, Recipe
 
 
 @dataclass(frozen=True)
 class Config:
-    """A deep equilibrium model's shape, and how it is solved."""
+    """The size of a deep equilibrium model, and its solver."""
 
     vocabulary: int = 2
-    """Tokens."""
+    """Number of tokens."""
     width: int = 32
-    """Numbers in a state, per position."""
+    """Width of the state at each position."""
     heads: int = 2
-    """Attention heads; they share the width."""
+    """Attention heads, each of width / heads."""
     layers: int = 1
     """Blocks in f."""
     iterations: int = 100
-    """The most that evaluation waits for."""
+    """Largest number of iterations in evaluation."""
     norm: Norm = "post"
     gain: bool = False
     """Whether the blocks' norms have a learned scale; the paper's have none."""
     injection: Literal["add", "concat"] = "add"
     solver: Literal["plain", "damped", "anderson"] = "plain"
     damping: float = 0.5
-    """Of "damped"."""
+    """Of the solver "damped"."""
     memory: int = 4
-    """Of "anderson": evaluations in an iteration."""
+    """Of the solver "anderson": evaluations of f in an iteration."""
     tolerance: float = 1e-4
-    """Of the residual, below which a position is at rest."""
+    """The residual below which a position counts as converged."""
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     injected: Tensor
     """(batch, position, width): the embedded tokens."""
     positions: Positions
 
 
 class State(NamedTuple):
+    """The iterate and its residual."""
+
     h: Tensor
     """(batch, position, width)"""
     gap: Tensor
-    """(batch, position): ‖f(h) - h‖ / ‖f(h)‖ at the iterate before; 1 before the loop."""
+    """(batch, position): ‖f(h) - h‖ / ‖f(h)‖ at the previous iterate; 1 before the loop."""
 
 
 class Equilibrium(LoopedModule):
-    """A transformer of implicit depth. Causal: a position sees itself and what came before."""
+    """A transformer of implicit depth. Causal: a position attends to itself and earlier ones."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, State._fields)
-        checked_kinds(config, "solver")
+        check_choices(config, "solver")
         if not (0 < config.damping <= 1 and config.memory >= 1 and 0 < config.tolerance < 1):
             raise LoopscopeError(
                 "a solver needs damping in (0, 1], memory of 1 or more and a tolerance in (0, 1), but has "
@@ -103,7 +107,7 @@ class Equilibrium(LoopedModule):
         self.setup()
 
     def f(self, h: Tensor, context: Context) -> Tensor:
-        """The map whose fixed point is looked for."""
+        """The map whose fixed point is the output."""
         return self.core(self.core_in(self.injection(h, context.injected)), context.positions)
 
     def encode(self, tokens: Tensor) -> Context:
@@ -151,20 +155,20 @@ class Equilibrium(LoopedModule):
 
 
 def combined(iterates: list[Tensor], images: list[Tensor]) -> Tensor:
-    """sum_i w_i f(x_i) with the weights, summing to one, whose residual ‖sum_i w_i (f(x_i) - x_i)‖
-    is least at each position.
+    """sum_i w_i f(x_i), with weights that sum to one and minimise ‖sum_i w_i (f(x_i) - x_i)‖ at
+    each position.
 
     Arguments:
-        iterates, images: x_i and f(x_i), (batch, position, width) each. No gradient goes through
-            the weights.
+        iterates, images: x_i and f(x_i), (batch, position, width) each. The weights have no
+            gradient.
     """
     with torch.no_grad():
         f = torch.stack(images, 2).double()
         gaps = f - torch.stack(iterates[: len(images)], 2).double()
         gaps = gaps / gaps.norm(dim=3).amax(2)[..., None, None].clamp(min=1e-300)
         gram = gaps @ gaps.mT
-        # Constrained least squares: gram w = const with sum 1. The ridge decides where two
-        # residuals are one.
+        # Constrained least squares: gram w = const with sum 1. The ridge makes the solution unique
+        # where two residuals are equal.
         ridge = 1e-10 * torch.eye(len(images), dtype=gram.dtype, device=gram.device)
         ones = gram.new_ones(*gram.shape[:-1], 1)
         weights = torch.linalg.solve(gram + ridge, ones)
@@ -179,8 +183,8 @@ def _gap(h: Tensor, f: Tensor) -> Tensor:
 Model = Equilibrium
 
 RECIPES = {
-    # Regularised, and on short strings: the implicit gradient is the loss's only while the loop
-    # comes to rest. See the card.
+    # Regularised, and on short strings: the implicit gradient is that of the loss only if the loop
+    # converges. See the card.
     "equilibrium-prefix-parity": Recipe(
         architecture="equilibrium",
         config={"vocabulary": 3, "width": 32, "heads": 2, "iterations": 64, "norm": "stream", "gain": True},

@@ -1,19 +1,19 @@
 """The hierarchical reasoning model (Wang et al. 2025, arXiv 2506.21734).
 
-- What loops: two networks at two speeds. One iteration is a high cycle: `low_updates` times z_L =
-  L(z_L + z_H + x), then z_H = H(z_H + z_L). A segment is `cycles` iterations; in training each
-  segment is an optimiser step, and the states are carried on, detached.
-- What is injected: the embedded tokens x, by addition, into every low update.
-- How it halts: a head reads the high state at the end of a segment; the segment is the last where
-  logit "halt" exceeds logit "continue". Evaluation runs all segments.
+- What loops: two networks at two time scales. One iteration is a high cycle: `low_updates` times
+  z_L = L(z_L + z_H + x), then z_H = H(z_H + z_L). A segment is `cycles` iterations. In training
+  each segment is an optimiser step, and the next one starts from its detached states.
+- What is injected: the embedded tokens x, by addition, in every low update.
+- How it halts: a Q-head reads the high state at the end of a segment. The model halts at the first
+  segment at which the logit of halting exceeds that of continuing. Evaluation runs all segments.
 
-The gradient goes through the last low and the last high update alone (`low_gradient`), which takes
-their end for a fixed point.
+Gradients pass through the last low update (`low_gradient`) and the last high update alone, as if
+the states before were a fixed point.
 
-What differs from the paper: the head reads the mean over positions, as there is no puzzle's token;
-the cross-entropy is the usual one (the paper's is of s(x) = x + 1 for x >= 0, else 1 / (1 - x), in
-place of exp); a batch is carried through all its segments together, so no row is replaced by a
-fresh example as soon as it halts, and nothing is explored.
+Differences from the paper: the head reads the mean over positions, as there is no token for the
+puzzle; the loss is the usual cross-entropy (the paper's has s(x) = x + 1 for x >= 0, else 1 / (1 -
+x), in place of exp); the examples of a batch run through all segments together, so no example is
+replaced when it halts, and there is no exploration.
 """
 
 from dataclasses import dataclass
@@ -26,20 +26,28 @@ from transformer_lens.hook_points import HookPoint
 
 from loopscope.halting.exit_rules import Rule, q_rule
 from loopscope.halting.halting_record import Halting, q_halting
-from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, level
+from loopscope.nn import (
+    InitialStates,
+    LoopedModule,
+    PositionedEmbedding,
+    Positions,
+    QHead,
+    TwoLevelState,
+    level_network,
+)
 from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 
 @dataclass(frozen=True)
 class Config:
-    """A hierarchical reasoning model's shape."""
+    """The size of a hierarchical reasoning model."""
 
     vocabulary: int = 5
-    """Tokens."""
+    """Number of tokens."""
     width: int = 64
-    """Numbers in a state, per position."""
+    """Width of the state at each position."""
     heads: int = 4
-    """Attention heads; they share the width."""
+    """Attention heads, each of width / heads."""
     layers: int = 2
     """Blocks in each of the two networks."""
     low_updates: int = 2
@@ -47,12 +55,12 @@ class Config:
     cycles: int = 2
     """Iterations in a segment."""
     segments: int = 16
-    """Segments when the caller doesn't say."""
+    """Default number of segments."""
     low_gradient: int = 1
-    """How many of an iteration's last low updates keep their gradient in training."""
+    """In training, the number of low updates at the end of an iteration that have gradients."""
     position: Literal["learned", "rotary"] = "learned"
     length: int = 81
-    """The most positions, if they are learned."""
+    """Largest number of positions, if they are learned."""
 
     @property
     def iterations(self) -> int:
@@ -60,24 +68,28 @@ class Config:
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     x: Tensor
     """(batch, position, width): the embedded tokens."""
     positions: Positions
 
 
 class HRM(LoopedModule):
-    """Two networks, two states. Sites: `low_in` and `high_in`, what a network reads; `hook_low`,
-    what each low update gives."""
+    """Two networks, two states. Sites: `low_in` and `high_in`, the networks' inputs; `hook_low`,
+    the result of each low update."""
 
     update_sites: ClassVar = {"high": (), "low": ("hook_low",)}
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config.iterations, config.vocabulary, Levels._fields)
+        super().__init__(config.iterations, config.vocabulary, TwoLevelState._fields)
         self.config = config
-        self.placed = Placed(config.vocabulary, config.width, config.heads, config.position, config.length)
-        self.start = Start(config.width)
-        self.low_level = level(config.layers, config.width, config.heads)
-        self.high_level = level(config.layers, config.width, config.heads)
+        self.placed = PositionedEmbedding(
+            config.vocabulary, config.width, config.heads, config.position, config.length
+        )
+        self.start = InitialStates(config.width)
+        self.low_level = level_network(config.layers, config.width, config.heads)
+        self.high_level = level_network(config.layers, config.width, config.heads)
         self.low_in, self.high_in, self.hook_low = HookPoint(), HookPoint(), HookPoint()
         self.unembed = nn.Linear(config.width, config.vocabulary, bias=False)
         self.q_head = QHead(config.width, outputs=2)
@@ -86,22 +98,22 @@ class HRM(LoopedModule):
     def encode(self, tokens: Tensor) -> Context:
         return Context(*self.placed(tokens))
 
-    def initial(self, context: Context) -> Levels:
+    def initial(self, context: Context) -> TwoLevelState:
         return self.start(context.x)
 
-    def step(self, state: Levels, context: Context, t: int) -> Levels:
+    def step(self, state: TwoLevelState, context: Context, t: int) -> TwoLevelState:
         high, low = state
-        cut = self.config.low_updates - self.config.low_gradient if self.training else 0
+        detached = self.config.low_updates - self.config.low_gradient if self.training else 0
         for number in self.clock.loop("low", range(self.config.low_updates)):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= cut):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= detached):
                 low = self.hook_low(self.low_level(self.low_in(low + high + context.x), context.positions))
-        return Levels(self.high_level(self.high_in(high + low), context.positions), low)
+        return TwoLevelState(self.high_level(self.high_in(high + low), context.positions), low)
 
-    def decode(self, state: Levels, context: Context) -> Tensor:
+    def decode(self, state: TwoLevelState, context: Context) -> Tensor:
         return self.unembed(state.high)
 
-    def q_values(self, state: Levels) -> Float[Tensor, "batch 2"]:
-        """The logits of halting and of going on."""
+    def q_values(self, state: TwoLevelState) -> Float[Tensor, "batch 2"]:
+        """The logits of halting and of continuing."""
         return self.q_head(state.high)
 
     @property
@@ -114,7 +126,7 @@ class HRM(LoopedModule):
 
 Model = HRM
 
-# The budget of trm-sudoku: as many steps on the same boards, and as many updates of each state.
+# The budget of trm-sudoku: the same steps on the same boards, and the same updates of each state.
 RECIPES = {
     "hrm-sudoku": Recipe(
         architecture="hrm",

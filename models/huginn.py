@@ -1,24 +1,25 @@
-"""Huginn (Geiping et al. 2025, arXiv 2502.05171): prelude, looped core, coda, and a random start.
+"""Huginn (Geiping et al. 2025, arXiv 2502.05171): prelude, looped core, coda, and a random first
+state.
 
 - What loops: the core's blocks, between a prelude that embeds the input once and a coda that reads
   the state out.
-- What is injected: the prelude's output e, side by side with the state, through a linear map
+- What is injected: the prelude's output e, concatenated with the state, through a linear map
   without bias: W [h ; e].
-- How it halts: after the number of iterations it is told. Trained with a random number of them, and
-  with the gradient of the last few, it is meant to be path-independent: where it ends is to depend
-  neither on the random start nor on how long it takes.
+- How it halts: after a given number of iterations. It is trained with a random number of iterations
+  and the gradient of the last few, with the aim that the final state depends neither on the first
+  state nor on the number of iterations (path independence).
 
     e  = prelude(sqrt(width) * embed(tokens))
-    h0 ~ truncated normal of variance 2/5, position by position
-    h <- core(W [h ; e])                                     blocks with norms on the stream: N(x + F(N(x)))
+    h0 ~ truncated normal of variance 2/5, independently at each position
+    h <- core(W [h ; e])          blocks with norms on the residual stream: N(x + F(N(x)))
     logits = head(ln_f(coda(ln_f(h))))                       the same norm twice
 
-The start is drawn in `initial` from torch's global generator, so two calls differ unless it is
-seeded as `ls.record(seed=...)` does. Weights begin as in the paper (`loopscope.nn.huginn_init`);
-`Config.start` has two others that its code offers.
+The first state is drawn in `initial` with torch's global generator, so two calls differ unless it
+is seeded, as `ls.record(seed=...)` does. Weights are initialised as in the paper
+(`loopscope.nn.huginn_init`); `Config.start` has two other first states that its code offers.
 
-What differs: no learned bias on queries and keys; the sizes; queries, keys and values are
-initialised as one matrix.
+Differences from the paper: no learned bias on queries and keys; the sizes; queries, keys and values
+are initialised as one matrix.
 """
 
 import math
@@ -35,8 +36,8 @@ from loopscope.nn import (
     LoopedModule,
     Positions,
     Stack,
-    checked_kinds,
-    gaussian_start,
+    check_choices,
+    random_state,
     truncated_init,
 )
 from loopscope.training import AdamW, Growing, Last, PoissonLogNormal, Recipe
@@ -44,21 +45,20 @@ from loopscope.training import AdamW, Growing, Last, PoissonLogNormal, Recipe
 
 @dataclass(frozen=True)
 class Config:
-    """A Huginn's shape."""
+    """The size of a Huginn model."""
 
     vocabulary: int = 2
-    """Tokens."""
+    """Number of tokens."""
     width: int = 64
-    """Numbers in a state, per position."""
+    """Width of the state at each position."""
     heads: int = 4
-    """Attention heads; they share the width."""
+    """Attention heads, each of width / heads."""
     layers: tuple[int, int, int] = (1, 2, 1)
     """Blocks in (prelude, core, coda); the paper has (2, 4, 2)."""
     hidden: int | None = None
-    """Width of the gated MLPs; four times `width` unless given."""
+    """Width of the gated MLPs; None for four times `width`."""
     iterations: int = 16
-    """Iterations when the caller doesn't say, and the depth by which the first weights are
-    scaled."""
+    """Default number of iterations, and the depth by which the initial weights are scaled."""
     start: Literal["gaussian", "zero", "input"] = "gaussian"
     tied: bool = True
     """Whether the head is the embedding, as in the paper."""
@@ -67,17 +67,19 @@ class Config:
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     injected: Tensor
     """(batch, position, width): the prelude's output."""
     positions: Positions
 
 
 class Huginn(LoopedModule):
-    """A recurrent-depth language model. Causal: a position sees itself and what came before."""
+    """A recurrent-depth language model. Causal: a position attends to itself and earlier ones."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
-        checked_kinds(config, "start")
+        check_choices(config, "start")
         self.config = config
         prelude, core, coda = config.layers
         options = {"norm": "stream", "hidden": config.hidden, "gated": True}
@@ -100,7 +102,7 @@ class Huginn(LoopedModule):
 
     def initial(self, context: Context) -> Tensor:
         if self.config.start == "gaussian":
-            return gaussian_start(context.injected)
+            return random_state(context.injected)
         return context.injected if self.config.start == "input" else torch.zeros_like(context.injected)
 
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
@@ -117,8 +119,8 @@ class Huginn(LoopedModule):
 Model = Huginn
 
 RECIPES = {
-    # Arrows as a list: a loop learns to look them up by place within 300 steps; as pairs it hadn't
-    # begun to.
+    # Arrows as a list: the loop learns to look them up by position within 300 steps; with pairs it
+    # hadn't learned anything by then.
     "huginn-hops": Recipe(
         architecture="huginn",
         config={"vocabulary": 38, "width": 64, "heads": 4, "layers": (1, 1, 1), "iterations": 12},

@@ -1,16 +1,15 @@
-"""A GPT-2 block that is looped to combine what it knows (Kohli et al. 2026, arXiv 2604.07822).
+"""A looped GPT-2 block that learns to compose facts (Kohli et al. 2026, arXiv 2604.07822).
 
-- What loops: one or a few causal transformer blocks with their norms before the sub-layers.
+- What loops: one or a few causal transformer blocks with norms before the sub-layers.
 - What is injected: nothing; the input enters as states[0].
 - How it halts: after a fixed number of iterations.
-- How it begins: the output maps of attention and MLP start at zero, so the loop starts as the
-  identity; with the usual start the paper found training unstable. The read-out is the embedding's
-  own table, so an answer is written in the form in which a question is read, and the next iteration
-  can read it.
+- How it is initialised: the output maps of attention and MLP are zero, so the loop starts as the
+  identity; with the usual initialisation the paper found training unstable. The unembedding is the
+  embedding's own table, so the next iteration can read an answer as it reads the input.
 
-What differs from the paper: RMSNorm for LayerNorm; rotary positions (the paper: learned ones for
-two hops, none for more), with which looking one place back is the same at every place; and size,
-width 96 for 768.
+Differences from the paper: RMSNorm for LayerNorm; rotary positions (the paper: learned ones for two
+hops, none for more), with which attending one position back is the same at every position; width 96
+for 768.
 """
 
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from loopscope.training import AdamW, Alternating, PerLength, Recipe, Schedule
 
 @dataclass(frozen=True)
 class Config:
-    """The shape."""
+    """The size of the model."""
 
     vocabulary: int = 61
     width: int = 96
@@ -36,6 +35,8 @@ class Config:
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     embedded: Tensor
     """(batch, position, width)"""
     positions: Positions
@@ -79,8 +80,8 @@ class Kohli(LoopedModule):
 Model = Kohli
 
 RECIPES = {
-    # A fact in one iteration, two in two: with as many iterations for both, a fact may be found in
-    # the second alone, where nothing can build on it. See the card.
+    # One iteration for a fact, two for a composition: with two for both, a fact may be recalled in
+    # the second only, too late to compose it. See the card.
     "grokking-hops": Recipe(
         architecture="kohli",
         config={"vocabulary": 61},

@@ -1,19 +1,19 @@
 """A Universal Transformer with memory tokens (Sapunov 2026, "Universal Transformers Need Memory",
 arXiv 2604.21999).
 
-- What loops: one transformer block over the tokens and a few memory tokens together; all see each
-  other.
-- What is injected: nothing in the paper, whose input enters as states[0]; here also by addition in
-  every iteration. Each iteration adds a learned code of its number.
-- How it halts: token by token by adaptive computation time whose probability is read after the
-  block. Memory tokens halt, too. What has halted is frozen; the last iteration takes what is left.
-  The halting unit starts deep, at a bias of -3: from 0 or 1 it stops everything after two
-  iterations before there is anything to learn from more.
+- What loops: one transformer block over the tokens and a few memory tokens together, without a
+  causal mask.
+- What is injected: nothing in the paper, whose input enters as states[0]; here, as an option, the
+  input by addition in every iteration. Each iteration adds a learned code of its index.
+- How it halts: token by token, by adaptive computation time whose probability is read after the
+  block. Memory tokens halt too. Tokens that have halted are frozen; the last iteration gets the
+  remaining weight. The halting unit's bias starts at -3: from 0 or 1 everything halts after two
+  iterations, before the model has learned to use more.
 
-The memory is a field of the state, so that the primary state keeps the tokens' positions. What
-differs from the paper: the block's norm is RMSNorm with gain (the paper prefers one made of the
-error function), positions are learned (there: rotary, with ranges of their own for memory and
-tokens), queries and keys are not normalised.
+The memory is a field of the state, so that the primary state has the tokens' positions. Differences
+from the paper: the block's norm is RMSNorm with gain (the paper prefers one made of the error
+function); positions are learned (there: rotary, with separate ranges for memory and tokens);
+queries and keys are not normalised.
 """
 
 from dataclasses import dataclass
@@ -26,46 +26,47 @@ from transformer_lens.hook_points import HookPoint
 
 from loopscope.halting.exit_rules import Rule, mass_rule
 from loopscope.halting.halting_record import Halting, act_halting
-from loopscope.nn import ACT, ACTState, Block, Injection, LoopedModule, Norm, Placed, Positions
+from loopscope.nn import ACT, ACTState, Block, Injection, LoopedModule, Norm, PositionedEmbedding, Positions
 from loopscope.training import AdamW, Average, Fixed, Recipe
 
 
 @dataclass(frozen=True)
 class Config:
-    """A Universal Transformer with memory."""
+    """The size of a Universal Transformer with memory."""
 
     vocabulary: int = 5
-    """Tokens."""
+    """Number of tokens."""
     width: int = 64
-    """Numbers in a state, per position and per memory token."""
+    """Width of the state at each position and memory token."""
     heads: int = 4
-    """Attention heads; they share the width."""
+    """Attention heads, each of width / heads."""
     memory: int = 8
     """Memory tokens; 0 for none."""
     layers: int = 1
     """Blocks in an iteration."""
     iterations: int = 18
-    """The most iterations when the caller doesn't say; the codes of iterations start again after so
-    many."""
+    """Default number of iterations, and the number of iteration codes, which then repeat."""
     injection: Literal["none", "add"] = "none"
     norm: Norm = "pre"
     halting_bias: float = -3.0
-    """Where the halting unit's bias starts."""
+    """Initial bias of the halting unit."""
     epsilon: float = 0.05
     """A token halts once its summed probability exceeds 1 - epsilon."""
     length: int = 81
-    """The most positions."""
+    """Largest number of positions."""
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     x: Tensor
     """(batch, position, width): the embedded tokens."""
     positions: Positions
 
 
 class State(NamedTuple):
-    """ACT's five accounts of the tokens (see `loopscope.nn.ACTState`), and the memory with its
-    own."""
+    """ACT's five fields for the tokens (see `loopscope.nn.ACTState`), and the memory with its own
+    fields."""
 
     h: Float[Tensor, "batch position width"]
     output: Float[Tensor, "batch position width"]
@@ -79,27 +80,31 @@ class State(NamedTuple):
 
     @property
     def tokens(self) -> ACTState:
+        """The fields of the tokens."""
         return ACTState(*self[:5])
 
     @property
     def slots(self) -> ACTState:
-        """The memory's accounts; nothing reads its output."""
+        """The fields of the memory, whose output is never read."""
         return ACTState(self.memory, self.memory, self.memory_mass, self.memory_remainder, self.memory_count)
 
     @staticmethod
     def of(tokens: ACTState, slots: ACTState) -> "State":
+        """The state of these tokens and memory slots."""
         return State(*tokens, slots.h, slots.mass, slots.remainder, slots.count)
 
 
 class Memory(LoopedModule):
-    """A looped block over tokens and memory. In attention's sites the memory's positions come
-    first, in the site `halting` after the tokens'."""
+    """A looped block over tokens and memory. The memory's positions come first in the sites of
+    attention, and last in the site `halting`."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary, State._fields)
         self.config = config
-        self.recurrent_fields = ("h", "mass", "memory", "memory_mass")  # what has halted stays as it is
-        self.placed = Placed(config.vocabulary, config.width, config.heads, "learned", config.length)
+        self.recurrent_fields = ("h", "mass", "memory", "memory_mass")  # halted tokens are frozen
+        self.placed = PositionedEmbedding(
+            config.vocabulary, config.width, config.heads, "learned", config.length
+        )
         self.memory = nn.Parameter(0.02 * torch.randn(config.memory, config.width))
         self.kind = nn.Parameter(0.02 * torch.randn(2, config.width))
         self.injection = Injection(config.injection, config.width)
@@ -129,16 +134,16 @@ class Memory(LoopedModule):
         for block in self.core:
             s = block(s, context.positions)
         memory, new = s.split([slots.h.shape[1], tokens.h.shape[1]], dim=1)
-        memory, new = self._kept(slots, memory), self._kept(tokens, new)
-        # The halting unit is asked once, the tokens first, so that its site's positions are the
-        # tokens' own.
+        memory, new = self._frozen(slots, memory), self._frozen(tokens, new)
+        # One call of the halting unit, tokens first, so that positions of its site are those of the
+        # tokens.
         p = self.act.probability(torch.cat([new, memory], dim=1))
         p_tokens, p_slots = p.split([new.shape[1], memory.shape[1]], dim=1)
         return State.of(self.act.update(tokens, new, p_tokens), self.act.update(slots, memory, p_slots))
 
-    def _kept(self, state: ACTState, new: Tensor) -> Tensor:
-        """What an iteration made, with what had halted as it was."""
-        return torch.where(self.act.halted(state)[..., None], state.h, new)
+    def _frozen(self, state: ACTState, new: Tensor) -> Tensor:
+        """The new h, with the previous h where a token had halted."""
+        return torch.where(self.act.halted_positions(state)[..., None], state.h, new)
 
     def read_vectors(self, state: State) -> Tensor:
         return self.act.read_vectors(state.tokens)
@@ -158,10 +163,10 @@ class Memory(LoopedModule):
         return mass_rule("Sapunov 2026, arXiv 2604.21999")
 
     def halted_positions(self, state: State) -> Tensor:
-        return self.act.halted(state.tokens)
+        return self.act.halted_positions(state.tokens)
 
     def penalty(self, state: State, context: Context) -> Tensor:
-        """Mean of N + R over tokens and memory alike."""
+        """The mean of N + R over tokens and memory."""
         count, remainder = (
             torch.cat([getattr(state.tokens, name), getattr(state.slots, name)], dim=1)
             for name in ("count", "remainder")
@@ -174,7 +179,7 @@ class Memory(LoopedModule):
 
 Model = Memory
 
-# Iterations cost nothing here: the halting unit learns from the answers alone.
+# Without a ponder cost: the halting unit learns from the answers alone.
 RECIPES = {
     "memory-sudoku": Recipe(
         architecture="memory",

@@ -1,16 +1,16 @@
-"""The one-layer transformer in which grokking was taken apart, looped (Nanda et al. 2023, arXiv
+"""The one-layer transformer of the mechanistic study of grokking, looped (Nanda et al. 2023, arXiv
 2301.05217).
 
-- What loops: one transformer block without any norm: attention with four heads, and a ReLU MLP four
+- What loops: one transformer block without norms: attention with four heads, and a ReLU MLP four
   times as wide.
-- What is injected: nothing, or the embedded tokens by addition in every iteration; the state then
-  starts from zero, so that the first iteration reads the same in both cases.
-- How it halts: after a fixed number of iterations. With one, and no injection, it is the paper's
-  model.
+- What is injected: nothing, or the embedded tokens by addition in every iteration. With injection
+  the state starts from zero, so that the first iteration reads the same in both cases.
+- How it halts: after a fixed number of iterations. With one iteration and no injection, it is the
+  paper's model.
 
-What differs from the paper besides the loop: width 64 for 128, modulus 59 for 113 and half of the
-pairs for training (see the recipe), so that two CPU cores watch it happen within minutes. Without
-norms nothing bounds the stream: the loop is as stable as weight decay makes it.
+Differences from the paper besides the loop: width 64 for 128, modulus 59 for 113 and half of the
+pairs for training (see the recipe), so that training takes minutes on two CPU cores. Without norms
+the residual stream is unbounded: only weight decay keeps the loop stable.
 """
 
 from dataclasses import dataclass
@@ -19,37 +19,39 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.nn import Embedding, Injection, LoopedModule, Positions, Stack, checked_kinds
+from loopscope.nn import Embedding, Injection, LoopedModule, Positions, Stack, check_choices
 from loopscope.training import AdamW, Fixed, Recipe, Schedule
 
 
 @dataclass(frozen=True)
 class Config:
-    """The shape."""
+    """The size of the model."""
 
     vocabulary: int = 60
-    """Tokens: the numbers and the sign of equality."""
+    """Number of tokens: the numbers and the equals sign."""
     width: int = 64
     heads: int = 4
     iterations: int = 1
     injection: Literal["none", "add"] = "none"
     length: int = 3
-    """The most positions."""
+    """Largest number of positions."""
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     injected: Tensor
     """(batch, position, width): tokens and positions, embedded."""
     positions: Positions
 
 
 class Nanda(LoopedModule):
-    """A block without norms, applied again and again. Causal: a position sees itself and what came
-    before."""
+    """A looped block without norms. Causal: a position attends to itself and
+    earlier ones."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
-        checked_kinds(config, "injection")
+        check_choices(config, "injection")
         self.config = config
         self.embed = Embedding(config.vocabulary, config.width)
         self.place = nn.Parameter(
@@ -61,7 +63,7 @@ class Nanda(LoopedModule):
         self.unembed = nn.Linear(config.width, config.vocabulary, bias=False)
         for part in (self.embed.table, self.core, self.unembed):
             for weight in part.parameters():
-                if weight.ndim == 2:  # every map keeps the scale of what it reads
+                if weight.ndim == 2:  # every map preserves the scale of its input
                     nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
         nn.init.normal_(self.place, std=config.width**-0.5)
         self.setup()

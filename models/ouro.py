@@ -1,18 +1,18 @@
-"""Ouro, a looped language model that learns how deep to go (Zhu et al. 2025, arXiv 2510.25741).
+"""Ouro, a looped language model with learned depth (Zhu et al. 2025, arXiv 2510.25741).
 
-- What loops: the whole stack of decoder blocks, and the final norm inside the loop: the normed
-  state is fed back.
-- What is injected: nothing; the input enters as states[0]. Iterations aren't numbered either.
-- How it halts: an exit gate reads the normed state after every iteration; a position stops once the
-  summed chance of stopping reaches `threshold` (1 as in the released models: never), and its answer
-  then stands.
+- What loops: the whole stack of decoder blocks and the final norm; the normalised state is fed
+  back.
+- What is injected: nothing; the input enters as states[0]. Iterations have no code either.
+- How it halts: an exit gate reads the normalised state after every iteration. A position halts once
+  its cumulative probability of stopping reaches `threshold` (1 in the released models: never), and
+  its answer is then frozen.
 - How it is trained: stage 1 with `Exits`, the expected loss over all exits with an entropy bonus;
-  stage 2 with `Gate`, which fits the gate alone to whether the next iteration helped.
+  stage 2 with `Gate`, which trains the gate alone to predict whether the next iteration helps.
 
 Blocks have norms before and after each branch (`norm="branch"`), gated MLPs and rotary positions.
 
-What differs from the released models: width and depth; queries, keys and values come from one
-matrix; weights start as PyTorch draws them, as the paper doesn't state its scheme.
+Differences from the released models: width and depth; queries, keys and values come from one
+matrix; weights have PyTorch's default initialisation, as the paper doesn't state its own.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.nn import Embedding, ExitGate, Exiting, ExitState, Norm, Positions, Stack
+from loopscope.nn import Embedding, ExitGate, ExitGateModule, ExitState, Norm, Positions, Stack
 from loopscope.training import AdamW, Exits, Final, Fixed, Gate, Growing, Recipe, Stages
 
 
 @dataclass(frozen=True)
 class Config:
-    """Ouro's shape."""
+    """The size of an Ouro model."""
 
     vocabulary: int = 2
     width: int = 64
@@ -39,18 +39,20 @@ class Config:
     iterations: int = 4
     norm: Norm = "branch"
     threshold: float = 1.0
-    """q of the Q-exit: stop after the first iteration by which the summed chance of stopping
-    reaches it."""
+    """q of the Q-exit: halt after the first iteration at which the cumulative probability of
+    stopping reaches it."""
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     embedded: Tensor
     """(batch, position, width)"""
     positions: Positions
 
 
-class Ouro(Exiting):
-    """A stack of blocks and a norm, applied again and again to the same stream. Causal."""
+class Ouro(ExitGateModule):
+    """A looped stack of blocks and a norm. Causal."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
@@ -98,14 +100,14 @@ def _mano(layers: int, iterations: int, supervision: Final | Stages) -> Recipe:
 
 
 def _exits(entropy: float) -> Stages:
-    """All four iterations first, as nothing else made use of them; then the exits, then the gate
-    alone."""
+    """First the loss of the last iteration alone, without which the loop didn't use all four; then
+    the exits, then the gate alone."""
     return Stages(Final(), Stages(Exits(entropy), Gate(), at=6100), at=5000)
 
 
 RECIPES = {
     "ouro-mano": _mano(2, 4, _exits(0.1)),
-    # What its card compares it with: as many parameters without a loop, and no bonus for entropy.
+    # For the comparisons of the card: the same parameters without a loop, and no entropy bonus.
     "ouro-mano-once": _mano(2, 1, Final()),
     "ouro-mano-greedy": _mano(2, 4, _exits(0.0)),
 }

@@ -1,22 +1,22 @@
 """Parcae (2026, arXiv 2604.12946): a looped core whose linear part contracts by construction.
 
 - What loops: the core's blocks, between a prelude and a coda.
-- What is injected: the prelude's normalised output e, by a linear time-invariant system: A h + B e,
-  with A diagonal and below 1 whatever the weights are (`loopscope.nn.lti`). Plain addition has A =
-  1, and Huginn's concatenation is not bound at all.
-- How it halts: after the number of iterations it is told; a random number of them in training.
+- What is injected: the prelude's normalised output e, by a linear time-invariant system, A h + B e,
+  with A diagonal and below 1 for all weights (`loopscope.nn.lti`). Addition has A = 1, and Huginn's
+  concatenation has no bound.
+- How it halts: after a given number of iterations; in training their number is random.
 
     e  = N(prelude(embed(tokens)))
-    h0 ~ truncated normal of variance 2/5, position by position (as Huginn's)
-    h <- u + R(u)  with  u = A h + B e                       R: residual blocks, with a norm before each sub-layer
-    logits = head(N(coda(C h)))                              C linear, without bias
+    h0 ~ truncated normal of variance 2/5, independently at each position (as in Huginn)
+    h <- u + R(u)  with  u = A h + B e       R: residual blocks, with a norm before each sub-layer
+    logits = head(N(coda(C h)))              C linear, without bias
 
-The paper's text was not at hand. Unverified, and our reading of summaries and names: that delta is
-learned per channel, that B is a matrix, where these begin, the blocks' norm (an option), and that
-nothing is normed before the coda.
+The paper's text was not available. Not verified, but our reading of summaries and names: that delta
+is learned per channel, that B is a matrix, their initial values, the blocks' norm (an option), and
+that there is no norm before the coda.
 
-What differs: the number of iterations is drawn per batch here, per sequence in the paper; head and
-embedding are not tied.
+Differences from the paper: the number of iterations is drawn per batch, in the paper per sequence;
+head and embedding are not tied.
 """
 
 from dataclasses import dataclass
@@ -25,41 +25,42 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.nn import LTI, Embedding, LoopedModule, Norm, Positions, Stack, gaussian_start, truncated_init
+from loopscope.nn import LTI, Embedding, LoopedModule, Norm, Positions, Stack, random_state, truncated_init
 from loopscope.training import Recipe
 
 
 @dataclass(frozen=True)
 class Config:
-    """A Parcae's shape."""
+    """The size of a Parcae model."""
 
     vocabulary: int = 2
-    """Tokens."""
+    """Number of tokens."""
     width: int = 64
-    """Numbers in a state, per position."""
+    """Width of the state at each position."""
     heads: int = 4
-    """Attention heads; they share the width."""
+    """Attention heads, each of width / heads."""
     layers: tuple[int, int, int] = (1, 1, 1)
     """Blocks in (prelude, core, coda); the paper's smallest has (2, 2, 2)."""
     iterations: int = 8
-    """Iterations when the caller doesn't say, and the depth by which the first weights are
-    scaled."""
+    """Default number of iterations, and the depth by which the initial weights are scaled."""
     delta: float = 0.5
-    """Where the system's time step begins: A = exp(-delta)."""
+    """Initial time step of the system: A = exp(-delta)."""
     norm: Norm = "pre"
-    """In the core. With "post" or "stream" the state is normalised as well, and u is no residual of
-    it any more."""
+    """In the core. With "post" or "stream" the state is normalised as well, so that h - R(u) is no
+    longer u."""
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     injected: Tensor
     """(batch, position, width): the prelude's output, normalised."""
     positions: Positions
 
 
 class Parcae(LoopedModule):
-    """A recurrent-depth language model with a stable injection. Causal: a position sees itself and
-    what came before."""
+    """A recurrent-depth language model with a stable injection. Causal: a position attends to
+    itself and earlier ones."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
@@ -85,7 +86,7 @@ class Parcae(LoopedModule):
         return Context(self.ln_prelude(self.prelude(x, positions)), positions)
 
     def initial(self, context: Context) -> Tensor:
-        return gaussian_start(context.injected)
+        return random_state(context.injected)
 
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         u = self.core_in(self.injection(state, context.injected))

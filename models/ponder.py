@@ -1,17 +1,18 @@
-"""PonderNet on a transformer: learning when to stop by probabilities (Banino, Balaguer & Blundell
-2021, arXiv 2107.05407).
+"""PonderNet on a transformer: probabilistic halting (Banino, Balaguer & Blundell 2021, arXiv
+2107.05407).
 
-- What loops: one transformer block (the paper's step is an MLP or GRU).
+- What loops: one transformer block (in the paper an MLP or GRU).
 - What is injected: the embedded tokens, by addition, in every iteration.
-- How it halts: after every iteration a gate gives the chance lambda of stopping now, position by
-  position; the chances of stopping in iteration t are p_t = lambda_t prod_(j<t) (1 - lambda_j).
+- How it halts: after every iteration a gate returns lambda, the probability of stopping now, at
+  each position. The probability of stopping in iteration t is p_t = lambda_t prod_(j<t) (1 -
+  lambda_j).
 - How it is trained: `Exits(weight, prior)`, the expected loss over all exits plus KL(p || geometric
   prior). The direction matters: a widely copied implementation computes KL(prior || p).
 
-What differs from the paper: it draws the iteration in which it stops. Here a position stops, and
-its answer stands, after the first iteration by which the summed chance reaches `threshold`: the
-median of the same distribution, and the same answer each time. `run.halting` has the distribution
-up to where the last position has stopped.
+Difference from the paper, which samples the iteration of stopping: here a position halts, and its
+answer is frozen, after the first iteration at which the cumulative probability reaches `threshold`.
+That is the median of the same distribution, and deterministic. `run.halting` has the distribution
+up to the iteration in which the last position halts.
 """
 
 from dataclasses import dataclass
@@ -20,43 +21,54 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.nn import ExitGate, Exiting, ExitState, Injection, Norm, Placed, Positions, Stack
+from loopscope.nn import (
+    ExitGate,
+    ExitGateModule,
+    ExitState,
+    Injection,
+    Norm,
+    PositionedEmbedding,
+    Positions,
+    Stack,
+)
 from loopscope.training import AdamW, Exits, Fixed, Recipe
 
 
 @dataclass(frozen=True)
 class Config:
-    """A pondering transformer's shape."""
+    """The size of the model."""
 
     vocabulary: int = 2
     width: int = 64
     heads: int = 4
     layers: int = 1
     iterations: int = 12
-    """The most iterations; what is left of the probability halts in the last."""
+    """Largest number of iterations; the last gets the remaining probability."""
     norm: Norm = "stream"
     threshold: float = 0.5
-    """Of the summed chance of stopping; 0.5 is the median."""
+    """Of the cumulative probability of stopping; 0.5 gives the median."""
     bias: float = -1.5
-    """Where the gate's bias starts: sigmoid(-1.5) = 0.18, near the usual prior."""
+    """Initial bias of the gate: sigmoid(-1.5) = 0.18, near the usual prior."""
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     injected: Tensor
     """(batch, position, width)"""
     positions: Positions
 
 
-class Ponder(Exiting):
-    """A block that is applied until the gate says stop. Every position sees every other: the answer
-    may come first or last."""
+class Ponder(ExitGateModule):
+    """A block that repeats until the gate halts it. There is no causal mask: the answer may be at
+    any position."""
 
     kind, source = "PonderNet gate", "Banino, Balaguer & Blundell 2021, arXiv 2107.05407"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
         self.config = config
-        self.placed = Placed(config.vocabulary, config.width, config.heads, "rotary")
+        self.placed = PositionedEmbedding(config.vocabulary, config.width, config.heads, "rotary")
         self.injection = Injection("add", config.width)
         self.core_in = HookPoint()
         self.core = Stack(config.layers, config.width, config.heads, norm=config.norm)

@@ -1,28 +1,30 @@
 """Single-layer loops with and without recall (Labovich 2026, arXiv 2604.15259): where the input and
 the norm are placed.
 
-- What loops: one transformer layer, attention and MLP, each a residual sub-layer on its own
-  normalised input, over all positions.
+- What loops: one transformer layer over all positions: attention and MLP, each a residual sub-layer
+  on its own normalised input.
 - What is injected: the embedded tokens e ("recall"), in every iteration; or nothing, so that they
-  only start the loop.
+  enter as states[0] only.
 - How it halts: after a fixed number of iterations.
 
 Two fields of `Config` place them, with F a sub-layer and N an RMSNorm:
 
     recall      none       h <- h + F(N(h))
-                stream     h <- mix(h, e), once per iteration, and then as above: e joins the residual stream
-                internal   h <- h + F(N(mix(h, e))): e is read by both sub-layers and never stands on the stream
+                stream     h <- mix(h, e) once per iteration, then as above: e is added to the
+                           residual stream
+                internal   h <- h + F(N(mix(h, e))): both sub-layers read e, which is never added to
+                           the residual stream
     outer_norm  none       as written
                 residual   h <- N(h + F(...)) after each sub-layer
-                loop       one norm more where the iteration ends
+                loop       one more norm at the end of the iteration
 
-The paper's claims: without recall fixed points are countable, so they can't depend on the input
-strongly; recall with an outer norm makes fixed points that are reached and depend on the input
-smoothly; internal recall then rivals ordinary recall.
+The paper's claims: without recall fixed points are countable, so they can't depend strongly on the
+input; recall with an outer norm makes fixed points that are reached and depend smoothly on the
+input; internal recall is then as good as ordinary recall.
 
-Only the paper's abstract was at hand. Its equations for the outer norm and for internal recall are
-not verified: those above are our reading (internal recall after a third party's code that cites its
-Definition 5.2), the mix by addition is ours.
+Only the paper's abstract was available. Its equations for the outer norm and for internal recall
+are not verified: those above are our reading (internal recall after code by others that cites its
+Definition 5.2), and the mix by addition is ours.
 """
 
 from dataclasses import dataclass, replace
@@ -31,22 +33,22 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.nn import MLP, Attention, Embedding, Injection, LoopedModule, Positions, checked_kinds
+from loopscope.nn import MLP, Attention, Embedding, Injection, LoopedModule, Positions, check_choices
 from loopscope.training import AdamW, Growing, Last, PerLength, Recipe
 
 
 @dataclass(frozen=True)
 class Config:
-    """A single-layer loop's shape, and where its input and its norm stand."""
+    """The size of a single-layer loop, and the places of its input and its norm."""
 
     vocabulary: int = 2
-    """Tokens."""
+    """Number of tokens."""
     width: int = 32
-    """Numbers in a state, per position."""
+    """Width of the state at each position."""
     heads: int = 2
-    """Attention heads; they share the width."""
+    """Attention heads, each of width / heads."""
     iterations: int = 16
-    """Iterations when the caller doesn't say."""
+    """Default number of iterations."""
     recall: Literal["none", "stream", "internal"] = "stream"
     mix: Literal["add", "concat"] = "add"
     """How recall mixes h and e: h + e, or W [h ; e] (see `loopscope.nn.Injection`)."""
@@ -54,18 +56,19 @@ class Config:
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     injected: Tensor
     """(batch, position, width): the embedded tokens."""
     positions: Positions
 
 
 class Recall(LoopedModule):
-    """One layer, looped. Causal, with rotary positions; it is not told the number of the
-    iteration."""
+    """One looped layer. Causal, with rotary positions; it doesn't receive the iteration index."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)
-        checked_kinds(config, "recall", "mix", "outer_norm")
+        check_choices(config, "recall", "mix", "outer_norm")
         self.config = config
         self.embed = Embedding(config.vocabulary, config.width)
         self.injection = Injection("none" if config.recall == "none" else config.mix, config.width)
@@ -90,23 +93,23 @@ class Recall(LoopedModule):
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         e, internal = context.injected, self.config.recall == "internal"
         h = self.core_in(state if internal else self.injection(state, e))
-        read = self.injection(h, e) if internal else h
-        h = self.attn_out(h + self.attn(self.attn_in(read), context.positions))
-        read = self.injection(h, e) if internal else h
-        h = self.mlp_out(h + self.mlp(self.mlp_in(read)))
+        branch_input = self.injection(h, e) if internal else h
+        h = self.attn_out(h + self.attn(self.attn_in(branch_input), context.positions))
+        branch_input = self.injection(h, e) if internal else h
+        h = self.mlp_out(h + self.mlp(self.mlp_in(branch_input)))
         return self.outer_norm(h)
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
         return self.logits_of(state, context)
 
 
-def _norm(width: int, wanted: bool) -> nn.Module:
-    return nn.RMSNorm(width) if wanted else nn.Identity()
+def _norm(width: int, present: bool) -> nn.Module:
+    return nn.RMSNorm(width) if present else nn.Identity()
 
 
 Model = Recall
 
-# One budget for four placements; each differs from recall-outer in a single field.
+# The same budget for four placements; each differs from recall-outer in a single field.
 _OUTER = Recipe(
     architecture="recall",
     config={"vocabulary": 3, "width": 32, "heads": 2, "iterations": 20},

@@ -1,18 +1,18 @@
-"""A looped transformer that learns to regress in context (Yang, Lee, Nowak & Papailiopoulos 2024,
+"""A looped transformer that learns regression in context (Yang, Lee, Nowak & Papailiopoulos 2024,
 arXiv 2311.12424).
 
-- What loops: transformer blocks, with the positions' code and the final norm inside the loop, as
+- What loops: transformer blocks, with the position code and the final norm inside the loop, as
   published (GPT-2's `wpe` and `ln_f` are applied in every pass).
-- What is injected: the read-in numbers, by addition (or multiplication) in every iteration; the
-  loop starts from zeros (or ones). So an iteration is z <- N(blocks(z + x + position)), a map that
-  an optimiser's step can be written as.
-- How it halts: after the number of iterations it is told.
-- How it is trained: the mean loss of the last `b` iterations (`Every(b)` with `Last(b)`), those
-  before without gradient, while the number of iterations rises (`Rising`).
+- What is injected: the projected input, by addition (or multiplication) in every iteration; the
+  state starts from zeros (or ones). An iteration is z <- N(blocks(z + x + position)), a map that
+  can express an optimiser's step.
+- How it halts: after a given number of iterations.
+- How it is trained: the mean loss of the last `b` iterations (`Every(b)` with `Last(b)`), without
+  gradients in earlier ones, while the number of iterations grows (`Rising`).
 
-The input is a row of numbers at each position (the task `regression`: x and y take turns), and the
-answer one number per position. What differs from the paper: width and depth, RMS norms for layer
-norms, rotary positions on request.
+The input is a vector at each position (the task `regression`: x and y alternate), and the answer
+one number per position. Differences from the paper: width and depth, RMSNorm for LayerNorm, rotary
+positions as an option.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ from loopscope.training import AdamW, Every, Last, Recipe, Rising
 
 @dataclass(frozen=True)
 class Config:
-    """A looped regressor's shape."""
+    """The size of a looped regressor."""
 
     vocabulary: int = 1
-    """The numbers in an answer."""
+    """Numbers in an answer."""
     features: int = 4
-    """The numbers at a position of the input."""
+    """Numbers at a position of the input."""
     width: int = 64
     heads: int = 4
     layers: int = 1
@@ -43,20 +43,21 @@ class Config:
     injection: Literal["add", "multiply"] = "add"
     position: Literal["learned", "rotary"] = "learned"
     length: int = 64
-    """The most positions, if they are learned."""
+    """Largest number of positions, if they are learned."""
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     injected: Tensor
-    """(batch, position, width): the read-in numbers."""
+    """(batch, position, width): the projected input."""
     code: Tensor | None
-    """(position, width): the learned positions, which every iteration adds."""
+    """(position, width): the learned position code, which every iteration adds."""
     positions: Positions
 
 
 class Regression(LoopedModule):
-    """Blocks that improve the same answers again and again. Causal: a point is answered from those
-    before it."""
+    """Looped blocks that refine the answers. Causal: a prediction uses earlier points only."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.iterations, config.vocabulary)

@@ -1,19 +1,19 @@
-"""The tiny recursive model (Jolicoeur-Martineau 2025, arXiv 2510.04871), with what later papers
-changed in it as options.
+"""The tiny recursive model (Jolicoeur-Martineau 2025, arXiv 2510.04871), with changes of later
+papers as options.
 
 - What loops: one small network f for two states. One iteration is a high cycle: `low_updates` times
-  z_L = f(z_L + z_H + x), then z_H = f(z_H + z_L). A segment is `cycles` iterations; in training
-  each segment is an optimiser step, gradient goes through its last iteration alone, and the states
-  are carried on, detached.
-- What is injected: the embedded tokens x, by addition, into the low update (`input`: into which).
-- How it halts: a head reads the high state at the end of a segment; logit > 0 says that the answer
-  is right. Evaluation runs all segments.
+  z_L = f(z_L + z_H + x), then z_H = f(z_H + z_L). A segment is `cycles` iterations. In training
+  each segment is an optimiser step, only its last iteration has gradients, and the next segment
+  starts from its detached states.
+- What is injected: the embedded tokens x, by addition, in the low update (option `input`).
+- How it halts: a Q-head reads the high state at the end of a segment; a logit above 0 predicts that
+  the answer is right. Evaluation runs all segments.
 
-Options: `input` is the wiring by role of "One model, two roles" (Shen, Su & Kyrillidis 2026, arXiv
-2605.17811): with one network, who receives the input is what tells the roles apart. `start`,
-`damping` and `noise` are the changes of equilibrium reasoners (arXiv 2605.21488): z <- (1 -
-damping) z + damping f(z + ...) + noise N(0, 1), in training and evaluation. `rollouts` is the
-probabilistic recursive model's inference (arXiv 2605.19943).
+Options: `input` is the wiring of "One model, two roles" (Shen, Su & Kyrillidis 2026, arXiv
+2605.17811): with one network, only the injection distinguishes the two roles. `start`, `damping`
+and `noise` are those of equilibrium reasoners (arXiv 2605.21488): z <- (1 - damping) z + damping
+f(z + ...) + noise N(0, 1), in training and evaluation. `rollouts` is the inference of the
+probabilistic recursive model (arXiv 2605.19943).
 """
 
 from dataclasses import dataclass
@@ -28,40 +28,49 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.core.looped_model import unroll
 from loopscope.halting.exit_rules import Rule, q_rule
 from loopscope.halting.halting_record import Halting, q_halting
-from loopscope.nn import Levels, LoopedModule, Placed, Positions, QHead, Start, checked_kinds, level
+from loopscope.nn import (
+    InitialStates,
+    LoopedModule,
+    PositionedEmbedding,
+    Positions,
+    QHead,
+    TwoLevelState,
+    check_choices,
+    level_network,
+)
 from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
 
 
 @dataclass(frozen=True)
 class Config:
-    """A tiny recursive model's shape."""
+    """The size of a tiny recursive model."""
 
     vocabulary: int = 5
-    """Tokens."""
+    """Number of tokens."""
     width: int = 64
-    """Numbers in a state, per position."""
+    """Width of the state at each position."""
     heads: int = 4
-    """Attention heads; they share the width."""
+    """Attention heads, each of width / heads."""
     layers: int = 2
-    """Blocks of the one network."""
+    """Blocks of the network."""
     low_updates: int = 6
     """Updates of the low state in an iteration."""
     cycles: int = 3
     """Iterations in a segment."""
     segments: int = 16
-    """Segments when the caller doesn't say."""
+    """Default number of segments."""
     input: Literal["none", "low", "high", "both"] = "low"
-    """Which role's update receives x. With none, x is where the high state starts, and is never
-    told again."""
+    """The updates that x is injected into. With none, x is the initial high state and isn't
+    injected again."""
     position: Literal["learned", "rotary"] = "learned"
     length: int = 81
-    """The most positions, if they are learned."""
+    """Largest number of positions, if they are learned."""
     start: Literal["fixed", "random"] = "fixed"
-    """Both states before the loop: one vector each, or drawn for every position of every run."""
+    """Both states before the loop: one vector each, or drawn at every position of every run."""
     damping: float = 1.0
-    """The share of a state that an update replaces; equilibrium reasoners take 0.95."""
+    """The weight of the new value in an update; 0.95 in equilibrium reasoners."""
     noise: float = 0.0
-    """Standard deviation of what is added after every update; equilibrium reasoners take 0.01."""
+    """Standard deviation of the noise added after every update; 0.01 in equilibrium reasoners."""
 
     @property
     def iterations(self) -> int:
@@ -69,26 +78,30 @@ class Config:
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     x: Tensor
     """(batch, position, width): the embedded tokens."""
     positions: Positions
 
 
 class TRM(LoopedModule):
-    """One network, two states. Sites: `core_in`, what the network reads, and `core.*`, both by low
-    update, and of the high update with `@iteration` after their names; `hook_low`, what each low
-    update gives.
+    """One network, two states. Sites: `core_in`, the network's input, and `core.*`, with one value
+    per low update; the same names followed by `@iteration` for the high update; `hook_low`, the
+    result of each low update.
     """
 
     update_sites: ClassVar = {"high": (), "low": ("hook_low",)}
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config.iterations, config.vocabulary, Levels._fields)
-        checked_kinds(config, "input", "start")
+        super().__init__(config.iterations, config.vocabulary, TwoLevelState._fields)
+        check_choices(config, "input", "start")
         self.config = config
-        self.placed = Placed(config.vocabulary, config.width, config.heads, config.position, config.length)
-        self.start = Start(config.width, fixed=config.start == "fixed")
-        self.core = level(config.layers, config.width, config.heads)
+        self.placed = PositionedEmbedding(
+            config.vocabulary, config.width, config.heads, config.position, config.length
+        )
+        self.start = InitialStates(config.width, fixed=config.start == "fixed")
+        self.core = level_network(config.layers, config.width, config.heads)
         self.core_in, self.hook_low = HookPoint(), HookPoint()
         self.unembed = nn.Linear(config.width, config.vocabulary, bias=False)
         self.q_head = QHead(config.width, outputs=1)
@@ -97,23 +110,23 @@ class TRM(LoopedModule):
     def encode(self, tokens: Tensor) -> Context:
         return Context(*self.placed(tokens))
 
-    def initial(self, context: Context) -> Levels:
+    def initial(self, context: Context) -> TwoLevelState:
         start = self.start(context.x)
         return start._replace(high=context.x) if self.config.input == "none" else start
 
-    def step(self, state: Levels, context: Context, t: int) -> Levels:
+    def step(self, state: TwoLevelState, context: Context, t: int) -> TwoLevelState:
         high, low = state
         to_low = context.x if self.config.input in ("low", "both") else 0.0
         to_high = context.x if self.config.input in ("high", "both") else 0.0
         for _ in self.clock.loop("low", range(self.config.low_updates)):
             low = self.hook_low(self._updated(low, high + to_low, context))
-        return Levels(self._updated(high, low + to_high, context), low)
+        return TwoLevelState(self._updated(high, low + to_high, context), low)
 
-    def decode(self, state: Levels, context: Context) -> Tensor:
+    def decode(self, state: TwoLevelState, context: Context) -> Tensor:
         return self.unembed(state.high)
 
-    def q_values(self, state: Levels) -> Float[Tensor, "batch 1"]:
-        """The logit that the whole answer is right."""
+    def q_values(self, state: TwoLevelState) -> Float[Tensor, "batch 1"]:
+        """The logit of the whole answer being right."""
         return self.q_head(state.high)
 
     @property
@@ -132,16 +145,16 @@ class TRM(LoopedModule):
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Several noisy runs on the same tokens, and the one that was chosen for each row."""
+    """Several noisy runs on the same tokens, and the best one for each row."""
 
     logits: Float[Tensor, "batch position vocab"]
-    """Of the chosen run."""
-    chosen: Int[Tensor, " batch"]
-    """Which run that is."""
+    """Of the best run."""
+    best: Int[Tensor, " batch"]
+    """The index of the run with the largest q."""
     answers: Int[Tensor, "rollout batch position"]
     """Of all runs."""
     q: Float[Tensor, "rollout batch"]
-    """Each run's own logit that its answer is right, at its end."""
+    """The logit of each run's answer being right, at its end."""
 
 
 @torch.no_grad()
@@ -155,14 +168,17 @@ def rollouts(
     segments: int | None = None,
     seed: int = 0,
 ) -> Rollouts:
-    """Run the model `count` times with noise, and choose by Q: inference of the probabilistic
-    recursive model (arXiv 2605.19943).
+    """Run the model `count` times with noise and select the run with the largest q: inference of
+    the probabilistic recursive model (arXiv 2605.19943).
 
-    Before every segment N(0, noise^2) is added to each number of a state. Which state the paper
-    means is told in two ways, so `into` says it. The first run has no noise.
+    Before every segment N(0, noise²) is added to each number of a state. The paper is ambiguous
+    about which state, so `into` is an option. The first run has no noise.
 
     Arguments:
-        segments: the model's own number unless given.
+        segments: None for the model's own number.
+
+    Raises:
+        LoopscopeError: an unknown `into`, or a count below 1.
     """
     if into not in ("high", "low", "both"):
         raise LoopscopeError(f"into must be 'high', 'low' or 'both', but is {into!r}.")
@@ -173,7 +189,7 @@ def rollouts(
     scale = torch.full((count, batch, 1, 1), noise)
     scale[0] = 0.0
     scale = scale.flatten(0, 1).to(next(model.parameters()).device)
-    noisy = Levels._fields if into == "both" else (into,)
+    noisy = TwoLevelState._fields if into == "both" else (into,)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         context = model.encode(tokens.repeat(count, 1))
@@ -186,8 +202,8 @@ def rollouts(
                 state = reached
     logits = model.decode(state, context).unflatten(0, (count, batch))
     q = model.q_values(state)[:, 0].view(count, batch)
-    chosen = q.argmax(0)
-    return Rollouts(logits[chosen, torch.arange(batch, device=chosen.device)], chosen, logits.argmax(-1), q)
+    best = q.argmax(0)
+    return Rollouts(logits[best, torch.arange(batch, device=best.device)], best, logits.argmax(-1), q)
 
 
 Model = TRM

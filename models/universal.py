@@ -1,17 +1,17 @@
 """The Universal Transformer (Dehghani, Gouws, Vinyals, Uszkoreit & Kaiser 2018, arXiv 1807.03819).
 
 - What loops: one or a few transformer blocks with shared weights, over all positions at once.
-- What is injected: nothing in the paper, whose input enters as states[0]; here also by addition, or
-  by a linear map of state and input side by side, which is what lets the loop settle on a point
-  that depends on its input.
-- How it halts: after a fixed number of iterations, or position by position by adaptive computation
+- What is injected: nothing in the paper, whose input enters as states[0]. Here, as an option, the
+  input by addition or by a linear map of state and input, so that the loop can have fixed points
+  that depend on the input.
+- How it halts: after a fixed number of iterations, or at each position by adaptive computation
   time.
-- Around the loop: a prelude and a coda of zero or more blocks of their own.
+- Around the loop: a prelude and a coda of zero or more blocks.
 
 `Config.norm` places the norms in a block (see `loopscope.nn.Norm`); `outer_norm` adds one at the
-loop's boundary, so that every state has unit scale. Position and iteration are told as in the paper
-(sinusoids, added again in every iteration) or by rotary angles in attention, which say nothing
-about the iteration and leave the map the same at every t.
+end of the iteration, so that every state has unit scale. Positions and iterations are encoded as in
+the paper (sinusoids, added in every iteration), or positions by rotary angles in attention and
+iterations not at all, so that every iteration applies the same map.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from loopscope.nn import (
     LoopedModule,
     Norm,
     Positions,
-    checked_kinds,
+    check_choices,
     sinusoid,
 )
 from loopscope.training import AdamW, Growing, Last, PerLength, Ramp, Recipe
@@ -41,31 +41,33 @@ from loopscope.training import AdamW, Growing, Last, PerLength, Ramp, Recipe
 
 @dataclass(frozen=True)
 class Config:
-    """A Universal Transformer's shape."""
+    """The size of a Universal Transformer."""
 
     vocabulary: int = 2
-    """Tokens."""
+    """Number of tokens."""
     width: int = 64
-    """Numbers in a state, per position."""
+    """Width of the state at each position."""
     heads: int = 4
-    """Attention heads; they share the width."""
+    """Attention heads, each of width / heads."""
     layers: tuple[int, int, int] = (0, 1, 0)
     """Blocks in (prelude, loop, coda); only those in the loop are repeated."""
     iterations: int = 16
-    """Iterations when the caller doesn't say."""
+    """Default number of iterations."""
     injection: Literal["none", "add", "concat"] = "none"
     norm: Norm = "pre"
     outer_norm: bool = False
     position: Literal["sinusoid", "rotary", "none"] = "sinusoid"
     step_code: Literal["none", "sinusoid", "learned"] = "sinusoid"
-    """How an iteration is told its number; a learned code starts again after `iterations`."""
+    """The code of the iteration index; a learned code repeats after `iterations`."""
     halting: Literal["none", "interpolated", "accumulated"] = "none"
-    """None, or the form of adaptive computation time."""
+    """The form of adaptive computation time, if any."""
     halting_bias: float = 1.0
-    """Where the halting unit's bias starts: 1 as in the paper; -3 starts deep."""
+    """Initial bias of the halting unit: 1 as in the paper; -3 to start with many iterations."""
 
 
 class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
     injected: Tensor
     """(batch, position, width): the embedded tokens after the prelude."""
     positions: Positions
@@ -80,9 +82,9 @@ class Universal(LoopedModule):
     def __init__(self, config: Config) -> None:
         act = config.halting != "none"
         super().__init__(config.iterations, config.vocabulary, ACTState._fields if act else ())
-        checked_kinds(config, "position", "step_code", "halting")
+        check_choices(config, "position", "step_code", "halting")
         self.config = config
-        # What has halted is still transformed: h alone decides where the loop goes.
+        # h is still updated after halting, and the next iteration depends on h alone.
         self.recurrent_fields = self.fields[:1]
         prelude, loop, coda = config.layers
         self.embed = Embedding(config.vocabulary, config.width)
@@ -155,7 +157,7 @@ class Universal(LoopedModule):
         return None if self.act is None else mass_rule()
 
     def halted_positions(self, state: State) -> Tensor | None:
-        return None if self.act is None else self.act.halted(state)
+        return None if self.act is None else self.act.halted_positions(state)
 
     def penalty(self, state: State, context: Context) -> Tensor:
         return super().penalty(state, context) if self.act is None else self.act.ponder(state)
@@ -172,8 +174,8 @@ class Universal(LoopedModule):
 
 Model = Universal
 
-# No step code, so that iterations may differ in number; rotary positions, so that strings may be
-# longer than those trained on; a norm on the stream, so that the state can settle.
+# No step code, so that the number of iterations may vary; rotary positions, so that strings may be
+# longer than in training; a norm on the residual stream, so that the state can converge.
 _PARITY = {"vocabulary": 3, "norm": "stream", "injection": "add", "position": "rotary", "step_code": "none"}
 
 RECIPES = {
@@ -188,9 +190,9 @@ RECIPES = {
         gradient=Last(8),
         optimiser=AdamW(lr=1e-3, warmup=200, decay=1000, weight_decay=0.05),
     ),
-    # The halting unit starts deep and is paid for only once the answers are right: a price from the
-    # start halts everything at once, long before there is an answer (Sapunov 2026, arXiv
-    # 2604.21999).
+    # The halting unit starts with many iterations, and the ponder cost starts once the answers are
+    # right: with a cost from the start everything halts at once, long before the model can answer
+    # (Sapunov 2026, arXiv 2604.21999).
     "universal-prefix-parity-act": Recipe(
         architecture="universal",
         config=_PARITY | {"iterations": 24, "halting": "accumulated", "halting_bias": -3.0},

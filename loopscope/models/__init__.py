@@ -1,4 +1,4 @@
-"""The zoo's shelf: architectures to build and trained entries to load, by name.
+"""The zoo: architectures to build and trained entries to load, by name.
 
 >>> import loopscope as ls
 >>> ls.models.build("universal", width=64)        # an architecture: a file models/<name>.py
@@ -37,8 +37,11 @@ def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
     """An untrained model of an architecture.
 
     Arguments:
-        seed: of the initial weights. The caller's own random stream is left as it was.
-        config: fields of the architecture's Config; the others keep their defaults.
+        seed: of the initial weights. The global random state isn't changed.
+        config: fields of the architecture's Config; others have their defaults.
+
+    Raises:
+        LoopscopeError: no such architecture or field, or a value of another type.
     """
     import torch
 
@@ -49,14 +52,18 @@ def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
 
 
 def config_of(architecture: str, **config: Any) -> Any:
-    """An architecture's Config with these values, whose names and types are checked."""
-    made = discovery.module("models", architecture).Config
-    return made(**_checked(architecture, made, config))
+    """An architecture's Config with these values, after a check of their names and types."""
+    kind = discovery.module("models", architecture).Config
+    return kind(**_checked_values(architecture, kind, config))
 
 
 def load(entry: str | os.PathLike[str]) -> "LoopedModule":
     """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file
-    by path."""
+    by path.
+
+    Raises:
+        LoopscopeError: no such entry, or a file that doesn't fit this version.
+    """
     from .. import tasks
 
     file = path(entry)
@@ -64,7 +71,7 @@ def load(entry: str | os.PathLike[str]) -> "LoopedModule":
     missing = {"entry", "architecture", "config", "task"} - header.keys()
     if missing:
         raise LoopscopeError(
-            f"The header of {file} must tell {', '.join(sorted(missing))}, but doesn't. "
+            f"The header of {file} must have {', '.join(sorted(missing))}, but doesn't. "
             "It was written by another version of loopscope: train it again."
         )
     model = build(header["architecture"], **header["config"])
@@ -72,8 +79,8 @@ def load(entry: str | os.PathLike[str]) -> "LoopedModule":
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise LoopscopeError(
-            f"The weights in {file} must fit the configuration of {header['architecture']} that its header "
-            f"tells, but don't: {_first_misfit(error)}. Either the file or "
+            f"The weights in {file} must fit the configuration of {header['architecture']} in its header, "
+            f"but don't: {_first_misfit(error)}. Either the file or "
             f"models/{header['architecture']}.py has changed since: take both from one version, or train it "
             "again."
         ) from error
@@ -88,15 +95,15 @@ def card(entry: str) -> str:
 
 
 def header(entry: str | os.PathLike[str]) -> dict[str, Any]:
-    """What the entry's file says of itself: architecture, config, task, recipe, step, measured,
+    """The header of the entry's file: architecture, config, task, recipe, step, measured numbers,
     versions."""
     return load_header(path(entry), kind="checkpoint")
 
 
 def parameters(entry: str | os.PathLike[str]) -> int:
-    """How many trainable numbers the entry's file holds; nothing of them is read."""
-    fixed = header(entry).get("buffers", [])
-    return sum(math.prod(shape) for name, shape in load_shapes(path(entry)).items() if name not in fixed)
+    """The number of trainable parameters in the entry's file, from its header alone."""
+    buffers = header(entry).get("buffers", [])
+    return sum(math.prod(shape) for name, shape in load_shapes(path(entry)).items() if name not in buffers)
 
 
 def path(entry: str | os.PathLike[str]) -> Path:
@@ -109,13 +116,12 @@ def path(entry: str | os.PathLike[str]) -> Path:
 
 
 def copy(name: str, folder: str | os.PathLike[str] = ".") -> Path:
-    """Copy an architecture's file into a folder, to own it and change it there."""
+    """Copy an architecture's file into a folder, to change it there."""
     return discovery.copy("models", name, folder)
 
 
-def _checked(architecture: str, config: type, values: dict[str, Any]) -> dict[str, Any]:
-    """The values as the types that Config declares (a list out of JSON becomes the tuple it
-    was)."""
+def _checked_values(architecture: str, config: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values as the types that Config declares; a list from JSON becomes a tuple."""
     from pydantic import TypeAdapter, ValidationError
 
     types = get_type_hints(config)
@@ -126,15 +132,15 @@ def _checked(architecture: str, config: type, values: dict[str, Any]) -> dict[st
         try:
             checked[field] = TypeAdapter(types[field]).validate_python(value)
         except ValidationError:
-            must = inspect.formatannotation(types[field])
+            declared = inspect.formatannotation(types[field])
             raise LoopscopeError(
-                f"{field} of {architecture} must be {must}, but is {value!r}. "
-                f"Its Config in models/{architecture}.py tells more."
+                f"{field} of {architecture} must be {declared}, but is {value!r}. "
+                f"See its Config in models/{architecture}.py."
             ) from None
     return checked
 
 
 def _first_misfit(error: RuntimeError) -> str:
-    """Of torch's list of everything that doesn't fit, the first line that names something."""
+    """The first mismatch in torch's list."""
     lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
     return lines[1] if len(lines) > 1 else lines[0]

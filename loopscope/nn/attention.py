@@ -1,8 +1,7 @@
-"""Multi-head attention, written out so that every part of it is a site.
+"""Multi-head attention with a site at every intermediate value.
 
-The pattern is always computed explicitly, never by a fused kernel: recording it then can't change
-the output, and the loop keeps a forward-mode derivative, which PyTorch's fused attention lacks on
-the CPU.
+The pattern is computed explicitly, not by a fused kernel. So recording it can't change the output,
+and forward-mode derivatives exist, which PyTorch's fused attention lacks on the CPU.
 """
 
 import math
@@ -17,8 +16,8 @@ from .position import Positions, rotate
 
 
 class Attention(nn.Module):
-    """Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762) with TransformerLens'
-    sites.
+    """Scaled dot-product attention (Vaswani et al. 2017, arXiv 1706.03762) with the hook names of
+    TransformerLens.
 
     Sites: `hook_q`, `hook_k`, `hook_v`, `hook_z` (batch, position, head, width of a head);
     `hook_attn_scores` and `hook_pattern` (batch, head, position, key), the pattern's rows sum to

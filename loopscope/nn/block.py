@@ -1,4 +1,4 @@
-"""A transformer block, with its norms where the literature has put them."""
+"""A transformer block with its norms at any of the usual places."""
 
 from typing import Literal, get_args
 
@@ -15,20 +15,20 @@ Norm = Literal["pre", "post", "branch", "stream", "none"]
 """Where a sub-layer F is normalised (N = RMSNorm with gain, Zhang & Sennrich 2019, arXiv
 1910.07467):
 
-pre      x + F(N(x))          the stream itself is never normalised, so it may grow without bound
+pre      x + F(N(x))          the residual stream is never normalised and may grow without bound
 post     N(x + F(x))          as in the first transformers, HRM and TRM
-branch   x + N(F(N(x)))       sandwich on the branch, as in Ouro
-stream   N(x + F(N(x)))       sandwich on the stream, as in Huginn
-none     x + F(x)             no norm at all, as in studies of grokking
+branch   x + N(F(N(x)))       norms before and after the branch, as in Ouro
+stream   N(x + F(N(x)))       norms before the branch and on the residual stream, as in Huginn
+none     x + F(x)             no norm, as in studies of grokking
 """
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each a residual sub-layer with its norms.
+    """Attention, then an MLP: two residual sub-layers with their norms.
 
     Sites: `hook_resid_pre`, `hook_attn_out`, `hook_resid_mid`, `hook_mlp_out`, `hook_resid_post`,
-    all (batch, position, width); `hook_attn_out` and `hook_mlp_out` are what is added to the
-    stream.
+    all (batch, position, width). `hook_attn_out` and `hook_mlp_out` are what a sub-layer adds to
+    the residual stream.
     """
 
     def __init__(
@@ -41,8 +41,11 @@ class Block(nn.Module):
         gated: bool = False,
         activation: Activation = "gelu",
     ) -> None:
-        """`gain`: whether norms have a learned scale. `hidden`, `gated`, `activation`: of the
-        MLP."""
+        """
+        Arguments:
+            gain: whether norms have a learned scale.
+            hidden, gated, activation: of the MLP.
+        """
         super().__init__()
         if norm not in get_args(Norm):
             raise LoopscopeError(

@@ -1,4 +1,4 @@
-"""Token ids to vectors, after a look at whether they are token ids at all."""
+"""The embedding of tokens, which are checked first."""
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -8,8 +8,7 @@ from ..core.tokens import checked_tokens
 
 
 class Embedding(nn.Module):
-    """One learned vector per token, scaled to unit variance; its output is the site
-    `hook_embed`."""
+    """One learned vector per token, drawn with unit variance. Site: `hook_embed`."""
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()

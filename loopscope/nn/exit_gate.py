@@ -1,5 +1,4 @@
-"""An exit gate: after every iteration, the chance that the loop stops here, position by
-position."""
+"""An exit gate: after every iteration, the probability of stopping here, per position."""
 
 from typing import Any, NamedTuple
 
@@ -14,24 +13,24 @@ from .looped_module import LoopedModule
 
 
 class ExitState(NamedTuple):
-    """What a loop with an exit gate carries. Only `h` decides where it goes."""
+    """The state of a loop with an exit gate. The next iteration depends on `h` alone."""
 
     h: Float[Tensor, "batch position width"]
     answer: Float[Tensor, "batch position width"]
-    """What the read-out reads: h, until the position has stopped."""
-    chance: Float[Tensor, "batch position"]
+    """What the read-out reads: h, until the position has halted."""
+    exit_probability: Float[Tensor, "batch position"]
     """lambda of the last iteration; 0 before the loop."""
-    going: Float[Tensor, "batch position"]
-    """The chance of not having stopped yet, 1..0."""
+    survival: Float[Tensor, "batch position"]
+    """The probability of not having stopped yet, 1..0."""
 
 
 class ExitGate(nn.Module):
     """lambda = sigmoid(w . h + b) after every iteration (Ouro: arXiv 2510.25741; PonderNet: arXiv
     2107.05407).
 
-    A position stops after the first iteration by which the summed chance of stopping reaches
-    `threshold`; then its answer stands, while h goes on being transformed and read by others. In
-    training nothing is frozen: a supervision reads every h.
+    A position halts after the first iteration at which the cumulative probability of stopping
+    reaches `threshold`. Its answer is then frozen, while h is still updated and read by other
+    positions. In training nothing is frozen: the loss reads every h.
     """
 
     def __init__(self, width: int, threshold: float, bias: float = 0.0) -> None:
@@ -39,29 +38,30 @@ class ExitGate(nn.Module):
         self.threshold = threshold
         self.gate = nn.Linear(width, 1)
         nn.init.constant_(self.gate.bias, bias)
-        self.hook_chance = HookPoint()
+        self.hook_exit_probability = HookPoint()
 
     def start(self, h: Float[Tensor, "batch position width"]) -> ExitState:
+        """states[0] with this h."""
         zero = torch.zeros_like(h[..., 0])
         return ExitState(h, h, zero, torch.ones_like(zero))
 
     def update(self, state: ExitState, h: Float[Tensor, "batch position width"]) -> ExitState:
-        """One iteration's bookkeeping, after the blocks made `h`."""
-        chance = self.hook_chance(self.probability(h))
-        stopped = self.halted_positions(state) & (not self.training)
-        answer = torch.where(stopped[..., None], state.answer, h)
-        return ExitState(h, answer, chance, state.going * (1 - chance))
+        """The state after an iteration whose blocks returned `h`."""
+        probability = self.hook_exit_probability(self.probability(h))
+        halted = self.halted_positions(state) & (not self.training)
+        answer = torch.where(halted[..., None], state.answer, h)
+        return ExitState(h, answer, probability, state.survival * (1 - probability))
 
     def probability(self, h: Float[Tensor, "batch position width"]) -> Float[Tensor, "batch position"]:
-        """lambda, from the state that an iteration has made."""
+        """lambda, from the h after an iteration."""
         return torch.sigmoid(self.gate(h)[..., 0])
 
     def halted_positions(self, state: ExitState) -> Tensor:
-        """(batch, position), True where the answer stands."""
-        return 1 - state.going >= self.threshold
+        """(batch, position), True where the answer is frozen."""
+        return 1 - state.survival >= self.threshold
 
 
-class Exiting(LoopedModule):
+class ExitGateModule(LoopedModule):
     """A loop with an exit gate, `self.exit`, whose state is an `ExitState`."""
 
     exit: ExitGate
@@ -80,7 +80,7 @@ class Exiting(LoopedModule):
 
     @property
     def rule(self) -> Rule:
-        return exit_rule(self.exit.threshold, lambda state: state.chance, self.source)
+        return exit_rule(self.exit.threshold, lambda state: state.exit_probability, self.source)
 
     def halted_positions(self, state: ExitState) -> Tensor:
         return self.exit.halted_positions(state)
@@ -95,4 +95,4 @@ class Exiting(LoopedModule):
         return state._replace(h=h, answer=h)
 
     def halting(self, run: Any) -> Halting:
-        return exit_halting(run["state.chance"].tensor[1:].float(), self.exit.threshold, self.kind)
+        return exit_halting(run["state.exit_probability"].tensor[1:].float(), self.exit.threshold, self.kind)

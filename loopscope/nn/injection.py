@@ -1,4 +1,4 @@
-"""How the input reaches an iteration again."""
+"""Injection of the input into every iteration."""
 
 from typing import Literal, get_args
 
@@ -8,24 +8,25 @@ from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError, nearest
 
-Kind = Literal["none", "add", "concat"]
-"""none: the input enters only by states[0]. add: h + e. concat: W [h ; e], W of shape (width, 2
-width), without bias."""
+InjectionKind = Literal["none", "add", "concat"]
+"""none: the input enters only through states[0]. add: h + e. concat: W [h ; e], W of shape (width,
+2 width), without bias."""
 
 
 class Injection(nn.Module):
-    """Mix the state h with the injected input e: what the loop body reads. Both are (batch,
-    position, width).
+    """The input of the loop body from the state h and the injected input e, both (batch, position,
+    width).
 
-    `concat` is Huginn's adapter (Geiping et al. 2025, arXiv 2502.05171). It starts at [I | I] with
-    a little noise, that is, as plain addition.
+    `concat` is Huginn's adapter (Geiping et al. 2025, arXiv 2502.05171). It is initialised as [I |
+    I] plus small noise, close to addition.
     """
 
-    def __init__(self, kind: Kind, width: int) -> None:
+    def __init__(self, kind: InjectionKind, width: int) -> None:
         super().__init__()
-        if kind not in get_args(Kind):
+        if kind not in get_args(InjectionKind):
             raise LoopscopeError(
-                f"injection must name a kind, but is {kind!r}. {nearest(str(kind), get_args(Kind))}"
+                f"injection must be one of its options, but is {kind!r}. "
+                f"{nearest(str(kind), get_args(InjectionKind))}"
             )
         self.kind = kind
         if kind == "concat":

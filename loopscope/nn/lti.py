@@ -1,4 +1,4 @@
-"""Injection by a linear time-invariant system that contracts, whatever its weights."""
+"""Injection by a linear time-invariant system that contracts for all weights."""
 
 import math
 
@@ -12,10 +12,10 @@ class LTI(nn.Module):
     2604.12946).
 
     A = exp(delta a) with a = -exp(log_a) and delta = exp(log_delta), one number each per channel; B
-    = delta b with b a matrix. Without an input the state dies away; with plain addition, A = 1, it
-    would stay for ever.
+    = delta b with b a matrix. Without an input the state decays to zero; with plain addition, A =
+    1, it would stay constant.
 
-    Starts at delta = `delta`, a = -1, b = 1: A = exp(-delta) in every channel.
+    Initial values: delta = `delta`, a = -1, b = 1, so that A = exp(-delta) in every channel.
     """
 
     def __init__(self, width: int, delta: float = 0.5) -> None:
@@ -26,8 +26,8 @@ class LTI(nn.Module):
 
     @property
     def decay(self) -> Float[Tensor, " width"]:
-        """A's diagonal. Kept below 1 also where rounding would make it 1; its largest entry is A's
-        spectral radius."""
+        """A's diagonal, whose largest entry is A's spectral radius. Clamped below 1, which rounding
+        could reach."""
         decay = torch.exp(-torch.exp(self.log_a + self.log_delta))
         return decay.clamp(max=1 - torch.finfo(decay.dtype).eps)
 

@@ -1,4 +1,4 @@
-"""The feed-forward half of a block."""
+"""The MLP of a block."""
 
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ Activation = Literal["gelu", "relu"]
 
 
 class MLP(nn.Module):
-    """Two linear maps with a nonlinearity between them, position by position. Sites: `hook_pre`,
+    """Two linear maps with a nonlinearity between them, at each position. Sites: `hook_pre`,
     `hook_post`.
 
     A GELU or ReLU; or `gated`, silu(G x) * (U x) without biases (SwiGLU: Shazeer 2020, arXiv

@@ -1,4 +1,4 @@
-"""Where a token stands, and how a block is told: sinusoids, rotary angles, and the causal mask."""
+"""Encodings of positions: sinusoids, rotary angles, and the causal mask."""
 
 import math
 from typing import NamedTuple
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class Positions(NamedTuple):
-    """What attention has to know of the positions; computed once per forward pass, read by every
-    iteration."""
+    """The inputs of attention that depend on positions; computed once per forward pass and read by
+    every iteration."""
 
     mask: Bool[Tensor, "query key"] | None
-    """True where a query may look; None means everywhere."""
+    """True where a query may attend; None means everywhere."""
     cosine: Float[Tensor, "position half"] | None
     sine: Float[Tensor, "position half"] | None
 
@@ -22,9 +22,10 @@ class Positions(NamedTuple):
         """Positions 0..n-1 of a sequence.
 
         Arguments:
-            like: (batch, position, width); gives length, device and dtype.
-            rotary: width of a head if its queries and keys are to be rotated, else 0 (Su et al.
-                2021, arXiv 2104.09864).
+            like: (batch, position, width): determines length, device and dtype.
+            causal: whether a position attends to earlier ones and itself only.
+            rotary: width of a head for rotary positions (Su et al. 2021, arXiv 2104.09864), else 0.
+            base: of the rotary angles.
         """
         length, device = like.shape[1], like.device
         mask = torch.ones(length, length, dtype=torch.bool, device=device).tril() if causal else None
@@ -40,8 +41,8 @@ def rotate(
     cosine: Float[Tensor, "position half"],
     sine: Float[Tensor, "position half"],
 ) -> Float[Tensor, "batch position head width"]:
-    """Turn each pair (first half, second half) of `x` by its position's angles; relative positions
-    follow."""
+    """Rotate each pair (first half, second half) of `x` by its position's angles, so that products
+    depend on relative positions."""
     first, second = x.chunk(2, dim=-1)
     cosine, sine = cosine[:, None], sine[:, None]
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1)

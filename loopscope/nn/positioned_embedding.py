@@ -1,4 +1,4 @@
-"""Tokens that all see each other, and how they are told where they stand: the input of models for
+"""The embedding of tokens and positions for models without a causal mask, such as those for
 boards."""
 
 import math
@@ -12,23 +12,27 @@ from ..common.errors import LoopscopeError, nearest
 from .embedding import Embedding
 from .position import Positions
 
-Place = Literal["learned", "rotary"]
+PositionKind = Literal["learned", "rotary"]
 """learned: one vector per position, (token + position) / sqrt(2). rotary: angles in attention, for
 sequences of any length."""
 
 
-class Placed(nn.Module):
-    """Embedded tokens with unit variance, and the `Positions` of an attention that looks
-    everywhere."""
+class PositionedEmbedding(nn.Module):
+    """Embedded tokens with unit variance, and the `Positions` for attention without a mask."""
 
     def __init__(
-        self, vocabulary: int, width: int, heads: int, position: Place = "learned", length: int = 81
+        self, vocabulary: int, width: int, heads: int, position: PositionKind = "learned", length: int = 81
     ) -> None:
-        """`length`: the most positions, if they are learned."""
+        """
+        Arguments:
+            position: how positions are encoded.
+            length: the largest number of positions, if they are learned.
+        """
         super().__init__()
-        if position not in get_args(Place):
+        if position not in get_args(PositionKind):
             raise LoopscopeError(
-                f"position must name a kind, but is {position!r}. {nearest(str(position), get_args(Place))}"
+                f"position must be one of its options, but is {position!r}. "
+                f"{nearest(str(position), get_args(PositionKind))}"
             )
         self.embed = Embedding(vocabulary, width)
         self.rotary = width // heads if position == "rotary" else 0

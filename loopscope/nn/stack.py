@@ -1,4 +1,4 @@
-"""Blocks in a row."""
+"""Several blocks one after another."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from .position import Positions
 
 
 class Stack(nn.ModuleList):
-    """`count` blocks of their own weights, one after the other; none leave x as it is. `options` as
-    in `Block`.
+    """`count` blocks with different weights, one after another; with 0 blocks, the identity.
+    `options` are those of `Block`.
 
     Sites keep TransformerLens' names: `core.0.attn.hook_pattern` for a stack called `core`.
     """

@@ -1,5 +1,5 @@
-"""What models with two time scales share: two states, the network that updates one, their start,
-and the head that says stop.
+"""Parts of models with two time scales: the two states, the network that updates one, the initial
+states, and the Q-head.
 
 The hierarchical reasoning model (Wang et al. 2025, arXiv 2506.21734) has a network for each state,
 the tiny recursive model (Jolicoeur-Martineau 2025, arXiv 2510.04871) one for both.
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from .stack import Stack
 
 
-class Levels(NamedTuple):
-    """The two states."""
+class TwoLevelState(NamedTuple):
+    """The two states of a model with two time scales."""
 
     high: Float[Tensor, "batch position width"]
     """Updated once in an iteration; what the read-out reads."""
@@ -23,47 +23,50 @@ class Levels(NamedTuple):
     """Updated several times in an iteration."""
 
 
-def level(layers: int, width: int, heads: int) -> Stack:
+def level_network(layers: int, width: int, heads: int) -> Stack:
     """The network that updates a state: norms after each sub-layer, without gain, and gated MLPs.
 
-    Weights start from a truncated normal of standard deviation 1 / sqrt(inputs): every linear map
-    keeps the scale.
+    Weights are drawn from a truncated normal distribution of standard deviation 1 / sqrt(inputs),
+    so that every linear map preserves the scale.
     """
     hidden = 8 * round(width / 3)  # two thirds of 4 * width: as many parameters as without the gate
     stack = Stack(layers, width, heads, norm="post", hidden=hidden, gain=False, gated=True)
     for part in stack.modules():
         if isinstance(part, nn.Linear):
-            _drawn(part.weight, std=part.in_features**-0.5)
+            _fill_truncated_normal(part.weight, std=part.in_features**-0.5)
     return stack
 
 
-class Start(nn.Module):
-    """The states before the loop: truncated normal (standard deviation 1, cut at 2), never trained.
+class InitialStates(nn.Module):
+    """The states before the loop: truncated normal (standard deviation 1, truncated at 2), not
+    trained.
 
-    `fixed`: one vector each, at all positions, kept with the weights. Else drawn anew for every
-    position and every run (equilibrium reasoners, arXiv 2605.21488).
+    `fixed`: one vector per state for all positions, saved with the weights. Otherwise each position
+    of each run has its own random vector (equilibrium reasoners, arXiv 2605.21488).
     """
 
     def __init__(self, width: int, fixed: bool = True) -> None:
         super().__init__()
         self.fixed = fixed
         if fixed:
-            self.register_buffer("high", _drawn(torch.empty(width)))
-            self.register_buffer("low", _drawn(torch.empty(width)))
+            self.register_buffer("high", _fill_truncated_normal(torch.empty(width)))
+            self.register_buffer("low", _fill_truncated_normal(torch.empty(width)))
 
-    def forward(self, like: Float[Tensor, "batch position width"]) -> Levels:
+    def forward(self, like: Float[Tensor, "batch position width"]) -> TwoLevelState:
         if not self.fixed:
-            return Levels(_drawn(torch.empty_like(like)), _drawn(torch.empty_like(like)))
-        high, low = (self.get_buffer(name).to(like.dtype).expand_as(like) for name in Levels._fields)
-        return Levels(high, low)
+            return TwoLevelState(
+                _fill_truncated_normal(torch.empty_like(like)), _fill_truncated_normal(torch.empty_like(like))
+            )
+        high, low = (self.get_buffer(name).to(like.dtype).expand_as(like) for name in TwoLevelState._fields)
+        return TwoLevelState(high, low)
 
 
 class QHead(nn.Module):
-    """Logits that judge a whole sequence by its state: is the answer right (halt), and will going
-    on be worth it (continue).
+    """Logits for a whole sequence from its state: whether the answer is right (halt), and the value
+    of continuing (continue).
 
-    Reads the mean over the positions: the original reads the first position, a puzzle's own token,
-    which boards here don't have. Starts at -5, whatever the state: nothing is right yet.
+    Reads the mean over positions. The original reads the first position, a token of the puzzle,
+    which boards here don't have. Initially -5 for every state: no answer is right yet.
     """
 
     def __init__(self, width: int, outputs: int) -> None:
@@ -77,5 +80,5 @@ class QHead(nn.Module):
 
 
 @torch.no_grad()
-def _drawn(empty: Tensor, std: float = 1.0) -> Tensor:
+def _fill_truncated_normal(empty: Tensor, std: float = 1.0) -> Tensor:
     return nn.init.trunc_normal_(empty, std=std, a=-2 * std, b=2 * std)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.nn import Start, level
+from loopscope.nn import InitialStates, level_network
 
 from ..toys import reference_board_blocks as transcribed
 
@@ -83,7 +83,7 @@ def test_both_states_start_from_one_untrained_vector_each(model, tokens):
 def test_the_start_is_a_normal_cut_at_two():
     """Its variance is 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.7737."""
     torch.manual_seed(0)
-    values = torch.cat([*Start(40_000)(torch.empty(1, 1, 40_000))], dim=-1)
+    values = torch.cat([*InitialStates(40_000)(torch.empty(1, 1, 40_000))], dim=-1)
     assert values.abs().max() <= 2
     assert values.mean().item() == pytest.approx(0, abs=0.02)
     assert values.var().item() == pytest.approx(0.7737, rel=0.02)
@@ -91,7 +91,7 @@ def test_the_start_is_a_normal_cut_at_two():
 
 def test_every_weight_of_a_level_starts_at_its_scale():
     torch.manual_seed(0)
-    for name, weight in level(2, 96, 4).named_parameters():
+    for name, weight in level_network(2, 96, 4).named_parameters():
         assert weight.std().item() == pytest.approx((0.7737 / weight.shape[1]) ** 0.5, rel=0.05), name
 
 

@@ -10,7 +10,7 @@ from scipy.stats import kstest, truncnorm
 import loopscope as ls
 from loopscope.common.errors import LoopscopeError
 from loopscope.nn import Injection
-from loopscope.nn.huginn_init import gaussian_start
+from loopscope.nn.huginn_init import random_state
 from loopscope.training import Full, Last, PoissonLogNormal, accuracy, recipes
 
 from ..toys.reference_equations import rms, shaken, stream
@@ -66,7 +66,7 @@ def test_parameters_are_counted_once_each_whatever_the_iterations():
 def test_the_start_is_truncated_normal_of_variance_two_fifths_whatever_the_width():
     for width in (8, 512):
         torch.manual_seed(0)
-        start = gaussian_start(torch.empty(16, 4096 // width, width)).double() / math.sqrt(2 / 5)
+        start = random_state(torch.empty(16, 4096 // width, width)).double() / math.sqrt(2 / 5)
         assert start.abs().max() <= 3
         assert kstest(start.flatten().numpy(), truncnorm(-3, 3).cdf).pvalue > 1e-3
         assert start.std().item() == pytest.approx(KEPT, rel=0.01)

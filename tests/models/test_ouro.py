@@ -33,8 +33,8 @@ def test_the_forward_pass_is_the_docstrings_equations():
         going = going * (1 - chances[-1])
     assert torch.allclose(model(tokens()), h @ model.unembed.weight.T, atol=1e-5)
     run = ls.record(model, tokens())
-    assert torch.allclose(run["state.chance"].tensor[1:], torch.stack(chances), atol=1e-5)
-    assert torch.allclose(run["state.going"][-1], going, atol=1e-5)
+    assert torch.allclose(run["state.exit_probability"].tensor[1:], torch.stack(chances), atol=1e-5)
+    assert torch.allclose(run["state.survival"][-1], going, atol=1e-5)
 
 
 def test_a_stack_counts_once_however_often_it_loops():
@@ -50,14 +50,14 @@ def test_the_exit_distribution_sums_to_one_and_is_the_gates():
     run = ls.record(model, tokens(), 5)
     weights = run.halting.weights
     torch.testing.assert_close(weights.sum(0), torch.ones_like(weights[0]))
-    chance = run["state.chance"].tensor[1:].float()
+    chance = run["state.exit_probability"].tensor[1:].float()
     torch.testing.assert_close(weights[1], chance[1] * (1 - chance[0]))
 
 
 def test_a_position_that_has_stopped_keeps_its_answer_while_others_go_on():
     model = shaken(built(iterations=6, threshold=0.6))
     run = ls.record(model, tokens(), 6)
-    summed = 1 - run["state.going"].tensor
+    summed = 1 - run["state.survival"].tensor
     stop = (summed >= 0.6).int().argmax(0)  # the first k by which it has stopped
     assert (stop > 0).all()
     assert len(stop.unique()) > 1

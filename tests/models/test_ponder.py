@@ -36,7 +36,7 @@ def test_every_position_sees_every_other():
 
 def test_the_chances_of_stopping_sum_to_one_and_the_last_takes_the_rest():
     run = ls.record(shaken(built(threshold=1.0)), TOKENS)
-    chance = run["state.chance"].tensor[1:].float()
+    chance = run["state.exit_probability"].tensor[1:].float()
     expected = [chance[t] * (1 - chance[:t]).prod(0) for t in range(4)] + [(1 - chance[:4]).prod(0)]
     torch.testing.assert_close(run.halting.weights, torch.stack(expected))
     torch.testing.assert_close(run.halting.weights.sum(0), torch.ones(4, 7))

@@ -143,10 +143,10 @@ def test_the_first_rollout_is_the_model_itself_and_the_choice_is_by_q(tokens):
     result = trm.rollouts(model, tokens, 5, noise=1.0, segments=2)
     assert torch.equal(result.answers[0], model(tokens, 4).argmax(-1))
     assert torch.allclose(result.q[0], model.q_values(ls.record(model, tokens, iterations=4).state(4))[:, 0])
-    assert len(result.q[:, 0].unique()) == 5 and len(result.chosen.unique()) > 1
+    assert len(result.q[:, 0].unique()) == 5 and len(result.best.unique()) > 1
     for row in range(4):
         best = result.q[:, row].tolist().index(result.q[:, row].max())
-        assert result.chosen[row] == best
+        assert result.best[row] == best
         assert torch.equal(result.logits[row].argmax(-1), result.answers[best, row])
 
 

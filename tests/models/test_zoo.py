@@ -160,7 +160,7 @@ KINDS = {
 @pytest.mark.parametrize(("architecture", "field"), KINDS.items())
 def test_a_kind_that_is_not_known_is_refused_without_the_shelf_too(architecture, field):
     module = discovery.module("models", architecture)
-    with pytest.raises(ls.LoopscopeError, match=f"{field} must be a known kind, but is 'nonesuch'"):
+    with pytest.raises(ls.LoopscopeError, match=f"{field} must be one of its options, but is 'nonesuch'"):
         module.Model(module.Config(**{field: "nonesuch"}))
 
 

@@ -89,7 +89,7 @@ def test_the_first_halting_of_a_fresh_unit_is_the_arithmetic_of_its_bias(bias, n
     act = ACT(width=4, bias=bias)
     torch.nn.init.zeros_(act.gate.weight)
     state = act.start(torch.randn(1, 1, 4))
-    while not act.halted(state).all():
+    while not act.halted_positions(state).all():
         state = act.update(state, torch.randn(1, 1, 4), act.probability(torch.randn(1, 1, 4)))
     assert state.count.item() == n and state.remainder.item() == pytest.approx(remainder, abs=1e-6)
     assert act.ponder(state).item() == pytest.approx(n + remainder, abs=1e-6)
@@ -101,7 +101,7 @@ def test_a_deep_start_never_halts_in_eighteen_iterations():
     state = act.start(torch.randn(1, 1, 4))
     for _ in range(18):
         state = act.update(state, torch.randn(1, 1, 4), act.probability(torch.randn(1, 1, 4)))
-    assert not act.halted(state).any() and state.count.item() == 18
+    assert not act.halted_positions(state).any() and state.count.item() == 18
     assert state.remainder.item() == pytest.approx(1 - 17 * torch.tensor(-3.0).sigmoid().item(), abs=1e-5)
 
 
