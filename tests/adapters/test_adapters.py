@@ -214,7 +214,7 @@ def test_the_dynamics_of_a_wrapped_model_can_be_measured(case):
 
 
 # One family's own
-# ------------------------------------------------------------------------------------------------
+# ------------------------------------------------------------------------------------------
 
 
 def test_hrm_texts_low_states_are_the_last_turns_of_their_cycles():
