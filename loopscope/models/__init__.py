@@ -1,8 +1,8 @@
 """The zoo: architectures to build and trained entries to load, by name.
 
 >>> import loopscope as ls
->>> ls.models.build("universal", width=64)        # an architecture: a file models/<name>.py
->>> ls.models.load("universal-prefix-parity")     # an entry: models/<entry>.safetensors and its card <entry>.md
+>>> ls.models.build("universal", width=64)        # an architecture: models/<name>.py
+>>> ls.models.load("universal-prefix-parity")     # an entry: models/<entry>.safetensors and .md
 """
 
 import dataclasses
