@@ -35,8 +35,9 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.halting.exit_rules import Rule, gap_rule
 from loopscope.halting.halting_record import Halting, solver_halting
+from loopscope.halting.model_rules import solver_rule
+from loopscope.halting.rule import Rule
 from loopscope.nn import Embedding, Injection, LoopedModule, Norm, Positions, Stack, check_choices
 from loopscope.training import AdamW, Fixed, Growing, Implicit, Ramp, Recipe
 
@@ -138,7 +139,7 @@ class Equilibrium(LoopedModule):
 
     @property
     def rule(self) -> Rule:
-        return gap_rule(self.config.tolerance)
+        return solver_rule(self.config.tolerance)
 
     def finished(self, state: State) -> bool:
         return bool((state.gap < self.config.tolerance).all())

@@ -24,8 +24,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.halting.exit_rules import Rule, q_rule
 from loopscope.halting.halting_record import Halting, q_halting
+from loopscope.halting.model_rules import q_rule
+from loopscope.halting.rule import Rule
 from loopscope.nn import (
     InitialStates,
     LoopedModule,

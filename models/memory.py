@@ -24,8 +24,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.halting.exit_rules import Rule, mass_rule
 from loopscope.halting.halting_record import Halting, act_halting
+from loopscope.halting.model_rules import act_rule
+from loopscope.halting.rule import Rule
 from loopscope.nn import ACT, ACTState, Block, Injection, LoopedModule, Norm, PositionedEmbedding, Positions
 from loopscope.training import AdamW, Average, Fixed, Recipe
 
@@ -160,7 +161,7 @@ class Memory(LoopedModule):
 
     @property
     def rule(self) -> Rule:
-        return mass_rule("Sapunov 2026, arXiv 2604.21999")
+        return act_rule("Sapunov 2026, arXiv 2604.21999")
 
     def halted_positions(self, state: State) -> Tensor:
         return self.act.halted_positions(state.tokens)

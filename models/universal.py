@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
 from loopscope.core.state_tree import State
-from loopscope.halting.exit_rules import Rule, mass_rule
 from loopscope.halting.halting_record import Halting, act_halting
+from loopscope.halting.model_rules import act_rule
+from loopscope.halting.rule import Rule
 from loopscope.nn import (
     ACT,
     ACTState,
@@ -154,7 +155,7 @@ class Universal(LoopedModule):
 
     @property
     def rule(self) -> Rule | None:
-        return None if self.act is None else mass_rule()
+        return None if self.act is None else act_rule()
 
     def halted_positions(self, state: State) -> Tensor | None:
         return None if self.act is None else self.act.halted_positions(state)

@@ -117,7 +117,7 @@ def measure(
 
     Arguments:
         rule: None: the model's own halting. The name of a rule that is read from the run
-            (`loopscope.rules.names()`), or "own": the model's gate at another `threshold`.
+            (`loopscope.rules.names()`), or "model": the model's gate at another `threshold`.
         threshold: the rule's, in its own unit; None: as published.
         level: whether positions stop by themselves, or all of an example by the mean over those
             that answer.

@@ -11,7 +11,8 @@ from torch import Tensor
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number
-from loopscope.halting.exit_rules import RULES, rule_halting, scores
+from loopscope.halting.exit_rules import RULES, rule_halting
+from loopscope.halting.rule import scores
 from loopscope.recorder.extend import vectors
 from loopscope.recorder.labels import labels_of
 from loopscope.runs.run import Run

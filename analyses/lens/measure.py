@@ -228,7 +228,7 @@ def _read(read: Any, follow: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     measures: dict[str, Any] = {
         "answer": lambda look: look.logits.argmax(-1),
-        "kl": lambda look: output_signals.divergence(look.final, look.p),
+        "kl": lambda look: output_signals.kl_divergence(look.final, look.p),
         "entropy": lambda look: output_signals.entropy(look.p),
         "margin": lambda look: output_signals.margin(look.logits, said[look.rows].to(look.logits.device)),
         "probability": lambda look: _taken(look.p, said[look.rows]).exp(),

@@ -11,7 +11,7 @@ from .stopping_methods import Way
 
 
 def _short(name: str) -> str:
-    return {"own": "own halting", "depth": "fixed depth"}.get(name, name)
+    return {"model": "own halting", "depth": "fixed depth"}.get(name, name)
 
 
 def headline(result: PolicyResult) -> tuple[str, str]:
@@ -35,7 +35,7 @@ def draw(result: PolicyResult) -> Any:
     dashes = ("solid", "dot", "dashdot")
     for place, one in enumerate(result.judged):
         order = one.curve.iterations.argsort()
-        main = one.name in ("depth", "own")
+        main = one.name in ("depth", "model")
         colour = style.COLOURS[place % len(style.COLOURS)]
         dash = dashes[place // len(style.COLOURS)]
         figure.add_scatter(
@@ -130,7 +130,7 @@ def _reliability(result: PolicyResult, best: Way) -> Any:
         seen = told.count > 0
         size = (6 + 14 * (told.count[seen] / told.count.max()).sqrt()).tolist()
         figure.add_scatter(
-            x=told.said[seen].tolist(), y=told.right[seen].tolist(), mode="lines+markers", name=style.label(name),
+            x=told.probability[seen].tolist(), y=told.accuracy[seen].tolist(), mode="lines+markers", name=style.label(name),
             line={"color": colour, "width": 1.5}, marker={"size": size, "color": colour},
             customdata=told.count[seen].tolist(), hovertemplate="%{x:.2f} said, %{y:.1%} right of "
                                                                 "%{customdata}<extra></extra>",

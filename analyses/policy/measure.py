@@ -9,8 +9,10 @@ from torch import Tensor
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
-from loopscope.halting.exit_rules import RULES, Rule, answers_after, own_rule, scores
-from loopscope.halting.metrics import Calibration, calibration, oracle
+from loopscope.halting.exit_rules import RULES, model_rule
+from loopscope.halting.metrics import Calibration, calibration, oracle_accuracy
+from loopscope.halting.observation import answers_after
+from loopscope.halting.rule import Rule, scores
 from loopscope.maths import output_signals
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
@@ -124,7 +126,7 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
         sure = torch.stack(
             [output_signals.confidence(output_signals.log_probabilities(one))[mask] for one in logits]
         )
-    own = own_rule(run.model)
+    own = model_rule(run.model)
     rules = [*([own] if own else []), *RULES.values()]
     items = {name: score[:, mask] for name, score in scores(rules, run).items()}
     full = float(right[-1].double().mean())
@@ -140,7 +142,7 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
         iterations=run.iterations,
         items=right.shape[1],
         examples=len(labels.tokens),
-        frontier=(grid, oracle(right, grid)),
+        frontier=(grid, oracle_accuracy(right, grid)),
         gate=_gate(own, run, right, mask),
         agreement=_agreement([stop for _, stop in ways]),
     )
@@ -149,9 +151,9 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
 def _gate(own: Rule | None, run: Run, right: Tensor, mask: Tensor) -> Calibration | None:
     """The model's own halting as a probability that the answer is right: of each item, or of whole
     examples."""
-    if own is None or own.chance is None:
+    if own is None or own.probability is None:
         return None
-    said = own.chance(run).cpu()
+    said = own.probability(run).cpu()
     if said.ndim == 3:
         return calibration(said[:, mask].flatten(), right.flatten())
     example = torch.arange(len(mask))[:, None].expand_as(mask)[mask]
@@ -177,7 +179,7 @@ def _verdict(judged: tuple[Way, ...], right: Tensor, full: float) -> Policy:
     if float(right[0].double().mean()) >= full - MARGIN - 1e-9:
         return Policy.instant
     depth, ways = judged[0].iterations, {one.name: one.iterations for one in judged[1:]}
-    own = ways.pop("own", None)
+    own = ways.pop("model", None)
     read = min(ways.values())
     if min(read, own if own is not None else read) > (1 - CLEARLY) * depth:
         return Policy.fixed
@@ -187,4 +189,4 @@ def _verdict(judged: tuple[Way, ...], right: Tensor, full: float) -> Policy:
 
 
 def _called(name: str) -> str:
-    return {"own": "the model's own halting", "depth": "a fixed depth"}.get(name, f"rule {name}")
+    return {"model": "the model's own halting", "depth": "a fixed depth"}.get(name, f"rule {name}")

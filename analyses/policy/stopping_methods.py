@@ -8,19 +8,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.halting.exit_rules import Rule
 from loopscope.halting.metrics import (
     Calibration,
-    Sweep,
+    ThresholdCurve,
     calibration,
-    needed,
-    oracle,
+    correct_at_stop,
+    iterations_needed,
+    oracle_accuracy,
     overthinking,
-    right_at,
-    stops_at,
-    sweep,
+    stop_iterations,
+    threshold_curve,
     underthinking,
 )
+from loopscope.halting.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Way:
     """One way of stopping."""
 
     name: str
-    """Of the rule; "own" is the model's, "depth" a fixed number of iterations."""
+    """Of the rule; "model" is the model's, "depth" a fixed number of iterations."""
     says: str
-    curve: Sweep
+    curve: ThresholdCurve
     regret: Float[Tensor, " point"]
     """At each point of the curve."""
     threshold: float
@@ -56,21 +56,21 @@ def way_of(
     rule: Rule, score: Tensor, right: Tensor, sure: Tensor, *, full: float, margin: float, points: int
 ) -> tuple[Way, Tensor]:
     """A rule over its threshold, and its stops at the operating point."""
-    curve = sweep(score, right, points, rule.rises)
+    curve = threshold_curve(score, right, points, rule.stops_above)
     threshold = _operating(curve, full - margin)
-    bound = -threshold if rule.rises else threshold
-    stop = stops_at(score, bound)
-    usual = stops_at(score, rule.bound, rule.strict)
-    published = (1 + float(usual.double().mean()), float(right_at(right, usual).double().mean()))
+    bound = -threshold if rule.stops_above else threshold
+    stop = stop_iterations(score, bound)
+    usual = stop_iterations(score, rule.score_threshold, rule.strict)
+    published = (1 + float(usual.double().mean()), float(correct_at_stop(right, usual).double().mean()))
     return _way(
-        rule.name, rule.says, curve, threshold, stop=stop, right=right, sure=sure, published=published
+        rule.name, rule.condition, curve, threshold, stop=stop, right=right, sure=sure, published=published
     ), stop
 
 
 def depth(right: Tensor, sure: Tensor, full: float, margin: float) -> Way:
     """Everybody stops after the same number of iterations."""
     k = torch.arange(1, len(right) + 1, dtype=torch.float64)
-    curve = Sweep(k, k, right.double().mean(1))
+    curve = ThresholdCurve(k, k, right.double().mean(1))
     threshold = _operating(curve, full - margin)
     stop = torch.full((right.shape[1],), int(threshold) - 1)
     nan = (float("nan"), float("nan"))
@@ -89,7 +89,7 @@ def depth(right: Tensor, sure: Tensor, full: float, margin: float) -> Way:
 def _way(
     name: str,
     says: str,
-    curve: Sweep,
+    curve: ThresholdCurve,
     threshold: float,
     *,
     stop: Tensor,
@@ -97,18 +97,18 @@ def _way(
     sure: Tensor,
     published: Any,
 ) -> Way:
-    mean, hits = 1 + float(stop.double().mean()), right_at(right, stop)
+    mean, hits = 1 + float(stop.double().mean()), correct_at_stop(right, stop)
     accuracy = float(hits.double().mean())
     return Way(
         name=name,
         says=says,
         curve=curve,
-        regret=oracle(right, curve.iterations) - curve.accuracy,
+        regret=oracle_accuracy(right, curve.iterations) - curve.accuracy,
         threshold=threshold,
         iterations=mean,
         accuracy=accuracy,
-        oracle_iterations=needed(right, accuracy),
-        lost=float(oracle(right, torch.tensor([mean]))[0]) - accuracy,
+        oracle_iterations=iterations_needed(right, accuracy),
+        lost=float(oracle_accuracy(right, torch.tensor([mean]))[0]) - accuracy,
         under=float(underthinking(right, stop).double().mean()),
         over=float(overthinking(right, stop).double().mean()),
         published=published,
@@ -116,7 +116,7 @@ def _way(
     )
 
 
-def _operating(curve: Sweep, accuracy: float) -> float:
+def _operating(curve: ThresholdCurve, accuracy: float) -> float:
     """The threshold with the fewest iterations that is so accurate; the one that never stops is."""
     good = curve.accuracy >= accuracy - 1e-9
     cost = torch.where(good, curve.iterations, float("inf"))

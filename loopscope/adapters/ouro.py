@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
-from ..halting.exit_rules import Rule, exit_rule
 from ..halting.halting_record import Halting, gate_halting
+from ..halting.model_rules import exit_rule
+from ..halting.rule import Rule
 from .base import Adapter
 from .forward_hooks import without_cache
 

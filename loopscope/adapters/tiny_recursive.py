@@ -14,8 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..halting.exit_rules import Rule, q_rule
 from ..halting.halting_record import Halting, q_halting
+from ..halting.model_rules import q_rule
+from ..halting.rule import Rule
 from .base import Adapter
 
 

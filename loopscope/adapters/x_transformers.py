@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..common.errors import LoopscopeError
 from ..core.looped_model import Context
 from ..core.sites import find_tensor, get_at
-from ..halting.exit_rules import Rule, exit_rule
 from ..halting.halting_record import Halting, gate_halting
+from ..halting.model_rules import exit_rule
+from ..halting.rule import Rule
 from .forward_hooks import replaced_forward
 from .single_body import SingleBodyAdapter
 

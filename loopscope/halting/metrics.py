@@ -1,10 +1,10 @@
-"""Stopping: what a rule's stops are worth, for answers that are known to be right or wrong after
-every iteration.
+"""What stopping costs and saves, for answers whose correctness after every iteration is known.
 
-An item is one answer: an answered position of an example. `right[t]` says whether it was right
-after t+1 iterations, and a stop t means that it was given after t+1.
+An item is one answer: an answer position of an example. `correct[t]` says whether the item is
+correct after t+1 iterations, and a stop t means that its answer was taken after t+1.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -15,118 +15,147 @@ BINS = 10
 
 
 @dataclass(frozen=True)
-class Sweep:
+class ThresholdCurve:
     """A rule over its threshold, from stopping at once to never stopping before the end."""
 
     thresholds: Float[Tensor, " point"]
-    """In the rule's own unit; infinite for the ends."""
+    """In the rule's own unit; infinite at the ends."""
     iterations: Float[Tensor, " point"]
-    """Mean number of iterations used."""
+    """Iterations used, on average over items."""
     accuracy: Float[Tensor, " point"]
-    """Fraction of items that are right where they stop."""
+    """Fraction of items that are correct where they stop, 0..1."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether a probability of being right is one: among items that are given 0.8, are 80 %
-    right?"""
+    """How well probabilities of being correct agree with the fraction that is correct (Guo et al.
+    2017, arXiv 1706.04599)."""
 
     edges: Float[Tensor, " edge"]
-    """Of the bins, 0..1."""
+    """Of the bins of probability, 0..1."""
     count: Int[Tensor, " bin"]
-    said: Float[Tensor, " bin"]
+    """Items in each bin."""
+    probability: Float[Tensor, " bin"]
     """Mean probability in each bin; NaN where it is empty."""
-    right: Float[Tensor, " bin"]
-    """Fraction right; NaN where it is empty."""
+    accuracy: Float[Tensor, " bin"]
+    """Fraction correct in each bin; NaN where it is empty."""
     error: float
-    """Expected calibration error: mean of |said - right| over items, 0..1 (Guo et al. 2017, arXiv
-    1706.04599)."""
+    """Expected calibration error: |probability - accuracy|, on average over items, 0..1."""
 
 
-def stops_at(
-    score: Float[Tensor, "iteration item"], bound: float, strict: bool = False
+def fraction_saved(iterations_used: Int[Tensor, " batch"]) -> float:
+    """Fraction of row iterations saved, against running every row as long as the slowest, 0..1."""
+    return 1 - float(iterations_used.double().mean() / iterations_used.max().clamp(min=1))
+
+
+def position_iterations(shapes: Iterable[tuple[int, int]]) -> int:
+    """The work of a pass: positions times iterations that were computed.
+
+    Arguments:
+        shapes: (rows, positions) of the batch in each iteration.
+    """
+    return sum(rows * positions for rows, positions in shapes)
+
+
+def stop_iterations(
+    score: Float[Tensor, "iteration item"], threshold: float, strict: bool = False
 ) -> Int[Tensor, " item"]:
-    """The first iteration whose score is at or below the bound, and the last where there is
-    none."""
-    reached = score < bound if strict else score <= bound
+    """The first iteration (0-based) whose score is at or below the threshold, or the last iteration
+    where there is none.
+
+    Arguments:
+        strict: whether the score must lie below the threshold.
+    """
+    reached = score < threshold if strict else score <= threshold
     return torch.where(reached.any(0), reached.int().argmax(0), len(score) - 1)
 
 
-def sweep(
+def threshold_curve(
     score: Float[Tensor, "iteration item"],
-    right: Bool[Tensor, "iteration item"],
+    correct: Bool[Tensor, "iteration item"],
     points: int = 48,
-    rises: bool = False,
-) -> Sweep:
-    """Accuracy and mean iterations of a rule for thresholds at the quantiles of what it scored.
+    stops_above: bool = False,
+) -> ThresholdCurve:
+    """Accuracy and mean iterations of a rule, with thresholds at the quantiles of its scores.
 
     Arguments:
-        score: lower is more settled.
-        rises: whether the rule's own quantity is -score.
+        score: lower where the loop has settled more.
+        points: thresholds, besides the two ends.
+        stops_above: whether the rule's own quantity is -score.
     """
-    finite = score[score.isfinite()].double().unique()  # what many score alike is one threshold
+    finite = score[score.isfinite()].double().unique()  # equal scores make one threshold
     grid = torch.tensor([float("-inf"), float("inf")], dtype=torch.float64)
     if len(finite):
         grid = torch.cat([grid, finite.quantile(torch.linspace(0, 1, points, dtype=torch.float64))])
     grid = grid.unique()
-    stops = [stops_at(score, float(bound)) for bound in grid]
-    return Sweep(
-        -grid if rises else grid,
+    stops = [stop_iterations(score, float(threshold)) for threshold in grid]
+    return ThresholdCurve(
+        -grid if stops_above else grid,
         torch.stack([1 + stop.double().mean() for stop in stops]),
-        torch.stack([right_at(right, stop).double().mean() for stop in stops]),
+        torch.stack([correct_at_stop(correct, stop).double().mean() for stop in stops]),
     )
 
 
-def right_at(right: Bool[Tensor, "iteration item"], stop: Int[Tensor, " item"]) -> Bool[Tensor, " item"]:
-    """Which items are right where they stop."""
-    return right.gather(0, stop[None])[0]
+def correct_at_stop(
+    correct: Bool[Tensor, "iteration item"], stop: Int[Tensor, " item"]
+) -> Bool[Tensor, " item"]:
+    """Which items are correct where they stop."""
+    return correct.gather(0, stop[None])[0]
 
 
-def oracle(right: Bool[Tensor, "iteration item"], mean: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
-    """The best accuracy that any stops can have with so many iterations in the mean.
+def oracle_accuracy(
+    correct: Bool[Tensor, "iteration item"], iterations: Float[Tensor, " point"]
+) -> Float[Tensor, " point"]:
+    """The best accuracy that any exit policy can reach with this many iterations on average.
 
-    Everybody stops after one iteration, but where more make an answer right: those that need the
-    fewest come first, as long as the iterations last. No rule does better: what it has right takes
-    at least until the answer is first right.
+    Every item gets one iteration; the remaining budget goes to the items that need the fewest extra
+    iterations to become correct. No policy does better, since an item that it has correct takes at
+    least as many iterations as it needs to be correct for the first time.
     """
-    items = right.shape[1]
-    extra = right.int().argmax(0)[right.any(0)].sort().values.double()
+    items = correct.shape[1]
+    extra = correct.int().argmax(0)[correct.any(0)].sort().values.double()
     spent = extra.cumsum(0)
-    budget = ((mean.double() - 1) * items).round(decimals=6)
+    budget = ((iterations.double() - 1) * items).round(decimals=6)
     return torch.searchsorted(spent, budget, right=True).double() / items
 
 
-def needed(right: Bool[Tensor, "iteration item"], accuracy: float) -> float:
-    """The fewest iterations in the mean with which any stops are so accurate; NaN where none can
-    be."""
-    items = right.shape[1]
-    extra = right.int().argmax(0)[right.any(0)].sort().values.double()
-    wanted = round(accuracy * items)
-    return float("nan") if wanted > len(extra) else 1 + float(extra[:wanted].sum()) / items
+def iterations_needed(correct: Bool[Tensor, "iteration item"], accuracy: float) -> float:
+    """The fewest iterations, on average over items, with which any exit policy reaches this
+    accuracy; NaN where none does."""
+    items = correct.shape[1]
+    extra = correct.int().argmax(0)[correct.any(0)].sort().values.double()
+    target = round(accuracy * items)
+    return float("nan") if target > len(extra) else 1 + float(extra[:target].sum()) / items
 
 
-def underthinking(right: Bool[Tensor, "iteration item"], stop: Int[Tensor, " item"]) -> Bool[Tensor, " item"]:
-    """Stopped wrong, though the answer is right later."""
-    later = torch.arange(len(right))[:, None] > stop
-    return ~right_at(right, stop) & (right & later).any(0)
+def underthinking(
+    correct: Bool[Tensor, "iteration item"], stop: Int[Tensor, " item"]
+) -> Bool[Tensor, " item"]:
+    """Items that are wrong where they stop, though correct later."""
+    later = torch.arange(len(correct))[:, None] > stop
+    return ~correct_at_stop(correct, stop) & (correct & later).any(0)
 
 
-def overthinking(right: Bool[Tensor, "iteration item"], stop: Int[Tensor, " item"]) -> Bool[Tensor, " item"]:
-    """Stopped wrong, though the answer had been right before."""
-    before = torch.arange(len(right))[:, None] < stop
-    return ~right_at(right, stop) & (right & before).any(0)
+def overthinking(
+    correct: Bool[Tensor, "iteration item"], stop: Int[Tensor, " item"]
+) -> Bool[Tensor, " item"]:
+    """Items that are wrong where they stop, though they were correct before."""
+    before = torch.arange(len(correct))[:, None] < stop
+    return ~correct_at_stop(correct, stop) & (correct & before).any(0)
 
 
-def calibration(said: Float[Tensor, " item"], right: Bool[Tensor, " item"], bins: int = BINS) -> Calibration:
-    """Reliability in bins of equal width.
+def calibration(
+    probability: Float[Tensor, " item"], correct: Bool[Tensor, " item"], bins: int = BINS
+) -> Calibration:
+    """Reliability of probabilities, in bins of equal width.
 
     Arguments:
-        said: the probability that each item is right, 0..1.
+        probability: that each item is correct, 0..1.
     """
     edges = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    place = (said.double().clamp(0, 1) * bins).long().clamp(max=bins - 1)
+    place = (probability.double().clamp(0, 1) * bins).long().clamp(max=bins - 1)
     count = torch.bincount(place, minlength=bins)
-    mean = torch.zeros(bins, dtype=torch.float64).index_add(0, place, said.double()) / count
-    hits = torch.zeros(bins, dtype=torch.float64).index_add(0, place, right.double()) / count
-    gaps = ((mean - hits).abs() * count).nan_to_num().sum() / max(len(said), 1)
-    return Calibration(edges, count, mean, hits, float(gaps))
+    mean = torch.zeros(bins, dtype=torch.float64).index_add(0, place, probability.double()) / count
+    accuracy = torch.zeros(bins, dtype=torch.float64).index_add(0, place, correct.double()) / count
+    gaps = ((mean - accuracy).abs() * count).nan_to_num().sum() / max(len(probability), 1)
+    return Calibration(edges, count, mean, accuracy, float(gaps))

@@ -1,14 +1,18 @@
-"""What every model says of its halting unless it has some: nothing."""
+"""NoHalting: defaults for models that never halt early."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from .exit_rules import Rule
+from .rule import Rule
+
+if TYPE_CHECKING:
+    from ..runs.run import Run
+    from .halting_record import Halting
 
 
 class NoHalting:
-    """A model that runs as many iterations as it is told. One that halts says otherwise."""
+    """A model that always runs all its iterations. A model that halts overrides these."""
 
     @property
     def halting_unit(self) -> nn.Module | None:
@@ -18,10 +22,10 @@ class NoHalting:
 
     @property
     def rule(self) -> Rule | None:
-        """The model's own halting as a rule, whose threshold can be moved; None for a model that
+        """The model's own halting as a rule, whose threshold can be changed; None for a model that
         doesn't halt."""
         return None
 
-    def halting(self, run: Any) -> Any:
+    def halting(self, run: "Run") -> "Halting | None":
         """The run's `Halting`, for a model that halts; None for others."""
         return None

@@ -104,7 +104,7 @@ class Readings:
     def kl(self) -> Float[Tensor, "site iteration batch position"]:
         """KL(the model's final answer ‖ what is read), in nats: what is lost by taking the reading
         for it. 0 at the last iteration of the state, for a lens that was checked."""
-        return self.over(lambda look: output_signals.divergence(look.final, look.p))[0]
+        return self.over(lambda look: output_signals.kl_divergence(look.final, look.p))[0]
 
     def answers(self) -> Int[Tensor, "site iteration batch position"]:
         """The likeliest token; -1 where nothing is."""

@@ -133,7 +133,7 @@ class _Data:
     def kl(self, base: Lens, seen: Sight) -> Tensor:
         """(item,): KL(final ‖ lens), in nats."""
         read = logits_at(base, self.run, seen)
-        return output_signals.divergence(
+        return output_signals.kl_divergence(
             self.final, output_signals.log_probabilities(read[self.mask.to(read.device)])
         )
 

@@ -38,7 +38,7 @@ def uniform(like: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes vocab"]:
     return torch.full_like(like, 1 / like.shape[-1], dtype=torch.float64).log()
 
 
-def divergence(p: Float[Tensor, "*axes vocab"], q: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes"]:
+def kl_divergence(p: Float[Tensor, "*axes vocab"], q: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes"]:
     """KL(p ‖ q) in nats, of log-probabilities. The direction matters: Huginn's rule takes
     KL(previous ‖ new), Kohli et al.'s (2026, arXiv 2604.07822) KL(new ‖ previous)."""
     share = p.exp()  # what is never said adds nothing, even where the other never says it either

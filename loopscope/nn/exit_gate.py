@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from ..halting.exit_rules import Rule, exit_rule
 from ..halting.halting_record import Halting, exit_halting
+from ..halting.model_rules import exit_rule
+from ..halting.rule import Rule
 from .looped_module import LoopedModule
 
 

@@ -98,7 +98,7 @@ def _check_halting(model: Any, modules: Mapping[str, nn.Module]) -> None:
         return
     reason = (
         "whose head judges the state after the pass and changes nothing in it. Move its threshold where it "
-        'decides: ls.answer(model, tokens, rule="own", threshold=...)'
+        'decides: ls.answer(model, tokens, rule="model", threshold=...)'
         if getattr(model, "rule", None) is not None
         else "which runs a fixed number of iterations. Give it a rule: ls.answer(model, tokens, "
         'rule="kl"), or record with iterations='

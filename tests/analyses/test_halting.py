@@ -182,7 +182,7 @@ def test_a_solver_gives_a_position_up_at_its_tolerance():
             below = [t for t in range(run.iterations) if gap[t, b, p] < 1e-2]
             assert run.halting.iteration[b, p] == (below[0] if below else run.iterations - 1)
             assert bool(run.halting.halted[b, p]) == bool(below)
-    assert torch.equal(ls.rules.rule_halting(run, "own").iteration, run.halting.iteration)
+    assert torch.equal(ls.rules.rule_halting(run, "model").iteration, run.halting.iteration)
 
 
 def test_a_finding_draws_itself_and_serialises():

@@ -38,7 +38,7 @@ def test_answers_that_form_one_after_the_other_are_worth_a_rule():
 def test_the_oracle_is_above_every_curve_of_a_real_run():
     run = ls.record(halting_model(bias=-3.0, gate=4.0), TASK.batch(32, seed=0).tokens, 24)
     result = ls.analyses.measure("policy", run)
-    assert [one.name for one in result.judged][:2] == ["depth", "own"]
+    assert [one.name for one in result.judged][:2] == ["depth", "model"]
     for one in result.judged:
         assert (one.regret >= -1e-9).all(), one.name
         assert one.lost >= -1e-9 and one.oracle_iterations <= one.iterations + 1e-9

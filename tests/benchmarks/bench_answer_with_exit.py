@@ -44,13 +44,13 @@ def say(capsys, benchmark):
 def saved(model, tokens, n, say, name, **options):
     with torch.no_grad():
         told = ls.answer(model, tokens, n, **options)
-        slowest = int(told.used.max())
+        slowest = int(told.iterations_used.max())
         early, whole = medians(
             lambda: ls.answer(model, tokens, n, **options), lambda: model(tokens, iterations=slowest)
         )
     share = (1 - early / whole) / told.saved
     say(
-        f"{name}, {len(tokens)} rows, {told.used.float().mean():.1f} iterations used in the mean and "
+        f"{name}, {len(tokens)} rows, {told.iterations_used.float().mean():.1f} iterations used on average and "
         f"{slowest} at most: {told.saved:.1%} of the iterations saved, {1 - early / whole:.1%} of the time; "
         "the ratio",
         share,

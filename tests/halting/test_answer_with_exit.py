@@ -6,12 +6,13 @@ import torch
 
 import loopscope as ls
 from loopscope.common.errors import LoopscopeError
-from loopscope.halting import answer_with_exit, exit_rules
+from loopscope.halting import exit_rules, shrinking_batch
+from loopscope.halting.observation import answers_after
 
 from ..toys.table_loop import Planted
 
 N = 10
-WORTH = answer_with_exit.COMPACT
+COMPACT = shrinking_batch.COMPACT
 
 
 def built(name, **options):
@@ -27,7 +28,7 @@ def sharp(model, times=8.0):
     return model
 
 
-OWN = {
+HALTING = {
     "act": lambda: sharp(built("universal", halting="accumulated", halting_bias=-1.0, iterations=N)),
     "act with a coda": lambda: sharp(
         built("universal", halting="interpolated", halting_bias=-1.0, layers=(1, 1, 1), iterations=N)
@@ -36,7 +37,7 @@ OWN = {
     "ouro": lambda: sharp(built("ouro", threshold=0.8, iterations=N)),
     "memory": lambda: sharp(built("memory", length=7, memory=2, iterations=N, halting_bias=0.0)),
 }
-LOOPS = OWN | {
+LOOPS = HALTING | {
     "plain": lambda: built("universal", injection="add", norm="stream", position="rotary", step_code="none"),
     "huginn": lambda: built("huginn", iterations=N),
     "hrm": lambda: built("hrm", length=7, segments=5),
@@ -48,23 +49,23 @@ def tokens():
     return torch.randint(0, 3, (24, 7), generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("make", OWN.values(), ids=OWN)
+@pytest.mark.parametrize("make", HALTING.values(), ids=HALTING)
 def test_the_models_own_answers_come_out_with_less_work(make, tokens):
     model = make()
-    run, told = ls.record(model, tokens), ls.answer(model, tokens)
-    assert torch.allclose(told.logits, run.output, atol=1e-5)
-    assert torch.equal(told.halted, run.halting.halted)
-    assert torch.equal(told.stopped[told.halted], run.halting.iteration[told.halted] + 1)
-    slowest = torch.where(told.halted.all(1), (run.halting.iteration + 1).amax(1), N)
-    assert torch.equal(told.used, slowest)
-    assert told.worked <= 24 * 7 * int(told.used.max())
-    left = (told.used < told.used.max()).sum()
-    if left >= WORTH * len(tokens):
-        assert told.worked < 24 * 7 * int(told.used.max()) and told.saved > 0
+    run, result = ls.record(model, tokens), ls.answer(model, tokens)
+    assert torch.allclose(result.logits, run.output, atol=1e-5)
+    assert torch.equal(result.halted, run.halting.halted)
+    assert torch.equal(result.exit_depth[result.halted], run.halting.iteration[result.halted] + 1)
+    slowest = torch.where(result.halted.all(1), (run.halting.iteration + 1).amax(1), N)
+    assert torch.equal(result.iterations_used, slowest)
+    assert result.work <= 24 * 7 * int(result.iterations_used.max())
+    left = (result.iterations_used < result.iterations_used.max()).sum()
+    if left >= COMPACT * len(tokens):
+        assert result.work < 24 * 7 * int(result.iterations_used.max()) and result.saved > 0
 
 
 def test_rows_differ_so_that_the_law_above_says_something(tokens):
-    assert any(len(ls.answer(make(), tokens).used.unique()) > 1 for make in OWN.values())
+    assert any(len(ls.answer(make(), tokens).iterations_used.unique()) > 1 for make in HALTING.values())
 
 
 @pytest.mark.parametrize("level", ["position", "example"])
@@ -73,14 +74,14 @@ def test_rows_differ_so_that_the_law_above_says_something(tokens):
 def test_a_rule_stops_the_loop_where_it_would_have_stopped_the_run(make, rule, level, tokens):
     model, threshold = make(), {"kl": 1e-3, "latent": 0.3, "argmax": 3}.get(rule)
     run = ls.record(model, tokens, seed=5)
-    told = ls.answer(model, tokens, run.iterations, rule=rule, threshold=threshold, level=level, seed=5)
+    result = ls.answer(model, tokens, run.iterations, rule=rule, threshold=threshold, level=level, seed=5)
     halting = exit_rules.rule_halting(run, rule, threshold, level)
-    assert torch.equal(told.halted, halting.halted)
-    assert torch.equal(told.stopped, halting.iteration + 1)
+    assert torch.equal(result.halted, halting.halted)
+    assert torch.equal(result.exit_depth, halting.iteration + 1)
     with torch.no_grad():
-        answers = torch.stack([exit_rules.answers_after(run, k) for k in range(1, run.iterations + 1)])
+        answers = torch.stack([answers_after(run, k) for k in range(1, run.iterations + 1)])
     index = halting.iteration[None, :, :, None].expand(1, *answers.shape[1:])
-    assert torch.allclose(told.logits, answers.gather(0, index)[0], atol=1e-4)
+    assert torch.allclose(result.logits, answers.gather(0, index)[0], atol=1e-4)
 
 
 def test_positions_at_the_end_leave_a_causal_loop_once_nobody_needs_them(tokens):
@@ -91,10 +92,10 @@ def test_positions_at_the_end_leave_a_causal_loop_once_nobody_needs_them(tokens)
     mask[:, :3] = True
     whole = ls.answer(model, tokens, rule="argmax", threshold=99)
     part = ls.answer(model, tokens, rule="argmax", threshold=99, answer_positions=mask)
-    assert part.worked == 24 * 3 * N < whole.worked == 24 * 7 * N
+    assert part.work == 24 * 3 * N < whole.work == 24 * 7 * N
     assert torch.allclose(part.logits[:, :3], whole.logits[:, :3], atol=1e-5)
-    looks = built("ponder", threshold=1.0, iterations=N)
-    assert ls.answer(looks, tokens, rule="argmax", threshold=99, answer_positions=mask).worked == 24 * 7 * N
+    reader = built("ponder", threshold=1.0, iterations=N)
+    assert ls.answer(reader, tokens, rule="argmax", threshold=99, answer_positions=mask).work == 24 * 7 * N
 
 
 def test_a_q_head_lets_whole_rows_leave_at_the_end_of_a_segment(tokens):
@@ -102,24 +103,29 @@ def test_a_q_head_lets_whole_rows_leave_at_the_end_of_a_segment(tokens):
     with torch.no_grad():
         model.q_head.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
         model.q_head.linear.bias.zero_()
-    run, told = ls.record(model, tokens), ls.answer(model, tokens)
-    assert set(told.used.tolist()) <= {2, 4, 6, 8, 10} and len(told.used.unique()) > 1
-    assert torch.equal(told.used, run.halting.iteration[:, 0] + 1)
-    for row, k in enumerate(told.used.tolist()):
-        assert torch.allclose(told.logits[row], run.logits[k][row].detach(), atol=1e-5)
+    run, result = ls.record(model, tokens), ls.answer(model, tokens)
+    assert (
+        set(result.iterations_used.tolist()) <= {2, 4, 6, 8, 10} and len(result.iterations_used.unique()) > 1
+    )
+    assert torch.equal(result.iterations_used, run.halting.iteration[:, 0] + 1)
+    for row, k in enumerate(result.iterations_used.tolist()):
+        assert torch.allclose(result.logits[row], run.logits[k][row].detach(), atol=1e-5)
 
 
 def test_a_lower_threshold_of_the_gate_stops_earlier(tokens):
     model = sharp(built("ouro", threshold=1.0, iterations=N))
-    used = [ls.answer(model, tokens, rule="own", threshold=t).used.float().mean() for t in (0.3, 0.6, 0.9)]
+    used = [
+        ls.answer(model, tokens, rule="model", threshold=t).iterations_used.float().mean()
+        for t in (0.3, 0.6, 0.9)
+    ]
     assert used[0] < used[1] < used[2]
 
 
 def test_no_iterations_is_the_answer_before_the_loop(tokens):
     model = built("universal")
-    told = ls.answer(model, tokens, 0, rule="kl")
-    assert torch.equal(told.logits, ls.record(model, tokens, 0).output)
-    assert not told.halted.any() and told.worked == 0
+    result = ls.answer(model, tokens, 0, rule="kl")
+    assert torch.equal(result.logits, ls.record(model, tokens, 0).output)
+    assert not result.halted.any() and result.work == 0
 
 
 def test_a_wrapped_model_of_others_answers_early_too():
@@ -128,9 +134,9 @@ def test_a_wrapped_model_of_others_answers_early_too():
     torch.manual_seed(0)
     model = ls.wrap(x_transformer(looped=True).eval())
     tokens = torch.randint(0, 40, (6, 5))
-    run, told = ls.record(model, tokens), ls.answer(model, tokens, rule="own", threshold=0.5)
-    halting = exit_rules.rule_halting(run, "own", 0.5)
-    assert torch.equal(told.stopped, halting.iteration + 1)
+    run, result = ls.record(model, tokens), ls.answer(model, tokens, rule="model", threshold=0.5)
+    halting = exit_rules.rule_halting(run, "model", 0.5)
+    assert torch.equal(result.exit_depth, halting.iteration + 1)
 
 
 def test_what_cannot_answer_early_says_so(tokens):

@@ -25,8 +25,8 @@ def logs(*probabilities):
 
 
 def stop(run, rule, threshold=None):
-    told = exit_rules.rule_halting(run, rule, threshold)
-    return (int(told.iteration), bool(told.halted))
+    result = exit_rules.rule_halting(run, rule, threshold)
+    return (int(result.iteration), bool(result.halted))
 
 
 P = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.6, 0.3]]).double().log()
@@ -38,10 +38,10 @@ def test_divergence_is_the_sum_over_tokens_in_the_direction_that_is_asked():
         sum(math.exp(p) * (p - q) for p, q in zip(a, b, strict=True))
         for a, b in zip(P.tolist(), Q.tolist(), strict=True)
     ]
-    assert output_signals.divergence(P, Q).tolist() == pytest.approx(by_hand)
-    assert not torch.allclose(output_signals.divergence(P, Q), output_signals.divergence(Q, P))
+    assert output_signals.kl_divergence(P, Q).tolist() == pytest.approx(by_hand)
+    assert not torch.allclose(output_signals.kl_divergence(P, Q), output_signals.kl_divergence(Q, P))
     never = torch.tensor([0.0, -math.inf]).double()
-    assert output_signals.divergence(never, torch.tensor([0.0, -math.inf]).double()) == 0
+    assert output_signals.kl_divergence(never, torch.tensor([0.0, -math.inf]).double()) == 0
     assert output_signals.entropy(never) == 0
 
 
@@ -136,10 +136,10 @@ def test_an_example_stops_by_the_mean_over_what_it_answers():
     table[1:, 0, :, 0] = torch.tensor([[4.0, 0, 50], [4, 4, -50]])
     run = ls.record(Planted(table).eval(), torch.zeros(1, 3, dtype=torch.long))
     mask = torch.tensor([[True, True, False]])
-    own = exit_rules.rule_halting(run, "confidence", 0.9)
-    assert own.iteration[0, :2].tolist() == [0, 1]
+    single = exit_rules.rule_halting(run, "confidence", 0.9)
+    assert single.iteration[0, :2].tolist() == [0, 1]
     both = exit_rules.rule_halting(run, "confidence", 0.9, "example", answer_positions=mask)
-    assert both.iteration.tolist() == [[1, 1, 1]], "0.98 and 0.5 are 0.74 in the mean"
+    assert both.iteration.tolist() == [[1, 1, 1]], "0.98 and 0.5 are 0.74 on average"
 
 
 def test_the_models_own_halting_is_a_rule_too():
@@ -152,9 +152,9 @@ def test_the_models_own_halting_is_a_rule_too():
         lambda: ls.models.build("equilibrium", vocabulary=3, width=16, tolerance=1e-2, seed=1),
     ):
         run = ls.record(build().eval(), tokens)
-        told = exit_rules.rule_halting(run, "own")
-        assert torch.equal(told.iteration, run.halting.iteration), type(run.model).__name__
-        assert torch.equal(told.halted, run.halting.halted)
+        result = exit_rules.rule_halting(run, "model")
+        assert torch.equal(result.iteration, run.halting.iteration), type(run.model).__name__
+        assert torch.equal(result.halted, run.halting.halted)
 
 
 def test_what_is_no_rule_gets_a_sentence():
@@ -162,4 +162,4 @@ def test_what_is_no_rule_gets_a_sentence():
     with pytest.raises(LoopscopeError, match="there is no rule called 'klr'"):
         exit_rules.rule_halting(run, "klr")
     with pytest.raises(LoopscopeError, match="needs a model that halts by itself, but Planted doesn't"):
-        exit_rules.rule_halting(run, "own")
+        exit_rules.rule_halting(run, "model")

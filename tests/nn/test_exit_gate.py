@@ -52,8 +52,8 @@ def test_the_price_of_pondering_is_the_divergence_from_the_geometric_prior_and_n
     result = float(divergence(exit_weights(CHANCES)[:, None, None], prior))
     assert result == pytest.approx(forward) and result != pytest.approx(reverse, rel=1e-3)
     logs = [torch.tensor(x, dtype=torch.float64).log() for x in (p, g)]
-    assert float(output_signals.divergence(*logs)) == pytest.approx(forward)
-    assert float(output_signals.divergence(*logs[::-1])) == pytest.approx(reverse)
+    assert float(output_signals.kl_divergence(*logs)) == pytest.approx(forward)
+    assert float(output_signals.kl_divergence(*logs[::-1])) == pytest.approx(reverse)
 
 
 def test_from_the_uniform_prior_it_is_what_the_entropy_lacks():
