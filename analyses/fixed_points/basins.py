@@ -8,8 +8,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.dynamics.iteration_map import IterationMap
-from loopscope.dynamics.limit_point import FAR, Limit, refined
-from loopscope.maths.fixed_point import DENSE, cluster, solve
+from loopscope.dynamics.limit_point import FAR, Limit
+from loopscope.dynamics.newton_point import refine_fixed_points
+from loopscope.maths.fixed_point import DENSE, solve
+from loopscope.maths.point_clusters import cluster
 from loopscope.maths.spectrum import spectrum
 
 MOST = 24
@@ -63,13 +65,13 @@ def starts(
     """Other starts: perturbed ends, the next example's end, near zero, and normal ones of three
     sizes.
 
-    Only what a start may choose differs (`IterationMap.free`); halting's counters begin as the
+    Only what a start may choose differs (`IterationMap.start_mask`); halting's counters begin as the
     model begins them.
     """
     end = torch.nan_to_num(limit.states[-1], 0.0, 0.0, 0.0)
     begin = torch.nan_to_num(limit.states[0], 0.0, 0.0, 0.0)
     end = torch.where(limit.diverges[:, None].to(end.device), begin, end)
-    free = loop.free().to(end.device)
+    free = loop.start_mask().to(end.device)
     count = int(free.sum())
     generator = torch.Generator().manual_seed(seed)
 
@@ -108,19 +110,19 @@ def explore(
         else 2.
     """
     examples, many, n = others.shape
-    every = loop.only([row for row in range(examples) for _ in range(many)])
+    every = loop.select_rows([row for row in range(examples) for _ in range(many)])
     size, flat = limit.size.repeat_interleave(many), others.reshape(-1, n)
-    length = max(1, limit.shown - limit.first)
-    plain = solve(every, flat, "plain", tolerance, most=len(limit.states) - 1, scale=size)
+    length = max(1, limit.run_end - limit.first)
+    plain = solve(every, flat, "plain", tolerance, max_iterations=len(limit.states) - 1, scale=size)
     rest = torch.where(plain.converged[:, None], plain.point, torch.nan).reshape(others.shape)
     home = (plain.point.reshape(others.shape) - limit.point[:, None]).norm(dim=2) <= same * limit.size[
         :, None
     ]
     begin, end = (torch.nan_to_num(limit.states[k], 0.0, 0.0, 0.0) for k in (0, -1))
-    own = solve(loop, begin, "anderson", tolerance, most=200, scale=limit.size)
-    solved = [own, solve(loop, end, "damped", tolerance, most=100, scale=limit.size)]
-    solved += [solve(every, flat, "anderson", tolerance, most=100, scale=size)]
-    solved += [solve(every, flat, "newton", tolerance, most=50, scale=size)] if n <= DENSE else []
+    own = solve(loop, begin, "anderson", tolerance, max_iterations=200, scale=limit.size)
+    solved = [own, solve(loop, end, "damped", tolerance, max_iterations=100, scale=limit.size)]
+    solved += [solve(every, flat, "anderson", tolerance, max_iterations=100, scale=size)]
+    solved += [solve(every, flat, "newton", tolerance, max_iterations=50, scale=size)] if n <= DENSE else []
     far = FAR * torch.maximum(others.norm(dim=2).amax(1), limit.size)[:, None, None]
     result = [torch.where(s.converged[:, None], s.point, torch.nan).reshape(examples, -1, n) for s in solved]
     result = torch.cat(result, 1)
@@ -131,7 +133,7 @@ def explore(
         arrived = float(limit.distance[row]) <= same
         own_points = _sorted(loop, limit, row, rest[row], result=result[row], arrived=arrived, same=same)
         for point, x in own_points:
-            radius, stable = _radius(loop.only([row]), x) if left > 0 else (float("nan"), None)
+            radius, stable = _radius(loop.select_rows([row]), x) if left > 0 else (float("nan"), None)
             left -= 1
             points.append(replace(point, radius=radius, stable=stable))
     within = (plain.converged & (plain.iterations.to(plain.converged.device) <= length)).sum()
@@ -158,7 +160,9 @@ def _sorted(
     if kinds == 0:
         return []
     first = [int((labels == label).nonzero()[0, 0]) for label in range(kinds)]
-    exact, residual, condition = refined(loop.only([row] * kinds), every[first], size.expand(kinds), same)
+    exact, residual, condition = refine_fixed_points(
+        loop.select_rows([row] * kinds), every[first], size.expand(kinds), same
+    )
     points = []
     for label, x in enumerate(exact):
         if not x.isfinite().all():

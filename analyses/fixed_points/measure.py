@@ -14,7 +14,7 @@ from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.rng import mixed
 from loopscope.common.text import number, percent
 from loopscope.dynamics.iteration_map import IterationMap
-from loopscope.dynamics.limit_point import Limit, follow
+from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.runs.run import Run
 
 from .basins import Basins, Point, explore, starts
@@ -175,11 +175,13 @@ def measure(
     _check(examples, perturbed, random, same=same, tolerance=tolerance, perturbation=perturbation)
     extra = max(96, run.iterations) if extra is None else extra
     rows = range(min(examples, run.states.shape[1]))
-    loop, limit = follow(run, rows, extra, double)
+    loop, limit = continue_to_limit(run, rows, extra, double)
     others = starts(loop, limit, perturbed, random, perturbation=perturbation, seed=mixed(seed, 1))
     # What is told the number of its iteration has no single map to solve.
     basins = (
-        explore(loop, limit, others, tolerance, same=same, inspected=inspected) if loop.autonomous else None
+        explore(loop, limit, others, tolerance, same=same, inspected=inspected)
+        if loop.is_time_invariant
+        else None
     )
     fates = tuple(_fate(limit, basins, row, same) if basins else Fate.told for row in rows)
     return FixedPoints(
@@ -189,7 +191,7 @@ def measure(
         **_dependence(loop, limit, fates),
         **_places(limit, basins, same),
         distance=limit.distance.float().cpu(),
-        overflow=limit.ended,
+        overflow=limit.overflow,
         starts=others.shape[1],
         first=limit.first,
         how=limit.how,
@@ -216,8 +218,8 @@ def _course(loop: IterationMap, limit: Limit, fates: Sequence[Fate], same: float
     rested = _rested(fates)
     rates = [limit.rate(row) for row in range(len(fates))]
     since, rate_by_position = _by_position(loop, limit, same)
-    last = limit.states[limit.shown - limit.first]
-    gap = (limit.states[min(limit.shown - limit.first + 1, len(limit.states) - 1)] - last).norm(dim=1)
+    last = limit.states[limit.run_end - limit.first]
+    gap = (limit.states[min(limit.run_end - limit.first + 1, len(limit.states) - 1)] - last).norm(dim=1)
     return {
         "reached": torch.where(
             rested, _since(limit.states - limit.point, limit.size * same, limit.first), -1
@@ -320,7 +322,7 @@ def _reads(loop: IterationMap, limit: Limit, inputs: Tensor) -> bool:
     with torch.no_grad():
         size = inputs.square().mean().sqrt()
         return not torch.equal(
-            loop.reading(x, inputs), loop.reading(x, inputs + (0.1 * size if size > 0 else 1.0))
+            loop.with_inputs(x, inputs), loop.with_inputs(x, inputs + (0.1 * size if size > 0 else 1.0))
         )
 
 

@@ -14,7 +14,7 @@ from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.rng import mixed
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
-from loopscope.dynamics.limit_point import growing
+from loopscope.dynamics.limit_point import is_growing
 from loopscope.runs.run import Run
 
 ALIGNED, NEAR, REST = 0.99, 0.15, 1e-4
@@ -139,7 +139,7 @@ def measure(
     loop = IterationMap(run, range(batch), double)
     iterations = max(32, 2 * run.iterations) if iterations is None else iterations
     own = loop.at(0, run) if run.states.iterations[0] == 0 else loop.starts
-    restart = _Restart(loop, own, loop.free(), iterations)
+    restart = _Restart(loop, own, loop.start_mask(), iterations)
     ends, overflow, grows = _ends(loop, own, iterations)
     diverges = overflow >= 0 or bool(grows.any())
     noise = _noise(restart, ends, max(1, random), seed)
@@ -160,7 +160,7 @@ def measure(
         overflow=overflow if overflow >= 0 else ended,
         examples=batch,
         iterations=iterations,
-        told=not loop.autonomous,
+        told=not loop.is_time_invariant,
         precision=str(ends.dtype).removeprefix("torch."),
         aligned=aligned,
         near=near,
@@ -246,7 +246,7 @@ def _ends(loop: IterationMap, x: Tensor, iterations: int) -> tuple[Tensor, int, 
         norm.append(x.norm(dim=1))
         if ended < 0 and not bool(x.isfinite().all()):
             ended = k
-    return x, ended, growing(torch.stack(norm), torch.stack(steps))
+    return x, ended, is_growing(torch.stack(norm), torch.stack(steps))
 
 
 def _run(restart: _Restart, values: Tensor) -> tuple[Tensor, int]:
@@ -255,7 +255,7 @@ def _run(restart: _Restart, values: Tensor) -> tuple[Tensor, int]:
     batch, many, _ = values.shape
     starts = restart.own[:, None].repeat(1, many, 1)
     starts[:, :, restart.free] = values
-    every = restart.loop.only([row for row in range(batch) for _ in range(many)])
+    every = restart.loop.select_rows([row for row in range(batch) for _ in range(many)])
     results, ended, _ = _ends(every, starts.flatten(0, 1), restart.iterations)
     return results.reshape(starts.shape), ended
 

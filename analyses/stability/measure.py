@@ -13,7 +13,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
-from loopscope.dynamics.limit_point import SURE, Limit, follow
+from loopscope.dynamics.limit_point import NEWTON_STEP, Limit, continue_to_limit
 from loopscope.maths import backward_gain, exponents, sensitivity, singular_value, spectrum
 from loopscope.maths.contraction_rate import Rate
 from loopscope.runs.run import Run
@@ -175,15 +175,15 @@ def measure(
     """
     _check(examples, count, exponents_count, iterations)
     rows = range(min(examples, run.states.shape[1]))
-    loop, limit = follow(run, rows, max(96, run.iterations) if extra is None else extra, double)
+    loop, limit = continue_to_limit(run, rows, max(96, run.iterations) if extra is None else extra, double)
     iterations = (2000 if limit.states.shape[2] <= _SHORT else 64) if iterations is None else iterations
-    gain = min(32, limit.shown - limit.first) if gain is None else gain
-    at_fixed_point = tuple(bool(limit.distance[row] <= SURE) for row in rows)
+    gain = min(32, limit.run_end - limit.first) if gain is None else gain
+    at_fixed_point = tuple(bool(limit.distance[row] <= NEWTON_STEP) for row in rows)
     local = _local(loop, limit, at_fixed_point, count=count, gain=gain, seed=seed)
     along = _along(loop, limit, iterations, exponents_count, seed=seed)
     rates = [limit.rate(row) for row in rows]
     verdicts = _verdicts(limit, at_fixed_point, local, along, margin=margin, iterations=iterations)
-    comparable = [row for row in rows if at_fixed_point[row] and loop.autonomous]
+    comparable = [row for row in rows if at_fixed_point[row] and loop.is_time_invariant]
     agreement, disagreement = _agreement(comparable, local, along, rates, agree=agree)
     return StabilityResult(
         verdict=verdicts[0] if len(set(verdicts)) == 1 else Stability.mixed,
@@ -195,7 +195,7 @@ def measure(
         rate=torch.tensor([rate.value for rate in rates]),
         rate_error=torch.tensor([rate.error for rate in rates]),
         at_fixed_point=at_fixed_point,
-        told=not loop.autonomous,
+        told=not loop.is_time_invariant,
         iterations=iterations,
         gain_iterations=gain,
         how=limit.how,
@@ -241,8 +241,8 @@ def _local(
     inputs = loop.inputs()
     spectra, norms, gains, moved = [], [], [], []
     for row, fixed in enumerate(at_fixed_point):
-        one = loop.only([row])
-        lost = int(limit.ended[row])
+        one = loop.select_rows([row])
+        lost = int(limit.overflow[row])
         last = limit.states[(lost - limit.first - 1) if lost >= 0 else -1, row]
         x = (limit.point[row] if fixed else last)[None]
         spectra.append(spectrum(one, x, count, errors=True, seed=seed))
@@ -266,7 +266,7 @@ def _local(
 def _along(loop: IterationMap, limit: Limit, iterations: int, count: int, *, seed: int) -> _Along:
     """The exponents after the transient: the run itself, and what it took to arrive."""
     begin = torch.nan_to_num(
-        limit.states[min(limit.shown - limit.first, len(limit.states) - 1)], 0.0, 0.0, 0.0
+        limit.states[min(limit.run_end - limit.first, len(limit.states) - 1)], 0.0, 0.0, 0.0
     )
     result = exponents(loop, begin, iterations, count, transient=iterations // 4, seed=seed)
     off = limit.diverges[:, None]
@@ -326,7 +326,7 @@ def _agreement(
 def _moved(one: Any, x: Tensor, inputs: Tensor | None, row: int, *, seed: int) -> Tensor:
     if inputs is None:
         return torch.zeros((), dtype=torch.float64)
-    return sensitivity(one.reading, x, inputs[row : row + 1], seed)
+    return sensitivity(one.with_inputs, x, inputs[row : row + 1], seed)
 
 
 def _verdict(

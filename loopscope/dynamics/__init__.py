@@ -1,1 +1,7 @@
-"""One iteration as a map from state to state: its Jacobian, and where it leads when it goes on."""
+"""One iteration as a map from state to state: its Jacobian, and the limit that iterating it leads
+to.
+
+iteration_map  the model's iteration as a map of flat states
+limit_point    a run's states continued beyond the run, and the fixed point that they end at
+newton_point   fixed points to the last digit, by Newton's method
+"""

@@ -1,14 +1,14 @@
-"""IterationMap: one iteration of a run's model as a map of flat states, for what has to iterate,
-solve or differentiate it.
+"""IterationMap: one iteration of a run's model as a map of flat states, to be iterated, solved or
+differentiated.
 
     loop = IterationMap(run, rows=[0, 3])
     loop.starts                  # (2, n): states[0] of examples 0 and 3
     loop(loop.starts)            # (2, n): after one iteration
 
-All floating-point tensors of the state are part of the vector; of a named tuple side by side those
-that the model names in `recurrent_fields`. What else a state holds only keeps accounts of them
-(halting's sums and counters), and stands still. The map is the model's own `step`, with no hooks of
-a recording and none of the run's edits.
+All floating-point tensors of the state are part of the vector; of a named tuple those that the
+model lists as `recurrent_fields`, one after the other. The other fields only keep records
+(halting's sums and counters), and stay as they are. The map is the model's own `step`, with no
+hooks of a recording and none of the run's edits.
 """
 
 import copy
@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from ..core.looped_model import Context, step_at
@@ -37,7 +38,7 @@ _TIMES = (0, 1, 2, 7)
 
 
 class IterationMap:
-    """x -> F(x) for some examples of a run, (row, n) to (row, n). An example may be there several
+    """x -> F(x) for some examples of a run, (row, n) to (row, n). An example may occur several
     times."""
 
     def __init__(self, run: Run, rows: Sequence[int] | None = None, double: bool = True) -> None:
@@ -45,7 +46,7 @@ class IterationMap:
         Arguments:
             rows: examples, by number; None means all.
             double: use a copy of the model in double precision, where that works: the same weights,
-                with less rounding.
+                with smaller rounding errors.
         """
         self._model = iterable_model(run)
         batch = len(run.states[run.states.iterations[0]])
@@ -53,9 +54,9 @@ class IterationMap:
         self._tokens, self._inputs = run.tokens, run.inputs
         self._like = run.state(run.states.iterations[0])
         self.iterations = run.iterations
-        """Those of the run; `t` goes on from here unless a call says otherwise."""
+        """Iterations of the run; `t` in a call is this number unless it is passed."""
         self.double = False
-        self.double = double and self._doubled()
+        self.double = double and self._use_double_precision()
         """Whether it computes in double precision."""
         self._context = self._encode(self.rows)
         self.starts = self.flat(self._initial())
@@ -63,16 +64,16 @@ class IterationMap:
         """How many positions the primary tensor has; None if it has no such axis."""
 
     def __call__(self, x: Tensor, t: int | None = None) -> Tensor:
-        """F(x); `t` is the iteration that the model is told, the one after the run's last unless
-        given."""
+        """F(x). The model receives the iteration index `t`; None means the one after the run's
+        last."""
         return self._step(x, self._context, self.iterations if t is None else t)
 
     def at(self, k: int, run: Run) -> Tensor:
         """states[k] of the rows, (row, n)."""
         return self.flat(run.state(k), self.rows)
 
-    def only(self, places: Sequence[int]) -> "IterationMap":
-        """The map for some of the rows, by their place; places may come several times."""
+    def select_rows(self, places: Sequence[int]) -> "IterationMap":
+        """The map for some of the rows, by their place; a place may occur several times."""
         other = copy.copy(self)
         other.rows = [self.rows[place] for place in places]
         other._context = self._encode(other.rows)
@@ -80,7 +81,7 @@ class IterationMap:
         return other
 
     def trajectory(self, x: Tensor, iterations: int, start: int = 0) -> Iterator[Tensor]:
-        """x and what follows, one state after the other, t counting from `start`."""
+        """x and the states after it, `iterations` of them, with t counting from `start`."""
         yield x
         with torch.no_grad():
             for t in range(start, start + iterations):
@@ -94,16 +95,17 @@ class IterationMap:
         part = x[:, : first[0].numel()]
         return part.reshape(len(x), self.positions or 1, -1)
 
-    def free(self) -> Tensor:
-        """Which numbers of a state a start may choose, (n,): the primary tensor and what has its
-        shape. Halting's sums and counters keep what the model starts them from."""
+    def start_mask(self) -> Bool[Tensor, " n"]:
+        """True for the numbers of a state that another start may change: the primary tensor and
+        others of its shape. Halting's sums and counters always start from the model's own
+        values."""
         floats = self._tensors(self._like)
         return torch.cat([torch.full((f[0].numel(),), f.shape == floats[0].shape) for f in floats])
 
     @property
-    def autonomous(self) -> bool:
+    def is_time_invariant(self) -> bool:
         """Whether every iteration applies the same map, so that there can be a fixed point: F
-        doesn't depend on t."""
+        doesn't depend on the iteration index t."""
         with torch.no_grad():
             x = list(self.trajectory(self.starts, 2))[-1]
             times = [*_TIMES, *(self.iterations + t for t in _TIMES)]
@@ -115,35 +117,35 @@ class IterationMap:
         )
 
     @property
-    def deterministic(self) -> bool:
+    def is_deterministic(self) -> bool:
         """Whether the same state gives the same image twice."""
         with torch.no_grad():
             first, second = (self._step(self.starts, self._context, 0) for _ in range(2))
         return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
-    # What the loop reads
+    # Inputs of the loop
 
     def inputs(self) -> Tensor | None:
-        """What of the context depends on the tokens and is read by every iteration, (row, m); None
-        if nothing is."""
+        """The part of the context that depends on the tokens and that every iteration reads,
+        (row, m); None if there is none."""
         with torch.no_grad():
-            shape = self._varying()
-        if not shape:
+            numbers = self._token_dependent()
+        if not numbers:
             return None
         leaves = _leaves(self._context)
-        return torch.cat([leaves[i].reshape(len(self.rows), -1) for i in shape], 1)
+        return torch.cat([leaves[i].reshape(len(self.rows), -1) for i in numbers], 1)
 
-    def reading(self, x: Tensor, inputs: Tensor) -> Tensor:
-        """F(x, e): one iteration with other `inputs`."""
+    def with_inputs(self, x: Tensor, inputs: Tensor) -> Tensor:
+        """F(x, e): one iteration with other `inputs` e, (row, m)."""
         leaves, at = _leaves(self._context), 0
         replaced = {}
-        for i in self._varying():
+        for i in self._token_dependent():
             width = leaves[i][0].numel()
             replaced[i] = inputs[:, at : at + width].reshape(leaves[i].shape).to(leaves[i].dtype)
             at += width
         return self._step(x, _replace(self._context, replaced, iter(range(len(leaves)))), self.iterations)
 
-    def _varying(self) -> list[int]:
+    def _token_dependent(self) -> list[int]:
         """The context's tensors with a row for every example, by number."""
         leaves = _leaves(self._context)
         twice = _leaves(self._encode(self.rows * 2))
@@ -166,26 +168,26 @@ class IterationMap:
 
     def state(self, x: Tensor) -> Any:
         """Flat rows as a state that the model's `step` takes."""
-        moving = self._moving(self._like)
-        if len(moving) == len(tensors(self._like)) == 1:
+        recurrent = self._recurrent_fields(self._like)
+        if len(recurrent) == len(tensors(self._like)) == 1:
             return from_tensors(self._like, [x.reshape(len(x), *primary(self._like).shape[1:])])
         at, parts = 0, {}
         for name, field in items(self._like).items():
-            if name not in moving:
-                parts[name] = self._own(field[self.rows])
+            if name not in recurrent:
+                parts[name] = self._precise(field[self.rows])
                 continue
             width = field[0].numel()
             parts[name] = x[:, at : at + width].reshape(len(x), *field.shape[1:])
             at += width
         return with_items(self._like, parts)
 
-    def _moving(self, state: State) -> dict[str, Tensor]:
+    def _recurrent_fields(self, state: State) -> dict[str, Tensor]:
         """The tensors of a state that are part of the vector, by name."""
         names = getattr(self._model, "recurrent_fields", ()) or items(state)
         return {name: part for name, part in float_items(state).items() if name in names}
 
     def _tensors(self, state: State) -> list[Tensor]:
-        return list(self._moving(state).values())
+        return list(self._recurrent_fields(state).values())
 
     def _step(self, x: Tensor, context: Context, t: int) -> Tensor:
         state = step_at(self._model, self.state(x), context, t)
@@ -198,36 +200,38 @@ class IterationMap:
     def _encode(self, rows: Sequence[int]) -> Any:
         tokens, inputs = select_inputs(self._tokens, self._inputs, rows)
         with torch.no_grad():
-            return self._model.encode(self._own(tokens), **self._doubles(inputs))
+            return self._model.encode(self._precise(tokens), **self._precise_inputs(inputs))
 
-    def _own(self, value: Tensor) -> Tensor:
+    def _precise(self, value: Tensor) -> Tensor:
         return value.double() if self.double and value.is_floating_point() else value
 
-    def _doubles(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Inputs in the precision that is computed in."""
+    def _precise_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Inputs in the precision of the computation."""
         return {
-            name: self._own(value) if isinstance(value, Tensor) else value for name, value in inputs.items()
+            name: self._precise(value) if isinstance(value, Tensor) else value
+            for name, value in inputs.items()
         }
 
-    def _doubled(self) -> bool:
-        """Go over to double precision, and say whether that gives the same map."""
-        own = self._model
+    def _use_double_precision(self) -> bool:
+        """Copy the model to double precision. False, and no change, where that isn't the same
+        map."""
+        single = self._model
         tokens, inputs = select_inputs(self._tokens, self._inputs, [0])
         with torch.no_grad():
-            context = own.encode(tokens, **inputs)
-            like = own.initial(context)
+            context = single.encode(tokens, **inputs)
+            like = single.initial(context)
         if all(part.dtype == torch.float64 for part in floats(like)):
             return True
         try:
-            model = copy.deepcopy(own)
+            model = copy.deepcopy(single)
             model = model.double() if isinstance(model, torch.nn.Module) else model
             with torch.no_grad():
                 self.double = True
-                other = model.encode(self._own(tokens), **self._doubles(inputs))
+                other = model.encode(self._precise(tokens), **self._precise_inputs(inputs))
                 self.double = False
                 double = with_floats(like, [part.double() for part in floats(like)])
-                new = step_at(model, double, other, 0)  # a start that is drawn would be another one
-                old = step_at(own, like, context, 0)
+                new = step_at(model, double, other, 0)  # a random start would be a different one
+                old = step_at(single, like, context, 0)
         except (RuntimeError, TypeError, ValueError):
             return False
         for a, b in zip(floats(new), floats(old), strict=True):

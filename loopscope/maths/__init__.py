@@ -16,9 +16,6 @@ from .contraction_rate import Rate as Rate
 from .contraction_rate import contraction as contraction
 from .dimension import effective_rank as effective_rank
 from .dimension import participation_ratio as participation_ratio
-from .fixed_point import Ending as Ending
-from .fixed_point import Solution as Solution
-from .fixed_point import cluster as cluster
 from .fixed_point import solve as solve
 from .fourier import Power as Power
 from .fourier import along_sums as along_sums
@@ -36,6 +33,7 @@ from .lyapunov import exponents as exponents
 from .lyapunov import lyapunov as lyapunov
 from .period import Period as Period
 from .period import period as period
+from .point_clusters import cluster as cluster
 from .recurrence import Recurrence as Recurrence
 from .recurrence import recurrence as recurrence
 from .sensitivity import sensitivity as sensitivity
@@ -43,10 +41,12 @@ from .similarity import cka as cka
 from .similarity import cka_map as cka_map
 from .similarity import cosine_map as cosine_map
 from .similarity import distance_map as distance_map
+from .singular_values import singular_value as singular_value
 from .slowest_mode import mode as mode
+from .solution import Ending as Ending
+from .solution import Solution as Solution
 from .spectrum import Spectrum as Spectrum
 from .spectrum import eigenvalues as eigenvalues
-from .spectrum import singular_value as singular_value
 from .spectrum import spectral_radius as spectral_radius
 from .spectrum import spectrum as spectrum
 from .trajectory_kind import KINDS as KINDS

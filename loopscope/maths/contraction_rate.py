@@ -66,15 +66,15 @@ def contraction(
     d = np.asarray(distance, dtype=np.float64)
     k = np.arange(len(d)) if iterations is None else np.asarray(iterations)
     if not np.isfinite(d).all() or not math.isfinite(floor):
-        return none("the distances are not finite")
+        return no_rate("the distances are not finite")
     if not d.any():
-        return none("the state never moves")
+        return no_rate("the state never moves")
     below = np.flatnonzero(d <= floor)
     end = int(below[0]) if len(below) else len(d)
     if end == 0:
-        return none("the distance never comes clear of the floor that its limit is known to")
+        return no_rate("the distance never comes clear of the floor that its limit is known to")
     if end < POINTS:
-        return none(f"only {end} of the {POINTS} points that a fit needs lie above the floor")
+        return no_rate(f"only {end} of the {POINTS} points that a fit needs lie above the floor")
     x, y = k[:end].astype(np.float64), np.log(d[:end])
     best = None
     for a in range(0, end - POINTS + 1, max(1, end // _STARTS)):
@@ -92,15 +92,15 @@ def contraction(
     if best is not None:
         _, a, slope, error, r2, start = best
         if slope >= 0:
-            return none("the distance doesn't shrink")
+            return no_rate("the distance doesn't shrink")
         return _rate(slope, error, r2, int(k[a]), last=int(k[end - 1]), points=end - a, start=math.exp(start))
-    return none("the logarithm of the distance follows no straight line, so there is no single rate")
+    return no_rate("the logarithm of the distance follows no straight line, so there is no single rate")
 
 
-def none(why: str) -> Rate:
-    """No rate, and why."""
+def no_rate(reason: str) -> Rate:
+    """A Rate of NaN, with the reason in its sentence."""
     nan = float("nan")
-    return Rate(nan, nan, nan, nan, nan, -1, -1, 0, nan, f"There is no contraction rate: {why}.")
+    return Rate(nan, nan, nan, nan, nan, -1, -1, 0, nan, f"There is no contraction rate: {reason}.")
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:

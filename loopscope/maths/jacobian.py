@@ -6,16 +6,16 @@ is the batch, and F treats its rows independently: row b of F(x) depends on row 
 Everything else of a row is one vector of n numbers. So there is one n x n Jacobian per row, J_b =
 dF(x)_b / dx_b. A state with one axis, or none, is one row.
 
-J^T u is a backward pass. J v is the gradient of v . J^T u after u, as J^T u is linear in u: one
-more backward pass, over a graph that is built once per state. PyTorch's forward mode takes the
-place of both where a map can't be differentiated twice; it is not the first choice, as on the CPU
-it costs some eight times as much (torch 2.13, a transformer block: it works out shapes in Python).
-Attention runs on the math kernel, as the fused ones have neither a second nor a forward derivative
-there.
+J^T u is a backward pass. J v is the gradient of v . J^T u with respect to u, as J^T u is linear in
+u: one more backward pass, over a graph that is built once per state. PyTorch's forward mode
+replaces both where a map can't be differentiated twice; it is not the first choice, since on the
+CPU it costs some eight times as much (torch 2.13, a transformer block: it computes shapes in
+Python). Attention runs on the math kernel, as the fused ones have neither a second nor a forward
+derivative there.
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -30,30 +30,43 @@ _CHUNK = 256
 
 def jvp(map: Map, state: Tensor, tangent: Tensor) -> Tensor:
     """J v, row by row: how F(state) moves when the state moves along `tangent`. All of the state's
-    shape."""
-    at = Linearised(map, state)
-    return at.forward(at.flat(tangent)).reshape(state.shape)
+    shape.
+
+    >>> jvp(lambda x: x**2, torch.tensor([[3.0]]), torch.tensor([[1.0]]))
+    tensor([[6.]])
+    """
+    linear = Linearisation(map, state)
+    return linear.forward(linear.flat(tangent)).reshape(state.shape)
 
 
 def vjp(map: Map, state: Tensor, cotangent: Tensor) -> Tensor:
-    """J^T u, row by row: the gradient of u . F(x) at `state`. All of the state's shape."""
-    at = Linearised(map, state)
-    return at.backward(at.flat(cotangent)).reshape(state.shape)
+    """J^T u, row by row: the gradient of u . F(x) at `state`. All of the state's shape.
+
+    >>> vjp(lambda x: x**2, torch.tensor([[3.0]]), torch.tensor([[1.0]]))
+    tensor([[6.]])
+    """
+    linear = Linearisation(map, state)
+    return linear.backward(linear.flat(cotangent)).reshape(state.shape)
 
 
 def jacobian(map: Map, state: Tensor) -> Tensor:
     """The whole Jacobian of each row, (batch, n, n): entry [b, i, j] is dF(x)_bi / dx_bj. n
-    products per row."""
-    return Linearised(map, state).dense()
+    products per row.
+
+    >>> jacobian(lambda x: x @ torch.tensor([[1.0, 2.0], [3.0, 4.0]]).T, torch.zeros(1, 2))
+    tensor([[[1., 2.],
+             [3., 4.]]])
+    """
+    return Linearisation(map, state).dense()
 
 
-class Linearised:
+class Linearisation:
     """F near one state: F(x + v) = F(x) + J v + ... Vectors are flat rows (batch, n)."""
 
     def __init__(self, map: Map, state: Tensor) -> None:
-        self.map, self.state = map, checked(state).detach().clone()
-        self.batch, self.size = rows(state)
-        self.value = self.flat(apply(map, self.state))
+        self.map, self.state = map, checked_state(state).detach().clone()
+        self.batch, self.size = row_sizes(state)
+        self.value = self.flat(apply_map(map, self.state))
         """F(state), (batch, n)"""
         self._forward_mode = False
         self._graph: tuple[Tensor, Tensor] | None = None
@@ -61,7 +74,11 @@ class Linearised:
         self._dense: Tensor | None = None
 
     def flat(self, x: Tensor) -> Tensor:
-        """Anything of the state's shape as (batch, n)."""
+        """Anything of the state's shape as (batch, n).
+
+        Raises:
+            LoopscopeError: another shape.
+        """
         if x.shape != self.state.shape:
             raise LoopscopeError(
                 f"a direction must have the state's shape {tuple(self.state.shape)}, but has "
@@ -74,10 +91,10 @@ class Linearised:
         v = v.to(self.state).reshape(self.state.shape)
         if not self._forward_mode:
             try:
-                return self._twice(v).reshape(self.batch, self.size)
+                return self._twice_backward(v).reshape(self.batch, self.size)
             except RuntimeError:  # an operation that has one derivative only
                 self._forward_mode = True
-        return self._dual(v).detach().reshape(self.batch, self.size)
+        return self._forward_mode_product(v).detach().reshape(self.batch, self.size)
 
     def backward(self, u: Tensor) -> Tensor:
         """J^T u, (batch, n)."""
@@ -98,13 +115,15 @@ class Linearised:
         columns = torch.eye(self.size, dtype=self.state.dtype, device=self.state.device)
         whole = columns[:, None].expand(self.size, self.batch, self.size)
         try:
-            result = torch.cat([self._pulled(part) for part in whole.split(max(1, _CHUNK // self.batch))])
+            result = torch.cat(
+                [self._backward_products(part) for part in whole.split(max(1, _CHUNK // self.batch))]
+            )
         except RuntimeError:  # an operation that takes one backward pass at a time
             result = torch.stack([self.backward(u) for u in whole])
         self._dense = result.permute(1, 0, 2)
         return self._dense
 
-    def _pulled(self, u: Tensor) -> Tensor:
+    def _backward_products(self, u: Tensor) -> Tensor:
         """J^T u for many u at once, (many, batch, n)."""
         self._graph = self._run() if self._graph is None else self._graph
         x, y = self._graph
@@ -112,9 +131,8 @@ class Linearised:
             return torch.zeros_like(u)
         u = u.reshape(len(u), *self.state.shape)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # that an operation is run in a loop, which is no slower than by hand
+            # of operations that run in a loop, which is no slower than a loop here
+            warnings.simplefilter("ignore")
             (result,) = torch.autograd.grad(
                 y, x, u, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
@@ -127,16 +145,16 @@ class Linearised:
     def _run(self) -> tuple[Tensor, Tensor]:
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             x = self.state.clone().requires_grad_()
-            return x, apply(self.map, x)
+            return x, apply_map(self.map, x)
 
-    def _dual(self, v: Tensor) -> Tensor:
+    def _forward_mode_product(self, v: Tensor) -> Tensor:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
             y = self.map(forward_ad.make_dual(self.state, v))
             tangent = forward_ad.unpack_dual(y).tangent
             return torch.zeros_like(v) if tangent is None else tangent.clone()
 
-    def _twice(self, v: Tensor) -> Tensor:
-        """The backward pass, differentiated after its cotangent."""
+    def _twice_backward(self, v: Tensor) -> Tensor:
+        """J v from the backward pass, differentiated with respect to its cotangent."""
         if self._double is None:
             self._graph = self._run() if self._graph is None else self._graph
             x, y = self._graph
@@ -155,14 +173,33 @@ class Linearised:
         return torch.zeros_like(v) if result is None else result.detach()
 
 
-def rows(state: Tensor) -> tuple[int, int]:
+def linearised_rows(map: Map, state: Tensor, row_by_row: bool = False) -> Iterator[tuple[Linearisation, int]]:
+    """(linearisation, row in it) of each row of a state.
+
+    Arguments:
+        row_by_row: linearise the map once for each row, (1, ...), rather than once for all rows.
+    """
+    if row_by_row and state.ndim > 1:
+        for b in range(len(state)):
+            yield Linearisation(map, state[b : b + 1]), 0
+    else:
+        linear = Linearisation(map, state)
+        for b in range(linear.batch):
+            yield linear, b
+
+
+def row_sizes(state: Tensor) -> tuple[int, int]:
     """(batch, n): how many rows a state has, and how many numbers each of them."""
     batch = state.shape[0] if state.ndim > 1 else 1
     return batch, state.numel() // max(1, batch)
 
 
-def checked(state: Tensor) -> Tensor:
-    """`state`, if a map can be differentiated there."""
+def checked_state(state: Tensor) -> Tensor:
+    """`state`, if a map can be differentiated there.
+
+    Raises:
+        LoopscopeError: not a floating-point tensor with at least one number.
+    """
     if not isinstance(state, Tensor) or not state.is_floating_point() or state.numel() == 0:
         received = (
             f"{state.dtype} {tuple(state.shape)}" if isinstance(state, Tensor) else type(state).__name__
@@ -174,8 +211,12 @@ def checked(state: Tensor) -> Tensor:
     return state
 
 
-def apply(map: Map, x: Tensor) -> Tensor:
-    """F(x), which must have x's shape."""
+def apply_map(map: Map, x: Tensor) -> Tensor:
+    """F(x).
+
+    Raises:
+        LoopscopeError: F(x) has not the shape of x.
+    """
     y = map(x)
     if not isinstance(y, Tensor) or y.shape != x.shape:
         received = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__

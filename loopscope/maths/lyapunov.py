@@ -1,5 +1,5 @@
-"""Lyapunov exponents: the mean rate at which small differences grow along a trajectory, in nats per
-iteration.
+"""Lyapunov exponents: the rate at which small differences grow along a trajectory, on average over
+its iterations, in nats per iteration.
 
     Q_(t+1) R_(t+1) = J_t Q_t,   lambda_i = 1/N sum_t log |R_t[i, i]|
 
@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..common.errors import LoopscopeError
-from .jacobian import Linearised, Map, checked, rows
-from .spectrum import norm, operator
+from .jacobian import Linearisation, Map, checked_state, row_sizes
+from .linear_operator import linear_operator, operator_norm
 
 SMALL = 8
-"""Numbers per row up to which the whole Jacobian is quicker to have than products with it."""
+"""Numbers per row up to which the whole Jacobian is cheaper than products with it."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Exponents:
     """Lyapunov exponents of each row's trajectory."""
 
     values: Float[Tensor, "row count"]
-    """Nats per iteration, by falling size; NaN where the trajectory leaves the numbers, -inf where
+    """Nats per iteration, by falling size; NaN where the trajectory overflows, -inf where
     differences vanish."""
     error: Float[Tensor, "row count"]
     """Standard error from ten consecutive blocks: what a longer trajectory could still change."""
-    ended: Int[Tensor, " row"]
-    """The number of the first state that holds NaN or infinity, the start being 0; -1 where all are
+    overflow: Int[Tensor, " row"]
+    """The k of the first state that holds NaN or infinity, the start being 0; -1 where all are
     finite."""
     iterations: int
-    """How many were averaged over."""
+    """Iterations that were averaged over."""
     transient: int
-    """How many were run before."""
+    """Iterations before these."""
 
 
 def lyapunov(
@@ -55,7 +55,8 @@ def lyapunov(
     >>> float(lyapunov(lambda x: 4 * x * (1 - x), torch.tensor([[0.3]], dtype=torch.float64)))  # log 2
     0.6931
 
-    NaN where the trajectory overflows. `exponents` tells where, and how sure the others are.
+    NaN where the trajectory overflows. `exponents` returns where that was, and the standard errors
+    of the others. Arguments as there.
     """
     result = exponents(map, state, iterations, count, transient=transient, seed=seed).values
     return result if state.ndim > 1 else result[0]
@@ -69,61 +70,63 @@ def exponents(
     Arguments:
         state: (batch, ...), where the trajectory begins.
         iterations: N, averaged over. Each costs `count` products with the Jacobian.
-        transient: iterations before, in which the trajectory reaches its attractor and Q its
-            directions. Q's first tenth is not averaged over either.
+        transient: iterations before these, in which the trajectory reaches its attractor and, in
+            their second half, Q its directions.
         seed: of Q_0.
+
+    Raises:
+        LoopscopeError: iterations or count below 1, or a negative transient.
     """
     if iterations < 1 or transient < 0 or count < 1:
         raise LoopscopeError(
             "lyapunov needs 1 iteration or more to average over, a transient of 0 or more and 1 exponent or "
             "more, but has "
-            f"{iterations}, {transient} and {count}."
+            f"{iterations}, {transient} and {count}. Try iterations=4000, transient=200 and count=1."
         )
-    batch, n = rows(checked(state))
+    batch, n = row_sizes(checked_state(state))
     count = min(count, n)
     x = state.detach().clone()
-    ended = torch.full((batch,), -1, dtype=torch.int64)
+    overflow = torch.full((batch,), -1, dtype=torch.int64)
     generator = torch.Generator().manual_seed(seed)
     q = torch.linalg.qr(torch.randn(batch, n, count, generator=generator, dtype=torch.float64).to(x.device)).Q
-    warm = transient // 2  # from here on Q turns too, into the directions that it would keep for ever
+    warm = transient // 2  # from here on Q turns too, into the leading directions
     logs = torch.empty(iterations, batch, count, dtype=torch.float64, device=x.device)
     for t in range(transient + iterations):
         if t < warm:
             with torch.no_grad():
                 new = map(x)
         else:
-            new, pushed = _pushed(map, x, q)
-            q, r = _orthogonal(torch.nan_to_num(pushed, 0.0, 0.0, 0.0))
+            new, product = _image_and_products(map, x, q)
+            q, r = _orthogonal(torch.nan_to_num(product, 0.0, 0.0, 0.0))
             if t >= transient:
                 logs[t - transient] = r.log()
         x = new.detach()
-        gone = ~x.reshape(batch, n).isfinite().all(1).cpu() & (ended < 0)
-        ended[gone] = t + 1
-        if (ended >= 0).all():
+        new_overflow = ~x.reshape(batch, n).isfinite().all(1).cpu() & (overflow < 0)
+        overflow[new_overflow] = t + 1
+        if (overflow >= 0).all():
             break
-        x = torch.where(
-            x.isfinite(), x, torch.zeros_like(x)
-        )  # a row that is gone must not spoil a shared operation
-    lost, logs = ended >= 0, logs.cpu()
+        # a row that overflowed must not spoil an operation on all rows
+        x = torch.where(x.isfinite(), x, torch.zeros_like(x))
+    lost, logs = overflow >= 0, logs.cpu()
     values = logs.mean(0)
     blocks = [part.mean(0) for part in logs.chunk(min(10, iterations))]
     error = torch.stack(blocks).std(0, correction=min(1, len(blocks) - 1)) / math.sqrt(len(blocks))
     nan = torch.tensor(float("nan"), dtype=torch.float64)
     values = torch.where(lost[:, None], nan, values).sort(1, descending=True).values
-    return Exponents(values, torch.where(lost[:, None], nan, error), ended, iterations, transient)
+    return Exponents(values, torch.where(lost[:, None], nan, error), overflow, iterations, transient)
 
 
-def _pushed(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+def _image_and_products(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """F(x), and J q in double precision, from the same passes."""
     if q.shape[1] <= SMALL:
-        return _pulled(map, x, q)
-    at = Linearised(map, x)
-    pushed = [at.forward(q[..., i]) for i in range(q.shape[-1])]
-    return at.value.reshape(x.shape), torch.stack(pushed, -1).double()
+        return _products_by_rows(map, x, q)
+    linear = Linearisation(map, x)
+    products = [linear.forward(q[..., i]) for i in range(q.shape[-1])]
+    return linear.value.reshape(x.shape), torch.stack(products, -1).double()
 
 
-def _pulled(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
-    """The same from the Jacobian's rows, from one graph."""
+def _products_by_rows(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from the rows of the Jacobian, by backward passes over one graph."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         x = x.detach().requires_grad_()
         y = map(x)
@@ -145,45 +148,54 @@ def _orthogonal(a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def backward_gain(
-    map: Map, state: Tensor, iterations: int, *, alone: bool = False, seed: int = 0
+    map: Map, state: Tensor, iterations: int, *, row_by_row: bool = False, seed: int = 0
 ) -> Float[Tensor, "..."]:
     """The norm of the product of Jacobians ‖J_(n-1) ... J_0‖ along the trajectory from `state`: the
-    most that a gradient at the end of the loop grows on its way to the start. (batch,), or a number
-    for a state without a batch; NaN where it overflows.
+    largest factor by which a gradient at the end of the loop grows on its way to the start.
+    (batch,), or a number for a state without a batch; NaN where it overflows.
 
-    From products with it and its transpose: the backward pass through all iterations. Options as
-    for `spectrum`.
+    >>> backward_gain(lambda x: 0.5 * x, torch.ones(1, 3), iterations=4)
+    tensor([0.0625], dtype=torch.float64)
+
+    From products with it and its transpose: the backward pass through all iterations.
+
+    Arguments:
+        row_by_row: pass one row at a time to the map, as in `spectrum`.
+        seed: of the vector that the search starts from.
+
+    Raises:
+        LoopscopeError: a negative number of iterations.
     """
     if iterations < 0:
-        raise LoopscopeError(f"iterations must be 0 or more, but is {iterations}.")
-    batch, n = rows(checked(state))
-    starts = [state[b : b + 1] for b in range(batch)] if alone and state.ndim > 1 else [state]
+        raise LoopscopeError(f"iterations must be 0 or more, but is {iterations}. Try the run's own number.")
+    batch, n = row_sizes(checked_state(state))
+    starts = [state[b : b + 1] for b in range(batch)] if row_by_row and state.ndim > 1 else [state]
     result = []
     for start in starts:
         steps, x = [], start.detach()
         for _ in range(iterations):
-            steps.append(Linearised(map, x))
+            steps.append(Linearisation(map, x))
             x = steps[-1].value.reshape(x.shape)
-        finite = x.isfinite().reshape(rows(start)[0], -1).all(1)
+        finite = x.isfinite().reshape(row_sizes(start)[0], -1).all(1)
         for b in range(len(finite)):
             if not finite[b]:
                 result.append(float("nan"))
                 continue
-
-            result.append(
-                norm(operator(partial(_along, steps), partial(_back, steps), len(finite), n, b), seed)
+            product = linear_operator(
+                partial(_forward_product, steps), partial(_backward_product, steps), len(finite), n, row=b
             )
+            result.append(operator_norm(product, seed))
     values = torch.tensor(result, dtype=torch.float64)
     return values if state.ndim > 1 else values[0]
 
 
-def _along(steps: Sequence[Linearised], v: Tensor) -> Tensor:
-    for at in steps:
-        v = at.forward(v)
+def _forward_product(steps: Sequence[Linearisation], v: Tensor) -> Tensor:
+    for linear in steps:
+        v = linear.forward(v)
     return v
 
 
-def _back(steps: Sequence[Linearised], u: Tensor) -> Tensor:
-    for at in reversed(steps):
-        u = at.backward(u)
+def _backward_product(steps: Sequence[Linearisation], u: Tensor) -> Tensor:
+    for linear in reversed(steps):
+        u = linear.backward(u)
     return u

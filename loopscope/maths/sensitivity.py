@@ -1,8 +1,8 @@
-"""How much a fixed point moves when what the loop reads moves: ‖dx*/de‖ = ‖(I - J_x)^-1 J_e‖.
+"""How much a fixed point moves when the loop's input moves: ‖dx*/de‖ = ‖(I - J_x)^-1 J_e‖.
 
-From F(x*, e) = x* by the implicit function theorem, with J_x and J_e the Jacobians after state and
-input; the gradient of deep equilibrium models (Bai, Kolter & Koltun 2019, arXiv 1909.01377) is its
-transpose.
+From F(x*, e) = x* by the implicit function theorem, with J_x and J_e the Jacobians with respect to
+state and input; the gradient of deep equilibrium models (Bai, Kolter & Koltun 2019, arXiv
+1909.01377) is its transpose.
 """
 
 import warnings
@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .jacobian import Linearised, checked
-from .spectrum import WHOLE, norm, sparse
+from .jacobian import Linearisation, checked_state
+from .linear_operator import operator_norm, sparse
+from .spectrum import WHOLE
 
 Solver = Callable[[np.ndarray, bool], np.ndarray]
 """v -> (I - J_x)^-1 v, or transposed."""
@@ -33,19 +34,20 @@ def sensitivity(
         map: F(x, e), a state of x's shape.
         state: x*, all of it one vector, whatever its shape.
         inputs: e, of any shape.
+        seed: of the vector that the search starts from.
     """
-    x, e = checked(state).detach(), checked(inputs).detach()
+    x, e = checked_state(state).detach(), checked_state(inputs).detach()
     n, m = x.numel(), e.numel()
-    # One vector each: a leading axis of one row, so that nothing is taken for a batch.
-    after_x = Linearised(lambda v: map(v.reshape(x.shape), e).reshape(1, n), x.reshape(1, n))
+    # One vector each: a leading axis of one row, so that no axis is treated as the batch.
+    linear_x = Linearisation(lambda v: map(v.reshape(x.shape), e).reshape(1, n), x.reshape(1, n))
     push, pull = _input_products(map, x, e)
-    solve = _dense_solver(after_x, n) if n <= WHOLE else _iterative_solver(after_x, n)
+    solve = _dense_solver(linear_x, n) if n <= WHOLE else _iterative_solver(linear_x, n)
     if solve is None:
         return torch.tensor(float("nan"), dtype=torch.float64)
-    moved = sparse().LinearOperator(
+    response = sparse().LinearOperator(
         (n, m), matvec=lambda v: solve(push(v), False), rmatvec=lambda u: pull(solve(u, True)), dtype=float
     )
-    return torch.tensor(norm(moved, seed), dtype=torch.float64)
+    return torch.tensor(operator_norm(response, seed), dtype=torch.float64)
 
 
 def _input_products(
@@ -61,40 +63,40 @@ def _input_products(
         y = map(x, v[:, :m].reshape(e.shape)).reshape(1, n)
         return torch.cat([y, y.new_zeros(1, max(0, m - n))], 1)
 
-    after_e = Linearised(wide, pad(e.reshape(1, m).to(x.dtype)))  # square, as a Jacobian's map must be
+    linear_e = Linearisation(wide, pad(e.reshape(1, m).to(x.dtype)))  # square, as a Jacobian's map must be
 
     def push(v: np.ndarray) -> np.ndarray:
         whole = torch.zeros(1, max(n, m), dtype=torch.float64)
         whole[0, :m] = torch.from_numpy(v.reshape(-1).copy())
-        return _numpy(after_e.forward(whole))[:n]
+        return _numpy(linear_e.forward(whole))[:n]
 
     def pull(u: np.ndarray) -> np.ndarray:
         whole = torch.zeros(1, max(n, m), dtype=torch.float64)
         whole[0, :n] = torch.from_numpy(u.reshape(-1).copy())
-        return _numpy(after_e.backward(whole))[:m]
+        return _numpy(linear_e.backward(whole))[:m]
 
     return push, pull
 
 
-def _dense_solver(after_x: Linearised, n: int) -> Solver | None:
+def _dense_solver(linear_x: Linearisation, n: int) -> Solver | None:
     """(I - J_x)^-1 by its factors; None where it has no inverse."""
     from scipy.linalg import lu_factor, lu_solve
 
-    A = np.eye(n) - _numpy(after_x.dense()[0]).reshape(n, n)
+    A = np.eye(n) - _numpy(linear_x.dense()[0]).reshape(n, n)
     if not np.isfinite(A).all():
         return None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a singular matrix, which the next line sees
+        warnings.simplefilter("ignore")  # about a singular matrix, which the next line finds
         factors = lu_factor(A)
     if np.abs(np.diag(factors[0])).min() <= np.finfo(float).eps * np.abs(A).max():
         return None  # an eigenvalue of J is 1
     return lambda v, transposed: lu_solve(factors, v, trans=int(transposed))
 
 
-def _iterative_solver(after_x: Linearised, n: int) -> Solver:
+def _iterative_solver(linear_x: Linearisation, n: int) -> Solver:
     """(I - J_x)^-1 by products with J_x alone; NaN where that doesn't converge."""
     linalg = sparse()
-    J = [after_x.forward, after_x.backward]
+    J = [linear_x.forward, linear_x.backward]
 
     def solve(v: np.ndarray, transposed: bool) -> np.ndarray:
         times = J[transposed]

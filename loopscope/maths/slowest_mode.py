@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .contraction_rate import Rate, none
+from .contraction_rate import Rate, no_rate
 
 ORDERS = (1, 2, 3, 4)
 """How many modes are tried for."""
@@ -44,7 +44,7 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
     d = differences.detach().to("cpu", torch.float64).numpy()
     norm = np.linalg.norm(d, axis=1)
     if not np.isfinite(norm).all():
-        return none("the differences are not finite")
+        return no_rate("the differences are not finite")
     low = np.flatnonzero(norm <= floor / EXPLAINED)
     end = int(low[0]) if len(low) else len(d)
     for order in ORDERS:
@@ -74,7 +74,7 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
             "iteration "
             f"({modes} states {start} to {last}).",
         )
-    return none(f"no {ORDERS[-1]} modes explain the approach")
+    return no_rate(f"no {ORDERS[-1]} modes explain the approach")
 
 
 def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, value: float) -> float:

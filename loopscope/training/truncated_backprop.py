@@ -105,7 +105,7 @@ class Implicit:
                 with torch.enable_grad():
                     return v + torch.autograd.grad(f, x, g, retain_graph=True)[0]
 
-            return solve(back, v, "anderson", self.tolerance, most=self.most).point
+            return solve(back, v, "anderson", self.tolerance, max_iterations=self.most).point
 
         y.register_hook(solved)
         return after

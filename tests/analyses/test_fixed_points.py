@@ -81,7 +81,7 @@ def test_solvers_go_where_iteration_does_not():
     for method in METHODS:
         result = maths.solve(lambda z: 3 - z, torch.tensor([[0.2]]), method)
         if method == "plain":
-            assert result.endings == (maths.Ending.most,)
+            assert result.endings == (maths.Ending.out_of_iterations,)
         else:
             assert float(result.point) == pytest.approx(1.5)
 
@@ -90,7 +90,7 @@ def test_solvers_go_where_iteration_does_not():
 def test_an_overflow_ends_its_row_at_the_iterate_where_it_begins(dtype, largest):
     """2^k leaves float32 at k = 128 and float64 at k = 1024; the row that starts at the fixed point
     isn't touched."""
-    result = maths.solve(lambda x: 2 * x, torch.tensor([[1.0], [0.0]], dtype=dtype), "plain", most=2000)
+    result = maths.solve(lambda x: 2 * x, torch.tensor([[1.0], [0.0]], dtype=dtype), "plain", max_iterations=2000)
     assert result.endings == (maths.Ending.overflow, maths.Ending.converged)
     assert result.iterations.tolist() == [largest, 0]
     assert result.point.isnan().flatten().tolist() == [True, False]
@@ -99,7 +99,7 @@ def test_an_overflow_ends_its_row_at_the_iterate_where_it_begins(dtype, largest)
 @pytest.mark.parametrize("method", METHODS)
 def test_nan_is_no_solution(method):
     result = maths.solve(
-        lambda x: torch.where(x > 2, torch.nan, x + 1), torch.tensor([[0.5], [9.0]]), method, most=50
+        lambda x: torch.where(x > 2, torch.nan, x + 1), torch.tensor([[0.5], [9.0]]), method, max_iterations=50
     )
     assert not result.converged.any()
     assert result.endings[1] is maths.Ending.overflow
@@ -110,7 +110,7 @@ def test_nan_is_no_solution(method):
 def test_without_a_fixed_point_none_is_claimed(method):
     """Anderson's mixing may leap so far out that a step of 1 is lost in rounding: `FAR` keeps
     analyses from that."""
-    result = maths.solve(lambda x: x + 1, starts(2, 3), method, most=300)
+    result = maths.solve(lambda x: x + 1, starts(2, 3), method, max_iterations=300)
     assert not (result.converged & (result.point.norm(dim=1) < 1e6)).any()
 
 
@@ -162,7 +162,7 @@ def test_a_net_that_keeps_three_bits_has_eight_stable_points_and_saddles_between
     among = weights / weights.sum(1, keepdim=True) @ kept
     between = torch.stack([(one + other) / 2 for one, other in itertools.combinations(kept, 2)])
     result = maths.solve(
-        map, torch.cat([kept, between, among + 0.1 * starts(300, len(b))]), "newton", most=100
+        map, torch.cat([kept, between, among + 0.1 * starts(300, len(b))]), "newton", max_iterations=100
     )
     points = result.point[result.converged]
     labels = maths.cluster(points, 1e-4)

@@ -86,7 +86,7 @@ def test_an_overflow_is_caught_at_its_state_and_gives_no_number(n):
     """2^127 is the last power of two in float32; the other row goes on."""
     start = torch.cat([torch.ones(1, n), torch.zeros(1, n)])
     result = maths.exponents(lambda x: 2 * x, start, iterations=200, transient=50)
-    assert result.ended.tolist() == [128, -1]
+    assert result.overflow.tolist() == [128, -1]
     assert math.isnan(result.values[0, 0])
     assert float(result.values[1, 0]) == pytest.approx(math.log(2))
 
@@ -106,7 +106,7 @@ def test_the_backward_gain_is_the_norm_of_the_product():
             product, y = maths.jacobian(map, y)[0] @ product, map(y)
         goal.append(float(torch.linalg.matrix_norm(product, 2)))
     assert maths.backward_gain(map, x, 7).tolist() == pytest.approx(goal, rel=1e-5)
-    assert maths.backward_gain(map, x, 7, alone=True).tolist() == pytest.approx(goal, rel=1e-5)
+    assert maths.backward_gain(map, x, 7, row_by_row=True).tolist() == pytest.approx(goal, rel=1e-5)
     assert maths.backward_gain(map, x, 0).tolist() == pytest.approx([1, 1])
     assert math.isnan(maths.backward_gain(lambda x: x**9 * 1e9, 9 + x, 50)[0])
 

@@ -12,7 +12,7 @@ from torch import nn
 import loopscope as ls
 from loopscope import maths
 from loopscope.dynamics.iteration_map import IterationMap
-from loopscope.maths.spectrum import DENSE
+from loopscope.maths.dense_eigenvalues import DENSE
 
 MODULE = sys.modules["loopscope.maths.spectrum"]  # the package has a function of this name
 DTYPES = [torch.float32, torch.float64]
@@ -143,7 +143,7 @@ def test_every_row_has_its_own_jacobian_and_rows_may_be_handed_over_alone():
         return x * state[: len(x)] if len(x) == 3 else x * x.detach()
 
     assert maths.spectral_radius(map, state).tolist() == pytest.approx(radii.tolist())
-    assert maths.spectral_radius(map, state, alone=True).tolist() == pytest.approx(radii.tolist())
+    assert maths.spectral_radius(map, state, row_by_row=True).tolist() == pytest.approx(radii.tolist())
     assert maths.singular_value(map, state).tolist() == pytest.approx(radii.tolist())
 
 

@@ -1,0 +1,69 @@
+"""Fixed points of an iteration to the last digit, by Newton's method, and how well each is
+determined.
+
+A small residual alone is no fixed point: a slow drift has one too. Newton's method must converge
+near the candidate, and its next step must be short.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..maths.fixed_point import DENSE, solve
+from ..maths.jacobian import Linearisation
+from .iteration_map import IterationMap
+
+
+def nearest_fixed_point(loop: IterationMap, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """(point, residual): the fixed point that Newton's method or Anderson's finds from each row x,
+    to the precision of the numbers; NaN where neither finds one."""
+    eps = torch.finfo(x.dtype).eps
+    # long rows have larger rounding errors, and Krylov's search would not reach 4 eps there
+    tolerance = 4 * eps if x.shape[1] <= DENSE else 100 * eps
+    newton = solve(loop, x, "newton", tolerance, max_iterations=60, scale=size)
+    anderson = solve(loop, x, "anderson", tolerance, max_iterations=60, scale=size)
+    one, two = (torch.nan_to_num(result.residual, torch.inf) for result in (newton, anderson))
+    better = (two < one)[:, None]
+    point, residual = torch.where(better, anderson.point, newton.point), torch.minimum(one, two).to(x)
+    nan = torch.full_like(residual, float("nan"))
+    good = residual <= 1e3 * eps
+    return torch.where(good[:, None], point, nan[:, None]), torch.where(good, residual, nan)
+
+
+def refine_fixed_points(
+    loop: IterationMap, x: Float[Tensor, "row n"], size: Float[Tensor, " row"], same: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(point, residual, condition ‖(I - J)^-1‖) of candidates x, to the precision of the numbers;
+    NaN for candidates that are no fixed points.
+
+    Arguments:
+        size: what distances are measured against.
+        same: the point must lie within this fraction of `size` of its candidate.
+    """
+    eps = torch.finfo(x.dtype).eps
+    finite = x.isfinite().all(1)
+    result = solve(loop, torch.nan_to_num(x), "newton", 100 * eps, max_iterations=20, scale=size)
+    near = (result.point - x).norm(dim=1) <= same * size
+    condition, step = condition_and_step(loop, result.point)
+    good = finite & result.converged & near & (step <= same * size)
+    nan = torch.full_like(size, float("nan"))
+    residual = torch.where(good, result.residual.to(x), nan)
+    return torch.where(good[:, None], result.point, nan[:, None]), residual, condition
+
+
+def condition_and_step(
+    loop: IterationMap, point: Float[Tensor, "row n"]
+) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+    """(‖(I - J)^-1‖, the length of Newton's next step) at each point; 1 and 0 for rows of more than
+    DENSE numbers."""
+    condition, step = torch.ones_like(point[:, 0]), torch.zeros_like(point[:, 0])
+    finite = point.isfinite().all(1)
+    if point.shape[1] > DENSE or not finite.any():
+        return condition, step
+    linear = Linearisation(loop, torch.nan_to_num(point))
+    A = torch.eye(linear.size, dtype=torch.float64) - linear.dense().double().cpu()
+    A = torch.nan_to_num(A, 0.0, 0.0, 0.0)
+    gap = (linear.value - linear.state).double().cpu()
+    move = torch.linalg.lstsq(A, gap[..., None], driver="gelsd").solution[..., 0].norm(dim=1)
+    least = torch.linalg.svdvals(A)[:, -1].clamp(min=1e-300)
+    return torch.where(finite, (1 / least).to(condition), condition), torch.where(finite, move.to(step), step)

@@ -1,0 +1,63 @@
+"""Eigenvalues of a whole matrix, block by block.
+
+The blocks are the strongly connected components of its non-zero entries. A causal model, whose
+positions form a block triangle, is resolved position by position, where a general solver would see
+the pseudospectrum instead (Trefethen & Embree 2005, "Spectra and Pseudospectra").
+"""
+
+from typing import Any
+
+import numpy as np
+
+DENSE = 512
+"""Numbers per block up to which eigenvectors are computed too, for the errors of the values."""
+
+
+def leading_dense_eigenvalues(J: np.ndarray, count: int, eps: float) -> tuple[np.ndarray, np.ndarray, str]:
+    """(values, error, a sentence) of the `count` leading eigenvalues; see `dense_eigenvalues`."""
+    values, error = dense_eigenvalues(J, eps)
+    how = f"From the whole Jacobian, {len(J)} x {len(J)}, in blocks of at most {strong_blocks(J)[1]}."
+    return values[:count], error[:count], how
+
+
+def dense_eigenvalues(J: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """(all eigenvalues of a matrix by falling modulus, their errors).
+
+    An error is what entries rounded to `eps` can move the value by, to first order; NaN in blocks
+    of more than DENSE numbers.
+    """
+    from scipy.linalg import eig, eigvals
+
+    labels, _ = strong_blocks(J)
+    order = np.argsort(labels, kind="stable")
+    values, error = [], []
+    for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):
+        block = J[np.ix_(members, members)]
+        if len(members) == 1:
+            values.append(block[0].astype(complex))
+            error.append(eps * np.abs(block[0]))
+            continue
+        if len(members) > DENSE:  # the vectors would cost several times the values
+            values.append(eigvals(block))
+            error.append(np.full(len(members), np.nan))
+            continue
+        solved: Any = eig(block, left=True, right=True)
+        block_values, left, right = solved
+        angle = np.abs((left.conj() * right).sum(0))  # both have unit columns
+        values.append(block_values)
+        error.append(eps * np.linalg.norm(block) / np.maximum(angle, 1e-300))
+    return _sorted(np.concatenate(values), np.concatenate(error))
+
+
+def strong_blocks(J: np.ndarray) -> tuple[np.ndarray, int]:
+    """The strongly connected component of each index, and the size of the largest."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    _, labels = connected_components(csr_array(J != 0), directed=True, connection="strong")
+    return labels, int(np.bincount(labels).max())
+
+
+def _sorted(values: Any, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.lexsort((-values.imag, -values.real, -np.round(np.abs(values), 12)))
+    return values[order], error[order]

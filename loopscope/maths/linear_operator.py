@@ -1,0 +1,83 @@
+"""Products with a Jacobian as scipy's LinearOperator, and the largest singular value of one."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .jacobian import Linearisation
+
+Product = Callable[[Tensor], Tensor]
+"""Flat rows (batch, n) -> J v, or J^T u, of every row."""
+
+
+def jacobian_operator(linear: Linearisation, b: int) -> Any:
+    """The Jacobian of row b, (n, n), as a scipy LinearOperator."""
+    return linear_operator(linear.forward, linear.backward, linear.batch, linear.size, row=b)
+
+
+def linear_operator(forward: Product, backward: Product, batch: int, size: int, *, row: int) -> Any:
+    """One row of a product with flat rows (batch, size), and of its transpose, as a scipy
+    LinearOperator (size, size)."""
+
+    def row_product(product: Product) -> Callable[[np.ndarray], np.ndarray]:
+        def times(v: np.ndarray) -> np.ndarray:
+            whole = torch.zeros(batch, size, dtype=torch.float64)
+            whole[row] = torch.from_numpy(v.reshape(-1).copy())
+            return to_numpy(product(whole)[row])
+
+        return times
+
+    return sparse().LinearOperator(
+        (size, size), matvec=row_product(forward), rmatvec=row_product(backward), dtype=np.float64
+    )
+
+
+def operator_norm(operator: Any, seed: int = 0) -> float:
+    """The largest singular value of a scipy LinearOperator; NaN if ARPACK doesn't find it.
+
+    Arguments:
+        seed: of the vector that the search starts from.
+    """
+    m, n = operator.shape
+    if min(m, n) <= 16:
+        whole = operator @ np.eye(n) if n <= m else operator.H @ np.eye(m)
+        return float(np.linalg.norm(whole, 2)) if np.isfinite(whole).all() else float("nan")
+    start = np.random.default_rng(seed).standard_normal(min(m, n))
+    first = operator.rmatvec(operator.matvec(start)) if n <= m else operator.matvec(operator.rmatvec(start))
+    if not np.isfinite(first).all():
+        return float("nan")
+    if not first.any():
+        return 0.0
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return float(
+                sparse().svds(
+                    operator,
+                    k=1,
+                    v0=start,
+                    tol=1e-6,
+                    return_singular_vectors=False,
+                    maxiter=1000,
+                    ncv=8,
+                )[0]
+            )
+    except (sparse().ArpackError, np.linalg.LinAlgError):
+        return float("nan")
+
+
+def sparse() -> Any:
+    """scipy.sparse.linalg, without its type stubs, which lack LinearOperator's arguments and
+    fractional tolerances."""
+    from scipy.sparse import linalg
+
+    return linalg
+
+
+def to_numpy(x: Tensor) -> np.ndarray:
+    """In double precision."""
+    return x.detach().to("cpu", torch.float64).numpy()
