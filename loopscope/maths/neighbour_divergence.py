@@ -1,4 +1,4 @@
-"""Chaos or noise: what becomes of states that were close to each other."""
+"""Chaos or noise: whether states that are close to each other stay close."""
 
 import math
 
@@ -6,44 +6,47 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-PREDICTS = 0.5
+PREDICTION = 0.5
 """Neighbours predict a motion if their successors lie this much closer than chance, or more."""
-PARTS = 0.05
-"""Neighbours part if the logarithm of their distance grows by this much per iteration, or more."""
+SEPARATION = 0.05
+"""Neighbours move apart if the logarithm of their distance grows by this much per iteration, or
+more."""
 _AHEAD, _EXCLUDED, _BUDGET = 4, 2, 1 << 22
 
 
-def divergence(
+def is_chaotic(
     x: Float[Tensor, "row iteration width"], unexplained: Float[Tensor, " row"]
 ) -> Bool[Tensor, " row"]:
     """Whether what a period leaves unexplained is deterministic chaos rather than noise.
 
-    Of each state the nearest other one is followed for a few iterations (Rosenstein, Collins & De
-    Luca 1993). Noise: the successors of neighbours are as far apart as chance has it. Chaos: they
-    are close, and part exponentially.
+    The nearest neighbour of each state is followed for a few iterations (Rosenstein, Collins & De
+    Luca 1993). With noise the successors of neighbours are as far apart as expected by chance. In
+    chaos they are close, and move apart exponentially.
 
     Arguments:
         unexplained: fraction of the variance that the period leaves.
     """
     rows, m, width = x.shape
     result = [
-        _parts(y, u)
+        _is_chaotic_chunk(y, u)
         for y, u in zip(*(t.split(max(1, _BUDGET // m**2)) for t in (x, unexplained)), strict=True)
     ]
     return torch.cat(result) if result else torch.zeros(rows, dtype=torch.bool, device=x.device)
 
 
-def _parts(x: Tensor, unexplained: Tensor) -> Tensor:
+def _is_chaotic_chunk(x: Tensor, unexplained: Tensor) -> Tensor:
     rows, m, _ = x.shape
     usable = m - _AHEAD
     square = x.square().sum(2)
-    apart = (square[:, :, None] + square[:, None] - 2 * x @ x.mT).clamp(min=0)  # (row, k, j)
+    squared_distance = (square[:, :, None] + square[:, None] - 2 * x @ x.mT).clamp(min=0)  # (row, k, j)
     k = torch.arange(m, device=x.device)
     near = (k[:, None] - k).abs() < _EXCLUDED
-    nearest = apart[:, :usable, :usable].masked_fill(near[:usable, :usable], math.inf).argmin(2)  # (row, k)
+    nearest = (
+        squared_distance[:, :usable, :usable].masked_fill(near[:usable, :usable], math.inf).argmin(2)
+    )  # (row, k)
     here = torch.arange(usable, device=x.device)
     variance = (x - x.mean(1, keepdim=True)).square().sum(2).mean(1)
-    flat = apart.flatten(1)
+    flat = squared_distance.flatten(1)
     gaps = [flat.gather(1, (here + s) * m + nearest + s).clamp(min=1e-300) for s in range(_AHEAD + 1)]
     # by chance two values of the noise differ by twice its variance
     predicted = gaps[1].mean(1) / (2 * unexplained * variance)
@@ -51,4 +54,4 @@ def _parts(x: Tensor, unexplained: Tensor) -> Tensor:
     growth = (torch.maximum(gaps[-1], floor).log() - torch.maximum(gaps[0], floor).log()).mean(1) / (
         2 * _AHEAD
     )
-    return (predicted < PREDICTS**2) & (growth > PARTS)
+    return (predicted < PREDICTION**2) & (growth > SEPARATION)

@@ -1,4 +1,4 @@
-"""Tones: sinusoids fitted to trajectories by least squares, many trajectories at once.
+"""Sinusoids fitted to trajectories by least squares, many trajectories at once.
 
 The model is x_k = c + sum_f (a_f cos w_f k + b_f sin w_f k), with vectors c, a_f, b_f over the
 width and frequencies w_f that are whole-number combinations of a few free angles. The amplitudes
@@ -18,13 +18,13 @@ PADDING = 8
 """Points of the spectrum per turn."""
 
 
-class Tones(NamedTuple):
-    """Tones fitted to trajectories."""
+class SinusoidFit(NamedTuple):
+    """Sinusoids fitted to trajectories."""
 
     angles: Float[Tensor, "row angle"]
     """The free angles, radians per iteration."""
     unexplained: Float[Tensor, " row"]
-    """Fraction of the variance that is left, 0..1."""
+    """Fraction of the variance that the sinusoids leave, 0..1."""
     error: Float[Tensor, "row angle"]
     """Standard error of each angle under white noise, radians per iteration."""
     rate: Float[Tensor, " row"]
@@ -33,16 +33,16 @@ class Tones(NamedTuple):
     """Its standard error under white noise."""
 
 
-def peak(x: Float[Tensor, "row iteration width"], turns: float = 1.0) -> Float[Tensor, " row"]:
-    """The angle per iteration at which the spectrum, summed over the width, is highest, at `turns`
-    per window at least."""
+def spectral_peak(x: Float[Tensor, "row iteration width"], turns: float = 1.0) -> Float[Tensor, " row"]:
+    """The angle per iteration at which the power spectrum, summed over the width, is largest, from
+    `turns` per window on."""
     m = x.shape[1]
     power = torch.fft.rfft(x, n=PADDING * m, dim=1).abs().square().sum(2)
     power[:, : math.ceil(PADDING * turns)] = -1
     return power.argmax(1).to(x.dtype) * (2 * math.pi / (PADDING * m))
 
 
-def fit(
+def fit_sinusoids(
     x: Float[Tensor, "row iteration width"],
     angles: Float[Tensor, "row angle"],
     orders: Float[Tensor, "tone angle"],
@@ -50,19 +50,18 @@ def fit(
     *,
     damped: bool = False,
     slow: Bool[Tensor, " row"] | None = None,
-) -> Tones:
-    """Fit tones of the frequencies `orders @ angles`, and let the angles move to where least is
-    left.
+) -> SinusoidFit:
+    """Fit sinusoids of the frequencies `orders @ angles`, with the angles that leave the least
+    residual.
 
     Arguments:
-        angles: where to begin, within about half a turn per window of the truth; one or two of
-            them.
+        angles: one or two, to begin from, within about half a turn per window of the truth.
         orders: which whole-number combinations of the angles are tones, such as [[1], [2], [3]] for
-            an angle and its harmonics. Tones that, folded at pi, can't be told from an earlier one
-            are left out.
+            an angle and its harmonics. SinusoidFit that, folded at pi, can't be told from an
+            earlier one are left out.
         rounds: steps of Gauss-Newton; 0 only evaluates.
-        slow: where a tone may, folded at pi, be slower than one turn per window, and so take a
-            drift for an overtone.
+        slow: rows whose sinusoids may, folded at pi, be slower than one turn per window. Such a
+            sinusoid can fit a drift.
         damped: whether all amplitudes grow or shrink exponentially together, at a rate that is
             fitted too; with one angle.
     """
@@ -101,7 +100,7 @@ def fit(
         )  # a step that made things worse is halved
     zero = torch.zeros_like(least)
     rate, rate_error = (best[:, -1], error[:, -1]) if damped else (zero, zero)
-    return Tones(best[:, :count], least.clamp(max=1.0), error[:, :count], rate, rate_error)
+    return SinusoidFit(best[:, :count], least.clamp(max=1.0), error[:, :count], rate, rate_error)
 
 
 def _newton(slopes: Tensor, rest: Tensor, tiny: float) -> tuple[Tensor, Tensor]:
@@ -112,8 +111,8 @@ def _newton(slopes: Tensor, rest: Tensor, tiny: float) -> tuple[Tensor, Tensor]:
         inverse = 1 / normal[..., 0].clamp(min=tiny)
         return inverse, right * inverse
     a, b, d = normal[:, 0, 0], normal[:, 0, 1], normal[:, 1, 1]
-    little = 1e-9 * torch.maximum(a, d)  # at pi an angle has no slope, and mustn't stop the other
-    a, d = a + little, d + little
+    ridge = 1e-9 * torch.maximum(a, d)  # at pi an angle has no slope, and must not stop the other
+    a, d = a + ridge, d + ridge
     determinant = (a * d - b * b).clamp(min=tiny)
     step = torch.stack([d * right[:, 0] - b * right[:, 1], a * right[:, 1] - b * right[:, 0]], dim=1)
     return torch.stack([d, a], dim=1) / determinant[:, None], step / determinant[:, None]
@@ -126,47 +125,49 @@ def _orthonormal(cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
     return _factored(raw, raw.square().sum(1) <= 1e-14 * raw.shape[1])
 
 
-def _factored(raw: Tensor, gone: Bool[Tensor, "row column"]) -> tuple[Tensor, Tensor]:
-    """By QR, with the columns that are `gone` put where they touch no other: a row of their own
-    below."""
+def _factored(raw: Tensor, empty: Bool[Tensor, "row column"]) -> tuple[Tensor, Tensor]:
+    """By QR. The columns that are `empty` get a row of their own below, where they touch no
+    other."""
     m, count = raw.shape[1:]
-    below = torch.diag_embed(gone.to(raw.dtype))
-    q, r = torch.linalg.qr(torch.cat([raw.masked_fill(gone[:, None], 0), below], dim=1))
+    below = torch.diag_embed(empty.to(raw.dtype))
+    q, r = torch.linalg.qr(torch.cat([raw.masked_fill(empty[:, None], 0), below], dim=1))
     eye = torch.eye(count, dtype=raw.dtype, device=raw.device)
-    alone = r.diagonal(dim1=1, dim2=2).abs()
-    small = ~(alone > 1e-7 * math.sqrt(m)) & ~gone
-    mix = torch.linalg.solve_triangular(r.masked_fill((eye > 0) & (alone == 0)[:, None], 1), eye, upper=True)
-    basis, mix = q[:, :m].masked_fill(gone[:, None], 0), mix.masked_fill(gone[:, None], 0)
+    diagonal = r.diagonal(dim1=1, dim2=2).abs()
+    small = ~(diagonal > 1e-7 * math.sqrt(m)) & ~empty
+    mix = torch.linalg.solve_triangular(
+        r.masked_fill((eye > 0) & (diagonal == 0)[:, None], 1), eye, upper=True
+    )
+    basis, mix = q[:, :m].masked_fill(empty[:, None], 0), mix.masked_fill(empty[:, None], 0)
     rows = small.any(1).nonzero()[:, 0]
-    if len(rows):  # the first column that adds nothing has spoilt those after it
+    if len(rows):  # the first column that adds nothing spoils those after it
         first = small[rows] & (small[rows].cumsum(1) == 1)
-        basis[rows], mix[rows] = _factored(raw[rows], gone[rows] | first)
+        basis[rows], mix[rows] = _factored(raw[rows], empty[rows] | first)
     return basis, mix
 
 
 def _distinct(
     frequencies: Float[Tensor, "row tone"], m: int, slow: Bool[Tensor, " row"] | None
 ) -> Float[Tensor, "row tone"]:
-    """1 for tones that differ from every earlier one by half a turn per window at least and may be
-    as slow as they are."""
+    """1 for sinusoids that differ from every earlier one by half a turn per window at least and are
+    not slower than allowed."""
     folded = frequencies.remainder(2 * math.pi)
     folded = torch.minimum(folded, 2 * math.pi - folded)
     kept = torch.ones_like(folded)
     for tone in range(1, folded.shape[1]):
         close = (folded[:, :tone] - folded[:, tone : tone + 1]).abs() < math.pi / m
-        own = ~(close & (kept[:, :tone] > 0)).any(1)
+        distinct = ~(close & (kept[:, :tone] > 0)).any(1)
         if slow is not None:
-            own &= slow | (folded[:, tone] > 1.9 * math.pi / m)
-        kept[:, tone] = own.to(folded.dtype)
+            distinct &= slow | (folded[:, tone] > 1.9 * math.pi / m)
+        kept[:, tone] = distinct.to(folded.dtype)
     return kept
 
 
-def residual(
+def sinusoid_residual(
     x: Float[Tensor, "row iteration width"],
     angles: Float[Tensor, "row angle"],
     orders: Float[Tensor, "tone angle"],
 ) -> Float[Tensor, "row iteration width"]:
-    """What the tones leave of each trajectory; see `fit`."""
+    """What the sinusoids leave of each trajectory; see `fit_sinusoids`."""
     basis = _basis(x, angles, orders)
     x = x - x.mean(1, keepdim=True)
     return x - basis @ (basis.mT @ x)

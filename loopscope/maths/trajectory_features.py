@@ -8,8 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from .period import Returns, returns, sketched
-from .sinusoids import fit
+from .returns import Returns, fit_returns
+from .sinusoids import fit_sinusoids
+from .trajectory_array import random_projection
 
 FEWEST = 12
 """States that say something about where a trajectory goes."""
@@ -91,7 +92,7 @@ def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Featur
     size = _rms(late)
     scale = torch.maximum(centre.norm(dim=1), (x[:, 0] - centre).norm(dim=1))
     moves = spread > _ROUNDING * rounding * torch.maximum(size, scale)
-    result = returns(x, 2 * h / n, rounding)
+    result = fit_returns(x, 2 * h / n, rounding)
     decay_before, decay, decay_error, coherent = _decays(quarters, result)
     growth, bend, bend_error, climb = _growth(quarters)
     swing, settling, wobble = _directions(quarters)
@@ -133,10 +134,10 @@ def _decays(quarters: list[Tensor], result: Returns) -> tuple[Tensor, Tensor, Te
     tones = torch.arange(1.0, 1 + max(1, min(5, (2 * h - 4) // 8)), dtype=decay.dtype, device=decay.device)[
         :, None
     ]
-    own = [sketched(q[turning]) for q in quarters]
+    own = [random_projection(q[turning]) for q in quarters]
     angle = result.angle[turning, None]
-    late = fit(torch.cat(own[1:], dim=1), angle, tones, rounds=6, damped=True)
-    early = fit(torch.cat(own[:2], dim=1), late.angles, tones, rounds=4, damped=True)
+    late = fit_sinusoids(torch.cat(own[1:], dim=1), angle, tones, rounds=6, damped=True)
+    early = fit_sinusoids(torch.cat(own[:2], dim=1), late.angles, tones, rounds=4, damped=True)
     coherent[turning] = 1 - late.unexplained
     good = late.unexplained < 1 - _DAMPED
     index = turning[good]

@@ -21,7 +21,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
-from .period import Period, Returns, judged, precision, trajectories
+from .period import Period, apply_coherence
+from .returns import Returns
+from .trajectory_array import precision, trajectories
 from .trajectory_features import Features, features
 
 
@@ -204,7 +206,7 @@ def _measured(part: Tensor, rounding: float) -> Features:
 
 
 def _decided(f: Features, t: Thresholds) -> Limits:
-    period: Period = judged(f.returns, t.coherence)
+    period: Period = apply_coherence(f.returns, t.coherence)
     turns, winds = ~period.period.isnan(), ~period.second.isnan()
     spirals = (f.coherent >= t.coherence) & ~f.returns.erratic
     smooth = spirals | winds | ((f.arc >= t.arc) & ~turns)

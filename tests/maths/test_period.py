@@ -8,7 +8,7 @@ import torch
 
 from loopscope import maths
 from loopscope.common.errors import LoopscopeError
-from loopscope.maths.sinusoids import fit
+from loopscope.maths.sinusoids import fit_sinusoids
 
 from ..toys.trajectories import DOUBLE, Maker, logistic
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_measured_is_said(ask, sentence):
 @pytest.mark.parametrize("rate", [0.9, 0.97, 0.99, 1.0, 1.02])
 def test_a_damped_tone_gives_its_angle_and_rate(rate):
     x = Maker(0, 48, 1).spiral(rate, angle=0.8)[None]
-    result = fit(
+    result = fit_sinusoids(
         x, torch.full((1, 1), 0.75, dtype=DOUBLE), torch.ones(1, 1, dtype=DOUBLE), rounds=12, damped=True
     )
     assert float(result.angles) == pytest.approx(0.8, rel=1e-6)

@@ -20,9 +20,16 @@ def rotation(width: int, seed: int = 1) -> Tensor:
     return torch.linalg.qr(cloud(width, width, seed=seed)).Q
 
 
-@pytest.mark.parametrize("change", [
-    lambda x: x @ rotation(6), lambda x: 3.7 * x, lambda x: x + 5, lambda x: -x, lambda x: torch.cat([x, 0 * x], 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x @ rotation(6),
+        lambda x: 3.7 * x,
+        lambda x: x + 5,
+        lambda x: -x,
+        lambda x: torch.cat([x, 0 * x], 1),
+    ],
+)
 def test_cka_ignores_rotation_scale_and_shift(change):
     x = cloud(50, 6)
     assert float(maths.cka(x, change(x))) == pytest.approx(1)
