@@ -13,7 +13,7 @@ from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.maths import KINDS, Recurrence, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
-from loopscope.maths.trajectory_kind import decided, joined, measured
+from loopscope.maths.trajectory_kind import classify_features, join_limits, measure_features
 from loopscope.recorder.extend import Continuation, continue_run, vectors
 from loopscope.runs.run import Run
 
@@ -140,8 +140,8 @@ def measure(
     lines = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
     more, after = _followed(run, extra)
     x = vectors(after.states)
-    features = measured(x)
-    result = joined([decided(features, lines)], tuple(x.shape[1:3]))
+    features = measure_features(x)
+    result = join_limits([classify_features(features, lines)], tuple(x.shape[1:3]))
     shares = {kind.name: share for kind, share in result.shares().items()}
     first, overflow = after.states.iterations[0], after.overflow
     place = _typical(result.code, result.quality, result.period)
@@ -204,7 +204,10 @@ def _sensitivity(features: Any, lines: Thresholds) -> dict[str, dict[str, Any]]:
     result = {}
     for name, values in _SWEEPS.items():
         all_values = sorted({*values, getattr(lines, name)})
-        rows = [list(decided(features, lines, **{name: value}).shares().values()) for value in all_values]
+        rows = [
+            list(classify_features(features, lines, **{name: value}).shares().values())
+            for value in all_values
+        ]
         result[name] = {"values": all_values, "shares": torch.tensor(rows, dtype=torch.float64)}
     return result
 

@@ -12,7 +12,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.maths import cka_map
-from loopscope.maths.dimension import spread, variances
+from loopscope.maths.dimension import effective_dimensions, variances
 from loopscope.recorder.extend import vectors
 from loopscope.runs.run import Run
 
@@ -157,7 +157,7 @@ def _field(run: Run, name: str, ks: list[int], chosen: Tensor, *, shown: Tensor)
     variance = variances(cloud)
     size = cloud.square().sum(2).mean(1)
     point = variance.sum(1) <= (_ROUNDING * eps) ** 2 * size
-    ratio, rank = (torch.where(point, math.nan, v) for v in spread(variance))
+    ratio, rank = (torch.where(point, math.nan, v) for v in effective_dimensions(variance))
     flat = cloud.flatten(0, 1)
     middle = flat.mean(0)
     _, sizes, directions = torch.linalg.svd(_squeezed(flat - middle), full_matrices=False)

@@ -100,7 +100,7 @@ def _waves(
             row["excluded"].append(fourier.excluded_loss(answer, keys, train))
             power = fourier.power(table)
             row["sums"].append(float(power.sums[place].sum()))
-            row["alone"].append(float(power.alone[place].sum()))
+            row["alone"].append(float(power.single_number[place].sum()))
             row["concentration"].append(float(fourier.gini(fourier.amplitudes(table))))
         for name, values in row.items():
             result[name].append(values)

@@ -1,5 +1,4 @@
-"""What is measured of attention patterns, as stages of inference: where attention gathers and how
-much it mixes.
+"""Measures of attention patterns: where attention concentrates, and how much it mixes.
 
 A pattern is (..., query, key) with rows that sum to one. Sources: ColSum concentration,
 Queipo-de-Llano et al. 2025; sinks, Gu et al. 2024 (arXiv 2410.10781); both as used on loops by
@@ -18,10 +17,13 @@ SINK = 0.3
 
 def concentration(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "..."]:
     """ColSum concentration C = 1 - H(c) / ln T, with c_j = mean over the queries of A_ij: 1 if all
-    attend to one key, 0 if keys get the same. c must sum to one: with the sums over queries
-    themselves C isn't between 0 and 1.
+    attend to one key, 0 if all keys get the same. c must sum to one: with sums over the queries in
+    place of means C isn't between 0 and 1. Queipo-de-Llano et al. 2025.
 
-    A causal mask alone gives more than 0: compare with `concentration(causal(T))`.
+    >>> concentration(torch.full((4, 4), 1 / 4))
+    tensor(0.)
+
+    The causal mask by itself gives more than 0: compare with `concentration(causal(T))`.
     """
     keys = pattern.shape[-1]
     if keys == 1:
@@ -30,35 +32,49 @@ def concentration(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "...
 
 
 def received(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "... key"]:
-    """The share of all attention that each key gets; sums to one. Of key k this is Gu's sink
-    score."""
+    """The share of all attention that each key gets; sums to one. For one key this is the sink
+    score of Gu et al. 2024 (arXiv 2410.10781)."""
     return pattern.mean(-2)
 
 
 def sink_rate(
     pattern: Float[Tensor, "... head query key"], key: int = 0, threshold: float = SINK
 ) -> Float[Tensor, "..."]:
-    """Fraction of the heads for which a key, the first unless said otherwise, is a sink."""
+    """Fraction of the heads for which a key is a sink (Gu et al. 2024, arXiv 2410.10781), 0..1.
+
+    Arguments:
+        key: the first unless another is named.
+        threshold: the share of all attention that makes a key a sink.
+    """
     return (received(pattern)[..., key] >= threshold).to(pattern.dtype).mean(-1)
 
 
 def mixing(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "..."]:
-    """Mean over the queries of the entropy of their attention, nats: 0 if each attends to one key,
-    ln T if to all alike."""
+    """Entropy of a query's attention, on average over the queries, nats: 0 if each attends to one
+    key, ln T if to all equally (Blayney et al. 2026, arXiv 2604.11791).
+
+    >>> mixing(torch.eye(4))
+    tensor(0.)
+    """
     return torch.special.entr(pattern).sum(-1).mean(-1)
 
 
 def residual_entropy(states: Float[Tensor, "... position width"]) -> Float[Tensor, "..."]:
     """Entropy, in nats, of the eigenvalues of X Xᵀ / tr X Xᵀ: 0 if all positions share one
-    direction, ln of the smaller of positions and width if they fill all alike. Not centred. After
-    Skean et al. 2025 (arXiv 2502.02013)."""
+    direction, ln of the smaller of positions and width if they fill all directions equally. Not
+    centred. After Skean et al. 2025 (arXiv 2502.02013)."""
     square = torch.linalg.svdvals(states.double()).square()
     return torch.special.entr(square / square.sum(-1, keepdim=True)).sum(-1)
 
 
 def causal(length: int) -> Float[Tensor, "query key"]:
-    """What a causal mask alone gives, the null of the others: each query attends to itself and all
-    before it alike."""
+    """The pattern of a causal mask by itself, the baseline of the other measures: each query
+    attends equally to itself and to all positions before it.
+
+    >>> causal(2)
+    tensor([[1.0000, 0.0000],
+            [0.5000, 0.5000]], dtype=torch.float64)
+    """
     return (
         torch.ones(length, length, dtype=torch.float64).tril()
         / torch.arange(1.0, length + 1, dtype=torch.float64)[:, None]
@@ -68,12 +84,12 @@ def causal(length: int) -> Float[Tensor, "query key"]:
 def mass(
     pattern: Float[Tensor, "... query key"], keys: Bool[Tensor, "... query key"] | Bool[Tensor, "... 1 key"]
 ) -> Float[Tensor, "... query"]:
-    """The share of its attention that each query pays to some of the keys, 0..1."""
+    """The share of each query's attention on some of the keys, 0..1."""
     return (pattern * keys).sum(-1) / pattern.sum(-1)
 
 
 def evenness(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "... query"]:
     """Entropy of each query's attention over ln of the number of keys: 0 for one key, 1 for all
-    alike. Shen, Su & Kyrillidis 2026 (arXiv 2605.17811). NaN if there is but one key."""
+    equally. Shen, Su & Kyrillidis 2026 (arXiv 2605.17811). NaN if there is but one key."""
     keys = pattern.shape[-1]
     return torch.special.entr(pattern).sum(-1) / (math.log(keys) if keys > 1 else math.nan)

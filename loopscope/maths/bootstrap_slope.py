@@ -1,5 +1,5 @@
-"""The slope of one quantity against another, with an interval from drawing whole groups anew, and
-against chance."""
+"""The slope of one quantity against another, with a confidence interval from resampling whole
+groups, and the slopes expected by chance."""
 
 import math
 from dataclasses import dataclass
@@ -8,24 +8,31 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-DRAWS, SHUFFLES = 1000, 200
+DRAWS = 1000
+"""Bootstrap samples."""
+SHUFFLES = 200
+"""Permutations of x, for the slopes expected by chance."""
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A least-squares slope, in units of y for one unit of x. NaN where x or y doesn't vary or is
-    nowhere known."""
+    """A least-squares slope, in units of y for one unit of x. NaN where x or y doesn't vary or
+    is NaN everywhere."""
 
     slope: float
     low: float
-    """Of the 95 % interval: percentiles of slopes on groups drawn with replacement (Efron 1979)."""
+    """Lower end of the 95 % interval: percentiles of slopes on groups drawn with replacement (Efron
+    1979)."""
     high: float
+    """Upper end."""
     correlation: float
     """Spearman's rank correlation."""
     shuffled: tuple[float, float]
-    """The middle 95 % of slopes with x shuffled among the items: what chance gives."""
+    """The middle 95 % of slopes with x permuted among the items: those expected by chance."""
     items: int
+    """Items without NaN."""
     groups: int
+    """Groups of these items."""
 
 
 def slope(
@@ -36,15 +43,20 @@ def slope(
     *,
     draws: int = DRAWS,
 ) -> Slope:
-    """The slope of y against x, over the items where y is known (not NaN).
+    """The slope of y against x, over the items where neither is NaN.
+
+    >>> x = torch.arange(10.0)
+    >>> slope(x, 2 * x, torch.arange(10)).slope
+    2.0
 
     Arguments:
-        group: items of one group are drawn together, as they aren't independent: the answers of one
-            example.
-        seed: of the draws.
+        group: items of one group are resampled together, since they aren't independent, such as the
+            answers of one example.
+        seed: of the resampling.
+        draws: bootstrap samples.
     """
-    known = ~(y.isnan() | x.isnan())
-    x, y, group = x[known].double(), y[known].double(), group[known]
+    valid = ~(y.isnan() | x.isnan())
+    x, y, group = x[valid].double(), y[valid].double(), group[valid]
     _, number = group.unique(return_inverse=True)
     groups = int(number.max()) + 1 if len(number) else 0
     if len(x) < 2 or float(x.var()) == 0:
@@ -54,12 +66,12 @@ def slope(
     x, y = x - x.mean(), y - y.mean()
     sums = torch.zeros(groups, 5, dtype=torch.float64)
     sums.index_add_(0, number, torch.stack([torch.ones_like(x), x, y, x * x, x * y], 1))
-    drawn = torch.randint(0, groups, (draws, groups), generator=generator)
+    sample = torch.randint(0, groups, (draws, groups), generator=generator)
     times = torch.zeros(draws, groups, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones(drawn.shape, dtype=torch.float64)
+        1, sample, torch.ones(sample.shape, dtype=torch.float64)
     )
     each = _slopes(times @ sums)
-    each = each[each.isfinite()]  # a draw of groups that are all alike has no slope
+    each = each[each.isfinite()]  # a sample in which x doesn't vary has no slope
     order = torch.rand(SHUFFLES, len(x), generator=generator).argsort(1)
     chance = (x[order] * y).sum(1) / x.square().sum()
     return Slope(

@@ -1,7 +1,8 @@
-"""When a curve changed: transitions of a training's curve, dated with their uncertainty.
+"""Changepoints of a training curve: when it moves from one plateau to another, with the
+uncertainty.
 
-Time is the optimiser step, looked at on a logarithmic axis, log(step + s) with s the first step
-after 0 that was looked at: a training's early steps are worth as much as its late ones.
+Time is the optimiser step on a logarithmic axis, log(step + s) with s the first measured step after
+0: early steps of a training count as much as late ones.
 """
 
 import itertools
@@ -17,6 +18,7 @@ from ..common.errors import LoopscopeError
 DRAWS = 200
 """Bootstrap samples."""
 SEED = 0
+"""Of the bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -24,65 +26,73 @@ class Dated:
     """A transition of a curve from one plateau to another, or its passage through a level."""
 
     step: float
-    """Where half of the way is done; for a level, where it is reached to stay."""
+    """Where half of the change is done; for a level, where it is reached for good."""
     low: float
-    """Lower end of the 90 % interval of `step`: noise of the curve, and the distance of its
-    looks."""
+    """Lower end of the 90 % interval of `step`, from the noise of the curve and the spacing of its
+    measurements."""
     high: float
+    """Upper end."""
     before: float
     """The curve's value on the plateau before; for a level, where the curve begins."""
     after: float
     """On the plateau after; for a level, where the curve ends."""
     begin: float
-    """The step at which a tenth of the way is done."""
+    """The step at which a tenth of the change is done."""
     end: float
     """The step at which nine tenths are."""
 
     @property
     def sharpness(self) -> float:
         """1 / ln(end / begin): how many such transitions fit into a factor e of steps. Infinite for
-        a jump between looks."""
+        a jump between two measurements."""
         return float(1 / np.log((self.end + 1) / (self.begin + 1))) if self.end > self.begin else float("inf")
 
 
 def transitions(
-    steps: Float[Tensor, " look"],
-    values: Float[Tensor, " look"],
+    steps: Float[Tensor, " measurement"],
+    values: Float[Tensor, " measurement"],
     least: float = 0.1,
     stages: int = 3,
 ) -> list[Dated]:
     """The transitions of a curve between plateaus, in order; none where it never leaves its first
     one.
 
-    The curve is fitted by `stages` logistic functions of log step or fewer, with a loss that spikes
-    don't bend, and as few as explain it (Bayesian information criterion). A stage counts if it is
-    higher than `least` and than four standard deviations of the noise, and if its neighbours are
-    told from it by a plateau. Each is then dated by the monotone curve (isotonic regression)
-    through the looks that belong to it, and its uncertainty by resampling the residuals.
+    The curve is fitted by `stages` logistic functions of log step or fewer, with a loss that is
+    robust to spikes, and the fewest that explain it (Bayesian information criterion). A stage
+    counts if it is higher than `least` and than four standard deviations of the noise, and if a
+    plateau separates it from its neighbours. Each is then dated by the monotone curve (isotonic
+    regression) through its measurements, and its uncertainty by resampling the residuals.
 
     Arguments:
-        steps: optimiser steps of the looks, increasing.
+        steps: optimiser steps of the measurements, increasing.
         values: the curve: an accuracy, the logarithm of a loss, a norm.
         least: the smallest change that counts, in the curve's own unit.
+        stages: the largest number of transitions.
 
     Raises:
-        LoopscopeError: fewer than eight looks, or one that isn't a number.
+        LoopscopeError: fewer than eight measurements, or values that aren't finite.
     """
     u, y = _axis(steps), _checked(steps, values)
     noise = _noise(y)
     fits = _fits(u, y, max(least, 4 * noise), stages, noise=noise)
     result = []
     for first, last in _windows(u, fits):
-        dated = _dated(np.asarray(steps, dtype=float)[first:last], y[first:last])
+        dated = _date(np.asarray(steps, dtype=float)[first:last], y[first:last])
         if dated is not None and abs(dated.after - dated.before) >= max(least, 4 * noise) * 0.8:
             result.append(dated)
     return result
 
 
-def crossing(steps: Float[Tensor, " look"], values: Float[Tensor, " look"], level: float) -> Dated | None:
-    """When a rising curve reaches `level` to stay, as its monotone fit says; None if it never does.
+def crossing(
+    steps: Float[Tensor, " measurement"], values: Float[Tensor, " measurement"], level: float
+) -> Dated | None:
+    """When a rising curve reaches `level` for good, according to its monotone fit; None if it never
+    does.
 
-    A single look above the level doesn't count, nor does a dip after it has been reached.
+    A single measurement above the level doesn't count, nor does a dip after it has been reached.
+
+    Raises:
+        LoopscopeError: fewer than eight measurements, or values that aren't finite.
     """
     y, at = _checked(steps, values), np.asarray(steps, dtype=float)
     fit = _isotonic(y)
@@ -105,7 +115,7 @@ def _checked(steps: Tensor, values: Tensor) -> np.ndarray:
     if at.ndim != 1 or at.shape != y.shape or len(at) < 8 or not (np.diff(at) > 0).all():
         raise LoopscopeError(
             "a curve needs a value for each of eight steps or more, in increasing order, but has steps "
-            f"{at.shape} and values {y.shape}. Look at the training more often."
+            f"{at.shape} and values {y.shape}. Measure the training more often."
         )
     if not np.isfinite(y).all():
         raise LoopscopeError("a curve must be of finite numbers to be dated. Leave the others out.")
@@ -113,8 +123,8 @@ def _checked(steps: Tensor, values: Tensor) -> np.ndarray:
 
 
 def _noise(y: np.ndarray) -> float:
-    """Standard deviation of what differs between neighbours and isn't trend: from second
-    differences, robustly."""
+    """Standard deviation of the noise, without the trend: a robust estimate from second
+    differences."""
     bends = np.abs(y[2:] - 2 * y[1:-1] + y[:-2])
     return float(np.median(bends) / 0.6745 / np.sqrt(6))
 
@@ -161,16 +171,16 @@ def _fits(
             for start in starts
         ]
         current = min(fitted, key=cost)
-        told = cost(current) + len(current) * np.log(n)
+        criterion = cost(current) + len(current) * np.log(n)
         parts = current[1:].reshape(-1, 3)
-        if told < score - 2 and (np.abs(parts[:, 0]) >= least).all() and _apart(parts):
-            best, score = current, told
+        if criterion < score - 2 and (np.abs(parts[:, 0]) >= least).all() and _separated(parts):
+            best, score = current, criterion
     return sorted((float(c), float(np.exp(w))) for _, c, w in best[1:].reshape(-1, 3))
 
 
 def _starts(u: np.ndarray, y: np.ndarray, k: int, bounds: tuple[float, float]) -> Iterator[np.ndarray]:
-    """Places to look for a fit of k stages from: jumps between the medians of k + 1 stretches of
-    looks."""
+    """Starting points for a fit of k stages: jumps between the medians of k + 1 parts of the
+    curve."""
     n = len(u)
     grid = np.unique(np.linspace(2, n - 3, {1: 40, 2: 16}.get(k, 10)).astype(int))
     for cuts in itertools.combinations(grid, k):
@@ -180,7 +190,7 @@ def _starts(u: np.ndarray, y: np.ndarray, k: int, bounds: tuple[float, float]) -
             yield np.array([levels[0], *itertools.chain(*stages)])
 
 
-def _apart(parts: np.ndarray) -> bool:
+def _separated(parts: np.ndarray) -> bool:
     """Whether a plateau lies between any two stages: nine tenths of one are done before a tenth of
     the next."""
     parts = parts[np.argsort(parts[:, 1])]
@@ -189,7 +199,8 @@ def _apart(parts: np.ndarray) -> bool:
 
 
 def _windows(u: np.ndarray, fits: list[tuple[float, float]]) -> list[tuple[int, int]]:
-    """The looks that belong to each stage: up to the middle of the plateau on either side."""
+    """The measurements that belong to each stage: up to the middle of the plateau on either
+    side."""
     edges = [0]
     for (centre, width), (after, wide) in zip(fits, fits[1:], strict=False):
         middle = (centre + np.log(9) * width + after - np.log(9) * wide) / 2
@@ -199,14 +210,14 @@ def _windows(u: np.ndarray, fits: list[tuple[float, float]]) -> list[tuple[int, 
 
 
 def _isotonic(y: np.ndarray) -> np.ndarray:
-    """The monotone curve that is nearest to y."""
+    """The monotone curve closest to y, by least squares."""
     from scipy.optimize import isotonic_regression
 
     return isotonic_regression(y).x
 
 
-def _dated(at: np.ndarray, y: np.ndarray) -> Dated | None:
-    """The stage that these looks show."""
+def _date(at: np.ndarray, y: np.ndarray) -> Dated | None:
+    """The transition in these measurements; None for fewer than three."""
     if len(y) < 3:
         return None
     size = max(1, len(y) // 5)
@@ -223,15 +234,17 @@ def _interval(
     generator = np.random.default_rng(SEED)
     step, gap = _reached(at, fit, level)
     rest = y - fit
-    drawn = [_reached(at, _isotonic(fit + generator.choice(rest, len(rest))), level)[0] for _ in range(DRAWS)]
-    low, high = np.quantile(drawn, [0.05, 0.95])
+    samples = [
+        _reached(at, _isotonic(fit + generator.choice(rest, len(rest))), level)[0] for _ in range(DRAWS)
+    ]
+    low, high = np.quantile(samples, [0.05, 0.95])
     tenth = (after - before) / 10
     begin, end = _reached(at, fit, before + tenth)[0], _reached(at, fit, after - tenth)[0]
     return Dated(step, min(float(low), gap[0]), max(float(high), gap[1]), before, after, begin, end)
 
 
 def _reached(at: np.ndarray, fit: np.ndarray, level: float) -> tuple[float, tuple[float, float]]:
-    """Where a rising curve reaches a level, by a line between two looks; and these two."""
+    """Where a rising curve reaches a level, by a line between two measurements; and these two."""
     i = int(np.argmax(fit >= level)) if (fit >= level).any() else len(fit) - 1
     if i == 0:
         return float(at[0]), (float(at[0]), float(at[0]))

@@ -1,5 +1,5 @@
-"""How fast a distance shrinks: the factor per iteration, from a straight stretch of its logarithm,
-or the reason why not."""
+"""The contraction rate of a distance: the factor per iteration, from a straight part of its
+logarithm, or the reason why there is none."""
 
 import math
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 import numpy as np
 
 POINTS = 5
-"""Fewest points that a rate is read from."""
+"""The fewest points from which a rate is fitted."""
 STRAIGHT = 0.98
 """Least R² of the line."""
 AGREE = (0.002, 0.02)
 """The slopes of the stretch's two halves differ by at most the first fraction, or by two standard
-errors; where no stretch is as straight as that, by at most the second. What they differ by widens
+errors; where no stretch is as straight as that, by at most the second. Their difference widens
 the interval."""
 _STARTS = 24
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A contraction factor per iteration, with how well it is known. NaN where there is none:
-    `sentence` says why."""
+    """A contraction factor per iteration, with its error. NaN where there is none; `sentence` gives
+    the reason."""
 
     value: float
     """Factor per iteration; below 1 the distance shrinks."""
@@ -38,10 +38,11 @@ class Rate:
     last: int
     """Its last iteration."""
     points: int
-    """How many points it has."""
+    """Points that were fitted."""
     start: float
     """The line's value at `first`, as a distance."""
     sentence: str
+    """The rate in words, or why there is none."""
 
 
 def contraction(
@@ -53,15 +54,15 @@ def contraction(
     The stretch ends before the first d_k at or below `floor`, where rounding or the limit's own
     error shows. It begins where the transient is over: at the earliest k from which its two halves
     have one slope (see AGREE) and R² is at least STRAIGHT. Residuals along one trajectory are not
-    independent, so the interval is the least uncertainty there is, not the most.
+    independent, so the interval is a lower bound of the uncertainty.
 
-    >>> contraction([0.5**k for k in range(20)], floor=1e-5).value
+    >>> round(contraction([0.5**k for k in range(20)], floor=1e-5).value, 6)
     0.5
 
     Arguments:
         distance: d_k, one after the other.
-        floor: the distance from which on d_k can't be trusted.
-        iterations: k; 0, 1, 2 ... unless given.
+        floor: the distance below which d_k is mostly rounding.
+        iterations: k; None means 0, 1, 2 ...
     """
     d = np.asarray(distance, dtype=np.float64)
     k = np.arange(len(d)) if iterations is None else np.asarray(iterations)
@@ -72,7 +73,7 @@ def contraction(
     below = np.flatnonzero(d <= floor)
     end = int(below[0]) if len(below) else len(d)
     if end == 0:
-        return no_rate("the distance never comes clear of the floor that its limit is known to")
+        return no_rate("the distance never exceeds the precision with which its limit is determined")
     if end < POINTS:
         return no_rate(f"only {end} of the {POINTS} points that a fit needs lie above the floor")
     x, y = k[:end].astype(np.float64), np.log(d[:end])
@@ -81,12 +82,12 @@ def contraction(
         middle = (a + end) // 2
         slope, error, r2, start = _line(x[a:], y[a:])
         first, second = _line(x[a : middle + 1], y[a : middle + 1]), _line(x[middle:], y[middle:])
-        apart, noise = abs(first[0] - second[0]), 2 * _scatter(x[a:], y[middle:])
-        if r2 < STRAIGHT or apart > max(AGREE[1] * abs(slope), noise):
+        difference, noise = abs(first[0] - second[0]), 2 * _scatter(x[a:], y[middle:])
+        if r2 < STRAIGHT or difference > max(AGREE[1] * abs(slope), noise):
             continue
-        straight = apart <= max(AGREE[0] * abs(slope), noise)
-        if best is None or straight or apart < best[0]:
-            best = apart, a, slope, math.hypot(error, apart / 2), r2, start
+        straight = difference <= max(AGREE[0] * abs(slope), noise)
+        if best is None or straight or difference < best[0]:
+            best = difference, a, slope, math.hypot(error, difference / 2), r2, start
         if straight:
             break
     if best is not None:
@@ -115,9 +116,9 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def _scatter(x: np.ndarray, y: np.ndarray) -> float:
-    """Standard error of the difference of two halves' slopes: y's scatter from its second
-    differences, which a bend in the line leaves small where least squares would take it for
-    scatter."""
+    """Standard error of the difference of two halves' slopes. The scatter of y is estimated from
+    its second differences, which stay small for a bend in the line, unlike residuals of least
+    squares."""
     half = len(x) // 2 + 1
     spread = half * (half**2 - 1) / 12 * float(x[1] - x[0]) ** 2
     return math.sqrt(float(np.square(np.diff(y, 2)).mean()) / 6 * 2 / spread)

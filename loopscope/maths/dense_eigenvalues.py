@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 DENSE = 512
-"""Numbers per row up to which the whole Jacobian is formed, and per block up to which eigenvectors are
-computed too, for the errors of the values."""
+"""Numbers per row up to which the whole Jacobian is formed, and per block up to which eigenvectors
+are computed too, for the errors of the values."""
 
 
 def leading_dense_eigenvalues(J: np.ndarray, count: int, eps: float) -> tuple[np.ndarray, np.ndarray, str]:

@@ -1,4 +1,4 @@
-"""How many directions a cloud of vectors fills."""
+"""The dimension of a cloud of vectors: participation ratio and effective rank."""
 
 import torch
 from jaxtyping import Float
@@ -15,18 +15,28 @@ def variances(x: Float[Tensor, "... sample width"], centre: bool = True) -> Floa
 
 def participation_ratio(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "..."]:
     """(sum λ)² / sum λ² of the covariance's eigenvalues: n for a cloud that fills n directions
-    alike, 1 for a line. NaN for a point. Never more than the samples allow: for few samples it says
-    little of the width."""
-    return spread(variances(x, centre))[0]
+    equally, 1 for a line, NaN for a point. At most the number of samples, so that few samples bound
+    it.
+
+    >>> participation_ratio(torch.eye(4), centre=False)
+    tensor(4., dtype=torch.float64)
+    """
+    return effective_dimensions(variances(x, centre))[0]
 
 
 def effective_rank(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "..."]:
-    """exp of the entropy of λ / sum λ, the covariance's eigenvalues: as above, but small directions
-    count for more. Roy & Vetterli 2007. NaN for a point."""
-    return spread(variances(x, centre))[1]
+    """exp of the entropy of λ / sum λ of the covariance's eigenvalues: like the participation
+    ratio, but small directions weigh more. NaN for a point. Roy & Vetterli 2007.
+
+    >>> effective_rank(torch.eye(4), centre=False)
+    tensor(4., dtype=torch.float64)
+    """
+    return effective_dimensions(variances(x, centre))[1]
 
 
-def spread(variance: Float[Tensor, "... direction"]) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
+def effective_dimensions(
+    variance: Float[Tensor, "... direction"],
+) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
     """(participation ratio, effective rank) of variances along orthogonal directions."""
     share = variance / variance.sum(-1, keepdim=True)
     return 1 / share.square().sum(-1), torch.special.entr(share).sum(-1).exp()

@@ -1,5 +1,5 @@
-"""Dynamic mode decomposition: the eigenvalues of the linear map that would carry a trajectory
-along."""
+"""Dynamic mode decomposition: the eigenvalues of the linear map that reproduces a trajectory
+best."""
 
 import importlib
 import warnings
@@ -13,11 +13,14 @@ from ..common.errors import LoopscopeError
 
 
 def dynamic_modes(states: Float[Tensor, "iteration width"]) -> list[complex]:
-    """Eigenvalues per iteration, largest amplitude first, of one trajectory's late half with
-    delays, about its mean.
+    """Eigenvalues per iteration, largest amplitude first, of the second half of a trajectory about
+    its mean, with delay embedding.
 
-    On the unit circle: a lasting rotation by the eigenvalue's argument; inside: a mode that fades.
+    On the unit circle: a persistent rotation by the eigenvalue's argument; inside: a decaying mode.
     Schmid 2010; by PyDMD (Demo, Tezzele & Rozza 2018), which the extra `dmd` installs.
+
+    Raises:
+        LoopscopeError: PyDMD isn't installed, or fewer than 12 finite states.
     """
     try:
         pydmd = importlib.import_module("pydmd")
@@ -37,7 +40,7 @@ def dynamic_modes(states: Float[Tensor, "iteration width"]) -> list[complex]:
         return [complex(1)]
     model: Any
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the condition of snapshots near a point
+        warnings.simplefilter("ignore")  # about ill-conditioned snapshots near a fixed point
         model = preprocessing.hankel_preprocessing(pydmd.DMD(svd_rank=0), d=max(2, len(late) // 3)).fit(
             late.numpy().T
         )

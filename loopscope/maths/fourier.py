@@ -1,5 +1,4 @@
-"""Fourier measures of functions on pairs of numbers modulo p: how a network adds, if it adds with
-waves.
+"""Fourier analysis of functions on pairs of numbers modulo p, for networks that add with waves.
 
 A function of (a, b) is a tensor (p, p, ...) over all pairs. A network that adds modulo p by
 trigonometry (Nanda et al. 2023, arXiv 2301.05217) has logits made of cos(w_k (a + b - c)), w_k = 2
@@ -42,10 +41,16 @@ def components(table: Float[Tensor, "p width"]) -> Float[Tensor, " p"]:
 
 
 def gini(values: Float[Tensor, "*axes n"]) -> Float[Tensor, "*axes"]:
-    """Gini coefficient of values that aren't negative: 0 where all are equal, (n - 1) / n where one
-    has everything.
+    """Gini coefficient of values that aren't negative: 0 where all are equal, (n - 1) / n where all
+    but one are zero.
+
+    >>> gini(torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    tensor(0.7500, dtype=torch.float64)
 
     G = sum_i (2 i - n - 1) x_(i) / (n sum x), with x_(1) the smallest. NaN where all are 0.
+
+    Raises:
+        LoopscopeError: a negative value.
     """
     if bool((values < 0).any()):
         raise LoopscopeError("the Gini coefficient needs values that aren't negative. Pass norms or powers.")
@@ -62,11 +67,11 @@ class Power(NamedTuple):
     """cos and sin of w_k (a + b), k = 1..p // 2."""
     differences: Float[Tensor, " frequency"]
     """cos and sin of w_k (a - b)."""
-    alone: Float[Tensor, " frequency"]
-    """Waves of a alone and of b alone."""
+    single_number: Float[Tensor, " frequency"]
+    """Waves that depend on a only or on b only."""
     total: float
-    """The variance: mean over the pairs of the squared distance from the mean, summed over what
-    else there is."""
+    """The variance: mean over the pairs of the squared distance from the mean, summed over the
+    other axes."""
 
 
 def power(values: Float[Tensor, "first second *rest"]) -> Power:
@@ -75,17 +80,23 @@ def power(values: Float[Tensor, "first second *rest"]) -> Power:
 
     Products of waves of different frequencies are in none of the three, so the fractions need not
     sum to one. All are NaN where the function is constant.
+
+    Arguments:
+        values: over all pairs (a, b), (p, p, ...).
+
+    Raises:
+        LoopscopeError: another shape.
     """
     p = _checked(values)
     table = values.double().reshape(p, p, -1)
     total = float((table - table.mean((0, 1))).square().sum(2).mean())
     sums, differences = _by_frequency(_diagonal(table, 1)), _by_frequency(_diagonal(table, -1))
-    alone = _by_frequency(table.mean(0)) + _by_frequency(table.mean(1))
+    single = _by_frequency(table.mean(0)) + _by_frequency(table.mean(1))
     if p % 2 == 0:
         differences[-1] = 0  # cos of p / 2 is the same wave in a + b and in a - b
     constant = total <= 1e-24 * float(table.square().sum(2).mean())  # rounding is no variance
     scale = float("nan") if constant else total
-    return Power(sums / scale, differences / scale, alone / scale, 0.0 if constant else total)
+    return Power(sums / scale, differences / scale, single / scale, 0.0 if constant else total)
 
 
 def amplitudes(values: Float[Tensor, "p p *rest"]) -> Float[Tensor, " component"]:
@@ -97,10 +108,11 @@ def amplitudes(values: Float[Tensor, "p p *rest"]) -> Float[Tensor, " component"
 
 
 def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list[int]:
-    """The frequencies whose waves of a + b carry at least a fraction `least` of what all such waves
-    carry together.
+    """The frequencies whose waves of a + b carry at least a fraction `least` of the power of all
+    such waves.
 
-    Nanda et al. choose them by the MLP's neurons; the logits are what every network has.
+    Nanda et al. (2023, arXiv 2301.05217) choose them by the MLP's neurons; logits exist in every
+    network.
     """
     sums = power(logits).sums
     share = sums / sums.sum()
@@ -109,11 +121,17 @@ def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list
 
 def along_sums(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Float[Tensor, "p p c"]:
     """The part of the logits made of cos and sin of w_k (a + b) for these frequencies: an
-    orthogonal projection."""
+    orthogonal projection.
+
+    Raises:
+        LoopscopeError: a frequency outside 1..p // 2.
+    """
     p = _checked(logits)
     for k in frequencies:
         if not 1 <= k <= p // 2:
-            raise LoopscopeError(f"a frequency must lie in 1..{p // 2} for p = {p}, but is {k}.")
+            raise LoopscopeError(
+                f"a frequency must lie in 1..{p // 2} for p = {p}, but is {k}. See key_frequencies."
+            )
     waves = basis(p).to(logits.device)[[row for k in frequencies for row in (2 * k - 1, 2 * k) if row < p]]
     kept = waves.T @ (waves @ _diagonal(logits.double(), 1))  # functions of a + b: one row each
     return kept[_sums(p, logits.device)]
@@ -121,9 +139,9 @@ def along_sums(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Fl
 
 def restricted_loss(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> float:
     """Cross-entropy (nats) over all pairs with only the waves of the key frequencies, and the mean
-    logits added back.
+    logits added back (Nanda et al. 2023, arXiv 2301.05217).
 
-    Falls when the circuit that adds has formed, even where the rest of the network drowns it.
+    Falls when the circuit that adds has formed, even where the rest of the network hides it.
     """
     kept = along_sums(logits, frequencies) + logits.double().mean((0, 1))
     return F.cross_entropy(kept.flatten(0, 1), _sums(len(logits), logits.device).flatten()).item()
@@ -132,9 +150,10 @@ def restricted_loss(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) 
 def excluded_loss(
     logits: Float[Tensor, "p p c"], frequencies: Sequence[int], train: Bool[Tensor, "p p"]
 ) -> float:
-    """Cross-entropy (nats) on the training pairs without the waves of the key frequencies.
+    """Cross-entropy (nats) on the training pairs without the waves of the key frequencies (Nanda et
+    al. 2023, arXiv 2301.05217).
 
-    Rises when the network comes to rely on them, low while it answers from memory.
+    Low while the network answers from memory; rises when it comes to rely on these waves.
     """
     left = logits.double() - along_sums(logits, frequencies)
     return F.cross_entropy(left[train], _sums(len(logits), logits.device)[train]).item()
@@ -142,7 +161,7 @@ def excluded_loss(
 
 def _by_frequency(table: Float[Tensor, "p rest"]) -> Float[Tensor, " frequency"]:
     """The power of a function of one number at each frequency: mean over the numbers, summed over
-    what else there is."""
+    the rest."""
     p = len(table)
     power = (basis(p).to(table.device) @ table).square().sum(1)[1:] / p
     padded = torch.cat([power, power.new_zeros(len(power) % 2)])  # an even p has no sine at p / 2

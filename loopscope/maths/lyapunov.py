@@ -52,8 +52,8 @@ def lyapunov(
     """The `count` largest Lyapunov exponents, (batch, count), or (count,) for a state without a
     batch; nats per iteration.
 
-    >>> float(lyapunov(lambda x: 4 * x * (1 - x), torch.tensor([[0.3]], dtype=torch.float64)))  # log 2
-    0.6931
+    >>> lyapunov(lambda x: 4 * x * (1 - x), torch.tensor([[0.3]], dtype=torch.float64))  # log 2
+    tensor([[0.6931]], dtype=torch.float64)
 
     NaN where the trajectory overflows. `exponents` returns where that was, and the standard errors
     of the others. Arguments as there.

@@ -1,4 +1,4 @@
-"""Recurrence: which states of a trajectory are close to which."""
+"""Recurrence plots: which states of a trajectory are close to which others."""
 
 from dataclasses import dataclass
 
@@ -11,27 +11,34 @@ from ..common.errors import LoopscopeError
 
 @dataclass(frozen=True)
 class Recurrence:
-    """A recurrence plot (Eckmann, Kamphorst & Ruelle 1987) and what is read from it."""
+    """A recurrence plot (Eckmann, Kamphorst & Ruelle 1987) and its statistics."""
 
     distance: Float[Tensor, "... iteration iteration"]
     """‖x_k - x_l‖ over the root mean square distance of all pairs; 0 on the diagonal, about 1 where
     nothing returns."""
     recurs: Bool[Tensor, "... iteration iteration"]
-    """Whether that is below the threshold."""
+    """Whether `distance` is below the threshold."""
     rate: Float[Tensor, "..."]
     """Fraction of pairs of different states that recur."""
     determinism: Float[Tensor, "..."]
     """Fraction of the recurring pairs whose successors or predecessors recur too: near 1 for
     orbits, near `rate` for noise."""
     threshold: float
+    """Of `distance`."""
 
 
 def recurrence(states: Float[Tensor, "iteration ... width"], threshold: float = 0.1) -> Recurrence:
-    """Which states of each trajectory are close to which.
+    """Which states of each trajectory are close to which others (Eckmann, Kamphorst & Ruelle 1987).
+
+    >>> float(recurrence(torch.tensor([[0.0], [1.0]]).repeat(10, 1)).determinism)
+    1.0
 
     Arguments:
-        threshold: what counts as close, as a fraction of the root mean square distance of all
-            pairs.
+        threshold: the largest distance that counts as close, as a fraction of the root mean square
+            distance of all pairs.
+
+    Raises:
+        LoopscopeError: another shape, fewer than three states, or a threshold of 0 or less.
     """
     if not threshold > 0 or states.ndim < 2 or states.shape[0] < 3:
         raise LoopscopeError(
@@ -46,11 +53,11 @@ def recurrence(states: Float[Tensor, "iteration ... width"], threshold: float = 
     distance = distance / torch.where(scale > 0, scale, 1)[..., None, None]
     recurs = distance < threshold
     off = ~torch.eye(n, dtype=torch.bool, device=x.device)
-    own = recurs & off
-    pairs = own.sum((-2, -1)).double()
-    next_ = torch.zeros_like(own)
-    next_[..., :-1, :-1] = own[..., 1:, 1:]
-    before = torch.zeros_like(own)
-    before[..., 1:, 1:] = own[..., :-1, :-1]
-    lined = (own & (next_ | before)).sum((-2, -1)).double()
-    return Recurrence(distance, recurs, pairs / (n * (n - 1)), lined / pairs.clamp(min=1), threshold)
+    pair = recurs & off
+    pairs = pair.sum((-2, -1)).double()
+    next_ = torch.zeros_like(pair)
+    next_[..., :-1, :-1] = pair[..., 1:, 1:]
+    previous = torch.zeros_like(pair)
+    previous[..., 1:, 1:] = pair[..., :-1, :-1]
+    in_lines = (pair & (next_ | previous)).sum((-2, -1)).double()
+    return Recurrence(distance, recurs, pairs / (n * (n - 1)), in_lines / pairs.clamp(min=1), threshold)

@@ -1,4 +1,4 @@
-"""How alike two sets of vectors are."""
+"""Similarity of sets of vectors: linear CKA, cosines and distances."""
 
 import torch
 from jaxtyping import Float
@@ -8,16 +8,20 @@ from torch import Tensor
 def cka(x: Float[Tensor, "sample width"], y: Float[Tensor, "sample other"]) -> Float[Tensor, ""]:
     """Linear centred kernel alignment ‖Yᵀ X‖²_F / (‖Xᵀ X‖_F ‖Yᵀ Y‖_F) of centred X and Y, 0..1.
 
-    Unchanged by rotations, shifts and one scale for all of a set; 1 for sets that differ by no
-    more. NaN where one of them doesn't vary. Biased upwards where samples are few beside the width.
-    Kornblith et al. 2019, arXiv 1905.00414.
+    Invariant to rotations, shifts and a common scale of either set: 1 for sets that differ only by
+    these. NaN where one of them doesn't vary. Biased upwards where there are few samples for the
+    width. Kornblith et al. 2019, arXiv 1905.00414.
+
+    >>> x = torch.randn(100, 5)
+    >>> cka(x, 3 * x + 1)
+    tensor(1.0000, dtype=torch.float64)
     """
     x, y = _centred(x), _centred(y)
     return (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
 
 
 def cka_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "item item"]:
-    """`cka` of every pair of sets; the samples of all are the same things."""
+    """`cka` of every pair of sets. Sample i is the same object in all sets."""
     x = values.detach().double()
     x = x - x.mean(1, keepdim=True)
     items, samples, width = x.shape
@@ -29,21 +33,31 @@ def cka_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "item i
     else:
         grams = (x @ x.mT).flatten(1)
         products = grams @ grams.T
-    own = products.diagonal().sqrt()
-    return products / (own[:, None] * own)
+    norms = products.diagonal().sqrt()
+    return products / (norms[:, None] * norms)
 
 
 def cosine_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "item item"]:
-    """Mean over the samples of the cosine of the two items' vectors, -1..1; a zero vector has
-    cosine 0 to all."""
+    """Cosine of the vectors of two items, on average over the samples, -1..1; a zero vector has
+    cosine 0 to all.
+
+    >>> cosine_map(torch.tensor([[[1.0, 0.0]], [[0.0, 2.0]]]))
+    tensor([[1., 0.],
+            [0., 1.]], dtype=torch.float64)
+    """
     x = torch.nn.functional.normalize(values.detach().double(), dim=-1, eps=1e-300)
     flat = x.flatten(1)
     return flat @ flat.T / x.shape[1]
 
 
 def distance_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "item item"]:
-    """Mean over the samples of the Euclidean distance of the two items' vectors (for a matrix,
-    flattened: Frobenius)."""
+    """Euclidean distance of the vectors of two items, on average over the samples (of flattened
+    matrices: the Frobenius norm).
+
+    >>> distance_map(torch.tensor([[[0.0, 0.0]], [[3.0, 4.0]]]))
+    tensor([[0., 5.],
+            [5., 0.]], dtype=torch.float64)
+    """
     x = values.detach().transpose(0, 1).double()
     return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").mean(0)
 

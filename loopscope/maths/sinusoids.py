@@ -56,9 +56,8 @@ def fit_sinusoids(
 
     Arguments:
         angles: one or two, to begin from, within about half a turn per window of the truth.
-        orders: which whole-number combinations of the angles are tones, such as [[1], [2], [3]] for
-            an angle and its harmonics. SinusoidFit that, folded at pi, can't be told from an
-            earlier one are left out.
+        orders: the whole-number combinations of the angles, such as [[1], [2], [3]] for an angle
+            and its harmonics. A sinusoid that, folded at pi, equals an earlier one is left out.
         rounds: steps of Gauss-Newton; 0 only evaluates.
         slow: rows whose sinusoids may, folded at pi, be slower than one turn per window. Such a
             sinusoid can fit a drift.

@@ -1,12 +1,13 @@
-"""The slowest mode of an approach to a limit: its factor per iteration, also where it turns as it
+"""The slowest mode of an approach to a limit: its factor per iteration, also where it rotates as it
 shrinks.
 
-The norm of a difference that rotates as it shrinks wavers about its straight line, the more so the
-less normal the map. The differences themselves don't: where m modes are left,
+The logarithm of the norm of a difference that rotates as it shrinks oscillates about a straight
+line, the more so the less normal the map. The differences themselves obey a recurrence: where m
+modes are left,
 
     d_(k+m) = a_1 d_(k+m-1) + ... + a_m d_k
 
-exactly, with the same numbers a for all components, and the modes are the roots of z^m = a_1
+exactly, with the same coefficients a for all components, and the modes are the roots of z^m = a_1
 z^(m-1) + ... + a_m (Prony 1795; for vectors the companion form of dynamic mode decomposition,
 Schmid 2010). The smallest m that explains the last part of the approach is taken.
 """
@@ -21,25 +22,26 @@ from torch import Tensor
 from .contraction_rate import Rate, no_rate
 
 ORDERS = (1, 2, 3, 4)
-"""How many modes are tried for."""
+"""Numbers of modes that are tried."""
 EXPLAINED = 1e-4
 """The recurrence must leave at most this fraction of a difference unexplained ..."""
 DRIFT = 0.01
-"""... and the factor must hold from one state to the next to this fraction of its distance to 1."""
+"""... and the factor must be constant from one state to the next, to this fraction of its distance
+to 1."""
 
 
 def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0) -> Rate:
-    """The factor per iteration of the slowest mode in x_k - x*, and how well it is known.
+    """The factor per iteration of the slowest mode in x_k - x*, with its error.
 
     >>> turn = 0.5 * torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
-    >>> mode(torch.stack([torch.matrix_power(turn, k)[0] for k in range(20)]), 1e-6).value
+    >>> states = torch.stack([torch.matrix_power(turn, k)[0] for k in range(20)])
+    >>> round(mode(states, 1e-6).value, 6)
     0.5
 
     Arguments:
-        differences: x_k - x*, one after the other; more numbers than modes are needed, or a series
-            of one number will do.
+        differences: x_k - x*, one after the other: one number each, or more numbers than modes.
         floor: the norm below which a difference is mostly rounding.
-        first: the k of the first.
+        first: the k of the first difference.
     """
     d = differences.detach().to("cpu", torch.float64).numpy()
     norm = np.linalg.norm(d, axis=1)
@@ -52,11 +54,11 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
         if length > end:
             break
         window = slice(end - length, end)
-        value, left = _fit(d[window], norm[window], order)
-        if not (left <= EXPLAINED and 0 < value < 1 - 1e-6):
+        value, rest = _fit(d[window], norm[window], order)
+        if not (rest <= EXPLAINED and 0 < value < 1 - 1e-6):
             continue
-        error = max(_scatter(d, norm, window, order, value=value), value * left, np.finfo(float).eps)
-        if error > DRIFT * (1 - value):  # no exponential: the factor itself goes on changing
+        error = max(_scatter(d, norm, window, order, value=value), value * rest, np.finfo(float).eps)
+        if error > DRIFT * (1 - value):  # no exponential: the factor itself keeps changing
             continue
         start, last = first + end - length, first + end - 1
         modes = f"the slowest of {order} modes that explain" if order > 1 else "the one mode that explains"
@@ -65,7 +67,7 @@ def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0
             error=error,
             low=value - 2 * error,
             high=value + 2 * error,
-            r2=1 - left**2,
+            r2=1 - rest**2,
             first=start,
             last=last,
             points=length,
@@ -88,7 +90,7 @@ def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, valu
 
     parts = [fitted(i, length - 2) for i in range(begin, begin + 3)]
     half = length // 2
-    # A defective approach, k^m rho^k, looks straight and slows down all the same.
+    # a defective approach, k^m rho^k, looks straight although it slows down
     if half >= order + 3:
         early, late = fitted(begin, half), fitted(end - half, half)
         parts += [value + (late - early) / 2, value - (late - early) / 2]
@@ -102,10 +104,10 @@ def _fit(d: np.ndarray, norm: np.ndarray, order: int) -> tuple[float, float]:
     terms = np.stack([d[order - 1 - i : len(d) - 1 - i] * scale[:, None] for i in range(order)], -1).reshape(
         -1, order
     )
-    goal = (d[order:] * scale[:, None]).reshape(-1)
-    if len(goal) < order or not np.isfinite(terms).all() or not np.isfinite(goal).all():
+    target = (d[order:] * scale[:, None]).reshape(-1)
+    if len(target) < order or not np.isfinite(terms).all() or not np.isfinite(target).all():
         return math.nan, math.inf
-    a, *_ = np.linalg.lstsq(terms, goal, rcond=1e-10)
-    size = float(np.linalg.norm(goal))
-    left = float(np.linalg.norm(goal - terms @ a)) / size if size > 0 else 0.0
-    return float(np.abs(np.roots([1.0, *-a])).max()), left
+    a, *_ = np.linalg.lstsq(terms, target, rcond=1e-10)
+    size = float(np.linalg.norm(target))
+    rest = float(np.linalg.norm(target - terms @ a)) / size if size > 0 else 0.0
+    return float(np.abs(np.roots([1.0, *-a])).max()), rest

@@ -56,7 +56,7 @@ def eigenvalues(map: Map, state: Tensor, count: int = 6, **options: Any) -> Comp
     state without a batch.
 
     >>> eigenvalues(lambda x: x @ torch.tensor([[0.0, 0.9], [-0.9, 0.0]]), torch.zeros(1, 2), count=2)
-    tensor([[0.+0.9j, 0.-0.9j]], dtype=torch.complex128)
+    tensor([[0.+0.9000j, 0.-0.9000j]], dtype=torch.complex128)
 
     NaN where they can't be found; `spectrum` gives the reason. Options as there.
     """

@@ -1,4 +1,4 @@
-"""What is measured of a trajectory to tell where it goes, before any threshold is applied."""
+"""Features of a trajectory from which its kind of limit is decided, before any threshold."""
 
 import math
 from dataclasses import dataclass
@@ -13,8 +13,13 @@ from .sinusoids import fit_sinusoids
 from .trajectory_array import random_projection
 
 FEWEST = 12
-"""States that say something about where a trajectory goes."""
-_ROUNDING, _TURNING, _DAMPED = 100.0, 0.5, 0.8
+"""The fewest states from which the limit of a trajectory can be estimated."""
+ROUNDING = 100.0
+"""A trajectory whose motion is below this many times rounding is a point."""
+PERIODIC = 0.5
+"""Fraction of the variance that a period must explain for its amplitude to be fitted."""
+DAMPED = 0.8
+"""Fraction of the variance that a damped rotation must explain for its decay to be used."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,17 @@ class Features:
     arc: Float[Tensor, " row"]
     """Fraction of the late variance along a cubic, 0..1."""
     returns: Returns
-    """The best period; see `loopscope.maths.period`."""
+    """The best period; see `loopscope.maths.returns`."""
 
 
-def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Features:
-    """Measure trajectories, in double precision.
+def trajectory_features(x: Float[Tensor, "row iteration width"], rounding: float) -> Features:
+    """The features of trajectories, in double precision.
 
     Arguments:
-        rounding: size of the numbers' last place, relative.
+        rounding: machine epsilon of the numbers.
+
+    Raises:
+        LoopscopeError: fewer than FEWEST states.
     """
     rows, n, _ = x.shape
     if n < FEWEST:
@@ -91,7 +99,7 @@ def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Featur
     spread = _rms(late - centre[:, None])
     size = _rms(late)
     scale = torch.maximum(centre.norm(dim=1), (x[:, 0] - centre).norm(dim=1))
-    moves = spread > _ROUNDING * rounding * torch.maximum(size, scale)
+    moves = spread > ROUNDING * rounding * torch.maximum(size, scale)
     result = fit_returns(x, 2 * h / n, rounding)
     decay_before, decay, decay_error, coherent = _decays(quarters, result)
     growth, bend, bend_error, climb = _growth(quarters)
@@ -100,7 +108,7 @@ def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Featur
     return Features(
         overflow=overflow,
         moves=moves,
-        spread=_over(spread, scale),
+        spread=_ratio(spread, scale),
         growth=growth,
         bend=bend,
         bend_error=bend_error,
@@ -120,26 +128,26 @@ def features(x: Float[Tensor, "row iteration width"], rounding: float) -> Featur
 
 
 def _decays(quarters: list[Tensor], result: Returns) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(before, decay, its error, coherent)"""
+    """(decay_before, decay, decay_error, coherent)"""
     logs = torch.stack([_rms(q - q.mean(1, keepdim=True)) for q in quarters]).clamp(min=1e-300).log()
     before, decay = logs[1] - logs[0], logs[2] - logs[1]
     h = quarters[0].shape[1]
-    # the noise of the states, from their second differences, which a smooth motion doesn't have
+    # the noise of the states from their second differences, which are small for a smooth motion
     noise = _rms(torch.cat(quarters, dim=1).diff(dim=1).diff(dim=1)) / math.sqrt(6)
     error = noise / logs[1:].exp().min(0).values * math.sqrt(2 / h)
     coherent = torch.full_like(decay, math.nan)
-    turning = ((result.quality > _TURNING) & (result.angle > 0)).nonzero()[:, 0]
+    turning = ((result.quality > PERIODIC) & (result.angle > 0)).nonzero()[:, 0]
     if not len(turning):
         return before, decay, error, coherent
-    tones = torch.arange(1.0, 1 + max(1, min(5, (2 * h - 4) // 8)), dtype=decay.dtype, device=decay.device)[
-        :, None
-    ]
-    own = [random_projection(q[turning]) for q in quarters]
+    harmonics = torch.arange(
+        1.0, 1 + max(1, min(5, (2 * h - 4) // 8)), dtype=decay.dtype, device=decay.device
+    )[:, None]
+    projections = [random_projection(q[turning]) for q in quarters]
     angle = result.angle[turning, None]
-    late = fit_sinusoids(torch.cat(own[1:], dim=1), angle, tones, rounds=6, damped=True)
-    early = fit_sinusoids(torch.cat(own[:2], dim=1), late.angles, tones, rounds=4, damped=True)
+    late = fit_sinusoids(torch.cat(projections[1:], dim=1), angle, harmonics, rounds=6, damped=True)
+    early = fit_sinusoids(torch.cat(projections[:2], dim=1), late.angles, harmonics, rounds=4, damped=True)
     coherent[turning] = 1 - late.unexplained
-    good = late.unexplained < 1 - _DAMPED
+    good = late.unexplained < 1 - DAMPED
     index = turning[good]
     before[index], decay[index] = early.rate[good] * h, late.rate[good] * h
     error[index] = late.rate_error[good] * h
@@ -147,13 +155,13 @@ def _decays(quarters: list[Tensor], result: Returns) -> tuple[Tensor, Tensor, Te
 
 
 def _growth(quarters: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(growth, bend, its error, climb)"""
+    """(growth, bend, bend_error, climb)"""
     norms = torch.stack([q.norm(dim=2) for q in quarters])  # (quarter, row, iteration)
     a, b, c = norms.mean(2).clamp(min=1e-300)
     middle, geometric = (a + c) / 2, (a * c).sqrt()
     gap = (middle - geometric).clamp(min=1e-12 * middle)
     h = norms.shape[2]
-    # the noise of a norm, from its second differences, which a smooth growth doesn't have
+    # the noise of a norm from its second differences, which are small for a smooth growth
     noise = norms.diff(dim=2).diff(dim=2).square().mean((0, 2)).div(6).sqrt()
     climb = []
     for series in (norms, norms.clamp(min=1e-300).log()):
@@ -161,7 +169,7 @@ def _growth(quarters: list[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         line = torch.linspace(-1, 1, 3 * h, dtype=flat.dtype, device=flat.device)
         flat = flat - flat.mean(1, keepdim=True)
         along = (flat @ line).clamp(min=0).square() / line.square().sum()
-        climb.append(_over(along, flat.square().sum(1)))
+        climb.append(_ratio(along, flat.square().sum(1)))
     return c / b, (middle - b) / gap, 1.23 * noise / math.sqrt(h) / gap, torch.maximum(*climb)
 
 
@@ -172,7 +180,7 @@ def _directions(quarters: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         (2 * ((a - b).norm(dim=1) / 2).clamp(max=1).asin()) for a, b in zip(means, means[1:], strict=False)
     )
     wobble = _rms(units[2] - means[2][:, None])
-    return after, _over(after, before), wobble
+    return after, _ratio(after, before), wobble
 
 
 def _paths(late: Tensor, h: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -183,8 +191,10 @@ def _paths(late: Tensor, h: int) -> tuple[Tensor, Tensor, Tensor]:
     shares = torch.einsum("mf,rmw->rfw", cubic, late).square().sum(2) / total[:, None]
     slope = torch.einsum("m,rmw->rw", k, late) / k.square().sum()
     part = k[:h] - k[:h].mean()
-    own = [torch.einsum("m,rmw->rw", part, q) / part.square().sum() for q in (late[:, :h], late[:, h:])]
-    along = torch.stack([(v * slope).sum(1) for v in own]) / slope.square().sum(1).clamp(min=1e-300)
+    velocities = [
+        torch.einsum("m,rmw->rw", part, q) / part.square().sum() for q in (late[:, :h], late[:, h:])
+    ]
+    along = torch.stack([(v * slope).sum(1) for v in velocities]) / slope.square().sum(1).clamp(min=1e-300)
     return shares[:, 0], along.min(0).values, shares.sum(1)
 
 
@@ -192,5 +202,5 @@ def _rms(vectors: Float[Tensor, "row iteration width"]) -> Float[Tensor, " row"]
     return vectors.square().sum(2).mean(1).sqrt()
 
 
-def _over(a: Tensor, b: Tensor) -> Tensor:
+def _ratio(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(a == 0, torch.zeros_like(a), a / b.clamp(min=1e-300))

@@ -1,9 +1,10 @@
-"""Where trajectories go: to a point, round an orbit, along a direction, or nowhere in particular.
+"""The kind of limit of a trajectory: a fixed point, an orbit, a torus, a slider, a drift,
+divergence, or none of these.
 
 >>> x = torch.full((1, 1), 0.4, dtype=torch.float64)
 >>> states = [x := 3.83 * x * (1 - x) for _ in range(300)]
 >>> limits(torch.stack(states))[0]
-Outcome(kind=<Kind.orbit ...>, period=3.0, angle=2.094..., second=nan, quality=1.0, overflow=None)
+TrajectoryLimit(kind=<Kind.orbit: 'goes round an orbit'>, period=3.0, angle=2.09..., ...)
 
 Geiping et al. 2025 (arXiv 2502.05171) name fixed points, orbits and sliders; Blayney et al. 2026
 (arXiv 2604.11791, appendix C.1) count them. Their algorithm isn't fully stated; this one is, and
@@ -24,11 +25,11 @@ from ..common.errors import LoopscopeError, nearest
 from .period import Period, apply_coherence
 from .returns import Returns
 from .trajectory_array import precision, trajectories
-from .trajectory_features import Features, features
+from .trajectory_features import Features, trajectory_features
 
 
 class Kind(Enum):
-    """Where a trajectory goes. The order is that of the codes."""
+    """The kind of limit of a trajectory. The order is that of the codes."""
 
     fixed_point = "comes to rest at a point"
     orbit = "goes round an orbit"
@@ -45,17 +46,17 @@ _CODE = {kind: code for code, kind in enumerate(KINDS)}
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Where the lines are drawn. Sizes of motion are compared between the last quarters of the
+    """Thresholds between the kinds. Sizes of motion are compared between the last quarters of the
     trajectory."""
 
     coherence: float = 0.95
     """A period, or two frequencies, must explain this fraction of the variance."""
     noise: float = 0.1
-    """What jitters about a mean by less than this fraction of its norm (or of its distance from the
-    start) is a point. 0.1 suits noisy data; a loop computes without noise, so its analyses pass
-    less."""
+    """A trajectory that jitters about a mean by less than this fraction of its norm (or of its
+    distance from the start) is a point. 0.1 suits noisy data; a loop computes without noise, so its
+    analyses use a smaller one."""
     shrink: float = 0.5
-    """Motion that shrinks by this factor from quarter to quarter approaches a point ..."""
+    """Motion that shrinks by this factor from quarter to quarter converges to a point ..."""
     slow: float = 0.9
     """... and so does smooth motion that shrinks by this one, if it shrinks geometrically."""
     geometric: float = 0.85
@@ -66,7 +67,7 @@ class Thresholds:
     swing: float = 0.05
     """... while its direction turns by less than this angle, in radians, or less and less."""
     explosion: float = 1.2
-    """What diverges grows by this factor, and faster than a parabola."""
+    """A diverging trajectory grows by this factor, and faster than a parabola."""
     trend: float = 0.3
     """A drift puts this fraction of the late variance on a straight line at a steady pace ..."""
     arc: float = 0.8
@@ -89,8 +90,8 @@ class Thresholds:
                 )
 
 
-class Outcome(NamedTuple):
-    """Where one trajectory goes."""
+class TrajectoryLimit(NamedTuple):
+    """The limit of one trajectory; the fields are those of `Limits`."""
 
     kind: Kind
     period: float
@@ -98,11 +99,12 @@ class Outcome(NamedTuple):
     second: float
     quality: float
     overflow: int | None
+    """The first k whose state is NaN or infinite; None if all are finite."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where trajectories go. Shapes (...): those of the trajectories without iteration and
+    """The limits of trajectories. Shapes (...): those of the trajectories without iteration and
     width."""
 
     code: Int[Tensor, "..."]
@@ -122,17 +124,21 @@ class Limits:
     """The first k whose state is NaN or infinite; -1 if all are finite."""
     thresholds: Thresholds
 
-    def __getitem__(self, index: Any) -> Outcome:
-        """One trajectory, by its place: `limits[3, 0]`."""
+    def __getitem__(self, index: Any) -> TrajectoryLimit:
+        """The limit of one trajectory, by its place: `limits[3, 0]`."""
         period, angle, second, quality = (
             float(getattr(self, name)[index]) for name in ("period", "angle", "second", "quality")
         )
         overflow = int(self.overflow[index])
         kind = KINDS[int(self.code[index])]
-        return Outcome(kind, period, angle, second, quality, None if overflow < 0 else overflow)
+        return TrajectoryLimit(kind, period, angle, second, quality, None if overflow < 0 else overflow)
 
     def of(self, kind: Kind | str) -> Bool[Tensor, "..."]:
-        """Which trajectories are of a kind."""
+        """Which trajectories are of a kind.
+
+        Raises:
+            LoopscopeError: an unknown kind.
+        """
         return self.code == _CODE[_kind(kind)]
 
     def shares(self) -> dict[Kind, float]:
@@ -144,72 +150,79 @@ class Limits:
 
 
 def limits(
-    states: Any, thresholds: Thresholds | None = None, *, chunk: int = 2048, **changed: float
+    states: Any, thresholds: Thresholds | None = None, *, chunk: int = 2048, **changes: float
 ) -> Limits:
-    """Where each trajectory goes.
+    """The limit of each trajectory.
 
-    In this order: NaN or infinity, or growth that is geometric: diverging. No motion beyond
-    rounding, or motion that shrinks geometrically (quickly, or slowly along a smooth path): fixed
-    point. A norm that grows in a settling direction: slider. Two frequencies: torus; one period:
-    orbit. A steady or smooth way: drifting. Little noise about a mean: fixed point. The rest:
-    irregular. An orbit of which less than one turn is seen drifts; a spiral is a fixed point.
+    >>> limits(torch.ones(20, 2))[()].kind.name
+    'fixed_point'
+
+    The kinds are tried in this order. NaN or infinity, or growth that is geometric: diverging. No
+    motion beyond rounding, or motion that shrinks geometrically (quickly, or slowly along a smooth
+    path): fixed point. A norm that grows in a settling direction: slider. Two frequencies: torus;
+    one period: orbit. A steady or smooth path: drifting. Little noise about a mean: fixed point.
+    The rest: irregular. An orbit that is observed for less than one turn counts as drifting, a
+    spiral as a fixed point.
 
     Arguments:
         states: (iteration, ..., width), or (iteration,) for numbers; any real dtype, a tensor or an
             array.
-        thresholds: where the lines are drawn.
-        chunk: trajectories that are worked on at once; memory beyond the result is bounded by it.
-        changed: single thresholds by name, such as noise=0.01.
+        thresholds: between the kinds; None means the defaults.
+        chunk: trajectories that are computed at once; it bounds the memory beyond the result.
+        changes: single thresholds by name, such as noise=0.01.
+
+    Raises:
+        LoopscopeError: fewer than twelve states, or a threshold outside its range.
     """
-    thresholds = replace(thresholds or Thresholds(), **changed)
+    thresholds = replace(thresholds or Thresholds(), **changes)
     x, shape = trajectories(states)
     rounding = precision(states)
-    parts = [_decided(_measured(part, rounding), thresholds) for part in x.split(max(1, chunk), dim=1)]
-    return joined(parts, shape)
+    parts = [_classify(_features_of(part, rounding), thresholds) for part in x.split(max(1, chunk), dim=1)]
+    return join_limits(parts, shape)
 
 
-def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **changed: float) -> Iterator[Limits]:
-    """`limits` of one array (iteration, row, width) after the other, for more trajectories than
-    memory holds."""
-    lines = replace(thresholds or Thresholds(), **changed)
-    return (limits(states, lines) for states in chunks)
+def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **changes: float) -> Iterator[Limits]:
+    """`limits` of one array (iteration, row, width) after the other, for more trajectories than fit
+    in memory."""
+    limits_thresholds = replace(thresholds or Thresholds(), **changes)
+    return (limits(states, limits_thresholds) for states in chunks)
 
 
-def measured(states: Any, *, chunk: int = 2048) -> Features:
-    """What `limits` decides by, to decide by several thresholds: `decided(measured(states),
-    thresholds)`."""
+def measure_features(states: Any, *, chunk: int = 2048) -> Features:
+    """The features that `limits` reads, to classify them by several thresholds:
+    `classify_features(measure_features(states), thresholds)`."""
     x, _ = trajectories(states)
     rounding = precision(states)
-    parts = [_measured(part, rounding) for part in x.split(max(1, chunk), dim=1)]
-    own = {
+    parts = [_features_of(part, rounding) for part in x.split(max(1, chunk), dim=1)]
+    columns = {
         name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0]) if name != "returns"
     }
     return Features(
-        **own, returns=Returns(*(torch.cat(c) for c in zip(*(p.returns for p in parts), strict=True)))
+        **columns, returns=Returns(*(torch.cat(c) for c in zip(*(p.returns for p in parts), strict=True)))
     )
 
 
-def decided(result: Features, thresholds: Thresholds | None = None, **changed: float) -> Limits:
+def classify_features(result: Features, thresholds: Thresholds | None = None, **changes: float) -> Limits:
     """Apply thresholds to measured features; shapes (row,)."""
-    return _decided(result, replace(thresholds or Thresholds(), **changed))
+    return _classify(result, replace(thresholds or Thresholds(), **changes))
 
 
-def joined(parts: list[Limits], shape: tuple[int, ...]) -> Limits:
+def join_limits(parts: list[Limits], shape: tuple[int, ...]) -> Limits:
     """Several results as one, in the given shape."""
     names = [name for name in vars(parts[0]) if name != "thresholds"]
     columns = {name: torch.cat([getattr(part, name) for part in parts]).reshape(shape) for name in names}
     return Limits(**columns, thresholds=parts[0].thresholds)
 
 
-def _measured(part: Tensor, rounding: float) -> Features:
-    return features(part.double().transpose(0, 1), rounding)
+def _features_of(part: Tensor, rounding: float) -> Features:
+    return trajectory_features(part.double().transpose(0, 1), rounding)
 
 
-def _decided(f: Features, t: Thresholds) -> Limits:
+def _classify(f: Features, t: Thresholds) -> Limits:
     period: Period = apply_coherence(f.returns, t.coherence)
-    turns, winds = ~period.period.isnan(), ~period.second.isnan()
+    turns, quasiperiodic = ~period.period.isnan(), ~period.second.isnan()
     spirals = (f.coherent >= t.coherence) & ~f.returns.erratic
-    smooth = spirals | winds | ((f.arc >= t.arc) & ~turns)
+    smooth = spirals | quasiperiodic | ((f.arc >= t.arc) & ~turns)
     ratio = torch.where(f.decay * f.decay_before > 0, f.decay / f.decay_before, torch.zeros_like(f.decay))
     certain = f.decay.abs() >= 5 * f.decay_error
     # where the change of size is known to a few percent, geometric means: to a few percent
@@ -237,9 +250,9 @@ def _decided(f: Features, t: Thresholds) -> Limits:
         (explodes | (geometric & spirals & (f.decay > 0)), Kind.diverging),
         (quickly | (geometric & (f.decay < 0) & (~slides | (ratio >= 0.95))), Kind.fixed_point),
         (slides, Kind.slider),
-        (winds & keeps, Kind.torus),
+        (quasiperiodic & keeps, Kind.torus),
         (turns & keeps, Kind.orbit),
-        (drifts | turns | winds, Kind.drifting),
+        (drifts | turns | quasiperiodic, Kind.drifting),
         (f.spread <= t.noise, Kind.fixed_point),
     ]
     code = torch.full_like(f.overflow, _CODE[Kind.irregular])

@@ -30,7 +30,7 @@ def test_a_network_built_to_add_with_some_frequencies_has_exactly_these_as_its_k
     logits = adder(29, dict(zip(sorted(keys), sizes.tolist(), strict=True)))
     assert fourier.key_frequencies(logits) == sorted(keys)
     power = fourier.power(logits)
-    assert float(power.sums.sum()) == pytest.approx(1) and float(power.alone.sum()) < 1e-20
+    assert float(power.sums.sum()) == pytest.approx(1) and float(power.single_number.sum()) < 1e-20
     # Of a wave cos(w(a + b - c)) the variance over (a, b) is half the squared amplitude, for each
     # of the p answers.
     assert power.total == pytest.approx(29 * float((sizes**2).sum()) / 2)
@@ -70,8 +70,8 @@ def test_waves_of_sums_differences_and_single_numbers_are_told_apart():
     for values, where, k in (
         (wave(a + b, 2), "sums", 2),
         (wave(a - b, 3), "differences", 3),
-        (wave(a + 0 * b, 4), "alone", 4),
-        (wave(b + 0 * a, 5), "alone", 5),
+        (wave(a + 0 * b, 4), "single_number", 4),
+        (wave(b + 0 * a, 5), "single_number", 5),
     ):
         power = fourier.power(values + 7.0)
         assert float(getattr(power, where)[k - 1]) == pytest.approx(1), where

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from loopscope import maths
 from loopscope.common.errors import LoopscopeError
 from loopscope.maths import Kind, Thresholds
-from loopscope.maths.trajectory_kind import decided, measured
+from loopscope.maths.trajectory_kind import classify_features, measure_features
 
 from ..toys.trajectories import DOUBLE, Maker, logistic
 
@@ -135,8 +135,8 @@ def test_one_that_overflows_leaves_the_others_alone():
 def test_shares_sum_to_one_and_a_threshold_moves_them():
     maker = Maker(0)
     jitter = torch.stack([maker.noisy(maker.direction().expand(64, -1), 0.03) for _ in range(5)], dim=1)
-    features = measured(jitter)
-    loose, strict = decided(features, noise=0.1), decided(features, noise=0.001)
+    features = measure_features(jitter)
+    loose, strict = classify_features(features, noise=0.1), classify_features(features, noise=0.001)
     assert sum(loose.shares().values()) == pytest.approx(1)
     assert loose.shares()[Kind.fixed_point] == 1
     assert strict.shares()[Kind.irregular] == 1
