@@ -1,8 +1,8 @@
 """Rule: a quantity that is computed after every iteration, and the threshold at which a position
 stops.
 
-    score = rule.scores(run)             # (iteration, batch, position); entry t belongs to states[t+1]
-    stops = rule.stops(score)            # True where the position may stop
+    score = rule.scores(run)    # (iteration, batch, position); entry t belongs to states[t+1]
+    stops = rule.stops(score)   # True where the position may stop
 
 Every rule is reduced to a score of which lower values mean that the loop has settled. A rule reads
 one iteration after the other, so that the same code serves a recorded run and a loop that it really

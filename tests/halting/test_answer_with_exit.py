@@ -1,5 +1,5 @@
-"""answer: what leaves early has the answer of the full pass, and the work that is left is what was
-asked for."""
+"""answer: rows that leave early have the answers of the full pass, and only the remaining rows are
+computed."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def built(name, **options):
 
 
 def sharp(model, times=8.0):
-    """The same model with a gate that tells rows apart."""
+    """The same model with a gate that differs between rows."""
     with torch.no_grad():
         model.halting_unit.weight.mul_(times)
     return model

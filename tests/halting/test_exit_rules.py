@@ -1,5 +1,5 @@
-"""Every rule against a trajectory made by hand, on which it is known where it must stop; signals
-against their formulae."""
+"""Every rule on a trajectory made by hand, for which the correct stop is known; signals against
+their formulae."""
 
 import math
 

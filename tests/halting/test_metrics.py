@@ -1,5 +1,5 @@
-"""What stops are worth, on answers that are right or wrong by plan; the oracle against every choice
-there is."""
+"""Metrics of stopping, on answers with a prescribed correctness; the oracle against every choice of
+stops."""
 
 import itertools
 

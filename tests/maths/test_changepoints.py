@@ -1,5 +1,4 @@
-"""Transitions that were planted in a curve are found and dated, and none are found where there are
-none."""
+"""Planted transitions of a curve are detected and dated; a curve without transitions has none."""
 
 import math
 

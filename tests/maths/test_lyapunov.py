@@ -1,4 +1,4 @@
-"""Lyapunov exponents and gains along a trajectory, against what is known of them."""
+"""Lyapunov exponents and gains along a trajectory, against known values."""
 
 import math
 

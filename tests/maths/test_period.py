@@ -1,4 +1,4 @@
-"""Periods: of rotations, cycles with harmonics, and what has none."""
+"""Periods of rotations, of cycles with harmonics, and of motion without a period."""
 
 import math
 

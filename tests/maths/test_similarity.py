@@ -1,4 +1,4 @@
-"""Likeness, dimension and recurrence: their invariances and their known values."""
+"""Similarity, dimension and recurrence: their invariances and known values."""
 
 import math
 

@@ -1,5 +1,5 @@
-"""The slowest mode of an approach: told from the approach alone, with an error that covers what it
-leaves out."""
+"""The slowest mode of an approach, from the approach by itself, with an error that covers the
+neglected modes."""
 
 import math
 

@@ -1,5 +1,4 @@
-"""Jacobians and their spectra: known matrices, the whole Jacobian of a loop, and what must not be
-given a number."""
+"""Jacobians and their spectra: of known matrices and of a loop, and cases without eigenvalues."""
 
 import math
 import sys

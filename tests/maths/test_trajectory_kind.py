@@ -1,4 +1,4 @@
-"""Where trajectories go: known courses told apart, at several levels of noise."""
+"""Kinds of limits: known trajectories are classified, at several levels of noise."""
 
 import math
 

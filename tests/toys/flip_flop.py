@@ -1,5 +1,5 @@
-"""A recurrent net that keeps three bits (Sussillo & Barak 2013), trained in seconds: its fixed
-points are known beforehand."""
+"""A recurrent network that stores three bits (Sussillo & Barak 2013), trained in seconds: its
+stable fixed points are the eight combinations of the bits."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,14 @@ UNITS = 16
 
 def trained(steps: int = 400, seed: int = 0) -> dict[str, Tensor]:
     """h <- tanh(W h + V u + b), read out by R. A pulse of ±1 on an input u sets its bit, and the
-    outputs show all three."""
+    outputs are all three."""
     generator = torch.Generator().manual_seed(seed)
 
-    def drawn(*shape: int) -> torch.nn.Parameter:
+    def random_parameter(*shape: int) -> torch.nn.Parameter:
         return torch.nn.Parameter(torch.randn(*shape, generator=generator) / shape[1] ** 0.5)
 
-    W, V, R, b = drawn(UNITS, UNITS), drawn(UNITS, 3), drawn(3, UNITS), torch.nn.Parameter(torch.zeros(UNITS))
+    W, V, R = random_parameter(UNITS, UNITS), random_parameter(UNITS, 3), random_parameter(3, UNITS)
+    b = torch.nn.Parameter(torch.zeros(UNITS))
     optimiser = torch.optim.Adam([W, V, b, R])
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.02, total_steps=steps)
     for _ in range(steps):

@@ -1,5 +1,5 @@
-"""A loop whose answers are known beforehand: its state after k iterations is a row of a table, and
-so are its logits."""
+"""A loop with prescribed answers: its state after k iterations is entry k of a table, and its
+logits are the state."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from loopscope.nn import LoopedModule
 
 
 class Planted(LoopedModule):
-    """Iteration t gives table[t+1], (iteration, batch, position, vocab), whatever is asked; the
-    logits are the state."""
+    """Iteration t returns table[t+1], of a table (iteration, batch, position, vocab), for any
+    tokens; the logits are the state."""
 
     def __init__(self, table: Tensor, task: "ls.tasks.Task | None" = None) -> None:
         super().__init__(len(table) - 1, table.shape[-1])
@@ -35,12 +35,18 @@ class Planted(LoopedModule):
 def planted(
     right: Tensor, task, batch, sure: float = 4.0, depth: int | None = None, turning: bool = False
 ) -> "ls.Run":
-    """A run whose answer after k iterations is right where `right[k]` (iteration, batch, position)
-    says so, else wrong; `turning`: and another wrong one each time."""
+    """A run whose answer after k iterations is right where `right` (iteration, batch, position) is
+    True, else wrong.
+
+    Arguments:
+        sure: the logit of the answer; all others are 0.
+        depth: the model's own number of iterations; None: those of `right`.
+        turning: whether each iteration gives another wrong answer.
+    """
     turn = (turning * torch.arange(len(right)))[:, None, None] % (task.vocabulary - 1)
     wrong = (batch.targets + 1 + turn) % task.vocabulary
-    said = torch.where(right, batch.targets, wrong)
-    model = Planted(sure * torch.nn.functional.one_hot(said, task.vocabulary), task).eval()
+    answers = torch.where(right, batch.targets, wrong)
+    model = Planted(sure * torch.nn.functional.one_hot(answers, task.vocabulary), task).eval()
     run = ls.record(model, batch.tokens)
     model.iterations = len(right) - 1 if depth is None else depth
     return run

@@ -1,5 +1,5 @@
-"""Trajectories whose course is known: arrays (state, width) made from formulas, with noise added on
-demand."""
+"""Trajectories with a known limit: arrays (state, width) computed from formulas, with noise where
+it is wanted."""
 
 import math
 
@@ -10,7 +10,7 @@ DOUBLE = torch.float64
 
 
 class Maker:
-    """One seed's draws of directions, planes and starts."""
+    """Trajectories with random directions, planes and starts, from one seed."""
 
     def __init__(self, seed: int, states: int = 64, width: int = 3) -> None:
         self.generator = torch.Generator().manual_seed(seed)
@@ -35,7 +35,7 @@ class Maker:
     def noisy(self, x: Tensor, level: float) -> Tensor:
         return x + level * self.normal(*x.shape)
 
-    # Courses
+    # Trajectories
 
     def spiral(self, rate: float = 0.9, angle: float | None = None) -> Tensor:
         return self.normal(self.width) + rate**self.k * self.circle(angle or self.uniform(0.2, 3))
