@@ -81,8 +81,8 @@ def answer(
     Arguments:
         iterations: the largest number; None means the model's own depth.
         rule: None: the model's own halting, as its forward pass has it. A name or a Rule: positions
-            stop where the rule says. "model" is the model's own halting as a rule, which lets its
-            `threshold` be changed.
+            stop where the rule decides. "model" is the model's own halting as a rule, which lets
+            its `threshold` be changed.
         threshold: of the rule, in its own unit; None: as published.
         level: whether positions stop by themselves, or whole examples.
         answer_positions: positions whose answer is needed; None means all.

@@ -27,10 +27,14 @@ def fit_rotation(
     m = x.shape[1]
     one = x.new_ones(1, 1)
     result = fit_sinusoids(x, spectral_peak(x)[:, None], one)
-    angle, left, error = result.angles[:, 0].clone(), result.unexplained.clone(), result.error[:, 0].clone()
+    angle, unexplained, error = (
+        result.angles[:, 0].clone(),
+        result.unexplained.clone(),
+        result.error[:, 0].clone(),
+    )
     harmonics = max(1, min(5, (m - 4) // 8))
     many = torch.arange(1.0, harmonics + 1, dtype=x.dtype, device=x.device)[:, None]
-    rest = ((left > 1e-9) & (left < MAX_UNEXPLAINED)).nonzero()[:, 0]
+    rest = ((unexplained > 1e-9) & (unexplained < MAX_UNEXPLAINED)).nonzero()[:, 0]
     if len(rest) and harmonics > 1:
         y, w = x[rest], angle[rest]
         other = spectral_peak(sinusoid_residual(y, w[:, None], one))
@@ -59,15 +63,19 @@ def fit_rotation(
         scores[:, 0] *= 0.5  # the strongest tone is the fundamental unless another is clearly better
         best = scores.argmin(1)
         finer = fit_sinusoids(y, tries.gather(1, best[:, None]), many, slow=best == 0)
-        real = finer.unexplained < 0.5 * left[rest]
-        own = rest[real]
-        angle[own], left[own], error[own] = (
+        real = finer.unexplained < 0.5 * unexplained[rest]
+        rows = rest[real]
+        angle[rows], unexplained[rows], error[rows] = (
             finer.angles[real, 0],
             finer.unexplained[real],
             finer.error[real, 0],
         )
     angle = fold_angle(angle)
-    return angle, torch.where(angle < 2 * math.pi / m * FULL_TURN, torch.ones_like(left), left), error
+    return (
+        angle,
+        torch.where(angle < 2 * math.pi / m * FULL_TURN, torch.ones_like(unexplained), unexplained),
+        error,
+    )
 
 
 def fold_angle(angle: Tensor) -> Tensor:

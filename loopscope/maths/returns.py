@@ -98,7 +98,7 @@ def _fit_moving(x: Float[Tensor, "row iteration width"], rounding: float) -> Ret
     x = x - x.mean(1, keepdim=True)
     variance = x.square().sum(2).mean(1)
     floor = floor / variance + LAG_PRECISION
-    angle, left, error = fit_rotation(x)
+    angle, unexplained, error = fit_rotation(x)
     p, misfit, j = whole_period(x, variance, floor)
     periodic = p > 0
     ideal = 2 * math.pi * j / p.clamp(min=1)
@@ -106,23 +106,25 @@ def _fit_moving(x: Float[Tensor, "row iteration width"], rounding: float) -> Ret
     # It doesn't close where sinusoids of another angle describe it at least as well, and either
     # their angle is certain or the returns drift.
     near = away < 2 * math.pi / x.shape[1]
-    certain = near & (away > (4 * error).clamp(min=1e-9)) & (left <= 1.2 * misfit + floor)
-    drifts = returns_drift(x, p, misfit, floor) & (left <= 2 * misfit + floor)
-    other = certain | ((away > (3 * error).clamp(min=1e-9)) & (drifts | (left < MIN_GAIN * misfit)))
+    certain = near & (away > (4 * error).clamp(min=1e-9)) & (unexplained <= 1.2 * misfit + floor)
+    drifts = returns_drift(x, p, misfit, floor) & (unexplained <= 2 * misfit + floor)
+    other = certain | ((away > (3 * error).clamp(min=1e-9)) & (drifts | (unexplained < MIN_GAIN * misfit)))
     closes = periodic & (~other | (misfit <= floor))
-    left = torch.where(closes, misfit, left)
+    unexplained = torch.where(closes, misfit, unexplained)
     first = torch.where(closes, ideal, angle)
     second, winding = torch.full_like(first, math.nan), torch.full_like(first, math.nan)
-    need = ((left > 1e-9) & (left < MAX_UNEXPLAINED)).nonzero()[:, 0]
-    if len(need):
-        two, resonant = fit_two_rotations(x[need])
-        wins = (two.unexplained < 0.5 * left[need]) & ~resonant
-        rows = need[wins]
+    candidates = ((unexplained > 1e-9) & (unexplained < MAX_UNEXPLAINED)).nonzero()[:, 0]
+    if len(candidates):
+        two, resonant = fit_two_rotations(x[candidates])
+        wins = (two.unexplained < 0.5 * unexplained[candidates]) & ~resonant
+        rows = candidates[wins]
         first[rows], second[rows] = two.angles[wins].unbind(1)
         winding[rows] = 1 - two.unexplained[wins]
         closes[rows] = False
     erratic = torch.zeros_like(closes)
-    doubtful = ((left > 1e-6) & (left < 0.5) & winding.isnan()).nonzero()[:, 0]
+    doubtful = ((unexplained > 1e-6) & (unexplained < 0.5) & winding.isnan()).nonzero()[:, 0]
     if len(doubtful):
-        erratic[doubtful] = is_chaotic(x[doubtful], left[doubtful])
-    return Returns(torch.where(closes, p, 0.0), first, (1 - left).clamp(0, 1), second, winding, erratic)
+        erratic[doubtful] = is_chaotic(x[doubtful], unexplained[doubtful])
+    return Returns(
+        torch.where(closes, p, 0.0), first, (1 - unexplained).clamp(0, 1), second, winding, erratic
+    )

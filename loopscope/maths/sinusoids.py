@@ -2,9 +2,9 @@
 
 The model is x_k = c + sum_f (a_f cos w_f k + b_f sin w_f k), with vectors c, a_f, b_f over the
 width and frequencies w_f that are whole-number combinations of a few free angles. The amplitudes
-are solved for in closed form and the angles by Gauss-Newton on what is left (variable projection,
+are solved for in closed form and the angles by Gauss-Newton on the residual (variable projection,
 Golub & Pereyra 1973). Unlike the peak of a spectrum this has no bias: of a pure rotation it finds
-the angle to the precision of the numbers, also when less than one turn is seen.
+the angle to the precision of the numbers, also when less than one turn is observed.
 """
 
 import math

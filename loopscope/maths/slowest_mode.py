@@ -3,7 +3,7 @@ shrinks.
 
 The logarithm of the norm of a difference that rotates as it shrinks oscillates about a straight
 line, the more so the less normal the map. The differences themselves obey a recurrence: where m
-modes are left,
+modes remain,
 
     d_(k+m) = a_1 d_(k+m-1) + ... + a_m d_k
 
@@ -98,8 +98,8 @@ def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, valu
 
 
 def _fit(d: np.ndarray, norm: np.ndarray, order: int) -> tuple[float, float]:
-    """The largest modulus of a root, and the root mean square of what the recurrence leaves,
-    relative to the differences."""
+    """The largest modulus of a root, and the root mean square of what the recurrence doesn't
+    explain, relative to the differences."""
     scale = 1 / np.maximum(norm[: len(d) - order], 1e-300)
     terms = np.stack([d[order - 1 - i : len(d) - 1 - i] * scale[:, None] for i in range(order)], -1).reshape(
         -1, order

@@ -35,7 +35,7 @@ have one modulus."""
 @dataclass(frozen=True)
 class Spectrum:
     """Leading eigenvalues of each row's Jacobian, by falling modulus. NaN where they could not be
-    found: `sentences` says why."""
+    found; `sentences` gives the reason."""
 
     values: Complex[Tensor, "row count"]
     """Per iteration; a complex pair is two of them, the one above the real axis first."""

@@ -208,7 +208,7 @@ def classify_features(result: Features, thresholds: Thresholds | None = None, **
 
 
 def join_limits(parts: list[Limits], shape: tuple[int, ...]) -> Limits:
-    """Several results as one, in the given shape."""
+    """Several results as one, in one shape."""
     names = [name for name in vars(parts[0]) if name != "thresholds"]
     columns = {name: torch.cat([getattr(part, name) for part in parts]).reshape(shape) for name in names}
     return Limits(**columns, thresholds=parts[0].thresholds)
@@ -225,7 +225,7 @@ def _classify(f: Features, t: Thresholds) -> Limits:
     smooth = spirals | quasiperiodic | ((f.arc >= t.arc) & ~turns)
     ratio = torch.where(f.decay * f.decay_before > 0, f.decay / f.decay_before, torch.zeros_like(f.decay))
     certain = f.decay.abs() >= 5 * f.decay_error
-    # where the change of size is known to a few percent, geometric means: to a few percent
+    # where the change of size is accurate to a few percent, geometric means to a few percent
     exact = spirals & (f.decay.abs() >= (30 * f.decay_error).clamp(min=0.005)) & ((ratio - 1).abs() <= 0.05)
     steadily = (
         smooth & certain & (f.decay.abs() >= -math.log(t.slow)) & (ratio >= t.geometric) & (ratio <= 1.5)

@@ -36,9 +36,9 @@ def fit_two_rotations(
     small = torch.tensor(
         [[p, q] for p in range(1, 6) for q in range(-5, 6) if q], dtype=x.dtype, device=x.device
     )
-    apart = (both.angles @ small.T).remainder(2 * math.pi)
-    apart = torch.minimum(apart, 2 * math.pi - apart)
-    resonant = (apart < 5 * both.error @ small.abs().T + 1e-9).any(1)
+    difference = (both.angles @ small.T).remainder(2 * math.pi)
+    difference = torch.minimum(difference, 2 * math.pi - difference)
+    resonant = (difference < 5 * both.error @ small.abs().T + 1e-9).any(1)
     angles = fold_angle(both.angles)
     turn = 2 * math.pi / m
     resonant |= (angles < FULL_TURN * turn).any(1) | ((angles[:, 0] - angles[:, 1]).abs() < 2 * turn)
