@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .sinusoids import fit_sinusoids, sinusoid_residual, spectral_peak
+from .sinusoids import SinusoidFit, fit_sinusoids, sinusoid_residual, spectral_peak
 
 MAX_UNEXPLAINED = 0.7
 """Where one rotation leaves more than this fraction of the variance, neither harmonics nor a second
@@ -27,55 +27,51 @@ def fit_rotation(
     m = x.shape[1]
     one = x.new_ones(1, 1)
     result = fit_sinusoids(x, spectral_peak(x)[:, None], one)
-    angle, unexplained, error = (
-        result.angles[:, 0].clone(),
-        result.unexplained.clone(),
-        result.error[:, 0].clone(),
-    )
+    angle, error = result.angles[:, 0].clone(), result.error[:, 0].clone()
+    unexplained = result.unexplained.clone()
     harmonics = max(1, min(5, (m - 4) // 8))
-    many = torch.arange(1.0, harmonics + 1, dtype=x.dtype, device=x.device)[:, None]
     rest = ((unexplained > 1e-9) & (unexplained < MAX_UNEXPLAINED)).nonzero()[:, 0]
     if len(rest) and harmonics > 1:
-        y, w = x[rest], angle[rest]
-        other = spectral_peak(sinusoid_residual(y, w[:, None], one))
-        # the fundamental may be weaker than a harmonic of it, or folded back at pi
-        turn = 2 * math.pi
-        guesses = [
-            w,
-            w / 2,
-            w / 3,
-            (turn - w) / 2,
-            (turn - w) / 3,
-            (turn + w) / 3,
-            other,
-            other / 2,
-            (turn - other) / 2,
-        ]
-        tries = torch.stack(guesses, dim=1).clamp(min=turn / m)
-        slow = [torch.full_like(w, t == 0, dtype=torch.bool) for t in range(len(guesses))]
-        scores = torch.stack(
-            [
-                fit_sinusoids(y, t[:, None], many, 0, slow=s).unexplained
-                for t, s in zip(tries.unbind(1), slow, strict=True)
-            ],
-            dim=1,
-        )
-        scores[:, 0] *= 0.5  # the strongest tone is the fundamental unless another is clearly better
-        best = scores.argmin(1)
-        finer = fit_sinusoids(y, tries.gather(1, best[:, None]), many, slow=best == 0)
-        real = finer.unexplained < 0.5 * unexplained[rest]
-        rows = rest[real]
-        angle[rows], unexplained[rows], error[rows] = (
-            finer.angles[real, 0],
-            finer.unexplained[real],
-            finer.error[real, 0],
-        )
+        finer = _fit_with_harmonics(x[rest], angle[rest], harmonics)
+        better = finer.unexplained < 0.5 * unexplained[rest]
+        rows = rest[better]
+        angle[rows], error[rows] = finer.angles[better, 0], finer.error[better, 0]
+        unexplained[rows] = finer.unexplained[better]
     angle = fold_angle(angle)
-    return (
+    complete = angle >= 2 * math.pi / m * FULL_TURN
+    return angle, torch.where(complete, unexplained, torch.ones_like(unexplained)), error
+
+
+def _fit_with_harmonics(x: Tensor, angle: Tensor, harmonics: int) -> SinusoidFit:
+    """A fundamental with its harmonics, begun from the strongest sinusoid's `angle` and what it may
+    be a harmonic of."""
+    one, turn = x.new_ones(1, 1), 2 * math.pi
+    orders = torch.arange(1.0, harmonics + 1, dtype=x.dtype, device=x.device)[:, None]
+    second = spectral_peak(sinusoid_residual(x, angle[:, None], one))
+    # the fundamental may be weaker than a harmonic of it, or folded back at pi
+    starts = [
         angle,
-        torch.where(angle < 2 * math.pi / m * FULL_TURN, torch.ones_like(unexplained), unexplained),
-        error,
+        angle / 2,
+        angle / 3,
+        (turn - angle) / 2,
+        (turn - angle) / 3,
+        (turn + angle) / 3,
+        second,
+        second / 2,
+        (turn - second) / 2,
+    ]
+    tries = torch.stack(starts, dim=1).clamp(min=turn / x.shape[1])
+    slow = [torch.full_like(angle, t == 0, dtype=torch.bool) for t in range(len(starts))]
+    scores = torch.stack(
+        [
+            fit_sinusoids(x, t[:, None], orders, 0, slow=s).unexplained
+            for t, s in zip(tries.unbind(1), slow, strict=True)
+        ],
+        dim=1,
     )
+    scores[:, 0] *= 0.5  # the strongest sinusoid is the fundamental unless another is clearly better
+    best = scores.argmin(1)
+    return fit_sinusoids(x, tries.gather(1, best[:, None]), orders, slow=best == 0)
 
 
 def fold_angle(angle: Tensor) -> Tensor:
