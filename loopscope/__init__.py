@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from .halting.halting_record import Halting as Halting
     from .interventions.edits import ablate as ablate
     from .interventions.edits import add as add
+    from .interventions.edits import patch as patch
+    from .interventions.freeze import freeze as freeze
     from .interventions.halting_edits import bias_halting as bias_halting
     from .interventions.halting_edits import halt_at as halt_at
-    from .interventions.edits import patch as patch
     from .interventions.schedule import repeat as repeat
     from .interventions.schedule import skip as skip
     from .interventions.schedule import swap as swap
-    from .interventions.freeze import freeze as freeze
     from .lenses import TunedLens as TunedLens
     from .lenses import lens as lens
     from .loop_detection import find_loops as find_loops
