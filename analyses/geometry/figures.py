@@ -1,33 +1,34 @@
-"""Figures of geometry: the panels and the headline that a report shows."""
+"""Figures of the geometry of states: dimensions, trajectories and similarity."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
 from loopscope.plots import style
 from loopscope.plots.heatmaps import square_map
 from loopscope.plots.panels import Panel
 
-from .measure import Geometry
+from .measure import GeometryResult
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
-def headline(result: Geometry) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
-    known = result.fields[0].ratio[
-        result.fields[0].ratio.isfinite()
-    ]  # a start that all examples share fills none
-    return (
-        f"{float(known[0]):.3g} → {float(known[-1]):.3g}" if len(known) else "none",
-        f"directions filled (participation ratio). {result.verdict.sentence}",
-    )
+def headline(result: GeometryResult) -> tuple[str, str]:
+    """A short value for a tile, and its caption."""
+    # A start that all examples share is a point, which has no participation ratio.
+    ratio = result.fields[0].participation_ratio
+    finite = ratio[ratio.isfinite()]
+    value = f"{float(finite[0]):.3g} → {float(finite[-1]):.3g}" if len(finite) else "none"
+    return value, f"participation ratio. {result.verdict.sentence}"
 
 
-def draw(result: Geometry) -> Any:
-    """Participation ratio and effective rank by iteration, all fields side by side."""
-    figure = style.empty("Directions that the states fill", "iterations run", "directions")
+def draw(result: GeometryResult) -> "go.Figure":
+    """Participation ratio and effective rank by iteration, for every field of the state."""
+    figure = style.empty("Dimensions of the states", "iterations run", "dimensions")
     for field, colour in zip(result.fields, style.COLOURS * len(result.fields), strict=False):
         for name, values, dash in (
-            ("participation ratio", field.ratio, "solid"),
-            ("effective rank", field.rank, "dot"),
+            ("participation ratio", field.participation_ratio, "solid"),
+            ("effective rank", field.effective_rank, "dot"),
         ):
             figure.add_scatter(
                 x=list(result.states),
@@ -39,20 +40,19 @@ def draw(result: Geometry) -> Any:
     return figure
 
 
-def draw_ways(result: Geometry, field: int = 0) -> Any:
+def draw_trajectories(result: GeometryResult, field: int = 0) -> "go.Figure":
     """Some trajectories in the first two principal components of all states."""
-    f = result.fields[field]
-    title = f"{style.label(f.name)}: {len(result.places)} trajectories in the principal plane"
+    geometry = result.fields[field]
+    title = f"{style.label(geometry.name)}: {len(result.trajectories)} trajectories in the principal plane"
     axes = [
-        f"component {i + 1} ({percent(float(share))} of the variance)"
-        for i, share in enumerate(f.explained[:2])
+        f"component {i + 1} ({percent(float(fraction))} of the variance)"
+        for i, fraction in enumerate(geometry.explained[:2])
     ]
     figure = style.empty(title, axes[0], axes[1] if len(axes) > 1 else "", 480)
-    for (example, position), way in zip(result.places, f.components.tolist(), strict=True):
-        x, y = ([round(point[i], 5) if len(point) > i else 0.0 for point in way] for i in (0, 1))
-        colour = style.COLOURS[
-            (position if result.places[0][1] != result.places[-1][1] else example) % len(style.COLOURS)
-        ]
+    several_positions = result.trajectories[0][1] != result.trajectories[-1][1]
+    for (example, position), states in zip(result.trajectories, geometry.components.tolist(), strict=True):
+        x, y = ([round(state[i], 5) if len(state) > i else 0.0 for state in states] for i in (0, 1))
+        colour = style.COLOURS[(position if several_positions else example) % len(style.COLOURS)]
         hover = f"example {example}, position {position}, state %{{text}}<extra></extra>"
         line = {"color": colour, "width": 1}
         figure.add_scatter(
@@ -70,40 +70,43 @@ def draw_ways(result: Geometry, field: int = 0) -> Any:
     return figure
 
 
-def draw_similarity(result: Geometry, field: int = 0) -> Any:
+def draw_similarity(result: GeometryResult, field: int = 0) -> "go.Figure":
     """CKA of the states after any two iterations."""
-    f = result.fields[field]
-    title = f"{style.label(f.name)}: similarity of iterations"
-    return square_map(title, f.cka, "iterations run", "CKA", labels=result.states, zmax=1)
+    geometry = result.fields[field]
+    title = f"{style.label(geometry.name)}: similarity of iterations"
+    return square_map(title, geometry.cka, "iterations run", "CKA", labels=result.states, zmax=1)
 
 
-def panels(result: Geometry) -> list[Panel]:
-    """The finding as a report shows it."""
-    f = result.fields[0]
-    known = f.angle[~f.angle.isnan()]
-    bend = (
-        f" Successive steps turn by {number(float(known.mean()))} radians in the mean." if len(known) else ""
+def panels(result: GeometryResult) -> list[Panel]:
+    """The panels of a report."""
+    field = result.fields[0]
+    angles = field.step_angle[~field.step_angle.isnan()]
+    turn = (
+        f" Successive steps differ in direction by {number(float(angles.mean()))} radians on average."
+        if len(angles)
+        else ""
     )
     return [
         Panel(
-            "How many directions the states fill",
+            "Participation ratio and effective rank",
             draw(result),
-            f"The participation ratio goes from {number(float(f.ratio[0]))} to "
-            f"{number(float(f.ratio[-1]))}, of {f.width}.",
-            f"Over clouds of {result.vectors} vectors (examples × positions). Solid counts strong "
-            "directions, dotted also weak ones; a fall means that the loop draws states together.",
+            f"The participation ratio goes from {number(float(field.participation_ratio[0]))} to "
+            f"{number(float(field.participation_ratio[-1]))}, of at most {field.width}.",
+            f"Computed over {result.vectors} vectors (examples × positions) after each iteration. Solid: "
+            "participation ratio. Dotted: effective rank, which gives more weight to directions of small "
+            "variance. A fall means that the states come to lie in fewer dimensions.",
         ),
         Panel(
             "Trajectories in the principal plane",
-            draw_ways(result),
-            f"The plane holds {percent(float(f.explained[:2].sum()))} of the variance.{bend}",
-            "Each line is one position of one example, its end the large dot.",
+            draw_trajectories(result),
+            f"The plane holds {percent(float(field.explained[:2].sum()))} of the variance.{turn}",
+            "Each line is one position of one example; the large dot is its last state.",
         ),
         Panel(
-            "Which iterations look alike",
+            "Similarity of iterations (CKA)",
             draw_similarity(result),
-            f"The first and the last state have a CKA of {number(float(f.cka[0, -1]))}.",
-            "A bright square is a stretch of iterations that no longer changes the picture of all states; "
-            "rotations and one common scale don't count as change.",
+            f"The first and the last state have a CKA of {number(float(field.cka[0, -1]))}.",
+            "A bright square is a range of iterations whose states are alike. CKA ignores rotations and a "
+            "common scale.",
         ),
     ]

@@ -1,4 +1,5 @@
-"""The measurement: geometry of a run. See the package for the question and its references."""
+"""Participation ratio, effective rank, step angles, CKA and principal components of a run's
+states."""
 
 import math
 from collections.abc import Sequence
@@ -16,32 +17,34 @@ from loopscope.maths.dimension import effective_dimensions, variances
 from loopscope.recorder.extend import vectors
 from loopscope.runs.run import Run
 
-CHANGE, VECTORS = 1.25, 1024
-_TRAJECTORIES, _COMPONENTS, _ROUNDING = 24, 6, 50.0
+CHANGE_FACTOR, MAX_VECTORS = 1.25, 1024
+_TRAJECTORIES, _COMPONENTS = 24, 6
+_ROUNDING = 50.0
+"""Motion below so many times the numbers' precision is rounding."""
 
 
-class Shape(Verdict):
-    """How the cloud of states changes over the iterations."""
+class GeometryVerdict(Verdict):
+    """How the participation ratio of the states changes over the iterations."""
 
-    widening = "The states spread out: the loop brings them into more directions."
-    narrowing = "The states draw together: the loop leaves them fewer directions."
-    steady = "The states keep their shape: they fill about as many directions at the end as at the start."
-    collapsed = "The states collapse onto a point: all positions end alike."
+    widening = "The states spread out: their participation ratio rises over the iterations."
+    narrowing = "The states concentrate: their participation ratio falls over the iterations."
+    steady = "The states keep about the same participation ratio from start to end."
+    collapsed = "The states collapse to a point: all positions end in the same state."
 
 
 @dataclass(frozen=True)
-class Field:
-    """One tensor of the state. `state` counts k as recorded."""
+class FieldGeometry:
+    """The geometry of one tensor of the state. The axis `state` counts k as recorded."""
 
     name: str
-    ratio: Float[Tensor, " state"]
-    """Participation ratio of the cloud, 1 .. min(width, vectors); NaN for a point."""
-    rank: Float[Tensor, " state"]
-    """Its effective rank."""
-    angle: Float[Tensor, " turn"]
-    """Mean angle between successive steps, radians; NaN once they are rounding."""
+    participation_ratio: Float[Tensor, " state"]
+    """Between 1 and the smaller of width and vectors; NaN where all vectors are equal."""
+    effective_rank: Float[Tensor, " state"]
+    """NaN where all vectors are equal."""
+    step_angle: Float[Tensor, " turn"]
+    """Mean angle between successive steps, radians; NaN once the steps are rounding."""
     cka: Float[Tensor, "state state"]
-    """Similarity of the clouds after any two iterations, 0..1."""
+    """Linear CKA of the states after any two iterations, 0..1."""
     components: Float[Tensor, "trajectory state component"]
     """Some trajectories in the principal components of all states."""
     explained: Float[Tensor, " component"]
@@ -50,72 +53,83 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Geometry(AnalysisResult):
-    """The shape of a run's states."""
+class GeometryResult(AnalysisResult):
+    """The geometry of a run's states."""
 
-    verdict: Shape
-    fields: tuple[Field, ...]
+    verdict: GeometryVerdict
+    fields: tuple[FieldGeometry, ...]
     """The state's tensors, the primary one first."""
     states: tuple[int, ...]
     """The k of each state."""
-    places: tuple[tuple[int, int], ...]
+    trajectories: tuple[tuple[int, int], ...]
     """(example, position) of the trajectories in `components`."""
     vectors: int
-    """Vectors in each cloud."""
-    change: float
+    """Vectors that are measured of each state."""
+    change_factor: float
     """The verdict is `widening` or `narrowing` if the participation ratio changes by this
     factor."""
 
     def summary(self) -> str:
-        lines = [self.verdict.sentence]
-        for f in self.fields:
-            known = f.angle[~f.angle.isnan()]
-            bend = (
-                f"; successive steps turn by {number(float(known.mean()))} radians in the mean"
-                if len(known)
-                else ""
-            )
-            lines.append(
-                f"{f.name}: the participation ratio goes from {number(float(f.ratio[0]))} to "
-                f"{number(float(f.ratio[-1]))} of {f.width} directions (effective rank "
-                f"{number(float(f.rank[0]))} to {number(float(f.rank[-1]))}){bend}; the first "
-                f"{min(2, len(f.explained))} components hold {percent(float(f.explained[:2].sum()))} of the "
-                f"variance; the first and the last state have a CKA of {number(float(f.cka[0, -1]))}."
-            )
+        lines = [self.verdict.sentence, *(_field_sentence(field) for field in self.fields)]
         if len(self.fields) > 1:
-            a, b = self.fields[:2]
+            first, second = self.fields[:2]
+            times = float(first.participation_ratio[-1] / second.participation_ratio[-1])
             lines.append(
-                f"At the end {a.name} fills {number(float(a.ratio[-1] / b.ratio[-1]))} times as many "
-                f"directions as {b.name}."
+                f"At the end the participation ratio of {first.name} is {number(times)} times that of "
+                f"{second.name}."
             )
         lines.append(
-            f"Clouds of {self.vectors} vectors; a change counts from a factor of {self.change:g} in the "
-            "participation ratio."
+            f"Measured on {self.vectors} vectors per state; the participation ratio has changed if it "
+            f"differs by a factor of {self.change_factor:g} or more."
         )
         return " ".join(lines)
+
+
+def _field_sentence(field: FieldGeometry) -> str:
+    ratio, rank = field.participation_ratio, field.effective_rank
+    angles = field.step_angle[~field.step_angle.isnan()]
+    turn = (
+        f"; successive steps differ in direction by {number(float(angles.mean()))} radians on average"
+        if len(angles)
+        else ""
+    )
+    return (
+        f"{field.name}: the participation ratio goes from {number(float(ratio[0]))} to "
+        f"{number(float(ratio[-1]))} of {field.width} dimensions (effective rank "
+        f"{number(float(rank[0]))} to {number(float(rank[-1]))}){turn}; the first "
+        f"{min(2, len(field.explained))} principal components hold "
+        f"{percent(float(field.explained[:2].sum()))} of the variance; the first and the last state have a "
+        f"CKA of {number(float(field.cka[0, -1]))}."
+    )
 
 
 def measure(
     run: Run,
     *,
     fields: Sequence[str] | None = None,
-    most: int = VECTORS,
-    change: float = CHANGE,
+    max_vectors: int = MAX_VECTORS,
+    change_factor: float = CHANGE_FACTOR,
     seed: int = 0,
-) -> Geometry:
-    """The shape of a run's states.
+) -> GeometryResult:
+    """Measure the shape of a run's states.
 
     Arguments:
         fields: the state's tensors to measure, such as "state" and "state.low"; None: all that are
             as wide as the primary one.
-        most: vectors taken of each state, drawn once for all; more cost more.
-        change: the factor in the participation ratio from which on it has changed.
+        max_vectors: how many vectors of each state are measured; drawn once, the same for every
+            state.
+        change_factor: the participation ratio has changed if it differs by this factor.
         seed: of that draw.
+
+    Raises:
+        LoopscopeError: the states aren't finite, fewer than 2 were kept, or an option is out of
+            range.
     """
     run.require_finite()
-    if most < 2 or not change > 1:
+    if max_vectors < 2 or not change_factor > 1:
         raise LoopscopeError(
-            f"most must be 2 vectors or more and change above 1, but they are {most!r} and {change!r}."
+            "max_vectors must be 2 or more and change_factor above 1, but they are "
+            f"{max_vectors!r} and {change_factor!r}. Leave them out for {MAX_VECTORS} and {CHANGE_FACTOR}."
         )
     names = _fields(run) if fields is None else [fields] if isinstance(fields, str) else list(fields)
     ks = run.states.iterations
@@ -126,74 +140,74 @@ def measure(
     primary = vectors(run[names[0]])
     total = primary.shape[1] * primary.shape[2]
     generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(total, generator=generator)[:most].sort().values
-    shown = chosen[:: max(1, len(chosen) // _TRAJECTORIES)][:_TRAJECTORIES]
-    result = tuple(_field(run, name, ks, chosen, shown=shown) for name in names)
-    return Geometry(
-        verdict=_verdict(result[0], change),
+    sample = torch.randperm(total, generator=generator)[:max_vectors].sort().values
+    drawn = sample[:: max(1, len(sample) // _TRAJECTORIES)][:_TRAJECTORIES]
+    result = tuple(_field(run, name, ks, sample, trajectories=drawn) for name in names)
+    return GeometryResult(
+        verdict=_verdict(result[0], change_factor),
         fields=result,
         states=tuple(ks),
-        places=tuple(divmod(int(i), primary.shape[2]) for i in shown),
-        vectors=len(chosen),
-        change=change,
+        trajectories=tuple(divmod(int(i), primary.shape[2]) for i in drawn),
+        vectors=len(sample),
+        change_factor=change_factor,
     )
 
 
 def _fields(run: Run) -> list[str]:
-    like = vectors(run.states[:1] if 0 in run.states.iterations else run.states).shape[-1]
+    """The state's tensors that are as wide as the primary one."""
+    width = vectors(run.states[:1] if 0 in run.states.iterations else run.states).shape[-1]
     others = [name for name in run.names if name.startswith("state.") and "@" not in name]
-    return ["state", *(name for name in others if vectors(run[name]).shape[-1] == like)]
+    return ["state", *(name for name in others if vectors(run[name]).shape[-1] == width)]
 
 
-def _field(run: Run, name: str, ks: list[int], chosen: Tensor, *, shown: Tensor) -> Field:
+def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: Tensor) -> FieldGeometry:
     x = vectors(run[name]).flatten(1, 2).double()  # (state, vector, width)
     eps = torch.finfo(run[name][ks[-1]].dtype).eps
-    if len(x) != len(ks) or chosen.max() >= x.shape[1]:
+    if len(x) != len(ks) or sample.max() >= x.shape[1]:
         raise LoopscopeError(
             f"'{name}' must have the examples, positions and iterations of the state, but its vectors are "
             f"{tuple(x.shape)}. Choose fields that are part of the state."
         )
-    cloud = x[:, chosen.to(x.device)]
+    cloud = x[:, sample.to(x.device)]
     variance = variances(cloud)
     size = cloud.square().sum(2).mean(1)
-    point = variance.sum(1) <= (_ROUNDING * eps) ** 2 * size
-    ratio, rank = (torch.where(point, math.nan, v) for v in effective_dimensions(variance))
+    is_point = variance.sum(1) <= (_ROUNDING * eps) ** 2 * size
+    ratio, rank = (torch.where(is_point, math.nan, v) for v in spread(variance))
     flat = cloud.flatten(0, 1)
-    middle = flat.mean(0)
-    _, sizes, directions = torch.linalg.svd(_squeezed(flat - middle), full_matrices=False)
+    mean = flat.mean(0)
+    _, sizes, directions = torch.linalg.svd(_reduced(flat - mean), full_matrices=False)
     count = min(_COMPONENTS, len(sizes))
-    seen = (x[:, shown.to(x.device)] - middle) @ directions[:count].T
+    components = (x[:, trajectories.to(x.device)] - mean) @ directions[:count].T
     power = sizes.square()
-    return Field(
+    return FieldGeometry(
         name=name,
-        ratio=ratio,
-        rank=rank,
-        angle=_angles(x, eps),
+        participation_ratio=ratio,
+        effective_rank=rank,
+        step_angle=_step_angles(x, eps),
         cka=cka_map(cloud),
-        components=seen.transpose(0, 1).float(),
+        components=components.transpose(0, 1).float(),
         explained=(power / power.sum().clamp(min=1e-300))[:count],
         width=x.shape[-1],
     )
 
 
-def _squeezed(x: Float[Tensor, "sample width"]) -> Float[Tensor, "width width"]:
-    """A small matrix with the same principal directions."""
+def _reduced(x: Float[Tensor, "sample width"]) -> Float[Tensor, "row width"]:
+    """A matrix of at most `width` rows with the same principal directions."""
     return torch.linalg.qr(x, mode="r").R if len(x) > x.shape[1] else x
 
 
-def _angles(x: Float[Tensor, "state vector width"], eps: float) -> Float[Tensor, " turn"]:
+def _step_angles(x: Float[Tensor, "state vector width"], eps: float) -> Float[Tensor, " turn"]:
     steps = x[1:] - x[:-1]
-    size = steps.norm(dim=2)
-    moves = size > _ROUNDING * eps * x[1:].norm(dim=2)
-    known = moves[1:] & moves[:-1]
+    moves = steps.norm(dim=2) > _ROUNDING * eps * x[1:].norm(dim=2)
+    valid = moves[1:] & moves[:-1]
     cosine = torch.nn.functional.cosine_similarity(steps[1:], steps[:-1], dim=2, eps=1e-300).clamp(-1, 1)
-    return torch.where(known, cosine.acos(), 0).sum(1) / torch.where(known.any(1), known.sum(1), math.nan)
+    return torch.where(valid, cosine.acos(), 0).sum(1) / torch.where(valid.any(1), valid.sum(1), math.nan)
 
 
-def _verdict(field: Field, change: float) -> Shape:
-    first, last = float(field.ratio[0]), float(field.ratio[-1])
+def _verdict(field: FieldGeometry, change_factor: float) -> GeometryVerdict:
+    first, last = float(field.participation_ratio[0]), float(field.participation_ratio[-1])
     if math.isnan(last):
-        return Shape.collapsed
-    if math.isnan(first) or last >= change * first:
-        return Shape.widening
-    return Shape.narrowing if last * change <= first else Shape.steady
+        return GeometryVerdict.collapsed
+    if math.isnan(first) or last >= change_factor * first:
+        return GeometryVerdict.widening
+    return GeometryVerdict.narrowing if last * change_factor <= first else GeometryVerdict.steady

@@ -1,4 +1,4 @@
-"""The shape of states: directions filled, angles of steps, likeness of iterations."""
+"""Geometry of states: participation ratio, step angles, similarity of iterations."""
 
 import json
 import math
@@ -25,8 +25,8 @@ def test_contracting_one_direction_at_a_time_narrows():
     rates = torch.tensor([1.0, 0.5, 0.5, 0.5], dtype=DOUBLE)
     result = measured(lambda x: x * rates, cloud(400, 4), 20)
     field = result.fields[0]
-    assert float(field.ratio[0]) == pytest.approx(4, rel=0.05)
-    assert float(field.ratio[-1]) == pytest.approx(1, rel=1e-3)
+    assert float(field.participation_ratio[0]) == pytest.approx(4, rel=0.05)
+    assert float(field.participation_ratio[-1]) == pytest.approx(1, rel=1e-3)
     assert result.verdict.name == "narrowing"
     assert "from 3.9" in str(result) or "from 4 " in str(result)
 
@@ -43,7 +43,7 @@ def test_growing_into_more_directions_widens_and_scaling_changes_nothing():
 def test_a_loop_that_forgets_its_input_collapses():
     result = measured(lambda x: 0.01 * x + 1, cloud(50, 3), 12)
     assert result.verdict.name == "collapsed"
-    assert math.isnan(float(result.fields[0].ratio[-1]))
+    assert math.isnan(float(result.fields[0].participation_ratio[-1]))
 
 
 @pytest.mark.parametrize("angle", [0.3, 1.0, 2.5])
@@ -52,16 +52,18 @@ def test_the_steps_of_a_rotation_turn_by_its_angle(angle):
         [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]], dtype=DOUBLE
     )
     result = measured(lambda x: x @ turned, cloud(5, 2))
-    assert result.fields[0].angle.tolist() == pytest.approx([angle] * 11)
+    assert result.fields[0].step_angle.tolist() == pytest.approx([angle] * 11)
     assert len(result.fields[0].explained) == 2
 
 
 def test_straight_on_is_zero_back_and_forth_is_pi_and_rest_has_no_angle():
-    assert measured(lambda x: x + 1, cloud(5, 2)).fields[0].angle.tolist() == pytest.approx(
+    assert measured(lambda x: x + 1, cloud(5, 2)).fields[0].step_angle.tolist() == pytest.approx(
         [0] * 11, abs=1e-6
     )
-    assert measured(lambda x: -0.9 * x, cloud(5, 2)).fields[0].angle.tolist() == pytest.approx([math.pi] * 11)
-    assert measured(lambda x: x.clone(), cloud(5, 2)).fields[0].angle.isnan().all()
+    assert measured(lambda x: -0.9 * x, cloud(5, 2)).fields[0].step_angle.tolist() == pytest.approx(
+        [math.pi] * 11
+    )
+    assert measured(lambda x: x.clone(), cloud(5, 2)).fields[0].step_angle.isnan().all()
 
 
 def test_components_keep_what_they_say_of_the_distances():
@@ -83,8 +85,8 @@ def test_the_numbers_are_those_of_the_maths():
     )
     field = ls.analyses.measure("geometry", run).fields[0]
     x = run.states.tensor.flatten(1, 2)
-    assert torch.allclose(field.ratio, maths.participation_ratio(x))
-    assert torch.allclose(field.rank, maths.effective_rank(x))
+    assert torch.allclose(field.participation_ratio, maths.participation_ratio(x))
+    assert torch.allclose(field.effective_rank, maths.effective_rank(x))
     assert torch.allclose(field.cka, maths.cka_map(x))
 
 
@@ -95,16 +97,18 @@ def test_the_tensors_of_a_state_stand_side_by_side():
     run = ls.record(net, torch.randint(0, 5, (6, 7)), 5)
     result = ls.analyses.measure("geometry", run)
     assert [field.name for field in result.fields] == ["state", "state.output"]
-    assert "At the end state fills" in str(result)
+    assert "At the end the participation ratio of state is" in str(result)
     assert len(geometry.draw(result).data) == 4
     assert [f.name for f in ls.analyses.measure("geometry", run, fields="state").fields] == ["state"]
 
 
 def test_a_wide_run_is_measured_on_a_sample_of_its_vectors():
     run = ls.iterate(lambda x: 0.9 * x, cloud(40, 30, 4), 4)
-    few, all_ = (ls.analyses.measure("geometry", run, most=most) for most in (500, 5000))
+    few, all_ = (ls.analyses.measure("geometry", run, max_vectors=count) for count in (500, 5000))
     assert (few.vectors, all_.vectors) == (500, 1200)
-    assert float(few.fields[0].ratio[0]) == pytest.approx(float(all_.fields[0].ratio[0]), rel=0.05)
+    assert float(few.fields[0].participation_ratio[0]) == pytest.approx(
+        float(all_.fields[0].participation_ratio[0]), rel=0.05
+    )
 
 
 def test_everything_is_in_the_json_and_the_figures_draw():
@@ -116,13 +120,13 @@ def test_everything_is_in_the_json_and_the_figures_draw():
 
 
 @pytest.mark.parametrize(
-    ("ask", "sentence"),
+    ("call", "sentence"),
     [
-        (lambda: measured(lambda x: x, cloud(5, 2), most=1), "most must be 2 vectors or more"),
-        (lambda: measured(lambda x: x, cloud(5, 2), change=0.5), "change above 1"),
+        (lambda: measured(lambda x: x, cloud(5, 2), max_vectors=1), "max_vectors must be 2 or more"),
+        (lambda: measured(lambda x: x, cloud(5, 2), change_factor=0.5), "change_factor above 1"),
         (lambda: measured(lambda x: x, cloud(5, 2), 0), "geometry needs 2 states or more"),
     ],
 )
-def test_what_cannot_be_measured_is_said(ask, sentence):
+def test_what_cannot_be_measured_is_said(call, sentence):
     with pytest.raises(ls.LoopscopeError, match=sentence):
-        ask()
+        call()
