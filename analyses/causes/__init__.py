@@ -1,43 +1,44 @@
-"""Which iteration, and which position, carries the answer?
+"""At which iteration, and at which position, does the state carry the answer?
 
-The state after k iterations at one position is replaced by that of another example (the donor),
-everything after it is computed anew, and the answer is looked at: did it move towards the donor's?
-Cell by cell, exactly (see `loopscope.patching`). What is told is the fraction of the way from the
-run's own answer to the donor's, in logits of the two answers: 0 nothing, 1 all of it. Three things
-by k:
+Activation patching. The state after k iterations at one position is replaced by that of another
+example (the donor), the rest of the pass is recomputed, and the answer is compared with the
+donor's. Every (iteration, position) has a pass of its own (see `loopscope.patching`). The measure
+is the normalised effect: how far the difference of the two answers' logits moves from the run's
+value (0) to the donor's (1). Three curves by k:
 
-- whole: all positions are replaced. Where this is 1 the state holds all that decides; where it is 0
-  the loop has forgotten the state by the end, and what it reads anew in every iteration decides.
-- best: the position that carries most.
-- spread: over how many positions the effects are spread, (sum |e|)² / sum e², the participation
-  ratio.
+- whole state: all positions are replaced. At 1 the state determines the answer; at 0 the loop has
+  forgotten the state by its end, and the input that it reads in every later iteration determines
+  the answer.
+- best position: the position with the largest effect.
+- effective positions: over how many positions the effects e are spread, as their participation
+  ratio (sum |e|)² / sum e².
 
 Sources: activation patching, Vig et al. 2020 (arXiv 2004.12265), Meng et al. 2022 (arXiv
 2202.05262); metric and donors, Zhang & Nanda 2023 (arXiv 2309.16042); restoring a state at one
 (position, depth) of a looped model, Kohli et al. 2026 (arXiv 2604.07822).
 
 What can mislead:
-- A state that carries the answer at one place only in company (an AND of two positions) shows in no
-  single cell, but in `whole`.
-- A donor's state in another context is off the model's path: read effects of a whole state and of
-  single positions together.
-- With an answer at every position, most positions carry their own, and none carries all: the last
-  one alone is judged, unless `answer_positions` says otherwise.
-- Under attribution (`method="attribution"`) numbers are first-order estimates; `agreement` tells
-  how far to trust them.
+- An answer that depends on two positions jointly (an AND of them) shows in no single position, but
+  in the whole state.
+- A donor's state in another context is off the model's distribution: read the effects of the whole
+  state and of single positions together.
+- With an answer at every position, most positions carry their own answer, and none carries all:
+  only the last answer is judged, unless `answer_positions` are passed.
+- Under attribution (`method="attribution"`) effects are first-order estimates; `agreement` compares
+  them with exact patches.
 """
 
 from .figures import draw as draw
+from .figures import draw_positions as draw_positions
 from .figures import headline as headline
 from .figures import panels as panels
-from .measure import CARRIES as CARRIES
-from .measure import EXAMPLES as EXAMPLES
-from .measure import ITERATIONS as ITERATIONS
-from .measure import NOTHING as NOTHING
-from .measure import Carrier as Carrier
-from .measure import Causes as Causes
+from .measure import EFFECT_THRESHOLD as EFFECT_THRESHOLD
+from .measure import MAX_EXAMPLES as MAX_EXAMPLES
+from .measure import MAX_ITERATIONS as MAX_ITERATIONS
+from .measure import NO_EFFECT_THRESHOLD as NO_EFFECT_THRESHOLD
+from .measure import CausesResult as CausesResult
+from .measure import CausesVerdict as CausesVerdict
 from .measure import applies as applies
-from .measure import carried_map as carried_map
 from .measure import measure as measure
 
-TITLE, PLACE = "Which state carries the answer?", 44
+TITLE, PLACE = "Activation patching", 44

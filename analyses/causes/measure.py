@@ -1,10 +1,11 @@
-"""The measurement: causes of a run. See the package for the question and its references."""
+"""Normalised effects of patching another example's state, position by position and iteration by
+iteration."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
@@ -15,92 +16,92 @@ from loopscope.core.states import States
 from loopscope.patching import Agreement, effects
 from loopscope.patching.donors import answers_vary, partners
 from loopscope.patching.effects import Effects, Method
-from loopscope.patching.figures import effect_map
 from loopscope.patching.metrics import answer_mask, last_of
 from loopscope.patching.patched_forward import affordable, writable
 from loopscope.runs.run import Run
 
-CARRIES, NOTHING = 0.5, 0.1
-EXAMPLES, ITERATIONS = 4, 9
+EFFECT_THRESHOLD, NO_EFFECT_THRESHOLD = 0.5, 0.1
+MAX_EXAMPLES, MAX_ITERATIONS = 4, 9
 
 
-class Carrier(Verdict):
+class CausesVerdict(Verdict):
     """Where the answer is carried."""
 
-    gathered = "The answer is carried by one position: its state alone brings another example's answer along."
-    spread = "The answer is carried by the state as a whole, and no single position brings it along."
-    forgotten = "The loop forgets its state: another example's, written early, changes nothing; what is read anew decides."
+    gathered = "A single position carries the answer: patching its state alone changes the answer."
+    spread = "The state as a whole carries the answer, but no single position does."
+    forgotten = (
+        "The loop forgets its state: patching an early state has no effect on the answer, which depends on "
+        "what later iterations read from the input."
+    )
     nothing = (
-        "No state carries the answer: another example's state changes nothing, even where it is read out."
+        "No state carries the answer: patching has no effect at any iteration, even before the read-out."
     )
 
 
 @dataclass(frozen=True)
-class Causes(AnalysisResult):
-    """How much of another example's answer a state brings along."""
+class CausesResult(AnalysisResult):
+    """Effects of patching states of another example."""
 
-    verdict: Carrier
+    verdict: CausesVerdict
     site: str
     iterations: tuple[int, ...]
-    """Where states were written: k of `state`, t of a site inside the body."""
+    """Where states were patched: k of `state`, t of a site inside the body."""
     positions: tuple[int, ...]
-    carried: Float[Tensor, "iteration position"]
-    """Fraction of the way to the donor's answer, one position written; means over examples."""
-    whole: Float[Tensor, " iteration"]
-    """All positions written."""
-    best: Float[Tensor, " iteration"]
-    """The position that carries most."""
-    spread: Float[Tensor, " iteration"]
-    """Over how many positions the effects are spread; NaN where nothing has an effect."""
-    last: int
+    effect: Float[Tensor, "iteration position"]
+    """Normalised effect of patching one position (0 none, 1 the donor's answer); means over
+    examples."""
+    whole_state: Float[Tensor, " iteration"]
+    """Normalised effect of patching all positions."""
+    best_position: Float[Tensor, " iteration"]
+    """The largest effect of a single position."""
+    effective_positions: Float[Tensor, " iteration"]
+    """Over how many positions the effects are spread, as a participation ratio; NaN where there is
+    no effect."""
+    depth: int
     """Iterations of each pass."""
     examples: int
     source: str
+    """Where the patched states come from, in words."""
     method: str
     agreement: Agreement | None
+    """Of attribution with exact patches; None for exact patches."""
     metric: str
-    answer_positions: str
+    answers: str
     """Which answers are judged, in words."""
-    carries_threshold: float = CARRIES
-    """A state, or a position, carries the answer from this fraction on ..."""
-    nothing_threshold: float = NOTHING
-    """... and nothing of it below this."""
-
-    def map(self) -> Any:
-        """The figure of every cell, iteration by position."""
-        return carried_map(self)
+    effect_threshold: float = EFFECT_THRESHOLD
+    """A state, or a position, carries the answer if its effect is this large."""
+    no_effect_threshold: float = NO_EFFECT_THRESHOLD
+    """Below this there is no effect."""
 
     def summary(self) -> str:
         middle = len(self.iterations) // 2
-        told = "; ".join(
-            f"after {self.iterations[i]} of {self.last} iterations "
-            f"{percent(float(self.whole[i].clamp(0, 1)))} by the whole state, "
-            f"{percent(float(self.best[i].clamp(0, 1)))} by the best position"
+        effects = "; ".join(
+            f"after {self.iterations[i]} of {self.depth} iterations "
+            f"{percent(float(self.whole_state[i].clamp(0, 1)))} for the whole state, "
+            f"{percent(float(self.best_position[i].clamp(0, 1)))} for the best single position"
             for i in dict.fromkeys((0, middle, len(self.iterations) - 1))
         )
-        checked = (
+        estimated = (
             ""
             if self.agreement is None
-            else " Estimates to first order; with exact patches they correlate by "
-            f"{self.agreement.correlation:.2f} on "
-            f"{self.agreement.cells} cells."
+            else " These are first-order estimates, whose correlation with exact patches is "
+            f"{self.agreement.correlation:.2f} on {self.agreement.cells} cells."
         )
         return (
-            f"{self.verdict.sentence} '{self.site}' of {self.source}, in {self.examples} examples of "
-            f"{self.last} iterations, judged by "
-            f"{self.answer_positions}. Of the way to the other answer: {told}.{checked} Thresholds: a state "
-            "carries "
-            f"the answer from {self.carries_threshold:g} on, nothing of it below {self.nothing_threshold:g}."
+            f"{self.verdict.sentence} '{self.site}' of {self.source} is patched in, in {self.examples} "
+            f"examples of {self.depth} iterations, judged by {self.answers}. Normalised effect: {effects}."
+            f"{estimated} Thresholds: a state carries the answer from an effect of {self.effect_threshold:g} "
+            f"on; below {self.no_effect_threshold:g} there is no effect."
         )
 
 
 def applies(run: Run) -> bool:
-    """Whether states can be written and gone on with in seconds, and there are examples that answer
-    differently."""
+    """Whether states can be patched within seconds, and there are examples with different
+    answers."""
     if not writable(run) or run.output.shape[-1] == 1:
         return False
-    cells = run.states.shape[2] * min(ITERATIONS, run.iterations + 1)
-    return affordable(run, cells, EXAMPLES, run.iterations) and answers_vary(run, _asked(run, None)[0])
+    cells = run.states.shape[2] * min(MAX_ITERATIONS, run.iterations + 1)
+    return affordable(run, cells, MAX_EXAMPLES, run.iterations) and answers_vary(run, _answers(run, None)[0])
 
 
 def measure(
@@ -110,131 +111,133 @@ def measure(
     site: str | None = None,
     answer_positions: Any = None,
     method: Method = "exact",
-    examples: int | None = EXAMPLES,
-    iterations: int | None = ITERATIONS,
-) -> Causes:
-    """Write another example's state, position by position and iteration by iteration.
+    examples: int | None = MAX_EXAMPLES,
+    iterations: int | None = MAX_ITERATIONS,
+) -> CausesResult:
+    """Patch another example's state, position by position and iteration by iteration.
 
     Arguments:
-        donor: a run of the same shape; None: for each example the next of the batch that answers
-            otherwise.
-        site: what is written; None: the state, all its tensors together.
-        answer_positions: positions, or a mask (batch, position), whose answers count. None: the last that is
-            asked.
-        method: "exact", or "attribution" for a first look.
+        donor: a run of the same shape; None: for each example the next one of the batch with a
+            different answer.
+        site: what is patched; None: the state, all its tensors jointly.
+        answer_positions: positions, or a mask (batch, position), whose answers are judged. None:
+            the last position that has an answer.
+        method: "exact", or "attribution" for a quick estimate.
         examples: how many of the run's; None: all. With `donor` all of them.
-        iterations: how many of them, evenly spread, the first and the last among them; None: all.
+        iterations: how many of them, evenly spaced, with the first and the last; None: all.
+
+    Raises:
+        LoopscopeError: the states aren't finite, the output isn't (batch, position, vocab), all
+            examples have the same answer, or the site has no positions.
     """
+    _check(run)
+    mask, answers = _answers(run, answer_positions)
+    if donor is None:
+        run, donor, rows = partners(run, examples, mask)
+        mask = mask[rows]
+    with_positions, fields = _fields(run) if site is None else ([site], [site])
+    spaced = _spaced(run, site, iterations)
+    grid = effects(
+        run,
+        donor,
+        sites=with_positions,
+        jointly=True,
+        iterations=spaced,
+        answer_positions=mask,
+        method=method,
+    )
+    if (site is not None and " + " in grid.sites[0]) or not grid.positions[0]:
+        raise LoopscopeError(
+            f"causes patches one site with positions, but '{site}' gives {list(grid.sites)}. For others: "
+            "ls.effects(run, donor, sites=...)."
+        )
+    full = effects(
+        run,
+        donor,
+        sites=fields,
+        jointly=True,
+        iterations=grid.iterations,
+        positions="all",
+        answer_positions=mask,
+    )
+    effect, whole_state, best = grid.carried[0, :, :, 0], full.carried[0, :, 0, 0], _best_position(grid)
+    return CausesResult(
+        verdict=_verdict(grid.iterations, run.iterations, whole_state, best),
+        site="state" if site is None else grid.sites[0],
+        iterations=grid.iterations,
+        positions=tuple(group[0] for group in grid.positions),
+        effect=effect,
+        whole_state=whole_state,
+        best_position=best,
+        effective_positions=_effective_positions(effect),
+        depth=run.iterations,
+        examples=int(torch.isfinite(grid.values[0, 0, 0, 0]).sum()),
+        source="another example" if grid.source == "the donor run" else grid.source,
+        method=method,
+        agreement=grid.agreement,
+        metric=grid.metric,
+        answers=answers,
+    )
+
+
+def _check(run: Run) -> None:
     run.require_finite()
     if run.output.ndim != 3:
         raise LoopscopeError(
             "causes compares answers (batch, position, vocab), but this run's output is "
             f"{tuple(run.output.shape)}. Use ls.effects(run, donor, metric=...) with a function of it."
         )
-    which, told = _asked(run, answer_positions)
-    if donor is None:
-        run, donor, which = _paired(run, examples, which)
-    placed, every = _fields(run) if site is None else ([site], [site])
-    steps = _spaced(run, site, iterations)
-    grid = effects(
-        run, donor, sites=placed, jointly=True, iterations=steps, answer_positions=which, method=method
-    )
-    if (site is not None and " + " in grid.sites[0]) or not grid.positions[0]:
-        raise LoopscopeError(
-            f"causes looks at one site with positions, but '{site}' gives {list(grid.sites)}. For others: "
-            f"ls.effects(run, donor, sites=...)."
-        )
-    full = effects(
-        run,
-        donor,
-        sites=every,
-        jointly=True,
-        iterations=grid.iterations,
-        positions="all",
-        answer_positions=which,
-    )
-    carried, whole, best = grid.carried[0, :, :, 0], full.carried[0, :, 0, 0], _best(grid)
-    return Causes(
-        verdict=_verdict(grid.iterations, run.iterations, whole, best),
-        site="state" if site is None else grid.sites[0],
-        iterations=grid.iterations,
-        positions=tuple(group[0] for group in grid.positions),
-        carried=carried,
-        whole=whole,
-        best=best,
-        spread=_spread(carried),
-        last=run.iterations,
-        examples=int(torch.isfinite(grid.values[0, 0, 0, 0]).sum()),
-        source="another example" if grid.source == "the donor run" else grid.source,
-        method=method,
-        agreement=grid.agreement,
-        metric=grid.metric,
-        answer_positions=told,
-    )
 
 
-def _best(grid: Effects) -> Float[Tensor, " iteration"]:
-    """What the best position of each example carries, as a fraction of the whole difference."""
+def _best_position(grid: Effects) -> Float[Tensor, " iteration"]:
+    """The normalised effect of the best position of each example, mean over examples."""
     assert grid.target is not None
     return grid.values[0, :, :, 0].amax(1).nanmean(1) / (grid.target - grid.base).nanmean()
 
 
-def _spread(carried: Float[Tensor, "iteration position"]) -> Float[Tensor, " iteration"]:
-    """Over how many positions it is spread: their participation ratio; NaN where nothing is
-    carried."""
-    size = carried.abs().sum(1)
-    return torch.where(size > NOTHING / 10, size**2 / (carried**2).sum(1), torch.nan)
+def _effective_positions(effect: Float[Tensor, "iteration position"]) -> Float[Tensor, " iteration"]:
+    """The participation ratio of the effects over positions; NaN where there is no effect."""
+    size = effect.abs().sum(1)
+    return torch.where(size > NO_EFFECT_THRESHOLD / 10, size**2 / (effect**2).sum(1), torch.nan)
 
 
-def _asked(run: Run, answer_positions: Any) -> tuple[Tensor, str]:
+def _answers(run: Run, answer_positions: Any) -> tuple[Bool[Tensor, "batch position"], str]:
+    """The positions whose answers are judged, and what they are in words."""
     mask = answer_mask(run, answer_positions)
-    many = bool((mask.sum(1) > 1).any())
-    if answer_positions is None and many:
-        return last_of(mask), "the answer at the last asked position"
-    return mask, "all answers that are asked" if many else "the answer at the asked position"
-
-
-def _paired(run: Run, examples: int | None, mask: Tensor) -> tuple[Run, Run, Tensor]:
-    own, donor, rows = partners(run, examples, mask)
-    return own, donor, mask[rows]
+    several = bool((mask.sum(1) > 1).any())
+    if answer_positions is None and several:
+        return last_of(mask), "the answer at the last answer position"
+    return mask, "the answers at all answer positions" if several else "the answer at the answer position"
 
 
 def _fields(run: Run) -> tuple[list[str], list[str]]:
-    """The state's tensors that have its positions, and all of them."""
-    every = [name for name in run.names if is_state(name)]
+    """The state's tensors that have as many positions as the state, and all of them."""
+    fields = [name for name in run.names if is_state(name)]
     size = run.states.shape[2]
-    return [name for name in every if _positions(run[name]) == size], every
+    return [name for name in fields if _position_count(run[name]) == size], fields
 
 
-def _positions(states: States) -> int | None:
+def _position_count(states: States) -> int | None:
     return states.shape[states.axes.index("position")] if "position" in states.axes else None
 
 
-def _spaced(run: Run, site: str | None, most: int | None) -> list[int] | None:
+def _spaced(run: Run, site: str | None, count: int | None) -> list[int] | None:
+    """Evenly spaced iterations, the first and the last among them; None for all."""
     n = run.iterations if site is None or is_state(site) else run.iterations - 1
-    if most is None or n + 1 <= most:
+    if count is None or n + 1 <= count:
         return None
-    return sorted({round(i * n / (most - 1)) for i in range(most)})
+    return sorted({round(i * n / (count - 1)) for i in range(count)})
 
 
-def _verdict(iterations: tuple[int, ...], n: int, whole: Tensor, best: Tensor) -> Carrier:
-    carrying = [i for i in range(len(iterations)) if float(whole[i]) >= CARRIES]
-    if not carrying and float(torch.maximum(whole, best).nan_to_num().amax()) < CARRIES:
-        return Carrier.nothing
+def _verdict(iterations: tuple[int, ...], n: int, whole_state: Tensor, best: Tensor) -> CausesVerdict:
+    carrying = [i for i in range(len(iterations)) if float(whole_state[i]) >= EFFECT_THRESHOLD]
+    largest = torch.maximum(whole_state, best)
+    if not carrying and float(largest.nan_to_num().amax()) < EFFECT_THRESHOLD:
+        return CausesVerdict.nothing
     early = [i for i, k in enumerate(iterations) if k <= n / 2]
-    if early and float(torch.maximum(whole, best)[early].nan_to_num().amax()) < NOTHING:
-        return Carrier.forgotten
+    if early and float(largest[early].nan_to_num().amax()) < NO_EFFECT_THRESHOLD:
+        return CausesVerdict.forgotten
     inside = [i for i in carrying if iterations[i] < n] or carrying
-    return Carrier.gathered if float(best[inside].median()) >= CARRIES else Carrier.spread
-
-
-def carried_map(result: Causes) -> Any:
-    """The grid, iteration by position. Colours end at the largest cell before the last state, which
-    is what the " "read-out reads."""
-    before = result.carried[[k < result.last for k in result.iterations]]
-    return effect_map(
-        result.carried, result.iterations, result.positions, "Where the answer is carried", x="position "
-                                                                                              "written",
-        y="iterations run before the write", quantity="fraction of the way",
-        most=max(0.1, float(before.abs().nan_to_num().max())) if len(before) else None,
-    )  # fmt: skip
+    return (
+        CausesVerdict.gathered if float(best[inside].median()) >= EFFECT_THRESHOLD else CausesVerdict.spread
+    )

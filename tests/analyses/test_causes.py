@@ -56,37 +56,39 @@ def run_of(kind, tokens=None):
 def test_the_verdict_is_what_the_loop_does(kind, verdict, whole):
     result = ls.analyses.measure("causes", run_of(kind), examples=None)
     assert result.verdict.name == verdict
-    assert result.whole.tolist() == pytest.approx(whole, abs=1e-6)
-    assert result.best.tolist() == pytest.approx(whole, abs=1e-6)
+    assert result.whole_state.tolist() == pytest.approx(whole, abs=1e-6)
+    assert result.best_position.tolist() == pytest.approx(whole, abs=1e-6)
 
 
 def test_an_answer_that_every_position_has_a_share_in_is_spread():
     tokens = torch.randint(0, 2, (8, 1), generator=torch.Generator().manual_seed(0)).expand(8, 20)
     result = ls.analyses.measure("causes", run_of("everywhere", tokens.contiguous()), examples=None)
     assert result.verdict.name == "spread"
-    assert torch.allclose(result.whole, torch.ones(7)) and torch.allclose(
-        result.best, torch.full((7,), 1 / 20)
+    assert torch.allclose(result.whole_state, torch.ones(7)) and torch.allclose(
+        result.best_position, torch.full((7,), 1 / 20)
     )
-    assert torch.allclose(result.spread, torch.full((7,), 20.0))
+    assert torch.allclose(result.effective_positions, torch.full((7,), 20.0))
 
 
 def test_the_place_of_the_answer_is_followed_from_position_to_position():
     result = ls.analyses.measure("causes", written(40), examples=None)
     assert result.verdict.name == "gathered"
     k = torch.arange(len(result.iterations))
-    assert torch.equal(result.whole > 0.5, k > WRITE) and torch.equal(result.best > 0.5, k > WRITE)
-    best = result.carried.argmax(1)
+    assert torch.equal(result.whole_state > 0.5, k > WRITE) and torch.equal(
+        result.best_position > 0.5, k > WRITE
+    )
+    best = result.effect.argmax(1)
     assert set(best[WRITE + 1 : READ + 1].tolist()) == {WHERE} and set(best[READ + 1 :].tolist()) == {LAST}
     assert (
-        torch.allclose(result.spread[WRITE + 1 :], torch.ones(6), atol=1e-4)
-        and result.spread[: WRITE + 1].isnan().all()
+        torch.allclose(result.effective_positions[WRITE + 1 :], torch.ones(6), atol=1e-4)
+        and result.effective_positions[: WRITE + 1].isnan().all()
     )
 
 
 def test_a_first_look_says_how_far_it_agrees():
     result = ls.analyses.measure("causes", written(40), method="attribution", examples=None)
     assert result.agreement.correlation == pytest.approx(1)
-    assert "with exact patches they correlate by 1.00" in str(result)
+    assert "whose correlation with exact patches is 1.00" in str(result)
 
 
 def test_fewer_iterations_keep_the_first_and_the_last():
@@ -99,7 +101,7 @@ def test_a_site_inside_and_a_donor_of_ones_own():
     donor = ls.record(run.model, run.tokens.roll(1, 0))
     result = ls.analyses.measure("causes", run, donor=donor, site="core.hook_write")
     assert result.site == "core.hook_write" and result.iterations == tuple(range(8))
-    assert result.carried[WRITE, WHERE] == pytest.approx(1) and result.carried.abs().sum() == pytest.approx(
+    assert result.effect[WRITE, WHERE] == pytest.approx(1) and result.effect.abs().sum() == pytest.approx(
         1, abs=1e-4
     )
 
@@ -108,7 +110,7 @@ def test_the_state_is_all_of_its_tensors_and_a_halted_answer_comes_along():
     model = ls.models.load("ponder-parity")
     run = ls.record(model, model.task.batch(32, seed=0).tokens, 5)
     result = ls.analyses.measure("causes", run)
-    assert result.whole[-1] == pytest.approx(1) and result.site == "state"
+    assert result.whole_state[-1] == pytest.approx(1) and result.site == "state"
 
 
 @pytest.mark.parametrize("entry", ["trm-sudoku", "memory-sudoku", "equilibrium-prefix-parity"])
@@ -116,7 +118,7 @@ def test_on_trained_entries_the_last_state_carries_all(entry):
     model = ls.models.load(entry)
     run = ls.record(model, model.task.batch(24, seed=0).tokens)
     result = ls.analyses.measure("causes", run, examples=2, iterations=2)
-    assert result.whole[-1] == pytest.approx(1, abs=1e-3)
+    assert result.whole_state[-1] == pytest.approx(1, abs=1e-3)
 
 
 def test_it_applies_where_there_is_something_to_write_and_someone_to_take_it_from():
@@ -159,7 +161,7 @@ def test_it_draws_and_speaks():
     module = discovery.module("analyses", "causes")
     panels = module.panels(result)
     assert [panel.figure.layout.title.text for panel in panels] == [
-        "How much of another example's answer its state brings along",
-        "Where the answer is carried",
+        "Effect of patching in another example's state",
+        "Effect of patching single positions",
     ]
     assert module.headline(result)[0] == "k ≥ 3" and result.to_json()
