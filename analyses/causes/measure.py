@@ -146,11 +146,7 @@ def measure(
         answer_positions=mask,
         method=method,
     )
-    if (site is not None and " + " in grid.sites[0]) or not grid.positions[0]:
-        raise LoopscopeError(
-            f"causes patches one site with positions, but '{site}' gives {list(grid.sites)}. For others: "
-            "ls.effects(run, donor, sites=...)."
-        )
+    _require_positions(grid, site)
     full = effects(
         run,
         donor,
@@ -186,6 +182,14 @@ def _check(run: Run) -> None:
         raise LoopscopeError(
             "causes compares answers (batch, position, vocab), but this run's output is "
             f"{tuple(run.output.shape)}. Use ls.effects(run, donor, metric=...) with a function of it."
+        )
+
+
+def _require_positions(grid: Effects, site: str | None) -> None:
+    if (site is not None and " + " in grid.sites[0]) or not grid.positions[0]:
+        raise LoopscopeError(
+            f"causes patches one site with positions, but '{site}' gives {list(grid.sites)}. For others: "
+            "ls.effects(run, donor, sites=...)."
         )
 
 

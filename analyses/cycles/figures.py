@@ -1,6 +1,6 @@
-"""Figures of cycles: the panels and the headline that a report shows."""
+"""Figures of cycles: a trajectory, its recurrence plot, the layers, and the thresholds."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
 from loopscope.maths import KINDS
@@ -8,128 +8,135 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import square_map
 from loopscope.plots.panels import Panel
 
-from .measure import Cycles, _periods, _sways
+from .result import CyclesResult
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
-def headline(result: Cycles) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
+def headline(result: CyclesResult) -> tuple[str, str]:
+    """A short value for a tile, and its caption."""
     name, share = max(result.shares.items(), key=lambda item: item[1])
     return f"{percent(share)} {name.replace('_', ' ')}", f"of the trajectories. {result.verdict.sentence}"
 
 
-def draw(result: Cycles) -> Any:
-    """One trajectory in the plane that shows most of its late half."""
-    p = [[None if v != v else float(f"{v:.5g}") for v in column] for column in result.plane.T.tolist()]
-    b, position = result.example
-    kind = KINDS[int(result.code[b, position])]
-    figure = style.empty(
-        f"Example {b}, position {position}: it {kind.value}", "direction 1", "direction 2", 480
+def draw(result: CyclesResult) -> "go.Figure":
+    """One trajectory in the principal plane of its second half."""
+    x, y = (
+        [None if v != v else float(f"{v:.5g}") for v in column] for column in result.projection.T.tolist()
     )
-    half = len(result.plane) // 2
-    figure.add_scatter(
-        x=p[0], y=p[1], mode="lines", name="way", line={"color": style.FAINT, "width": 1}, hoverinfo="skip"
-    )
+    example, position = result.example
+    kind = KINDS[int(result.kind_index[example, position])]
+    title = f"Example {example}, position {position}: it {kind.value}"
+    figure = style.empty(title, "component 1", "component 2", 480)
+    line = {"color": style.FAINT, "width": 1}
+    figure.add_scatter(x=x, y=y, mode="lines", name="trajectory", line=line, hoverinfo="skip")
+    half = len(result.projection) // 2
+    first = result.iterations[0]
     for name, part, colour in (
         ("first half", slice(0, half), style.SKY),
-        ("late half", slice(half, None), style.RED),
+        ("second half", slice(half, None), style.RED),
     ):
         figure.add_scatter(
-            x=p[0][part],
-            y=p[1][part],
+            x=x[part],
+            y=y[part],
             mode="markers",
             name=name,
             marker={"color": colour, "size": 6},
-            text=list(range(result.iterations[0], result.iterations[0] + len(p[0])))[part],
+            text=list(range(first, first + len(x)))[part],
             hovertemplate="state %{text}<extra></extra>",
         )
     figure.update_yaxes(scaleanchor="x", scaleratio=1)
     return figure
 
 
-def panels(result: Cycles) -> list[Panel]:
-    """The finding as a report shows it."""
-    b, position = result.example
-    period, angle = float(result.period[b, position]), float(result.angle[b, position])
-    turn = (
-        f" It turns by {number(angle, 5)} radians per iteration (period {number(period, 5)})."
-        if angle > 0
-        else ""
-    )
-    out = [
-        Panel(
-            "A trajectory in its plane",
-            draw(result),
-            f"Example {b}, position {position}, {KINDS[int(result.code[b, position])].value}.{turn} "
-            f"{_periods(result)}".strip(),
-            "Each dot is one state; the late half decides. A point is one dot, an orbit that closes a few, "
-            "one that never closes a curve, chaos a cloud.",
-        )
-    ]
+def panels(result: CyclesResult) -> list[Panel]:
+    """The panels of a report."""
+    out = [_trajectory_panel(result)]
     if result.recurrence is not None:
         out.append(
             Panel(
-                "When it comes back",
+                "Recurrence plot",
                 draw_recurrence(result),
-                f"{percent(float(result.recurrence.rate))} of the pairs of states lie closer than "
-                f"{result.recurrence.threshold:g} of their usual distance, "
-                f"{percent(float(result.recurrence.determinism))} of these in runs.",
-                "Dark means close. Diagonals are returns, their distance the period; a filled square is "
-                "rest; scattered dots are chance.",
+                f"{percent(float(result.recurrence.rate))} of the pairs of states are closer than "
+                f"{result.recurrence.threshold:g} of their usual distance; of these, "
+                f"{percent(float(result.recurrence.determinism))} lie on diagonal lines.",
+                "Dark means close. Diagonal lines are returns, and their distance is the period; a filled "
+                "square is rest; scattered dots are chance.",
             )
         )
     if result.layers is not None and len(result.layers.names) > 1:
         out.append(
             Panel(
-                "Layer by layer",
+                "Similarity of unrolled layers",
                 draw_layers(result),
                 result.layers.sentence,
                 "Rows and columns are the layers in the order they run, iteration after iteration. "
                 "Diagonals at multiples of the block's depth: each layer repeats itself and differs from "
-                "the others. All bright: one point for all.",
+                "the others. All bright: all layers share one point.",
             )
         )
     out.append(
         Panel(
-            "What the thresholds decide",
+            "Sensitivity to thresholds",
             draw_shares(result),
-            _sways(result),
-            "Fraction of the trajectories of each kind as one threshold is moved and the others stay; the "
-            "dotted line is the one that was used.",
+            result.sensitivity_sentence,
+            "Fraction of the trajectories of each kind as one threshold is varied and the others stay; the "
+            "dotted line is the value that was used.",
         )
     )
     return out
 
 
-def draw_recurrence(result: Cycles) -> Any:
+def _trajectory_panel(result: CyclesResult) -> Panel:
+    example, position = result.example
+    period, angle = float(result.period[example, position]), float(result.angle[example, position])
+    kind = KINDS[int(result.kind_index[example, position])]
+    rotation = (
+        f" It turns by {number(angle, 5)} radians per iteration (period {number(period, 5)})."
+        if angle > 0
+        else ""
+    )
+    return Panel(
+        "A trajectory in its principal plane",
+        draw(result),
+        f"Example {example}, position {position}, {kind.value}.{rotation} {result.period_sentence}".strip(),
+        "Each dot is one state; the second half decides the kind. A fixed point is a single dot, an orbit "
+        "of integer period a few dots, any other orbit a closed curve, chaos a cloud.",
+    )
+
+
+def draw_recurrence(result: CyclesResult) -> "go.Figure":
     """The recurrence plot of the trajectory that `draw` shows."""
-    r = result.recurrence
-    last = result.iterations[0] + len(result.plane)
-    ks = range(last - len(r.distance), last) if r is not None else ()
-    values = r.distance if r is not None else None
-    return square_map("Distance between states", values, "state", "distance, 1 is usual", labels=ks, digits=3)
+    recurrence = result.recurrence
+    last = result.iterations[0] + len(result.projection)
+    states = range(last - len(recurrence.distance), last) if recurrence is not None else ()
+    values = recurrence.distance if recurrence is not None else None
+    quantity = "distance (1: usual)"
+    return square_map("Distance between states", values, "state", quantity, labels=states, digits=3)
 
 
-def draw_layers(result: Cycles) -> Any:
+def draw_layers(result: CyclesResult) -> "go.Figure":
     """The cosine of all unrolled layers."""
-    own = result.layers
-    names = own.unrolled if own is not None else ()
-    values = own.similarity if own is not None else None
-    return square_map("Cosine of all unrolled layers", values, "layer, unrolled", "cosine", labels=names)
+    layers = result.layers
+    names = layers.unrolled_names if layers is not None else ()
+    values = layers.similarity if layers is not None else None
+    return square_map("Cosine of all unrolled layers", values, "unrolled layer", "cosine", labels=names)
 
 
-def draw_shares(result: Cycles, threshold: str = "coherence") -> Any:
-    """How the shares of the kinds change with a threshold."""
-    sweep = result.sensitivity[threshold]
+def draw_shares(result: CyclesResult, threshold: str = "coherence") -> "go.Figure":
+    """The shares of the kinds as a function of one threshold."""
+    sensitivity = result.sensitivity[threshold]
     figure = style.empty(f"Shares by {threshold}", threshold, "fraction of trajectories", 340)
     colours = [*style.COLOURS, style.GREY]
-    for code, kind in enumerate(KINDS):
-        y = sweep["shares"][:, code].tolist()
+    for i, kind in enumerate(KINDS):
+        y = sensitivity.shares[:, i].tolist()
         if any(y):
             figure.add_scatter(
-                x=sweep["values"],
+                x=sensitivity.values,
                 y=y,
                 name=kind.name.replace("_", " "),
-                line={"color": colours[code], "width": 3},
+                line={"color": colours[i], "width": 3},
             )
     figure.add_vline(x=getattr(result.thresholds, threshold), line={"dash": "dot", "color": style.GREY})
     figure.update_yaxes(range=[-0.03, 1.03])

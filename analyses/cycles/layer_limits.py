@@ -1,4 +1,4 @@
-"""The layers of a loop's block: each has a limit of its own, or all share one."""
+"""The limits of a block's layers: each layer has a limit of its own, or all share one."""
 
 import math
 from collections.abc import Sequence
@@ -14,10 +14,13 @@ from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop,
 from loopscope.recorder.unroll_inner_loops import unroll_inner_loops
 from loopscope.runs.run import Run
 
+DEGENERACY_THRESHOLD = 0.99
+"""Layers share one point if every cosine to the first layer's limit is at least this."""
+
 
 @dataclass(frozen=True)
-class Layers:
-    """The limits of the block's layers."""
+class LayerLimits:
+    """The limits of a block's layers (Blayney et al. 2026, arXiv 2604.11791)."""
 
     names: tuple[str, ...]
     """Sites, in the order of the block."""
@@ -34,92 +37,97 @@ class Layers:
     similarity: Float[Tensor, "unrolled unrolled"]
     """Cosine of all unrolled layers (iteration after iteration, layer after layer), mean over
     positions."""
-    shown: int
+    unrolled_iterations: int
     """Iterations in `similarity`."""
-    nearest: float
-    """Fraction of the unrolled layers, after the first iteration, nearest to the same layer of
-    another iteration."""
+    same_layer_fraction: float
+    """Fraction of the unrolled layers, after the first iteration, whose most similar other one is
+    the same layer of another iteration."""
     threshold: float
+    """Layers share one point if every cosine to the first layer's limit is at least this."""
 
     @property
-    def unrolled(self) -> list[str]:
-        """What the rows of `similarity` are."""
-        return [
-            f"iteration {t}, layer {layer}" for t in range(self.shown) for layer in range(len(self.names))
-        ]
+    def unrolled_names(self) -> list[str]:
+        """The names of the rows of `similarity`."""
+        layers = range(len(self.names))
+        return [f"iteration {t}, layer {layer}" for t in range(self.unrolled_iterations) for layer in layers]
 
     @property
     def sentence(self) -> str:
-        moves = number(float(self.residual.max()))
+        """Whether the layers share one point, how far they still move, and which are similar."""
+        residual = number(float(self.residual.max()))
         if len(self.names) == 1:
-            return f"The block has one layer; at iteration {self.limit} it still moves by {moves} of its norm per iteration."
-        kind = "distinct points: a cycle within the loop" if self.distinct else "one point (degenerate)"
+            return (
+                f"The block has one layer; at iteration {self.limit} its output still changes by {residual} "
+                "of its norm per iteration."
+            )
+        kind = "distinct points: a cycle within one iteration" if self.distinct else "one point (degenerate)"
         return (
-            f"Its {len(self.names)} layers end at {kind}: the least cosine to the first layer's limit is "
-            f"{number(self.degeneracy)} (one point from {self.threshold:g}); there they still move by at "
-            f"most {moves} of their norms per iteration. {percent(self.nearest)} of the unrolled layers are "
-            "nearest to the same layer of another iteration."
+            f"The block's {len(self.names)} layers converge to {kind}: the smallest cosine to the first "
+            f"layer's limit is {number(self.degeneracy)} (one point from {self.threshold:g} on); their "
+            f"outputs there still change by at most {residual} of their norms per iteration. "
+            f"{percent(self.same_layer_fraction)} of the unrolled layers are most similar to the same layer "
+            "of another iteration."
         )
 
 
-def layers(
+def layer_limits(
     run: Run,
     sites: Sequence[str] | None = None,
     extra: int = 64,
     examples: int = 16,
     *,
-    shown: int = 8,
-    one_point: float = 0.99,
-    after: Continuation | None = None,
-) -> Layers | None:
-    """The limits of a block's layers, and how alike all unrolled layers are; None if there are none
-    to see.
+    unrolled_iterations: int = 8,
+    threshold: float = DEGENERACY_THRESHOLD,
+    continued: Continuation | None = None,
+) -> LayerLimits | None:
+    """The limits of a block's layers, and the similarity of all unrolled layers; None if the run
+    has no layers, or their values aren't finite.
 
     Arguments:
         sites: the layers' outputs in their order; None: every `hook_resid_post` in the loop.
         extra: iterations beyond the run, whose last gives the limits.
-        examples: how many are followed.
-        shown: iterations in the map of all unrolled layers.
-        one_point: layers share one point if every cosine to the first's limit is at least this.
-        after: the run continued already, which is used if it has the sites.
+        examples: how many are used.
+        unrolled_iterations: iterations in the map of all unrolled layers.
+        threshold: layers share one point if every cosine to the first layer's limit is at least
+            this.
+        continued: the continued run, which is used if it has the sites.
     """
     names = sites_in_loop(run, "hook_resid_post") if sites is None else list(sites)
     if not names:
         return None
-    if after is None or any(name not in after.run for name in names):
-        after = continue_run(run, extra, names, examples)
-    after, names = unroll_inner_loops(after, names)
-    values = [vectors(after.run[name])[:, :examples] for name in names]
+    if continued is None or any(name not in continued.run for name in names):
+        continued = continue_run(run, extra, names, examples)
+    continued, names = unroll_inner_loops(continued, names)
+    values = [vectors(continued.run[name])[:, :examples] for name in names]
     count = min(len(value) for value in values)
-    x = (
-        torch.stack([value[:count] for value in values], dim=1).double().flatten(2, 3)
-    )  # (t, layer, sample, width)
+    # (t, layer, sample, width)
+    x = torch.stack([value[:count] for value in values], dim=1).double().flatten(2, 3)
     if not x.isfinite().all() or count < 2:
         return None
     cosine = cosine_map(x[-1])
     residual = ((x[-1] - x[-2]).norm(dim=-1) / x[-1].norm(dim=-1).clamp(min=1e-300)).mean(1)
-    shown = min(shown, count)
-    unrolled = cosine_map(x[:shown].flatten(0, 1))
+    unrolled_iterations = min(unrolled_iterations, count)
+    similarity = cosine_map(x[:unrolled_iterations].flatten(0, 1))
     degeneracy = float(cosine[0].min())
-    return Layers(
+    return LayerLimits(
         names=tuple(names),
         cosine=cosine,
         degeneracy=degeneracy,
-        distinct=len(names) > 1 and degeneracy < one_point,
+        distinct=len(names) > 1 and degeneracy < threshold,
         residual=residual,
-        limit=after.run[names[0]].iterations[-1],
-        similarity=unrolled,
-        shown=shown,
-        nearest=_nearest(unrolled, len(names)),
-        threshold=one_point,
+        limit=continued.run[names[0]].iterations[-1],
+        similarity=similarity,
+        unrolled_iterations=unrolled_iterations,
+        same_layer_fraction=_same_layer_fraction(similarity, len(names)),
+        threshold=threshold,
     )
 
 
-def _nearest(similarity: Tensor, depth: int) -> float:
+def _same_layer_fraction(similarity: Tensor, depth: int) -> float:
     """Fraction of unrolled layers after the first iteration whose most similar other one is the
     same layer."""
-    s = similarity.clone().fill_diagonal_(-math.inf)[depth:]
-    if not len(s):
+    rows = similarity.clone().fill_diagonal_(-math.inf)[depth:]
+    if not len(rows):
         return math.nan
-    here = torch.arange(depth, depth + len(s), device=s.device)
-    return float(((s.argmax(1) - here) % depth == 0).double().mean())
+    index = torch.arange(depth, depth + len(rows), device=rows.device)
+    return float(((rows.argmax(1) - index) % depth == 0).double().mean())

@@ -42,7 +42,7 @@ def test_the_logistic_map_goes_round_its_cycles(r, period):
     result = measured(logistic(r), torch.full((1, 1), 0.4, dtype=DOUBLE), 300)
     assert result.verdict.name == "orbit"
     assert result.period.tolist() == [[period]]
-    assert f"Whole periods (trajectories): {period} (1)" in str(result)
+    assert f"Integer periods (trajectories): {period} (1)" in str(result)
 
 
 def test_the_logistic_map_at_four_is_irregular():
@@ -94,8 +94,8 @@ def test_positions_are_judged_one_by_one():
 
     result = measured(map, torch.randn(4, 2, 2, dtype=DOUBLE))
     kinds = list(result.shares)
-    assert result.by_position[kinds.index("fixed_point")].tolist() == [1, 0]
-    assert result.by_position[kinds.index("orbit")].tolist() == [0, 1]
+    assert result.shares_by_position[kinds.index("fixed_point")].tolist() == [1, 0]
+    assert result.shares_by_position[kinds.index("orbit")].tolist() == [0, 1]
     assert result.verdict.name == "mixed"
     assert result.example[1] == 1  # the orbit is the one to show
 
@@ -103,8 +103,8 @@ def test_positions_are_judged_one_by_one():
 def test_shares_follow_their_thresholds_and_the_summary_names_them():
     result = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300)
     sweep = result.sensitivity["noise"]
-    assert 0.01 in sweep["values"]
-    assert sweep["shares"].sum(1).tolist() == pytest.approx([1] * len(sweep["values"]))
+    assert 0.01 in sweep.values
+    assert sweep.shares.sum(1).tolist() == pytest.approx([1] * len(sweep.values))
     assert "jitter below 0.01" in str(result)
     loose = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300, noise=0.9)
     assert loose.verdict.name == "fixed_point"
@@ -136,12 +136,12 @@ def test_layers_have_limits_of_their_own(pair):
     assert whole.cosine.diagonal().tolist() == pytest.approx([1] * 4)
     assert whole.distinct
     assert whole.degeneracy == pytest.approx(float(whole.cosine[0].min()))
-    assert whole.nearest > 0.9
+    assert whole.same_layer_fraction > 0.9
 
 
 def test_the_last_layer_is_the_state(pair):
     _, run = pair
-    result = ls.analyses.measure("cycles", run, shown=3)
+    result = ls.analyses.measure("cycles", run, unrolled_iterations=3)
     after = ls.resume(run.model, run, 12 + 64)
     last = after["core.3.hook_resid_post"].tensor[:3].flatten(1, 2).double()
     states = after.states.tensor[1:4].flatten(1, 2).double()
