@@ -1,23 +1,26 @@
-"""Figures of attention: the panels and the headline that a report shows."""
+"""Figures of attention: distances to the limit, similar layers, and stages of inference."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
 from loopscope.plots import style
 from loopscope.plots.heatmaps import square_map
 from loopscope.plots.panels import Panel
 
-from .measure import Attention
+from .result import AttentionResult
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
-def headline(result: Attention) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
-    done = int((~result.settled.isnan()).sum())
-    return f"{done} of {result.settled.numel()} heads", f"settle. {result.verdict.sentence}"
+def headline(result: AttentionResult) -> tuple[str, str]:
+    """A short value for a tile, and its caption."""
+    settled = int((~result.settled.isnan()).sum())
+    return f"{settled} of {result.settled.numel()} heads", f"converge. {result.verdict.sentence}"
 
 
-def draw(result: Attention) -> Any:
-    """How far each head's pattern is from its limit, by iteration."""
+def draw(result: AttentionResult) -> "go.Figure":
+    """The distance of each head's pattern from its limit, by iteration."""
     figure = style.empty("Distance of attention patterns to their limits", "iteration", "Frobenius norm")
     several = len(result.layers) > 1
     for layer in range(len(result.layers)):
@@ -33,17 +36,17 @@ def draw(result: Attention) -> Any:
     return figure
 
 
-def draw_map(result: Attention) -> Any:
+def draw_map(result: AttentionResult) -> "go.Figure":
     """The distance between the patterns of all unrolled layers."""
-    depth = len(result.layers)
-    names = [f"iteration {u // depth}, layer {u % depth}" for u in range(len(result.map))]
-    title = "Distance of patterns, all unrolled layers"
-    return square_map(title, result.map, "layer, unrolled", "Frobenius norm", labels=names, reversescale=True)
+    depth, values = len(result.layers), result.pattern_distance
+    names = [f"iteration {u // depth}, layer {u % depth}" for u in range(len(values))]
+    title = "Distance between the patterns of unrolled layers"
+    return square_map(title, values, "unrolled layer", "Frobenius norm", labels=names, reversescale=True)
 
 
-def draw_stages(result: Attention) -> Any:
-    """Concentration and mixing by iteration, unrolled over the layers, with what a causal mask
-    alone gives."""
+def draw_stages(result: AttentionResult) -> "go.Figure":
+    """Concentration and mixing by iteration, unrolled over the layers, with the baseline of uniform
+    attention."""
     figure = style.empty("Stages of inference", "iteration", "concentration | mixing (nats)", 360)
     depth = len(result.layers)
     x = [t + layer / depth for t in range(len(result.mixing)) for layer in range(depth)]
@@ -52,37 +55,38 @@ def draw_stages(result: Attention) -> Any:
         ("mixing", result.mixing, style.ORANGE),
     ):
         figure.add_scatter(x=x, y=values.flatten().tolist(), name=name, line={"color": colour, "width": 2})
-        figure.add_hline(y=result.null[name], line={"dash": "dot", "color": colour})
+        figure.add_hline(y=result.uniform_baseline[name], line={"dash": "dot", "color": colour})
     return figure
 
 
-def panels(result: Attention) -> list[Panel]:
-    """The finding as a report shows it."""
+def panels(result: AttentionResult) -> list[Panel]:
+    """The panels of a report."""
     out = [
         Panel(
-            "Attention on its way to rest",
+            "Convergence of attention patterns",
             draw(result),
-            f"{headline(result)[0]} settle; their patterns at the end of the iterations shown are "
-            f"{number(float(result.distance[-1].max()))} from the limit at most.",
-            f"One line per head, on a logarithmic scale: a straight fall is steady contraction. {result.how}",
+            f"{headline(result)[0]} converge; in the run's last iteration patterns are at most "
+            f"{number(float(result.distance[-1].max()))} from their limits.",
+            "One line per head, on a logarithmic scale: a straight fall is contraction at a constant rate. "
+            f"{result.continuation}",
         ),
         Panel(
             "Stages of inference",
             draw_stages(result),
-            f"Concentration ends at {number(float(result.concentration[-1].mean()))} and mixing at "
+            f"At the end concentration is {number(float(result.concentration[-1].mean()))} and mixing "
             f"{number(float(result.mixing[-1].mean()))} nats.",
-            "Solid: measured, layer after layer within each iteration. Dotted: what a mask alone gives with "
-            "uniform attention. A pattern that repeats every iteration is one profile replayed.",
+            "Solid: measured, layer after layer within each iteration. Dotted: uniform attention under the "
+            "same mask. A profile that repeats in every iteration means that the layers keep their roles.",
         ),
     ]
     if len(result.layers) > 1:
         out.insert(
             1,
             Panel(
-                "Which layers attend alike",
+                "Similarity of unrolled layers",
                 draw_map(result),
-                f"{percent(result.nearest)} of the unrolled layers are nearest to the same layer of another "
-                "iteration.",
+                f"{percent(result.same_layer_fraction)} of the unrolled layers are most similar to the same "
+                "layer of another iteration.",
                 "Rows and columns are the layers in the order they run. Bright diagonals at multiples of "
                 "the block's depth: each layer keeps its own pattern.",
             ),

@@ -1,4 +1,5 @@
-"""The published bound on how fast attention can change with its input, checked on a run."""
+"""The published Lipschitz bound of attention, checked on a run: how much a pattern can change with
+its input."""
 
 import math
 from collections.abc import Sequence
@@ -17,30 +18,32 @@ from loopscope.recorder.unroll_inner_loops import module_of
 from loopscope.runs.run import Run
 
 _ROUNDING = 1e-4
+"""A pattern that changes by no more is taken as unchanged."""
 
 
 @dataclass(frozen=True)
-class Bound:
+class LipschitzBound:
     """‖A[t] - A[t-1]‖_F <= 1/2 · 2 B κ / sqrt(d) · ‖X[t] - X[t-1]‖_F, for one layer."""
 
     site: str
     holds: bool | None
     """Whether it held for every head, example and pair of iterations; None: it wasn't checked."""
-    tightest: Float[Tensor, " head"]
-    """The largest left side over right side: at most 1 where it holds; NaN where nothing moved."""
-    slack: float
+    max_ratio: Float[Tensor, " head"]
+    """The largest left side over right side: at most 1 where it holds; NaN where no pattern
+    changed."""
+    median_slack: float
     """The median right side over left side."""
     kappa: Float[Tensor, " head"]
     """‖W_Q W_Kᵀ‖, or ‖W_Q‖ ‖W_K‖ where queries and keys are rotated."""
-    reach: float
+    input_norm: float
     """B, the largest norm of the normed input: spectral, or Frobenius where queries and keys are
     rotated."""
     form: str
-    """What was checked, or why nothing was."""
+    """Which form was checked, or why none was."""
     sentence: str
 
 
-def bound(run: Run, site: str, last: int, examples: int) -> Bound:
+def lipschitz_bound(run: Run, site: str, last: int, examples: int) -> LipschitzBound:
     """Check Blayney et al. 2026 (arXiv 2604.11791), proposition 4.2, on a layer whose pattern was
     recorded.
 
@@ -50,94 +53,92 @@ def bound(run: Run, site: str, last: int, examples: int) -> Bound:
     pair to pair; Frobenius norms and κ = ‖W_Q‖ ‖W_K‖ then bound the same change.
 
     Arguments:
-        last: the last iteration to look at.
-        examples: how many are looked at.
+        last: the last iteration that is used.
+        examples: how many are used.
     """
     block = site.rsplit(".attn.", 1)[0]
     try:
-        part = run.model.get_submodule(f"{module_of(block)}.attn")
+        module = run.model.get_submodule(f"{module_of(block)}.attn")
     except (LoopscopeError, AttributeError):
-        return _unchecked(site, "its attention module isn't known")
-    if not isinstance(part, Attention):
-        return _unchecked(
-            site, f"its weights are those of a {type(part).__name__}, not of a loopscope Attention"
-        )
-    needed = [f"{block}.norm_1", f"{block}.attn.hook_q"]
-    lacking = [name for name in needed if name not in run or not isinstance(run[name], States)]
-    if lacking:
-        return _unchecked(site, f"it needs {lacking} recorded too")
-    x = vectors(run[needed[0]], last=last)[:, :examples].double()  # (t, batch, position, width)
-    A = torch.stack([run[site][t] for t in run[site].iterations if t <= last])[:, :examples].double()
-    wq, wk, _ = (
-        part.qkv.weight.detach().double().unflatten(0, (3, part.heads, -1)).unbind(0)
-    )  # (head, d, width)
-    q = (
-        torch.stack([run[needed[1]][t] for t in run[needed[1]].iterations if t <= last])
-        .detach()[:, :examples]
-        .double()
-    )
-    plain = torch.einsum("hdw,tbpw->tbphd", wq, x)
-    scale = float(q.detach().norm(dim=-1).max())
-    if torch.allclose(plain, q, rtol=1e-3, atol=1e-4 * scale):
+        return _not_checked(site, "its attention module is unknown")
+    if not isinstance(module, Attention):
+        return _not_checked(site, f"its module is a {type(module).__name__}, not a loopscope Attention")
+    sites = [f"{block}.norm_1", f"{block}.attn.hook_q"]
+    missing = [name for name in sites if name not in run or not isinstance(run[name], States)]
+    if missing:
+        return _not_checked(site, f"it needs {missing} recorded too")
+    x = vectors(run[sites[0]], last=last)[:, :examples].double()  # (t, batch, position, width)
+    A, q = (_values(run[name], last, examples) for name in (site, sites[1]))
+    wq, wk, _ = module.qkv.weight.detach().double().unflatten(0, (3, module.heads, -1)).unbind(0)
+    unrotated = torch.einsum("hdw,tbpw->tbphd", wq, x)
+    atol = 1e-4 * float(q.norm(dim=-1).max())
+    if torch.allclose(unrotated, q, rtol=1e-3, atol=atol):
         kappa = torch.linalg.matrix_norm(wq.mT @ wk, ord=2)
         size = torch.linalg.matrix_norm(x, ord=2)  # (t, batch)
         form = "as published"
-    elif torch.allclose(plain.norm(dim=-1), q.norm(dim=-1), rtol=1e-3, atol=1e-4 * scale):
+    elif torch.allclose(unrotated.norm(dim=-1), q.norm(dim=-1), rtol=1e-3, atol=atol):
         kappa = torch.linalg.matrix_norm(wq, ord=2) * torch.linalg.matrix_norm(wk, ord=2)
         size = torch.linalg.matrix_norm(x)
         form = "in the weaker form for rotary positions, which the published one doesn't cover"
     else:
-        return _unchecked(site, "its queries aren't a rotation of W_Q x (edited, or changed on the way)")
-    return _checked(
-        site, A, x, size, kappa=kappa, form=form, width=part.qkv.weight.shape[0] // 3 // part.heads
-    )
+        return _not_checked(site, "its queries aren't a rotation of W_Q x (they were edited or transformed)")
+    return _checked(site, A, x, size, kappa=kappa, form=form, width=wq.shape[1])
 
 
-def together(bounds: Sequence[Bound]) -> str:
-    """What is to be said of several layers' bounds, as one sentence."""
-    checked = [b for b in bounds if b.holds is not None]
-    if len(checked) < 2 or len({b.form for b in bounds}) > 1:
-        return " ".join(dict.fromkeys(b.sentence for b in bounds))
-    broken = [b.site for b in checked if not b.holds]
-    verb = f"does NOT hold in {', '.join(broken)}" if broken else f"holds in all {len(checked)} layers"
-    worst = max(float(b.tightest.nan_to_num(0).max()) for b in checked)
-    known = sorted(b.slack for b in checked if b.slack == b.slack)
-    slack = number(known[len(known) // 2]) if known else "unknown"
+def bounds_sentence(bounds: Sequence[LipschitzBound]) -> str:
+    """The bounds of all layers in words."""
+    checked = [bound for bound in bounds if bound.holds is not None]
+    if len(checked) < 2 or len({bound.form for bound in bounds}) > 1:
+        return " ".join(dict.fromkeys(bound.sentence for bound in bounds))
+    violated = [bound.site for bound in checked if not bound.holds]
+    verb = f"does NOT hold in {', '.join(violated)}" if violated else f"holds in all {len(checked)} layers"
+    ratio = max(float(bound.max_ratio.nan_to_num(0).max()) for bound in checked)
+    slacks = sorted(bound.median_slack for bound in checked if bound.median_slack == bound.median_slack)
+    slack = number(slacks[len(slacks) // 2]) if slacks else "unknown"
+    return _sentence(verb, checked[0].form, number(ratio), slack)
+
+
+def _sentence(verb: str, form: str, ratio: str, slack: str) -> str:
     return (
-        f"The Lipschitz bound of attention {verb} ({checked[0].form}): left over right side is at most "
-        f"{number(worst)}, and the bound is {slack} times too generous in the median."
+        f"The Lipschitz bound of attention {verb} ({form}): the change of a pattern is at most {ratio} of "
+        f"the bound, and the bound is {slack} times the change in the median."
     )
 
 
-def _checked(site: str, A: Tensor, x: Tensor, size: Tensor, *, kappa: Tensor, form: str, width: int) -> Bound:
-    moved = (x[1:] - x[:-1]).norm(dim=(-2, -1))  # (t, batch)
+def _values(states: States, last: int, examples: int) -> Float[Tensor, "iteration batch ..."]:
+    values = torch.stack([states[t] for t in states.iterations if t <= last])
+    return values.detach()[:, :examples].double()
+
+
+def _checked(
+    site: str, A: Tensor, x: Tensor, size: Tensor, *, kappa: Tensor, form: str, width: int
+) -> LipschitzBound:
+    input_change = (x[1:] - x[:-1]).norm(dim=(-2, -1))  # (t, batch)
     pair = torch.maximum(size[1:], size[:-1])
-    right = (pair * moved)[..., None] * kappa / math.sqrt(width)  # 1/2 · 2 B κ / sqrt(d) · ‖ΔX‖
+    right = (pair * input_change)[..., None] * kappa / math.sqrt(width)  # 1/2 · 2 B κ / sqrt(d) · ‖ΔX‖
     left = (A[1:] - A[:-1]).norm(dim=(-2, -1))  # (t, batch, head)
-    # rounding of a pattern in single precision is no change of attention
-    clear = left > _ROUNDING
-    ratio = torch.where(clear, left / right.clamp(min=1e-300), math.nan)
-    tightest = torch.stack([_largest(head) for head in ratio.flatten(0, 1).T])
-    known = ratio[clear]
-    slack = float((1 / known).median()) if len(known) else math.nan
-    holds = bool((known <= 1 + 1e-3).all())
-    worst = float(tightest.nan_to_num(0).max())
+    changed = left > _ROUNDING
+    ratio = torch.where(changed, left / right.clamp(min=1e-300), math.nan)
+    max_ratio = torch.stack([_largest(head) for head in ratio.flatten(0, 1).T])
+    finite = ratio[changed]
+    slack = float((1 / finite).median()) if len(finite) else math.nan
+    holds = bool((finite <= 1 + 1e-3).all())
     verb = "holds" if holds else "does NOT hold"
-    text = (
-        f"The Lipschitz bound of attention {verb} ({form}): left over right side is at most "
-        f"{number(worst)}, and the bound is {number(slack)} times too generous in the median."
+    sentence = (
+        _sentence(verb, form, number(float(max_ratio.nan_to_num(0).max())), number(slack))
+        if len(finite)
+        else "The Lipschitz bound of attention has no change to bound: no pattern changes by more than "
+        f"{_ROUNDING:g}."
     )
-    if not len(known):
-        text = f"The Lipschitz bound of attention has nothing to bound: no pattern changes by more than {_ROUNDING:g}."
-    return Bound(site, holds, tightest, slack, kappa, float(size.max()), form, text)
+    return LipschitzBound(site, holds, max_ratio, slack, kappa, float(size.max()), form, sentence)
 
 
 def _largest(values: Tensor) -> Tensor:
-    known = values[~values.isnan()]
-    return known.max() if len(known) else values.new_tensor(math.nan)
+    finite = values[~values.isnan()]
+    return finite.max() if len(finite) else values.new_tensor(math.nan)
 
 
-def _unchecked(site: str, why: str) -> Bound:
+def _not_checked(site: str, reason: str) -> LipschitzBound:
     nan = torch.full((1,), math.nan)
-    text = f"The Lipschitz bound of attention wasn't checked: {why}."
-    return Bound(site, None, nan, math.nan, nan, math.nan, f"not checked: {why}", text)
+    sentence = f"The Lipschitz bound of attention wasn't checked: {reason}."
+    return LipschitzBound(site, None, nan, math.nan, nan, math.nan, f"not checked: {reason}", sentence)

@@ -70,7 +70,7 @@ def test_the_lipschitz_bound_holds_whatever_the_weights(norm, position, scale):
     result = ls.analyses.measure("attention", ls.record(net, TOKENS, 6), extra=4)
     for bound in result.bounds:
         assert bound.holds
-        assert float(bound.tightest.nan_to_num(0).max()) <= 1
+        assert float(bound.max_ratio.nan_to_num(0).max()) <= 1
         assert ("rotary" in bound.form) == (position == "rotary")
 
 
@@ -81,9 +81,9 @@ def test_the_bound_is_checked_against_weights_that_made_the_patterns():
     broken = run["core.0.norm_1"]
     shifted = broken.with_values({index: 0.5 * value + 1 for index, value in broken.items()})
     run = run.with_sites({site: run[site] for site in run.names} | {"core.0.norm_1": shifted})
-    from loopscope.analyses.attention.lipschitz_bound import bound
+    from loopscope.analyses.attention.lipschitz_bound import lipschitz_bound
 
-    result = bound(run, "core.0.attn.hook_pattern", 5, 4)
+    result = lipschitz_bound(run, "core.0.attn.hook_pattern", 5, 4)
     assert result.holds is None
     assert "aren't a rotation of W_Q x" in result.sentence
 
@@ -108,9 +108,9 @@ def test_a_pattern_that_moves_more_than_its_input_breaks_the_bound():
         "core.0.attn.hook_q": ls.States("core.0.attn.hook_q", q, run["core.0.attn.hook_q"].axes, 6),
     }
     run = run.with_sites({site: run[site] for site in run.names} | impossible)
-    from loopscope.analyses.attention.lipschitz_bound import bound
+    from loopscope.analyses.attention.lipschitz_bound import lipschitz_bound
 
-    result = bound(run, name, 5, 4)
+    result = lipschitz_bound(run, name, 5, 4)
     assert result.holds is False
     assert "does NOT hold" in result.sentence
 
@@ -125,7 +125,7 @@ def test_attention_freezes_where_the_state_does_and_not_where_it_goes_on():
     settled = ls.analyses.measure("attention", ls.record(net, TOKENS, 20))
     assert settled.verdict.name == "settled"
     assert settled.residual < 1e-3
-    assert settled.nearest == 1
+    assert settled.same_layer_fraction == 1
 
     with torch.no_grad():  # queries and keys that a rotating state keeps turning
         for block in net.core:
@@ -137,15 +137,19 @@ def test_attention_freezes_where_the_state_does_and_not_where_it_goes_on():
 
 def test_the_null_is_that_of_the_mask():
     result = measured()
-    assert result.null["concentration"] == pytest.approx(float(maths.concentration(maths.causal(9))))
-    assert result.null["mixing"] == pytest.approx(float(maths.mixing(maths.causal(9))))
+    assert result.uniform_baseline["concentration"] == pytest.approx(
+        float(maths.concentration(maths.causal(9)))
+    )
+    assert result.uniform_baseline["mixing"] == pytest.approx(float(maths.mixing(maths.causal(9))))
     uniform = model()
     with torch.no_grad():
         for block in uniform.core:
             block.attn.qkv.weight.zero_()
     flat = ls.analyses.measure("attention", ls.record(uniform, TOKENS, 6))
-    assert float(flat.concentration[-1].mean()) == pytest.approx(result.null["concentration"], rel=1e-5)
-    assert float(flat.mixing[-1].mean()) == pytest.approx(result.null["mixing"], rel=1e-5)
+    assert float(flat.concentration[-1].mean()) == pytest.approx(
+        result.uniform_baseline["concentration"], rel=1e-5
+    )
+    assert float(flat.mixing[-1].mean()) == pytest.approx(result.uniform_baseline["mixing"], rel=1e-5)
 
 
 def test_a_massive_activation_is_found_where_it_is():
@@ -160,7 +164,7 @@ def test_a_massive_activation_is_found_where_it_is():
     assert "No massive activations" in str(bare)
     run = ls.record(net, TOKENS, 8, sites=["core.*.attn.hook_pattern"], edits=[put(2)])
     (result, *_) = ls.analyses.measure("attention", run).massive
-    assert (result.site, result.since, result.position, result.width) == ("state", 2, 0, 3)
+    assert (result.site, result.first, result.position, result.dimension) == ("state", 2, 0, 3)
     assert result.value == pytest.approx(1e5, rel=1e-2)
 
 
@@ -187,14 +191,14 @@ def test_patterns_of_somebody_elses_module_are_taken_by_name():
     result = ls.analyses.measure("attention", run, sites=["body.look"])
     assert result.verdict.name in ("settled", "late")
     assert result.bounds[0].holds is None
-    assert result.null["concentration"] == 0  # no mask
+    assert result.uniform_baseline["concentration"] == 0  # no mask
 
 
 def test_everything_is_in_the_json_and_the_figures_draw():
     result = measured()
-    told = json.loads(result.to_json())
-    assert told["verdict"]["name"] == result.verdict.name
-    assert len(told["bounds"]) == 3
+    data = json.loads(result.to_json())
+    assert data["verdict"]["name"] == result.verdict.name
+    assert len(data["bounds"]) == 3
     panels = attention.panels(result)
     assert len(panels) == 3
     for panel in panels:
@@ -212,7 +216,7 @@ def test_it_applies_only_where_there_is_attention():
 
 
 @pytest.mark.parametrize(
-    ("ask", "sentence"),
+    ("call", "sentence"),
     [
         (lambda: measured(iterations=1), "attention needs 2 iterations or more to change, but the run has 1"),
         (
@@ -233,9 +237,9 @@ def test_it_applies_only_where_there_is_attention():
         ),
     ],
 )
-def test_what_cannot_be_measured_is_said(ask, sentence):
+def test_what_cannot_be_measured_is_said(call, sentence):
     with pytest.raises(ls.LoopscopeError, match=sentence):
-        ask()
+        call()
 
 
 def test_a_random_start_without_a_seed_is_noticed():

@@ -1,0 +1,116 @@
+"""What an analysis of attention gives: the verdict, the numbers, and their summary."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from loopscope.common.result import AnalysisResult, Verdict
+from loopscope.common.text import number, percent
+from loopscope.maths.attention import SINK
+
+from .lipschitz_bound import LipschitzBound, bounds_sentence
+from .massive_activations import MassiveActivation, massive_sentence
+
+TOLERANCE = 0.01
+"""A pattern has converged when its relative change stays below this."""
+SETTLED_FRACTION = 0.95
+"""The verdict is `settled` if this fraction of the heads has converged."""
+
+
+class AttentionVerdict(Verdict):
+    """Whether attention converges."""
+
+    settled = "Attention converges: the pattern of nearly every head stops changing within the run."
+    late = "Attention converges, but for some heads only after the iterations of the run."
+    partly = "Attention converges in part: the patterns of some heads stop changing, others keep changing."
+    moving = "Attention doesn't converge: the patterns of all heads keep changing."
+
+
+@dataclass(frozen=True)
+class AttentionResult(AnalysisResult):
+    """How attention changes over the iterations."""
+
+    verdict: AttentionVerdict
+    layers: tuple[str, ...]
+    """Sites of the patterns, in the order of the block."""
+    change: Float[Tensor, "iteration layer head"]
+    """‖A[t] - A[t-1]‖_F for t = 1, 2 ..., mean over examples."""
+    distance: Float[Tensor, "pattern layer head"]
+    """‖A[t] - A*‖_F for t = 0, 1 ..., mean over examples."""
+    settled: Float[Tensor, "layer head"]
+    """The first t from which the relative change ‖A[t] - A[t-1]‖ / ‖A[t]‖ stays below the
+    tolerance; NaN if none."""
+    pattern_distance: Float[Tensor, "unrolled unrolled"]
+    """Mean distance of the patterns of all unrolled layers, iteration after iteration."""
+    same_layer_fraction: float
+    """Fraction of the unrolled layers, after the first iteration, whose most similar other one is
+    the same layer of another iteration; NaN for one layer."""
+    concentration: Float[Tensor, "pattern layer"]
+    """ColSum concentration, 0..1, mean over heads and examples."""
+    sinks: Float[Tensor, "pattern layer"]
+    """Fraction of heads whose sink is the first position."""
+    mixing: Float[Tensor, "pattern layer"]
+    """Mean entropy of a row, nats."""
+    uniform_baseline: dict[str, float]
+    """The same three for a pattern that is uniform over what the mask allows."""
+    entropy: Float[Tensor, "pattern layer"]
+    """Residual entropy of the layer's output, nats; NaN where it wasn't recorded."""
+    bounds: tuple[LipschitzBound, ...]
+    """Of each layer."""
+    massive: tuple[MassiveActivation, ...]
+    """The most massive activation of the state, and of each layer's output, that has one."""
+    largest_ratio: Float[Tensor, " state"]
+    """Largest magnitude in the state over its median, by k."""
+    limit: int
+    """The iteration of A*."""
+    residual: float
+    """‖A* - A*[-1]‖ / ‖A*‖ at the limit, the largest of the heads."""
+    continuation: str
+    """How the run was continued, as a sentence."""
+    tolerance: float
+    settled_fraction: float
+    massive_ratio: float
+    massive_size: float
+    sink_threshold: float = SINK
+    """A position is a sink if it receives this fraction of the attention."""
+
+    def summary(self) -> str:
+        settled = self.settled[~self.settled.isnan()]
+        lines = [
+            self.verdict.sentence,
+            f"{len(settled)} of {self.settled.numel()} heads have converged by the end of the extra "
+            f"iterations (relative change below {self.tolerance:g} from then on)"
+            + (f", the last at iteration {int(settled.max())}." if len(settled) else "."),
+            f"{self.continuation} The limit is iteration {self.limit}, where patterns still change by at "
+            f"most {number(self.residual)} of their norm.",
+        ]
+        if self.same_layer_fraction == self.same_layer_fraction:
+            lines.append(
+                f"{percent(self.same_layer_fraction)} of the unrolled layers have the most similar pattern "
+                "in the same layer of another iteration."
+            )
+        lines += [
+            self._stages_sentence(),
+            bounds_sentence(self.bounds),
+            massive_sentence(
+                self.massive,
+                float(self.largest_ratio.max()),
+                ratio=self.massive_ratio,
+                size=self.massive_size,
+            ),
+        ]
+        return " ".join(lines)
+
+    def _stages_sentence(self) -> str:
+        concentration, mixing, sinks = (
+            float(values[-1].mean()) for values in (self.concentration, self.mixing, self.sinks)
+        )
+        baseline = self.uniform_baseline
+        return (
+            f"At the end concentration is {number(concentration)} (uniform attention: "
+            f"{number(baseline['concentration'])}), mixing {number(mixing)} nats (uniform: "
+            f"{number(baseline['mixing'])}), and {percent(sinks)} of the heads have their sink (at least "
+            f"{self.sink_threshold:g} of all attention) at the first position (uniform: "
+            f"{percent(baseline['sinks'])})."
+        )
