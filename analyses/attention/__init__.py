@@ -15,8 +15,8 @@ With A[l,h,t] the pattern of layer l and head h in iteration t:
 - stages of inference by iteration and layer: ColSum concentration, sink rate of the first position,
   mixing (nats), residual entropy (nats); `loopscope.maths.attention` has the formulae. The baseline
   is attention that is uniform under the mask.
-- massive activations: numbers in the state above `massive_size` and above `massive_ratio` times
-  the median magnitude (Sun et al. 2024, arXiv 2402.17762, whose 100 and 1000 are the defaults), and the
+- massive activations: numbers in the state above `massive_size` and above `massive_ratio` times the
+  median magnitude (Sun et al. 2024, arXiv 2402.17762, whose 100 and 1000 are the defaults), and the
   iteration at which they appear.
 
 Sources: Blayney et al. 2026 (arXiv 2604.11791); Queipo-de-Llano et al. 2025; Gu et al. 2024 (arXiv

@@ -1,38 +1,36 @@
-"""Does the loop settle, where, and how fast?
+"""Does the loop converge, where to, and how fast?
 
 Definitions, for the state and for any recorded site, with x_k the value after k iterations, one
 vector per example and position (all axes but these two are the vector), and norms Euclidean:
 
-- step: ‖x_(t+1) - x_t‖, and relative step ‖x_(t+1) - x_t‖ / ‖x_(t+1)‖.
-- limit x*: the state after EXTRA iterations beyond those shown, and its residual ‖F(x*) - x*‖ /
-  ‖x*‖, with F one iteration. A module that can't be iterated on has only what was recorded: then
-  the last quarter is spent on the limit.
+- step size: ‖x_(t+1) - x_t‖, and relative step ‖x_(t+1) - x_t‖ / ‖x_(t+1)‖.
+- limit x*: the state after extra iterations beyond the run, and its residual ‖F(x*) - x*‖ / ‖x*‖,
+  with F one iteration. A module that can't be iterated further has only what was recorded: then the
+  last quarter of the run is used for the limit.
 - distance ‖x_k - x*‖ and cosine x_k·x* / ‖x_k‖‖x*‖.
 - settled from iteration t on: every relative step from t to the end of the extra iterations is
   below the tolerance.
 - contraction rate: the factor per iteration of the root mean square distance over examples and
   positions, fitted to its logarithm between the transient and the floor
   (`loopscope.maths.contraction`), where rounding or an unfinished limit shows
-  (`loopscope.analyses.convergence.distance_to_limit.CLEAR`). The same for each position by itself,
-  over examples.
+  (`loopscope.analyses.convergence.CLEARANCE`). The same for each position by itself, over examples.
 
 Sources: successive and limit distances per position, with their cosine, Blayney et al. 2026 (arXiv
 2604.11791) and Geiping et al. 2025 (arXiv 2502.05171), who take the state after 128 iterations as
-the limit; the relative step as a sign that a loop is done, Geiping et al. 2025.
+the limit; the relative step as a stopping criterion, Geiping et al. 2025.
 
 What can mislead:
-- A limit taken from the iterations shown makes the last distance zero by construction. Hence the
-  extra ones.
+- A limit taken from the iterations of the run makes the last distance zero by construction. Hence
+  the extra iterations.
 - A small step is not a small distance: a slow drift has both a small step and a residual. Read the
-  rate beside it.
-- Where the limit is the origin every step is large beside what is left; where the norm grows
-  without bound every step is small beside it. The verdict `growing` and the cosine tell the second.
-- A model that is told the number of its iteration applies another map each time; F is then the next
-  one.
-- The whole state has one rate only if one part of it is the slowest all the way. Where an answer
-  spreads along the positions the early ones contract for long and slowly, the late ones catch up
-  fast: look at the positions' own rates. That of a late position may be all catching up. The
-  slowest position's is the one to hold against the Jacobian's spectral radius.
+  rate as well.
+- Where the limit is the origin, every relative step is large; where the norm grows without bound,
+  every relative step is small. The verdict `growing` and the cosine reveal the second.
+- A model that receives the iteration index applies another map each time; F is then the next one.
+- The whole state has one rate only if one part of it is the slowest throughout. Where an answer
+  spreads along the positions, the early ones contract slowly for long and the late ones catch up
+  fast: look at the rates by position. That of a late position may only reflect the catching up.
+  Compare the slowest position's rate with the Jacobian's spectral radius.
 """
 
 from .figures import draw as draw
@@ -42,8 +40,10 @@ from .measure import GROWTH as GROWTH
 from .measure import PARTLY as PARTLY
 from .measure import SETTLED as SETTLED
 from .measure import STEADY as STEADY
-from .measure import Convergence as Convergence
-from .measure import Motion as Motion
+from .measure import ConvergenceResult as ConvergenceResult
+from .measure import ConvergenceVerdict as ConvergenceVerdict
 from .measure import measure as measure
+from .site_convergence import CLEARANCE as CLEARANCE
+from .site_convergence import SiteConvergence as SiteConvergence
 
 TITLE, PLACE = "Convergence", 10

@@ -49,7 +49,7 @@ def test_a_rate_too_slow_for_the_extra_iterations_is_not_made_up():
 def test_a_rotation_never_settles_and_has_no_rate():
     result = convergence_of(known_maps.rotating(2.0))
     assert result.verdict.name == "moving"
-    assert result.state.share.max() == 0
+    assert result.state.settled_fraction.max() == 0
     assert math.isnan(result.state.rate.value)
 
 
@@ -86,7 +86,7 @@ def test_states_that_settle_only_in_part_are_told_apart():
     halves.encode = lambda tokens: torch.where(tokens[..., None] % 2 == 0, 100 + near, near)
     result = convergence_of(halves)
     assert result.verdict.name == "partly"
-    assert result.state.share[-1] == pytest.approx(0.5)
+    assert result.state.settled_fraction[-1] == pytest.approx(0.5)
     assert result.state.settled[-1].tolist() == pytest.approx([0, 1, 0, 1, 0, 1])
 
 
@@ -97,7 +97,7 @@ def test_a_pause_is_not_the_end():
 
     result = convergence_of(Pausing(known_maps.rotating(2.0)._step))
     assert result.state.relative_step[:3].max() == 0
-    assert result.state.share.max() == 0
+    assert result.state.settled_fraction.max() == 0
 
 
 def test_steps_distances_and_cosines_are_those_of_a_hand_calculation():
@@ -154,10 +154,10 @@ def test_a_wrapped_module_is_measured_against_its_own_last_state():
 
     run = ls.record(ls.wrap(Loop(), body="body"), torch.randn(3, 5, 4))
     result = measure("convergence", run)
-    assert "can't be iterated on" in result.how
+    assert "can't be iterated on" in result.limit_note
     assert result.state.rate.value == pytest.approx(0.5, rel=1e-3)
     assert result.limit == 39
-    assert result.state.first + len(result.state.whole) - 1 == 30
+    assert result.state.first + len(result.state.rms_distance) - 1 == 30
 
 
 def test_a_run_without_its_model_is_measured_against_its_own_last_state(tmp_path):
@@ -165,7 +165,7 @@ def test_a_run_without_its_model_is_measured_against_its_own_last_state(tmp_path
         ls.record(known_maps.contracting(0.5), known_maps.TOKENS, 40).save(tmp_path / "run.safetensors")
     )
     result = measure("convergence", run)
-    assert "without its model" in result.how
+    assert "without its model" in result.limit_note
     assert result.state.rate.value == pytest.approx(0.5, rel=1e-3)
 
 
@@ -175,7 +175,7 @@ def test_a_loop_that_ends_by_itself_is_followed_past_its_end():
     run = ls.record(model, torch.randint(0, 3, (4, 6)), 32)
     assert run.iterations < 10
     result = measure("convergence", run, extra=40)
-    assert "The loop itself ends" in result.how
+    assert "The loop itself ends" in result.limit_note
     assert result.limit == run.iterations + 40
     assert result.state.step.shape == (run.iterations, 6)
     halting = model.act.halted

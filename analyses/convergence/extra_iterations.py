@@ -1,0 +1,98 @@
+"""The iterations beyond a run that give the limit; where a run can't be continued, its own last
+quarter."""
+
+import math
+import warnings
+from typing import NamedTuple
+
+import torch
+
+from loopscope.common.errors import LoopscopeError, LoopscopeWarning
+from loopscope.core.looped_model import Looped, step_at
+from loopscope.core.state_tree import primary
+from loopscope.core.states import States
+from loopscope.recorder.extend import first_overflow
+from loopscope.recorder.resume_run import resume
+from loopscope.runs.run import Run
+
+
+class ExtendedRun(NamedTuple):
+    """A run with extra iterations."""
+
+    states: dict[str, States]
+    end: int
+    """The last k of the result."""
+    limit: int
+    """The k of the limit; one more state is there, for its residual."""
+    note: str
+    """How the limit was taken, as a sentence."""
+    overflow: int | None = None
+    """The first k that holds NaN or infinity."""
+
+
+def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedRun:
+    """A run and its extra iterations; where there can't be any, the run with its last quarter used
+    for the limit.
+
+    Arguments:
+        past_halting: whether a loop that halts is iterated further, which gives the state but no
+            other site.
+
+    Raises:
+        LoopscopeError: the run can't be continued and has too few iterations.
+    """
+    n, goal = run.iterations, run.iterations + extra
+    try:
+        reader = run.reader
+    except LoopscopeError:
+        return _last_quarter(run, "The run was loaded without its model")
+    if not isinstance(reader.model, Looped):
+        return _last_quarter(run, "A module wrapped by its body can't be iterated on")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LoopscopeWarning)  # of NaN, which the verdict reports
+        later = resume(reader.model, run, goal + 1)
+    states = {name: later[name] for name in later.names}
+    note = f"The limit is state {goal}, {extra} iterations beyond the run."
+    if later.iterations <= goal and later.first_nonfinite() is None:
+        if not past_halting:
+            return _last_quarter(run, "The loop halts by itself")
+        states["state"] = _past_halting(later, goal + 1)
+        note += (
+            f" The loop itself ends after {later.iterations} iterations, when every position has halted; its "
+            "map was iterated further."
+        )
+    overflow = first_overflow(states["state"])
+    if overflow is not None:
+        if overflow < n + 3:
+            return _last_quarter(run, "The next iterations overflow")
+        note = f"The limit is state {overflow - 2}: the extra iterations overflow at state {overflow}."
+        return ExtendedRun(states, n, overflow - 2, note, overflow)
+    note += " The run's edits were not applied to the extra iterations." if run.origin.get("edits") else ""
+    return ExtendedRun(states, n, goal, note)
+
+
+def _past_halting(run: Run, iterations: int) -> States:
+    """The states of the map iterated past the iteration at which every position has halted."""
+    model, context, state = run.reader.model, run.reader.context, run.state(run.iterations)
+    values = dict(run.states.items())
+    with torch.no_grad():
+        for t in range(run.iterations, iterations):
+            state = step_at(model, state, context, t)
+            values[(t + 1,)] = primary(state)
+    return States("state", values, run.states.axes, iterations + 1)
+
+
+def _last_quarter(run: Run, reason: str) -> ExtendedRun:
+    """The limit from the run itself."""
+    n = run.iterations
+    spent = max(2, math.ceil(n / 4))
+    if n - spent < 2:
+        raise LoopscopeError(
+            f"{reason}, so the limit must come from the run itself, which needs 4 iterations or more, but it "
+            f"has {n}. Record more."
+        )
+    note = (
+        f"{reason}, so the limit is state {n - 1} of the run itself, and its last {spent} iterations are "
+        "left out of the result."
+    )
+    return ExtendedRun({name: run[name] for name in run.names}, n - spent, n - 1, note)

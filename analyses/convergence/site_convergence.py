@@ -1,0 +1,189 @@
+"""How one site converges: steps, distances and cosines to its limit, the settled fraction, and the
+contraction rate."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from loopscope.common.errors import LoopscopeError
+from loopscope.core.indexing import as_vectors
+from loopscope.core.states import States
+from loopscope.maths.contraction_rate import Rate, contraction
+
+CLEARANCE = 10.0
+"""Rates are fitted where the distance is at least this many times the floor. The floor is the
+larger of the numbers' precision and of the distance that is left in the second half of the extra
+iterations. Where that distance still shrinks, it is the error of the limit rather than rounding,
+which bends the line more; the distance must then be ten times as large again."""
+_ROUNDING = 8
+"""By so many precisions rounding alone may move a state at rest."""
+
+
+@dataclass(frozen=True)
+class SiteConvergence:
+    """How one site converges. The axis `state` counts k, `iteration` counts t, the steps between
+    them."""
+
+    site: str
+    first: int
+    """The k of the first value."""
+    step: Float[Tensor, "iteration position"]
+    """Step size, mean over examples."""
+    relative_step: Float[Tensor, "iteration position"]
+    """Step size over the norm, mean over examples."""
+    distance: Float[Tensor, "state position"]
+    """Distance to the limit, mean over examples."""
+    cosine: Float[Tensor, "state position"]
+    """Cosine to the limit, mean over examples."""
+    settled: Float[Tensor, "iteration position"]
+    """Fraction of examples settled from that iteration on."""
+    rms_distance: Float[Tensor, " state"]
+    """Distance to the limit, root mean square over examples and positions."""
+    norm: Float[Tensor, " state"]
+    """Norm, mean over examples and positions."""
+    rate: Rate
+    """Contraction factor per iteration of `rms_distance`."""
+    rate_by_position: Float[Tensor, " position"]
+    """The same for each position; NaN where none can be fitted."""
+    residual: float
+    """‖F(x*) - x*‖ / ‖x*‖, mean over examples and positions."""
+    residual_max: float
+    """Its largest value."""
+    settled_end: float
+    """Fraction of examples and positions that have settled by the last quarter of the extra
+    iterations."""
+    growth: float
+    """The smallest mean norm of the last quarter of the extra iterations over the largest of the
+    second half of the run: above 1 only where the norm has left its former range, which a rotation
+    doesn't."""
+    steadiness: float
+    """The mean step of that last quarter over that of the second half of the run."""
+
+    @property
+    def slowest_rate(self) -> float:
+        """The largest of the positions' rates; NaN if none has one."""
+        finite = self.rate_by_position[~self.rate_by_position.isnan()]
+        return finite.max().item() if len(finite) else float("nan")
+
+    @property
+    def slowest_position(self) -> int | None:
+        """The position with that rate; None if none has one."""
+        return (
+            None
+            if self.slowest_rate != self.slowest_rate
+            else int(self.rate_by_position.nan_to_num(-1).argmax())
+        )
+
+    @property
+    def settled_fraction(self) -> Float[Tensor, " iteration"]:
+        """Fraction of all examples and positions settled from that iteration on."""
+        return self.settled.mean(1)
+
+    @property
+    def position_rates_sentence(self) -> str:
+        """How many positions have a rate, and the slowest."""
+        count = int((~self.rate_by_position.isnan()).sum())
+        if not count:
+            return "No single position has a rate either."
+        return (
+            f"{count} of {len(self.rate_by_position)} single positions have a rate; the slowest, position "
+            f"{self.slowest_position}, contracts by {self.slowest_rate:.3g} per iteration."
+        )
+
+
+# It is long because it fills a line for each field of the result.
+def site_convergence(states: States, end: int, limit: int, tolerance: float) -> SiteConvergence:
+    """Measure how a site's values converge to the one at `limit`.
+
+    Arguments:
+        end: the last k of the result.
+        limit: the k of the limit; the value after it is needed for the residual.
+        tolerance: relative step below which a position has settled.
+
+    Raises:
+        LoopscopeError: values of some iterations are missing.
+    """
+    labels = states.iterations
+    if labels != list(range(labels[0], labels[-1] + 1)) or end - labels[0] < 1:
+        raise LoopscopeError(
+            f"convergence needs values of '{states.name}' one iteration after the other, but there are "
+            f"{labels}. Record again without keep=."
+        )
+    labels = range(labels[0], limit + 2)
+    values = [_vectors(states, k) for k in labels]
+    n, m = end - labels[0], limit - labels[0]  # indices in `values`
+    goal = values[m]
+    norm = torch.stack([v.norm(dim=-1) for v in values])
+    step = torch.stack([(b - a).norm(dim=-1) for a, b in zip(values, values[1:], strict=False)])
+    relative = torch.where(step == 0, 0, step / norm[1:])
+    distance = torch.stack([(v - goal).norm(dim=-1) for v in values[: m + 1]])
+    cosine = torch.stack([torch.nn.functional.cosine_similarity(v, goal, dim=-1) for v in values[: n + 1]])
+    settled = (relative < tolerance).flip(0).cummin(0).values.flip(0)  # from t on, to the end
+    mean_norm = norm.mean((1, 2))
+    last_quarter = slice(n + 3 * (m - n) // 4, m + 1)
+    residual = torch.where(step[m] == 0, 0, step[m] / norm[m])
+    rates = _Rates(norm[m], step[m], labels[:m], n + (m - n) // 2, torch.finfo(states[labels[0]].dtype).eps)
+    square = distance.double().square()
+    rms_distance = square.mean((1, 2)).sqrt()
+    return SiteConvergence(
+        site=states.name,
+        first=labels[0],
+        step=step[:n].mean(1),
+        relative_step=relative[:n].mean(1),
+        distance=distance[: n + 1].mean(1),
+        cosine=cosine.mean(1),
+        settled=settled[:n].float().mean(1),
+        rms_distance=rms_distance[: n + 1].float(),
+        norm=mean_norm[: n + 1],
+        rate=rates.overall(rms_distance),
+        rate_by_position=rates.by_position(square.mean(1).sqrt()),
+        residual=residual.mean().item(),
+        residual_max=residual.max().item(),
+        settled_end=settled[last_quarter.start].float().mean().item(),
+        growth=(mean_norm[last_quarter].min() / mean_norm[n // 2 : n + 1].max()).item(),
+        steadiness=(step[last_quarter].mean() / step[n // 2 : n].mean()).item(),
+    )
+
+
+class _Rates:
+    """Contraction rates of distances to a limit, fitted above their floor."""
+
+    def __init__(
+        self,
+        norm: Float[Tensor, "batch position"],
+        step: Float[Tensor, "batch position"],
+        labels: range,
+        middle: int,
+        eps: float,
+    ) -> None:
+        """
+        Arguments:
+            norm: of the limit.
+            step: of the iteration after it.
+            labels: the k of the distances before the limit.
+            middle: index from which on what is left of the distance counts as the floor.
+        """
+        self.norm, self.step = norm.double().square(), step.double().square()
+        self.labels, self.middle, self.eps = labels, middle, eps
+
+    def overall(self, rms: Float[Tensor, " state"]) -> Rate:
+        return self._rate(rms, float(self.norm.mean().sqrt()), float(self.step.mean().sqrt()))
+
+    def by_position(self, rms: Float[Tensor, "state position"]) -> Float[Tensor, " position"]:
+        norms, steps = self.norm.mean(0).sqrt().tolist(), self.step.mean(0).sqrt().tolist()
+        return torch.tensor([self._rate(rms[:, p], norms[p], steps[p]).value for p in range(len(norms))])
+
+    def _rate(self, rms: Tensor, norm: float, step: float) -> Rate:
+        count, precision = len(self.labels), self.eps * norm
+        floor = CLEARANCE * max(precision, float(rms[self.middle : count].max()))
+        floor = floor if step <= _ROUNDING * precision else 10 * floor
+        return contraction(rms[:count].tolist(), floor, self.labels)
+
+
+def _vectors(states: States, k: int) -> Float[Tensor, "batch position width"]:
+    """The value at k as one vector per example and position; a site without positions has one."""
+    value = states[k].detach()
+    value = value.float() if torch.finfo(value.dtype).bits < 32 else value
+    return as_vectors(value, states.axes[1:])
