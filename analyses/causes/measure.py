@@ -2,6 +2,7 @@
 iteration."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -137,25 +138,10 @@ def measure(
         mask = mask[rows]
     with_positions, fields = _fields(run) if site is None else ([site], [site])
     spaced = _spaced(run, site, iterations)
-    grid = effects(
-        run,
-        donor,
-        sites=with_positions,
-        jointly=True,
-        iterations=spaced,
-        answer_positions=mask,
-        method=method,
-    )
+    patched = partial(effects, run, donor, jointly=True, answer_positions=mask)
+    grid = patched(sites=with_positions, iterations=spaced, method=method)
     _require_positions(grid, site)
-    full = effects(
-        run,
-        donor,
-        sites=fields,
-        jointly=True,
-        iterations=grid.iterations,
-        positions="all",
-        answer_positions=mask,
-    )
+    full = patched(sites=fields, iterations=grid.iterations, positions="all")
     effect, whole_state, best = grid.carried[0, :, :, 0], full.carried[0, :, 0, 0], _best_position(grid)
     return CausesResult(
         verdict=_verdict(grid.iterations, run.iterations, whole_state, best),

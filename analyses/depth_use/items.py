@@ -1,5 +1,5 @@
-"""Items: what is answered, counted one by one: an example with all its answers, or a single answer;
-and since when it stands."""
+"""Items: an example with all its answers, or a single answer; and the iteration from which
+something holds for good."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,10 +10,10 @@ from torch.nn.functional import one_hot
 def items_of(
     mask: Bool[Tensor, "batch position"], by: str
 ) -> tuple[Int[Tensor, " item"], Float[Tensor, " item"], Bool[Tensor, "item position"]]:
-    """(example, how many answers stand before it, asked positions) of every item.
+    """(example, number of answers before it, answer positions) of every item.
 
     Arguments:
-        mask: the positions that are asked.
+        mask: the answer positions.
         by: "example" or "answer".
     """
     mask = mask.cpu()
@@ -24,13 +24,13 @@ def items_of(
     return example, before, one_hot(position, mask.shape[1]).bool()
 
 
-def since(
-    held: Bool[Tensor, "iteration batch position"],
+def first_lasting(
+    condition: Bool[Tensor, "iteration batch position"],
     example: Int[Tensor, " item"],
-    places: Bool[Tensor, "item position"],
+    answer_positions: Bool[Tensor, "item position"],
 ) -> Float[Tensor, " item"]:
-    """The first k from which something holds at all of an item's positions, to the end; NaN if it
-    doesn't hold there."""
-    together = (held[:, example] | ~places).all(2)
-    lasting = together.flip(0).int().cumprod(0).sum(0)
-    return torch.where(lasting > 0, len(held) - lasting.double(), torch.nan)
+    """The first k from which the condition holds to the end at all of an item's answer positions;
+    NaN if it doesn't hold at the end."""
+    all_positions = (condition[:, example] | ~answer_positions).all(2)
+    lasting = all_positions.flip(0).int().cumprod(0).sum(0)
+    return torch.where(lasting > 0, len(condition) - lasting.double(), torch.nan)
