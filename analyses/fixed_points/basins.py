@@ -1,5 +1,5 @@
-"""Basins: where other starts than a run's own lead, by iteration and by solvers, and the fixed
-points that there are."""
+"""Basins of attraction: where starts other than a run's own lead, by iteration and by solvers, and
+the fixed points that are found."""
 
 from dataclasses import dataclass, replace
 
@@ -19,43 +19,43 @@ MOST = 24
 
 
 @dataclass(frozen=True)
-class Point:
+class FixedPoint:
     """A fixed point of one example's map."""
 
     example: int
     stable: bool | None
     """Whether the spectral radius is below 1 by more than its error; None where it wasn't computed
-    or can't be told."""
+    or is 1 within its error."""
     radius: float
     """Spectral radius of the Jacobian there; NaN where it wasn't computed."""
     residual: float
     """‖F(x) - x‖ / size."""
     condition: float
     """‖(I - J)^-1‖: how far a small change of the map moves the point; the point is degenerate
-    where this passes 1 / precision. 1 where rows are too long to know."""
+    where this passes 1 / precision. 1 where states are too large to compute it."""
     visits: int
-    """How many of the example's starts, its own included, iteration leads here."""
-    solved: int
-    """From how many starts a solver came here."""
-    place: tuple[float, float]
+    """From how many of the example's starts, its own included, plain iteration leads here."""
+    solver_visits: int
+    """From how many starts a solver leads here."""
+    coordinates: tuple[float, ...]
     """In the plane of the figure."""
-    point: Float[Tensor, " width"]
+    state: Float[Tensor, " width"]
     """The flat state."""
 
 
 @dataclass(frozen=True)
 class Basins:
-    """What became of other starts."""
+    """Where other starts lead."""
 
-    points: tuple[Point, ...]
+    points: tuple[FixedPoint, ...]
     """The distinct fixed points of all examples."""
-    home: Bool[Tensor, "example start"]
-    """Whether plain iteration from there ended at the example's own fixed point."""
+    same_end: Bool[Tensor, "example start"]
+    """Whether plain iteration from there ended at the fixed point where the example's loop ends."""
     solver_distance: Float[Tensor, " example"]
     """From the end of the loop to what Anderson's solver finds from its first state, over its size;
     NaN if it finds nothing."""
     reachability: float
-    """Share of all starts, the examples' own included, that come to a fixed point within the run's
+    """Fraction of all starts, the examples' own included, that reach a fixed point within the run's
     length."""
 
 
@@ -65,8 +65,8 @@ def starts(
     """Other starts: perturbed ends, the next example's end, near zero, and normal ones of three
     sizes.
 
-    Only what a start may choose differs (`IterationMap.start_mask`); halting's counters begin as the
-    model begins them.
+    They differ only in the numbers that a start may set (`IterationMap.free`); halting's counters
+    begin as in the model.
     """
     end = torch.nan_to_num(limit.states[-1], 0.0, 0.0, 0.0)
     begin = torch.nan_to_num(limit.states[0], 0.0, 0.0, 0.0)
@@ -90,71 +90,86 @@ def starts(
     return result
 
 
+# It is long because four searches, and what is kept of each, stand one after the other.
 def explore(
     loop: IterationMap,
     limit: Limit,
-    others: Tensor,
+    others: Float[Tensor, "example start width"],
     tolerance: float,
     *,
-    same: float,
-    inspected: int | None = None,
+    merge_distance: float,
+    spectra: int | None = None,
 ) -> Basins:
-    """Iterate and solve from every start, and sort what is found.
+    """Iterate and solve from every start, and collect the distinct fixed points.
 
     Arguments:
-        others: (example, start, n), as from `starts`.
-        tolerance: the residual below which plain iteration counts as at rest.
-        same: points nearer than this, relative to their size, are one.
-        inspected: for how many points the spectral radius is computed; None: all where rows have
-            DENSE numbers or fewer,
-        else 2.
+        others: as from `starts`.
+        tolerance: the residual below which plain iteration has converged.
+        merge_distance: points nearer than this, relative to their size, are one.
+        spectra: for how many points the spectral radius is computed; None: all where states have
+            DENSE numbers or fewer, else 2.
     """
     examples, many, n = others.shape
     every = loop.select_rows([row for row in range(examples) for _ in range(many)])
     size, flat = limit.size.repeat_interleave(many), others.reshape(-1, n)
-    length = max(1, limit.run_end - limit.first)
-    plain = solve(every, flat, "plain", tolerance, max_iterations=len(limit.states) - 1, scale=size)
-    rest = torch.where(plain.converged[:, None], plain.point, torch.nan).reshape(others.shape)
-    home = (plain.point.reshape(others.shape) - limit.point[:, None]).norm(dim=2) <= same * limit.size[
-        :, None
-    ]
+    length = max(1, limit.shown - limit.first)
+    near = merge_distance * limit.size
+    plain = solve(every, flat, "plain", tolerance, most=len(limit.states) - 1, scale=size)
+    iterated = torch.where(plain.converged[:, None], plain.point, torch.nan).reshape(others.shape)
+    ends = plain.point.reshape(others.shape)
+    same_end = (ends - limit.point[:, None]).norm(dim=2) <= near[:, None]
     begin, end = (torch.nan_to_num(limit.states[k], 0.0, 0.0, 0.0) for k in (0, -1))
-    own = solve(loop, begin, "anderson", tolerance, max_iterations=200, scale=limit.size)
-    solved = [own, solve(loop, end, "damped", tolerance, max_iterations=100, scale=limit.size)]
-    solved += [solve(every, flat, "anderson", tolerance, max_iterations=100, scale=size)]
-    solved += [solve(every, flat, "newton", tolerance, max_iterations=50, scale=size)] if n <= DENSE else []
-    far = FAR * torch.maximum(others.norm(dim=2).amax(1), limit.size)[:, None, None]
-    result = [torch.where(s.converged[:, None], s.point, torch.nan).reshape(examples, -1, n) for s in solved]
-    result = torch.cat(result, 1)
-    result = torch.where(result.norm(dim=2, keepdim=True) <= far, result, torch.nan)
-    left = (10_000 if n <= DENSE else 2) if inspected is None else inspected
-    points: list[Point] = []
+    anderson = solve(loop, begin, "anderson", tolerance, most=200, scale=limit.size)
+    searches = [anderson, solve(loop, end, "damped", tolerance, most=100, scale=limit.size)]
+    searches += [solve(every, flat, "anderson", tolerance, most=100, scale=size)]
+    searches += [solve(every, flat, "newton", tolerance, most=50, scale=size)] if n <= DENSE else []
+    far = FAR * torch.maximum(others.norm(dim=2).amax(1), limit.size)
+    solved = [
+        torch.where(s.converged[:, None], s.point, torch.nan).reshape(examples, -1, n) for s in searches
+    ]
+    solved = torch.cat(solved, 1)
+    solved = torch.where(solved.norm(dim=2, keepdim=True) <= far[:, None, None], solved, torch.nan)
+    remaining = (10_000 if n <= DENSE else 2) if spectra is None else spectra
+    points: list[FixedPoint] = []
     for row in range(examples):
-        arrived = float(limit.distance[row]) <= same
-        own_points = _sorted(loop, limit, row, rest[row], result=result[row], arrived=arrived, same=same)
-        for point, x in own_points:
-            radius, stable = _radius(loop.select_rows([row]), x) if left > 0 else (float("nan"), None)
-            left -= 1
+        ends_here = float(limit.distance[row]) <= merge_distance
+        for point, x in _distinct(
+            loop, limit, row, iterated[row], solved=solved[row], ends_here=ends_here, same=merge_distance
+        ):
+            radius, stable = _radius(loop.only([row]), x) if remaining > 0 else (float("nan"), None)
+            remaining -= 1
             points.append(replace(point, radius=radius, stable=stable))
     within = (plain.converged & (plain.iterations.to(plain.converged.device) <= length)).sum()
-    there = (limit.states[min(length, len(limit.states) - 1)] - limit.point).norm(dim=1) <= same * limit.size
-    gap = (own.point - limit.states[-1]).norm(dim=1) / limit.size
-    gap = torch.where(
-        own.converged & ~limit.diverges.to(gap.device) & (own.point.norm(dim=1) <= far[:, 0, 0]),
-        gap,
-        torch.nan,
-    )
+    last = limit.states[min(length, len(limit.states) - 1)]
+    reached = (last - limit.point).norm(dim=1) <= near
+    gap = (anderson.point - limit.states[-1]).norm(dim=1) / limit.size
+    valid = anderson.converged & ~limit.diverges.to(gap.device) & (anderson.point.norm(dim=1) <= far)
     return Basins(
-        tuple(points), home.cpu(), gap.float().cpu(), float(within + there.sum()) / (examples * (many + 1))
+        tuple(points),
+        same_end.cpu(),
+        torch.where(valid, gap, torch.nan).float().cpu(),
+        float(within + reached.sum()) / (examples * (many + 1)),
     )
 
 
-def _sorted(
-    loop: IterationMap, limit: Limit, row: int, rest: Tensor, *, result: Tensor, arrived: bool, same: float
-) -> list[tuple[Point, Tensor]]:
-    """One example's distinct points, the one at the end of its own loop first."""
+def _distinct(
+    loop: IterationMap,
+    limit: Limit,
+    row: int,
+    iterated: Float[Tensor, "start width"],
+    *,
+    solved: Float[Tensor, "candidate width"],
+    ends_here: bool,
+    same: float,
+) -> list[tuple[FixedPoint, Float[Tensor, "1 width"]]]:
+    """One example's distinct points, the one at the end of its own loop first.
+
+    Arguments:
+        ends_here: whether the example's own loop ends at its point.
+        same: points nearer than this, relative to their size, are one.
+    """
     size = limit.size[row : row + 1]
-    every = torch.cat([limit.point[row : row + 1], rest, result])
+    every = torch.cat([limit.point[row : row + 1], iterated, solved])
     labels = cluster(every, same * float(size))
     kinds = min(int(labels.max()) + 1, MOST)
     if kinds == 0:
@@ -168,25 +183,25 @@ def _sorted(
         if not x.isfinite().all():
             continue
         members = (labels == label).nonzero()[:, 0]
-        visits = int(((members > 0) & (members <= len(rest))).sum()) + int(arrived and 0 in members)
-        solved = int((members > len(rest)).sum())
-        point = Point(
-            row,
-            None,
-            float("nan"),
-            float(residual[label]),
-            float(condition[label]),
-            visits,
-            solved,
-            (0.0, 0.0),
-            x.cpu(),
+        is_start = (members > 0) & (members <= len(iterated))
+        point = FixedPoint(
+            example=row,
+            stable=None,
+            radius=float("nan"),
+            residual=float(residual[label]),
+            condition=float(condition[label]),
+            visits=int(is_start.sum()) + int(ends_here and 0 in members),
+            solver_visits=int((members > len(iterated)).sum()),
+            coordinates=(0.0, 0.0),
+            state=x.cpu(),
         )
         points.append((point, x[None]))
     return points
 
 
 def _radius(loop: IterationMap, x: Tensor) -> tuple[float, bool | None]:
-    """The spectral radius at a point, and whether it says that the point is stable."""
+    """The spectral radius at a point, and whether the point is stable; None within the radius'
+    error of 1."""
     result = spectrum(loop, x, 1, errors=True)
     radius, error = float(result.radius[0]), float(result.error.nan_to_num(0.0)[0, 0])
     return radius, None if radius != radius or abs(radius - 1) <= max(error, 1e-6) else radius < 1

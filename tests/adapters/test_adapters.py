@@ -209,7 +209,7 @@ def test_the_dynamics_of_a_wrapped_model_can_be_measured(case):
     }
     run = ls.record(case.wrapped, case.tokens[1:, :3], seed=SEED, **inputs)
     result = ls.analyses.measure("fixed_points", run, extra=4, perturbed=0, random=1)
-    assert "float64" in result.how
+    assert "float64" in result.continuation
     assert str(ls.analyses.measure("convergence", run))
 
 

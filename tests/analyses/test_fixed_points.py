@@ -195,7 +195,7 @@ def test_the_rate_and_radius_of_a_linear_loop(kind, radius, dtype):
     if kind.startswith("non-normal"):  # 20 times as far off the diagonal as float32 has room for
         A = A if dtype == DOUBLE else torch.where(torch.eye(4).bool() | (A.abs() < 1), A, A / 20)
     result = measured(lambda x: x @ A.T + 1, starts(2, 4, dtype=dtype), 300)
-    assert result.verdict.name in ("one", "approaching")
+    assert result.verdict.name in ("unique", "approaching")
     assert result.radius.tolist() == pytest.approx([radius] * 2, rel=1e-3)
     if dtype == DOUBLE:
         assert result.rate.tolist() == pytest.approx([radius] * 2, rel=1e-3)
@@ -225,15 +225,15 @@ CASES = {
     "unstable, logistic cycle": (lambda z: 3.2 * z * (1 - z), 0.3 + 0 * starts(2, 1), "unstable"),
     "unstable, chaos": (lambda z: 4 * z * (1 - z), torch.tensor([[0.3], [0.41]], dtype=DOUBLE), "unstable"),
     "unstable, begun upon": (lambda z: 2 * z, 0 * starts(2, 2), "unstable"),
-    "one": (torch.cos, starts(3, 2), "one"),
-    "one at the origin": (lambda z: 0.5 * z, starts(3, 2), "one"),
-    "one, at once": (lambda z: 0 * z + 3, starts(3, 2), "one"),
-    "one that is the origin, at once": (lambda z: 0 * z, starts(3, 2), "one"),
-    "one, of one example": (torch.cos, starts(1, 1), "one"),
+    "one": (torch.cos, starts(3, 2), "unique"),
+    "one at the origin": (lambda z: 0.5 * z, starts(3, 2), "unique"),
+    "one, at once": (lambda z: 0 * z + 3, starts(3, 2), "unique"),
+    "one that is the origin, at once": (lambda z: 0 * z, starts(3, 2), "unique"),
+    "one, of one example": (torch.cos, starts(1, 1), "unique"),
     "one, in a nilpotent loop": (
         lambda z: z.roll(1, -1) * torch.tensor([0, 1, 1, 1]) + 1,
         starts(2, 4),
-        "one",
+        "unique",
     ),
     "slow": (lambda z: 0.999 * z + 1, starts(3, 2), "approaching"),
     "all of them": (lambda z: z, starts(3, 2), "several"),
@@ -245,9 +245,9 @@ def test_verdicts(name):
     map, start, verdict = CASES[name]
     result = measured(map, start)
     assert result.verdict.name == verdict
-    assert set(result.fates) == {result.verdict}
+    assert set(result.verdicts) == {result.verdict}
     assert str(result).startswith(result.verdict.sentence)
-    if verdict not in ("one", "several", "approaching"):
+    if verdict not in ("unique", "several", "approaching"):
         assert result.rate.isnan().all()
         assert (result.reached == -1).all()
     assert json.loads(result.to_json())["verdict"]["name"] == verdict
@@ -277,13 +277,13 @@ def test_overflow_is_named_at_the_state_where_it_begins():
     result = measured(lambda z: z * z, torch.tensor([[3.0], [0.5]]), 20, double=False)
     assert result.overflow.tolist() == [7, -1]  # 3^(2^7) > 2^128
     assert result.verdict.name == "mixed"
-    assert [fate.name for fate in result.fates][0] == "diverging"
-    assert "NaN or infinity begin at state 7." in str(result)
+    assert [verdict.name for verdict in result.verdicts][0] == "diverging"
+    assert "NaN or infinity begins at state 7." in str(result)
 
 
 def test_the_solver_and_the_loop_are_told_apart():
     result = measured(lambda z: 3 - z, torch.tensor([[0.2]], dtype=DOUBLE))
-    assert [float(p.point) for p in result.points] == pytest.approx([1.5])
+    assert [float(p.state) for p in result.points] == pytest.approx([1.5])
     assert float(result.solver_distance) > 0.1
     assert "the solver's fixed point is not where the loop ends" in str(result)
 
@@ -305,7 +305,7 @@ def test_a_loop_that_is_told_its_iteration_has_no_fixed_point_as_such():
     model = ls.models.build("universal", vocabulary=3, width=8, heads=2, step_code="sinusoid").eval()
     run = ls.record(model, torch.randint(0, 3, (2, 4)), 6)
     result = ls.analyses.measure("fixed_points", run)
-    assert result.verdict.name == "told"
+    assert result.verdict.name == "iteration_dependent"
     assert result.points == ()
     assert json.loads(result.to_json())["reachability"] is None
 
@@ -341,9 +341,9 @@ class TwoStates(LoopedModule):
 
 def test_a_state_of_two_tensors_is_taken_whole():
     result = ls.analyses.measure("fixed_points", ls.record(TwoStates(), torch.tensor([[0, 1], [1, 1]])))
-    assert result.verdict.name == "one"
-    assert result.points[0].point.shape == (2 * (2 + 1),)
-    assert sorted(set((result.points[0].point * 5).round().tolist())) == [4, 12]
+    assert result.verdict.name == "unique"
+    assert result.points[0].state.shape == (2 * (2 + 1),)
+    assert sorted(set((result.points[0].state * 5).round().tolist())) == [4, 12]
     dense = torch.tensor(
         [[5 / 16, 1 / 8], [1 / 4, 1 / 2]]
     )  # after (high, low), once high's two numbers are one
@@ -368,8 +368,8 @@ def test_what_only_keeps_accounts_of_a_state_is_no_part_of_it():
     ).eval()
     run = ls.record(model, torch.randint(0, 3, (2, 4)), 12)
     result = ls.analyses.measure("fixed_points", run, random=1, perturbed=1)
-    assert result.points[0].point.shape == (4 * 8,)
-    assert result.verdict.name == "one"
+    assert result.points[0].state.shape == (4 * 8,)
+    assert result.verdict.name == "unique"
 
 
 def test_runs_that_cannot_be_iterated_say_so(tmp_path):
@@ -390,8 +390,8 @@ def test_runs_that_cannot_be_iterated_say_so(tmp_path):
 
 
 def test_thresholds_are_named_and_checked():
-    result = measured(torch.cos, starts(1, 1), same=0.01, tolerance=1e-5)
-    assert (result.same, result.tolerance) == (0.01, 1e-5)
-    assert "one point within 0.01" in str(result)
+    result = measured(torch.cos, starts(1, 1), merge_distance=0.01, tolerance=1e-5)
+    assert (result.merge_distance, result.tolerance) == (0.01, 1e-5)
+    assert "points within 0.01" in str(result)
     with pytest.raises(ls.LoopscopeError, match="needs 1 example or more.* has examples=0"):
         measured(torch.cos, starts(1, 1), examples=0)

@@ -119,7 +119,7 @@ def test_the_four_entries_differ_in_one_field_from_recall_outer_and_in_nothing_e
 @pytest.fixture(scope="module")
 def result():
     """What the analysis of fixed points says of each entry, with two examples and few starts."""
-    few = {"examples": 2, "perturbed": 0, "random": 1, "inspected": 0}
+    few = {"examples": 2, "perturbed": 0, "random": 1, "spectra": 0}
     runs = {}
     for entry in ENTRIES:
         model = ls.models.load(entry)
@@ -129,7 +129,7 @@ def result():
 
 def test_with_recall_and_an_outer_norm_the_loop_comes_to_rest_at_a_point_that_depends_on_the_input(result):
     for entry in ("recall-outer", "recall-internal"):
-        assert {fate.name for fate in result[entry].fates} == {"one"}
+        assert {verdict.name for verdict in result[entry].verdicts} == {"unique"}
         assert result[entry].reachability > 0.7
         assert result[entry].input_dependence > 0.5
 
