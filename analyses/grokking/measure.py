@@ -1,4 +1,5 @@
-"""The measurement: grokking of a run. See the package for the question and its references."""
+"""When each set of examples was learned, the delay between them, stages, milestones and progress
+measures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,104 +14,122 @@ from loopscope.maths.changepoints import Dated, transitions
 from loopscope.runs.run import Run
 from loopscope.training.history import LEVEL, History, load_history, reached, shipped
 
-from .milestones import Event, milestones
-from .progress_measures import Progress, progress
+from .milestones import Milestone, milestones
+from .progress_measures import ProgressMeasures, progress_measures
 
-LEAST, FACTOR = 0.1, 1.5
+MIN_STAGE, DELAY_FACTOR = 0.1, 1.5
 
 
-class Understanding(Verdict):
-    """What happened to what wasn't trained on."""
+class GrokkingVerdict(Verdict):
+    """How learning of the training examples and of others relate."""
 
     nothing = "No transition: not even the training examples were learned."
-    memorised = (
-        "No transition happened beyond memorising: the training examples were learned, others were not."
-    )
-    partly = "Others than the training examples were learned in part."
-    together = "Training examples and others were learned together: there is no delay to speak of."
-    grokked = "It grokked: the training examples were memorised first, and understood much later."
+    memorised = "The training examples were memorised, and nothing generalised."
+    partly = "The training examples were learned, and others in part."
+    together = "Training examples and others were learned together, without a clear delay."
+    grokked = "It grokked: the training examples were memorised first, and generalisation came much later."
     systematic = (
-        "It understood in stages: the training examples, then others of their kind, and last those beyond."
+        "It learned in stages: the training examples, then others of the same distribution, and last those "
+        "beyond it."
     )
 
 
 @dataclass(frozen=True)
-class Grokking(AnalysisResult):
-    """How accuracy, loss and what is inside changed over a training. Iterations k = 0..n: had the
-    loop stopped there."""
+class GrokkingResult(AnalysisResult):
+    """How accuracy, loss and progress measures changed over a training. Iterations k = 0..n: as if
+    the loop had stopped there."""
 
-    verdict: Understanding
+    verdict: GrokkingVerdict
     entry: str
     steps: list[int]
-    """Of the looks."""
-    accuracy: Mapping[str, Float[Tensor, "look iteration"]]
+    """Of the evaluations."""
+    accuracy: Mapping[str, Float[Tensor, "evaluation iteration"]]
     """By set of examples."""
-    loss: Mapping[str, Float[Tensor, "look iteration"]]
+    loss: Mapping[str, Float[Tensor, "evaluation iteration"]]
     """In nats per answer where the task is of tokens."""
-    norm: Float[Tensor, " look"]
+    norm: Float[Tensor, " evaluation"]
     """Of all weights."""
     transitions: Mapping[str, Dated | None]
-    """When each set's accuracy reached the level to stay; None: never."""
+    """When each set's accuracy reached the level for good; None: never."""
     stages: Mapping[str, list[Dated]]
     """Every transition of each set's accuracy between plateaus."""
     delay: float | None
-    """Steps from memorised to generalised; None where one of them didn't happen."""
+    """Steps from memorisation to generalisation; None where one of them didn't happen."""
     delay_low: float | None
     """Lower end of its interval."""
     delay_high: float | None
-    events: list[Event]
+    """Its upper end."""
+    milestones: list[Milestone]
     """In order."""
-    progress: Progress
-    """What grew inside, at the steps whose weights were kept."""
+    progress: ProgressMeasures
+    """At the checkpoints."""
     level: float = LEVEL
     """Accuracy that counts as learned."""
-    least_threshold: float = LEAST
+    min_stage: float = MIN_STAGE
     """The smallest change of accuracy that is a stage."""
-    factor_threshold: float = FACTOR
-    """The verdict is `together` below this ratio of the steps generalised and memorised."""
+    delay_factor: float = DELAY_FACTOR
+    """The verdict is `together` below this ratio of the steps of generalisation and
+    memorisation."""
 
     @property
-    def formed(self) -> int | None:
-        """The iteration, 0-based, in which the waves of a + b come into the state, at the end of
-        training."""
-        if self.progress.waves is None or self.progress.waves.sums.shape[1] < 2:
+    def sum_iteration(self) -> int | None:
+        """The iteration, 0-based, in which most of the Fourier components of a + b enter the state,
+        at the end of training."""
+        fourier = self.progress.fourier
+        if fourier is None or fourier.sum_fraction.shape[1] < 2:
             return None
-        return int(self.progress.waves.sums[-1].nan_to_num().diff().argmax())
+        return int(fourier.sum_fraction[-1].nan_to_num().diff().argmax())
 
-    def summary(self) -> str:
-        parts = [self.verdict.sentence]
-        for name, when in self.transitions.items():
-            last = percent(float(self.accuracy[name][-1, -1]))
-            parts.append(
-                f"{name}: {percent(self.level)} right from {_step(when)} on, four fifths of the rise "
-                f"between steps {when.begin:,.0f} and {when.end:,.0f} (sharpness {when.sharpness:.2g})."
-                if when is not None
-                else f"{name}: {percent(self.level)} never reached to stay in {self.steps[-1]:,} steps "
-                f"({last} at the end)."
-            )
+    @property
+    def set_sentences(self) -> list[str]:
+        """When each set was learned, in words."""
+        sentences = []
+        for name, date in self.transitions.items():
+            if date is None:
+                final = percent(float(self.accuracy[name][-1, -1]))
+                sentences.append(
+                    f"{name}: never stays at {percent(self.level)} correct in {self.steps[-1]:,} steps "
+                    f"({final} at the end)."
+                )
+            else:
+                sentences.append(
+                    f"{name}: {percent(self.level)} correct from step {date.step:,.0f} on (90 % interval "
+                    f"{date.low:,.0f} to {date.high:,.0f}), four fifths of the rise between steps "
+                    f"{date.begin:,.0f} and {date.end:,.0f} (sharpness {date.sharpness:.2g})."
+                )
         if self.delay is not None and self.delay_low is not None and self.delay_high is not None:
-            parts.append(
+            sentences.append(
                 f"Delay: {self.delay:,.0f} steps (90 % interval {self.delay_low:,.0f} to "
                 f"{self.delay_high:,.0f})."
             )
-        if self.events:
-            order = ", then ".join(f"{event.what} ({event.when.step:,.0f})" for event in self.events)
-            parts.append(f"Order of events, by step: {order}.")
-        waves = self.progress.waves
-        if waves is not None:
-            keys, formed = ", ".join(map(str, waves.frequencies)), self.formed
-            parts.append(f"Key frequencies: {keys}.")
-            if formed is not None:
-                parts.append(
-                    f"At the end the waves of a + b hold {percent(float(waves.sums[-1, formed]))} of the "
-                    f"variance of the state before iteration {formed} and "
-                    f"{percent(float(waves.sums[-1, formed + 1]))} after it."
-                )
-        parts.append(
-            f"Thresholds: learned from an accuracy of {self.level:g} on, a stage from a change of "
-            f"{self.least_threshold:g} on, a delay from a factor of {self.factor_threshold:g} on."
+        return sentences
+
+    @property
+    def sum_sentence(self) -> str:
+        """The key frequencies, and the iteration that computes the sum; empty for other tasks."""
+        fourier, iteration = self.progress.fourier, self.sum_iteration
+        if fourier is None:
+            return ""
+        frequencies = f"Key frequencies: {', '.join(map(str, fourier.frequencies))}."
+        if iteration is None:
+            return frequencies
+        before, after = (percent(float(fourier.sum_fraction[-1, iteration + i])) for i in (0, 1))
+        return (
+            f"{frequencies} At the end of training, Fourier components of a + b hold {before} of the "
+            f"variance of the state before iteration {iteration} and {after} after it."
         )
-        return " ".join(parts)
+
+    def summary(self) -> str:
+        parts = [self.verdict.sentence, *self.set_sentences]
+        if self.milestones:
+            order = ", then ".join(f"{one.event} ({one.date.step:,.0f})" for one in self.milestones)
+            parts.append(f"Milestones, by step: {order}.")
+        parts += [
+            self.sum_sentence,
+            f"Thresholds: learned from an accuracy of {self.level:g} on, a stage from a change of "
+            f"{self.min_stage:g} on, a delay from a factor of {self.delay_factor:g} on.",
+        ]
+        return " ".join(part for part in parts if part)
 
 
 def applies(run: Run) -> bool:
@@ -118,8 +137,8 @@ def applies(run: Run) -> bool:
     return run.origin.get("entry") in shipped()
 
 
-def measure(run: Run | History, level: float = LEVEL) -> Grokking:
-    """How a training came to understand.
+def measure(run: Run | History, level: float = LEVEL) -> GrokkingResult:
+    """Measure how a training came to generalise.
 
     Arguments:
         run: a history, or a run of an entry that ships one.
@@ -133,10 +152,10 @@ def measure(run: Run | History, level: float = LEVEL) -> Grokking:
     accuracy = {name: history.accuracy(name) for name in history.sets}
     loss = {name: history.loss(name) for name in history.sets}
     learned = reached(history, level)
-    stages = {name: transitions(steps, values[:, -1], LEAST) for name, values in accuracy.items()}
-    grown = progress(history)
+    stages = {name: transitions(steps, values[:, -1], MIN_STAGE) for name, values in accuracy.items()}
+    progress = progress_measures(history)
     delay, low, high = _delay(learned)
-    return Grokking(
+    return GrokkingResult(
         verdict=_verdict(learned, stages),
         entry=history.entry,
         steps=history.steps,
@@ -148,24 +167,24 @@ def measure(run: Run | History, level: float = LEVEL) -> Grokking:
         delay=delay,
         delay_low=low,
         delay_high=high,
-        events=milestones(history, grown, learned, level),
-        progress=grown,
+        milestones=milestones(history, progress, learned, level),
+        progress=progress,
         level=level,
     )
 
 
-def _verdict(learned: Mapping[str, Dated | None], stages: Mapping[str, list[Dated]]) -> Understanding:
+def _verdict(learned: Mapping[str, Dated | None], stages: Mapping[str, list[Dated]]) -> GrokkingVerdict:
     train, test = learned["train"], learned["test"]
     if train is None:
-        return Understanding.nothing
+        return GrokkingVerdict.nothing
     if test is None:
         rose = any(stage.after > stage.before for stage in stages["test"])
-        return Understanding.partly if rose else Understanding.memorised
-    further = [when for name, when in learned.items() if name not in ("train", "test") and when is not None]
-    if any(when.low > test.high and when.step >= FACTOR * train.step for when in further):
-        return Understanding.systematic
-    late = test.low > train.high and test.step >= FACTOR * train.step
-    return Understanding.grokked if late else Understanding.together
+        return GrokkingVerdict.partly if rose else GrokkingVerdict.memorised
+    further = [date for name, date in learned.items() if name not in ("train", "test") and date is not None]
+    if any(date.low > test.high and date.step >= DELAY_FACTOR * train.step for date in further):
+        return GrokkingVerdict.systematic
+    late = test.low > train.high and test.step >= DELAY_FACTOR * train.step
+    return GrokkingVerdict.grokked if late else GrokkingVerdict.together
 
 
 def _delay(learned: Mapping[str, Dated | None]) -> tuple[float | None, float | None, float | None]:
@@ -173,7 +192,3 @@ def _delay(learned: Mapping[str, Dated | None]) -> tuple[float | None, float | N
     if train is None or test is None:
         return None, None, None
     return test.step - train.step, test.low - train.high, test.high - train.low
-
-
-def _step(when: Dated) -> str:
-    return f"step {when.step:,.0f} (90 % interval {when.low:,.0f} to {when.high:,.0f})"

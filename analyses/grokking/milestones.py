@@ -1,4 +1,4 @@
-"""Milestones: what happened in a training, in order, each dated."""
+"""Milestones: the events of a training, in order, each with its step and interval."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,59 +10,65 @@ from loopscope.common.text import percent
 from loopscope.maths.changepoints import Dated, crossing
 from loopscope.training.history import LEVEL, History
 
-from .progress_measures import Progress
+from .progress_measures import ProgressMeasures
 
-LEAST = 0.05
-"""The smallest rise of a fraction, or of the norm as a fraction of its highest, whose middle is an
-event."""
+MIN_RISE = 0.05
+"""The smallest rise of a fraction, or of the norm as a fraction of its maximum, whose halfway point
+is a milestone."""
+_MIN_EVALUATIONS = 8
 
 
 @dataclass(frozen=True)
-class Event:
-    """Something that happened in training."""
+class Milestone:
+    """An event of a training."""
 
-    what: str
-    when: Dated
+    event: str
+    """What happened, in words."""
+    date: Dated
 
 
 def milestones(
-    history: History, grown: Progress, learned: Mapping[str, Dated | None], level: float = LEVEL
-) -> list[Event]:
-    """All that can be dated of a training, in order.
+    history: History,
+    progress: ProgressMeasures,
+    learned: Mapping[str, Dated | None],
+    level: float = LEVEL,
+) -> list[Milestone]:
+    """All milestones of a training that have a date, in order.
 
-    Half-way is where a measure has made half of the way from its lowest value (the norm: its
-    highest) to the highest after it. For addition modulo p, losses are held against ln p, that of
-    guessing.
+    Halfway is where a measure has completed half of the change from its minimum (the norm: its
+    maximum) to the maximum after it. For addition modulo p, losses are compared with ln p, the loss
+    of guessing.
 
     Arguments:
-        grown: the history's progress measures.
+        progress: the history's progress measures.
         learned: when each set's accuracy reached `level`.
     """
-    at = torch.tensor(history.steps, dtype=torch.float64)
-    kept = torch.tensor(grown.steps, dtype=torch.float64)
-    result = {f"{name} {percent(level)} right": when for name, when in learned.items()}
-    result["weight norm half-way down"] = _after(at, -history.norm / history.norm.max())
-    if grown.waves is not None:
-        waves, chance = grown.waves, grown.waves.chance
-        result["restricted loss below half of guessing"] = _after(kept, -waves.restricted[:, -1], -chance / 2)
-        result["excluded loss above guessing"] = _after(kept, waves.excluded[:, -1], chance)
-        result["test loss below half of guessing"] = _after(at, -history.loss("test")[:, -1], -chance / 2)
-        result["concentration of the embedding half-way up"] = _after(kept, waves.embedding)
-        result["waves of a + b half-way up in the state"] = _after(kept, waves.sums[:, -1])
-    events = [Event(what, when) for what, when in result.items() if when is not None]
-    return sorted(events, key=lambda event: event.when.step)
+    steps = torch.tensor(history.steps, dtype=torch.float64)
+    checkpoints = torch.tensor(progress.steps, dtype=torch.float64)
+    dates = {f"{name} {percent(level)} correct": date for name, date in learned.items()}
+    dates["weight norm halfway down"] = _rise(steps, -history.norm / history.norm.max())
+    if progress.fourier is not None:
+        fourier, chance = progress.fourier, progress.fourier.chance
+        restricted, excluded, test = fourier.restricted[:, -1], fourier.excluded[:, -1], history.loss("test")
+        dates["restricted loss below half of guessing"] = _rise(checkpoints, -restricted, -chance / 2)
+        dates["excluded loss above guessing"] = _rise(checkpoints, excluded, chance)
+        dates["test loss below half of guessing"] = _rise(steps, -test[:, -1], -chance / 2)
+        dates["concentration of the embedding halfway up"] = _rise(checkpoints, fourier.embedding)
+        dates["Fourier components of a + b in the state halfway up"] = _rise(
+            checkpoints, fourier.sum_fraction[:, -1]
+        )
+    events = [Milestone(event, date) for event, date in dates.items() if date is not None]
+    return sorted(events, key=lambda milestone: milestone.date.step)
 
 
-def _after(steps: Tensor, values: Tensor, level: float | None = None) -> Dated | None:
-    """When a measure, after its lowest value, rises to a level to stay; or to the middle between
-    that value and its highest."""
+def _rise(steps: Tensor, values: Tensor, level: float | None = None) -> Dated | None:
+    """When a measure rises for good, after its minimum: to a level, or to the middle between the
+    minimum and its maximum."""
     first = int(values.argmin())
     steps, values = steps[first:], values[first:].double()
     rise = float(values.max() - values[0])
-    if (
-        len(values) < 8
-        or (level is None and rise < LEAST)
-        or (level is not None and float(values[0]) >= level)
-    ):
+    if len(values) < _MIN_EVALUATIONS:
         return None
-    return crossing(steps, values, float(values[0]) + rise / 2 if level is None else level)
+    if level is None:
+        return crossing(steps, values, float(values[0]) + rise / 2) if rise >= MIN_RISE else None
+    return crossing(steps, values, level) if float(values[0]) < level else None

@@ -1,4 +1,4 @@
-"""Grokking: planted trainings, and a network built to add, are told for what they are."""
+"""Grokking: verdicts and milestones of planted trainings, and of a network built to add."""
 
 import math
 
@@ -34,8 +34,8 @@ class Adder(LoopedModule):
         return tokens
 
     def initial(self, tokens):
-        waves = self.embed(tokens[:, :2]).flatten(1)  # of a, then of b
-        state = torch.cat([waves, torch.zeros(len(tokens), waves.shape[1] // 2)], 1)
+        fourier = self.embed(tokens[:, :2]).flatten(1)  # of a, then of b
+        state = torch.cat([fourier, torch.zeros(len(tokens), fourier.shape[1] // 2)], 1)
         return state[:, None].expand(-1, 3, -1)
 
     def step(self, state, tokens, t):
@@ -52,8 +52,8 @@ class Adder(LoopedModule):
         logits = state[..., 4 * n : 5 * n] @ (size * angles.cos()) + state[..., 5 * n :] @ (
             size * angles.sin()
         )
-        said = nn.functional.one_hot(self.table[tokens[:, 0] % P, tokens[:, 1] % P], P + 1)
-        return logits + self.memory * said[:, None]
+        memorised = nn.functional.one_hot(self.table[tokens[:, 0] % P, tokens[:, 1] % P], P + 1)
+        return logits + self.memory * memorised[:, None]
 
 
 class Planted(History):
@@ -123,23 +123,25 @@ def test_the_delay_is_that_of_the_planted_curves():
 def test_a_training_that_never_generalised_has_no_delay_and_no_later_event():
     result = ls.analyses.measure("grokking", Planted({"train": rise(100), "test": 0 * rise(100)}))
     assert result.delay is None and result.transitions["test"] is None
-    assert all("test" not in event.what for event in result.events)
+    assert all("test" not in milestone.event for milestone in result.milestones)
 
 
 def test_a_network_built_to_add_shows_its_frequencies_and_the_iteration_in_which_it_adds():
     result = ls.analyses.measure(
         "grokking", Planted({"train": rise(9), "test": rise(9)}, {STEPS[0]: Adder({2: 5.0, 3: 7.0}, 0.0)})
     )
-    waves = result.progress.waves
-    assert waves.frequencies == [2, 3] and result.formed == 1
-    assert waves.sums[0, :2].tolist() == pytest.approx([0, 0], abs=1e-10)
+    fourier = result.progress.fourier
+    assert fourier.frequencies == [2, 3] and result.sum_iteration == 1
+    assert fourier.sum_fraction[0, :2].tolist() == pytest.approx([0, 0], abs=1e-10)
     # The state is made of waves of size one: two of a and two of b for each frequency, and two of a
     # + b, all of variance 1/2.
-    assert waves.sums[0, 2].item() == pytest.approx(1 / 3) and waves.alone[0, 2].item() == pytest.approx(
-        2 / 3
+    assert fourier.sum_fraction[0, 2].item() == pytest.approx(1 / 3) and fourier.single_fraction[
+        0, 2
+    ].item() == pytest.approx(2 / 3)
+    assert fourier.restricted[0, 1].item() == pytest.approx(math.log(P))
+    assert fourier.restricted[0, 2].item() < 0.1 and fourier.excluded[0, 2].item() == pytest.approx(
+        math.log(P)
     )
-    assert waves.restricted[0, 1].item() == pytest.approx(math.log(P))
-    assert waves.restricted[0, 2].item() < 0.1 and waves.excluded[0, 2].item() == pytest.approx(math.log(P))
 
 
 def test_restricted_loss_falls_before_the_answers_show_it_where_memory_drowns_the_circuit():
@@ -149,9 +151,11 @@ def test_restricted_loss_falls_before_the_answers_show_it_where_memory_drowns_th
     models = {s: Adder({2: 8.0 * i / len(steps)}, 40.0 * (i < len(steps) - 2)) for i, s in enumerate(steps)}
     late = rise(STEPS[-8], power=30)
     result = ls.analyses.measure("grokking", Planted({"train": rise(20), "test": late}, models))
-    when = {event.what: event.when.step for event in result.events}
+    when = {milestone.event: milestone.date.step for milestone in result.milestones}
     assert when["restricted loss below half of guessing"] < when["test loss below half of guessing"]
-    assert [event.when.step for event in result.events] == sorted(event.when.step for event in result.events)
+    assert [milestone.date.step for milestone in result.milestones] == sorted(
+        milestone.date.step for milestone in result.milestones
+    )
 
 
 def test_a_history_of_another_task_has_ranks_and_no_waves():
@@ -159,8 +163,10 @@ def test_a_history_of_another_task_has_ranks_and_no_waves():
     result = ls.analyses.measure(
         "grokking", Planted({"train": rise(50), "test": rise(60)}, {0: model}, task="composition")
     )
-    assert result.progress.waves is None and result.formed is None
-    assert result.progress.rank.shape == (1, 3) and bool((result.progress.rank[0, 1:] > 1).all())
+    assert result.progress.fourier is None and result.sum_iteration is None
+    assert result.progress.effective_rank.shape == (1, 3) and bool(
+        (result.progress.effective_rank[0, 1:] > 1).all()
+    )
 
 
 def test_a_run_without_a_history_says_so():
@@ -170,25 +176,26 @@ def test_a_run_without_a_history_says_so():
 
 
 # The entries that ship their history
-# -------------------------------------------------------------------------------
 
 
 def test_in_grokking_modular_the_circuit_forms_before_the_test_loss_drops_and_in_the_second_iteration():
     result = ls.analyses.measure("grokking", ls.load_history("grokking-modular"))
-    when = {event.what: event.when for event in result.events}
+    when = {milestone.event: milestone.date for milestone in result.milestones}
     restricted, excluded, drop = (
         when[f"{what} of guessing" if "half" in what else what]
         for what in ("restricted loss below half", "excluded loss above guessing", "test loss below half")
     )
     assert result.verdict.name == "grokked"
     assert restricted.high < drop.low and excluded.high < drop.low
-    waves = result.progress.waves
-    assert result.formed == 1 and len(waves.frequencies) <= 6
+    fourier = result.progress.fourier
+    assert result.sum_iteration == 1 and len(fourier.frequencies) <= 6
     assert (
-        float(waves.excluded[:, 2].min()) < waves.chance / 2
+        float(fourier.excluded[:, 2].min()) < fourier.chance / 2
     )  # memory alone once answered what it had been shown
-    assert float(waves.restricted[-1, 1]) > 0.9 * waves.chance  # after one iteration there is no sum to read
-    assert float(waves.restricted[-1, 2]) < 0.01
+    assert (
+        float(fourier.restricted[-1, 1]) > 0.9 * fourier.chance
+    )  # after one iteration there is no sum to read
+    assert float(fourier.restricted[-1, 2]) < 0.01
 
 
 def test_in_grokking_hops_what_was_never_combined_is_combined_last():
