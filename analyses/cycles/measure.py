@@ -116,8 +116,8 @@ def _continued(run: Run, extra: int | None) -> tuple[int, Continuation]:
     states = len(continued.states.iterations)
     if states < _MIN_STATES:
         raise LoopscopeError(
-            f"cycles need {_MIN_STATES} states or more, but there are {states}. {continued.description} Record more "
-            "iterations."
+            f"cycles need {_MIN_STATES} states or more, but there are {states}. {continued.description} "
+            "Record more iterations."
         )
     return extra, continued
 
