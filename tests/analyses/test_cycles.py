@@ -184,9 +184,9 @@ def test_a_run_without_its_model_is_judged_by_what_was_recorded(tmp_path):
 
 def test_everything_is_in_the_json_and_the_figures_draw():
     result = measured(lambda x: x @ turned(1.0), starts())
-    told = json.loads(result.to_json())
-    assert told["verdict"]["name"] == "orbit"
-    assert told["thresholds"]["coherence"] == 0.95
+    data = json.loads(result.to_json())
+    assert data["verdict"]["name"] == "orbit"
+    assert data["thresholds"]["coherence"] == 0.95
     for panel in cycles.panels(result):
         assert panel.figure.data
         assert panel.seen.endswith(".")
