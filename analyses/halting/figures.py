@@ -1,22 +1,25 @@
-"""Figures of halting: the panels and the headline that a report shows."""
+"""The halting distribution by position, over all positions, by difficulty and by example."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
 from loopscope.plots import style
 from loopscope.plots.heatmaps import map_of
 from loopscope.plots.panels import Panel
 
-from .measure import HaltingTimes
+from .measure import HaltingResult
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
-def headline(result: HaltingTimes) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
+def headline(result: HaltingResult) -> tuple[str, str]:
+    """The result in one number, and what the number is."""
     return f"{result.cost:.1f} iterations", f"mean ponder cost. {result.verdict.sentence}"
 
 
-def draw(result: HaltingTimes) -> Any:
-    """Where and when positions halt."""
+def draw(result: HaltingResult) -> "go.Figure":
+    """Heat map of the halting iterations at each position."""
     figure = map_of(
         [[round(v, 4) for v in row] for row in result.by_position.T.tolist()],
         "Halting, by position and iteration",
@@ -34,58 +37,60 @@ def draw(result: HaltingTimes) -> Any:
     return figure
 
 
-def panels(result: HaltingTimes) -> list[Panel]:
-    """The finding as a report shows it."""
+def panels(result: HaltingResult) -> list[Panel]:
+    """The panels of a report."""
     means = result.mean_by_position[result.answered]
     mode = int(result.share.argmax())
     rows = [
         Panel(
-            "When each position halts",
+            "Halting iteration by position",
             draw(result),
-            f"{result.verdict.sentence} The mean halting iteration goes from {means.min():.1f} to "
-            f"{means.max():.1f} over the positions that answer; its rank correlation with the position is "
+            f"{result.verdict.sentence} The mean halting iteration ranges from {means.min():.1f} to "
+            f"{means.max():.1f} over the answered positions; its rank correlation with the position is "
             f"{number(result.correlation, 3)}.",
-            "Each column is one position, and shows which fraction of the examples halts there in which "
-            "iteration; time runs downwards. The white line is the mean.",
+            "Each column is a position and shows the fraction of examples that halt there in each "
+            "iteration; iterations run downwards. The white line is the mean.",
         ),
         Panel(
-            "How many iterations are used",
-            _shares(result),
-            f"More positions halt in iteration {mode} than in any other "
-            f"({percent(float(result.share[mode]))}); the mean ponder cost is {result.cost:.2f} iterations, "
-            f"and {percent(result.not_halted)} of the positions had not halted when the loop ended.",
-            "Bars count all examples and positions. The ponder cost is the number of iterations used and "
-            "the weight of the last of them.",
+            "Distribution of halting iterations",
+            _distribution(result),
+            f"The most frequent halting iteration is {mode} ({percent(float(result.share[mode]))} of the "
+            f"positions); the mean ponder cost is {result.cost:.2f} iterations, and "
+            f"{percent(result.not_halted)} of the positions had not halted when the loop ended.",
+            "Bars count all examples and positions. The ponder cost is the number of iterations used plus "
+            "the weight of the last one.",
         ),
     ]
     if result.difficulty is not None and len(result.levels) > 1:
-        low, high = result.mean_by_level[0], result.mean_by_level[-1]
-        seen = (
-            "The rank correlation of halting with difficulty is "
-            f"{number(result.difficulty_correlation, 2)}; the mean goes from {low:.1f} at "
-            f"{result.difficulty} {result.levels[0]:g} to {high:.1f} at {result.levels[-1]:g}."
-        )
-        reading = (
-            "Each column is one difficulty, and shows which fraction of its answered positions halts in "
-            "which iteration; time runs downwards. The white line is the mean, on large points where many "
-            "examples have this difficulty."
-        )
-        rows.append(Panel("Does it think longer where it is harder?", _difficulty(result), seen, reading))
+        rows.append(_difficulty_panel(result))
     if len(result.by_example) > 1:
-        few, many = float(result.by_example.min()), float(result.by_example.max())
+        low, high = float(result.by_example.min()), float(result.by_example.max())
         rows.append(
             Panel(
-                "How different the examples are",
+                "Mean halting iteration by example",
                 _examples(result),
-                f"The mean halting iteration of an example's answers goes from {few:.1f} to {many:.1f}.",
-                "Bars count examples by the mean over their answers. One bar means that every example is "
-                "given as long.",
+                f"The mean halting iteration of an example's answers ranges from {low:.1f} to {high:.1f}.",
+                "Bars count examples by the mean over their answers. A single bar means that all examples "
+                "use the same number of iterations.",
             )
         )
     return rows
 
 
-def _shares(result: HaltingTimes) -> Any:
+def _difficulty_panel(result: HaltingResult) -> Panel:
+    low, high = result.mean_by_level[0], result.mean_by_level[-1]
+    return Panel(
+        "Halting iteration by difficulty",
+        _difficulty(result),
+        "The rank correlation of the halting iteration with difficulty is "
+        f"{number(result.difficulty_correlation, 2)}; the mean goes from {low:.1f} at "
+        f"{result.difficulty} {result.levels[0]:g} to {high:.1f} at {result.levels[-1]:g}.",
+        "Each column is a difficulty and shows the fraction of its answered positions that halt in each "
+        "iteration; iterations run downwards. The white line is the mean; larger points have more examples.",
+    )
+
+
+def _distribution(result: HaltingResult) -> "go.Figure":
     figure = style.empty("Halting iterations", "halting iteration", "fraction of positions", 300)
     figure.add_bar(
         y=result.share.tolist(),
@@ -95,7 +100,7 @@ def _shares(result: HaltingTimes) -> Any:
     return figure
 
 
-def _difficulty(result: HaltingTimes) -> Any:
+def _difficulty(result: HaltingResult) -> "go.Figure":
     name = style.label(result.difficulty)
     figure = map_of(
         [[round(v, 4) for v in row] for row in result.by_level.T.tolist()],
@@ -116,7 +121,7 @@ def _difficulty(result: HaltingTimes) -> Any:
     return figure
 
 
-def _examples(result: HaltingTimes) -> Any:
+def _examples(result: HaltingResult) -> "go.Figure":
     figure = style.empty("Halting by example", "mean halting iteration of an example", "examples", 300)
     figure.add_histogram(
         x=result.by_example.tolist(),

@@ -1,4 +1,5 @@
-"""The measurement: halting of a run. See the package for the question and its references."""
+"""When positions halt: halting iterations by position and by difficulty, ponder cost, entropy, and
+the verdict."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,25 +20,26 @@ from loopscope.tasks import Batch
 CUT, SPREAD, ORDER = 0.05, 0.5, 0.9
 
 
-class Stops(Verdict):
-    """When positions halt."""
+class HaltingVerdict(Verdict):
+    """How halting depends on the position."""
 
-    cut = "The loop ended before a good part of the positions had halted, so their halting iterations are unknown."
-    constant = "Every position halts at nearly the same iteration, whatever it is asked."
+    cut = "The loop ended before many positions had halted, so their halting iterations are unknown."
+    constant = "All positions halt at nearly the same iteration, whatever the input."
     later = "Later positions halt later."
     earlier = "Later positions halt earlier."
     varied = "Positions halt at different iterations, in no clear order from left to right."
 
 
 @dataclass(frozen=True)
-class HaltingTimes(AnalysisResult):
+class HaltingResult(AnalysisResult):
     """When the positions of a run halted."""
 
-    verdict: Stops
+    verdict: HaltingVerdict
     kind: str
-    """What decided it, such as "exit gate" or "rule kl"."""
+    """The halting mechanism, such as "exit gate" or "rule kl"."""
     share: Float[Tensor, " iteration"]
-    """Fraction of all positions that halt in this iteration; those that never halt are missing."""
+    """Fraction of all positions that halt in this iteration; positions that never halt count in
+    none."""
     by_position: Float[Tensor, "position iteration"]
     """The same at each position: fraction of examples."""
     not_halted: float
@@ -55,53 +57,55 @@ class HaltingTimes(AnalysisResult):
     """Mean ponder cost, in iterations."""
     cost_by_position: Float[Tensor, " position"]
     answered: Bool[Tensor, " position"]
-    """Positions that are asked for an answer; all, if the task isn't known."""
+    """Positions with an answer; all, if the task is unknown."""
     correlation: float
     """Spearman's rank correlation of the mean halting iteration with the position, over the
     answered ones."""
     difficulty: str | None
-    """What the task counts as difficulty; None if it isn't known."""
+    """What the task counts as difficulty; None if the task is unknown."""
     levels: Float[Tensor, " level"]
-    """The difficulties that occur."""
+    """The difficulties that occur, ascending."""
     examples: Int[Tensor, " level"]
-    """How many examples have them."""
+    """Number of examples of each difficulty."""
     by_level: Float[Tensor, "level iteration"]
-    """Fraction of their answered positions that halt in this iteration."""
+    """Fraction of the answered positions of each difficulty that halt in this iteration."""
     mean_by_level: Float[Tensor, " level"]
-    """Mean halting iteration of the answered positions of these examples."""
+    """Mean halting iteration of the answered positions of each difficulty."""
     difficulty_correlation: float
     """Spearman's rank correlation of an example's mean halting iteration with its difficulty."""
     by_example: Float[Tensor, " batch"]
     """Mean halting iteration of each example's answered positions."""
     entropy: float
-    """Of the exit distribution, nats: mean over answered positions."""
+    """Entropy of the exit distribution in nats, mean over answered positions."""
     share_entropy: float
-    """Of the halting iterations over all positions, nats; those that never halt count as one more
-    iteration."""
+    """Entropy of the halting iterations over all positions, in nats; positions that never halt
+    count as one more iteration."""
     cut_threshold: float = CUT
     """The verdict is `cut` if a larger fraction has not halted."""
     spread_threshold: float = SPREAD
     """The verdict is `constant` below this standard deviation, in iterations."""
     order_threshold: float = ORDER
-    """The verdict is `later` or `earlier` from this size of the correlation on."""
+    """The verdict is `later` or `earlier` if the correlation's modulus is at least this."""
 
     def summary(self) -> str:
         means = self.mean_by_position[self.answered]
-        hard = ""
+        by_difficulty = ""
         if self.difficulty is not None:
             rank = number(self.difficulty_correlation, 2)
-            hard = f" Its rank correlation with an example's difficulty ({self.difficulty}) is {rank}."
+            by_difficulty = (
+                f" The rank correlation with an example's difficulty ({self.difficulty}) is {rank}."
+            )
         return (
-            f"{self.verdict.sentence} What decides is the {self.kind}. The mean halting iteration is "
+            f"{self.verdict.sentence} Halting mechanism: {self.kind}. The mean halting iteration is "
             f"{self.mean:.2f} (standard deviation {self.spread:.2f}, iterations counted from 0); by "
-            f"position it goes from {means.min():.2f} to {means.max():.2f}, with a rank correlation of "
-            f"{number(self.correlation, 3)} with the position.{hard} The mean remainder is "
-            f"{self.remainder:.3f}, the mean ponder cost {self.cost:.2f} iterations; the exit distribution "
-            f"of a position has an entropy of {self.entropy:.2f} nats in the mean, the halting iterations "
-            f"one of {self.share_entropy:.2f}; {percent(self.not_halted)} of the positions had not halted "
-            f"when the loop ended. Thresholds: cut above {self.cut_threshold:g} not halted, constant below "
-            f"a deviation of {self.spread_threshold:g}, ordered from a correlation of "
-            f"{self.order_threshold:g}."
+            f"position it ranges from {means.min():.2f} to {means.max():.2f}, with a rank correlation of "
+            f"{number(self.correlation, 3)} with the position.{by_difficulty} The mean remainder is "
+            f"{self.remainder:.3f} and the mean ponder cost {self.cost:.2f} iterations. On average the exit "
+            f"distribution of a position has an entropy of {self.entropy:.2f} nats; the entropy of the "
+            f"halting iterations is {self.share_entropy:.2f} nats. {percent(self.not_halted)} of the "
+            f"positions had not halted when the loop ended. Thresholds: cut above {self.cut_threshold:g} "
+            f"not halted, constant below a standard deviation of {self.spread_threshold:g}, ordered from a "
+            f"correlation of {self.order_threshold:g}."
         )
 
 
@@ -112,72 +116,73 @@ def applies(run: Run) -> bool:
 
 def measure(
     run: Run, *, rule: str | None = None, threshold: float | int | None = None, level: Level = "position"
-) -> HaltingTimes:
-    """When the positions of a run halt, or would by a rule.
+) -> HaltingResult:
+    """When the positions of a run halt, or would halt by an exit rule.
 
     Arguments:
-        rule: None: the model's own halting. The name of a rule that is read from the run
-            (`loopscope.rules.names()`), or "model": the model's gate at another `threshold`.
-        threshold: the rule's, in its own unit; None: as published.
-        level: whether positions stop by themselves, or all of an example by the mean over those
-            that answer.
+        rule: name of an exit rule (`loopscope.rules.names()`), "own" for the model's halting at
+            another `threshold`; None: the model's own halting.
+        threshold: of the rule, in the rule's unit; None: as published.
+        level: whether each position halts by itself, or all positions of an example by their mean
+            over the answered ones.
 
     Raises:
-        LoopscopeError: the run's model doesn't halt, or a threshold without a rule.
+        LoopscopeError: the run's model doesn't halt, or there is a threshold without a rule.
     """
     run.require_finite()
     labels, task = labels_of(run), task_of(run)
     halting = _halting(run, rule, threshold, level)
-    when, halted = halting.iteration.cpu(), halting.halted.cpu()
-    n, positions = run.iterations, when.shape[1]
-    own = torch.nn.functional.one_hot(when.clamp(max=n - 1), n).float() * halted[..., None]
+    iteration, halted = halting.iteration.cpu(), halting.halted.cpu()
+    n, positions = run.iterations, iteration.shape[1]
+    halts = torch.nn.functional.one_hot(iteration.clamp(max=n - 1), n).float() * halted[..., None]
     answered = torch.ones(positions, dtype=torch.bool) if labels is None else labels.mask.any(0)
-    means, mean = when.float().mean(0), when.float()[:, answered].mean(1)
-    weights = halting.weights.cpu()[:, :, answered].double()
-    entropy = -(weights * weights.clamp(min=1e-300).log()).sum(0)
-    correlation = _spearman(torch.arange(positions)[answered], means[answered])
-    spread, missing = when.float().std(correction=0).item(), (~halted).float().mean().item()
-    return HaltingTimes(
-        verdict=_verdict(missing, spread, correlation),
-        share=own.mean((0, 1)),
-        by_position=own.mean(0),
-        not_halted=missing,
-        mean=when.float().mean().item(),
+    by_position, by_example = iteration.float().mean(0), iteration.float()[:, answered].mean(1)
+    correlation = _spearman(torch.arange(positions)[answered], by_position[answered])
+    spread = iteration.float().std(correction=0).item()
+    share, not_halted = halts.mean((0, 1)), (~halted).float().mean().item()
+    return HaltingResult(
+        verdict=_verdict(not_halted, spread, correlation),
+        kind=halting.kind,
+        share=share,
+        by_position=halts.mean(0),
+        not_halted=not_halted,
+        mean=iteration.float().mean().item(),
         spread=spread,
-        mean_by_position=means,
+        mean_by_position=by_position,
         remainder=halting.remainder.mean().item(),
         remainder_by_position=halting.remainder.mean(0).cpu(),
         cost=halting.cost.mean().item(),
         cost_by_position=halting.cost.mean(0).cpu(),
         answered=answered,
         correlation=correlation,
-        difficulty=task.difficulty_unit if labels is not None and task is not None else None,
-        **_by_level(labels, mean, own[:, answered].mean(1)),
-        by_example=mean,
-        entropy=max(entropy.mean().item(), 0.0),
-        share_entropy=_entropy(torch.cat([own.mean((0, 1)), torch.tensor([missing])])),
-        kind=halting.kind,
-        difficulty_correlation=float("nan") if labels is None else _spearman(labels.difficulty, mean),
+        difficulty=task.difficulty if labels is not None and task is not None else None,
+        **_by_level(labels, by_example, halts[:, answered].mean(1)),
+        difficulty_correlation=float("nan") if labels is None else _spearman(labels.difficulty, by_example),
+        by_example=by_example,
+        entropy=_exit_entropy(halting.weights.cpu()[:, :, answered]),
+        share_entropy=_entropy(torch.cat([share, torch.tensor([not_halted])])),
     )
+
+
+def _exit_entropy(weights: Float[Tensor, "iteration batch position"]) -> float:
+    """Mean entropy of the exit distributions, in nats."""
+    weights = weights.double()
+    return max(-(weights * weights.clamp(min=1e-300).log()).sum(0).mean().item(), 0.0)
 
 
 def _halting(run: Run, rule: str | None, threshold: float | int | None, level: Level) -> Halting:
-    """The model's own, or that by a rule."""
+    """The model's own halting, or that of a rule."""
     if rule is None and (threshold is not None or level != "position"):
-        raise LoopscopeError("threshold and level belong to a rule, but none was named. Pass rule= too.")
+        raise LoopscopeError("threshold and level need a rule, but none was passed. Pass rule= too.")
     labels = labels_of(run)
-    asked = None if labels is None else labels.mask
-    halting = (
-        run.halting if rule is None else rule_halting(run, rule, threshold, level, answer_positions=asked)
-    )
+    mask = None if labels is None else labels.mask
+    halting = run.halting if rule is None else rule_halting(run, rule, threshold, level, answer_positions=mask)
     if halting is None:
         raise LoopscopeError(
             "halting needs a run of a model that halts, recorded from its first iteration and without "
-            "keep=, but this one "
-            f"({run.origin.get('entry') or run.origin.get('architecture')}) has none: every position used "
-            "all "
-            f'{run.iterations} iterations. Try universal-prefix-parity-act, or a rule: measure("halting", '
-            'run, rule="kl").'
+            f"keep=, but this one ({run.origin.get('entry') or run.origin.get('architecture')}) has no "
+            f"halting: every position used all {run.iterations} iterations. Try "
+            'universal-prefix-parity-act, or a rule: measure("halting", run, rule="kl").'
         )
     return halting
 
@@ -185,16 +190,13 @@ def _halting(run: Run, rule: str | None, threshold: float | int | None, level: L
 def _by_level(
     labels: Batch | None, mean: Float[Tensor, " example"], share: Float[Tensor, "example iteration"]
 ) -> dict[str, Any]:
-    """Examples, mean and shares at each level of difficulty; fields as in the result."""
-    levels, place, examples = (
-        torch.empty(0),
-        torch.empty(0, dtype=torch.long),
-        torch.empty(0, dtype=torch.long),
-    )
+    """Number of examples, mean and shares at each level of difficulty; fields as in the result."""
+    nothing = torch.empty(0, dtype=torch.long)
+    levels, index, examples = torch.empty(0), nothing, nothing
     if labels is not None:
-        levels, place, examples = labels.difficulty.unique(return_inverse=True, return_counts=True)
-    mean_by_level = torch.zeros(len(levels)).index_add(0, place, mean[: len(place)]) / examples
-    shares = torch.zeros(len(levels), share.shape[1]).index_add(0, place, share[: len(place)])
+        levels, index, examples = labels.difficulty.unique(return_inverse=True, return_counts=True)
+    mean_by_level = torch.zeros(len(levels)).index_add(0, index, mean[: len(index)]) / examples
+    shares = torch.zeros(len(levels), share.shape[1]).index_add(0, index, share[: len(index)])
     return {
         "levels": levels,
         "examples": examples,
@@ -204,12 +206,12 @@ def _by_level(
 
 
 def _entropy(shares: Tensor) -> float:
-    """Of fractions that sum to one, in nats."""
+    """Entropy of fractions that sum to one, in nats."""
     return max(0.0, -float((shares.double() * shares.double().clamp(min=1e-300).log()).sum()))
 
 
 def _spearman(x: Tensor, y: Tensor) -> float:
-    """Rank correlation; NaN where one of the two never changes."""
+    """Spearman's rank correlation; NaN where one of the two is constant."""
     from scipy.stats import spearmanr
 
     if len(x) < 3 or bool((x == x[0]).all()) or bool((y == y[0]).all()):
@@ -217,11 +219,11 @@ def _spearman(x: Tensor, y: Tensor) -> float:
     return float(spearmanr(x.numpy(), y.numpy())[0])  # pyright: ignore[reportArgumentType]
 
 
-def _verdict(missing: float, spread: float, correlation: float) -> Stops:
-    if missing > CUT:
-        return Stops.cut
+def _verdict(not_halted: float, spread: float, correlation: float) -> HaltingVerdict:
+    if not_halted > CUT:
+        return HaltingVerdict.cut
     if spread < SPREAD:
-        return Stops.constant
+        return HaltingVerdict.constant
     if abs(correlation) >= ORDER:
-        return Stops.later if correlation > 0 else Stops.earlier
-    return Stops.varied
+        return HaltingVerdict.later if correlation > 0 else HaltingVerdict.earlier
+    return HaltingVerdict.varied

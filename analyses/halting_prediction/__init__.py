@@ -1,46 +1,47 @@
-"""How early is it known when a position will stop, and does its state know more than what can be
-read off it?
+"""How early can the halting iteration of a position be predicted, and does its state predict it
+better than the signals that exit rules read?
 
-For every iteration k, among the answered positions that have not stopped by then, a ridge
-regression predicts how many more iterations they run, from
+For every iteration k, among the answered positions that have not halted by then, a ridge regression
+predicts the number of iterations still to come, from
 
 - state: the state after k iterations, standardised;
-- signals: what rules read (`loopscope.rules`): the state's relative change and 1 - cos,
-  divergences, entropy change, how long the answer is the same, its confidence; each and its
-  logarithm;
-- position: which position it is, one number for each;
-- shuffled: the state again, with the halting iterations shuffled among them: what a probe finds
-  where there is nothing.
+- signals: the quantities of the exit rules (`loopscope.rules`): the state's relative change and
+  1 - cos, divergences, change of entropy, for how many iterations the answer has been the same, its
+  confidence; each and its logarithm;
+- position: the position, one-hot;
+- shuffled: the state again, with shuffled halting iterations: the control, which shows what a probe
+  scores by chance.
 
-R² is that of predictions for examples that the probe has not seen (FOLDS folds, whole examples
-together, predictions pooled): 1 is perfect, 0 no better than the mean, below 0 worse than it. What
-the state has over the signals is what the gate knows, or could, beyond them.
+R² is that of predictions for held-out examples (FOLDS folds, whole examples together, predictions
+pooled): 1 is perfect, 0 no better than the mean, below 0 worse than the mean. Where the state leads
+the signals, it holds information about halting that no exit rule uses.
 
 Sources: probing with held-out groups and a control task, Hewitt & Liang 2019 (arXiv 1909.03368);
 halting, see `halting`.
 
 What can mislead:
-- A causal model stops later at later positions, and the state tells its position: read state
-  against position before thinking that it knows what is hard.
-- The gate is a function of the state, and often a linear one: that the state foretells the next
-  iteration's halting says little. Look how far ahead it does.
-- Late iterations have few positions left, and the last to stop differ little: R² is then noise. It
-  is left out where fewer than FEWEST positions, or halting that doesn't vary, are left.
+- A causal model halts later at later positions, and the state encodes its position: compare state
+  with position before concluding that the state encodes difficulty.
+- The gate is a function of the state, and often a linear one, so it is no surprise that the state
+  predicts halting in the next iteration. Look how far ahead it does.
+- Late iterations have few running positions, whose halting iterations differ little: R² is then
+  noise. It is left out where fewer than MIN_POSITIONS positions are running, or where their halting
+  iterations don't vary.
 """
 
 from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
 from .measure import EARLY as EARLY
-from .measure import FEWEST as FEWEST
 from .measure import FOLDS as FOLDS
-from .measure import KINDS as KINDS
-from .measure import KNOWN as KNOWN
-from .measure import MORE as MORE
-from .measure import MOST as MOST
-from .measure import Foresight as Foresight
-from .measure import HaltingPrediction as HaltingPrediction
+from .measure import LEAD as LEAD
+from .measure import MAX_POSITIONS as MAX_POSITIONS
+from .measure import MIN_POSITIONS as MIN_POSITIONS
+from .measure import PREDICTORS as PREDICTORS
+from .measure import R2 as R2
+from .measure import HaltingPredictionResult as HaltingPredictionResult
+from .measure import HaltingPredictionVerdict as HaltingPredictionVerdict
 from .measure import applies as applies
 from .measure import measure as measure
 
-TITLE, PLACE = "Is it known when it will stop?", 33
+TITLE, PLACE = "Predicting the halting iteration", 33

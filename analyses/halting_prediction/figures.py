@@ -1,56 +1,65 @@
-"""Figures of halting prediction: the panels and the headline that a report shows."""
+"""R² of the predicted halting iteration by iteration and predictor."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.common.text import number
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import KINDS, HaltingPrediction
+from .measure import PREDICTORS, HaltingPredictionResult
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+LABELS = {
+    "state": "state",
+    "signals": "signals of exit rules",
+    "position": "position",
+    "shuffled": "state, shuffled halting",
+}
+"""What the legend calls the predictors."""
 
 
-def headline(result: HaltingPrediction) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
+def headline(result: HaltingPredictionResult) -> tuple[str, str]:
+    """The result in one number, and what the number is."""
     first = float(result.r2["state"][0])
     return (
         f"R² {first:.2f}",
-        f"of the halting iteration, from the state after {int(result.iterations[0])}. "
+        f"of the halting iteration, predicted from state {int(result.iterations[0])}. "
         f"{result.verdict.sentence}",
     )
 
 
-def draw(result: HaltingPrediction) -> Any:
-    """R² by iteration, for what the probe reads."""
-    figure = style.empty("When it will stop, predicted", "iterations run", "R² on examples not seen", 380)
-    names = {
-        "state": "from the state",
-        "signals": "from signals read off it",
-        "position": "from the position alone",
-    }
-    names["shuffled"] = "state, shuffled halting"
-    for (name, called), colour in zip(names.items(), (*style.COLOURS[:3], style.GREY), strict=True):
+def draw(result: HaltingPredictionResult) -> "go.Figure":
+    """R² by iteration, one line for each predictor."""
+    figure = style.empty("Halting iteration, predicted", "iterations", "R² on held-out examples", 380)
+    for name, colour in zip(PREDICTORS, (*style.COLOURS[:3], style.GREY), strict=True):
         figure.add_scatter(
-            x=result.iterations.tolist(), y=[round(max(v, -1.0), 4) for v in result.r2[name].tolist()], name=called,
-            mode="lines+markers", line={"color": colour, "width": 3 if name == "state" else 2},
-            customdata=result.running.tolist(), hovertemplate="after %{x}: R² %{y:.2f} of %{customdata} "
-                                                              "positions<extra></extra>",
-        )  # fmt: skip
-    figure.update_yaxes(range=[min(-0.1, *(float(v.clamp(min=-1).min()) for v in result.r2.values())), 1.03])
+            x=result.iterations.tolist(),
+            y=[round(max(v, -1.0), 4) for v in result.r2[name].tolist()],
+            name=LABELS[name],
+            mode="lines+markers",
+            line={"color": colour, "width": 3 if name == "state" else 2},
+            customdata=result.running.tolist(),
+            hovertemplate="after %{x}: R² %{y:.2f} of %{customdata} positions<extra></extra>",
+        )
+    lowest = min(float(values.clamp(min=-1).min()) for values in result.r2.values())
+    figure.update_yaxes(range=[min(-0.1, lowest), 1.03])
     return figure
 
 
-def panels(result: HaltingPrediction) -> list[Panel]:
-    """The finding as a report shows it."""
+def panels(result: HaltingPredictionResult) -> list[Panel]:
+    """The panels of a report."""
     i = len(result.iterations) // 2
-    said = {name: number(float(result.r2[name][i]), 2) for name in KINDS}
+    r2 = {name: number(float(result.r2[name][i]), 2) for name in PREDICTORS}
     return [
         Panel(
-            "How well the halting iteration is foretold",
+            "Predictability of the halting iteration",
             draw(result),
             f"{result.verdict.sentence} After {int(result.iterations[i])} iterations, with "
-            f"{int(result.running[i])} positions still running: R² {said['state']} from the state, "
-            f"{said['signals']} from the signals, {said['position']} from the position.",
-            "Each point is a linear probe on the positions that still run, tested on whole examples that it "
-            "has not seen. 1 is perfect, 0 is no better than saying the mean.",
+            f"{int(result.running[i])} positions still running: R² {r2['state']} from the state, "
+            f"{r2['signals']} from the signals, {r2['position']} from the position.",
+            "Each point is a linear probe on the positions that are still running, tested on held-out "
+            "examples. 1 is perfect, 0 is no better than predicting the mean.",
         )
     ]

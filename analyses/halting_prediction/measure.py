@@ -1,11 +1,13 @@
-"""The measurement: halting prediction of a run. See the package for the question and its
-references."""
+"""R² of the halting iteration, predicted after each iteration from the state, from the signals of
+exit rules and from the position, with a shuffled control; and the verdict."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
@@ -17,79 +19,100 @@ from loopscope.recorder.extend import vectors
 from loopscope.recorder.labels import labels_of
 from loopscope.runs.run import Run
 
-KNOWN, MORE, EARLY = 0.5, 0.1, 2
-FEWEST, FOLDS, MOST = 60, 5, 4000
-KINDS = ("state", "signals", "position", "shuffled")
+R2, LEAD, EARLY = 0.5, 0.1, 2
+MIN_POSITIONS, MAX_POSITIONS, FOLDS = 60, 4000, 5
+PREDICTORS = ("state", "signals", "position", "shuffled")
 
 
-class Foresight(Verdict):
-    """How early the stop is known."""
+class HaltingPredictionVerdict(Verdict):
+    """How early the halting iteration can be predicted."""
 
-    early_more = "When a position will stop is in its state from early on, and the state knows more than the signals read off it."
-    early = "When a position will stop is known early, and what is read off the state, or its position, tells as much."
-    late = "When a position will stop becomes known only while the loop runs."
-    unknown = "When a position will stop can't be told from its state, beyond what it does next."
+    early_more = (
+        "The state predicts the halting iteration early, and better than the exit rules' signals and the "
+        "position do."
+    )
+    early = (
+        "The halting iteration can be predicted early, from the exit rules' signals or the position as well "
+        "as from the state."
+    )
+    late = "The halting iteration can be predicted only late in the loop."
+    unknown = "The state does not predict the halting iteration."
 
 
 @dataclass(frozen=True)
-class HaltingPrediction(AnalysisResult):
+class HaltingPredictionResult(AnalysisResult):
     """How well the halting iteration is predicted."""
 
-    verdict: Foresight
+    verdict: HaltingPredictionVerdict
     kind: str
-    """What halts, such as "exit gate"."""
+    """The halting mechanism, such as "exit gate"."""
     iterations: Int[Tensor, " point"]
     """The k after which predictions are made."""
     running: Int[Tensor, " point"]
-    """Positions that had not stopped by then."""
+    """Number of positions that had not halted by then."""
     r2: dict[str, Float[Tensor, " point"]]
-    """By what is predicted from."""
+    """R² on held-out examples, by predictor."""
     spread: Float[Tensor, " point"]
-    """Standard deviation of what is predicted, in iterations."""
-    known_threshold: float = KNOWN
-    """It is known from this R² on ..."""
-    more_threshold: float = MORE
-    """... and the state knows more if it leads the signals and the position by this much, in the
-    mean."""
+    """Standard deviation of the halting iterations of the running positions, in iterations."""
+    r2_threshold: float = R2
+    """The halting iteration counts as predicted from this R² of the state above the control."""
+    lead_threshold: float = LEAD
+    """The state predicts better if its R² exceeds those of signals and position by this, on average
+    over the first half of the iterations."""
     early_threshold: int = EARLY
     """Early is by this k."""
 
     def summary(self) -> str:
-        told = "; ".join(
-            f"after {int(k)} iterations ({int(left)} positions) "
-            + ", ".join(f"{name} {number(float(self.r2[name][i]), 2)}" for name in KINDS)
-            for i, (k, left) in enumerate(zip(self.iterations, self.running, strict=True))
+        rows = "; ".join(
+            f"after {int(k)} iterations ({int(count)} positions) "
+            + ", ".join(f"{name} {number(float(self.r2[name][i]), 2)}" for name in PREDICTORS)
+            for i, (k, count) in enumerate(zip(self.iterations, self.running, strict=True))
             if i in {0, len(self.iterations) // 2, len(self.iterations) - 1}
         )
         return (
-            f"{self.verdict.sentence} What decides is the {self.kind}. R² of the iterations still to come, "
-            f"on examples not seen: {told}. Thresholds: known from {self.known_threshold:g} by state "
-            f"{self.early_threshold}; the state knows more from a lead of {self.more_threshold:g}."
+            f"{self.verdict.sentence} Halting mechanism: {self.kind}. R² of the number of iterations still "
+            f"to come, on held-out examples: {rows}. Thresholds: predicted from an R² of "
+            f"{self.r2_threshold:g}, early by iteration {self.early_threshold}; better than the signals from "
+            f"a lead of {self.lead_threshold:g}."
         )
+
+
+class _Items(NamedTuple):
+    """The answered positions of all examples."""
+
+    stop: Int[Tensor, " item"]
+    """Halting iteration."""
+    example: Int[Tensor, " item"]
+    position: Int[Tensor, " item"]
+    mask: Bool[Tensor, "batch position"]
+    """Which positions they are."""
 
 
 def applies(run: Run) -> bool:
-    """Whether the run's model halts, at different iterations, and there are enough positions to
-    learn from."""
+    """Whether the run's model halts, at different iterations, and there are enough positions to fit
+    probes."""
     if run.halting is None or run.states.axes != ("iteration", "batch", "position", "width"):
         return False
     try:
-        told = _items(run, run.halting.iteration.cpu())
-        return (
-            hasattr(run.model, "decode")
-            and run.origin.get("whole", True)
-            and bool(_points(told, run.iterations))
-        )
+        items = _items(run, run.halting.iteration.cpu())
     except LoopscopeError:
         return False
+    whole = hasattr(run.model, "decode") and run.origin.get("whole", True)
+    return bool(whole and _points(items, run.iterations))
 
 
-def measure(run: Run, *, rule: str | None = None, threshold: float | int | None = None) -> HaltingPrediction:
-    """How well the state after each iteration foretells when a position stops.
+def measure(
+    run: Run, *, rule: str | None = None, threshold: float | int | None = None
+) -> HaltingPredictionResult:
+    """How well the state after each iteration predicts when a position halts.
 
     Arguments:
-        rule: None: the model's own halting; else that of a rule, as in `halting`.
-        threshold: the rule's.
+        rule: None: the model's own halting; else that of an exit rule, as in `halting`.
+        threshold: of the rule.
+
+    Raises:
+        LoopscopeError: the run's model doesn't halt and there is no rule, or too few positions halt
+            at different iterations.
     """
     run.require_finite()
     if rule is None and run.halting is None:
@@ -99,80 +122,90 @@ def measure(run: Run, *, rule: str | None = None, threshold: float | int | None 
         )
     halting = run.halting if rule is None else rule_halting(run, rule, threshold)
     assert halting is not None
-    told = _items(run, halting.iteration.cpu())
-    points = _points(told, run.iterations)
+    items = _items(run, halting.iteration.cpu())
+    points = _points(items, run.iterations)
     if not points:
         raise LoopscopeError(
-            f"halting_prediction needs {FEWEST} positions or more that stop at different iterations, but "
-            "this run has none such left after its first. Record more examples."
+            f"halting_prediction needs {MIN_POSITIONS} positions or more that halt at different iterations, "
+            "but this run has too few after its first iteration. Record more examples."
         )
-    stop, example, place, mask = told
-    signals = scores(RULES.values(), run)
-    read = torch.stack([signals[name][:, mask] for name in RULES], -1).float()
-    read = torch.cat([read, read.abs().clamp(min=1e-12).log()], -1).nan_to_num(0.0, 0.0, 0.0)
-    states = vectors(run.states)[:, mask]
-    r2: dict[str, list[float]] = {name: [] for name in KINDS}
-    for k in points:
-        left = (stop >= k).nonzero()[:, 0][:MOST]
-        y, group = (stop[left] - k).double().numpy(), example[left].numpy()
-        where = torch.nn.functional.one_hot(place[left]).float()
-        shuffled = np.random.default_rng(0).permutation(y)
-        given = ((states[k][left], y), (read[k - 1][left], y), (where, y), (states[k][left], shuffled))
-        for name, (x, target) in zip(KINDS, given, strict=True):
-            r2[name].append(_r2(x.double().numpy(), target, group))
-    result = {name: torch.tensor(values) for name, values in r2.items()}
-    return HaltingPrediction(
-        verdict=_verdict(torch.tensor(points), result),
+    states, signals = vectors(run.states)[:, items.mask], _signals(run, items.mask)
+    rows = [_r2_of_predictors(states[k], signals[k - 1], items, k) for k in points]
+    r2 = {name: torch.tensor([row[name] for row in rows]) for name in PREDICTORS}
+    running = [items.stop[items.stop >= k] for k in points]
+    return HaltingPredictionResult(
+        verdict=_verdict(torch.tensor(points), r2),
         kind=halting.kind,
         iterations=torch.tensor(points),
-        running=torch.tensor([int((stop >= k).sum()) for k in points]),
-        r2=result,
-        spread=torch.tensor([float(stop[stop >= k].double().std(correction=0)) for k in points]),
+        running=torch.tensor([len(stop) for stop in running]),
+        r2=r2,
+        spread=torch.tensor([float(stop.double().std(correction=0)) for stop in running]),
     )
 
 
-def _items(run: Run, when: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(halting iteration, example, position) of every answered position, and the mask that picks
-    them."""
+def _items(run: Run, stop: Int[Tensor, "batch position"]) -> _Items:
     labels = labels_of(run)
-    mask = torch.ones_like(when, dtype=torch.bool) if labels is None else labels.mask
-    if mask.shape != when.shape:
-        mask = torch.ones_like(when, dtype=torch.bool)
-    rows, places = mask.nonzero(as_tuple=True)
-    return when[mask], rows, places, mask
+    mask = torch.ones_like(stop, dtype=torch.bool)
+    if labels is not None and labels.mask.shape == stop.shape:
+        mask = labels.mask
+    example, position = mask.nonzero(as_tuple=True)
+    return _Items(stop[mask], example, position, mask)
 
 
-def _points(told: tuple[Tensor, Tensor, Tensor, Tensor], n: int) -> list[int]:
-    """The k after which enough positions are running, of enough examples, that stop at different
+def _points(items: _Items, n: int) -> list[int]:
+    """The k after which enough positions of enough examples are running, and halt at different
     iterations."""
-    stop, example, *_ = told
-    good = []
+    points = []
     for k in range(1, n):
-        left = stop >= k
-        many = int(left.sum()) >= FEWEST and len(example[left].unique()) >= 2 * FOLDS
-        if many and float(stop[left].double().std(correction=0)) > 0.2:
-            good.append(k)
-    return good
+        running = items.stop >= k
+        enough = int(running.sum()) >= MIN_POSITIONS and len(items.example[running].unique()) >= 2 * FOLDS
+        if enough and float(items.stop[running].double().std(correction=0)) > 0.2:
+            points.append(k)
+    return points
+
+
+def _signals(run: Run, mask: Tensor) -> Float[Tensor, "iteration item signal"]:
+    """What exit rules read after each iteration, and its logarithm."""
+    by_rule = scores(RULES.values(), run)
+    values = torch.stack([by_rule[name][:, mask] for name in RULES], -1).float()
+    return torch.cat([values, values.abs().clamp(min=1e-12).log()], -1).nan_to_num(0.0, 0.0, 0.0)
+
+
+def _r2_of_predictors(
+    states: Float[Tensor, "item width"], signals: Float[Tensor, "item signal"], items: _Items, k: int
+) -> dict[str, float]:
+    """R² of each predictor among the positions that are running after k iterations."""
+    rows = (items.stop >= k).nonzero()[:, 0][:MAX_POSITIONS]
+    target, group = (items.stop[rows] - k).double().numpy(), items.example[rows].numpy()
+    shuffled = np.random.default_rng(0).permutation(target)
+    position = torch.nn.functional.one_hot(items.position[rows]).float()
+    cases = {
+        "state": (states[rows], target),
+        "signals": (signals[rows], target),
+        "position": (position, target),
+        "shuffled": (states[rows], shuffled),
+    }
+    return {name: _r2(x.double().numpy(), y, group) for name, (x, y) in cases.items()}
 
 
 def _r2(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
-    """R² of predictions for whole examples that were left out."""
+    """R² of predictions for held-out groups."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(StandardScaler(), RidgeCV(alphas=(1.0, 10.0, 100.0, 1000.0)))
-    said = cross_val_predict(probe, x, y, groups=group, cv=GroupKFold(FOLDS))
-    return 1 - float(((said - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    predicted = cross_val_predict(probe, x, y, groups=group, cv=GroupKFold(FOLDS))
+    return 1 - float(((predicted - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 
-def _verdict(k: Tensor, r2: dict[str, Tensor]) -> Foresight:
+def _verdict(k: Tensor, r2: Mapping[str, Tensor]) -> HaltingPredictionVerdict:
     state, control = r2["state"], r2["shuffled"].clamp(min=0)
-    known = state - control >= KNOWN
-    if not bool(known.any()):
-        return Foresight.unknown
-    if not bool(known[k <= EARLY].any()):
-        return Foresight.late
+    predicted = state - control >= R2
+    if not bool(predicted.any()):
+        return HaltingPredictionVerdict.unknown
+    if not bool(predicted[k <= EARLY].any()):
+        return HaltingPredictionVerdict.late
     lead = (state - torch.maximum(r2["signals"], r2["position"]))[: max(1, len(k) // 2)].mean()
-    return Foresight.early_more if float(lead) >= MORE else Foresight.early
+    return HaltingPredictionVerdict.early_more if float(lead) >= LEAD else HaltingPredictionVerdict.early

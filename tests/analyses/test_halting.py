@@ -1,5 +1,4 @@
-"""Halting: what the analysis says against a count by hand, and the sentence for a model that
-doesn't halt."""
+"""Halting: the analysis against a count by hand, and the error for a model that doesn't halt."""
 
 import numpy as np
 import pytest
@@ -148,12 +147,14 @@ def test_a_rule_gives_the_same_view_of_any_run():
     run = ls.record(model, TASK.batch(16, seed=0).tokens, 8)
     result = ls.analyses.measure("halting", run, rule="argmax", threshold=3)
     assert result.kind == "rule argmax" and "rule argmax" in str(result)
-    said = run.logits.tensor[1:].argmax(-1)
+    answers = run.logits.tensor[1:].argmax(-1)
     for p in range(9):
         for b in range(16):
-            first = [t for t in range(3, 8) if (said[t - 3 : t + 1, b, p] == said[t, b, p]).all()]
-            own = ls.rules.rule_halting(run, "argmax", 3)
-            assert own.iteration[b, p] == (first[0] if first else 7) and bool(own.halted[b, p]) == bool(first)
+            first = [t for t in range(3, 8) if (answers[t - 3 : t + 1, b, p] == answers[t, b, p]).all()]
+            halting = ls.rules.rule_halting(run, "argmax", 3)
+            assert halting.iteration[b, p] == (first[0] if first else 7) and bool(
+                halting.halted[b, p]
+            ) == bool(first)
     whole = ls.rules.rule_halting(run, "kl", level="example").iteration
     assert (whole == whole[:, :1]).all()
     with pytest.raises(LoopscopeError, match="Pass rule= too"):

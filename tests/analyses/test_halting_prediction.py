@@ -1,4 +1,4 @@
-"""Foresight on states that were made to know their stop, or not to."""
+"""Halting prediction on states that encode their halting iteration, or don't."""
 
 import pytest
 import torch
@@ -13,15 +13,17 @@ from .test_halting import TASK
 N, BATCH, WIDTH = 8, 40, 12
 
 
-def run_of(knows: str):
-    """States of noise that hold, or don't hold, when their position stops."""
+def run_of(encoded: str):
+    """States of noise that encode, or don't encode, when their position halts."""
     generator = torch.Generator().manual_seed(0)
     when = torch.randint(0, N, (BATCH, 9), generator=generator)
-    if knows == "position":
+    if encoded == "position":
         when = (torch.arange(9) % N).expand(BATCH, 9).clone()
     table = torch.randn(N + 1, BATCH, 9, WIDTH, generator=generator)
-    if knows == "state":
-        table[..., 3] = 0.05 * when  # the probe standardises; what is read off the whole hardly sees it
+    if encoded == "state":
+        table[..., 3] = (
+            0.05 * when
+        )  # small: the probe standardises, the signals of the whole state hardly change
     model = Planted(table, None).eval()
     run = ls.record(model, TASK.batch(BATCH, seed=0).tokens)
     model.task = TASK
@@ -39,9 +41,9 @@ def test_a_state_that_holds_its_stop_foretells_it_from_the_first_iteration():
     assert (result.r2["signals"] < 0.3).all() and (result.r2["position"] < 0.1).all()
 
 
-@pytest.mark.parametrize("knows", ["state", "position", "nothing"])
-def test_shuffled_halting_is_never_foretold(knows):
-    assert (ls.analyses.measure("halting_prediction", run_of(knows)).r2["shuffled"] < 0.1).all()
+@pytest.mark.parametrize("encoded", ["state", "position", "nothing"])
+def test_shuffled_halting_is_never_foretold(encoded):
+    assert (ls.analyses.measure("halting_prediction", run_of(encoded)).r2["shuffled"] < 0.1).all()
 
 
 def test_noise_foretells_nothing():
@@ -57,21 +59,21 @@ def test_halting_that_follows_the_position_is_known_from_it():
 def test_only_what_still_runs_is_predicted():
     run = run_of("state")
     result = ls.analyses.measure("halting_prediction", run)
-    asked = run.halting.iteration[:, 1:]
-    assert result.running.tolist() == [int((asked >= k).sum()) for k in result.iterations.tolist()]
+    answered = run.halting.iteration[:, 1:]
+    assert result.running.tolist() == [int((answered >= k).sum()) for k in result.iterations.tolist()]
 
 
 def test_it_draws_itself_and_says_its_thresholds():
     result = ls.analyses.measure("halting_prediction", run_of("state"))
     assert len(discovery.module("analyses", "halting_prediction").panels(result)) == 1
-    assert "known from 0.5 by state 2" in str(result) and "plan" in str(result)
+    assert "predicted from an R² of 0.5, early by iteration 2" in str(result) and "plan" in str(result)
 
 
 def test_a_run_in_which_all_stop_alike_gets_a_sentence():
     run = run_of("state")
     run.halting.iteration[:] = 3
     assert not discovery.module("analyses", "halting_prediction").applies(run)
-    with pytest.raises(LoopscopeError, match="stop at different iterations, but this run has none such left"):
+    with pytest.raises(LoopscopeError, match="halt at different iterations, but this run has too few"):
         ls.analyses.measure("halting_prediction", run)
     run.halting = None
     with pytest.raises(LoopscopeError, match="needs a run of a model that halts, or a rule"):
