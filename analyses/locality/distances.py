@@ -1,9 +1,9 @@
-"""The geometry of positions: how far apart two of them are, on a sequence or on a board."""
+"""Distances between positions, on a sequence, on a board or by the rules of a task."""
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.recorder.labels import task_of
@@ -11,45 +11,47 @@ from loopscope.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Geometry:
+class PositionDistances:
     """Distances between positions."""
 
     distance: Float[Tensor, "position position"]
-    """0 for a position and itself, 1 for neighbours; infinite where no way leads."""
+    """0 for a position and itself, 1 for neighbours; infinite where there is no path."""
     neighbours: str
-    """Who is a neighbour, in words."""
+    """Which positions are neighbours, in words."""
 
 
-def geometry_of(run: Run, positions: int) -> Geometry:
-    """That of the run's task: by its own rules, else by the places on its board, else along the
-    sequence.
+def position_distances(run: Run, positions: int) -> PositionDistances:
+    """Distances by the rules of the run's task, else on its board, else along the sequence.
 
     Arguments:
-        positions: how many there are; where they are not the cells of the task's board, they are a
-            sequence.
+        positions: their number. If it is not the number of cells of the task's board, the positions
+            are a sequence.
     """
     task = task_of(run)
     adjacent = None if task is None else task.neighbours()
     if adjacent is not None and len(adjacent) == positions:
-        return Geometry(_steps(adjacent), "cells that bear on each other by the task's rules")
-    place = torch.arange(positions)
+        return PositionDistances(
+            shortest_paths(adjacent), "cells that constrain each other by the task's rules"
+        )
+    index = torch.arange(positions)
     if task is not None and task.shape is not None and task.shape[0] * task.shape[1] == positions:
-        rows, columns = place // task.shape[1], place % task.shape[1]
-        apart = (rows[:, None] - rows).abs() + (columns[:, None] - columns).abs()
-        return Geometry(apart.float(), "cells above, below, left and right")
-    return Geometry((place[:, None] - place).abs().float(), "the positions before and after")
+        rows, columns = index // task.shape[1], index % task.shape[1]
+        manhattan = (rows[:, None] - rows).abs() + (columns[:, None] - columns).abs()
+        return PositionDistances(manhattan.float(), "cells above, below, left and right")
+    return PositionDistances((index[:, None] - index).abs().float(), "the previous and the next position")
 
 
-def _steps(adjacent: Tensor) -> Tensor:
-    """The length of the shortest way between any two nodes of a graph."""
+def shortest_paths(adjacent: Bool[Tensor, "node node"]) -> Float[Tensor, "node node"]:
+    """Length of the shortest path between any two nodes of a graph, infinite where there is
+    none."""
     size = len(adjacent)
     distance = torch.full((size, size), float("inf"))
     reached = torch.eye(size, dtype=torch.bool)
     distance[reached] = 0
-    for step in range(1, size):
-        new = ((reached.float() @ adjacent.float()) > 0) & ~reached
-        if not bool(new.any()):
+    for length in range(1, size):
+        frontier = ((reached.float() @ adjacent.float()) > 0) & ~reached
+        if not bool(frontier.any()):
             break
-        distance[new] = step
-        reached |= new
+        distance[frontier] = length
+        reached |= frontier
     return distance

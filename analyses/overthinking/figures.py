@@ -1,6 +1,6 @@
-"""Figures of overthinking: the panels and the headline that a report shows."""
+"""Accuracy and margin beyond the model's own depth, and flips by iteration."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -8,11 +8,14 @@ from loopscope.common.text import number, percent
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import Overthinking
+from .measure import OverthinkingResult
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
-def headline(result: Overthinking) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
+def headline(result: OverthinkingResult) -> tuple[str, str]:
+    """The result in one number, and what the number is."""
     lost = result.drop.lost
     return (
         f"{lost} of {result.items}",
@@ -20,26 +23,29 @@ def headline(result: Overthinking) -> tuple[str, str]:
     )
 
 
-def draw(result: Overthinking) -> Any:
-    """Accuracy by iteration, over all and at some difficulties."""
+def draw(result: OverthinkingResult) -> "go.Figure":
+    """Accuracy by iteration, overall and at some difficulties."""
     return _curves(
         result,
         result.accuracy,
         result.by_level,
-        "Accuracy, far beyond the model's own depth",
+        "Accuracy beyond the model's own depth",
         quantity="fraction right",
     )
 
 
-def _curves(result: Overthinking, whole: Tensor, by_level: Tensor, title: str, *, quantity: str) -> Any:
-    figure = style.empty(title, "iterations run", quantity, 400)
+def _curves(
+    result: OverthinkingResult, whole: Tensor, by_level: Tensor, title: str, *, quantity: str
+) -> "go.Figure":
+    figure = style.empty(title, "iterations", quantity, 400)
     step = max(1, -(-(len(result.levels) - 1) // (len(style.COLOURS) - 2)))
     few = list(range(0, len(result.levels), step)) if len(result.levels) > 1 else []
-    for place, colour in zip(few, style.COLOURS[1:], strict=False):
+    for i, colour in zip(few, style.COLOURS[1:], strict=False):
         figure.add_scatter(
-            y=[round(v, 4) for v in by_level[place].tolist()], line={"color": colour, "width": 1.75},
-            name=f"{style.label(result.difficulty)} {result.levels[place]:g}",
-        )  # fmt: skip
+            y=[round(v, 4) for v in by_level[i].tolist()],
+            line={"color": colour, "width": 1.75},
+            name=f"{style.label(result.difficulty)} {result.levels[i]:g}",
+        )
     figure.add_scatter(
         y=[round(v, 4) for v in whole.tolist()], name="all", line={"color": style.BLUE, "width": 3.5}
     )
@@ -49,47 +55,43 @@ def _curves(result: Overthinking, whole: Tensor, by_level: Tensor, title: str, *
     return figure
 
 
-def panels(result: Overthinking) -> list[Panel]:
-    """The finding as a report shows it."""
+def panels(result: OverthinkingResult) -> list[Panel]:
+    """The panels of a report."""
     d, best = result.drop, int(result.margin[1:].argmax()) + 1
+    margins = _curves(
+        result, result.margin, result.margin_by_level, "Logit margin of the right answer", quantity="logits"
+    )
     return [
         Panel(
-            "Are answers still right if it goes on?",
+            "Accuracy by iteration",
             draw(result),
             f"{result.verdict.sentence} At the best iteration ({d.before:g}) {percent(d.first)} are right, "
             f"at the end {percent(d.last)}: {d.lost} lost, {d.gained} gained.",
             "The dotted line marks the model's own depth. The best iteration is chosen on one half of the "
-            "examples and counted on the other.",
+            "examples and evaluated on the other.",
         ),
         Panel(
-            "How clearly are they right?",
-            _curves(
-                result,
-                result.margin,
-                result.margin_by_level,
-                "Logit margin of the right answer",
-                quantity="logits",
-            ),
+            "Logit margin by iteration",
+            margins,
             f"The margin is largest after {best} iterations ({number(float(result.margin[best]))}) and "
             f"{number(float(result.margin[-1]))} at the end.",
-            "The logit of the right answer less the largest other, in the mean: above 0 where it is right. "
-            "It can fall long before an answer turns.",
+            "The logit of the right answer minus the largest other, on average: above 0 where it is right. "
+            "It can fall long before an answer changes.",
         ),
         Panel(
-            "When do answers turn?",
-            _turns(result),
-            f"{int(result.to_wrong[1:].sum())} times an answer turns from right to wrong and "
-            f"{int(result.to_right[1:].sum())} times back, {result.late_flips} answers flip after iteration "
-            f"{result.depth}.",
-            "Bars count answers that change from one iteration to the next: upwards those that become "
-            "right, downwards those that become wrong. While answers form some are right by chance for a "
-            "while.",
+            "Flips by iteration",
+            _flips(result),
+            f"{int(result.to_wrong[1:].sum())} times an answer changes from right to wrong and "
+            f"{int(result.to_right[1:].sum())} times from wrong to right; {result.late_flips} answers flip "
+            f"after iteration {result.depth}.",
+            "Bars count answers that change from one iteration to the next: upwards to right, downwards to "
+            "wrong. While answers form, some are right by chance for a few iterations.",
         ),
     ]
 
 
-def _turns(result: Overthinking) -> Any:
-    figure = style.empty("Answers that turn", "iterations run", "answers", 340)
+def _flips(result: OverthinkingResult) -> "go.Figure":
+    figure = style.empty("Flips", "iterations", "answers", 340)
     k = list(range(2, len(result.to_wrong) + 1))
     for values, name, colour in (
         (result.to_right[1:], "wrong to right", style.GREEN),

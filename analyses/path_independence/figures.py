@@ -1,22 +1,27 @@
-"""Figures of path independence: the panels and the headline that a report shows."""
+"""Alignment of every start, by kind."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.common.text import number
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import PathIndependence
+from .measure import PathIndependenceResult
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
-def headline(result: PathIndependence) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
+def headline(result: PathIndependenceResult) -> tuple[str, str]:
+    """The result in one number, and what the number is."""
     return number(result.alignment, 4), f"asymptotic alignment. {result.verdict.sentence}"
 
 
-def draw(result: PathIndependence) -> Any:
+def draw(result: PathIndependenceResult) -> "go.Figure":
     """The alignment of every start, by kind."""
-    figure = style.empty("Where other starts lead", "cosine to the example's own end", "kind of start", 320)
+    figure = style.empty(
+        "Alignment by kind of start", "cosine to the example's own end", "kind of start", 320
+    )
     for kind, colour in zip(result.kinds, style.COLOURS, strict=False):
         figure.add_box(
             x=kind.alignment.flatten().tolist(),
@@ -31,14 +36,14 @@ def draw(result: PathIndependence) -> Any:
     return figure
 
 
-def panels(result: PathIndependence) -> list[Panel]:
-    """The finding as a report shows it."""
+def panels(result: PathIndependenceResult) -> list[Panel]:
+    """The panels of a report."""
     return [
         Panel(
-            "Where other starts lead",
+            "Asymptotic alignment by kind of start",
             draw(result),
             result.verdict.sentence,
-            "Each point is one example run from one other start; 1 means that it ended in the direction of "
+            "Each point is one example run from one other start; 1 means that its end has the direction of "
             "the example's own end.",
         )
     ]

@@ -1,4 +1,4 @@
-"""How far a write reaches: loops of which the way of every write is known."""
+"""Locality: loops in which the path of every effect is fixed by hand."""
 
 from types import SimpleNamespace
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import loopscope as ls
-from loopscope.analyses.locality.distances import geometry_of
+from loopscope.analyses.locality.distances import position_distances
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 from loopscope.nn import LoopedModule
@@ -16,8 +16,7 @@ P, N, CLASSES = 10, 8, 4
 
 
 class Wired(LoopedModule):
-    """What a position holds becomes what its sources held: (position, source), rows that add up to
-    1."""
+    """A position becomes the average of its sources: wires (position, source), rows sum to 1."""
 
     def __init__(self, wires: torch.Tensor, later: torch.Tensor | None = None) -> None:
         super().__init__(N, CLASSES)
@@ -51,19 +50,18 @@ SELF = torch.eye(P)
 ALL = torch.full((P, P), 1 / P)
 SHIFT = torch.diag(torch.ones(P - 1), -1)  # position p reads p - 1
 SHIFT[0, 0] = 1
-BESIDE = (torch.diag(torch.ones(P - 1), 1) + torch.diag(torch.ones(P - 1), -1) + torch.eye(P)) / 3
+NEAREST = (torch.diag(torch.ones(P - 1), 1) + torch.diag(torch.ones(P - 1), -1) + torch.eye(P)) / 3
 
 
 @pytest.mark.parametrize("replacement", ["donor", "noise"])
-def test_what_moves_one_place_each_iteration_is_as_many_steps_away(replacement):
+def test_what_moves_one_place_each_iteration_is_as_manyshortest_paths_away(replacement):
     result = measured(run_of(SHIFT), replacement=replacement)
     assert result.verdict.name == "relayed" and result.causal
-    assert result.own[0] == 1 and result.distance[0].isnan()
-    # the first position keeps what it has, and passes it on to all; from the others one pulse goes
-    # on
+    assert result.self_share[0] == 1 and result.distance[0].isnan()
+    # the first position keeps its value and passes it on to all; from the others one pulse moves on
     wanted = torch.arange(N + 1)
-    far = result.spread.argmax(1)
-    assert torch.equal(far[1:5], wanted[1:5])
+    farthest = result.by_distance.argmax(1)
+    assert torch.equal(farthest[1:5], wanted[1:5])
     assert torch.all(result.distance[1:].diff() > 0)
 
 
@@ -77,12 +75,12 @@ def test_an_even_effect_is_chance():
 def test_what_stays_where_it_is_reaches_nobody():
     result = measured(run_of(SELF))
     assert result.verdict.name == "contained" and result.locality.isnan().all()
-    assert torch.equal(result.own, torch.ones(N + 1))
-    assert "Nothing reached another position" in str(result)
+    assert torch.equal(result.self_share, torch.ones(N + 1))
+    assert "No other position was affected" in str(result)
 
 
 def test_an_effect_on_neighbours_alone_is_as_many_times_chance_as_there_are_others_per_neighbour():
-    result = measured(run_of(BESIDE, SELF), replacement="noise")
+    result = measured(run_of(NEAREST, SELF), replacement="noise")
     assert result.verdict.name == "local" and not result.causal
     # two neighbours (one at the ends) of nine others
     assert torch.allclose(result.distance[1:], torch.ones(N))
@@ -105,43 +103,43 @@ def test_chance_of_a_causal_loop_counts_later_positions_alone():
 def test_only_the_cells_that_bear_on_each_other_are_neighbours_of_a_board():
     model = ls.models.load("trm-sudoku")
     run = ls.record(model, model.task.batch(3, seed=0).tokens, 4)
-    geometry = geometry_of(run, 16)
-    assert geometry.neighbours == "cells that bear on each other by the task's rules"
+    geometry = position_distances(run, 16)
+    assert geometry.neighbours == "cells that constrain each other by the task's rules"
     # row, column and box of a 4 x 4 board: 3 + 3 + 1; all others are two steps away
     assert torch.equal((geometry.distance == 1).sum(1), torch.full((16,), 7))
     assert geometry.distance.max() == 2 and torch.equal(geometry.distance, geometry.distance.T)
-    assert geometry_of(run_of(SELF), P).distance[2, 6] == 4
+    assert position_distances(run_of(SELF), P).distance[2, 6] == 4
 
 
 def test_on_a_board_without_such_rules_neighbours_stand_beside_each_other():
     run = run_of(SELF)
     run.model.task = SimpleNamespace(neighbours=lambda: None, shape=(2, 5))
-    geometry = geometry_of(run, P)
+    geometry = position_distances(run, P)
     assert geometry.distance[0, 9] == 1 + 4 and geometry.distance[1, 6] == 1 and geometry.distance[4, 5] == 5
     assert geometry.neighbours == "cells above, below, left and right"
 
 
 def test_a_position_that_no_way_leads_to_is_infinitely_far():
-    from loopscope.analyses.locality.distances import _steps
+    from loopscope.analyses.locality.distances import shortest_paths
 
     islands = torch.zeros(4, 4, dtype=torch.bool)
     islands[0, 1] = islands[1, 0] = islands[1, 2] = islands[2, 1] = True
-    distance = _steps(islands)
+    distance = shortest_paths(islands)
     assert distance[0, 2] == 2 and distance[0, 3] == float("inf") and distance[3, 3] == 0
 
 
 def test_where_all_answer_alike_noise_is_written():
     result = measured(run_of(SHIFT, tokens=torch.ones(5, P, dtype=torch.long)))
-    assert result.replacement.startswith("noise of norm 1 (100 % of the state's)")
+    assert result.replacement.startswith("itself plus noise of norm 1 (100 % of the state's norm)")
 
 
 def test_the_end_of_the_run_ends_it():
-    assert measured(run_of(SHIFT), iteration=6).more == (0, 1, 2)
-    assert measured(run_of(SHIFT), more=3).more == (0, 1, 2, 3)
+    assert measured(run_of(SHIFT), iteration=6).after == (0, 1, 2)
+    assert measured(run_of(SHIFT), iterations_after=3).after == (0, 1, 2, 3)
 
 
 def test_intervals_hold_what_is_measured():
-    result = measured(run_of(BESIDE))
+    result = measured(run_of(NEAREST))
     assert (
         (result.low[1:] <= result.locality[1:] + 1e-5) & (result.locality[1:] <= result.high[1:] + 1e-5)
     ).all()
@@ -158,7 +156,7 @@ def test_it_draws_and_speaks():
     result = measured(run_of(SHIFT))
     module = discovery.module("analyses", "locality")
     titles = [panel.figure.layout.title.text for panel in module.panels(result)]
-    assert titles == ["Where the effect of a write is found", "How local a write's effect on others is"]
+    assert titles == ["Effect by distance", "Effect on neighbours"]
     assert module.headline(result)[0].endswith("×") and result.to_json()
     assert "×" not in module.headline(measured(run_of(SELF)))[0]
 
@@ -169,6 +167,6 @@ def test_in_a_trained_entry_another_parity_is_relayed_from_place_to_place():
     model = ls.models.load("universal-prefix-parity")
     result = ls.analyses.measure("locality", ls.record(model, model.task.batch(64, seed=1).tokens))
     assert result.verdict.name == "relayed" and result.causal
-    assert result.own[1] < 0.25 and result.own[2] < 0.05
+    assert result.self_share[1] < 0.25 and result.self_share[2] < 0.05
     steps = result.distance[1:6].diff()
     assert (steps > 0.5).all() and (steps < 2.5).all()

@@ -1,0 +1,119 @@
+"""Metrics of what a lens reads, by site and iteration: agreement, kappa, flips, ranks, rises."""
+
+from collections.abc import Callable, Mapping
+from typing import TypedDict
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from loopscope.lenses.readings import Look, Readings, flips_of, rank_of
+from loopscope.maths import kappa, output_signals
+
+TOP = 5
+FINAL, RIGHT = "final answer", "right answer"
+
+
+class RankFields(TypedDict):
+    """Fields of the result, by followed token."""
+
+    rank: dict[str, Float[Tensor, "site iteration"]]
+    first: dict[str, Float[Tensor, "site iteration"]]
+    followed: dict[str, int]
+
+
+def read_all(
+    readings: Readings, tokens: Mapping[str, Int[Tensor, "batch position"]]
+) -> dict[str, Float[Tensor, "site iteration batch position *more"]]:
+    """Every quantity that is measured, in one pass over the readings; NaN where there is none.
+
+    Arguments:
+        tokens: ids to follow by name, among them FINAL; -1 where there is none.
+    """
+    final = tokens[FINAL]
+
+    def top(look: Look) -> Tensor:
+        return look.p.topk(min(TOP, look.p.shape[-1])).indices
+
+    def final_probability(look: Look) -> Tensor:
+        ids = final[look.rows].to(look.p.device)
+        return look.p.gather(-1, ids[..., None])[..., 0].exp()
+
+    quantities: dict[str, Callable[[Look], Tensor]] = {
+        "answer": lambda look: look.logits.argmax(-1),
+        "kl": lambda look: output_signals.divergence(look.final, look.p),
+        "entropy": lambda look: output_signals.entropy(look.p),
+        "margin": lambda look: output_signals.margin(look.logits, final[look.rows].to(look.logits.device)),
+        "probability": final_probability,
+        "top": top,
+        "top p": lambda look: look.p.gather(-1, top(look)).exp(),
+    }
+    for name, ids in tokens.items():
+        quantities[f"rank {name}"] = lambda look, ids=ids: rank_of(look, ids[look.rows])
+    return dict(zip(quantities, readings.over(*quantities.values()), strict=True))
+
+
+def agreement(
+    answers: Int[Tensor, "site iteration item"], final: Int[Tensor, " item"]
+) -> Float[Tensor, "site iteration"]:
+    """Fraction of answers that are the final one; NaN where there are no answers (-1)."""
+    return (answers == final).double().where(answers >= 0, torch.nan).nanmean(-1)
+
+
+def kappas(
+    answers: Int[Tensor, "site iteration item"], final: Int[Tensor, " item"]
+) -> Float[Tensor, "site iteration"]:
+    """Cohen's kappa of the answers at each site and iteration with the final ones."""
+    result = torch.full(answers.shape[:2], torch.nan, dtype=torch.float64)
+    for index in map(tuple, (answers >= 0).any(-1).nonzero().tolist()):
+        present = answers[index] >= 0
+        result[index] = kappa(answers[index][present], final[present])
+    return result
+
+
+def flip_rate(answers: Int[Tensor, "site iteration item"]) -> Float[Tensor, "site iteration"]:
+    """Fraction of items whose answer differs from that one iteration before."""
+    present = (answers >= 0).any(-1)
+    return flips_of(answers).double().where(present[..., None], torch.nan).mean(-1)
+
+
+def accuracy(
+    answers: Float[Tensor, "site iteration batch position"],
+    target: Int[Tensor, "batch position"],
+    mask: Bool[Tensor, "batch position"],
+) -> Float[Tensor, "site iteration"]:
+    """Fraction of items that are right, among those with a right answer."""
+    labelled = mask & (target >= 0)
+    values = answers[:, :, labelled]
+    return (values == target[labelled]).double().where(~values.isnan(), torch.nan).nanmean(-1)
+
+
+def rank_fields(
+    quantities: Mapping[str, Tensor],
+    tokens: Mapping[str, Int[Tensor, "batch position"]],
+    mask: Bool[Tensor, "batch position"],
+) -> RankFields:
+    """Mean rank, share of first ranks and number of items of each followed token."""
+    counts = {name: int(((ids >= 0) & mask).sum()) for name, ids in tokens.items()}
+    followed = {name: count for name, count in counts.items() if count}
+    ranks = {name: quantities[f"rank {name}"][:, :, mask] for name in followed}
+    return {
+        "rank": {name: rank.nanmean(-1) for name, rank in ranks.items()},
+        "first": {
+            name: (rank == 1).double().where(~rank.isnan(), torch.nan).nanmean(-1)
+            for name, rank in ranks.items()
+        },
+        "followed": followed,
+    }
+
+
+def largest_rise(probability: Float[Tensor, "site iteration item"]) -> Float[Tensor, "site item"]:
+    """The largest rise of a probability in one iteration."""
+    rise = (probability[:, 1:] - probability[:, :-1]).nan_to_num(-1.0)
+    return rise.amax(1) if rise.shape[1] else torch.zeros_like(probability[:, 0])
+
+
+def ends_of(values: Float[Tensor, " iteration"]) -> tuple[int, int]:
+    """Index of the first and of the last value that is not NaN."""
+    present = (~values.isnan()).nonzero()[:, 0]
+    return (int(present[0]), int(present[-1])) if len(present) else (0, len(values) - 1)
