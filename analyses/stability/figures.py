@@ -1,23 +1,26 @@
-"""Figures of stability: the panels and the headline that a report shows."""
+"""The leading eigenvalues in the unit disc."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.common.text import number
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import Stability, StabilityResult, _mean
+from .measure import StabilityResult, StabilityVerdict
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def headline(result: StabilityResult) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
-    if result.verdict is Stability.diverging:  # a radius far out says nothing
+    """The result in one number, and what the number is."""
+    if result.verdict is StabilityVerdict.diverging:  # the radius at an overflowing state means nothing
         return "diverges", result.verdict.sentence
-    return number(_mean(result.radius)), f"spectral radius. {result.verdict.sentence}"
+    return number(float(result.radius.nanmean())), f"spectral radius. {result.verdict.sentence}"
 
 
-def draw(result: StabilityResult) -> Any:
+def draw(result: StabilityResult) -> "go.Figure":
     """The leading eigenvalues in the unit disc."""
     figure = style.empty("Leading eigenvalues of one iteration", "real part", "imaginary part", 460)
     angles = [2 * math.pi * i / 120 for i in range(121)]
@@ -46,14 +49,13 @@ def draw(result: StabilityResult) -> Any:
 
 
 def panels(result: StabilityResult) -> list[Panel]:
-    """The finding as a report shows it."""
+    """The panels of a report."""
     return [
         Panel(
-            "Eigenvalues in the unit disc",
+            "Leading eigenvalues in the unit disc",
             draw(result),
             f"{result.verdict.sentence} {result.agreement.sentence}",
-            "A difference along an eigenvector shrinks by its modulus per iteration and turns by its angle; "
-            "inside the circle it "
-            "dies out, outside it grows.",
+            "A difference along an eigenvector is scaled by the eigenvalue's modulus per iteration and turns "
+            "by its angle; inside the circle it dies out, outside it grows.",
         )
     ]

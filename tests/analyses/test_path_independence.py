@@ -1,4 +1,4 @@
-"""Path independence: whether other starts come to the same end, and what only looks like it."""
+"""Path independence: whether other starts lead to the same end, and what only looks like it."""
 
 import json
 import warnings

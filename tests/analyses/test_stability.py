@@ -139,30 +139,30 @@ def test_a_transformer_loop(loop):
     assert inputs is not None
     base = solve(one, one.starts, "plain", 1e-14).point
     generator = torch.Generator().manual_seed(0)
-    seen = []
+    movements = []
     for _ in range(5):
         e = inputs + 1e-6 * torch.nn.functional.normalize(
             torch.randn(inputs.shape, generator=generator, dtype=DOUBLE)
         )
-        seen.append(
-            float((solve(lambda x, e=e: one.with_inputs(x, e), base, "plain", 1e-15).point - base).norm()) / 1e-6
+        movements.append(
+            float((solve(lambda x, e=e: one.reading(x, e), base, "plain", 1e-15).point - base).norm()) / 1e-6
         )
-    assert max(seen) <= float(result.sensitivity) * 1.001
-    assert max(seen) >= 0.05 * float(result.sensitivity)
+    assert max(movements) <= float(result.sensitivity) * 1.001
+    assert max(movements) >= 0.05 * float(result.sensitivity)
 
 
 def test_a_loop_that_is_told_its_iteration_says_what_its_jacobian_is():
     torch.manual_seed(0)
     model = ls.models.build("universal", vocabulary=3, width=8, heads=2, step_code="sinusoid").eval()
     result = ls.analyses.measure("stability", ls.record(model, torch.randint(0, 3, (2, 4)), 6), iterations=20)
-    assert result.told
+    assert result.iteration_index
     assert result.agreement.name == "incomparable"
-    assert "every iteration is taken as the one after the run's last" in str(result)
+    assert "all maps are those of the iteration after the run's last" in str(result)
 
 
 def test_thresholds_are_named_and_checked():
     assert "marginal within 0.01; agreement within 0.2" in str(
-        measured(torch.cos, starts(1, 1), margin=0.01, agree=0.2)
+        measured(torch.cos, starts(1, 1), margin=0.01, tolerance=0.2)
     )
     with pytest.raises(
         ls.LoopscopeError, match="needs 1 example, eigenvalue and exponent or more.* has examples=0"

@@ -1,0 +1,73 @@
+"""The Jacobian of one iteration: eigenvalues, singular value, backward gain and input sensitivity."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Complex, Float
+from torch import Tensor
+
+from loopscope.dynamics.iteration_map import IterationMap
+from loopscope.dynamics.limit_point import Limit
+from loopscope.maths import backward_gain, sensitivity, singular_value, spectrum
+
+
+@dataclass(frozen=True)
+class Jacobians:
+    """What follows from the Jacobians of single examples; fields as in the result."""
+
+    eigenvalues: Complex[Tensor, "example count"]
+    radius: Float[Tensor, " example"]
+    radius_error: Float[Tensor, " example"]
+    singular_value: Float[Tensor, " example"]
+    backward_gain: Float[Tensor, " example"]
+    sensitivity: Float[Tensor, " example"]
+    notes: tuple[str, ...]
+
+
+def jacobians(
+    loop: IterationMap, limit: Limit, at_fixed_point: Sequence[bool], *, count: int, gain: int, seed: int
+) -> Jacobians:
+    """The Jacobian of every example at its fixed point, or else at its last finite state.
+
+    Arguments:
+        count: eigenvalues.
+        gain: iterations of the backward gain, from the run's first state.
+        seed: of the vectors that searches start from.
+    """
+    inputs = loop.inputs()
+    spectra, norms, gains, sensitivities = [], [], [], []
+    for row, fixed in enumerate(at_fixed_point):
+        example = loop.only([row])
+        x = (limit.point[row] if fixed else _last_finite(limit, row))[None]
+        spectra.append(spectrum(example, x, count, errors=True, seed=seed))
+        norms.append(singular_value(example, x, seed=seed)[0])
+        gains.append(backward_gain(example, limit.states[0, row][None], gain, seed=seed)[0])
+        sensitivities.append(_sensitivity(example, x, inputs, row, seed=seed) if fixed else _scalar(math.nan))
+    eigenvalues = torch.stack([result.values[0] for result in spectra])
+    return Jacobians(
+        eigenvalues=eigenvalues,
+        radius=eigenvalues.abs()[:, 0],
+        radius_error=torch.stack([result.error[0, 0] for result in spectra]),
+        singular_value=torch.stack(norms),
+        backward_gain=torch.stack(gains),
+        sensitivity=torch.stack(sensitivities),
+        notes=tuple(result.sentences[0] for result in spectra),
+    )
+
+
+def _last_finite(limit: Limit, row: int) -> Tensor:
+    """The last state before the one that overflows."""
+    overflow = int(limit.ended[row])
+    return limit.states[(overflow - limit.first - 1) if overflow >= 0 else -1, row]
+
+
+def _sensitivity(loop: IterationMap, x: Tensor, inputs: Tensor | None, row: int, *, seed: int) -> Tensor:
+    if inputs is None:
+        return _scalar(0.0)
+    return sensitivity(loop.reading, x, inputs[row : row + 1], seed)
+
+
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
