@@ -1,23 +1,25 @@
-"""Is it a good policy? What the model's own halting, rules read from the run, and a fixed number of
-iterations are worth.
+"""Is early exit worth it? What the model's own halting, exit rules and a fixed number of iterations
+cost and achieve.
 
 An item is one answered position of an example, and stops by itself. Definitions:
 
-- sweep: for thresholds at the quantiles of what a rule scored, the mean number of iterations used
-  (N, from 1) and the fraction of items that are right where they stop. Depth: everybody stops after
-  the same number.
-- full depth: the accuracy after all n iterations of the run. Operating point of a rule: the fewest
-  mean iterations with which it comes within MARGIN of it.
-- oracle: stops with the answers known. Everybody stops after one iteration, but where more make it
-  right, the cheapest first. No rule does better with as many iterations. Regret: the oracle's
-  accuracy at a rule's mean iterations less the rule's.
+- curve: for thresholds at the quantiles of a rule's scores, the mean number of iterations used (N,
+  from 1) and the fraction of items that are right where they stop. Depth: every item stops after
+  the same number of iterations.
+- full depth: the accuracy after all n iterations of the run. Operating point of a method: the
+  fewest mean iterations with which it comes within MARGIN of full depth.
+- oracle: the best possible policy, which knows the right answers. Every item gets one iteration;
+  the remaining budget goes to the items that need the fewest extra iterations to become right. No
+  rule is more accurate with as many iterations. Regret: the oracle's accuracy at a method's mean
+  iterations minus the method's.
 - underthinking: stopped wrong, though right later. Overthinking: stopped wrong, though right
   earlier. Fractions of items.
-- calibration: of the largest probability at the stop as the chance of being right, and of the
-  model's own halting (ACT's spent mass, the gate's summed chance, the sigmoid of the Q-head's logit
-  of halting) after every iteration: bins of a tenth, and the expected calibration error. A Q-head
-  speaks of whole examples at the ends of segments, and is held against them.
-- agreement: Spearman's rank correlation between two rules' stops at their operating points.
+- calibration: of the largest probability at the stop as the probability of being right, and of the
+  model's own halting (ACT's accumulated halting probability, the gate's cumulative exit
+  probability, the sigmoid of the Q-head's halt logit) after every iteration: bins of a tenth, and
+  the expected calibration error. A Q-head judges whole examples at the ends of segments, and is
+  compared with them.
+- agreement: Spearman's rank correlation between the stops of two methods at their operating points.
 
 Sources: rules, Geiping et al. 2025 (arXiv 2502.05171), Kohli et al. 2026 (arXiv 2604.07822),
 Schuster et al. 2022 (arXiv 2207.07061); gates, Graves 2016 (arXiv 1603.08983), Banino et al. 2021
@@ -26,27 +28,28 @@ accuracy against mean exit and static depth, Zhu et al. 2025; calibration error,
 (arXiv 1706.04599).
 
 What can mislead:
-- Operating points are chosen on the examples they are told for: with few examples two that are
-  close can't be told apart.
+- Operating points are chosen on the examples that they are reported for: with few examples two
+  close ones can't be distinguished.
 - The oracle profits from lucky guesses: an answer that is right by chance for one iteration counts.
-  With few possible answers nothing comes near it.
-- With adaptive computation time an answer no longer moves once the unit has halted, so that no rule
-  stops later than it, and what is read earlier is the output as if the loop had ended. After an
-  exit gate's threshold the loop ends when all are past it.
-- Neither a gate's summed chance nor ACT's mass was trained to be the probability of being right; a
-  Q-head was.
+  With few possible answers no rule comes near it.
+- With adaptive computation time an answer no longer changes once the unit has halted, so no rule
+  stops later than it, and earlier read-outs are the output as if the loop had ended. With an exit
+  gate's threshold the loop ends when all are past it.
+- Neither a gate's cumulative probability nor ACT's was trained to be the probability of being
+  right; a Q-head was.
 """
 
+from .exit_methods import ExitMethod as ExitMethod
 from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
-from .measure import CLEARLY as CLEARLY
-from .measure import FEWEST as FEWEST
 from .measure import MARGIN as MARGIN
-from .measure import Policy as Policy
+from .measure import MIN_ITERATIONS as MIN_ITERATIONS
+from .measure import SAVING as SAVING
 from .measure import PolicyResult as PolicyResult
+from .measure import PolicyVerdict as PolicyVerdict
 from .measure import applies as applies
 from .measure import measure as measure
-from .measure import needed_for as needed_for
+from .measure import oracle_iterations as oracle_iterations
 
-TITLE, PLACE = "Is halting a good policy?", 31
+TITLE, PLACE = "Early-exit policy", 31

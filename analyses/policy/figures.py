@@ -1,171 +1,188 @@
-"""Figures of policy: the panels and the headline that a report shows."""
+"""Accuracy against iterations, regret and mistaken stops, reliability, and agreement of the stops."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import PolicyResult, _called, needed_for
-from .stopping_methods import Way
+from .exit_methods import DEPTH, OWN, ExitMethod
+from .measure import PolicyResult, oracle_iterations
 
-
-def _short(name: str) -> str:
-    return {"model": "own halting", "depth": "fixed depth"}.get(name, name)
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 def headline(result: PolicyResult) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
-    best = min(result.judged[1:], key=lambda one: one.iterations)
+    """The result in one number, and what the number is."""
+    best = result.best
     return (
         f"{best.iterations:.1f} of {result.iterations}",
-        f"iterations in the mean are enough for {_called(best.name)}. {result.verdict.sentence}",
+        f"iterations are enough on average for {best.label}. {result.verdict.sentence}",
     )
 
 
-def draw(result: PolicyResult) -> Any:
-    """Accuracy against mean iterations for each way of stopping."""
-    figure = style.empty(
-        "Accuracy against iterations", "mean iterations used", "fraction of answers right", 480
-    )
+def draw(result: PolicyResult) -> "go.Figure":
+    """Accuracy against mean iterations for each exit method."""
+    figure = style.empty("Accuracy against iterations", "mean iterations", "fraction of answers right", 480)
     mean, accuracy = result.frontier
     figure.add_scatter(
-        x=mean.tolist(), y=accuracy.tolist(), name="oracle", line={"color": style.GREY, "width": 2, "dash": "dash"}
-    )  # fmt: skip
+        x=mean.tolist(),
+        y=accuracy.tolist(),
+        name="oracle",
+        line={"color": style.GREY, "width": 2, "dash": "dash"},
+    )
     dashes = ("solid", "dot", "dashdot")
-    for place, one in enumerate(result.judged):
-        order = one.curve.iterations.argsort()
-        main = one.name in ("depth", "model")
-        colour = style.COLOURS[place % len(style.COLOURS)]
-        dash = dashes[place // len(style.COLOURS)]
+    for i, method in enumerate(result.methods):
+        order = method.curve.iterations.argsort()
+        colour, dash = style.COLOURS[i % len(style.COLOURS)], dashes[i // len(style.COLOURS)]
         figure.add_scatter(
-            x=one.curve.iterations[order].tolist(), y=one.curve.accuracy[order].tolist(),
-            name=_short(one.name), mode="lines",
-            line={"color": colour, "width": 3.5 if main else 1.75, "dash": dash},
-            customdata=one.curve.thresholds[order].tolist(),
-            hovertemplate=f"{style.label(_called(one.name))} at %{{customdata:.3g}}: %{{y:.1%}} right, "
-                          "%{x:.2f} iterations"
-            "<extra></extra>",
-        )  # fmt: skip
-    best = [one for one in result.judged if one.published[0] == one.published[0]]
+            x=method.curve.iterations[order].tolist(),
+            y=method.curve.accuracy[order].tolist(),
+            name=_short(method),
+            mode="lines",
+            line={"color": colour, "width": 3.5 if method.name in (DEPTH, OWN) else 1.75, "dash": dash},
+            customdata=method.curve.thresholds[order].tolist(),
+            hovertemplate=f"{style.label(method.label)} at %{{customdata:.3g}}: %{{y:.1%}} right, "
+            "%{x:.2f} iterations<extra></extra>",
+        )
+    published = [method for method in result.methods if method.published[0] == method.published[0]]
     figure.add_scatter(
-        x=[one.published[0] for one in best], y=[one.published[1] for one in best], mode="markers", name="usual threshold",
+        x=[method.published[0] for method in published],
+        y=[method.published[1] for method in published],
+        mode="markers",
+        name="published threshold",
         marker={"symbol": "diamond-open", "size": 9, "color": style.GREY, "line": {"width": 2}},
-        text=[_called(one.name) for one in best], hovertemplate="%{text}, usual threshold: %{y:.1%}, "
-                                                                "%{x:.2f}<extra></extra>",
-    )  # fmt: skip
+        text=[method.label for method in published],
+        hovertemplate="%{text}, published threshold: %{y:.1%}, %{x:.2f}<extra></extra>",
+    )
     figure.update_yaxes(tickformat=".0%")
     figure.update_layout(margin={"t": 120})
     return figure
 
 
 def panels(result: PolicyResult) -> list[Panel]:
-    """The finding as a report shows it."""
-    depth, best = result.named("depth"), min(result.judged[1:], key=lambda one: one.iterations)
-    under = max(result.judged, key=lambda one: one.under)
-    over = max(result.judged, key=lambda one: one.over)
+    """The panels of a report."""
+    depth, best = result.method(DEPTH), result.best
+    under = max(result.methods, key=lambda method: method.underthinking)
+    over = max(result.methods, key=lambda method: method.overthinking)
+    gate = f", the model's own halting one of {result.gate.error:.3f}" if result.gate else ""
     rows = [
         Panel(
-            "Accuracy against iterations, for every way of stopping",
+            "Accuracy against iterations",
             draw(result),
-            f"Within {result.margin:g} of full depth ({percent(result.full)} after {result.iterations}), "
-            f"{_called(best.name)} needs {best.iterations:.2f} iterations in the mean, a fixed depth "
-            f"{depth.iterations:.2f}, and the oracle {number(needed_for(result), 3)}.",
-            "Each line is one way of stopping over its threshold; further up and to the left is better. "
-            "Diamonds stand at the threshold of its source, or of the model. The oracle knows the answers.",
+            f"To come within {result.margin:g} of full depth ({percent(result.full)} after "
+            f"{result.iterations}), {best.label} needs {best.iterations:.2f} iterations on average, a fixed "
+            f"depth {depth.iterations:.2f}, and the oracle {number(oracle_iterations(result), 3)}.",
+            "Each line is one exit method over its threshold; further up and to the left is better. "
+            "Diamonds mark the threshold of its source, or of the model. The oracle knows the answers.",
         ),
         Panel(
-            "How far each is from the oracle",
+            "Regret, underthinking and overthinking",
             _bars(result),
-            f"Stopped wrong though right later: at most {percent(under.under)} ({_called(under.name)}). "
-            f"Stopped wrong though right earlier: at most {percent(over.over)} ({_called(over.name)}).",
-            f"At each one's operating point, the fewest iterations within {result.margin:g} of full depth. "
-            "Regret is what the oracle has right more with as many iterations.",
+            f"Stopped wrong though right later: at most {percent(under.underthinking)} ({under.label}). "
+            f"Stopped wrong though right earlier: at most {percent(over.overthinking)} ({over.label}).",
+            f"At each method's operating point, the fewest iterations within {result.margin:g} of full "
+            "depth. Regret is the oracle's accuracy with as many iterations minus the method's.",
         ),
         Panel(
-            "Is it right when it is sure?",
+            "Calibration",
             _reliability(result, best),
-            f"The largest probability where {_called(best.name)} stops has a calibration error of "
-            f"{best.calibration.error:.3f}"
-            + (f", the model's own halting one of {result.gate.error:.3f}." if result.gate else "."),
-            "Points are bins of a tenth; on the diagonal a probability is what it says. Large points hold "
-            "many answers.",
+            f"The largest probability where {best.label} stops has a calibration error of "
+            f"{best.calibration.error:.3f}{gate}.",
+            "Points are bins of a tenth; on the diagonal a probability equals the fraction right. Larger "
+            "points hold more answers.",
         ),
     ]
     if len(result.agreement) > 1 and bool(result.agreement.isfinite().any()):
         rows.append(
             Panel(
-                "Do they stop at the same answers?",
-                _agreeing(result),
-                _alike(result),
-                "Rank correlation between the stops of two ways at their operating points: 1 is the same "
-                "order, 0 none. Empty where one stops everybody at once.",
+                "Agreement of the stops",
+                _agreement(result),
+                _agreement_sentence(result),
+                "Rank correlation between the stops of two methods at their operating points: 1 is the same "
+                "order, 0 no relation. Empty where a method stops all items at once.",
             )
         )
     return rows
 
 
-def _bars(result: PolicyResult) -> Any:
-    figure = style.empty("Regret and mistaken stops", "", "fraction of answers", 360)
-    names = [_short(one.name) for one in result.judged]
+def _short(method: ExitMethod) -> str:
+    return {OWN: "own halting", DEPTH: "fixed depth"}.get(method.name, method.name)
+
+
+def _bars(result: PolicyResult) -> "go.Figure":
+    figure = style.empty("Regret and mistaken stops", "exit method", "fraction of answers", 360)
+    names = [_short(method) for method in result.methods]
     for values, name, colour in (
-        ([one.lost for one in result.judged], "regret", style.GREY),
-        ([one.under for one in result.judged], "underthinking", style.BLUE),
-        ([one.over for one in result.judged], "overthinking", style.ORANGE),
+        ([method.regret for method in result.methods], "regret", style.GREY),
+        ([method.underthinking for method in result.methods], "underthinking", style.BLUE),
+        ([method.overthinking for method in result.methods], "overthinking", style.ORANGE),
     ):
         figure.add_bar(x=names, y=values, name=name, marker={"color": colour})
-    figure.update_layout(barmode="group", xaxis={"title": {"text": "way of stopping"}})
+    figure.update_layout(barmode="group")
     figure.update_yaxes(tickformat=".1%")
     return figure
 
 
-def _reliability(result: PolicyResult, best: Way) -> Any:
-    figure = style.empty("Reliability", "probability said", "fraction right", 400)
+def _reliability(result: PolicyResult, best: ExitMethod) -> "go.Figure":
+    figure = style.empty("Reliability", "probability", "fraction right", 400)
     figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", showlegend=False, line={"color": style.GREY, "width": 1, "dash": "dot"}
-    )  # fmt: skip
-    both = [(best.calibration, f"largest probability, {_called(best.name)}", style.BLUE)]
-    both += [(result.gate, "the model's own halting", style.ORANGE)] if result.gate else []
-    for told, name, colour in both:
-        seen = told.count > 0
-        size = (6 + 14 * (told.count[seen] / told.count.max()).sqrt()).tolist()
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        showlegend=False,
+        line={"color": style.GREY, "width": 1, "dash": "dot"},
+    )
+    curves = [(best.calibration, f"largest probability, {best.label}", style.BLUE)]
+    curves += [(result.gate, "the model's own halting", style.ORANGE)] if result.gate else []
+    for calibration, name, colour in curves:
+        present = calibration.count > 0
+        counts = calibration.count[present]
         figure.add_scatter(
-            x=told.probability[seen].tolist(), y=told.accuracy[seen].tolist(), mode="lines+markers", name=style.label(name),
-            line={"color": colour, "width": 1.5}, marker={"size": size, "color": colour},
-            customdata=told.count[seen].tolist(), hovertemplate="%{x:.2f} said, %{y:.1%} right of "
-                                                                "%{customdata}<extra></extra>",
-        )  # fmt: skip
+            x=calibration.said[present].tolist(),
+            y=calibration.right[present].tolist(),
+            mode="lines+markers",
+            name=style.label(name),
+            line={"color": colour, "width": 1.5},
+            marker={"size": (6 + 14 * (counts / counts.max()).sqrt()).tolist(), "color": colour},
+            customdata=counts.tolist(),
+            hovertemplate="probability %{x:.2f}: %{y:.1%} right of %{customdata}<extra></extra>",
+        )
     figure.update_xaxes(range=[-0.03, 1.03])
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
     return figure
 
 
-def _agreeing(result: PolicyResult) -> Any:
-    names = [_short(one.name) for one in result.judged[1:]]
-    cells = [[None if v != v else round(v, 3) for v in row] for row in result.agreement.tolist()]
-    figure = style.empty("Rank correlation of the stops", "way of stopping", "way of stopping", 460)
+def _agreement(result: PolicyResult) -> "go.Figure":
+    names = [_short(method) for method in result.methods[1:]]
+    figure = style.empty("Rank correlation of the stops", "exit method", "exit method", 460)
     figure.add_heatmap(
-        z=cells, x=names, y=names, colorscale=style.SCALE, zmax=1, colorbar=style.colourbar("rank "
-                                                                                            "correlation"),
+        z=[[None if v != v else round(v, 3) for v in row] for row in result.agreement.tolist()],
+        x=names,
+        y=names,
+        colorscale=style.SCALE,
+        zmax=1,
+        colorbar=style.colourbar("rank correlation"),
         hovertemplate="%{x} and %{y}: %{z:.2f}<extra></extra>",
-    )  # fmt: skip
+    )
     figure.update_yaxes(autorange="reversed", showgrid=False)
     figure.update_xaxes(showgrid=False)
     return figure
 
 
-def _alike(result: PolicyResult) -> str:
-    names = [one.name for one in result.judged[1:]]
+def _agreement_sentence(result: PolicyResult) -> str:
+    labels = [method.label for method in result.methods[1:]]
     pairs = [
-        (float(result.agreement[i, j]), names[i], names[j])
-        for i in range(len(names))
+        (float(result.agreement[i, j]), labels[i], labels[j])
+        for i in range(len(labels))
         for j in range(i)
         if result.agreement[i, j] == result.agreement[i, j]
     ]
     if not pairs:
-        return "No two ways can be compared."
+        return "No two methods can be compared."
     low, high = min(pairs), max(pairs)
     return (
-        f"Most alike are {_called(high[1])} and {_called(high[2])} ({high[0]:.2f}), least {_called(low[1])} "
-        f"and {_called(low[2])} ({low[0]:.2f})."
+        f"The correlation is highest between {high[1]} and {high[2]} ({high[0]:.2f}), lowest between "
+        f"{low[1]} and {low[2]} ({low[0]:.2f})."
     )

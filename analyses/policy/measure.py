@@ -1,9 +1,11 @@
-"""The measurement: policy of a run. See the package for the question and its references."""
+"""What early exit costs and achieves: every exit method at its operating point, the oracle's frontier,
+calibration, agreement of the stops, and the verdict."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
@@ -16,33 +18,36 @@ from loopscope.halting.rule import Rule, scores
 from loopscope.maths import output_signals
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
+from loopscope.tasks import Batch, Task
 
-from .stopping_methods import Way, depth, way_of
+from .exit_methods import DEPTH, OWN, ExitMethod, Items, fixed_depth, rule_method
 
-MARGIN, CLEARLY, FEWEST = 0.01, 0.05, 3
+MARGIN, SAVING, MIN_ITERATIONS = 0.01, 0.05, 3
 
 
-class Policy(Verdict):
-    """What stopping is worth."""
+class PolicyVerdict(Verdict):
+    """What early exit is worth."""
 
-    instant = "One iteration is as good as all of them, so there is nothing to decide."
-    gate = "The model's own halting comes as close to full depth as any rule read from the run, with the fewest iterations."
-    reading = "A rule read from the run comes as close to full depth with fewer iterations than the model's own halting."
-    rule = "A rule read from the run comes close to full depth with fewer iterations than a fixed number of them."
-    fixed = "No rule needs fewer iterations than a fixed number of them to come close to full depth."
+    instant = "One iteration is as accurate as all of them, so there is nothing to decide."
+    gate = (
+        "The model's own halting comes as close to full depth as any exit rule, with the fewest iterations."
+    )
+    reading = "An exit rule comes as close to full depth with fewer iterations than the model's own halting."
+    rule = "An exit rule comes close to full depth with fewer iterations than a fixed depth."
+    fixed = "No exit rule needs fewer iterations than a fixed depth to come close to full depth."
 
 
 @dataclass(frozen=True)
 class PolicyResult(AnalysisResult):
-    """What the ways of stopping are worth, by a run's right answers."""
+    """What exit methods cost and achieve."""
 
-    verdict: Policy
-    judged: tuple[Way, ...]
-    """Depth, the model's own halting if it has one, then the rules."""
+    verdict: PolicyVerdict
+    methods: tuple[ExitMethod, ...]
+    """Fixed depth, the model's own halting if it has one, then the rules."""
     full: float
     """Accuracy after all iterations."""
     iterations: int
-    """All of them."""
+    """Iterations of the run."""
     items: int
     examples: int
     frontier: tuple[Float[Tensor, " point"], Float[Tensor, " point"]]
@@ -51,42 +56,46 @@ class PolicyResult(AnalysisResult):
     """Of the model's own halting as a probability of being right, over all iterations; None if it
     has no probability."""
     agreement: Float[Tensor, "rule rule"]
-    """Spearman's, in the order of `judged` without depth; NaN where one of them stops everybody at
-    once."""
+    """Spearman's correlation of the stops, in the order of `methods` without depth; NaN where one
+    of them stops all items at once."""
     margin: float = MARGIN
-    """An operating point may be so much less accurate than full depth."""
-    clearly_threshold: float = CLEARLY
-    """One way needs fewer iterations than another if it saves this fraction of them."""
+    """By how much an operating point may be less accurate than full depth."""
+    saving_threshold: float = SAVING
+    """A method needs fewer iterations than another if it saves this fraction of them."""
 
-    def named(self, name: str) -> Way:
-        """One of them."""
-        return next(one for one in self.judged if one.name == name)
+    def method(self, name: str) -> ExitMethod:
+        """The exit method of a name: "depth", "own" or a rule's."""
+        return next(method for method in self.methods if method.name == name)
+
+    @property
+    def best(self) -> ExitMethod:
+        """The method with the fewest iterations, fixed depth excepted."""
+        return min(self.methods[1:], key=lambda method: method.iterations)
 
     def summary(self) -> str:
         rows = "; ".join(
-            f"{_called(one.name)} {one.iterations:.2f} ({percent(one.accuracy)} right, regret "
-            f"{number(one.lost, 2)})"
-            for one in sorted(self.judged, key=lambda one: one.iterations)
+            f"{method.label} {method.iterations:.2f} ({percent(method.accuracy)} right, regret "
+            f"{number(method.regret, 2)})"
+            for method in sorted(self.methods, key=lambda method: method.iterations)
         )
-        gate = (
-            " As a probability of being right the model's own halting has a calibration error of "
-            f"{self.gate.error:.3f}."
-            if self.gate
-            else ""
-        )
-        best = min(self.judged[1:], key=lambda one: one.iterations)
+        gate, best = "", self.best
+        if self.gate:
+            gate = (
+                " As a probability of being right, the model's own halting has a calibration error of "
+                f"{self.gate.error:.3f}."
+            )
         return (
             f"{self.verdict.sentence} After all {self.iterations} iterations {percent(self.full)} of "
-            f"{self.items} answers are right ({self.examples} examples). Mean iterations that come within "
-            f"{self.margin:g} of it: {rows}. The oracle needs {number(needed_for(self), 3)}. Of the answers "
-            f"stopped by {_called(best.name)}, {percent(best.under)} are wrong though right later, "
-            f"{percent(best.over)} though right earlier; the largest probability there has a calibration "
-            f"error of {best.calibration.error:.3f}.{gate} Threshold: fewer by {self.clearly_threshold:g} "
-            "of the iterations."
+            f"{self.items} answers are right ({self.examples} examples). Mean iterations to come within "
+            f"{self.margin:g} of it: {rows}. The oracle needs {number(oracle_iterations(self), 3)}. Of the "
+            f"answers stopped by {best.label}, {percent(best.underthinking)} are wrong though right later, "
+            f"{percent(best.overthinking)} wrong though right earlier; the largest probability has a "
+            f"calibration error of {best.calibration.error:.3f} there.{gate} Threshold: fewer by "
+            f"{self.saving_threshold:g} of the iterations."
         )
 
 
-def needed_for(result: PolicyResult) -> float:
+def oracle_iterations(result: PolicyResult) -> float:
     """Mean iterations with which the oracle comes within the margin of full depth."""
     mean, accuracy = result.frontier
     reached = (accuracy >= result.full - result.margin - 1e-9).nonzero()
@@ -94,10 +103,10 @@ def needed_for(result: PolicyResult) -> float:
 
 
 def applies(run: Run) -> bool:
-    """Whether the run's answers are known, can be read out after every iteration, and there are a
-    few iterations."""
+    """Whether the run's right answers are known, it can be read out after every iteration, and it
+    has enough iterations."""
     task = task_of(run)
-    if task is None or task.continuous or run.iterations < FEWEST or labels_of(run) is None:
+    if task is None or task.continuous or run.iterations < MIN_ITERATIONS or labels_of(run) is None:
         return False
     try:
         return hasattr(run.model, "decode") and run.origin.get("whole", True)
@@ -106,87 +115,92 @@ def applies(run: Run) -> bool:
 
 
 def measure(run: Run, *, points: int = 48) -> PolicyResult:
-    """What each way of stopping is worth on a run of a known task.
+    """What each exit method costs and achieves on a run of a known task.
 
     Arguments:
-        points: thresholds tried for each rule.
+        points: number of thresholds for each rule.
+
+    Raises:
+        LoopscopeError: the run is too short, its right answers are unknown, or it can't be read
+            out.
     """
     run.require_finite()
     if not applies(run):
         raise LoopscopeError(
-            f"policy needs a run of {FEWEST} iterations or more on examples of its model's task, whose "
-            f"answers can be read out, but got {run!r}. Record model.task.batch(64, seed=0).tokens."
+            f"policy needs a run of {MIN_ITERATIONS} iterations or more on examples of its model's task, "
+            f"whose answers can be read out, but got {run!r}. Record model.task.batch(64, seed=0).tokens."
         )
     labels, task = labels_of(run), task_of(run)
     assert labels is not None and task is not None
-    mask = labels.mask
-    with torch.no_grad():
-        logits = [answers_after(run, k).cpu() for k in range(1, run.iterations + 1)]
-        right = torch.stack([task.correctness(one, labels.targets)[mask] >= 1 for one in logits])
-        sure = torch.stack(
-            [output_signals.confidence(output_signals.log_probabilities(one))[mask] for one in logits]
-        )
-    own = model_rule(run.model)
+    items, own = _read_items(run, labels, task), own_rule(run.model)
     rules = [*([own] if own else []), *RULES.values()]
-    items = {name: score[:, mask] for name, score in scores(rules, run).items()}
-    full = float(right[-1].double().mean())
-    ways = [
-        way_of(rule, items[rule.name], right, sure, full=full, margin=MARGIN, points=points) for rule in rules
+    by_rule = scores(rules, run)
+    judged = [
+        rule_method(rule, by_rule[rule.name][:, labels.mask], items, margin=MARGIN, points=points)
+        for rule in rules
     ]
-    judged = (depth(right, sure, full, MARGIN), *(way for way, _ in ways))
+    methods = (fixed_depth(items, MARGIN), *(method for method, _ in judged))
     grid = torch.linspace(1, run.iterations, 8 * run.iterations + 1, dtype=torch.float64)
     return PolicyResult(
-        verdict=_verdict(judged, right, full),
-        judged=judged,
-        full=full,
+        verdict=_verdict(methods, items),
+        methods=methods,
+        full=items.full_depth,
         iterations=run.iterations,
-        items=right.shape[1],
+        items=items.right.shape[1],
         examples=len(labels.tokens),
-        frontier=(grid, oracle_accuracy(right, grid)),
-        gate=_gate(own, run, right, mask),
-        agreement=_agreement([stop for _, stop in ways]),
+        frontier=(grid, oracle(items.right, grid)),
+        gate=_gate_calibration(own, run, items.right, labels.mask),
+        agreement=_agreement([stop for _, stop in judged]),
     )
 
 
-def _gate(own: Rule | None, run: Run, right: Tensor, mask: Tensor) -> Calibration | None:
-    """The model's own halting as a probability that the answer is right: of each item, or of whole
-    examples."""
-    if own is None or own.probability is None:
+def _read_items(run: Run, labels: Batch, task: Task) -> Items:
+    right, confidence = [], []
+    with torch.no_grad():
+        for k in range(1, run.iterations + 1):
+            logits = answers_after(run, k).cpu()
+            right.append(task.right(logits, labels.targets)[labels.mask] >= 1)
+            p = output_signals.log_probabilities(logits)
+            confidence.append(output_signals.confidence(p)[labels.mask])
+    return Items(torch.stack(right), torch.stack(confidence))
+
+
+def _gate_calibration(
+    own: Rule | None,
+    run: Run,
+    right: Bool[Tensor, "iteration item"],
+    mask: Bool[Tensor, "batch position"],
+) -> Calibration | None:
+    """Of the model's own halting as the probability that an item, or a whole example, is right."""
+    if own is None or own.chance is None:
         return None
-    said = own.probability(run).cpu()
-    if said.ndim == 3:
-        return calibration(said[:, mask].flatten(), right.flatten())
+    probability = own.chance(run).cpu()
+    if probability.ndim == 3:
+        return calibration(probability[:, mask].flatten(), right.flatten())
     example = torch.arange(len(mask))[:, None].expand_as(mask)[mask]
     wrong = torch.zeros(len(right), len(mask)).index_add(1, example, (~right).float())
-    judged = ~said.isnan()
-    return calibration(said[judged], (wrong == 0)[judged])
+    present = ~probability.isnan()
+    return calibration(probability[present], (wrong == 0)[present])
 
 
-def _agreement(stops: list[Tensor]) -> Float[Tensor, "rule rule"]:
+def _agreement(stops: Sequence[Tensor]) -> Float[Tensor, "rule rule"]:
     from scipy.stats import rankdata
 
     ranks = torch.stack([torch.from_numpy(rankdata(stop.numpy())).double() for stop in stops])
     ranks = ranks - ranks.mean(1, keepdim=True)
-    size = ranks.norm(dim=1)
-    return (
-        (ranks @ ranks.T)
-        / torch.where(size > 0, size, torch.nan)[:, None]
-        / torch.where(size > 0, size, torch.nan)
-    )
+    norm = ranks.norm(dim=1)
+    norm = torch.where(norm > 0, norm, torch.nan)
+    return (ranks @ ranks.T) / norm[:, None] / norm
 
 
-def _verdict(judged: tuple[Way, ...], right: Tensor, full: float) -> Policy:
-    if float(right[0].double().mean()) >= full - MARGIN - 1e-9:
-        return Policy.instant
-    depth, ways = judged[0].iterations, {one.name: one.iterations for one in judged[1:]}
-    own = ways.pop("model", None)
-    read = min(ways.values())
-    if min(read, own if own is not None else read) > (1 - CLEARLY) * depth:
-        return Policy.fixed
+def _verdict(methods: Sequence[ExitMethod], items: Items) -> PolicyVerdict:
+    if float(items.right[0].double().mean()) >= items.full_depth - MARGIN - 1e-9:
+        return PolicyVerdict.instant
+    iterations = {method.name: method.iterations for method in methods}
+    depth, own = iterations.pop(DEPTH), iterations.pop(OWN, None)
+    rule = min(iterations.values())
+    if min(rule, own if own is not None else rule) > (1 - SAVING) * depth:
+        return PolicyVerdict.fixed
     if own is None:
-        return Policy.rule
-    return Policy.reading if read < (1 - CLEARLY) * own else Policy.gate
-
-
-def _called(name: str) -> str:
-    return {"model": "the model's own halting", "depth": "a fixed depth"}.get(name, f"rule {name}")
+        return PolicyVerdict.rule
+    return PolicyVerdict.reading if rule < (1 - SAVING) * own else PolicyVerdict.gate

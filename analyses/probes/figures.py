@@ -1,60 +1,85 @@
-"""Figures of probes: the panels and the headline that a report shows."""
+"""Scores of the probes by fact and iteration, and the map of positions."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from loopscope.plots import style
 from loopscope.plots.heatmaps import map_of
 from loopscope.plots.panels import Panel
-from loopscope.probing.fact_curve import trail
+from loopscope.probing.fact_curve import Read, trail
 
 from .measure import ProbesResult
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 
 def headline(result: ProbesResult) -> tuple[str, str]:
-    """The finding as a tile: a few characters, and what they are."""
-    name, read = next(iter(result.facts.items()))
-    formed = "never" if read.formed is None else str(read.formed)
-    return formed, f"iterations until a probe reads the {name} off the states. {result.verdict.sentence}"
+    """The result in one number, and what the number is."""
+    name, curve = next(iter(result.facts.items()))
+    formed = "never" if curve.formed is None else str(curve.formed)
+    return formed, f"iterations until a probe decodes the {name}. {result.verdict.sentence}"
 
 
-def draw(result: ProbesResult) -> Any:
-    """All facts over iterations, and the model's own answers."""
-    numbers = any(read.kind == "numbers" for read in result.facts.values())
-    quantity = "accuracy or R² on examples held out" if numbers else "accuracy on examples held out"
-    figure = style.empty("Facts, read off the states", "iterations run", quantity, 420)
-    k, shown = list(result.iterations), ".2f" if numbers else ".1%"
-    for (name, read), colour in zip(result.facts.items(), style.COLOURS * 3, strict=False):
-        called, rgb = style.label(name), ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
-        band = [*read.high.tolist(), *read.low.tolist()[::-1]]
-        figure.add_scatter(
-            x=k + k[::-1], y=[_cell(v) for v in band], fill="toself", mode="none", hoverinfo="skip", showlegend=False,
-            fillcolor=f"rgba({rgb},0.12)",
-        )  # fmt: skip
-        figure.add_scatter(
-            x=k, y=[_cell(v) for v in read.score.tolist()], name=called, mode="lines+markers", marker={"size": 5},
-            line={"color": colour, "width": 3 if name == "answer" else 2},
-            hovertemplate=f"{called}, after %{{x}}: %{{y:{shown}}}<extra></extra>",
-        )  # fmt: skip
-        figure.add_scatter(
-            x=k, y=[_cell(v) for v in read.floor.tolist()], mode="lines", showlegend=False,
-            line={"color": colour, "width": 1.5, "dash": "dot"},
-            hovertemplate=f"{called}, without the states: %{{y:{shown}}}<extra></extra>",
-        )  # fmt: skip
+def draw(result: ProbesResult) -> "go.Figure":
+    """Scores of all facts by iteration, and the model's own answers."""
+    numbers = any(curve.kind == "numbers" for curve in result.facts.values())
+    quantity = f"accuracy{' or R²' if numbers else ''} on held-out examples"
+    figure = style.empty("Linear probes", "iterations", quantity, 420)
+    k, digits = list(result.iterations), ".2f" if numbers else ".1%"
+    for (name, curve), colour in zip(result.facts.items(), style.COLOURS * 3, strict=False):
+        _add_fact(figure, k, style.label(name), curve, colour=colour, digits=digits)
     figure.add_scatter(
-        x=[None], y=[None], mode="lines", name="without the states, in the same colour",
+        x=[None],
+        y=[None],
+        mode="lines",
+        name="floor, in the same colour",
         line={"color": style.GREY, "width": 1.5, "dash": "dot"},
-    )  # fmt: skip
-    if not bool(result.own.isnan().all()):
+    )
+    if not bool(result.model_score.isnan().all()):
         figure.add_scatter(
-            x=k, y=[_cell(v) for v in result.own.tolist()], name="the model's own answers", mode="lines",
+            x=k,
+            y=[_cell(v) for v in result.model_score.tolist()],
+            name="the model's own answers",
+            mode="lines",
             line={"color": style.GREY, "width": 2, "dash": "dash"},
-            hovertemplate=f"the model's own answers: %{{y:{shown}}}<extra></extra>",
-        )  # fmt: skip
+            hovertemplate=f"the model's own answers: %{{y:{digits}}}<extra></extra>",
+        )
     if not numbers:
         figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
-    if len(k) <= 12:  # left alone, plotly puts marks between the whole numbers
+    if len(k) <= 12:  # plotly would put ticks between the integers
         figure.update_xaxes(dtick=1)
     return figure
+
+
+def _add_fact(figure: "go.Figure", k: list[int], name: str, curve: Read, *, colour: str, digits: str) -> None:
+    """The score of a fact with its interval, and its floor."""
+    rgb = ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
+    figure.add_scatter(
+        x=k + k[::-1],
+        y=[_cell(v) for v in [*curve.high.tolist(), *curve.low.tolist()[::-1]]],
+        fill="toself",
+        mode="none",
+        hoverinfo="skip",
+        showlegend=False,
+        fillcolor=f"rgba({rgb},0.12)",
+    )
+    figure.add_scatter(
+        x=k,
+        y=[_cell(v) for v in curve.score.tolist()],
+        name=name,
+        mode="lines+markers",
+        marker={"size": 5},
+        line={"color": colour, "width": 3 if name == "answer" else 2},
+        hovertemplate=f"{name}, after %{{x}}: %{{y:{digits}}}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=k,
+        y=[_cell(v) for v in curve.floor.tolist()],
+        mode="lines",
+        showlegend=False,
+        line={"color": colour, "width": 1.5, "dash": "dot"},
+        hovertemplate=f"{name}, floor: %{{y:{digits}}}<extra></extra>",
+    )
 
 
 def _cell(value: float) -> float | None:
@@ -62,60 +87,65 @@ def _cell(value: float) -> float | None:
 
 
 def panels(result: ProbesResult) -> list[Panel]:
-    """The finding as a report shows it."""
-    name, read = next(iter(result.facts.items()))
+    """The panels of a report."""
+    name, curve = next(iter(result.facts.items()))
     steps = [
-        f"{n} from iteration {r.learned[0]} on" if r.learned else f"{n} not shown"
-        for n, r in result.facts.items()
-        if r.on_the_way
+        f"{n} from iteration {c.learned[0]}" if c.learned else f"{n} not decoded"
+        for n, c in result.facts.items()
+        if c.on_the_way
     ]
-    way = (
-        f" Steps on the way, above what the answer alone tells, in {result.examples} examples: "
-        f"{', '.join(steps)}."
-        if steps
-        else ""
-    )
-    shown = [
+    intermediate = ""
+    if steps:
+        intermediate = (
+            f" Intermediate steps, above what the answer alone predicts, in {result.examples} examples: "
+            f"{', '.join(steps)}."
+        )
+    rows = [
         Panel(
-            "What linear probes read off the states",
+            "Scores of linear probes by iteration",
             draw(result),
-            f"Score of the {name}: {trail(read.score, result.iterations, read.kind)} iterations.{way}",
-            "Each point is a linear probe tested on examples that it has not seen, with its 95 % interval. "
-            "Dotted in the same colour: the best of what is had without the states (shuffled labels, random "
-            "features, the most frequent, and for steps on the way what the answer alone tells). What can "
-            "be read off need not be used.",
+            f"Score of the {name}: {trail(curve.score, result.iterations, curve.kind)} iterations."
+            f"{intermediate}",
+            "Each point is a linear probe tested on held-out examples, with its 95 % interval. Dotted in the "
+            "same colour, the floor: the best of shuffled labels, random features, the most frequent class, "
+            "and for intermediate steps the answer alone. A decodable fact need not be used.",
         )
     ]
-    if result.map.numel():
-        shown.append(_where(result))
-    return shown
+    if result.probe_map.numel():
+        rows.append(_map_panel(result))
+    return rows
 
 
-def _where(result: ProbesResult) -> Panel:
-    kept = ~result.map.isnan().all(1)
-    k = [one for one, keep in zip(result.iterations, kept.tolist(), strict=True) if keep]
-    cells = [[_cell(v) for v in row] for row in result.map[kept].tolist()]
+def _map_panel(result: ProbesResult) -> Panel:
+    probed = ~result.probe_map.isnan().all(1)
+    k = [k for k, keep in zip(result.iterations, probed.tolist(), strict=True) if keep]
     figure = map_of(
-        cells, "Where the answer can be read off", "iterations run", "accuracy",
+        [[_cell(v) for v in row] for row in result.probe_map[probed].tolist()],
+        "Accuracy of probes for the answer",
+        "iterations",
+        "accuracy",
         hover="after %{y} iterations, position %{x}: %{z:.1%}, the model's own %{customdata:.1%}",
-        customdata=result.own_map[kept].tolist() if result.own_map.numel() else None,
-        zmin=_base(result), zmax=1.0, bar={"tickformat": ".0%"}, height=min(760, 170 + 16 * len(k)),
-    )  # fmt: skip
+        customdata=result.model_map[probed].tolist() if result.model_map.numel() else None,
+        zmin=_majority(result),
+        zmax=1.0,
+        bar={"tickformat": ".0%"},
+        height=min(760, 170 + 16 * len(k)),
+    )
     figure.update_traces(x=list(result.positions), y=k)
     if len(k) <= 12:
         figure.update_yaxes(tickmode="array", tickvals=k)
-    good = result.map[kept] >= 0.9
-    ends = [f"{int(good[i].sum())} after {k[i]}" for i in sorted({0, len(k) // 4, len(k) // 2, len(k) - 1})]
+    good = result.probe_map[probed] >= 0.9
+    counts = [f"{int(good[i].sum())} after {k[i]}" for i in sorted({0, len(k) // 4, len(k) // 2, len(k) - 1})]
     return Panel(
-        "Where and when the answer can be read off",
+        "Accuracy of probes by position and iteration",
         figure,
-        f"Of {len(result.positions)} answered positions so many have a probe that is right in 90 %: "
-        f"{', '.join(ends)}.",
-        "One probe for each position and iteration, tested on examples that it has not seen. Hover for the "
-        "model's own answers.",
+        f"Number of positions, of {len(result.positions)} answered ones, whose probe is right in 90 %: "
+        f"{', '.join(counts)} iterations.",
+        "One probe for each position and iteration, tested on held-out examples. Hover for the model's own "
+        "answers.",
     )
 
 
-def _base(result: ProbesResult) -> float:
-    """What the colours begin at: saying what is most frequent."""
+def _majority(result: ProbesResult) -> float:
+    """The accuracy of the most frequent class, where the colour scale begins."""
     return round(float(next(iter(result.facts.values())).majority.nan_to_num(0).min()), 2)

@@ -1,4 +1,5 @@
-"""The measurement: probes of a run. See the package for the question and its references."""
+"""Scores of linear probes by fact and iteration, compared with the model's own answers, and the
+verdict."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,63 +18,66 @@ from loopscope.recorder.untrained import untrained_run
 from loopscope.runs.run import Run
 from loopscope.tasks import Task
 
-EXAMPLES, MOST_ROWS, LEAD = 2000, 4000, 0.05
-_READ = 45_000  # states of positions that are recorded anew, in as many examples as that makes
-_CELLS = 200  # probes in the map of positions
-_PROBED = 33  # iterations; of more an even choice
+from .answer_maps import answer_maps, empty_maps, model_answers, model_score
+
+EXAMPLES, MAX_ROWS, LEAD = 2000, 4000, 0.05
+_STATES = 45_000  # states of positions to record, in as many examples as that makes
+_MAX_ITERATIONS = 33  # that are probed; an even choice of more
 
 
-class Known(Verdict):
-    """When the right answer is in the states."""
+class ProbesVerdict(Verdict):
+    """When the right answer can be decoded from the states."""
 
-    ahead = "A linear probe reads the right answer off the states before the model itself would give it."
-    alike = "The right answer can be read off the states when the model itself would give it, and not before."
-    behind = "The model gives right answers that a linear probe doesn't read off the states."
-    absent = "The right answer can't be read off the states by a linear probe."
+    ahead = "A linear probe decodes the right answer from the states before the model's own read-out does."
+    alike = "A linear probe decodes the right answer when the model's own read-out does, and not before."
+    behind = "The model's own read-out gives right answers that a linear probe does not decode."
+    absent = "A linear probe does not decode the right answer from the states."
 
 
 @dataclass(frozen=True)
 class ProbesResult(AnalysisResult):
-    """What can be read off, fact by fact."""
+    """What linear probes decode, fact by fact."""
 
-    verdict: Known
+    verdict: ProbesVerdict
     iterations: tuple[int, ...]
+    """The k whose states are probed."""
     facts: dict[str, Read]
-    own: Float[Tensor, " iteration"]
-    """The model's own answers that are right; NaN where it can't be read out."""
+    model_score: Float[Tensor, " iteration"]
+    """Fraction of the model's own answers that are right (R² of numbers); NaN where it can't be
+    read out."""
     examples: int
     groups: int
     features: str
+    """The random features of the control, in words."""
     how: str
+    """Where the examples come from."""
     positions: tuple[int, ...]
-    """Answered positions, in the map."""
-    map: Float[Tensor, "iteration position"]
+    """Answered positions, in the maps."""
+    probe_map: Float[Tensor, "iteration position"]
     """Accuracy of the answer's probes, one for each position; empty with one answered position."""
-    own_map: Float[Tensor, "iteration position"]
-    """The model's own answers that are right."""
+    model_map: Float[Tensor, "iteration position"]
+    """Fraction of the model's own answers that are right."""
     lead_threshold: float = LEAD
-    """The probe is ahead by this much, in the mean over the iterations at which it or the model is
-    above the floor."""
+    """The probe is ahead by this accuracy, on average over the iterations at which it or the model
+    is above the floor."""
     share_threshold: float = SHARE
+    """A fact is formed at this fraction of the way from the floor to the best score."""
 
     def summary(self) -> str:
-        parts = [read.told(name) for name, read in self.facts.items()]
-        own = (
-            ""
-            if bool(self.own.isnan().all())
-            else " The model's own answers: "
-            f"{trail(self.own, self.iterations, next(iter(self.facts.values())).kind)}."
-        )
+        sentences = [read.told(name) for name, read in self.facts.items()]
+        if not bool(self.model_score.isnan().all()):
+            kind = next(iter(self.facts.values())).kind
+            sentences.append(f"The model's own answers: {trail(self.model_score, self.iterations, kind)}.")
         return (
             f"{self.verdict.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores "
-            f"on groups held out; random features: {self.features}. {' '.join(parts)}{own} Thresholds: "
+            f"on held-out groups; random features: {self.features}. {' '.join(sentences)} Thresholds: "
             f"formed at {self.share_threshold:g} of the way from the floor to the best; ahead from "
-            f"{self.lead_threshold:g} accuracy in the mean."
+            f"{self.lead_threshold:g} accuracy on average."
         )
 
 
 def applies(run: Run) -> bool:
-    """Whether the run is of examples of a known task, with a state to read."""
+    """Whether the run is of examples of a known task, with a state of positions."""
     if (
         labels_of(run) is None
         or run.states.axes[:2] != ("iteration", "batch")
@@ -92,176 +96,110 @@ def measure(
     control: str = "shuffled",
     seed: int = 0,
 ) -> ProbesResult:
-    """What can be read off the states of a run.
+    """What linear probes decode from the states of a run.
 
     Arguments:
-        fact: one of `task.facts(tokens)`; None: the answer and the steps on the way.
-        site: what is read.
-        examples: how many; where the run has fewer, and its model is known, others of its task are
-            recorded. None: EXAMPLES, or fewer where they are long.
+        fact: one of `task.facts(tokens)`; None: the answer and the intermediate steps.
+        site: whose values are probed.
+        examples: how many; if the run has fewer, and its model is known, other examples of its task
+            are recorded. None: EXAMPLES, or fewer where they are long.
         control: of the labels, as in `Probes.fit`.
+        seed: of the split, the controls and other examples.
+
+    Raises:
+        LoopscopeError: the run's task is unknown, it has no such fact, or the fact doesn't vary.
     """
     run.require_finite()
     _check(run)
-    run, how = _larger(run, site, examples, seed)
+    run, how = _with_more_examples(run, site, examples, seed)
     task, labels = task_of(run), labels_of(run)
     assert task is not None and labels is not None
     present = run[site].iterations
-    chosen = sorted({*present[:: -(-len(present) // _PROBED)], present[-1]})
+    iterations = sorted({*present[:: -(-len(present) // _MAX_ITERATIONS)], present[-1]})
     random = untrained_run(run, seed, [site])
-    where = {"site": site, "iterations": chosen, "seed": seed}
-    reads, last = _reads(run, task, fact, **where, control=control, most=MOST_ROWS, random=random)
-    answered = "answer" in reads
-    answer = reads["answer"] if answered else next(iter(reads.values()))
-    answers = _own(run, task, labels, chosen)
-    mean = _merit(answers, labels, task.continuous, len(chosen))
-    mapped = answered and not task.continuous
-    places, grid, own_grid = _maps(run, labels, answers, mapped=mapped, **where)
+    where = {"site": site, "iterations": iterations, "seed": seed}
+    facts, probes = _decode_facts(run, task, fact, **where, control=control, most=MAX_ROWS, random=random)
+    answers = model_answers(run, task, iterations)
+    score = model_score(answers, labels, task.continuous, len(iterations))
+    answer, maps = facts.get("answer"), empty_maps(len(iterations))
+    if answer is not None and not task.continuous:
+        maps = answer_maps(run, labels, answers, **where)
+    first = next(iter(facts.values()))
     return ProbesResult(
-        verdict=_verdict(answer, mean if answered else mean * torch.nan),
-        iterations=tuple(chosen),
-        facts=reads,
-        own=mean,
+        verdict=_verdict(first, score * torch.nan) if answer is None else _verdict(answer, score),
+        iterations=tuple(iterations),
+        facts=facts,
+        model_score=score,
         examples=len(run.tokens),
-        groups=last.groups,
-        features=last.features if random is None else "an untrained model of the same architecture",
+        groups=probes.groups,
+        features=probes.features if random is None else "an untrained model of the same architecture",
         how=how,
-        positions=places,
-        map=grid,
-        own_map=own_grid,
+        **maps._asdict(),
     )
 
 
 def _check(run: Run) -> None:
     if not applies(run):
         raise LoopscopeError(
-            "probes need a run of examples of a known task, whose facts they can look for, but got "
+            "probes need a run of examples of a known task, whose facts they decode, but got "
             f"{run!r}. With labels of your own: ls.Probes.fit(run, labels)."
         )
 
 
-def _reads(run: Run, task: Task, fact: str | None, **options: Any) -> tuple[dict[str, Read], Probes]:
-    """By name, what is read of each fact that varies among the examples; and the last fact's
+def _decode_facts(run: Run, task: Task, fact: str | None, **options: Any) -> tuple[dict[str, Read], Probes]:
+    """The curves of each fact that varies among the examples, by name; and the last fact's
     probes."""
     facts = task.facts(run.tokens.cpu())
     if fact is not None and fact not in facts:
         raise LoopscopeError(f"{task.name} has no fact called {fact!r}. {nearest(fact, facts)}")
-    wanted = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.is_intermediate)]
-    reads, last = {}, None
-    for name in wanted:
-        held = facts[name].values[facts[name].mask]
-        if len(held.unique()) < 2:
+    names = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.on_the_way)]
+    curves, probes = {}, None
+    for name in names:
+        if len(facts[name].values[facts[name].mask].unique()) < 2:
             continue
         try:
-            reads[name], last = read_fact(run, task, name, **options)
+            curves[name], probes = read_fact(run, task, name, **options)
         except LoopscopeError:
             if fact is not None or name == "answer":
                 raise
-    if last is None:
+    if probes is None:
         raise LoopscopeError(
             "probes need a fact that varies among the examples, but none does. Record more examples."
         )
-    return reads, last
+    return curves, probes
 
 
-def _maps(
-    run: Run,
-    labels: Any,
-    answers: Tensor | None,
-    *,
-    mapped: bool,
-    site: str,
-    iterations: list[int],
-    seed: int,
-) -> tuple[tuple[int, ...], Tensor, Tensor]:
-    """Positions, and (iteration, position) of the probes' accuracy and of the model's own; none
-    where not `mapped`."""
-    places, grid = (
-        _map(run, labels, site, iterations, seed=seed) if mapped else ((), torch.empty(len(iterations), 0))
-    )
-    if answers is None or not places:
-        return places, grid, torch.empty(len(iterations), 0)
-    return places, grid, (answers == labels.targets)[:, :, list(places)].double().mean(1)
-
-
-def _larger(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, str]:
-    """The run, or one of more examples of its task, and how it came about."""
+def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, str]:
+    """The run, or one of more examples of its task, and where the examples come from."""
     size = run.tokens.shape[1] * (run.iterations + 1)
-    examples = min(EXAMPLES, max(160, _READ // size)) if examples is None else examples
-    task, many = task_of(run), len(run.tokens)
-    own = f"The run's own {many} examples."
-    if many >= examples or task is None or run.origin.get("edits"):
-        return run, own
+    examples = min(EXAMPLES, max(160, _STATES // size)) if examples is None else examples
+    task, count = task_of(run), len(run.tokens)
+    unchanged = run, f"The run's own {count} examples."
+    if count >= examples or task is None or run.origin.get("edits"):
+        return unchanged
     try:
         model = run.model
         tokens = task.batch(examples, seed=seed + 1).tokens
     except LoopscopeError:
-        return run, own
+        return unchanged
     if tokens.shape[1:] != run.tokens.shape[1:]:
-        return run, own
-    first = next(iter(model.parameters()), None)
-    more = record(
+        return unchanged
+    parameter = next(iter(model.parameters()), None)
+    larger = record(
         model,
-        tokens if first is None else tokens.to(first.device),
+        tokens if parameter is None else tokens.to(parameter.device),
         run.origin.get("requested_iterations"),
         sites=[] if site == "state" else [site],
         seed=seed,
     )
-    return more, f"{examples} other test examples of the task were recorded for it, as the run has {many}."
+    return larger, f"{examples} other test examples of the task were recorded, as the run has {count}."
 
 
-def _own(run: Run, task: Any, labels: Any, iterations: list[int]) -> Tensor | None:
-    """(iteration, batch, position): the model's own answers after k iterations."""
-    try:
-        with torch.no_grad():
-            return torch.stack([task.answer(run.logits[min(k, run.iterations)].cpu()) for k in iterations])
-    except LoopscopeError:
-        return None
-
-
-def _merit(said: Tensor | None, labels: Any, continuous: bool, count: int) -> Tensor:
-    """(iteration): the fraction right, or R² of numbers; NaN for a model that can't be read out."""
-    if said is None:
-        return torch.full((count,), torch.nan, dtype=torch.float64)
-    told, truth = said[:, labels.mask].double(), labels.targets[labels.mask].double()
-    if continuous:
-        return 1 - (told - truth).square().sum(1) / (truth - truth.mean()).square().sum()
-    return (told == truth).double().mean(1)
-
-
-def _map(
-    run: Run, labels: Any, site: str, iterations: list[int], *, seed: int
-) -> tuple[tuple[int, ...], Tensor]:
-    """One probe for each answered position and iteration, where several are answered and it costs
-    little."""
-    places = labels.mask.any(0).nonzero()[:, 0].tolist()
-    if not 2 <= len(places) <= 24 or not bool((labels.mask.sum(0)[places] >= 100).all()):
-        return (), torch.empty(len(iterations), 0)
-    few = iterations[:: -(-len(iterations) * len(places) // _CELLS)]
-    try:
-        probes = Probes.fit(
-            run,
-            labels.targets,
-            mask=labels.mask,
-            sites=site,
-            iterations=few,
-            positions=places,
-            random=False,
-            controls=0,
-            seed=seed,
-        )
-    except LoopscopeError:
-        return (), torch.empty(len(iterations), 0)
-    grid = torch.full((len(iterations), len(places)), torch.nan, dtype=torch.float64)
-    grid[[iterations.index(k) for k in probes.iterations]] = probes.score[0]
-    return tuple(places), grid
-
-
-def _verdict(answer: Read, own: Tensor) -> Known:
-    """Held against the model's own answers where either is above what is had without the states."""
+def _verdict(answer: Read, score: Float[Tensor, " iteration"]) -> ProbesVerdict:
+    """Compare with the model's own answers where either is above the floor."""
     learned = torch.tensor([k in answer.learned for k in answer.iterations])
-    seen = (learned | (own > answer.floor + LEAD)) & ~own.isnan()
-    lead = float((answer.score - own)[seen].mean()) if bool(seen.any()) else 0.0
+    compared = (learned | (score > answer.floor + LEAD)) & ~score.isnan()
+    lead = float((answer.score - score)[compared].mean()) if bool(compared.any()) else 0.0
     if abs(lead) >= LEAD:
-        return Known.ahead if lead > 0 else Known.behind
-    return Known.alike if bool(learned.any()) else Known.absent
+        return ProbesVerdict.ahead if lead > 0 else ProbesVerdict.behind
+    return ProbesVerdict.alike if bool(learned.any()) else ProbesVerdict.absent

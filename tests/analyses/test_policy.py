@@ -1,4 +1,5 @@
-"""The policy page on answers that are right or wrong by plan, and on runs of real halting."""
+"""Early-exit policy on answers that are right or wrong by construction, and on runs of real
+halting."""
 
 import pytest
 import torch
@@ -24,39 +25,41 @@ def by_difficulty(sure=4.0):
 def test_answers_that_form_one_after_the_other_are_worth_a_rule():
     result = ls.analyses.measure("policy", by_difficulty())
     assert result.full == 1
-    depth, latent = result.named("depth"), result.named("latent")
+    depth, latent = result.method("depth"), result.method("latent")
     assert depth.iterations == 8, "position 8 is right after eight"
     # a position must be right, and then be seen to move no more
     assert latent.iterations < depth.iterations and latent.accuracy >= 0.99
     assert result.verdict.name == "rule"
     # the oracle stops position p after max(p, 1); 0.99 of the answers may leave out none of 8
     # positions
-    assert result.named("depth").oracle_iterations == pytest.approx(sum(range(1, 9)) / 8)
-    assert all(one.curve.accuracy.max() <= 1 and (one.regret >= -1e-9).all() for one in result.judged)
+    assert result.method("depth").oracle_iterations == pytest.approx(sum(range(1, 9)) / 8)
+    assert all(
+        method.curve.accuracy.max() <= 1 and (method.curve_regret >= -1e-9).all() for method in result.methods
+    )
 
 
 def test_the_oracle_is_above_every_curve_of_a_real_run():
     run = ls.record(halting_model(bias=-3.0, gate=4.0), TASK.batch(32, seed=0).tokens, 24)
     result = ls.analyses.measure("policy", run)
-    assert [one.name for one in result.judged][:2] == ["depth", "model"]
-    for one in result.judged:
-        assert (one.regret >= -1e-9).all(), one.name
-        assert one.lost >= -1e-9 and one.oracle_iterations <= one.iterations + 1e-9
+    assert [method.name for method in result.methods][:2] == ["depth", "own"]
+    for method in result.methods:
+        assert (method.curve_regret >= -1e-9).all(), method.name
+        assert method.regret >= -1e-9 and method.oracle_iterations <= method.iterations + 1e-9
 
 
 def test_what_is_right_at_once_leaves_nothing_to_decide():
     batch = TASK.batch(BATCH, seed=0)
     right = torch.ones(N + 1, BATCH, 9, dtype=torch.bool)
     result = ls.analyses.measure("policy", planted(right, TASK, batch))
-    assert result.verdict.name == "instant" and result.named("depth").iterations == 1
+    assert result.verdict.name == "instant" and result.method("depth").iterations == 1
 
 
 def test_answers_that_all_form_at_the_same_time_need_no_rule():
     batch = TASK.batch(BATCH, seed=0)
     right = (torch.arange(N + 1) >= 6)[:, None, None].expand(N + 1, BATCH, 9)
     result = ls.analyses.measure("policy", planted(right, TASK, batch))
-    assert result.verdict.name == "fixed" and result.named("depth").iterations == 6
-    assert result.named("latent").under == 0
+    assert result.verdict.name == "fixed" and result.method("depth").iterations == 6
+    assert result.method("latent").underthinking == 0
 
 
 def test_stopping_too_early_and_too_late_are_told_apart():
@@ -65,20 +68,20 @@ def test_stopping_too_early_and_too_late_are_told_apart():
     right = ((k >= 3) & ((k < 7) | (torch.arange(9) > 2))).expand(N + 1, BATCH, 9)
     result = ls.analyses.measure("policy", planted(right, TASK, batch))
     assert result.full == pytest.approx(6 / 8), "positions 1 and 2 are right for a while only"
-    never = [one for one in result.judged if one.iterations == N]
-    assert all(one.over == pytest.approx(2 / 8) for one in never)
+    never = [method for method in result.methods if method.iterations == N]
+    assert all(method.overthinking == pytest.approx(2 / 8) for method in never)
 
 
 def test_the_confidence_of_planted_answers_is_what_it_says():
     result = ls.analyses.measure("policy", by_difficulty(sure=4.0))
-    said = 1 / (1 + (TASK.vocabulary - 1) * torch.e**-4)
-    one = result.named("latent")
-    assert one.calibration.error == pytest.approx(abs(one.accuracy - said), abs=1e-6)
+    confidence = 1 / (1 + (TASK.vocabulary - 1) * torch.e**-4)
+    method = result.method("latent")
+    assert method.calibration.error == pytest.approx(abs(method.accuracy - confidence), abs=1e-6)
 
 
 def test_rules_that_see_the_same_agree():
     result = ls.analyses.measure("policy", by_difficulty())
-    names = [one.name for one in result.judged[1:]]
+    names = [method.name for method in result.methods[1:]]
     assert result.agreement[names.index("latent"), names.index("cosine")] == pytest.approx(1)
     assert torch.allclose(result.agreement, result.agreement.T, equal_nan=True)
 

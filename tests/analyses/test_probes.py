@@ -1,4 +1,4 @@
-"""What can be read off states that were made to hold an answer, or not to, put as a question."""
+"""Linear probes on states that encode an answer by construction, or don't."""
 
 import json
 
@@ -17,52 +17,52 @@ from .test_halting import TASK
 SIZE, N = 220, 5
 
 
-def run_of(known_from, said_from=3, sure=5.0):
-    """States that hold the answer from an iteration on, in channels of which the read-out sees one
-    half from another on."""
+def run_of(encoded_from, decoded_from=3, sure=5.0):
+    """States that encode the answer from one iteration on, and in the channels of the read-out from
+    another on."""
     batch = TASK.batch(SIZE, seed=0)
     generator = torch.Generator().manual_seed(0)
     table = 0.5 * torch.randn(N + 1, SIZE, batch.tokens.shape[1], 6, generator=generator)
     right = torch.nn.functional.one_hot(batch.targets, 3).float()
-    table[known_from:, ..., 3:] += sure * right
-    table[said_from:, ..., :3] += sure * right
+    table[encoded_from:, ..., 3:] += sure * right
+    table[decoded_from:, ..., :3] += sure * right
     model = Planted(table, TASK).eval()
     model.decode = lambda state, context: state[..., :3]
     return ls.record(model, batch.tokens)
 
 
-def measured(known_from, said_from=3):
-    return ls.analyses.measure("probes", run_of(known_from, said_from), examples=SIZE)
+def measured(encoded_from, decoded_from=3):
+    return ls.analyses.measure("probes", run_of(encoded_from, decoded_from), examples=SIZE)
 
 
 def test_an_answer_that_the_states_hold_before_it_is_said_is_ahead():
-    result = measured(known_from=1)
-    read = result.facts["answer"]
-    assert result.verdict.name == "ahead" and read.formed == 1
-    assert read.score[0] < 0.6 and (read.score[1:] > 0.98).all()
-    assert result.own[2] < 0.6 and result.own[3] > 0.98
+    result = measured(encoded_from=1)
+    curve = result.facts["answer"]
+    assert result.verdict.name == "ahead" and curve.formed == 1
+    assert curve.score[0] < 0.6 and (curve.score[1:] > 0.98).all()
+    assert result.model_score[2] < 0.6 and result.model_score[3] > 0.98
 
 
 def test_an_answer_that_is_said_when_it_is_there_is_alike():
-    result = measured(known_from=3)
+    result = measured(encoded_from=3)
     assert result.verdict.name == "alike" and result.facts["answer"].formed == 3
 
 
 def test_states_without_an_answer_have_none():
-    result = measured(known_from=N + 1, said_from=N + 1)
+    result = measured(encoded_from=N + 1, decoded_from=N + 1)
     assert result.verdict.name == "absent" and result.facts["answer"].formed is None
 
 
 def test_the_map_tells_where():
-    result = measured(known_from=1)
-    asked = TASK.batch(2, seed=0).mask[0].nonzero()[:, 0].tolist()
-    assert list(result.positions) == asked
-    assert (result.map[2] > 0.9).all() and result.map[0].mean() < 0.65
-    assert result.own_map.shape == result.map.shape
+    result = measured(encoded_from=1)
+    answered = TASK.batch(2, seed=0).mask[0].nonzero()[:, 0].tolist()
+    assert list(result.positions) == answered
+    assert (result.probe_map[2] > 0.9).all() and result.probe_map[0].mean() < 0.65
+    assert result.model_map.shape == result.probe_map.shape
 
 
 def test_it_draws_itself_says_its_thresholds_and_becomes_json():
-    result = measured(known_from=1)
+    result = measured(encoded_from=1)
     module = discovery.module("analyses", "probes")
     assert len(module.panels(result)) == 2 and module.headline(result)[0] == "1"
     assert "formed at 0.9 of the way" in str(result) and "The run's own 220 examples" in str(result)
@@ -110,9 +110,9 @@ def probe(*arguments):
 
 
 def test_the_command_probes_a_fact_and_saves_what_it_found(tmp_path):
-    told = probe("ouro-mano", "--fact", "right part", "--examples", 300, "-o", tmp_path / "p.safetensors")
-    assert told.exit_code == 0 and "Linear probes for 5 classes" in told.output
-    assert str(ls.load_probes(tmp_path / "p.safetensors")) in told.output
+    outcome = probe("ouro-mano", "--fact", "right part", "--examples", 300, "-o", tmp_path / "p.safetensors")
+    assert outcome.exit_code == 0 and "Linear probes for 5 classes" in outcome.output
+    assert str(ls.load_probes(tmp_path / "p.safetensors")) in outcome.output
 
 
 def test_the_command_reads_labels_from_a_file_and_prints_json(tmp_path):
@@ -123,7 +123,7 @@ def test_the_command_reads_labels_from_a_file_and_prints_json(tmp_path):
     save_file(
         {"labels": torch.arange(120) % 2, "mask": torch.arange(120) < 100}, tmp_path / "labels.safetensors"
     )
-    told = probe(
+    outcome = probe(
         tmp_path / "run.safetensors",
         "--labels",
         tmp_path / "labels.safetensors",
@@ -131,7 +131,7 @@ def test_the_command_reads_labels_from_a_file_and_prints_json(tmp_path):
         "-1",
         "--json",
     )
-    result = json.loads(told.output)
+    result = json.loads(outcome.output)
     assert result["rows"][0][0] == [100] and result["positions"] == [11]
 
 
@@ -148,5 +148,5 @@ def test_the_command_reads_labels_from_a_file_and_prints_json(tmp_path):
     ],
 )
 def test_what_the_command_can_not_do_is_a_sentence(arguments, sentence):
-    told = probe(*arguments)
-    assert told.exit_code == 2 and sentence in told.output.replace("\n", " ")
+    outcome = probe(*arguments)
+    assert outcome.exit_code == 2 and sentence in outcome.output.replace("\n", " ")
