@@ -75,8 +75,8 @@ def ordinary_starts(
     ends: Float[Tensor, "example number"],
     random: Float[Tensor, "example start free"],
     exchanged: int,
-) -> dict[str, Float[Tensor, "example start free"]]:
-    """Starts by kind: the ends of `exchanged` other examples, zero, random ones."""
+) -> dict[str, Tensor]:
+    """Starts (example, start, free) by kind: the ends of `exchanged` other examples, zero, random ones."""
     starts = {}
     if exchanged:
         shifted = [ends.roll(-shift, 0) for shift in range(1, exchanged + 1)]
