@@ -1,4 +1,5 @@
-"""The measurement: roles of a run. See the package for the question and its references."""
+"""What each state of a two-state model does: participation ratios, accuracy with a state frozen,
+changes of its read-out, attention by role, and the verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,28 +20,28 @@ from loopscope.recorder.subset import select_examples
 from loopscope.recorder.untrained import untrained_run
 from loopscope.runs.run import Run
 
-from .attention_by_role import Contrast, contrast, told
-from .held_states import Held, Said, Turns, bare, fields_of, freezes
+from .attention_by_role import AttentionContrast, attention_contrast
+from .frozen_states import AnswerChanges, AnswerKey, FrozenState, freeze_from, state_fields, states_only
 
-EXAMPLES, BROKEN, FEWEST, VECTORS = 32, 0.5, 2, 1024
+EXAMPLES, LOSS, MIN_ITERATIONS, VECTORS = 32, 0.5, 2, 1024
 
 
-class Roles(Verdict):
-    """What is lost without each of the states."""
+class RolesVerdict(Verdict):
+    """What is lost with each of the states frozen."""
 
-    both = "No state can be spared: with any of them held still, most of what was solved is lost."
-    one = "Not all states are needed alike: with one held still most of what was solved is lost, with another it is not."
-    none = "No state is missed by itself: with any one held still, most of what was solved still is."
-    unknown = "Too little is solved for a loss to show."
+    both = "Every state is needed: with any of them frozen, most solved examples are lost."
+    one = "Some states are needed, others not: frozen, only some of them lose most solved examples."
+    none = "No single state is needed: with any one frozen, most solved examples are still solved."
+    unknown = "Too few examples are solved to measure a loss."
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """How many directions one state fills."""
+class StateDimension:
+    """The participation ratio of one state."""
 
     field: str
     ratio: Float[Tensor, " state"]
-    """Participation ratio after k = 0..n iterations; NaN for a point."""
+    """After k = 0..n iterations; NaN if all vectors are equal."""
     untrained: Float[Tensor, " state"] | None
     """The same of an untrained model of this configuration, on the same tokens; None where none can
     be built."""
@@ -52,73 +53,93 @@ class Cloud:
 class RolesResult(AnalysisResult):
     """Two states, compared."""
 
-    verdict: Roles
+    verdict: RolesVerdict
     fields: tuple[str, ...]
     """The first is read out."""
-    clouds: tuple[Cloud, ...]
+    dimensions: tuple[StateDimension, ...]
     solved: float
-    """With nothing held; of examples, 0..1."""
-    held: tuple[Held, ...]
+    """Fraction of examples solved with nothing frozen, 0..1."""
+    frozen: tuple[FrozenState, ...]
     """By field and start."""
-    turns: tuple[Turns, ...]
-    attention: Contrast | None
-    """None where the model has no attention in both roles or the task no neighbours; `without` says
-    so."""
-    without: str
+    changes: tuple[AnswerChanges, ...]
+    attention: AttentionContrast | None
+    """None if it can't be compared; `attention_note` says why."""
+    attention_note: str
     iterations: int
     examples: int
     vectors: int
-    judged: str
+    """Over which the participation ratios are taken."""
+    criterion: str
     """What counts as right."""
     difficulty: Float[Tensor, " example"] | None
-    """How hard each example is, in the task's unit; None without a task."""
-    broken_threshold: float = BROKEN
-    """Most is lost if the solved examples are at most this fraction of those with nothing held."""
+    """Of each example, in the task's unit; None without a task."""
+    loss_threshold: float = LOSS
+    """A state is needed if, with it frozen, at most this fraction of the solved examples is still
+    solved."""
+
+    @property
+    def frozen_from_start(self) -> list[FrozenState]:
+        """The states frozen from the first iteration on."""
+        return [state for state in self.frozen if state.start == 0]
 
     def summary(self) -> str:
-        first = min(one.start for one in self.held)
-        told = [
-            f"{one.field} held from iteration {one.start}: {percent(share(one.to_end))} solved if to the "
-            f"end, {percent(share(one.free))} with the last iteration free"
-            for one in self.held
-            if one.start == first
-        ]
-        a, b = self.clouds[:2]
-        bare = [f"{c.field} {number(float(c.untrained[-1]))}" for c in self.clouds if c.untrained is not None]
+        frozen = "; ".join(
+            f"{state.field} frozen from iteration {state.start}: {percent(fraction(state.to_end))} solved if "
+            f"frozen to the end, {percent(fraction(state.last_free))} with a free last iteration"
+            for state in self.frozen_from_start
+        )
+        a, b = self.dimensions[:2]
+        untrained = ", ".join(
+            f"{d.field} {number(float(d.untrained[-1]))}" for d in self.dimensions if d.untrained is not None
+        )
         lines = [
             self.verdict.sentence,
-            f"Of {self.examples} examples ({self.judged}) {percent(self.solved)} are solved with nothing "
-            f"held. {'; '.join(told)}.",
+            f"Of {self.examples} examples ({self.criterion}) {percent(self.solved)} are solved with nothing "
+            f"frozen. {frozen}.",
             f"At the end the participation ratio of {a.field} is {number(float(a.ratio[-1]))} and that of "
             f"{b.field} {number(float(b.ratio[-1]))}, over {self.vectors} vectors"
-            + (
-                f"; untrained {', '.join(bare)}."
-                if bare
-                else ". No untrained model of this kind can be built."
-            ),
-            " ".join(_changes(self)),
-            _attends(self),
-            f"Threshold: most is lost at {self.broken_threshold:g} of what was solved or less, with "
-            f"{self.fields[0]}, which is read out, held until the last iteration, and the others to the end.",
+            + (f"; untrained {untrained}." if untrained else ". No untrained model can be built."),
+            " ".join(self.changes_sentence(field) for field in self.fields),
+            self.attention_sentence(),
+            f"Threshold: a state is needed if {self.loss_threshold:g} of the solved examples or less are "
+            f"still solved, with {self.fields[0]}, which is read out, frozen until the last iteration, and "
+            "the others to the end.",
         ]
         return " ".join(line for line in lines if line)
 
+    def changes_sentence(self, field: str) -> str:
+        """Content changes and mask flips of one state's read-out."""
+        by_frozen = {c.frozen: c for c in self.changes if c.field == field}
+        plain = by_frozen.pop(None)
+        others = ", ".join(
+            f"{int(c.content.sum())} and {int(c.mask.sum())} with {frozen} frozen from the start"
+            for frozen, c in by_frozen.items()
+        )
+        return (
+            f"Decoded from {field}, {int(plain.content.sum())} answers change their content and "
+            f"{int(plain.mask.sum())} become blank or cease to be; {others}."
+        )
 
-def share(right: Tensor) -> float:
-    """Of examples."""
-    return float(right.double().mean())
+    def attention_sentence(self) -> str:
+        """The differences of attention, or why there are none."""
+        return self.attention_note if self.attention is None else self.attention.summary()
+
+
+def fraction(solved: Tensor) -> float:
+    """Of the examples, 0..1."""
+    return float(solved.double().mean())
 
 
 def applies(run: Run) -> bool:
-    """Whether the run's state has two such tensors, and it can be gone on with from the start."""
+    """Whether the run's state has two such tensors, and the run can be continued from the start."""
     try:
         return (
-            run.iterations >= FEWEST
+            run.iterations >= MIN_ITERATIONS
             and run.origin.get("whole", True)
             and not run.origin.get("edits")
             and isinstance(run.model, Looped)
             and run.states.iterations == list(range(run.iterations + 1))
-            and len(fields_of(run)) > 1
+            and len(state_fields(run)) > 1
             and isinstance(run.output, Tensor)
             and run.output.ndim == 3
             and not getattr(task_of(run), "continuous", False)
@@ -138,64 +159,70 @@ def measure(
     """What each state of a two-state model does.
 
     Arguments:
-        starts: the iterations from which on a state is held, 0 among them; None: 0, 1 and a quarter
+        starts: the iterations from which on a state is frozen; 0 is added. None: 0, 1 and a quarter
             of the run's.
-        examples: how many of the run's are looked at, the first; None: all.
-        compare: whether with an untrained model.
+        examples: how many of the run's, from the first on; None: all.
+        compare: whether to compare with an untrained model.
         seed: of that model's weights.
+
+    Raises:
+        LoopscopeError: the state has no two such tensors, or the run can't be continued.
     """
     run.require_finite()
     if not applies(run):
         raise LoopscopeError(
-            f"roles needs a run of {FEWEST} iterations or more, whole and without edits, of a model whose "
-            f"state has two tensors of one shape that it iterates on, but got {run!r}. Record an HRM or a "
-            "TRM, or another with such `fields`."
+            f"roles needs a run of {MIN_ITERATIONS} iterations or more, whole and without edits, of a model "
+            f"whose state has two tensors of one shape that it iterates on, but got {run!r}. Record an HRM "
+            "or a TRM, or another with such `fields`."
         )
-    n, fields = run.iterations, fields_of(run)
-    chosen = sorted({0, 1, n // 4} if starts is None else {0, *starts})
-    run = bare(run)
+    n, fields = run.iterations, state_fields(run)
+    starts = sorted({0, 1, n // 4} if starts is None else {0, *starts})
+    run = states_only(run)
     run = run if examples is None else select_examples(run, range(min(examples, len(run.tokens))))
-    labels, task = labels_of(run), task_of(run)
-    own = run.output.cpu().argmax(-1)
-    blank = None if task is None else task.blank_token
-    said = (
-        Said(labels.targets, labels.mask, blank)
-        if labels is not None
-        else Said(own, torch.ones_like(own, dtype=torch.bool), blank)
-    )
-    held, turns = [], [said.turns(run, field) for field in fields]
+    labels, key = labels_of(run), _answer_key(run)
+    frozen, changes = [], [key.changes(run, field) for field in fields]
     for field in fields:
-        trials, whole = freezes(run, field, chosen, said)
-        held += trials
-        turns += [said.turns(whole, other, held=field) for other in fields if other != field]
-    solved = share(said.right(run.output))
-    seen, without = _attention(run, said)
+        trials, from_start = freeze_from(run, field, starts, key)
+        frozen += trials
+        changes += [key.changes(from_start, other, frozen=field) for other in fields if other != field]
+    solved, count = fraction(key.solved(run.output)), len(run.output)
+    attention, note = _attention(run, key)
     return RolesResult(
-        verdict=_verdict(solved, held, len(own)),
+        verdict=_verdict(solved, frozen, count),
         fields=tuple(fields),
-        clouds=_clouds(run, fields, untrained_run(run, seed) if compare else None),
+        dimensions=_dimensions(run, fields, untrained_run(run, seed) if compare else None),
         solved=solved,
-        held=tuple(held),
-        turns=tuple(turns),
-        attention=seen,
-        without=without,
+        frozen=tuple(frozen),
+        changes=tuple(changes),
+        attention=attention,
+        attention_note=note,
         iterations=n,
-        examples=len(own),
+        examples=count,
         vectors=min(VECTORS, vectors(run.states, first=n).flatten(1, 2).shape[1]),
+        criterion="right answers" if labels is not None else "task unknown: the answers with nothing frozen",
         difficulty=None if labels is None else labels.difficulty,
-        judged="right answers" if labels is not None else "no task is known: as with nothing held",
     )
 
 
-def _clouds(run: Run, fields: list[str], fresh: Run | None) -> tuple[Cloud, ...]:
-    def cloud(of: Run, name: str) -> Tensor:
+def _answer_key(run: Run) -> AnswerKey:
+    """The right answers; the run's own where its task is unknown."""
+    labels, task = labels_of(run), task_of(run)
+    blank = None if task is None else task.blank
+    if labels is not None:
+        return AnswerKey(labels.targets, labels.mask, blank)
+    answers = run.output.cpu().argmax(-1)
+    return AnswerKey(answers, torch.ones_like(answers, dtype=torch.bool), blank)
+
+
+def _dimensions(run: Run, fields: Sequence[str], fresh: Run | None) -> tuple[StateDimension, ...]:
+    def cloud(of: Run, name: str) -> Float[Tensor, "state batch position width"]:
         return vectors(of["state" if name == fields[0] else f"state.{name}"]).double().cpu()
 
-    def ratios(x: Tensor) -> Tensor:
+    def ratios(x: Tensor) -> Float[Tensor, " state"]:
         return _ratio(x.flatten(1, 2)[:, :VECTORS])
 
     return tuple(
-        Cloud(
+        StateDimension(
             name,
             ratios(cloud(run, name)),
             None if fresh is None else ratios(cloud(fresh, name)),
@@ -206,53 +233,33 @@ def _clouds(run: Run, fields: list[str], fresh: Run | None) -> tuple[Cloud, ...]
 
 
 def _ratio(x: Tensor) -> Tensor:
-    """NaN where the cloud is a point, up to rounding."""
+    """Participation ratio; NaN where all vectors are equal, up to rounding."""
     centred = x - x.mean(-2, keepdim=True)
     point = centred.abs().amax((-2, -1)) <= 1e-6 * x.abs().amax((-2, -1))
     return participation_ratio(x).where(~point, torch.nan)
 
 
-def _attention(run: Run, said: Said) -> tuple[Contrast | None, str]:
-    task = task_of(run)
+def _attention(run: Run, key: AnswerKey) -> tuple[AttentionContrast | None, str]:
+    """The contrast, or why there is none."""
+    task, tokens = task_of(run), run.tokens.cpu()
     neighbours = None if task is None else task.neighbours()
-    if task is None or neighbours is None or task.violations(run.tokens.cpu()) is None:
-        return None, "The task doesn't say which positions bear on which, so attention wasn't compared."
+    if task is None or neighbours is None or task.violations(tokens) is None:
+        return None, "The task has no rules of neighbouring positions, so attention was not compared."
     names = sites_in_loop(run, "hook_pattern")
     if not names:
-        return None, "The model has no attention patterns, so attention wasn't compared."
-    seen = record(run.model, run.tokens, run.iterations, sites=names, seed=run.origin.get("seed"))
+        return None, "The model has no attention patterns, so attention was not compared."
+    patterns = record(run.model, run.tokens, run.iterations, sites=names, seed=run.origin.get("seed"))
     answers = torch.stack([run.logits[k].cpu().argmax(-1) for k in range(run.iterations)])
-    filled = answers.where(said.answer_positions, run.tokens.cpu())
-    conflicts = task.violations(filled)
+    conflicts = task.violations(answers.where(key.answer_positions, tokens))
     assert conflicts is not None
-    result = contrast(seen, names, said.answer_positions, neighbours, conflicts=conflicts)
-    none = "The model's attention isn't of two roles with as many layers each, so it wasn't compared."
-    return result, "" if result is not None else none
+    result = attention_contrast(patterns, names, key.answer_positions, neighbours, conflicts=conflicts)
+    if result is None:
+        return None, "The model has no two roles with as many attention layers, so they were not compared."
+    return result, ""
 
 
-def _verdict(solved: float, held: list[Held], examples: int) -> Roles:
+def _verdict(solved: float, frozen: Sequence[FrozenState], examples: int) -> RolesVerdict:
     if solved * examples < 4:
-        return Roles.unknown
-    lost = [share(one.spared) <= BROKEN * solved for one in held if one.start == 0]
-    return Roles.both if all(lost) else Roles.one if any(lost) else Roles.none
-
-
-def _changes(result: RolesResult) -> list[str]:
-    """Content changes and mask flips of each read-out, in words."""
-    lines = []
-    for field in result.fields:
-        own = next(t for t in result.turns if t.field == field and t.held is None)
-        others = [t for t in result.turns if t.field == field and t.held is not None]
-        told = ", ".join(
-            f"{int(t.content.sum())} and {int(t.mask.sum())} with {t.held} held from the start"
-            for t in others
-        )
-        lines.append(
-            f"Read from {field}, {int(own.content.sum())} answers change their content and "
-            f"{int(own.mask.sum())} turn blank or back over the iterations; {told}."
-        )
-    return lines
-
-
-def _attends(result: RolesResult) -> str:
-    return result.without if result.attention is None else told(result.attention)
+        return RolesVerdict.unknown
+    needed = [fraction(state.solved) <= LOSS * solved for state in frozen if state.start == 0]
+    return RolesVerdict.both if all(needed) else RolesVerdict.one if any(needed) else RolesVerdict.none

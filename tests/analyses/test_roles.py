@@ -1,4 +1,4 @@
-"""Roles of two states, on loops in which it is known what each state does."""
+"""Roles of two states, on loops in which each state has a role by construction."""
 
 import math
 from typing import NamedTuple
@@ -74,9 +74,9 @@ def team(kind: str, **options) -> "ls.Run":
     return ls.record(Team(kind, **options).eval(), TASK.batch(BATCH, seed=0).tokens)
 
 
-def solved(result, field, sense="spared", start=0):
-    one = next(held for held in result.held if (held.field, held.start) == (field, start))
-    return float(getattr(one, sense).double().mean())
+def solved(result, field, variant="solved", start=0):
+    state = next(state for state in result.frozen if (state.field, state.start) == (field, start))
+    return float(getattr(state, variant).double().mean())
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_is_lost_without_a_state_is_what_it_does(kind, high, low, verdict):
     assert result.solved == 1
     assert (solved(result, "high"), solved(result, "low")) == (high, low)
     assert solved(result, "high", "to_end") == 0, "it is read out, and had nothing yet"
-    assert solved(result, "low", "free") == 1, (
+    assert solved(result, "low", "last_free") == 1, (
         "worked out anew in the last iteration, and written from then at once"
     )
     assert result.verdict.name == verdict
@@ -99,27 +99,27 @@ def test_a_state_held_later_has_done_its_work():
     assert [solved(result, "high", "to_end", k) for k in (0, 3, 4, 5)] == [0, 0, 1, 1], (
         "written in its fourth update"
     )
-    assert [solved(result, "high", "free", k) for k in (0, 3, 4, 5)] == [0, 1, 1, 1], (
+    assert [solved(result, "high", "last_free", k) for k in (0, 3, 4, 5)] == [0, 1, 1, 1], (
         "the last update is its fourth"
     )
     assert [solved(result, "low", "to_end", k) for k in (0, 3)] == [0, 1]
 
 
-def turns(result, field, held=None):
-    return next(t for t in result.turns if (t.field, t.held) == (field, held))
+def changes(result, field, frozen=None):
+    return next(c for c in result.changes if (c.field, c.frozen) == (field, frozen))
 
 
 def test_answers_that_change_are_told_apart_from_blanks_that_are_filled():
     result = ls.analyses.measure("roles", team("counted"))
-    asked = int(TASK.batch(BATCH, seed=0).mask.sum())
+    answered = int(TASK.batch(BATCH, seed=0).mask.sum())
     # all logits 0 until the fourth update: the read-out says 0, which is blank
-    assert turns(result, "high").mask.tolist() == [0, 0, 0, asked, 0, 0]
-    assert turns(result, "low").mask.tolist() == [asked, 0, 0, 0, 0, 0], (
+    assert changes(result, "high").mask.tolist() == [0, 0, 0, answered, 0, 0]
+    assert changes(result, "low").mask.tolist() == [answered, 0, 0, 0, 0, 0], (
         "low has the solution from the first update on"
     )
-    assert not turns(result, "high", held="low").mask.any()
-    assert turns(result, "low", held="high").mask.tolist() == [asked, 0, 0, 0, 0, 0]
-    assert not turns(result, "high").content.any()
+    assert not changes(result, "high", frozen="low").mask.any()
+    assert changes(result, "low", frozen="high").mask.tolist() == [answered, 0, 0, 0, 0, 0]
+    assert not changes(result, "high").content.any()
 
 
 def test_an_answer_that_becomes_another_is_a_change_of_content():
@@ -131,9 +131,9 @@ def test_an_answer_that_becomes_another_is_a_change_of_content():
 
     run = ls.record(Wavering("handed").eval(), TASK.batch(BATCH, seed=0).tokens)
     result = ls.analyses.measure("roles", run)
-    asked = int(TASK.batch(BATCH, seed=0).mask.sum())
-    assert turns(result, "high").content.tolist() == [0] + [asked] * (N - 1)
-    assert turns(result, "high").mask.tolist() == [asked] + [0] * (N - 1)
+    answered = int(TASK.batch(BATCH, seed=0).mask.sum())
+    assert changes(result, "high").content.tolist() == [0] + [answered] * (N - 1)
+    assert changes(result, "high").mask.tolist() == [answered] + [0] * (N - 1)
 
 
 def test_the_participation_ratio_is_that_of_each_state():
@@ -145,7 +145,7 @@ def test_the_participation_ratio_is_that_of_each_state():
             return Pair(line, self.low_level.hook_out(low))
 
     run = ls.record(Spread("alone").eval(), TASK.batch(BATCH, seed=0).tokens)
-    high, low = ls.analyses.measure("roles", run).clouds
+    high, low = ls.analyses.measure("roles", run).dimensions
     assert torch.allclose(high.ratio[1:], torch.ones(N, dtype=torch.float64)), "a line"
     assert torch.allclose(low.ratio[1:], torch.full((N,), 3.0, dtype=torch.float64)), (
         "the corners of a tetrahedron"
@@ -156,24 +156,24 @@ def test_the_participation_ratio_is_that_of_each_state():
 
 def test_each_role_looks_where_it_was_made_to_look():
     result = ls.analyses.measure("roles", team("counted", looks=True)).attention
-    assert result.inner == "low" and result.chance == pytest.approx(7 / 16)
+    assert result.inner_axis == "low" and result.chance == pytest.approx(7 / 16)
     assert result.layers == (("low_level.attn.hook_pattern", "high_level.attn.hook_pattern"),)
-    assert torch.allclose(result.inside["neighbours"], torch.ones(N, 1, dtype=torch.float64))
-    assert torch.allclose(result.outside["neighbours"], torch.full((N, 1), 7 / 16, dtype=torch.float64))
+    assert torch.allclose(result.inner["neighbours"], torch.ones(N, 1, dtype=torch.float64))
+    assert torch.allclose(result.outer["neighbours"], torch.full((N, 1), 7 / 16, dtype=torch.float64))
     assert torch.allclose(
-        result.inside["entropy"], torch.full((N, 1), math.log(7) / math.log(16), dtype=torch.float64)
+        result.inner["entropy"], torch.full((N, 1), math.log(7) / math.log(16), dtype=torch.float64)
     )
-    assert not result.inside["own"].any() and torch.allclose(
-        result.outside["own"], torch.tensor(1 / 16, dtype=torch.float64)
+    assert not result.inner["self"].any() and torch.allclose(
+        result.outer["self"], torch.tensor(1 / 16, dtype=torch.float64)
     )
     by = {name: values[0] for name, values in result.differences.items()}
-    assert by["neighbours"].mean == pytest.approx(9 / 16) and by["neighbours"].half == pytest.approx(
+    assert by["neighbours"].mean == pytest.approx(9 / 16) and by["neighbours"].half_width == pytest.approx(
         0, abs=1e-9
     )
     assert by["entropy"].mean == pytest.approx(1 - math.log(7) / math.log(16))
     assert by["neighbours"].boards == BATCH
     assert by["conflicts"].boards == 0, "it says nothing or the truth: no cell is ever in conflict"
-    assert result.inside["conflicts"].isnan().all()
+    assert result.inner["conflicts"].isnan().all()
 
 
 def test_cells_in_conflict_are_those_whose_digit_stands_again_in_a_unit():
@@ -205,25 +205,27 @@ def test_cells_in_conflict_are_those_whose_digit_stands_again_in_a_unit():
 
 
 def test_attention_to_conflicts_counts_boards_that_have_some():
-    from loopscope.analyses.roles.attention_by_role import contrast
+    from loopscope.analyses.roles.attention_by_role import attention_contrast
 
     run = team("counted", looks=True)
-    seen = ls.record(
+    patterns = ls.record(
         run.model, run.tokens, sites=["low_level.attn.hook_pattern", "high_level.attn.hook_pattern"]
     )
-    asked = torch.zeros(BATCH, 16, dtype=torch.bool)
-    asked[:, 0] = True
+    answered = torch.zeros(BATCH, 16, dtype=torch.bool)
+    answered[:, 0] = True
     conflicts = torch.zeros(N, BATCH, 16, dtype=torch.bool)
     conflicts[0, :5, 1], conflicts[0, :5, 15] = (
         True,
         True,
     )  # a neighbour of the first cell, and a cell that is none
-    result = contrast(seen, list(seen.names)[2:], asked, TASK.neighbours(), conflicts=conflicts)
-    told = result.differences["conflicts"][0]
-    assert told.boards == 5 and told.mean == pytest.approx(1 / 7 - 2 / 16)
+    result = attention_contrast(
+        patterns, list(patterns.names)[2:], answered, TASK.neighbours(), conflicts=conflicts
+    )
+    difference = result.differences["conflicts"][0]
+    assert difference.boards == 5 and difference.mean == pytest.approx(1 / 7 - 2 / 16)
     assert (
-        result.inside["conflicts"][0, 0] == pytest.approx(1 / 7)
-        and result.inside["conflicts"][1:].isnan().all()
+        result.inner["conflicts"][0, 0] == pytest.approx(1 / 7)
+        and result.inner["conflicts"][1:].isnan().all()
     )
 
 
@@ -252,8 +254,10 @@ def test_without_a_task_the_run_itself_is_what_answers_are_held_against():
     )
     run = ls.record(model.eval(), torch.randint(0, 5, (5, 6), generator=torch.Generator().manual_seed(0)))
     result = ls.analyses.measure("roles", run)
-    assert result.solved == 1 and "as with nothing held" in str(result) and result.difficulty is None
-    assert "doesn't say which positions bear on which" in result.without
+    assert (
+        result.solved == 1 and "the answers with nothing frozen" in str(result) and result.difficulty is None
+    )
+    assert "no rules of neighbouring positions" in result.attention_note
     again = ls.analyses.measure("roles", ls.record(model.bfloat16(), run.tokens[:1]))
     assert again.examples == 1, "one example, in half precision"
 
@@ -265,10 +269,10 @@ def test_models_of_others_have_roles_too():
         model = ls.wrap(module.eval())
         run = ls.record(model, torch.randint(0, 40, (3, size), generator=torch.Generator().manual_seed(0)), 3)
         result = ls.analyses.measure("roles", run)
-        assert result.fields == model.fields and len(result.held) == 2 * len(
-            {one.start for one in result.held}
+        assert result.fields == model.fields and len(result.frozen) == 2 * len(
+            {state.start for state in result.frozen}
         )
-        assert (result.clouds[0].untrained is not None) == rebuilt, (
+        assert (result.dimensions[0].untrained is not None) == rebuilt, (
             "transformers' models say how they are built"
         )
         first = solved(result, result.fields[0], "to_end")
@@ -280,16 +284,16 @@ def test_models_of_others_have_roles_too():
 
 def test_untrained_weights_are_others_of_the_same_shape():
     result = ls.analyses.measure("roles", entry("hrm-sudoku", 8))
-    assert result.clouds[0].untrained is not None and not torch.equal(
-        result.clouds[0].untrained, result.clouds[0].ratio
+    assert result.dimensions[0].untrained is not None and not torch.equal(
+        result.dimensions[0].untrained, result.dimensions[0].ratio
     )
-    assert ls.analyses.measure("roles", entry("hrm-sudoku", 8), compare=False).clouds[0].untrained is None
+    assert ls.analyses.measure("roles", entry("hrm-sudoku", 8), compare=False).dimensions[0].untrained is None
 
 
 def test_it_draws_itself_and_says_its_threshold():
     result = ls.analyses.measure("roles", team("counted", looks=True))
     assert len(discovery.module("analyses", "roles").panels(result)) == 4
-    assert "0.5 of what was solved or less" in str(result) and '"verdict"' in result.to_json()
+    assert "0.5 of the solved examples or less" in str(result) and '"verdict"' in result.to_json()
     assert (
         len(discovery.module("analyses", "roles").panels(ls.analyses.measure("roles", team("alone"))))
         == 4 - 1
@@ -329,11 +333,13 @@ def test_freezing_either_state_breaks_solving_and_the_low_one_in_every_sense(nam
     result = ls.analyses.measure("roles", entry(name, 200), starts=[0], examples=None, compare=False)
     assert result.solved > 0.96
     assert solved(result, "low", "to_end") == solved(result, "high", "to_end") == 0
-    assert solved(result, "low", "free") < 0.15
-    assert abs(solved(result, "high", "free") - high) < 0.07
+    assert solved(result, "low", "last_free") < 0.15
+    assert abs(solved(result, "high", "last_free") - high) < 0.07
     hardest = result.difficulty >= 3
-    free = next(one.free for one in result.held if one.field == "high")
+    free = next(state.last_free for state in result.frozen if state.field == "high")
     assert float(free[hardest].double().mean()) < 0.65 < 0.7 < float(free[~hardest].double().mean())
     assert result.verdict.name == "one"
     for difference in result.attention.differences["neighbours"]:
-        assert difference.mean - difference.half > 0, "low updates look more at neighbours, in every layer"
+        assert difference.mean - difference.half_width > 0, (
+            "low updates look more at neighbours, in every layer"
+        )
