@@ -176,7 +176,9 @@ def _halting(run: Run, rule: str | None, threshold: float | int | None, level: L
         raise LoopscopeError("threshold and level need a rule, but none was passed. Pass rule= too.")
     labels = labels_of(run)
     mask = None if labels is None else labels.mask
-    halting = run.halting if rule is None else rule_halting(run, rule, threshold, level, answer_positions=mask)
+    halting = (
+        run.halting if rule is None else rule_halting(run, rule, threshold, level, answer_positions=mask)
+    )
     if halting is None:
         raise LoopscopeError(
             "halting needs a run of a model that halts, recorded from its first iteration and without "

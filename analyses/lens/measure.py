@@ -88,8 +88,8 @@ class LensResult(AnalysisResult):
     start_threshold: float = START
     """The verdict is `start` if kappa at the first iteration is at least this."""
     late_threshold: float = LATE
-    """The verdict is `changing` if at least this fraction of the answers changes in the last quarter
-    of the iterations."""
+    """The verdict is `changing` if at least this fraction of the answers changes in the last
+    quarter of the iterations."""
     jump_threshold: float = JUMP
     """The verdict is `at_once` if this fraction of kappa's rise happens in one iteration, and
     `one_by_one` if the median rise of an item's probability is at least this."""
@@ -158,18 +158,8 @@ def measure(
         LoopscopeError: no position is answered, `positions` is neither of the two, or the lens
             fails the check.
     """
-    if positions not in ("answers", "all"):
-        raise LoopscopeError(
-            f'positions must be "answers" or "all", but is {positions!r}. Pass one of them.'
-        )
     readings = lenses.lens(run, lens, sites=sites, check=check)
-    logits = final_logits(run)
-    mask = items(run, positions == "answers")
-    if not bool(mask.any()):
-        raise LoopscopeError(
-            "a lens needs one answered position or more, but this run's examples have none. Pass "
-            'positions="all".'
-        )
+    logits, mask = final_logits(run), _item_mask(run, positions)
     final, target = logits.argmax(-1).cpu(), _targets(run, mask)
     tokens = {FINAL: final} | ({} if target is None else {RIGHT: target})
     tokens |= {str(name): checked_ids(ids, tuple(logits.shape)) for name, ids in (facts or {}).items()}
@@ -199,6 +189,18 @@ def measure(
         rise=rise,
         table=_table(run, quantities, target, readings.iterations),
     )
+
+
+def _item_mask(run: Run, positions: str) -> Bool[Tensor, "batch position"]:
+    if positions not in ("answers", "all"):
+        raise LoopscopeError(f'positions must be "answers" or "all", but is {positions!r}. Pass one of them.')
+    mask = items(run, positions == "answers")
+    if not bool(mask.any()):
+        raise LoopscopeError(
+            "a lens needs one answered position or more, but this run's examples have none. Pass "
+            'positions="all".'
+        )
+    return mask
 
 
 def _targets(run: Run, mask: Bool[Tensor, "batch position"]) -> Int[Tensor, "batch position"] | None:

@@ -1,9 +1,9 @@
 """Do more iterations make answers worse?
 
-The run is continued, unless it is long enough, to STRETCH times the model's own depth (at most MAX_EXTRA
-iterations more), and its answers are compared with the right ones after every iteration. An item is
-one answered position of an example. Definitions, for k = 1..n (the state before the loop counts as
-no answer):
+The run is continued, unless it is long enough, to STRETCH times the model's own depth (at most
+MAX_EXTRA iterations more), and its answers are compared with the right ones after every iteration.
+An item is one answered position of an example. Definitions, for k = 1..n (the state before the loop
+counts as no answer):
 
 - accuracy and logit margin by iteration: the fraction of right answers; the logit of the right
   answer minus the largest other. Both also by difficulty.

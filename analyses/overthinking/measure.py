@@ -1,5 +1,5 @@
-"""Accuracy, logit margin and flips by iteration beyond the model's own depth, what is lost after the
-best iteration, and the verdict."""
+"""Accuracy, logit margin and flips beyond the model's own depth, answers lost after the best
+iteration, and the verdict."""
 
 import warnings
 from dataclasses import dataclass
@@ -137,8 +137,9 @@ def measure(run: Run, *, iterations: int | None = None) -> OverthinkingResult:
     run.require_finite()
     if not applies(run):
         raise LoopscopeError(
-            f"overthinking needs a run of {MIN_ITERATIONS} iterations or more on examples of its model's task, "
-            f"whose answers can be read out, but got {run!r}. Record model.task.batch(256, seed=0).tokens."
+            f"overthinking needs a run of {MIN_ITERATIONS} iterations or more on examples of its model's "
+            "task, whose answers can be read out, but got "
+            f"{run!r}. Record model.task.batch(256, seed=0).tokens."
         )
     labels, task, depth = labels_of(run), task_of(run), run.model.iterations
     assert labels is not None and task is not None

@@ -86,6 +86,7 @@ class PathIndependenceResult(AnalysisResult):
         return " ".join(lines)
 
 
+# It is long because it lists every option and every field of the result.
 def measure(
     run: Run,
     *,

@@ -76,7 +76,8 @@ def ordinary_starts(
     random: Float[Tensor, "example start free"],
     exchanged: int,
 ) -> dict[str, Tensor]:
-    """Starts (example, start, free) by kind: the ends of `exchanged` other examples, zero, random ones."""
+    """Starts (example, start, free) by kind: the ends of `exchanged` other examples, zero, random
+    ones."""
     starts = {}
     if exchanged:
         shifted = [ends.roll(-shift, 0) for shift in range(1, exchanged + 1)]

@@ -1,5 +1,5 @@
-"""Exit methods: an exit rule or a fixed number of iterations, over its threshold and at its operating
-point."""
+"""Exit methods: an exit rule or a fixed number of iterations, over its threshold and at its
+operating point."""
 
 import math
 from dataclasses import dataclass

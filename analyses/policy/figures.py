@@ -1,4 +1,4 @@
-"""Accuracy against iterations, regret and mistaken stops, reliability, and agreement of the stops."""
+"""Accuracy against iterations, regret and mistaken stops, reliability, agreement of the stops."""
 
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,5 @@
-"""What early exit costs and achieves: every exit method at its operating point, the oracle's frontier,
-calibration, agreement of the stops, and the verdict."""
+"""What early exit costs and achieves: every exit method at its operating point, the oracle's
+frontier, calibration, agreement of the stops, and the verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,8 +132,8 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
         )
     labels, task = labels_of(run), task_of(run)
     assert labels is not None and task is not None
-    items, own = _read_items(run, labels, task), own_rule(run.model)
-    rules = [*([own] if own else []), *RULES.values()]
+    items, model_rule = _read_items(run, labels, task), own_rule(run.model)
+    rules = [*([model_rule] if model_rule else []), *RULES.values()]
     by_rule = scores(rules, run)
     judged = [
         rule_method(rule, by_rule[rule.name][:, labels.mask], items, margin=MARGIN, points=points)
@@ -149,7 +149,7 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
         items=items.right.shape[1],
         examples=len(labels.tokens),
         frontier=(grid, oracle(items.right, grid)),
-        gate=_gate_calibration(own, run, items.right, labels.mask),
+        gate=_gate_calibration(model_rule, run, items.right, labels.mask),
         agreement=_agreement([stop for _, stop in judged]),
     )
 
@@ -166,15 +166,15 @@ def _read_items(run: Run, labels: Batch, task: Task) -> Items:
 
 
 def _gate_calibration(
-    own: Rule | None,
+    model_rule: Rule | None,
     run: Run,
     right: Bool[Tensor, "iteration item"],
     mask: Bool[Tensor, "batch position"],
 ) -> Calibration | None:
     """Of the model's own halting as the probability that an item, or a whole example, is right."""
-    if own is None or own.chance is None:
+    if model_rule is None or model_rule.chance is None:
         return None
-    probability = own.chance(run).cpu()
+    probability = model_rule.chance(run).cpu()
     if probability.ndim == 3:
         return calibration(probability[:, mask].flatten(), right.flatten())
     example = torch.arange(len(mask))[:, None].expand_as(mask)[mask]

@@ -1,4 +1,4 @@
-"""The Jacobian of one iteration: eigenvalues, singular value, backward gain and input sensitivity."""
+"""The Jacobian of one iteration: eigenvalues, singular value, backward gain, input sensitivity."""
 
 import math
 from collections.abc import Sequence

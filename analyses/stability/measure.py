@@ -145,6 +145,7 @@ class StabilityResult(AnalysisResult):
         return f"{sentence} (log radius {number(radius, 4)}, log rate {number(rate, 4)}.)"
 
 
+# It is long because it lists every option and every field of the result.
 def measure(
     run: Run,
     *,

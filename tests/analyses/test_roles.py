@@ -317,7 +317,6 @@ def test_what_has_no_two_states_gets_a_sentence():
 
 
 # Trained entries
-# ------------------------------------------------------------------------------------------------------
 
 
 def entry(name: str, size: int) -> "ls.Run":
