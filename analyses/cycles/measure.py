@@ -11,7 +11,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.maths import KINDS, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
 from loopscope.maths.trajectory_features import Features
-from loopscope.maths.trajectory_kind import decided, joined, measured
+from loopscope.maths.trajectory_kind import classify_features, join_limits, measure_features
 from loopscope.recorder.extend import Continuation, continue_run, vectors
 from loopscope.runs.run import Run
 
@@ -69,8 +69,8 @@ def measure(
     used = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
     extra, continued = _continued(run, extra)
     x = vectors(continued.states)
-    features = measured(x)
-    kinds = joined([decided(features, used)], tuple(x.shape[1:3]))
+    features = measure_features(x)
+    kinds = join_limits([classify_features(features, used)], tuple(x.shape[1:3]))
     shares = {kind.name: share for kind, share in kinds.shares().items()}
     first = continued.states.iterations[0]
     example = example_trajectory(kinds.code, kinds.quality, kinds.period)
@@ -131,7 +131,9 @@ def _sensitivity(features: Features, used: Thresholds) -> dict[str, Sensitivity]
     result = {}
     for name, tried in _THRESHOLD_VALUES.items():
         values = sorted({*tried, getattr(used, name)})
-        rows = [list(decided(features, used, **{name: value}).shares().values()) for value in values]
+        rows = [
+            list(classify_features(features, used, **{name: value}).shares().values()) for value in values
+        ]
         result[name] = Sensitivity(values, torch.tensor(rows, dtype=torch.float64))
     return result
 

@@ -137,7 +137,7 @@ def _unit(task: Task | None, difficulty: Any, by: str) -> str:
     """What difficulty counts, in words."""
     if by == "answer" and difficulty is None:
         return "answers before it"
-    return "difficulty" if task is None or difficulty is not None else task.difficulty
+    return "difficulty" if task is None or difficulty is not None else task.difficulty_unit
 
 
 def _items(

@@ -112,17 +112,17 @@ def explore(
     examples, many, n = others.shape
     every = loop.select_rows([row for row in range(examples) for _ in range(many)])
     size, flat = limit.size.repeat_interleave(many), others.reshape(-1, n)
-    length = max(1, limit.shown - limit.first)
+    length = max(1, limit.run_end - limit.first)
     near = merge_distance * limit.size
-    plain = solve(every, flat, "plain", tolerance, most=len(limit.states) - 1, scale=size)
+    plain = solve(every, flat, "plain", tolerance, max_iterations=len(limit.states) - 1, scale=size)
     iterated = torch.where(plain.converged[:, None], plain.point, torch.nan).reshape(others.shape)
     ends = plain.point.reshape(others.shape)
     same_end = (ends - limit.point[:, None]).norm(dim=2) <= near[:, None]
     begin, end = (torch.nan_to_num(limit.states[k], 0.0, 0.0, 0.0) for k in (0, -1))
-    anderson = solve(loop, begin, "anderson", tolerance, most=200, scale=limit.size)
-    searches = [anderson, solve(loop, end, "damped", tolerance, most=100, scale=limit.size)]
-    searches += [solve(every, flat, "anderson", tolerance, most=100, scale=size)]
-    searches += [solve(every, flat, "newton", tolerance, most=50, scale=size)] if n <= DENSE else []
+    anderson = solve(loop, begin, "anderson", tolerance, max_iterations=200, scale=limit.size)
+    searches = [anderson, solve(loop, end, "damped", tolerance, max_iterations=100, scale=limit.size)]
+    searches += [solve(every, flat, "anderson", tolerance, max_iterations=100, scale=size)]
+    searches += [solve(every, flat, "newton", tolerance, max_iterations=50, scale=size)] if n <= DENSE else []
     far = FAR * torch.maximum(others.norm(dim=2).amax(1), limit.size)
     solved = [
         torch.where(s.converged[:, None], s.point, torch.nan).reshape(examples, -1, n) for s in searches
@@ -136,7 +136,7 @@ def explore(
         for point, x in _distinct(
             loop, limit, row, iterated[row], solved=solved[row], ends_here=ends_here, same=merge_distance
         ):
-            radius, stable = _radius(loop.only([row]), x) if remaining > 0 else (float("nan"), None)
+            radius, stable = _radius(loop.select_rows([row]), x) if remaining > 0 else (float("nan"), None)
             remaining -= 1
             points.append(replace(point, radius=radius, stable=stable))
     within = (plain.converged & (plain.iterations.to(plain.converged.device) <= length)).sum()

@@ -36,7 +36,7 @@ def _reads(loop: IterationMap, limit: Limit, inputs: Tensor) -> bool:
     with torch.no_grad():
         size = inputs.square().mean().sqrt()
         changed = inputs + (0.1 * size if size > 0 else 1.0)
-        return not torch.equal(loop.reading(x, inputs), loop.reading(x, changed))
+        return not torch.equal(loop.with_inputs(x, inputs), loop.with_inputs(x, changed))
 
 
 def _relative_distance(x: Float[Tensor, "row width"]) -> float:

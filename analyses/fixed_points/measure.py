@@ -82,7 +82,7 @@ def measure(
     # A loop that receives the iteration index has no single map to solve.
     basins = (
         explore(loop, limit, others, tolerance, merge_distance=merge_distance, spectra=spectra)
-        if loop.autonomous
+        if loop.is_time_invariant
         else None
     )
     verdicts = tuple(
@@ -169,8 +169,8 @@ def _times_and_rates(
     rates = [limit.rate(row) for row in range(len(converged))]
     reached = reached_from(limit.states - limit.point, limit.size * merge_distance, limit.first)
     by_position, rate_by_position = times_and_rates_by_position(loop, limit, merge_distance)
-    last = limit.states[limit.shown - limit.first]
-    step = (limit.states[min(limit.shown - limit.first + 1, len(limit.states) - 1)] - last).norm(dim=1)
+    last = limit.states[limit.run_end - limit.first]
+    step = (limit.states[min(limit.run_end - limit.first + 1, len(limit.states) - 1)] - last).norm(dim=1)
     return {
         "reached": torch.where(converged, reached, -1),
         "reached_by_position": torch.where(converged[:, None], by_position, -1),

@@ -172,7 +172,7 @@ def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: 
     variance = variances(cloud)
     size = cloud.square().sum(2).mean(1)
     is_point = variance.sum(1) <= (_ROUNDING * eps) ** 2 * size
-    ratio, rank = (torch.where(is_point, math.nan, v) for v in spread(variance))
+    ratio, rank = (torch.where(is_point, math.nan, v) for v in effective_dimensions(variance))
     flat = cloud.flatten(0, 1)
     mean = flat.mean(0)
     _, sizes, directions = torch.linalg.svd(_reduced(flat - mean), full_matrices=False)

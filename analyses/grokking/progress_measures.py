@@ -99,7 +99,7 @@ def _fourier_measures(
             row["excluded"].append(fourier.excluded_loss(answer, frequencies, train))
             power = fourier.power(table)
             row["sum_fraction"].append(float(power.sums[index].sum()))
-            row["single_fraction"].append(float(power.alone[index].sum()))
+            row["single_fraction"].append(float(power.single_number[index].sum()))
             row["concentration"].append(float(fourier.gini(fourier.amplitudes(table))))
         for name, values in row.items():
             measures[name].append(values)
@@ -115,7 +115,7 @@ def _fourier_measures(
 
 def _every_pair(task: ModularAddition) -> Int[Tensor, "pair position"]:
     """The tokens of all pairs (a, b), of both splits, in the order of a, then b."""
-    tokens = torch.cat([task.every("train").tokens, task.every("test").tokens])
+    tokens = torch.cat([task.full_batch("train").tokens, task.full_batch("test").tokens])
     return tokens[(tokens[:, 0] * task.modulus + tokens[:, 1]).argsort()]
 
 

@@ -120,7 +120,7 @@ def measure(
     """When the positions of a run halt, or would halt by an exit rule.
 
     Arguments:
-        rule: name of an exit rule (`loopscope.rules.names()`), "own" for the model's halting at
+        rule: name of an exit rule (`loopscope.rules.names()`), "model" for the model's halting at
             another `threshold`; None: the model's own halting.
         threshold: of the rule, in the rule's unit; None: as published.
         level: whether each position halts by itself, or all positions of an example by their mean
@@ -155,7 +155,7 @@ def measure(
         cost_by_position=halting.cost.mean(0).cpu(),
         answered=answered,
         correlation=correlation,
-        difficulty=task.difficulty if labels is not None and task is not None else None,
+        difficulty=task.difficulty_unit if labels is not None and task is not None else None,
         **_by_level(labels, by_example, halts[:, answered].mean(1)),
         difficulty_correlation=float("nan") if labels is None else _spearman(labels.difficulty, by_example),
         by_example=by_example,

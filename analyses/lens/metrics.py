@@ -41,7 +41,7 @@ def read_all(
 
     quantities: dict[str, Callable[[Look], Tensor]] = {
         "answer": lambda look: look.logits.argmax(-1),
-        "kl": lambda look: output_signals.divergence(look.final, look.p),
+        "kl": lambda look: output_signals.kl_divergence(look.final, look.p),
         "entropy": lambda look: output_signals.entropy(look.p),
         "margin": lambda look: output_signals.margin(look.logits, final[look.rows].to(look.logits.device)),
         "probability": final_probability,

@@ -196,7 +196,7 @@ def _read_items(run: Run, labels: Batch, task: Task) -> _Items:
         for k in range(run.iterations + 1):
             logits = run.logits[k].cpu()
             answers.append(task.answer(logits)[mask])
-            right.append(task.right(logits, targets)[mask] >= 1)
+            right.append(task.correctness(logits, targets)[mask] >= 1)
             margins.append(margin(logits[mask].double(), targets[mask]))
     example = torch.arange(len(mask))[:, None].expand_as(mask)[mask]
     return _Items(torch.stack(answers), torch.stack(right), torch.stack(margins), example)

@@ -122,7 +122,7 @@ def measure(
     loop = IterationMap(run, range(batch), double)
     iterations = max(32, 2 * run.iterations) if iterations is None else iterations
     origin = loop.at(0, run) if run.states.iterations[0] == 0 else loop.starts
-    restart = Restart(loop, origin, loop.free(), iterations)
+    restart = Restart(loop, origin, loop.start_mask(), iterations)
     end = run_to_end(loop, origin, iterations)
     noise = random_starts(restart, end.states, max(1, random), seed)
     starts = ordinary_starts(restart, end.states, noise[:, :random], min(exchanged, batch - 1))
@@ -130,7 +130,7 @@ def measure(
     if adversarial:
         attack = adversarial_starts(restart, end.states, noise[:, :1], adversarial)
         kinds.append(compare("adversarial", loop, end.states, restart.run(attack)[0]))
-    diverges = end.overflow >= 0 or bool(end.growing.any())
+    diverges = end.overflow >= 0 or bool(end.is_growing.any())
     rest = _rest(loop, end.states, iterations)
     means = {kind.name: kind.mean for kind in kinds}
     return PathIndependenceResult(
@@ -143,7 +143,7 @@ def measure(
         overflow=end.overflow if end.overflow >= 0 else overflow,
         examples=batch,
         iterations=iterations,
-        iteration_index=not loop.autonomous,
+        iteration_index=not loop.is_time_invariant,
         precision=str(end.states.dtype).removeprefix("torch."),
         aligned=aligned,
         near=near,

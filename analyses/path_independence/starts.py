@@ -8,7 +8,7 @@ from torch import Tensor
 
 from loopscope.common.rng import mixed
 from loopscope.dynamics.iteration_map import IterationMap
-from loopscope.dynamics.limit_point import growing
+from loopscope.dynamics.limit_point import is_growing
 
 from .alignment import cosine
 
@@ -20,7 +20,7 @@ class Ends:
     states: Float[Tensor, "row number"]
     overflow: int
     """The k of the first state with NaN or infinity, the start being 0; -1 if there is none."""
-    growing: Bool[Tensor, " row"]
+    is_growing: Bool[Tensor, " row"]
     """Which trajectories grow without bound."""
 
 
@@ -33,7 +33,7 @@ def run_to_end(loop: IterationMap, x: Float[Tensor, "row number"], iterations: i
         norms.append(x.norm(dim=1))
         if overflow < 0 and not bool(x.isfinite().all()):
             overflow = k
-    return Ends(x, overflow, growing(torch.stack(norms), torch.stack(steps)))
+    return Ends(x, overflow, is_growing(torch.stack(norms), torch.stack(steps)))
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Restart:
         batch, count, _ = values.shape
         starts = self.origin[:, None].repeat(1, count, 1)
         starts[:, :, self.free] = values
-        repeated = self.loop.only([row for row in range(batch) for _ in range(count)])
+        repeated = self.loop.select_rows([row for row in range(batch) for _ in range(count)])
         ends = run_to_end(repeated, starts.flatten(0, 1), self.iterations)
         return ends.states.reshape(starts.shape), ends.overflow
 

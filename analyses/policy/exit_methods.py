@@ -11,18 +11,18 @@ from torch import Tensor
 from loopscope.halting.exit_rules import Rule
 from loopscope.halting.metrics import (
     Calibration,
-    Sweep,
+    ThresholdCurve,
     calibration,
-    needed,
-    oracle,
+    correct_at_stop,
+    iterations_needed,
+    oracle_accuracy,
     overthinking,
-    right_at,
-    stops_at,
-    sweep,
+    stop_iterations,
+    threshold_curve,
     underthinking,
 )
 
-DEPTH, OWN = "depth", "own"
+DEPTH, MODEL = "depth", "model"
 """Names of the fixed number of iterations and of the model's own halting."""
 
 
@@ -32,10 +32,10 @@ class ExitMethod:
     iterations, on average, that is about as accurate as full depth."""
 
     name: str
-    """Of the rule; "own" is the model's halting, "depth" a fixed number of iterations."""
+    """Of the rule; "model" is the model's halting, "depth" a fixed number of iterations."""
     condition: str
     """When it stops, in words."""
-    curve: Sweep
+    curve: ThresholdCurve
     curve_regret: Float[Tensor, " point"]
     """At each point of the curve."""
     threshold: float
@@ -61,7 +61,7 @@ class ExitMethod:
     @property
     def label(self) -> str:
         """Its name in a sentence."""
-        return {OWN: "the model's own halting", DEPTH: "a fixed depth"}.get(self.name, f"rule {self.name}")
+        return {MODEL: "the model's own halting", DEPTH: "a fixed depth"}.get(self.name, f"rule {self.name}")
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def rule_method(
         margin: by how much the operating point may be less accurate than full depth.
         points: number of thresholds.
     """
-    curve = sweep(score, items.right, points, rule.rises)
+    curve = threshold_curve(score, items.right, points, rule.stops_above)
     threshold = _operating_threshold(curve, items.full_depth - margin)
-    stop = stops_at(score, -threshold if rule.rises else threshold)
-    usual = stops_at(score, rule.bound, rule.strict)
-    published = (1 + float(usual.double().mean()), float(right_at(items.right, usual).double().mean()))
+    stop = stop_iterations(score, -threshold if rule.stops_above else threshold)
+    usual = stop_iterations(score, rule.score_threshold, rule.strict)
+    published = (1 + float(usual.double().mean()), float(correct_at_stop(items.right, usual).double().mean()))
     method = _at_operating_point(
-        (rule.name, rule.says), curve, threshold, stop, items=items, published=published
+        (rule.name, rule.condition), curve, threshold, stop, items=items, published=published
     )
     return method, stop
 
@@ -102,7 +102,7 @@ def fixed_depth(items: Items, margin: float) -> ExitMethod:
     """Every item stops after the same number of iterations."""
     n, count = items.right.shape
     k = torch.arange(1, n + 1, dtype=torch.float64)
-    curve = Sweep(k, k, items.right.double().mean(1))
+    curve = ThresholdCurve(k, k, items.right.double().mean(1))
     threshold = _operating_threshold(curve, items.full_depth - margin)
     stop = torch.full((count,), int(threshold) - 1)
     names = (DEPTH, "a fixed number of iterations")
@@ -111,7 +111,7 @@ def fixed_depth(items: Items, margin: float) -> ExitMethod:
 
 def _at_operating_point(
     names: tuple[str, str],
-    curve: Sweep,
+    curve: ThresholdCurve,
     threshold: float,
     stop: Int[Tensor, " item"],
     *,
@@ -120,18 +120,18 @@ def _at_operating_point(
 ) -> ExitMethod:
     """What an exit method's stops at its operating point are worth."""
     right = items.right
-    mean, hits = 1 + float(stop.double().mean()), right_at(right, stop)
+    mean, hits = 1 + float(stop.double().mean()), correct_at_stop(right, stop)
     accuracy = float(hits.double().mean())
     return ExitMethod(
         name=names[0],
         condition=names[1],
         curve=curve,
-        curve_regret=oracle(right, curve.iterations) - curve.accuracy,
+        curve_regret=oracle_accuracy(right, curve.iterations) - curve.accuracy,
         threshold=threshold,
         iterations=mean,
         accuracy=accuracy,
-        oracle_iterations=needed(right, accuracy),
-        regret=float(oracle(right, torch.tensor([mean]))[0]) - accuracy,
+        oracle_iterations=iterations_needed(right, accuracy),
+        regret=float(oracle_accuracy(right, torch.tensor([mean]))[0]) - accuracy,
         underthinking=float(underthinking(right, stop).double().mean()),
         overthinking=float(overthinking(right, stop).double().mean()),
         published=published,
@@ -139,7 +139,7 @@ def _at_operating_point(
     )
 
 
-def _operating_threshold(curve: Sweep, accuracy: float) -> float:
+def _operating_threshold(curve: ThresholdCurve, accuracy: float) -> float:
     """The threshold with the fewest iterations that is at least this accurate; there is one, as the
     curve ends at full depth."""
     accurate = curve.accuracy >= accuracy - 1e-9

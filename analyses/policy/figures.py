@@ -6,7 +6,7 @@ from loopscope.common.text import number, percent
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .exit_methods import DEPTH, OWN, ExitMethod
+from .exit_methods import DEPTH, MODEL, ExitMethod
 from .measure import PolicyResult, oracle_iterations
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def draw(result: PolicyResult) -> "go.Figure":
             y=method.curve.accuracy[order].tolist(),
             name=_short(method),
             mode="lines",
-            line={"color": colour, "width": 3.5 if method.name in (DEPTH, OWN) else 1.75, "dash": dash},
+            line={"color": colour, "width": 3.5 if method.name in (DEPTH, MODEL) else 1.75, "dash": dash},
             customdata=method.curve.thresholds[order].tolist(),
             hovertemplate=f"{style.label(method.label)} at %{{customdata:.3g}}: %{{y:.1%}} right, "
             "%{x:.2f} iterations<extra></extra>",
@@ -108,7 +108,7 @@ def panels(result: PolicyResult) -> list[Panel]:
 
 
 def _short(method: ExitMethod) -> str:
-    return {OWN: "own halting", DEPTH: "fixed depth"}.get(method.name, method.name)
+    return {MODEL: "model's halting", DEPTH: "fixed depth"}.get(method.name, method.name)
 
 
 def _bars(result: PolicyResult) -> "go.Figure":
@@ -140,8 +140,8 @@ def _reliability(result: PolicyResult, best: ExitMethod) -> "go.Figure":
         present = calibration.count > 0
         counts = calibration.count[present]
         figure.add_scatter(
-            x=calibration.said[present].tolist(),
-            y=calibration.right[present].tolist(),
+            x=calibration.probability[present].tolist(),
+            y=calibration.accuracy[present].tolist(),
             mode="lines+markers",
             name=style.label(name),
             line={"color": colour, "width": 1.5},

@@ -20,7 +20,7 @@ from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
 
-from .exit_methods import DEPTH, OWN, ExitMethod, Items, fixed_depth, rule_method
+from .exit_methods import DEPTH, MODEL, ExitMethod, Items, fixed_depth, rule_method
 
 MARGIN, SAVING, MIN_ITERATIONS = 0.01, 0.05, 3
 
@@ -64,7 +64,7 @@ class PolicyResult(AnalysisResult):
     """A method needs fewer iterations than another if it saves this fraction of them."""
 
     def method(self, name: str) -> ExitMethod:
-        """The exit method of a name: "depth", "own" or a rule's."""
+        """The exit method of a name: "depth", "model" or a rule's."""
         return next(method for method in self.methods if method.name == name)
 
     @property
@@ -132,8 +132,8 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
         )
     labels, task = labels_of(run), task_of(run)
     assert labels is not None and task is not None
-    items, model_rule = _read_items(run, labels, task), own_rule(run.model)
-    rules = [*([model_rule] if model_rule else []), *RULES.values()]
+    items, gate = _read_items(run, labels, task), model_rule(run.model)
+    rules = [*([gate] if gate else []), *RULES.values()]
     by_rule = scores(rules, run)
     judged = [
         rule_method(rule, by_rule[rule.name][:, labels.mask], items, margin=MARGIN, points=points)
@@ -148,8 +148,8 @@ def measure(run: Run, *, points: int = 48) -> PolicyResult:
         iterations=run.iterations,
         items=items.right.shape[1],
         examples=len(labels.tokens),
-        frontier=(grid, oracle(items.right, grid)),
-        gate=_gate_calibration(model_rule, run, items.right, labels.mask),
+        frontier=(grid, oracle_accuracy(items.right, grid)),
+        gate=_gate_calibration(gate, run, items.right, labels.mask),
         agreement=_agreement([stop for _, stop in judged]),
     )
 
@@ -159,22 +159,22 @@ def _read_items(run: Run, labels: Batch, task: Task) -> Items:
     with torch.no_grad():
         for k in range(1, run.iterations + 1):
             logits = answers_after(run, k).cpu()
-            right.append(task.right(logits, labels.targets)[labels.mask] >= 1)
+            right.append(task.correctness(logits, labels.targets)[labels.mask] >= 1)
             p = output_signals.log_probabilities(logits)
             confidence.append(output_signals.confidence(p)[labels.mask])
     return Items(torch.stack(right), torch.stack(confidence))
 
 
 def _gate_calibration(
-    model_rule: Rule | None,
+    gate: Rule | None,
     run: Run,
     right: Bool[Tensor, "iteration item"],
     mask: Bool[Tensor, "batch position"],
 ) -> Calibration | None:
     """Of the model's own halting as the probability that an item, or a whole example, is right."""
-    if model_rule is None or model_rule.chance is None:
+    if gate is None or gate.probability is None:
         return None
-    probability = model_rule.chance(run).cpu()
+    probability = gate.probability(run).cpu()
     if probability.ndim == 3:
         return calibration(probability[:, mask].flatten(), right.flatten())
     example = torch.arange(len(mask))[:, None].expand_as(mask)[mask]
@@ -197,7 +197,7 @@ def _verdict(methods: Sequence[ExitMethod], items: Items) -> PolicyVerdict:
     if float(items.right[0].double().mean()) >= items.full_depth - MARGIN - 1e-9:
         return PolicyVerdict.instant
     iterations = {method.name: method.iterations for method in methods}
-    depth, own = iterations.pop(DEPTH), iterations.pop(OWN, None)
+    depth, model = iterations.pop(DEPTH), iterations.pop(MODEL, None)
     rule = min(iterations.values())
     if min(rule, own if own is not None else rule) > (1 - SAVING) * depth:
         return PolicyVerdict.fixed

@@ -152,7 +152,7 @@ def _decode_facts(run: Run, task: Task, fact: str | None, **options: Any) -> tup
     facts = task.facts(run.tokens.cpu())
     if fact is not None and fact not in facts:
         raise LoopscopeError(f"{task.name} has no fact called {fact!r}. {nearest(fact, facts)}")
-    names = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.on_the_way)]
+    names = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.is_intermediate)]
     curves, probes = {}, None
     for name in names:
         if len(facts[name].values[facts[name].mask].unique()) < 2:

@@ -207,7 +207,7 @@ def measure(
 def _answer_key(run: Run) -> AnswerKey:
     """The right answers; the run's own where its task is unknown."""
     labels, task = labels_of(run), task_of(run)
-    blank = None if task is None else task.blank
+    blank = None if task is None else task.blank_token
     if labels is not None:
         return AnswerKey(labels.targets, labels.mask, blank)
     answers = run.output.cpu().argmax(-1)

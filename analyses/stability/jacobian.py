@@ -39,7 +39,7 @@ def jacobians(
     inputs = loop.inputs()
     spectra, norms, gains, sensitivities = [], [], [], []
     for row, fixed in enumerate(at_fixed_point):
-        example = loop.only([row])
+        example = loop.select_rows([row])
         x = (limit.point[row] if fixed else _last_finite(limit, row))[None]
         spectra.append(spectrum(example, x, count, errors=True, seed=seed))
         norms.append(singular_value(example, x, seed=seed)[0])
@@ -59,14 +59,14 @@ def jacobians(
 
 def _last_finite(limit: Limit, row: int) -> Tensor:
     """The last state before the one that overflows."""
-    overflow = int(limit.ended[row])
+    overflow = int(limit.overflow[row])
     return limit.states[(overflow - limit.first - 1) if overflow >= 0 else -1, row]
 
 
 def _sensitivity(loop: IterationMap, x: Tensor, inputs: Tensor | None, row: int, *, seed: int) -> Tensor:
     if inputs is None:
         return _scalar(0.0)
-    return sensitivity(loop.reading, x, inputs[row : row + 1], seed)
+    return sensitivity(loop.with_inputs, x, inputs[row : row + 1], seed)
 
 
 def _scalar(value: float) -> Tensor:

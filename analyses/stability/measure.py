@@ -12,7 +12,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
-from loopscope.dynamics.limit_point import SURE, Limit, follow
+from loopscope.dynamics.limit_point import NEWTON_STEP, Limit, continue_to_limit
 from loopscope.maths import exponents as lyapunov_exponents
 from loopscope.runs.run import Run
 
@@ -181,10 +181,10 @@ def measure(
     """
     _check(examples, count, exponents_count, iterations)
     rows = range(min(examples, run.states.shape[1]))
-    loop, limit = follow(run, rows, max(96, run.iterations) if extra is None else extra, double)
+    loop, limit = continue_to_limit(run, rows, max(96, run.iterations) if extra is None else extra, double)
     iterations = (2000 if limit.states.shape[2] <= _SMALL else 64) if iterations is None else iterations
-    gain = min(32, limit.shown - limit.first) if gain is None else gain
-    at_fixed_point = tuple(bool(limit.distance[row] <= SURE) for row in rows)
+    gain = min(32, limit.run_end - limit.first) if gain is None else gain
+    at_fixed_point = tuple(bool(limit.distance[row] <= NEWTON_STEP) for row in rows)
     local = jacobians(loop, limit, at_fixed_point, count=count, gain=gain, seed=seed)
     exponents, errors = _exponents(loop, limit, iterations, exponents_count, seed=seed)
     rates = [limit.rate(row) for row in rows]
@@ -196,7 +196,7 @@ def measure(
         else StabilityVerdict.diverging
         for row, fixed in enumerate(at_fixed_point)
     )
-    comparable = [row for row in rows if at_fixed_point[row] and loop.autonomous]
+    comparable = [row for row in rows if at_fixed_point[row] and loop.is_time_invariant]
     agreement, disagreement = agreement_of(
         comparable, local, exponents, errors, rates=rates, tolerance=tolerance
     )
@@ -211,7 +211,7 @@ def measure(
         rate=torch.tensor([rate.value for rate in rates]),
         rate_error=torch.tensor([rate.error for rate in rates]),
         at_fixed_point=at_fixed_point,
-        iteration_index=not loop.autonomous,
+        iteration_index=not loop.is_time_invariant,
         iterations=iterations,
         gain_iterations=gain,
         how=limit.how,
@@ -234,7 +234,7 @@ def _exponents(
 ) -> tuple[Float[Tensor, "example exponent"], Float[Tensor, "example exponent"]]:
     """Lyapunov exponents and their errors after the transient: the run itself, and a quarter of the
     iterations."""
-    last = limit.states[min(limit.shown - limit.first, len(limit.states) - 1)]
+    last = limit.states[min(limit.run_end - limit.first, len(limit.states) - 1)]
     start = torch.nan_to_num(last, 0.0, 0.0, 0.0)
     result = lyapunov_exponents(loop, start, iterations, count, transient=iterations // 4, seed=seed)
     diverges = limit.diverges[:, None]

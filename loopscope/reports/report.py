@@ -174,7 +174,9 @@ def _what(run: Run) -> str:
     with contextlib.suppress(LoopscopeError):
         parts.append(f"{sum(p.numel() for p in run.model.parameters()):,} parameters")
     if task is not None:
-        parts.append(f"trained on {task.name} ({task.difficulty_option} {task.options[task.difficulty_option]})")
+        parts.append(
+            f"trained on {task.name} ({task.difficulty_option} {task.options[task.difficulty_option]})"
+        )
     batch, positions, *_ = run.states.shape[1:] if len(run.states.shape) > 2 else (0, 0)
     parts.append(f"{run.iterations} iterations recorded on {batch} examples of {positions} positions")
     return " · ".join(parts)

@@ -81,7 +81,7 @@ def test_the_bound_is_checked_against_weights_that_made_the_patterns():
     broken = run["core.0.norm_1"]
     shifted = broken.with_values({index: 0.5 * value + 1 for index, value in broken.items()})
     run = run.with_sites({site: run[site] for site in run.names} | {"core.0.norm_1": shifted})
-    from loopscope.analyses.attention.lipschitz_bound import lipschitz_bound
+    from loopscope.analyses.attention.lipschitz_bound import lipschitz_bound  # pyright: ignore[reportMissingImports]
 
     result = lipschitz_bound(run, "core.0.attn.hook_pattern", 5, 4)
     assert result.holds is None
@@ -108,7 +108,7 @@ def test_a_pattern_that_moves_more_than_its_input_breaks_the_bound():
         "core.0.attn.hook_q": ls.States("core.0.attn.hook_q", q, run["core.0.attn.hook_q"].axes, 6),
     }
     run = run.with_sites({site: run[site] for site in run.names} | impossible)
-    from loopscope.analyses.attention.lipschitz_bound import lipschitz_bound
+    from loopscope.analyses.attention.lipschitz_bound import lipschitz_bound  # pyright: ignore[reportMissingImports]
 
     result = lipschitz_bound(run, name, 5, 4)
     assert result.holds is False

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 import loopscope as ls
-from loopscope.analyses.depth_use.integration_window import integration_windows
+from loopscope.analyses.depth_use.integration_window import integration_windows  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 from loopscope.maths import slope

@@ -90,7 +90,9 @@ def test_solvers_go_where_iteration_does_not():
 def test_an_overflow_ends_its_row_at_the_iterate_where_it_begins(dtype, largest):
     """2^k leaves float32 at k = 128 and float64 at k = 1024; the row that starts at the fixed point
     isn't touched."""
-    result = maths.solve(lambda x: 2 * x, torch.tensor([[1.0], [0.0]], dtype=dtype), "plain", max_iterations=2000)
+    result = maths.solve(
+        lambda x: 2 * x, torch.tensor([[1.0], [0.0]], dtype=dtype), "plain", max_iterations=2000
+    )
     assert result.endings == (maths.Ending.overflow, maths.Ending.converged)
     assert result.iterations.tolist() == [largest, 0]
     assert result.point.isnan().flatten().tolist() == [True, False]
@@ -99,7 +101,10 @@ def test_an_overflow_ends_its_row_at_the_iterate_where_it_begins(dtype, largest)
 @pytest.mark.parametrize("method", METHODS)
 def test_nan_is_no_solution(method):
     result = maths.solve(
-        lambda x: torch.where(x > 2, torch.nan, x + 1), torch.tensor([[0.5], [9.0]]), method, max_iterations=50
+        lambda x: torch.where(x > 2, torch.nan, x + 1),
+        torch.tensor([[0.5], [9.0]]),
+        method,
+        max_iterations=50,
     )
     assert not result.converged.any()
     assert result.endings[1] is maths.Ending.overflow

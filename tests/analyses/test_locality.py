@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import loopscope as ls
-from loopscope.analyses.locality.distances import position_distances
+from loopscope.analyses.locality.distances import position_distances  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 from loopscope.nn import LoopedModule
@@ -120,7 +120,7 @@ def test_on_a_board_without_such_rules_neighbours_stand_beside_each_other():
 
 
 def test_a_position_that_no_way_leads_to_is_infinitely_far():
-    from loopscope.analyses.locality.distances import shortest_paths
+    from loopscope.analyses.locality.distances import shortest_paths  # pyright: ignore[reportMissingImports]
 
     islands = torch.zeros(4, 4, dtype=torch.bool)
     islands[0, 1] = islands[1, 0] = islands[1, 2] = islands[2, 1] = True

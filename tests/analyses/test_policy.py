@@ -41,7 +41,7 @@ def test_answers_that_form_one_after_the_other_are_worth_a_rule():
 def test_the_oracle_is_above_every_curve_of_a_real_run():
     run = ls.record(halting_model(bias=-3.0, gate=4.0), TASK.batch(32, seed=0).tokens, 24)
     result = ls.analyses.measure("policy", run)
-    assert [method.name for method in result.methods][:2] == ["depth", "own"]
+    assert [method.name for method in result.methods][:2] == ["depth", "model"]
     for method in result.methods:
         assert (method.curve_regret >= -1e-9).all(), method.name
         assert method.regret >= -1e-9 and method.oracle_iterations <= method.iterations + 1e-9

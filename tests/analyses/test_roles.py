@@ -205,7 +205,7 @@ def test_cells_in_conflict_are_those_whose_digit_stands_again_in_a_unit():
 
 
 def test_attention_to_conflicts_counts_boards_that_have_some():
-    from loopscope.analyses.roles.attention_by_role import attention_contrast
+    from loopscope.analyses.roles.attention_by_role import attention_contrast  # pyright: ignore[reportMissingImports]
 
     run = team("counted", looks=True)
     patterns = ls.record(
