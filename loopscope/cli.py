@@ -1,31 +1,39 @@
-"""The command line. A LoopscopeError is one red sentence and exit code 2; heavy parts are imported
-by the command that needs them."""
+"""The command line. A LoopscopeError is printed as one red sentence, with exit code 2."""
+
+# Imports inside the commands are for speed only: the help then needs no torch.
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
 
-from . import models
 from .common import discovery
 from .common.errors import LoopscopeError
 
-_NUMBERS = {"parameters", "iterations", "accuracy"}
+if TYPE_CHECKING:
+    from .runs.run import Run
 
 Entry = Annotated[
     str, typer.Argument(metavar="NAME", help="A trained entry, such as universal-prefix-parity.")
 ]
-
+Source = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="An entry, a saved run or checkpoint file, or a Hugging Face model."),
+]
+Iterations = Annotated[
+    int | None, typer.Option(min=1, help="Iterations to record. Default: the model's own depth.")
+]
 Texts = Annotated[
     list[str] | None,
-    typer.Option("--text", help="What a Hugging Face model reads, once per text; random tokens without any."),
+    typer.Option(
+        "--text",
+        help="A text for a Hugging Face model to read. Repeat it for several. Default: random tokens.",
+    ),
 ]
 Trust = Annotated[
     bool,
@@ -33,11 +41,11 @@ Trust = Annotated[
         "--trust-remote-code", help="Run the code that comes with a Hugging Face model. Read it first."
     ),
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
-class _Sentences(TyperGroup):
-    """Says what went wrong in the error's own sentence, without a traceback: it was written for the
-    reader."""
+class _ErrorsAsSentences(TyperGroup):
+    """Prints the sentence of a LoopscopeError without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -48,87 +56,79 @@ class _Sentences(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Sentences,
+    cls=_ErrorsAsSentences,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Watch what a looped transformer does from one iteration to the next.",
+    help="Record and analyse what a looped transformer does in each iteration.",
 )
 
 
 @app.command("models")
 def list_models(
-    names: Annotated[bool, typer.Option("--names", help="Only the names, one a line.")] = False,
+    names: Annotated[bool, typer.Option("--names", help="Print only the names, one per line.")] = False,
 ) -> None:
     """List the trained entries of the zoo."""
+    from . import models
+
     if names:
-        for entry in models.entries():
-            typer.echo(entry)
+        typer.echo("\n".join(models.entries()))
         return
-    table = Table("entry", "architecture", "task", "parameters", "iterations", "accuracy", box=SIMPLE_HEAD)
-    for column in table.columns:
-        column.no_wrap, column.justify = True, "right" if column.header in _NUMBERS else "left"
-    for entry in models.entries():
-        header = models.header(entry)
-        accuracy = header.get("measured", {}).get("accuracy")
-        row = [
-            entry,
-            header["architecture"],
-            header["task"]["name"],
-            f"{models.parameters(entry):,}",
-            str(header.get("measured", {}).get("iterations", header["config"].get("iterations", ""))),
-            "" if accuracy is None else f"{accuracy:.2%}",
-        ]
-        table.add_row(*map(Text, row))
-    console = Console()
-    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
-    console.width = max(console.width, needed)  # a name cut short can't be typed
-    console.print(table)
+    from .reports.zoo_table import print_zoo_table
+
+    print_zoo_table()
     typer.echo(f"Architectures: {', '.join(models.names())}. Show an entry's card: loopscope card NAME.")
 
 
 @app.command()
 def card(name: Entry) -> None:
-    """Print an entry's card: how it was made and what was measured."""
+    """Print the card of an entry: how it was trained and what was measured."""
+    from . import models
+
     typer.echo(models.card(name))
 
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry whose recipe is to be run.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the log and the weights; runs/NAME.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps, if not the recipe's.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the recipe's; runs/NAME-seed.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry that has a recipe.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the log and the weights. Default: runs/NAME.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many optimiser steps. Default: the recipe's.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed to use instead of the recipe's; the folder is then runs/NAME-SEED."),
+    ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh/--resume", help="Begin again, or go on from the last checkpoint.")
+        bool, typer.Option("--fresh/--resume", help="Start again, or resume from the last checkpoint.")
     ] = False,
 ) -> None:
-    """Train an entry by its recipe; run it again to go on where it was stopped."""
+    """Train an entry by its recipe. Run the command again to resume a training that was stopped."""
     from .training import train as run_recipe
 
     folder = Path("runs") / (name if seed is None else f"{name}-{seed}") if out is None else out
     run_recipe(name, out=folder, steps=steps, seed=seed, resume=not fresh)
-    typer.echo(
-        f"Wrote {folder / name}.safetensors: loopscope measure and ls.models.load take it by its path."
-    )
+    typer.echo(f"Wrote {folder / name}.safetensors. Pass its path to loopscope measure or to ls.models.load.")
 
 
 @app.command()
 def sweep(
-    grid: Annotated[Path, typer.Argument(metavar="GRID", help="A TOML file: a recipe and what is varied.")],
+    grid: Annotated[
+        Path, typer.Argument(metavar="GRID", help="A TOML file with a recipe and the values to vary.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("sweep.html"),
-    folder: Annotated[
-        Path | None, typer.Option(help="Folder for the trainings; runs/ and the grid's name.")
-    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder for the trainings. Default: runs/GRID.")] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes; one for each core. 0: one after another in this one."),
+        typer.Option(min=0, help="Worker processes. Default: one per core. 0: train in this process."),
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(help="Address of a dask cluster that sees the folder, for its workers.")
+        str | None, typer.Option(help="Address of a dask cluster whose workers share the folder.")
     ] = None,
 ) -> None:
-    """Train a grid and write one page about it; run it again to train only what is missing."""
+    """Train a grid of recipes and write a page about it. Run it again to train what is missing."""
     from .sweeps import sweep as run_grid
 
     result = run_grid(grid, folder, workers=workers, scheduler=scheduler)
@@ -140,29 +140,22 @@ def sweep(
 
 @app.command()
 def measure(
-    analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help="A question, such as convergence.")],
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="An entry, a saved run or checkpoint file, or a Hugging Face model."
-        ),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the finding as JSON.")] = False,
-    iterations: Annotated[
-        int | None, typer.Option(min=1, help="Iterations to record; the model's own depth.")
-    ] = None,
+    analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help="An analysis, such as convergence.")],
+    name: Source,
+    as_json: AsJson = False,
+    iterations: Iterations = None,
     examples: Annotated[
         int | None,
-        typer.Option(min=1, help="Examples to record: 64 of an entry's task, 8 of a Hugging Face model."),
+        typer.Option(min=1, help="Examples to record. Default: 64 for an entry, 8 for a Hugging Face model."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Which examples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
     text: Texts = None,
     trust_remote_code: Trust = False,
 ) -> None:
-    """Put a question to a recorded run and print what was found."""
+    """Run an analysis and print its result."""
     from . import analyses
 
-    discovery.checked_name("analysis", analysis, analyses.names())  # said before anything is recorded
+    discovery.checked_name("analysis", analysis, analyses.names())  # before anything is recorded
     if getattr(discovery.module("analyses", analysis), "SUBJECT", "run") == "history":
         from .training.history import load_history
 
@@ -175,51 +168,43 @@ def measure(
 
 @app.command()
 def probe(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="An entry, a saved run or checkpoint file, or a Hugging Face model."
-        ),
-    ],
-    fact: Annotated[
-        str | None, typer.Option(help="What to look for: a fact of the task, such as answer, the default.")
-    ] = None,
+    name: Source,
+    fact: Annotated[str | None, typer.Option(help="A fact of the task to predict. Default: answer.")] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="Or labels of your own: a safetensors file with the tensor labels, and perhaps mask."
+            help="Predict your own labels: a safetensors file with a tensor labels and optionally mask."
         ),
     ] = None,
-    site: Annotated[list[str] | None, typer.Option(help="What is read, once per site; state.")] = None,
+    site: Annotated[
+        list[str] | None, typer.Option(help="A site to read. Repeat it for several. Default: state.")
+    ] = None,
     positions: Annotated[
-        str | None, typer.Option(help="each, shared, pooled, or a number; as the labels are, unless given.")
+        str | None, typer.Option(help="each, shared, pooled or a number. Default: what fits the labels.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Where to save the probes.")] = None,
-    iterations: Annotated[
-        int | None, typer.Option(min=1, help="Iterations to record; the model's own depth.")
-    ] = None,
+    as_json: AsJson = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to save the probes in.")] = None,
+    iterations: Iterations = None,
     examples: Annotated[int, typer.Option(min=1, help="Examples to record.")] = 512,
-    seed: Annotated[int, typer.Option(help="Which examples, and how they are divided.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the examples and of the folds.")] = 0,
     text: Texts = None,
     trust_remote_code: Trust = False,
 ) -> None:
-    """Train linear probes on the states and print what can be read off them. A saved run is read
-    piece by piece."""
+    """Train linear probes on the states and print their scores. A saved run is read in parts."""
     from .probing import Probes
     from .probing.labels import read_labels
 
     if fact is not None and labels is not None:
         raise LoopscopeError(
-            "probes learn a fact or labels of your own, but --fact and --labels were both given. Leave one "
-            "out."
+            "Probes must be given either a fact or labels, but --fact and --labels were both given. Leave "
+            "one out."
         )
     sites = site or ["state"]
-    given, mask = (fact or "answer", None) if labels is None else read_labels(labels)
+    target, mask = (fact or "answer", None) if labels is None else read_labels(labels)
     saved = name.endswith(".safetensors") and not _is_checkpoint(name)
     run = name if saved else _run(name, iterations, examples, seed, text or [], trust_remote_code, sites)
-    where = int(positions) if positions is not None and positions.lstrip("-").isdigit() else positions
-    result = Probes.fit(run, given, mask=mask, sites=sites, positions=where, seed=seed)
+    position = int(positions) if positions is not None and positions.lstrip("-").isdigit() else positions
+    result = Probes.fit(run, target, mask=mask, sites=sites, positions=position, seed=seed)
     if output is not None:
         result.save(output)
     typer.echo(json.dumps(result.to_dict(), allow_nan=False) if as_json else str(result))
@@ -227,18 +212,21 @@ def probe(
 
 @app.command()
 def report(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry, or a Hugging Face folder or name.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="An entry, a checkpoint file, or a Hugging Face model.")
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
     text: Texts = None,
     trust_remote_code: Trust = False,
 ) -> None:
     """Write one self-contained HTML page about an entry or a Hugging Face model."""
+    from . import models
     from .recorder import pretrained as hub
     from .reports import report as write
 
-    known = name in models.entries() or not hub.is_pretrained_name(name)
+    local = name in models.entries() or not hub.is_pretrained_name(name)
     run = (
-        name if known else hub.record_pretrained(name, texts=text or [], trust_remote_code=trust_remote_code)
+        name if local else hub.record_pretrained(name, texts=text or [], trust_remote_code=trust_remote_code)
     )
     write(run).save(output)
     typer.echo(f"Wrote {output}")
@@ -246,16 +234,18 @@ def report(
 
 @app.command()
 def copy(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="Such as models/universal.py.")],
-    folder: Annotated[Path, typer.Argument(help="Where to.")] = Path(),
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="Such as models/universal.py or analyses/cycles.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Folder to copy it into.")] = Path(),
 ) -> None:
-    """Copy a model or an analysis into a folder, to own it and change it there."""
-    where, _, name = file.rpartition("/")
-    if not where:
+    """Copy a model's file or an analysis' folder, to change it there."""
+    shelf, _, name = file.rstrip("/").rpartition("/")
+    if not shelf:
         raise LoopscopeError(
-            f"The file must be named with its discovery, but is {file!r}. Write e.g. models/universal.py."
+            f"The file must be named with its shelf, but is {file!r}. Write e.g. models/universal.py."
         )
-    typer.echo(f"Wrote {discovery.copy(where, name, folder)}")
+    typer.echo(f"Wrote {discovery.copy(shelf, name, folder)}")
 
 
 def _run(
@@ -266,9 +256,10 @@ def _run(
     texts: list[str],
     trust_remote_code: bool,
     sites: Sequence[str] = (),
-) -> Any:
-    """The saved run of that name, or a fresh recording of an entry, a checkpoint or a Hugging Face
+) -> "Run":
+    """The saved run of that name, or a new recording of an entry, a checkpoint or a Hugging Face
     model."""
+    from . import models
     from .core.sites import is_state
     from .recorder import pretrained as hub
     from .recorder.record_run import record
@@ -277,18 +268,18 @@ def _run(
     if name.endswith(".safetensors") and not _is_checkpoint(name):
         if iterations is not None:
             raise LoopscopeError(
-                f"{name} is recorded already, so --iterations={iterations} can't be heard. "
+                f"{name} is recorded already, so --iterations={iterations} has no effect. "
                 "Leave it out, or name the entry."
             )
         return load_run(name)
     if name not in models.entries() and hub.is_pretrained_name(name):
-        many = examples or hub.EXAMPLES
+        count = examples or hub.EXAMPLES
         return hub.record_pretrained(
-            name, iterations, texts, many, seed=seed, trust_remote_code=trust_remote_code
+            name, iterations, texts, count, seed=seed, trust_remote_code=trust_remote_code
         )
     if texts:
         raise LoopscopeError(
-            f"--text is read by a Hugging Face model's tokenizer, but {name} has none. Leave it out."
+            f"--text needs the tokenizer of a Hugging Face model, but {name} has none. Leave it out."
         )
     model = models.load(name)
     inside = [site for site in sites if not is_state(site)]
@@ -296,6 +287,8 @@ def _run(
 
 
 def _is_checkpoint(name: str) -> bool:
+    from . import models
+
     try:
         return bool(models.header(name))
     except LoopscopeError:

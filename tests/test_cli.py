@@ -1,6 +1,8 @@
 """The commands: what they print, and that bad input gets its sentence and nothing else."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,13 @@ import loopscope as ls
 from loopscope.cli import app
 from loopscope.common.files import save_file
 
+HEAVY = ["torch", "plotly", "transformer_lens"]
+HELP = """
+from typer.testing import CliRunner
+from loopscope.cli import app
+shown = CliRunner().invoke(app, ["--help"])
+assert shown.exit_code == 0 and "measure" in shown.output
+"""
 SMALL = {"vocabulary": 3, "width": 16, "heads": 2, "iterations": 3}
 
 
@@ -69,6 +78,21 @@ def test_measure_takes_a_saved_run(analysis: str, checkpoint: Path, tmp_path: Pa
 def test_copy_writes_the_file(tmp_path: Path):
     assert command("copy", "models/universal.py", tmp_path).exit_code == 0
     assert (tmp_path / "universal.py").is_file()
+
+
+@pytest.mark.parametrize("name", ["analyses/cycles", "analyses/cycles/"])
+def test_copy_writes_the_folder_of_an_analysis(name: str, tmp_path: Path):
+    assert command("copy", name, tmp_path).exit_code == 0
+    assert {"__init__.py", "measure.py", "figures.py"} <= {p.name for p in (tmp_path / "cycles").iterdir()}
+
+
+@pytest.mark.parametrize("code", ["import loopscope", HELP])
+def test_the_help_and_the_root_import_nothing_heavy(code: str):
+    """In a fresh interpreter, since this one has it all."""
+    check = f"import json, sys; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{check}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,12 @@ def stranger(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_everything_on_the_shelves_is_in_the_wheel(wheel: Path):
     packed = set(zipfile.ZipFile(wheel).namelist())
     shelved = {
-        f"loopscope/{folder}/{path.name}"
+        f"loopscope/{path.relative_to(ROOT)}"
         for folder in discovery.SHELVES
-        for path in (ROOT / folder).iterdir()
+        for path in (ROOT / folder).rglob("*")
         if path.suffix in KINDS
     }
-    assert "loopscope/models/universal.py" in shelved
+    assert {"loopscope/models/universal.py", "loopscope/analyses/cycles/measure.py"} <= shelved
     assert shelved - packed == set()
 
 
@@ -123,3 +123,5 @@ def test_the_command_is_installed(stranger: Path, tmp_path: Path):
     assert "measure" in run(stranger.parent / "loopscope", "--help", cwd=tmp_path)
     run(stranger.parent / "loopscope", "copy", "models/universal.py", ".", cwd=tmp_path)
     assert (tmp_path / "universal.py").read_bytes() == (ROOT / "models" / "universal.py").read_bytes()
+    run(stranger.parent / "loopscope", "copy", "analyses/cycles", ".", cwd=tmp_path)
+    assert (tmp_path / "cycles" / "measure.py").is_file()

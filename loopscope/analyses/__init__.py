@@ -1,32 +1,47 @@
-"""The analyses' shelf: questions that can be put to a run, by name.
+"""The shelf of the analyses: questions that can be put to a run, found by name in the folder
+`analyses/`.
 
 >>> import loopscope as ls
->>> found = ls.analyses.measure("convergence", run)          # a file analyses/<name>.py
->>> found.verdict, found.figure(), print(found)
+>>> result = ls.analyses.measure("convergence", run)          # the folder analyses/convergence
+>>> result.verdict, result.figure(), print(result)
 """
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..common import discovery
+
+if TYPE_CHECKING:
+    from ..common.result import AnalysisResult
+    from ..runs.run import Run
+    from ..training.history import History
 
 __path__ = discovery.folders("analyses")
 
 
 def names() -> list[str]:
-    """The analyses there are."""
+    """The names of all analyses."""
     return discovery.names("analyses")
 
 
-def measure(name: str, run: Any, **options: Any) -> Any:
-    """Put the analysis' question to a run.
+def measure(name: str, run: "Run | History", **options: Any) -> "AnalysisResult":
+    """Run an analysis.
+
+    >>> result = ls.analyses.measure("cycles", run)
+    >>> result.verdict.sentence
 
     Arguments:
-        run: what `loopscope.record` gave.
-        options: the analysis' own; see its file.
+        name: one of `names()`.
+        run: what `loopscope.record` returned; for analyses of a training, such as grokking, what
+            `loopscope.load_history` returned.
+        options: of the analysis; its `measure` documents them.
 
     Returns:
-        A frozen finding with its numbers, a `verdict`, a `figure()` and a text.
+        A frozen dataclass of numbers with a `verdict`, `summary()`, `figure()` and `to_json()`.
+
+    Raises:
+        LoopscopeError: there is no analysis or option of that name, or the analysis can't be
+            computed from this run.
     """
     question = discovery.module("analyses", name).measure
     for option in options:

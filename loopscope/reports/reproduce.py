@@ -1,5 +1,5 @@
-"""An entry made again from scratch: its weights, the numbers in its card, and other seeds where
-training is short.
+"""Reproduce an entry from scratch: its weights, the numbers in its card, and, if training is short,
+its accuracy for other seeds.
 
 `make zoo` runs this for every entry: python -m loopscope.reports.reproduce NAME
 """
@@ -16,47 +16,51 @@ from ..training.trainer import train
 from .model_card import rewrite
 
 SHORT = 600.0
-"""Seconds of processor time under which a training is repeated with other seeds."""
+"""Seconds of processor time; a shorter training is repeated with other seeds."""
 SEEDS = (1, 2)
 
 
-def remake(entry: str, runs: str | Path = "runs/zoo", seeds: tuple[int, ...] = SEEDS) -> Path:
-    """Train an entry by its recipe, put the weights on the discovery, and write the numbers of its
-    card anew.
+def reproduce(entry: str, runs: str | Path = "runs/zoo", seeds: tuple[int, ...] = SEEDS) -> Path:
+    """Train an entry by its recipe, write its weights into the zoo, and renew the numbers in its
+    card.
 
-    A training that was stopped goes on from its checkpoint in `runs`; for a new one remove that
-    folder.
+    A training that was stopped resumes from its checkpoint in `runs`. Remove that folder to start
+    from scratch.
 
     Arguments:
-        entry: one that has a recipe and a card.
-        seeds: that are tried besides the recipe's own, if that took less than SHORT.
+        entry: the name of an entry that has a recipe and a card.
+        runs: folder for the trainings.
+        seeds: other seeds to train with, if the first training took less than SHORT.
 
     Returns:
-        the card.
+        the path of the card.
+
+    Raises:
+        LoopscopeError: the entry has no card.
     """
     card = discovery.files("models", ".md").get(entry)
     if card is None:
         raise LoopscopeError(
-            f"An entry that is made must have a card, but models/{entry}.md isn't there. Write what it is "
-            "and how it was made, with the two lines between which the numbers go; any other card shows them."
+            f"An entry to reproduce must have a card, but models/{entry}.md isn't there. Write one that "
+            "describes the entry and has the two marker lines for the numbers; copy them from another card."
         )
-    made = Path(runs) / entry
-    train(entry, made, progress=False)
-    tensors, header = load_file(made / f"{entry}.safetensors", kind="checkpoint")
-    told = header["measured"]
-    if told["processor_seconds"] < SHORT:
-        told["seeds"] = {}
+    folder = Path(runs) / entry
+    train(entry, folder, progress=False)
+    tensors, header = load_file(folder / f"{entry}.safetensors", kind="checkpoint")
+    measured = header["measured"]
+    if measured["processor_seconds"] < SHORT:
+        measured["seeds"] = {}
         for seed in seeds:
-            other = Path(runs) / f"{entry}-{seed}"
-            train(entry, other, seed=seed, progress=False)
-            again = load_header(other / f"{entry}.safetensors", kind="checkpoint")["measured"]
-            told["seeds"][str(seed)] = {name: again[name] for name in ("accuracy", "processor_seconds")}
+            other_folder = Path(runs) / f"{entry}-{seed}"
+            train(entry, other_folder, seed=seed, progress=False)
+            other = load_header(other_folder / f"{entry}.safetensors", kind="checkpoint")["measured"]
+            measured["seeds"][str(seed)] = {name: other[name] for name in ("accuracy", "processor_seconds")}
     save_file(card.with_suffix(".safetensors"), tensors, header)
-    if (history := made / f"{entry}{ENDING}.safetensors").exists():
+    if (history := folder / f"{entry}{ENDING}.safetensors").exists():
         shutil.copyfile(history, card.with_name(history.name))
     return rewrite(str(card.with_suffix(".safetensors")))
 
 
 if __name__ == "__main__":
     for name in sys.argv[1:]:
-        sys.stdout.write(f"Wrote {remake(name)}\n")
+        sys.stdout.write(f"Wrote {reproduce(name)}\n")

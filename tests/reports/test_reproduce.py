@@ -32,7 +32,7 @@ def shelf(tmp_path, monkeypatch):
 
 
 def test_an_entry_is_made_with_its_numbers_and_its_other_seeds(shelf):
-    reproduce.remake("tiny", shelf / "runs")
+    reproduce.reproduce("tiny", shelf / "runs")
     measured = ls.models.header(shelf / "tiny.safetensors")["measured"]
     assert list(measured["seeds"]) == ["1", "2"]
     other = ls.models.header(shelf / "runs" / "tiny-2" / "tiny.safetensors")
@@ -45,12 +45,12 @@ def test_an_entry_is_made_with_its_numbers_and_its_other_seeds(shelf):
 
 def test_a_long_training_is_not_repeated(shelf, monkeypatch):
     monkeypatch.setattr(reproduce, "SHORT", 0.0)
-    reproduce.remake("tiny", shelf / "runs")
+    reproduce.reproduce("tiny", shelf / "runs")
     assert "seeds" not in ls.models.header(shelf / "tiny.safetensors")["measured"]
     assert "other seeds" not in (shelf / "tiny.md").read_text(encoding="utf-8")
 
 
 def test_what_has_no_card_is_refused_before_it_is_trained(shelf):
-    with pytest.raises(ls.LoopscopeError, match=r"must have a model_card, but models/other\.md isn't there"):
-        reproduce.remake("other", shelf / "runs")
+    with pytest.raises(ls.LoopscopeError, match=r"must have a card, but models/other\.md isn't there"):
+        reproduce.reproduce("other", shelf / "runs")
     assert not (shelf / "runs").exists()
