@@ -27,6 +27,8 @@ class AnalysisResult:
     """Base of every result. A subclass is a frozen dataclass with a `verdict`, a shape beside each
     field, and `summary()`; its file holds `measure(run) -> result` and `draw(result) -> figure`."""
 
+    verdict: Verdict
+
     def summary(self) -> str:
         """The result as a paragraph, with its thresholds."""
         raise NotImplementedError(f"{type(self).__name__} must define summary().")
