@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
 from loopscope.plots import style
-from loopscope.plots.heatmaps import square_map
+from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
 from .result import AttentionResult
@@ -41,7 +41,7 @@ def draw_map(result: AttentionResult) -> "go.Figure":
     depth, values = len(result.layers), result.pattern_distance
     names = [f"iteration {u // depth}, layer {u % depth}" for u in range(len(values))]
     title = "Distance between the patterns of unrolled layers"
-    return square_map(title, values, "unrolled layer", "Frobenius norm", labels=names, reversescale=True)
+    return square_heatmap(title, values, "unrolled layer", "Frobenius norm", labels=names, reversescale=True)
 
 
 def draw_stages(result: AttentionResult) -> "go.Figure":

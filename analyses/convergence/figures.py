@@ -7,7 +7,7 @@ from torch import Tensor
 
 from loopscope.common.text import number, percent
 from loopscope.plots import style
-from loopscope.plots.heatmaps import map_of
+from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 
 from .measure import ConvergenceResult
@@ -107,7 +107,7 @@ def panels(result: ConvergenceResult) -> list[Panel]:
 
 def _step_map(state: SiteConvergence) -> "go.Figure":
     z = state.relative_step.clamp(1e-12, 1e12).log10()
-    return map_of(
+    return position_heatmap(
         [[round(v, 2) for v in row] for row in z.tolist()],
         "Relative step, by iteration and position",
         "iteration",

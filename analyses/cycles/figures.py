@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from loopscope.common.text import number, percent
 from loopscope.maths import KINDS
 from loopscope.plots import style
-from loopscope.plots.heatmaps import square_map
+from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
 from .result import CyclesResult
@@ -113,7 +113,7 @@ def draw_recurrence(result: CyclesResult) -> "go.Figure":
     states = range(last - len(recurrence.distance), last) if recurrence is not None else ()
     values = recurrence.distance if recurrence is not None else None
     quantity = "distance (1: usual)"
-    return square_map("Distance between states", values, "state", quantity, labels=states, digits=3)
+    return square_heatmap("Distance between states", values, "state", quantity, labels=states, digits=3)
 
 
 def draw_layers(result: CyclesResult) -> "go.Figure":
@@ -121,7 +121,7 @@ def draw_layers(result: CyclesResult) -> "go.Figure":
     layers = result.layers
     names = layers.unrolled_names if layers is not None else ()
     values = layers.similarity if layers is not None else None
-    return square_map("Cosine of all unrolled layers", values, "unrolled layer", "cosine", labels=names)
+    return square_heatmap("Cosine of all unrolled layers", values, "unrolled layer", "cosine", labels=names)
 
 
 def draw_shares(result: CyclesResult, threshold: str = "coherence") -> "go.Figure":

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
 from loopscope.plots import style
-from loopscope.plots.heatmaps import square_map
+from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
 from .measure import GeometryResult
@@ -74,7 +74,7 @@ def draw_similarity(result: GeometryResult, field: int = 0) -> "go.Figure":
     """CKA of the states after any two iterations."""
     geometry = result.fields[field]
     title = f"{style.label(geometry.name)}: similarity of iterations"
-    return square_map(title, geometry.cka, "iterations run", "CKA", labels=result.states, zmax=1)
+    return square_heatmap(title, geometry.cka, "iterations run", "CKA", labels=result.states, zmax=1)
 
 
 def panels(result: GeometryResult) -> list[Panel]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
 from loopscope.plots import style
-from loopscope.plots.heatmaps import map_of
+from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 
 from .measure import HaltingResult
@@ -20,7 +20,7 @@ def headline(result: HaltingResult) -> tuple[str, str]:
 
 def draw(result: HaltingResult) -> "go.Figure":
     """Heat map of the halting iterations at each position."""
-    figure = map_of(
+    figure = position_heatmap(
         [[round(v, 4) for v in row] for row in result.by_position.T.tolist()],
         "Halting, by position and iteration",
         "halting iteration",
@@ -102,7 +102,7 @@ def _distribution(result: HaltingResult) -> "go.Figure":
 
 def _difficulty(result: HaltingResult) -> "go.Figure":
     name = style.label(result.difficulty)
-    figure = map_of(
+    figure = position_heatmap(
         [[round(v, 4) for v in row] for row in result.by_level.T.tolist()],
         "Halting, by difficulty and iteration",
         "halting iteration",

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from loopscope.common.text import number
 from loopscope.plots import style
-from loopscope.plots.heatmaps import map_of
+from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 
 from .measure import LocalityResult
@@ -31,7 +31,7 @@ def draw(result: LocalityResult) -> "go.Figure":
     """Share of the effect by distance and iterations after the intervention."""
     visible = (result.by_distance > VISIBLE).any(0)
     shares = result.by_distance[:, : int(visible.nonzero().max()) + 1 if bool(visible.any()) else 1]
-    figure = map_of(
+    figure = position_heatmap(
         [_numbers(row) for row in shares],
         "Effect by distance",
         "iterations after the intervention",

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from loopscope.plots import style
-from loopscope.plots.heatmaps import map_of
+from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 from loopscope.probing.fact_curve import Read, trail
 
@@ -119,7 +119,7 @@ def panels(result: ProbesResult) -> list[Panel]:
 def _map_panel(result: ProbesResult) -> Panel:
     probed = ~result.probe_map.isnan().all(1)
     k = [k for k, keep in zip(result.iterations, probed.tolist(), strict=True) if keep]
-    figure = map_of(
+    figure = position_heatmap(
         [[_cell(v) for v in row] for row in result.probe_map[probed].tolist()],
         "Accuracy of probes for the answer",
         "iterations",

@@ -20,3 +20,8 @@ def percent(share: float) -> str:
         ):
             return f"{text} %"
     return f"{'less than 0.001' if share < 0.5 else 'more than 99.999'} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun, such as "1 iteration" and "12 iterations"."""
+    return f"{count} {noun}{'s' * (count != 1)}"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..common.text import number
 from ..plots import style
-from ..plots.heatmaps import shown, token_map
+from ..plots.heatmaps import token_label, token_heatmap
 from ..plots.panels import Frame, Panel
 from ..recorder.labels import labels_of, task_of
 from ..runs.run import Run
@@ -74,7 +74,7 @@ def table_of(
 def table_panel(table: Table, title: str, site: str, caution: str = "") -> Panel:
     """The table as a figure, an example at a time."""
     frames = [Frame(name, {0: _cells(table, b)}) for b, name in enumerate(table.names)]
-    figure = token_map(
+    figure = token_heatmap(
         title,
         frames[0].update[0],
         table.iterations,
@@ -103,7 +103,7 @@ def table_panel(table: Table, title: str, site: str, caution: str = "") -> Panel
 
 def _cells(table: Table, b: int) -> dict[str, Any]:
     def word(token: int) -> str:
-        return shown(table.symbols[token]) if table.symbols else str(token)
+        return token_label(table.symbols[token]) if table.symbols else str(token)
 
     z, text, more = [], [], []
     for ids, p, final in zip(
@@ -114,7 +114,7 @@ def _cells(table: Table, b: int) -> dict[str, Any]:
         more.append(
             [
                 [
-                    shown(given) if given else "?",
+                    token_label(given) if given else "?",
                     "<br>".join(f"{word(t)} {q:.3f}" for t, q in zip(own, chance, strict=True) if t >= 0),
                     "" if goal < 0 else f"<br>{'right' if own[0] == goal else 'wrong: ' + word(goal)}",
                 ]

@@ -1,2 +1,1 @@
-"""What all figures share: style, panels and heat maps. Each folder's own figures are in its
-figures.py."""
+"""What all figures share: style, panels and heat maps. Other folders draw in their own figures.py."""

@@ -1,15 +1,25 @@
-"""square_map: a heat map of things against the same things, such as all unrolled layers."""
+"""Heat maps: of positions and iterations, of items against each other, and of tokens.
+
+The first row is at the top, so that iterations run downwards as one reads.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from . import style
-from .style import SCALE, colourbar, empty
+from .style import SCALE, colourbar, empty, label
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+WIDEST, LONGEST = 64, 72
+"""Positions and iterations up to which the tokens are written into the cells."""
+_FEW = 12
+"""Rows or columns up to which each has a tick."""
 
 
-def map_of(
+def position_heatmap(
     cells: list[list[float | None]],
     title: str,
     y: str,
@@ -18,15 +28,15 @@ def map_of(
     hover: str,
     height: int = 420,
     **more: Any,
-) -> Any:
-    """A heat map of positions (to the right) and iterations (downwards, as one reads).
+) -> "go.Figure":
+    """A heat map of positions (columns) and iterations (rows).
 
     Arguments:
-        cells: (iteration, position); None where there is nothing.
-        y: name of the iterations' axis.
-        quantity: what the colours are.
-        hover: plotly's template of what a cell tells.
-        more: of plotly's heat map, such as zmin, or `bar` for its colour bar.
+        cells: (iteration, position); None for an empty cell.
+        y: title of the iterations' axis.
+        quantity: title of the colour bar, with its unit.
+        hover: plotly's template of the text for the cell under the pointer.
+        more: options of plotly's heat map, such as zmin; `bar` for those of the colour bar.
     """
     figure = empty(title, "position", y, height)
     bar = colourbar(quantity, **more.pop("bar", {}))
@@ -35,13 +45,11 @@ def map_of(
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False)
-    for axis, count in (("yaxis", len(cells)), ("xaxis", len(cells[0]) if cells else 0)):
-        if count <= 12:  # left alone, plotly puts marks between the whole numbers
-            figure.update_layout({axis: {"dtick": 1}})
+    _whole_ticks(figure, rows=len(cells), columns=len(cells[0]) if cells else 0)
     return figure
 
 
-def square_map(
+def square_heatmap(
     title: str,
     values: Tensor | None,
     axis: str,
@@ -50,24 +58,27 @@ def square_map(
     labels: Sequence[Any],
     digits: int = 4,
     **more: Any,
-) -> Any:
-    """A square heat map, read like a text from the upper left.
+) -> "go.Figure":
+    """A square heat map of items against the same items, such as all unrolled layers.
 
     Arguments:
         values: (item, item); None for an empty figure.
-        labels: what each item is called when it is pointed at; numbers also count along the axes.
-        more: of plotly's heat map, such as zmax.
+        axis: title of both axes.
+        quantity: title of the colour bar, with its unit.
+        labels: names of the items, shown under the pointer; if they are numbers, the axes show them
+            too.
+        more: options of plotly's heat map, such as zmax.
     """
-    figure = style.empty(title, axis, axis, 460)
+    figure = empty(title, axis, axis, 460)
     if values is None:
         return figure
-    numbers = all(isinstance(label, int) for label in labels)
+    numbers = all(isinstance(name, int) for name in labels)
     figure.add_heatmap(
         z=[[None if v != v else round(v, digits) for v in row] for row in values.tolist()],
         **({"x": list(labels), "y": list(labels)} if numbers else {}),
         text=[[f"{a} and {b}" for b in labels] for a in labels],
-        colorscale=style.SCALE,
-        colorbar=style.colourbar(quantity),
+        colorscale=SCALE,
+        colorbar=colourbar(quantity),
         hovertemplate="%{text}: %{z}<extra></extra>",
         **more,
     )
@@ -76,11 +87,7 @@ def square_map(
     return figure
 
 
-WIDEST, LONGEST = 64, 72
-"""Positions and iterations up to which the tokens are written into the cells."""
-
-
-def token_map(
+def token_heatmap(
     title: str,
     cells: Mapping[str, Any],
     iterations: Sequence[int],
@@ -89,34 +96,40 @@ def token_map(
     hover: str,
     y: str = "iterations run",
     **more: Any,
-) -> Any:
-    """The figure of such a table.
+) -> "go.Figure":
+    """A heat map of positions (columns) and iterations (rows), with a token in each cell.
 
     Arguments:
-        cells: z, text and customdata, each (iteration, position), as a frame of a panel updates
-            them.
-        hover: plotly's template of what a cell tells.
-        more: of plotly's heat map, such as colorscale, zmin, zmax.
+        cells: z, text and customdata, each (iteration, position); a panel's frame updates the same
+            ones.
+        hover: plotly's template of the text for the cell under the pointer.
+        y: title of the iterations' axis.
+        more: options of plotly's heat map, such as colorscale, zmin, zmax.
     """
-    figure = style.empty(title, "position", y, min(760, 150 + 18 * len(iterations)))
-    written = positions <= WIDEST and len(iterations) <= LONGEST
+    figure = empty(title, "position", y, min(760, 150 + 18 * len(iterations)))
+    readable = positions <= WIDEST and len(iterations) <= LONGEST
     figure.add_heatmap(
         **cells,
         y=list(iterations),
-        xgap=1 if written else 0,
-        ygap=1 if written else 0,
-        texttemplate="%{text}" if written else None,
+        xgap=1 if readable else 0,
+        ygap=1 if readable else 0,
+        texttemplate="%{text}" if readable else None,
         hovertemplate=f"{hover}<extra></extra>",
         **more,
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.5, positions - 0.5])
-    for axis, count in (("yaxis", len(iterations)), ("xaxis", positions)):
-        if count <= 12:  # left alone, plotly puts marks between the whole numbers
-            figure.update_layout({axis: {"dtick": 1}})
+    _whole_ticks(figure, rows=len(iterations), columns=positions)
     return figure
 
 
-def shown(symbol: str) -> str:
-    """A token as a label: literal, and visible if it is a blank."""
-    return style.label(symbol if symbol.strip() else repr(symbol))
+def token_label(symbol: str) -> str:
+    """A token as a label: literal text, and visible also if it is a blank."""
+    return label(symbol if symbol.strip() else repr(symbol))
+
+
+def _whole_ticks(figure: "go.Figure", *, rows: int, columns: int) -> None:
+    """A tick for each of a few rows or columns; plotly would put some between the whole numbers."""
+    for axis, count in (("yaxis", rows), ("xaxis", columns)):
+        if count <= _FEW:
+            figure.update_layout({axis: {"dtick": 1}})

@@ -1,36 +1,39 @@
+"""Panels: figures with their captions, as a report shows them."""
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One of the things that a panel's control can show."""
+    """One version of a panel's figure, which the panel's control can select."""
 
     label: str
-    """What the control calls it; plain text."""
+    """Its name in the control; plain text."""
     update: Mapping[int, Mapping[str, Any]]
-    """By number of the trace: its attributes that change."""
+    """By index of the trace: the attributes that change."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A figure with the words that belong to it. What a report shows; an analysis'
-    `panels(finding)` gives a list of them."""
+    """A figure with its captions. An analysis' `panels(result)` returns a list of them."""
 
     title: str
     """What the figure shows; plain text."""
-    figure: Any
-    """plotly.graph_objects.Figure"""
-    seen: str
-    """One sentence that says what is seen, made from the numbers."""
+    figure: "go.Figure"
+    observation: str
+    """What is seen in the figure: one or two sentences made from the numbers."""
     reading: str
-    """One sentence that says how to read it."""
+    """How to read the figure."""
     frames: Sequence[Frame] = field(default=())
-    """What its control chooses from, if it has one; the figure shows one of them at first."""
+    """What the control selects from, if there is one."""
     control: Literal["choose", "play"] = "choose"
     """A menu, or a button and a slider that go through the frames in order."""
     first: int = 0
-    """The frame that the figure shows at first."""
-    asks: str = "Example"
-    """What the menu chooses, in a word."""
+    """Index of the frame that the figure shows at first."""
+    menu_label: str = "Example"
+    """What the menu selects, in a word."""

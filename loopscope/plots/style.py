@@ -1,32 +1,37 @@
-"""What all figures share: colours that colour-blind readers can tell apart, a plain look for light
-and dark, panels.
+"""The style of all figures: colours for colour-blind readers, and a plain layout for light and dark
+pages.
 
-A figure stands on a transparent ground, with text and lines in a grey that reads on white and on
-black; a report sets them to its own colours.
+The background is transparent; text and lines are in a grey that is legible on white and on black. A
+report sets them to its own colours.
 """
 
 import html
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+    from torch import Tensor
 
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
-"""Of Okabe & Ito 2008, "Color Universal Design"."""
+"""From Okabe & Ito 2008, "Color Universal Design"."""
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
 SCALE = "Cividis"
-"""For quantities: Nuñez, Anderton & Renslow 2018; equal steps look equal, with and without colour
-blindness."""
+"""The colour scale of quantities (Nuñez, Anderton & Renslow 2018): equal steps look equal, with and
+without colour blindness."""
 
 GREY, FAINT = "#7b828c", "rgba(128,136,148,0.25)"
 
 
 def label(text: object) -> str:
-    """Any text as plotly writes it literally: its labels know a little HTML, which a token or a
-    file's name must not use."""
+    """Any text, escaped so that plotly shows it literally: its labels interpret some HTML, which a
+    token or a file's name must not use."""
     return html.escape(str(text), quote=False)
 
 
-def empty(title: str, x: str, y: str, height: int = 380) -> Any:
-    """A figure with its title and the names of its axes, units included, in the common look."""
+def empty(title: str, x: str, y: str, height: int = 380) -> "go.Figure":
+    """An empty figure with its title and the titles of its axes, units included."""
     import plotly.graph_objects as go
 
     axis = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT, "ticks": "", "automargin": True}
@@ -60,21 +65,29 @@ def empty(title: str, x: str, y: str, height: int = 380) -> Any:
     return figure
 
 
-def over_steps(title: str, y: str, height: int = 380) -> Any:
-    """A figure over optimiser steps, on a logarithmic axis."""
+def over_steps(title: str, y: str, height: int = 380) -> "go.Figure":
+    """An empty figure over optimiser steps, on a logarithmic axis."""
     figure = empty(title, "optimiser step", y, height)
     figure.update_xaxes(type="log", dtick=1)
     return figure
 
 
 def step_line(
-    figure: Any, steps: Sequence[int], values: Any, name: str, *, colour: str, hover: str, dash: str = "solid"
+    figure: "go.Figure",
+    steps: Sequence[int],
+    values: "Tensor",
+    name: str,
+    *,
+    colour: str,
+    hover: str,
+    dash: str = "solid",
 ) -> None:
-    """A curve in such a figure; step 0, which a logarithmic axis doesn't have, stands at 1.
+    """Add a curve to a figure over steps. Step 0, which a logarithmic axis doesn't have, is drawn
+    at 1.
 
     Arguments:
-        values: one for each step, a tensor; NaN leaves a gap.
-        hover: plotly's template of what a point tells.
+        values: (step,); NaN leaves a gap.
+        hover: plotly's template of the text for the point under the pointer.
     """
     figure.add_scatter(
         x=[max(step, 1) for step in steps],
@@ -87,7 +100,7 @@ def step_line(
 
 
 def colourbar(title: str, **more: Any) -> dict[str, Any]:
-    """A slim colour bar with its quantity."""
+    """A thin colour bar with its title."""
     return {
         "title": {"text": title, "side": "right"},
         "thickness": 12,
@@ -95,3 +108,10 @@ def colourbar(title: str, **more: Any) -> dict[str, Any]:
         "ticks": "",
         **more,
     }
+
+
+def ticks_125(low: float, high: float) -> dict[str, Any]:
+    """Ticks of a logarithmic axis at 1, 2 and 5 times the powers of ten, from 10^low to 10^high."""
+    values = [n * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for n in (1, 2, 5)]
+    values = [value for value in values if low <= math.log10(value) <= high]
+    return {"tickvals": values, "ticktext": [f"{value:,g}" for value in values]}

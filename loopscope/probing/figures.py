@@ -9,7 +9,7 @@ from ..plots.style import label
 
 if TYPE_CHECKING:
     from .probes import Probes
-from ..plots.heatmaps import map_of
+from ..plots.heatmaps import position_heatmap
 
 
 def curves(
@@ -61,7 +61,7 @@ def score_map(probes: "Probes", site: str | None = None, title: str = "") -> Any
     quantity = "accuracy" if classes else "R²"
     cells = [[_cell(v) for v in row] for row in probes.score[s].tolist()]
     shown = ".1%" if classes else ".2f"
-    figure = map_of(
+    figure = position_heatmap(
         cells, title or f"What linear probes read off '{label(probes.sites[s])}'", "iterations run", quantity,
         hover=f"after %{{y}} iterations, position %{{x}}: {quantity} %{{z:{shown}}}, shuffled labels "
               f"%{{customdata[0]:{shown}}}, "

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..common.text import number, percent
-from ..plots.heatmaps import map_of
+from ..plots.heatmaps import position_heatmap
 from ..recorder.labels import task_of
 from ..runs.run import Run
 from . import intervals
@@ -25,7 +25,7 @@ from .sources import RunSource
 
 def confusion_map(result: "WhichIteration") -> Any:
     """What the probe says by what is so."""
-    figure = map_of(
+    figure = position_heatmap(
         result.confusion.tolist(), "Which iteration is it?", "true iteration", "fraction of the row",
         hover="after %{y} iterations, said %{x}: %{z:.1%}",
         zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"},

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from ..common.errors import LoopscopeError
 from ..common.text import percent
-from ..plots.heatmaps import map_of
+from ..plots.heatmaps import position_heatmap
 from ..runs.run import Run
 from . import labels as told
 from .figures import _base, _cell, _marks
@@ -31,7 +31,7 @@ def transfer_map(result: "Transfer") -> Any:
     classes = result.kind == "classes"
     quantity = "accuracy" if classes else "R²"
     cells = [[_cell(max(v, -1.0)) for v in row] for row in result.score.tolist()]
-    figure = map_of(
+    figure = position_heatmap(
         cells, "Trained at one iteration, tested at another", "trained after so many iterations", quantity,
         hover=f"trained after %{{y}}, tested after %{{x}}: {quantity} %{{z:{'.1%' if classes else '.2f'}}}",
         zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"} if classes else {},

@@ -2,7 +2,7 @@
 
 >>> import loopscope as ls
 >>> ls.report(run).save("report.html")
->>> ls.report("universal-prefix-parity").open()      # a trained entry: records what is needed first
+>>> ls.report("universal-prefix-parity").open()      # a trained entry; records a run first
 """
 
 from .report import Report as Report

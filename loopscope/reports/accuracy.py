@@ -1,4 +1,4 @@
-"""How often the answers are right: by iteration, at the length of training and beyond it."""
+"""The section on accuracy: by iteration, at the length of training and beyond it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.text import percent
+from ..common.text import percent, plural
 from ..plots import style
+from ..plots.heatmaps import position_heatmap
 from ..plots.panels import Panel
 from ..plots.style import label
 from ..recorder.labels import task_of
 from ..runs.run import Run
 from ..tasks import Task
+from ..training.evaluate import Accuracy, accuracy
 from .section import Section, Tile
 
 if TYPE_CHECKING:
-    from ..training.evaluate import Accuracy
-from ..plots.heatmaps import map_of
+    import plotly.graph_objects as go
 
 EXAMPLES, SEED, LONGEST = 128, 1, 96
+CORRECT = 0.95
+"""Fraction of examples from which on a position counts as answered correctly."""
 _STRETCH = (1, 2, 3)
 
 
@@ -32,101 +35,101 @@ def section(run: Run) -> Section | None:
         return None
     if task is None or not hasattr(model, "decode"):
         return None
-    own, depth = task.options[task.difficulty_option], model.iterations
-    lengths = _measured(model, task, max(run.iterations, min(LONGEST, max(_STRETCH) * depth)))
-    if not lengths:
+    length, depth = task.options[task.difficulty_option], model.iterations
+    by_length = _measure(model, task, max(run.iterations, min(LONGEST, max(_STRETCH) * depth)))
+    if not by_length:
         return None
-    what = "answers right" if not task.continuous else task.score
-    panels = [_lengths_panel(lengths, task, depth, what)]
-    if levels := lengths[own].by_difficulty:
+    score = task.score if task.continuous else "accuracy"
+    panels = [_length_panel(by_length, task, depth, score)]
+    if levels := by_length[length].by_difficulty:
         panels.append(
             Panel(
-                f"By {task.difficulty_unit}",
-                _curves(_some(levels), task.difficulty_unit, depth, what),
-                _harder(levels, depth, what, task.difficulty_unit),
-                f"The same examples of {task.difficulty_option} {own}, by how hard they are.",
+                f"{score.capitalize()} by {task.difficulty_unit}",
+                _curves(_colourable(levels), task.difficulty_unit, depth, score),
+                _difficulty_sentence(levels, depth, score, task.difficulty_unit),
+                f"The same examples, of {task.difficulty_option} {length}, grouped by difficulty ({task.difficulty_unit}).",
             )
         )
-    longest = list(lengths)[min(1, len(lengths) - 1)]
-    front = lengths[longest].by_position
-    if task.shape is None and not task.continuous and int((~front[0].isnan()).sum()) > 1:
+    longer = list(by_length)[min(1, len(by_length) - 1)]
+    by_position = by_length[longer].by_position
+    if task.shape is None and not task.continuous and int((~by_position[0].isnan()).sum()) > 1:
         panels.append(
             Panel(
-                f"Where the answers are right, at {task.difficulty_option} {longest}",
-                _front(front, longest, task.difficulty_option),
-                _spread(front),
-                "Each cell is one position after so many iterations, the mean over examples. Time runs "
-                "downwards: a slanted edge is an answer that spreads along the string, one iteration at a "
-                "time.",
+                f"Accuracy by position, at {task.difficulty_option} {longer}",
+                _position_figure(by_position, longer, task.difficulty_option),
+                _position_sentence(by_position),
+                "Each cell is one position after k iterations, on average over examples; k increases "
+                "downwards. A slanted edge is an answer that spreads along the positions as the loop runs.",
             )
         )
     tiles = [
         Tile(
-            percent(score),
-            f"{'of ' * (not task.continuous)}{what} at {task.difficulty_option} {length}, after {k} iterations",
+            percent(value),
+            f"{score if task.continuous else 'of answers correct'} at {task.difficulty_option} {n}, "
+            f"after {plural(k, 'iteration')}",
         )
-        for length, (k, score) in list(_at_depth(lengths, own, depth).items())[:2]
+        for n, (k, value) in list(_at_depth(by_length, length, depth).items())[:2]
     ]
     return Section("accuracy", "Accuracy", 1, panels, tiles=tiles)
 
 
-def _measured(model: Any, task: Task, iterations: int) -> dict[int, "Accuracy"]:
-    """By length: that of training, and its multiples as far as task and model go."""
-    from ..training.evaluate import accuracy
-
-    own = task.options[task.difficulty_option]
-    lengths = {}
+def _measure(model: Any, task: Task, iterations: int) -> dict[int, Accuracy]:
+    """By length: that of training, and its multiples as far as task and model allow them."""
+    trained = task.options[task.difficulty_option]
+    by_length = {}
     for stretch in _STRETCH:
-        length = {task.difficulty_option: stretch * own}
+        length = {task.difficulty_option: stretch * trained}
         try:
-            lengths[stretch * own] = accuracy(model, task, iterations, EXAMPLES, seed=SEED, **length)
-        except LoopscopeError:  # neither a task nor learned positions go on for ever
+            by_length[stretch * trained] = accuracy(model, task, iterations, EXAMPLES, seed=SEED, **length)
+        except LoopscopeError:  # the task, or learned positions, have a largest length
             break
-    return lengths
+    return by_length
 
 
-def _at_depth(lengths: Mapping[int, "Accuracy"], own: int, depth: int) -> dict[int, tuple[int, float]]:
+def _at_depth(by_length: Mapping[int, Accuracy], trained: int, depth: int) -> dict[int, tuple[int, float]]:
     """By length: iterations in proportion to it, and the score after them."""
-    ran = {length: min(depth * length // own, one.iterations) for length, one in lengths.items()}
-    return {length: (k, float(lengths[length].positions[k])) for length, k in ran.items()}
+    ks = {length: min(depth * length // trained, one.iterations) for length, one in by_length.items()}
+    return {length: (k, float(by_length[length].positions[k])) for length, k in ks.items()}
 
 
-def _lengths_panel(lengths: Mapping[int, "Accuracy"], task: Task, depth: int, what: str) -> Panel:
-    own = task.options[task.difficulty_option]
-    seen = "; ".join(
-        f"{task.difficulty_option} {length}: {percent(score)} after {k} iterations"
-        for length, (k, score) in _at_depth(lengths, own, depth).items()
+def _length_panel(by_length: Mapping[int, Accuracy], task: Task, depth: int, score: str) -> Panel:
+    trained = task.options[task.difficulty_option]
+    values = "; ".join(
+        f"{task.difficulty_option} {length}: {percent(value)} after {plural(k, 'iteration')}"
+        for length, (k, value) in _at_depth(by_length, trained, depth).items()
     )
     return Panel(
-        f"{what.capitalize()} after every iteration",
+        f"{score.capitalize()} after k iterations",
         _curves(
-            {length: one.positions for length, one in lengths.items()}, task.difficulty_option, depth, what
+            {length: one.positions for length, one in by_length.items()}, task.difficulty_option, depth, score
         ),
-        f"{what.capitalize()}, with iterations in proportion to the {task.difficulty_option}: {seen}.",
-        f"Each line is one {task.difficulty_option}, on {EXAMPLES} test examples that training never saw; {own} is that "
-        f"of training. The dotted line marks the model's own depth, {depth} iterations. Chance is what the "
-        "line begins with.",
+        f"{score.capitalize()}, with iterations in proportion to the {task.difficulty_option}: {values}.",
+        f"There is one line for each value of {task.difficulty_option}, measured on {EXAMPLES} test examples that are "
+        f"not in the training set; {task.difficulty_option} is {trained} in training. The dotted line marks the model's "
+        f"own depth, {plural(depth, 'iteration')}. Each line begins before the first iteration, at about "
+        "chance.",
     )
 
 
-def _some(levels: dict[float, Tensor]) -> dict[float, Tensor]:
-    """As many of the difficulties as there are colours, evenly."""
+def _colourable(levels: dict[float, Tensor]) -> dict[float, Tensor]:
+    """As many of the difficulties as there are colours, evenly spaced."""
     step = -(-len(levels) // len(style.COLOURS))
     return dict(list(levels.items())[::step])
 
 
-def _harder(levels: dict[float, Tensor], depth: int, what: str, unit: str) -> str:
+def _difficulty_sentence(levels: dict[float, Tensor], depth: int, score: str, unit: str) -> str:
     easy, hard = min(levels), max(levels)
     first, last = (
         percent(float(levels[level][min(depth, len(levels[level]) - 1)])) for level in (easy, hard)
     )
-    return f"{what.capitalize()} after {depth} iterations: {first} where {unit} is {easy:g}, {last} where it is {hard:g}."
-
-
-def _curves(curves: Mapping[float, Tensor], dial: str, depth: int, what: str) -> Any:
-    figure = style.empty(
-        f"{what.capitalize()} by iteration and {dial}", "iterations run", f"fraction of {what}"
+    return (
+        f"{score.capitalize()} after {plural(depth, 'iteration')}: {first} where {unit} is {easy:g}, {last} "
+        f"where it is {hard:g}."
     )
+
+
+def _curves(curves: Mapping[float, Tensor], dial: str, depth: int, score: str) -> "go.Figure":
+    figure = style.empty(f"{score.capitalize()} by iteration and {dial}", "iterations run", score)
     for (length, values), colour in zip(curves.items(), style.COLOURS, strict=False):
         name = f"{label(dial)} {length:g}"
         figure.add_scatter(
@@ -138,12 +141,12 @@ def _curves(curves: Mapping[float, Tensor], dial: str, depth: int, what: str) ->
     return figure
 
 
-def _front(by_position: Tensor, length: int, dial: str) -> Any:
-    return map_of(
+def _position_figure(by_position: Tensor, length: int, dial: str) -> "go.Figure":
+    return position_heatmap(
         [[None if v != v else round(v, 3) for v in row] for row in by_position.tolist()],
         f"Accuracy by iteration and position ({label(dial)} {length})",
         "iterations run",
-        "fraction right",
+        "accuracy",
         hover="position %{x} after %{y} iterations: %{z:.1%}",
         height=440,
         zmin=0,
@@ -152,20 +155,21 @@ def _front(by_position: Tensor, length: int, dial: str) -> Any:
     )
 
 
-def _spread(by_position: Tensor) -> str:
-    """When each position comes to be right, as a sentence."""
-    first = {}
+def _position_sentence(by_position: Tensor) -> str:
+    """After how many iterations positions are correct to stay, as a sentence."""
+    first: dict[int, int | None] = {}
     for p, column in enumerate(by_position.T.tolist()):
         if column[0] == column[0]:
-            wrong = [k for k, value in enumerate(column) if value < 0.95]
-            first[p] = (wrong[-1] + 1 if wrong else 0) if not wrong or wrong[-1] + 1 < len(column) else None
-    known = {p: k for p, k in first.items() if k is not None}
-    never = len(first) - len(known)
-    if not known:
-        return "No position is answered right in 95 % of the examples to the end."
-    a, b = min(known), max(known)
+            wrong = [k for k, value in enumerate(column) if value < CORRECT]
+            correct_from = wrong[-1] + 1 if wrong else 0
+            first[p] = correct_from if correct_from < len(column) else None
+    reached = {p: k for p, k in first.items() if k is not None}
+    if not reached:
+        return f"No position is correct in {CORRECT:.0%} of the examples at the end."
+    a, b = min(reached), max(reached)
+    never = len(first) - len(reached)
     rest = f"; {never} of {len(first)} positions never are" if never else ""
     return (
-        f"Position {a} is right in at least 95 % of the examples after {known[a]} "
-        f"iteration{'s' * (known[a] != 1)} and from then on, position {b} after {known[b]}{rest}."
+        f"Position {a} is correct in at least {CORRECT:.0%} of the examples after "
+        f"{plural(reached[a], 'iteration')} and from then on, position {b} after {reached[b]}{rest}."
     )

@@ -1,22 +1,26 @@
-"""What the model would answer, had it stopped after each iteration."""
+"""The section on answers: those that the model would give if it stopped after k iterations."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.text import percent
+from ..common.text import percent, plural
 from ..plots import style
-from ..plots.heatmaps import shown, token_map
+from ..plots.heatmaps import token_heatmap, token_label
 from ..plots.panels import Frame, Panel
 from ..recorder.labels import labels_of, task_of
 from ..runs.run import Run
 from .section import Section
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 EXAMPLES = 8
-_NOT_ASKED, _WRONG, _RIGHT = 0, 1, 2
+_NO_TARGET, _WRONG, _CORRECT = 0, 1, 2
+_STATUS = ("no target", "wrong", "correct")
 _COLOURS = ("#a9afb8", style.ORANGE, style.SKY)
 
 
@@ -26,91 +30,102 @@ def section(run: Run) -> Section | None:
         logits = [run.logits[k][:EXAMPLES].detach().float().cpu() for k in run.states.iterations]
     except LoopscopeError:
         return None
-    if logits[0].shape[-1] == 1:  # a number, which has no likeliest token
+    if logits[0].shape[-1] == 1:  # the answer is a number, not a token
         return None
     answers = torch.stack([one.argmax(-1) for one in logits])
-    sure = torch.stack([one.softmax(-1).amax(-1) for one in logits])
+    confidence = torch.stack([one.softmax(-1).amax(-1) for one in logits])
     labels, task = labels_of(run), task_of(run)
     if labels is None or task is None:
-        mark = torch.full_like(answers, _NOT_ASKED)
+        status = torch.full_like(answers, _NO_TARGET)
         names = [f"example {b}" for b in range(answers.shape[1])]
-        symbols, columns = None, None
+        symbols, inputs = None, None
     else:
         rows = slice(0, answers.shape[1])
-        right = answers == labels.targets[rows]
-        mark = torch.where(labels.mask[rows], torch.where(right, _RIGHT, _WRONG), _NOT_ASKED)
+        correct = answers == labels.targets[rows]
+        status = torch.where(labels.mask[rows], torch.where(correct, _CORRECT, _WRONG), _NO_TARGET)
         names, symbols = task.render(run.tokens[rows].cpu()), task.symbols
-        columns = [[symbols[token] for token in row] for row in run.tokens[rows].tolist()]
+        inputs = [[symbols[token] for token in row] for row in run.tokens[rows].tolist()]
     frames = [
         Frame(
             name,
-            {0: _cells(answers[:, b], sure[:, b], mark[:, b], symbols, read=columns[b] if columns else None)},
+            {
+                0: _cells(
+                    answers[:, b],
+                    confidence[:, b],
+                    status[:, b],
+                    symbols=symbols,
+                    inputs=inputs[b] if inputs else None,
+                )
+            },
         )
         for b, name in enumerate(names)
     ]
     panel = Panel(
-        "What it would answer, had it stopped after each iteration",
-        _map(frames[0].update[0], run.states.iterations, answers.shape[2]),
-        _seen(mark, run.states.iterations),
-        "Each row is read out of the state after so many iterations; time runs downwards. Each cell holds "
-        "the token that the model would write; hover for the token it read and how sure it is. Choose "
-        "another example above.",
+        "Answers after k iterations",
+        _figure(frames[0].update[0], run.states.iterations, answers.shape[2]),
+        _observation(status, run.states.iterations),
+        "Each row is read out from the state after k iterations; k increases downwards. Each cell shows "
+        "the most likely token. Hover over it for the input token and for the probability. Choose another "
+        "example above.",
         frames,
     )
     return Section("answers", "Answers", 2, [panel])
 
 
 def _cells(
-    answers: Tensor, sure: Tensor, mark: Tensor, symbols: tuple[str, ...] | None, *, read: list[str] | None
+    answers: Tensor,
+    confidence: Tensor,
+    status: Tensor,
+    *,
+    symbols: tuple[str, ...] | None,
+    inputs: list[str] | None,
 ) -> dict[str, Any]:
-    said = [[shown(symbols[token] if symbols else str(token)) for token in row] for row in answers.tolist()]
-    given = [shown(token) for token in read] if read else [""] * answers.shape[1]
-    more = [
-        [
-            [given[p], round(s, 3), ("not asked", "wrong", "right")[m]]
-            for p, (s, m) in enumerate(zip(row, marks, strict=True))
-        ]
-        for row, marks in zip(sure.tolist(), mark.tolist(), strict=True)
+    """Values, tokens and hover data of one example, (iteration, position)."""
+    text = [
+        [token_label(symbols[token] if symbols else str(token)) for token in row] for row in answers.tolist()
     ]
-    return {"z": mark.tolist(), "text": said, "customdata": more}
+    read = [token_label(token) for token in inputs] if inputs else [""] * answers.shape[1]
+    hover = [
+        [[token, round(p, 3), _STATUS[s]] for token, p, s in zip(read, row, statuses, strict=True)]
+        for row, statuses in zip(confidence.tolist(), status.tolist(), strict=True)
+    ]
+    return {"z": status.tolist(), "text": text, "customdata": hover}
 
 
-def _map(cells: Mapping[str, Any], iterations: list[int], positions: int) -> Any:
-    step = [[i / 3 + edge / 3, colour] for i, colour in enumerate(_COLOURS) for edge in (0, 1)]
-    figure = token_map(
-        "The answer after every iteration",
+def _figure(cells: Mapping[str, Any], iterations: list[int], positions: int) -> "go.Figure":
+    scale = [[i / 3 + edge / 3, colour] for i, colour in enumerate(_COLOURS) for edge in (0, 1)]
+    figure = token_heatmap(
+        "Answers after k iterations",
         cells,
         iterations,
         positions,
-        hover="after %{y} iterations, position %{x}: %{text}, %{customdata[2]} (p = %{customdata[1]}); it "
-        "read "
-        "%{customdata[0]}",
+        hover="after %{y} iterations, position %{x}: %{text}, %{customdata[2]} (p = %{customdata[1]}); "
+        "input token %{customdata[0]}",
         zmin=-0.5,
         zmax=2.5,
-        colorscale=step,
+        colorscale=scale,
         showscale=False,
         textfont={"color": "#15181c", "size": 11},
     )
-    for name, colour in zip(("not asked", "wrong", "right"), _COLOURS, strict=True):
+    for name, colour in zip(_STATUS, _COLOURS, strict=True):
         marker = {"color": colour, "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", name=name, marker=marker, hoverinfo="skip")
     return figure
 
 
-def _seen(mark: Tensor, iterations: list[int]) -> str:
-    asked = mark != _NOT_ASKED
-    if not asked.any():
-        return "The right answers are not known, so the cells show only what the model would say."
-    share = (mark == _RIGHT).sum((1, 2)) / asked.sum((1, 2))
-    whole = [
-        int(k) for k, one in zip(iterations, ((mark == _RIGHT) | ~asked).all(2).all(1), strict=True) if one
-    ]
-    done = (
-        f"all {mark.shape[1]} examples are right after {whole[0]} iterations"
-        if whole
-        else "never are all of them right"
+def _observation(status: Tensor, iterations: list[int]) -> str:
+    has_target = status != _NO_TARGET
+    if not has_target.any():
+        return "The correct answers are not known, so the cells show only what the model would answer."
+    share = (status == _CORRECT).sum((1, 2)) / has_target.sum((1, 2))
+    complete = ((status == _CORRECT) | ~has_target).all(2).all(1)
+    first = next((int(k) for k, one in zip(iterations, complete, strict=True) if one), None)
+    rest = (
+        "not all of them are correct after any number of iterations"
+        if first is None
+        else f"all {plural(status.shape[1], 'example')} are correct after {plural(first, 'iteration')}"
     )
     return (
-        f"Of the answers in these examples {percent(float(share[0]))} are right before the loop and "
-        f"{percent(float(share[-1]))} after {iterations[-1]} iterations; {done}."
+        f"Of the answers in these examples, {percent(float(share[0]))} are correct before the loop and "
+        f"{percent(float(share[-1]))} after {plural(iterations[-1], 'iteration')}; {rest}."
     )

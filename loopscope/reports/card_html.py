@@ -1,4 +1,4 @@
-"""An entry's card, from Markdown to HTML that can do nothing but be read."""
+"""An entry's card, from Markdown to harmless HTML."""
 
 import re
 
@@ -8,11 +8,11 @@ _COMMENT = re.compile(r"^\s*<!--.*?-->\s*?$", re.DOTALL | re.MULTILINE)
 
 
 def card_html(markdown: str) -> tuple[Markup, Markup]:
-    """HTML of a card: what stands before its first second-level heading, and the rest.
+    """The HTML of a card: the part before its first second-level heading, and the rest.
 
-    Tags in it stay literal, comments go, pictures become links, and a link leads to http(s), mail
-    or this page. The headings go down a level, since the page has its own; the card's first heading
-    is left out: it is the page's.
+    Tags are escaped, comments removed, and pictures become links; links may lead to http(s), mail
+    or this page only. The first heading is removed, since it is the page's title; the others go
+    down one level.
     """
     from markdown_it import MarkdownIt
 

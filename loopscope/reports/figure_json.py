@@ -1,4 +1,4 @@
-"""Figures as JSON that is safe inside a page."""
+"""Figures as JSON that is safe in a page."""
 
 import json
 import re
@@ -11,35 +11,34 @@ _SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 
 
 def panel_json(panel: Panel) -> str:
-    """A panel's figure and the frames of its control, as the page's script reads them."""
-    drawn = json.loads(panel.figure.to_json())
+    """A panel's figure and the frames of its control, for the page's script."""
+    drawn = json.loads(str(panel.figure.to_json()))
     legend = (
         sum(trace.get("showlegend", True) and trace["type"] in ("scatter", "bar") for trace in drawn["data"])
         > 1
     )
-    drawn["layout"].pop("title", None)  # the page has the panel's
+    drawn["layout"].pop("title", None)  # the page shows the panel's title
     drawn["layout"].setdefault("margin", {})["t"] = 44 if legend else 14
-    said = {
+    content = {
         "data": drawn["data"],
         "layout": drawn["layout"],
         "frames": [_frame(frame) for frame in panel.frames],
         "first": panel.first,
     }
-    return safe_json(literal(said))
+    return safe_json(literal(content))
 
 
 def safe_json(value: Any) -> str:
-    """JSON that can stand in a script element: nothing in it can end the element or begin
-    another."""
+    """JSON for a script element: nothing in it can end the element or begin another."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    return "".join(_SCRIPT.get(sign, sign) for sign in text)
+    return "".join(_SCRIPT.get(character, character) for character in text)
 
 
 def literal(value: Any) -> Any:
-    """The same with every tag in its strings made literal, but for the few that a label may use to
-    set its type.
+    """The same with every tag in its strings escaped, except the few that labels may use for
+    formatting.
 
-    Labels are escaped where they are made (`drawing.label`); this is for those that weren't.
+    Labels are escaped where they are made (`plots.style.label`); this catches those that weren't.
     """
     if isinstance(value, str):
         return _TAG.sub("&lt;", value)

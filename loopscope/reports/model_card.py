@@ -1,4 +1,4 @@
-"""The measured part of an entry's card, written anew from numbers measured now."""
+"""The measured part of an entry's card, rewritten with new measurements."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,42 +13,46 @@ from ..recorder.record_run import record
 from ..training.card_metrics import SEED, measured
 
 QUESTIONS = ("convergence", "cycles", "fixed_points", "stability", "path_independence")
-"""What is asked about an entry's dynamics."""
+"""The analyses of an entry's dynamics."""
 RECORDED = 32
+"""Examples that the analyses record."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def rewrite(entry: str) -> Path:
-    """Measure the entry, and put the numbers into its header and between the markers of its card.
-    The rest stays as it is.
+    """Measure an entry, and write the numbers into its header and between the markers of its card.
+    The rest is unchanged.
 
     Arguments:
-        entry: by name, or the path of its `.safetensors`, which the card `.md` lies beside.
+        entry: its name, or the path of its `.safetensors`; the card `.md` is next to it.
+
+    Returns:
+        the path of the card.
     """
     file = models.path(entry)
     card = file.with_suffix(".md")
     tensors, header = load_file(file, kind="checkpoint")
-    numbers = header["measured"] | measured(models.load(entry))  # how long it trained is told already
+    numbers = header["measured"] | measured(models.load(entry))  # the training time stays
     text = card.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise LoopscopeError(
             f"{card} must have one line {BEGIN} and after it one line {END}, between which the numbers go, "
-            "but hasn't. Put them where the numbers belong."
+            "but doesn't. Add them where the numbers belong."
         )
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     save_file(file, tensors, header | {"measured": numbers})
-    told = _wrapped("\n".join([section(header, numbers), "", *dynamics(entry)]))
-    save_text(card, f"{before}{BEGIN}\n{told}\n{END}{after}")
+    content = _wrapped("\n".join([section(header, numbers), "", *dynamics(entry)]))
+    save_text(card, f"{before}{BEGIN}\n{content}\n{END}{after}")
     return card
 
 
 def dynamics(entry: str) -> list[str]:
-    """Where the loop goes, as the analyses' verdicts, in Markdown."""
+    """The dynamics of the loop, as the verdicts of analyses, in Markdown."""
     model = models.load(entry)
     run = record(model, model.task.batch(RECORDED, SEED).tokens, seed=SEED)
     lines = [
-        f"Where the loop goes ({RECORDED} test examples, {run.iterations} iterations and those that an "
-        "analysis adds):",
+        f"Dynamics of the loop ({RECORDED} test examples, {run.iterations} iterations, and more where an "
+        "analysis needs them):",
         "",
     ]
     for question in QUESTIONS:
@@ -57,8 +61,8 @@ def dynamics(entry: str) -> list[str]:
         except LoopscopeError as error:
             lines.append(f"- `{question}` can't be measured: {error}")
             continue
-        value, said = discovery.module("analyses", question).headline(result)
-        lines.append(f"- `{question}`: {value} {said[0].lower()}{said[1:]}")
+        value, caption = discovery.module("analyses", question).headline(result)
+        lines.append(f"- `{question}`: {value} {caption[0].lower()}{caption[1:]}")
     return lines
 
 
@@ -67,16 +71,16 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
 
     Arguments:
         header: of the entry's file.
-        measured: as `loopscope.training.measured` gives it, with the training's `seconds` and
+        measured: the result of `loopscope.training.measured`, with the training's `seconds` and
             `machine`.
     """
     n, length, twice = measured["iterations"], measured["length"], measured["twice"]
     machine, by, dial = measured["machine"], measured["by_iteration"], measured["dial"]
     tokens = measured["score"] == "accuracy"
     processor = measured.get("processor_seconds")
-    worked = "" if processor is None else f" ({processor / 60:.1f} of processor time)"
+    processor_text = "" if processor is None else f" ({processor / 60:.1f} of processor time)"
     lines = [
-        f"Trained for {header['step']:,} steps in {measured['seconds'] / 60:.1f} minutes{worked} on "
+        f"Trained for {header['step']:,} steps in {measured['seconds'] / 60:.1f} minutes{processor_text} on "
         f"{_machine(machine)} with torch {header['versions']['torch']}. Measured on "
         f"{measured['examples']:,} test examples (seed {measured['seed']}):",
         "",
@@ -99,10 +103,10 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
             for seed, other in seeds.items()
         )
         lines.append(f"- trained from other seeds: {others}")
-    right = "right" if tokens else measured["score"]
-    headings, columns = [f"{right}, {dial} {length}"], [by["length"]]
+    score = "accuracy" if tokens else measured["score"]
+    headings, columns = [f"{score}, {dial} {length}"], [by["length"]]
     if twice is not None:
-        headings, columns = [*headings, f"{right}, {dial} {twice['length']}"], [*columns, by["twice"]]
+        headings, columns = [*headings, f"{score}, {dial} {twice['length']}"], [*columns, by["twice"]]
     lines += ["", *_table("iterations", headings, by["iterations"], columns, bars=True)]
     if levels := measured.get("by_difficulty"):
         headings = [f"{level:g}" for level in levels["levels"]]
@@ -127,12 +131,11 @@ def _wrapped(markdown: str) -> str:
 def _table(
     first: str, headings: list[str], ks: list[int], columns: Sequence[Sequence[float]], *, bars: bool = False
 ) -> list[str]:
-    """Rows by iteration; with `bars` each column is also drawn, which a terminal shows as well as a
-    page."""
+    """Rows by iteration; with `bars` each column is also drawn as bars of text."""
     sides = [":---|" if bars else ""] * len(headings)
-    told = [f"{heading} | 0 to 100 %" if bars else heading for heading in headings]
+    columns_text = [f"{heading} | 0 to 100 %" if bars else heading for heading in headings]
     rows = [
-        f"| {' | '.join([first, *told])} |",
+        f"| {' | '.join([first, *columns_text])} |",
         "|---:|" + "".join(f"---:|{side}" for side in sides),
     ]
     for k, *values in zip(ks, *columns, strict=True):
@@ -147,34 +150,38 @@ def _bar(fraction: float) -> str:
     return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
-def _score(told: dict[str, Any]) -> str:
-    if told["score"] != "accuracy":
-        return f"{told['accuracy']:.2%} {told['score']}"
-    return f"{told['accuracy']:.2%} of answers right, {told['sequences']:.2%} of sequences wholly right"
-
-
-def _change(told: dict[str, Any], tokens: bool) -> str:
+def _score(measured: dict[str, Any]) -> str:
+    if measured["score"] != "accuracy":
+        return f"{measured['accuracy']:.2%} {measured['score']}"
     return (
-        f"{told['changed']:.2%} of the answers"
+        f"{measured['accuracy']:.2%} of answers correct, {measured['sequences']:.2%} of sequences entirely "
+        "correct"
+    )
+
+
+def _change(measured: dict[str, Any], tokens: bool) -> str:
+    return (
+        f"{measured['changed']:.2%} of the answers"
         if tokens
-        else f"answers by {told['changed']:.2%} of their variance"
+        else f"answers by {measured['changed']:.2%} of their variance"
     )
 
 
 def _halting(halting: dict[str, Any], n: int) -> str:
     first, last = halting["by_position"][0], halting["by_position"][-1]
-    told = f"- mean halting iteration: {halting['mean']:.2f}"
+    text = f"- mean halting iteration: {halting['mean']:.2f}"
     if len(halting["by_position"]) > 1:
-        told += (
+        text += (
             f", from {first:.2f} at the first answered position to {last:.2f} at the last; rank correlation "
             f"with the position (Spearman) {_number(halting['spearman'])}"
         )
-    told += (
-        f"; of the expected one with the difficulty {_number(halting['difficulty'])}; entropy of the "
+    text += (
+        f"; rank correlation of the expected halting iteration with the difficulty "
+        f"{_number(halting['difficulty'])}; entropy of the "
         f"halting distribution {halting['entropy']:.3f} nats; {halting['halted']:.2%} of positions halt "
         f"within {n} iterations"
     )
-    return told
+    return text
 
 
 def _number(value: float | None) -> str:

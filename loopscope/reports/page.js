@@ -1,5 +1,5 @@
 "use strict";
-// Draws the page's figures, lets the reader choose and play, and keeps everything in one theme.
+// Draws the figures, runs their controls, and switches between the light and the dark theme.
 (() => {
   const root = document.documentElement;
   const toggle = document.getElementById("theme");
@@ -14,8 +14,8 @@
   const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
   const axes = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
 
-  // A figure comes in colours that read on any ground; here they become the page's own.
-  function dress(layout) {
+  // A figure arrives in colours that are legible on any background; here it gets those of the page.
+  function themed(layout) {
     const change = { "font.color": colour("--ink"), "hoverlabel.bgcolor": colour("--sheet"), "hoverlabel.font.color": colour("--ink"), "hoverlabel.bordercolor": colour("--line") };
     for (const axis of axes(layout)) {
       for (const line of ["gridcolor", "zerolinecolor", "linecolor"]) change[axis + "." + line] = colour("--grid");
@@ -28,7 +28,7 @@
     toggle.textContent = name === "dark" ? "Light" : "Dark";
     toggle.setAttribute("aria-label", "Switch to the " + (name === "dark" ? "light" : "dark") + " theme");
     toggle.setAttribute("aria-pressed", String(name === "dark"));
-    for (const plot of plots) if (plot.drawn) Plotly.relayout(plot.div, dress(plot.layout));
+    for (const plot of plots) if (plot.drawn) Plotly.relayout(plot.div, themed(plot.layout));
   }
 
   function show(plot, at) {
@@ -71,7 +71,7 @@
     plot.drawn = true;
     plot.at = plot.first;
     plot.div.dataset.at = plot.first;
-    Plotly.relayout(plot.div, dress(plot.layout));
+    Plotly.relayout(plot.div, themed(plot.layout));
   }
   root.dataset.drawn = plots.length;
 
@@ -87,7 +87,7 @@
       });
   }
 
-  // On paper: light, and as wide as the paper. A view box lets the drawing shrink with its frame.
+  // Printing: the light theme, and as wide as the paper. A view box lets a figure shrink with its frame.
   let before = null;
   let closed = [];
   window.addEventListener("beforeprint", () => {

@@ -1,5 +1,4 @@
-"""The page: sections, tiles and figures in one HTML file that needs nothing from outside and asks
-for nothing."""
+"""The page: sections, tiles and figures in one HTML file that loads nothing from elsewhere."""
 
 import base64
 import functools
@@ -18,37 +17,43 @@ from .section import Section, Tile
 def page(
     *,
     title: str,
-    what: str,
+    subtitle: str,
     tiles: Sequence[Tile],
     card: tuple[Markup, Markup] | None,
     sections: Sequence[Section],
-    colophon: Sequence[tuple[str, str]],
+    details: Sequence[tuple[str, str]],
     command: str,
-    made: str,
+    date: str,
 ) -> str:
-    """The HTML of a page. Every argument is plain text and is escaped, but for `card` (see
+    """The HTML of a page. Every argument is plain text and is escaped, except `card` (see
     `card_html`).
 
-    Scripts run only if their digest is in the page's own policy, and nothing may be fetched: should
-    a string ever get through as HTML, it could still neither run nor call home.
+    The page's policy allows only scripts with a listed digest, and no loading at all: even if a
+    string got into the page as HTML, it could neither run nor send anything.
+
+    Arguments:
+        subtitle: a line under the title.
+        card: the model card before its first second-level heading, and the rest; None for none.
+        details: names and values, for the last section.
+        command: how to make the page again.
+        date: when it was made.
     """
     from plotly.offline import get_plotlyjs
 
     numbers = itertools.count(1)
-    shown = [(section, [(next(numbers), panel) for panel in section.panels]) for section in sections]
+    numbered = [(section, [(next(numbers), panel) for panel in section.panels]) for section in sections]
     plotly, script = get_plotlyjs(), _text("page.js")
     return _template().render(
         title=title,
-        what=what,
+        subtitle=subtitle,
         tiles=tiles,
         card=card,
-        sections=shown,
-        colophon=colophon,
+        sections=numbered,
+        details=details,
         command=command,
-        made=made,
-        policy=f"default-src 'none'; script-src '{_digest(plotly)}' '{_digest(script)}'; style-src "
-        "'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'",
+        date=date,
+        policy=f"default-src 'none'; script-src '{_digest(plotly)}' '{_digest(script)}'; "
+        "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'",
         style=Markup(_text("style.css")),
         plotly=Markup(plotly),
         script=Markup(script),
@@ -59,9 +64,11 @@ def page(
 def _template() -> Any:
     from jinja2 import Environment, StrictUndefined
 
-    world = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    world.filters["figure"] = lambda panel: Markup(panel_json(panel))
-    return world.from_string(_text("template.html"))
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["figure"] = lambda panel: Markup(panel_json(panel))
+    return environment.from_string(_text("template.html"))
 
 
 @functools.cache

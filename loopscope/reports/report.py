@@ -1,4 +1,4 @@
-"""report: what is known about a run, on one page."""
+"""report: the analyses of a run on one page."""
 
 import contextlib
 import os
@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from markupsafe import Markup
 
 from .. import analyses as questions
 from .. import models
 from ..common import discovery
 from ..common.errors import LoopscopeError
 from ..common.files import save_text
+from ..common.result import AnalysisResult
 from ..plots.panels import Panel
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
@@ -39,19 +41,19 @@ class Report:
     title: str
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page, whole or not at all. Returns where it is."""
+        """Write the page, completely or not at all. Returns its path."""
         path = Path(path)
         try:
             save_text(path, self.html)
         except OSError as error:
             raise LoopscopeError(
                 f"the report must be written to {path}, but that failed: {error.strerror or error}. "
-                "What was there before is untouched. Free some space, or choose another place."
+                "An existing file is unchanged. Free some space, or choose another place."
             ) from error
         return path
 
     def open(self) -> Path:
-        """Show the page in the browser, from a temporary file, which is returned."""
+        """Show the page in the browser, from a temporary file, whose path is returned."""
         path = self.save(Path(tempfile.mkdtemp(prefix="loopscope-")) / "report.html")
         webbrowser.open(path.as_uri())
         return path
@@ -61,19 +63,23 @@ class Report:
 
 
 def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = None) -> Report:
-    """A page about a run, or about a trained entry, for which it records what is needed first.
+    """A page about a run, or about a trained entry, of which it first records a run.
 
     >>> ls.report(run).save("report.html")
+    >>> ls.report("universal-prefix-parity", analyses=["convergence"]).open()
 
     Arguments:
         run: a recorded run, the name of a trained entry, or the path of a checkpoint.
-        analyses: those to show; None: every analysis that applies to the run.
+        analyses: names of those to show; None: every analysis that applies to the run.
+
+    Raises:
+        LoopscopeError: there is no analysis or entry of that name, or the states aren't finite.
     """
     names = (
         questions.names() if analyses is None else [analyses] if isinstance(analyses, str) else list(analyses)
     )
     for name in names:
-        discovery.checked_name("analysis", name, questions.names())  # said before anything is recorded
+        discovery.checked_name("analysis", name, questions.names())  # before anything is recorded
     with _threads(run):
         return _report(run, names, wanted=analyses is not None)
 
@@ -90,28 +96,28 @@ def _report(run: Run | str | os.PathLike[str], names: Sequence[str], wanted: boo
         run = record(model, model.task.batch(EXAMPLES, seed=SEED).tokens)
         command += f"\n# records model.task.batch({EXAMPLES}, seed={SEED}), {run.iterations} iterations"
     run.require_finite()
-    own = [make(run) for make in (accuracy.section, answers.section, trajectory.section)]
-    asked = [_asked(name, run, wanted) for name in names]
-    sections = sorted((s for s in [*own, *asked] if s is not None), key=lambda s: s.place)
+    parts = [module.section(run) for module in (accuracy, answers, trajectory)]
+    parts += [_analysis_section(name, run, wanted) for name in names]
+    sections = sorted((s for s in parts if s is not None), key=lambda s: s.place)
     title = str(run.origin.get("entry") or run.origin.get("architecture") or "A looped model")
     html = page(
         title=title,
-        what=_what(run),
+        subtitle=_subtitle(run),
         tiles=[tile for section in sections for tile in section.tiles],
         card=_card(entry),
         sections=sections,
-        colophon=reproducibility.rows(run),
+        details=reproducibility.rows(run),
         command=command,
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     return Report(html, title)
 
 
 @contextlib.contextmanager
 def _threads(run: Any) -> Iterator[None]:
-    """One thread for a small model: its page is made of many small sums, where threads gain nothing
-    and lose several times the time when the cores are shared (measured: 106 s of processor time
-    against 26 s)."""
+    """Use one thread for a small model: its page needs many small computations, for which more
+    threads only cost time when the cores are shared (measured: 106 s of processor time with two,
+    26 s with one)."""
     before, parameters = torch.get_num_threads(), 0
     with contextlib.suppress(LoopscopeError):  # no model
         parameters = sum(p.numel() for p in run.model.parameters()) if isinstance(run, Run) else 0
@@ -122,12 +128,11 @@ def _threads(run: Any) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _asked(name: str, run: Run, wanted: bool) -> Section | None:
-    """What an analysis says of the run: its own panels, or its figure with its verdict. None if it
-    doesn't apply.
+def _analysis_section(name: str, run: Run, wanted: bool) -> Section | None:
+    """An analysis' panels, or its figure with its verdict. None if the analysis doesn't apply.
 
-    A file in analyses/ may offer, besides measure and draw: TITLE, PLACE (where it stands on the
-    page), applies(run), panels(finding), headline(finding) -> (value, caption).
+    Besides measure and draw, an analysis may define TITLE, PLACE (by which sections are sorted),
+    applies(run), panels(result), headline(result) -> (value, caption).
     """
     module = discovery.module("analyses", name)
     title, place = getattr(module, "TITLE", name.replace("_", " ").capitalize()), getattr(module, "PLACE", 50)
@@ -155,19 +160,20 @@ def _asked(name: str, run: Run, wanted: bool) -> Section | None:
     )
 
 
-def _panel(title: str, result: Any, told: str | None) -> Panel:
-    return Panel(title, result.figure(), result.verdict.sentence, (told or "").strip().split("\n\n")[0])
+def _panel(title: str, result: AnalysisResult, docstring: str | None) -> Panel:
+    reading = (docstring or "").strip().split("\n\n")[0]
+    return Panel(title, result.figure(), result.verdict.sentence, reading)
 
 
-def _card(entry: str | None) -> Any:
-    """The card beside the entry's weights; a checkpoint needs none."""
+def _card(entry: str | None) -> tuple[Markup, Markup] | None:
+    """The card next to the entry's weights, in two parts; None for a checkpoint without one."""
     if entry is None or not models.path(entry).with_suffix(".md").is_file():
         return None
     return card_html(models.card(entry))
 
 
-def _what(run: Run) -> str:
-    """The run in a line."""
+def _subtitle(run: Run) -> str:
+    """The run in one line."""
     origin, task = run.origin, task_of(run)
     name = str(origin.get("architecture") or "module")
     parts = [name]

@@ -1,4 +1,4 @@
-"""How a page came about: what was run, on which versions, and how to make it again."""
+"""What is needed to reproduce a page: the run, its settings and the versions."""
 
 import hashlib
 import json
@@ -11,31 +11,34 @@ from torch import Tensor
 
 from ..runs.run import Run
 
-_DECIDE = ("loopscope", "torch", "transformer-lens", "numpy", "scipy", "scikit-learn", "plotly")
+_PACKAGES = ("loopscope", "torch", "transformer-lens", "numpy", "scipy", "scikit-learn", "plotly")
 
 
 def rows(run: Run) -> list[tuple[str, str]]:
-    """Names and values, in the order in which they are shown. Plain text."""
+    """Names and values, in the order of the page. Plain text."""
     origin = run.origin
     result = [
         ("entry", origin.get("entry")),
         ("architecture", origin.get("architecture")),
-        ("configuration", _spelled(origin.get("config"))),
+        ("configuration", _text(origin.get("config"))),
         ("task", _task(origin.get("task"))),
         ("weights", origin.get("weights")),
         ("tokens", _tokens(run.tokens)),
         ("iterations", str(run.iterations)),
         ("sites", ", ".join(run.names)),
         ("edits", "; ".join(origin.get("edits") or []) or "none"),
-        ("kept", origin.get("keep")),
-        ("seed of the recording", "none drawn" if origin.get("seed") is None else str(origin["seed"])),
+        ("keep", origin.get("keep")),
+        ("seed of the recording", "none used" if origin.get("seed") is None else str(origin["seed"])),
         ("numbers", f"{origin.get('dtype')} on {origin.get('device')}"),
-        ("recorded with", _spelled(origin.get("versions"))),
+        ("recorded with", _text(origin.get("versions"))),
     ]
-    now = {name: _version(name) for name in _DECIDE}
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, threads used {torch.get_num_threads()}"
+    packages = {name: _version(name) for name in _PACKAGES}
+    machine = (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, "
+        f"threads used {torch.get_num_threads()}"
+    )
     result += [
-        ("page made with", f"Python {platform.python_version()}, {_spelled(now)}"),
+        ("page made with", f"Python {platform.python_version()}, {_text(packages)}"),
         ("machine", machine),
     ]
     return [(name, str(value)) for name, value in result if value]
@@ -49,10 +52,10 @@ def _tokens(tokens: object) -> str | None:
 
 
 def _task(task: dict | None) -> str | None:
-    return f"{task['name']}({_spelled(task['options'])})" if task else None
+    return f"{task['name']}({_text(task['options'])})" if task else None
 
 
-def _spelled(values: dict | None) -> str | None:
+def _text(values: dict | None) -> str | None:
     if not values:
         return None
     return ", ".join(f"{k} {v if isinstance(v, str) else json.dumps(v)}" for k, v in values.items())

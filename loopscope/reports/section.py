@@ -1,4 +1,4 @@
-"""The parts that a page is made of."""
+"""The parts of a page: sections, tiles and tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ..plots.panels import Panel
 
 @dataclass(frozen=True)
 class Tile:
-    """One number or word at the head of the page. Plain text."""
+    """A number or word at the top of the page, with its caption. Plain text."""
 
     value: str
     caption: str
@@ -24,18 +24,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with figures under it. All of it plain text but the panels' figures."""
+    """A heading with figures under it. Everything except the panels' figures is plain text."""
 
     name: str
-    """For the address within the page; letters, digits and dashes."""
+    """Its anchor in the page: letters, digits and dashes."""
     title: str
     place: int
-    """Sections are shown in this order."""
+    """Sections are sorted by this number."""
     panels: Sequence[Panel] = ()
     text: str = ""
     """A paragraph before the figures."""
     summary: str = ""
-    """The finding in full, after them."""
+    """The result's summary, after the figures."""
     tiles: Sequence[Tile] = ()
     table: Table | None = None
     """After the figures, before the summary."""

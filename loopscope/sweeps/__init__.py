@@ -1,12 +1,13 @@
-"""Sweeps: a grid of trainings on this machine's cores or a cluster's, and one page about what came
-of them."""
+"""Sweeps: grids of trainings, on this machine's cores or on a cluster, and one page about the
+results."""
 
 from .grid import Axis as Axis
 from .grid import Grid as Grid
 from .grid import Trial as Trial
-from .grid import grid_of as grid_of
+from .grid import grid_from_table as grid_from_table
 from .grid import read_grid as read_grid
-from .outcome import Outcome as Outcome
-from .outcome import outcome as outcome
 from .sweep import Sweep as Sweep
 from .sweep import sweep as sweep
+from .sweep_result import SweepResult as SweepResult
+from .trial_result import TrialResult as TrialResult
+from .trial_result import read_result as read_result

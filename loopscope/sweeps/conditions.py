@@ -1,92 +1,87 @@
-"""The cells of a grid: trials that differ in nothing but their seed, and what is known of them
-together."""
+"""The conditions of a grid: trials that differ in nothing but their seed, taken together."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
-from .censored_median import Middle, middle
-from .grid import Axis, Trial, spelled
-from .outcome import Outcome
-from .sweep import Sweep
+from .censored_median import CensoredMedian, censored_median
+from .grid import Axis, Trial, format_value
+from .sweep_result import SweepResult
+from .trial_result import TrialResult
 
 SIGNS = {"generalised": "●", "memorised": "◐", "neither": "○"}
-FAILED, MISSING, PLAIN = "×", "–", "·"
+FAILED, MISSING, NO_HISTORY = "×", "–", "·"
 
 
 @dataclass(frozen=True)
-class Cell:
+class Condition:
     """One point of the grid, over its seeds."""
 
     coordinates: tuple[int, ...]
-    """By axis of `cell_axes`: which of its values."""
+    """By axis of `condition_axes`: the index of its value."""
     label: str
     trials: tuple[Trial, ...]
-    outcomes: tuple[Outcome, ...]
-    dated: bool
-    """Whether the cell is judged by its delays rather than by its last scores."""
+    results: tuple[TrialResult, ...]
+    by_delay: bool
+    """Whether `values` are delays; otherwise they are last scores."""
 
     @property
     def values(self) -> list[float]:
-        """Delays in steps, or last scores; what is known exactly."""
-        asked = (
-            (o.delay if o.phase == "generalised" else None) if self.dated else o.score for o in self.outcomes
+        """The delays in steps, or the last scores, that are known exactly."""
+        values = (
+            (result.delay if result.phase == "generalised" else None) if self.by_delay else result.score
+            for result in self.results
         )
-        return [value for value in asked if value is not None]
+        return [value for value in values if value is not None]
 
     @property
     def bounds(self) -> list[float]:
-        """What the delays that weren't seen to their end are longer than."""
-        return [o.waited for o in self.outcomes if self.dated and o.waited is not None]
+        """Lower bounds of the delays that are longer than their training."""
+        return [r.delay_bound for r in self.results if self.by_delay and r.delay_bound is not None]
 
     @cached_property
-    def middle(self) -> Middle | None:
-        """The median over seeds. Who never memorised has no delay, and isn't in it."""
-        return middle(self.values, self.bounds)
+    def median(self) -> CensoredMedian | None:
+        """The median over seeds. A seed that never memorised has no delay and is left out."""
+        return censored_median(self.values, self.bounds)
 
     @property
     def signs(self) -> str:
         """A sign for each seed, the best first: how it ended."""
-        order = [*(SIGNS[key] for key in SIGNS), FAILED, MISSING, PLAIN]
-        result = [
-            SIGNS[o.phase]
-            if o.phase
-            else FAILED
-            if o.status == "failed"
-            else MISSING
-            if o.status == "missing"
-            else PLAIN
-            for o in self.outcomes
-        ]
-        if len(result) <= 8:
-            return "".join(sorted(result, key=order.index))
-        return " ".join(f"{result.count(sign)}{sign}" for sign in order if sign in result)
+        order = [*SIGNS.values(), FAILED, MISSING, NO_HISTORY]
+        signs = [_sign(result) for result in self.results]
+        if len(signs) <= 8:
+            return "".join(sorted(signs, key=order.index))
+        return " ".join(f"{signs.count(sign)}{sign}" for sign in order if sign in signs)
 
 
-def is_dated(sweep: Sweep) -> bool:
-    """Whether any training kept a history that tells when it memorised."""
-    return any(result.phase is not None for result in sweep.outcomes)
+def _sign(result: TrialResult) -> str:
+    if result.phase:
+        return SIGNS[result.phase]
+    return {"failed": FAILED, "missing": MISSING}.get(result.status, NO_HISTORY)
 
 
-def cell_axes(sweep: Sweep) -> list[Axis]:
-    """The axes that cells differ in: those of more than one value, but the seed's."""
+def condition_axes(sweep: SweepResult) -> list[Axis]:
+    """The axes that conditions differ in: those of more than one value, without the seed's."""
     return [axis for axis in sweep.grid.axes if len(axis.values) > 1 and axis.fields != ("seed",)]
 
 
-def cells(sweep: Sweep) -> list[Cell]:
-    """The grid's cells, in its order."""
-    axes, dated = cell_axes(sweep), is_dated(sweep)
+def conditions(sweep: SweepResult) -> list[Condition]:
+    """The grid's conditions, in its order."""
+    axes = condition_axes(sweep)
     places = [sweep.grid.axes.index(axis) for axis in axes]
     members: dict[tuple[int, ...], list[int]] = {}
     for i, trial in enumerate(sweep.grid.trials):
         members.setdefault(tuple(trial.coordinates[place] for place in places), []).append(i)
     return [
-        Cell(
-            key,
-            ", ".join(f"{axis.short} {spelled(axis.values[i])}" for axis, i in zip(axes, key, strict=True))
+        Condition(
+            coordinates,
+            ", ".join(
+                f"{axis.short_name} {format_value(axis.values[i])}"
+                for axis, i in zip(axes, coordinates, strict=True)
+            )
             or "all seeds",
-            tuple(sweep.grid.trials[i] for i in which),
-            tuple(sweep.outcomes[i] for i in which),
-            dated,
+            tuple(sweep.grid.trials[i] for i in indices),
+            tuple(sweep.results[i] for i in indices),
+            sweep.has_histories,
         )
-        for key, which in members.items()
+        for coordinates, indices in members.items()
     ]

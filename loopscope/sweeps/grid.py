@@ -1,15 +1,14 @@
-"""A grid: a recipe, what all trainings have in common, and the fields that are varied, out of a
-TOML file.
+"""A grid of trainings: a recipe, and the values of the fields that vary, from a TOML file.
 
-entry = "universal-prefix-parity"          # or a table [recipe], as a checkpoint's header tells one
+entry = "universal-prefix-parity"          # or a table [recipe], as in a checkpoint's header
 
-[fixed]                                    # for all trainings
+[fixed]                                    # the same for all trainings
 steps = 400
 
 [grid]                                     # every combination is trained
 seed = [0, 1, 2]
 optimiser.weight_decay = [0.0, 1.0]
-"config.iterations, depth.iterations" = [1, 2, 4]     # two fields that move together
+"config.iterations, depth.iterations" = [1, 2, 4]     # two fields that vary together
 """
 
 import functools
@@ -41,18 +40,19 @@ class Axis:
 
     @property
     def name(self) -> str:
+        """All its fields."""
         return ", ".join(self.fields)
 
     @property
-    def short(self) -> str:
+    def short_name(self) -> str:
         """The last word of its first field."""
         return self.fields[0].rpartition(".")[2]
 
     @property
     def title(self) -> str:
-        """What a figure calls it: all its fields, or their last word where they share it."""
-        words = {field.rpartition(".")[2] for field in self.fields}
-        return self.short if len(self.fields) > 1 and len(words) == 1 else self.name
+        """Its name in figures: all its fields, or their last word if they share it."""
+        captions = {field.rpartition(".")[2] for field in self.fields}
+        return self.short_name if len(self.fields) > 1 and len(captions) == 1 else self.name
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,19 +61,19 @@ class Trial:
 
     recipe: Recipe
     coordinates: tuple[int, ...]
-    """By axis: which of its values."""
+    """By axis: the index of its value."""
     name: str
-    """Its folder's: the coordinates, to be read, and a digest of the whole recipe, by which it is
-    found again."""
+    """The name of its folder: the values, for readers, and a digest of the recipe, by which the
+    folder is found again."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What a sweep trains."""
+    """The trainings of a sweep."""
 
     name: str
     text: str
-    """Of the file."""
+    """The TOML file's text."""
     axes: tuple[Axis, ...]
     trials: tuple[Trial, ...]
     """The last axis varies fastest."""
@@ -81,28 +81,28 @@ class Grid:
     log_every: int
 
     def values(self, trial: Trial) -> dict[str, Any]:
-        """What a trial is, by the names of the axes."""
+        """A trial's values, by the names of the axes."""
         return {axis.name: axis.values[i] for axis, i in zip(self.axes, trial.coordinates, strict=True)}
 
-    def told(self, trial: Trial) -> str:
-        """The same in words, such as "seed 0, weight_decay 1.0"."""
+    def describe(self, trial: Trial) -> str:
+        """A trial's values as text, such as "seed 0, weight_decay 1.0"."""
         return ", ".join(
-            f"{axis.short} {spelled(axis.values[i])}"
+            f"{axis.short_name} {format_value(axis.values[i])}"
             for axis, i in zip(self.axes, trial.coordinates, strict=True)
         )
 
 
 def read_grid(path: str | Path) -> Grid:
-    """The grid that a TOML file tells.
+    """Read a grid from a TOML file.
 
     Raises:
-        LoopscopeError: it isn't TOML; it names a field that the recipe hasn't got, or a value of
-            the wrong type; a field is set twice; there is nothing to vary.
+        LoopscopeError: the file isn't TOML; it names a field that the recipe doesn't have, or a
+            value of the wrong type; a field is set twice; there is nothing to vary.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-        said = tomllib.loads(text)
+        table = tomllib.loads(text)
     except OSError as error:
         raise LoopscopeError(
             f"The grid must be a TOML file, but {path} can't be read ({error.strerror or error}). Check the "
@@ -110,49 +110,50 @@ def read_grid(path: str | Path) -> Grid:
         ) from error
     except ValueError as error:  # of TOML, or of UTF-8
         raise LoopscopeError(f"The grid must be a TOML file, but {path} isn't one: {error}.") from error
-    return grid_of(said, path.stem, text)
+    return grid_from_table(table, path.stem, text)
 
 
-def grid_of(said: Mapping[str, Any], name: str, text: str = "") -> Grid:
-    """The grid that a table tells; `read_grid` has the errors."""
-    for key in said:
+def grid_from_table(table: Mapping[str, Any], name: str, text: str = "") -> Grid:
+    """The grid of a table; raises as `read_grid` does."""
+    for key in table:
         if key not in KEYS:
             raise LoopscopeError(f"A grid has no key {key!r}. {nearest(key, KEYS)}")
-    if ("entry" in said) == ("recipe" in said):
+    if ("entry" in table) == ("recipe" in table):
         raise LoopscopeError(
             'A grid must have either entry = "NAME", whose recipe is varied, or a table [recipe], but has '
-            f"{'both' if 'entry' in said else 'neither'}."
+            f"{'both' if 'entry' in table else 'neither'}."
         )
-    base = named(str(said["entry"])) if "entry" in said else _recipe(_table(said, "recipe"), "[recipe]")
-    fixed = dict(_leaves(_table(said, "fixed")))
-    axes = tuple(_axis(key, values) for key, values in _leaves(_table(said, "grid")))
+    base = named(str(table["entry"])) if "entry" in table else _recipe(_table(table, "recipe"), "[recipe]")
+    fixed = dict(_leaves(_table(table, "fixed")))
+    axes = tuple(_axis(key, values) for key, values in _leaves(_table(table, "grid")))
     if not axes:
         raise LoopscopeError(
             "A grid must vary something, but its table [grid] is empty. Give it lists, such as seed = [0, "
             "1, 2]."
         )
-    _no_field_twice(list(fixed), axes)
+    _check_fields_once(list(fixed), axes)
 
     common = base.to_json()
     for field, value in fixed.items():
-        common = put(common, field, value)
+        common = with_field(common, field, value)
     trials = tuple(_trials(common, axes))
-    every = {key: said.get(key, default) for key, default in (("checkpoint_every", 100), ("log_every", 10))}
+    every = {key: table.get(key, default) for key, default in (("checkpoint_every", 100), ("log_every", 10))}
     for key, value in every.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise LoopscopeError(f"{key} must be a whole number of steps, 1 or more, but is {value!r}.")
     return Grid(name, text, axes, trials, **every)
 
 
-def put(recipe: Mapping[str, Any], field: str, value: Any) -> dict[str, Any]:
-    """A recipe as JSON, with one of its fields, named through dots, set.
+def with_field(recipe: Mapping[str, Any], field: str, value: Any) -> dict[str, Any]:
+    """A recipe as JSON with one of its fields set. The field's name has dots, such as
+    "optimiser.lr".
 
-    `config` and `options` take any name here: the architecture and the task know theirs.
+    `config` and `options` take any name here: the architecture and the task check theirs.
     """
     first, _, rest = field.partition(".")
     if first not in recipe:
-        known = [name for name in recipe if name != "part"]
-        raise LoopscopeError(f"The recipe has no field {first!r} to set {field!r}. {nearest(first, known)}")
+        names = [name for name in recipe if name != "part"]
+        raise LoopscopeError(f"The recipe has no field {first!r} to set {field!r}. {nearest(first, names)}")
     if not rest:
         return {**recipe, first: value}
     inner = recipe[first]
@@ -164,83 +165,80 @@ def put(recipe: Mapping[str, Any], field: str, value: Any) -> dict[str, Any]:
     if first in ("config", "options"):
         return {**recipe, first: {**inner, rest: value}}
     try:
-        return {**recipe, first: put(inner, rest, value)}
+        return {**recipe, first: with_field(inner, rest, value)}
     except LoopscopeError as error:
-        known = [name for name in inner if name != "part"]
+        names = [name for name in inner if name != "part"]
         raise LoopscopeError(
             f"The recipe's {first}, {inner.get('part', 'a table')}, has no field {rest!r}. "
-            f"{nearest(rest, known)}"
+            f"{nearest(rest, names)}"
         ) from error
 
 
-def spelled(value: Any) -> str:
-    """A value as a person would write it."""
+def format_value(value: Any) -> str:
+    """A value as text, such as Fixed(iterations=2)."""
     if isinstance(value, Mapping):
-        rest = ", ".join(f"{key}={spelled(inner)}" for key, inner in value.items() if key != "part")
+        rest = ", ".join(f"{key}={format_value(inner)}" for key, inner in value.items() if key != "part")
         return f"{value['part']}({rest})" if "part" in value else f"({rest})"
     if isinstance(value, list | tuple):
-        return "(" + ", ".join(map(spelled, value)) + ")"
+        return "(" + ", ".join(map(format_value, value)) + ")"
     return str(value)
 
 
 def _trials(common: dict[str, Any], axes: tuple[Axis, ...]) -> Iterator[Trial]:
     for places in itertools.product(*(range(len(axis.values)) for axis in axes)):
-        said, words = common, []
+        fields, words = common, []
         for axis, place in zip(axes, places, strict=True):
             for field in axis.fields:
-                said = put(said, field, axis.values[place])
-            words.append(f"{axis.short} {spelled(axis.values[place])}")
-        recipe = _recipe(said, ", ".join(words))
+                fields = with_field(fields, field, axis.values[place])
+            words.append(f"{axis.short_name} {format_value(axis.values[place])}")
+        recipe = _recipe(fields, ", ".join(words))
         readable = "_".join(re.sub(r"[^A-Za-z0-9.+-]+", "-", word).strip("-.")[:32] for word in words)
         yield Trial(recipe, places, f"{readable[:120]}_{_digest(recipe)}")
 
 
-def _recipe(said: Mapping[str, Any], where: str) -> Recipe:
-    """The recipe, with its names and types checked down to the architecture's Config."""
+def _recipe(fields: Mapping[str, Any], where: str) -> Recipe:
+    """The recipe, with its names and types checked, those of the architecture's Config too."""
     try:
-        recipe = Recipe.from_json(said)
+        recipe = Recipe.from_json(fields)
         _config(recipe)
     except LoopscopeError as error:
         raise LoopscopeError(f"The training {where} can't be: {error}") from error
-    except (
-        TypeError,
-        AttributeError,
-        ValueError,
-    ) as error:  # a field left out, or a number where a table belongs
+    # A field is missing, or a number stands where a table belongs.
+    except (TypeError, AttributeError, ValueError) as error:
         raise LoopscopeError(
             f"The training {where} must have a recipe whose fields are all there and of their types, but: "
-            f"{error}."
+            f"{error}. Correct it in the grid."
         ) from error
     return recipe
 
 
 def _digest(recipe: Recipe) -> str:
-    """Of all that decides about the weights; an architecture's changed default makes another
-    training."""
-    told = json.dumps(recipe.to_json() | {"config": _config(recipe)}, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+    """Of everything that determines the weights; if a default of the architecture changes, it is
+    another training."""
+    content = json.dumps(recipe.to_json() | {"config": _config(recipe)}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def _config(recipe: Recipe) -> dict[str, Any]:
-    """The architecture's Config, whole, as JSON can say it."""
+    """The architecture's whole Config, as JSON."""
     return _configs(recipe.architecture, json.dumps(recipe.to_json()["config"]))
 
 
-@functools.lru_cache(4096)  # seeds share it, and it takes a millisecond or ten
-def _configs(architecture: str, said: str) -> dict[str, Any]:
-    return to_json(vars(models.config_of(architecture, **json.loads(said))))
+@functools.lru_cache(4096)  # seeds share it, and building it takes milliseconds
+def _configs(architecture: str, config: str) -> dict[str, Any]:
+    return to_json(vars(models.config_of(architecture, **json.loads(config))))
 
 
-def _table(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    table = said.get(key, {})
+def _table(grid: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    table = grid.get(key, {})
     if not isinstance(table, Mapping):
         raise LoopscopeError(f"[{key}] must be a table of a grid, but is {table!r}.")
     return table
 
 
 def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and their values: TOML reads a bare `optimiser.lr` as a table in a table. A
-    recipe's part is a value."""
+    """Dotted names and their values: TOML reads a bare `optimiser.lr` as nested tables. A part of a
+    recipe, which is a table too, is a value."""
     for key, value in table.items():
         if isinstance(value, Mapping) and "part" not in value:
             yield from _leaves(value, f"{above}{key}.")
@@ -261,14 +259,13 @@ def _axis(key: str, values: Any) -> Axis:
     return Axis(fields, tuple(values))
 
 
-def _no_field_twice(fixed: list[str], axes: tuple[Axis, ...]) -> None:
+def _check_fields_once(fixed: list[str], axes: tuple[Axis, ...]) -> None:
     varied = [field for axis in axes for field in axis.fields]
     for i, field in enumerate(varied):
         for other in [*fixed, *varied[:i]]:
             within = f"{field}.".startswith(f"{other}.") if other in varied[:i] else field == other
             if within or f"{other}.".startswith(f"{field}."):
                 raise LoopscopeError(
-                    f"A field of a grid must be set in one place, but {field} meets {other}. Take one of "
-                    "them out, or let "
-                    f'fields move together: "{other}, {field}" = [...].'
+                    f"A field of a grid must be set in one place, but {field} meets {other}. Remove "
+                    f'one of them, or let both vary together: "{other}, {field}" = [...].'
                 )

@@ -1,4 +1,4 @@
-"""How far a sweep is: bars on a terminal, plain lines elsewhere."""
+"""The progress of a sweep: bars on a terminal, plain lines elsewhere."""
 
 import json
 import sys
@@ -7,27 +7,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..training.trainer import LOG
-from .executor import Watcher
+from ..training.step_log import LOG
+from .executor import ProgressCallback
 from .grid import Grid, Trial
-from .worker import Answer
+from .worker import WorkerReport
 
-EVERY = 30.0
+INTERVAL = 30.0
 """Seconds between plain lines while no trial ends."""
 
 
 @contextmanager
-def progress(grid: Grid, folder: Path, done: int, shown: bool = True) -> Iterator[Watcher]:
-    """Shows what the yielded function is told, on stderr.
+def progress_bar(grid: Grid, folder: Path, done: int, visible: bool = True) -> Iterator[ProgressCallback]:
+    """Yield a callback that shows the progress on stderr.
 
     Arguments:
         done: trials that had ended before.
+        visible: False for a callback that shows nothing.
     """
-    if not shown:
+    if not visible:
         yield lambda ended, running: None
     elif sys.stderr.isatty():
-        with _bars(grid, folder, done) as watch:
-            yield watch
+        with _bars(grid, folder, done) as callback:
+            yield callback
     else:
         yield _lines(grid, folder, done)
 
@@ -40,7 +41,7 @@ def step_of(folder: Path) -> int:
             lines = file.read().split(b"\n")
     except OSError:
         return 0
-    for line in reversed(lines[:-1]):  # what comes after the last line's end may be half a line
+    for line in reversed(lines[:-1]):  # what follows the last newline may be half a line
         try:
             return int(json.loads(line)["step"])
         except (ValueError, KeyError, TypeError):
@@ -49,53 +50,60 @@ def step_of(folder: Path) -> int:
 
 
 @contextmanager
-def _bars(grid: Grid, folder: Path, done: int) -> Iterator[Watcher]:
+def _bars(grid: Grid, folder: Path, done: int) -> Iterator[ProgressCallback]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         whole = bars.add_task(f"[bold]{escape(grid.name)}", total=len(grid.trials), completed=done)
-        shown: dict[Trial, object] = {}
+        rows: dict[Trial, TaskID] = {}
 
-        def watch(ended: dict[Trial, Answer], running: list[Trial]) -> None:
-            for trial, answer in ended.items():
+        def callback(ended: dict[Trial, WorkerReport], running: list[Trial]) -> None:
+            for trial, report in ended.items():
                 bars.advance(whole)
-                if answer.failed:
-                    bars.print(f"[red]{escape(grid.told(trial))} failed:[/red] {escape(answer.failed)}")
-            for trial in [t for t in shown if t not in running]:
-                bars.remove_task(shown.pop(trial))  # type: ignore[arg-type]
+                if report.error:
+                    bars.print(f"[red]{escape(grid.describe(trial))} failed:[/red] {escape(report.error)}")
+            for trial in [t for t in rows if t not in running]:
+                bars.remove_task(rows.pop(trial))
             for trial in running:
-                if trial not in shown:
-                    shown[trial] = bars.add_task(f"  {escape(grid.told(trial))}", total=trial.recipe.steps)
-                bars.update(shown[trial], completed=step_of(folder / trial.name))  # type: ignore[arg-type]
+                if trial not in rows:
+                    rows[trial] = bars.add_task(f"  {escape(grid.describe(trial))}", total=trial.recipe.steps)
+                bars.update(rows[trial], completed=step_of(folder / trial.name))
 
-        yield watch
+        yield callback
 
 
-def _lines(grid: Grid, folder: Path, done: int) -> Watcher:
-    said = time.monotonic()
+def _lines(grid: Grid, folder: Path, done: int) -> ProgressCallback:
+    last_line = time.monotonic()
 
     def write(line: str) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
-    def watch(ended: dict[Trial, Answer], running: list[Trial]) -> None:
-        nonlocal done, said
+    def callback(ended: dict[Trial, WorkerReport], running: list[Trial]) -> None:
+        nonlocal done, last_line
         now = "; ".join(
-            f"{grid.told(trial)} at step {step_of(folder / trial.name)} of {trial.recipe.steps}"
+            f"{grid.describe(trial)} at step {step_of(folder / trial.name)} of {trial.recipe.steps}"
             for trial in running
         )
-        for trial, answer in ended.items():
+        for trial, report in ended.items():
             done += 1
-            how = f"failed: {answer.failed}" if answer.failed else "done"
-            if answer.resumed:
-                how += f", from step {answer.resumed} on"
-            write(f"{done} of {len(grid.trials)}: {grid.told(trial)} {how}")
-        if running and time.monotonic() - said > EVERY:
+            status = f"failed: {report.error}" if report.error else "done"
+            if report.resumed_step:
+                status += f", from step {report.resumed_step} on"
+            write(f"{done} of {len(grid.trials)}: {grid.describe(trial)} {status}")
+        if running and time.monotonic() - last_line > INTERVAL:
             write(f"{done} of {len(grid.trials)}; running: {now}")
-        if ended or time.monotonic() - said > EVERY:
-            said = time.monotonic()
+        if ended or time.monotonic() - last_line > INTERVAL:
+            last_line = time.monotonic()
 
-    return watch
+    return callback

@@ -1,5 +1,5 @@
-"""A sweep on one page: phase diagram, every seed, the curves, the table of all trainings, how to
-make it again."""
+"""The page of a sweep: the phase diagram, all seeds, the learning curves, the table of all
+trainings, and how to reproduce it."""
 
 import json
 import os
@@ -11,120 +11,120 @@ from ..recorder.provenance import versions
 from ..reports.page import page
 from ..reports.report import Report
 from ..reports.section import Section, Table, Tile
-from .captions import Words, words_of
-from .conditions import cell_axes, cells
-from .figures import curves, every_seed, phase_diagram
-from .grid import spelled
-from .sweep import Sweep
+from .captions import Captions, captions_of
+from .conditions import condition_axes, conditions
+from .figures import learning_curves, seed_medians
+from .grid import format_value
+from .phase_diagram import phase_diagram
+from .sweep_result import SweepResult
 
 
-def page_of(sweep: Sweep) -> Report:
-    """One self-contained HTML page."""
-    words = words_of(sweep)
-    panels = [panel for panel in (phase_diagram(sweep, words), every_seed(sweep, words)) if panel is not None]
+def report_page(sweep: SweepResult) -> Report:
+    """One self-contained HTML page about a sweep."""
+    captions = captions_of(sweep)
+    panels = [phase_diagram(sweep, captions), seed_medians(sweep, captions)]
     sections = [
-        Section("phases", "Where it learns", 0, panels),
-        Section("curves", "How it learned", 1, [curves(sweep, words)]),
+        Section("phases", "Phase diagram", 0, [panel for panel in panels if panel is not None]),
+        Section("curves", "Learning curves", 1, [learning_curves(sweep, captions)]),
         Section(
             "trainings",
             "All trainings",
             2,
-            text=f"{str(sweep)} Each has a folder of its own in {sweep.folder}, with its log, last "
+            text=f"{str(sweep)} Each has its own folder in {sweep.folder}, with its log, last "
             "checkpoint and weights.",
-            table=_table(sweep, words),
+            table=_table(sweep, captions),
         ),
     ]
     html = page(
         title=sweep.grid.name,
-        what=_what(sweep),
-        tiles=_tiles(sweep, words),
+        subtitle=_subtitle(sweep),
+        tiles=_tiles(sweep, captions),
         card=None,
         sections=sections,
-        colophon=_colophon(sweep),
+        details=_details(sweep),
         command=f"loopscope sweep {shlex.quote(sweep.grid.name)}.toml --folder "
         f"{shlex.quote(str(sweep.folder))}\n\n"
         f"# {sweep.grid.name}.toml\n{sweep.grid.text.strip()}",
-        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
     return Report(html, sweep.grid.name)
 
 
-def _what(sweep: Sweep) -> str:
+def _subtitle(sweep: SweepResult) -> str:
     recipes = [trial.recipe for trial in sweep.grid.trials]
     parts = [
         ", ".join(sorted({recipe.architecture for recipe in recipes})),
         ", ".join(sorted({recipe.task for recipe in recipes})),
-        " × ".join(f"{axis.short} ({len(axis.values)})" for axis in sweep.grid.axes)
+        " × ".join(f"{axis.short_name} ({len(axis.values)})" for axis in sweep.grid.axes)
         + f" = {len(recipes)} trainings",
     ]
     return " · ".join(parts)
 
 
-def _tiles(sweep: Sweep, words: Words) -> list[Tile]:
-    done = sum(result.status == "finished" for result in sweep.outcomes)
-    tiles = [Tile(f"{done} of {len(sweep.outcomes)}", "trainings finished")]
-    if words.dated:
-        judged = [result for result in sweep.outcomes if result.phase is not None]
+def _tiles(sweep: SweepResult, captions: Captions) -> list[Tile]:
+    count = sum(result.status == "finished" for result in sweep.results)
+    tiles = [Tile(f"{count} of {len(sweep.results)}", "trainings finished")]
+    if captions.by_delay:
+        phases = [result.phase for result in sweep.results if result.phase is not None]
         for phase, caption in (
             ("generalised", "generalised"),
-            ("memorised", "memorised and hadn't generalised by their end"),
+            ("memorised", "memorised but had not generalised when training ended"),
         ):
-            tiles.append(Tile(f"{sum(o.phase == phase for o in judged)} of {len(judged)}", caption))
-    known = [
-        (c.middle.median, c) for c in cells(sweep) if c.middle is not None and c.middle.median is not None
+            tiles.append(Tile(f"{phases.count(phase)} of {len(phases)}", caption))
+    medians = [
+        (c.median.value, c) for c in conditions(sweep) if c.median is not None and c.median.value is not None
     ]
-    if known and cell_axes(sweep):
-        best = (min if words.dated else max)(known, key=lambda pair: pair[0])
-        what = "steps: the shortest median delay" if words.dated else f"the best median {words.score}"
-        tiles.append(Tile(words.value(best[0]), f"{what}, at {best[1].label}"))
+    if medians and condition_axes(sweep):
+        value, best = (min if captions.by_delay else max)(medians, key=lambda pair: pair[0])
+        what = (
+            "steps: the shortest median delay" if captions.by_delay else f"the best median {captions.score}"
+        )
+        tiles.append(Tile(captions.format(value), f"{what}, at {best.label}"))
     return tiles
 
 
-def _table(sweep: Sweep, words: Words) -> Table:
-    header = [*(axis.short for axis in sweep.grid.axes), words.score, "at twice the length"]
-    header += ["memorised at", "generalised at", "delay"] if words.dated else []
+def _table(sweep: SweepResult, captions: Captions) -> Table:
+    header = [*(axis.short_name for axis in sweep.grid.axes), captions.score, "at twice the length"]
+    header += ["memorised at", "generalised at", "delay"] if captions.by_delay else []
     rows = []
-    for trial, result in zip(sweep.grid.trials, sweep.outcomes, strict=True):
-        row = [spelled(axis.values[i]) for axis, i in zip(sweep.grid.axes, trial.coordinates, strict=True)]
+    for trial, result in zip(sweep.grid.trials, sweep.results, strict=True):
+        row = [
+            format_value(axis.values[i]) for axis, i in zip(sweep.grid.axes, trial.coordinates, strict=True)
+        ]
         row += ["" if value is None else f"{value:.4f}" for value in (result.score, result.twice)]
-        if words.dated:
-            dates = (result.learned.get(name) for name in ("train", "test"))
+        if captions.by_delay:
+            times = (result.learning_times.get(name) for name in ("train", "test"))
             row += [
-                "never" if result.phase and d is None else "" if d is None else f"{d.step:,.0f}"
-                for d in dates
+                "never" if result.phase and time is None else "" if time is None else f"{time.step:,.0f}"
+                for time in times
             ]
-            late = "" if result.waited is None else f"> {result.waited:,.0f}"
-            row.append(late if result.delay is None else f"{result.delay:,.0f}")
+            bound = "" if result.delay_bound is None else f"> {result.delay_bound:,.0f}"
+            row.append(bound if result.delay is None else f"{result.delay:,.0f}")
         row += [
             "" if result.seconds is None else f"{result.seconds:,.0f} s",
-            f"failed: {result.failed}" if result.failed else result.status,
+            f"failed: {result.error}" if result.error else result.status,
             trial.name.rpartition("_")[2],
         ]
         rows.append(row)
     return Table([*header, "processor time", "status", "folder ends in"], rows)
 
 
-def _colophon(sweep: Sweep) -> list[tuple[str, str]]:
-    spent = [result.seconds for result in sweep.outcomes if result.seconds is not None]
-    resumed = sum(result.resumed > 0 for result in sweep.outcomes)
-    first = sweep.grid.trials[0]
-    return [
-        ("the first training's recipe", json.dumps(first.recipe.to_json())),
+def _details(sweep: SweepResult) -> list[tuple[str, str]]:
+    seconds = [result.seconds for result in sweep.results if result.seconds is not None]
+    resumed = sum(result.resumed_step > 0 for result in sweep.results)
+    software = {"Python": platform.python_version(), **versions()}
+    rows = [
+        ("recipe of the first training", json.dumps(sweep.grid.trials[0].recipe.to_json())),
         (
             "processor time",
-            f"{sum(spent):,.0f} s in all, {max(spent, default=0):,.0f} s for the longest training",
+            f"{sum(seconds):,.0f} s in all, {max(seconds, default=0):,.0f} s for the longest training",
         ),
-        *(
-            [("interrupted", f"{resumed} trainings went on from a checkpoint in the last sweep")]
-            if resumed
-            else []
-        ),
-        (
-            "page made with",
-            ", ".join(f"{k} {v}" for k, v in {"Python": platform.python_version(), **versions()}.items()),
-        ),
+        ("page made with", ", ".join(f"{name} {version}" for name, version in software.items())),
         (
             "machine",
-            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, a thread for each training",
+            f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, one thread per training",
         ),
     ]
+    if resumed:
+        rows.insert(2, ("interrupted", f"the last sweep resumed {resumed} trainings from their checkpoints"))
+    return rows

@@ -1,20 +1,20 @@
-"""sweep: every training of a grid, whatever happens to the processes that make them."""
+"""sweep: train every trial of a grid, also if worker processes die."""
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import tasks
 from ..common.errors import LoopscopeError
 from ..common.files import save_text
 from ..common.to_json import to_json
-from .executor import farm
+from .executor import run_trials
 from .grid import Grid, Trial, read_grid
-from .outcome import Outcome, outcome
-from .progress_bar import progress
-from .worker import Answer, finished, sign
+from .progress_bar import progress_bar
+from .report_page import report_page
+from .sweep_result import SweepResult
+from .trial_result import TrialResult, read_result
+from .worker import WorkerReport, folder_id, is_finished
 
 if TYPE_CHECKING:
     from ..reports.report import Report
@@ -22,40 +22,12 @@ if TYPE_CHECKING:
 RESULTS = "results.json"
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """A grid, and what came of its trials."""
-
-    grid: Grid
-    folder: Path
-    outcomes: tuple[Outcome, ...]
-    """By trial, in the grid's order."""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every trial has ended well."""
-        return all(result.status == "finished" for result in self.outcomes)
-
-    @property
-    def score(self) -> str:
-        """What the trainings' scores are, such as "accuracy"."""
-        recipe = self.grid.trials[0].recipe
-        return tasks.build(recipe.task, **recipe.options).score
+class Sweep(SweepResult):
+    """The result of a sweep, with its page."""
 
     def page(self) -> "Report":
-        """The sweep on one self-contained HTML page: `.save(path)`."""
-        from .report_page import page_of
-
-        return page_of(self)
-
-    def __str__(self) -> str:
-        count = {
-            s: sum(result.status == s for result in self.outcomes) for s in ("finished", "failed", "missing")
-        }
-        rest = "".join(f", {count[s]} {s}" for s in ("failed", "missing") if count[s])
-        return (
-            f"{count['finished']} of {len(self.outcomes)} trainings of {self.grid.name} are finished{rest}."
-        )
+        """The sweep as one self-contained HTML page: `.save(path)` writes it."""
+        return report_page(self)
 
 
 def sweep(
@@ -64,26 +36,28 @@ def sweep(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
-    shown: bool = True,
+    progress: bool = True,
 ) -> Sweep:
-    """Train what a grid tells and isn't there yet.
+    """Train the trials of a grid that are not trained yet.
 
-    Every trial has a folder of its own in `folder`, and results.json there tells what came of all.
-    Given again, it trains what is missing, goes on with what was stopped, and tries what failed
-    once more. In a script, call it below `if __name__ == "__main__":`, since every worker imports
-    the script.
+    Every trial has a folder of its own in `folder`; results.json there holds the results of all.
+    Called again, it trains what is missing, resumes what was stopped, and retries what failed. In a
+    script, call it below `if __name__ == "__main__":`, since every worker imports the script.
+
+    >>> sweep("grid.toml", workers=2).page().save("sweep.html")
 
     Arguments:
-        grid: a grid, or the TOML file that tells it.
-        folder: runs/NAME of the grid unless given.
-        workers: processes on this machine; None: one for each core; 0: one trial after another in
-            this process.
-        scheduler: the address of a dask cluster that sees the folder, in place of processes on this
-            machine.
-        shown: whether progress is shown, on stderr.
+        grid: a grid, or the path of its TOML file.
+        folder: default runs/NAME, with the name of the grid.
+        workers: processes on this machine; None: one for each core; 0: train the trials one after
+            another in this process.
+        scheduler: the address of a dask cluster whose workers share the folder, instead of
+            processes on this machine.
+        progress: whether progress is shown, on stderr.
 
     Raises:
-        LoopscopeError: of the grid or the cluster; a trial that fails is an outcome.
+        LoopscopeError: the grid or the cluster can't be used. A trial that fails doesn't raise: its
+            result says why.
     """
     if workers is not None and scheduler is not None:
         raise LoopscopeError(
@@ -91,43 +65,51 @@ def sweep(
         )
     grid = grid if isinstance(grid, Grid) else read_grid(Path(grid))
     folder = (Path("runs") / grid.name if folder is None else Path(folder)).resolve()
-    known = sign(folder)
-    answers: dict[Trial, Answer] = {}
-    missing = [trial for trial in grid.trials if not finished(folder / trial.name, trial.recipe)]
+    identity = folder_id(folder)
+    reports: dict[Trial, WorkerReport] = {}
+    missing = [trial for trial in grid.trials if not is_finished(folder / trial.name, trial.recipe)]
     try:
-        with progress(grid, folder, len(grid.trials) - len(missing), shown) as show:
+        with progress_bar(grid, folder, len(grid.trials) - len(missing), progress) as show:
 
-            def watch(ended: dict[Trial, Answer], running: list[Trial]) -> None:
-                answers.update(ended)
+            def on_progress(ended: dict[Trial, WorkerReport], running: list[Trial]) -> None:
+                reports.update(ended)
                 show(ended, running)
 
-            farm(grid, missing, folder, known, watch=watch, workers=workers, scheduler=scheduler)
+            run_trials(
+                grid,
+                missing,
+                folder,
+                identity,
+                on_progress=on_progress,
+                workers=workers,
+                scheduler=scheduler,
+            )
     except KeyboardInterrupt:
-        done = len(grid.trials) - len(missing) + sum(not answer.failed for answer in answers.values())
+        done = len(grid.trials) - len(missing) + sum(not report.error for report in reports.values())
         raise LoopscopeError(
             f"The sweep was stopped; {done} of its {len(grid.trials)} trainings are done. Run the same "
-            "command to go on: what was running goes on from its checkpoint."
+            "command to go on: trainings that were running resume from their checkpoints."
         ) from None
     finally:
-        result = tuple(outcome(trial, folder / trial.name, answers.get(trial)) for trial in grid.trials)
-        _write(folder / RESULTS, grid, result)
-    return Sweep(grid, folder, result)
+        results = tuple(read_result(trial, folder / trial.name, reports.get(trial)) for trial in grid.trials)
+        _write(folder / RESULTS, grid, results)
+    return Sweep(grid, folder, results)
 
 
-def _write(path: Path, grid: Grid, outcomes: tuple[Outcome, ...]) -> None:
-    """results.json: what a reader needs who doesn't have loopscope."""
-    said = {
+def _write(path: Path, grid: Grid, results: tuple[TrialResult, ...]) -> None:
+    """results.json, for readers without loopscope."""
+    content = {
         "grid": grid.name,
         "axes": {axis.name: list(axis.values) for axis in grid.axes},
         "trainings": [
             {"folder": trial.name, "coordinates": grid.values(trial), **to_json(result)}
-            for trial, result in zip(grid.trials, outcomes, strict=True)
+            for trial, result in zip(grid.trials, results, strict=True)
         ],
     }
     try:
-        save_text(path, json.dumps(said, indent=1, allow_nan=False) + "\n")
+        save_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         raise LoopscopeError(
-            f"{path} could not be written ({error}). The trainings beside it are whole: free some space, "
-            "and run the same command again."
+            f"{path} could not be written ({error}). The trainings next to it are complete: free some "
+            "space, and run the same command again."
         ) from error

@@ -1,5 +1,5 @@
-"""What a worker does: train one trial in its folder, alone there, and say how it ended instead of
-raising."""
+"""A worker of a sweep: it trains one trial in the trial's folder and reports how that ended, instead
+of raising."""
 
 import contextlib
 import json
@@ -19,101 +19,104 @@ from ..common.errors import LoopscopeError
 from ..common.files import clear_parts, load_header, save_text
 from ..training import Recipe, checkpoint, differences, train
 
-SIGN, MARK, LOCK, TRACE = ".sweep", "running.json", ".lock", "error.txt"
+ID_FILE, RUNNING_FILE, LOCK_FILE, TRACE_FILE = ".sweep", "running.json", ".lock", "error.txt"
 
-_alone = threading.Lock()  # training draws from torch's own generator, which a process has once
+_training_lock = threading.Lock()  # training uses torch's generator, of which a process has one
 
 
-class Answer(NamedTuple):
+class WorkerReport(NamedTuple):
     """How a trial ended."""
 
-    failed: str = ""
-    """Why, in a sentence; empty if it ended well."""
-    resumed: int = 0
-    """The step from which it went on."""
+    error: str = ""
+    """Why it failed, in a sentence; empty if it didn't fail."""
+    resumed_step: int = 0
+    """The step from which it was resumed."""
 
 
-def work(recipe: Mapping[str, Any], folder: str, sign: str, checkpoint_every: int, log_every: int) -> Answer:
-    """Train by `recipe` in `folder`, or go on there. Whatever goes wrong is the answer, so that
-    nobody tries for ever.
+def run_trial(
+    recipe: Mapping[str, Any], folder: str, identity: str, checkpoint_every: int, log_every: int
+) -> WorkerReport:
+    """Train by `recipe` in `folder`, or resume there. Every error is part of the report, so that
+    the scheduler doesn't retry for ever.
 
     Arguments:
-        recipe: as JSON can say it.
-        sign: what the sweep's folder must hold; a worker that reads something else sees another
-            folder.
+        recipe: as JSON.
+        identity: the id that the sweep's folder must hold (see `folder_id`); a worker that reads
+            something else doesn't share the folder.
     """
-    place = Path(folder)
-    if not sees(str(place.parent), sign):
-        return Answer(
+    path = Path(folder)
+    if not has_folder_id(str(path.parent), identity):
+        return WorkerReport(
             f"The sweep's folder must be visible to every worker, but {socket.gethostname()} doesn't see "
-            f"{place.parent}. Choose a folder that they share: --folder."
+            f"{path.parent}. Choose a folder that they share: --folder."
         )
     try:
-        said = Recipe.from_json(recipe)
-        with lock(place), _alone, _threads(1):
-            if finished(place, said):
-                return Answer()
-            resumed = _checkpointed(place)
-            with _marked(place):
-                train(said, place, progress=False, checkpoint_every=checkpoint_every, log_every=log_every)
-        return Answer(resumed=resumed)
+        parsed = Recipe.from_json(recipe)
+        with folder_lock(path), _training_lock, _threads(1):
+            if is_finished(path, parsed):
+                return WorkerReport()
+            resumed_step = _checkpoint_step(path)
+            with _running_file(path):
+                train(parsed, path, progress=False, checkpoint_every=checkpoint_every, log_every=log_every)
+        return WorkerReport(resumed_step=resumed_step)
     except LoopscopeError as error:
-        return Answer(str(error))
+        return WorkerReport(str(error))
     except Exception as error:
         with contextlib.suppress(OSError):
-            (place / TRACE).write_text(traceback.format_exc(), encoding="utf-8")
-        return Answer(f"{type(error).__name__}: {error} (see {place / TRACE}).")
+            (path / TRACE_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+        return WorkerReport(f"{type(error).__name__}: {error} (see {path / TRACE_FILE}).")
 
 
-def weights(folder: Path, recipe: Recipe) -> Path:
-    """The file that a training leaves when it is over."""
+def weights_file(folder: Path, recipe: Recipe) -> Path:
+    """The file that a finished training leaves."""
     return folder / f"{recipe.architecture}.safetensors"
 
 
-def finished(folder: Path, recipe: Recipe) -> bool:
-    """Whether the folder holds the weights that this very recipe ends in."""
+def is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Whether the folder holds the final weights of exactly this recipe."""
     try:
-        header = load_header(weights(folder, recipe), kind="checkpoint")
+        header = load_header(weights_file(folder, recipe), kind="checkpoint")
     except LoopscopeError:
         return False
     return header.get("step") == recipe.steps and not differences(header["recipe"], recipe.to_json())
 
 
-def sign(folder: Path) -> str:
-    """The sweep's folder's own sign, by which workers know that they see the same one."""
+def folder_id(folder: Path) -> str:
+    """The id in the sweep's folder, by which workers check that they see the same folder. The
+    folder and the id are made if they don't exist."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / SIGN).exists():
-            (folder / SIGN).write_text(uuid.uuid4().hex, encoding="utf-8")
-        return (folder / SIGN).read_text(encoding="utf-8")
+        if not (folder / ID_FILE).exists():
+            (folder / ID_FILE).write_text(uuid.uuid4().hex, encoding="utf-8")
+        return (folder / ID_FILE).read_text(encoding="utf-8")
     except OSError as error:
         raise LoopscopeError(
             f"{folder} must be a folder that can be written, but isn't ({error}). Choose another: --folder."
         ) from error
 
 
-def sees(folder: str, sign: str) -> bool:
-    """Whether this process sees the folder that holds the sign."""
+def has_folder_id(folder: str, identity: str) -> bool:
+    """Whether this process sees the folder with that id."""
     try:
-        return (Path(folder) / SIGN).read_text(encoding="utf-8") == sign
+        return (Path(folder) / ID_FILE).read_text(encoding="utf-8") == identity
     except OSError:
         return False
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Alone in the folder, on this machine and, where the file system knows locks, on all that
-    share it.
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Exclusive use of the folder, on this machine and, if the file system supports locks, on all
+    machines that share it.
 
-    The kernel gives the lock back when its process ends, however it ends. A worker that was given
-    up, but still trains, keeps it: whoever comes next waits, finds the training done, and has
-    nothing to do.
+    The kernel releases the lock when its process ends, however it ends. A worker that was given up
+    but still trains keeps the lock: the next worker waits, finds the training finished, and does
+    nothing.
     """
     from filelock import FileLock
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / LOCK, fallback_to_soft=False, poll_interval=0.2):
+        with FileLock(folder / LOCK_FILE, fallback_to_soft=False, poll_interval=0.2):
             yield
     except NotImplementedError as error:
         raise LoopscopeError(
@@ -122,24 +125,24 @@ def lock(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def running(folder: Path) -> dict[str, Any] | None:
-    """Who trains in the folder: host, pid; None if nobody does. One that was killed may still be
-    named."""
+def running_process(folder: Path) -> dict[str, Any] | None:
+    """The process that trains in the folder: host, pid; None if there is none. A process that was
+    killed may still be listed."""
     try:
-        return json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return json.loads((folder / RUNNING_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
 
 @contextlib.contextmanager
-def _marked(folder: Path) -> Iterator[None]:
-    mark = folder / MARK
-    clear_parts(mark)
-    save_text(mark, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}))
+def _running_file(folder: Path) -> Iterator[None]:
+    path = folder / RUNNING_FILE
+    clear_parts(path)
+    save_text(path, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}))
     try:
         yield
     finally:
-        mark.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -152,7 +155,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _checkpointed(folder: Path) -> int:
+def _checkpoint_step(folder: Path) -> int:
     """The step of the folder's checkpoint; 0 if there is none."""
     try:
         return load_header(folder / checkpoint.FILE, checkpoint.KIND)["step"]

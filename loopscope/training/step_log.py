@@ -1,4 +1,4 @@
-"""The log of a training run: one JSON object per line, told by its optimiser step."""
+"""The log of a training: one JSON object per line, each with its optimiser step."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,9 @@ from typing import Any
 
 from ..common.errors import LoopscopeError
 from ..common.files import clear_parts, save_text
+
+LOG = "log.jsonl"
+"""The log's file in the folder of a training."""
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
@@ -15,13 +18,13 @@ def append(path: Path, line: dict[str, Any]) -> None:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise LoopscopeError(
-            f"The log {path} could not be written ({error}). The last checkpoint beside it is whole: "
-            "free some space, and run the same command to go on from it."
+            f"The log {path} could not be written ({error}). The last checkpoint next to it is "
+            "complete: free some space, and run the same command to resume from it."
         ) from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines that are whole; a run that was killed may have left half a one at the end."""
+    """The complete lines; a training that was killed may have left an incomplete one at the end."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -32,7 +35,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def cut(path: Path, step: int) -> None:
-    """Forget what was logged after `step`: those steps are going to run again."""
+    """Remove the lines after `step`, since those steps will run again."""
     clear_parts(path)
     lines = [line for line in read(path) if line["step"] <= step]
     try:

@@ -30,8 +30,6 @@ from .zoo_recipes import named
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
     from ..nn import LoopedModule
 
-LOG = "log.jsonl"
-
 _BATCH, _DEPTH, _REST = 0, 1, 2  # streams of random numbers in a step
 
 
@@ -203,7 +201,7 @@ def _run(
     """The steps up to the last; what was looked at on the way, where the recipe keeps a history."""
     recipe, folder, model, done = training.recipe, training.folder, training.model, training.done
     if training.main:
-        step_log.cut(folder / LOG, done)
+        step_log.cut(folder / step_log.LOG, done)
     chronicle = None
     if recipe.history is not None and training.main:
         chronicle = Chronicle(folder, recipe.history, model, training.objective.task, done=done)
@@ -218,7 +216,7 @@ def _run(
             if chronicle is not None:
                 chronicle.look(step + 1, training.weights, last=step + 1 == recipe.steps)
             if training.main and (step + 1) % log_every == 0:
-                step_log.append(folder / LOG, entry._asdict())
+                step_log.append(folder / step_log.LOG, entry._asdict())
             if training.main and ((step + 1) % checkpoint_every == 0 or step + 1 == last):
                 _save(training, entry)
     return chronicle

@@ -189,7 +189,7 @@ def test_everything_is_in_the_json_and_the_figures_draw():
     assert data["thresholds"]["coherence"] == 0.95
     for panel in cycles.panels(result):
         assert panel.figure.data
-        assert panel.seen.endswith(".")
+        assert panel.observation.endswith(".")
         panel.figure.to_json()
 
 

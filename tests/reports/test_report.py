@@ -73,7 +73,7 @@ def hostile_html(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_sections_stand_in_their_order(html: str):
     page = Page(html)
     ids = [a["id"] for a in page.named("section")]
-    assert ids == ["accuracy", "answers", "convergence", "trajectory", "halting", "again"]
+    assert ids == ["accuracy", "answers", "convergence", "trajectory", "halting", "reproduce"]
     assert [a["href"] for a in page.named("a") if a.get("href", "") != "#page"] == [f"#{i}" for i in ids]
     assert "after 12 iterations" in page.text
     assert 'ls.report(run).save("report.html")' in page.text
@@ -85,8 +85,8 @@ def test_every_figure_has_its_data_two_sentences_and_a_name(html: str):
     figures = page.named("figure")
     data = [json.loads(s) for s in page.scripts if s.startswith('{"data"')]
     assert len(figures) == len(data) == len(page.named("figcaption"))
-    assert html.count('class="seen"') == html.count('class="reading"') == len(figures)
-    assert not re.search(r'class="seen">\s*<', html)
+    assert html.count('class="observation"') == html.count('class="reading"') == len(figures)
+    assert not re.search(r'class="observation">\s*<', html)
     assert all(a["aria-label"] for a in page.named("div") if a.get("class") == "chart")
     for drawn in data:
         assert drawn["layout"]["xaxis"]["title"]["text"]
@@ -120,7 +120,7 @@ def test_the_analyses_can_be_chosen():
     ids = [
         a["id"] for a in Page(ls.report(hostile_strings.run(name=None), ["halting"]).html).named("section")
     ]
-    assert ids == ["accuracy", "answers", "trajectory", "halting", "again"]
+    assert ids == ["accuracy", "answers", "trajectory", "halting", "reproduce"]
     with pytest.raises(LoopscopeError, match="There is no analysis called 'convergense'"):
         ls.report(hostile_strings.run(name=None), ["convergense"])
 
@@ -133,7 +133,7 @@ def test_an_analysis_that_cannot_say_anything_says_why():
 def test_a_run_without_its_model_still_has_a_page(tmp_path: Path):
     run = ls.load_run(hostile_strings.run(name=None).save(tmp_path / "run.safetensors"))
     ids = [a["id"] for a in Page(ls.report(run, ASKED).html).named("section")]
-    assert ids == ["convergence", "trajectory", "halting", "again"]
+    assert ids == ["convergence", "trajectory", "halting", "reproduce"]
 
 
 def test_no_string_becomes_a_tag_an_attribute_or_a_script(hostile_html: str):
@@ -235,7 +235,7 @@ def test_a_report_is_saved_whole_or_not_at_all(tmp_path: Path, html: str):
     with pytest.raises(LoopscopeError, match="the report must be written to"):
         report.save(tmp_path / "nowhere" / "report.html")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(LoopscopeError, match="What was there before is untouched"):
+    with pytest.raises(LoopscopeError, match="An existing file is unchanged"):
         report.save(tmp_path / "folder")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "report.html"]
     assert len(html) < 7e6

@@ -15,7 +15,6 @@ import loopscope as ls
 from loopscope.common import files
 from loopscope.common.errors import LoopscopeError
 from loopscope.nn import LoopedModule
-from loopscope.reports import model_card
 from loopscope.training import (
     AdamW,
     Fixed,
@@ -353,21 +352,3 @@ def test_accuracy_leaves_the_model_as_it_was():
     assert model.training
     with pytest.raises(LoopscopeError, match="A model without a task of its own needs one"):
         accuracy(model)
-
-
-def test_a_card_gets_new_numbers_and_keeps_its_words(tmp_path):
-    trained(tmp_path)
-    page = tmp_path / "universal.md"
-    page.write_text(
-        f"# Before\n{model_card.BEGIN}\nold numbers\n{model_card.END}\n## After\n", encoding="utf-8"
-    )
-    model_card.rewrite(str(tmp_path / "universal.safetensors"))
-    text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"# Before\n{model_card.BEGIN}\n")
-    assert text.endswith(f"\n{model_card.END}\n## After\n")
-    assert "old numbers" not in text
-    measured = ls.models.header(tmp_path / "universal.safetensors")["measured"]
-    assert f"length 6, 4 iterations: {measured['accuracy']:.2%} of answers right" in text
-    page.write_text("# No place for numbers\n", encoding="utf-8")
-    with pytest.raises(LoopscopeError, match="must have one line <!-- measured: begin -->"):
-        model_card.rewrite(str(tmp_path / "universal.safetensors"))

@@ -1,0 +1,28 @@
+"""The model card: new numbers between its markers, and nothing else changed."""
+
+import pytest
+
+import loopscope as ls
+from loopscope.common.errors import LoopscopeError
+from loopscope.reports import model_card
+from loopscope.training import train
+
+from .test_reproduce import TINY
+
+
+def test_a_card_gets_new_numbers_and_keeps_its_words(tmp_path):
+    train(TINY, tmp_path, progress=False)
+    page = tmp_path / "universal.md"
+    page.write_text(
+        f"# Before\n{model_card.BEGIN}\nold numbers\n{model_card.END}\n## After\n", encoding="utf-8"
+    )
+    model_card.rewrite(str(tmp_path / "universal.safetensors"))
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# Before\n{model_card.BEGIN}\n")
+    assert text.endswith(f"\n{model_card.END}\n## After\n")
+    assert "old numbers" not in text
+    measured = ls.models.header(tmp_path / "universal.safetensors")["measured"]
+    assert f"length 5, 2 iterations: {measured['accuracy']:.2%} of answers correct" in text
+    page.write_text("# No place for numbers\n", encoding="utf-8")
+    with pytest.raises(LoopscopeError, match="must have one line <!-- measured: begin -->"):
+        model_card.rewrite(str(tmp_path / "universal.safetensors"))
