@@ -39,7 +39,7 @@ from loopscope.nn import (
     check_choices,
     level_network,
 )
-from loopscope.training import AdamW, Average, Carried, Fixed, Last, Recipe
+from loopscope.training import AdamW, Average, DeepSupervision, Fixed, Last, Recipe
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ RECIPES = {
         steps=1600,
         depth=Fixed(2),
         gradient=Last(1),
-        supervision=Carried(segments=4),
+        supervision=DeepSupervision(segments=4),
         average=Average(0.99),
         optimiser=AdamW(lr=1e-3, warmup=100, decay=500, weight_decay=0.1),
     ),

@@ -12,7 +12,7 @@ from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import percent
 from loopscope.maths.changepoints import Dated, transitions
 from loopscope.runs.run import Run
-from loopscope.training.history import LEVEL, History, load_history, reached, shipped
+from loopscope.training.history import LEVEL, History, learning_times, load_history, shipped_histories
 
 from .milestones import Milestone, milestones
 from .progress_measures import ProgressMeasures, progress_measures
@@ -134,7 +134,7 @@ class GrokkingResult(AnalysisResult):
 
 def applies(run: Run) -> bool:
     """Whether the run is of an entry that ships its history."""
-    return run.origin.get("entry") in shipped()
+    return run.origin.get("entry") in shipped_histories()
 
 
 def measure(run: Run | History, level: float = LEVEL) -> GrokkingResult:
@@ -151,7 +151,7 @@ def measure(run: Run | History, level: float = LEVEL) -> GrokkingResult:
     steps = torch.tensor(history.steps, dtype=torch.float64)
     accuracy = {name: history.accuracy(name) for name in history.sets}
     loss = {name: history.loss(name) for name in history.sets}
-    learned = reached(history, level)
+    learned = learning_times(history, level)
     stages = {name: transitions(steps, values[:, -1], MIN_STAGE) for name, values in accuracy.items()}
     progress = progress_measures(history)
     delay, low, high = _delay(learned)

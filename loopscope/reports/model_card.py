@@ -10,7 +10,7 @@ from ..common import discovery
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, save_file, save_text
 from ..recorder.record_run import record
-from ..training.card_metrics import SEED, measured
+from ..training.card_metrics import SEED, measure_entry
 
 QUESTIONS = ("convergence", "cycles", "fixed_points", "stability", "path_independence")
 """The analyses of an entry's dynamics."""
@@ -32,7 +32,7 @@ def rewrite(entry: str) -> Path:
     file = models.path(entry)
     card = file.with_suffix(".md")
     tensors, header = load_file(file, kind="checkpoint")
-    numbers = header["measured"] | measured(models.load(entry))  # the training time stays
+    numbers = header["measured"] | measure_entry(models.load(entry))  # the training time stays
     text = card.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise LoopscopeError(

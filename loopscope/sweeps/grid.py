@@ -25,7 +25,7 @@ from typing import Any
 from .. import models
 from ..common.errors import LoopscopeError, nearest
 from ..common.to_json import to_json
-from ..training import Recipe, named
+from ..training import Recipe, recipe_of
 
 KEYS = ("entry", "recipe", "fixed", "grid", "checkpoint_every", "log_every")
 
@@ -123,7 +123,9 @@ def grid_from_table(table: Mapping[str, Any], name: str, text: str = "") -> Grid
             'A grid must have either entry = "NAME", whose recipe is varied, or a table [recipe], but has '
             f"{'both' if 'entry' in table else 'neither'}."
         )
-    base = named(str(table["entry"])) if "entry" in table else _recipe(_table(table, "recipe"), "[recipe]")
+    base = (
+        recipe_of(str(table["entry"])) if "entry" in table else _recipe(_table(table, "recipe"), "[recipe]")
+    )
     fixed = dict(_leaves(_table(table, "fixed")))
     axes = tuple(_axis(key, values) for key, values in _leaves(_table(table, "grid")))
     if not axes:

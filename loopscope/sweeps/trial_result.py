@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..common.errors import LoopscopeError
 from ..common.files import load_header
-from ..training.history import History, load_history, reached
+from ..training.history import History, load_history, learning_times
 from .grid import Trial
 from .worker import WorkerReport, is_finished, weights_file
 
@@ -92,7 +92,7 @@ def _learning(folder: Path) -> dict[str, Any]:
         return {}
     times = {
         name: LearningTime(time.step, time.low, time.high)
-        for name, time in reached(history).items()
+        for name, time in learning_times(history).items()
         if time is not None
     }
     train, test = times.get("train"), times.get("test")

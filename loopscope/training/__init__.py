@@ -1,10 +1,10 @@
-"""Training: recipes made of small parts, runs that survive being killed, and the numbers that cards
-tell."""
+"""Training: recipes made of small parts, trainings that can be killed and resumed, and the numbers
+of model cards."""
 
-from .card_metrics import measured as measured
+from .card_metrics import measure_entry as measure_entry
 from .curriculum import Alternating as Alternating
 from .curriculum import Growing as Growing
-from .deep_supervision import Carried as Carried
+from .deep_supervision import DeepSupervision as DeepSupervision
 from .depth import Fixed as Fixed
 from .depth import PerLength as PerLength
 from .depth import PoissonLogNormal as PoissonLogNormal
@@ -31,5 +31,5 @@ from .trainer import train as train
 from .truncated_backprop import Full as Full
 from .truncated_backprop import Implicit as Implicit
 from .truncated_backprop import Last as Last
-from .zoo_recipes import named as named
+from .zoo_recipes import recipe_of as recipe_of
 from .zoo_recipes import recipes as recipes

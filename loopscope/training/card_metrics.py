@@ -1,4 +1,4 @@
-"""The numbers that an entry's header and card tell, measured on fresh examples."""
+"""The numbers in an entry's header and card, measured on fresh examples."""
 
 import contextlib
 from typing import TYPE_CHECKING, Any
@@ -15,53 +15,57 @@ if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the re
 
 SEED = 2024
 EXAMPLES, ONE_ANSWER = 1000, 20_000
-"""Examples measured on; more where each has one answer, or a number as its answer, so that chance
-moves the score by less than a point."""
+"""Number of examples; more if each has one answer, or a number as its answer, so that the score's
+sampling error is below one point."""
 
 
-def measured(model: "LoopedModule", examples: int | None = None, seed: int = SEED) -> dict[str, Any]:
-    """The task's score at the model's own length and at twice that, by iteration; how far answers
-    have settled; halting.
+def measure_entry(model: "LoopedModule", examples: int | None = None, seed: int = SEED) -> dict[str, Any]:
+    """The task's score at the model's own length and at twice that, by iteration; whether the
+    answers have converged; halting.
 
     Arguments:
-        examples: None: as many as `enough` says.
+        examples: None: as many as `enough` returns.
 
-    Returns, as JSON can say it:
-        score: what is measured, such as "accuracy"; dial: the option that lengthens examples.
-        accuracy, sequences: mean score, and fraction of sequences wholly right, at the model's own
-        length and iterations. changed: what running for twice the iterations changes, for tokens
-        the fraction of answers. moved: the last relative step of the state, at the position where
-        its mean is largest. twice: the same at twice the length, with twice the iterations; None
-        where task or model don't go so far. by_iteration: {"iterations": k, "length": score,
-        "twice": score or None}. by_difficulty: {"unit": ..., "levels": ..., "iterations": k,
-        "score": by iteration and level}, for tasks of few levels. halting: mean halting iteration
-        by position, its rank correlation with the position and with the difficulty; for
-            models that halt.
+    Returns:
+        As JSON:
+
+        - score: its name, such as "accuracy"; dial: the option that lengthens examples.
+        - accuracy, sequences: mean score, and fraction of entirely correct sequences, at the
+          model's own length and iterations.
+        - changed: what twice the iterations change, for tokens the fraction of answers.
+        - moved: the last relative step of the state (see `Accuracy.relative_step`).
+        - twice: the same at twice the length, with twice the iterations; None if the task or the
+          model has no such length.
+        - by_iteration: {"iterations": k, "length": score, "twice": score or None}.
+        - by_difficulty: {"unit": ..., "levels": ..., "iterations": k, "score": by iteration and
+          level}, for tasks of few levels.
+        - halting, for models that halt: mean halting iteration by position, its rank correlation
+          with the position and with the difficulty.
     """
     task, n = model.task, model.iterations
-    own = task.options[task.difficulty_option]
+    length = task.options[task.difficulty_option]
     examples = enough(task) if examples is None else examples
-    there = accuracy(model, task, 2 * n, examples, seed=seed)
+    once = accuracy(model, task, 2 * n, examples, seed=seed)
     twice = None
-    if task.difficulty_limit is None or 2 * own <= task.difficulty_limit:
-        with contextlib.suppress(LoopscopeError):  # a model of learned positions has a longest input
-            twice = accuracy(model, task, 3 * n, examples, seed=seed, **{task.difficulty_option: 2 * own})
+    if task.difficulty_limit is None or 2 * length <= task.difficulty_limit:
+        with contextlib.suppress(LoopscopeError):  # learned positions have a largest length
+            twice = accuracy(model, task, 3 * n, examples, seed=seed, **{task.difficulty_option: 2 * length})
     numbers = {
         "examples": examples,
         "seed": seed,
         "score": task.score,
         "dial": task.difficulty_option,
-        "length": own,
+        "length": length,
         "iterations": n,
-        **_scores(there, n, 2 * n, task),
-        "moved": _number(_at(there.moved, n)),
+        **_scores(once, n, 2 * n, task),
+        "moved": _number(_at(once.relative_step, n)),
         "twice": None
         if twice is None
-        else {"length": 2 * own, "iterations": 2 * n, **_scores(twice, 2 * n, 3 * n, task)},
-        "by_iteration": _by_iteration(there, twice, n),
+        else {"length": 2 * length, "iterations": 2 * n, **_scores(twice, 2 * n, 3 * n, task)},
+        "by_iteration": _by_iteration(once, twice, n),
     }
-    if len(there.by_difficulty) > 1:
-        numbers["by_difficulty"] = _by_difficulty(there, n, task)
+    if len(once.by_difficulty) > 1:
+        numbers["by_difficulty"] = _by_difficulty(once, n, task)
     halting = _halting(model, n, min(examples, EXAMPLES), seed)
     return numbers if halting is None else numbers | {"halting": halting}
 
@@ -74,33 +78,33 @@ def _scores(result: Accuracy, k: int, later: int, task: Task) -> dict[str, float
     }
 
 
-def _by_iteration(there: Accuracy, twice: Accuracy | None, n: int) -> dict[str, Any]:
-    shown = sorted({*range(0, 2 * n + 1, max(1, n // 8)), n, 2 * n})
+def _by_iteration(once: Accuracy, twice: Accuracy | None, n: int) -> dict[str, Any]:
+    ks = sorted({*range(0, 2 * n + 1, max(1, n // 8)), n, 2 * n})
     return {
-        "iterations": shown,
-        "length": [_at(there.positions, k) for k in shown],
-        "twice": None if twice is None else [_at(twice.positions, k) for k in shown],
+        "iterations": ks,
+        "length": [_at(once.positions, k) for k in ks],
+        "twice": None if twice is None else [_at(twice.positions, k) for k in ks],
     }
 
 
-def _by_difficulty(there: Accuracy, n: int, task: Task) -> dict[str, Any]:
-    levels, few = there.by_difficulty, sorted({0, n // 4, n // 2, n, 2 * n})
+def _by_difficulty(once: Accuracy, n: int, task: Task) -> dict[str, Any]:
+    levels, ks = once.by_difficulty, sorted({0, n // 4, n // 2, n, 2 * n})
     return {
         "unit": task.difficulty_unit,
         "levels": list(levels),
-        "iterations": few,
-        "score": [[_at(values, k) for values in levels.values()] for k in few],
+        "iterations": ks,
+        "score": [[_at(values, k) for values in levels.values()] for k in ks],
     }
 
 
 def enough(task: Task) -> int:
-    """How many examples tell the task's score to about half a point."""
-    few = task.continuous or int(task.batch(1, SEED).mask.sum()) == 1
-    return ONE_ANSWER if few else EXAMPLES
+    """The number of examples that determine the task's score to about half a point."""
+    few_answers = task.continuous or int(task.batch(1, SEED).mask.sum()) == 1
+    return ONE_ANSWER if few_answers else EXAMPLES
 
 
 def _at(values: Tensor, k: int) -> float:
-    """The value after k iterations, or where the model had left the loop before."""
+    """The value after k iterations, or after the last if the model halted before."""
     return round(values[min(k, len(values) - 1)].item(), 6)
 
 
@@ -122,17 +126,17 @@ def _halting(model: "LoopedModule", iterations: int, examples: int, seed: int) -
     from scipy.stats import spearmanr
 
     def correlation(x: Tensor, y: Tensor) -> float | None:
-        alike = len(x) < 2 or bool((y == y[0]).all() or (x == x[0]).all())  # then there is no order
-        ranked: Any = float("nan") if alike else spearmanr(x, y)[0]
-        return _number(round(float(ranked), 6))
+        constant = len(x) < 2 or bool((y == y[0]).all() or (x == x[0]).all())
+        rho: Any = float("nan") if constant else spearmanr(x, y)[0]
+        return _number(round(float(rho), 6))
 
-    iteration, asked = halting.iteration.double(), batch.mask
-    answered = asked.any(0)
-    mean = ((iteration * asked).sum(0) / asked.sum(0))[answered]
-    # by example: the iteration expected of the whole distribution, over its answers
+    iteration, mask = halting.iteration.double(), batch.mask
+    answered = mask.any(0)
+    mean = ((iteration * mask).sum(0) / mask.sum(0))[answered]
+    # by example: the expected halting iteration, on average over its answers
     k = torch.arange(len(halting.weights), dtype=torch.float64)[:, None, None]
-    expected = (((k * halting.weights).sum(0) * asked).sum(1) / asked.sum(1)).double()
-    entropy = -(halting.weights.clamp(min=1e-30).log() * halting.weights).sum(0)[asked].mean()
+    expected = (((k * halting.weights).sum(0) * mask).sum(1) / mask.sum(1)).double()
+    entropy = -(halting.weights.clamp(min=1e-30).log() * halting.weights).sum(0)[mask].mean()
     return {
         "by_position": [round(value, 4) for value in mean.tolist()],
         "spearman": correlation(torch.arange(len(mean)), mean),
@@ -142,8 +146,8 @@ def _halting(model: "LoopedModule", iterations: int, examples: int, seed: int) -
             for level in batch.difficulty.unique()[:MOST_LEVELS]
         },
         "entropy": round(max(entropy.item(), 0.0), 6),
-        "mean": round(iteration[asked].mean().item(), 4),
-        "halted": round(halting.halted[asked].double().mean().item(), 6),
+        "mean": round(iteration[mask].mean().item(), 4),
+        "halted": round(halting.halted[mask].double().mean().item(), 6),
     }
 
 

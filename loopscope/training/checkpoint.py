@@ -1,9 +1,10 @@
-"""The checkpoint of a training run: all that its next step needs, in one file that is written whole
-or not at all.
+"""The checkpoint of a training: everything that its next step needs, in one file that is written
+completely or not at all.
 
-Weights and their moving average, Adam's moments, the number of steps done, and in the midst of
-carried segments the state. Nothing else: every draw is made from (seed, step), the learning rate,
-the length of examples and the penalty's weight are functions of the step.
+It holds the weights and their moving average, Adam's moments, the number of steps done, and between
+two segments of deep supervision the state. Nothing else is needed: random numbers follow from
+(seed, step), and the learning rate, the length of examples and the penalty's weight are functions
+of the step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,35 +27,38 @@ def save(
     folder: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    made_by: Mapping[str, Any],
+    settings: Mapping[str, Any],
     *,
     step: int,
     average: Mapping[str, torch.Tensor] | None = None,
     carry: Sequence[torch.Tensor] | None = None,
-    **told: Any,
+    **extra: Any,
 ) -> None:
     """Replace the folder's checkpoint.
 
     Arguments:
-        made_by: the recipe, as JSON can say it, and what else decides about the weights.
+        settings: the recipe, and everything else that determines the weights, as JSON.
         step: optimiser steps done.
         average: the weights' moving average, by name.
         carry: the tensors of the state that the next segment begins with.
-        told: what the header tells besides, such as seconds=...
+        extra: further entries of the header, such as seconds=...
+
+    Raises:
+        LoopscopeError: the file can't be written; the previous checkpoint is unchanged.
     """
     tensors = {f"weights.{name}": value for name, value in model.state_dict().items()}
     for name, moments in _moments(model, optimiser).items():
         tensors |= {f"moments.{key}.{name}": torch.as_tensor(value) for key, value in moments.items()}
     tensors |= {f"average.{name}": value for name, value in (average or {}).items()}
     tensors |= {f"carry.{i}": value.contiguous() for i, value in enumerate(carry or ())}
-    header = {"kind": KIND, "recipe": dict(made_by), "step": step, "versions": versions(), **told}
+    header = {"kind": KIND, "recipe": dict(settings), "step": step, "versions": versions(), **extra}
     try:
         save_file(folder / FILE, tensors, header)
     except LoopscopeError as error:
         raise LoopscopeError(
             f"The checkpoint of step {step} could not be written: {error.__cause__ or error}. "
-            f"The one before it is whole. Free some space in {folder}, and run the same command to go on "
-            "from there."
+            f"The one before it is complete. Free some space in {folder}, and run the same command to resume "
+            "from it."
         ) from error
 
 
@@ -62,28 +66,28 @@ def load(
     folder: Path,
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
-    made_by: Mapping[str, Any],
+    settings: Mapping[str, Any],
     *,
     average: dict[str, torch.Tensor] | None = None,
 ) -> tuple[dict[str, Any], tuple[torch.Tensor, ...] | None]:
-    """Put the folder's checkpoint into `model`, `optimiser` and `average`.
+    """Load the folder's checkpoint into `model`, `optimiser` and `average`.
 
     Returns:
-        the checkpoint's header, {"step": 0} if there is none; and the carry, if it was saved in the
-            midst of segments.
+        the checkpoint's header, {"step": 0} if there is none; and the carry, if it was saved
+            between two segments.
 
     Raises:
-        LoopscopeError: it is damaged, or of another recipe; the sentence names the fields that
-            differ.
+        LoopscopeError: the checkpoint is damaged, or of another recipe; the error names the fields
+            that differ.
     """
     clear_parts(folder / FILE)
     if not (folder / FILE).exists():
         return {"step": 0}, None
     tensors, header = load_file(folder / FILE, KIND)
-    if result := differences(header["recipe"], made_by):
+    if phrases := differences(header["recipe"], settings):
         raise LoopscopeError(
             f"{folder / FILE} must be of the recipe that is to be trained, but differs from it: "
-            f"{'; '.join(result)}. Choose another folder, or begin again here with resume=False (--fresh), "
+            f"{'; '.join(phrases)}. Choose another folder, or start again here with resume=False (--fresh), "
             "which overwrites it."
         )
     weights = {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
@@ -92,17 +96,16 @@ def load(
     except RuntimeError as error:
         raise LoopscopeError(
             f"The weights in {folder / FILE} must fit the model, but don't ({error}). The architecture's "
-            "file has changed since: choose another folder, or begin again here with resume=False "
-            "(--fresh), overwriting it."
+            "file has changed since: choose another folder, or start again here with resume=False "
+            "(--fresh), which overwrites it."
         ) from error
     state: dict[int, dict[str, torch.Tensor]] = {i: {} for i, _ in enumerate(model.parameters())}
-    place = {name: i for i, (name, _) in enumerate(model.named_parameters())}
+    index = {name: i for i, (name, _) in enumerate(model.named_parameters())}
     for key, tensor in tensors.items():
         if key.startswith("moments."):
             _, moment, name = key.split(".", 2)
-            # A loaded tensor may lie at any address, and sums over it may then round differently: a
-            # clone is aligned.
-            state[place[name]][moment] = tensor.clone()
+            # Sums over a tensor at an unaligned address may round differently; a clone is aligned.
+            state[index[name]][moment] = tensor.clone()
     optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
     if average is not None:
         average |= {name: tensors[f"average.{name}"].clone() for name in average}
@@ -110,7 +113,7 @@ def load(
     return header, tuple(carry) or None
 
 
-def forget(folder: Path) -> None:
+def delete(folder: Path) -> None:
     """Remove the folder's checkpoint, if there is one."""
     (folder / FILE).unlink(missing_ok=True)
 

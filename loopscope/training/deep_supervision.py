@@ -1,4 +1,4 @@
-"""Deep supervision over segments whose state is carried on."""
+"""Deep supervision: several optimiser steps on the same examples, each from the last one's state."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -7,59 +7,59 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .supervision import Exercise, Outcome
+from .supervision import StepInputs, StepOutputs
 from .truncated_backprop import without_gradient
-from .validation import between, counted
+from .validation import check_count, check_range
 
 
 @dataclass(frozen=True)
-class Carried:
-    """`segments` optimiser steps on the same examples: each goes on from the state in which the one
-    before ended, cut loose from its gradient (HRM: Wang et al. 2025, arXiv 2506.21734; TRM:
-    Jolicoeur-Martineau 2025, arXiv 2510.04871).
+class DeepSupervision:
+    """`segments` optimiser steps on the same examples, each from the detached final state of the
+    previous one (HRM: Wang et al. 2025, arXiv 2506.21734; TRM: Jolicoeur-Martineau 2025, arXiv
+    2510.04871).
 
-    A segment is the recipe's number of iterations. Its loss is that of its last answer, and
-    `weight` times the binary cross-entropies of `model.q_values`: the first learns whether all
-    answers of an example are right; a second, if the model has one, what going on is worth,
+    A segment has the recipe's number of iterations. Its loss is that of its last answer, plus
+    `weight` times the binary cross-entropies of `model.q_values`: the first predicts whether all
+    answers of an example are correct; a second, if the model has one, the value of continuing,
     sigmoid(max of the next segment's).
 
-    All examples take all segments; the papers put new examples in the place of those that have
-    halted.
+    All examples take all segments; the papers replace examples that have halted by new ones.
     """
 
     segments: int
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        counted("Carried.segments", self.segments, least=1)
-        between("Carried.weight", self.weight, 0, 100)
+        check_count("DeepSupervision.segments", self.segments, least=1)
+        check_range("DeepSupervision.weight", self.weight, 0, 100)
 
-    def __call__(self, exercise: Exercise) -> Outcome:
-        model, n = exercise.model, exercise.iterations
-        context = model.encode(exercise.tokens)
-        state = model.initial(context) if exercise.carry is None else exercise.carry
-        start = exercise.segment * n
-        state = deque(exercise.gradient.unrolled(model, state, context, start + n, start), maxlen=1).pop()[1]
+    def __call__(self, inputs: StepInputs) -> StepOutputs:
+        """The loss of one step, with what the next needs."""
+        model, n = inputs.model, inputs.iterations
+        context = model.encode(inputs.tokens)
+        state = model.initial(context) if inputs.carry is None else inputs.carry
+        start = inputs.segment * n
+        state = deque(inputs.gradient.unrolled(model, state, context, start + n, start), maxlen=1).pop()[1]
         logits = model.decode(state, context)
-        loss = exercise.loss(logits)
+        loss = inputs.loss(logits)
         if self.weight:
             q = model.q_values(state)
-            right = (exercise.task.correctness(logits, exercise.targets) >= 1) | ~exercise.mask
-            judged = F.binary_cross_entropy_with_logits(q[:, 0], right.all(1).to(q))
+            right = (inputs.task.correctness(logits, inputs.targets) >= 1) | ~inputs.mask
+            q_loss = F.binary_cross_entropy_with_logits(q[:, 0], right.all(1).to(q))
             if q.shape[1] > 1:
-                judged = judged + F.binary_cross_entropy_with_logits(
-                    q[:, 1], self._goal(exercise, context, state)
+                q_loss = q_loss + F.binary_cross_entropy_with_logits(
+                    q[:, 1], self._continuation_value(inputs, context, state)
                 )
-            loss = loss + self.weight * judged
-        return Outcome(loss, logits, state, context)
+            loss = loss + self.weight * q_loss
+        return StepOutputs(loss, logits, state, context)
 
     @torch.no_grad()
-    def _goal(self, exercise: Exercise, context: object, state: object) -> Tensor:
-        """What going on is worth: the chance of being right that the next segment will see, or hope
-        for."""
-        model, n = exercise.model, exercise.iterations
-        start = (exercise.segment + 1) * n
+    def _continuation_value(self, inputs: StepInputs, context: object, state: object) -> Tensor:
+        """The value of continuing: the sigmoid of the larger Q-value after the next segment, or of
+        the first Q-value if the next segment is the last."""
+        model, n = inputs.model, inputs.iterations
+        start = (inputs.segment + 1) * n
         after = without_gradient(model, state, context, start + n, start)
         q = model.q_values(after)
-        last = exercise.segment + 2 >= self.segments
+        last = inputs.segment + 2 >= self.segments
         return torch.sigmoid(q[:, 0] if last else q.max(1).values)

@@ -1,4 +1,4 @@
-"""How many iterations a training step runs."""
+"""Depth: the number of iterations that a training step runs."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from ..common.errors import LoopscopeError
-from .validation import between, counted
+from .validation import check_count, check_range
 
 
 @dataclass(frozen=True)
@@ -16,22 +16,23 @@ class Fixed:
     iterations: int
 
     def __post_init__(self) -> None:
-        counted("Fixed.iterations", self.iterations, least=1)
+        check_count("Fixed.iterations", self.iterations, least=1)
 
     def draw(self, length: int, step: int, generator: torch.Generator) -> int:
+        """The number of iterations of step `step`, whose examples have this length."""
         return self.iterations
 
 
 @dataclass(frozen=True)
 class Uniform:
-    """Each number from `low` to `high`, both included, equally often."""
+    """Uniform from `low` to `high`, both included."""
 
     low: int
     high: int
 
     def __post_init__(self) -> None:
-        counted("Uniform.low", self.low, least=1)
-        counted("Uniform.high", self.high, least=self.low)
+        check_count("Uniform.low", self.low, least=1)
+        check_count("Uniform.high", self.high, least=self.low)
 
     def draw(self, length: int, step: int, generator: torch.Generator) -> int:
         return _between(self.low, self.high, generator)
@@ -57,8 +58,8 @@ class PerLength:
 
 @dataclass(frozen=True)
 class PoissonLogNormal:
-    """Poisson(e^tau) + 1 with tau ~ N(ln(mean) - sigma^2 / 2, sigma): mostly about `mean`, now and
-    then far more.
+    """Poisson(e^tau) + 1 with tau ~ N(ln(mean) - sigma^2 / 2, sigma): mostly about `mean`, with a
+    heavy tail.
 
     Huginn's sampler (Geiping et al. 2025, arXiv 2502.05171), whose mean is 33 for mean=32. With
     `gradient=Last(k)`, of n iterations the first n - k run without gradient, as in its code.
@@ -68,8 +69,8 @@ class PoissonLogNormal:
     sigma: float = 0.5
 
     def __post_init__(self) -> None:
-        between("PoissonLogNormal.mean", self.mean, 1e-6, 1e4)
-        between("PoissonLogNormal.sigma", self.sigma, 0, 3)
+        check_range("PoissonLogNormal.mean", self.mean, 1e-6, 1e4)
+        check_range("PoissonLogNormal.sigma", self.sigma, 0, 3)
 
     def draw(self, length: int, step: int, generator: torch.Generator) -> int:
         normal = torch.randn((), generator=generator, dtype=torch.float64)
@@ -79,17 +80,17 @@ class PoissonLogNormal:
 
 @dataclass(frozen=True)
 class Rising:
-    """A curriculum: from `start` to `end` iterations, by equal parts of `steps` optimiser steps;
-    from then on `end`."""
+    """A curriculum: from `start` to `end` iterations in `steps` optimiser steps, each number for
+    equally many; then `end`."""
 
     start: int
     end: int
     steps: int
 
     def __post_init__(self) -> None:
-        counted("Rising.start", self.start, least=1)
-        counted("Rising.end", self.end, least=self.start)
-        counted("Rising.steps", self.steps, least=1)
+        check_count("Rising.start", self.start, least=1)
+        check_count("Rising.end", self.end, least=self.start)
+        check_count("Rising.steps", self.steps, least=1)
 
     def draw(self, length: int, step: int, generator: torch.Generator) -> int:
         return min(self.end, self.start + (self.end - self.start + 1) * step // self.steps)

@@ -1,11 +1,11 @@
-"""A moving average of the weights, which is what is evaluated and exported."""
+"""A moving average of the weights, which is evaluated and exported in their place."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .validation import between
+from .validation import check_range
 
 
 @dataclass(frozen=True)
@@ -13,13 +13,13 @@ class Average:
     """a <- d a + (1 - d) w after every step, with d rising to `decay`: d = min(decay, (1 + n) / (10
     + n)) in step n.
 
-    Polyak & Juditsky 1992; the warm-up keeps the first weights from counting for long.
+    Polyak & Juditsky 1992; the warm-up limits the influence of the first weights.
     """
 
     decay: float = 0.999
 
     def __post_init__(self) -> None:
-        between("Average.decay", self.decay, 0, 1)
+        check_range("Average.decay", self.decay, 0, 1)
 
     def start(self, model: nn.Module) -> dict[str, Tensor]:
         """The average before the first step: the weights themselves."""
@@ -27,7 +27,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, average: dict[str, Tensor], model: nn.Module, step: int) -> None:
-        """Take in the weights after optimiser step `step` (0-based)."""
+        """Update the average with the weights after optimiser step `step` (0-based)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, value in model.named_parameters():
             average[name].lerp_(value.detach().to(average[name].device), 1 - decay)
@@ -35,6 +35,6 @@ class Average:
     @staticmethod
     @torch.no_grad()
     def put(average: dict[str, Tensor], model: nn.Module) -> None:
-        """Make the model the average of its weights."""
+        """Replace the model's weights by their average."""
         for name, value in model.named_parameters():
             value.copy_(average[name])

@@ -1,4 +1,4 @@
-"""How right a model is, iteration by iteration."""
+"""accuracy: the task's score of a model after every iteration."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,40 +17,40 @@ if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the re
     from ..nn import LoopedModule
 
 MOST_LEVELS = 40
-"""Difficulties that are told apart."""
+"""Up to this many levels of difficulty are scored separately."""
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The task's score on fresh examples (for tokens the fraction of right answers), after k = 0..n
-    iterations.
+    """The task's score on fresh examples (for tokens the fraction of correct answers), after
+    k = 0..n iterations.
 
-    A model that halts may leave the loop before the number of iterations asked for: then n is
-    smaller.
+    If a model halts before the requested number of iterations, n is smaller.
     """
 
     positions: Float[Tensor, " iteration"]
     """Mean over all answered positions."""
     sequences: Float[Tensor, " iteration"]
-    """Fraction of all sequences in which every answer is exactly right."""
+    """Fraction of the sequences in which every answer is correct."""
     by_position: Float[Tensor, "iteration position"]
-    """At each position; NaN where none is answered."""
+    """Mean at each position; NaN where none is answered."""
     by_difficulty: dict[float, Float[Tensor, " iteration"]]
-    """Of the examples of each difficulty, in the task's own unit; empty where there are too many to
-    tell apart."""
-    changed: Float[Tensor, " iteration"]
-    """Mean of what answers differ by from those an iteration before, as the task counts it: for
+    """Mean for each level of difficulty, in the task's unit; empty if there are more than
+    MOST_LEVELS."""
+    change: Float[Tensor, " iteration"]
+    """Mean difference of the answers from those one iteration before, as the task defines it: for
     tokens the fraction that changed (0 for k = 0)."""
-    moved: Float[Tensor, " iteration"]
-    """Largest mean relative step of a position's state, ‖h_k - h_(k-1)‖ / ‖h_k‖; NaN for k = 0."""
+    relative_step: Float[Tensor, " iteration"]
+    """Relative step of the state, ‖h_k - h_(k-1)‖ / ‖h_k‖, on average over examples, at the position
+    where that is largest; NaN for k = 0."""
     answers: Shaped[Tensor, "iteration batch position"]
     """The answers themselves."""
     mask: Bool[Tensor, "batch position"]
-    """Where one was asked for."""
+    """The answered positions."""
 
     @property
     def iterations(self) -> int:
-        """How many were run."""
+        """The number of iterations run."""
         return len(self.positions) - 1
 
 
@@ -65,14 +65,18 @@ def accuracy(
     split: Split = "test",
     **difficulty: Any,
 ) -> Accuracy:
-    """Run a model on a batch of its task and read its answer out after every iteration.
+    """Run a model on a batch of its task, and score its answers after every iteration.
 
     >>> accuracy(model, iterations=32, length=32).positions[-1]
 
     Arguments:
-        task: the model's own unless given.
-        iterations: the model's own unless given.
+        task: default: the model's own.
+        iterations: default: the model's own depth.
+        size: number of examples.
         difficulty: as in `task.batch`, such as length=32.
+
+    Raises:
+        LoopscopeError: the model has no task and none is passed.
     """
     task = task or model.task
     if task is None:
@@ -81,7 +85,7 @@ def accuracy(
         )
     device = next(model.parameters()).device
     batch = task.batch(size, seed, split, **difficulty).to(device)
-    was_training, answers, merits, moved, before = model.training, [], [], [], None
+    was_training, answers, scores, steps, before = model.training, [], [], [], None
     model.eval()
     try:
         with torch.random.fork_rng(devices=[]):
@@ -91,33 +95,31 @@ def accuracy(
             for _, state in unroll(model, model.initial(context), context, n):
                 logits = model.decode(state, context)
                 answers.append(task.answer(logits))
-                merits.append(task.correctness(logits, batch.targets))
+                scores.append(task.correctness(logits, batch.targets))
                 h = primary(state).float()
-                moved.append(float("nan") if before is None else _relative_step(h, before))
+                steps.append(float("nan") if before is None else _relative_step(h, before))
                 before = h
     finally:
         model.train(was_training)
-    said, merit = torch.stack(answers), torch.stack(merits)
-    asked, whole = batch.mask, (merit >= 1) | ~batch.mask
+    answer, score = torch.stack(answers), torch.stack(scores)
+    mask, complete = batch.mask, (score >= 1) | ~batch.mask
     return Accuracy(
-        positions=merit[:, asked].mean(1).cpu(),
-        sequences=whole.all(-1).float().mean(1).cpu(),
-        by_position=((merit * asked).sum(1) / asked.sum(0)).cpu(),
-        by_difficulty=_grouped(merit, asked, batch.difficulty),
-        changed=torch.cat(
-            [merit.new_zeros(1), task.answer_distance(said[1:], said[:-1])[:, asked].mean(1)]
-        ).cpu(),
-        moved=torch.tensor(moved),
-        answers=said.cpu(),
-        mask=asked.cpu(),
+        positions=score[:, mask].mean(1).cpu(),
+        sequences=complete.all(-1).float().mean(1).cpu(),
+        by_position=((score * mask).sum(1) / mask.sum(0)).cpu(),
+        by_difficulty=_by_level(score, mask, batch.difficulty),
+        change=torch.cat([score.new_zeros(1), task.answer_distance(answer[1:], answer[:-1])[:, mask].mean(1)]).cpu(),
+        relative_step=torch.tensor(steps),
+        answers=answer.cpu(),
+        mask=mask.cpu(),
     )
 
 
-def _grouped(merit: Tensor, asked: Tensor, difficulty: Tensor) -> dict[float, Tensor]:
+def _by_level(score: Tensor, mask: Tensor, difficulty: Tensor) -> dict[float, Tensor]:
     if len(difficulty.unique()) > MOST_LEVELS:
         return {}
     return {
-        float(level): merit[:, asked & (difficulty == level)[:, None]].mean(1).cpu()
+        float(level): score[:, mask & (difficulty == level)[:, None]].mean(1).cpu()
         for level in difficulty.unique()
     }
 

@@ -1,4 +1,4 @@
-"""A trained model as an entry's file: fp32 weights, and a header that tells what they are."""
+"""Export of a trained model as an entry's file: fp32 weights with a header that describes them."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import torch
 from ..common.files import save_file
 from ..common.to_json import to_json
 from ..recorder.provenance import versions
-from .card_metrics import measured
+from .card_metrics import measure_entry
 from .recipe import Recipe
 
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
@@ -24,15 +24,18 @@ def export(
     recipe: Recipe,
     *,
     step: int,
-    took: Mapping[str, float],
+    seconds: Mapping[str, float],
 ) -> Path:
-    """Write the file that `loopscope.models.load` reads, with the accuracy measured now.
+    """Write the file that `loopscope.models.load` reads, and measure the model for its header.
 
     Arguments:
         step: optimiser steps done.
-        took: "seconds", and "processor_seconds", that they took.
+        seconds: "seconds" and "processor_seconds" of the training.
+
+    Returns:
+        the path of the file.
     """
-    said = recipe.to_json()
+    settings = recipe.to_json()
     machine = {
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
@@ -42,13 +45,13 @@ def export(
         "kind": "checkpoint",
         "entry": entry,
         "architecture": recipe.architecture,
-        "config": said["config"]
-        | to_json(vars(model.config)),  # whole, so that a changed default changes no entry
+        # the whole Config, so that a changed default changes no entry
+        "config": settings["config"] | to_json(vars(model.config)),
         "task": {"name": recipe.task, "options": model.task.options},
-        "recipe": said,
+        "recipe": settings,
         "step": step,
-        "buffers": [name for name, _ in model.named_buffers()],  # kept with the weights, but not trained
-        "measured": measured(model) | dict(took) | {"machine": machine},
+        "buffers": [name for name, _ in model.named_buffers()],  # saved with the weights, but not trained
+        "measured": measure_entry(model) | dict(seconds) | {"machine": machine},
         "versions": versions(),
     }
     return save_file(path, {name: value.float() for name, value in model.state_dict().items()}, header)

@@ -1,4 +1,4 @@
-"""History: what a training left behind of its way, with the model at every step that was kept."""
+"""History: measurements of a model during its training, and the model at every step that was kept."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -14,26 +14,26 @@ from ..common import discovery
 from ..common.errors import LoopscopeError
 from ..common.files import load_file
 from ..core.states import States
+from ..maths.changepoints import Dated, crossing
 from ..tasks import Task
 
 if TYPE_CHECKING:
     from ..nn import LoopedModule
     from ..runs.run import Run
 
-
-from ..maths.changepoints import Dated, crossing
-
 ENDING = ".history"
 """Between an entry's name and `.safetensors`."""
+LEVEL = 0.95
+"""The accuracy from which on a set counts as learned."""
 
 
 class History:
-    """Looks at a model in training, and its weights at some of them.
+    """Looks, each of which is one measurement of a model in training, and the weights at some of them.
 
     >>> history = ls.load_history("grokking-modular")
-    >>> history.accuracy("test")[:, -1]              # over the steps, after the last iteration
+    >>> history.accuracy("test")[:, -1]              # by step, after the last iteration
     >>> model = history.model(history.checkpoints[3])
-    >>> history.record(tokens).states[200]           # (iteration, batch, position, width) as they were after step 200
+    >>> history.record(tokens).states[200]           # (iteration, batch, position, width), after step 200
     """
 
     def __init__(self, header: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
@@ -44,47 +44,50 @@ class History:
         """
         self.entry = str(header["entry"])
         self.recipe: dict[str, Any] = dict(header["recipe"])
-        """As JSON says it; `loopscope.training.Recipe.from_json` makes a recipe of it."""
+        """As JSON; `loopscope.training.Recipe.from_json` converts it to a recipe."""
         self.lines: list[dict[str, Any]] = list(header["lines"])
-        """What was seen at each look; see `loopscope.training.Schedule`."""
+        """One for each look; see `loopscope.training.history_schedule.Line`."""
         self._config, self._weights = dict(header["config"]), weights
         self.steps = [line["step"] for line in self.lines]
-        """Optimiser steps that were done at each look, 0 first."""
+        """Number of optimiser steps done at each look; the first is 0."""
         self.checkpoints = sorted({int(name.split("/")[0]) for name in weights})
-        """Those of them whose weights are kept."""
+        """The steps whose weights are kept."""
 
     @property
     def task(self) -> Task:
-        """What was trained on."""
+        """The task that was trained on."""
         return tasks.build(self.recipe["task"], **self.recipe["options"])
 
     @property
     def sets(self) -> list[str]:
-        """The sets of examples that were looked at."""
+        """The names of the sets of examples that were measured."""
         return list(self.lines[0]["sets"])
 
     @property
     def iterations(self) -> int:
-        """How many the model runs."""
+        """The number of iterations that the model runs."""
         return len(self.lines[0]["sets"][self.sets[0]]["loss"]) - 1
 
     @property
     def norm(self) -> Float[Tensor, " step"]:
-        """Norm of all trained weights, side by side."""
+        """Euclidean norm of all trained weights."""
         return torch.tensor([line["norm"] for line in self.lines])
 
     def accuracy(self, set: str) -> Float[Tensor, "step iteration"]:
-        """The task's score on a set, had the loop stopped after k = 0..n iterations."""
+        """The task's score on a set after k = 0..n iterations."""
         return self._curve(set, "accuracy")
 
     def loss(self, set: str) -> Float[Tensor, "step iteration"]:
-        """The task's loss, in nats per answer where it is of tokens, had the loop stopped after k =
-        0..n iterations."""
+        """The task's loss on a set after k = 0..n iterations; for tokens in nats per answer."""
         return self._curve(set, "loss")
 
     def model(self, step: int) -> "LoopedModule":
-        """The model as it was when `step` optimiser steps were done, in evaluation mode. Negative
-        counts from the last kept."""
+        """The model after `step` optimiser steps, in evaluation mode. A negative `step` counts from
+        the last checkpoint.
+
+        Raises:
+            LoopscopeError: the weights of that step were not kept.
+        """
         if -len(self.checkpoints) <= step < 0:
             step = self.checkpoints[step]
         if step not in self.checkpoints:
@@ -94,8 +97,10 @@ class History:
             )
         model = models.build(self.recipe["architecture"], **self._config)
         prefix = f"{step}/"
-        own = {n.removeprefix(prefix): value for n, value in self._weights.items() if n.startswith(prefix)}
-        model.load_state_dict(own)
+        weights = {
+            n.removeprefix(prefix): value for n, value in self._weights.items() if n.startswith(prefix)
+        }
+        model.load_state_dict(weights)
         model.name, model.task = self.entry, self.task
         return model.eval()
 
@@ -107,15 +112,17 @@ class History:
         steps: Sequence[int] | None = None,
         **options: Any,
     ) -> "Records":
-        """The same tokens through the model of every step that was kept, or of `steps`.
+        """Record the same tokens with the model of every checkpoint, or of those at `steps`.
 
         Arguments:
             options: of `loopscope.record`: sites, edits, keep, grad, seed.
         """
         from ..recorder.record_run import record
 
-        chosen = self.checkpoints if steps is None else list(steps)
-        return Records({step: record(self.model(step), tokens, iterations, **options) for step in chosen})
+        recorded_steps = self.checkpoints if steps is None else list(steps)
+        return Records(
+            {step: record(self.model(step), tokens, iterations, **options) for step in recorded_steps}
+        )
 
     def _curve(self, set: str, what: str) -> Tensor:
         discovery.checked_name("set of examples", set, self.sets)
@@ -132,25 +139,25 @@ class History:
 
 
 class Records:
-    """One run for each step of a training: `records[200]` is the Run of step 200. Sites have the
-    axis `step` first."""
+    """One run for each of several steps of a training: `records[200]` is the Run of step 200. Sites
+    have the axis `step` first."""
 
     def __init__(self, runs: Mapping[int, "Run"]) -> None:
         self.runs = dict(sorted(runs.items()))
 
     @property
     def steps(self) -> list[int]:
+        """The steps that were recorded."""
         return list(self.runs)
 
     @property
     def states(self) -> States:
-        """(step, iteration, batch, position, width): `states[200]` is that of step 200,
-        `states[200, 3]` after 3 iterations."""
+        """(step, iteration, batch, position, width): `states[200]` are those of step 200,
+        `states[200, 3]` is the state after 3 iterations."""
         return self.site("state")
 
     def site(self, name: str) -> States:
-        """A site's values over the steps, and over iterations within each: axes `step`,
-        `iteration`, and its own."""
+        """A site's values, with the axes `step`, `iteration`, and the site's own."""
         values: dict[tuple[int, ...], Tensor] = {}
         axes: tuple[str, ...] = ()
         for step, run in self.runs.items():
@@ -180,14 +187,17 @@ class Records:
 
 
 def load_history(source: str | os.PathLike[str]) -> History:
-    """What a training left behind.
+    """Load the history of a training.
+
+    >>> history = ls.load_history("grokking-modular")
+    >>> history.accuracy("test")[:, -1]              # by step, after the last iteration
 
     Arguments:
-        source: an entry that ships its history, the folder of a training (also while it goes on),
-            or a file NAME.history.safetensors.
+        source: an entry that ships its history, the folder of a training (also while it runs), or a
+            file NAME.history.safetensors.
 
     Raises:
-        LoopscopeError: there is none; the sentence says which entries have one.
+        LoopscopeError: there is no history; the error lists the entries that have one.
     """
     path = Path(source)
     if path.is_dir():
@@ -195,20 +205,20 @@ def load_history(source: str | os.PathLike[str]) -> History:
 
         return History(*read_folder(path))
     if path.suffix != ".safetensors":
-        known = shipped()
-        if str(source) not in known:
+        entries = shipped_histories()
+        if str(source) not in entries:
             raise LoopscopeError(
-                "A history is kept by entries whose recipe asks for it "
-                f"({', '.join(known) or 'none is shipped'}), but {str(source)!r} is none of them, and no "
+                "A history must be that of an entry whose recipe keeps one "
+                f"({', '.join(entries) or 'none is shipped'}), but {str(source)!r} is none of them, and no "
                 "folder or file of a training. Give a recipe history=Schedule(), and train it."
             )
-        path = known[str(source)]
+        path = entries[str(source)]
     weights, header = load_file(path, kind="history")
     return History(header, weights)
 
 
-def shipped() -> dict[str, Path]:
-    """The files of the entries that ship their history, by entry."""
+def shipped_histories() -> dict[str, Path]:
+    """The history files in the zoo, by entry."""
     return {
         name.removesuffix(ENDING): path
         for name, path in discovery.files("models", ".safetensors").items()
@@ -216,11 +226,8 @@ def shipped() -> dict[str, Path]:
     }
 
 
-LEVEL = 0.95
-"""The accuracy that counts as learned."""
-
-
-def reached(history: History, level: float = LEVEL) -> dict[str, Dated | None]:
-    """When each set's accuracy, after the last iteration, reached `level` to stay; None: never."""
+def learning_times(history: History, level: float = LEVEL) -> dict[str, Dated | None]:
+    """When the accuracy of each set, after the last iteration, reached `level` and stayed there, in
+    optimiser steps; None if it never did."""
     steps = torch.tensor(history.steps, dtype=torch.float64)
     return {name: crossing(steps, history.accuracy(name)[:, -1], level) for name in history.sets}

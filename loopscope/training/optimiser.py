@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .validation import between, counted
+from .validation import check_count, check_range
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class AdamW:
     warmup: int = 100
     """Steps over which the rate rises from 0."""
     decay: int = 0
-    """Steps at the end over which it falls to a fiftieth."""
+    """Steps at the end over which the rate falls to a fiftieth."""
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float = 1.0
@@ -26,13 +26,14 @@ class AdamW:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))  # a list, when it comes out of JSON
-        between("AdamW.lr", self.lr, 0, 10)
-        between("AdamW.weight_decay", self.weight_decay, 0, 100)
-        between("AdamW.clip", self.clip, 0, 1e6)
-        counted("AdamW.warmup", self.warmup)
-        counted("AdamW.decay", self.decay)
+        check_range("AdamW.lr", self.lr, 0, 10)
+        check_range("AdamW.weight_decay", self.weight_decay, 0, 100)
+        check_range("AdamW.clip", self.clip, 0, 1e6)
+        check_count("AdamW.warmup", self.warmup)
+        check_count("AdamW.decay", self.decay)
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
+        """The optimiser of these parameters."""
         return torch.optim.AdamW(parameters, lr=self.lr, betas=self.betas, weight_decay=self.weight_decay)
 
     def rate(self, step: int, steps: int) -> float:

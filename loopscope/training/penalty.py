@@ -1,16 +1,16 @@
-"""How much the architecture's own penalty, such as ACT's ponder cost, counts."""
+"""The weight of the architecture's own penalty, such as ACT's ponder cost."""
 
 from dataclasses import dataclass
 
-from .validation import between, counted
+from .validation import check_count, check_range
 
 
 @dataclass(frozen=True)
 class Ramp:
-    """Nothing until step `start`, then rising evenly to `weight` over `steps` steps.
+    """Zero until step `start`, then rising linearly to `weight` over `steps` steps.
 
-    A ponder cost that counts before the answers are right teaches the loop to stop at once, and it
-    never recovers (Sapunov 2026, arXiv 2604.21999: 3.8 % without a warm-up, 57 % with one).
+    With a ponder cost from the start, before the answers are correct, the loop learns to stop at
+    once and never recovers (Sapunov 2026, arXiv 2604.21999: 3.8 % without a warm-up, 57 % with one).
     """
 
     weight: float
@@ -18,9 +18,9 @@ class Ramp:
     steps: int
 
     def __post_init__(self) -> None:
-        between("Ramp.weight", self.weight, 0, 1e6)
-        counted("Ramp.start", self.start)
-        counted("Ramp.steps", self.steps)
+        check_range("Ramp.weight", self.weight, 0, 1e6)
+        check_count("Ramp.start", self.start)
+        check_count("Ramp.steps", self.steps)
 
     def at(self, step: int) -> float:
         """The weight in optimiser step `step` (0-based)."""

@@ -1,4 +1,4 @@
-"""A recipe: all that decides what a training run makes. Small frozen parts, and JSON for them."""
+"""Recipes: everything that determines a training, as small frozen parts that convert to JSON."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from ..common.errors import LoopscopeError, nearest
 from .curriculum import Curriculum
-from .deep_supervision import Carried
+from .deep_supervision import DeepSupervision
 from .depth import Depth
 from .ema import Average
 from .exit_losses import Exits, Gate, Stages
@@ -15,14 +15,14 @@ from .optimiser import AdamW
 from .penalty import Penalty, Ramp
 from .supervision import Every, Final, Progressive
 from .truncated_backprop import Full, Gradient
-from .validation import counted
+from .validation import check_count
 
-Supervision = Final | Every | Progressive | Exits | Gate | Stages | Carried
+Supervision = Final | Every | Progressive | Exits | Gate | Stages | DeepSupervision
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an entry is trained. Two runs of equal recipes end in equal weights."""
+    """How an entry is trained. Trainings by equal recipes end in equal weights."""
 
     architecture: str
     task: str
@@ -30,56 +30,57 @@ class Recipe:
     """Optimiser steps."""
     depth: Depth
     config: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the architecture's Config that aren't its defaults."""
+    """Fields of the architecture's Config that differ from the defaults."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the task."""
     batch: int | None = 64
-    """Examples in a step; None: every training example of the task, in every step."""
+    """Examples per step; None: all training examples of the task in every step."""
     seed: int = 0
-    """Of the first weights and of every step."""
+    """Of the initial weights and of every step."""
     gradient: Gradient = Full()
     supervision: Supervision = Final()
     curriculum: Curriculum | None = None
     penalty: Penalty | None = None
     average: Average | None = None
     history: Schedule | None = None
-    """What is kept of the way there; None: nothing but the log."""
+    """When the model is measured and its weights are kept; None: only the log is kept."""
     optimiser: AdamW = AdamW()
 
     @property
     def segments(self) -> int:
-        """How many steps are made on the same examples."""
-        return self.supervision.segments if isinstance(self.supervision, Carried) else 1
+        """Number of optimiser steps on the same examples."""
+        return self.supervision.segments if isinstance(self.supervision, DeepSupervision) else 1
 
     def __post_init__(self) -> None:
-        counted("Recipe.steps", self.steps, least=1)
+        check_count("Recipe.steps", self.steps, least=1)
         if self.batch is not None:
-            counted("Recipe.batch", self.batch, least=1)
-        counted("Recipe.seed", self.seed)
-        for name in (
-            "config",
-            "options",
-        ):  # JSON knows no tuples: what it gives back must equal what it was given
+            check_count("Recipe.batch", self.batch, least=1)
+        check_count("Recipe.seed", self.seed)
+        for name in ("config", "options"):  # a recipe from JSON, which has no tuples, must be equal
             tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in getattr(self, name).items()}
             object.__setattr__(self, name, tuples)
         for name, kinds in _KINDS.items():
             part = getattr(self, name)
             if not isinstance(part, kinds):
-                wanted = " or ".join(sorted(kind.__name__ for kind in kinds))
-                raise LoopscopeError(f"Recipe.{name} must be {wanted}, but is {part!r}.")
+                expected = " or ".join(sorted(kind.__name__ for kind in kinds))
+                raise LoopscopeError(f"Recipe.{name} must be {expected}, but is {part!r}.")
 
     def to_json(self) -> dict[str, Any]:
-        """The recipe as JSON can say it; a part tells its class under "part"."""
+        """The recipe as JSON; the key "part" holds the class of a part."""
         return {f.name: _exact(getattr(self, f.name)) for f in fields(self)}
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> "Recipe":
-        """The recipe that `to_json` told."""
-        known = [f.name for f in fields(cls)]
-        for name in said:
-            if name not in known:
-                raise LoopscopeError(f"A recipe has no field {name!r}. {nearest(name, known)}")
-        return cls(**{name: _part(value) for name, value in said.items()})
+    def from_json(cls, values: Mapping[str, Any]) -> "Recipe":
+        """The recipe that `to_json` converted.
+
+        Raises:
+            LoopscopeError: a field or a part has an unknown name.
+        """
+        names = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise LoopscopeError(f"A recipe has no field {name!r}. {nearest(name, names)}")
+        return cls(**{name: _part(value) for name, value in values.items()})
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -98,24 +99,22 @@ _PARTS: dict[str, type] = {
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Where two recipes, as JSON, differ: a phrase for each field, with both values."""
+    """The fields in which two recipes, as JSON, differ: a phrase for each, with both values."""
     a, b = _flat(there), _flat(here)
 
-    def told(flat: dict[str, Any], name: str) -> str:
+    def text(flat: dict[str, Any], name: str) -> str:
         return repr(flat[name]) if name in flat else "absent"
 
     return [
-        f"{name} is {told(a, name)} there and {told(b, name)} here"
+        f"{name} is {text(a, name)} there and {text(b, name)} here"
         for name in dict.fromkeys([*a, *b])
-        if told(a, name) != told(b, name)
+        if text(a, name) != text(b, name)
     ]
 
 
 def _exact(value: Any) -> Any:
-    """What `_part` reads back unchanged: with the class of each part, and with infinity.
-
-    `to_json` of results keeps neither.
-    """
+    """JSON from which `_part` restores an equal value: with the class of each part, and with
+    infinity, unlike `common.to_json`."""
     if is_dataclass(value) and not isinstance(value, type):
         return {
             "part": type(value).__name__,
@@ -131,15 +130,15 @@ def _exact(value: Any) -> Any:
 def _part(value: Any) -> Any:
     if not isinstance(value, Mapping) or "part" not in value:
         return value
-    said = dict(value)
-    name = said.pop("part")
+    arguments = dict(value)
+    name = arguments.pop("part")
     if name not in _PARTS:
         raise LoopscopeError(f"There is no recipe part called {name!r}. {nearest(str(name), _PARTS)}")
-    known = [f.name for f in fields(_PARTS[name])]
-    for key in said:
-        if key not in known:
-            raise LoopscopeError(f"The recipe part {name} has no field {key!r}. {nearest(key, known)}")
-    return _PARTS[name](**{key: _part(inner) for key, inner in said.items()})
+    names = [f.name for f in fields(_PARTS[name])]
+    for key in arguments:
+        if key not in names:
+            raise LoopscopeError(f"The recipe part {name} has no field {key!r}. {nearest(key, names)}")
+    return _PARTS[name](**{key: _part(inner) for key, inner in arguments.items()})
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

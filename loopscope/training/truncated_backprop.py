@@ -1,4 +1,4 @@
-"""Which iterations of a training step the gradient goes back through."""
+"""Truncated back-propagation: which iterations of a training step the gradient passes through."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..core.looped_model import Context, Looped, unroll
 from ..core.state_tree import State, field_names, primary, with_primary
-from .validation import between, counted
+from .validation import check_count, check_range
 
 
 @dataclass(frozen=True)
 class Full:
-    """All of them: back-propagation through time."""
+    """All iterations: back-propagation through time."""
 
     def unrolled(
         self, model: Looped, state: State, context: Context, iterations: int, start: int = 0
@@ -27,8 +27,8 @@ class Full:
 
 @dataclass(frozen=True)
 class Last:
-    """The last `iterations`; those before run without gradient, so a step costs the same however
-    deep it goes.
+    """The last `iterations`. Those before run without gradient, so that the cost of the backward
+    pass doesn't grow with the depth.
 
     Truncated back-propagation, as in Huginn (Geiping et al. 2025, arXiv 2502.05171). For HRM and
     TRM one iteration is one high cycle, so that Last(1) is the last cycle.
@@ -37,13 +37,12 @@ class Last:
     iterations: int
 
     def __post_init__(self) -> None:
-        counted("Last.iterations", self.iterations, least=1)
+        check_count("Last.iterations", self.iterations, least=1)
 
     def unrolled(
         self, model: Looped, state: State, context: Context, iterations: int, start: int = 0
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (k, states[k]) from the first k on that has a gradient, or that is followed by one
-        that has."""
+        """Yield (k, states[k]) from the last state without gradient on."""
         cut = max(start, iterations - self.iterations)
         state = without_gradient(model, state, context, cut, start)
         yield from unroll(model, state, context, iterations, start=cut)
@@ -51,34 +50,33 @@ class Last:
 
 @dataclass(frozen=True)
 class Implicit:
-    """The gradient at the fixed point itself, whatever way led there (Bai, Kolter & Koltun 2019,
-    arXiv 1909.01377).
+    """The implicit gradient at the fixed point (Bai, Kolter & Koltun 2019, arXiv 1909.01377).
 
     The loop runs without gradient, until `model.finished` or for the step's iterations. One more
-    iteration is made with gradient, and what comes back to it, v, is replaced by g = v + J^T g with
-    J the iteration's Jacobian: g = (I - J^T)^-1 v, found by Anderson's method. It is the gradient
-    of the loss only where the loop has come to rest.
+    iteration runs with gradient, and the gradient v of its output is replaced by the solution of
+    g = v + J^T g with J the iteration's Jacobian: g = (I - J^T)^-1 v, by Anderson's method. It is
+    the gradient of the loss only if the loop has converged.
     """
 
     tolerance: float = 1e-4
-    """Relative residual of g at which its search stops."""
+    """Relative residual of g at which the solver stops."""
     most: int = 40
-    """Products with J^T that it may take."""
+    """Largest number of products with J^T."""
 
     def __post_init__(self) -> None:
-        between("Implicit.tolerance", self.tolerance, 0, 1)
-        counted("Implicit.most", self.most, least=1)
+        check_range("Implicit.tolerance", self.tolerance, 0, 1)
+        check_count("Implicit.most", self.most, least=1)
 
     def unrolled(
         self, model: Looped, state: State, context: Context, iterations: int, start: int = 0
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (k, states[k]) for the last k alone."""
+        """Yield (k, states[k]) for the last k only."""
         with torch.no_grad():
             states = unroll(model, state, context, max(start, iterations - 1), start=start)
-            k, reached = next(states)
-            while not model.finished(reached) and (after := next(states, None)) is not None:
-                k, reached = after
-        yield k + 1, self._attached(model, reached, context, k)
+            k, latest = next(states)
+            while not model.finished(latest) and (after := next(states, None)) is not None:
+                k, latest = after
+        yield k + 1, self._attached(model, latest, context, k)
 
     def _attached(self, model: Looped, state: State, context: Context, k: int) -> Any:
         from ..maths.fixed_point import solve  # scipy is not needed before
@@ -97,7 +95,7 @@ class Implicit:
             return after
         ((_, _), (_, image)) = unroll(
             model, with_primary(state, x), context, k + 1, start=k
-        )  # a graph of its own, to be walked often
+        )  # a second graph, for many backward passes
         f = primary(image)
 
         def solved(v: Tensor) -> Tensor:
@@ -115,8 +113,8 @@ Gradient = Full | Last | Implicit
 
 
 def without_gradient(model: Looped, state: State, context: Context, iterations: int, start: int = 0) -> Any:
-    """states[iterations], reached from states[start] without gradient; the state itself if there is
-    nothing to run."""
+    """states[iterations], from states[start] without gradient; the state itself if there is nothing
+    to run."""
     if iterations <= start:
         return state
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The recipes of the zoo: each architecture's file tells those of its entries."""
+"""The recipes of the zoo, from the files of the architectures."""
 
 from .. import models
 from ..common import discovery
@@ -13,7 +13,11 @@ def recipes() -> dict[str, Recipe]:
     return result
 
 
-def named(entry: str) -> Recipe:
-    """The recipe of an entry."""
-    known = recipes()
-    return known[discovery.checked_name("recipe", entry, known)]
+def recipe_of(entry: str) -> Recipe:
+    """The recipe of an entry.
+
+    Raises:
+        LoopscopeError: there is none of that name.
+    """
+    zoo = recipes()
+    return zoo[discovery.checked_name("recipe", entry, zoo)]

@@ -5,7 +5,7 @@ import torch
 
 import loopscope as ls
 from loopscope.training import Exits, Full, Gate
-from loopscope.training.supervision import Exercise
+from loopscope.training.supervision import StepInputs
 
 from ..toys.reference_equations import branch, rms, shaken
 
@@ -74,11 +74,11 @@ def test_nothing_stops_at_threshold_one():
 
 def moved(model, supervision):
     batch = TASK.batch(4, seed=1)
-    exercise = Exercise(
+    inputs = StepInputs(
         model, TASK, batch.tokens, batch.targets, batch.mask, 3, Full(), torch.Generator().manual_seed(0)
     )
     model.train().zero_grad()
-    supervision(exercise).loss.backward()
+    supervision(inputs).loss.backward()
     return {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
 
 

@@ -27,7 +27,7 @@ def shelf(tmp_path, monkeypatch):
         "files",
         lambda shelf, suffix: files(shelf, suffix) | ({"tiny": page} if suffix == ".md" else {}),
     )
-    monkeypatch.setattr(trainer, "named", lambda name: TINY)
+    monkeypatch.setattr(trainer, "recipe_of", lambda name: TINY)
     return tmp_path
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from loopscope.cli import app
 from loopscope.common.errors import LoopscopeError
 from loopscope.sweeps import grid_from_table, read_grid
-from loopscope.training import named
+from loopscope.training import recipe_of
 
 from .tiny_grid import RECIPE, TINY, tiny
 
@@ -60,9 +60,9 @@ def test_an_entrys_recipe_is_varied_and_what_is_fixed_holds_for_all():
     grid = grid_from_table(
         {"entry": entry, "fixed": {"steps": 7, "optimiser": {"lr": 0.5}}, "grid": {"seed": [3, 4]}}, "x"
     )
-    lr = replace(named(entry).optimiser, lr=0.5)
+    lr = replace(recipe_of(entry).optimiser, lr=0.5)
     assert [t.recipe for t in grid.trials] == [
-        replace(named(entry), steps=7, optimiser=lr, seed=seed) for seed in (3, 4)
+        replace(recipe_of(entry), steps=7, optimiser=lr, seed=seed) for seed in (3, 4)
     ]
 
 

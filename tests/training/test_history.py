@@ -114,20 +114,20 @@ def test_states_have_a_step_axis_besides_the_iteration(folder):
 
 def test_looks_come_after_a_share_of_the_steps_and_sooner_where_something_changes():
     schedule = Schedule(growth=1.5, finest=2, coarsest=100, change=0.1)
-    assert schedule.next([]) == 0 and schedule.next([line(0, 0)]) == 2
-    assert schedule.next([line(30, 0.0), line(40, 0.0)]) == 60
-    assert schedule.next([line(30, 0.0), line(40, 0.5)]) == 45  # a quarter of the gap
-    assert schedule.next([line(1000, 0.0), line(2000, 0.0)]) == 2100
+    assert schedule.next_look([]) == 0 and schedule.next_look([line(0, 0)]) == 2
+    assert schedule.next_look([line(30, 0.0), line(40, 0.0)]) == 60
+    assert schedule.next_look([line(30, 0.0), line(40, 0.5)]) == 45  # a quarter of the gap
+    assert schedule.next_look([line(1000, 0.0), line(2000, 0.0)]) == 2100
 
 
 def test_checkpoints_are_log_spaced_and_dense_where_accuracy_changes():
     schedule = Schedule(checkpoints=12)
     flat = [line(step, 0.0) for step in range(0, 2000, 10)]
-    kept = schedule.kept(flat)
+    kept = schedule.checkpoint_steps(flat)
     ratios = [(b + 10) / (a + 10) for a, b in zip(kept[:-2], kept[1:-1], strict=True)]
     assert len(kept) <= 13 and max(ratios) / min(ratios) < 2.6
     jump = [line(step, float(step > 1000)) for step in range(0, 2000, 10)]
-    kept = schedule.kept(jump)
+    kept = schedule.checkpoint_steps(jump)
     assert 1000 in kept or any(900 <= step <= 1000 for step in kept)
     assert any(1000 < step <= 1020 for step in kept)
 

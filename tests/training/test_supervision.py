@@ -15,7 +15,7 @@ from loopscope.nn import LoopedModule
 from loopscope.training import (
     AdamW,
     Average,
-    Carried,
+    DeepSupervision,
     Every,
     Exits,
     Final,
@@ -34,7 +34,7 @@ from loopscope.training import (
     Uniform,
 )
 from loopscope.training.exit_losses import divergence
-from loopscope.training.supervision import Exercise
+from loopscope.training.supervision import StepInputs
 
 TASK = ls.tasks.prefix_parity(length=6)
 CONFIG = {"vocabulary": 3, "width": 16, "heads": 2, "iterations": 4, "norm": "stream", "injection": "add"}
@@ -57,7 +57,7 @@ def test_depths_that_grow_with_the_length():
 
 
 def test_a_curriculum_grows_from_its_start_to_the_tasks_own_length():
-    lengths = [Growing(start=5, steps=100).length(step, own=16) for step in range(120)]
+    lengths = [Growing(start=5, steps=100).length(step, full_length=16) for step in range(120)]
     assert lengths[0] == 5
     assert lengths[99] == 15
     assert set(lengths[100:]) == {16}
@@ -85,8 +85,8 @@ def model_and_batch():
     return model, (batch.tokens, batch.targets, batch.mask)
 
 
-def exercise(model, batch, iterations, gradient, seed=0, **more):
-    return Exercise(model, TASK, *batch, iterations, gradient, torch.Generator().manual_seed(seed), **more)
+def inputs(model, batch, iterations, gradient, seed=0, **more):
+    return StepInputs(model, TASK, *batch, iterations, gradient, torch.Generator().manual_seed(seed), **more)
 
 
 def gradients(model, loss):
@@ -107,10 +107,10 @@ def by_hand(model, tokens, targets, mask, without, iterations):
 @pytest.mark.parametrize(("gradient", "without"), [(Full(), 0), (Last(2), 3), (Last(5), 0), (Last(9), 0)])
 def test_the_gradient_goes_back_as_far_as_its_rule_says(gradient, without):
     model, batch = model_and_batch()
-    outcome = Final()(exercise(model, batch, 5, gradient))
+    outputs = Final()(inputs(model, batch, 5, gradient))
     wanted = by_hand(model, *batch, without if without else -1, 5)
-    assert torch.equal(outcome.loss, wanted)
-    own, goal = gradients(model, outcome.loss), gradients(model, wanted)
+    assert torch.equal(outputs.loss, wanted)
+    own, goal = gradients(model, outputs.loss), gradients(model, wanted)
     assert own.keys() == goal.keys()
     assert all(torch.equal(own[name], goal[name]) for name in own)
 
@@ -121,11 +121,11 @@ def test_progressive_training_goes_on_from_a_detached_state():
         dice = torch.Generator().manual_seed(seed)
         n = int(torch.randint(0, 6, (), generator=dice))
         k = int(torch.randint(1, 6 - n + 1, (), generator=dice))
-        outcome = Progressive(0.25)(exercise(model, batch, 6, Full(), seed))
+        outputs = Progressive(0.25)(inputs(model, batch, 6, Full(), seed))
         part = by_hand(model, *batch, n if n else -1, n + k)
         wanted = 0.25 * part + 0.75 * by_hand(model, *batch, -1, 6)
-        torch.testing.assert_close(outcome.loss, wanted)
-        torch.testing.assert_close(gradients(model, outcome.loss), gradients(model, wanted))
+        torch.testing.assert_close(outputs.loss, wanted)
+        torch.testing.assert_close(gradients(model, outputs.loss), gradients(model, wanted))
 
 
 def test_only_answered_positions_count():
@@ -134,7 +134,7 @@ def test_only_answered_positions_count():
     mask = torch.tensor([[False, True, True], [False, True, False]])
     chosen = [(0, 1), (0, 2), (1, 1)]
     wanted = -sum(float(logits[i, j].log_softmax(-1)[targets[i, j]]) for i, j in chosen) / 3
-    asked = exercise(None, (logits, targets, mask), 1, Full())
+    asked = inputs(None, (logits, targets, mask), 1, Full())
     assert asked.loss(logits).item() == pytest.approx(wanted)
 
 
@@ -162,12 +162,12 @@ def test_a_rising_depth_takes_every_value_for_as_long():
 
 def test_a_window_is_the_mean_of_its_iterations_losses():
     model, batch = model_and_batch()
-    outcome = Every(3)(exercise(model, batch, 7, Last(3)))
+    outputs = Every(3)(inputs(model, batch, 7, Last(3)))
     wanted = torch.stack([by_hand(model, *batch, 4, n) for n in (5, 6, 7)]).mean()
-    torch.testing.assert_close(outcome.loss, wanted)
-    torch.testing.assert_close(gradients(model, outcome.loss), gradients(model, wanted))
+    torch.testing.assert_close(outputs.loss, wanted)
+    torch.testing.assert_close(gradients(model, outputs.loss), gradients(model, wanted))
     torch.testing.assert_close(
-        Every()(exercise(model, batch, 4, Full())).loss,
+        Every()(inputs(model, batch, 4, Full())).loss,
         torch.stack([by_hand(model, *batch, -1, n) for n in (1, 2, 3, 4)]).mean(),
     )
 
@@ -226,7 +226,7 @@ def test_exit_weights_sum_to_one_and_are_those_of_the_formula():
 @pytest.mark.parametrize("prior", [None, 0.2])
 def test_the_loss_of_exits_is_the_expected_loss_and_the_divergence_from_the_prior(prior):
     model, (tokens, targets, mask) = gated_and_batch()
-    outcome = Exits(0.3, prior)(exercise(model, (tokens, targets, mask), 4, Full()))
+    outputs = Exits(0.3, prior)(inputs(model, (tokens, targets, mask), 4, Full()))
     states = model.states(tokens, 4)
     going, expected, p = torch.ones(targets.shape), 0.0, []
     for t, h in enumerate(states):
@@ -241,8 +241,8 @@ def test_the_loss_of_exits_is_the_expected_loss_and_the_divergence_from_the_prio
         goal = [g / sum(goal) for g in goal]
     price = sum(q * (q / g).log() for q, g in zip(p, goal, strict=True))
     wanted = expected[mask].mean() + 0.3 * price[mask].mean()
-    torch.testing.assert_close(outcome.loss, wanted)
-    torch.testing.assert_close(gradients(model, outcome.loss), gradients(model, wanted))
+    torch.testing.assert_close(outputs.loss, wanted)
+    torch.testing.assert_close(gradients(model, outputs.loss), gradients(model, wanted))
 
 
 def test_the_divergence_is_that_of_the_exits_from_the_prior_and_not_the_other_way_round():
@@ -260,7 +260,7 @@ def test_the_divergence_is_that_of_the_exits_from_the_prior_and_not_the_other_wa
 
 def test_the_gate_alone_learns_whether_another_iteration_helped():
     model, (tokens, targets, mask) = gated_and_batch()
-    outcome = Gate(slope=5.0, threshold=0.01)(exercise(model, (tokens, targets, mask), 4, Full()))
+    outputs = Gate(slope=5.0, threshold=0.01)(inputs(model, (tokens, targets, mask), 4, Full()))
     states = [h.detach() for h in model.states(tokens, 4)]
     losses = [TASK.losses(model.head(h), targets).detach() for h in states]
     wanted = 0.0
@@ -268,26 +268,26 @@ def test_the_gate_alone_learns_whether_another_iteration_helped():
         helped = torch.sigmoid(5 * ((losses[t - 1] - losses[t]).clamp(min=0) - 0.01))
         chance = model.exit_probability(states[t])
         wanted = wanted - (helped * (1 - chance).log() + (1 - helped) * chance.log())
-    torch.testing.assert_close(outcome.loss, wanted[mask].mean() / 4)
-    assert set(gradients(model, outcome.loss)) == {"gate.weight", "gate.bias"}
+    torch.testing.assert_close(outputs.loss, wanted[mask].mean() / 4)
+    assert set(gradients(model, outputs.loss)) == {"gate.weight", "gate.bias"}
 
 
 def test_stages_follow_one_another():
     model, batch = gated_and_batch()
     stages = Stages(Exits(0.1), Gate(), at=5)
     for step, part in ((4, Exits(0.1)), (5, Gate())):
-        asked = exercise(model, batch, 3, Full(), step=step)
+        asked = inputs(model, batch, 3, Full(), step=step)
         assert torch.equal(stages(asked).loss, part(asked).loss)
 
 
 @pytest.mark.parametrize("q", [1, 2])
 def test_a_segment_goes_on_from_the_carry_and_judges_itself(q):
     model, (tokens, targets, mask) = gated_and_batch(q=q)
-    first = Carried(3, weight=0.5)(exercise(model, (tokens, targets, mask), 2, Full()))
+    first = DeepSupervision(3, weight=0.5)(inputs(model, (tokens, targets, mask), 2, Full()))
     carry = first.state.detach()
     assert torch.equal(first.state, model.states(tokens, 2)[-1])
-    outcome = Carried(3, weight=0.5)(
-        exercise(model, (tokens, targets, mask), 2, Full(), segment=1, carry=carry)
+    outputs = DeepSupervision(3, weight=0.5)(
+        inputs(model, (tokens, targets, mask), 2, Full(), segment=1, carry=carry)
     )
     h = model.states(tokens, 2, carry)[-1]
     right = ((model.head(h).argmax(-1) == targets) | ~mask).all(1).float()
@@ -299,15 +299,15 @@ def test_a_segment_goes_on_from_the_carry_and_judges_itself(q):
         ).detach()  # the last segment, in which nothing can go on
         judged = judged + nn.functional.binary_cross_entropy_with_logits(model.q_values(h)[:, 1], worth)
     wanted = TASK.losses(model.head(h), targets)[mask].mean() + 0.5 * judged
-    torch.testing.assert_close(outcome.loss, wanted)
-    torch.testing.assert_close(gradients(model, outcome.loss), gradients(model, wanted))
+    torch.testing.assert_close(outputs.loss, wanted)
+    torch.testing.assert_close(gradients(model, outputs.loss), gradients(model, wanted))
 
 
 def test_the_implicit_gradient_is_that_of_a_long_unrolled_loop():
     model, batch = gated_and_batch()
     model = model.double()
-    implicit = Final()(exercise(model, batch, 60, Implicit(tolerance=1e-10, most=100)))
-    unrolled = Final()(exercise(model, batch, 60, Full()))
+    implicit = Final()(inputs(model, batch, 60, Implicit(tolerance=1e-10, most=100)))
+    unrolled = Final()(inputs(model, batch, 60, Full()))
     torch.testing.assert_close(implicit.loss, unrolled.loss)
     torch.testing.assert_close(
         gradients(model, implicit.loss), gradients(model, unrolled.loss), rtol=1e-5, atol=1e-9
@@ -319,16 +319,16 @@ def test_an_implicit_gradient_needs_one_tensor():
     model.recurrent_fields = model.fields
     batch = TASK.batch(4, 0)
     with pytest.raises(LoopscopeError, match="depends on one tensor, but this state's are h, output"):
-        Final()(exercise(model, (batch.tokens, batch.targets, batch.mask), 3, Implicit()))
+        Final()(inputs(model, (batch.tokens, batch.targets, batch.mask), 3, Implicit()))
 
 
 def test_models_without_a_gate_or_a_q_head_say_so():
     model, batch = model_and_batch()
     with pytest.raises(LoopscopeError, match="Universal has no exit gate"):
-        Exits(0.1)(exercise(model, batch, 3, Full()))
+        Exits(0.1)(inputs(model, batch, 3, Full()))
     with pytest.raises(LoopscopeError, match="Universal has no Q-head"):
-        Carried(2)(exercise(model, batch, 3, Full()))
-    assert Carried(2, weight=0)(exercise(model, batch, 3, Full())).loss > 0
+        DeepSupervision(2)(inputs(model, batch, 3, Full()))
+    assert DeepSupervision(2, weight=0)(inputs(model, batch, 3, Full())).loss > 0
 
 
 def test_the_average_of_weights_warms_up_and_then_moves_slowly():

@@ -25,12 +25,12 @@ from loopscope.training import (
     accuracy,
     checkpoint,
     differences,
-    named,
+    recipe_of,
     recipes,
     step_log,
     train,
 )
-from loopscope.training.trainer import Objective
+from loopscope.training.objective import Objective
 
 from ..toys.full_disk import largest_file
 
@@ -198,7 +198,7 @@ def test_a_checkpoint_of_another_recipe_is_named_field_by_field(tmp_path):
         "optimiser.lr is 0.01 there and 0.02 here",
         "gradient.part is 'Full' there and 'Last' here",
         "gradient.iterations is absent there and 2 here",
-        "Choose another folder, or begin again here with resume=False",
+        "Choose another folder, or start again here with resume=False",
     ):
         assert phrase in str(error.value)
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
@@ -212,7 +212,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
         pytest.raises(LoopscopeError, match="checkpoint of step 8 could not be written") as error,
     ):
         trained(tmp_path)
-    assert "The one before it is whole. Free some space" in str(error.value)
+    assert "The one before it is complete. Free some space" in str(error.value)
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
     trained(tmp_path)
     trained(tmp_path / "whole")
@@ -278,7 +278,7 @@ def test_an_entry_without_a_recipe():
     with pytest.raises(
         LoopscopeError, match="no recipe called 'universal-prefix-party'. Did you mean 'universal-prefix-pa"
     ):
-        named("universal-prefix-party")
+        recipe_of("universal-prefix-party")
 
 
 # Parts
@@ -339,8 +339,8 @@ def test_accuracy_of_a_front_is_known():
     result = accuracy(model, iterations=10, size=32)
     assert result.positions.tolist() == pytest.approx([min(k, 8) / 8 for k in range(11)])
     assert result.sequences.tolist() == [float(k >= 8) for k in range(11)]
-    assert result.changed.tolist() == pytest.approx([0.0] + [1 / 8] * 8 + [0.0] * 2)
-    assert result.moved.tolist()[1:] == pytest.approx([1 / (k + 1) for k in range(1, 11)])
+    assert result.change.tolist() == pytest.approx([0.0] + [1 / 8] * 8 + [0.0] * 2)
+    assert result.relative_step.tolist()[1:] == pytest.approx([1 / (k + 1) for k in range(1, 11)])
     assert result.by_position[:, 0].isnan().all()
     assert result.by_position[3, 1:].tolist() == [1.0] * 3 + [0.0] * 5
     assert accuracy(model, size=8, length=16).positions[-1] == 0.25
