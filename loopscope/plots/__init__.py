@@ -1,1 +1,2 @@
-"""What all figures share: style, panels and heat maps. Other folders draw in their own figures.py."""
+"""What all figures share: style, panels and heat maps. Other folders draw in their own
+figures.py."""

@@ -71,7 +71,7 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
 
     Arguments:
         header: of the entry's file.
-        measured: the result of `loopscope.training.measured`, with the training's `seconds` and
+        measured: the result of `loopscope.training.measure_entry`, with the training's `seconds` and
             `machine`.
     """
     n, length, twice = measured["iterations"], measured["length"], measured["twice"]

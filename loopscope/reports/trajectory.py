@@ -1,4 +1,5 @@
-"""The section on the trajectory: the states in the plane of their first two principal components."""
+"""The section on the trajectory: the states in the plane of their first two principal
+components."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ positions shown."""
 
 
 def section(run: Run) -> Section | None:
-    """Principal components of the states, as an animation over iterations; None unless each position
-    has a state vector."""
+    """Principal components of the states, as an animation over iterations; None unless each
+    position has a state vector."""
     if run.states.axes[-3:] != ("batch", "position", "width") or len(run.states.iterations) < 3:
         return None
     from sklearn.decomposition import PCA

@@ -115,7 +115,8 @@ def report_of(future: Any) -> WorkerReport:
 
 
 def _key(task: tuple[Any, ...]) -> str:
-    """The same for the same trial in the same folder, so that two sweeps on one cluster share it."""
+    """The same for the same trial in the same folder, so that two sweeps on one cluster share
+    it."""
     return f"loopscope-{hashlib.sha256(repr(task).encode()).hexdigest()[:24]}"
 
 

@@ -30,6 +30,7 @@ class Sweep(SweepResult):
         return report_page(self)
 
 
+# It is long because its docstring lists all that a user can choose.
 def sweep(
     grid: Grid | str | os.PathLike[str],
     folder: str | os.PathLike[str] | None = None,

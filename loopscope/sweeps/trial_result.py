@@ -36,7 +36,7 @@ class TrialResult:
     """The step from which this sweep resumed it; 0 if it didn't."""
     score: float | None = None
     """The task's score at the model's own length and depth, on fresh examples; see
-    `loopscope.training.measured`."""
+    `loopscope.training.measure_entry`."""
     twice: float | None = None
     """The same at twice the length."""
     seconds: float | None = None

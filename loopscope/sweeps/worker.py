@@ -1,5 +1,5 @@
-"""A worker of a sweep: it trains one trial in the trial's folder and reports how that ended, instead
-of raising."""
+"""A worker of a sweep: it trains one trial in the trial's folder and reports how that ended,
+instead of raising."""
 
 import contextlib
 import json

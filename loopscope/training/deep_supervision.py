@@ -1,4 +1,5 @@
-"""Deep supervision: several optimiser steps on the same examples, each from the last one's state."""
+"""Deep supervision: several optimiser steps on the same examples, each from the last one's
+state."""
 
 from collections import deque
 from dataclasses import dataclass

@@ -41,8 +41,8 @@ class Accuracy:
     """Mean difference of the answers from those one iteration before, as the task defines it: for
     tokens the fraction that changed (0 for k = 0)."""
     relative_step: Float[Tensor, " iteration"]
-    """Relative step of the state, ‖h_k - h_(k-1)‖ / ‖h_k‖, on average over examples, at the position
-    where that is largest; NaN for k = 0."""
+    """Relative step of the state, ‖h_k - h_(k-1)‖ / ‖h_k‖, on average over examples, at the
+    position where that is largest; NaN for k = 0."""
     answers: Shaped[Tensor, "iteration batch position"]
     """The answers themselves."""
     mask: Bool[Tensor, "batch position"]

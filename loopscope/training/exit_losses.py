@@ -25,9 +25,9 @@ class Exits:
 
     - prior None, uniform: KL is log T - H(p), the entropy bonus of Ouro's first stage (Zhu et al.
       2025, arXiv 2510.25741).
-    - prior lambda_p: the geometric distribution with that probability of stopping in each iteration,
-      truncated at the last and normalised; PonderNet (Banino, Balaguer & Blundell 2021, arXiv
-      2107.05407). The direction is KL(p || prior).
+    - prior lambda_p: the geometric distribution with that probability of stopping in each
+      iteration, truncated at the last and normalised; PonderNet (Banino, Balaguer & Blundell 2021,
+      arXiv 2107.05407). The direction is KL(p || prior).
     """
 
     weight: float
@@ -54,8 +54,8 @@ class Gate:
     (arXiv 2510.25741).
 
     The gate's lambda_t is fitted, by binary cross-entropy, to 1 - sigmoid(slope * (I_t -
-    threshold)) with I_t = max(0, L_(t-1) - L_t), t = 2..T: continue where the loss has just fallen by
-    more than the threshold (nats), else stop. States have no gradient, so that only the gate is
+    threshold)) with I_t = max(0, L_(t-1) - L_t), t = 2..T: continue where the loss has just fallen
+    by more than the threshold (nats), else stop. States have no gradient, so that only the gate is
     trained. The defaults are the paper's.
     """
 

@@ -1,4 +1,5 @@
-"""History: measurements of a model during its training, and the model at every step that was kept."""
+"""History: measurements of a model during its training, and the model at every step that was
+kept."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ LEVEL = 0.95
 
 
 class History:
-    """Looks, each of which is one measurement of a model in training, and the weights at some of them.
+    """Looks, each of which is one measurement of a model in training, and the weights at some of
+    them.
 
     >>> history = ls.load_history("grokking-modular")
     >>> history.accuracy("test")[:, -1]              # by step, after the last iteration

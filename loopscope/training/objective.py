@@ -77,7 +77,8 @@ class Objective(nn.Module):
         return loss, entry
 
     def _inputs(self, step: int, segment: int, share: slice) -> StepInputs:
-        """The step's examples; all its random numbers follow from the recipe's seed and the step."""
+        """The step's examples; all its random numbers follow from the recipe's seed and the
+        step."""
         recipe, task = self.recipe, self.task
         first = step - segment
         length = self._length(first)

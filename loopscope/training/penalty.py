@@ -10,7 +10,8 @@ class Ramp:
     """Zero until step `start`, then rising linearly to `weight` over `steps` steps.
 
     With a ponder cost from the start, before the answers are correct, the loop learns to stop at
-    once and never recovers (Sapunov 2026, arXiv 2604.21999: 3.8 % without a warm-up, 57 % with one).
+    once and never recovers (Sapunov 2026, arXiv 2604.21999: 3.8 % without a warm-up, 57 % with
+    one).
     """
 
     weight: float

@@ -1,4 +1,5 @@
-"""The page in a real browser: it draws, its controls work, and it neither complains nor asks for anything."""
+"""The page in a real browser: it draws, its controls work, and it neither complains nor asks for
+anything."""
 
 import json
 import os
@@ -226,7 +227,8 @@ def test_playing_goes_through_every_iteration_and_stops(page: Any):
     )
     end = int(page.execute_script(f"return {at}"))
     page.execute_script(f"window.seen = []; new MutationObserver(() => window.seen.push(Number({at})))"
-                        f".observe(document.getElementById('plot-{figure}'), {{attributeFilter: ['data-at']}})")  # fmt: skip
+                        f".observe(document.getElementById('plot-{figure}'), {{attributeFilter: "
+                        "['data-at']})")  # fmt: skip
     press(page, f"#play-{figure}", " ")
     assert page.execute_script(f"return {button}.textContent") == "Pause"
     until(page, f"return {button}.textContent === 'Play' && window.seen.length > 3")
@@ -242,7 +244,8 @@ def test_it_prints_light_and_without_controls(page: Any):
 
     press(page, "#theme", " ")
     page.execute_script("""
-        window.addEventListener('beforeprint', () => { window.printed = document.documentElement.dataset.theme; });
+        const root = document.documentElement;
+        window.addEventListener('beforeprint', () => { window.printed = root.dataset.theme; });
     """)
     pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     assert pdf.startswith(b"%PDF")
@@ -261,7 +264,8 @@ def test_it_fits_a_narrow_screen(page: Any):
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     until(
         page,
-        "return [...document.querySelectorAll('.chart .main-svg')].every((e) => e.getBoundingClientRect().right <= 360)",
+        "return [...document.querySelectorAll('.chart .main-svg')].every((e) => "
+        "e.getBoundingClientRect().right <= 360)",
     )
     assert page.execute_script("return document.documentElement.scrollWidth") <= 360
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -1,4 +1,5 @@
-"""Where trials run: on a cluster the weights are the same, and errors of the cluster have a sentence."""
+"""Where trials run: on a cluster the weights are the same, and errors of the cluster have a
+sentence."""
 
 import sys
 import types

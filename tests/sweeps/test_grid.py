@@ -1,4 +1,5 @@
-"""Grids: every combination once, from TOML, and what is wrong with one before anything is trained."""
+"""Grids: every combination once, from TOML, and what is wrong with one before anything is
+trained."""
 
 import itertools
 from dataclasses import replace
