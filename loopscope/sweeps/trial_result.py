@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from ..common.errors import LoopscopeError
 from ..common.files import load_header
-from ..training.history import History, load_history, learning_times
+from ..training.history import History, learning_times, load_history
 from .grid import Trial
 from .worker import WorkerReport, is_finished, weights_file
 
