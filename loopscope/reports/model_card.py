@@ -71,8 +71,8 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
 
     Arguments:
         header: of the entry's file.
-        measured: the result of `loopscope.training.measure_entry`, with the training's `seconds` and
-            `machine`.
+        measured: the result of `loopscope.training.measure_entry`, with the training's `seconds`
+            and `machine`.
     """
     n, length, twice = measured["iterations"], measured["length"], measured["twice"]
     machine, by, dial = measured["machine"], measured["by_iteration"], measured["dial"]

@@ -64,7 +64,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 # Runs
-# ------------------------------------------------------------------------------------------------------------
+# ----
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_what_a_run_leaves_can_be_loaded_and_answers_as_the_trained_model(tmp_pa
 
 
 # What can go wrong
-# -----------------------------------------------------------------------------------------------
+# ----
 
 
 def test_a_checkpoint_of_another_recipe_is_named_field_by_field(tmp_path):
@@ -282,7 +282,7 @@ def test_an_entry_without_a_recipe():
 
 
 # Parts
-# -----------------------------------------------------------------------------------------------------------
+# ----
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, PONDERING, replace(RECIPE, depth=Fixed(3)), *recipes().values()])
@@ -308,7 +308,7 @@ def test_recipes_say_what_they_do_not_know():
 
 
 # Measuring
-# -------------------------------------------------------------------------------------------------------
+# ----
 
 
 class Front(LoopedModule):
