@@ -199,8 +199,8 @@ def _verdict(methods: Sequence[ExitMethod], items: Items) -> PolicyVerdict:
     iterations = {method.name: method.iterations for method in methods}
     depth, model = iterations.pop(DEPTH), iterations.pop(MODEL, None)
     rule = min(iterations.values())
-    if min(rule, own if own is not None else rule) > (1 - SAVING) * depth:
+    if min(rule, model if model is not None else rule) > (1 - SAVING) * depth:
         return PolicyVerdict.fixed
-    if own is None:
+    if model is None:
         return PolicyVerdict.rule
-    return PolicyVerdict.reading if rule < (1 - SAVING) * own else PolicyVerdict.gate
+    return PolicyVerdict.reading if rule < (1 - SAVING) * model else PolicyVerdict.gate

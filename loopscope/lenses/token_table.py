@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..common.text import number
 from ..plots import style
-from ..plots.heatmaps import token_label, token_heatmap
+from ..plots.heatmaps import token_heatmap, token_label
 from ..plots.panels import Frame, Panel
 from ..recorder.labels import labels_of, task_of
 from ..runs.run import Run
