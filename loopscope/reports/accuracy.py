@@ -47,7 +47,8 @@ def section(run: Run) -> Section | None:
                 f"{score.capitalize()} by {task.difficulty_unit}",
                 _curves(_colourable(levels), task.difficulty_unit, depth, score),
                 _difficulty_sentence(levels, depth, score, task.difficulty_unit),
-                f"The same examples, of {task.difficulty_option} {length}, grouped by difficulty ({task.difficulty_unit}).",
+                f"The same examples, of {task.difficulty_option} {length}, grouped by difficulty "
+                f"({task.difficulty_unit}).",
             )
         )
     longer = list(by_length)[min(1, len(by_length) - 1)]
@@ -104,10 +105,10 @@ def _length_panel(by_length: Mapping[int, Accuracy], task: Task, depth: int, sco
             {length: one.positions for length, one in by_length.items()}, task.difficulty_option, depth, score
         ),
         f"{score.capitalize()}, with iterations in proportion to the {task.difficulty_option}: {values}.",
-        f"There is one line for each value of {task.difficulty_option}, measured on {EXAMPLES} test examples that are "
-        f"not in the training set; {task.difficulty_option} is {trained} in training. The dotted line marks the model's "
-        f"own depth, {plural(depth, 'iteration')}. Each line begins before the first iteration, at about "
-        "chance.",
+        f"There is one line for each value of {task.difficulty_option}, measured on {EXAMPLES} test "
+        f"examples that are not in the training set; {task.difficulty_option} is {trained} in training. The "
+        f"dotted line marks the model's own depth, {plural(depth, 'iteration')}. Each line begins before the "
+        "first iteration, at about chance.",
     )
 
 

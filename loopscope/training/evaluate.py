@@ -108,7 +108,9 @@ def accuracy(
         sequences=complete.all(-1).float().mean(1).cpu(),
         by_position=((score * mask).sum(1) / mask.sum(0)).cpu(),
         by_difficulty=_by_level(score, mask, batch.difficulty),
-        change=torch.cat([score.new_zeros(1), task.answer_distance(answer[1:], answer[:-1])[:, mask].mean(1)]).cpu(),
+        change=torch.cat(
+            [score.new_zeros(1), task.answer_distance(answer[1:], answer[:-1])[:, mask].mean(1)]
+        ).cpu(),
         relative_step=torch.tensor(steps),
         answers=answer.cpu(),
         mask=mask.cpu(),

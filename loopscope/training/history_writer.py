@@ -133,6 +133,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 def _sets(task: Task, examples: int) -> dict[str, Batch]:
     is_listed = task.every_example() is not None
     return {
-        name: task.full_batch(split) if is_listed and not options else task.batch(examples, SEED, split, **options)
+        name: task.full_batch(split)
+        if is_listed and not options
+        else task.batch(examples, SEED, split, **options)
         for name, (split, options) in task.evaluation_sets.items()
     }

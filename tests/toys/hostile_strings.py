@@ -13,8 +13,10 @@ CARD = """# <script>alert(4)</script>
 
 Before <b onclick="alert(5)">bold</b> and <img src="http://example.invalid/a.png" onerror=alert(6)> {{7*7}}.
 
-![a picture](http://example.invalid/b.png) [press](javascript:alert(7)) [go](JaVaScRiPt:alert(8)) <javascript:alert(9)>
-[data](data:text/html,<script>alert(10)</script>) [fine](https://example.org/?a=1&b="2") [vb]( vbscript:alert(11))
+![a picture](http://example.invalid/b.png) [press](javascript:alert(7)) [go](JaVaScRiPt:alert(8))
+<javascript:alert(9)>
+[data](data:text/html,<script>alert(10)</script>) [fine](https://example.org/?a=1&b="2")
+[vb]( vbscript:alert(11))
 
 [ref]: javascript:alert(12)
 
@@ -35,7 +37,7 @@ class Parity(tasks.PrefixParity):
     """Prefix parity in symbols that nobody should trust."""
 
     symbols = SYMBOLS
-    difficulty = "<img src=x onerror=alert(18)>&lt;"
+    difficulty_unit = "<img src=x onerror=alert(18)>&lt;"
 
 
 def run(halting: bool = True, name: str | None = NAME) -> Run:
