@@ -14,11 +14,11 @@ from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import percent
 from loopscope.core.sites import is_state
 from loopscope.core.states import States
-from loopscope.patching import Agreement, effects
-from loopscope.patching.donors import answers_vary, partners
-from loopscope.patching.effects import Effects, Method
-from loopscope.patching.metrics import answer_mask, last_of
-from loopscope.patching.patched_forward import affordable, writable
+from loopscope.patching import AttributionAgreement, effects
+from loopscope.patching.donors import donor_pairs, has_donor_pair
+from loopscope.patching.effects_result import Effects, Method
+from loopscope.patching.metrics import answer_mask, last_position
+from loopscope.patching.patched_forward import affordable, patchable
 from loopscope.runs.run import Run
 
 EFFECT_THRESHOLD, NO_EFFECT_THRESHOLD = 0.5, 0.1
@@ -64,7 +64,7 @@ class CausesResult(AnalysisResult):
     source: str
     """Where the patched states come from, in words."""
     method: str
-    agreement: Agreement | None
+    agreement: AttributionAgreement | None
     """Of attribution with exact patches; None for exact patches."""
     metric: str
     answers: str
@@ -99,10 +99,12 @@ class CausesResult(AnalysisResult):
 def applies(run: Run) -> bool:
     """Whether states can be patched within seconds, and there are examples with different
     answers."""
-    if not writable(run) or run.output.shape[-1] == 1:
+    if not patchable(run) or run.output.shape[-1] == 1:
         return False
     cells = run.states.shape[2] * min(MAX_ITERATIONS, run.iterations + 1)
-    return affordable(run, cells, MAX_EXAMPLES, run.iterations) and answers_vary(run, _answers(run, None)[0])
+    return affordable(run, cells, MAX_EXAMPLES, run.iterations) and has_donor_pair(
+        run, _answers(run, None)[0]
+    )
 
 
 def measure(
@@ -134,7 +136,7 @@ def measure(
     _check(run)
     mask, answers = _answers(run, answer_positions)
     if donor is None:
-        run, donor, rows = partners(run, examples, mask)
+        run, donor, rows = donor_pairs(run, examples, mask)
         mask = mask[rows]
     with_positions, fields = _fields(run) if site is None else ([site], [site])
     spaced = _spaced(run, site, iterations)
@@ -196,7 +198,7 @@ def _answers(run: Run, answer_positions: Any) -> tuple[Bool[Tensor, "batch posit
     mask = answer_mask(run, answer_positions)
     several = bool((mask.sum(1) > 1).any())
     if answer_positions is None and several:
-        return last_of(mask), "the answer at the last answer position"
+        return last_position(mask), "the answer at the last answer position"
     return mask, "the answers at all answer positions" if several else "the answer at the answer position"
 
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
-from loopscope.patching.donors import answers_vary, partners
-from loopscope.patching.patched_forward import Resumed, affordable, writable
-from loopscope.patching.places import Cell
-from loopscope.patching.replacements import noise, source
+from loopscope.patching.donors import donor_pairs, has_donor_pair
+from loopscope.patching.patch_cell import PatchCell
+from loopscope.patching.patched_forward import PatchedForward, affordable, patchable
+from loopscope.patching.replacements import noise, replacement_for
 from loopscope.recorder.subset import select_examples
 from loopscope.runs.location import places_of
 from loopscope.runs.run import Run
@@ -105,7 +105,7 @@ def applies(run: Run) -> bool:
 
 
 def _patchable(run: Run) -> bool:
-    return writable(run) and run.output.shape[1] == run.states.shape[2] >= 4
+    return patchable(run) and run.output.shape[1] == run.states.shape[2] >= 4
 
 
 def measure(
@@ -140,14 +140,14 @@ def measure(
             f"{tuple(getattr(run.output, 'shape', ()))}. Record one."
         )
     k = run.iterations // 2 if iteration is None else run.states.iteration_at(iteration)
-    if replacement == "donor" and answers_vary(run):
-        run, donor, _ = partners(run, examples)
-        resumed, words = Resumed(run, source(run, donor)[0]), "the state of another example"
+    if replacement == "donor" and has_donor_pair(run):
+        run, donor, _ = donor_pairs(run, examples)
+        resumed, words = PatchedForward(run, replacement_for(run, donor)[0]), "the state of another example"
     else:
         run = run if examples is None else select_examples(run, range(min(examples, len(run.tokens))))
         length = float(run.states[k].norm(dim=-1).median()) or 1.0
         size = length if norm is None else norm
-        resumed = Resumed(run, noise(size, seed))
+        resumed = PatchedForward(run, noise(size, seed))
         words = f"itself plus noise of norm {number(size)} ({percent(size / length)} of the state's norm)"
     effect = _effects(run, resumed, k, iterations_after)
     geometry = position_distances(run, effect.shape[-1])
@@ -164,14 +164,16 @@ def measure(
     )
 
 
-def _effects(run: Run, resumed: Resumed, k: int, after: int) -> Float[Tensor, "after batch patched read"]:
+def _effects(
+    run: Run, resumed: PatchedForward, k: int, after: int
+) -> Float[Tensor, "after batch patched read"]:
     """E_ij(m) for every example."""
     positions, last = run.states.shape[2], min(k + after, run.iterations)
     (place,) = places_of(run, ["state"])
-    cells = [Cell((place,), k, (p,)) for p in range(positions)]
+    cells = [PatchCell((place,), k, (p,)) for p in range(positions)]
     base = {later: run.logits[later] for later in range(k, last + 1)}
     result = torch.zeros(last + 1 - k, positions, *base[k].shape[:2])
-    for outcome in resumed.outcomes(cells, until=last):
+    for outcome in resumed.states_after(cells, until=last):
         logits = resumed.decode(outcome)
         for cell, patched in zip(outcome.cells, logits, strict=True):
             assert cell.positions is not None

@@ -1,12 +1,12 @@
 """Patching: which activation, of which iteration and position, causes the answer?
 
-grid = ls.effects(run, donor)            # every cell of (iteration, position)
-told = ls.mediation(run, patched)        # of one intervention: its direct effect, and what goes through later iterations
+grid = ls.effects(run, donor)            # activation patching, every cell of (iteration, position)
+ls.mediation(run, patched)               # one intervention: direct effect, and effect through later iterations
 """
 
-from .effects import Agreement as Agreement
-from .effects import Effects as Effects
 from .effects import effects as effects
+from .effects_result import AttributionAgreement as AttributionAgreement
+from .effects_result import Effects as Effects
 from .mediation import Mediation as Mediation
 from .mediation import mediation as mediation
 from .replacements import Noise as Noise

@@ -1,5 +1,5 @@
-"""partners: for each example of a run another one of the same run that answers otherwise, as a
-donor."""
+"""Donors from the run itself: for each example, another example of the batch with a different
+answer."""
 
 from torch import Tensor
 
@@ -9,49 +9,48 @@ from ..runs.run import Run
 from .metrics import answer_mask
 
 
-def partners(
+def donor_pairs(
     run: Run, most: int | None = None, answer_positions: Tensor | None = None
 ) -> tuple[Run, Run, list[int]]:
-    """(some examples of the run, their donors, the numbers of the examples): the donor of each is
-    the next example of the batch whose answer differs.
+    """(examples of the run, a donor for each of them, the indices of these examples). The donor is
+    the next example of the batch with a different answer.
 
     Arguments:
-        most: examples; None: all that have a donor.
+        most: number of examples; None: all that have a donor.
         answer_positions: positions whose answers count, as in `ls.effects`.
 
     Raises:
-        LoopscopeError: no two examples differ in their answers.
+        LoopscopeError: no two examples have different answers.
     """
-    chosen = _pairs(run, most, answer_positions)
-    if not chosen:
+    pairs = _pairs(run, most, answer_positions)
+    if not pairs:
         raise LoopscopeError(
-            "a donor must answer otherwise than the example, but all examples of this run answer alike. "
-            "Record more of them, or "
-            "pass donor=."
+            "a donor must have another answer than the example, but all examples of this run answer alike. "
+            "Record more of them, or pass donor=."
         )
-    rows, others = zip(*chosen, strict=True)
-    return select_examples(run, rows), select_examples(run, others), list(rows)
+    rows, donors = zip(*pairs, strict=True)
+    return select_examples(run, rows), select_examples(run, donors), list(rows)
+
+
+def has_donor_pair(run: Run, answer_positions: Tensor | None = None) -> bool:
+    """Whether two examples of the run have different answers."""
+    try:
+        return bool(_pairs(run, 1, answer_positions))
+    except LoopscopeError:  # answers of another kind
+        return False
 
 
 def _pairs(run: Run, most: int | None, answer_positions: Tensor | None) -> list[tuple[int, int]]:
     mask = answer_mask(run, answer_positions)
     answers = run.logits[run.iterations].argmax(-1)
     batch = len(answers)
-    chosen: list[tuple[int, int]] = []
+    pairs: list[tuple[int, int]] = []
     for row in range(batch):
-        for step in range(1, batch):
-            other = (row + step) % batch
-            if bool((mask[row] & (answers[row] != answers[other])).any()):
-                chosen.append((row, other))
+        for offset in range(1, batch):
+            donor = (row + offset) % batch
+            if bool((mask[row] & (answers[row] != answers[donor])).any()):
+                pairs.append((row, donor))
                 break
-        if most is not None and len(chosen) == most:
+        if most is not None and len(pairs) == most:
             break
-    return chosen
-
-
-def answers_vary(run: Run, answer_positions: Tensor | None = None) -> bool:
-    """Whether there is an example with a donor."""
-    try:
-        return bool(_pairs(run, 1, answer_positions))
-    except LoopscopeError:  # answers of another kind
-        return False
+    return pairs

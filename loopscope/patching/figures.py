@@ -1,14 +1,17 @@
-"""The picture of a grid of effects."""
+"""Heat maps of the effects of patches."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ..plots import style
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
 SCALE = "RdBu"
-"""Red below 0, blue above it, white at 0: told apart with and without colour blindness."""
+"""Red below 0, white at 0, blue above: readable with colour blindness."""
 
 
 def effect_map(
@@ -21,12 +24,12 @@ def effect_map(
     y: str,
     quantity: str,
     most: float | None = None,
-) -> Any:
-    """Iterations downwards, positions (or heads) to the right; 0 is white.
+) -> "go.Figure":
+    """A heat map: iterations downwards, positions (or heads) to the right, 0 in white.
 
     Arguments:
         cells: (iteration, column); NaN leaves a gap.
-        most: where the colours end, on both sides; None: at the largest cell.
+        most: the value at which the colours saturate; None: the largest cell.
     """
     figure = style.empty(title, x, y, min(760, 170 + 18 * len(iterations)))
     most = float(cells.abs().nan_to_num().max()) if most is None else most
@@ -42,6 +45,6 @@ def effect_map(
     )
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False)
-    if len(columns) <= 20 and all(isinstance(one, int) for one in columns):
+    if len(columns) <= 20 and all(isinstance(label, int) for label in columns):
         figure.update_xaxes(dtick=1)
     return figure

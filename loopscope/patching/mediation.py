@@ -1,25 +1,25 @@
-"""mediation: of what an intervention does to the answer, how much goes straight to the read-out,
-and how much through each later iteration?
+"""Mediation: the part of an intervention's effect on the answer that acts directly on the read-out,
+and the parts that act through each later iteration.
 
-Every iteration adds its write Δ_t = states[t+1] - states[t] to the state, so the last state is the
-first one plus all writes. An intervention first changes the state at some k, by d. Then
+Iteration t adds the update Δ_t = states[t+1] - states[t] to the state, so the last state is the
+first one plus all updates. Let an intervention first change the state at some k, by d. Then
 
-    total effect          everything after k is computed anew
-    direct effect         d is added to the last state, and every later iteration writes what it wrote in the run
+    total effect          everything after k is computed again
+    direct effect         d is added to the last state; later updates stay as in the run
     through iteration t   only the change of Δ_t is added to the last state
 
-and the change of the last state is exactly d plus the changes of the writes. So where the read-out
-and the metric are linear the total is the sum of the direct effect and of those through each
-iteration; where they aren't, `remainder` says by how much it is not. Direct and indirect effects:
-Pearl 2001, Vig et al. 2020 (arXiv 2004.12265); with later parts held at what they wrote, McGrath et
-al. 2023 (arXiv 2307.15771).
+The change of the last state is exactly d plus the changes of the updates. So where the read-out and
+the metric are linear, the total effect is the sum of the direct effect and the effects through each
+iteration; elsewhere `remainder` is the difference. Direct and indirect effects: Pearl 2001, Vig et
+al. 2020 (arXiv 2004.12265); with later components frozen, McGrath et al. 2023 (arXiv 2307.15771).
 
-What can mislead: in a loop that normalises its state, or replaces it, the writes cancel much of
-what is there, and a last state with d added is one that the loop would never make. Then direct
-effect and remainder are large and of opposite signs: read the total. An edit of what all iterations
-read (the embedding) acts through each of them.
+What can mislead: in a loop that normalises or replaces its state, the updates cancel much of the
+state, and the last state plus d is a state that the loop never produces. Then the direct effect and
+the remainder are large and of opposite signs: read the total. An edit of what all iterations read
+(the embedding) acts through each of them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,31 +30,31 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..core.state_tree import floats, with_floats
 from ..runs.run import Run
-from .metrics import judge
+from .metrics import metric_for
 
 
 @dataclass(frozen=True)
 class Mediation:
-    """The total effect of an intervention and its parts."""
+    """The total effect of an intervention and its parts. Made by `loopscope.mediation`."""
 
     total: Float[Tensor, " batch"]
     """Metric of the run with the intervention minus metric of the run."""
     direct: Float[Tensor, " batch"]
     through: Float[Tensor, "iteration batch"]
-    """Through the writes of iterations `first`, first + 1, ... n - 1."""
+    """Through the updates of iterations `first`, first + 1, ... n - 1."""
     first: int
-    """The first k whose state is changed."""
+    """The first k whose state the intervention changes."""
     metric: str
     unit: str
 
     @property
     def remainder(self) -> Float[Tensor, " batch"]:
-        """What the parts don't add up to: 0 where read-out and metric are linear."""
+        """Total minus the sum of all parts: 0 where read-out and metric are linear."""
         return self.total - self.direct - self.through.sum(0)
 
     @property
     def indirect(self) -> Float[Tensor, " batch"]:
-        """Total minus direct: all that later iterations make of it."""
+        """Total minus direct: the effect through all later iterations."""
         return self.total - self.direct
 
     def __str__(self) -> str:
@@ -71,8 +71,8 @@ class Mediation:
             f"{self.first + int(self.through.nanmean(1).abs().nan_to_num().argmax())}"
         )
         return (
-            f"The intervention changes the state first after {self.first} iterations. Means over "
-            f"{len(self.total)} examples of the change of "
+            f"The intervention changes the state first after {self.first} iterations. Change, on "
+            f"average over {len(self.total)} examples, of "
             f"{self.metric}{f' in {self.unit}' if self.unit else ''}: total {mean(self.total)}, direct "
             f"{mean(self.direct)}, through later iterations {mean(self.through.sum(0))}{strongest}, "
             f"remainder {mean(self.remainder)}."
@@ -80,22 +80,29 @@ class Mediation:
 
 
 @torch.no_grad()
-def mediation(run: Run, edited: Run, *, metric: Any = None, answer_positions: Any = None) -> Mediation:
-    """Total, direct and mediated effect of what `edited` does otherwise than `run`.
+def mediation(
+    run: Run,
+    edited: Run,
+    *,
+    metric: str | Callable[[Tensor], Tensor] | None = None,
+    answer_positions: Any = None,
+) -> Mediation:
+    """Total, direct and indirect effect of an intervention: of `edited` compared with `run`.
 
-    >>> edited = ls.record(model, tokens, edits=[ls.patch("state", iteration=3, value=donor.states[3], position=-1)])
+    >>> swap = ls.patch("state", iteration=3, value=donor.states[3], position=-1)
+    >>> edited = ls.record(model, run.tokens, edits=[swap])
     >>> print(ls.mediation(run, edited))
 
     Arguments:
-        edited: the same tokens and iterations with edits inside the loop: a patch, a skipped
-            iteration, a frozen state ...
-        metric: a name or a function of logits, as in `ls.effects`; None is the margin of the run's
-            own answer.
-        answer_positions: positions whose answers count, as there.
+        edited: a run of the same tokens and iterations with edits inside the loop: a patch, a
+            skipped iteration, a frozen state ...
+        metric: a name or a function of logits, as in `ls.effects`; None: the margin of the run's
+            answer.
+        answer_positions: positions whose answers count, as in `ls.effects`.
 
     Raises:
-        LoopscopeError: runs of different shapes, or an edit of the read-out, where states don't
-            carry it.
+        LoopscopeError: runs of different shapes, or an edit of the read-out, which no state
+            carries.
     """
     n = run.iterations
     if edited.iterations != n or edited.states[n].shape != run.states[n].shape:
@@ -105,8 +112,8 @@ def mediation(run: Run, edited: Run, *, metric: Any = None, answer_positions: An
             f"{tuple(edited.states[edited.iterations].shape)}. Record the edited one with the same tokens "
             f"and iterations={n}."
         )
-    judged = judge(run, None, metric, answer_positions)
-    base = judged(run.logits[n])
+    measured = metric_for(run, None, metric, answer_positions)
+    base = measured(run.logits[n])
     answer = edited.logits[n]
     if not torch.allclose(run.reader.logits(edited.state(n)).float(), answer.float(), rtol=1e-4, atol=1e-5):
         raise LoopscopeError(
@@ -121,17 +128,17 @@ def mediation(run: Run, edited: Run, *, metric: Any = None, answer_positions: An
     def added(change: list[Tensor]) -> Tensor:
         last = run.state(n)
         moved = [part + more for part, more in zip(floats(last), change, strict=True)]
-        return judged(run.reader.logits(with_floats(last, moved))) - base
+        return measured(run.reader.logits(with_floats(last, moved))) - base
 
     through = [
         added([later - now for now, later in zip(changes[t], changes[t + 1], strict=True)])
         for t in range(first, n)
     ]
     return Mediation(
-        total=judged(answer) - base,
+        total=measured(answer) - base,
         direct=added(changes[first]),
         through=torch.stack(through) if through else base.new_zeros(0, *base.shape),
         first=first,
-        metric=judged.name,
-        unit=judged.unit,
+        metric=measured.name,
+        unit=measured.unit,
     )

@@ -1,18 +1,18 @@
-"""What a patch is judged by: one number for each example, read from the logits.
+"""Metrics of patching: one number for each example, computed from the logits.
 
-A metric is any function of logits (batch, position, vocab) that gives (batch,) or (batch, ...). The
-named ones are made for a run, since they ask about its own answers: the likeliest tokens at the
-positions that are asked.
+A metric is a function of logits (batch, position, vocab) that gives (batch,) or (batch, ...). The
+named metrics refer to the run's own answers, the likeliest tokens at the answer positions; each is
+the average over an example's answer positions.
 
-difference   logit of the donor's answer minus logit of the run's own, at the asked positions where the two differ (their mean);
-             NaN for an example where they don't. The usual one for donors: an effect that is the
-             donor's own difference minus the run's has carried the whole answer over (Zhang & Nanda
-             2023, arXiv 2309.16042, on metrics of patching).
-margin       logit of the run's own answer minus the largest other.
-probability  of the run's own answer.
-kl           KL(run ‖ patched) in nats. Its slope is zero where nothing is patched, so attribution can't use it.
-flips        fraction of the asked answers that changed. Piecewise constant: attribution can't use it either.
-value        the mean output, for models whose answer is a number.
+difference   logit of the donor's answer minus logit of the run's answer, at the positions where
+             these differ; NaN for an example where they don't. The usual metric with a donor: it
+             rises to the donor's own difference where a patch carries the whole answer over (Zhang
+             & Nanda 2023, arXiv 2309.16042, on metrics of patching).
+margin       logit of the run's answer minus the largest other logit.
+probability  of the run's answer.
+kl           KL(run ‖ patched) in nats. Its gradient is zero at the run, so attribution can't use it.
+flips        fraction of the answers that changed. Piecewise constant: attribution can't use it.
+value        the output, for models whose answer is a number.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,11 @@ from ..common.errors import LoopscopeError, nearest
 from ..recorder.labels import labels_of
 from ..runs.run import Run
 
-Metric = Callable[[Float[Tensor, "batch position vocab"]], Float[Tensor, "batch ..."]]
+MetricFunction = Callable[[Float[Tensor, "batch position vocab"]], Float[Tensor, "batch ..."]]
 
 NAMES = ("difference", "margin", "probability", "kl", "flips", "value")
 FLAT = ("kl", "flips")
-"""Those whose slope at the run itself is zero."""
+"""Metrics whose gradient at the run is zero."""
 UNITS = {
     "difference": "logits",
     "margin": "logits",
@@ -43,14 +43,19 @@ UNITS = {
 
 
 @dataclass(frozen=True)
-class Judge:
+class Metric:
     """A metric with its name and unit."""
 
     name: str
     unit: str
-    function: Metric
+    function: MetricFunction
 
-    def __call__(self, logits: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor) -> Float[Tensor, "batch ..."]:
+        """The metric of each example.
+
+        Raises:
+            LoopscopeError: the function doesn't give one or more numbers for each example.
+        """
         result = self.function(logits)
         if not isinstance(result, Tensor) or result.ndim < 1 or len(result) != len(logits):
             got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
@@ -61,11 +66,21 @@ class Judge:
         return result
 
 
-def judge(run: Run, donor: Run | None, metric: Any, answer_positions: Tensor | None) -> Judge:
-    """A metric from its name or a function; None is `difference` with a donor, `margin` without,
-    `value` for numbers."""
+def metric_for(
+    run: Run,
+    donor: Run | None,
+    metric: "str | MetricFunction | None",
+    answer_positions: Any,
+) -> Metric:
+    """The metric of a name or function; None is `difference` with a donor, `margin` without one,
+    `value` where the answer is a number.
+
+    Raises:
+        LoopscopeError: an unknown name, `difference` without a donor, or a named metric for an
+            output that isn't (batch, position, vocab).
+    """
     if callable(metric):
-        return Judge(getattr(metric, "__name__", "metric"), "", cast(Metric, metric))
+        return Metric(getattr(metric, "__name__", "metric"), "", cast(MetricFunction, metric))
     output = run.logits[run.iterations]
     if metric is None:
         metric = "value" if output.shape[-1] == 1 else "margin" if donor is None else "difference"
@@ -76,8 +91,7 @@ def judge(run: Run, donor: Run | None, metric: Any, answer_positions: Tensor | N
     if output.ndim != 3:
         raise LoopscopeError(
             f"the metric {metric!r} reads logits (batch, position, vocab), but this run's output is "
-            f"{tuple(output.shape)}. Pass "
-            "a function of it that gives a number for each example."
+            f"{tuple(output.shape)}. Pass a function of it that gives a number for each example."
         )
     mask = answer_mask(run, answer_positions)
     if metric == "difference" and donor is None:
@@ -85,7 +99,7 @@ def judge(run: Run, donor: Run | None, metric: Any, answer_positions: Tensor | N
             "the metric 'difference' compares the donor's answer with the run's own, but there is no donor. "
             "Use 'margin'."
         )
-    made = {
+    functions = {
         "difference": lambda: _difference(output, donor, mask),
         "margin": lambda: _margin(output, mask),
         "probability": lambda: _probability(output, mask),
@@ -93,12 +107,19 @@ def judge(run: Run, donor: Run | None, metric: Any, answer_positions: Tensor | N
         "flips": lambda: _flips(output, mask),
         "value": lambda: lambda logits: _mean(logits[..., 0], mask),
     }
-    return Judge(metric, UNITS[metric], made[metric]())
+    return Metric(metric, UNITS[metric], functions[metric]())
 
 
-def answer_mask(run: Run, answer_positions: Tensor | None) -> Bool[Tensor, "batch position"]:
-    """The positions whose answers count: those given, those that the task asks for, or the last
-    that is no padding."""
+def answer_mask(run: Run, answer_positions: Any) -> Bool[Tensor, "batch position"]:
+    """The positions whose answers count.
+
+    Arguments:
+        answer_positions: a mask (batch, position) or the numbers of positions; None: those of the
+            task, else the last position that is not padding.
+
+    Raises:
+        LoopscopeError: a position that isn't there, another shape, or an example without one.
+    """
     output = run.logits[run.iterations]
     shape = tuple(output.shape[:2])
     if answer_positions is None:
@@ -108,38 +129,38 @@ def answer_mask(run: Run, answer_positions: Tensor | None) -> Bool[Tensor, "batc
         padding = run.inputs.get("attention_mask")
         if not isinstance(padding, Tensor) or tuple(padding.shape) != shape:
             padding = torch.ones(shape)
-        return last_of(padding.to(output.device).bool())
-    given = torch.as_tensor(answer_positions, device=output.device)
-    if given.dtype != torch.bool:  # positions by number
-        chosen = torch.zeros(shape, dtype=torch.bool, device=output.device)
+        return last_position(padding.to(output.device).bool())
+    mask = torch.as_tensor(answer_positions, device=output.device)
+    if mask.dtype != torch.bool:  # positions by number
+        result = torch.zeros(shape, dtype=torch.bool, device=output.device)
         try:
-            chosen[:, given.long()] = True
+            result[:, mask.long()] = True
         except IndexError as error:
             raise LoopscopeError(
                 f"answer_positions names a position that isn't there: {error}. There are {shape[1]}."
             ) from None
-        return chosen
+        return result
     try:
-        given = given.expand(shape)
+        mask = mask.expand(shape)
     except RuntimeError:
         raise LoopscopeError(
             f"answer_positions must be a mask (batch, position) = {shape}, or the numbers of positions, "
-            f"but has the shape {tuple(given.shape)}."
+            f"but has the shape {tuple(mask.shape)}."
         ) from None
-    if not bool(given.any(1).all()):
+    if not bool(mask.any(1).all()):
         raise LoopscopeError(
             "answer_positions must name a position in every example, but leaves some without. Leave those "
             "examples out."
         )
-    return given
+    return mask
 
 
-def last_of(mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
-    """The last position of each example that a mask has."""
+def last_position(mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
+    """The last position of each example in a mask."""
     return mask & (mask.flip(1).cumsum(1).flip(1) == 1)
 
 
-def _difference(output: Tensor, donor: Run | None, mask: Tensor) -> Metric:
+def _difference(output: Tensor, donor: Run | None, mask: Tensor) -> MetricFunction:
     assert donor is not None
     theirs = donor.logits[donor.iterations]
     if theirs.shape[1:] != output.shape[1:] or len(theirs) not in (1, len(output)):
@@ -152,7 +173,7 @@ def _difference(output: Tensor, donor: Run | None, mask: Tensor) -> Metric:
     return lambda logits: _mean(_at(logits, other) - _at(logits, own), differ)
 
 
-def _margin(output: Tensor, mask: Tensor) -> Metric:
+def _margin(output: Tensor, mask: Tensor) -> MetricFunction:
     own = output.argmax(-1)
 
     def margin(logits: Tensor) -> Tensor:
@@ -162,12 +183,12 @@ def _margin(output: Tensor, mask: Tensor) -> Metric:
     return margin
 
 
-def _probability(output: Tensor, mask: Tensor) -> Metric:
+def _probability(output: Tensor, mask: Tensor) -> MetricFunction:
     own = output.argmax(-1)
     return lambda logits: _mean(_at(logits.float().softmax(-1), own), mask)
 
 
-def _kl(output: Tensor, mask: Tensor) -> Metric:
+def _kl(output: Tensor, mask: Tensor) -> MetricFunction:
     log_p = output.detach().float().log_softmax(-1)
 
     def kl(logits: Tensor) -> Tensor:
@@ -177,7 +198,7 @@ def _kl(output: Tensor, mask: Tensor) -> Metric:
     return kl
 
 
-def _flips(output: Tensor, mask: Tensor) -> Metric:
+def _flips(output: Tensor, mask: Tensor) -> MetricFunction:
     own = output.argmax(-1)
     return lambda logits: _mean((logits.argmax(-1) != own).float(), mask)
 

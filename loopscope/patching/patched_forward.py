@@ -1,50 +1,53 @@
-"""resumed: what a model does after a write, for many writes at once, without running again what
-came before them.
+"""Patched forward passes: a pass is resumed from the run's own state at the iteration that is
+patched, so nothing before the patch is computed again.
 
-A patched pass differs from the run only from the write on, so each goes on from the run's own state
-at its iteration. Passes that begin at different iterations share a batch: a pass joins when its
-time comes.
+Many patches share a batch. Passes that are patched at different iterations join the batch when
+their iteration comes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..core.hooks import TemporaryHooks
 from ..core.looped_model import Context, Looped, step_at
-from ..core.sites import find_tensor, get_at, put_at, site_modules
+from ..core.sites import find_tensor, get_at, is_state, put_at, site_modules
 from ..core.state_tree import State, from_tensors, map_state, repeat_rows, select_rows, tensors
 from ..runs.location import Place, value_at
 from ..runs.run import Run, iterable_model
-from .places import Cell, whole
-from .replacements import Source
+from .patch_cell import PatchCell
+from .replacements import Replacement
 
 TOKENS, LOGITS = 8192, 64_000_000
-"""Positions (rows times sequence) that are computed at once, and the most logits that these may
-have."""
+"""Positions (rows times sequence) that are computed at once, and the largest number of logits that
+these may have."""
 WORK = 3e11
 """Multiplications that a section of a report may cost: seconds on a laptop."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """States of patched passes after k iterations. The passes of cell c are rows c * batch ... (c +
-    1) * batch."""
+class PatchedStates:
+    """States of patched passes after k iterations. Rows c * batch ... (c + 1) * batch are the pass
+    of cell c."""
 
-    cells: Sequence[Cell]
-    """Those of this batch; a pass whose iteration lies beyond k has not begun."""
+    cells: Sequence[PatchCell]
+    """Those of this batch; the pass of a cell whose iteration lies beyond k has not started."""
     k: int
     state: State
     context: Context
 
 
-def resumable(run: Run) -> Looped:
-    """The model of a run that patched passes can go on from, or the sentence that says why they
-    can't."""
+def model_to_patch(run: Run) -> Looped:
+    """The model of a run from which patched passes can be resumed.
+
+    Raises:
+        LoopscopeError: the run has edits, or its model lacks the four functions.
+    """
     if run.origin.get("edits"):
         raise LoopscopeError(
             "patches are compared with the run without them, but this run has edits itself "
@@ -53,170 +56,175 @@ def resumable(run: Run) -> Looped:
     return iterable_model(run)
 
 
-def writable(run: Run) -> bool:
-    """Whether every state of a run can be written at a position and gone on with, and has answers
-    that can be compared."""
+def patchable(run: Run) -> bool:
+    """Whether every state of a run can be patched at a position, and its answers can be
+    compared."""
     if run.states.axes != ("iteration", "batch", "position", "width") or run.iterations < 2:
         return False
     if run.states.iterations != list(range(run.iterations + 1)):
         return False
     try:
-        resumable(run)
+        model_to_patch(run)
     except LoopscopeError:
         return False
     return run.output.ndim == 3 and bool(run.output.isfinite().all())
 
 
 def affordable(run: Run, cells: int, examples: int, iterations: int) -> bool:
-    """Whether so many writes, each followed for so many iterations in so many examples, are a
-    matter of seconds.
+    """Whether patching this number of cells in this number of examples, each continued for this
+    number of iterations, takes seconds.
 
-    Counted is one multiplication for each weight, position and iteration, the embedding's among
-    them: a rough upper bound.
+    It counts one multiplication for each weight (the embedding's among them), position and
+    iteration: a rough upper bound.
     """
     weights = sum(p.numel() for p in run.model.parameters())
     return cells * examples * run.states.shape[2] * iterations * weights <= WORK
 
 
-class Resumed:
-    """Goes on with a run, again and again, each time with other writes."""
+class PatchedForward:
+    """Resumes a run's forward pass from any iteration with activations replaced."""
 
-    def __init__(self, run: Run, source: Source) -> None:
-        self.run, self.source, self.model = run, source, resumable(run)
+    def __init__(self, run: Run, replacement: Replacement) -> None:
+        self.run, self.replacement, self.model = run, replacement, model_to_patch(run)
         self.batch = len(run.states[run.states.iterations[0]])
         self.iterations = int(run.origin.get("requested_iterations", run.iterations))
-        """How far each pass goes: as far as the run was asked to, also where the run could leave
-        the loop earlier."""
-        self._contexts: dict[int, Any] = {}
+        """Iterations of each pass: the number that the run was recorded for, also where the run
+        left the loop earlier."""
+        self._contexts: dict[int, Context] = {}
 
-    def outcomes(
-        self, cells: Sequence[Cell], tokens: int | None = None, until: int | None = None
-    ) -> Iterator[Outcome]:
-        """The states after every iteration, from each cell's own on; cells in any order, few at a
-        time.
+    def states_after(
+        self, cells: Sequence[PatchCell], tokens: int | None = None, until: int | None = None
+    ) -> Iterator[PatchedStates]:
+        """The states of patched passes after every iteration, from each cell's own on. The cells
+        may be in any order; they are run in batches.
 
         Arguments:
             tokens: positions that are computed at once; None: TOKENS, fewer where the vocabulary is
                 large.
-            until: the last k; None: as far as the run was asked to go.
+            until: the last k; None: all iterations.
         """
         last = self.iterations if until is None else min(until, self.iterations)
         each = self.batch * max(1, self.run.tokens.shape[1] if self.run.tokens.ndim > 1 else 1)
         wide = self.run.output.shape[-1] if isinstance(self.run.output, Tensor) else 1
         size = max(1, (min(TOKENS, LOGITS // wide) if tokens is None else tokens) // each)
         ordered = sorted(cells, key=lambda cell: cell.iteration)
-        for begin in range(0, len(ordered), size):
-            yield from self._together(ordered[begin : begin + size], last)
+        for start in range(0, len(ordered), size):
+            yield from self._run_batch(ordered[start : start + size], last)
 
-    def decode(self, outcome: Outcome) -> Tensor:
-        """The logits, (cell, batch, position, vocab)."""
+    def decode(self, patched: PatchedStates) -> Float[Tensor, "cell batch position vocab"]:
+        """The logits of each cell's pass."""
         with torch.no_grad():
-            logits = self.model.decode(outcome.state, outcome.context)
-        return logits.unflatten(0, (len(outcome.cells), self.batch))
+            logits = self.model.decode(patched.state, patched.context)
+        return logits.unflatten(0, (len(patched.cells), self.batch))
 
     @torch.no_grad()
-    def _together(self, cells: Sequence[Cell], last: int) -> Iterator[Outcome]:
+    def _run_batch(self, cells: Sequence[PatchCell], last: int) -> Iterator[PatchedStates]:
         context = self._context(len(cells))
         start = cells[0].iteration
         state = None
-        inside = {place.site for cell in cells for place in cell.places if not whole(place)}
-        ended: list[int] = []
+        inside = {place.site for cell in cells for place in cell.places if not is_state(place.site)}
+        finished: list[int] = []
         modules = site_modules(self.model) if inside else {}
-        with TemporaryHooks() as taps:
+        with TemporaryHooks() as hooks:
             for site in inside:
-                taps.attach(modules[site], after=self._writing(site, cells))
+                hooks.attach(modules[site], after=self._hook(site, cells))
             for k in range(start, last + 1):
-                beginning = [c for c, cell in enumerate(cells) if cell.iteration == k]
-                if beginning:
-                    own = repeat_rows(self.run.state(k), len(cells))
-                    state = own if state is None else self._joined(state, own, beginning)
-                    state = self._written(state, cells, beginning)
-                ended = self._ended(state, cells, k, ended)
-                yield Outcome(cells, k, state, context)
-                if k == last or len(ended) == len(cells):
+                starting = [c for c, cell in enumerate(cells) if cell.iteration == k]
+                if starting:
+                    original = repeat_rows(self.run.state(k), len(cells))
+                    state = original if state is None else self._with_rows(state, original, starting)
+                    state = self._patch_state(state, cells, starting)
+                finished = self._finished(state, cells, k, finished)
+                yield PatchedStates(cells, k, state, context)
+                if k == last or len(finished) == len(cells):
                     break
-                state = self._joined(step_at(self.model, state, context, k), state, ended)
+                state = self._with_rows(step_at(self.model, state, context, k), state, finished)
             for later in range(k + 1, last + 1):  # every pass has left the loop
-                yield Outcome(cells, later, state, context)
+                yield PatchedStates(cells, later, state, context)
 
-    def _context(self, count: int) -> Any:
+    def _context(self, count: int) -> Context:
         if count not in self._contexts:
-            if len(self._contexts) > 1:  # whole chunks and the last one
+            if len(self._contexts) > 1:  # those of full batches and of the last one
                 self._contexts.clear()
             tokens, inputs = self.run.select_inputs(list(range(self.batch)) * count)
             with torch.no_grad():
                 self._contexts[count] = self.model.encode(tokens, **inputs)
         return self._contexts[count]
 
-    def _ended(self, state: State, cells: Sequence[Cell], k: int, ended: list[int]) -> list[int]:
-        """The cells whose passes have left the loop by now, as `unroll` leaves it, or go no
-        further."""
+    def _finished(self, state: State, cells: Sequence[PatchCell], k: int, finished: list[int]) -> list[int]:
+        """The cells whose passes have left the loop after k iterations, by the rule of
+        `unroll`."""
         if self.model.training:
-            return ended
-        running = [c for c, cell in enumerate(cells) if cell.iteration <= k and c not in ended]
-        return ended + [c for c in running if self.model.finished(select_rows(state, self._rows(c)))]
+            return finished
+        running = [c for c, cell in enumerate(cells) if cell.iteration <= k and c not in finished]
+        return finished + [c for c in running if self.model.finished(select_rows(state, self._rows(c)))]
 
-    def _joined(self, state: State, other: Any, chosen: Sequence[int]) -> Any:
-        """A state whose rows of the chosen cells are those of the other."""
-        if not chosen:
+    def _with_rows(self, state: State, other: State, cells: Sequence[int]) -> State:
+        """`state`, with the rows of these cells taken from `other`."""
+        if not cells:
             return state
 
-        def joined(part: Tensor, source: Tensor) -> Tensor:
-            new = part.clone()
-            for c in chosen:
-                new[self._rows(c)] = source[self._rows(c)]
-            return new
+        def combined(part: Tensor, source: Tensor) -> Tensor:
+            result = part.clone()
+            for c in cells:
+                result[self._rows(c)] = source[self._rows(c)]
+            return result
 
-        return map_state(joined, state, other)
+        return map_state(combined, state, other)
 
-    def _written(self, state: State, cells: Sequence[Cell], beginning: Sequence[int]) -> Any:
-        """The state with what the cells write into it at its own sites."""
+    def _patch_state(self, state: State, cells: Sequence[PatchCell], starting: Sequence[int]) -> State:
+        """The state with the patches that these cells make at `state` and its fields."""
         names = list(self.run.origin.get("fields", ()))
         fields = tensors(state)
-        for number, field in enumerate(fields):
+        for number, value in enumerate(fields):
             site = "state" if number == 0 else f"state.{names[number]}"
-            chosen = [(c, place) for c in beginning for place in cells[c].places if place.site == site]
-            if chosen:
-                fields[number] = self._patched(field, cells, chosen)
+            patches = [(c, place) for c in starting for place in cells[c].places if place.site == site]
+            if patches:
+                fields[number] = self._patch_tensor(value, cells, patches)
         return from_tensors(state, fields)
 
-    def _writing(self, site: str, cells: Sequence[Cell]) -> Any:
-        """A tap that writes at a site inside an iteration."""
+    def _hook(self, site: str, cells: Sequence[PatchCell]) -> Callable[[Any, Any, Any], Any]:
+        """A hook that patches a site inside an iteration."""
 
         def after(args: Any, kwargs: Any, output: Any) -> Any:
             index = self.model.clock.index
             if not index or self.model.clock.hidden:
                 return output
-            now = [
+            patches = [
                 (c, place)
                 for c, cell in enumerate(cells)
                 for place in cell.places
                 if place.site == site and (cell.iteration, *place.inner) == index
             ]
-            if not now:
+            if not patches:
                 return output
-            base = self._base(now[0][1], index[0])
-            like = base.new_empty((len(base) * len(cells), *base.shape[1:]), device="meta")
+            original = self._original(patches[0][1], index[0])
+            like = original.new_empty((len(original) * len(cells), *original.shape[1:]), device="meta")
             path = find_tensor(output, like)
             if path is None:
                 return output
-            return put_at(output, path, self._patched(get_at(output, path), cells, now))
+            return put_at(output, path, self._patch_tensor(get_at(output, path), cells, patches))
 
         return after
 
-    def _patched(self, value: Tensor, cells: Sequence[Cell], chosen: Sequence[tuple[int, Place]]) -> Tensor:
-        new = value.clone()
-        known: dict[tuple[Place, int], Tensor] = {}
-        for c, place in chosen:
+    def _patch_tensor(
+        self, value: Tensor, cells: Sequence[PatchCell], patches: Sequence[tuple[int, Place]]
+    ) -> Tensor:
+        result = value.clone()
+        replacements: dict[tuple[Place, int], Tensor] = {}
+        for c, place in patches:
             cell = cells[c]
             key = (place, cell.iteration)
-            if key not in known:
-                known[key] = self.source(*key, self._base(*key))
+            if key not in replacements:
+                replacements[key] = self.replacement(*key, self._original(*key))
             rows = self._rows(c)
-            new[rows] = torch.where(cell.mask(place, value), known[key].to(value.dtype), value[rows])
-        return new
+            result[rows] = torch.where(
+                cell.mask(place, value), replacements[key].to(value.dtype), value[rows]
+            )
+        return result
 
-    def _base(self, place: Place, iteration: int) -> Tensor:
+    def _original(self, place: Place, iteration: int) -> Tensor:
+        """The run's own value."""
         result = value_at(self.run, place, iteration)
         if result is None:
             raise LoopscopeError(

@@ -1,8 +1,5 @@
-"""What a patch writes: the donor's value, the mean over the batch, zero, or noise of a fixed norm.
-
-A source is a function of a place, an iteration and the value that stands there; `source` makes one
-from what a user names.
-"""
+"""Replacement values of a patch: the donor's value, the mean over the batch, zero, or noise of a
+fixed norm."""
 
 import zlib
 from collections.abc import Callable
@@ -17,23 +14,24 @@ from ..common.rng import mixed
 from ..runs.location import Place, value_at
 from ..runs.run import Run
 
-Source = Callable[[Place, int, Tensor], Tensor]
-"""(place, iteration, value) -> what stands there instead, of the same shape; what of it is written,
-a cell says."""
+Replacement = Callable[[Place, int, Tensor], Tensor]
+"""(place, iteration, value) -> the replacement, of the value's shape. A cell says which of its
+positions and heads are used."""
 
 WORDS = ("mean", "zero")
 
 
 @dataclass(frozen=True)
 class Noise:
-    """A random direction of a fixed length, added at each place of its own. Made by `noise`."""
+    """Gaussian noise of a fixed norm, drawn independently at each place, iteration and position.
+    Made by `noise`."""
 
     norm: float
     seed: int
 
     def __call__(self, place: Place, iteration: int, value: Tensor) -> Tensor:
-        # a draw of its own for each place and iteration, the same whichever cells are asked for and
-        # in whatever order
+        # one draw for each place and iteration, independent of which cells are patched and in which
+        # order
         stream = zlib.crc32(f"{place} {iteration}".encode())
         generator = torch.Generator().manual_seed(mixed(self.seed, stream))
         drawn = torch.randn(value.shape, generator=generator).to(value.device, torch.float32)
@@ -44,12 +42,18 @@ class Noise:
 
 
 def noise(norm: float, seed: int = 0) -> Noise:
-    """Noise of a fixed norm, for `ls.effects(run, ls.noise(1.0))`.
+    """Noise of a fixed norm, as the replacement in `effects`.
+
+    >>> size = float(run.states[4].norm(dim=-1).median())
+    >>> ls.effects(run, ls.noise(0.1 * size), metric="kl")
 
     Arguments:
-        norm: Euclidean length of what is added at each position (and head), in the site's own
-            units; `run.states[k].norm(dim=-1)` tells what is large.
+        norm: Euclidean norm of the noise that is added at each position (and head), in the site's
+            units; compare `run.states[k].norm(dim=-1)`.
         seed: of the directions, which differ between examples, positions, sites and iterations.
+
+    Raises:
+        LoopscopeError: the norm is no positive number.
     """
     if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < float(norm) < float("inf"):
         raise LoopscopeError(
@@ -58,47 +62,57 @@ def noise(norm: float, seed: int = 0) -> Noise:
     return Noise(float(norm), seed)
 
 
-def source(run: Run, given: Any) -> tuple[Source, str]:
-    """A source from a donor run, a word, noise or a function, and what it is called."""
-    if isinstance(given, Run):
-        return _donor(run, given), "the donor run"
-    if isinstance(given, Noise):
-        return given, str(given)
-    if given == "zero":
-        return lambda place, iteration, value: torch.zeros_like(value), "zero"
-    if given == "mean":
+def replacement_for(run: Run, value: Any) -> tuple[Replacement, str]:
+    """The replacement function of a donor run, a word, noise or a function, and its description.
+
+    Raises:
+        LoopscopeError: another kind of value, or a mean over one example.
+    """
+    if isinstance(value, Run):
+        return _donor(run, value), "the donor run"
+    if isinstance(value, Noise):
+        return value, str(value)
+    if value == "zero":
+        return _zero, "zero"
+    if value == "mean":
         if len(run.states[run.states.iterations[0]]) < 2:
             raise LoopscopeError(
                 "a mean over the batch needs two examples or more, but there is one. Record a larger batch."
             )
-        return lambda place, iteration, value: value.mean(0, keepdim=True).expand_as(
-            value
-        ), "the mean over the batch"
-    if callable(given):
-        return cast(Source, given), getattr(given, "__name__", "a function")
+        return _batch_mean, "the mean over the batch"
+    if callable(value):
+        return cast(Replacement, value), getattr(value, "__name__", "a function")
     hint = (
-        nearest(given, WORDS)
-        if isinstance(given, str)
+        nearest(value, WORDS)
+        if isinstance(value, str)
         else "Pass a run, 'mean', 'zero', ls.noise(...) or a function."
     )
     raise LoopscopeError(
-        f"what is written must be a donor run, 'mean', 'zero', noise or a function, but is {given!r}. {hint}"
+        f"a replacement must be a donor run, 'mean', 'zero', noise or a function, but is {value!r}. {hint}"
     )
 
 
-def _donor(run: Run, donor: Run) -> Source:
-    def value(place: Place, iteration: int, own: Tensor) -> Tensor:
-        given = value_at(donor, place, iteration)
-        if given is None:
+def _zero(place: Place, iteration: int, value: Tensor) -> Tensor:
+    return torch.zeros_like(value)
+
+
+def _batch_mean(place: Place, iteration: int, value: Tensor) -> Tensor:
+    return value.mean(0, keepdim=True).expand_as(value)
+
+
+def _donor(run: Run, donor: Run) -> Replacement:
+    def donor_value(place: Place, iteration: int, value: Tensor) -> Tensor:
+        result = value_at(donor, place, iteration)
+        if result is None:
             raise LoopscopeError(
                 f"the donor must have '{place}' at iteration {iteration}, but has not. Record it with as "
                 "many iterations as the run."
             )
-        if given.shape[1:] != own.shape[1:] or len(given) not in (1, len(own)):
+        if result.shape[1:] != value.shape[1:] or len(result) not in (1, len(value)):
             raise LoopscopeError(
-                f"the donor's '{place}' must have the run's shape {tuple(own.shape)}, or a batch of one, "
-                f"but has {tuple(given.shape)}. Record a donor of the same batch and length."
+                f"the donor's '{place}' must have the run's shape {tuple(value.shape)}, or a batch of one, "
+                f"but has {tuple(result.shape)}. Record a donor of the same batch and length."
             )
-        return given.to(own).expand_as(own)
+        return result.to(value).expand_as(value)
 
-    return value
+    return donor_value

@@ -108,7 +108,7 @@ def test_what_changes_nothing_has_no_effect():
 def test_it_prints_as_a_paragraph():
     told = ls.mediation(*patched(WRITE + 2, WHERE))
     assert str(told) == (
-        "The intervention changes the state first after 4 iterations. Means over 12 examples of the change "
+        "The intervention changes the state first after 4 iterations. Change, on average over 12 examples, "
         "of margin in logits: total -2, direct +0, through later iterations -2, most of it through "
         "iteration 5, remainder +0."
     )

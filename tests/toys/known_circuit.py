@@ -85,3 +85,16 @@ def written(size: int = 120, seed: int = 0, **options) -> "ls.Run":
     """A run of it. `run.tokens[:, CLUE]` is the fact that makes the answer, `run.tokens[:, IDLE]`
     the one that nothing reads."""
     return ls.record(Written().eval(), tokens(size, seed), **options)
+
+
+def pair() -> tuple["ls.Run", "ls.Run"]:
+    """A run of the written loop, and a donor run whose clue differs in every example."""
+    run = written(12)
+    other = run.tokens.clone()
+    other[:, CLUE] = (other[:, CLUE] + 1) % CLASSES
+    return run, ls.record(run.model, other)
+
+
+def whole(logits: Tensor) -> Tensor:
+    """A metric of every logit."""
+    return logits.flatten(1).float()
