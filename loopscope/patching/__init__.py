@@ -1,7 +1,7 @@
 """Patching: which activation, of which iteration and position, causes the answer?
 
 grid = ls.effects(run, donor)            # activation patching, every cell of (iteration, position)
-ls.mediation(run, patched)               # one intervention: direct effect, and effect through later iterations
+ls.mediation(run, patched)               # of one intervention: direct and indirect effect
 """
 
 from .effects import effects as effects

@@ -1,10 +1,10 @@
 """Activation patching over iterations: the effect on the answer of replacing the activation of one
 iteration and position, for every cell of a grid.
 
-    grid = ls.effects(run, donor)                          # the donor's state, by (iteration, position)
-    grid.mean[0], grid.figure()                            # of the first site
+    grid = ls.effects(run, donor)           # the donor's state, by (iteration, position)
+    grid.mean[0], grid.figure()             # of the first site
     ls.effects(run, "mean", sites=["core.0.attn.hook_z"], heads=True)
-    ls.effects(run, ls.noise(1.0), method="attribution")   # all cells to first order, one backward pass
+    ls.effects(run, ls.noise(1.0), method="attribution")   # first order, one backward pass
 
 Each cell is one forward pass in which one activation is replaced and everything after it is
 computed again; its effect is the metric of that pass minus the metric of the run. Sources:

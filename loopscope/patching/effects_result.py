@@ -82,19 +82,21 @@ class Effects:
         if name not in self.sites:
             raise LoopscopeError(f"there is no site {name!r} in this grid. {nearest(name, self.sites)}")
         cells = self.mean[self.sites.index(name)]
-        labels = {
-            "y": "iterations run before the patch" if is_state(name.split(" ")[-1]) else "patched iteration",
-            "quantity": f"change of {self.metric}" + (f" [{self.unit}]" if self.unit else ""),
-        }
+        y = "iterations run before the patch" if is_state(name.split(" ")[-1]) else "patched iteration"
+        quantity = f"change of {self.metric}" + (f" [{self.unit}]" if self.unit else "")
         title = f"Effect of patching {self.source} into '{name}'"
         if len(self.heads) > 1 and len(self.positions) == 1:
-            return effect_map(cells[:, 0], self.iterations, self.heads, title, x="patched head", **labels)
+            return effect_map(
+                cells[:, 0], self.iterations, self.heads, title, x="patched head", y=y, quantity=quantity
+            )
         if len(self.heads) > 1:
             title += ", average over heads"
         columns = [
             group[0] if len(group) == 1 else ", ".join(map(str, group)) or "all" for group in self.positions
         ]
-        return effect_map(cells.nanmean(-1), self.iterations, columns, title, x="patched position", **labels)
+        return effect_map(
+            cells.nanmean(-1), self.iterations, columns, title, x="patched position", y=y, quantity=quantity
+        )
 
     def __repr__(self) -> str:
         return (

@@ -121,8 +121,7 @@ def mediation(
             "run, gives another answer: an edit changes the read-out. Edit 'state' or a site inside an "
             "iteration."
         )
-    states = [(floats(run.state(k)), floats(edited.state(k))) for k in range(n + 1)]
-    changes = [[b - a for a, b in zip(*pair, strict=True)] for pair in states]
+    changes = _state_changes(run, edited)
     first = next((k for k, change in enumerate(changes) if any(bool(part.any()) for part in change)), n)
 
     def added(change: list[Tensor]) -> Tensor:
@@ -142,3 +141,9 @@ def mediation(
         metric=measured.name,
         unit=measured.unit,
     )
+
+
+def _state_changes(run: Run, edited: Run) -> list[list[Tensor]]:
+    """For k = 0..n the difference of the two runs' states, tensor by tensor."""
+    states = [(floats(run.state(k)), floats(edited.state(k))) for k in range(run.iterations + 1)]
+    return [[b - a for a, b in zip(*pair, strict=True)] for pair in states]

@@ -10,8 +10,8 @@ difference   logit of the donor's answer minus logit of the run's answer, at the
              & Nanda 2023, arXiv 2309.16042, on metrics of patching).
 margin       logit of the run's answer minus the largest other logit.
 probability  of the run's answer.
-kl           KL(run ‖ patched) in nats. Its gradient is zero at the run, so attribution can't use it.
-flips        fraction of the answers that changed. Piecewise constant: attribution can't use it.
+kl           KL(run ‖ patched) in nats. Its gradient at the run is zero: not for attribution.
+flips        fraction of the answers that changed. Piecewise constant: not for attribution.
 value        the output, for models whose answer is a number.
 """
 
