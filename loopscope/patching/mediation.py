@@ -105,13 +105,7 @@ def mediation(
             carries.
     """
     n = run.iterations
-    if edited.iterations != n or edited.states[n].shape != run.states[n].shape:
-        raise LoopscopeError(
-            f"both runs must have the same iterations and shape, but one has {n} and "
-            f"{tuple(run.states[n].shape)}, the other {edited.iterations} and "
-            f"{tuple(edited.states[edited.iterations].shape)}. Record the edited one with the same tokens "
-            f"and iterations={n}."
-        )
+    _check_shapes(run, edited)
     measured = metric_for(run, None, metric, answer_positions)
     base = measured(run.logits[n])
     answer = edited.logits[n]
@@ -147,3 +141,14 @@ def _state_changes(run: Run, edited: Run) -> list[list[Tensor]]:
     """For k = 0..n the difference of the two runs' states, tensor by tensor."""
     states = [(floats(run.state(k)), floats(edited.state(k))) for k in range(run.iterations + 1)]
     return [[b - a for a, b in zip(*pair, strict=True)] for pair in states]
+
+
+def _check_shapes(run: Run, edited: Run) -> None:
+    n = run.iterations
+    if edited.iterations != n or edited.states[n].shape != run.states[n].shape:
+        raise LoopscopeError(
+            f"both runs must have the same iterations and shape, but one has {n} and "
+            f"{tuple(run.states[n].shape)}, the other {edited.iterations} and "
+            f"{tuple(edited.states[edited.iterations].shape)}. Record the edited one with the same tokens "
+            f"and iterations={n}."
+        )
