@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from loopscope.common.text import number
-from loopscope.lenses.token_table import table_panel
+from loopscope.lenses.token_table import token_table_panel
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
@@ -131,5 +131,7 @@ def panels(result: LensResult) -> list[Panel]:
             "The fraction of answers that equal the final one, and of those that are right. With few "
             "possible answers many agree by chance; the kappa in the summary corrects for that.",
         ),
-        table_panel(result.table, _title(result, "What is read at each position"), result.sites[0], caution),
+        token_table_panel(
+            result.table, _title(result, "What is read at each position"), result.sites[0], caution
+        ),
     ]

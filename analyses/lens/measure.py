@@ -14,9 +14,10 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
-from loopscope.lenses.answer_positions import items
-from loopscope.lenses.readings import checked_ids, final_logits, settled_of
-from loopscope.lenses.token_table import Table, table_of
+from loopscope.lenses.answer_positions import lens_positions
+from loopscope.lenses.final_logits import final_logits
+from loopscope.lenses.lens_measures import checked_tokens, settling_iteration
+from loopscope.lenses.token_table import TokenTable, token_table
 from loopscope.recorder.labels import labels_of
 from loopscope.runs.run import Run
 
@@ -83,7 +84,7 @@ class LensResult(AnalysisResult):
     """The k after which the answer no longer changes."""
     rise: Float[Tensor, "site item"]
     """The largest rise of the final answer's probability in one iteration, 0..1."""
-    table: Table
+    table: TokenTable
     """What is read in some of the examples."""
     start_threshold: float = START
     """The verdict is `start` if kappa at the first iteration is at least this."""
@@ -128,7 +129,11 @@ def applies(run: Run) -> bool:
         return False
     try:
         final_logits(run)
-        return isinstance(run.model, Looped) and run.origin.get("whole", True) and bool(items(run).any())
+        return (
+            isinstance(run.model, Looped)
+            and run.origin.get("whole", True)
+            and bool(lens_positions(run).any())
+        )
     except LoopscopeError:
         return False
 
@@ -162,10 +167,10 @@ def measure(
     logits, mask = final_logits(run), _item_mask(run, positions)
     final, target = logits.argmax(-1).cpu(), _targets(run, mask)
     tokens = {FINAL: final} | ({} if target is None else {RIGHT: target})
-    tokens |= {str(name): checked_ids(ids, tuple(logits.shape)) for name, ids in (facts or {}).items()}
+    tokens |= {str(name): checked_tokens(ids, tuple(logits.shape)) for name, ids in (facts or {}).items()}
     quantities = read_all(readings, tokens)
     answers = quantities["answer"][:, :, mask].nan_to_num(-1).long()
-    kappa, settled = kappas(answers, final[mask]), settled_of(answers, readings.iterations)
+    kappa, settled = kappas(answers, final[mask]), settling_iteration(answers, readings.iterations)
     rise = largest_rise(quantities["probability"][:, :, mask])
     return LensResult(
         verdict=_verdict(kappa[0], settled[0], rise[0], readings.iterations, final=final[mask]),
@@ -194,7 +199,7 @@ def measure(
 def _item_mask(run: Run, positions: str) -> Bool[Tensor, "batch position"]:
     if positions not in ("answers", "all"):
         raise LoopscopeError(f'positions must be "answers" or "all", but is {positions!r}. Pass one of them.')
-    mask = items(run, positions == "answers")
+    mask = lens_positions(run, positions == "answers")
     if not bool(mask.any()):
         raise LoopscopeError(
             "a lens needs one answered position or more, but this run's examples have none. Pass "
@@ -213,12 +218,12 @@ def _targets(run: Run, mask: Bool[Tensor, "batch position"]) -> Int[Tensor, "bat
 
 def _table(
     run: Run, quantities: Mapping[str, Tensor], target: Tensor | None, iterations: Sequence[int]
-) -> Table:
+) -> TokenTable:
     """The table of the first site."""
     if target is None:
         target = torch.full(quantities["answer"].shape[2:], -1)
     top, top_p, probability = (quantities[name][0] for name in ("top", "top p", "probability"))
-    return table_of(run, top, top_p, probability, target=target, iterations=iterations)
+    return token_table(run, top, top_p, probability, target=target, iterations=iterations)
 
 
 def _verdict(

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from loopscope.lenses.readings import Look, Readings, flips_of, rank_of
+from loopscope.lenses.lens_measures import LogitChunk, answer_flips, token_rank
+from loopscope.lenses.readings import Readings
 from loopscope.maths import kappa, output_signals
 
 TOP = 5
@@ -32,25 +33,27 @@ def read_all(
     """
     final = tokens[FINAL]
 
-    def top(look: Look) -> Tensor:
-        return look.p.topk(min(TOP, look.p.shape[-1])).indices
+    def top(chunk: LogitChunk) -> Tensor:
+        return chunk.p.topk(min(TOP, chunk.p.shape[-1])).indices
 
-    def final_probability(look: Look) -> Tensor:
-        ids = final[look.rows].to(look.p.device)
-        return look.p.gather(-1, ids[..., None])[..., 0].exp()
+    def final_probability(chunk: LogitChunk) -> Tensor:
+        ids = final[chunk.rows].to(chunk.p.device)
+        return chunk.p.gather(-1, ids[..., None])[..., 0].exp()
 
-    quantities: dict[str, Callable[[Look], Tensor]] = {
-        "answer": lambda look: look.logits.argmax(-1),
-        "kl": lambda look: output_signals.kl_divergence(look.final, look.p),
-        "entropy": lambda look: output_signals.entropy(look.p),
-        "margin": lambda look: output_signals.margin(look.logits, final[look.rows].to(look.logits.device)),
+    quantities: dict[str, Callable[[LogitChunk], Tensor]] = {
+        "answer": lambda chunk: chunk.logits.argmax(-1),
+        "kl": lambda chunk: output_signals.kl_divergence(chunk.final, chunk.p),
+        "entropy": lambda chunk: output_signals.entropy(chunk.p),
+        "margin": lambda chunk: output_signals.margin(
+            chunk.logits, final[chunk.rows].to(chunk.logits.device)
+        ),
         "probability": final_probability,
         "top": top,
-        "top p": lambda look: look.p.gather(-1, top(look)).exp(),
+        "top p": lambda chunk: chunk.p.gather(-1, top(chunk)).exp(),
     }
     for name, ids in tokens.items():
-        quantities[f"rank {name}"] = lambda look, ids=ids: rank_of(look, ids[look.rows])
-    return dict(zip(quantities, readings.over(*quantities.values()), strict=True))
+        quantities[f"rank {name}"] = lambda chunk, ids=ids: token_rank(chunk, ids[chunk.rows])
+    return dict(zip(quantities, readings.measure(*quantities.values()), strict=True))
 
 
 def agreement(
@@ -74,7 +77,7 @@ def kappas(
 def flip_rate(answers: Int[Tensor, "site iteration item"]) -> Float[Tensor, "site iteration"]:
     """Fraction of items whose answer differs from that one iteration before."""
     present = (answers >= 0).any(-1)
-    return flips_of(answers).double().where(present[..., None], torch.nan).mean(-1)
+    return answer_flips(answers).double().where(present[..., None], torch.nan).mean(-1)
 
 
 def accuracy(

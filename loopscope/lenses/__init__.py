@@ -1,4 +1,4 @@
-"""Lenses: what the model would answer from any place of its loop."""
+"""Lenses: the answer that the model would give from any state or site of its loop."""
 
 from .lens import lens as lens
 from .readings import Readings as Readings

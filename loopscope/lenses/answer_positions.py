@@ -1,4 +1,4 @@
-"""Items: the positions whose answers count."""
+"""The positions that a tuned lens is trained on and that the lens analysis averages over."""
 
 import torch
 from jaxtyping import Bool, Int
@@ -6,18 +6,17 @@ from torch import Tensor
 
 from ..recorder.labels import labels_of
 from ..runs.run import Run
-from .readings import final_logits
+from .final_logits import final_logits
 
 
-def items(run: Run, asked: bool = True) -> Bool[Tensor, "batch position"]:
-    """Which positions are looked at: those that the task asks for, where it is known; elsewhere all
-    but padding.
+def lens_positions(run: Run, answers_only: bool = True) -> Bool[Tensor, "batch position"]:
+    """The answer positions of the run's task; all positions but padding where the task is unknown.
 
     Arguments:
-        asked: False: all but padding, whether the task asks for them or not.
+        answers_only: False: all positions but padding, whatever the task.
     """
     every = torch.ones(final_logits(run).shape[:2], dtype=torch.bool)
-    labels = labels_of(run) if asked else None
+    labels = labels_of(run) if answers_only else None
     if labels is not None and labels.mask.shape == every.shape:
         return labels.mask.cpu()
     padding = run.inputs.get("attention_mask")
@@ -26,18 +25,17 @@ def items(run: Run, asked: bool = True) -> Bool[Tensor, "batch position"]:
     return every
 
 
-def examples(runs: list[Run]) -> list[Int[Tensor, " batch"]]:
-    """For each run the number of the example that each row is: equal sequences have one number, in
-    all runs."""
-    known: dict[bytes, int] = {}
+def sequence_ids(runs: list[Run]) -> list[Int[Tensor, " batch"]]:
+    """For each run an id for each row, equal for equal sequences of all runs."""
+    ids: dict[bytes, int] = {}
     result = []
     for run in runs:
         size = len(final_logits(run))
         rows = run.tokens if isinstance(run.tokens, Tensor) and len(run.tokens) == size else None
         keys = (
-            [f"{len(known) + len(result)}/{row}".encode() for row in range(size)]
+            [f"{len(ids) + len(result)}/{row}".encode() for row in range(size)]
             if rows is None
             else [row.numpy().tobytes() for row in rows.detach().cpu().double()]
         )
-        result.append(torch.tensor([known.setdefault(key, len(known)) for key in keys]))
+        result.append(torch.tensor([ids.setdefault(key, len(ids)) for key in keys]))
     return result

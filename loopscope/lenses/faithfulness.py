@@ -1,98 +1,102 @@
-"""Whether a lens may be believed: at the last iteration of the state it must give the model's own
+"""Faithfulness of a lens: at the last iteration of the state it must give the model's own
 logits."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
 from ..runs.location import Place
 from ..runs.run import Run
-from .lens_types import Lens
-from .places import sight
-from .readings import final_logits, logits_at
+from .final_logits import final_logits
+from .lens_input import lens_input
+from .lens_types import Lens, logits_at
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 4e-2}
-"""What a lens may be off, as a share of the largest logit's size, where it needn't be exact: a few
-roundings of the precision."""
+"""The largest allowed difference, as a fraction of the largest logit's size, for lenses that need
+not be exact: a few roundings of the precision."""
 
 
 def require_faithful(run: Run, lens: Lens) -> None:
-    """Raise the sentence that says why a lens must not be believed.
+    """Raise unless a lens gives the model's own logits at the last iteration.
 
-    Our own models must be given back bit for bit; models of others, and lenses of the user's, up to
-    TOLERANCE: with the same answers wherever the model's own lead is larger than twice that.
+    A model of ours must be reproduced bit for bit; models of others and user functions up to
+    TOLERANCE, with the same answers wherever the model's margin is more than twice that.
+
+    Raises:
+        LoopscopeError: the lens gives other logits, or the last state wasn't kept.
     """
-    own, n = final_logits(run), run.iterations
+    expected, n = final_logits(run), run.iterations
     if n not in run.states.iterations:
         raise LoopscopeError(
             f"a lens is checked at the state after the last iteration ({n}), but that was not kept "
             f"(keep={run.origin.get('keep')}). Record again with it, or pass check=False."
         )
-    told = _last(run, lens)
-    if told.shape != own.shape:
+    logits = _last_logits(run, lens)
+    if logits.shape != expected.shape:
         raise LoopscopeError(
-            f"the lens '{lens.name}' must give the model's own logits {tuple(own.shape)} at the last "
-            f"iteration, but gives {tuple(told.shape)}. {_advice(run, lens)}"
+            f"the lens '{lens.name}' must give the model's own logits {tuple(expected.shape)} at the last "
+            f"iteration, but gives {tuple(logits.shape)}. {_advice(run, lens)}"
         )
-    if isinstance(_model(run), Adapter) and _unread(run, own):
+    if isinstance(_model(run), Adapter) and _state_is_answer(run, expected):
         raise LoopscopeError(
             f"a lens needs a model with a head, but {type(run.model.module).__name__} ends with its states. "
             "Wrap the model that has one."
         )
-    if torch.equal(told, own):
+    if torch.equal(logits, expected):
         return
-    off = disagreement(told, own)
-    share = TOLERANCE.get(_precision(run, own), 1e-4)
+    difference = max_difference(logits, expected)
+    share = TOLERANCE.get(_precision(run, expected), 1e-4)
     if lens.exact and _model(run) is not None and not isinstance(_model(run), Adapter):
         share = 0.0
-    size = float(own.double()[own.isfinite()].abs().max())
-    if off <= share * size:
+    size = float(expected.double()[expected.isfinite()].abs().max())
+    if difference <= share * size:
         return
-    other = float((told.argmax(-1) != own.argmax(-1)).double().mean())
+    flips = float((logits.argmax(-1) != expected.argmax(-1)).double().mean())
     raise LoopscopeError(
-        f"the lens '{lens.name}' must give the model's own logits at the last iteration, but is off by up "
-        f"to {off:.3g} (the largest logit is {size:.3g}, {share * size:.1g} would be allowed) and answers "
-        f"otherwise at {100 * other:.3g} % of the positions. {_advice(run, lens)}"
+        f"the lens '{lens.name}' must give the model's own logits at the last iteration, but differs by up "
+        f"to {difference:.3g} (the largest logit is {size:.3g}, {share * size:.1g} would be allowed) and "
+        f"gives another answer at {100 * flips:.3g} % of the positions. {_advice(run, lens)}"
     )
 
 
-def _last(run: Run, lens: Lens) -> Tensor:
-    """What the lens reads of each row's last state: of the run's last, but for rows that have left
-    the batch before."""
-    told, left = None, torch.zeros(0, dtype=torch.bool)
+def _last_logits(run: Run, lens: Lens) -> Float[Tensor, "batch position vocab"]:
+    """The lens at each row's last state: the run's last, or an earlier one for rows that left the
+    batch before."""
+    result, done = None, torch.zeros(0, dtype=torch.bool)
     for k in reversed(run.states.iterations):
         rows = run.states.rows.get((k,))
-        if told is not None and rows is not None and not bool((rows & ~left).any()):
+        if result is not None and rows is not None and not bool((rows & ~done).any()):
             continue
-        seen = sight(run, Place("state"), k)
-        assert seen is not None
-        read = logits_at(lens, run, seen).detach()
-        rows = torch.ones(len(read), dtype=torch.bool) if rows is None else rows
-        if told is None:
-            told, left = read, rows.clone()
+        inputs = lens_input(run, Place("state"), k)
+        assert inputs is not None
+        logits = logits_at(lens, run, inputs).detach()
+        rows = torch.ones(len(logits), dtype=torch.bool) if rows is None else rows
+        if result is None:
+            result, done = logits, rows.clone()
         else:
-            new = (rows & ~left).to(read.device)
-            told = torch.where(new.view(-1, *(1,) * (read.ndim - 1)), read, told)
-            left |= rows
-        if bool(left.all()):
+            new = (rows & ~done).to(logits.device)
+            result = torch.where(new.view(-1, *(1,) * (logits.ndim - 1)), logits, result)
+            done |= rows
+        if bool(done.all()):
             break
-    assert told is not None
-    return told
+    assert result is not None
+    return result
 
 
-def disagreement(told: Tensor, own: Tensor) -> float:
-    """The largest difference of two logits; infinity where one of them is infinite and the other
-    isn't, or is otherwise. Whatever leads by more than twice as much is the answer of both."""
-    told, own = told.double(), own.double()
-    finite = own.isfinite() & told.isfinite()
-    if not torch.equal(told[~finite], own[~finite]):
+def max_difference(logits: Tensor, expected: Tensor) -> float:
+    """The largest difference of two tensors of logits; infinity where only one of them is infinite.
+    An answer whose margin is more than twice as large is the same in both."""
+    logits, expected = logits.double(), expected.double()
+    finite = expected.isfinite() & logits.isfinite()
+    if not torch.equal(logits[~finite], expected[~finite]):
         return float("inf")
-    return float((told - own)[finite].abs().max()) if bool(finite.any()) else 0.0
+    return float((logits - expected)[finite].abs().max()) if bool(finite.any()) else 0.0
 
 
 def _advice(run: Run, lens: Lens) -> str:
-    nevertheless = "To look nevertheless, with the result marked: check=False."
+    unchecked = "To use it nevertheless, with the result marked: check=False."
     if lens.name == "logit":
         coda = _coda(_model(run))
         missing = (
@@ -100,39 +104,39 @@ def _advice(run: Run, lens: Lens) -> str:
             if coda
             else "this model's read-out does more than a final norm and an unembedding"
         )
-        return f'That is because {missing}. Use the coda lens, ls.lens(run, "coda"). {nevertheless}'
+        return f'That is because {missing}. Use the coda lens, ls.lens(run, "coda"). {unchecked}'
     if lens.name == "coda":
         return (
-            "That is the model's own read-out of the recorded state: dropout (model.eval()), weights or "
-            "inputs that differ, or "
-            f"a model that answers from more than its last state. {nevertheless}"
+            "That is the model's own read-out of the recorded state, so the cause is dropout "
+            "(model.eval()), weights or inputs that differ, or a model that answers from more than its last "
+            f"state. {unchecked}"
         )
-    return f'Apply the final norm and the whole read-out in it, or use ls.lens(run, "coda"). {nevertheless}'
+    return f'Apply the final norm and the whole read-out in it, or use ls.lens(run, "coda"). {unchecked}'
 
 
 def _coda(model: object) -> str | None:
     """The name of a model's coda, if it has one."""
     module = model.module if isinstance(model, Adapter) else model
-    named = getattr(module, "named_modules", lambda: ())()
+    modules = getattr(module, "named_modules", lambda: ())()
     return next(
         (
             name
-            for name, part in named
+            for name, part in modules
             if name.rsplit(".", 1)[-1] == "coda" and any(True for _ in part.parameters())
         ),
         None,
     )
 
 
-def _unread(run: Run, own: Tensor) -> bool:
-    """Whether the answer is the state itself."""
+def _state_is_answer(run: Run, logits: Tensor) -> bool:
+    """Whether the model returns its last state."""
     last = run.states[run.iterations]
-    return last.shape == own.shape and torch.equal(last.to(own), own)
+    return last.shape == logits.shape and torch.equal(last.to(logits), logits)
 
 
-def _precision(run: Run, own: Tensor) -> torch.dtype:
-    """The coarser of the precisions of the state and of the answer."""
-    kinds = (run.states[run.iterations].dtype, own.dtype)
+def _precision(run: Run, logits: Tensor) -> torch.dtype:
+    """The coarser of the precisions of the state and of the logits."""
+    kinds = (run.states[run.iterations].dtype, logits.dtype)
     return max(kinds, key=lambda kind: torch.finfo(kind).eps)
 
 

@@ -1,4 +1,4 @@
-"""Table: what a lens reads from some examples, iteration by position, to look at."""
+"""A table of the tokens that a lens gives for some examples, iteration by position."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,27 +18,27 @@ EXAMPLES = 8
 
 
 @dataclass(frozen=True)
-class Table:
-    """What is read from some of the examples at one site."""
+class TokenTable:
+    """The likeliest tokens of some examples at one site."""
 
     iterations: tuple[int, ...]
     top: Int[Tensor, "iteration example position top"]
-    """The likeliest tokens, the likeliest first; -1 where nothing is read."""
+    """The likeliest tokens, the likeliest first; -1 where there is no value."""
     p: Float[Tensor, "iteration example position top"]
     """Their probabilities."""
     final: Float[Tensor, "iteration example position"]
     """The probability of the model's final answer."""
-    given: tuple[tuple[str, ...], ...]
-    """What stands at each position of each example; empty where that isn't known."""
+    inputs: tuple[tuple[str, ...], ...]
+    """The input token at each position of each example; empty where it is unknown."""
     names: tuple[str, ...]
     """Of the examples."""
     symbols: tuple[str, ...]
-    """Of the tokens; empty if only their ids are known."""
+    """Of the vocabulary; empty if only ids are available."""
     target: Int[Tensor, "example position"]
-    """The right answer; -1 where none is asked for or known."""
+    """The right answer; -1 where there is none or it is unknown."""
 
 
-def table_of(
+def token_table(
     run: Run,
     top: Float[Tensor, "iteration batch position top"],
     p: Float[Tensor, "iteration batch position top"],
@@ -46,8 +46,8 @@ def table_of(
     *,
     target: Int[Tensor, "batch position"],
     iterations: Sequence[int],
-) -> Table:
-    """The first EXAMPLES examples, and the iterations at which something is read."""
+) -> TokenTable:
+    """The table of the first EXAMPLES examples, at the iterations that have values."""
     ids = top[:, :EXAMPLES].nan_to_num(-1).long()
     present = (ids >= 0).flatten(1).any(1)
     count, positions = ids.shape[1:3]
@@ -55,72 +55,71 @@ def table_of(
     symbols = task.symbols if task is not None else ()
     tokens = run.tokens[:count].cpu() if isinstance(run.tokens, Tensor) else None
     if tokens is None or tokens.is_floating_point() or tuple(tokens.shape) != (count, positions):
-        given, names = [("",) * positions] * count, [f"example {b}" for b in range(count)]
+        inputs, names = [("",) * positions] * count, [f"example {b}" for b in range(count)]
     else:
-        given = [tuple(symbols[t] if symbols else str(t) for t in row) for row in tokens.tolist()]
+        inputs = [tuple(symbols[t] if symbols else str(t) for t in row) for row in tokens.tolist()]
         names = task.render(tokens) if task is not None else [f"example {b}" for b in range(count)]
-    return Table(
-        iterations=tuple(k for k, there in zip(iterations, present.tolist(), strict=True) if there),
+    return TokenTable(
+        iterations=tuple(k for k, value in zip(iterations, present.tolist(), strict=True) if value),
         top=ids[present],
         p=p[:, :EXAMPLES][present],
         final=final[:, :EXAMPLES][present],
-        given=tuple(given),
+        inputs=tuple(inputs),
         names=tuple(names),
         symbols=tuple(symbols),
         target=target[:count],
     )
 
 
-def table_panel(table: Table, title: str, site: str, caution: str = "") -> Panel:
-    """The table as a figure, an example at a time."""
+def token_table_panel(table: TokenTable, title: str, site: str, caution: str = "") -> Panel:
+    """The table as a figure with one frame for each example."""
     frames = [Frame(name, {0: _cells(table, b)}) for b, name in enumerate(table.names)]
     figure = token_heatmap(
         title,
         frames[0].update[0],
         table.iterations,
         table.top.shape[2],
-        hover="iteration %{y}, position %{x}, which holds "
-        "%{customdata[0]}<br>%{customdata[1]}%{customdata[2]}",
+        hover="iteration %{y}, position %{x}, input %{customdata[0]}<br>%{customdata[1]}%{customdata[2]}",
         colorscale=style.SCALE,
         zmin=0,
         zmax=1,
         colorbar=style.colourbar("probability of the final answer"),
         textfont={"size": 11},
     )
-    sure = [number(float(one.nanmean()), 2) for one in (table.final[0], table.final[-1])]
+    means = [number(float(p.nanmean()), 2) for p in (table.final[0], table.final[-1])]
     return Panel(
-        "What is read at each position, and how near it is to the final answer",
+        "The lens's answer at each position, and the probability of the final answer",
         figure,
-        f"{caution}In these examples '{site}' gives the final answer a probability of {sure[0]} in the mean "
-        f"at iteration {table.iterations[0]} and of {sure[1]} at iteration {table.iterations[-1]}.",
-        "Each cell holds the likeliest token; its colour is the probability of the final answer: dark is "
-        "sure of something else. "
-        f"Hover for the {table.top.shape[3]} likeliest, for what stands at the position, and for whether it "
-        "is right. Choose another example above.",
+        f"{caution}In these examples '{site}' gives the final answer a probability of {means[0]} on average "
+        f"at iteration {table.iterations[0]} and of {means[1]} at iteration {table.iterations[-1]}.",
+        "Each cell shows the likeliest token; its colour is the probability of the final answer: a dark cell "
+        "prefers another token. "
+        f"Hover for the {table.top.shape[3]} likeliest tokens, the input at the position, and whether the "
+        "answer is right. Choose another example above.",
         frames,
     )
 
 
-def _cells(table: Table, b: int) -> dict[str, Any]:
+def _cells(table: TokenTable, b: int) -> dict[str, Any]:
     def word(token: int) -> str:
         return token_label(table.symbols[token]) if table.symbols else str(token)
 
-    z, text, more = [], [], []
+    z, text, hover = [], [], []
     for ids, p, final in zip(
         *(part[:, b].tolist() for part in (table.top, table.p, table.final)), strict=True
     ):
-        z.append([round(own, 3) if own == own else None for own in final])
-        text.append([word(own[0]) if own[0] >= 0 else "" for own in ids])
-        more.append(
+        z.append([round(value, 3) if value == value else None for value in final])
+        text.append([word(top[0]) if top[0] >= 0 else "" for top in ids])
+        hover.append(
             [
                 [
-                    token_label(given) if given else "?",
-                    "<br>".join(f"{word(t)} {q:.3f}" for t, q in zip(own, chance, strict=True) if t >= 0),
-                    "" if goal < 0 else f"<br>{'right' if own[0] == goal else 'wrong: ' + word(goal)}",
+                    token_label(token) if token else "?",
+                    "<br>".join(f"{word(t)} {q:.3f}" for t, q in zip(top, chance, strict=True) if t >= 0),
+                    "" if goal < 0 else f"<br>{'right' if top[0] == goal else 'wrong: ' + word(goal)}",
                 ]
-                for own, chance, goal, given in zip(
-                    ids, p, table.target[b].tolist(), table.given[b], strict=True
+                for top, chance, goal, token in zip(
+                    ids, p, table.target[b].tolist(), table.inputs[b], strict=True
                 )
             ]
         )
-    return {"z": z, "text": text, "customdata": more}
+    return {"z": z, "text": text, "customdata": hover}

@@ -1,8 +1,8 @@
-"""TunedLens: an affine map before the read-out, trained so that it foretells the final answer
-(Belrose et al. 2023, arXiv 2303.08112).
+"""TunedLens: an affine map before the read-out, trained to predict the final answer (Belrose et al.
+2023, arXiv 2303.08112).
 
     tuned = TunedLens.fit(runs, sites=["state"], seed=0)
-    print(tuned.kl)                      # on examples that it was not trained on
+    print(tuned.kl)                      # on held-out examples
     tuned.save("lens.safetensors")
     read = lens(run, TunedLens.load("lens.safetensors"))
 """
@@ -11,36 +11,42 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, save_file
 from ..runs.run import Run
-from .lens_types import KINDS
-from .places import Sight
-from .translator import _GAIN, Gain, Translator, identity
-
-ReadOutName = Literal["coda", "logit"]
+from .lens_input import LensInput
+from .lens_types import UNTRAINED
+from .translator import KL_GAIN_TENSORS, KLGain, Translator, model_identity
+from .tuned_lens_training import Positions, ReadOutName, train_tuned_lens
 
 
 @dataclass(frozen=True, eq=False)
 class TunedLens:
-    """A trained lens: a translator for each place, and what it gained. Holds no model, and fits
-    only the weights it was trained on. At the last iteration of the state nothing is translated:
-    there the model's answer is the lens's."""
+    """A trained lens: a translator for each place, and its gain over the untuned lens. It holds no
+    model and fits only the weights it was trained on. At the last iteration of the state nothing is
+    translated, so the lens gives the model's own answer.
+
+    >>> tuned = ls.TunedLens.fit(ls.record(model, model.task.batch(512, seed=0).tokens), seed=0)
+    >>> print(tuned)
+    >>> read = ls.lens(run, tuned)
+    """
 
     read: ReadOutName
-    """What reads the translated vectors."""
+    """The read-out of the translated vectors."""
     translators: dict[str, Translator] = field(repr=False)
     """By place."""
-    kl: dict[str, Gain] = field(repr=False)
-    """By place, on the examples held out."""
+    kl: dict[str, KLGain] = field(repr=False)
+    """By place, on held-out examples."""
     model: tuple[str, str]
     """The architecture and the digest of the weights."""
-    made: dict[str, Any] = field(repr=False)
-    """How: seed, decay, numbers of examples and items, and which positions."""
+    training: dict[str, Any] = field(repr=False)
+    """Its settings (seed, decay, steps, positions, shared) and the numbers of examples and
+    positions."""
     name: str = "tuned"
     exact: bool = True
 
@@ -54,67 +60,96 @@ class TunedLens:
         seed: int = 0,
         decay: float = 1e-3,
         steps: int = 100,
-        positions: Literal["answers", "all"] = "answers",
+        positions: Positions = "answers",
         check: bool = True,
     ) -> "TunedLens":
-        """Train a lens on recorded runs of one model. See
-        `loopscope.lenses.tuned_lens_training.fit`."""
-        from .tuned_lens_training import fit
+        """Train a lens on recorded runs of one model, as `loopscope.lenses.tuned_lens_training`
+        describes.
 
-        return fit(
-            [runs] if isinstance(runs, Run) else list(runs), sites, shared, read, seed, decay, steps, positions, check
+        Arguments:
+            runs: recorded with `sites`; several runs are more data than one run holds.
+            sites: as for `loopscope.lens`.
+            shared: one map for all iterations of a site, or one for each.
+            read: the read-out of the translated vectors: "coda", the model's whole read-out, or
+                "logit", only the final norm and the unembedding.
+            seed: of the division into training, validation and test examples.
+            decay: weight of the penalty that draws the map towards the identity.
+            steps: of the optimiser, for each map.
+            positions: "answers": those of the task, where it is known (else all but padding);
+                "all": all but padding.
+            check: raise if the read-out does not give the model's own logits at the last iteration.
+
+        Raises:
+            LoopscopeError: no runs, runs of several models, or too few examples.
+        """
+        runs = [runs] if isinstance(runs, Run) else list(runs)
+        translators, kl, counts = train_tuned_lens(
+            runs, sites, shared=shared, read=read, seed=seed, decay=decay, steps=steps, positions=positions,
+            check=check,
         )  # fmt: skip
+        settings = {"shared": shared, "seed": seed, "decay": decay, "steps": steps, "positions": positions}
+        return TunedLens(read, translators, kl, model_identity(runs[0]), settings | counts)
 
-    def logits(self, run: Run, sight: Sight) -> Tensor:
-        base = KINDS[self.read]
-        if sight.plain and sight.k == run.iterations:
-            return base.logits(run, sight)
-        label = sight.place.label
+    def logits(self, run: Run, inputs: LensInput) -> Float[Tensor, "batch position vocab"]:
+        """The logits of the vectors of a place.
+
+        Raises:
+            LoopscopeError: the lens wasn't fitted for this place or iteration.
+        """
+        base = UNTRAINED[self.read]
+        if inputs.is_state and inputs.k == run.iterations:
+            return base.logits(run, inputs)
+        label = inputs.place.label
         if label not in self.translators:
             raise LoopscopeError(
                 f"this lens was fitted for {', '.join(map(repr, self.translators))}, but '{label}' was "
-                f"asked for. Fit one: TunedLens.fit(runs, sites=[{sight.place.site!r}])."
+                f"requested. Fit one: TunedLens.fit(runs, sites=[{inputs.place.site!r}])."
             )
-        h = self.translators[label].apply(sight.h, sight.k)
-        return base.logits(run, sight if h is None else replace(sight, h=h, translated=True))
+        h = self.translators[label].apply(inputs.h, inputs.k)
+        return base.logits(run, inputs if h is None else replace(inputs, h=h, is_translated=True))
 
     def require(self, run: Run) -> None:
-        """Raise unless the run's model has the weights that this lens was trained on."""
-        own = identity(run)
-        if own != self.model:
+        """Raise LoopscopeError unless the run's model has the weights that this lens was trained
+        on."""
+        model = model_identity(run)
+        if model != self.model:
             raise LoopscopeError(
                 f"a tuned lens fits only the weights it was trained on, {self.model[0]} {self.model[1]}, "
-                f"but this run's model is {own[0]} {own[1]}. Fit one for it: ls.TunedLens.fit(runs)."
+                f"but this run's model is {model[0]} {model[1]}. Fit one for it: ls.TunedLens.fit(runs)."
             )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write it as one safetensors file with a JSON header."""
+        """Write it as one safetensors file with a JSON header; returns the path."""
         tensors: dict[str, Tensor] = {}
-        for number, (label, own) in enumerate(self.translators.items()):
-            kl = self.kl[label]
-            parts = {"a": own.a, "b": own.b, "used": own.used} | {name: getattr(kl, name) for name in _GAIN}
+        for number, (label, translator) in enumerate(self.translators.items()):
+            parts = {name: getattr(translator, name) for name in ("a", "b", "active")}
+            parts |= {name: getattr(self.kl[label], name) for name in KL_GAIN_TENSORS}
             tensors |= {f"{number}/{name}": value for name, value in parts.items()}
         header = {
             "kind": "tuned lens",
             "read": self.read,
-            "places": {label: list(own.iterations) for label, own in self.translators.items()},
+            "places": {label: list(one.iterations) for label, one in self.translators.items()},
             "model": list(self.model),
-            "made": self.made,
+            "training": self.training,
         }
         return save_file(path, tensors, header)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "TunedLens":
-        """Read what `save` wrote. Whether it fits a model is seen when a run is read through it."""
+        """Read what `save` wrote. `loopscope.lens` checks that it fits the run's model.
+
+        Raises:
+            LoopscopeError: the file is missing, of another kind, or incomplete.
+        """
         tensors, header = load_file(path, kind="tuned lens")
         translators, kl = {}, {}
         try:
             for number, (label, iterations) in enumerate(header["places"].items()):
-                part = {name: tensors[f"{number}/{name}"] for name in ("a", "b", "used", *_GAIN)}
-                translators[label] = Translator(tuple(iterations), part["a"], part["b"], part["used"])
-                kl[label] = Gain(tuple(iterations), *(part[name] for name in _GAIN))
+                part = {name: tensors[f"{number}/{name}"] for name in ("a", "b", "active", *KL_GAIN_TENSORS)}
+                translators[label] = Translator(tuple(iterations), part["a"], part["b"], part["active"])
+                kl[label] = KLGain(tuple(iterations), *(part[name] for name in KL_GAIN_TENSORS))
             return TunedLens(
-                header["read"], translators, kl, (header["model"][0], header["model"][1]), header["made"]
+                header["read"], translators, kl, (header["model"][0], header["model"][1]), header["training"]
             )
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise LoopscopeError(
@@ -122,18 +157,19 @@ class TunedLens:
             ) from error
 
     def summary(self) -> str:
-        """What it gained, at each place: KL before and after at its iterations."""
+        """Its gain at each place: KL before and after, by iteration."""
         lines = []
         for label, kl in self.kl.items():
-            told = ", ".join(
+            values = ", ".join(
                 f"{k}: {before:.3g} -> {after:.3g}"
                 for k, before, after in zip(kl.iterations, kl.before.tolist(), kl.after.tolist(), strict=True)
             )
-            lines.append(f"'{label}', KL to the final answer in nats by iteration, {told}.")
-        how = "one map for all iterations" if self.made["shared"] else "a map for each iteration"
+            lines.append(f"'{label}', KL to the final answer in nats by iteration, {values}.")
+        how = "one map for all iterations" if self.training["shared"] else "a map for each iteration"
         return (
-            f"Tuned lens before the read-out '{self.read}', {how}, on {self.made['held']} examples held out "
-            f"of {self.made['examples']} ({self.made['positions']} positions). " + " ".join(lines)
+            f"Tuned lens before the read-out '{self.read}', {how}, on {self.training['held']} held-out "
+            f"examples of {self.training['examples']} ({self.training['positions']} positions). "
+            + " ".join(lines)
         )
 
     def __str__(self) -> str:

@@ -90,7 +90,7 @@ def test_where_nothing_is_known_nothing_is_found():
 
 def test_what_is_already_exact_is_left_alone():
     tuned = ls.TunedLens.fit(runs_of(Turned(torch.eye(V).expand(N + 1, V, V).clone()).eval()))
-    assert not tuned.translators["state"].used.any()
+    assert not tuned.translators["state"].active.any()
     assert (tuned.kl["state"].after == tuned.kl["state"].before).all()
 
 
@@ -114,7 +114,7 @@ def test_a_lens_that_was_saved_reads_the_same_again(tmp_path):
     runs = runs_of(Turned(bases(0)).eval())
     tuned = ls.TunedLens.fit(runs, steps=30)
     again = ls.TunedLens.load(tuned.save(tmp_path / "lens.safetensors"))
-    assert str(again) == str(tuned) and again.made == tuned.made
+    assert str(again) == str(tuned) and again.training == tuned.training
     assert torch.equal(ls.lens(runs[1], again).kl(), ls.lens(runs[1], tuned).kl())
 
 
@@ -154,12 +154,12 @@ def test_equal_sequences_are_never_on_both_sides():
 
 
 def test_an_example_is_on_one_side_alone_in_all_runs():
-    from loopscope.lenses.tuned_lens_training import _divided
+    from loopscope.lenses.tuned_lens_data import divide
 
     model = Turned(bases(0)).eval()
     tokens = torch.randint(0, V, (30, 5), generator=torch.Generator().manual_seed(0))
     runs = [ls.record(model, tokens), ls.record(model, tokens.flip(0)), ls.record(model, tokens[:7])]
-    data, counts = _divided(runs, True, 0)
+    data, counts = divide(runs, True, 0)
     assert (counts["examples"], counts["held"], counts["items"]) == (30, 6, 67 * 5)
     first, second, third = (one.part.view(-1, 5) for one in data)
     assert (first == first[:, :1]).all(), "whole examples"
@@ -185,7 +185,8 @@ def test_what_can_only_be_gained_by_chance_is_left_alone(seed):
 @pytest.mark.parametrize("told, best", [((1.0, 0.7, 0.5, 0.9, 0.8), 2), ((1.0, 1.2, 1.1, 1.3, 1.4), 0)])
 def test_of_all_maps_that_were_tried_the_best_on_the_validation_examples_is_kept(monkeypatch, told, best):
     from loopscope.lenses import tuned_lens_training as fit
-    from loopscope.lenses.places import sight
+    from loopscope.lenses.lens_input import lens_input
+    from loopscope.lenses.tuned_lens_data import divide
     from loopscope.runs.location import Place
 
     tried = []
@@ -194,11 +195,11 @@ def test_of_all_maps_that_were_tried_the_best_on_the_validation_examples_is_kept
         tried.append(result)
         return told[len(tried) - 1]
 
-    monkeypatch.setattr(fit, "_mean", scripted)
+    monkeypatch.setattr(fit, "mean_kl", scripted)
     (run,) = runs_of(Turned(bases(0)).eval(), count=1)
-    (one,), _ = fit._divided([run], True, 0)
-    a, _ = fit._trained(
-        [(one, sight(run, Place("state"), 0))], fit.KINDS["coda"], 1e-3, 4 * fit.EVERY, seed=0
+    (one,), _ = divide([run], True, 0)
+    a, _ = fit.train_map(
+        [(one, lens_input(run, Place("state"), 0))], fit.UNTRAINED["coda"], 1e-3, 4 * fit.EVERY, seed=0
     )
     assert len(tried) == 5 and tried[0] is None, "what isn't translated is looked at first"
     assert torch.equal(a, tried[best][0] if best else torch.zeros(V, V))
@@ -229,7 +230,7 @@ def test_sites_of_the_body_and_turns_of_inner_loops_get_maps_of_their_own():
         assert (kl.after <= kl.before + 1e-3).all()
     read = ls.lens(run, tuned, sites=["state", "hook_low"])
     assert read.kl().shape[0] == 3
-    with pytest.raises(LoopscopeError, match="fitted for 'state', but 'hook_low, low 0' was asked for"):
+    with pytest.raises(LoopscopeError, match="fitted for 'state', but 'hook_low, low 0' was requested"):
         ls.lens(run, ls.TunedLens.fit(run, steps=2), sites="hook_low").kl()
 
 
@@ -237,7 +238,9 @@ def test_iterations_that_it_was_not_fitted_at_are_refused_unless_it_is_shared():
     model = ls.models.build("universal", vocabulary=3, width=16, heads=2, iterations=3).eval()
     tokens = torch.randint(0, 3, (30, 6), generator=torch.Generator().manual_seed(0))
     short, long = ls.record(model, tokens, 3), ls.record(model, tokens, 6)
-    with pytest.raises(LoopscopeError, match=r"knows those that it was fitted at \(0..3\), but iteration 4"):
+    with pytest.raises(
+        LoopscopeError, match=r"has maps for those that it was fitted at \(0..3\), but iteration 4"
+    ):
         ls.lens(long, ls.TunedLens.fit(short, steps=5)).kl()
     assert ls.lens(long, ls.TunedLens.fit(short, steps=5, shared=True)).kl().isfinite().all()
 
@@ -285,10 +288,10 @@ def test_on_a_trained_entry_it_is_nearer_to_the_final_answer_at_every_iteration_
 
 
 def test_a_map_is_h_plus_a_times_h_plus_b():
-    from loopscope.lenses.translator import translated
+    from loopscope.lenses.translator import translate
 
     h, a, b = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([0.5, 0.0])
-    assert translated(h, a, b).tolist() == [[[3.5, 2.0]]]
+    assert translate(h, a, b).tolist() == [[[3.5, 2.0]]]
 
 
 def test_a_shared_map_is_learned_from_all_iterations_and_not_from_the_first():

@@ -27,7 +27,7 @@ def control(*known, count):
 def test_in_prefix_parity_the_front_of_answers_moves_along_the_string():
     model = ls.models.load("universal-prefix-parity")
     run = ls.record(model, model.task.batch(128, seed=0).tokens)
-    settled = ls.lens(run, "coda").settled()[0][:, 1:].double().mean(0)
+    settled = ls.lens(run, "coda").settling_iteration()[0][:, 1:].double().mean(0)
     assert (settled[2:] > settled[:-2]).all(), "two positions on, an answer is later"
     steps = (settled[-1] - settled[0]) / (len(settled) - 1)
     assert 0.4 < float(steps) < 1.2, "iterations for each position"
