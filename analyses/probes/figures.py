@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from loopscope.plots import style
 from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
-from loopscope.probing.fact_curve import Read, trail
+from loopscope.probing.fact_curve import FactCurve, trail
 
 from .measure import ProbesResult
 
@@ -51,7 +51,9 @@ def draw(result: ProbesResult) -> "go.Figure":
     return figure
 
 
-def _add_fact(figure: "go.Figure", k: list[int], name: str, curve: Read, *, colour: str, digits: str) -> None:
+def _add_fact(
+    figure: "go.Figure", k: list[int], name: str, curve: FactCurve, *, colour: str, digits: str
+) -> None:
     """The score of a fact with its interval, and its floor."""
     rgb = ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
     figure.add_scatter(
@@ -92,7 +94,7 @@ def panels(result: ProbesResult) -> list[Panel]:
     steps = [
         f"{n} from iteration {c.learned[0]}" if c.learned else f"{n} not decoded"
         for n, c in result.facts.items()
-        if c.on_the_way
+        if c.is_intermediate
     ]
     intermediate = ""
     if steps:

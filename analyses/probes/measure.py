@@ -11,7 +11,7 @@ from torch import Tensor
 from loopscope.common.errors import LoopscopeError, nearest
 from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.probing import Probes
-from loopscope.probing.fact_curve import SHARE, Read, read_fact, trail
+from loopscope.probing.fact_curve import SHARE, FactCurve, probe_fact, trail
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.recorder.record_run import record
 from loopscope.recorder.untrained import untrained_run
@@ -41,7 +41,7 @@ class ProbesResult(AnalysisResult):
     verdict: ProbesVerdict
     iterations: tuple[int, ...]
     """The k whose states are probed."""
-    facts: dict[str, Read]
+    facts: dict[str, FactCurve]
     model_score: Float[Tensor, " iteration"]
     """Fraction of the model's own answers that are right (R² of numbers); NaN where it can't be
     read out."""
@@ -64,7 +64,7 @@ class ProbesResult(AnalysisResult):
     """A fact is formed at this fraction of the way from the floor to the best score."""
 
     def summary(self) -> str:
-        sentences = [read.told(name) for name, read in self.facts.items()]
+        sentences = [curve.sentence(name) for name, curve in self.facts.items()]
         if not bool(self.model_score.isnan().all()):
             kind = next(iter(self.facts.values())).kind
             sentences.append(f"The model's own answers: {trail(self.model_score, self.iterations, kind)}.")
@@ -146,7 +146,9 @@ def _check(run: Run) -> None:
         )
 
 
-def _decode_facts(run: Run, task: Task, fact: str | None, **options: Any) -> tuple[dict[str, Read], Probes]:
+def _decode_facts(
+    run: Run, task: Task, fact: str | None, **options: Any
+) -> tuple[dict[str, FactCurve], Probes]:
     """The curves of each fact that varies among the examples, by name; and the last fact's
     probes."""
     facts = task.facts(run.tokens.cpu())
@@ -158,7 +160,7 @@ def _decode_facts(run: Run, task: Task, fact: str | None, **options: Any) -> tup
         if len(facts[name].values[facts[name].mask].unique()) < 2:
             continue
         try:
-            curves[name], probes = read_fact(run, task, name, **options)
+            curves[name], probes = probe_fact(run, task, name, **options)
         except LoopscopeError:
             if fact is not None or name == "answer":
                 raise
@@ -195,7 +197,7 @@ def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) ->
     return larger, f"{examples} other test examples of the task were recorded, as the run has {count}."
 
 
-def _verdict(answer: Read, score: Float[Tensor, " iteration"]) -> ProbesVerdict:
+def _verdict(answer: FactCurve, score: Float[Tensor, " iteration"]) -> ProbesVerdict:
     """Compare with the model's own answers where either is above the floor."""
     learned = torch.tensor([k in answer.learned for k in answer.iterations])
     compared = (learned | (score > answer.floor + LEAD)) & ~score.isnan()

@@ -11,8 +11,8 @@ from .iteration_probe import WhichIteration as WhichIteration
 from .iteration_probe import which_iteration as which_iteration
 from .pair_probes import PairProbes as PairProbes
 from .pair_probes import fit_pairs as fit_pairs
+from .probe_result import Probe as Probe
 from .probes import Probes as Probes
-from .result import Probe as Probe
-from .storage import load_probes as load_probes
+from .probes import load_probes as load_probes
 from .transfer import Transfer as Transfer
 from .transfer import transfer as transfer

@@ -19,13 +19,13 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..common.files import DTYPES, load_header
 from ..core.indexing import as_vectors
-from .sources import Chunk, Piece, Place, Source, chosen
+from .sources import ExampleChunk, FeatureSource, SiteFeatures, SiteIteration, chosen_iterations
 
 PIECE = 8_000_000
 """Bytes that are read at once."""
 
 
-class FileSource(Source):
+class FileSource(FeatureSource):
     """What `run.save(path)` wrote."""
 
     def __init__(
@@ -49,12 +49,12 @@ class FileSource(Source):
         self.batch = len(self._sample(sites[0]))
         self.model = model if model is not None else _entry(self.origin)
 
-    def chunks(self, places: Sequence[Place]) -> Iterator[Chunk]:
+    def chunks(self, places: Sequence[SiteIteration]) -> Iterator[ExampleChunk]:
         size = max(sum(self._bytes(site, k) for site, k in places) // self.batch, 1)
         step = max(1, PIECE // size)
         for first in range(0, self.batch, step):
             last = min(first + step, self.batch)
-            yield Chunk(first, {(site, k): self._piece(site, k, first, last) for site, k in places})
+            yield ExampleChunk(first, {(site, k): self._piece(site, k, first, last) for site, k in places})
 
     def _open(self, site: str, header: dict[str, Any], iterations: Sequence[int] | None) -> None:
         about = header["sites"].get(site)
@@ -78,9 +78,9 @@ class FileSource(Source):
             )
         self.positions[site] = dict(zip(body, shape, strict=True)).get("position", 1)
         present = sorted({index[0] for index in self._indices[site]})
-        self.iterations[site] = chosen(site, present, range(*about["labels"]), iterations)
+        self.iterations[site] = chosen_iterations(site, present, range(*about["labels"]), iterations)
 
-    def _piece(self, site: str, k: int, first: int, last: int) -> Piece:
+    def _piece(self, site: str, k: int, first: int, last: int) -> SiteFeatures:
         indices = [index for index in self._indices[site] if index[0] == k]
         values = [self._read(f"site/{site}/{','.join(map(str, index))}", first, last) for index in indices]
         depth = len(indices[0])
@@ -94,7 +94,7 @@ class FileSource(Source):
                 f"the states must be finite, but '{site}' holds NaN or infinity at iteration {k}. Probe "
                 f"those before it: iterations=range({k})."
             )
-        return Piece(value, present)
+        return SiteFeatures(value, present)
 
     def _sample(self, site: str, whole: bool = True) -> Any:
         key = self._keys[f"site/{site}/{','.join(map(str, self._indices[site][0]))}"]

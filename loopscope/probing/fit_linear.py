@@ -1,4 +1,5 @@
-"""Linear probes from sums alone: discriminant analysis for classes, ridge regression for numbers.
+"""The fit of a linear probe from sums over rows: discriminant analysis for classes, ridge
+regression for numbers.
 
 Why discriminant analysis and not logistic regression: it is as linear, follows from the sums in one
 factorisation (so that a run that doesn't fit into memory gives the same probe, and controls cost
@@ -22,13 +23,13 @@ from .moments import Moments, Sums
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridge penalties, times the rows; chosen inside the training folds."""
 _SAME = 1e-7  # a feature whose spread is smaller than this part of its mean is constant but for rounding
-_TOGETHER = 256  # features up to which all training sets are worked on at once
+_BATCHED = 256  # features up to which all training sets are worked on at once
 _FLOOR = 1e-6  # of the mean variance: the least spread within classes, where there is none at all
 
 
 @dataclass(frozen=True)
-class Linear:
-    """What a probe says of a row x: x @ weight + bias."""
+class LinearMap:
+    """The output of a probe for a row x: x @ weight + bias."""
 
     weight: Array
     """(*set, width, column)"""
@@ -60,11 +61,11 @@ def _scaled(sums: Sums) -> _Scaled:
     return _Scaled(mean, scale, covariance / (scale[..., :, None] * scale[..., None, :]))
 
 
-def discriminant(sums: Sums, scaled: _Scaled | None = None) -> Linear:
+def discriminant(sums: Sums, scaled: _Scaled | None = None) -> LinearMap:
     """Linear discriminant analysis on standardised features; `sums.y` are the counts of classes.
 
     The covariance within classes is shrunk towards its mean variance, by OAS. Classes that don't
-    occur are never said.
+    occur are never predicted.
     """
     s = scaled or _scaled(sums)
     live = np.isfinite(s.scale)
@@ -91,7 +92,7 @@ def _oas(covariance: Array, variance: Array, p: Array, n: Array) -> Array:
     return np.where(below <= 0, 1.0, np.minimum(1.0, (alpha + mu) / np.where(below <= 0, 1.0, below)))
 
 
-def ridge(sums: Sums, alpha: Array | float, scaled: _Scaled | None = None) -> Linear:
+def ridge(sums: Sums, alpha: Array | float, scaled: _Scaled | None = None) -> LinearMap:
     """Ridge regression on standardised features, with the intercept free; `alpha` (*set) is the
     penalty by row."""
     s = scaled or _scaled(sums)
@@ -101,7 +102,7 @@ def ridge(sums: Sums, alpha: Array | float, scaled: _Scaled | None = None) -> Li
     return _unscaled(np.linalg.solve(penalised, slope / s.scale[..., None]), mean, s, sums)
 
 
-def squared_error(probe: Linear, sums: Sums) -> Array:
+def squared_error(probe: LinearMap, sums: Sums) -> Array:
     """(*set, column): the sum of squared errors over the rows that were summed, from the sums
     alone."""
     w, bias = probe.weight, probe.bias + sums.shift @ probe.weight
@@ -123,7 +124,7 @@ def chosen_alpha(moments: Moments, train: Array, columns: slice) -> float:
     return ALPHAS[int(errors.argmin())]
 
 
-def fitted(moments: Moments, kind: str, sets: int) -> list[list[Linear]]:
+def fit_linear(moments: Moments, kind: str, sets: int) -> list[list[LinearMap]]:
     """Probes by label set (the labels, then the controls) and by fold: trained on all other folds;
     the last one on all.
 
@@ -133,9 +134,9 @@ def fitted(moments: Moments, kind: str, sets: int) -> list[list[Linear]]:
     """
     folds, columns = len(moments.count), moments.y.shape[1] // sets
     trains = np.arange(folds)[None] != np.arange(folds + 1)[:, None]
-    together = [trains] if moments.x.shape[1] <= _TOGETHER else np.split(trains, folds + 1)
-    result: list[list[Linear]] = [[] for _ in range(sets)]
-    for some in together:  # one at a time where they are large
+    batches = [trains] if moments.x.shape[1] <= _BATCHED else np.split(trains, folds + 1)
+    result: list[list[LinearMap]] = [[] for _ in range(sets)]
+    for some in batches:  # one at a time where they are large
         sums = moments.of(some)
         scaled = _scaled(sums)
         first = slice(0, columns)
@@ -143,11 +144,11 @@ def fitted(moments: Moments, kind: str, sets: int) -> list[list[Linear]]:
         for number in range(sets):
             part = sums.columns(slice(number * columns, (number + 1) * columns))
             probe = discriminant(part, scaled) if kind == "classes" else ridge(part, alpha, scaled)
-            result[number] += [Linear(*one) for one in zip(probe.weight, probe.bias, strict=True)]
+            result[number] += [LinearMap(*one) for one in zip(probe.weight, probe.bias, strict=True)]
     return result
 
 
-def _unscaled(weight: Array, bias: Array, s: _Scaled, sums: Sums) -> Linear:
+def _unscaled(weight: Array, bias: Array, s: _Scaled, sums: Sums) -> LinearMap:
     """The same probe for rows as they are."""
     weight = weight / s.scale[..., None]
-    return Linear(weight, bias - ((s.mean + sums.shift)[..., None, :] @ weight)[..., 0, :])
+    return LinearMap(weight, bias - ((s.mean + sums.shift)[..., None, :] @ weight)[..., 0, :])

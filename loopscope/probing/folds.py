@@ -1,4 +1,5 @@
-"""Folds that don't leak: equal inputs are one group, and a group is never on both sides."""
+"""Folds without leaks: equal inputs are in one group, and a group is never on both sides of a
+split."""
 
 import hashlib
 import warnings
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..tasks import Task
-from .labels import Labels
+from .labels import ProbeLabels
 
 FEWEST = 2
-"""Groups that each fold must have at least, in the mean."""
+"""Groups that each fold must have at least, on average."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,22 @@ class Folding:
     fold: Array
     """(batch): the fold in which it is held out, 0..folds-1."""
     notes: tuple[str, ...]
-    """What a reader must know of how it came about, as sentences."""
+    """Sentences about how the groups were formed."""
 
     @property
     def groups(self) -> int:
+        """Number of groups."""
         return int(self.group.max()) + 1
 
     @property
     def folds(self) -> int:
+        """Number of folds."""
         return int(self.fold.max()) + 1
 
 
-def identities(tokens: Any, batch: int, task: Task | None = None) -> tuple[Array, Array]:
-    """(batch) twice: a hash of each example's input, and one of what the task takes for the same
-    example (a Sudoku with its digits renamed). Without tokens to compare each example is its
-    own."""
+def input_hashes(tokens: Any, batch: int, task: Task | None = None) -> tuple[Array, Array]:
+    """Two hashes of each example, (batch) each: of its input, and of what the task treats as the
+    same example (a Sudoku with its digits renamed). Without tokens all examples differ."""
     if not isinstance(tokens, Tensor) or len(tokens) != batch:
         return np.arange(batch), np.arange(batch)
     exact = _hashes(tokens)
@@ -55,37 +57,35 @@ def identities(tokens: Any, batch: int, task: Task | None = None) -> tuple[Array
 
 
 def folding(
-    labels: Labels, identity: Array, same: Array, *, groups: Any = None, folds: Any = 5, seed: int = 0
+    labels: ProbeLabels, identity: Array, same: Array, *, groups: Any = None, folds: Any = 5, seed: int = 0
 ) -> Folding:
     """Groups and folds of a run's examples.
 
     Arguments:
-        identity, same: as `identities` gives them.
-        groups: (batch) of whatever must stay together besides: numbers or words. Groups that hold
-            equal inputs are joined.
+        identity, same: as `input_hashes` returns them.
+        groups: (batch) of numbers or words: examples of one group stay on one side of a split.
+            Groups with equal inputs are joined.
         folds: how many, or (batch) of fold numbers.
         seed: of the division.
 
     Raises:
-        LoopscopeError: folds given by hand that put equal inputs, or one group, on both sides; too
+        LoopscopeError: explicit folds that put equal inputs, or one group, on both sides; too
             few groups; a class in fewer groups than there are folds.
     """
     batch, notes = len(identity), []
-    joined = _joined([same] if groups is None else [same, _by_hand(groups, batch)])
+    joined = _joined([same] if groups is None else [same, _per_example(groups, batch)])
     count = int(joined.max()) + 1
     if groups is None and count < batch:
         notes.append(
-            f"{batch} examples make {count} groups: equal inputs, or what the task takes for equal, stay on "
-            "one side."
+            f"{batch} examples make {count} groups: equal inputs, or inputs that the task treats as equal, "
+            "stay on one side."
         )
-    elif groups is not None and count < len(np.unique(_by_hand(groups, batch))):
-        told = (
-            "Some of the groups given held equal inputs and were joined, as a split between them would leak."
-        )
-        notes.append(told)
-        warnings.warn(told, LoopscopeWarning, stacklevel=4)
+    elif groups is not None and count < len(np.unique(_per_example(groups, batch))):
+        note = "Some of the groups held equal inputs and were joined, as a split between them would leak."
+        notes.append(note)
+        warnings.warn(note, LoopscopeWarning, stacklevel=4)
     if not isinstance(folds, int | np.integer):
-        return Folding(identity, joined, _given(folds, joined, batch), tuple(notes))
+        return Folding(identity, joined, _explicit_folds(folds, joined, batch), tuple(notes))
     if isinstance(folds, bool) or folds < 2:
         raise LoopscopeError(f"folds must be 2 or more, but is {folds!r}.")
     if count < FEWEST * folds:
@@ -97,8 +97,8 @@ def folding(
     return Folding(identity, joined, _folds(labels, joined, int(folds), seed), tuple(notes))
 
 
-def _folds(labels: Labels, group: Array, folds: int, seed: int) -> Array:
-    """Groups dealt out at random; where each has one class, every class evenly."""
+def _folds(labels: ProbeLabels, group: Array, folds: int, seed: int) -> Array:
+    """A random fold for each group, stratified where each group has one class."""
     from sklearn.model_selection import KFold, StratifiedKFold
 
     groups = int(group.max()) + 1
@@ -116,9 +116,9 @@ def _folds(labels: Labels, group: Array, folds: int, seed: int) -> Array:
     return of_group[group]
 
 
-def _given(folds: Any, group: Array, batch: int) -> Array:
-    """Folds by hand, checked for leaks."""
-    fold = np.unique(_by_hand(folds, batch, "folds"), return_inverse=True)[1].reshape(-1)
+def _explicit_folds(folds: Any, group: Array, batch: int) -> Array:
+    """The user's folds, checked for leaks."""
+    fold = np.unique(_per_example(folds, batch, "folds"), return_inverse=True)[1].reshape(-1)
     if fold.max() < 1:
         raise LoopscopeError("folds given by hand must be two or more, but all examples are in one.")
     pairs = np.unique(np.stack([group, fold]), axis=1)
@@ -136,7 +136,7 @@ def _given(folds: Any, group: Array, batch: int) -> Array:
     return fold
 
 
-def _check_classes(labels: Labels, group: Array, folds: int) -> None:
+def _check_classes(labels: ProbeLabels, group: Array, folds: int) -> None:
     if labels.kind != "classes":
         return
     rows = np.nonzero(labels.mask)
@@ -151,7 +151,7 @@ def _check_classes(labels: Labels, group: Array, folds: int) -> None:
         )
 
 
-def _by_hand(values: Any, batch: int, name: str = "groups") -> Array:
+def _per_example(values: Any, batch: int, name: str = "groups") -> Array:
     result = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
     if result.shape != (batch,):
         raise LoopscopeError(f"{name} must be ({batch},), one for each example, but are {result.shape}.")
@@ -159,7 +159,7 @@ def _by_hand(values: Any, batch: int, name: str = "groups") -> Array:
 
 
 def _joined(keys: list[Array]) -> Array:
-    """Group numbers such that examples that share any key are in one."""
+    """Group numbers: examples that share any key are in one group."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -1,4 +1,4 @@
-"""What was given to be probed, as a source with labels and their mask."""
+"""The input of `Probes.fit` (a run, a file, several runs) as a source of features with labels."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +11,17 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..runs.run import Run
 from .file_source import FileSource
-from .sources import RunSource, RunsSource, Source
+from .sources import FeatureSource, RunSource, RunsSource
 
 
-def gathered(
+def source_and_labels(
     run: Any, labels: Any, mask: Any, sites: Sequence[str], *, iterations: Sequence[int] | None, model: Any
-) -> tuple[Source, Any, Any]:
-    """(source, labels, mask). Labels that came with several runs are joined."""
+) -> tuple[FeatureSource, Any, Any]:
+    """(source, labels, mask); the labels of several runs are concatenated.
+
+    Raises:
+        LoopscopeError: no labels, or runs that can be read only once.
+    """
     if isinstance(run, Run):
         return RunSource(run, sites, iterations), _needed(labels), mask
     if isinstance(run, str | os.PathLike):
@@ -45,7 +49,7 @@ def _needed(labels: Any) -> Any:
 
 
 def _again(runs: Any) -> Callable[[], Iterator[Any]]:
-    """The same pairs, as often as they are asked for."""
+    """A function that iterates over the pairs again at every call."""
     if isinstance(runs, Sequence):
         return lambda: iter(runs)
     if callable(runs):
@@ -63,7 +67,7 @@ def _again(runs: Any) -> Callable[[], Iterator[Any]]:
         "probes go over the runs several times, so they need a run, a path, a list of (run, labels), or a "
         "function that makes "
         f"number i of them again and None after the last, but got a {type(runs).__name__}, which can be "
-        "read once."
+        "read only once."
     )
 
 

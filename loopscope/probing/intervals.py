@@ -1,12 +1,12 @@
-"""Confidence intervals over groups of rows: rows of one example are no independent witnesses.
+"""Confidence intervals over groups of rows: rows of one example are not independent.
 
-Scores of cross-validation vary more than their rows tell, because the probes of all folds are
-trained on nearly the same examples. Nadeau & Bengio 2003 ("Inference for the Generalization Error")
-multiply the variance by 1 + k/(k - 1) with k folds; nobody can estimate it without bias from one
-run (Bengio & Grandvalet 2004). Measured on planted data it is half as much again to nearly twice
-the variance where there is little to read, and no more than the rows tell where the probe is sure
-(200 and 1,000 examples, 8 and 64 features, five folds). So their factor is used at chance and falls
-to 1 at a perfect score.
+Scores of cross-validation vary more than the number of rows suggests, because the probes of all
+folds are trained on nearly the same examples. Nadeau & Bengio 2003 ("Inference for the
+Generalization Error") multiply the variance by 1 + k/(k - 1) with k folds; nobody can estimate it
+without bias from one run (Bengio & Grandvalet 2004). Measured on planted data it is half as much
+again to nearly twice the variance where there is little to read, and no more than the rows tell
+where the probe is sure (200 and 1,000 examples, 8 and 64 features, five folds). So their factor is
+used at chance and falls to 1 at a perfect score.
 """
 
 import numpy as np
@@ -16,17 +16,17 @@ LEVEL = 0.95
 _DRAWS = 400
 
 
-def surplus(score: float, chance: float, folds: int) -> float:
-    """The factor by which the variance of a score is larger than its rows tell; see above. 1
-    without folds."""
+def variance_factor(score: float, chance: float, folds: int) -> float:
+    """The factor by which the variance of a cross-validated score exceeds that of independent rows;
+    see above. 1 without folds."""
     if folds < 2:
         return 1.0
     unsure = min(1.0, max(0.0, (1 - score) / (1 - chance))) if chance < 1 else 0.0
     return 1 + unsure * folds / (folds - 1)
 
 
-def of_share(hits: Array, rows: Array, chance: float = 0.0, folds: int = 0) -> tuple[float, float]:
-    """Interval of a share of hits, from the hits and rows of each group, (group) both.
+def share_interval(hits: Array, rows: Array, chance: float = 0.0, folds: int = 0) -> tuple[float, float]:
+    """95 % interval of a fraction of hits, from the hits and rows of each group, (group) both.
 
     Arguments:
         chance, folds: of probes whose scores come from cross-validation, with so many folds.
@@ -46,17 +46,17 @@ def of_share(hits: Array, rows: Array, chance: float = 0.0, folds: int = 0) -> t
     p = float(hits.sum()) / total
     variance = float(((hits - p * rows) ** 2).sum()) / total**2 * groups / (groups - 1)
     n = min(total, p * (1 - p) / variance) if variance > 0 else float(groups)
-    n = n / surplus(p, chance, folds)
+    n = n / variance_factor(p, chance, folds)
     z = float(t.ppf(0.5 + LEVEL / 2, groups - 1))
     middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
     return max(0.0, float((middle - half) / scale)), min(1.0, float((middle + half) / scale))
 
 
-def of_r2(
+def r2_interval(
     error: Array, y: Array, yy: Array, rows: Array, *, seed: int, folds: int = 0
 ) -> tuple[float, float]:
-    """Interval of R², by drawing whole groups anew (Efron's bootstrap, percentiles).
+    """95 % interval of R², by a percentile bootstrap over groups (Efron).
 
     Where R² is hardly above 0 its upper end is too low in up to one case in seven (measured); its
     lower end is not too high.
@@ -75,7 +75,7 @@ def of_r2(
     result = r2(error, y, yy, rows)
     low, high = np.quantile(result[np.isfinite(result)], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     score = float(r2(*sums.sum(1)))
-    wider = np.sqrt(surplus(score, 0.0, folds))
+    wider = np.sqrt(variance_factor(score, 0.0, folds))
     return score - wider * (score - float(low)), min(1.0, score + wider * (float(high) - score))
 
 

@@ -1,7 +1,7 @@
-"""Which loop is this? The iteration read off a state."""
+"""A linear probe of the iteration index: which iteration is a state from?"""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,62 +15,66 @@ from ..plots.heatmaps import position_heatmap
 from ..recorder.labels import task_of
 from ..runs.run import Run
 from . import intervals
-from .figures import _marks
-from .folds import folding, identities
-from .labels import Labels
-from .linear_solver import fitted
+from .figures import set_ticks
+from .fit_linear import fit_linear
+from .folds import folding, input_hashes
+from .labels import ProbeLabels
 from .moments import Moments
 from .sources import RunSource
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
-def confusion_map(result: "WhichIteration") -> Any:
-    """What the probe says by what is so."""
+
+def confusion_map(result: "WhichIteration") -> "go.Figure":
+    """A heat map of the predicted iteration by the true one."""
     figure = position_heatmap(
         result.confusion.tolist(), "Which iteration is it?", "true iteration", "fraction of the row",
-        hover="after %{y} iterations, said %{x}: %{z:.1%}",
+        hover="after %{y} iterations, predicted %{x}: %{z:.1%}",
         zmin=0.0, zmax=1.0, bar={"tickformat": ".0%"},
     )  # fmt: skip
     figure.update_traces(x=list(result.iterations), y=list(result.iterations))
-    _marks(figure, list(result.iterations), list(result.iterations))
-    figure.update_xaxes(title={"text": "iteration that the probe says"})
+    set_ticks(figure, list(result.iterations), list(result.iterations))
+    figure.update_xaxes(title={"text": "predicted iteration"})
     return figure
 
 
 @dataclass(frozen=True)
 class WhichIteration:
-    """How well a linear probe tells which iteration a state is of."""
+    """How well a linear probe predicts the iteration that a state is from."""
 
     site: str
     iterations: tuple[int, ...]
     accuracy: float
-    """On examples held out."""
+    """On held-out examples."""
     low: float
     high: float
     error: float
-    """Mean distance of the iteration said from the true one, in iterations."""
+    """Mean absolute difference of the predicted and the true iteration."""
     direction: float
-    """Accuracy when every state is brought to length 1 first."""
+    """Accuracy when every state is normalised to length 1."""
     norm: float
-    """Accuracy from the logarithm of the state's length alone."""
+    """Accuracy from only the logarithm of the state's norm."""
     control: float
     """Accuracy with iterations shuffled within each example and position."""
     chance: float
-    confusion: Float[Tensor, "true said"]
+    confusion: Float[Tensor, "true predicted"]
     """Fractions; each row sums to 1."""
     rows: int
     groups: int
 
     def __str__(self) -> str:
         return (
-            f"Which of {len(self.iterations)} iterations a state of '{self.site}' is from is told right in "
-            f"{percent(self.accuracy)} of {self.rows} cases held out (95 % interval {percent(self.low)} to "
-            f"{percent(self.high)}, {self.groups} groups of examples), {number(self.error, 2)} iterations "
-            f"off in the mean. With its length taken away {percent(self.direction)}, from its length alone "
-            f"{percent(self.norm)}; iterations shuffled {percent(self.control)}, chance "
-            f"{percent(self.chance)}."
+            f"A linear probe predicts which of {len(self.iterations)} iterations a state of '{self.site}' is "
+            f"from in {percent(self.accuracy)} of {self.rows} held-out cases (95 % interval "
+            f"{percent(self.low)} to {percent(self.high)}, {self.groups} groups of examples), "
+            f"{number(self.error, 2)} iterations off on average. From normalised states "
+            f"{percent(self.direction)}, from their norm only {percent(self.norm)}; iterations shuffled "
+            f"{percent(self.control)}, chance {percent(self.chance)}."
         )
 
-    def figure(self) -> Any:
+    def figure(self) -> "go.Figure":
+        """A heat map of the predicted iteration by the true one."""
         return confusion_map(self)
 
 
@@ -83,14 +87,19 @@ def which_iteration(
     seed: int = 0,
     groups: Any = None,
 ) -> WhichIteration:
-    """Train a probe that is shown states of all iterations and says which it is.
+    """Train a probe that predicts the iteration of a state.
 
-    All states of an example stay on one side of a split. What the step number can be read from,
-    position by position, is a clock that the loop carries; where the states come to rest the last
-    iterations can't be told apart, and shouldn't.
+    All states of an example stay on one side of a split. An accuracy above chance means that the
+    state encodes the iteration index; where the states converge the last iterations can't be
+    distinguished.
 
     Arguments:
-        positions: "shared", "pooled" (the mean over positions), or a position.
+        positions: "shared" (each position is a row), "pooled" (the mean over positions), or a
+            position.
+        folds, seed, groups: as in `Probes.fit`.
+
+    Raises:
+        LoopscopeError: the site has fewer than two iterations, or there are too few examples.
     """
     source = RunSource(run, [site])
     iterations = source.iterations[site]
@@ -99,31 +108,31 @@ def which_iteration(
             f"to tell iterations apart there must be two or more, but '{site}' has {iterations}."
         )
     n = len(iterations)
-    identity, same = identities(source.tokens, source.batch, task_of(run))
-    dummy = Labels("numbers", np.arange(source.batch, dtype=float), np.ones(source.batch, bool), ())
+    identity, same = input_hashes(source.tokens, source.batch, task_of(run))
+    dummy = ProbeLabels("numbers", np.arange(source.batch, dtype=float), np.ones(source.batch, bool), ())
     split = folding(dummy, identity, same, groups=groups, folds=folds, seed=seed)
     x, example, y = _rows(source, site, positions)
     length = np.linalg.norm(x, axis=1, keepdims=True).clip(1e-30)
     generator = np.random.default_rng([seed, 11])
     mixed = _within(y, example, generator)
-    told = _said(x, y, split.fold[example], n)
+    predicted = _predictions(x, y, split.fold[example], n)
     group = split.group[example]
-    hits = np.bincount(group, told == y, split.groups)
+    hits = np.bincount(group, predicted == y, split.groups)
     rows = np.bincount(group, minlength=split.groups)
-    low, high = intervals.of_share(hits, rows, 1 / n, split.folds)
+    low, high = intervals.share_interval(hits, rows, 1 / n, split.folds)
     table = np.zeros((n, n))
-    np.add.at(table, (y, told), 1)
+    np.add.at(table, (y, predicted), 1)
     steps = np.array(iterations)
     return WhichIteration(
         site=site,
         iterations=tuple(iterations),
-        accuracy=float((told == y).mean()),
+        accuracy=float((predicted == y).mean()),
         low=low,
         high=high,
-        error=float(np.abs(steps[told] - steps[y]).mean()),
-        direction=float((_said(x / length, y, split.fold[example], n) == y).mean()),
-        norm=float((_said(np.log(length), y, split.fold[example], n) == y).mean()),
-        control=float((_said(x, mixed, split.fold[example], n) == mixed).mean()),
+        error=float(np.abs(steps[predicted] - steps[y]).mean()),
+        direction=float((_predictions(x / length, y, split.fold[example], n) == y).mean()),
+        norm=float((_predictions(np.log(length), y, split.fold[example], n) == y).mean()),
+        control=float((_predictions(x, mixed, split.fold[example], n) == mixed).mean()),
         chance=float(np.bincount(y).max() / len(y)),
         confusion=torch.from_numpy(table / table.sum(1, keepdims=True)),
         rows=len(y),
@@ -132,8 +141,7 @@ def which_iteration(
 
 
 def _rows(source: RunSource, site: str, positions: str | int) -> tuple[Array, Array, Array]:
-    """The states of all iterations one below the other, with the example and the iteration of
-    each."""
+    """(x (row, width), example (row), iteration number (row)) of the states of all iterations."""
     parts, examples, numbers = [], [], []
     for i, k in enumerate(source.iterations[site]):
         (chunk,) = source.chunks([(site, k)])
@@ -151,15 +159,15 @@ def _rows(source: RunSource, site: str, positions: str | int) -> tuple[Array, Ar
     return np.concatenate(parts), np.concatenate(examples), np.concatenate(numbers)
 
 
-def _said(x: Array, y: Array, fold: Array, classes: int) -> Array:
-    """What probes trained on the other folds say."""
+def _predictions(x: Array, y: Array, fold: Array, classes: int) -> Array:
+    """Predictions of the probes trained on the other folds."""
     moments = Moments.empty(x, int(fold.max()) + 1, classes)
     moments.add(x, np.eye(classes)[y], fold)
-    (probes,) = fitted(moments, "classes", 1)
-    said = np.empty(len(y), int)
+    (probes,) = fit_linear(moments, "classes", 1)
+    result = np.empty(len(y), int)
     for f in np.unique(fold):
-        said[fold == f] = probes[f](x[fold == f]).argmax(1)
-    return said
+        result[fold == f] = probes[f](x[fold == f]).argmax(1)
+    return result
 
 
 def _within(y: Array, example: Array, generator: np.random.Generator) -> Array:

@@ -1,5 +1,4 @@
-"""What probes are taught: one label for each example or for each position of it, and the same
-labels shuffled."""
+"""Labels of probes: one for each example or for each of its positions, and control labels."""
 
 import os
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ MOST_CLASSES = 200
 
 
 @dataclass(frozen=True)
-class Labels:
+class ProbeLabels:
     """Checked labels."""
 
     kind: Kind
@@ -26,35 +25,39 @@ class Labels:
     mask: Array
     """Of the same shape: where there is a label."""
     classes: tuple[Any, ...]
-    """What the class numbers stand for, in order; empty for numbers."""
+    """The class of each class number; empty for numbers."""
 
     @property
     def per_position(self) -> bool:
+        """Whether each position has a label."""
         return self.values.ndim == 2
 
     @property
     def columns(self) -> int:
-        """Numbers that a probe predicts: one for each class, or one."""
+        """Outputs of a probe: one for each class, or one number."""
         return len(self.classes) if self.kind == "classes" else 1
 
     def one(self, example: int) -> Any:
-        """A label as it was given."""
+        """The label of an example, as the user passed it."""
         value = self.values[example]
         return self.classes[int(value)] if self.kind == "classes" else float(value)
 
 
-def labelled(
+def checked_labels(
     labels: Any, *, mask: Any = None, kind: Kind | None = None, batch: int, positions: int
-) -> Labels:
-    """Labels as arrays, or the sentence that says why they don't fit.
+) -> ProbeLabels:
+    """Labels as arrays.
 
     Arguments:
         labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real
             numbers are numbers.
-        mask: where they hold, (batch) or (batch, position); a mask of positions says for labels of
-            examples where to look.
-        kind: "classes" or "numbers", if the type of the labels doesn't tell.
+        mask: where they hold, (batch) or (batch, position); a mask of positions gives labels of
+            examples their positions.
+        kind: "classes" or "numbers", where the type of the labels is ambiguous.
         batch, positions: of the run.
+
+    Raises:
+        LoopscopeError: another shape or kind, labels that don't vary, or too many classes.
     """
     values = _array(labels, "labels")
     if (
@@ -69,43 +72,53 @@ def labelled(
     if kind not in (None, "classes", "numbers"):
         raise LoopscopeError(f"kind must be 'classes' or 'numbers', but is {kind!r}.")
     kind = kind or ("numbers" if values.dtype.kind == "f" else "classes")
-    held = np.ones(values.shape, bool) if mask is None else _array(mask, "mask").astype(bool)
-    if held.shape not in ((batch,), (batch, positions)):
-        raise LoopscopeError(
-            f"mask must be of the shape ({batch},) or ({batch}, {positions}), but is {held.shape}. True "
-            "says where labels hold."
-        )
+    held = _mask(mask, values, batch, positions)
     if held.ndim < values.ndim:
         held = np.broadcast_to(held[:, None], values.shape)
     if values.ndim < held.ndim:
         values = np.broadcast_to(values[:, None], held.shape)
     if not held.any():
         raise LoopscopeError("there must be labels to learn, but the mask leaves none. Look at mask=.")
-    if kind == "numbers":
-        values = values.astype(float)
-        if not np.isfinite(values[held]).all():
-            raise LoopscopeError(
-                "labels must be finite, but hold NaN or infinity. Leave them out: mask=labels.isfinite()."
-            )
-        if np.ptp(values[held]) == 0:
-            raise LoopscopeError(f"labels must vary to be learned, but all are {values[held][0]:g}.")
-        return Labels(kind, np.where(held, values, 0.0), held, ())
+    return _numbers(values, held) if kind == "numbers" else _classes(values, held)
+
+
+def _mask(mask: Any, values: Array, batch: int, positions: int) -> Array:
+    result = np.ones(values.shape, bool) if mask is None else _array(mask, "mask").astype(bool)
+    if result.shape not in ((batch,), (batch, positions)):
+        raise LoopscopeError(
+            f"mask must be of the shape ({batch},) or ({batch}, {positions}), but is {result.shape}. True "
+            "says where labels hold."
+        )
+    return result
+
+
+def _numbers(values: Array, held: Array) -> ProbeLabels:
+    values = values.astype(float)
+    if not np.isfinite(values[held]).all():
+        raise LoopscopeError(
+            "labels must be finite, but hold NaN or infinity. Leave them out: mask=labels.isfinite()."
+        )
+    if np.ptp(values[held]) == 0:
+        raise LoopscopeError(f"labels must vary to be learned, but all are {values[held][0]:g}.")
+    return ProbeLabels("numbers", np.where(held, values, 0.0), held, ())
+
+
+def _classes(values: Array, held: Array) -> ProbeLabels:
     if values.dtype.kind == "f" and not (values[held] == np.round(values[held])).all():
         raise LoopscopeError('classes must be whole numbers, but the labels are not. Pass kind="numbers".')
     classes, numbers = np.unique(values[held], return_inverse=True)
     if len(classes) < 2:
         raise LoopscopeError(
-            f"labels must be of two classes or more to be told apart, but all are {classes[0]!s}."
+            f"labels must be of two classes or more to be separated, but all are {classes[0]!s}."
         )
     if len(classes) > MOST_CLASSES:
         raise LoopscopeError(
             f"labels must be of at most {MOST_CLASSES} classes, but are of {len(classes)}. If they are "
-            "quantities, pass "
-            'kind="numbers".'
+            'quantities, pass kind="numbers".'
         )
-    told = np.zeros(held.shape, int)
-    told[held] = numbers.reshape(-1)
-    return Labels(kind, told, held, tuple(classes.tolist()))
+    result = np.zeros(held.shape, int)
+    result[held] = numbers.reshape(-1)
+    return ProbeLabels("classes", result, held, tuple(classes.tolist()))
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor | None]:
@@ -124,20 +137,20 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor | None]:
     return tensors["labels"], tensors.get("mask")
 
 
-def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
-    """Control labels (count, batch[, position]): the same labels, exchanged between examples.
+def shuffled_labels(labels: ProbeLabels, group: Array, seed: int, count: int) -> Array:
+    """Control labels (count, batch[, position]): the same labels, permuted between examples.
 
-    Whole examples are exchanged, so that at each position every class is as frequent as it was, and
-    what hangs together within an example still does. Where examples have labels at different
-    positions, those that have one there are.
+    Whole examples are permuted, so that the class frequencies at each position and the dependencies
+    within an example are kept. Where examples have labels at different positions, those with a
+    label at a position are permuted there.
 
-    Source: control tasks, Hewitt & Liang 2019 (arXiv 1909.03368): what a probe scores on them it
-    has not from the states' meaning.
+    Source: control tasks, Hewitt & Liang 2019 (arXiv 1909.03368). A probe's score on them does not
+    come from the content of the states.
     """
     generator, result = np.random.default_rng([seed, 7]), []
     values, mask = (a if labels.per_position else a[:, None] for a in (labels.values, labels.mask))
     for _ in range(count):
-        place = generator.permutation(int(group.max()) + 1)[group]  # groups change places as wholes
+        place = generator.permutation(int(group.max()) + 1)[group]  # whole groups are permuted
         control = values.copy()
         for p in range(values.shape[1]):
             here = np.flatnonzero(mask[:, p])
@@ -146,10 +159,13 @@ def shuffled(labels: Labels, group: Array, seed: int, count: int) -> Array:
     return np.stack(result) if result else np.empty((0, *labels.values.shape))
 
 
-def by_token(labels: Labels, tokens: Tensor, seed: int, count: int) -> Array:
-    """Control labels (count, batch, position) as Hewitt & Liang give them: each token type has one,
-    drawn from the labels at random. A probe scores on them what it can learn by heart of the
-    words."""
+def token_type_labels(labels: ProbeLabels, tokens: Tensor, seed: int, count: int) -> Array:
+    """Control labels (count, batch, position) of Hewitt & Liang 2019: one random label for each
+    token type. A probe's score on them is its capacity to memorise token types.
+
+    Raises:
+        LoopscopeError: the labels are of examples, not of positions.
+    """
     if not labels.per_position:
         raise LoopscopeError(
             'control="tokens" gives each token its label, so the labels must be (batch, position), but '

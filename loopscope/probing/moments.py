@@ -45,13 +45,13 @@ class Moments:
         """Count in rows x (row, width) with labels y (row, column) in their folds (row)."""
         for f in np.unique(fold):
             here = fold == f
-            rows, told = x[here] - self.shift, y[here]
+            rows, labels = x[here] - self.shift, y[here]
             self.count[f] += len(rows)
             self.x[f] += rows.sum(0)
             self.xx[f] += rows.T @ rows
-            self.y[f] += told.sum(0)
-            self.xy[f] += rows.T @ told
-            self.yy[f] += (told**2).sum(0)
+            self.y[f] += labels.sum(0)
+            self.xy[f] += rows.T @ labels
+            self.yy[f] += (labels**2).sum(0)
 
     def of(self, chosen: Array) -> "Sums":
         """The sums over some folds, (fold) of bools; (set, fold) of bools: of several choices at

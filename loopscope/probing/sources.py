@@ -1,9 +1,7 @@
-"""Where probes find their features: the states of a run, of a run's file that is read piece by
-piece, of runs one by one.
+"""Sources of features for probes: a run, a file that is read piece by piece, several runs.
 
-Whatever the source, it is gone through in chunks of examples. Each chunk gives, for a site and an
-iteration, a tensor (example, position, width) and the examples that are there: those that have left
-a ragged loop are not.
+A source is read in chunks of examples. A chunk has, for a site and an iteration, a tensor (example,
+position, width) and the mask of present examples: those that have halted have left the batch.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,12 +19,14 @@ from ..runs.run import Run
 SUMS = 250_000_000
 """Bytes of sums that are kept at once while runs are gone through; where there are more, runs are
 gone through again."""
-Place = tuple[str, int]
-"""A site and an iteration."""
+SiteIteration = tuple[str, int]
+"""(site, iteration)."""
+ANY = "any"
+"""The site of features that are the same at every site and iteration."""
 
 
 @dataclass(frozen=True)
-class Piece:
+class SiteFeatures:
     """One site at one iteration, for the examples of a chunk."""
 
     values: Tensor
@@ -36,19 +36,19 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Chunk:
+class ExampleChunk:
     """Some examples."""
 
     first: int
     """The number of the first among all."""
-    pieces: Mapping[Place, Piece]
+    pieces: Mapping[SiteIteration, SiteFeatures]
 
 
-class Source:
-    """What a probe reads."""
+class FeatureSource:
+    """The features that a probe reads."""
 
     tokens: Any
-    """(batch, position) of all examples, or what else the model was given."""
+    """(batch, position) of all examples, or another input of the model."""
     batch: int
     positions: dict[str, int]
     """By site; 1 for one without positions."""
@@ -58,18 +58,18 @@ class Source:
     model: Any
     """The model that made it, if it is known."""
 
-    def blocks(self) -> Iterator[list[Place]]:
-        """Groups of places that are gone through together: one by one where that costs nothing."""
+    def blocks(self) -> Iterator[list[SiteIteration]]:
+        """Sites and iterations that are read in one pass; one by one where that costs nothing."""
         for site, iterations in self.iterations.items():
             for k in iterations:
                 yield [(site, k)]
 
-    def chunks(self, places: Sequence[Place]) -> Iterator[Chunk]:
+    def chunks(self, places: Sequence[SiteIteration]) -> Iterator[ExampleChunk]:
         """All examples, in order. May be called again and again."""
         raise NotImplementedError
 
 
-class RunSource(Source):
+class RunSource(FeatureSource):
     """A run in memory."""
 
     def __init__(self, run: Run, sites: Sequence[str], iterations: Sequence[int] | None = None) -> None:
@@ -77,46 +77,48 @@ class RunSource(Source):
         self.run, self.tokens, self.origin = run, run.tokens, run.origin
         self.model = model_of(run)
         states = {site: _states(run, site) for site in sites}
-        self.batch = sizes(next(iter(states.values())))[0]
-        self.positions = {site: sizes(one)[1] for site, one in states.items()}
+        self.batch = batch_and_positions(next(iter(states.values())))[0]
+        self.positions = {site: batch_and_positions(one)[1] for site, one in states.items()}
         self.iterations = {
-            site: chosen(site, one.iterations, one.iteration_range, iterations)
+            site: chosen_iterations(site, one.iterations, one.iteration_range, iterations)
             for site, one in states.items()
         }
 
-    def chunks(self, places: Sequence[Place]) -> Iterator[Chunk]:
-        yield Chunk(0, {place: piece_of(self.run[place[0]], place[1]) for place in places})
+    def chunks(self, places: Sequence[SiteIteration]) -> Iterator[ExampleChunk]:
+        yield ExampleChunk(0, {place: site_features(self.run[place[0]], place[1]) for place in places})
 
 
-class RunsSource(Source):
+class RunsSource(FeatureSource):
     """Several runs, recorded or made one after another."""
 
     def __init__(
         self, runs: Callable[[], Iterator[Run]], sites: Sequence[str], iterations: Sequence[int] | None = None
     ) -> None:
         self.runs, self.sites = runs, sites
-        told, self.first, self.batch, self.model = [], [], 0, None
+        inputs, self.first, self.batch, self.model = [], [], 0, None
         for run in runs():
             one = RunSource(run, sites, iterations)
-            if told and (one.iterations != self.iterations or one.positions != self.positions):
+            if inputs and (one.iterations != self.iterations or one.positions != self.positions):
                 raise LoopscopeError(
-                    f"all runs must have the same iterations and positions, but run {len(told)} has "
-                    f"{_shape(one)} and those before have {_shape(self)}. Record them alike, or probe them "
-                    "apart."
+                    f"all runs must have the same iterations and positions, but run {len(inputs)} has "
+                    f"{_shape(one)} and those before have {_shape(self)}. Record them with the same "
+                    "settings, or fit separate probes."
                 )
             self.iterations, self.positions, self.origin = one.iterations, one.positions, one.origin
-            if not told:
-                self._width = {s: piece_of(run[s], ks[0]).values.shape[2] for s, ks in one.iterations.items()}
+            if not inputs:
+                self._width = {
+                    s: site_features(run[s], ks[0]).values.shape[2] for s, ks in one.iterations.items()
+                }
             self.model = self.model or one.model
-            told.append(run.tokens)
+            inputs.append(run.tokens)
             self.first.append(self.batch)
             self.batch += one.batch
-        if not told:
+        if not inputs:
             raise LoopscopeError("there must be runs to probe, but there are none.")
-        same = all(isinstance(t, Tensor) and t.shape[1:] == told[0].shape[1:] for t in told)
-        self.tokens = torch.cat([t.cpu() for t in told]) if same else None
+        same = all(isinstance(t, Tensor) and t.shape[1:] == inputs[0].shape[1:] for t in inputs)
+        self.tokens = torch.cat([t.cpu() for t in inputs]) if same else None
 
-    def blocks(self) -> Iterator[list[Place]]:
+    def blocks(self) -> Iterator[list[SiteIteration]]:
         block, size = [], 0
         for site, iterations in self.iterations.items():
             for k in iterations:
@@ -127,40 +129,46 @@ class RunsSource(Source):
                 block.append((site, k))
         yield block
 
-    def chunks(self, places: Sequence[Place]) -> Iterator[Chunk]:
+    def chunks(self, places: Sequence[SiteIteration]) -> Iterator[ExampleChunk]:
         for first, run in zip(self.first, self.runs(), strict=True):
             run.require_finite()
-            yield Chunk(first, {(site, k): piece_of(run[site], k) for site, k in places})
+            yield ExampleChunk(first, {(site, k): site_features(run[site], k) for site, k in places})
 
 
-class ArraySource(Source):
-    """The same features at all iterations, such as random ones. The only site is `given`, its
+class ArraySource(FeatureSource):
+    """The same features at all iterations, such as random ones. They are under the site `any`,
     iteration 0."""
 
     def __init__(self, values: Tensor) -> None:
         self.values, self.batch, self.tokens, self.model, self.origin = values, len(values), None, None, {}
-        self.positions, self.iterations = {"given": values.shape[1]}, {"given": [0]}
+        self.positions, self.iterations = {ANY: values.shape[1]}, {ANY: [0]}
 
-    def chunks(self, places: Sequence[Place]) -> Iterator[Chunk]:
-        yield Chunk(0, {place: Piece(self.values, None) for place in places})
+    def chunks(self, places: Sequence[SiteIteration]) -> Iterator[ExampleChunk]:
+        yield ExampleChunk(0, {place: SiteFeatures(self.values, None) for place in places})
 
 
-def piece_of(states: States, k: int) -> Piece:
-    """A site at an iteration: every axis but batch and position is the vector, inner loops too, and
-    heads."""
+def site_features(states: States, k: int) -> SiteFeatures:
+    """A site at an iteration. All axes but batch and position (inner loops, heads, width) make up
+    the vector."""
     rows = [mask for index, mask in states.rows.items() if index[0] == k]
     present = torch.stack(rows).all(0) if rows else None
-    return Piece(as_vectors(states[k].detach(), states.axes[1:]), present)
+    return SiteFeatures(as_vectors(states[k].detach(), states.axes[1:]), present)
 
 
-def sizes(states: States) -> tuple[int, int]:
+def batch_and_positions(states: States) -> tuple[int, int]:
     """Examples and positions of a site."""
     shape = dict(zip(states.axes[1:], states.shape[1:], strict=True))
     return shape["batch"], shape.get("position", 1)
 
 
-def chosen(site: str, present: list[int], labels: range, wanted: Sequence[int] | None) -> list[int]:
-    """The iterations that are asked for, of those that a site has."""
+def chosen_iterations(
+    site: str, present: list[int], labels: range, wanted: Sequence[int] | None
+) -> list[int]:
+    """The chosen iterations of a site.
+
+    Raises:
+        LoopscopeError: the site has none of them.
+    """
     if wanted is None:
         return present
     result = [labels[k] if -len(labels) <= k < len(labels) else k for k in wanted]
@@ -174,6 +182,7 @@ def chosen(site: str, present: list[int], labels: range, wanted: Sequence[int] |
 
 
 def model_of(run: Run) -> Any:
+    """The run's model; None if it has none."""
     try:
         return run.model
     except LoopscopeError:
@@ -194,6 +203,6 @@ def _states(run: Run, site: str) -> States:
     return states
 
 
-def _shape(source: Source) -> str:
+def _shape(source: FeatureSource) -> str:
     one = next(iter(source.iterations))
     return f"{len(source.iterations[one])} iterations of {source.positions[one]} positions"

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.probing.fact_curve import read_fact
+from loopscope.probing.fact_curve import probe_fact
 from loopscope.recorder.untrained import untrained_run
 
 pytestmark = pytest.mark.zoo
@@ -45,7 +45,7 @@ def read(entry, examples, *facts):
     run = ls.record(model, model.task.batch(examples, seed=5).tokens, 4, seed=0)
     random = untrained_run(run, 0, ["state"])
     options = {"site": "state", "iterations": range(5), "control": "shuffled", "seed": 0, "most": 10_000}
-    return [read_fact(run, model.task, name, random=random, **options)[0] for name in (*facts, "answer")]
+    return [probe_fact(run, model.task, name, random=random, **options)[0] for name in (*facts, "answer")]
 
 
 def test_in_ouro_mano_a_part_of_the_expression_is_decodable_with_the_answer_and_fades_after_it():

@@ -7,7 +7,7 @@ import torch
 import loopscope as ls
 from loopscope.common.errors import LoopscopeError
 from loopscope.probing import intervals
-from loopscope.probing.linear_solver import discriminant, fitted, ridge
+from loopscope.probing.fit_linear import discriminant, fit_linear, ridge
 from loopscope.probing.moments import Moments
 
 from .test_probes import BATCH, WIDTH, drawn, noise, states_of
@@ -78,7 +78,7 @@ def test_a_probe_depends_in_nothing_on_the_fold_that_it_is_tested_on(kind):
     harmed = moments_of(40 * x[fold == 0, ::-1], y[fold == 0][::-1], 3, np.zeros(30, int))
     for name in ("x", "xx", "xy", "y", "yy"):
         getattr(other, name)[0] = getattr(harmed, name)[0]
-    before, after = (fitted(one, kind, 1)[0] for one in (whole, other))
+    before, after = (fit_linear(one, kind, 1)[0] for one in (whole, other))
     assert np.array_equal(before[0].weight, after[0].weight)
     assert not np.allclose(before[1].weight, after[1].weight)
 
@@ -146,7 +146,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(share, groups, rows, spre
     for _ in range(400):
         chance = np.clip(share + spread * (generator.integers(0, 2, groups) - 0.5) * (1 - share) * 2, 0, 1)
         hits = generator.binomial(rows, chance)
-        low, high = intervals.of_share(hits, np.full(groups, rows))
+        low, high = intervals.share_interval(hits, np.full(groups, rows))
         inside += low <= share <= high
     assert 0.92 <= inside / 400 <= 0.99
 
@@ -181,9 +181,9 @@ def test_intervals_hold_the_r2_of_probes_in_the_mean(signal):
 
 
 def test_an_interval_over_groups_is_wider_where_rows_of_a_group_agree():
-    agree = intervals.of_share(np.repeat([0, 10], 20), np.full(40, 10))
-    mixed = intervals.of_share(np.full(40, 5), np.full(40, 10))
-    alone = intervals.of_share(np.repeat([0, 1], 20), np.full(40, 1))
+    agree = intervals.share_interval(np.repeat([0, 10], 20), np.full(40, 10))
+    mixed = intervals.share_interval(np.full(40, 5), np.full(40, 10))
+    alone = intervals.share_interval(np.repeat([0, 1], 20), np.full(40, 1))
     assert agree == pytest.approx(alone, abs=1e-9), "ten rows that agree are one witness"
     assert mixed[1] - mixed[0] < agree[1] - agree[0]
 
@@ -192,6 +192,6 @@ def test_the_interval_of_r2_holds_the_truth():
     generator, inside = np.random.default_rng(0), 0
     for seed in range(200):
         y, error = generator.normal(size=300), 0.5 * generator.normal(size=300)
-        low, high = intervals.of_r2(error**2, y, y**2, np.ones(300, int), seed=seed)
+        low, high = intervals.r2_interval(error**2, y, y**2, np.ones(300, int), seed=seed)
         inside += low <= 0.75 <= high
     assert 0.88 <= inside / 200 <= 0.99

@@ -72,10 +72,10 @@ def test_shuffled_labels_and_states_of_noise_give_chance_within_the_interval(cla
 def test_control_labels_are_the_labels_exchanged_between_examples():
     run = states_of(noise(2, BATCH, 4, WIDTH))
     labels = drawn(3, BATCH, 4)
-    from loopscope.probing.labels import labelled, shuffled
+    from loopscope.probing.labels import checked_labels, shuffled_labels
 
-    checked = labelled(labels, batch=BATCH, positions=4)
-    control = shuffled(checked, np.arange(BATCH), seed=0, count=2)
+    checked = checked_labels(labels, batch=BATCH, positions=4)
+    control = shuffled_labels(checked, np.arange(BATCH), seed=0, count=2)
     for one in control:
         assert (np.sort(one, axis=0) == np.sort(labels.numpy(), axis=0)).all(), "as frequent at each position"
         rows = {tuple(row) for row in labels.tolist()}
@@ -245,7 +245,7 @@ def test_positions_without_labels_are_nan_and_it_is_said():
     [
         (drawn(2, 7), {}, r"labels must be of the shape \(200,\), one for each example, or \(200, 2\)"),
         (torch.zeros(200), {}, "labels must vary to be learned, but all are 0"),
-        (torch.zeros(200, dtype=torch.long), {}, "two classes or more to be told apart, but all are 0"),
+        (torch.zeros(200, dtype=torch.long), {}, "two classes or more to be separated, but all are 0"),
         (torch.full((200,), torch.nan), {}, "labels must be finite"),
         (torch.arange(200), {"kind": "classes"}, "each class must come in 5 groups of examples or more"),
         (torch.arange(200), {"kind": "ranks"}, "kind must be 'classes' or 'numbers'"),
@@ -262,7 +262,7 @@ def test_positions_without_labels_are_nan_and_it_is_said():
         (drawn(2, 200), {"control": "none"}, "control must be 'shuffled' or 'tokens'"),
         (drawn(2, 200), {"random": "weights"}, "random must be 'untrained' or 'projection'"),
         (drawn(2, 200), {"random": "untrained"}, 'Pass random="projection" instead'),
-        ("answer", {}, "the fact 'answer' is told by the task of the run's model, but this run has none"),
+        ("answer", {}, "the fact 'answer' comes from the task of the run's model, but this run has none"),
         (None, {}, "a probe needs labels to learn"),
         ({1: 2}, {}, "labels must be a tensor, an array or a list"),
     ],
@@ -283,10 +283,10 @@ def test_a_fact_that_the_task_does_not_tell_leads_to_those_it_does():
 
 
 def test_control_labels_of_tokens_are_a_function_of_the_token():
-    from loopscope.probing.labels import by_token, labelled
+    from loopscope.probing.labels import checked_labels, token_type_labels
 
     tokens = drawn(5, 40, 6)
-    control = by_token(labelled(drawn(2, 40, 6), batch=40, positions=6), tokens, 0, 2)
+    control = token_type_labels(checked_labels(drawn(2, 40, 6), batch=40, positions=6), tokens, 0, 2)
     for one in control:
         assert all(len(np.unique(one[tokens.numpy() == word])) == 1 for word in range(5))
     model = ls.models.build("universal", vocabulary=5, width=16)

@@ -146,7 +146,7 @@ def test_runs_one_by_one_give_what_one_run_of_all_gives(monkeypatch):
 
 def test_what_can_be_read_only_once_or_has_no_labels_gets_a_sentence():
     run = written(60)
-    with pytest.raises(LoopscopeError, match="which can be read once"):
+    with pytest.raises(LoopscopeError, match="which can be read only once"):
         ls.Probes.fit(pair for pair in [(run, run.tokens[:, 0])])
     with pytest.raises(LoopscopeError, match=r"must come as \(run, labels\)"):
         ls.Probes.fit([run])

@@ -58,7 +58,7 @@ def test_others_are_judged_by_probes_trained_on_all_and_need_labels():
     assert result.held_out == 0 and float(result.score[0, 0]) > 0.95
     with pytest.raises(LoopscopeError, match="200 of 200 are others. Pass labels="):
         probes.transfer(other)
-    with pytest.raises(LoopscopeError, match="labels must be classes the probes know"):
+    with pytest.raises(LoopscopeError, match="labels must be classes of the probes"):
         probes.transfer(other, theirs + 5)
     with pytest.raises(LoopscopeError, match="a transfer needs a run to test on"):
         probes.transfer()
@@ -131,7 +131,7 @@ def test_a_relation_is_read_from_the_difference_though_no_state_alone_tells_it()
     result = probing.fit_pairs(run, pairs, holds)
     assert float(result.score[1]) > 0.9 and float(result.single[1]) < 0.65
     assert float(result.score[0]) < 0.65 and (result.control < 0.62).all()
-    assert float(result.flip[1]) > 0.9 and result.left_out == 0 and result.pairs == BATCH // 2
+    assert float(result.flip[1]) > 0.9 and result.untested == 0 and result.pairs == BATCH // 2
     assert float(result.low[1]) < float(result.score[1]) < float(result.high[1])
 
 
@@ -140,7 +140,7 @@ def test_a_constant_passes_in_the_order_given_and_fails_the_flip_test():
     ordered = torch.where(holds[:, None], pairs, pairs.flip(1))  # the preferred one always first
     always = torch.ones(len(pairs), dtype=torch.bool)
     told = probing.fit_pairs(run, ordered, always, swap=False)
-    assert (told.as_given == 1).all() and (told.flip == 0).all() and (told.score == 0.5).all()
+    assert (told.ordered == 1).all() and (told.flip == 0).all() and (told.score == 0.5).all()
     honest = probing.fit_pairs(run, ordered, always)
     assert float(honest.score[1]) > 0.9 and float(honest.flip[1]) > 0.9 and float(honest.score[0]) < 0.65
 
@@ -158,9 +158,9 @@ def test_pairs_that_share_an_example_are_on_one_side_and_those_across_are_not_te
     rank = run.states[1][:, 0, 0]
     every = torch.tensor([(i, j) for i in range(0, 60) for j in range(i + 1, 60)])
     result = probing.fit_pairs(run, every, rank[every[:, 0]] > rank[every[:, 1]])
-    assert result.left_out + result.pairs == len(every) and result.left_out > result.pairs
+    assert result.untested + result.pairs == len(every) and result.untested > result.pairs
     assert float(result.score[1]) > 0.95
-    assert f"{result.left_out} pairs were not tested" in str(result)
+    assert f"{result.untested} pairs were not tested" in str(result)
 
 
 def test_relations_drawn_by_lot_are_not_read():
