@@ -168,24 +168,24 @@ def _difference(output: Tensor, donor: Run | None, mask: Tensor) -> MetricFuncti
             f"the donor's answers {tuple(theirs.shape)} must have the shape of the run's "
             f"{tuple(output.shape)}, or a batch of one. Record a donor of the same batch and length."
         )
-    own, other = output.argmax(-1), theirs.argmax(-1).expand(output.shape[:2])
-    differ = mask & (own != other)
-    return lambda logits: _mean(_at(logits, other) - _at(logits, own), differ)
+    answers, other = output.argmax(-1), theirs.argmax(-1).expand(output.shape[:2])
+    differ = mask & (answers != other)
+    return lambda logits: _mean(_at(logits, other) - _at(logits, answers), differ)
 
 
 def _margin(output: Tensor, mask: Tensor) -> MetricFunction:
-    own = output.argmax(-1)
+    answers = output.argmax(-1)
 
     def margin(logits: Tensor) -> Tensor:
-        others = logits.scatter(-1, own[..., None], float("-inf")).amax(-1)
-        return _mean(_at(logits, own) - others, mask)
+        others = logits.scatter(-1, answers[..., None], float("-inf")).amax(-1)
+        return _mean(_at(logits, answers) - others, mask)
 
     return margin
 
 
 def _probability(output: Tensor, mask: Tensor) -> MetricFunction:
-    own = output.argmax(-1)
-    return lambda logits: _mean(_at(logits.float().softmax(-1), own), mask)
+    answers = output.argmax(-1)
+    return lambda logits: _mean(_at(logits.float().softmax(-1), answers), mask)
 
 
 def _kl(output: Tensor, mask: Tensor) -> MetricFunction:
@@ -199,8 +199,8 @@ def _kl(output: Tensor, mask: Tensor) -> MetricFunction:
 
 
 def _flips(output: Tensor, mask: Tensor) -> MetricFunction:
-    own = output.argmax(-1)
-    return lambda logits: _mean((logits.argmax(-1) != own).float(), mask)
+    answers = output.argmax(-1)
+    return lambda logits: _mean((logits.argmax(-1) != answers).float(), mask)
 
 
 def _at(values: Tensor, tokens: Int[Tensor, "batch position"]) -> Float[Tensor, "batch position"]:

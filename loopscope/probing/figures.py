@@ -24,7 +24,7 @@ def curves(
     """
     s = probes.sites.index(site or probes.sites[0])
     classes = probes.kind == "classes"
-    quantity = "accuracy on examples held out" if classes else "R² on examples held out"
+    quantity = "accuracy on held-out examples" if classes else "R² on held-out examples"
     figure = style.empty(
         title or f"Linear probes of '{label(probes.sites[s])}'", "iterations run", quantity, 400
     )

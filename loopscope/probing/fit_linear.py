@@ -114,8 +114,8 @@ def chosen_alpha(moments: Moments, train: Array, columns: slice) -> float:
     """The penalty with the least error on folds left out among the training folds, (fold) of
     bools."""
     errors = np.zeros(len(ALPHAS))
-    for held in np.flatnonzero(train & (moments.count > 0)):
-        one = np.arange(len(train)) == held
+    for fold in np.flatnonzero(train & (moments.count > 0)):
+        one = np.arange(len(train)) == fold
         sums, test = moments.of(train & ~one).columns(columns), moments.of(one).columns(columns)
         if sums.count < 2:
             continue

@@ -111,8 +111,8 @@ def _folds(labels: ProbeLabels, group: Array, folds: int, seed: int) -> Array:
             splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of the groups without a label, which may be few
-        for number, (_, held) in enumerate(splitter.split(of_group, kinds)):
-            of_group[held] = number
+        for number, (_, test) in enumerate(splitter.split(of_group, kinds)):
+            of_group[test] = number
     return of_group[group]
 
 
@@ -120,7 +120,7 @@ def _explicit_folds(folds: Any, group: Array, batch: int) -> Array:
     """The user's folds, checked for leaks."""
     fold = np.unique(_per_example(folds, batch, "folds"), return_inverse=True)[1].reshape(-1)
     if fold.max() < 1:
-        raise LoopscopeError("folds given by hand must be two or more, but all examples are in one.")
+        raise LoopscopeError("explicit folds must be two or more, but all examples are in one.")
     pairs = np.unique(np.stack([group, fold]), axis=1)
     counts = np.bincount(pairs[0])
     if (counts > 1).any():
@@ -131,7 +131,7 @@ def _explicit_folds(folds: Any, group: Array, batch: int) -> Array:
             f"a split must keep equal inputs and groups on one side, but examples {first} and {second} are "
             f"equal or of one group and stand in the folds {fold[first]} and {fold[second]} "
             f"({int((counts > 1).sum())} groups in all leak). Put them in one fold, or pass the number of "
-            "folds alone."
+            "folds only."
         )
     return fold
 
@@ -140,8 +140,8 @@ def _check_classes(labels: ProbeLabels, group: Array, folds: int) -> None:
     if labels.kind != "classes":
         return
     rows = np.nonzero(labels.mask)
-    held = np.unique(np.stack([labels.values[rows], group[rows[0]]]), axis=1)[0]
-    counts = np.bincount(held, minlength=len(labels.classes))
+    classes = np.unique(np.stack([labels.values[rows], group[rows[0]]]), axis=1)[0]
+    counts = np.bincount(classes, minlength=len(labels.classes))
     if (counts < folds).any():
         rare = int(counts.argmin())
         raise LoopscopeError(

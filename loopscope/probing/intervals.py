@@ -2,7 +2,7 @@
 
 Scores of cross-validation vary more than the number of rows suggests, because the probes of all
 folds are trained on nearly the same examples. Nadeau & Bengio 2003 ("Inference for the
-Generalization Error") multiply the variance by 1 + k/(k - 1) with k folds; nobody can estimate it
+Generalization Error") multiply the variance by 1 + k/(k - 1) with k folds; it cannot be estimated
 without bias from one run (Bengio & Grandvalet 2004). Measured on planted data it is half as much
 again to nearly twice the variance where there is little to read, and no more than the rows tell
 where the probe is sure (200 and 1,000 examples, 8 and 64 features, five folds). So their factor is
@@ -29,12 +29,12 @@ def share_interval(hits: Array, rows: Array, chance: float = 0.0, folds: int = 0
     """95 % interval of a fraction of hits, from the hits and rows of each group, (group) both.
 
     Arguments:
-        chance, folds: of probes whose scores come from cross-validation, with so many folds.
+        chance, folds: of probes whose scores come from cross-validation, with this number of folds.
 
     Wilson's interval (1927) with as many independent rows as the spread between groups leaves (its
     variance as a ratio of sums, Cochran 1977, at most all of them; as many as there are groups
-    where they don't differ), and Student's quantile for so many groups, as Korn & Graubard (1998)
-    do.
+    where they don't differ), and Student's quantile for this number of groups, as Korn & Graubard
+    (1998) do.
     """
     from scipy.stats import t
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def confusion_map(result: "WhichIteration") -> "go.Figure":
+def confusion_map(result: "IterationProbe") -> "go.Figure":
     """A heat map of the predicted iteration by the true one."""
     figure = position_heatmap(
         result.confusion.tolist(), "Which iteration is it?", "true iteration", "fraction of the row",
@@ -40,7 +40,7 @@ def confusion_map(result: "WhichIteration") -> "go.Figure":
 
 
 @dataclass(frozen=True)
-class WhichIteration:
+class IterationProbe:
     """How well a linear probe predicts the iteration that a state is from."""
 
     site: str
@@ -78,7 +78,7 @@ class WhichIteration:
         return confusion_map(self)
 
 
-def which_iteration(
+def probe_iteration(
     run: Run,
     site: str = "state",
     *,
@@ -86,7 +86,7 @@ def which_iteration(
     folds: int = 5,
     seed: int = 0,
     groups: Any = None,
-) -> WhichIteration:
+) -> IterationProbe:
     """Train a probe that predicts the iteration of a state.
 
     All states of an example stay on one side of a split. An accuracy above chance means that the
@@ -123,7 +123,7 @@ def which_iteration(
     table = np.zeros((n, n))
     np.add.at(table, (y, predicted), 1)
     steps = np.array(iterations)
-    return WhichIteration(
+    return IterationProbe(
         site=site,
         iterations=tuple(iterations),
         accuracy=float((predicted == y).mean()),

@@ -72,14 +72,14 @@ def checked_labels(
     if kind not in (None, "classes", "numbers"):
         raise LoopscopeError(f"kind must be 'classes' or 'numbers', but is {kind!r}.")
     kind = kind or ("numbers" if values.dtype.kind == "f" else "classes")
-    held = _mask(mask, values, batch, positions)
-    if held.ndim < values.ndim:
-        held = np.broadcast_to(held[:, None], values.shape)
-    if values.ndim < held.ndim:
-        values = np.broadcast_to(values[:, None], held.shape)
-    if not held.any():
+    mask = _mask(mask, values, batch, positions)
+    if mask.ndim < values.ndim:
+        mask = np.broadcast_to(mask[:, None], values.shape)
+    if values.ndim < mask.ndim:
+        values = np.broadcast_to(values[:, None], mask.shape)
+    if not mask.any():
         raise LoopscopeError("there must be labels to learn, but the mask leaves none. Look at mask=.")
-    return _numbers(values, held) if kind == "numbers" else _classes(values, held)
+    return _numbers(values, mask) if kind == "numbers" else _classes(values, mask)
 
 
 def _mask(mask: Any, values: Array, batch: int, positions: int) -> Array:
@@ -92,21 +92,21 @@ def _mask(mask: Any, values: Array, batch: int, positions: int) -> Array:
     return result
 
 
-def _numbers(values: Array, held: Array) -> ProbeLabels:
+def _numbers(values: Array, mask: Array) -> ProbeLabels:
     values = values.astype(float)
-    if not np.isfinite(values[held]).all():
+    if not np.isfinite(values[mask]).all():
         raise LoopscopeError(
             "labels must be finite, but hold NaN or infinity. Leave them out: mask=labels.isfinite()."
         )
-    if np.ptp(values[held]) == 0:
-        raise LoopscopeError(f"labels must vary to be learned, but all are {values[held][0]:g}.")
-    return ProbeLabels("numbers", np.where(held, values, 0.0), held, ())
+    if np.ptp(values[mask]) == 0:
+        raise LoopscopeError(f"labels must vary to be learned, but all are {values[mask][0]:g}.")
+    return ProbeLabels("numbers", np.where(mask, values, 0.0), mask, ())
 
 
-def _classes(values: Array, held: Array) -> ProbeLabels:
-    if values.dtype.kind == "f" and not (values[held] == np.round(values[held])).all():
+def _classes(values: Array, mask: Array) -> ProbeLabels:
+    if values.dtype.kind == "f" and not (values[mask] == np.round(values[mask])).all():
         raise LoopscopeError('classes must be whole numbers, but the labels are not. Pass kind="numbers".')
-    classes, numbers = np.unique(values[held], return_inverse=True)
+    classes, numbers = np.unique(values[mask], return_inverse=True)
     if len(classes) < 2:
         raise LoopscopeError(
             f"labels must be of two classes or more to be separated, but all are {classes[0]!s}."
@@ -116,9 +116,9 @@ def _classes(values: Array, held: Array) -> ProbeLabels:
             f"labels must be of at most {MOST_CLASSES} classes, but are of {len(classes)}. If they are "
             'quantities, pass kind="numbers".'
         )
-    result = np.zeros(held.shape, int)
-    result[held] = numbers.reshape(-1)
-    return ProbeLabels("classes", result, held, tuple(classes.tolist()))
+    result = np.zeros(mask.shape, int)
+    result[mask] = numbers.reshape(-1)
+    return ProbeLabels("classes", result, mask, tuple(classes.tolist()))
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor | None]:

@@ -109,23 +109,23 @@ def labelled_rows(
         first: number of the first example.
     """
     size, positions = values.shape[:2]
-    held = labels.mask[first : first + size]
-    held = held if labels.per_position else held[:, None]
+    mask = labels.mask[first : first + size]
+    mask = mask if labels.per_position else mask[:, None]
     if piece.present is not None:
-        held = held & piece.present.cpu().numpy()[:, None]
+        mask = mask & piece.present.cpu().numpy()[:, None]
     if unit == "shared":
-        if held.all():  # every row has a label
+        if mask.all():  # every row has a label
             example = np.repeat(np.arange(size), positions)
             return values.reshape(size * positions, -1), first + example, np.tile(np.arange(positions), size)
-        example, place = np.nonzero(np.broadcast_to(held, (size, positions)))
+        example, place = np.nonzero(np.broadcast_to(mask, (size, positions)))
         return values[example, place], first + example, place
     if unit == "pooled":
-        example = np.flatnonzero(held.any(1))
-        weight = np.broadcast_to(held, (size, positions))[example].astype(float)
+        example = np.flatnonzero(mask.any(1))
+        weight = np.broadcast_to(mask, (size, positions))[example].astype(float)
         pooled = np.einsum("epw,ep->ew", values[example], weight / weight.sum(1, keepdims=True))
-        return pooled, first + example, held[example].argmax(1)
+        return pooled, first + example, mask[example].argmax(1)
     place = int(unit)
-    example = np.flatnonzero(held[:, place if labels.per_position else 0])
+    example = np.flatnonzero(mask[:, place if labels.per_position else 0])
     return values[example, place], first + example, np.full(len(example), place)
 
 

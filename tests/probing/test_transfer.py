@@ -80,7 +80,7 @@ def test_a_written_fact_stays_where_it_is_written():
 def test_a_clock_in_the_state_is_read():
     table = noise(5, BATCH, 2, WIDTH)
     table[..., 0] += 8 * torch.arange(5)[:, None, None]
-    result = probing.which_iteration(states_of(table))
+    result = probing.probe_iteration(states_of(table))
     assert result.accuracy > 0.99 and result.confusion.diagonal().min() > 0.98 and result.error < 0.02
     assert abs(result.control - 0.2) < 0.05 and result.chance == pytest.approx(0.2)
 
@@ -88,7 +88,7 @@ def test_a_clock_in_the_state_is_read():
 def test_states_that_rest_can_not_be_told_apart():
     table = noise(1, BATCH, 1, WIDTH).expand(6, BATCH, 1, WIDTH).clone()
     table[:3] += 10 * noise(3, 1, 1, WIDTH, seed=5)
-    result = probing.which_iteration(states_of(table))
+    result = probing.probe_iteration(states_of(table))
     assert result.confusion[:3].diagonal()[:3].min() > 0.95
     assert result.confusion[3:].diagonal(offset=3).mean() < 0.6, "three that are one"
     assert result.low < result.accuracy < result.high
@@ -97,18 +97,18 @@ def test_states_that_rest_can_not_be_told_apart():
 def test_a_clock_that_is_the_norm_alone_is_gone_without_it():
     directions = torch.nn.functional.normalize(noise(5, BATCH, 1, WIDTH), dim=-1)
     table = directions * torch.tensor([1.0, 2, 4, 8, 16])[:, None, None, None]
-    result = probing.which_iteration(states_of(table))
+    result = probing.probe_iteration(states_of(table))
     assert result.norm == 1 and result.direction < 0.3
-    still = probing.which_iteration(states_of(table[:, :1].expand(5, BATCH, 1, WIDTH) + 0))
+    still = probing.probe_iteration(states_of(table[:, :1].expand(5, BATCH, 1, WIDTH) + 0))
     assert still.groups == BATCH
     with pytest.raises(LoopscopeError, match="must be two or more"):
-        probing.which_iteration(states_of(table[:1]))
+        probing.probe_iteration(states_of(table[:1]))
 
 
 def test_an_examples_states_are_never_on_both_sides():
     """Each example stays where it is, and nothing tells the iteration."""
     table = 5 * noise(1, 60, 1, 100) + 0.1 * noise(3, 60, 1, 100, seed=2)
-    result = probing.which_iteration(states_of(table.expand(3, 60, 1, 100) + 0))
+    result = probing.probe_iteration(states_of(table.expand(3, 60, 1, 100) + 0))
     assert result.low < 1 / 3 < result.high
 
 
@@ -190,7 +190,7 @@ def test_pairs_that_are_none_get_a_sentence(pairs, relation, options, sentence):
 def test_all_of_them_draw_themselves():
     run, labels = turning()
     probes = ls.Probes.fit(run, labels, random=False)
-    drawn_ones = [probes, probes.transfer(run), probing.which_iteration(run), probing.fit_pairs(*related())]
+    drawn_ones = [probes, probes.transfer(run), probing.probe_iteration(run), probing.fit_pairs(*related())]
     drawn_ones.append(ls.Probes.fit(written(60), written(60).tokens[:, CLUE], random=False))
     for one in drawn_ones:
         figure = one.figure()
