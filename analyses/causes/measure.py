@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import percent
 from loopscope.core.sites import is_state
 from loopscope.core.states import States

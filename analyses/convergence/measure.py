@@ -4,8 +4,8 @@ sites."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.core.states import States
 from loopscope.runs.run import Run

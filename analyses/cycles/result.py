@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.maths import KINDS, Recurrence, Thresholds
 

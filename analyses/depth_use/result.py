@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.maths.bootstrap_slope import Slope
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.text import percent
 from loopscope.maths.changepoints import Dated, transitions
 from loopscope.runs.run import Run

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.halting.exit_rules import RULES, model_rule
 from loopscope.halting.metrics import Calibration, calibration, oracle_accuracy

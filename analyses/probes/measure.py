@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError, nearest
-from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, FactCurve, probe_fact, trail
 from loopscope.recorder.labels import labels_of, task_of

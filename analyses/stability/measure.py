@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
+from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.result import AnalysisResult, Verdict
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import NEWTON_STEP, Limit, continue_to_limit

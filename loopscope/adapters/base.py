@@ -16,7 +16,7 @@ from ..common.errors import LoopscopeError
 from ..common.rng import generator_state, restore_generator
 from ..core.loop_index import Clock
 from ..core.looped_model import Context, step_at
-from ..core.readout import ReadOut
+from ..core.readout_protocol import ReadOut
 from ..core.sites import modules_of
 from ..core.state_tree import State, through_sites
 from ..halting.no_halting import NoHalting

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..common import discovery
 
 if TYPE_CHECKING:
-    from ..common.result import AnalysisResult
+    from ..common.analysis_result import AnalysisResult
     from ..runs.run import Run
     from ..training.history import History
 

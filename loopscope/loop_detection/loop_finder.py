@@ -17,8 +17,8 @@ from ..common.errors import LoopscopeError
 from ..core.sites import modules_of
 from .call_trace import trace_calls
 from .loop_candidate import BodyPart, LoopCandidate
+from .loops import Loop, Loops, Sharing
 from .repetition_search import LoopSearch
-from .result import Loop, Loops, Sharing
 
 
 def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:

@@ -109,8 +109,8 @@ class LoopedModule(NoHalting, UnembedReadOut, HookedRootModule):
         """(batch, 1 or 2): the logit of halting, and that of continuing, at the end of a
         segment."""
         raise LoopscopeError(
-            f"{type(self).__name__} has no Q-head, so no q_values. Use DeepSupervision(segments, weight=0), or "
-            "another supervision."
+            f"{type(self).__name__} has no Q-head, so no q_values. Use DeepSupervision(segments, weight=0), "
+            "or another supervision."
         )
 
     def run_with_cache(  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from ..core.looped_model import Context
-from ..core.readout import ReadOut
+from ..core.readout_protocol import ReadOut
 
 
 class UnembedReadOut(ReadOut):

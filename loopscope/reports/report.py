@@ -18,9 +18,9 @@ from markupsafe import Markup
 from .. import analyses as questions
 from .. import models
 from ..common import discovery
+from ..common.analysis_result import AnalysisResult
 from ..common.errors import LoopscopeError
 from ..common.files import save_text
-from ..common.result import AnalysisResult
 from ..plots.panels import Panel
 from ..recorder.labels import task_of
 from ..recorder.record_run import record

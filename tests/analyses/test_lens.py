@@ -110,7 +110,9 @@ def test_a_lens_that_was_not_checked_is_marked_wherever_it_speaks():
     result = ls.analyses.measure("lens", run, lens="logit", check=False)
     assert str(result).startswith("Unchecked: the lens 'logit' need not give")
     for panel in LENS.panels(result):
-        assert "(unchecked lens)" in panel.figure.layout.title.text and panel.observation.startswith("Unchecked:")
+        assert "(unchecked lens)" in panel.figure.layout.title.text and panel.observation.startswith(
+            "Unchecked:"
+        )
     assert "unchecked" not in str(ls.analyses.measure("lens", run)).lower()
 
 

@@ -50,9 +50,9 @@ def saved(model, tokens, n, say, name, **options):
         )
     share = (1 - early / whole) / told.saved
     say(
-        f"{name}, {len(tokens)} rows, {told.iterations_used.float().mean():.1f} iterations used on average and "
-        f"{slowest} at most: {told.saved:.1%} of the iterations saved, {1 - early / whole:.1%} of the time; "
-        "the ratio",
+        f"{name}, {len(tokens)} rows, {told.iterations_used.float().mean():.1f} iterations used on average "
+        f"and {slowest} at most: {told.saved:.1%} of the iterations saved, {1 - early / whole:.1%} of the "
+        "time; the ratio",
         share,
         "goal at least 0.85",
     )

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from loopscope.loop_detection.loop_finder import find_loops
-from loopscope.loop_detection.result import Sharing
+from loopscope.loop_detection.loops import Sharing
 
 from ..toys import foreign_loops
 from ..toys.foreign_loops import FAMILY, WIDTH, Core, batch, build_loop
