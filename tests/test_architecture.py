@@ -88,9 +88,7 @@ def test_an_import_for_annotations_is_no_arrow():
 )
 def test_an_arrow_against_the_order_is_seen(module: str, source: str):
     graph = imports(MODULES | {module: source})
-    assert [arrow for arrow in upward(graph, order()) if arrow.startswith(module)] or any(
-        {module} <= set(circle) for circle in circles(graph)
-    )
+    assert [arrow for arrow in upward(graph, order()) if arrow.startswith(f"{module} ")]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +124,7 @@ def test_a_reach_into_privates_is_seen(source: str):
 
 
 def test_what_is_no_reach_passes():
-    b = "import torch\nclass B:\n    def f(self, other, state):\n        self._x = other._x\n        return state._replace(a=1), torch._C"
+    b = "class B:\n    def f(self, b, state):\n        self._x = b._x\n        return state._replace(a=1)"
     assert reaches({"loopscope.core": "", "loopscope.core.b": b}) == []
 
 

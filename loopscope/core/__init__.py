@@ -7,7 +7,7 @@ indexing      selections along named axes
 state_tree    functions over a state that is one tensor or a named tuple of tensors
 sites         named places whose activation can be recorded or edited
 hooks         functions attached to modules for a while
-readout       how a state becomes logits, as the lenses need it
+readout_protocol  how a state becomes logits, as the lenses need it
 tokens        the check that tokens are tokens of a model
 """
 

@@ -99,7 +99,7 @@ def answer(
         if seed is not None:
             torch.manual_seed(seed)
         batch = ShrinkingBatch(model, tokens, n, rule, level=level, answer_positions=answer_positions)
-        batch.run()
+        _run_until_stopped(batch)
     assert batch.logits is not None
     return Answer(
         logits=batch.logits,
@@ -109,6 +109,27 @@ def answer(
         iterations=n,
         work=position_iterations(batch.shapes),
     )
+
+
+def _run_until_stopped(batch: ShrinkingBatch) -> None:
+    """Iterate until every answer position has stopped, or the iterations are used up."""
+    model, memory = batch.model, None
+    state, previous = batch.start()
+    try:
+        for k in range(batch.iterations + 1):
+            model.clock.set(("iteration", k))
+            state = model.at_state(state)
+            previous, memory = batch.stop_positions(previous, state, k, memory)
+            leaving = batch.rows_that_halted()
+            if k == batch.iterations or bool(leaving.all()):
+                batch.take_row_answers(state, torch.ones_like(leaving), k)
+                return
+            if bool(leaving.any()):
+                batch.take_row_answers(state, leaving, k)
+            state, previous, memory = batch.compact(state, previous, memory, leaving)
+            state = batch.run_iteration(state, k)
+    finally:
+        model.clock.set()
 
 
 def _check(model: Any, tokens: Any, rule: str | Rule | None, threshold: float | None) -> None:

@@ -51,31 +51,20 @@ class ShrinkingBatch:
         self.shapes: list[tuple[int, int]] = []
         """(rows, positions) of the batch in each iteration that was computed."""
 
-    def run(self) -> None:
-        """Iterate until every answer position has stopped, or the iterations are used up."""
-        model = self.model
+    def start(self) -> tuple[State, Observation]:
+        """states[0] of all rows, and what the rule observes of it."""
         self.context = self._encode(self.rows)
-        state, memory = model.initial(self.context), None
+        state = self.model.initial(self.context)
         if self.rule is None and self._frozen(state) is None:
             # halting that freezes nothing is read from outside: a Q-head, a tolerance, some gates
-            self.rule = model_rule(model)
-        previous = observe(0, state, None)
-        try:
-            for k in range(self.iterations + 1):
-                model.clock.set(("iteration", k))
-                state = model.at_state(state)
-                previous, memory = self._stop_positions(previous, state, k, memory)
-                leaving = self._rows_that_halted()
-                if k == self.iterations or bool(leaving.all()):
-                    self._take_row_answers(state, torch.ones_like(leaving), k)
-                    break
-                if bool(leaving.any()):
-                    self._take_row_answers(state, leaving, k)
-                state, previous, memory = self._compact(state, previous, memory, leaving)
-                state = step_at(model, state, self.context, k)
-                self.shapes.append((len(self.rows), self.width))
-        finally:
-            model.clock.set()
+            self.rule = model_rule(self.model)
+        return state, observe(0, state, None)
+
+    def run_iteration(self, state: State, k: int) -> State:
+        """Run iteration k on the rows and positions in the batch."""
+        state = step_at(self.model, state, self.context, k)
+        self.shapes.append((len(self.rows), self.width))
+        return state
 
     def _encode(self, rows: Tensor) -> Context:
         """The context of some rows, computed again from their tokens, since a context may hold
@@ -85,7 +74,7 @@ class ShrinkingBatch:
 
     # Which positions stop
 
-    def _stop_positions(
+    def stop_positions(
         self, previous: Observation, state: State, k: int, memory: Tensor | None
     ) -> tuple[Observation, Tensor | None]:
         """Mark the positions that stop at states[k], and take their answers."""
@@ -126,7 +115,7 @@ class ShrinkingBatch:
         self.exit_depth[self.rows, : self.width] = torch.where(new, torch.full_like(depth, k), depth)
         return new
 
-    def _rows_that_halted(self) -> Tensor:
+    def rows_that_halted(self) -> Tensor:
         """Rows in which every answer position has stopped."""
         return (self.halted | ~self.answer_positions)[self.rows].all(1)
 
@@ -144,7 +133,7 @@ class ShrinkingBatch:
             mask[..., None], answers, logits[self.rows, : self.width]
         )
 
-    def _take_row_answers(self, state: State, rows: Tensor, k: int) -> None:
+    def take_row_answers(self, state: State, rows: Tensor, k: int) -> None:
         """Take the answers of rows that leave, except at positions that a rule has stopped before.
         Only these rows are decoded."""
         new = rows & ~self.complete
@@ -176,7 +165,7 @@ class ShrinkingBatch:
 
     # Making the batch smaller
 
-    def _compact(
+    def compact(
         self, state: State, observation: Observation, memory: Tensor | None, leaving: Tensor
     ) -> tuple[State, Observation, Tensor | None]:
         """Drop the rows that leave and the positions at the end that no row needs, once they are

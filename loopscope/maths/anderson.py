@@ -4,10 +4,10 @@
 import torch
 from torch import Tensor
 
-from .fixed_point_search import FixedPointSearch
+from .solver_rows import SolverRows
 
 
-def solve_anderson(search: FixedPointSearch, memory: int) -> None:
+def solve_anderson(search: SolverRows, memory: int) -> None:
     """Move the rows of a search by Anderson acceleration.
 
     Arguments:

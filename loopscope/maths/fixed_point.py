@@ -17,11 +17,11 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
 from .anderson import solve_anderson
-from .fixed_point_search import FixedPointSearch, image
 from .jacobian import Linearisation, Map, checked_state, row_sizes
 from .newton import solve_newton
 from .newton_krylov import solve_newton_krylov
 from .solution import Solution
+from .solver_rows import SolverRows, image
 
 METHODS = ("plain", "damped", "anderson", "newton")
 DENSE = 128
@@ -70,9 +70,7 @@ def solve(
         least = torch.maximum(x.norm(dim=1), torch.nan_to_num(f, 0.0, 0.0, 0.0).norm(dim=1))
     else:
         least = torch.as_tensor(scale, dtype=x.dtype, device=x.device).expand(batch)
-    search = FixedPointSearch(
-        map, start, x, f, least=least, tolerance=tolerance, max_iterations=max_iterations
-    )
+    search = SolverRows(map, start, x, f, least=least, tolerance=tolerance, max_iterations=max_iterations)
     if method == "newton" and n > DENSE:
         solve_newton_krylov(search)
     elif method == "newton":
@@ -98,7 +96,7 @@ def _check(method: str, tolerance: float | None, max_iterations: int, damping: f
         )
 
 
-def _iterate(search: FixedPointSearch, damping: float) -> None:
+def _iterate(search: SolverRows, damping: float) -> None:
     """Plain iteration, or damped where `damping` is below 1."""
     for k in range(1, search.max_iterations + 1):
         rows = search.unfinished()

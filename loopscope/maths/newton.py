@@ -5,10 +5,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .fixed_point_search import FixedPointSearch
+from .solver_rows import SolverRows
 
 
-def solve_newton(search: FixedPointSearch, jacobian: Callable[[Tensor], Tensor]) -> None:
+def solve_newton(search: SolverRows, jacobian: Callable[[Tensor], Tensor]) -> None:
     """Move all rows of a search at once by Newton's method; each step is halved until the residual
     of its row falls.
 

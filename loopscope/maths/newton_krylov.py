@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .fixed_point_search import FixedPointSearch
+from .solver_rows import SolverRows
 
 PATIENCE = 4
 """Steps within which the residual must halve; otherwise the search is given up."""
 
 
-def solve_newton_krylov(search: FixedPointSearch) -> None:
+def solve_newton_krylov(search: SolverRows) -> None:
     """Move the rows of a search by newton_krylov, one row at a time."""
     from scipy.optimize import NoConvergence, newton_krylov
 

@@ -178,8 +178,8 @@ def test_a_loop_that_ends_by_itself_is_followed_past_its_end():
     assert "The loop itself ends" in result.limit_note
     assert result.limit == run.iterations + 40
     assert result.state.step.shape == (run.iterations, 6)
-    halting = model.act.halted
-    model.act.halted = lambda state: halting(state) & False  # the same model, which never finishes
+    halting = model.act.halted_positions
+    model.act.halted_positions = lambda state: halting(state) & False  # the same model, which never finishes
     x = ls.record(model, run.tokens, run.iterations + 40).states
     assert torch.allclose(result.state.distance[0], (x[0] - x[-1]).norm(dim=-1).mean(0), atol=1e-5)
 

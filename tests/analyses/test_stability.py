@@ -145,7 +145,8 @@ def test_a_transformer_loop(loop):
             torch.randn(inputs.shape, generator=generator, dtype=DOUBLE)
         )
         movements.append(
-            float((solve(lambda x, e=e: one.reading(x, e), base, "plain", 1e-15).point - base).norm()) / 1e-6
+            float((solve(lambda x, e=e: one.with_inputs(x, e), base, "plain", 1e-15).point - base).norm())
+            / 1e-6
         )
     assert max(movements) <= float(result.sensitivity) * 1.001
     assert max(movements) >= 0.05 * float(result.sensitivity)

@@ -78,8 +78,8 @@ def test_rows_whose_difficulty_is_set_by_hand(benchmark, say):
     """A gate that reads one token: the rows need 2, 4, 8, 16 and 32 iterations, as many of each."""
     torch.manual_seed(0)
     model = ls.models.build(
-        "universal", vocabulary=8, width=64, norm="stream", halting="accumulated", step_code="none", position="rotary",
-        iterations=32,
+        "universal", vocabulary=8, width=64, norm="stream", halting="accumulated", step_code="none",
+        position="rotary", iterations=32,
     ).eval()  # fmt: skip
     needed, rows = torch.tensor([2.0, 4, 8, 16, 32]), torch.randint(5, 8, (160, 32))
     rows[:, 0] = torch.arange(160) % 5

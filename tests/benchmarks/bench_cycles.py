@@ -18,7 +18,8 @@ SCRIPT = """
         g = torch.Generator().manual_seed(seed)
         angle, way = 0.2 + 2.8 * torch.rand(CHUNK, 1, generator=g), torch.randn(CHUNK, WIDTH, generator=g)
         turn = torch.cat([(k * angle).cos(), (k * angle).sin(), torch.zeros(STATES, CHUNK, WIDTH - 2)], dim=2)
-        kinds = [way * 0.8**k, turn * 0.9**k, turn, way * (1 + 0.1 * k), torch.randn(STATES, CHUNK, WIDTH, generator=g)]
+        noise = torch.randn(STATES, CHUNK, WIDTH, generator=g)
+        kinds = [way * 0.8**k, turn * 0.9**k, turn, way * (1 + 0.1 * k), noise]
         kind = torch.arange(CHUNK) % 5
         x = torch.stack(kinds)[kind, :, torch.arange(CHUNK)].transpose(0, 1)
         return x + torch.randn(CHUNK, WIDTH, generator=g)

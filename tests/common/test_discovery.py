@@ -127,7 +127,7 @@ def test_a_header_that_lacks_something_says_what(tmp_path: Path):
     tensors, header = load_file(checkpoint(tmp_path / "whole.safetensors"), kind="checkpoint")
     del header["config"], header["task"]
     save_file(tmp_path / "less.safetensors", tensors, header)
-    with pytest.raises(LoopscopeError, match="must tell config, task, but doesn't"):
+    with pytest.raises(LoopscopeError, match="must have config, task, but doesn't"):
         models.load(tmp_path / "less.safetensors")
 
 

@@ -72,7 +72,8 @@ def test_every_type_of_integer_is_a_token(model, tokens, dtype):
         ({"mask": 1}, r"takes tokens alone, but \['mask'\] were passed too"),
         (
             {"edits": ["state"]},
-            r"made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or bias_halting, but got 'state'",
+            r"made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or bias_halting, "
+            r"but got 'state'",
         ),
         ({"edits": [ls.skip(6)]}, r"skip iteration 6: the iteration must lie in 0..5 for this run"),
         (
@@ -88,8 +89,8 @@ def test_every_type_of_integer_is_a_token(model, tokens, dtype):
         ),
         (
             {"edits": [ls.patch(iteration=2, value=torch.zeros(2, 4, 8))]},
-            r"patch of 'state' at iteration=2: the value must have the site's shape \(2, 5, 8\) or fit the selected part "
-            r"\(2, 5, 8\), but has \(2, 4, 8\)",
+            r"patch of 'state' at iteration=2: the value must have the site's shape \(2, 5, 8\) "
+            r"or fit the selected part \(2, 5, 8\), but has \(2, 4, 8\)",
         ),
         (
             {"edits": [ls.patch(iteration=2, value=torch.zeros(3), position=1)]},

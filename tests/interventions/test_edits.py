@@ -118,7 +118,7 @@ def test_what_can_not_be_swapped_is_said(model, tokens):
     with pytest.raises(ls.LoopscopeError, match="swap needs two iterations"):
         ls.swap(0, 1.5)
     body = ls.wrap(build_loop(Loop), body="core")
-    with pytest.raises(ls.LoopscopeError, match="counts its iterations itself"):
+    with pytest.raises(ls.LoopscopeError, match="runs its own loop"):
         ls.record(body, torch.randn(2, 3, 8), edits=[ls.swap(0, 1)])
 
 

@@ -29,7 +29,9 @@ HALTS = {
     "act, interpolated": lambda: act("interpolated"),
     "ponder": lambda: gated("ponder"),
     "ouro": lambda: gated("ouro"),
-    "memory": lambda: ls.models.build("memory", vocabulary=3, width=16, heads=2, length=6, memory=2, iterations=N).eval(),
+    "memory": lambda: ls.models.build(
+        "memory", vocabulary=3, width=16, heads=2, length=6, memory=2, iterations=N
+    ).eval(),
 }  # fmt: skip
 
 
@@ -113,7 +115,7 @@ def test_a_model_without_such_a_unit_gets_a_sentence(tokens):
         ls.record(plain, tokens, edits=[ls.halt_at(1)])
     judged = ls.models.build("hrm", vocabulary=3, width=16, length=6)
     with pytest.raises(
-        LoopscopeError, match=r"HRM, whose head judges the state after the pass .* rule=\"own\""
+        LoopscopeError, match=r"HRM, whose head judges the state after the pass .* rule=\"model\""
     ):
         ls.record(judged, tokens, sites=["halting"])
     with pytest.raises(LoopscopeError, match="an iteration counted from 0"):

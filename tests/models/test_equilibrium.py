@@ -115,7 +115,7 @@ def test_damping_takes_a_part_of_the_step():
         assert torch.allclose(run.states[k + 1], run.states[k] + 0.25 * (f - run.states[k]))
 
 
-def test_anderson_solves_a_linear_map_of_n_numbers_in_n_plus_one_evaluations_even_one_that_plain_iteration_flees():
+def test_anderson_solves_a_linear_map_of_n_numbers_in_n_plus_one_evaluations_even_one_that_plain_iteration_flees():  # noqa: E501
     """For A with eigenvalues beyond the unit circle too; the fixed point is known: (I - A)^-1 b."""
     generator = torch.Generator().manual_seed(0)
     n = 4

@@ -78,6 +78,11 @@ def folder(module: str) -> str:
     return first if first.endswith("/") else rest.partition(".")[0]
 
 
+def unit(module: str) -> str:
+    """What may import within itself: a folder of the package, or one thing that stands on a shelf."""
+    return ".".join(module.split(".")[:2])
+
+
 def upward(graph: Mapping[str, set[str]], order: list[list[str]]) -> list[str]:
     """Arrows that don't point from a later line of `order` to an earlier one; files of one folder
     may import each other."""
@@ -86,7 +91,7 @@ def upward(graph: Mapping[str, set[str]], order: list[list[str]]) -> list[str]:
         f"{module} -> {target}"
         for module, targets in graph.items()
         for target in targets
-        if module != "loopscope" and folder(module) != folder(target)
+        if module != "loopscope" and unit(module) != unit(target)
         if target == "loopscope" or rank[folder(target)] >= rank[folder(module)]
     )
 

@@ -1,4 +1,4 @@
-"""FixedPointSearch: the rows of a search for fixed points, which every solver moves."""
+"""SolverRows: the rows of a search for fixed points, which every solver moves."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from .jacobian import Map, apply_map
 from .solution import Ending, Solution
 
 
-class FixedPointSearch:
+class SolverRows:
     """Where each row is, its image, and whether it is done.
 
     Arguments:
