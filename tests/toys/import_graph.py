@@ -79,7 +79,7 @@ def folder(module: str) -> str:
 
 
 def unit(module: str) -> str:
-    """What may import within itself: a folder of the package, or one thing that stands on a shelf."""
+    """What may import within itself: a folder of the package, or one thing on a shelf."""
     return ".".join(module.split(".")[:2])
 
 
