@@ -130,7 +130,7 @@ def _check(
 
 def _converged(verdicts: Sequence[FixedPointsVerdict]) -> Bool[Tensor, " example"]:
     """Which examples end at a fixed point."""
-    kinds = (FixedPointsVerdict.unique, FixedPointsVerdict.several, FixedPointsVerdict.local)
+    kinds = (FixedPointsVerdict.one, FixedPointsVerdict.several, FixedPointsVerdict.local)
     return torch.tensor([verdict in kinds for verdict in verdicts])
 
 
@@ -144,7 +144,7 @@ def _verdict(limit: Limit, basins: Basins, row: int, merge_distance: float) -> F
             return FixedPointsVerdict.unstable
         if any(point is not end and point.visits > 0 and point.stable is not False for point in points):
             return FixedPointsVerdict.several
-        return FixedPointsVerdict.unique if bool(basins.same_end[row].all()) else FixedPointsVerdict.local
+        return FixedPointsVerdict.one if bool(basins.same_end[row].all()) else FixedPointsVerdict.local
     if end is not None and end.stable is not False:
         gaps = limit.distances(row)
         fall = float(gaps[-1]) / float(gaps[len(gaps) // 2])

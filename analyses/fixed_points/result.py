@@ -16,7 +16,7 @@ MERGE_DISTANCE, RESIDUAL_TOLERANCE = 1e-3, 1e-6
 class FixedPointsVerdict(Verdict):
     """Where a loop ends."""
 
-    unique = "The loop ends at a stable fixed point, and all starts that were tried lead to the same one."
+    one = "The loop ends at a stable fixed point, and all starts that were tried lead to the same one."
     several = (
         "The loop ends at a fixed point, but other starts lead elsewhere: there is more than one attractor."
     )

@@ -85,7 +85,7 @@ def test_the_rate_and_radius_of_a_linear_loop(kind, radius, dtype):
     if kind.startswith("non-normal"):  # 20 times as far off the diagonal as float32 has room for
         A = A if dtype == DOUBLE else torch.where(torch.eye(4).bool() | (A.abs() < 1), A, A / 20)
     result = measured(lambda x: x @ A.T + 1, starts(2, 4, dtype=dtype), 300)
-    assert result.verdict.name in ("unique", "approaching")
+    assert result.verdict.name in ("one", "approaching")
     assert result.radius.tolist() == pytest.approx([radius] * 2, rel=1e-3)
     if dtype == DOUBLE:
         assert result.rate.tolist() == pytest.approx([radius] * 2, rel=1e-3)
@@ -115,15 +115,15 @@ CASES = {
     "unstable, logistic cycle": (lambda z: 3.2 * z * (1 - z), 0.3 + 0 * starts(2, 1), "unstable"),
     "unstable, chaos": (lambda z: 4 * z * (1 - z), torch.tensor([[0.3], [0.41]], dtype=DOUBLE), "unstable"),
     "unstable, begun upon": (lambda z: 2 * z, 0 * starts(2, 2), "unstable"),
-    "one": (torch.cos, starts(3, 2), "unique"),
-    "one at the origin": (lambda z: 0.5 * z, starts(3, 2), "unique"),
-    "one, at once": (lambda z: 0 * z + 3, starts(3, 2), "unique"),
-    "one that is the origin, at once": (lambda z: 0 * z, starts(3, 2), "unique"),
-    "one, of one example": (torch.cos, starts(1, 1), "unique"),
+    "one": (torch.cos, starts(3, 2), "one"),
+    "one at the origin": (lambda z: 0.5 * z, starts(3, 2), "one"),
+    "one, at once": (lambda z: 0 * z + 3, starts(3, 2), "one"),
+    "one that is the origin, at once": (lambda z: 0 * z, starts(3, 2), "one"),
+    "one, of one example": (torch.cos, starts(1, 1), "one"),
     "one, in a nilpotent loop": (
         lambda z: z.roll(1, -1) * torch.tensor([0, 1, 1, 1]) + 1,
         starts(2, 4),
-        "unique",
+        "one",
     ),
     "slow": (lambda z: 0.999 * z + 1, starts(3, 2), "approaching"),
     "all of them": (lambda z: z, starts(3, 2), "several"),
@@ -137,7 +137,7 @@ def test_verdicts(name):
     assert result.verdict.name == verdict
     assert set(result.verdicts) == {result.verdict}
     assert str(result).startswith(result.verdict.sentence)
-    if verdict not in ("unique", "several", "approaching"):
+    if verdict not in ("one", "several", "approaching"):
         assert result.rate.isnan().all()
         assert (result.reached == -1).all()
     assert json.loads(result.to_json())["verdict"]["name"] == verdict
@@ -231,7 +231,7 @@ class TwoStates(LoopedModule):
 
 def test_a_state_of_two_tensors_is_taken_whole():
     result = ls.analyses.measure("fixed_points", ls.record(TwoStates(), torch.tensor([[0, 1], [1, 1]])))
-    assert result.verdict.name == "unique"
+    assert result.verdict.name == "one"
     assert result.points[0].state.shape == (2 * (2 + 1),)
     assert sorted(set((result.points[0].state * 5).round().tolist())) == [4, 12]
     dense = torch.tensor(
@@ -259,7 +259,7 @@ def test_what_only_keeps_accounts_of_a_state_is_no_part_of_it():
     run = ls.record(model, torch.randint(0, 3, (2, 4)), 12)
     result = ls.analyses.measure("fixed_points", run, random=1, perturbed=1)
     assert result.points[0].state.shape == (4 * 8,)
-    assert result.verdict.name == "unique"
+    assert result.verdict.name == "one"
 
 
 def test_runs_that_cannot_be_iterated_say_so(tmp_path):
