@@ -34,6 +34,7 @@ def test_it_is_stored_with_its_figures_and_without_errors(path):
     outputs = [output for cell in cells for output in cell.outputs]
     assert any("application/vnd.plotly.v1+json" in output.get("data", {}) for output in outputs)
     assert not any(output.output_type == "error" for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs), "it names folders of one machine"
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run in order, once"
 
 
