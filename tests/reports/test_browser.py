@@ -141,7 +141,7 @@ def test_hostile_strings_stay_strings_after_drawing(page: Any):
         "return [...document.querySelectorAll('.chart text')].map((e) => e.textContent)"
     )
     assert hostile_strings.SYMBOLS[0] in drawn
-    assert hostile_strings.Parity.difficulty in drawn
+    assert hostile_strings.Parity.difficulty_unit in drawn
     options = page.execute_script("return document.querySelector('option').textContent")
     assert hostile_strings.SYMBOLS[0] in options
 
