@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Halting:
     """Halting weights and what follows from them. Iterations are 0-based: a position that used one
-    halted in iteration 0."""
+    halted in iteration 0.
+
+    >>> model = ls.models.load("universal-prefix-parity-act")
+    >>> run = ls.record(model, model.task.batch(4, seed=0).tokens)
+    >>> run.halting.iteration.shape                  # (batch, position): where each position halted
+    torch.Size([4, 24])
+    """
 
     weights: Float[Tensor, "iteration batch position"]
     """Share of each iteration in the output; sums to one over the iterations."""

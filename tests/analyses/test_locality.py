@@ -54,7 +54,7 @@ NEAREST = (torch.diag(torch.ones(P - 1), 1) + torch.diag(torch.ones(P - 1), -1) 
 
 
 @pytest.mark.parametrize("replacement", ["donor", "noise"])
-def test_what_moves_one_place_each_iteration_is_as_manyshortest_paths_away(replacement):
+def test_what_moves_one_place_each_iteration_is_as_many_steps_away(replacement):
     result = measured(run_of(SHIFT), replacement=replacement)
     assert result.verdict.name == "relayed" and result.causal
     assert result.self_share[0] == 1 and result.distance[0].isnan()

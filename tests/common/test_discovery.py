@@ -3,10 +3,12 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+import loopscope as ls
 import loopscope.analyses as analyses
 import loopscope.models as models
 from loopscope.common import discovery
@@ -58,6 +60,22 @@ def test_importing_the_shelves_stays_light():
     code = f"import sys, loopscope.models, loopscope.analyses; print({heavy} or 'light')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "light"
+
+
+def test_the_maths_is_reached_from_the_package_and_costs_nothing_before():
+    reached = "'scipy' in sys.modules, hasattr(ls.maths, 'period'), hasattr(ls, 'math')"
+    code = f"import sys, loopscope as ls; print({reached})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "False"]
+
+
+def test_every_public_name_is_there_and_is_documented_with_an_example():
+    assert len(ls.__all__) == len(set(ls.__all__)) and set(ls.__all__) == set(dir(ls))
+    for name in ls.__all__:
+        value = getattr(ls, name)
+        assert value.__doc__, name
+        if not isinstance(value, ModuleType) and not name.startswith("Loopscope"):
+            assert ">>>" in value.__doc__, f"{name} needs an example"
 
 
 def test_the_same_seed_builds_the_same_weights_and_leaves_the_callers_stream_alone():
