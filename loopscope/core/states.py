@@ -16,9 +16,9 @@ class States:
     `states[0]` before the loop.
 
     >>> run.states
-    States 33 × (64, 24, 48) · iteration batch position width · float32 · 9.7 MB
+    States 33 × (64, 17, 64) · iteration batch position width · float32 · 9.2 MB
     >>> run.states[3].shape          # an int drops the iteration axis
-    torch.Size([64, 24, 48])
+    torch.Size([64, 17, 64])
     >>> run.states[-8:].iterations   # a slice keeps it
     [25, 26, 27, 28, 29, 30, 31, 32]
 

@@ -20,7 +20,7 @@ class Halting:
     >>> model = ls.models.load("universal-prefix-parity-act")
     >>> run = ls.record(model, model.task.batch(4, seed=0).tokens)
     >>> run.halting.iteration.shape                  # (batch, position): where each position halted
-    torch.Size([4, 24])
+    torch.Size([4, 17])
     """
 
     weights: Float[Tensor, "iteration batch position"]

@@ -37,7 +37,7 @@ def record(
     >>> batch = model.task.batch(64, seed=0)
     >>> run = ls.record(model, batch.tokens, iterations=32, sites=["core.0.attn.hook_pattern"])
     >>> run.states[3].shape                         # after 3 iterations
-    torch.Size([64, 24, 48])
+    torch.Size([64, 17, 64])
 
     Arguments:
         model: a zoo model, any model with the four functions, or what `wrap` returned.
