@@ -8,7 +8,7 @@ import pytest
 
 from loopscope.common import discovery
 
-from .toys.import_graph import ROOT, circles, imports, reaches, sources, upward
+from .toys.import_graph import ROOT, circles, folder, imports, reaches, sources, upward
 
 MODULES = sources()
 GRAPH = imports(MODULES)
@@ -24,6 +24,11 @@ def order() -> list[list[str]]:
 
 def test_no_module_imports_itself_however_far_round():
     assert circles(GRAPH) == []
+
+
+def test_the_order_lists_every_folder_once():
+    listed = [name for line in order() for name in line]
+    assert sorted(listed) == sorted({folder(module) for module in MODULES} - {""})
 
 
 def test_every_arrow_follows_the_order():
