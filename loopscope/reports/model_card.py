@@ -93,7 +93,9 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
             f"half as many iterations again change {_change(twice, tokens)}"
         )
     if measured["moved"] is not None:
-        lines.append(f"- the last relative step of the state, where it is largest: {measured['moved']:.1e}")
+        lines.append(
+            f"- the largest relative change of the state in the last iteration: {measured['moved']:.1e}"
+        )
     if halting := measured.get("halting"):
         lines.append(_halting(halting, n))
     if seeds := measured.get("seeds"):
