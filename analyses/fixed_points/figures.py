@@ -6,6 +6,7 @@ from loopscope.common.text import number
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
+from .basins import FixedPoint
 from .result import FixedPointsResult
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def draw(result: FixedPointsResult) -> "go.Figure":
     for stable, symbol, name in (
         (True, "circle", "stable"),
         (False, "circle-open", "unstable"),
-        (None, "diamond-open", "not examined"),
+        (None, "diamond-open", "neutral or not computed"),
     ):
         points = [point for point in result.points if point.stable is stable]
         if points:
@@ -57,6 +58,26 @@ def panels(result: FixedPointsResult) -> list[Panel]:
             draw(result),
             result.verdict.sentence,
             "Each line is one example's states from before the loop on, in the two directions in which they "
-            "vary most. Filled circles are stable fixed points; open ones repel in some direction.",
+            f"vary most.{_marker_sentences(result)}",
         )
     ]
+
+
+def _marker_sentences(result: FixedPointsResult) -> str:
+    """What the markers of the figure mean, of those that it has."""
+    undecided = [point for point in result.points if point.stable is None]
+    meanings = (
+        (any(p.stable is True for p in result.points), "Filled circle: stable."),
+        (any(p.stable is False for p in result.points), "Open circle: unstable."),
+        (bool(undecided), f"Open diamond: {_undecided_reason(undecided)}."),
+    )
+    return "".join(f" {meaning}" for present, meaning in meanings if present)
+
+
+def _undecided_reason(points: list[FixedPoint]) -> str:
+    """Why the stability of these points is undecided."""
+    reasons = {
+        "stability not computed" if p.radius != p.radius else "spectral radius 1 within its error"
+        for p in points
+    }
+    return " or ".join(sorted(reasons, reverse=True))

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
-from loopscope.common.text import number, percent
+from loopscope.common.text import number, percent, plural
 
 from .basins import FixedPoint
 
@@ -35,6 +35,30 @@ class FixedPointsVerdict(Verdict):
         "point of a single map."
     )
     mixed = "The examples differ in where the loop ends."
+
+
+_COUNTED = {
+    FixedPointsVerdict.one: ("has one attracting fixed point", "have one attracting fixed point"),
+    FixedPointsVerdict.several: (
+        "has several attracting fixed points",
+        "have several attracting fixed points",
+    ),
+    FixedPointsVerdict.local: (
+        "ends at a fixed point that some starts don't reach",
+        "end at a fixed point that some starts don't reach",
+    ),
+    FixedPointsVerdict.approaching: ("approaches a fixed point", "approach a fixed point"),
+    FixedPointsVerdict.unstable: (
+        "has a fixed point that doesn't attract the loop",
+        "have a fixed point that doesn't attract the loop",
+    ),
+    FixedPointsVerdict.none: (
+        "has no fixed point that was found",
+        "have no fixed point that was found",
+    ),
+    FixedPointsVerdict.diverging: ("diverges", "diverge"),
+}
+"""What an example with the verdict does, and what several such examples do."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +122,15 @@ class FixedPointsResult(AnalysisResult):
     def summary(self) -> str:
         lines = [self.verdict.sentence]
         if self.verdict is FixedPointsVerdict.mixed:
-            names = [verdict.name for verdict in self.verdicts]
-            kinds = [verdict.name for verdict in FixedPointsVerdict if verdict.name in names]
-            lines.append(f"Examples: {', '.join(f'{names.count(kind)} {kind}' for kind in kinds)}.")
+            lines.append(_counts_sentence(self.verdicts))
         if (self.overflow >= 0).any():
             lines.append(f"NaN or infinity begins at state {int(self.overflow[self.overflow >= 0].min())}.")
         if self.verdict is not FixedPointsVerdict.iteration_dependent:
             lines += self._point_sentences()
         lines.append(
-            f"{self.continuation} {self.starts} other starts per example. Thresholds: points within "
-            f"{self.merge_distance:g} of their size are one; converged below a residual of "
-            f"{self.tolerance:g}; perturbations of {self.perturbation:g}."
+            f"{self.continuation} {self.starts} other starts per example. Thresholds: two fixed "
+            f"points count as the same if they lie within {self.merge_distance:g} of their size; converged "
+            f"below a residual of {self.tolerance:g}; perturbations of {self.perturbation:g}."
         )
         return " ".join(lines)
 
@@ -116,7 +138,7 @@ class FixedPointsResult(AnalysisResult):
         """The points, the rate, and the three numbers, in words."""
         reached = self.reached[self.reached >= 0]
         when = (
-            f"the loop's own is reached after {reached.float().mean():.1f} iterations on average and "
+            f"the loop reaches its fixed point after {reached.float().mean():.1f} iterations on average and "
             f"{int(reached.max())} at most"
             if len(reached)
             else "the loop reaches none"
@@ -125,7 +147,7 @@ class FixedPointsResult(AnalysisResult):
         unstable = sum(point.stable is False for point in self.points)
         lines = [
             f"Solvers and iteration found {len(self.points)} fixed points in {len(self.verdicts)} examples, "
-            f"counted per example ({stable} stable, {unstable} unstable, the rest neutral or not examined); "
+            f"counted per example ({stable} stable, {unstable} unstable, the rest neutral or not computed); "
             f"{when}."
         ]
         if len(reached):
@@ -140,9 +162,21 @@ class FixedPointsResult(AnalysisResult):
         radius = self.radius[self.radius.isfinite()]
         mean_radius = float(radius.mean()) if len(radius) else float("nan")
         lines.append(
-            f"Reachability: {percent(self.reachability)} of all starts converge within the run's length. "
+            f"{percent(self.reachability)} of all starts have converged within the run's length. "
             f"Input dependence: {number(self.input_dependence)}"
             f"{'' if self.reads_input else ' (no input is read)'}. Local geometry: the mean spectral radius "
             f"is {number(mean_radius)}."
         )
         return lines
+
+
+def _counts_sentence(verdicts: tuple[FixedPointsVerdict, ...]) -> str:
+    """How many examples have each verdict, such as "2 examples have one attracting fixed point, 2
+    have several attracting fixed points."."""
+    parts = []
+    for verdict, (singular, several) in _COUNTED.items():
+        count = verdicts.count(verdict)
+        if count:
+            subject = plural(count, "example") if not parts else str(count)
+            parts.append(f"{subject} {singular if count == 1 else several}")
+    return f"{', '.join(parts)}."
