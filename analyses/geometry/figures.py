@@ -7,7 +7,7 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
-from .measure import GeometryResult
+from .measure import GeometryResult, ratio_text, similarity_sentence
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -90,8 +90,7 @@ def panels(result: GeometryResult) -> list[Panel]:
         Panel(
             "Participation ratio and effective rank",
             draw(result),
-            f"The participation ratio goes from {number(float(field.participation_ratio[0]))} to "
-            f"{number(float(field.participation_ratio[-1]))}, of at most {field.width}.",
+            f"The participation ratio{ratio_text(field, result.states)}, of at most {field.width}.",
             f"Computed over {result.vectors} vectors (examples × positions) after each iteration. Solid: "
             "participation ratio. Dotted: effective rank, which gives more weight to directions of small "
             "variance. A fall means that the states come to lie in fewer dimensions.",
@@ -105,7 +104,7 @@ def panels(result: GeometryResult) -> list[Panel]:
         Panel(
             "Similarity of iterations (CKA)",
             draw_similarity(result),
-            f"The first and the last state have a CKA of {number(float(field.cka[0, -1]))}.",
+            similarity_sentence(field, result.states),
             "A bright square is a range of iterations whose states are alike. CKA ignores rotations and a "
             "common scale.",
         ),

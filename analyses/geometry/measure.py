@@ -11,7 +11,7 @@ from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.text import number, percent
+from loopscope.common.text import number, percent, plural
 from loopscope.maths import cka_map
 from loopscope.maths.dimension import effective_dimensions, variances
 from loopscope.recorder.extend import vectors
@@ -70,10 +70,10 @@ class GeometryResult(AnalysisResult):
     factor."""
 
     def summary(self) -> str:
-        lines = [self.verdict.sentence, *(_field_sentence(field) for field in self.fields)]
-        if len(self.fields) > 1:
-            first, second = self.fields[:2]
-            times = float(first.participation_ratio[-1] / second.participation_ratio[-1])
+        lines = [self.verdict.sentence, *(_field_sentence(field, self.states) for field in self.fields)]
+        first, second = self.fields[0], self.fields[min(1, len(self.fields) - 1)]
+        times = float(first.participation_ratio[-1] / second.participation_ratio[-1])
+        if second is not first and not math.isnan(times):
             lines.append(
                 f"At the end the participation ratio of {first.name} is {number(times)} times that of "
                 f"{second.name}."
@@ -85,8 +85,11 @@ class GeometryResult(AnalysisResult):
         return " ".join(lines)
 
 
-def _field_sentence(field: FieldGeometry) -> str:
-    ratio, rank = field.participation_ratio, field.effective_rank
+def _field_sentence(field: FieldGeometry, states: Sequence[int]) -> str:
+    rank = field.effective_rank[field.effective_rank.isfinite()]
+    ranks = f" (effective rank {number(float(rank[0]))} to {number(float(rank[-1]))})" if len(rank) else ""
+    several = len(field.explained) > 1
+    components = f"the first {'two principal components hold' if several else 'principal component holds'}"
     angles = field.step_angle[~field.step_angle.isnan()]
     turn = (
         f"; successive steps differ in direction by {number(float(angles.mean()))} radians on average"
@@ -94,13 +97,52 @@ def _field_sentence(field: FieldGeometry) -> str:
         else ""
     )
     return (
-        f"{field.name}: the participation ratio goes from {number(float(ratio[0]))} to "
-        f"{number(float(ratio[-1]))} of {field.width} dimensions (effective rank "
-        f"{number(float(rank[0]))} to {number(float(rank[-1]))}){turn}; the first "
-        f"{min(2, len(field.explained))} principal components hold "
-        f"{percent(float(field.explained[:2].sum()))} of the variance; the first and the last state have a "
-        f"CKA of {number(float(field.cka[0, -1]))}."
+        f"{field.name}: the participation ratio{ratio_text(field, states)}, of {field.width} "
+        f"dimensions{ranks}{turn}; {components} {percent(float(field.explained[:2].sum()))} of the variance. "
+        f"{similarity_sentence(field, states)}"
     )
+
+
+def ratio_text(field: FieldGeometry, states: Sequence[int]) -> str:
+    """How the participation ratio changes, as a clause after "the participation ratio".
+
+    It begins and ends with the first and the last iteration at which the ratio is defined.
+
+    Arguments:
+        states: the k of each state.
+    """
+    ratio = field.participation_ratio
+    defined = [i for i, value in enumerate(ratio.tolist()) if not math.isnan(value)]
+    if not defined:
+        return " is undefined, since all states are equal"
+    first, last = defined[0], defined[-1]
+    text = f" goes from {number(float(ratio[first]))} {_when(states[first])}"
+    text += f" to {number(float(ratio[last]))} {_when(states[last])}"
+    missing = [k for i, k in enumerate(states) if i not in defined]
+    if not missing:
+        return text
+    where = _when(missing[0]) if len(missing) == 1 else f"for {len(missing)} of {len(states)} states"
+    return f"{text} (undefined {where}, where all vectors are equal)"
+
+
+def similarity_sentence(field: FieldGeometry, states: Sequence[int]) -> str:
+    """The CKA between the first state that has one, and the last.
+
+    Arguments:
+        states: the k of each state.
+    """
+    cka = field.cka[:, -1].tolist()
+    first = next((i for i, value in enumerate(cka[:-1]) if not math.isnan(value)), None)
+    if first is None:
+        return "The CKA with the last state is undefined."
+    return (
+        f"The state {_when(states[first])} and the state {_when(states[-1])} have a CKA of "
+        f"{number(cka[first])}."
+    )
+
+
+def _when(k: int) -> str:
+    return "before the loop" if k == 0 else f"after {plural(k, 'iteration')}"
 
 
 def measure(

@@ -102,6 +102,17 @@ def test_the_tensors_of_a_state_stand_side_by_side():
     assert [f.name for f in ls.analyses.measure("geometry", run, fields="state").fields] == ["state"]
 
 
+def test_a_start_that_all_examples_share_is_left_out_of_the_sentences():
+    inputs = cloud(50, 3)
+    result = measured(lambda x: 0.5 * x + inputs, torch.zeros(50, 3, dtype=DOUBLE), 6)
+    assert math.isnan(float(result.fields[0].participation_ratio[0]))
+    panels = geometry.panels(result)
+    for text in (str(result), panels[0].observation):
+        assert " after 1 iteration to " in text and "(undefined before the loop, where all" in text
+        assert "unknown" not in text and "nan" not in text
+    assert "The state after 1 iteration and the state after 6 iterations" in panels[2].observation
+
+
 def test_a_wide_run_is_measured_on_a_sample_of_its_vectors():
     run = ls.iterate(lambda x: 0.9 * x, cloud(40, 30, 4), 4)
     few, all_ = (ls.analyses.measure("geometry", run, max_vectors=count) for count in (500, 5000))
