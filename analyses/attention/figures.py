@@ -1,4 +1,4 @@
-"""Figures of attention: distances to the limit, similar layers, and stages of inference."""
+"""Figures of attention: distances to the limit, similar layers, and concentration and mixing."""
 
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from .result import AttentionResult
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+_STAGES_TITLE = "Attention concentration and mixing by iteration"
 
 
 def headline(result: AttentionResult) -> tuple[str, str]:
@@ -47,7 +49,7 @@ def draw_map(result: AttentionResult) -> "go.Figure":
 def draw_stages(result: AttentionResult) -> "go.Figure":
     """Concentration and mixing by iteration, unrolled over the layers, with the baseline of uniform
     attention."""
-    figure = style.empty("Stages of inference", "iteration", "concentration | mixing (nats)", 360)
+    figure = style.empty(_STAGES_TITLE, "iteration", "concentration | mixing (nats)", 360)
     depth = len(result.layers)
     x = [t + layer / depth for t in range(len(result.mixing)) for layer in range(depth)]
     for name, values, colour in (
@@ -71,12 +73,16 @@ def panels(result: AttentionResult) -> list[Panel]:
             f"{result.continuation}",
         ),
         Panel(
-            "Stages of inference",
+            _STAGES_TITLE,
             draw_stages(result),
-            f"At the end concentration is {number(float(result.concentration[-1].mean()))} and mixing "
+            "In the last iteration of the run the concentration is "
+            f"{number(float(result.concentration[-1].mean()))} and the mixing "
             f"{number(float(result.mixing[-1].mean()))} nats.",
-            "Solid: measured, layer after layer within each iteration. Dotted: uniform attention under the "
-            "same mask. A profile that repeats in every iteration means that the layers keep their roles.",
+            "Concentration: 0 if all positions receive the same attention, 1 if one receives all of it. "
+            "Mixing: the entropy of one query's attention, on average over the queries; 0 if each attends to "
+            "one position. Solid: measured, layer after layer within each iteration. Dotted: uniform "
+            "attention under the same mask. A profile that repeats in every iteration means that the "
+            "layers keep their roles.",
         ),
     ]
     if len(result.layers) > 1:

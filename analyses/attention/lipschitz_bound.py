@@ -101,7 +101,7 @@ def bounds_sentence(bounds: Sequence[LipschitzBound]) -> str:
 def _sentence(verb: str, form: str, ratio: str, slack: str) -> str:
     return (
         f"The Lipschitz bound of attention {verb} ({form}): the change of a pattern is at most {ratio} of "
-        f"the bound, and the bound is {slack} times the change in the median."
+        f"the bound, and the median ratio of bound to change is {slack}."
     )
 
 

@@ -108,9 +108,10 @@ class AttentionResult(AnalysisResult):
         )
         baseline = self.uniform_baseline
         return (
-            f"At the end concentration is {number(concentration)} (uniform attention: "
-            f"{number(baseline['concentration'])}), mixing {number(mixing)} nats (uniform: "
-            f"{number(baseline['mixing'])}), and {percent(sinks)} of the heads have their sink (at least "
-            f"{self.sink_threshold:g} of all attention) at the first position (uniform: "
+            f"In the last iteration of the run the concentration is {number(concentration)} (uniform "
+            f"attention: {number(baseline['concentration'])}) and the mixing {number(mixing)} nats (uniform: "
+            f"{number(baseline['mixing'])}), on average over examples, layers and heads. In "
+            f"{percent(sinks)} of the (example, layer, head) combinations the first position is a sink: it "
+            f"receives at least {self.sink_threshold:g} of all attention (uniform: "
             f"{percent(baseline['sinks'])})."
         )

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, LoopscopeWarning
+from ..common.text import plural
 from ..core.indexing import as_vectors
 from ..core.looped_model import Looped, step_at
 from ..core.state_tree import primary
@@ -16,6 +17,9 @@ from ..core.states import States
 from ..runs.run import Run
 from .record_run import record
 from .resume_run import resume
+
+_MOST_NAMES = 3
+"""As many names of sites are listed in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,8 @@ def continue_run(
         else:
             later = resume(model, run, n + extra)
             description = (
-                f"The run was continued to state {later.iterations}, {later.iterations - n} iterations "
-                "beyond those recorded."
+                f"The run was continued to state {later.iterations}, "
+                f"{plural(later.iterations - n, 'iteration')} beyond those recorded."
             )
     if run.origin.get("edits"):
         description += " Its edits don't apply in these."
@@ -125,11 +129,20 @@ def _recorded_again(
             "gives other states (a random start without a seed, or other weights). Record it with "
             f"sites={needed}."
         )
-    subject = f"the first {len(tokens)} examples were" if len(tokens) < len(run.tokens) else "it was"
+    part = f"first {len(tokens)} " if len(tokens) < len(run.tokens) else ""
     return later, (
-        f"For sites that the run lacks {subject} recorded again, {n - run.iterations} iterations beyond "
-        "those recorded."
+        f"{_absent([name for name in needed if name not in run])} not in the run, so its {part}examples "
+        f"were recorded again, with {plural(n - run.iterations, 'iteration')} beyond those recorded."
     )
+
+
+def _absent(sites: list[str]) -> str:
+    """The sites as the subject of a sentence, with its verb; of many only the first."""
+    if len(sites) == 1:
+        return f"The site {sites[0]} was"
+    if len(sites) <= _MOST_NAMES:
+        return f"The sites {', '.join(sites[:-1])} and {sites[-1]} were"
+    return f"The sites {', '.join(sites[: _MOST_NAMES - 1])} and {len(sites) - _MOST_NAMES + 1} others were"
 
 
 def _not_continued(run: Run, missing: list[str], reason: str) -> Continuation:
