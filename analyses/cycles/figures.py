@@ -59,10 +59,11 @@ def panels(result: CyclesResult) -> list[Panel]:
                 "Recurrence plot",
                 draw_recurrence(result),
                 f"{percent(float(result.recurrence.rate))} of the pairs of states are closer than "
-                f"{result.recurrence.threshold:g} of their usual distance; of these, "
+                f"{result.recurrence.threshold:g} of the root mean square (rms) distance; of these, "
                 f"{percent(float(result.recurrence.determinism))} lie on diagonal lines.",
-                "Dark means close. Diagonal lines are returns, and their distance is the period; a filled "
-                "square is rest; scattered dots are chance.",
+                "Dark means close: the distance of two states is divided by the rms distance of all pairs. "
+                "Diagonal lines mean returns, and the distance between them is the period. A filled square "
+                "means rest. Scattered dots mean chance.",
             )
         )
     if result.layers is not None and len(result.layers.names) > 1:
@@ -112,7 +113,7 @@ def draw_recurrence(result: CyclesResult) -> "go.Figure":
     last = result.iterations[0] + len(result.projection)
     states = range(last - len(recurrence.distance), last) if recurrence is not None else ()
     values = recurrence.distance if recurrence is not None else None
-    quantity = "distance (1: usual)"
+    quantity = "distance / rms distance"
     return square_heatmap("Distance between states", values, "state", quantity, labels=states, digits=3)
 
 

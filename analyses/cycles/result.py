@@ -145,10 +145,11 @@ def _periods(period: Tensor, angle: Tensor) -> str:
 def _threshold_sentence(t: Thresholds, share: float) -> str:
     return (
         f"Thresholds: a verdict needs {percent(share)} of the trajectories; a period explains "
-        f"{t.coherence:g} of the variance of the second half; jitter below {t.noise:g} of the norm is a "
-        f"point; an approach shrinks to {t.shrink:g} from quarter to quarter (if geometrically, to "
-        f"{t.slow:g}); a slider's norm grows {t.growth:g}-fold while it turns less than {t.swing:g}; a drift "
-        f"puts {t.trend:g} of the variance on a line or {t.arc:g} on an arc."
+        f"{t.coherence:g} of the variance of the second half; motion below {t.noise:g} of the norm counts as "
+        f"rest; motion that shrinks to {t.shrink:g} from quarter to quarter (if geometrically, to "
+        f"{t.slow:g}) comes to rest; unbounded growth (slider): the norm grows {t.growth:g}-fold while the "
+        f"direction turns by less than {t.swing:g} radians; drift: a straight line explains {t.trend:g} of "
+        f"the variance, or a smooth arc {t.arc:g}."
     )
 
 

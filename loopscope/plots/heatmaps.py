@@ -82,8 +82,11 @@ def square_heatmap(
         hovertemplate="%{text}: %{z}<extra></extra>",
         **more,
     )
-    figure.update_yaxes(autorange="reversed", scaleanchor="x", scaleratio=1, showgrid=False)
-    figure.update_xaxes(showgrid=False)
+    # without constrain="domain" equal scales would widen a range beyond the data
+    figure.update_yaxes(
+        autorange="reversed", scaleanchor="x", scaleratio=1, constrain="domain", showgrid=False
+    )
+    figure.update_xaxes(constrain="domain", showgrid=False)
     return figure
 
 

@@ -105,10 +105,10 @@ def test_shares_follow_their_thresholds_and_the_summary_names_them():
     sweep = result.sensitivity["noise"]
     assert 0.01 in sweep.values
     assert sweep.shares.sum(1).tolist() == pytest.approx([1] * len(sweep.values))
-    assert "jitter below 0.01" in str(result)
+    assert "motion below 0.01" in str(result)
     loose = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300, noise=0.9)
     assert loose.verdict.name == "fixed_point"
-    assert "jitter below 0.9" in str(loose)
+    assert "motion below 0.9" in str(loose)
 
 
 @pytest.fixture(scope="module")
