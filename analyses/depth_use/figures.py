@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.text import number
+from loopscope.common.text import number, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
@@ -58,11 +58,11 @@ def draw_windows(windows: IntegrationWindows, difficulty: Float[Tensor, " item"]
     figure = style.empty(title, "iterations run before it is replaced", "answers that change", 380)
     level = difficulty[windows.item]
     for name, rows, colour in _difficulty_groups(level):
-        label = f"{style.label(unit)} {name} ({int(rows.sum())} inputs)"
+        label = f"{name} ({style.label(unit)}), {plural(int(rows.sum()), 'input')}"
         line = {"color": colour, "width": 1.75}
         _add_fraction(figure, windows.iterations, windows.changes[rows], label, line=line)
     for values, name, dash in (
-        (windows.changes, f"all ({len(level)} inputs)", "solid"),
+        (windows.changes, f"all {plural(len(level), 'input')}", "solid"),
         (windows.state_changes, "all, only the state replaced", "dot"),
     ):
         line = {"color": style.BLUE, "width": 3, "dash": dash}

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from loopscope.common.text import percent
+from loopscope.common.text import plural
 from loopscope.runs.run import Run
 
 from .replaced_token import ReplacedToken
@@ -57,8 +57,12 @@ class IntegrationWindows:
     def late_fraction(self) -> float:
         """Fraction of the inputs whose replacement halfway still changes the answer; NaN without
         inputs."""
-        halfway = next(i for i, k in enumerate(self.iterations) if k >= self.iterations[-1] / 2)
-        return float(self.changes[:, halfway].double().mean())
+        return float(self.changes[:, self._halfway].double().mean())
+
+    @property
+    def _halfway(self) -> int:
+        """The index of the first k that is at least half of the last."""
+        return next(i for i, k in enumerate(self.iterations) if k >= self.iterations[-1] / 2)
 
     @property
     def sentence(self) -> str:
@@ -73,12 +77,21 @@ class IntegrationWindows:
             if self.late_fraction >= 0.5
             else "by then the input has been integrated"
         )
-        state = float(self.state_changes.any(1).double().mean())
+        late, state = self.changes[:, self._halfway].sum(), self.state_changes.any(1).sum()
         return (
-            f"{len(self.item)} of {self.candidates} inputs tested are relevant: another token there changes "
-            f"the answer. Replaced halfway, {percent(self.late_fraction)} still do: {reads}. With only the "
-            f"state at the input replaced, after any number of iterations, {percent(state)} do."
+            f"{len(self.item)} of {plural(self.candidates, 'tested input')} are relevant: another token "
+            "there, from the beginning on, changes the answer. If the token is replaced after "
+            f"{plural(self.iterations[self._halfway], 'iteration')}, the answer still changes for "
+            f"{self._share(int(late))}: {reads}. If only the state at the input is replaced, the answer "
+            f"changes for {self._share(int(state))}, for at least one of the iterations that were tried."
         )
+
+    def _share(self, count: int) -> str:
+        """Some of the relevant inputs, in words."""
+        total = plural(len(self.item), "input")
+        if count == len(self.item):
+            return f"all {total}" if count > 1 else "it"
+        return f"{count or 'none'} of the {total}"
 
 
 def integration_windows(

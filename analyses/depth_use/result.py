@@ -104,15 +104,16 @@ class DepthUseResult(AnalysisResult):
     def summary(self) -> str:
         lines = [
             self.verdict.sentence,
-            f"Difficulty is {self.unit}, {self.levels[0]:g} to {self.levels[-1]:g}.",
+            f"Difficulty: {self.levels[0]:g} to {self.levels[-1]:g} ({self.unit}).",
             *(depth.sentence for depth in self.depths),
         ]
         if self.windows is not None:
             lines.append(self.windows.sentence)
         if self.correct is not None:
             lines.append(
-                f"At the easiest {percent(float(self.correct[0]))} are correct at the end, at the hardest "
-                f"{percent(float(self.correct[-1]))}."
+                f"At the end {percent(float(self.correct[0]))} of the items are correct at "
+                f"{self.levels[0]:g} ({self.unit}) and {percent(float(self.correct[-1]))} at "
+                f"{self.levels[-1]:g}."
             )
         lines.append(
             f"{self.unsettled} of {len(self.difficulty)} items still change in the last of "
