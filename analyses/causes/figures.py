@@ -21,9 +21,15 @@ def headline(result: CausesResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     effects = zip(result.iterations, result.whole_state.tolist(), strict=True)
     carrying = [k for k, effect in effects if effect >= result.effect_threshold]
+    threshold = result.effect_threshold
+    if carrying:
+        return (
+            f"k = {carrying[0]}",
+            f"first whole-state patch with an effect of at least {threshold:g}. {result.verdict.sentence}",
+        )
     return (
-        f"k ≥ {carrying[0]}" if carrying else "none",
-        f"states that carry the answer. {result.verdict.sentence}",
+        "none",
+        f"of the whole-state patches has an effect of at least {threshold:g}. {result.verdict.sentence}",
     )
 
 

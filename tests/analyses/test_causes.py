@@ -164,4 +164,4 @@ def test_it_draws_and_speaks():
         "Effect of patching in another example's state",
         "Effect of patching single positions",
     ]
-    assert module.headline(result)[0] == "k ≥ 3" and result.to_json()
+    assert module.headline(result)[0] == "k = 3" and result.to_json()
