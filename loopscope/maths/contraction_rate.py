@@ -95,7 +95,7 @@ def contraction(
         if slope >= 0:
             return no_rate("the distance doesn't shrink")
         return _rate(slope, error, r2, int(k[a]), last=int(k[end - 1]), points=end - a, start=math.exp(start))
-    return no_rate("the logarithm of the distance follows no straight line, so there is no single rate")
+    return no_rate("the logarithm of the distance doesn't follow a straight line")
 
 
 def no_rate(reason: str) -> Rate:
