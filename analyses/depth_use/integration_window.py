@@ -83,7 +83,7 @@ class IntegrationWindows:
             "there, from the beginning on, changes the answer. If the token is replaced after "
             f"{plural(self.iterations[self._halfway], 'iteration')}, the answer still changes for "
             f"{self._share(int(late))}: {reads}. If only the state at the input is replaced, the answer "
-            f"changes for {self._share(int(state))}, for at least one of the iterations that were tried."
+            f"changes for {self._share(int(state))} {'at some' if state else 'at any'} iteration."
         )
 
     def _share(self, count: int) -> str:
