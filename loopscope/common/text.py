@@ -1,5 +1,7 @@
 """Numbers as text in sentences."""
 
+import re
+
 
 def number(value: float, digits: int = 3) -> str:
     """A number for a sentence: few digits, and powers of ten for what is very small or large."""
@@ -25,3 +27,13 @@ def percent(share: float) -> str:
 def plural(count: int, noun: str) -> str:
     """A count with its noun, such as "1 iteration" and "12 iterations"."""
     return f"{count} {noun}{'s' * (count != 1)}"
+
+
+def level(value: float, unit: str) -> str:
+    """A level of difficulty with its unit, such as "2 ones in the string"; "larger summand = 5"
+    where the unit doesn't count things."""
+    # What is counted stands before "of" or "in" and ends with s.
+    noun = re.split(r",| of | in ", unit)[0]
+    if not noun.endswith("s"):
+        return f"{unit} = {value:g}"
+    return f"{value:g} {noun[:-1] if value == 1 else noun}{unit[len(noun) :]}"
