@@ -119,9 +119,8 @@ class StabilityResult(AnalysisResult):
         )
         lines.append(self._agreement_sentence())
         lines.append(
-            f"Over {self.gain_iterations} iterations a gradient can grow "
-            f"{number(float(self.backward_gain.nanmean()))}-fold in the backward pass; the fixed point moves "
-            f"by at most {number(float(self.sensitivity.nanmean()))} per unit of input."
+            f"{self._gain_sentence()} The fixed point moves by at most "
+            f"{number(float(self.sensitivity.nanmean()))} per unit of input."
         )
         if self.iteration_index:
             lines.append(
@@ -133,6 +132,13 @@ class StabilityResult(AnalysisResult):
             f"{self.margin:g}; agreement within {self.tolerance:g}."
         )
         return " ".join(lines)
+
+    def _gain_sentence(self) -> str:
+        gain = float(self.backward_gain.nanmean())
+        through = f"Gradients through {self.gain_iterations} iterations are scaled by"
+        if gain > 1:
+            return f"{through} up to {number(gain)} (they can grow)."
+        return f"{through} at most {number(gain)}{' (they shrink)' * (gain < 1)}."
 
     def _agreement_sentence(self) -> str:
         sentence = self.agreement.sentence
