@@ -1,8 +1,9 @@
 """The halting distribution by position, over all positions, by difficulty and by example."""
 
+import math
 from typing import TYPE_CHECKING
 
-from loopscope.common.text import number, percent
+from loopscope.common.text import level, number, percent
 from loopscope.plots import style
 from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
@@ -46,8 +47,7 @@ def panels(result: HaltingResult) -> list[Panel]:
             "Halting iteration by position",
             draw(result),
             f"{result.verdict.sentence} The mean halting iteration ranges from {means.min():.1f} to "
-            f"{means.max():.1f} over the answered positions; its rank correlation with the position is "
-            f"{number(result.correlation, 3)}.",
+            f"{means.max():.1f} over the answered positions{result.position_clause()}.",
             "Each column is a position and shows the fraction of examples that halt there in each "
             "iteration; iterations run downwards. The white line is the mean.",
         ),
@@ -78,13 +78,15 @@ def panels(result: HaltingResult) -> list[Panel]:
 
 
 def _difficulty_panel(result: HaltingResult) -> Panel:
-    low, high = result.mean_by_level[0], result.mean_by_level[-1]
+    low, high, unit = result.mean_by_level[0], result.mean_by_level[-1], result.difficulty or ""
+    by_difficulty = ""
+    if not math.isnan(result.difficulty_correlation):
+        by_difficulty = f"; the rank correlation is {number(result.difficulty_correlation, 2)}"
     return Panel(
         "Halting iteration by difficulty",
         _difficulty(result),
-        "The rank correlation of the halting iteration with difficulty is "
-        f"{number(result.difficulty_correlation, 2)}; the mean goes from {low:.1f} at "
-        f"{result.difficulty} {result.levels[0]:g} to {high:.1f} at {result.levels[-1]:g}.",
+        f"The mean halting iteration goes from {low:.1f} at {level(float(result.levels[0]), unit)} to "
+        f"{high:.1f} at {level(float(result.levels[-1]), unit)}{by_difficulty}.",
         "Each column is a difficulty and shows the fraction of its answered positions that halt in each "
         "iteration; iterations run downwards. The white line is the mean; larger points have more examples.",
     )

@@ -1,6 +1,7 @@
 """When positions halt: halting iterations by position and by difficulty, ponder cost, entropy, and
 the verdict."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,7 @@ class HaltingResult(AnalysisResult):
     def summary(self) -> str:
         means = self.mean_by_position[self.answered]
         by_difficulty = ""
-        if self.difficulty is not None:
+        if self.difficulty is not None and not math.isnan(self.difficulty_correlation):
             rank = number(self.difficulty_correlation, 2)
             by_difficulty = (
                 f" The rank correlation with an example's difficulty ({self.difficulty}) is {rank}."
@@ -98,8 +99,8 @@ class HaltingResult(AnalysisResult):
         return (
             f"{self.verdict.sentence} Halting mechanism: {self.kind}. The mean halting iteration is "
             f"{self.mean:.2f} (standard deviation {self.spread:.2f}, iterations counted from 0); by "
-            f"position it ranges from {means.min():.2f} to {means.max():.2f}, with a rank correlation of "
-            f"{number(self.correlation, 3)} with the position.{by_difficulty} The mean remainder is "
+            f"position it ranges from {means.min():.2f} to {means.max():.2f}{self.position_clause()}."
+            f"{by_difficulty} The mean remainder is "
             f"{self.remainder:.3f} and the mean ponder cost {self.cost:.2f} iterations. On average the exit "
             f"distribution of a position has an entropy of {self.entropy:.2f} nats; the entropy of the "
             f"halting iterations is {self.share_entropy:.2f} nats. {percent(self.not_halted)} of the "
@@ -107,6 +108,14 @@ class HaltingResult(AnalysisResult):
             f"not halted, constant below a standard deviation of {self.spread_threshold:g}, ordered from a "
             f"correlation of {self.order_threshold:g}."
         )
+
+    def position_clause(self) -> str:
+        """The end of a sentence on the means by position: how they depend on the position."""
+        if not math.isnan(self.correlation):
+            return f"; its rank correlation with the position is {number(self.correlation, 3)}"
+        means = self.mean_by_position[self.answered]
+        same = len(means) > 1 and bool((means == means[0]).all())
+        return ": all positions halt at the same iteration on average" if same else ""
 
 
 def applies(run: Run) -> bool:
@@ -167,7 +176,8 @@ def measure(
 def _exit_entropy(weights: Float[Tensor, "iteration batch position"]) -> float:
     """Mean entropy of the exit distributions, in nats."""
     weights = weights.double()
-    return max(-(weights * weights.clamp(min=1e-300).log()).sum(0).mean().item(), 0.0)
+    # 0.0 first: of 0.0 and -0.0, max returns the first.
+    return max(0.0, -(weights * weights.clamp(min=1e-300).log()).sum(0).mean().item())
 
 
 def _halting(run: Run, rule: str | None, threshold: float | int | None, level: Level) -> Halting:
