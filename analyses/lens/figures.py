@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from loopscope.common.text import number
+from loopscope.common.text import number, plural
 from loopscope.lenses.token_table import token_table_panel
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
@@ -24,7 +24,7 @@ def headline(result: LensResult) -> tuple[str, str]:
         return "-", result.verdict.sentence
     return (
         f"k = {int(result.settled[0].median())}",
-        f"half of the answers no longer change. {result.verdict.sentence}",
+        f"after that, half of the answers no longer change. {result.verdict.sentence}",
     )
 
 
@@ -55,6 +55,14 @@ def _ranks(result: LensResult, site: int) -> list[dict[str, Any]]:
         }
         for name, colour, dash in zip(result.rank, colours, dashes, strict=False)
     ]
+
+
+def _moment(result: LensResult, index: int) -> str:
+    """When a column of the result is read."""
+    k = result.iterations[index]
+    if result.sites[0] != "state":
+        return f"at iteration {k}"
+    return "before the loop" if k == 0 else f"after {plural(k, 'iteration')}"
 
 
 def _log(value: float) -> float:
@@ -100,16 +108,18 @@ def panels(result: LensResult) -> list[Panel]:
     kl, first, last = result.kl[0], result.iterations[i], result.iterations[m]
     caution = f"{result.caution} " if result.caution else ""
     shares = {"final answer": result.agreement, "right answer": result.right}
+    start, end = _moment(result, i), _moment(result, m)
     ranks = "; ".join(
-        f"{name}: {number(float(v[0, i]))} at {first}, {number(float(v[0, m]))} at {last}"
+        f"{name}: {number(float(v[0, i]))} {start}, {number(float(v[0, m]))} {end}"
         for name, v in result.rank.items()
     )
+    site = "" if result.sites[0] == "state" else f" at '{result.sites[0]}'"
     margin = result.margin[0]
     return [
         Panel(
             "Rank of the answer in the vocabulary",
             draw(result),
-            f"{caution}Mean ranks at '{result.sites[0]}' of {result.vocabulary} tokens: {ranks}.",
+            f"{caution}Mean rank among the {result.vocabulary} tokens{site}, by token. {ranks}.",
             "Decoded from every state, on average over the answered positions; 1 is first. Lines on top of "
             "each other are the same token.",
         ),
@@ -129,7 +139,7 @@ def panels(result: LensResult) -> list[Panel]:
             f"{int(result.settled[0].median())}; their mean logit margin is {number(float(margin[i]))} at "
             f"iteration {first} and {number(float(margin[m]))} at the end.",
             "The fraction of answers that equal the final one, and of those that are right. With few "
-            "possible answers many agree by chance; the kappa in the summary corrects for that.",
+            "possible answers many agree by chance; the kappa under Details corrects for that.",
         ),
         token_table_panel(
             result.table, _title(result, "What is read at each position"), result.sites[0], caution

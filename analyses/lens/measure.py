@@ -35,6 +35,10 @@ from .metrics import (
 )
 
 START, LATE, JUMP = 0.9, 0.1, 0.5
+_LENSES = {
+    "coda": "The coda lens applies the model's own output layers to each state.",
+    "logit": "The logit lens applies the final norm and the unembedding to each state.",
+}
 
 
 class LensVerdict(Verdict):
@@ -107,10 +111,12 @@ class LensResult(AnalysisResult):
             f" At '{site}' kappa is {_trajectory(values, self.iterations)}."
             for site, values in zip(self.sites[1:6], self.kappa[1:6], strict=True)
         )
+        default = f"The lens '{self.lens}' decodes each state."
         names = f"{', '.join(self.sites[:6])}{' ...' * (len(self.sites) > 6)}"
         return (
-            f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} The lens is '{self.lens}' at "
-            f"{names}, over {self.items} answers of {self.examples} examples. At '{self.sites[0]}', "
+            f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} "
+            f"{_LENSES.get(self.lens, default)} Read at {names}: {self.items} answers "
+            f"of {self.examples} examples. At '{self.sites[0]}', "
             f"{percent(float(self.agreement[0, i]))} of the answers are the final one at iteration "
             f"{self.iterations[i]} (kappa {number(float(self.kappa[0, i]), 2)}, KL divergence from the final "
             f"answer {number(float(self.kl[0, i]))} nats), and {percent(float(self.agreement[0, m]))} at "
