@@ -32,7 +32,7 @@ def draw(result: ProbesResult) -> "go.Figure":
         x=[None],
         y=[None],
         mode="lines",
-        name="floor, in the same colour",
+        name="highest baseline",
         line={"color": style.GREY, "width": 1.5, "dash": "dot"},
     )
     if not bool(result.model_score.isnan().all()):
@@ -80,7 +80,7 @@ def _add_fact(
         mode="lines",
         showlegend=False,
         line={"color": colour, "width": 1.5, "dash": "dot"},
-        hovertemplate=f"{name}, floor: %{{y:{digits}}}<extra></extra>",
+        hovertemplate=f"{name}, highest baseline: %{{y:{digits}}}<extra></extra>",
     )
 
 
@@ -108,9 +108,9 @@ def panels(result: ProbesResult) -> list[Panel]:
             draw(result),
             f"Score of the {name}: {trail(curve.score, result.iterations, curve.kind)} iterations."
             f"{intermediate}",
-            "Each point is a linear probe tested on held-out examples, with its 95 % interval. Dotted in the "
-            "same colour, the floor: the best of shuffled labels, random features, the most frequent class, "
-            "and for intermediate steps the answer alone. A decodable fact need not be used.",
+            "Each point is a linear probe tested on held-out examples, with its 95 % interval. Dotted, in "
+            "the same colour: the highest baseline of shuffled labels, random features, the most frequent "
+            "class, and for intermediate steps the answer alone. A decodable fact need not be used.",
         )
     ]
     if result.probe_map.numel():

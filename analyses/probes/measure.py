@@ -29,7 +29,7 @@ class ProbesVerdict(Verdict):
     """When the right answer can be decoded from the states."""
 
     ahead = "A linear probe decodes the right answer from the states before the model's own read-out does."
-    alike = "A linear probe decodes the right answer when the model's own read-out does, and not before."
+    alike = "Linear probes reach the answer at the same iteration as the model's output, not earlier."
     behind = "The model's own read-out gives right answers that a linear probe does not decode."
     absent = "A linear probe does not decode the right answer from the states."
 
@@ -71,8 +71,8 @@ class ProbesResult(AnalysisResult):
         return (
             f"{self.verdict.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores "
             f"on held-out groups; random features: {self.features}. {' '.join(sentences)} Thresholds: "
-            f"formed at {self.share_threshold:g} of the way from the floor to the best; ahead from "
-            f"{self.lead_threshold:g} accuracy on average."
+            f"formed at {self.share_threshold:g} of the way from the highest baseline to the best; ahead "
+            f"from {self.lead_threshold:g} accuracy on average."
         )
 
 
