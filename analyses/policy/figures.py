@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
+from loopscope.halting.exit_rules import RULES
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
@@ -18,7 +19,7 @@ def headline(result: PolicyResult) -> tuple[str, str]:
     best = result.best
     return (
         f"{best.iterations:.1f} of {result.iterations}",
-        f"iterations are enough on average for {best.label}. {result.verdict.sentence}",
+        f"mean iterations that are enough, with {best.label}. {result.verdict.sentence}",
     )
 
 
@@ -66,7 +67,6 @@ def panels(result: PolicyResult) -> list[Panel]:
     depth, best = result.method(DEPTH), result.best
     under = max(result.methods, key=lambda method: method.underthinking)
     over = max(result.methods, key=lambda method: method.overthinking)
-    gate = f", the model's own halting one of {result.gate.error:.3f}" if result.gate else ""
     rows = [
         Panel(
             "Accuracy against iterations",
@@ -74,22 +74,23 @@ def panels(result: PolicyResult) -> list[Panel]:
             f"To come within {result.margin:g} of full depth ({percent(result.full)} after "
             f"{result.iterations}), {best.label} needs {best.iterations:.2f} iterations on average, a fixed "
             f"depth {depth.iterations:.2f}, and the oracle {number(oracle_iterations(result), 3)}.",
-            "Each line is one exit method over its threshold; further up and to the left is better. "
-            "Diamonds mark the threshold of its source, or of the model. The oracle knows the answers.",
+            "Each line sweeps the threshold of one exit rule; further up and to the left is better. "
+            "Diamonds: the published threshold, or the model's own. The oracle knows the right answers. "
+            f"{_definitions(result)}",
         ),
         Panel(
             "Regret, underthinking and overthinking",
             _bars(result),
-            f"Stopped wrong though right later: at most {percent(under.underthinking)} ({under.label}). "
-            f"Stopped wrong though right earlier: at most {percent(over.overthinking)} ({over.label}).",
+            "Underthinking: stopped at a wrong answer that would have become right, at most "
+            f"{percent(under.underthinking)} ({under.label}). Overthinking: stopped at a wrong answer that "
+            f"had been right, at most {percent(over.overthinking)} ({over.label}).",
             f"At each method's operating point, the fewest iterations within {result.margin:g} of full "
             "depth. Regret is the oracle's accuracy with as many iterations minus the method's.",
         ),
         Panel(
             "Calibration",
             _reliability(result, best),
-            f"The largest probability where {best.label} stops has a calibration error of "
-            f"{best.calibration.error:.3f}{gate}.",
+            result.calibration_sentence(),
             "Points are bins of a tenth; on the diagonal a probability equals the fraction right. Larger "
             "points hold more answers.",
         ),
@@ -105,6 +106,15 @@ def panels(result: PolicyResult) -> list[Panel]:
             )
         )
     return rows
+
+
+def _definitions(result: PolicyResult) -> str:
+    """What each rule's quantity is, and on which side of the threshold it stops."""
+    rules = {method.name: method.condition for method in result.methods if method.name in RULES}
+    above = [name for name in rules if RULES[name].stops_above]
+    words = "; ".join(f"{name}: {condition}" for name, condition in rules.items())
+    sides = f", of {' and '.join(above)} at or above it" if above else ""
+    return f"Rules stop at or below the threshold{sides}. {words}."
 
 
 def _short(method: ExitMethod) -> str:

@@ -78,20 +78,24 @@ class PolicyResult(AnalysisResult):
             f"{number(method.regret, 2)})"
             for method in sorted(self.methods, key=lambda method: method.iterations)
         )
-        gate, best = "", self.best
-        if self.gate:
-            gate = (
-                " As a probability of being right, the model's own halting has a calibration error of "
-                f"{self.gate.error:.3f}."
-            )
+        best = self.best
         return (
             f"{self.verdict.sentence} After all {self.iterations} iterations {percent(self.full)} of "
             f"{self.items} answers are right ({self.examples} examples). Mean iterations to come within "
             f"{self.margin:g} of it: {rows}. The oracle needs {number(oracle_iterations(self), 3)}. Of the "
-            f"answers stopped by {best.label}, {percent(best.underthinking)} are wrong though right later, "
-            f"{percent(best.overthinking)} wrong though right earlier; the largest probability has a "
-            f"calibration error of {best.calibration.error:.3f} there.{gate} Threshold: fewer by "
-            f"{self.saving_threshold:g} of the iterations."
+            f"answers stopped by {best.label}, {percent(best.underthinking)} are wrong and would have become "
+            f"right, {percent(best.overthinking)} are wrong and had been right. "
+            f"{self.calibration_sentence()} Threshold: fewer by {self.saving_threshold:g} of the iterations."
+        )
+
+    def calibration_sentence(self) -> str:
+        """The expected calibration errors."""
+        gate = ""
+        if self.gate:
+            gate = f", {self.gate.error:.3f} for the model's halting probability over all iterations"
+        return (
+            f"Expected calibration error: {self.best.calibration.error:.3f} for the largest answer "
+            f"probability where {self.best.label} stops{gate}."
         )
 
 
