@@ -16,9 +16,16 @@ class StartKind:
 
     name: str
     alignment: Float[Tensor, "example start"]
-    """Cosine of the result to the example's own end; NaN where the loop overflows."""
+    """Cosine of the result to the final state from the standard start; NaN where the loop
+    overflows."""
     distance: Float[Tensor, "example start"]
     """‖result - end‖ / ‖end‖."""
+
+    @property
+    def label(self) -> str:
+        """The name in words."""
+        other = "start from another example's state"
+        return other if self.name == "exchanged" else f"{self.name} start"
 
     @property
     def mean(self) -> float:
@@ -56,7 +63,7 @@ def alignment_by_position(
     ends: Float[Tensor, "example number"],
     results: Float[Tensor, "example start number"],
 ) -> Float[Tensor, "example start position"]:
-    """Cosine of each result to the example's own end, position by position."""
+    """Cosine of each result to the final state from the standard start, position by position."""
 
     def primary(states: Tensor) -> Tensor:
         flat = loop.primary(states.flatten(0, 1))

@@ -20,12 +20,15 @@ def headline(result: PathIndependenceResult) -> tuple[str, str]:
 def draw(result: PathIndependenceResult) -> "go.Figure":
     """The alignment of every start, by kind."""
     figure = style.empty(
-        "Alignment by kind of start", "cosine to the example's own end", "kind of start", 320
+        "Alignment by kind of start",
+        "cosine to the final state from the standard start",
+        "kind of start",
+        320,
     )
     for kind, colour in zip(result.kinds, style.COLOURS, strict=False):
         figure.add_box(
             x=kind.alignment.flatten().tolist(),
-            name=kind.name,
+            name=kind.label,
             boxpoints="all",
             jitter=0.5,
             pointpos=0,
@@ -43,7 +46,7 @@ def panels(result: PathIndependenceResult) -> list[Panel]:
             "Asymptotic alignment by kind of start",
             draw(result),
             result.verdict.sentence,
-            "Each point is one example run from one other start; 1 means that its end has the direction of "
-            "the example's own end.",
+            "Each point is one example run from one other start; 1 means that its final state has the "
+            "direction of the final state from the standard start.",
         )
     ]

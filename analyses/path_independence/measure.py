@@ -70,8 +70,8 @@ class PathIndependenceResult(AnalysisResult):
             lines.append(f"NaN or infinity begin at state {self.overflow}.")
         for kind in self.kinds:
             lines.append(
-                f"{kind.name.capitalize()} starts: asymptotic alignment {number(kind.mean, 4)} (minimum "
-                f"{number(float(kind.alignment.min()), 4)}), mean relative distance "
+                f"{kind.label[0].upper()}{kind.label[1:]}: asymptotic alignment {number(kind.mean, 4)} "
+                f"(minimum {number(float(kind.alignment.min()), 4)}), mean relative distance "
                 f"{number(float(kind.distance.mean()))}."
             )
         lines.append(
