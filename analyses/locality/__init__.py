@@ -7,8 +7,8 @@ effect on the answer at position j when position i was patched: KL(run ‖ patch
 nats (for models that answer with a number, the absolute change). From it, by m:
 
 - locality: the share of the effect on other positions that falls on neighbours of i, over the share
-  expected if the effect were uniform over all reachable positions: 1 is chance. In a causal model
-  only later positions are reachable; this is measured, not assumed.
+  expected if the effect were uniform over all reachable positions: 1 is a uniform effect. In a
+  causal model only later positions are reachable; this is measured, not assumed.
 - distance: mean distance from i of the effect on others, next to that of a uniform effect.
 - self share: the share of the whole effect that is at i itself.
 

@@ -18,6 +18,8 @@ class PositionDistances:
     """0 for a position and itself, 1 for neighbours; infinite where there is no path."""
     neighbours: str
     """Which positions are neighbours, in words."""
+    later_neighbours: str
+    """The same where only later positions can be reached."""
 
 
 def position_distances(run: Run, positions: int) -> PositionDistances:
@@ -30,15 +32,17 @@ def position_distances(run: Run, positions: int) -> PositionDistances:
     task = task_of(run)
     adjacent = None if task is None else task.neighbours()
     if adjacent is not None and len(adjacent) == positions:
-        return PositionDistances(
-            shortest_paths(adjacent), "cells that constrain each other by the task's rules"
-        )
+        words = "cells that constrain each other by the task's rules"
+        return PositionDistances(shortest_paths(adjacent), words, f"later {words}")
     index = torch.arange(positions)
     if task is not None and task.shape is not None and task.shape[0] * task.shape[1] == positions:
         rows, columns = index // task.shape[1], index % task.shape[1]
         manhattan = (rows[:, None] - rows).abs() + (columns[:, None] - columns).abs()
-        return PositionDistances(manhattan.float(), "cells above, below, left and right")
-    return PositionDistances((index[:, None] - index).abs().float(), "the previous and the next position")
+        return PositionDistances(
+            manhattan.float(), "cells above, below, left and right", "cells below and right"
+        )
+    distance = (index[:, None] - index).abs().float()
+    return PositionDistances(distance, "the previous and the next position", "the next position")
 
 
 def shortest_paths(adjacent: Bool[Tensor, "node node"]) -> Float[Tensor, "node node"]:

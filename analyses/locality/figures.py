@@ -1,4 +1,4 @@
-"""The effect by distance, and how many times chance falls on neighbours."""
+"""The effect by distance, and the effect on neighbours relative to a uniform one."""
 
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ def headline(result: LocalityResult) -> tuple[str, str]:
     finite = [value for value in result.locality.tolist() if value == value]
     return (
         f"{number(finite[0], 2)} ×" if finite else "0",
-        f"chance: the effect on neighbours at first. {result.verdict.sentence}",
+        f"times the uniform effect, on neighbours at first. {result.verdict.sentence}",
     )
 
 
@@ -48,8 +48,10 @@ def draw(result: LocalityResult) -> "go.Figure":
 
 
 def curves(result: LocalityResult) -> "go.Figure":
-    """How many times chance the effect falls on neighbours."""
-    figure = style.empty("Effect on neighbours", "iterations after the intervention", "times chance", 360)
+    """The effect on neighbours relative to a uniform one."""
+    figure = style.empty(
+        "Effect on neighbours", "iterations after the intervention", "relative to uniform", 360
+    )
     xs = list(result.after)
     for values, fill in ((result.high, None), (result.low, "tonexty")):
         figure.add_scatter(
@@ -68,13 +70,13 @@ def curves(result: LocalityResult) -> "go.Figure":
         mode="lines+markers",
         name="effect on neighbours",
         line={"color": style.BLUE, "width": 2},
-        hovertemplate="%{x} iterations after: %{y:.2f} times chance<extra></extra>",
+        hovertemplate="%{x} iterations after: %{y:.2f} times uniform<extra></extra>",
     )
     figure.add_scatter(
         x=[xs[0], xs[-1]],
         y=[1, 1],
         mode="lines",
-        name="chance",
+        name="uniform",
         line={"color": style.GREY, "dash": "dot"},
         hoverinfo="skip",
     )
@@ -93,7 +95,8 @@ def panels(result: LocalityResult) -> list[Panel]:
             f"first, and {number(float(result.distance[last]), 2)} after {result.after[last]} iterations."
         )
         neighbours = (
-            f"At first the effect on neighbours is {number(float(result.locality[first]), 2)} times chance."
+            f"At first the effect on neighbours is {number(float(result.locality[first]), 2)} times that "
+            "of a uniform effect."
         )
     return [
         Panel(
@@ -104,7 +107,7 @@ def panels(result: LocalityResult) -> list[Panel]:
             "the share of the effect on the answers at each distance, m iterations later. Rows sum to 1.",
         ),
         Panel(
-            "Effect on neighbours relative to chance",
+            "Effect on neighbours relative to a uniform effect",
             curves(result),
             neighbours,
             f"Neighbours are {result.neighbours}. 1 is a uniform effect on all reachable positions; the "

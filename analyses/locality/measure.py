@@ -45,8 +45,8 @@ class LocalityResult(AnalysisResult):
     after: tuple[int, ...]
     """m, iterations after the intervention."""
     locality: Float[Tensor, " after"]
-    """Share of the effect on others that falls on neighbours, over that of chance; NaN where there
-    is no effect on others."""
+    """Share of the effect on others that falls on neighbours, over that of a uniform effect; NaN
+    where there is no effect on others."""
     low: Float[Tensor, " after"]
     """95 % interval over examples."""
     high: Float[Tensor, " after"]
@@ -70,15 +70,15 @@ class LocalityResult(AnalysisResult):
     """Whether no position affects an earlier one."""
     examples: int
     local_threshold: float = LOCAL
-    """Local is from this many times chance, with its interval above 1, at the first m that affects
-    others ..."""
+    """Local is from this many times a uniform effect, with its interval above 1, at the first m
+    that affects others ..."""
     growth_threshold: float = GROWTH
     """... and relayed if the distance grows by this factor after that."""
 
     def summary(self) -> str:
         finite = [i for i, value in enumerate(self.locality.tolist()) if value == value]
         rows = "; ".join(
-            f"after {self.after[i]} more iterations {_times(self.locality[i])} times chance "
+            f"after {self.after[i]} more iterations {_times(self.locality[i])} times uniform "
             f"({_times(self.low[i])} to {_times(self.high[i])}), at a mean distance of "
             f"{number(float(self.distance[i]))} (uniform: {number(float(self.chance[i]))}), with "
             f"{percent(float(self.self_share[i]))} of the effect at the patched position"
@@ -89,7 +89,7 @@ class LocalityResult(AnalysisResult):
             f"{self.verdict.sentence} State {self.iteration} was replaced at one position by "
             f"{self.replacement}, in {self.examples} examples; neighbours are {self.neighbours}{reachable}. "
             f"{'Effect on neighbours: ' + rows if rows else 'No other position was affected'}. Thresholds: "
-            f"local from {self.local_threshold:g} times chance with its interval above 1, relayed if the "
+            f"local from {self.local_threshold:g} times uniform with its interval above 1, relayed if the "
             f"distance grows by {self.growth_threshold:g}."
         )
 
@@ -159,7 +159,7 @@ def measure(
         **spread._asdict(),
         unit="output" if run.output.shape[-1] == 1 else "nats",
         replacement=words,
-        neighbours=geometry.neighbours,
+        neighbours=geometry.later_neighbours if spread.causal else geometry.neighbours,
         examples=effect.shape[1],
     )
 
