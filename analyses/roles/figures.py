@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 def headline(result: RolesResult) -> tuple[str, str]:
     """The result in a few numbers, and what they are."""
     states = result.frozen_from_start
-    names = ", ".join(state.field for state in states)
+    names = " · ".join(
+        f"{state.field} frozen {'until the last iteration' if state.read_out else 'to the end'}"
+        for state in states
+    )
     return (
         " · ".join(percent(fraction(state.solved)) for state in states),
-        f"solved with {names} frozen (nothing frozen: {percent(result.solved)}). {result.verdict.sentence}",
+        f"examples solved with {names} (nothing frozen: {percent(result.solved)}). {result.verdict.sentence}",
     )
 
 
@@ -78,8 +81,8 @@ def draw_changes(result: RolesResult) -> "go.Figure":
                 customdata=torch.stack([changes.content, changes.mask], 1).tolist(),
                 name=f"decoded from {style.label(field)}{frozen}",
                 line={"color": colour, "width": 2, "dash": "solid" if changes.frozen is None else "dot"},
-                hovertemplate="by %{x}: %{customdata[0]} change content, %{customdata[1]} become blank or "
-                "cease to be<extra></extra>",
+                hovertemplate="by %{x}: %{customdata[0]} from one symbol to another, %{customdata[1]} "
+                "between blank and a symbol<extra></extra>",
             )
     return figure
 

@@ -108,7 +108,7 @@ class RolesResult(AnalysisResult):
         return " ".join(line for line in lines if line)
 
     def changes_sentence(self, field: str) -> str:
-        """Content changes and mask flips of one state's read-out."""
+        """Changes of one state's read-out, between symbols and between blank and a symbol."""
         by_frozen = {c.frozen: c for c in self.changes if c.field == field}
         plain = by_frozen.pop(None)
         others = ", ".join(
@@ -116,8 +116,8 @@ class RolesResult(AnalysisResult):
             for frozen, c in by_frozen.items()
         )
         return (
-            f"Decoded from {field}, {int(plain.content.sum())} answers change their content and "
-            f"{int(plain.mask.sum())} become blank or cease to be; {others}."
+            f"Decoded from {field}, {int(plain.content.sum())} answers change from one symbol to another "
+            f"and {int(plain.mask.sum())} between blank and a symbol; {others}."
         )
 
     def attention_sentence(self) -> str:
