@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from loopscope.common.text import number, percent
+from loopscope.common.text import level, number, percent
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
@@ -19,7 +19,7 @@ def headline(result: OverthinkingResult) -> tuple[str, str]:
     lost = result.drop.lost
     return (
         f"{lost} of {result.items}",
-        f"answers right at the best iteration are lost by the end. {result.verdict.sentence}",
+        f"answers are right at the best iteration and wrong at the end. {result.verdict.sentence}",
     )
 
 
@@ -44,7 +44,7 @@ def _curves(
         figure.add_scatter(
             y=[round(v, 4) for v in by_level[i].tolist()],
             line={"color": colour, "width": 1.75},
-            name=f"{style.label(result.difficulty)} {result.levels[i]:g}",
+            name=style.label(level(float(result.levels[i]), result.difficulty)),
         )
     figure.add_scatter(
         y=[round(v, 4) for v in whole.tolist()], name="all", line={"color": style.BLUE, "width": 3.5}

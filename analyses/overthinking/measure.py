@@ -11,7 +11,7 @@ from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
-from loopscope.common.text import number, percent
+from loopscope.common.text import level, number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.maths.output_signals import margin
 from loopscope.recorder.labels import labels_of, task_of
@@ -28,7 +28,10 @@ class OverthinkingVerdict(Verdict):
     worse = "More iterations make answers worse: fewer are right at the end than at the best iteration."
     worse_in_part = "More iterations make answers worse at some difficulties, though not overall."
     improves = "Iterations beyond the model's own depth still improve answers."
-    steady = "More iterations make answers neither better nor worse."
+    steady = (
+        "Accuracy neither falls significantly after its best iteration nor rises significantly beyond the "
+        "model's own depth."
+    )
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,12 @@ class OverthinkingResult(AnalysisResult):
     def summary(self) -> str:
         d, best = self.drop, self.margin[1:].argmax().item() + 1
         worse = [
-            f"{level:g} ({percent(change.first)} to {percent(change.last)}, p = {number(change.p, 2)})"
-            for level, change in zip(self.levels.tolist(), self.drops, strict=True)
+            f"{level(value, self.difficulty)} ({percent(change.first)} to {percent(change.last)}, p = "
+            f"{number(change.p, 2)})"
+            for value, change in zip(self.levels.tolist(), self.drops, strict=True)
             if change.p < self.significance_threshold
         ]
-        where = f" Accuracy falls where {self.difficulty} is {'; '.join(worse)}." if worse else ""
+        where = f" Accuracy falls at {'; '.join(worse)}." if worse else ""
         return (
             f"{self.verdict.sentence} {self.how} Of {self.items} answers ({self.examples} examples) "
             f"{percent(d.first)} are right at the best iteration ({d.before:g}, chosen on the other half) "
