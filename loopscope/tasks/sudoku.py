@@ -66,7 +66,7 @@ class Sudoku(Task):
 
     name = "sudoku"
     difficulty_option = "blanks"
-    difficulty_unit = "rounds of filling in all that is plain"
+    difficulty_unit = "elimination rounds"
     fixed_options = ("size",)
     causal = False
     blank_token = 0
