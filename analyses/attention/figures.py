@@ -18,7 +18,10 @@ _STAGES_TITLE = "Attention concentration and mixing by iteration"
 def headline(result: AttentionResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     settled = int((~result.settled.isnan()).sum())
-    return f"{settled} of {result.settled.numel()} heads", f"converge. {result.verdict.sentence}"
+    return (
+        f"{settled} of {result.settled.numel()} heads",
+        f"attention patterns that converge. {result.verdict.sentence}",
+    )
 
 
 def draw(result: AttentionResult) -> "go.Figure":

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 def headline(result: CyclesResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     name, share = max(result.shares.items(), key=lambda item: item[1])
-    return f"{percent(share)} {name.replace('_', ' ')}", f"of the trajectories. {result.verdict.sentence}"
+    return (
+        f"{percent(share)} {name.replace('_', ' ')}",
+        f"most frequent kind of trajectory. {result.verdict.sentence}",
+    )
 
 
 def draw(result: CyclesResult) -> "go.Figure":

@@ -25,8 +25,7 @@ def headline(result: HaltingPredictionResult) -> tuple[str, str]:
     first = float(result.r2["state"][0])
     return (
         f"R² {first:.2f}",
-        f"of the halting iteration, predicted from state {int(result.iterations[0])}. "
-        f"{result.verdict.sentence}",
+        f"predicting the halting iteration from state {int(result.iterations[0])}. {result.verdict.sentence}",
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.text import percent, plural
+from ..common.text import level, percent, plural
 from ..plots import style
 from ..plots.heatmaps import position_heatmap
 from ..plots.panels import Panel
@@ -66,7 +66,7 @@ def section(run: Run) -> Section | None:
     tiles = [
         Tile(
             percent(value),
-            f"{score if task.continuous else 'of answers correct'} at {task.difficulty_option} {n}, "
+            f"{score if task.continuous else 'answers correct'} at {task.difficulty_option} {n}, "
             f"after {plural(k, 'iteration')}",
         )
         for n, (k, value) in list(_at_depth(by_length, length, depth).items())[:2]
@@ -121,18 +121,18 @@ def _colourable(levels: dict[float, Tensor]) -> dict[float, Tensor]:
 def _difficulty_sentence(levels: dict[float, Tensor], depth: int, score: str, unit: str) -> str:
     easy, hard = min(levels), max(levels)
     first, last = (
-        percent(float(levels[level][min(depth, len(levels[level]) - 1)])) for level in (easy, hard)
+        percent(float(levels[value][min(depth, len(levels[value]) - 1)])) for value in (easy, hard)
     )
     return (
-        f"{score.capitalize()} after {plural(depth, 'iteration')}: {first} where {unit} is {easy:g}, {last} "
-        f"where it is {hard:g}."
+        f"{score.capitalize()} after {plural(depth, 'iteration')}: {first} at {level(easy, unit)}, {last} "
+        f"at {level(hard, unit)}."
     )
 
 
 def _curves(curves: Mapping[float, Tensor], dial: str, depth: int, score: str) -> "go.Figure":
     figure = style.empty(f"{score.capitalize()} by iteration and {dial}", "iterations run", score)
     for (length, values), colour in zip(curves.items(), style.COLOURS, strict=False):
-        name = f"{label(dial)} {length:g}"
+        name = label(level(length, dial))
         figure.add_scatter(
             y=[round(v, 4) for v in values.tolist()], name=name, line={"color": colour, "width": 2.5}
         )

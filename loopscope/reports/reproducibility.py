@@ -16,7 +16,7 @@ _PACKAGES = ("loopscope", "torch", "transformer-lens", "numpy", "scipy", "scikit
 
 def rows(run: Run) -> list[tuple[str, str]]:
     """Names and values, in the order of the page. Plain text."""
-    origin = run.origin
+    origin, keep = run.origin, str(run.origin.get("keep", ""))
     result = [
         ("entry", origin.get("entry")),
         ("architecture", origin.get("architecture")),
@@ -27,9 +27,9 @@ def rows(run: Run) -> list[tuple[str, str]]:
         ("iterations", str(run.iterations)),
         ("sites", ", ".join(run.names)),
         ("edits", "; ".join(origin.get("edits") or []) or "none"),
-        ("keep", origin.get("keep")),
-        ("seed of the recording", "none used" if origin.get("seed") is None else str(origin["seed"])),
-        ("numbers", f"{origin.get('dtype')} on {origin.get('device')}"),
+        ("states kept", {"everything": "all"}.get(keep, keep)),
+        ("recording seed", "none needed" if origin.get("seed") is None else str(origin["seed"])),
+        ("dtype and device", f"{origin.get('dtype')} on {origin.get('device')}"),
         ("recorded with", _text(origin.get("versions"))),
     ]
     packages = {name: _version(name) for name in _PACKAGES}
