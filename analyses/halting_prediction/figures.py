@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from loopscope.common.text import number
+from loopscope.common.text import number, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
@@ -55,7 +55,7 @@ def panels(result: HaltingPredictionResult) -> list[Panel]:
         Panel(
             "Predictability of the halting iteration",
             draw(result),
-            f"{result.verdict.sentence} After {int(result.iterations[i])} iterations, with "
+            f"{result.verdict.sentence} After {plural(int(result.iterations[i]), 'iteration')}, with "
             f"{int(result.running[i])} positions still running: R² {r2['state']} from the state, "
             f"{r2['signals']} from the signals, {r2['position']} from the position.",
             "Each point is a linear probe on the positions that are still running, tested on held-out "

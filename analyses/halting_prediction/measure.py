@@ -12,7 +12,7 @@ from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.text import number
+from loopscope.common.text import number, plural
 from loopscope.halting.exit_rules import RULES, rule_halting
 from loopscope.halting.rule import scores
 from loopscope.recorder.extend import vectors
@@ -64,7 +64,7 @@ class HaltingPredictionResult(AnalysisResult):
 
     def summary(self) -> str:
         rows = "; ".join(
-            f"after {int(k)} iterations ({int(count)} positions) "
+            f"after {plural(int(k), 'iteration')} ({plural(int(count), 'position')}) "
             + ", ".join(f"{name} {number(float(self.r2[name][i]), 2)}" for name in PREDICTORS)
             for i, (k, count) in enumerate(zip(self.iterations, self.running, strict=True))
             if i in {0, len(self.iterations) // 2, len(self.iterations) - 1}

@@ -12,7 +12,7 @@ from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
 from .measure import LensResult, LensVerdict
-from .metrics import ends_of
+from .metrics import FINAL, RIGHT, ends_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -24,7 +24,7 @@ def headline(result: LensResult) -> tuple[str, str]:
         return "-", result.verdict.sentence
     return (
         f"k = {int(result.settled[0].median())}",
-        f"after that, half of the answers no longer change. {result.verdict.sentence}",
+        f"iteration after which half of the answers no longer change. {result.verdict.sentence}",
     )
 
 
@@ -108,18 +108,20 @@ def panels(result: LensResult) -> list[Panel]:
     kl, first, last = result.kl[0], result.iterations[i], result.iterations[m]
     caution = f"{result.caution} " if result.caution else ""
     shares = {"final answer": result.agreement, "right answer": result.right}
+    site = "" if result.sites[0] == "state" else f", at '{result.sites[0]}'"
+    among = f" among the {result.vocabulary} tokens{site}"
     start, end = _moment(result, i), _moment(result, m)
     ranks = "; ".join(
-        f"{name}: {number(float(v[0, i]))} {start}, {number(float(v[0, m]))} {end}"
-        for name, v in result.rank.items()
+        f"of {'the ' * (name in (FINAL, RIGHT))}{name}{'' if index else among}: "
+        f"{number(float(v[0, i]))} {start}, {number(float(v[0, m]))} {end}"
+        for index, (name, v) in enumerate(result.rank.items())
     )
-    site = "" if result.sites[0] == "state" else f" at '{result.sites[0]}'"
     margin = result.margin[0]
     return [
         Panel(
             "Rank of the answer in the vocabulary",
             draw(result),
-            f"{caution}Mean rank among the {result.vocabulary} tokens{site}, by token. {ranks}.",
+            f"{caution}Mean rank {ranks}.",
             "Decoded from every state, on average over the answered positions; 1 is first. Lines on top of "
             "each other are the same token.",
         ),

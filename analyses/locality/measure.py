@@ -10,7 +10,7 @@ from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.text import number, percent
+from loopscope.common.text import number, percent, plural
 from loopscope.patching.donors import donor_pairs, has_donor_pair
 from loopscope.patching.patch_cell import PatchCell
 from loopscope.patching.patched_forward import PatchedForward, affordable, patchable
@@ -78,7 +78,7 @@ class LocalityResult(AnalysisResult):
     def summary(self) -> str:
         finite = [i for i, value in enumerate(self.locality.tolist()) if value == value]
         rows = "; ".join(
-            f"after {self.after[i]} more iterations {_times(self.locality[i])} times uniform "
+            f"after {plural(self.after[i], 'more iteration')} {_times(self.locality[i])} times uniform "
             f"({_times(self.low[i])} to {_times(self.high[i])}), at a mean distance of "
             f"{number(float(self.distance[i]))} (uniform: {number(float(self.chance[i]))}), with "
             f"{percent(float(self.self_share[i]))} of the effect at the patched position"
