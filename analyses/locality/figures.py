@@ -23,7 +23,7 @@ def headline(result: LocalityResult) -> tuple[str, str]:
     finite = [value for value in result.locality.tolist() if value == value]
     return (
         f"{number(finite[0], 2)} ×" if finite else "0",
-        f"times the uniform effect, on neighbours at first. {result.verdict.sentence}",
+        f"effect on neighbours at first, relative to a uniform effect. {result.verdict.sentence}",
     )
 
 

@@ -19,7 +19,7 @@ def headline(result: OverthinkingResult) -> tuple[str, str]:
     lost = result.drop.lost
     return (
         f"{lost} of {result.items}",
-        f"answers are right at the best iteration and wrong at the end. {result.verdict.sentence}",
+        f"answers right at the best iteration and wrong at the end. {result.verdict.sentence}",
     )
 
 
