@@ -29,7 +29,7 @@ class ProbesVerdict(Verdict):
     """When the right answer can be decoded from the states."""
 
     ahead = "A linear probe decodes the right answer from the states before the model's own read-out does."
-    alike = "Linear probes reach the answer at the same iteration as the model's output, not earlier."
+    alike = "On average over the iterations, linear probes are as accurate as the model's own output."
     behind = "The model's own read-out gives right answers that a linear probe does not decode."
     absent = "A linear probe does not decode the right answer from the states."
 
