@@ -5,13 +5,10 @@ import math
 import warnings
 from typing import NamedTuple
 
-import torch
-
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
-from loopscope.core.looped_model import Looped, step_at
-from loopscope.core.state_tree import primary
+from loopscope.core.looped_model import Looped
 from loopscope.core.states import States
-from loopscope.recorder.extend import first_overflow
+from loopscope.recorder.extend import first_overflow, states_past_halting
 from loopscope.recorder.resume_run import resume
 from loopscope.runs.run import Run
 
@@ -56,7 +53,7 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
     if later.iterations <= goal and later.first_nonfinite() is None:
         if not past_halting:
             return _last_quarter(run, "The loop halts by itself")
-        states["state"] = _past_halting(later, goal + 1)
+        states["state"] = states_past_halting(later, goal + 1)
         note += (
             f" The loop itself ends after {later.iterations} iterations, when every position has halted; its "
             "map was iterated further."
@@ -69,17 +66,6 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
         return ExtendedRun(states, n, overflow - 2, note, overflow)
     note += " The run's edits were not applied to the extra iterations." if run.origin.get("edits") else ""
     return ExtendedRun(states, n, goal, note)
-
-
-def _past_halting(run: Run, iterations: int) -> States:
-    """The states of the map iterated past the iteration at which every position has halted."""
-    model, context, state = run.reader.model, run.reader.context, run.state(run.iterations)
-    values = dict(run.states.items())
-    with torch.no_grad():
-        for t in range(run.iterations, iterations):
-            state = step_at(model, state, context, t)
-            values[(t + 1,)] = primary(state)
-    return States("state", values, run.states.axes, iterations + 1)
 
 
 def _last_quarter(run: Run, reason: str) -> ExtendedRun:

@@ -92,21 +92,23 @@ def continue_run(
     if last < n + extra:
         description += f" The loop ends early at state {last}, when every position has halted."
         if not sites:
-            states, last = _past_halting(later, model, n + extra), n + extra
+            states, last = states_past_halting(later, n + extra), n + extra
             description += " The map was iterated further nevertheless."
     overflow = first_overflow(states)
     last = last if overflow is None else overflow - 1
     return Continuation(later, states, n, last, overflow, description)
 
 
-def _past_halting(run: Run, model: Looped, n: int) -> States:
-    """The states of a loop that ended early, iterated to `n`."""
-    values, state = dict(run.states.items()), run.state(run.iterations)
+def states_past_halting(run: Run, iterations: int) -> States:
+    """The states of a loop that ended early because every position had halted, with its map
+    iterated to `iterations` nevertheless."""
+    model, context, state = run.reader.model, run.reader.context, run.state(run.iterations)
+    values = dict(run.states.items())
     with torch.no_grad():
-        for t in range(run.iterations, n):
-            state = step_at(model, state, run.reader.context, t)
+        for t in range(run.iterations, iterations):
+            state = step_at(model, state, context, t)
             values[(t + 1,)] = primary(state)
-    return States("state", values, run.states.axes, n + 1)
+    return States("state", values, run.states.axes, iterations + 1)
 
 
 def _recorded_again(
