@@ -1,0 +1,114 @@
+"""Types of arguments, sharper than int and float. `loopscope.common.guard` checks them.
+
+@guarded
+def repeat(iteration: Index, times: Count = 2) -> ScheduleEdit: ...
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Ge, Gt, Le, Predicate
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """The words for a type in an error: "must be <text>"."""
+
+    text: str
+
+
+Count = Annotated[int, Ge(0), Meaning("a whole number, 0 or more")]
+PositiveCount = Annotated[int, Ge(1), Meaning("a whole number, 1 or more")]
+Index = Annotated[int, Meaning("a whole number")]
+"""The number of an iteration, a position, a row; negative ones count from the end."""
+Seed = Annotated[int, Ge(-(2**63)), Le(2**64 - 1), Meaning("a whole number, -2^63 to 2^64 - 1")]
+"""What torch.manual_seed takes."""
+Finite = Annotated[float, Predicate(math.isfinite), Meaning("a finite number")]
+Positive = Annotated[float, Gt(0), Predicate(math.isfinite), Meaning("a finite number above 0")]
+NotNegative = Annotated[float, Ge(0), Predicate(math.isfinite), Meaning("a finite number, 0 or more")]
+Share = Annotated[float, Ge(0), Le(1), Meaning("a number from 0 to 1")]
+
+
+def whole_number(value: Any) -> int:
+    """An integer of Python, NumPy or PyTorch (of one element, without axes) as an int.
+
+    Raises:
+        ValueError: anything else, also a bool and a float.
+    """
+    if not isinstance(value, int | np.integer) and getattr(value, "ndim", None) == 0:
+        value = value.tolist()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
+        raise ValueError("no whole number")
+    return int(value)
+
+
+def real_number(value: Any) -> float:
+    """A real number of Python, NumPy or PyTorch (of one element, without axes) as a float; an int
+    stays one.
+
+    Raises:
+        ValueError: anything else, also a bool and NaN.
+    """
+    if not isinstance(value, int | float | np.integer | np.floating) and getattr(value, "ndim", None) == 0:
+        value = value.tolist()
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ValueError("no real number")
+    if math.isnan(value):
+        raise ValueError("NaN")
+    return value if isinstance(value, int | float) else value.item()
+
+
+def truth(value: Any) -> bool:
+    """True or False of Python or NumPy as a bool.
+
+    Raises:
+        ValueError: anything else, also 0 and 1.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError("neither True nor False")
+    return bool(value)
+
+
+def elements(value: Any) -> Any:
+    """An array, a tensor or a range as a list; anything else as it is."""
+    if isinstance(value, range):
+        return list(value)
+    if hasattr(value, "tolist") and getattr(value, "ndim", 0) > 0:
+        return value.tolist()
+    return value
+
+
+def index_or_indices(value: Any) -> Any:
+    """What selects along an axis, in its canonical form: an int, a slice of ints, or a list of
+    ints. A mask of booleans selects where it is True.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, slice):
+        bounds = (value.start, value.stop, value.step)
+        return slice(*(None if bound is None else whole_number(bound) for bound in bounds))
+    value = elements(value)
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence):
+        return whole_number(value)
+    if len(value) and all(isinstance(one, bool | np.bool_) for one in value):
+        return [place for place, chosen in enumerate(value) if chosen]
+    return [whole_number(one) for one in value]
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """A function that gives the canonical form of an argument, or raises ValueError."""
+
+    form: Any
+
+
+Indices = Annotated[
+    Any,
+    Canonical(index_or_indices),
+    Meaning("a whole number, a slice, or a list, array or mask of whole numbers"),
+]
+"""What selects along an axis: int | slice | list[int] when the function receives it."""
