@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from loopscope.common.arguments import Count, Positive, PositiveCount, Share
 from loopscope.common.errors import LoopscopeError
 from loopscope.core.states import States
 from loopscope.maths import attention as maths
@@ -35,12 +36,12 @@ def measure(
     run: Run,
     *,
     sites: Sequence[str] | None = None,
-    extra: int | None = None,
-    examples: int = 16,
-    tolerance: float = TOLERANCE,
-    settled_fraction: float = SETTLED_FRACTION,
-    massive_ratio: float = MASSIVE_RATIO,
-    massive_size: float = MASSIVE_SIZE,
+    extra: Count | None = None,
+    examples: PositiveCount = 16,
+    tolerance: Positive = TOLERANCE,
+    settled_fraction: Share = SETTLED_FRACTION,
+    massive_ratio: Positive = MASSIVE_RATIO,
+    massive_size: Positive = MASSIVE_SIZE,
 ) -> AttentionResult:
     """Measure how attention changes over the iterations of a run. Sites that weren't recorded are
     recorded again where possible.
@@ -58,7 +59,7 @@ def measure(
         LoopscopeError: the states aren't finite, there are no patterns, or fewer than 3 iterations.
     """
     run.require_finite()
-    _check(run, extra, tolerance)
+    _check(run)
     continued, names = _continued(run, sites, extra, examples)
     blocks = blocks_of(names)
     last = continued.last - 1  # a pattern belongs to the iteration that makes the next state
@@ -94,12 +95,7 @@ def measure(
     )
 
 
-def _check(run: Run, extra: int | None, tolerance: float) -> None:
-    if not tolerance > 0 or (extra is not None and extra < 0):
-        raise LoopscopeError(
-            f"tolerance must be above 0 and extra 0 or more, but they are {tolerance!r} and {extra!r}. "
-            f"Leave them out for {TOLERANCE} and as many iterations as the run has."
-        )
+def _check(run: Run) -> None:
     if run.iterations < 2:
         raise LoopscopeError(
             f"attention needs 2 iterations or more to change, but the run has {run.iterations}. Record more."

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import percent
 from loopscope.core.sites import is_state
@@ -114,8 +115,8 @@ def measure(
     site: str | None = None,
     answer_positions: Any = None,
     method: Method = "exact",
-    examples: int | None = MAX_EXAMPLES,
-    iterations: int | None = MAX_ITERATIONS,
+    examples: PositiveCount | None = MAX_EXAMPLES,
+    iterations: PositiveCount | None = MAX_ITERATIONS,
 ) -> CausesResult:
     """Patch another example's state, position by position and iteration by iteration.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import Count, Positive
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.core.states import States
@@ -81,7 +82,7 @@ class ConvergenceResult(AnalysisResult):
 
 
 def measure(
-    run: Run, *, sites: Sequence[str] | None = None, extra: int | None = None, tolerance: float = 1e-3
+    run: Run, *, sites: Sequence[str] | None = None, extra: Count | None = None, tolerance: Positive = 1e-3
 ) -> ConvergenceResult:
     """Measure how the states of a run converge to a limit from beyond the run.
 
@@ -96,7 +97,7 @@ def measure(
     """
     run.require_finite()
     names = [sites] if isinstance(sites, str) else list(sites or ())
-    _check(run, names, extra, tolerance)
+    _check(run, names, extra)
     extra = max(32, run.iterations) if extra is None else extra
     extended = with_extra_iterations(run, extra, past_halting=not names)
     end, limit, states = extended.end, extended.limit, extended.states
@@ -113,7 +114,7 @@ def measure(
     )
 
 
-def _check(run: Run, sites: Sequence[str], extra: int | None, tolerance: float) -> None:
+def _check(run: Run, sites: Sequence[str], extra: int | None) -> None:
     if not run.origin.get("whole", True):
         raise LoopscopeError(
             "convergence needs whole states, but this run kept only a part of them "
@@ -124,8 +125,6 @@ def _check(run: Run, sites: Sequence[str], extra: int | None, tolerance: float) 
             f"extra must be {_MIN_EXTRA} iterations or more to give a limit, but is {extra}. Leave it out "
             "for as many as the run has."
         )
-    if not tolerance > 0:
-        raise LoopscopeError(f"tolerance must be a relative step above 0, but is {tolerance!r}. Try 1e-3.")
     for site in sites:
         if not isinstance(run[site], States):
             raise LoopscopeError(

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from loopscope.common.arguments import Count, NotNegative, PositiveCount, Share
 from loopscope.common.errors import LoopscopeError
 from loopscope.maths import KINDS, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
@@ -33,17 +34,17 @@ _THRESHOLD_VALUES: dict[str, tuple[float, ...]] = {
 def measure(
     run: Run,
     *,
-    extra: int | None = None,
+    extra: Count | None = None,
     layers: Sequence[str] | None = None,
-    examples: int = 16,
-    unrolled_iterations: int = 8,
+    examples: PositiveCount = 16,
+    unrolled_iterations: PositiveCount = 8,
     dmd: bool = False,
-    verdict_share: float = VERDICT_SHARE,
-    degeneracy_threshold: float = DEGENERACY_THRESHOLD,
-    coherence: float = Thresholds.coherence,
-    noise: float = 0.01,
-    growth: float = Thresholds.growth,
-    trend: float = Thresholds.trend,
+    verdict_share: Share = VERDICT_SHARE,
+    degeneracy_threshold: NotNegative = DEGENERACY_THRESHOLD,
+    coherence: NotNegative = Thresholds.coherence,
+    noise: NotNegative = 0.01,
+    growth: NotNegative = Thresholds.growth,
+    trend: NotNegative = Thresholds.trend,
     thresholds: Thresholds | None = None,
 ) -> CyclesResult:
     """Classify the trajectories of a run, and find the limits of its layers.
@@ -109,8 +110,6 @@ def measure(
 
 def _continued(run: Run, extra: int | None) -> tuple[int, Continuation]:
     """The number of extra iterations, and the run with them."""
-    if extra is not None and extra < 0:
-        raise LoopscopeError(f"extra must be iterations, 0 or more, but is {extra}. None takes 64 or more.")
     extra = max(64, run.iterations) if extra is None else extra
     continued = continue_run(run, extra)
     states = len(continued.states.iterations)

@@ -1,12 +1,13 @@
 """Iterations until answers settle and stay correct, until the model halts, and integration windows,
 against difficulty."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from loopscope.common.arguments import Count, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.core.looped_model import Looped
 from loopscope.maths.bootstrap_slope import slope
@@ -42,13 +43,13 @@ def applies(run: Run) -> bool:
 def measure(
     run: Run,
     *,
-    by: str | None = None,
+    by: Literal["example", "answer"] | None = None,
     difficulty: Any = None,
     unit: str | None = None,
     answer_positions: Any = None,
-    max_inputs: int | None = MAX_INPUTS,
-    points: int | None = EXCHANGE_POINTS,
-    seed: int = 0,
+    max_inputs: Count | None = MAX_INPUTS,
+    points: PositiveCount | None = EXCHANGE_POINTS,
+    seed: Seed = 0,
 ) -> DepthUseResult:
     """Measure whether the model takes more iterations for what is harder.
 
@@ -68,17 +69,17 @@ def measure(
             unknown or all the same, or an option is out of range.
     """
     run.require_finite()
-    _check(run, by)
+    _check(run)
     labels, task = labels_of(run), task_of(run)
     mask = answer_mask(run, answer_positions).cpu()
-    by = by or ("example" if task is None or difficulty is not None else _item_kind(task, mask))
-    example, level, positions = _items(mask, by, labels, difficulty)
+    item = by or ("example" if task is None or difficulty is not None else _item_kind(task, mask))
+    example, level, positions = _items(mask, item, labels, difficulty)
     iterations = _iterations(run, labels, example, positions)
     correct = None if labels is None else ~iterations["correct"].isnan()
     windows = None
     if max_inputs != 0:
         windows = integration_windows(
-            run, example, positions, causal=by == "answer", max_inputs=max_inputs, points=points, seed=seed
+            run, example, positions, causal=item == "answer", max_inputs=max_inputs, points=points, seed=seed
         )
         if len(windows.item):
             iterations["window"] = _window_ends(windows, len(example))
@@ -88,8 +89,8 @@ def measure(
     )
     return DepthUseResult(
         verdict=_verdict(depths, float(levels[-1] - levels[0])),
-        by=by,
-        unit=unit or _unit(task, difficulty, by),
+        by=item,
+        unit=unit or _unit(task, difficulty, item),
         difficulty=level,
         example=example,
         depths=depths,
@@ -104,15 +105,13 @@ def measure(
     )
 
 
-def _check(run: Run, by: str | None) -> None:
+def _check(run: Run) -> None:
     if not _is_readable(run):
         raise LoopscopeError(
             "depth_use needs a run of one iteration or more, whole and without edits, of tokens, whose "
             f"answers (batch, position, vocab) can be read out after every iteration, but got {run!r}. "
             "Record without edits= and keep=."
         )
-    if by not in (None, "example", "answer"):
-        raise LoopscopeError(f"by must be 'example' or 'answer', but is {by!r}. None takes the task's.")
 
 
 def _is_readable(run: Run) -> bool:

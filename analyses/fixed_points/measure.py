@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.errors import LoopscopeError
+from loopscope.common.arguments import Count, Positive, PositiveCount, Seed
 from loopscope.common.rng import mixed
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
@@ -36,16 +36,16 @@ _DEGENERATE = 1e12
 def measure(
     run: Run,
     *,
-    examples: int | None = None,
-    extra: int | None = None,
-    perturbed: int = 2,
-    random: int = 4,
-    perturbation: float = 0.1,
-    merge_distance: float = MERGE_DISTANCE,
-    tolerance: float = RESIDUAL_TOLERANCE,
-    spectra: int | None = None,
+    examples: PositiveCount | None = None,
+    extra: Count | None = None,
+    perturbed: Count = 2,
+    random: Count = 4,
+    perturbation: Positive = 0.1,
+    merge_distance: Positive = MERGE_DISTANCE,
+    tolerance: Positive = RESIDUAL_TOLERANCE,
+    spectra: Count | None = None,
     double: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> FixedPointsResult:
     """Find where the loop of a run ends, and which fixed points its map has.
 
@@ -67,14 +67,6 @@ def measure(
             range.
     """
     examples = (8 if math.prod(run.states.shape[2:]) < LARGE_STATE else 4) if examples is None else examples
-    _check(
-        examples,
-        perturbed,
-        random,
-        merge_distance=merge_distance,
-        tolerance=tolerance,
-        perturbation=perturbation,
-    )
     extra = max(96, run.iterations) if extra is None else extra
     rows = range(min(examples, run.states.shape[1]))
     loop, limit = continue_to_limit(run, rows, extra, double)
@@ -107,25 +99,6 @@ def measure(
         tolerance=tolerance,
         perturbation=perturbation,
     )
-
-
-def _check(
-    examples: int,
-    perturbed: int,
-    random: int,
-    *,
-    merge_distance: float,
-    tolerance: float,
-    perturbation: float,
-) -> None:
-    positive = merge_distance > 0 and tolerance > 0 and perturbation > 0
-    if examples < 1 or perturbed < 0 or random < 0 or not positive:
-        raise LoopscopeError(
-            "fixed_points needs 1 example or more, 0 starts or more of each kind, and merge_distance, "
-            f"tolerance and perturbation above 0, but has examples={examples}, perturbed={perturbed}, "
-            f"random={random}, merge_distance={merge_distance}, tolerance={tolerance}, "
-            f"perturbation={perturbation}. Leave out what you don't need to change."
-        )
 
 
 def _converged(verdicts: Sequence[FixedPointsVerdict]) -> Bool[Tensor, " example"]:

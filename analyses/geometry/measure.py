@@ -4,12 +4,15 @@ states."""
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import Meaning, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
 from loopscope.maths import cka_map
@@ -18,6 +21,8 @@ from loopscope.recorder.extend import vectors
 from loopscope.runs.run import Run
 
 CHANGE_FACTOR, MAX_VECTORS = 1.25, 1024
+_Several = Annotated[int, Ge(2), Meaning("a whole number, 2 or more")]
+_Factor = Annotated[float | int, Gt(1), Meaning("a number above 1")]
 _TRAJECTORIES, _COMPONENTS = 24, 6
 _ROUNDING = 50.0
 """Motion below so many times the numbers' precision is rounding."""
@@ -148,10 +153,10 @@ def _when(k: int) -> str:
 def measure(
     run: Run,
     *,
-    fields: Sequence[str] | None = None,
-    max_vectors: int = MAX_VECTORS,
-    change_factor: float = CHANGE_FACTOR,
-    seed: int = 0,
+    fields: str | Sequence[str] | None = None,
+    max_vectors: _Several = MAX_VECTORS,
+    change_factor: _Factor = CHANGE_FACTOR,
+    seed: Seed = 0,
 ) -> GeometryResult:
     """Measure the shape of a run's states.
 
@@ -168,11 +173,6 @@ def measure(
             range.
     """
     run.require_finite()
-    if max_vectors < 2 or not change_factor > 1:
-        raise LoopscopeError(
-            "max_vectors must be 2 or more and change_factor above 1, but they are "
-            f"{max_vectors!r} and {change_factor!r}. Leave them out for {MAX_VECTORS} and {CHANGE_FACTOR}."
-        )
     names = _fields(run) if fields is None else [fields] if isinstance(fields, str) else list(fields)
     ks = run.states.iterations
     if len(ks) < 2:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import Share
 from loopscope.common.text import percent
 from loopscope.maths.changepoints import Dated, transitions
 from loopscope.runs.run import Run
@@ -137,7 +138,7 @@ def applies(run: Run) -> bool:
     return run.origin.get("entry") in shipped_histories()
 
 
-def measure(run: Run | History, level: float = LEVEL) -> GrokkingResult:
+def measure(run: Run | History, level: Share = LEVEL) -> GrokkingResult:
     """Measure how a training came to generalise.
 
     Arguments:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import Finite
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.halting.exit_rules import Level, rule_halting
@@ -124,7 +125,7 @@ def applies(run: Run) -> bool:
 
 
 def measure(
-    run: Run, *, rule: str | None = None, threshold: float | int | None = None, level: Level = "position"
+    run: Run, *, rule: str | None = None, threshold: Finite | None = None, level: Level = "position"
 ) -> HaltingResult:
     """When the positions of a run halt, or would halt by an exit rule.
 

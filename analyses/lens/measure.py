@@ -3,7 +3,7 @@ iteration, when each answer settles, and the verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -150,7 +150,7 @@ def measure(
     lens: Any = "coda",
     sites: str | Sequence[str] = "state",
     facts: Mapping[str, Any] | None = None,
-    positions: str = "answers",
+    positions: Literal["answers", "all"] = "answers",
     check: bool = True,
 ) -> LensResult:
     """What a lens reads at each iteration of a run.
@@ -203,8 +203,6 @@ def measure(
 
 
 def _item_mask(run: Run, positions: str) -> Bool[Tensor, "batch position"]:
-    if positions not in ("answers", "all"):
-        raise LoopscopeError(f'positions must be "answers" or "all", but is {positions!r}. Pass one of them.')
     mask = lens_positions(run, positions == "answers")
     if not bool(mask.any()):
         raise LoopscopeError(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import Count, Index, Positive, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
 from loopscope.patching.donors import donor_pairs, has_donor_pair
@@ -111,12 +112,12 @@ def _patchable(run: Run) -> bool:
 def measure(
     run: Run,
     *,
-    iteration: int | None = None,
-    iterations_after: int = AFTER,
+    iteration: Index | None = None,
+    iterations_after: Count = AFTER,
     replacement: Replacement = "donor",
-    norm: float | None = None,
-    examples: int | None = EXAMPLES,
-    seed: int = 0,
+    norm: Positive | None = None,
+    examples: PositiveCount | None = EXAMPLES,
+    seed: Seed = 0,
 ) -> LocalityResult:
     """Patch the state at each position in turn and measure the effect on every position's answer.
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import PositiveCount
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.common.text import level, number, percent
 from loopscope.core.looped_model import Looped
@@ -127,7 +128,7 @@ def applies(run: Run) -> bool:
         return False
 
 
-def measure(run: Run, *, iterations: int | None = None) -> OverthinkingResult:
+def measure(run: Run, *, iterations: PositiveCount | None = None) -> OverthinkingResult:
     """What iterations beyond the model's own depth do to its answers.
 
     Arguments:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
-from loopscope.common.errors import LoopscopeError
+from loopscope.common.arguments import Count, Positive, PositiveCount, Seed, Share
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.runs.run import Run
@@ -90,16 +90,16 @@ class PathIndependenceResult(AnalysisResult):
 def measure(
     run: Run,
     *,
-    examples: int = 8,
-    exchanged: int = 4,
-    random: int = 4,
-    adversarial: int = 0,
-    iterations: int | None = None,
-    aligned: float = ALIGNED,
-    near: float = NEAR,
-    resting: float = REST,
+    examples: PositiveCount = 8,
+    exchanged: Count = 4,
+    random: Count = 4,
+    adversarial: Count = 0,
+    iterations: PositiveCount | None = None,
+    aligned: Share = ALIGNED,
+    near: Positive = NEAR,
+    resting: Positive = REST,
     double: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> PathIndependenceResult:
     """Whether the loop of a run reaches the same end from other starts.
 
@@ -117,7 +117,6 @@ def measure(
     Raises:
         LoopscopeError: there is no example, no iteration, or a negative number of starts.
     """
-    _check(examples, exchanged, random, adversarial=adversarial, iterations=iterations)
     batch = min(examples, run.states.shape[1])
     loop = IterationMap(run, range(batch), double)
     iterations = max(32, 2 * run.iterations) if iterations is None else iterations
@@ -149,15 +148,6 @@ def measure(
         near=near,
         resting=resting,
     )
-
-
-def _check(examples: int, exchanged: int, random: int, *, adversarial: int, iterations: int | None) -> None:
-    if examples < 1 or min(exchanged, random, adversarial) < 0 or (iterations is not None and iterations < 1):
-        raise LoopscopeError(
-            "path_independence needs 1 example and 1 iteration or more, and 0 starts or more of each kind, "
-            f"but has examples={examples}, exchanged={exchanged}, random={random}, "
-            f"adversarial={adversarial}, iterations={iterations}. Pass larger numbers."
-        )
 
 
 def _kinds(

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.halting.exit_rules import RULES, model_rule
@@ -118,7 +119,7 @@ def applies(run: Run) -> bool:
         return False
 
 
-def measure(run: Run, *, points: int = 48) -> PolicyResult:
+def measure(run: Run, *, points: PositiveCount = 48) -> PolicyResult:
     """What each exit method costs and achieves on a run of a known task.
 
     Arguments:

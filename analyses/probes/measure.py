@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError, nearest
 from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, FactCurve, probe_fact, trail
@@ -92,9 +93,9 @@ def measure(
     *,
     fact: str | None = None,
     site: str = "state",
-    examples: int | None = None,
+    examples: PositiveCount | None = None,
     control: str = "shuffled",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> ProbesResult:
     """What linear probes decode from the states of a run.
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.arguments import Index, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
@@ -151,10 +152,10 @@ def applies(run: Run) -> bool:
 def measure(
     run: Run,
     *,
-    starts: Sequence[int] | None = None,
-    examples: int | None = EXAMPLES,
+    starts: Sequence[Index] | None = None,
+    examples: PositiveCount | None = EXAMPLES,
     compare: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> RolesResult:
     """What each state of a two-state model does.
 

@@ -3,13 +3,15 @@ each example, their agreement, and the verdict."""
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Complex, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
-from loopscope.common.errors import LoopscopeError
+from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, PositiveCount, Seed
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import NEWTON_STEP, Limit, continue_to_limit
@@ -20,6 +22,7 @@ from .agreement import Agreement, agreement_of
 from .jacobian import Jacobians, jacobians
 
 MARGIN, TOLERANCE, NON_NORMAL = 1e-3, 0.05, 1.0
+_Several = Annotated[int, Ge(10), Meaning("a whole number, 10 or more to average over")]
 _SMALL = 16  # numbers per state up to which thousands of iterations are cheap
 
 
@@ -155,16 +158,16 @@ class StabilityResult(AnalysisResult):
 def measure(
     run: Run,
     *,
-    examples: int = 2,
-    count: int = 8,
-    exponents_count: int = 2,
-    iterations: int | None = None,
-    gain: int | None = None,
-    extra: int | None = None,
-    margin: float = MARGIN,
-    tolerance: float = TOLERANCE,
+    examples: PositiveCount = 2,
+    count: PositiveCount = 8,
+    exponents_count: PositiveCount = 2,
+    iterations: _Several | None = None,
+    gain: PositiveCount | None = None,
+    extra: Count | None = None,
+    margin: NotNegative = MARGIN,
+    tolerance: Positive = TOLERANCE,
     double: bool = True,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> StabilityResult:
     """What becomes of small differences in the loop of a run.
 
@@ -185,7 +188,6 @@ def measure(
     Raises:
         LoopscopeError: there is no example, eigenvalue or exponent, or fewer than 10 iterations.
     """
-    _check(examples, count, exponents_count, iterations)
     rows = range(min(examples, run.states.shape[1]))
     loop, limit = continue_to_limit(run, rows, max(96, run.iterations) if extra is None else extra, double)
     iterations = (2000 if limit.states.shape[2] <= _SMALL else 64) if iterations is None else iterations
@@ -224,15 +226,6 @@ def measure(
         margin=margin,
         tolerance=tolerance,
     )
-
-
-def _check(examples: int, count: int, exponents_count: int, iterations: int | None) -> None:
-    if min(examples, count, exponents_count) < 1 or (iterations is not None and iterations < 10):
-        raise LoopscopeError(
-            "stability needs 1 example, eigenvalue and exponent or more, and 10 iterations or more to "
-            f"average over, but has examples={examples}, count={count}, exponents_count={exponents_count}, "
-            f"iterations={iterations}. Pass larger numbers."
-        )
 
 
 def _exponents(

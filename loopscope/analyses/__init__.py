@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ..common import discovery
+from ..common.guard import guarded
 
 if TYPE_CHECKING:
     from ..common.analysis_result import AnalysisResult
@@ -48,4 +49,4 @@ def measure(name: str, run: "Run | History", **options: Any) -> "AnalysisResult"
         discovery.checked_name(
             f"option of {name}", option, [n for n in inspect.signature(question).parameters if n != "run"]
         )
-    return question(run, **options)
+    return guarded(question, name)(run, **options)

@@ -26,10 +26,10 @@ Index = Annotated[int, Meaning("a whole number")]
 """The number of an iteration, a position, a row; negative ones count from the end."""
 Seed = Annotated[int, Ge(-(2**63)), Le(2**64 - 1), Meaning("a whole number, -2^63 to 2^64 - 1")]
 """What torch.manual_seed takes."""
-Finite = Annotated[float, Predicate(math.isfinite), Meaning("a finite number")]
-Positive = Annotated[float, Gt(0), Predicate(math.isfinite), Meaning("a finite number above 0")]
-NotNegative = Annotated[float, Ge(0), Predicate(math.isfinite), Meaning("a finite number, 0 or more")]
-Share = Annotated[float, Ge(0), Le(1), Meaning("a number from 0 to 1")]
+Finite = Annotated[float | int, Predicate(math.isfinite), Meaning("a finite number")]
+Positive = Annotated[float | int, Gt(0), Predicate(math.isfinite), Meaning("a finite number above 0")]
+NotNegative = Annotated[float | int, Ge(0), Predicate(math.isfinite), Meaning("a finite number, 0 or more")]
+Share = Annotated[float | int, Ge(0), Le(1), Meaning("a number from 0 to 1")]
 
 
 def whole_number(value: Any) -> int:

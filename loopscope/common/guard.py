@@ -39,8 +39,11 @@ _LONGEST = 80
 """Characters of a received value that an error shows."""
 
 
-def guarded(function: Callable[P, R]) -> Callable[P, R]:
+def guarded(function: Callable[P, R], name: str | None = None) -> Callable[P, R]:
     """The function, with its arguments checked against its annotations at every call.
+
+    Arguments:
+        name: of the function, as errors say it; None: its own.
 
     Raises:
         LoopscopeError: by the function it returns: an argument that isn't declared, is missing, or
@@ -50,9 +53,9 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = _bound(function, args, kwargs)
-        for name, validate in _validators(function).items():
-            if name in bound.arguments:
-                bound.arguments[name] = validate(bound.arguments[name])
+        for argument, validate in _validators(function, name or function.__qualname__).items():
+            if argument in bound.arguments:
+                bound.arguments[argument] = validate(bound.arguments[argument])
         return function(*bound.args, **bound.kwargs)
 
     return checked
@@ -77,20 +80,26 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 @cache
-def _validators(function: Callable[..., Any]) -> dict[str, Callable[[Any], Any]]:
+def _validators(function: Callable[..., Any], name: str) -> dict[str, Callable[[Any], Any]]:
     """By argument: a function that gives the canonical form of a value, or raises LoopscopeError.
     Arguments that may be anything have none."""
+    about = f'See help("{function.__module__}.{function.__qualname__}").'
+
+    def validator(argument: str, hint: Any) -> Callable[[Any], Any]:
+        return lambda value: validated(value, hint, f"{name}: {argument}", about)
+
+    def validator_of_each(hint: Any) -> Callable[[Any], Any]:
+        return lambda values: {key: validator(key, hint)(value) for key, value in values.items()}
+
     result: dict[str, Callable[[Any], Any]] = {}
-    for name, hint in annotations(function).items():
-        if name == "return" or hint is Any:
+    for argument, hint in annotations(function).items():
+        if argument == "return" or hint is Any:
             continue
-        kind = _signature(function).parameters[name].kind
+        kind = _signature(function).parameters[argument].kind
         if kind is inspect.Parameter.VAR_KEYWORD:
-            result[name] = lambda values, hint=hint: {
-                key: _validator(function, key, hint)(value) for key, value in values.items()
-            }
+            result[argument] = validator_of_each(hint)
         elif kind is not inspect.Parameter.VAR_POSITIONAL:
-            result[name] = _validator(function, name, hint)
+            result[argument] = validator(argument, hint)
     return result
 
 
@@ -114,12 +123,6 @@ def _type_checking_imports(module: types.ModuleType) -> dict[str, Any]:
         imports = ast.Module(list(block.body), type_ignores=[])
         exec(compile(imports, str(module.__file__), "exec"), namespace)  # our own source
     return namespace
-
-
-@cache
-def _validator(function: Callable[..., Any], argument: str, hint: Any) -> Callable[[Any], Any]:
-    about = f'See help("{function.__module__}.{function.__qualname__}").'
-    return lambda value: validated(value, hint, f"{function.__qualname__}: {argument}", about)
 
 
 def validated(value: Any, hint: Any, name: str, about: str) -> Any:
@@ -176,15 +179,16 @@ def description(hint: Any) -> str:
     """A type in words, as an error says it.
 
     >>> description(Literal["zero", "mean"] | None)
-    "'zero' or 'mean' or None"
+    "'zero' or 'mean' (or None)"
     """
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         texts = [one.text for one in args[1:] if isinstance(one, Meaning)]
         return texts[0] if texts else description(args[0])
     if origin in (Union, types.UnionType):
-        *first, last = dict.fromkeys(description(arg) for arg in args)
-        return f"{', '.join(first)} or {last}" if first else last
+        *first, last = dict.fromkeys(description(arg) for arg in args if arg is not type(None))
+        text = f"{', '.join(first)} or {last}" if first else last
+        return f"{text} (or None)" if type(None) in args else text
     if origin is Literal:
         return " or ".join(repr(arg) for arg in args)
     if origin in (abc.Sequence, list):

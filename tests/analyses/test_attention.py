@@ -221,7 +221,7 @@ def test_it_applies_only_where_there_is_attention():
         (lambda: measured(iterations=1), "attention needs 2 iterations or more to change, but the run has 1"),
         (
             lambda: ls.analyses.measure("attention", ls.record(model(), TOKENS, 4), tolerance=0.0),
-            "tolerance must be above 0",
+            "attention: tolerance must be a finite number above 0",
         ),
         (
             lambda: ls.analyses.measure(

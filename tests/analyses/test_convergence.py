@@ -204,7 +204,7 @@ def test_nan_states_are_refused_with_the_place_where_they_began():
     ("options", "sentence"),
     [
         ({"extra": 3}, "extra must be 8 iterations or more"),
-        ({"tolerance": 0.0}, "tolerance must be a relative step above 0"),
+        ({"tolerance": 0.0}, "convergence: tolerance must be a finite number above 0"),
         ({"sites": ["core"]}, "'core' was not recorded in this run"),
     ],
 )

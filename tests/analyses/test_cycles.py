@@ -211,7 +211,7 @@ def test_dynamic_modes_lie_on_the_circle_or_inside(rate):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"extra": -1}, "extra must be iterations, 0 or more, but is -1"),
+        ({"extra": -1}, "extra must be a whole number, 0 or more .or None., but is -1"),
         ({"coherance": 0.9}, "no option of cycles called 'coherance'. .*coherence"),
         ({"noise": 3.0}, "the threshold noise must be a fraction between 0 and 1"),
         ({"layers": ["nowhere"]}, "nowhere"),

@@ -308,7 +308,7 @@ def test_what_cant_be_measured_gets_a_sentence():
             "two difficulties or more are needed to compare, but all 60 items have the same",
         ),
         ({"difficulty": torch.ones(3)}, "one number for each of the 60 examples"),
-        ({"by": "row"}, "by must be 'example' or 'answer', but is 'row'"),
+        ({"by": "row"}, "by must be 'example' or 'answer' .or None., but is 'row'"),
     ):
         with pytest.raises(LoopscopeError, match=sentence):
             ls.analyses.measure("depth_use", run, **options)

@@ -133,8 +133,14 @@ def test_everything_is_in_the_json_and_the_figures_draw():
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda: measured(lambda x: x, cloud(5, 2), max_vectors=1), "max_vectors must be 2 or more"),
-        (lambda: measured(lambda x: x, cloud(5, 2), change_factor=0.5), "change_factor above 1"),
+        (
+            lambda: measured(lambda x: x, cloud(5, 2), max_vectors=1),
+            "max_vectors must be a whole number, 2 or more",
+        ),
+        (
+            lambda: measured(lambda x: x, cloud(5, 2), change_factor=0.5),
+            "change_factor must be a number above 1",
+        ),
         (lambda: measured(lambda x: x, cloud(5, 2), 0), "geometry needs 2 states or more"),
     ],
 )

@@ -166,7 +166,7 @@ def test_it_applies_only_where_states_are_read_out_as_tokens():
     assert not LENS.applies(ls.record(model, model.task.batch(4, seed=0).tokens))
     assert LENS.applies(run_of(K >= 5))
     assert not LENS.applies(ls.record(Planted(torch.zeros(1, 2, 3, 4)).eval(), torch.zeros(2, 3).long()))
-    with pytest.raises(LoopscopeError, match='positions must be "answers" or "all"'):
+    with pytest.raises(LoopscopeError, match="positions must be 'answers' or 'all'"):
         lens_of(K >= 5, positions="some")
 
 

@@ -165,7 +165,5 @@ def test_thresholds_are_named_and_checked():
     assert "marginal within 0.01; agreement within 0.2" in str(
         measured(torch.cos, starts(1, 1), margin=0.01, tolerance=0.2)
     )
-    with pytest.raises(
-        ls.LoopscopeError, match="needs 1 example, eigenvalue and exponent or more.* has examples=0"
-    ):
+    with pytest.raises(ls.LoopscopeError, match="examples must be a whole number, 1 or more, but is 0"):
         measured(torch.cos, starts(1, 1), examples=0)
