@@ -3,8 +3,8 @@
 @guarded
 def skip(iteration: Index) -> ScheduleEdit: ...
 
-skip("three")       # LoopscopeError: skip: iteration must be a whole number, but is 'three' (str). ...
 skip(np.int64(3))   # the function receives the int 3
+skip("three")       # LoopscopeError: skip: iteration must be a whole number, but is 'three' ...
 
 The annotations are read at the first call. pydantic checks them, strictly: numbers of NumPy and
 PyTorch become those of Python, arrays become lists where a sequence is declared, and nothing else

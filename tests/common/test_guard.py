@@ -1,4 +1,5 @@
-"""guarded: a public function receives what its annotations declare, or the caller gets a sentence."""
+"""guarded: a public function receives what its annotations declare, or the caller gets a
+sentence."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
