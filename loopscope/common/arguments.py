@@ -28,7 +28,7 @@ Seed = Annotated[int, Ge(-(2**63)), Le(2**64 - 1), Meaning("a whole number, -2^6
 """What torch.manual_seed takes."""
 Finite = Annotated[float | int, Predicate(math.isfinite), Meaning("a finite number")]
 Positive = Annotated[float | int, Gt(0), Predicate(math.isfinite), Meaning("a finite number above 0")]
-NotNegative = Annotated[float | int, Ge(0), Predicate(math.isfinite), Meaning("a finite number, 0 or more")]
+NotNegative = Annotated[float | int, Ge(0), Meaning("a number, 0 or more")]
 Share = Annotated[float | int, Ge(0), Le(1), Meaning("a number from 0 to 1")]
 
 
@@ -112,3 +112,12 @@ Indices = Annotated[
     Meaning("a whole number, a slice, or a list, array or mask of whole numbers"),
 ]
 """What selects along an axis: int | slice | list[int] when the function receives it."""
+
+
+def all_finite(value: Any) -> bool:
+    """Whether a tensor holds neither NaN nor infinity."""
+    return bool(value.isfinite().all())
+
+
+FINITE = Predicate(all_finite)
+"""For a type of tensors: Annotated[Float[Tensor, "sample width"], FINITE]."""

@@ -8,7 +8,8 @@ skip("three")       # LoopscopeError: skip: iteration must be a whole number, bu
 
 The annotations are read at the first call. pydantic checks them, strictly: numbers of NumPy and
 PyTorch become those of Python, arrays become lists where a sequence is declared, and nothing else
-is converted. A class is checked by isinstance, so `Float[Tensor, "sample width"]` of jaxtyping too.
+is converted. A class is checked by isinstance, so `Float[Tensor, "sample width"]` of jaxtyping too;
+axes of one name have one size in all arguments.
 """
 
 import ast
@@ -22,7 +23,9 @@ from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
-from .arguments import Canonical, Meaning, elements, real_number, truth, whole_number
+from jaxtyping import jaxtyped
+
+from .arguments import FINITE, Canonical, Meaning, elements, real_number, truth, whole_number
 from .errors import LoopscopeError, nearest
 
 P = ParamSpec("P")
@@ -53,9 +56,11 @@ def guarded(function: Callable[P, R], name: str | None = None) -> Callable[P, R]
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         bound = _bound(function, args, kwargs)
-        for argument, validate in _validators(function, name or function.__qualname__).items():
-            if argument in bound.arguments:
-                bound.arguments[argument] = validate(bound.arguments[argument])
+        validators = _validators(function, name or function.__qualname__)
+        with jaxtyped("context"):  # axes of one name have one size in all arguments, and only in these
+            for argument, validate in validators.items():
+                if argument in bound.arguments:
+                    bound.arguments[argument] = validate(bound.arguments[argument])
         return function(*bound.args, **bound.kwargs)
 
     return checked
@@ -184,7 +189,7 @@ def description(hint: Any) -> str:
     origin, args = get_origin(hint), get_args(hint)
     if origin is Annotated:
         texts = [one.text for one in args[1:] if isinstance(one, Meaning)]
-        return texts[0] if texts else description(args[0])
+        return texts[0] if texts else description(args[0]) + " without NaN or infinity" * (FINITE in args)
     if origin in (Union, types.UnionType):
         *first, last = dict.fromkeys(description(arg) for arg in args if arg is not type(None))
         text = f"{', '.join(first)} or {last}" if first else last
@@ -195,7 +200,7 @@ def description(hint: Any) -> str:
         return f"a sequence of {_PLURALS.get(args[0]) or f'({description(args[0])})'}"
     if hasattr(hint, "dim_str"):  # of jaxtyping
         kind = _DTYPES.get(hint.__name__.split("[")[0], "")
-        return f"a tensor {kind}of the axes ({', '.join(hint.dim_str.split())})"
+        return f"a tensor {kind}(axes: {', '.join(hint.dim_str.split()) or 'none'})"
     name = "function" if origin is abc.Callable else getattr(origin or hint, "__name__", str(hint))
     return _WORDS.get(origin or hint) or f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 

@@ -6,16 +6,21 @@ Blayney et al. 2026 (arXiv 2604.11791).
 """
 
 import math
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..common.arguments import FINITE, Index, PositiveCount
+from ..common.guard import guarded
+
 SINK = 0.3
 """A key with this share of all attention is a sink."""
 
 
-def concentration(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "..."]:
+@guarded
+def concentration(pattern: Annotated[Float[Tensor, "... query key"], FINITE]) -> Float[Tensor, "..."]:
     """ColSum concentration C = 1 - H(c) / ln T, with c_j = mean over the queries of A_ij: 1 if all
     attend to one key, 0 if all keys get the same. c must sum to one: with sums over the queries in
     place of means C isn't between 0 and 1. Queipo-de-Llano et al. 2025.
@@ -31,14 +36,16 @@ def concentration(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "...
     return (1 - torch.special.entr(received(pattern)).sum(-1) / math.log(keys)).clamp(min=0)
 
 
-def received(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "... key"]:
+@guarded
+def received(pattern: Annotated[Float[Tensor, "... query key"], FINITE]) -> Float[Tensor, "... key"]:
     """The share of all attention that each key gets; sums to one. For one key this is the sink
     score of Gu et al. 2024 (arXiv 2410.10781)."""
     return pattern.mean(-2)
 
 
+@guarded
 def sink_rate(
-    pattern: Float[Tensor, "... head query key"], key: int = 0, threshold: float = SINK
+    pattern: Annotated[Float[Tensor, "... head query key"], FINITE], key: Index = 0, threshold: float = SINK
 ) -> Float[Tensor, "..."]:
     """Fraction of the heads for which a key is a sink (Gu et al. 2024, arXiv 2410.10781), 0..1.
 
@@ -49,7 +56,8 @@ def sink_rate(
     return (received(pattern)[..., key] >= threshold).to(pattern.dtype).mean(-1)
 
 
-def mixing(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "..."]:
+@guarded
+def mixing(pattern: Annotated[Float[Tensor, "... query key"], FINITE]) -> Float[Tensor, "..."]:
     """Entropy of a query's attention, on average over the queries, nats: 0 if each attends to one
     key, ln T if to all equally (Blayney et al. 2026, arXiv 2604.11791).
 
@@ -59,7 +67,8 @@ def mixing(pattern: Float[Tensor, "... query key"]) -> Float[Tensor, "..."]:
     return torch.special.entr(pattern).sum(-1).mean(-1)
 
 
-def residual_entropy(states: Float[Tensor, "... position width"]) -> Float[Tensor, "..."]:
+@guarded
+def residual_entropy(states: Annotated[Float[Tensor, "... position width"], FINITE]) -> Float[Tensor, "..."]:
     """Entropy, in nats, of the eigenvalues of X Xᵀ / tr X Xᵀ: 0 if all positions share one
     direction, ln of the smaller of positions and width if they fill all directions equally. Not
     centred. After Skean et al. 2025 (arXiv 2502.02013)."""
@@ -67,7 +76,8 @@ def residual_entropy(states: Float[Tensor, "... position width"]) -> Float[Tenso
     return torch.special.entr(square / square.sum(-1, keepdim=True)).sum(-1)
 
 
-def causal(length: int) -> Float[Tensor, "query key"]:
+@guarded
+def causal(length: PositiveCount) -> Float[Tensor, "query key"]:
     """The pattern of a causal mask by itself, the baseline of the other measures: each query
     attends equally to itself and to all positions before it.
 

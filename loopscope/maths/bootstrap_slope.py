@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..common.arguments import PositiveCount, Seed
+from ..common.guard import guarded
+
 DRAWS = 1000
 """Bootstrap samples."""
 SHUFFLES = 200
@@ -35,13 +38,14 @@ class Slope:
     """Groups of these items."""
 
 
+@guarded
 def slope(
     x: Float[Tensor, " item"],
     y: Float[Tensor, " item"],
     group: Int[Tensor, " item"],
-    seed: int = 0,
+    seed: Seed = 0,
     *,
-    draws: int = DRAWS,
+    draws: PositiveCount = DRAWS,
 ) -> Slope:
     """The slope of y against x, over the items where neither is NaN.
 

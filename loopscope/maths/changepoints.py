@@ -8,12 +8,15 @@ Time is the optimiser step on a logarithmic axis, log(step + s) with s the first
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.arguments import FINITE, Finite, PositiveCount, Share
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 
 DRAWS = 200
 """Bootstrap samples."""
@@ -48,11 +51,12 @@ class Dated:
         return float(1 / np.log((self.end + 1) / (self.begin + 1))) if self.end > self.begin else float("inf")
 
 
+@guarded
 def transitions(
-    steps: Float[Tensor, " measurement"],
-    values: Float[Tensor, " measurement"],
-    least: float = 0.1,
-    stages: int = 3,
+    steps: Annotated[Float[Tensor, " measurement"], FINITE],
+    values: Annotated[Float[Tensor, " measurement"], FINITE],
+    least: Share = 0.1,
+    stages: PositiveCount = 3,
 ) -> list[Dated]:
     """The transitions of a curve between plateaus, in order; none where it never leaves its first
     one.
@@ -83,8 +87,11 @@ def transitions(
     return result
 
 
+@guarded
 def crossing(
-    steps: Float[Tensor, " measurement"], values: Float[Tensor, " measurement"], level: float
+    steps: Annotated[Float[Tensor, " measurement"], FINITE],
+    values: Annotated[Float[Tensor, " measurement"], FINITE],
+    level: Finite,
 ) -> Dated | None:
     """When a rising curve reaches `level` for good, according to its monotone fit; None if it never
     does.
@@ -117,8 +124,6 @@ def _checked(steps: Tensor, values: Tensor) -> np.ndarray:
             "a curve needs a value for each of eight steps or more, in increasing order, but has steps "
             f"{at.shape} and values {y.shape}. Measure the training more often."
         )
-    if not np.isfinite(y).all():
-        raise LoopscopeError("a curve must be of finite numbers to be dated. Leave the others out.")
     return y
 
 

@@ -4,7 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..common.guard import guarded
 
+
+@guarded
 def kappa(first: Int[Tensor, " item"], second: Int[Tensor, " item"]) -> Float[Tensor, ""]:
     """(a - c) / (1 - c), with a the fraction of items on which two raters agree, and c the fraction
     expected by chance from how often each rater uses each category (Cohen 1960). 1 for equal

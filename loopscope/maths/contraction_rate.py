@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.arguments import NotNegative
+from ..common.guard import guarded
+
 POINTS = 5
 """The fewest points from which a rate is fitted."""
 STRAIGHT = 0.98
@@ -45,8 +48,9 @@ class Rate:
     """The rate in words, or why there is none."""
 
 
+@guarded
 def contraction(
-    distance: Sequence[float] | np.ndarray, floor: float, iterations: Sequence[int] | None = None
+    distance: Sequence[float] | np.ndarray, floor: NotNegative, iterations: Sequence[int] | None = None
 ) -> Rate:
     """The rate of d_k ~ c rho^k: least squares of log d_k over the longest straight stretch that
     ends above the floor.

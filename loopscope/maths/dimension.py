@@ -1,8 +1,13 @@
 """The dimension of a cloud of vectors: participation ratio and effective rank."""
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ..common.arguments import FINITE
+from ..common.guard import guarded
 
 
 def variances(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "... direction"]:
@@ -13,7 +18,10 @@ def variances(x: Float[Tensor, "... sample width"], centre: bool = True) -> Floa
     return torch.linalg.svdvals(x).square() / x.shape[-2]
 
 
-def participation_ratio(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "..."]:
+@guarded
+def participation_ratio(
+    x: Annotated[Float[Tensor, "... sample width"], FINITE], centre: bool = True
+) -> Float[Tensor, "..."]:
     """(sum λ)² / sum λ² of the covariance's eigenvalues: n for a cloud that fills n directions
     equally, 1 for a line, NaN for a point. At most the number of samples, so that few samples bound
     it.
@@ -24,7 +32,10 @@ def participation_ratio(x: Float[Tensor, "... sample width"], centre: bool = Tru
     return effective_dimensions(variances(x, centre))[0]
 
 
-def effective_rank(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "..."]:
+@guarded
+def effective_rank(
+    x: Annotated[Float[Tensor, "... sample width"], FINITE], centre: bool = True
+) -> Float[Tensor, "..."]:
     """exp of the entropy of λ / sum λ of the covariance's eigenvalues: like the participation
     ratio, but small directions weigh more. NaN for a point. Roy & Vetterli 2007.
 

@@ -12,10 +12,14 @@ A solver's fixed point need not be where the loop goes: for z -> c - z Newton an
 2, which iteration never reaches.
 """
 
+from typing import Annotated, Literal
+
 import torch
+from annotated_types import Gt, Le
 from torch import Tensor
 
-from ..common.errors import LoopscopeError, nearest
+from ..common.arguments import Count, Meaning, Positive, PositiveCount
+from ..common.guard import guarded
 from .anderson import solve_anderson
 from .jacobian import Linearisation, Map, checked_state, row_sizes
 from .newton import solve_newton
@@ -23,21 +27,23 @@ from .newton_krylov import solve_newton_krylov
 from .solution import Solution
 from .solver_rows import SolverRows, image
 
-METHODS = ("plain", "damped", "anderson", "newton")
+_Damping = Annotated[float | int, Gt(0), Le(1), Meaning("a number above 0, at most 1")]
+Method = Literal["plain", "damped", "anderson", "newton"]
 DENSE = 128
 """Numbers per row up to which Newton solves with the whole Jacobian, all rows at once."""
 
 
+@guarded
 def solve(
     map: Map,
     start: Tensor,
-    method: str = "plain",
-    tolerance: float | None = None,
+    method: Method = "plain",
+    tolerance: Positive | None = None,
     *,
-    max_iterations: int = 1000,
+    max_iterations: Count = 1000,
     scale: float | Tensor | None = None,
-    damping: float = 0.5,
-    memory: int = 5,
+    damping: _Damping = 0.5,
+    memory: PositiveCount = 5,
 ) -> Solution:
     """Look for a fixed point from each row of `start`.
 
@@ -48,7 +54,7 @@ def solve(
         map: (batch, ...) to the same shape. Where it has a method `select_rows(places)`, the map
             for some of the rows, rows that are done cost nothing more.
         start: (batch, ...); a state with one axis is one row.
-        method: one of METHODS.
+        method: plain or damped iteration, Anderson mixing, or Newton.
         tolerance: of the residual; None: 10 times the precision of the numbers.
         max_iterations: the largest number of iterations; those of Newton cost more, and fewer are
             needed.
@@ -61,7 +67,6 @@ def solve(
     Raises:
         LoopscopeError: an unknown method, or options outside their range.
     """
-    _check(method, tolerance, max_iterations, damping, memory=memory)
     batch, n = row_sizes(checked_state(start))
     x = start.detach().clone().reshape(batch, n)
     tolerance = 10 * torch.finfo(x.dtype).eps if tolerance is None else tolerance
@@ -80,20 +85,6 @@ def solve(
     else:
         _iterate(search, 1.0 if method == "plain" else damping)
     return search.solution(start, method)
-
-
-def _check(method: str, tolerance: float | None, max_iterations: int, damping: float, *, memory: int) -> None:
-    if method not in METHODS:
-        raise LoopscopeError(
-            f"method must be a known solver, but is {method!r}. {nearest(str(method), METHODS)}"
-        )
-    if not 0 < damping <= 1 or memory < 1 or max_iterations < 0 or not (tolerance is None or tolerance > 0):
-        raise LoopscopeError(
-            "a solver needs damping in (0, 1], memory of 1 or more, max_iterations of 0 or more and a "
-            "tolerance above "
-            f"0, but has damping={damping}, memory={memory}, max_iterations={max_iterations}, "
-            f"tolerance={tolerance}. Leave out those that you don't need."
-        )
 
 
 def _iterate(search: SolverRows, damping: float) -> None:

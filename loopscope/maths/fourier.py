@@ -9,14 +9,16 @@ pi k / p, for a few key frequencies k: over (a, b) only the two waves cos(w_k (a
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..common.arguments import FINITE, Share
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 
 
 @functools.cache
@@ -40,7 +42,8 @@ def components(table: Float[Tensor, "p width"]) -> Float[Tensor, " p"]:
     return (basis(len(table)).to(table.device) @ table.double()).norm(dim=1)
 
 
-def gini(values: Float[Tensor, "*axes n"]) -> Float[Tensor, "*axes"]:
+@guarded
+def gini(values: Annotated[Float[Tensor, "*axes n"], FINITE]) -> Float[Tensor, "*axes"]:
     """Gini coefficient of values that aren't negative: 0 where all are equal, (n - 1) / n where all
     but one are zero.
 
@@ -74,6 +77,7 @@ class Power(NamedTuple):
     other axes."""
 
 
+@guarded
 def power(values: Float[Tensor, "first second *rest"]) -> Power:
     """How the variance of a function of (a, b) is spread over waves of a + b, of a - b, and of one
     number alone.
@@ -107,7 +111,8 @@ def amplitudes(values: Float[Tensor, "p p *rest"]) -> Float[Tensor, " component"
     return spectrum.reshape(p * p, -1).abs().square().sum(1).sqrt()[1:]
 
 
-def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list[int]:
+@guarded
+def key_frequencies(logits: Annotated[Float[Tensor, "p p c"], FINITE], least: Share = 0.05) -> list[int]:
     """The frequencies whose waves of a + b carry at least a fraction `least` of the power of all
     such waves.
 
@@ -119,7 +124,10 @@ def key_frequencies(logits: Float[Tensor, "p p c"], least: float = 0.05) -> list
     return [k + 1 for k in range(len(share)) if float(share[k]) >= least]
 
 
-def along_sums(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Float[Tensor, "p p c"]:
+@guarded
+def along_sums(
+    logits: Annotated[Float[Tensor, "p p c"], FINITE], frequencies: Sequence[int]
+) -> Float[Tensor, "p p c"]:
     """The part of the logits made of cos and sin of w_k (a + b) for these frequencies: an
     orthogonal projection.
 
@@ -137,7 +145,8 @@ def along_sums(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> Fl
     return kept[_sums(p, logits.device)]
 
 
-def restricted_loss(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) -> float:
+@guarded
+def restricted_loss(logits: Annotated[Float[Tensor, "p p c"], FINITE], frequencies: Sequence[int]) -> float:
     """Cross-entropy (nats) over all pairs with only the waves of the key frequencies, and the mean
     logits added back (Nanda et al. 2023, arXiv 2301.05217).
 
@@ -147,8 +156,9 @@ def restricted_loss(logits: Float[Tensor, "p p c"], frequencies: Sequence[int]) 
     return F.cross_entropy(kept.flatten(0, 1), _sums(len(logits), logits.device).flatten()).item()
 
 
+@guarded
 def excluded_loss(
-    logits: Float[Tensor, "p p c"], frequencies: Sequence[int], train: Bool[Tensor, "p p"]
+    logits: Annotated[Float[Tensor, "p p c"], FINITE], frequencies: Sequence[int], train: Bool[Tensor, "p p"]
 ) -> float:
     """Cross-entropy (nats) on the training pairs without the waves of the key frequencies (Nanda et
     al. 2023, arXiv 2301.05217).

@@ -23,11 +23,13 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 
 Map = Callable[[Tensor], Tensor]
 _CHUNK = 256
 
 
+@guarded
 def jvp(map: Map, state: Tensor, tangent: Tensor) -> Tensor:
     """J v, row by row: how F(state) moves when the state moves along `tangent`. All of the state's
     shape.
@@ -39,6 +41,7 @@ def jvp(map: Map, state: Tensor, tangent: Tensor) -> Tensor:
     return linear.forward(linear.flat(tangent)).reshape(state.shape)
 
 
+@guarded
 def vjp(map: Map, state: Tensor, cotangent: Tensor) -> Tensor:
     """J^T u, row by row: the gradient of u . F(x) at `state`. All of the state's shape.
 
@@ -49,6 +52,7 @@ def vjp(map: Map, state: Tensor, cotangent: Tensor) -> Tensor:
     return linear.backward(linear.flat(cotangent)).reshape(state.shape)
 
 
+@guarded
 def jacobian(map: Map, state: Tensor) -> Tensor:
     """The whole Jacobian of each row, (batch, n, n): entry [b, i, j] is dF(x)_bi / dx_bj. n
     products per row.

@@ -20,7 +20,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..common.errors import LoopscopeError
+from ..common.arguments import Count, PositiveCount, Seed
+from ..common.guard import guarded
 from .jacobian import Linearisation, Map, checked_state, row_sizes
 from .linear_operator import linear_operator, operator_norm
 
@@ -46,8 +47,15 @@ class Exponents:
     """Iterations before these."""
 
 
+@guarded
 def lyapunov(
-    map: Map, state: Tensor, iterations: int = 4000, count: int = 1, *, transient: int = 200, seed: int = 0
+    map: Map,
+    state: Tensor,
+    iterations: PositiveCount = 4000,
+    count: PositiveCount = 1,
+    *,
+    transient: Count = 200,
+    seed: Seed = 0,
 ) -> Float[Tensor, "..."]:
     """The `count` largest Lyapunov exponents, (batch, count), or (count,) for a state without a
     batch; nats per iteration.
@@ -62,8 +70,15 @@ def lyapunov(
     return result if state.ndim > 1 else result[0]
 
 
+@guarded
 def exponents(
-    map: Map, state: Tensor, iterations: int = 4000, count: int = 1, *, transient: int = 200, seed: int = 0
+    map: Map,
+    state: Tensor,
+    iterations: PositiveCount = 4000,
+    count: PositiveCount = 1,
+    *,
+    transient: Count = 200,
+    seed: Seed = 0,
 ) -> Exponents:
     """The `count` largest Lyapunov exponents of each row's trajectory, all rows at once.
 
@@ -77,12 +92,6 @@ def exponents(
     Raises:
         LoopscopeError: iterations or count below 1, or a negative transient.
     """
-    if iterations < 1 or transient < 0 or count < 1:
-        raise LoopscopeError(
-            "lyapunov needs 1 iteration or more to average over, a transient of 0 or more and 1 exponent or "
-            "more, but has "
-            f"{iterations}, {transient} and {count}. Try iterations=4000, transient=200 and count=1."
-        )
     batch, n = row_sizes(checked_state(state))
     count = min(count, n)
     x = state.detach().clone()
@@ -147,8 +156,9 @@ def _orthogonal(a: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(size > 0, a / size, a.shape[1] ** -0.5), size[:, 0]
 
 
+@guarded
 def backward_gain(
-    map: Map, state: Tensor, iterations: int, *, row_by_row: bool = False, seed: int = 0
+    map: Map, state: Tensor, iterations: Count, *, row_by_row: bool = False, seed: Seed = 0
 ) -> Float[Tensor, "..."]:
     """The norm of the product of Jacobians ‖J_(n-1) ... J_0‖ along the trajectory from `state`: the
     largest factor by which a gradient at the end of the loop grows on its way to the start.
@@ -166,8 +176,6 @@ def backward_gain(
     Raises:
         LoopscopeError: a negative number of iterations.
     """
-    if iterations < 0:
-        raise LoopscopeError(f"iterations must be 0 or more, but is {iterations}. Try the run's own number.")
     batch, n = row_sizes(checked_state(state))
     starts = [state[b : b + 1] for b in range(batch)] if row_by_row and state.ndim > 1 else [state]
     result = []

@@ -16,7 +16,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..common.arguments import PositiveCount
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from .returns import COHERENCE, Returns, fit_returns
 from .trajectory_array import precision, trajectories
 
@@ -51,7 +53,10 @@ class Period:
     is no period."""
 
 
-def period(states: Any, *, window: float = WINDOW, coherence: float = COHERENCE, chunk: int = 2048) -> Period:
+@guarded
+def period(
+    states: Any, *, window: float = WINDOW, coherence: float = COHERENCE, chunk: PositiveCount = 2048
+) -> Period:
     """The period and the rotation angle of each trajectory.
 
     A whole period p is the smallest with e(p) = mean ‖x_(k+p) - x_k‖² / 2 Var x at most 1 -

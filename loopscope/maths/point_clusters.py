@@ -4,8 +4,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ..common.arguments import NotNegative
+from ..common.guard import guarded
 
-def cluster(points: Float[Tensor, "point width"], distance: float) -> Int[Tensor, " point"]:
+
+@guarded
+def cluster(points: Float[Tensor, "point width"], distance: NotNegative) -> Int[Tensor, " point"]:
     """The cluster of each point: 0, 1, 2 ... in order of first appearance; -1 for a point that
     holds NaN.
 

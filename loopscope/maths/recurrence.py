@@ -1,12 +1,15 @@
 """Recurrence plots: which states of a trajectory are close to which others."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..common.arguments import FINITE
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,10 @@ class Recurrence:
     """Of `distance`."""
 
 
-def recurrence(states: Float[Tensor, "iteration ... width"], threshold: float = 0.1) -> Recurrence:
+@guarded
+def recurrence(
+    states: Annotated[Float[Tensor, "iteration ... width"], FINITE], threshold: float = 0.1
+) -> Recurrence:
     """Which states of each trajectory are close to which others (Eckmann, Kamphorst & Ruelle 1987).
 
     >>> float(recurrence(torch.tensor([[0.0], [1.0]]).repeat(10, 1)).determinism)

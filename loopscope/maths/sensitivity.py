@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.arguments import Seed
+from ..common.guard import guarded
 from .jacobian import Linearisation, checked_state
 from .linear_operator import operator_norm, sparse
 from .spectrum import WHOLE
@@ -21,8 +23,9 @@ Solver = Callable[[np.ndarray, bool], np.ndarray]
 """v -> (I - J_x)^-1 v, or transposed."""
 
 
+@guarded
 def sensitivity(
-    map: Callable[[Tensor, Tensor], Tensor], state: Tensor, inputs: Tensor, seed: int = 0
+    map: Callable[[Tensor, Tensor], Tensor], state: Tensor, inputs: Tensor, seed: Seed = 0
 ) -> Float[Tensor, ""]:
     """The largest singular value of dx*/de at a fixed point, as one number; NaN where the linear
     systems can't be solved.

@@ -1,11 +1,19 @@
 """Similarity of sets of vectors: linear CKA, cosines and distances."""
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.arguments import FINITE
+from ..common.guard import guarded
 
-def cka(x: Float[Tensor, "sample width"], y: Float[Tensor, "sample other"]) -> Float[Tensor, ""]:
+
+@guarded
+def cka(
+    x: Annotated[Float[Tensor, "sample width"], FINITE], y: Annotated[Float[Tensor, "sample other"], FINITE]
+) -> Float[Tensor, ""]:
     """Linear centred kernel alignment ‖Yᵀ X‖²_F / (‖Xᵀ X‖_F ‖Yᵀ Y‖_F) of centred X and Y, 0..1.
 
     Invariant to rotations, shifts and a common scale of either set: 1 for sets that differ only by
@@ -20,7 +28,8 @@ def cka(x: Float[Tensor, "sample width"], y: Float[Tensor, "sample other"]) -> F
     return (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
 
 
-def cka_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "item item"]:
+@guarded
+def cka_map(values: Annotated[Float[Tensor, "item sample width"], FINITE]) -> Float[Tensor, "item item"]:
     """`cka` of every pair of sets. Sample i is the same object in all sets."""
     x = values.detach().double()
     x = x - x.mean(1, keepdim=True)
@@ -37,6 +46,7 @@ def cka_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "item i
     return products / (norms[:, None] * norms)
 
 
+@guarded
 def cosine_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "item item"]:
     """Cosine of the vectors of two items, on average over the samples, -1..1; a zero vector has
     cosine 0 to all.
@@ -50,7 +60,8 @@ def cosine_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "ite
     return flat @ flat.T / x.shape[1]
 
 
-def distance_map(values: Float[Tensor, "item sample width"]) -> Float[Tensor, "item item"]:
+@guarded
+def distance_map(values: Annotated[Float[Tensor, "item sample width"], FINITE]) -> Float[Tensor, "item item"]:
     """Euclidean distance of the vectors of two items, on average over the samples (of flattened
     matrices: the Frobenius norm).
 

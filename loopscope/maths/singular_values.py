@@ -6,13 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.arguments import Seed
+from ..common.guard import guarded
 from .dense_eigenvalues import DENSE
 from .jacobian import Map, linearised_rows
 from .linear_operator import jacobian_operator, operator_norm, to_numpy
 
 
+@guarded
 def singular_value(
-    map: Map, state: Tensor, *, row_by_row: bool = False, seed: int = 0
+    map: Map, state: Tensor, *, row_by_row: bool = False, seed: Seed = 0
 ) -> Float[Tensor, "..."]:
     """The largest singular value of the Jacobian at `state`: the largest factor by which one
     iteration stretches a small difference.

@@ -13,12 +13,15 @@ Schmid 2010). The smallest m that explains the last part of the approach is take
 """
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.arguments import FINITE, Count, NotNegative
+from ..common.guard import guarded
 from .contraction_rate import Rate, no_rate
 
 ORDERS = (1, 2, 3, 4)
@@ -30,7 +33,10 @@ DRIFT = 0.01
 to 1."""
 
 
-def mode(differences: Float[Tensor, "state width"], floor: float, first: int = 0) -> Rate:
+@guarded
+def mode(
+    differences: Annotated[Float[Tensor, "state width"], FINITE], floor: NotNegative, first: Count = 0
+) -> Rate:
     """The factor per iteration of the slowest mode in x_k - x*, with its error.
 
     >>> turn = 0.5 * torch.tensor([[0.0, 1.0], [-1.0, 0.0]])

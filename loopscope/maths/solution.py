@@ -32,6 +32,6 @@ class Solution:
     endings: tuple[Ending, ...]
     """Why each row's search stopped."""
     method: str
-    """The solver, one of `loopscope.maths.fixed_point.METHODS`."""
+    """The solver, a `loopscope.maths.fixed_point.Method`."""
     tolerance: float
     """Of the residual."""

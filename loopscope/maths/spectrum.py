@@ -18,7 +18,8 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from ..common.errors import LoopscopeError
+from ..common.arguments import PositiveCount, Seed
+from ..common.guard import guarded
 from .arnoldi import arnoldi_eigenvalues
 from .dense_eigenvalues import DENSE, leading_dense_eigenvalues, strong_blocks
 from .jacobian import Linearisation, Map, linearised_rows
@@ -51,7 +52,8 @@ class Spectrum:
         return self.values.abs()[:, 0]
 
 
-def eigenvalues(map: Map, state: Tensor, count: int = 6, **options: Any) -> Complex[Tensor, "..."]:
+@guarded
+def eigenvalues(map: Map, state: Tensor, count: PositiveCount = 6, **options: Any) -> Complex[Tensor, "..."]:
     """The `count` leading eigenvalues of the Jacobian at `state`, (batch, count), or (count,) for a
     state without a batch.
 
@@ -64,6 +66,7 @@ def eigenvalues(map: Map, state: Tensor, count: int = 6, **options: Any) -> Comp
     return result if state.ndim > 1 else result[0]
 
 
+@guarded
 def spectral_radius(map: Map, state: Tensor, **options: Any) -> Float[Tensor, "..."]:
     """The largest modulus of the Jacobian's eigenvalues at `state`, (batch,), or a number for a
     state without a batch. Below 1 the map contracts small differences in the long run.
@@ -77,14 +80,15 @@ def spectral_radius(map: Map, state: Tensor, **options: Any) -> Float[Tensor, ".
     return result if state.ndim > 1 else result[0]
 
 
+@guarded
 def spectrum(
     map: Map,
     state: Tensor,
-    count: int = 6,
+    count: PositiveCount = 6,
     *,
     errors: bool = False,
     row_by_row: bool = False,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> Spectrum:
     """The `count` leading eigenvalues of each row's Jacobian, with their errors.
 
@@ -100,8 +104,6 @@ def spectrum(
     Raises:
         LoopscopeError: a count below 1.
     """
-    if count < 1:
-        raise LoopscopeError(f"count must be 1 eigenvalue or more, but is {count}. Try 6.")
     values, error, sentences = [], [], []
     for linear, b in linearised_rows(map, state, row_by_row):
         row = _row_eigenvalues(linear, b, min(count, linear.size), errors, seed=seed)

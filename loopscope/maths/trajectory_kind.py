@@ -21,7 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..common.arguments import PositiveCount
 from ..common.errors import LoopscopeError, nearest
+from ..common.guard import guarded
 from .period import Period, apply_coherence
 from .returns import Returns
 from .trajectory_array import precision, trajectories
@@ -149,8 +151,9 @@ class Limits:
         return dict(zip(KINDS, counts.tolist(), strict=True))
 
 
+@guarded
 def limits(
-    states: Any, thresholds: Thresholds | None = None, *, chunk: int = 2048, **changes: float
+    states: Any, thresholds: Thresholds | None = None, *, chunk: PositiveCount = 2048, **changes: float
 ) -> Limits:
     """The limit of each trajectory.
 
@@ -181,6 +184,7 @@ def limits(
     return join_limits(parts, shape)
 
 
+@guarded
 def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **changes: float) -> Iterator[Limits]:
     """`limits` of one array (iteration, row, width) after the other, for more trajectories than fit
     in memory."""

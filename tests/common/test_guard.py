@@ -104,3 +104,16 @@ def test_objects_that_are_accepted_are_passed_on_themselves() -> None:
     matrix, options = torch.ones(2, 3), {"a": 1}
     received = example(matrix=matrix, options=options)
     assert received["matrix"] is matrix and received["options"] is options
+
+
+def test_axes_of_one_name_have_one_size_in_all_arguments_of_a_call() -> None:
+    @guarded
+    def product(x: Float[Tensor, "sample width"], y: Float[Tensor, "sample other"]) -> Tensor:
+        return x.T @ y
+
+    assert product(torch.ones(3, 2), torch.ones(3, 4)).shape == (2, 4)
+    assert product(torch.ones(5, 2), torch.ones(5, 4)).shape == (2, 4)  # another call, other sizes
+    with pytest.raises(
+        LoopscopeError, match=r"y must be a tensor .*sample, other.*4, 4"
+    ):
+        product(torch.ones(3, 2), torch.ones(4, 4))

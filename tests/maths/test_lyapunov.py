@@ -112,7 +112,7 @@ def test_the_backward_gain_is_the_norm_of_the_product():
 
 
 def test_bad_input_gets_a_sentence():
-    with pytest.raises(ls.LoopscopeError, match="1 iteration or more to average over.* but has 0, 200 and 1"):
+    with pytest.raises(ls.LoopscopeError, match="iterations must be a whole number, 1 or more, but is 0"):
         maths.lyapunov(torch.cos, torch.zeros(1, 1), iterations=0)
-    with pytest.raises(ls.LoopscopeError, match="iterations must be 0 or more, but is -1"):
+    with pytest.raises(ls.LoopscopeError, match="iterations must be a whole number, 0 or more, but is -1"):
         maths.backward_gain(torch.cos, torch.zeros(1, 1), -1)

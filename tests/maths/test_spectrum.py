@@ -229,7 +229,7 @@ def test_where_there_is_no_jacobian_there_is_no_number(map, n):
         ),
         (
             lambda: maths.eigenvalues(lambda x: x, torch.zeros(2, 3), count=0),
-            r"count must be 1 eigenvalue or more, but is 0",
+            r"count must be a whole number, 1 or more, but is 0",
         ),
         (
             lambda: maths.jvp(lambda x: x, torch.zeros(2, 3), torch.zeros(3)),
