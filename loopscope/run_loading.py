@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from . import models
+from .common.guard import guarded
 from .core.looped_model import Looped
 from .recorder.provenance import digest
 from .runs.reader import Reader
@@ -19,6 +20,7 @@ from .runs.run import Run
 from .runs.storage import read_run
 
 
+@guarded
 def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:
     """Read a run that `run.save(path)` wrote.
 

@@ -34,6 +34,7 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, Positive, PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.halting.halting_record import Halting, solver_halting
 from loopscope.halting.model_rules import solver_rule
@@ -46,26 +47,26 @@ from loopscope.training import AdamW, Fixed, Growing, Implicit, Ramp, Recipe
 class Config:
     """The size of a deep equilibrium model, and its solver."""
 
-    vocabulary: int = 2
+    vocabulary: PositiveCount = 2
     """Number of tokens."""
-    width: int = 32
+    width: PositiveCount = 32
     """Width of the state at each position."""
-    heads: int = 2
+    heads: PositiveCount = 2
     """Attention heads, each of width / heads."""
-    layers: int = 1
+    layers: PositiveCount = 1
     """Blocks in f."""
-    iterations: int = 100
+    iterations: Count = 100
     """Largest number of iterations in evaluation."""
     norm: Norm = "post"
     gain: bool = False
     """Whether the blocks' norms have a learned scale; the paper's have none."""
     injection: Literal["add", "concat"] = "add"
     solver: Literal["plain", "damped", "anderson"] = "plain"
-    damping: float = 0.5
+    damping: Positive = 0.5
     """Of the solver "damped"."""
-    memory: int = 4
+    memory: PositiveCount = 4
     """Of the solver "anderson": evaluations of f in an iteration."""
-    tolerance: float = 1e-4
+    tolerance: Positive = 1e-4
     """The residual below which a position counts as converged."""
 
 

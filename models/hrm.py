@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, PositiveCount
 from loopscope.halting.halting_record import Halting, q_halting
 from loopscope.halting.model_rules import q_rule
 from loopscope.halting.rule import Rule
@@ -43,24 +44,24 @@ from loopscope.training import AdamW, Average, DeepSupervision, Fixed, Last, Rec
 class Config:
     """The size of a hierarchical reasoning model."""
 
-    vocabulary: int = 5
+    vocabulary: PositiveCount = 5
     """Number of tokens."""
-    width: int = 64
+    width: PositiveCount = 64
     """Width of the state at each position."""
-    heads: int = 4
+    heads: PositiveCount = 4
     """Attention heads, each of width / heads."""
-    layers: int = 2
+    layers: PositiveCount = 2
     """Blocks in each of the two networks."""
-    low_updates: int = 2
+    low_updates: PositiveCount = 2
     """Updates of the low state in an iteration."""
-    cycles: int = 2
+    cycles: PositiveCount = 2
     """Iterations in a segment."""
-    segments: int = 16
+    segments: PositiveCount = 16
     """Default number of segments."""
-    low_gradient: int = 1
+    low_gradient: Count = 1
     """In training, the number of low updates at the end of an iteration that have gradients."""
     position: Literal["learned", "rotary"] = "learned"
-    length: int = 81
+    length: PositiveCount = 81
     """Largest number of positions, if they are learned."""
 
     @property

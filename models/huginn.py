@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, Positive, PositiveCount
 from loopscope.nn import (
     Embedding,
     Injection,
@@ -47,22 +48,22 @@ from loopscope.training import AdamW, Growing, Last, PoissonLogNormal, Recipe
 class Config:
     """The size of a Huginn model."""
 
-    vocabulary: int = 2
+    vocabulary: PositiveCount = 2
     """Number of tokens."""
-    width: int = 64
+    width: PositiveCount = 64
     """Width of the state at each position."""
-    heads: int = 4
+    heads: PositiveCount = 4
     """Attention heads, each of width / heads."""
-    layers: tuple[int, int, int] = (1, 2, 1)
+    layers: tuple[Count, Count, Count] = (1, 2, 1)
     """Blocks in (prelude, core, coda); the paper has (2, 4, 2)."""
-    hidden: int | None = None
+    hidden: PositiveCount | None = None
     """Width of the gated MLPs; None for four times `width`."""
-    iterations: int = 16
+    iterations: Count = 16
     """Default number of iterations, and the depth by which the initial weights are scaled."""
     start: Literal["gaussian", "zero", "input"] = "gaussian"
     tied: bool = True
     """Whether the head is the embedding, as in the paper."""
-    base: float = 50_000.0
+    base: Positive = 50_000.0
     """Of the rotary angles."""
 
 

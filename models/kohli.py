@@ -18,6 +18,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, PositiveCount
 from loopscope.nn import Block, Embedding, LoopedModule, Positions, Stack
 from loopscope.training import AdamW, Alternating, PerLength, Recipe, Schedule
 
@@ -26,12 +27,12 @@ from loopscope.training import AdamW, Alternating, PerLength, Recipe, Schedule
 class Config:
     """The size of the model."""
 
-    vocabulary: int = 61
-    width: int = 96
-    heads: int = 4
-    layers: int = 1
+    vocabulary: PositiveCount = 61
+    width: PositiveCount = 96
+    heads: PositiveCount = 4
+    layers: PositiveCount = 1
     """Blocks in the loop."""
-    iterations: int = 2
+    iterations: Count = 2
 
 
 class Context(NamedTuple):

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, Finite, PositiveCount, Share
 from loopscope.halting.halting_record import Halting, act_halting
 from loopscope.halting.model_rules import act_rule
 from loopscope.halting.rule import Rule
@@ -35,25 +36,25 @@ from loopscope.training import AdamW, Average, Fixed, Recipe
 class Config:
     """The size of a Universal Transformer with memory."""
 
-    vocabulary: int = 5
+    vocabulary: PositiveCount = 5
     """Number of tokens."""
-    width: int = 64
+    width: PositiveCount = 64
     """Width of the state at each position and memory token."""
-    heads: int = 4
+    heads: PositiveCount = 4
     """Attention heads, each of width / heads."""
-    memory: int = 8
+    memory: PositiveCount = 8
     """Memory tokens; 0 for none."""
-    layers: int = 1
+    layers: PositiveCount = 1
     """Blocks in an iteration."""
-    iterations: int = 18
+    iterations: Count = 18
     """Default number of iterations, and the number of iteration codes, which then repeat."""
     injection: Literal["none", "add"] = "none"
     norm: Norm = "pre"
-    halting_bias: float = -3.0
+    halting_bias: Finite = -3.0
     """Initial bias of the halting unit."""
-    epsilon: float = 0.05
+    epsilon: Share = 0.05
     """A token halts once its summed probability exceeds 1 - epsilon."""
-    length: int = 81
+    length: PositiveCount = 81
     """Largest number of positions."""
 
 

@@ -19,6 +19,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, PositiveCount
 from loopscope.nn import Embedding, Injection, LoopedModule, Positions, Stack, check_choices
 from loopscope.training import AdamW, Fixed, Recipe, Schedule
 
@@ -27,13 +28,13 @@ from loopscope.training import AdamW, Fixed, Recipe, Schedule
 class Config:
     """The size of the model."""
 
-    vocabulary: int = 60
+    vocabulary: PositiveCount = 60
     """Number of tokens: the numbers and the equals sign."""
-    width: int = 64
-    heads: int = 4
-    iterations: int = 1
+    width: PositiveCount = 64
+    heads: PositiveCount = 4
+    iterations: Count = 1
     injection: Literal["none", "add"] = "none"
-    length: int = 3
+    length: PositiveCount = 3
     """Largest number of positions."""
 
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, PositiveCount, Share
 from loopscope.nn import Embedding, ExitGate, ExitGateModule, ExitState, Norm, Positions, Stack
 from loopscope.training import AdamW, Exits, Final, Fixed, Gate, Growing, Recipe, Stages
 
@@ -29,16 +30,16 @@ from loopscope.training import AdamW, Exits, Final, Fixed, Gate, Growing, Recipe
 class Config:
     """The size of an Ouro model."""
 
-    vocabulary: int = 2
-    width: int = 64
-    heads: int = 4
-    hidden: int = 192
+    vocabulary: PositiveCount = 2
+    width: PositiveCount = 64
+    heads: PositiveCount = 4
+    hidden: PositiveCount = 192
     """Of the gated MLPs."""
-    layers: int = 2
+    layers: PositiveCount = 2
     """Blocks in the stack, all of which loop."""
-    iterations: int = 4
+    iterations: Count = 4
     norm: Norm = "branch"
-    threshold: float = 1.0
+    threshold: Share = 1.0
     """q of the Q-exit: halt after the first iteration at which the cumulative probability of
     stopping reaches it."""
 

@@ -25,6 +25,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, Positive, PositiveCount
 from loopscope.nn import LTI, Embedding, LoopedModule, Norm, Positions, Stack, random_state, truncated_init
 from loopscope.training import Recipe
 
@@ -33,17 +34,17 @@ from loopscope.training import Recipe
 class Config:
     """The size of a Parcae model."""
 
-    vocabulary: int = 2
+    vocabulary: PositiveCount = 2
     """Number of tokens."""
-    width: int = 64
+    width: PositiveCount = 64
     """Width of the state at each position."""
-    heads: int = 4
+    heads: PositiveCount = 4
     """Attention heads, each of width / heads."""
-    layers: tuple[int, int, int] = (1, 1, 1)
+    layers: tuple[Count, Count, Count] = (1, 1, 1)
     """Blocks in (prelude, core, coda); the paper's smallest has (2, 2, 2)."""
-    iterations: int = 8
+    iterations: Count = 8
     """Default number of iterations, and the depth by which the initial weights are scaled."""
-    delta: float = 0.5
+    delta: Positive = 0.5
     """Initial time step of the system: A = exp(-delta)."""
     norm: Norm = "pre"
     """In the core. With "post" or "stream" the state is normalised as well, so that h - R(u) is no

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, Finite, PositiveCount, Share
 from loopscope.nn import (
     ExitGate,
     ExitGateModule,
@@ -38,16 +39,16 @@ from loopscope.training import AdamW, Exits, Fixed, Recipe
 class Config:
     """The size of the model."""
 
-    vocabulary: int = 2
-    width: int = 64
-    heads: int = 4
-    layers: int = 1
-    iterations: int = 12
+    vocabulary: PositiveCount = 2
+    width: PositiveCount = 64
+    heads: PositiveCount = 4
+    layers: PositiveCount = 1
+    iterations: Count = 12
     """Largest number of iterations; the last gets the remaining probability."""
     norm: Norm = "stream"
-    threshold: float = 0.5
+    threshold: Share = 0.5
     """Of the cumulative probability of stopping; 0.5 gives the median."""
-    bias: float = -1.5
+    bias: Finite = -1.5
     """Initial bias of the gate: sigmoid(-1.5) = 0.18, near the usual prior."""
 
 

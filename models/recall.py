@@ -33,6 +33,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, PositiveCount
 from loopscope.nn import MLP, Attention, Embedding, Injection, LoopedModule, Positions, check_choices
 from loopscope.training import AdamW, Growing, Last, PerLength, Recipe
 
@@ -41,13 +42,13 @@ from loopscope.training import AdamW, Growing, Last, PerLength, Recipe
 class Config:
     """The size of a single-layer loop, and the places of its input and its norm."""
 
-    vocabulary: int = 2
+    vocabulary: PositiveCount = 2
     """Number of tokens."""
-    width: int = 32
+    width: PositiveCount = 32
     """Width of the state at each position."""
-    heads: int = 2
+    heads: PositiveCount = 2
     """Attention heads, each of width / heads."""
-    iterations: int = 16
+    iterations: Count = 16
     """Default number of iterations."""
     recall: Literal["none", "stream", "internal"] = "stream"
     mix: Literal["add", "concat"] = "add"

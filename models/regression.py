@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.nn import LoopedModule, Norm, Positions, Stack
 from loopscope.training import AdamW, Every, Last, Recipe, Rising
@@ -31,18 +32,18 @@ from loopscope.training import AdamW, Every, Last, Recipe, Rising
 class Config:
     """The size of a looped regressor."""
 
-    vocabulary: int = 1
+    vocabulary: PositiveCount = 1
     """Numbers in an answer."""
-    features: int = 4
+    features: PositiveCount = 4
     """Numbers at a position of the input."""
-    width: int = 64
-    heads: int = 4
-    layers: int = 1
-    iterations: int = 12
+    width: PositiveCount = 64
+    heads: PositiveCount = 4
+    layers: PositiveCount = 1
+    iterations: Count = 12
     norm: Norm = "pre"
     injection: Literal["add", "multiply"] = "add"
     position: Literal["learned", "rotary"] = "learned"
-    length: int = 64
+    length: PositiveCount = 64
     """Largest number of positions, if they are learned."""
 
 

@@ -24,6 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import NotNegative, Positive, PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.core.looped_model import unroll
 from loopscope.halting.halting_record import Halting, q_halting
@@ -46,31 +47,31 @@ from loopscope.training import AdamW, Average, DeepSupervision, Fixed, Last, Rec
 class Config:
     """The size of a tiny recursive model."""
 
-    vocabulary: int = 5
+    vocabulary: PositiveCount = 5
     """Number of tokens."""
-    width: int = 64
+    width: PositiveCount = 64
     """Width of the state at each position."""
-    heads: int = 4
+    heads: PositiveCount = 4
     """Attention heads, each of width / heads."""
-    layers: int = 2
+    layers: PositiveCount = 2
     """Blocks of the network."""
-    low_updates: int = 6
+    low_updates: PositiveCount = 6
     """Updates of the low state in an iteration."""
-    cycles: int = 3
+    cycles: PositiveCount = 3
     """Iterations in a segment."""
-    segments: int = 16
+    segments: PositiveCount = 16
     """Default number of segments."""
     input: Literal["none", "low", "high", "both"] = "low"
     """The updates that x is injected into. With none, x is the initial high state and isn't
     injected again."""
     position: Literal["learned", "rotary"] = "learned"
-    length: int = 81
+    length: PositiveCount = 81
     """Largest number of positions, if they are learned."""
     start: Literal["fixed", "random"] = "fixed"
     """Both states before the loop: one vector each, or drawn at every position of every run."""
-    damping: float = 1.0
+    damping: Positive = 1.0
     """The weight of the new value in an update; 0.95 in equilibrium reasoners."""
-    noise: float = 0.0
+    noise: NotNegative = 0.0
     """Standard deviation of the noise added after every update; 0.01 in equilibrium reasoners."""
 
     @property

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from loopscope.common.arguments import Count, Finite, PositiveCount
 from loopscope.core.state_tree import State
 from loopscope.halting.halting_record import Halting, act_halting
 from loopscope.halting.model_rules import act_rule
@@ -44,15 +45,15 @@ from loopscope.training import AdamW, Growing, Last, PerLength, Ramp, Recipe
 class Config:
     """The size of a Universal Transformer."""
 
-    vocabulary: int = 2
+    vocabulary: PositiveCount = 2
     """Number of tokens."""
-    width: int = 64
+    width: PositiveCount = 64
     """Width of the state at each position."""
-    heads: int = 4
+    heads: PositiveCount = 4
     """Attention heads, each of width / heads."""
-    layers: tuple[int, int, int] = (0, 1, 0)
+    layers: tuple[Count, Count, Count] = (0, 1, 0)
     """Blocks in (prelude, loop, coda); only those in the loop are repeated."""
-    iterations: int = 16
+    iterations: Count = 16
     """Default number of iterations."""
     injection: Literal["none", "add", "concat"] = "none"
     norm: Norm = "pre"
@@ -62,7 +63,7 @@ class Config:
     """The code of the iteration index; a learned code repeats after `iterations`."""
     halting: Literal["none", "interpolated", "accumulated"] = "none"
     """The form of adaptive computation time, if any."""
-    halting_bias: float = 1.0
+    halting_bias: Finite = 1.0
     """Initial bias of the halting unit: 1 as in the paper; -3 to start with many iterations."""
 
 

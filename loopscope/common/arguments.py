@@ -81,6 +81,11 @@ def elements(value: Any) -> Any:
     return value
 
 
+def tuple_of_list(value: Any) -> Any:
+    """A list, as JSON has it, as a tuple; anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def index_or_indices(value: Any) -> Any:
     """What selects along an axis, in its canonical form: an int, a slice of ints, or a list of
     ints. A mask of booleans selects where it is True.

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args,
 
 from jaxtyping import jaxtyped
 
-from .arguments import FINITE, Canonical, Meaning, elements, real_number, truth, whole_number
+from .arguments import FINITE, Canonical, Meaning, elements, real_number, truth, tuple_of_list, whole_number
 from .errors import LoopscopeError, nearest
 
 P = ParamSpec("P")
@@ -172,6 +172,8 @@ def _strict(hint: Any) -> Any:
         return Union[tuple(_strict(arg) for arg in args)]  # noqa: UP007 (of a computed tuple)
     if origin in (abc.Sequence, list):
         return Annotated[Sequence[_strict(args[0])], BeforeValidator(elements)]
+    if origin is tuple and args[-1] is not Ellipsis:
+        return Annotated[tuple[tuple(_strict(arg) for arg in args)], BeforeValidator(tuple_of_list)]
     if origin is Literal or hint in (Any, str, None, type(None)):
         return hint
     if origin is not None:  # a mapping, an iterable, a function: what is inside is checked where it is used
@@ -196,6 +198,11 @@ def description(hint: Any) -> str:
         return f"{text} (or None)" if type(None) in args else text
     if origin is Literal:
         return " or ".join(repr(arg) for arg in args)
+    if origin is tuple and args[-1] is not Ellipsis:
+        kinds = list(dict.fromkeys(description(arg) for arg in args))
+        return (
+            f"a tuple of {len(args)}, each {kinds[0]}" if len(kinds) == 1 else f"a tuple ({', '.join(kinds)})"
+        )
     if origin in (abc.Sequence, list):
         return f"a sequence of {_PLURALS.get(args[0]) or f'({description(args[0])})'}"
     if hasattr(hint, "dim_str"):  # of jaxtyping
@@ -227,4 +234,5 @@ def _suggestion(value: Any, hint: Any) -> str:
     for arg in get_args(hint):
         if get_origin(arg) is Literal:
             options += [one for one in get_args(arg) if isinstance(one, str)]
-    return f" {nearest(value, options)}" if isinstance(value, str) and options else ""
+    hint = nearest(value, options) if isinstance(value, str) and options else ""
+    return f" {hint}" if hint.startswith("Did you mean") else ""

@@ -13,7 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..common.arguments import Count, Finite, Seed
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..core.looped_model import Looped, checked_iterations
 from .exit_rules import Level, get_rule
 from .metrics import fraction_saved, position_iterations
@@ -56,16 +58,17 @@ class Answer:
 
 
 @torch.no_grad()
+@guarded
 def answer(
     model: Any,
     tokens: Int[Tensor, "batch position"],
-    iterations: int | None = None,
+    iterations: Count | None = None,
     *,
     rule: str | Rule | None = None,
-    threshold: float | None = None,
+    threshold: Finite | None = None,
     level: Level = "position",
     answer_positions: Bool[Tensor, "batch position"] | None = None,
-    seed: int | None = None,
+    seed: Seed | None = None,
 ) -> Answer:
     """Run a model until every position that needs an answer has stopped. Rows that have halted
     leave the batch.

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
+from ..common.guard import guarded
 from .answer_rules import ANSWER_RULES
 from .halting_record import Halting
 from .model_rules import NAME as MODEL
@@ -37,6 +38,7 @@ def names() -> list[str]:
     return list(RULES)
 
 
+@guarded
 def get_rule(rule: str | Rule, model: Any = None) -> Rule:
     """A rule by name. "model" is the model's own halting; a Rule is returned as it is.
 
@@ -58,6 +60,7 @@ def get_rule(rule: str | Rule, model: Any = None) -> Rule:
     return RULES[rule]
 
 
+@guarded
 def model_rule(model: Any) -> Rule | None:
     """The model's own halting as a rule, whose threshold can be changed; None for a model that
     doesn't halt."""
@@ -99,6 +102,7 @@ def first_stop(
     return torch.where(halted, stops.int().argmax(0), len(stops) - 1), halted
 
 
+@guarded
 def rule_halting(
     run: "Run",
     rule: str | Rule,

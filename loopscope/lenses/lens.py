@@ -31,6 +31,7 @@ from typing import Any
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..runs.run import Run
 from .faithfulness import require_faithful
 from .final_logits import final_logits
@@ -40,6 +41,7 @@ from .readings import Readings
 from .tuned_lens import TunedLens
 
 
+@guarded
 def lens(
     run: Run,
     kind: "str | Lens | Callable[[Tensor], Any]" = "coda",

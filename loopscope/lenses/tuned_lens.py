@@ -16,8 +16,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.arguments import NotNegative, PositiveCount, Seed
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, save_file
+from ..common.guard import guarded
 from ..runs.run import Run
 from .lens_input import LensInput
 from .lens_types import UNTRAINED
@@ -51,15 +53,16 @@ class TunedLens:
     exact: bool = True
 
     @staticmethod
+    @guarded
     def fit(
         runs: Run | Sequence[Run],
         sites: str | Sequence[str] = "state",
         *,
         shared: bool = False,
         read: ReadOutName = "coda",
-        seed: int = 0,
-        decay: float = 1e-3,
-        steps: int = 100,
+        seed: Seed = 0,
+        decay: NotNegative = 1e-3,
+        steps: PositiveCount = 100,
         positions: Positions = "answers",
         check: bool = True,
     ) -> "TunedLens":
@@ -108,6 +111,7 @@ class TunedLens:
         h = self.translators[label].apply(inputs.h, inputs.k)
         return base.logits(run, inputs if h is None else replace(inputs, h=h, is_translated=True))
 
+    @guarded
     def require(self, run: Run) -> None:
         """Raise LoopscopeError unless the run's model has the weights that this lens was trained
         on."""
@@ -118,6 +122,7 @@ class TunedLens:
                 f"but this run's model is {model[0]} {model[1]}. Fit one for it: ls.TunedLens.fit(runs)."
             )
 
+    @guarded
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it as one safetensors file with a JSON header; returns the path."""
         tensors: dict[str, Tensor] = {}
@@ -135,6 +140,7 @@ class TunedLens:
         return save_file(path, tensors, header)
 
     @staticmethod
+    @guarded
     def load(path: str | os.PathLike[str]) -> "TunedLens":
         """Read what `save` wrote. `loopscope.lens` checks that it fits the run's model.
 

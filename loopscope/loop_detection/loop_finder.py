@@ -14,6 +14,7 @@ from torch import nn
 
 from ..adapters import has_adapter
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..core.sites import modules_of
 from .call_trace import trace_calls
 from .loop_candidate import BodyPart, LoopCandidate
@@ -21,6 +22,7 @@ from .loops import Loop, Loops, Sharing
 from .repetition_search import LoopSearch
 
 
+@guarded
 def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:
     """Run a module once and find the parts of it that loop, and how to `wrap` them.
 

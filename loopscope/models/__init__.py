@@ -6,15 +6,16 @@
 """
 
 import dataclasses
-import inspect
 import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ..common import discovery
+from ..common.arguments import Seed
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, load_header, load_shapes
+from ..common.guard import guarded, validated
 
 if TYPE_CHECKING:  # importing the shelf must stay light: TransformerLens comes with the first model
     from ..nn import LoopedModule
@@ -33,7 +34,8 @@ def entries() -> list[str]:
     return [name for name in discovery.files("models", ".safetensors") if name in cards]
 
 
-def build(architecture: str, *, seed: int = 0, **config: Any) -> "LoopedModule":
+@guarded
+def build(architecture: str, *, seed: Seed = 0, **config: Any) -> "LoopedModule":
     """An untrained model of an architecture.
 
     Arguments:
@@ -57,6 +59,7 @@ def config_of(architecture: str, **config: Any) -> Any:
     return kind(**_checked_values(architecture, kind, config))
 
 
+@guarded
 def load(entry: str | os.PathLike[str]) -> "LoopedModule":
     """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file
     by path.
@@ -89,23 +92,27 @@ def load(entry: str | os.PathLike[str]) -> "LoopedModule":
     return model.eval()
 
 
+@guarded
 def card(entry: str) -> str:
     """The entry's card, in Markdown: how it was made and what was measured."""
     return path(entry).with_suffix(".md").read_text(encoding="utf-8")
 
 
+@guarded
 def header(entry: str | os.PathLike[str]) -> dict[str, Any]:
     """The header of the entry's file: architecture, config, task, recipe, step, measured numbers,
     versions."""
     return load_header(path(entry), kind="checkpoint")
 
 
+@guarded
 def parameters(entry: str | os.PathLike[str]) -> int:
     """The number of trainable parameters in the entry's file, from its header alone."""
     buffers = header(entry).get("buffers", [])
     return sum(math.prod(shape) for name, shape in load_shapes(path(entry)).items() if name not in buffers)
 
 
+@guarded
 def path(entry: str | os.PathLike[str]) -> Path:
     """The entry's file. A path to a `.safetensors` file stands for itself."""
     if Path(entry).suffix == ".safetensors":
@@ -115,6 +122,7 @@ def path(entry: str | os.PathLike[str]) -> Path:
     ]
 
 
+@guarded
 def copy(name: str, folder: str | os.PathLike[str] = ".") -> Path:
     """Copy an architecture's file into a folder, to change it there."""
     return discovery.copy("models", name, folder)
@@ -122,21 +130,13 @@ def copy(name: str, folder: str | os.PathLike[str] = ".") -> Path:
 
 def _checked_values(architecture: str, config: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values as the types that Config declares; a list from JSON becomes a tuple."""
-    from pydantic import TypeAdapter, ValidationError
-
-    types = get_type_hints(config)
+    types = get_type_hints(config, include_extras=True)
     fields = [field.name for field in dataclasses.fields(config)]
+    about = f"See its Config in models/{architecture}.py."
     checked = {}
     for field, value in values.items():
         discovery.checked_name(f"field of {architecture}'s Config", field, fields)
-        try:
-            checked[field] = TypeAdapter(types[field]).validate_python(value)
-        except ValidationError:
-            declared = inspect.formatannotation(types[field])
-            raise LoopscopeError(
-                f"{field} of {architecture} must be {declared}, but is {value!r}. "
-                f"See its Config in models/{architecture}.py."
-            ) from None
+        checked[field] = validated(value, types[field], f"{field} of {architecture}", about)
     return checked
 
 

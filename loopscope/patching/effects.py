@@ -20,7 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.arguments import Count, PositiveCount, Seed
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..common.rng import mixed
 from ..core.sites import Sites
 from ..runs.location import Place, places_of
@@ -35,6 +37,7 @@ from .replacements import Noise, Replacement, replacement_for
 
 
 # It is long because its docstring explains fourteen arguments.
+@guarded
 def effects(
     run: Run,
     replacement: "Run | str | Noise | Replacement",
@@ -47,9 +50,9 @@ def effects(
     metric: str | Callable[[Tensor], Tensor] | None = None,
     answer_positions: Any = None,
     method: Method = "exact",
-    exact_cells: int = 32,
-    seed: int = 0,
-    tokens: int | None = None,
+    exact_cells: Count = 32,
+    seed: Seed = 0,
+    tokens: PositiveCount | None = None,
 ) -> Effects:
     """Patch every cell of a grid and measure the effect on the answer.
 

@@ -28,6 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..core.state_tree import floats, with_floats
 from ..runs.run import Run
 from .metrics import metric_for
@@ -80,6 +81,7 @@ class Mediation:
 
 
 @torch.no_grad()
+@guarded
 def mediation(
     run: Run,
     edited: Run,

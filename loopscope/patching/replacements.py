@@ -9,7 +9,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..common.arguments import Positive, Seed
 from ..common.errors import LoopscopeError, nearest
+from ..common.guard import guarded
 from ..common.rng import mixed
 from ..runs.location import Place, value_at
 from ..runs.run import Run
@@ -41,7 +43,8 @@ class Noise:
         return f"noise of norm {self.norm:g}"
 
 
-def noise(norm: float, seed: int = 0) -> Noise:
+@guarded
+def noise(norm: Positive, seed: Seed = 0) -> Noise:
     """Noise of a fixed norm, as the replacement in `effects`.
 
     >>> size = float(run.states[4].norm(dim=-1).median())

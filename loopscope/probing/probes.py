@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.arguments import Count, Seed
+from ..common.guard import guarded
 from ..common.to_json import to_json
 from ..runs.run import Run
 from .figures import curves, score_map
@@ -41,6 +43,7 @@ class Probes(ProbeResult):
 
     # It is long because its docstring explains fifteen arguments.
     @classmethod
+    @guarded
     def fit(
         cls,
         run: Run | str | os.PathLike[str] | Iterable[Any] | Callable[[int], Any],
@@ -54,11 +57,11 @@ class Probes(ProbeResult):
         baseline_labels: Any = None,
         kind: Kind | None = None,
         folds: Any = 5,
-        controls: int = CONTROLS,
+        controls: Count = CONTROLS,
         control: str = "shuffled",
         random: RandomFeatures | Run | bool | None = None,
         estimator: Any = None,
-        seed: int = 0,
+        seed: Seed = 0,
         model: Any = None,
     ) -> "Probes":
         """Train one probe for each site, iteration and position.
@@ -99,20 +102,24 @@ class Probes(ProbeResult):
         )  # fmt: skip
         return cls(**fields)
 
+    @guarded
     def transfer(self, run: Run | None = None, labels: Any = None, **options: Any) -> Transfer:
         """Train at one iteration, test at another. See `loopscope.probing.transfer`."""
         return transfer(self, run, labels, **options)
 
+    @guarded
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write everything as one safetensors file with a JSON header, for `load_probes`; returns
         the path."""
         return save_fields(self, path)
 
     @staticmethod
+    @guarded
     def load(path: str | os.PathLike[str]) -> "Probes":
         """Read what `save` wrote."""
         return load_probes(path)
 
+    @guarded
     def figure(self, site: str | None = None) -> "go.Figure":
         """A heat map of iterations and positions, or curves over iterations where there is one
         position."""

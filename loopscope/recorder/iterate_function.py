@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..common.arguments import Count
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..core.loop_index import Clock
 from ..core.looped_model import checked_iterations
 from ..runs.run import Run
@@ -56,7 +58,8 @@ class Iterated(nn.Module):
         return False
 
 
-def iterate(function: Callable[[Tensor], Tensor], initial: Tensor, iterations: int, **options: Any) -> Run:
+@guarded
+def iterate(function: Callable[[Tensor], Tensor], initial: Tensor, iterations: Count, **options: Any) -> Run:
     """Iterate a function and record every state.
 
     >>> start = torch.full((1, 1), 0.4, dtype=torch.float64)

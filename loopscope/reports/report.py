@@ -21,6 +21,7 @@ from ..common import discovery
 from ..common.analysis_result import AnalysisResult
 from ..common.errors import LoopscopeError
 from ..common.files import save_text
+from ..common.guard import guarded
 from ..plots.panels import Panel
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
@@ -62,6 +63,7 @@ class Report:
         return f"Report {self.title} · {len(self.html) / 1e6:.1f} MB · .save(path) or .open()"
 
 
+@guarded
 def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = None) -> Report:
     """A page about a run, or about a trained entry, of which it first records a run.
 

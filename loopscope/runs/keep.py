@@ -5,13 +5,15 @@
 >>> run = ls.record(model, tokens, iterations=4096, keep=keep)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from ..common.arguments import Indices, PositiveCount
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..core.indexing import select
 
 
@@ -65,7 +67,8 @@ class Keep:
         return " & ".join(parts) or "everything"
 
 
-def every(stride: int) -> Keep:
+@guarded
+def every(stride: PositiveCount) -> Keep:
     """Keep iterations 0, stride, 2 stride ...
 
     >>> ls.record(model, tokens, iterations=4096, keep=ls.keep.every(64))
@@ -73,7 +76,8 @@ def every(stride: int) -> Keep:
     return Keep(stride=_positive(stride, "every"))
 
 
-def last(count: int) -> Keep:
+@guarded
+def last(count: PositiveCount) -> Keep:
     """Keep the last `count` entries of each site; memory stays bounded while the loop runs.
 
     >>> ls.record(model, tokens, iterations=4096, keep=ls.keep.last(2))
@@ -81,7 +85,8 @@ def last(count: int) -> Keep:
     return Keep(last=_positive(count, "last"))
 
 
-def positions(where: int | Sequence[int]) -> Keep:
+@guarded
+def positions(where: Indices) -> Keep:
     """Keep these positions, in this order; the position axis stays.
 
     >>> ls.record(model, tokens, keep=ls.keep.positions([0, -1]))
@@ -89,6 +94,7 @@ def positions(where: int | Sequence[int]) -> Keep:
     return Keep(positions=(where,) if isinstance(where, int) else tuple(where))
 
 
+@guarded
 def reduce(function: Callable[[Tensor], Tensor]) -> Keep:
     """Store `function(value)` in place of each value.
 

@@ -7,6 +7,7 @@ True
 from typing import Any
 
 from ..common.errors import LoopscopeError, nearest
+from ..common.guard import guarded
 from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
 from .batch import Batch as Batch
@@ -60,6 +61,7 @@ def names() -> list[str]:
     return sorted(_TASKS)
 
 
+@guarded
 def build(name: str, **options: Any) -> Task:
     """The task of that name ("prefix-parity" or "prefix_parity") with these options."""
     task = _TASKS.get(name.replace("_", "-"))

@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from ..common.arguments import PositiveCount
 from ..common.errors import LoopscopeError, nearest
+from ..common.guard import guarded
 from ..common.rng import mixed
 from ..core.tokens import checked_tokens
 from .batch import Batch
@@ -94,7 +96,8 @@ class Task(ABC):
         """For filled boards: the cells that break a rule. None for a task without such rules."""
         return None
 
-    def batch(self, size: int, seed: int, split: Split = "test", **options: Any) -> Batch:
+    @guarded
+    def batch(self, size: PositiveCount, seed: int, split: Split = "test", **options: Any) -> Batch:
         """`size` examples of one split. The same arguments give the same batch on every machine.
 
         >>> ls.tasks.prefix_parity(length=16).batch(64, seed=0, length=32).tokens.shape
@@ -134,6 +137,7 @@ class Task(ABC):
         """Which examples are for testing: decided by a hash of the canonical form alone."""
         return is_test(self.canonical_form(tokens))
 
+    @guarded
     def full_batch(self, split: Split) -> Batch:
         """All examples of one split, each once, for a task that can list them.
 
@@ -179,7 +183,8 @@ class Task(ABC):
         answer, less for others."""
         return 1 - self.answer_distance(self.answer(logits), targets)
 
-    def label(self, tokens: Int[Tensor, "batch position"]) -> Batch:
+    @guarded
+    def label(self, tokens: Tensor) -> Batch:
         """The batch of tokens from any source, such as those of a run, with their exact labels.
 
         Raises:
@@ -187,13 +192,15 @@ class Task(ABC):
         """
         return self.make_batch(self.check_tokens(tokens))
 
-    def render(self, tokens: Int[Tensor, "batch position"]) -> list[str]:
+    @guarded
+    def render(self, tokens: Tensor) -> list[str]:
         """One string per example, a symbol per token, in the order in which the model reads
         them."""
         tokens = checked_tokens(tokens, self.vocabulary, self.name)  # targets too, whatever their form
         return [self.separator.join(self.symbols[token] for token in row) for row in tokens.tolist()]
 
-    def facts(self, tokens: Int[Tensor, "batch position"]) -> dict[str, Fact]:
+    @guarded
+    def facts(self, tokens: Tensor) -> dict[str, Fact]:
         """What may be decoded from the states of these examples: the answer, the input, the
         difficulty, and the task's own facts, such as intermediate results."""
         batch = self.label(tokens)

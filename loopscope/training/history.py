@@ -14,6 +14,7 @@ from .. import models, tasks
 from ..common import discovery
 from ..common.errors import LoopscopeError
 from ..common.files import load_file
+from ..common.guard import guarded
 from ..core.states import States
 from ..maths.changepoints import Dated, crossing
 from ..tasks import Task
@@ -188,6 +189,7 @@ class Records:
         )
 
 
+@guarded
 def load_history(source: str | os.PathLike[str]) -> History:
     """Load the history of a training.
 

@@ -1,0 +1,99 @@
+"""Whatever a user passes: a sentence of loopscope, a documented warning, or what the canonical form
+of the same argument gives. Never a raw error from inside."""
+
+import inspect
+import os
+import random
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import loopscope as ls
+from loopscope.common.to_json import to_json
+
+from .toys.odd_values import BAD, SAME
+from .toys.public_calls import Call, calls, public_functions
+
+QUICK = 2_000
+"""Calls that the quick tests make, of all that can be generated."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("calls"))
+    yield
+    os.chdir(before)
+
+
+@cache
+def every_call() -> dict[str, Call]:
+    return {call.name: call for call in calls()}
+
+
+def outcome(call: Call, argument: str, value: Any) -> str:
+    """What a call with one argument changed comes to: "accepted", "a sentence", or the raw error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            result = call.function(**call.arguments | {argument: value})
+            if isinstance(result, types.GeneratorType):
+                list(result)
+        except ls.LoopscopeError as error:
+            return "a sentence" if str(error).strip() else "an empty error"
+        except RuntimeError as error:
+            if str(error) == "the caller's own function failed":
+                return "accepted"
+            return f"{type(error).__name__}: {error}"
+        except BaseException as error:
+            return f"{type(error).__name__}: {error}"
+    return "accepted"
+
+
+def raw_errors(name: str, pairs: list[tuple[str, str]]) -> list[str]:
+    call, found = every_call()[name], []
+    for argument, kind in pairs:
+        what = outcome(call, argument, BAD[kind]())
+        if what not in ("accepted", "a sentence"):
+            found.append(f"{argument} = {kind}: {what[:200]}")
+    return found
+
+
+@cache
+def sample(quick: bool) -> dict[str, list[tuple[str, str]]]:
+    """By function: the arguments to change, and to what."""
+    everything = [(c.name, argument, kind) for c in every_call().values() for argument in c.parameters for kind in BAD]
+    if quick:
+        everything = random.Random(0).sample(everything, min(QUICK, len(everything)))
+    chosen: dict[str, list[tuple[str, str]]] = {name: [] for name in every_call()}
+    for name, argument, kind in everything:
+        chosen[name].append((argument, kind))
+    return chosen
+
+
+def test_bad_input_never_ends_in_a_raw_error() -> None:
+    chosen = sample(quick=True)
+    assert sum(map(len, chosen.values())) >= 1_500
+    assert {name: raw for name, pairs in chosen.items() if (raw := raw_errors(name, pairs))} == {}
+
+
+@pytest.mark.slow
+def test_no_bad_input_at_all_ends_in_a_raw_error() -> None:
+    assert {name: raw for name, pairs in sample(quick=False).items() if (raw := raw_errors(name, pairs))} == {}
+
+
+def test_a_number_of_another_library_means_what_pythons_own_means() -> None:
+    differing = []
+    for call in every_call().values():
+        for argument in call.parameters:
+            for kind, (make, canonical) in SAME.items():
+                one, other = _result(call, argument, make()), _result(call, argument, canonical)
+                if one != other:
+                    differing.append(f"{call.name} {argument} = {kind}: {one[:150]} | {other[:150]}")
+    assert differing == []
