@@ -5,13 +5,13 @@ entry's model to compute logits or to resume, so the function that finds it stan
 here.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from . import models
+from .common.arguments import FilePath
 from .common.guard import guarded
 from .core.looped_model import Looped
 from .recorder.provenance import digest
@@ -21,7 +21,7 @@ from .runs.storage import read_run
 
 
 @guarded
-def load_run(path: str | os.PathLike[str], model: Any = None) -> Run:
+def load_run(path: FilePath, model: Any = None) -> Run:
     """Read a run that `run.save(path)` wrote.
 
     >>> run.save("run.safetensors")

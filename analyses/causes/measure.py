@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
-from loopscope.common.arguments import PositiveCount
+from loopscope.common.arguments import MaskOrPositions, PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import percent
 from loopscope.core.sites import is_state
@@ -113,7 +113,7 @@ def measure(
     *,
     donor: Run | None = None,
     site: str | None = None,
-    answer_positions: Any = None,
+    answer_positions: MaskOrPositions | None = None,
     method: Method = "exact",
     examples: PositiveCount | None = MAX_EXAMPLES,
     iterations: PositiveCount | None = MAX_ITERATIONS,

@@ -5,6 +5,7 @@ def repeat(iteration: Index, times: Count = 2) -> ScheduleEdit: ...
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -26,6 +27,8 @@ Index = Annotated[int, Meaning("a whole number")]
 """The number of an iteration, a position, a row; negative ones count from the end."""
 Seed = Annotated[int, Ge(-(2**63)), Le(2**64 - 1), Meaning("a whole number, -2^63 to 2^64 - 1")]
 """What torch.manual_seed takes."""
+SmallSeed = Annotated[int, Ge(0), Le(2**32 - 1), Meaning("a whole number, 0 to 2^32 - 1")]
+"""What NumPy and scikit-learn take."""
 Finite = Annotated[float | int, Predicate(math.isfinite), Meaning("a finite number")]
 Positive = Annotated[float | int, Gt(0), Predicate(math.isfinite), Meaning("a finite number above 0")]
 NotNegative = Annotated[float | int, Ge(0), Meaning("a number, 0 or more")]
@@ -38,8 +41,7 @@ def whole_number(value: Any) -> int:
     Raises:
         ValueError: anything else, also a bool and a float.
     """
-    if not isinstance(value, int | np.integer) and getattr(value, "ndim", None) == 0:
-        value = value.tolist()
+    value = _python(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer):
         raise ValueError("no whole number")
     return int(value)
@@ -52,8 +54,7 @@ def real_number(value: Any) -> float:
     Raises:
         ValueError: anything else, also a bool and NaN.
     """
-    if not isinstance(value, int | float | np.integer | np.floating) and getattr(value, "ndim", None) == 0:
-        value = value.tolist()
+    value = _python(value)
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise ValueError("no real number")
     if math.isnan(value):
@@ -76,8 +77,38 @@ def elements(value: Any) -> Any:
     """An array, a tensor or a range as a list; anything else as it is."""
     if isinstance(value, range):
         return list(value)
-    if hasattr(value, "tolist") and getattr(value, "ndim", 0) > 0:
-        return value.tolist()
+    return _python(value, axes=True)
+
+
+def _python(value: Any, axes: bool = False) -> Any:
+    """A tensor or an array without axes (or with axes) as what Python has for it; anything else as
+    it is.
+
+    Raises:
+        ValueError: a tensor that holds no values (on the device meta), or only some (sparse).
+    """
+    if not hasattr(value, "tolist") or (getattr(value, "ndim", 0) > 0) != axes:
+        return value
+    return value.tolist() if has_values(value) else None
+
+
+def has_values(value: Any) -> bool:
+    """Whether an array or a tensor is dense, and on a device that stores its values."""
+    on_meta = getattr(getattr(value, "device", None), "type", None) == "meta"
+    return not on_meta and "strided" in str(getattr(value, "layout", "strided"))
+
+
+def array_of_values(value: Any) -> Any:
+    """A tensor, an array or a (nested) sequence of numbers, truths or words, as it is.
+
+    Raises:
+        ValueError: anything else, also rows of different lengths.
+    """
+    if not has_values(value) or isinstance(value, str | bytes | dict | set):
+        raise ValueError("no values")
+    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)  # raises for ragged rows
+    if array.dtype.kind not in "biufUS" or not array.ndim:
+        raise ValueError("no values of one kind")
     return value
 
 
@@ -120,9 +151,37 @@ Indices = Annotated[
 
 
 def all_finite(value: Any) -> bool:
-    """Whether a tensor holds neither NaN nor infinity."""
-    return bool(value.isfinite().all())
+    """Whether a tensor holds values, and neither NaN nor infinity."""
+    return has_values(value) and bool(value.isfinite().all())
 
 
 FINITE = Predicate(all_finite)
 """For a type of tensors: Annotated[Float[Tensor, "sample width"], FINITE]."""
+
+Values = Annotated[
+    Any, Canonical(array_of_values), Meaning("an array, a tensor or a list of values, rows of one length")
+]
+FilePath = Annotated[
+    str | os.PathLike[str], Predicate(lambda path: "\0" not in os.fspath(path)), Meaning("a path")
+]
+"""A path of a file or a folder, whether it exists or not."""
+
+
+def mask_or_numbers(value: Any) -> Any:
+    """A mask of booleans, or whole numbers, as an array or a (nested) sequence; one number as a
+    list.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if getattr(value, "ndim", 0) == 0 and not isinstance(value, Sequence):
+        return [whole_number(value)]
+    array = np.asarray(array_of_values(value))
+    if array.dtype.kind not in "biu" and array.size:
+        raise ValueError("neither booleans nor whole numbers")
+    return value
+
+
+MaskOrPositions = Annotated[
+    Any, Canonical(mask_or_numbers), Meaning("a mask of positions, or their numbers (whole numbers)")
+]

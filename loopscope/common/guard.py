@@ -23,9 +23,20 @@ from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
+from annotated_types import Predicate
 from jaxtyping import jaxtyped
 
-from .arguments import FINITE, Canonical, Meaning, elements, real_number, truth, tuple_of_list, whole_number
+from .arguments import (
+    FINITE,
+    Canonical,
+    Meaning,
+    elements,
+    has_values,
+    real_number,
+    truth,
+    tuple_of_list,
+    whole_number,
+)
 from .errors import LoopscopeError, nearest
 
 P = ParamSpec("P")
@@ -179,7 +190,14 @@ def _strict(hint: Any) -> Any:
     if origin is not None:  # a mapping, an iterable, a function: what is inside is checked where it is used
         return InstanceOf[origin]
     checkable = isinstance(hint, type) and getattr(hint, "_is_runtime_protocol", True)
+    if _is_tensor(hint) or hasattr(hint, "dim_str"):
+        return Annotated[InstanceOf[hint], Predicate(has_values)]
     return InstanceOf[hint] if checkable else Any
+
+
+def _is_tensor(hint: Any) -> bool:
+    """Whether a class is torch's Tensor; torch isn't imported for it."""
+    return getattr(hint, "__name__", "") == "Tensor" and hint.__module__ == "torch"
 
 
 def description(hint: Any) -> str:

@@ -7,7 +7,6 @@
     read = lens(run, TunedLens.load("lens.safetensors"))
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ..common.arguments import NotNegative, PositiveCount, Seed
+from ..common.arguments import FilePath, NotNegative, PositiveCount, Seed
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, save_file
 from ..common.guard import guarded
@@ -123,7 +122,7 @@ class TunedLens:
             )
 
     @guarded
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: FilePath) -> Path:
         """Write it as one safetensors file with a JSON header; returns the path."""
         tensors: dict[str, Tensor] = {}
         for number, (label, translator) in enumerate(self.translators.items()):
@@ -141,7 +140,7 @@ class TunedLens:
 
     @staticmethod
     @guarded
-    def load(path: str | os.PathLike[str]) -> "TunedLens":
+    def load(path: FilePath) -> "TunedLens":
         """Read what `save` wrote. `loopscope.lens` checks that it fits the run's model.
 
         Raises:

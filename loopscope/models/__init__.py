@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ..common import discovery
-from ..common.arguments import Seed
+from ..common.arguments import FilePath, Seed
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, load_header, load_shapes
 from ..common.guard import guarded, validated
@@ -60,7 +60,7 @@ def config_of(architecture: str, **config: Any) -> Any:
 
 
 @guarded
-def load(entry: str | os.PathLike[str]) -> "LoopedModule":
+def load(entry: FilePath) -> "LoopedModule":
     """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file
     by path.
 
@@ -99,21 +99,21 @@ def card(entry: str) -> str:
 
 
 @guarded
-def header(entry: str | os.PathLike[str]) -> dict[str, Any]:
+def header(entry: FilePath) -> dict[str, Any]:
     """The header of the entry's file: architecture, config, task, recipe, step, measured numbers,
     versions."""
     return load_header(path(entry), kind="checkpoint")
 
 
 @guarded
-def parameters(entry: str | os.PathLike[str]) -> int:
+def parameters(entry: FilePath) -> int:
     """The number of trainable parameters in the entry's file, from its header alone."""
     buffers = header(entry).get("buffers", [])
     return sum(math.prod(shape) for name, shape in load_shapes(path(entry)).items() if name not in buffers)
 
 
 @guarded
-def path(entry: str | os.PathLike[str]) -> Path:
+def path(entry: FilePath) -> Path:
     """The entry's file. A path to a `.safetensors` file stands for itself."""
     if Path(entry).suffix == ".safetensors":
         return Path(entry)
@@ -123,7 +123,7 @@ def path(entry: str | os.PathLike[str]) -> Path:
 
 
 @guarded
-def copy(name: str, folder: str | os.PathLike[str] = ".") -> Path:
+def copy(name: str, folder: FilePath = ".") -> Path:
     """Copy an architecture's file into a folder, to change it there."""
     return discovery.copy("models", name, folder)
 

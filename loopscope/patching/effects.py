@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..common.arguments import Count, PositiveCount, Seed
+from ..common.arguments import Count, MaskOrPositions, PositiveCount, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..common.rng import mixed
@@ -48,7 +48,7 @@ def effects(
     positions: Indices = None,
     heads: Sequence[int] | bool | None = None,
     metric: str | Callable[[Tensor], Tensor] | None = None,
-    answer_positions: Any = None,
+    answer_positions: MaskOrPositions | None = None,
     method: Method = "exact",
     exact_cells: Count = 32,
     seed: Seed = 0,

@@ -21,12 +21,12 @@ the remainder are large and of opposite signs: read the total. An edit of what a
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.arguments import MaskOrPositions
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.state_tree import floats, with_floats
@@ -87,7 +87,7 @@ def mediation(
     edited: Run,
     *,
     metric: str | Callable[[Tensor], Tensor] | None = None,
-    answer_positions: Any = None,
+    answer_positions: MaskOrPositions | None = None,
 ) -> Mediation:
     """Total, direct and indirect effect of an intervention: of `edited` compared with `run`.
 

@@ -77,6 +77,10 @@ def site_names(run: Run, sites: Sites) -> list[str]:
     modules = site_modules(run.model)
     fields = run.origin.get("fields", ())
     alias = {f"state.{fields[0]}": "state"} if fields else {}
+    if not callable(sites) and not len(sites):
+        raise LoopscopeError(
+            "a grid of patches needs one site or more, but sites is empty. Try sites='state'."
+        )
     names = resolve(sites, [*modules, *alias], list(getattr(run.model, "hook_dict", modules)))
     return list(dict.fromkeys(alias.get(name, name) for name in names))
 

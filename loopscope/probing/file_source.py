@@ -19,7 +19,7 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..common.files import DTYPES, load_header
 from ..core.indexing import as_vectors
-from .sources import ExampleChunk, FeatureSource, SiteFeatures, SiteIteration, chosen_iterations
+from .sources import ExampleChunk, FeatureSource, SiteFeatures, SiteIteration, check_chosen, chosen_iterations
 
 PIECE = 8_000_000
 """Bytes that are read at once."""
@@ -46,6 +46,8 @@ class FileSource(FeatureSource):
         self.positions, self.iterations = {}, {}
         for site in sites:
             self._open(site, header, iterations)
+        labels = {site: range(*header["sites"][site]["labels"]) for site in sites}
+        check_chosen(self.iterations, labels, iterations)
         self.batch = len(self._sample(sites[0]))
         self.model = model if model is not None else _entry(self.origin)
 
@@ -78,7 +80,7 @@ class FileSource(FeatureSource):
             )
         self.positions[site] = dict(zip(body, shape, strict=True)).get("position", 1)
         present = sorted({index[0] for index in self._indices[site]})
-        self.iterations[site] = chosen_iterations(site, present, range(*about["labels"]), iterations)
+        self.iterations[site] = chosen_iterations(present, range(*about["labels"]), iterations)
 
     def _piece(self, site: str, k: int, first: int, last: int) -> SiteFeatures:
         indices = [index for index in self._indices[site] if index[0] == k]

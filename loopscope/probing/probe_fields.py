@@ -47,6 +47,8 @@ def fit_fields(
         LoopscopeError: labels that don't fit, a split that leaks, too few groups.
     """
     sites = (sites,) if isinstance(sites, str) else tuple(sites)
+    if not sites:
+        raise LoopscopeError("probes need one site or more, but sites is empty. Pass e.g. sites='state'.")
     source, values, held = source_and_labels(run, labels, mask, sites, iterations=iterations, model=model)
     checked = _labels(source, values, held, kind)
     units = position_units(positions, checked, _position_count(source))

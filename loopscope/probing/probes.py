@@ -1,12 +1,14 @@
 """Linear probes of the states of a loop, with their controls."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from ..common.arguments import Count, Seed
+from annotated_types import Predicate
+
+from ..common import discovery
+from ..common.arguments import Count, FilePath, Index, Meaning, SmallSeed, Values
 from ..common.guard import guarded
 from ..common.to_json import to_json
 from ..runs.run import Run
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 CONTROLS = 3
+
+
+Estimator = Annotated[
+    Any,
+    Predicate(lambda one: hasattr(one, "fit") and hasattr(one, "get_params") and not isinstance(one, type)),
+    Meaning("an estimator of scikit-learn, such as LogisticRegression()"),
+]
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,22 +55,22 @@ class Probes(ProbeResult):
     @guarded
     def fit(
         cls,
-        run: Run | str | os.PathLike[str] | Iterable[Any] | Callable[[int], Any],
-        labels: Any = None,
+        run: Run | FilePath | Iterable[Any] | Callable[[int], Any],
+        labels: Values | str | None = None,
         *,
         sites: str | Sequence[str] = "state",
         iterations: Sequence[int] | None = None,
         positions: int | Sequence[int] | str | None = None,
-        groups: Any = None,
-        mask: Any = None,
-        baseline_labels: Any = None,
+        groups: Values | None = None,
+        mask: Values | None = None,
+        baseline_labels: Values | None = None,
         kind: Kind | None = None,
-        folds: Any = 5,
+        folds: Index | Values = 5,
         controls: Count = CONTROLS,
         control: str = "shuffled",
         random: RandomFeatures | Run | bool | None = None,
-        estimator: Any = None,
-        seed: Seed = 0,
+        estimator: Estimator | None = None,
+        seed: SmallSeed = 0,
         model: Any = None,
     ) -> "Probes":
         """Train one probe for each site, iteration and position.
@@ -103,19 +112,21 @@ class Probes(ProbeResult):
         return cls(**fields)
 
     @guarded
-    def transfer(self, run: Run | None = None, labels: Any = None, **options: Any) -> Transfer:
+    def transfer(
+        self, run: Run | None = None, labels: Values | str | None = None, **options: Any
+    ) -> Transfer:
         """Train at one iteration, test at another. See `loopscope.probing.transfer`."""
         return transfer(self, run, labels, **options)
 
     @guarded
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: FilePath) -> Path:
         """Write everything as one safetensors file with a JSON header, for `load_probes`; returns
         the path."""
         return save_fields(self, path)
 
     @staticmethod
     @guarded
-    def load(path: str | os.PathLike[str]) -> "Probes":
+    def load(path: FilePath) -> "Probes":
         """Read what `save` wrote."""
         return load_probes(path)
 
@@ -123,6 +134,8 @@ class Probes(ProbeResult):
     def figure(self, site: str | None = None) -> "go.Figure":
         """A heat map of iterations and positions, or curves over iterations where there is one
         position."""
+        if site is not None:
+            discovery.checked_name("probed site", site, self.sites)
         return score_map(self, site) if len(self.positions) > 1 else curves(self, site)
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,7 +152,8 @@ class Probes(ProbeResult):
         return f"Probes of {shape} · {self.kind} · {self.groups} groups in {self.folds} folds"
 
 
-def load_probes(path: str | os.PathLike[str]) -> Probes:
+@guarded
+def load_probes(path: FilePath) -> Probes:
     """Read probes that `Probes.save` wrote.
 
     >>> path = ls.Probes.fit(run, labels).save("probes.safetensors")

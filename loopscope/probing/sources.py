@@ -80,9 +80,10 @@ class RunSource(FeatureSource):
         self.batch = batch_and_positions(next(iter(states.values())))[0]
         self.positions = {site: batch_and_positions(one)[1] for site, one in states.items()}
         self.iterations = {
-            site: chosen_iterations(site, one.iterations, one.iteration_range, iterations)
+            site: chosen_iterations(one.iterations, one.iteration_range, iterations)
             for site, one in states.items()
         }
+        check_chosen(self.iterations, {site: one.iteration_range for site, one in states.items()}, iterations)
 
     def chunks(self, places: Sequence[SiteIteration]) -> Iterator[ExampleChunk]:
         yield ExampleChunk(0, {place: site_features(self.run[place[0]], place[1]) for place in places})
@@ -161,24 +162,43 @@ def batch_and_positions(states: States) -> tuple[int, int]:
     return shape["batch"], shape.get("position", 1)
 
 
-def chosen_iterations(
-    site: str, present: list[int], labels: range, wanted: Sequence[int] | None
-) -> list[int]:
-    """The chosen iterations of a site.
-
-    Raises:
-        LoopscopeError: the site has none of them.
-    """
+def chosen_iterations(present: list[int], labels: range, wanted: Sequence[int] | None) -> list[int]:
+    """Those of the wanted iterations that are present at a site, each once."""
     if wanted is None:
         return present
-    result = [labels[k] if -len(labels) <= k < len(labels) else k for k in wanted]
-    kept = [k for k in dict.fromkeys(result) if k in present]
-    if not kept:
-        raise LoopscopeError(
-            f"'{site}' must have one of the iterations {list(wanted)}, but has {present[0]}..{present[-1]}. "
-            "Choose others."
+    return [k for k in dict.fromkeys(_label(k, labels) for k in wanted) if k in present]
+
+
+def check_chosen(
+    chosen: Mapping[str, Sequence[int]], labels: Mapping[str, range], wanted: Sequence[int] | None
+) -> None:
+    """Raise LoopscopeError if a wanted iteration is present at none of the sites, or a site has
+    none of them.
+
+    Arguments:
+        chosen: by site, its iterations that were chosen.
+        labels: by site, the iterations that can be addressed.
+    """
+    absent = [
+        k for k in wanted or () if not any(_label(k, labels[site]) in ks for site, ks in chosen.items())
+    ]
+    empty = [site for site, ks in chosen.items() if not ks]
+    if absent or empty:
+        what = (
+            f"iterations {absent} are absent at {list(chosen)}"
+            if absent
+            else f"'{empty[0]}' has none of them"
         )
-    return kept
+        first = next(iter(labels.values()))
+        raise LoopscopeError(
+            f"the iterations must be among those recorded and kept, of {first.start}..{first.stop - 1}, but "
+            f"{what}. Choose others."
+        )
+
+
+def _label(k: int, labels: range) -> int:
+    """The iteration that an index stands for; the index itself if there is none."""
+    return labels[k] if -len(labels) <= k < len(labels) else k
 
 
 def model_of(run: Run) -> Any:

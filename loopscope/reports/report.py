@@ -19,6 +19,7 @@ from .. import analyses as questions
 from .. import models
 from ..common import discovery
 from ..common.analysis_result import AnalysisResult
+from ..common.arguments import FilePath
 from ..common.errors import LoopscopeError
 from ..common.files import save_text
 from ..common.guard import guarded
@@ -41,7 +42,7 @@ class Report:
     html: str
     title: str
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
+    def save(self, path: FilePath) -> Path:
         """Write the page, completely or not at all. Returns its path."""
         path = Path(path)
         try:
@@ -64,7 +65,7 @@ class Report:
 
 
 @guarded
-def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = None) -> Report:
+def report(run: Run | FilePath, analyses: Sequence[str] | None = None) -> Report:
     """A page about a run, or about a trained entry, of which it first records a run.
 
     >>> ls.report(run).save("report.html")
@@ -86,7 +87,7 @@ def report(run: Run | str | os.PathLike[str], analyses: Sequence[str] | None = N
         return _report(run, names, wanted=analyses is not None)
 
 
-def _report(run: Run | str | os.PathLike[str], names: Sequence[str], wanted: bool) -> Report:
+def _report(run: Run | FilePath, names: Sequence[str], wanted: bool) -> Report:
     entry = None
     if isinstance(run, Run):
         entry = run.origin.get("entry") if run.origin.get("entry") in models.entries() else None

@@ -1,7 +1,6 @@
 """History: measurements of a model during its training, and the model at every step that was
 kept."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from .. import models, tasks
 from ..common import discovery
+from ..common.arguments import FilePath
 from ..common.errors import LoopscopeError
 from ..common.files import load_file
 from ..common.guard import guarded
@@ -190,7 +190,7 @@ class Records:
 
 
 @guarded
-def load_history(source: str | os.PathLike[str]) -> History:
+def load_history(source: FilePath) -> History:
     """Load the history of a training.
 
     >>> history = ls.load_history("grokking-modular")
