@@ -227,6 +227,7 @@ def description(hint: Any) -> str:
         kind = _DTYPES.get(hint.__name__.split("[")[0], "")
         return f"a tensor {kind}(axes: {', '.join(hint.dim_str.split()) or 'none'})"
     name = "function" if origin is abc.Callable else getattr(origin or hint, "__name__", str(hint))
+    name = "torch.nn.Module" if name == "Module" else name
     return _WORDS.get(origin or hint) or f"{'an' if name[0] in 'AEIOU' else 'a'} {name}"
 
 

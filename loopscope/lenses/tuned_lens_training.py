@@ -64,11 +64,6 @@ def train_tuned_lens(
     """
     if not runs:
         raise LoopscopeError("a tuned lens needs a run or more to be fitted on, but got none.")
-    if read not in UNTRAINED or positions not in ("answers", "all"):
-        raise LoopscopeError(
-            f'read must be "coda" or "logit" and positions "answers" or "all", but are {read!r} and '
-            f"{positions!r}."
-        )
     base = UNTRAINED[read]
     for run in runs:
         run.require_finite()

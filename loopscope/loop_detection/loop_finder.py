@@ -13,7 +13,6 @@ from typing import Any
 from torch import nn
 
 from ..adapters import has_adapter
-from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.sites import modules_of
 from .call_trace import trace_calls
@@ -44,10 +43,6 @@ def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:
     Raises:
         LoopscopeError: `module` is no module. Errors of the module itself are not caught.
     """
-    if not isinstance(module, nn.Module):
-        raise LoopscopeError(
-            f"find_loops needs a torch.nn.Module, but got {type(module).__name__}. Pass the model itself."
-        )
     root, operations = trace_calls(module, () if example is None else (example,), inputs)
     search = LoopSearch(module, operations)
     names = _Names(module)

@@ -25,7 +25,7 @@ class Keep:
     """Iterations 0, stride, 2 stride ..."""
     last: int | None = None
     """How many of the last iterations are kept; None: all."""
-    positions: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | slice | None = None
     """The positions to keep; None: all."""
     reduce: Callable[[Tensor], Tensor] | None = None
     """Maps a value (batch, position, width) to what is stored in its place, batch first."""
@@ -41,7 +41,8 @@ class Keep:
             LoopscopeError: `reduce` gives no tensor, or one with more axes.
         """
         if self.positions is not None and "position" in axes:
-            selection = tuple(list(self.positions) if name == "position" else slice(None) for name in axes)
+            where = self.positions if isinstance(self.positions, slice) else list(self.positions)
+            selection = tuple(where if name == "position" else slice(None) for name in axes)
             value = select(value, selection, f"'{site}'")
         if self.reduce is not None:
             value = self.reduce(value)
@@ -62,7 +63,7 @@ class Keep:
         parts = [f"every({self.stride})"] * (self.stride != 1) + [f"last({self.last})"] * (
             self.last is not None
         )
-        parts += [f"positions({list(self.positions)})"] if self.positions is not None else []
+        parts += [f"positions({self.positions})"] if self.positions is not None else []
         parts += [getattr(self.reduce, "__name__", "reduce")] if self.reduce is not None else []
         return " & ".join(parts) or "everything"
 
@@ -73,7 +74,7 @@ def every(stride: PositiveCount) -> Keep:
 
     >>> ls.record(model, tokens, iterations=4096, keep=ls.keep.every(64))
     """
-    return Keep(stride=_positive(stride, "every"))
+    return Keep(stride=stride)
 
 
 @guarded
@@ -82,7 +83,7 @@ def last(count: PositiveCount) -> Keep:
 
     >>> ls.record(model, tokens, iterations=4096, keep=ls.keep.last(2))
     """
-    return Keep(last=_positive(count, "last"))
+    return Keep(last=count)
 
 
 @guarded
@@ -91,6 +92,8 @@ def positions(where: Indices) -> Keep:
 
     >>> ls.record(model, tokens, keep=ls.keep.positions([0, -1]))
     """
+    if isinstance(where, slice):
+        return Keep(positions=where)
     return Keep(positions=(where,) if isinstance(where, int) else tuple(where))
 
 
@@ -111,9 +114,3 @@ _norm.__name__ = "norms"
 
 norms = Keep(reduce=_norm)
 """Store the Euclidean norm over the last axis in place of each value: (batch, position)."""
-
-
-def _positive(number: int, name: str) -> int:
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise LoopscopeError(f"keep.{name} needs a whole number, 1 or more, but got {number!r}.")
-    return number

@@ -111,9 +111,6 @@ class Task(ABC):
         Raises:
             LoopscopeError: no such option or split; too few different examples.
         """
-        _checked_count("size", size, least=1)
-        if split not in ("train", "test"):
-            raise LoopscopeError(f'split must be "train" or "test", but is {split!r}.')
         values = self._batch_options(options)
         if (count := self.example_count(**values)) < _FEWEST_EXAMPLES:
             raise LoopscopeError(

@@ -113,7 +113,5 @@ def test_axes_of_one_name_have_one_size_in_all_arguments_of_a_call() -> None:
 
     assert product(torch.ones(3, 2), torch.ones(3, 4)).shape == (2, 4)
     assert product(torch.ones(5, 2), torch.ones(5, 4)).shape == (2, 4)  # another call, other sizes
-    with pytest.raises(
-        LoopscopeError, match=r"y must be a tensor .*sample, other.*4, 4"
-    ):
+    with pytest.raises(LoopscopeError, match=r"y must be a tensor .*sample, other.*4, 4"):
         product(torch.ones(3, 2), torch.ones(4, 4))

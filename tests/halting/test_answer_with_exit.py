@@ -149,5 +149,5 @@ def test_what_cannot_answer_early_says_so(tokens):
         LoopscopeError, match="needs a model with encode, initial, step and decode, but got Linear"
     ):
         ls.answer(torch.nn.Linear(2, 2), tokens)
-    with pytest.raises(LoopscopeError, match="needs tokens"):
+    with pytest.raises(LoopscopeError, match="tokens must be a tensor of integers"):
         ls.answer(Planted(torch.zeros(2, 1, 1, 2)).eval(), "words")

@@ -253,7 +253,7 @@ def test_a_read_out_that_isnt_the_models_own_is_refused_unless_it_is_wanted():
         ls.TunedLens.fit(run, read="logit")
     tuned = ls.TunedLens.fit(run, read="logit", steps=5, check=False)
     assert not ls.lens(run, tuned, check=False).checked
-    with pytest.raises(LoopscopeError, match='read must be "coda" or "logit"'):
+    with pytest.raises(LoopscopeError, match="read must be 'coda' or 'logit'"):
         ls.TunedLens.fit(run, read="head")
     with pytest.raises(LoopscopeError, match="needs a run or more"):
         ls.TunedLens.fit([])

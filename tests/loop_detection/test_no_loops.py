@@ -134,5 +134,5 @@ def test_nothing_stays_attached_after_an_exception():
     with pytest.raises(RuntimeError):
         find_loops(model, torch.zeros(2, 3, 5))
     assert all("forward" not in vars(part) for part in model.modules())
-    with pytest.raises(ls.LoopscopeError, match=r"find_loops needs a torch.nn.Module, but got str"):
+    with pytest.raises(ls.LoopscopeError, match=r"find_loops: module must be a torch.nn.Module, but is"):
         find_loops("core", batch())

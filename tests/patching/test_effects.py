@@ -219,7 +219,7 @@ def test_what_is_written_must_fit_the_run():
         (fewer, "or a batch of one, but has"),
         (ls.record(run.model, run.tokens, 4), "the donor must have 'state' at iteration 5"),
         ("means", "Did you mean 'mean'?"),
-        (3, "Pass a run, 'mean', 'zero', ls.noise(...) or a function"),
+        (3, "replacement must be a Run, a string, a Noise or a function, but is 3"),
     ):
         with pytest.raises(LoopscopeError) as error:
             ls.effects(run, write, metric="margin")

@@ -92,7 +92,7 @@ def test_under_inference_mode_values_are_copied(model, tokens, whole):
     "make", [lambda: ls.keep.every(0), lambda: ls.keep.last(-1), lambda: ls.keep.every(2.5)]
 )
 def test_nonsense_is_refused(make):
-    with pytest.raises(ls.LoopscopeError, match="needs a whole number, 1 or more"):
+    with pytest.raises(ls.LoopscopeError, match="must be a whole number, 1 or more"):
         make()
 
 

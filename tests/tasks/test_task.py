@@ -282,7 +282,7 @@ def test_unknown_names_lead_to_the_nearest():
         tasks.build("addition", digit=3)
     with pytest.raises(LoopscopeError, match="no difficulty called 'lenght'. Did you mean 'length'"):
         tasks.prefix_parity().batch(2, seed=0, lenght=3)
-    with pytest.raises(LoopscopeError, match='split must be "train" or "test", but is \'valid\''):
+    with pytest.raises(LoopscopeError, match="split must be 'train' or 'test', but is 'valid'"):
         tasks.prefix_parity().batch(2, seed=0, split="valid")  # pyright: ignore[reportArgumentType]
 
 

@@ -24,6 +24,8 @@ class Call:
     arguments: dict[str, Any] = field(default_factory=dict)
     further: tuple[str, ...] = ()
     """Names of arguments that its **keywords take."""
+    functions: tuple[str, ...] = ("map", "function", "metric", "kind", "replacement")
+    """Names of arguments that take a function of the user's."""
 
     @property
     def parameters(self) -> list[str]:
@@ -81,7 +83,9 @@ def calls() -> Iterator[Call]:
     tokens = run().tokens
     yield Call("record", ls.record, {"model": model(), "tokens": tokens, "iterations": 2}, ("mask",))
     yield Call("resume", ls.resume, {"model": model(), "run": run(), "iterations": 5})
-    yield Call("iterate", ls.iterate, {"function": _half, "initial": STATE, "iterations": 3}, ("seed", "keep"))
+    yield Call(
+        "iterate", ls.iterate, {"function": _half, "initial": STATE, "iterations": 3}, ("seed", "keep")
+    )
     yield Call("wrap", ls.wrap, {"module": _core(), "body": "0"})
     yield Call("find_loops", ls.find_loops, {"module": _core(), "example": torch.ones(2, 8)})
     yield Call("generate", ls.generate, {"model": ls.wrap(_core(), body="0"), "tokens": tokens})
@@ -161,11 +165,15 @@ def _methods() -> Iterator[Call]:
     yield Call("States.__getitem__", lambda index: states[index], {"index": 1})
     yield Call("States.iteration_at", states.iteration_at, {"index": 1})
     yield Call("States.at", states.at, {}, ("position", "batch", "width"))
-    yield Call("Probes.fit", ls.Probes.fit, {"run": run(), "labels": run().tokens % 2, "folds": 2, "controls": 0})
+    yield Call(
+        "Probes.fit", ls.Probes.fit, {"run": run(), "labels": run().tokens % 2, "folds": 2, "controls": 0}
+    )
     yield Call("Probes.transfer", probes().transfer, {"run": other(), "labels": other().tokens % 2})
     yield Call("Probes.save", probes().save, {"path": "probes again.safetensors"})
     yield Call("Probes.figure", probes().figure, {"site": "state"})
-    yield Call("TunedLens.fit", ls.TunedLens.fit, {"runs": run(), "steps": 2, "positions": "all", "check": False})
+    yield Call(
+        "TunedLens.fit", ls.TunedLens.fit, {"runs": run(), "steps": 2, "positions": "all", "check": False}
+    )
     yield Call("TunedLens.require", lens.require, {"run": run()})
     yield Call("TunedLens.save", lens.save, {"path": "lens.safetensors"})
     yield Call("TunedLens.load", ls.TunedLens.load, {"path": lens.save("lens.safetensors")})
@@ -227,7 +235,9 @@ def _maths() -> Iterator[Call]:
         "contraction": {"distance": [2.0**-k for k in range(9)], "floor": 1e-9},
         **dict.fromkeys(("effective_rank", "participation_ratio"), {"x": MATRIX}),
         "solve": {"map": _half, "start": STATE},
-        **dict.fromkeys(("along_sums", "excluded_loss", "restricted_loss"), {"logits": LOGITS, "frequencies": [1]}),
+        **dict.fromkeys(
+            ("along_sums", "excluded_loss", "restricted_loss"), {"logits": LOGITS, "frequencies": [1]}
+        ),
         "gini": {"values": CURVE},
         "key_frequencies": {"logits": LOGITS},
         "power": {"values": LOGITS},
@@ -235,7 +245,9 @@ def _maths() -> Iterator[Call]:
         "jvp": {"map": _half, "state": STATE, "tangent": STATE},
         "vjp": {"map": _half, "state": STATE, "cotangent": STATE},
         "backward_gain": {"map": _half, "state": STATE, "iterations": 2},
-        **dict.fromkeys(("exponents", "lyapunov"), {"map": _half, "state": STATE, "iterations": 5, "transient": 1}),
+        **dict.fromkeys(
+            ("exponents", "lyapunov"), {"map": _half, "state": STATE, "iterations": 5, "transient": 1}
+        ),
         "period": {"states": MATRIX[:, None]},
         "cluster": {"points": MATRIX, "distance": 0.1},
         "recurrence": {"states": MATRIX},
