@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
 from ..common.to_json import to_json
-from .indexing import index_grid, select
+from .indexing import canonical_selector, index_grid, rest_of_index, select
 
 
 class States:
@@ -137,22 +137,35 @@ class States:
         Raises:
             LoopscopeIndexError: there is no iteration k, or it is absent.
         """
-        if isinstance(index, tuple):
+        if isinstance(index, tuple) and index:
             first, *rest = index
             selected = self[first]
             if isinstance(selected, States):
-                return selected.tensor[(slice(None), *rest)] if rest else selected
-            return selected[tuple(rest)]
+                return rest_of_index(selected.tensor, (slice(None), *rest), self.name) if rest else selected
+            return rest_of_index(selected, tuple(rest), self.name)
+        index = self.iteration_selector(index)
         if isinstance(index, slice):
             labels = self.iteration_range[index]
             values = {key: value for key, value in self._values.items() if key[0] in labels}
             return self.with_values(values, iteration_range=labels)
-        if isinstance(index, bool) or not hasattr(index, "__index__"):
+        return self._at(self.iteration_at(index))
+
+    def iteration_selector(self, index: Any) -> int | slice:
+        """A number or a slice, whatever kind of numbers it has.
+
+        Raises:
+            LoopscopeError: anything else.
+        """
+        try:
+            selector = canonical_selector(index, "an iteration") if index is not Ellipsis else None
+        except LoopscopeError:
+            selector = None
+        if not isinstance(selector, int | slice):
             raise LoopscopeError(
                 f"'{self.name}' is indexed by an iteration (a whole number or a slice), but got {index!r}. "
                 "For other axes use .at(position=...), or .tensor for everything."
             )
-        return self._at(self.iteration_at(index.__index__()))
+        return selector
 
     def iteration_at(self, index: int) -> int:
         """The iteration that an index stands for; negative ones count from the end.
@@ -177,21 +190,28 @@ class States:
         return (self._at(label) for label in self.iterations)
 
     def at(self, **where: Any) -> "States":
-        """Select along named axes: an int drops the axis, a slice or a list keeps it.
+        """Select along named axes: an int drops the axis; a slice, a list or a mask keeps it.
 
         >>> run.states.at(position=-1).axes
         ('iteration', 'batch', 'width')
 
         Raises:
-            LoopscopeError: there is no axis of this name.
+            LoopscopeError: there is no axis of this name, or no such index along it.
         """
         body = self.axes[self._depth :]
         for name in where:
             if name not in body:
                 raise LoopscopeError(f"'{self.name}' has no axis {name!r}. {nearest(name, body)}")
+        where = {
+            name: canonical_selector(at, f"'{self.name}': {name}")
+            for name, at in where.items()
+            if at is not None
+        }
         selection = tuple(where.get(name, slice(None)) for name in body)
         # One axis after the other, so that two lists select a grid, not pairs.
-        values = {index: select(value, selection, f"'{self.name}'") for index, value in self._values.items()}
+        values = {
+            index: select(value, selection, f"'{self.name}'", body) for index, value in self._values.items()
+        }
         remaining = tuple(name for name in body if not isinstance(where.get(name), int))
         return self.with_values(values, axes=self.axes[: self._depth] + remaining, batch=where.get("batch"))
 

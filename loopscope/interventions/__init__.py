@@ -12,6 +12,7 @@ from .freeze import freeze as freeze
 from .halting_edits import HaltAt as HaltAt
 from .halting_edits import bias_halting as bias_halting
 from .halting_edits import halt_at as halt_at
+from .schedule import Schedule as Schedule
 from .schedule import ScheduleEdit as ScheduleEdit
 from .schedule import Swap as Swap
 from .schedule import repeat as repeat

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .edits import Edit
-    from .schedule import ScheduleEdit
 
 UpdateSites = Mapping[str, Sequence[str]]
 """By field of a state: the sites that an update of it passes inside an iteration."""
@@ -16,7 +15,7 @@ class CompoundEdit:
 
     def expand(
         self, fields: tuple[str, ...] = (), update_sites: UpdateSites | None = None
-    ) -> "Sequence[Edit | ScheduleEdit]":
+    ) -> "Sequence[Edit]":
         """The edits, for one run.
 
         Arguments:

@@ -1,41 +1,99 @@
-"""The edits of one run: compound edits expanded, iterations and axes checked."""
+"""The edits of one run: patterns and compound edits expanded, iterations and axes checked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
 
 from ..common.errors import LoopscopeError, nearest
+from ..core.indexing import indices
+from ..core.sites import resolve
 from .compound_edit import CompoundEdit, UpdateSites
 from .edits import Edit
-from .schedule import ScheduleEdit
+from .schedule import ScheduleEdit, Swap
 
-Edits = Sequence[Edit | ScheduleEdit | CompoundEdit]
+AnyEdit = Edit | ScheduleEdit | Swap | CompoundEdit
+Edits = AnyEdit | Sequence[AnyEdit] | None
+
+
+def edit_list(
+    edits: Edits,
+    modules: Mapping[str, nn.Module],
+    hooks: Iterable[str],
+    *,
+    alias: Mapping[str, str] | None = None,
+    others: Iterable[str] = (),
+) -> list[AnyEdit]:
+    """The edits of a run as a list, with one edit for each site that a pattern matches. A module
+    that has several names is edited once.
+
+    Arguments:
+        edits: a list, one edit alone, or None.
+        modules: the module at each site.
+        hooks: the sites that patterns, predicates and "all" select from.
+        alias: further names of sites.
+        others: sites without a module.
+
+    Raises:
+        LoopscopeError: something is no edit, or a name or pattern matches no site.
+    """
+    alias = alias or {}
+    names, hooks = [*modules, *alias, *others], [*hooks, *alias]
+    result: list[AnyEdit] = []
+    for edit in _listed(edits):
+        site: Any = getattr(edit, "site", None)
+        if site is None:
+            result.append(edit)
+            continue
+        selected = resolve(site, names, hooks)
+        if not selected:
+            raise LoopscopeError(f"{edit}: no site of this model fits it. Name one that exists.")
+        if isinstance(site, str) and selected == [site]:
+            result.append(edit)
+            continue
+        unique = {id(modules.get(alias.get(name, name), name)): name for name in reversed(selected)}
+        result += [replace(edit, site=name) for name in reversed(unique.values())]
+    return result
+
+
+def _listed(edits: Any) -> list[Any]:
+    if edits is None:
+        return []
+    if isinstance(edits, AnyEdit):
+        return [edits]
+    several = isinstance(edits, Iterable) and not isinstance(edits, str | bytes | Mapping)
+    for edit in (result := list(edits) if several else [edits]):
+        if not isinstance(edit, AnyEdit):
+            raise LoopscopeError(
+                "an edit is made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or "
+                f"bias_halting, but got a {type(edit).__name__}. Pass edits=[ls.ablate(...), ...]."
+            )
+    return result
 
 
 def expand_edits(
-    edits: Edits, fields: tuple[str, ...], update_sites: UpdateSites | None = None
-) -> tuple[list[Edit], list[ScheduleEdit]]:
+    edits: Sequence[AnyEdit], fields: tuple[str, ...], update_sites: UpdateSites | None = None
+) -> tuple[list[Edit], list[ScheduleEdit | Swap]]:
     """The edits of sites, and the edits of the schedule. A patch with a whole named-tuple state
     becomes one patch for each field.
 
     Arguments:
+        edits: what `edit_list` returned.
         fields: the names of the state's tensors, the primary one first; empty for one tensor.
         update_sites: by field, the sites that an update of it passes inside an iteration.
 
     Raises:
-        LoopscopeError: something is no edit, or a state has another number of tensors.
+        LoopscopeError: a state has another number of tensors.
     """
     site_edits: list[Edit] = []
-    schedule: list[ScheduleEdit] = []
+    schedule: list[ScheduleEdit | Swap] = []
     for edit in edits:
         for part in edit.expand(fields, update_sites) if isinstance(edit, CompoundEdit) else [edit]:
-            if isinstance(part, ScheduleEdit):
-                schedule.append(part)
-            elif isinstance(part, Edit):
+            if isinstance(part, Edit):
                 site_edits += _by_field(part, fields)
-            else:
-                raise LoopscopeError(
-                    "an edit is made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or "
-                    f"bias_halting, but got {part!r}."
-                )
+            elif isinstance(part, ScheduleEdit | Swap):
+                schedule.append(part)
     return site_edits, schedule
 
 
@@ -49,24 +107,28 @@ def _by_field(edit: Edit, fields: tuple[str, ...]) -> list[Edit]:
             f"has {len(edit.value)}. Pass run.state({edit.iteration}) of a run of the same model."
         )
     sites = ["state", *(f"state.{name}" for name in fields[1:])]
-    return [
-        Edit(site, edit.action, value, edit.iteration, edit.where)
-        for site, value in zip(sites, edit.value, strict=True)
-    ]
+    return [replace(edit, site=site, value=value) for site, value in zip(sites, edit.value, strict=True)]
 
 
-def check_iterations(edit: Edit | ScheduleEdit, first: int, last: int) -> None:
-    """Raise LoopscopeError if an edit names an iteration outside first..last."""
-    selector = edit.iteration
-    if selector is None or isinstance(selector, slice):
+def check_iterations(edit: Edit | ScheduleEdit | Swap, first: int, last: int) -> None:
+    """Raise LoopscopeError if an edit names an iteration outside first..last, or none of them."""
+    selector: Any = edit.iteration if isinstance(edit, Edit) else list(edit.iterations)
+    if selector is None:
         return
     size = last + 1
-    for number in [selector] if isinstance(selector, int) else selector:
-        if not first <= (number + size if number < 0 else number) <= last:
-            raise LoopscopeError(
-                f"{edit}: the iteration must lie in {first}..{last} for this run, or count from the end. "
-                "Choose another, or record more iterations."
-            )
+    try:
+        chosen = indices(selector, size, "iteration")
+    except LoopscopeError:
+        chosen = -1
+    numbers = [chosen] if isinstance(chosen, int) else chosen
+    within = [first <= number <= last for number in numbers]
+    if not (any(within) if isinstance(selector, slice) else all(within)):
+        many = isinstance(selector, list) and isinstance(selector[0], bool) and len(selector) != size
+        hint = f" A mask needs {size} entries, but has {len(selector)}." if many else ""
+        raise LoopscopeError(
+            f"{edit}: the iteration must lie in {first}..{last} for this run, or count from the end.{hint} "
+            "Choose another, or record more iterations."
+        )
 
 
 def check_axes(edit: Edit, axes: tuple[str, ...]) -> None:

@@ -22,9 +22,12 @@ from typing import Any
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..core.sites import is_state
+from ..common.guard import guarded
+from ..core.indexing import Selector, canonical_selector, select, selector_text
+from ..core.sites import Sites, is_state
 from .compound_edit import CompoundEdit, UpdateSites
 from .edits import Edit
+from .selectors import checked_selectors, selects
 from .update_sites import state_field
 
 
@@ -32,7 +35,7 @@ from .update_sites import state_field
 class Freeze(CompoundEdit):
     """A site held at its value, made by `freeze`."""
 
-    site: str
+    site: Sites
     first: int
     """The first iteration that leaves it unchanged."""
     last: int | None
@@ -43,17 +46,19 @@ class Freeze(CompoundEdit):
         """One edit of the site, and one of each site that an update of it passes; together they
         hold the value of one run."""
         iterations = slice(self.first, self.last)
-        frozen = FrozenSite(self.site, "patch", None, iterations, self.where, _Memory())
+        frozen = FrozenSite(self.site, "patch", None, iterations, self.where, memory=_Memory())
+        assert isinstance(self.site, str)  # patterns are expanded before
         updates = (update_sites or {}).get(state_field(self.site, fields) or "", ())
         return [frozen, *(replace(frozen, site=site, field_site=self.site) for site in updates)]
 
     def __str__(self) -> str:
         until = "on" if self.last is None else f"to before iteration {self.last}"
-        place = "".join(f", {name}={at}" for name, at in self.where.items())
+        place = "".join(f", {name}={selector_text(at)}" for name, at in self.where.items())
         return f"freeze of '{self.site}' from iteration {self.first} {until}{place}"
 
 
-def freeze(site: str = "state", *, iteration: int | slice = 0, **where: Any) -> Freeze:
+@guarded
+def freeze(site: Sites = "state", *, iteration: Any = 0, **where: Any) -> Freeze:
     """Hold a site at the value that it has when an iteration begins.
 
     >>> ls.record(model, tokens, edits=[ls.freeze("state.low", iteration=4)])
@@ -62,25 +67,27 @@ def freeze(site: str = "state", *, iteration: int | slice = 0, **where: Any) -> 
     Arguments:
         site: `state` (the first field of a named tuple), `state.<field>`, or a site inside the
             loop. A site inside the loop is held at its value in that iteration, and in an inner
-            loop each turn at its own.
+            loop each turn at its own. A pattern freezes every site that it matches.
         iteration: the first iteration without an update, which holds until the end, or a slice of
             iterations. `slice(0, -1)` of the state lets only the last iteration update it.
         where: `position=`, `batch=`, `head=`: the part that is held; the rest is free.
 
     Raises:
-        LoopscopeError: `iteration` is neither a number nor a slice without a step.
+        LoopscopeError: `iteration` is neither a number nor a slice without a step. When recorded:
+            it doesn't begin in one of the iterations that run, or no value comes after it.
     """
-    span = iteration if isinstance(iteration, slice) else slice(iteration, None)
-    bounds = (span.start, span.stop)
-    if span.step not in (None, 1) or not all(
-        bound is None or (hasattr(bound, "__index__") and not isinstance(bound, bool)) for bound in bounds
-    ):
+    try:
+        chosen = canonical_selector(iteration, "iteration")
+    except LoopscopeError:
+        chosen = None
+    span = slice(chosen, None) if isinstance(chosen, int) else chosen
+    if not isinstance(span, slice) or span.step not in (None, 1):
         raise LoopscopeError(
             "freeze holds a site through iterations that follow each other, so iteration must be one "
             f"number, from which on it is held, or a slice without a step, but is {iteration!r}."
         )
-    first = 0 if span.start is None else int(span.start)
-    return Freeze(site, first, None if span.stop is None else int(span.stop), where)
+    first = 0 if span.start is None else span.start
+    return Freeze(site, first, span.stop, checked_selectors("freeze", None, where)[1])
 
 
 class _Memory:
@@ -110,8 +117,10 @@ class FrozenSite(Edit):
     takes."""
 
     def applies_at(self, axes: tuple[str, ...], index: tuple[int, ...], count: int | None) -> bool:
-        part = Edit(self.site, "patch", None, None, self.where)
-        if "iteration" not in axes or not part.applies_at(axes, index, None):
+        turns = dict(zip(axes, index, strict=True))
+        if "iteration" not in axes or not all(
+            selects(self.where[name], turns[name], None) for name in axes if name in self.where
+        ):
             return False
         state, t = is_state(self.site), index[axes.index("iteration")]
         frozen = self._iterations(None if count is None else count - state)
@@ -135,7 +144,18 @@ class FrozenSite(Edit):
                 "but wasn't. Freeze from a later iteration on; a run that is resumed, from where it goes on "
                 "or later."
             )
-        return Edit(self.site, "patch", self.memory.values[key], None, self.where).apply(value, axes)
+        return super().apply(value, axes)
+
+    def replacement(
+        self, value: Tensor, part: Tensor, selection: tuple[Selector, ...], axes: tuple[str, ...]
+    ) -> Tensor:
+        held = self.memory.values[self.memory.current[0]]
+        if held.shape != value.shape:
+            raise LoopscopeError(
+                f"{self}: the site's value must keep its shape while it is held, but goes from "
+                f"{tuple(held.shape)} to {tuple(value.shape)}. Freeze fewer iterations."
+            )
+        return select(held, selection, f"{self}", axes).clone()
 
     def keep(self, value: Tensor) -> None:
         """Hold this value from now on, in the call in which holding begins."""
@@ -145,8 +165,9 @@ class FrozenSite(Edit):
 
     def check_start(self, start: int, n: int) -> None:
         """Raise LoopscopeError if the freeze doesn't begin in one of the iterations start..n-1."""
+        assert isinstance(self.iteration, slice)
         frozen = self._iterations(n)
-        if not start <= frozen.start < max(frozen.stop, n):
+        if self.iteration.start < -n or not start <= frozen.start < min(frozen.stop, n):
             raise LoopscopeError(
                 f"{self}: it must begin at one of the iterations that are run, {start}..{n - 1}. "
                 "Freeze from one of them on, or record more iterations."

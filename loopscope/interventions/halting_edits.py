@@ -4,9 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.arguments import Index
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
+from ..core.indexing import selector_text
 from .compound_edit import CompoundEdit, UpdateSites
-from .edits import Edit, Where, add, selector_text
+from .edits import Edit, add
+from .selectors import Where, checked_selectors
 
 _CERTAIN = 1e4
 """A logit whose sigmoid is exactly 1 in every precision; that of its negative is exactly 0."""
@@ -21,15 +25,18 @@ class HaltAt(CompoundEdit):
 
     def expand(self, fields: tuple[str, ...] = (), update_sites: UpdateSites | None = None) -> list[Edit]:
         """Patches of the halting logit: probability 0 before the iteration, and 1 in it."""
-        before = [Edit("halting", "patch", -_CERTAIN, slice(0, self.iteration), self.where)]
-        return before[: self.iteration] + [Edit("halting", "patch", _CERTAIN, self.iteration, self.where)]
+        before = [Edit("halting", "patch", -_CERTAIN, slice(0, self.iteration), self.where, self)]
+        return before[: self.iteration] + [
+            Edit("halting", "patch", _CERTAIN, self.iteration, self.where, self)
+        ]
 
     def __str__(self) -> str:
         place = "".join(f", {name}={selector_text(at)}" for name, at in self.where.items())
         return f"halt at iteration {self.iteration}{place}"
 
 
-def halt_at(iteration: int, **where: Any) -> HaltAt:
+@guarded
+def halt_at(iteration: Index, **where: Any) -> HaltAt:
     """Force positions to halt in an iteration, whatever the halting unit computes.
 
     >>> ls.record(model, tokens, edits=[ls.halt_at(2, position=-1)])
@@ -39,20 +46,22 @@ def halt_at(iteration: int, **where: Any) -> HaltAt:
 
     Arguments:
         iteration: t, 0-based: after `halt_at(0)` one iteration counts.
-        where: `position=`, `batch=` by number, slice or list; without it, everywhere.
+        where: `position=`, `batch=` by number, slice, list, array or mask; without it, everywhere.
 
     Raises:
-        LoopscopeError: the iteration is no whole number of 0 or more.
+        LoopscopeError: the iteration is no whole number of 0 or more. When recorded: the loop has
+            fewer iterations, or ends before it.
     """
-    if isinstance(iteration, bool) or not isinstance(iteration, int) or iteration < 0:
+    if iteration < 0:
         raise LoopscopeError(
             "halt_at needs an iteration counted from 0, which means the same in a run of any length, "
             f"but got {iteration!r}. To let positions halt later, see bias_halting."
         )
-    return HaltAt(iteration, where)
+    return HaltAt(iteration, checked_selectors("halt_at", None, where)[1])
 
 
-def bias_halting(value: float, *, iteration: Where = None, **where: Any) -> Edit:
+@guarded
+def bias_halting(value: Any, *, iteration: Where = None, **where: Any) -> Edit:
     """Add `value` to the halting unit's logit: above 0 positions halt earlier, below 0 later.
 
     >>> ls.record(model, tokens, edits=[ls.bias_halting(-2.0)])
@@ -61,6 +70,10 @@ def bias_halting(value: float, *, iteration: Where = None, **where: Any) -> Edit
     `ls.patch("halting", value=donor["halting"][3], iteration=3)`.
 
     Arguments:
+        value: a number, or anything else that `patch` takes.
         iteration, where: as for `patch`.
+
+    Raises:
+        LoopscopeError: as for `patch`.
     """
     return add("halting", value=value, iteration=iteration, **where)

@@ -1,58 +1,119 @@
-"""Edits of the schedule: iterations skipped, repeated or swapped."""
+"""Edits of the schedule: iterations skipped, repeated or swapped.
 
+Edits of one run compose like this. Swaps apply in the order in which they are listed, each on what
+the earlier ones made: after `[swap(1, 2), swap(2, 3)]` iterations 1, 2, 3 receive the indices 2, 3,
+1. An iteration is skipped or repeated once at most, and one that is swapped isn't: what else could
+be meant in two ways is refused.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from ..common.arguments import Count, Index
 from ..common.errors import LoopscopeError
-from .compound_edit import CompoundEdit, UpdateSites
+from ..common.guard import guarded
 
 
 @dataclass(frozen=True)
 class ScheduleEdit:
-    """How often an iteration runs, and the iteration index that the model receives in it."""
+    """How often an iteration runs."""
 
     iteration: int
     times: int
     """0 skips it."""
-    iteration_index: int | None = None
-    """None: the running iteration."""
+
+    @property
+    def iterations(self) -> tuple[int, ...]:
+        """The iterations that it changes."""
+        return (self.iteration,)
 
     def __str__(self) -> str:
-        if self.iteration_index is not None:
-            return f"run iteration {self.iteration_index} in place of {self.iteration}"
         if not self.times:
             return f"skip iteration {self.iteration}"
         return f"run iteration {self.iteration} {self.times} times"
 
 
 @dataclass(frozen=True)
-class Swap(CompoundEdit):
+class Swap:
     """Two iterations that run in each other's place."""
 
     first: int
     second: int
 
-    def expand(
-        self, fields: tuple[str, ...] = (), update_sites: UpdateSites | None = None
-    ) -> list[ScheduleEdit]:
-        """Two edits of the schedule."""
-        return [ScheduleEdit(self.first, 1, self.second), ScheduleEdit(self.second, 1, self.first)]
+    @property
+    def iterations(self) -> tuple[int, ...]:
+        """The iterations that it changes."""
+        return self.first, self.second
 
     def __str__(self) -> str:
         return f"swap iterations {self.first} and {self.second}"
 
 
-def skip(iteration: int) -> ScheduleEdit:
+class Schedule(NamedTuple):
+    """The schedule of a run, as `loopscope.core.looped_model.unroll` takes it."""
+
+    times: Mapping[int, int]
+    """By iteration: how often it runs, where not once."""
+    iteration_index: Mapping[int, int]
+    """By iteration: the iteration index that the model receives in place of its own."""
+
+    @property
+    def skipped(self) -> list[int]:
+        """The iterations that don't run."""
+        return [iteration for iteration, times in self.times.items() if not times]
+
+
+def composed(edits: Sequence[ScheduleEdit | Swap], size: int) -> Schedule:
+    """The schedule that several edits make together, in their order.
+
+    Arguments:
+        size: the number of iterations, for those that count from the end.
+
+    Raises:
+        LoopscopeError: two edits of one iteration that could be meant in two ways.
+    """
+    by_iteration: dict[int, ScheduleEdit | Swap] = {}
+    times: dict[int, int] = {}
+    received: dict[int, int] = {}
+    for edit in edits:
+        places = [place + size if place < 0 else place for place in edit.iterations]
+        for place in dict.fromkeys(places):
+            other = by_iteration.setdefault(place, edit)
+            if other is not edit and not (isinstance(edit, Swap) and isinstance(other, Swap)):
+                raise LoopscopeError(
+                    f"an iteration must be skipped or repeated once at most, and not be swapped too, but "
+                    f"iteration {place} has two edits: {other}, and {edit}. Leave one of them out."
+                )
+        if isinstance(edit, Swap):
+            first, second = places
+            before = received.get(first, first), received.get(second, second)
+            received[second], received[first] = before
+        else:
+            times[places[0]] = edit.times
+    return Schedule(times, received)
+
+
+@guarded
+def skip(iteration: Index) -> ScheduleEdit:
     """Leave an iteration out: states[t+1] = states[t], and the sites inside have no value at t.
 
     >>> ls.record(model, tokens, edits=[ls.skip(5)])
 
+    An iteration that is skipped can't be repeated or swapped in the same run.
+
     Arguments:
         iteration: t; negative ones count from the end.
+
+    Raises:
+        LoopscopeError: it is no whole number. When recorded: there is no such iteration, the loop
+            ends before it, or another edit repeats, skips or swaps it.
     """
     return ScheduleEdit(iteration, 0)
 
 
-def repeat(iteration: int, times: int = 2) -> ScheduleEdit:
+@guarded
+def repeat(iteration: Index, times: Count = 2) -> ScheduleEdit:
     """Run an iteration several times, each time on the state that the last time gave. The sites
     inside it get an axis `call`.
 
@@ -63,14 +124,13 @@ def repeat(iteration: int, times: int = 2) -> ScheduleEdit:
         times: how often; 0 skips the iteration.
 
     Raises:
-        LoopscopeError: `times` is no whole number of 0 or more.
+        LoopscopeError: they are no whole numbers, or `times` is below 0; else as for `skip`.
     """
-    if isinstance(times, bool) or not isinstance(times, int) or times < 0:
-        raise LoopscopeError(f"times must be a whole number, 0 or more, but is {times!r}.")
     return ScheduleEdit(iteration, times)
 
 
-def swap(first: int, second: int) -> Swap:
+@guarded
+def swap(first: Index, second: Index) -> Swap:
     """Run two iterations in each other's place: at `first` the model receives the iteration index
     `second`, and the reverse.
 
@@ -78,16 +138,14 @@ def swap(first: int, second: int) -> Swap:
 
     States and sites stay in the order in which they are computed. The run of a loop whose
     iterations are all the same map (no step code, no weights of single iterations) doesn't change.
+    Several swaps apply one after the other, as permutations of the places: each exchanges what its
+    two places hold by then, so that every iteration index runs once. After `[swap(1, 2), swap(2,
+    3)]` the places 1, 2, 3 receive 2, 3, 1.
 
     Arguments:
         first, second: iterations t; negative ones count from the end.
 
     Raises:
-        LoopscopeError: they are no whole numbers.
+        LoopscopeError: they are no whole numbers; else as for `skip`.
     """
-    for number in (first, second):
-        if isinstance(number, bool) or not isinstance(number, int):
-            raise LoopscopeError(
-                f"swap needs two iterations, whole numbers, but got {first!r} and {second!r}."
-            )
     return Swap(first, second)

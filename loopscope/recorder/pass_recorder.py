@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
 from ..core.hooks import TemporaryHooks
+from ..core.own_copy import own_copy
 from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
 from ..core.state_tree import items
 from ..core.states import States
-from ..interventions.edit_checks import Edits, expand_edits
+from ..interventions.edit_checks import Edits, edit_list, expand_edits
 from ..interventions.edits import Edit
 from ..runs.collector import Collector
 from ..runs.keep import Keep
@@ -29,7 +30,7 @@ class PassRecorder:
     def __init__(
         self, model: Adapter | Wrapped, sites: Sites, edits: Edits, keep: Keep | None, *, runs: list[Run]
     ) -> None:
-        self.model, self.keep, self.edits, self.runs = model, keep or Keep(), edits, runs
+        self.model, self.keep, self.runs = model, keep or Keep(), runs
         self.adapter = model if isinstance(model, Adapter) else None
         self.modules = modules_of(model.module)
         self.loop: Any = model
@@ -39,22 +40,24 @@ class PassRecorder:
         names = [*self.modules, *LOOP_SITES]
         requested = resolve(sites, names, [name for name in self.modules if name[0] != "("])
         self.recorded = [site for site in requested if site not in LOOP_SITES and not is_state(site)]
-        site_edits, schedule = expand_edits(edits, ())
+        hooks = [name for name in self.modules if name[0] != "("]
+        self.edits = edit_list(edits, self.modules, hooks, others=LOOP_SITES)
+        site_edits, schedule = expand_edits(self.edits, ())
         self.by_site: dict[str, list[Edit]] = {}
         for edit in site_edits:
-            self.by_site.setdefault(resolve(edit.site, names, [])[0], []).append(edit)
+            self.by_site.setdefault(str(edit.site), []).append(edit)
         if schedule or any(is_state(site) and site != "state" for site in self.by_site):
             raise LoopscopeError(
                 "edits of a pass that the model makes by itself must be of a module's output or of 'state', "
                 "but "
-                f"{[str(edit) for edit in edits]} has others. Use ls.record for skip, repeat and further "
+                f"{[str(edit) for edit in self.edits]} has others. Use ls.record for skip, repeat and further "
                 "fields of the state."
             )
         self.hooks: TemporaryHooks | None = None
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Attach the hooks of a pass, before it."""
-        self.tokens = kwargs.get("input_ids", args[0] if args else None)
+        self.tokens = own_copy(kwargs.get("input_ids", args[0] if args else None))
         collector = Collector(self.keep, False, careful=True)
         # An edit that counts from the end needs the number of iterations, which an adapter knows.
         count = None if self.adapter is None else self.adapter.iterations

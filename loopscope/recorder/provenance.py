@@ -1,6 +1,7 @@
 """Provenance: how a run was made, as its file and the report state it."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -10,11 +11,13 @@ from torch import nn
 
 from ..adapters.base import Adapter
 from ..common.to_json import to_json
-from ..interventions.edit_checks import Edits
+from ..interventions.edit_checks import AnyEdit
 from ..runs.keep import Keep
 
 
-def circumstances(model: Any, edits: Edits, keep: Keep | None, seed: int | None) -> dict[str, Any]:
+def circumstances(
+    model: Any, edits: Sequence[AnyEdit], keep: Keep | None, seed: int | None
+) -> dict[str, Any]:
     """Entry, architecture, config, task, weights, edits, keep, seed, mode, precision, device and
     versions, as values for JSON."""
     config = getattr(model, "config", None)

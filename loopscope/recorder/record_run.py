@@ -4,29 +4,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..adapters.base import Adapter
+from ..common.arguments import Count, Seed
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..core.looped_model import checked_iterations
+from ..core.own_copy import own_copy
 from ..core.sites import Sites
 from ..interventions.edit_checks import Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.run import Run
-from ..wrapping.wrap_module import Wrapped, record_wrapped
+from ..wrapping.wrap_module import Wrapped, record_wrapped, wrapped_edits
 from .provenance import circumstances
 from .recorded_pass import changes_in_place, check_looped, pass_settings, recorded_pass, warn_nonfinite
-from .recording_plan import Span
+from .recording_plan import Span, edits_of
 
 
+@guarded
 def record(
     model: Any,
     tokens: Any,
-    iterations: int | None = None,
+    iterations: Count | None = None,
     *,
     sites: Sites = (),
     edits: Edits = (),
     keep: Keep | None = None,
     grad: bool = False,
-    seed: int | None = None,
+    seed: Seed | None = None,
     copy: bool | None = None,
     **inputs: Any,
 ) -> Run:
@@ -45,37 +49,42 @@ def record(
         iterations: None means the model's own depth, which a module wrapped by its body always has.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
         edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at,
-            bias_halting. Several at one place apply in order.
+            bias_halting; one alone, or several. Those of one place apply in order.
         keep: which values to keep (`ls.keep`); None means all.
         grad: keep the graph, for `torch.autograd.grad(loss, run.states[3])`; else under no_grad.
         seed: for models that draw random numbers (an initial state, dropout); torch's generator is
             restored afterwards. None: draw from torch's generator, as the model itself does.
         copy: True copies every value, False none; None copies those that may change later.
-        inputs: further arguments of a wrapped module's forward.
+        inputs: further arguments of a wrapped module's forward. The model and the run have copies
+            of them and of the tokens, so that nothing of the caller's is written to.
 
     Raises:
-        LoopscopeError: an unknown site, an edit that doesn't fit, invalid tokens, or an edit of an
-            iteration that doesn't run.
+        LoopscopeError: an unknown site, an edit that doesn't fit or never applies, or invalid
+            tokens.
     """
     if isinstance(model, Wrapped):
         _check_no_iterations(iterations)
+        edited = wrapped_edits(model, edits)
         collector = Collector(keep or Keep(), grad, copy, careful=True)
         with pass_settings(grad, seed):
-            run = record_wrapped(model, tokens, inputs, sites, edits=edits, collector=collector)
-        run.origin |= circumstances(model.module, edits, keep, seed)
-        warn_nonfinite(run, stacklevel=2)
+            tokens, inputs = own_copy(tokens), own_copy(inputs)
+            run = record_wrapped(model, tokens, inputs, sites, edits=edited, collector=collector)
+        run.origin |= circumstances(model.module, edited, keep, seed)
+        warn_nonfinite(run, stacklevel=3)  # who called record
         return run
     check_looped(model)
     _check_no_inputs(model, inputs)
+    edited = edits_of(model, edits)
     collector = Collector(keep or Keep(), grad, copy, careful=changes_in_place(model))
     with pass_settings(grad, seed):
+        tokens, inputs = own_copy(tokens), own_copy(inputs)
         model.clock.set()
         if iterations is None:
             iterations = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
         n = checked_iterations(iterations)
-        origin = circumstances(model, edits, keep, seed) | {"requested_iterations": n}
+        origin = circumstances(model, edited, keep, seed) | {"requested_iterations": n}
         span = Span(tokens, inputs, n)
-        return recorded_pass(model, span, sites, edits, collector=collector, origin=origin)
+        return recorded_pass(model, span, sites, edited, collector=collector, origin=origin)
 
 
 def _check_no_iterations(iterations: int | None) -> None:

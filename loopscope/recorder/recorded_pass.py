@@ -3,7 +3,7 @@
 
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..core.looped_model import Looped, unroll
+from ..core.own_copy import own_copy
 from ..core.sites import Sites, is_state
 from ..core.state_tree import State
 from ..halting.halting_record import Halting
-from ..interventions.edit_checks import Edits
+from ..interventions.edit_checks import AnyEdit
 from ..interventions.update_sites import check_update_sites, state_field
 from ..runs.collector import Collector
 from ..runs.keep import Keep
@@ -28,12 +29,19 @@ from .site_hooks import SiteHooks
 
 
 def recorded_pass(
-    model: Looped, span: Span, sites: Sites, edits: Edits, *, collector: Collector, origin: dict[str, Any]
+    model: Looped,
+    span: Span,
+    sites: Sites,
+    edits: Sequence[AnyEdit],
+    *,
+    collector: Collector,
+    origin: dict[str, Any],
 ) -> Run:
     """Run the iterations of a span and read out the last state.
 
     Arguments:
         sites: what to record besides the states.
+        edits: what `edits_of` returned.
         collector: takes the recorded values.
         origin: the provenance of the run.
     """
@@ -42,16 +50,17 @@ def recorded_pass(
     hooks = SiteHooks(model, plan, span.end, collector)
     with hooks.attached(dict.fromkeys([*plan.recorded, *plan.edits]), plan.recorded), _truncation(model):
         if span.begin is None:
-            context = model.encode(span.tokens, **span.inputs)
+            # the model may write into what it is given
+            context = model.encode(own_copy(span.tokens), **own_copy(span.inputs))
             begin = model.initial(context)
         else:
             context, begin = span.begin
-        schedule = {"times": plan.times, "iteration_index": plan.iteration_index}
+        schedule = plan.schedule._asdict()
         k, state = deque(
             unroll(model, begin, context, span.end, start=span.start, **schedule), maxlen=1
         ).pop()
         logits = model.decode(state, context)
-    hooks.check_axes()
+    hooks.check_applied(k)
     frozen = [name for edit in plan.frozen_sites if (name := state_field(edit.site, fields))]
     if frozen and span.end > span.start:
         check_update_sites(model, frozen, begin, context, t=span.start)
@@ -77,7 +86,7 @@ def recorded_pass(
     )
     if collector.keep == Keep() and span.start == 0:
         run.halting = halting_record(model, run)
-    warn_nonfinite(run, stacklevel=3)  # who called record or resume
+    warn_nonfinite(run, stacklevel=4)  # who called record or resume, which are guarded
     return run
 
 

@@ -10,9 +10,10 @@ from ..common.errors import LoopscopeError
 from ..core.looped_model import Context, Looped
 from ..core.sites import Sites, is_state, resolve, site_modules
 from ..core.state_tree import State
-from ..interventions.edit_checks import Edits, check_iterations, expand_edits
+from ..interventions.edit_checks import AnyEdit, Edits, check_iterations, edit_list, expand_edits
 from ..interventions.edits import Edit
 from ..interventions.freeze import FrozenSite
+from ..interventions.schedule import Schedule, ScheduleEdit, Swap, composed
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,9 @@ class RecordingPlan:
     """The sites to record."""
     edits: Mapping[str, Sequence[Edit]]
     """By site, in the order in which they apply."""
-    times: Mapping[int, int]
-    """By iteration: how often it runs."""
-    iteration_index: Mapping[int, int]
-    """By iteration: the iteration index that the model receives in place of its own."""
+    schedule: Schedule
+    schedule_edits: Sequence[ScheduleEdit | Swap]
+    """The edits that make the schedule."""
 
     @property
     def frozen_sites(self) -> list[FrozenSite]:
@@ -51,15 +51,36 @@ class RecordingPlan:
         return [edit for edits in self.edits.values() for edit in edits if isinstance(edit, FrozenSite)]
 
 
-def plan_recording(model: Looped, span: Span, sites: Sites, edits: Edits) -> RecordingPlan:
+def edits_of(model: Looped, edits: Edits) -> list[AnyEdit]:
+    """The edits of a recording as a list, with one edit for each site that a pattern matches.
+
+    Raises:
+        LoopscopeError: something is no edit, or an edit's site doesn't exist.
+    """
+    modules = site_modules(model)
+    hooks = list(getattr(model, "hook_dict", modules))
+    # a model without a unit of halting gets its own sentence, from the plan
+    return edit_list(edits, modules, hooks, alias=_alias(model), others=["halting"])
+
+
+def _alias(model: Looped) -> dict[str, str]:
+    """The other name of `state`."""
+    fields = tuple(getattr(model, "fields", ()))
+    return {f"state.{fields[0]}": "state"} if fields else {}
+
+
+def plan_recording(model: Looped, span: Span, sites: Sites, edits: Sequence[AnyEdit]) -> RecordingPlan:
     """Resolve the names of sites, and check the edits against the iterations that run.
+
+    Arguments:
+        edits: what `edits_of` returned.
 
     Raises:
         LoopscopeError: an unknown site, or an edit of an iteration that doesn't run.
     """
     modules = site_modules(model)
     fields = tuple(getattr(model, "fields", ()))
-    alias = {f"state.{fields[0]}": "state"} if fields else {}
+    alias = _alias(model)
     site_edits, schedule = expand_edits(edits, fields, getattr(model, "update_sites", None))
     halting_edited = any(edit.site == "halting" for edit in site_edits)
     if halting_edited or sites == "halting" or (not callable(sites) and "halting" in sites):
@@ -68,10 +89,12 @@ def plan_recording(model: Looped, span: Span, sites: Sites, edits: Edits) -> Rec
     by_site: dict[str, list[Edit]] = {}
     start, n = span.start, span.end
     for edit in site_edits:
-        site = alias.get(edit.site, resolve(edit.site, [*modules, *alias], [])[0])
-        check_iterations(edit, start, n if is_state(site) else n - 1)
+        assert isinstance(edit.site, str)
+        site = alias.get(edit.site, edit.site)
         if isinstance(edit, FrozenSite):
             edit.check_start(start, n)
+        else:
+            check_iterations(edit, start, n if is_state(site) else n - 1)
         by_site.setdefault(site, []).append(edit)
     for edit in schedule:
         check_iterations(edit, start, n - 1)
@@ -83,12 +106,8 @@ def plan_recording(model: Looped, span: Span, sites: Sites, edits: Edits) -> Rec
         fields,
         tuple(recorded),
         by_site,
-        times={edit.iteration % n: edit.times for edit in schedule if edit.iteration_index is None},
-        iteration_index={
-            edit.iteration % n: edit.iteration_index % n
-            for edit in schedule
-            if edit.iteration_index is not None
-        },
+        composed(schedule, n),
+        schedule,
     )
 
 

@@ -4,9 +4,13 @@ from typing import Any
 
 from torch import Tensor
 
+from ..common.arguments import Count, Index, Seed
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..core.looped_model import checked_iterations
+from ..core.own_copy import own_copy
 from ..core.sites import Sites, is_state, resolve, site_modules
+from ..core.state_tree import map_state
 from ..core.states import States
 from ..interventions.edit_checks import Edits
 from ..runs.collector import Collector
@@ -14,18 +18,19 @@ from ..runs.keep import Keep
 from ..runs.run import Run
 from .provenance import circumstances
 from .recorded_pass import changes_in_place, check_looped, halting_record, pass_settings, recorded_pass
-from .recording_plan import Span
+from .recording_plan import Span, edits_of
 
 
+@guarded
 def resume(
     model: Any,
     run: Run,
-    iterations: int,
+    iterations: Count,
     *,
-    start: int | None = None,
+    start: Index | None = None,
     sites: Sites = (),
     edits: Edits = (),
-    seed: int | None = None,
+    seed: Seed | None = None,
 ) -> Run:
     """Go on with a run from any of its states. The result equals `record(model, tokens,
     iterations)`, bitwise.
@@ -54,21 +59,23 @@ def resume(
             f"iterations counts the whole run, so it must be {k} or more to resume from state {k}, but is "
             f"{n}."
         )
-    state = run.state(k)
+    edited = edits_of(model, edits)
     grad = run.reader.grad if run.has_model else False
     collector = Collector(Keep(), grad, careful=changes_in_place(model))
     with pass_settings(grad, seed):
+        state = map_state(Tensor.clone, run.state(k))  # the model may write into it
         same_model = run.has_model and run.reader.model is model
-        context = run.reader.context if same_model else model.encode(run.tokens, **run.inputs)
-        origin = circumstances(model, edits, None, seed)
+        tokens, inputs = own_copy(run.tokens), own_copy(run.inputs)
+        context = run.reader.context if same_model else model.encode(own_copy(tokens), **own_copy(inputs))
+        origin = circumstances(model, edited, None, seed)
         origin |= {
             "requested_iterations": n,
             "resumed_at": k,
             "edits": [*run.origin.get("edits", []), *origin["edits"]],
         }
-        span = Span(run.tokens, run.inputs, n, k, (context, state))
+        span = Span(tokens, inputs, n, k, (context, state))
         names = _recorded_sites(model, run, sites)
-        later = recorded_pass(model, span, names, edits, collector=collector, origin=origin)
+        later = recorded_pass(model, span, names, edited, collector=collector, origin=origin)
     result = later.with_sites(_joined(run, later, k))
     result.halting = halting_record(model, result) if run.halting is not None else None
     return result

@@ -9,8 +9,7 @@ from torch import Tensor
 from ..core.hooks import After, TemporaryHooks
 from ..core.looped_model import Looped
 from ..core.sites import axes_of, find_tensor, get_at, is_state, put_at
-from ..interventions.edit_checks import check_axes
-from ..interventions.edits import Edit
+from ..interventions.applied import CALL, Applied, check_schedule
 from ..interventions.freeze import FrozenSite
 from ..runs.collector import Collector
 from .recording_plan import RecordingPlan
@@ -22,8 +21,7 @@ class SiteHooks:
     def __init__(self, model: Looped, plan: RecordingPlan, iterations: int, collector: Collector) -> None:
         """`iterations`: how many will run, for edits that count from the end."""
         self.model, self.plan, self.iterations, self.collector = model, plan, iterations, collector
-        self._misplaced: dict[int, tuple[Edit, tuple[str, ...]]] = {}
-        self._placed: set[int] = set()
+        self.applied = Applied()
 
     @contextmanager
     def attached(self, sites: Iterable[str], recorded: Container[str] = ()) -> Iterator[None]:
@@ -33,11 +31,11 @@ class SiteHooks:
                 hooks.attach(self.plan.modules[site], after=self._after(site, site in recorded))
             yield
 
-    def check_axes(self) -> None:
-        """Raise LoopscopeError if an edit selects along an axis that its site had in no call."""
-        for number, (edit, axes) in self._misplaced.items():
-            if number not in self._placed:
-                check_axes(edit, axes)
+    def check_applied(self, ran: int) -> None:
+        """Raise LoopscopeError if an edit changed nothing in the pass, which ended after `ran`
+        iterations."""
+        self.applied.check(self.plan.edits, ran, asked=self.iterations, schedule=self.plan.schedule)
+        check_schedule(self.plan.schedule_edits, ran, self.iterations)
 
     def _after(self, site: str, record_it: bool) -> After:
         edits = self.plan.edits.get(site, ())
@@ -61,12 +59,16 @@ class SiteHooks:
     def _edited(self, site: str, value: Tensor, loops: tuple[str, ...], index: tuple[int, ...]) -> Tensor:
         count = self.iterations + 1 if is_state(site) else self.iterations
         new = value
-        for edit in self.plan.edits.get(site, ()):
+        edits = self.plan.edits.get(site, ())
+        if edits:
+            loops, index = (*loops, CALL), (*index, self.applied.call(site, loops, index))
+        for edit in edits:
             axes = axes_of(site, value, self.collector.state)
             if not all(name in axes + loops for name in edit.where):
-                self._misplaced.setdefault(id(edit), (edit, axes + loops))
+                self.applied.misplace(edit, axes + loops)
                 continue  # a module may run inside an inner loop and also outside it, as in TRM
-            self._placed.add(id(edit))
             if edit.applies_at(loops, index, count):
-                new = edit.apply(new, axes)
+                new, before = edit.apply(new, axes), new
+                if new is not before:  # else a freeze that only begins
+                    self.applied.apply(edit, loops, index)
         return new

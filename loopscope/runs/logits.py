@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from ..core.indexing import rest_of_index
 from ..core.states import States
 
 if TYPE_CHECKING:
@@ -22,15 +23,17 @@ class Logits:
 
     def __getitem__(self, index: Any) -> Any:
         labels = range(self._run.iterations + 1)
+        if isinstance(index, tuple) and index:
+            first, *rest = index
+            selected = self[first]
+            if isinstance(selected, States):
+                return rest_of_index(selected.tensor, (slice(None), *rest), "logits")
+            return rest_of_index(selected, tuple(rest), "logits")
+        index = self._run.states.iteration_selector(index)
         if isinstance(index, slice):
             present = set(self._run.states.iterations)
             values = {(k,): self[k] for k in labels[index] if k in present}
             return States("logits", values, ("iteration", "batch", "position", "vocab"), labels[index])
-        if isinstance(index, tuple):
-            first, *rest = index
-            if isinstance(first, slice):
-                return self[first].tensor[(slice(None), *rest)]
-            return self[first][tuple(rest)]
         k = self._run.states.iteration_at(index)
         if k == self._run.iterations and isinstance(self._run.output, Tensor):
             return self._run.output

@@ -12,10 +12,11 @@ from ..core.hooks import After, Before, TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.sites import axes_of, find_tensor, get_at, put_at
 from ..core.states import States
+from ..interventions.applied import CALL, Applied
 from ..interventions.edit_checks import check_axes
 from ..interventions.edits import Edit
 from ..interventions.freeze import FrozenSite
-from ..interventions.schedule import ScheduleEdit
+from ..interventions.schedule import Schedule, ScheduleEdit
 from ..runs.collector import Collector, Entry
 from ..runs.reader import Reader
 from ..runs.run import Run
@@ -64,10 +65,8 @@ class CallTracker:
         self.wrapped, self.modules, self.collector, self.edits = wrapped, modules, collector, edits
         self.clock, self.count = wrapped.clock, count
         self.times = {m.iteration + (count or 0) if m.iteration < 0 else m.iteration: m for m in schedule}
-        self.unused: list[Edit | ScheduleEdit] = [
-            *(edit for group in edits.values() for edit in group),
-            *schedule,
-        ]
+        self.unused = list(schedule)
+        self.applied = Applied()
         self.done = 0
         """The number of completed iterations."""
         self.inside = False
@@ -153,7 +152,7 @@ class CallTracker:
                 output = original(*next_args, **next_kwargs)
             value = new = get_at(output, path)
             if moment is not None:
-                self._used(moment)
+                self.unused.remove(moment)
                 new = new if moment.times else self.last_input
             new = self._edited("state", new, (self.done + 1,))
             if new is not value and value is self.input_tensor:
@@ -211,16 +210,17 @@ class CallTracker:
         self, site: str, value: Tensor, index: tuple[int, ...], loops: tuple[str, ...] = ITERATION
     ) -> Tensor:
         counted = None if self.count is None else self.count + (site == "state")
-        for edit in self.edits.get(site, ()):
+        edits = self.edits.get(site, ())
+        if edits:
+            loops, index = (*loops, CALL), (*index, self.applied.call(site, loops, index))
+        for edit in edits:
             axes = axes_of(site, value, self._like())
             check_axes(edit, axes + loops)
             if edit.applies_at(loops, index, counted):
-                self._used(edit)
-                value = edit.apply(value, axes)
+                value, before = edit.apply(value, axes), value
+                if value is not before:  # else a freeze that only begins
+                    self.applied.apply(edit, loops, index)
         return value
-
-    def _used(self, edit: Edit | ScheduleEdit) -> None:
-        self.unused = [other for other in self.unused if other is not edit]
 
     @property
     def ragged(self) -> bool:
@@ -240,6 +240,8 @@ class CallTracker:
                 f"{self.unused[0]} never applied: the loop ran {self.done} iterations (0..{self.done - 1}; "
                 f"states 0..{self.done}). Choose an iteration that runs."
             )
+        schedule = Schedule({t: moment.times for t, moment in self.times.items()}, {})
+        self.applied.check(self.edits, self.done, asked=self.count, schedule=schedule)
         for site in self.collector.sites:
             self.collector.replace(site, _with_iterations(self.collector.entries(site), self.done))
         result = self.collector.finish(self.done)

@@ -22,9 +22,13 @@ from ..common.errors import LoopscopeError, nearest
 from ..common.rng import generator_state, restore_generator
 from ..core.hooks import TemporaryHooks
 from ..core.loop_index import Clock
+from ..core.own_copy import own_copy
 from ..core.sites import Sites, modules_of, resolve
-from ..interventions.edit_checks import Edits, check_iterations, expand_edits
+from ..interventions.edit_checks import AnyEdit, Edits, check_iterations, edit_list, expand_edits
 from ..interventions.edits import Edit
+from ..interventions.freeze import FrozenSite
+from ..interventions.schedule import Swap, composed
+from ..interventions.selectors import counts_from_end
 from ..runs.collector import Collector
 from ..runs.run import Run
 from .batch_rows import BatchRows
@@ -124,14 +128,18 @@ def record_wrapped(
     inputs: dict[str, Any],
     sites: Sites,
     *,
-    edits: Edits,
+    edits: Sequence[AnyEdit],
     collector: Collector,
 ) -> Run:
-    """`record` for a wrapped module: its own forward, with hooks."""
+    """`record` for a wrapped module: its own forward, with hooks.
+
+    Arguments:
+        edits: what `wrapped_edits` returned.
+    """
     modules = modules_of(wrapped.module)
     values, schedule = expand_edits(edits, ())
     for moment in schedule:
-        if moment.iteration_index is not None:
+        if isinstance(moment, Swap):
             raise LoopscopeError(
                 f"{moment}: a module wrapped by its body runs its own loop, so an iteration can't receive "
                 "another index. Swap in a model with the four functions."
@@ -140,12 +148,19 @@ def record_wrapped(
     wanted = [site for site in resolve(sites, all_sites, modules) if site not in LOOP_SITES]
     by_site: dict[str, list[Edit]] = {}
     for edit in values:
-        by_site.setdefault(resolve(edit.site, all_sites, [])[0], []).append(edit)
+        by_site.setdefault(str(edit.site), []).append(edit)
     count = None
-    if any(_from_end(edit.iteration) for edit in [*values, *schedule]):
+    if any(counts_from_end(edit.iteration) for edit in values) or any(
+        place < 0 for edit in schedule for place in edit.iterations
+    ):
         count = _count_iterations(wrapped, tokens, inputs)
         for edit in [*values, *schedule]:
-            check_iterations(edit, 0, count if isinstance(edit, Edit) and edit.site == "state" else count - 1)
+            if isinstance(edit, FrozenSite):
+                edit.check_start(0, count)
+            else:
+                state = isinstance(edit, Edit) and edit.site == "state"
+                check_iterations(edit, 0, count if state else count - 1)
+    composed(schedule, count or 0)  # refuses those that can't be combined
     before = generator_state()
     tracker = CallTracker(wrapped, modules, collector, by_site, schedule=schedule, count=count)
     output = _run(tracker, wanted, tokens, inputs)
@@ -159,6 +174,16 @@ def record_wrapped(
     return tracker.run(tokens, output)
 
 
+def wrapped_edits(wrapped: Wrapped, edits: Edits) -> list[AnyEdit]:
+    """The edits of a recording as a list, with one edit for each site that a pattern matches.
+
+    Raises:
+        LoopscopeError: something is no edit, or an edit's site doesn't exist.
+    """
+    modules = modules_of(wrapped.module)
+    return edit_list(edits, modules, modules, others=LOOP_SITES)
+
+
 def _run(tracker: CallTracker, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any]) -> Any:
     """The output of the module's own forward, with the hooks of a tracker."""
     wrapped = tracker.wrapped
@@ -167,6 +192,7 @@ def _run(tracker: CallTracker, wanted: Sequence[str], tokens: Any, inputs: dict[
             hooks.attach(tracker.modules[site], after=tracker.site(site, site in wanted))
         tracker.attach(hooks)  # last, so that the clock shows the iteration when the sites' hooks run
         wrapped.clock.set()
+        tokens, inputs = own_copy(tokens), own_copy(inputs)  # the module may write into them
         output = wrapped.module(tokens, **inputs) if tokens is not None else wrapped.module(**inputs)
         wrapped.clock.set()
     return output
@@ -180,13 +206,6 @@ def _count_iterations(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> 
         return record_wrapped(
             wrapped, tokens, inputs, (), edits=(), collector=Collector(last(1), grad=False)
         ).iterations
-
-
-def _from_end(iteration: Any) -> bool:
-    if isinstance(iteration, slice):
-        return any(bound is not None and bound < 0 for bound in (iteration.start, iteration.stop))
-    numbers = [iteration] if isinstance(iteration, int) else list(iteration or ())
-    return any(number < 0 for number in numbers)
 
 
 def _check_module(name: str, modules: dict[str, nn.Module], what: str) -> None:

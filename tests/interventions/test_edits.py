@@ -115,7 +115,7 @@ def test_a_loop_whose_iterations_are_all_the_same_map_does_not_notice_a_swap(mod
 def test_what_can_not_be_swapped_is_said(model, tokens):
     with pytest.raises(ls.LoopscopeError, match="must lie in 0..3 for this run"):
         ls.record(model, tokens, iterations=4, edits=[ls.swap(0, 4)])
-    with pytest.raises(ls.LoopscopeError, match="swap needs two iterations"):
+    with pytest.raises(ls.LoopscopeError, match="swap: second must be a whole number"):
         ls.swap(0, 1.5)
     body = ls.wrap(build_loop(Loop), body="core")
     with pytest.raises(ls.LoopscopeError, match="runs its own loop"):

@@ -1,0 +1,44 @@
+"""own_copy: a copy of what a caller hands over, so that neither writes to the other's."""
+
+import copy
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def own_copy(value: Any) -> Any:
+    """A copy that shares no memory with `value`, of tensors inside containers and objects too.
+
+    A copied tensor keeps its graph, so that gradients still reach the original. Modules, functions
+    and objects that can't be copied (a random generator) are handed over as they are.
+    """
+    if isinstance(value, Tensor):
+        return value.clone()
+    if isinstance(value, tuple):
+        parts = [own_copy(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    if type(value) is list:
+        return [own_copy(part) for part in value]
+    if type(value) is dict:
+        return {key: own_copy(part) for key, part in value.items()}
+    if isinstance(value, nn.Module | FunctionType | type):
+        return value
+    try:
+        return _copied_object(value)
+    except Exception:  # what an object's own copying raises
+        return value
+
+
+def _copied_object(value: Any) -> Any:
+    """A copy of an object, made of copies of its attributes and items."""
+    if isinstance(value, Mapping) or hasattr(value, "__dataclass_fields__"):
+        result = copy.copy(value)
+        for name, part in vars(value).items() if hasattr(value, "__dict__") else ():
+            object.__setattr__(result, name, own_copy(part))
+        if isinstance(value, dict):
+            for key, part in value.items():
+                dict.__setitem__(result, key, own_copy(part))
+        return result
+    return copy.deepcopy(value)

@@ -1,0 +1,146 @@
+"""Applied: which edits of a pass applied, and why another one didn't.
+
+An edit that changes nothing would leave a run that looks edited and isn't, so it is refused. Each
+number that an edit names must come up (an iteration, a turn of an inner loop), and of a slice at
+least one.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from ..common.errors import LoopscopeError
+from ..core.indexing import Selector, indices
+from ..core.sites import is_state
+from .edit_checks import check_axes
+from .edits import Edit
+from .freeze import FrozenSite
+from .schedule import Schedule, ScheduleEdit, Swap
+
+CALL = "call"
+"""The axis of a site that is called several times at one loop index: an edit may select along
+it."""
+
+
+class Applied:
+    """The calls of the edited sites in one pass, and the loop indices at which each edit
+    applied."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, dict[tuple[tuple[str, ...], tuple[int, ...]], int]] = defaultdict(dict)
+        self._turns: dict[int, dict[str, set[int]]] = {}
+        self._misplaced: dict[int, tuple[str, ...]] = {}
+
+    def call(self, site: str, loops: tuple[str, ...], index: tuple[int, ...]) -> int:
+        """Note a call of an edited site; the number of this call at its loop index."""
+        number = self._calls[site].get((loops, index), 0)
+        self._calls[site][loops, index] = number + 1
+        return number
+
+    def misplace(self, edit: Edit, axes: tuple[str, ...]) -> None:
+        """Note that a call of an edit's site lacks an axis along which it selects."""
+        self._misplaced.setdefault(id(edit), axes)
+
+    def apply(self, edit: Edit, loops: tuple[str, ...], index: tuple[int, ...]) -> None:
+        """Note that an edit applied."""
+        turns = self._turns.setdefault(id(edit), defaultdict(set))
+        for loop, number in zip(loops, index, strict=True):
+            turns[loop].add(number)
+
+    def check(
+        self, edits: Mapping[str, Sequence[Edit]], ran: int, *, asked: int | None, schedule: Schedule
+    ) -> None:
+        """Raise LoopscopeError if an edit never applied, or not everywhere it names.
+
+        Arguments:
+            edits: by site.
+            ran: the iterations after which the loop ended.
+            asked: how many were to run; None if that isn't known.
+            schedule: of the run.
+        """
+        for site, several in edits.items():
+            for edit in several:
+                missing = self._missing(edit, site, asked)
+                if missing is None or (isinstance(edit, FrozenSite) and edit.field_site is not None):
+                    continue
+                if id(edit) not in self._turns and id(edit) in self._misplaced:
+                    check_axes(edit, self._misplaced[id(edit)])
+                place = f" at {missing}" if missing and id(edit) in self._turns else ""
+                verb = "did not apply" if place else "never applied"
+                reason = self._reason(edit, site, ran, asked, schedule)
+                raise LoopscopeError(f"{edit} {verb}{place}: {reason}")
+
+    def _missing(self, edit: Edit, site: str, asked: int | None) -> str | None:
+        """Where an edit should have applied but didn't: "iteration 7"; None if nowhere."""
+        turns = self._turns.get(id(edit))
+        if turns is None:
+            return ""
+        size = None if asked is None else asked + is_state(site)
+        for loop, selector in {"iteration": edit.iteration, **edit.where}.items():
+            if loop in turns:
+                lacking = [
+                    n for n in _named(selector, size if loop == "iteration" else None) if n not in turns[loop]
+                ]
+                if lacking:
+                    return f"{loop} {lacking[0]}"
+        return None
+
+    def _reason(self, edit: Edit, site: str, ran: int, asked: int | None, schedule: Schedule) -> str:
+        calls = self._calls.get(site, {})
+        if not calls:
+            return (
+                f"'{site}' was not called in this pass, or gave no floating-point tensor (what comes before "
+                "the loop isn't computed again when a run is resumed). Edit a site that runs."
+            )
+        inside = [dict(zip(loops, index, strict=True)) for loops, index in calls if "iteration" in loops]
+        if not inside:
+            return (
+                f"'{site}' is called outside the loop, where there are no iterations. Leave iteration= out."
+            )
+        loops = sorted({loop for turn in inside for loop in turn if loop != "iteration"} & set(edit.where))
+        for loop in [*loops, *([CALL] if CALL in edit.where else [])]:
+            count = max(calls.values()) if loop == CALL else 1 + max(turn.get(loop, 0) for turn in inside)
+            if not _selects_some(edit.where[loop], count):
+                return f"'{site}' has {count} turns of '{loop}', 0..{count - 1}, counted from 0. Choose one of them."
+        early = (
+            "" if asked is None or ran >= asked else f" of {asked}, and ended since every position had halted"
+        )
+        skipped = f", without {schedule.skipped}, which are skipped" if schedule.skipped else ""
+        numbers = sorted({turn["iteration"] for turn in inside})
+        seen = "" if is_state(site) or len(numbers) == ran else f"; '{site}' was called in {numbers}"
+        return (
+            f"the loop ran {ran} iterations{early} (0..{ran - 1}; states 0..{ran}{skipped}{seen}). "
+            "Choose an iteration that runs."
+        )
+
+
+def check_schedule(edits: Sequence[ScheduleEdit | Swap], ran: int, asked: int) -> None:
+    """Raise LoopscopeError if the loop ended before an iteration that is skipped, repeated or
+    swapped.
+
+    Arguments:
+        ran: the iterations after which the loop ended.
+        asked: how many were to run.
+    """
+    for edit in edits:
+        if any(place % asked >= ran for place in edit.iterations):
+            raise LoopscopeError(
+                f"{edit} never applied: the loop ran {ran} iterations of {asked}, and ended since every "
+                "position had halted. Choose an iteration that runs."
+            )
+
+
+def _named(selector: Selector | None, size: int | None) -> list[int]:
+    """The numbers that a selector names one by one; a slice names none."""
+    if selector is None or isinstance(selector, slice):
+        return []
+    if isinstance(selector, list) and isinstance(selector[0], bool):
+        return [number for number, chosen in enumerate(selector) if chosen]
+    numbers = [selector] if isinstance(selector, int) else selector
+    return [number + size if number < 0 and size is not None else number for number in numbers]
+
+
+def _selects_some(selector: Selector, size: int) -> bool:
+    """Whether a selector selects something that exists, without counting from the end."""
+    if isinstance(selector, slice):
+        return bool(range(*selector.indices(size)))
+    return all(0 <= number < size for number in _named(selector, None))
