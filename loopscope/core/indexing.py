@@ -1,6 +1,6 @@
 """Indexing of activations by named axes: selectors, vectors, grids."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor
 
 from ..common.arguments import elements, index_or_indices
 from ..common.errors import LoopscopeError, LoopscopeIndexError
+
+_LONGEST = 16
+"""Numbers that a list in a text may have."""
 
 Selector = int | slice | list[int] | list[bool]
 """What selects along an axis, in its canonical form. A list of bool is a mask: an entry for each
@@ -52,6 +55,40 @@ def canonical_selector(selector: Any, name: str) -> Selector:
             f"{_excerpt(selector)}. Count from 0, or from the end with negative numbers."
         )
     return result
+
+
+def canonical_selectors(where: Mapping[str, Any], name: str) -> dict[str, Selector]:
+    """Selectors by axis in their canonical form, without those that are None.
+
+    Arguments:
+        name: of what is selected from, for errors.
+    """
+    return {
+        axis: canonical_selector(selector, f"'{name}': {axis}")
+        for axis, selector in where.items()
+        if selector is not None
+    }
+
+
+def iteration_selector(index: Any, name: str) -> int | slice:
+    """The iteration of an index, or a slice of iterations.
+
+    Arguments:
+        name: of what is indexed, for errors.
+
+    Raises:
+        LoopscopeError: it is neither.
+    """
+    try:
+        selector = None if index is Ellipsis else canonical_selector(index, "an iteration")
+    except LoopscopeError:
+        selector = None
+    if not isinstance(selector, int | slice):
+        raise LoopscopeError(
+            f"'{name}' is indexed by an iteration (a whole number or a slice), but got {_excerpt(index)}. "
+            "For other axes use .at(position=...), or .tensor for everything."
+        )
+    return selector
 
 
 def indices(selector: Selector, size: int, name: str) -> int | list[int]:
@@ -156,11 +193,19 @@ def _sliced(value: Tensor, axis: int, selector: slice) -> Tensor:
 
 
 def selector_text(selector: Any) -> str:
-    """A selector as it is written in an index: `3`, `2:5`, `[0, 4]`."""
-    if not isinstance(selector, slice):
+    """A selector as it is written in an index: `3`, `2:5`, `[0, 4]`. A mask is written as what it
+    selects, and a long list as its ends."""
+    if isinstance(selector, slice):
+        bounds = ["" if bound is None else str(bound) for bound in (selector.start, selector.stop)]
+        return ":".join(bounds if selector.step is None else [*bounds, str(selector.step)])
+    if not isinstance(selector, list):
         return str(selector)
-    bounds = ["" if bound is None else str(bound) for bound in (selector.start, selector.stop)]
-    return ":".join(bounds if selector.step is None else [*bounds, str(selector.step)])
+    if selector and isinstance(selector[0], bool):
+        selector = [number for number, chosen in enumerate(selector) if chosen]
+    if len(selector) <= _LONGEST:
+        return str(selector)
+    first, last = (", ".join(map(str, part)) for part in (selector[:4], selector[-2:]))
+    return f"[{first}, ..., {last}] ({len(selector)} in all)"
 
 
 def index_grid(sizes: tuple[int, ...]) -> list[tuple[int, ...]]:

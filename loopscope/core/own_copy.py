@@ -38,7 +38,7 @@ def _copied_object(value: Any) -> Any:
         for name, part in vars(value).items() if hasattr(value, "__dict__") else ():
             object.__setattr__(result, name, own_copy(part))
         if isinstance(value, dict):
-            for key, part in value.items():
-                dict.__setitem__(result, key, own_copy(part))
+            for key, part in dict.items(value):
+                dict.__setitem__(result, key, own_copy(part))  # pyright: ignore[reportArgumentType]
         return result
     return copy.deepcopy(value)

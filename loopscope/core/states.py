@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
 from ..common.to_json import to_json
-from .indexing import canonical_selector, index_grid, rest_of_index, select
+from .indexing import canonical_selectors, index_grid, iteration_selector, rest_of_index, select
+from .labelled_array import labelled_array
 
 
 class States:
@@ -143,29 +144,12 @@ class States:
             if isinstance(selected, States):
                 return rest_of_index(selected.tensor, (slice(None), *rest), self.name) if rest else selected
             return rest_of_index(selected, tuple(rest), self.name)
-        index = self.iteration_selector(index)
+        index = iteration_selector(index, self.name)
         if isinstance(index, slice):
             labels = self.iteration_range[index]
             values = {key: value for key, value in self._values.items() if key[0] in labels}
             return self.with_values(values, iteration_range=labels)
         return self._at(self.iteration_at(index))
-
-    def iteration_selector(self, index: Any) -> int | slice:
-        """A number or a slice, whatever kind of numbers it has.
-
-        Raises:
-            LoopscopeError: anything else.
-        """
-        try:
-            selector = canonical_selector(index, "an iteration") if index is not Ellipsis else None
-        except LoopscopeError:
-            selector = None
-        if not isinstance(selector, int | slice):
-            raise LoopscopeError(
-                f"'{self.name}' is indexed by an iteration (a whole number or a slice), but got {index!r}. "
-                "For other axes use .at(position=...), or .tensor for everything."
-            )
-        return selector
 
     def iteration_at(self, index: int) -> int:
         """The iteration that an index stands for; negative ones count from the end.
@@ -202,11 +186,7 @@ class States:
         for name in where:
             if name not in body:
                 raise LoopscopeError(f"'{self.name}' has no axis {name!r}. {nearest(name, body)}")
-        where = {
-            name: canonical_selector(at, f"'{self.name}': {name}")
-            for name, at in where.items()
-            if at is not None
-        }
+        where = canonical_selectors(where, self.name)
         selection = tuple(where.get(name, slice(None)) for name in body)
         # One axis after the other, so that two lists select a grid, not pairs.
         values = {
@@ -270,17 +250,7 @@ class States:
         Raises:
             LoopscopeError: xarray isn't installed (extra: xarray).
         """
-        try:
-            import xarray
-        except ImportError:
-            raise LoopscopeError(
-                "to_xarray needs xarray, which isn't installed. Run: pip install xarray."
-            ) from None
-        tensor = self.tensor.detach().cpu()
-        tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-        return xarray.DataArray(
-            tensor.numpy(), dims=self.axes, coords={self.axes[0]: self.iterations}, name=self.name
-        )
+        return labelled_array(self.tensor, self.axes, self.iterations, self.name)
 
     def __repr__(self) -> str:
         if not self._values:

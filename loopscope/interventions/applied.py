@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from ..common.errors import LoopscopeError
-from ..core.indexing import Selector, indices
+from ..core.indexing import Selector
 from ..core.sites import is_state
 from .edit_checks import check_axes
 from .edits import Edit
@@ -29,6 +29,7 @@ class Applied:
         self._calls: dict[str, dict[tuple[tuple[str, ...], tuple[int, ...]], int]] = defaultdict(dict)
         self._turns: dict[int, dict[str, set[int]]] = {}
         self._misplaced: dict[int, tuple[str, ...]] = {}
+        self._placed: set[int] = set()
 
     def call(self, site: str, loops: tuple[str, ...], index: tuple[int, ...]) -> int:
         """Note a call of an edited site; the number of this call at its loop index."""
@@ -36,9 +37,14 @@ class Applied:
         self._calls[site][loops, index] = number + 1
         return number
 
-    def misplace(self, edit: Edit, axes: tuple[str, ...]) -> None:
-        """Note that a call of an edit's site lacks an axis along which it selects."""
+    def has_axes(self, edit: Edit, axes: tuple[str, ...]) -> bool:
+        """Whether a call of an edit's site has all the axes along which the edit selects; noted
+        too."""
+        if all(name in axes for name in edit.where):
+            self._placed.add(id(edit))
+            return True
         self._misplaced.setdefault(id(edit), axes)
+        return False
 
     def apply(self, edit: Edit, loops: tuple[str, ...], index: tuple[int, ...]) -> None:
         """Note that an edit applied."""
@@ -62,7 +68,7 @@ class Applied:
                 missing = self._missing(edit, site, asked)
                 if missing is None or (isinstance(edit, FrozenSite) and edit.field_site is not None):
                     continue
-                if id(edit) not in self._turns and id(edit) in self._misplaced:
+                if id(edit) not in self._placed and id(edit) in self._misplaced:
                     check_axes(edit, self._misplaced[id(edit)])
                 place = f" at {missing}" if missing and id(edit) in self._turns else ""
                 verb = "did not apply" if place else "never applied"
@@ -96,20 +102,18 @@ class Applied:
             return (
                 f"'{site}' is called outside the loop, where there are no iterations. Leave iteration= out."
             )
-        loops = sorted({loop for turn in inside for loop in turn if loop != "iteration"} & set(edit.where))
-        for loop in [*loops, *([CALL] if CALL in edit.where else [])]:
-            count = max(calls.values()) if loop == CALL else 1 + max(turn.get(loop, 0) for turn in inside)
-            if not _selects_some(edit.where[loop], count):
-                return f"'{site}' has {count} turns of '{loop}', 0..{count - 1}, counted from 0. Choose one of them."
-        early = (
-            "" if asked is None or ran >= asked else f" of {asked}, and ended since every position had halted"
-        )
-        skipped = f", without {schedule.skipped}, which are skipped" if schedule.skipped else ""
+        for loop in sorted({loop for turn in inside for loop in turn} & set(edit.where)) + [CALL]:
+            turns = max(calls.values()) if loop == CALL else 1 + max(turn.get(loop, 0) for turn in inside)
+            if loop in edit.where and not _selects_some(edit.where[loop], turns):
+                return f"'{site}' has '{loop}' 0..{turns - 1}, counted from 0. Choose one of them."
         numbers = sorted({turn["iteration"] for turn in inside})
-        seen = "" if is_state(site) or len(numbers) == ran else f"; '{site}' was called in {numbers}"
-        return (
-            f"the loop ran {ran} iterations{early} (0..{ran - 1}; states 0..{ran}{skipped}{seen}). "
-            "Choose an iteration that runs."
+        return f"the loop ran {_words(ran, asked)}" + "".join(
+            [
+                f" Skipped: {schedule.skipped}." if schedule.skipped else "",
+                " No value comes after the one that it is held at." if isinstance(edit, FrozenSite) else "",
+                "" if is_state(site) or len(numbers) == ran else f" '{site}' was called in {numbers}.",
+                " Choose an iteration that runs.",
+            ]
         )
 
 
@@ -124,9 +128,14 @@ def check_schedule(edits: Sequence[ScheduleEdit | Swap], ran: int, asked: int) -
     for edit in edits:
         if any(place % asked >= ran for place in edit.iterations):
             raise LoopscopeError(
-                f"{edit} never applied: the loop ran {ran} iterations of {asked}, and ended since every "
-                "position had halted. Choose an iteration that runs."
+                f"{edit} never applied: the loop ran {_words(ran, asked)} Choose an iteration that runs."
             )
+
+
+def _words(ran: int, asked: int | None) -> str:
+    """How many iterations a loop ran, as the end of a sentence."""
+    early = "" if asked is None or ran >= asked else f" of {asked}, and ended since every position had halted"
+    return f"{ran} iterations{early} (0..{ran - 1}; states 0..{ran})."
 
 
 def _named(selector: Selector | None, size: int | None) -> list[int]:

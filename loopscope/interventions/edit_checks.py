@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 from torch import nn
 
+from ..common.arguments import Meaning
 from ..common.errors import LoopscopeError, nearest
 from ..core.indexing import indices
 from ..core.sites import resolve
@@ -14,7 +15,13 @@ from .edits import Edit
 from .schedule import ScheduleEdit, Swap
 
 AnyEdit = Edit | ScheduleEdit | Swap | CompoundEdit
-Edits = AnyEdit | Sequence[AnyEdit] | None
+Edits = Annotated[
+    AnyEdit | Sequence[AnyEdit] | None,
+    Meaning(
+        "None, one edit or a list of edits, made by patch, ablate, add, freeze, skip, repeat, swap, halt_at "
+        "or bias_halting"
+    ),
+]
 
 
 def edit_list(
@@ -123,8 +130,8 @@ def check_iterations(edit: Edit | ScheduleEdit | Swap, first: int, last: int) ->
     numbers = [chosen] if isinstance(chosen, int) else chosen
     within = [first <= number <= last for number in numbers]
     if not (any(within) if isinstance(selector, slice) else all(within)):
-        many = isinstance(selector, list) and isinstance(selector[0], bool) and len(selector) != size
-        hint = f" A mask needs {size} entries, but has {len(selector)}." if many else ""
+        mask = selector if isinstance(selector, list) and isinstance(selector[0], bool) else []
+        hint = f" A mask needs {size} entries, but has {len(mask)}." if mask and len(mask) != size else ""
         raise LoopscopeError(
             f"{edit}: the iteration must lie in {first}..{last} for this run, or count from the end.{hint} "
             "Choose another, or record more iterations."

@@ -163,6 +163,6 @@ def _check_clear(value: Tensor, shape: Sequence[int], axes: Sequence[str], name:
         named = [" and ".join(axes[a] for a in places) for places in ways[:3]]
         options = " or ".join(f"{form} ({words})" for form, words in zip(clear, named, strict=True))
         raise LoopscopeError(
-            f"{name}: a value of the shape {tuple(value.shape)} fits {tuple(shape)} in {len(ways)} ways. Give "
-            f"it all axes, to say which are meant: {options}."
+            f"{name}: a value of the shape {tuple(value.shape)} fits {tuple(shape)} in {len(ways)} ways. "
+            f"Give it all axes, to say which are meant: {options}."
         )

@@ -25,8 +25,8 @@ class Edit:
     """One intervention at a site: which iterations, which part of the activation, and what to
     do."""
 
-    site: Sites
-    """A name; a pattern, or what else `sites=` takes, becomes one edit for each site."""
+    site: Any
+    """A name; a pattern, or what else `sites=` takes, becomes one edit for each site in a run."""
     action: Literal["patch", "zero", "mean", "add"]
     value: Any = field(default=None, repr=False)
     """patch: the new value; add: the vector. Of the site's shape, of the shape of the selected
@@ -75,7 +75,7 @@ class Edit:
                 mean is taken over one example.
         """
         selection = tuple(self.where.get(name, slice(None)) for name in axes)
-        part = select(value, selection, f"{self}", axes)
+        part = select(value, selection, f"{self}: the site", axes)
         self._check_selection(value, part, selection, axes)
         new = self.replacement(value, part, selection, axes)
         if not any(name in self.where for name in axes):
@@ -105,8 +105,8 @@ class Edit:
         value = self.value if isinstance(self.value, Tensor) else own_value(self.value)
         if not isinstance(value, Tensor):
             raise LoopscopeError(
-                f"{self}: a value of several tensors is a whole state, which 'state' takes and no other site. "
-                "Make one edit for each site."
+                f"{self}: a value of several tensors is a whole state, which 'state' takes and no other "
+                "site. Make one edit for each site."
             )
         return value
 

@@ -35,7 +35,7 @@ from .update_sites import state_field
 class Freeze(CompoundEdit):
     """A site held at its value, made by `freeze`."""
 
-    site: Sites
+    site: Any
     first: int
     """The first iteration that leaves it unchanged."""
     last: int | None
@@ -47,7 +47,6 @@ class Freeze(CompoundEdit):
         hold the value of one run."""
         iterations = slice(self.first, self.last)
         frozen = FrozenSite(self.site, "patch", None, iterations, self.where, memory=_Memory())
-        assert isinstance(self.site, str)  # patterns are expanded before
         updates = (update_sites or {}).get(state_field(self.site, fields) or "", ())
         return [frozen, *(replace(frozen, site=site, field_site=self.site) for site in updates)]
 

@@ -22,12 +22,13 @@ def checked_selectors(
     for axis, selector in {"iteration": None if iteration is Ellipsis else iteration, **where}.items():
         if selector is None:
             continue
-        result[axis] = canonical_selector(selector, f"{axis} of an edit")
-        if isinstance(result[axis], list) and not any(number is not False for number in result[axis]):
+        chosen = canonical_selector(selector, f"{axis} of an edit")
+        if isinstance(chosen, list) and not any(number is not False for number in chosen):
             raise LoopscopeError(
-                f"{axis} of an edit must select something, but is {selector_text(result[axis])}: the edit "
+                f"{axis} of an edit must select something, but is {selector_text(chosen)}: the edit "
                 f"({name}) would never apply. Leave it out, or name what to edit."
             )
+        result[axis] = chosen
     return result.pop("iteration", None), result
 
 

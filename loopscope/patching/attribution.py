@@ -17,6 +17,7 @@ from ..common.errors import LoopscopeError
 from ..core.hooks import TemporaryHooks
 from ..core.looped_model import step_at
 from ..core.sites import find_tensor, get_at, put_at, site_modules
+from ..core.state_tree import map_state
 from ..runs.location import Place, value_at
 from ..runs.run import Run
 from .metrics import Metric
@@ -90,7 +91,7 @@ def _differentiable_pass(forward: PatchedForward, metric: Metric) -> Tensor:
     run, model = forward.run, forward.model
     tokens, inputs = run.select_inputs(range(forward.batch))
     context = model.encode(tokens, **inputs)
-    state = run.state(0)
+    state = map_state(Tensor.clone, run.state(0))  # the model may write into it
     for k in range(forward.iterations + 1):
         model.clock.set(("iteration", k))
         try:

@@ -84,7 +84,7 @@ def replacement_for(run: Run, value: Any) -> tuple[Replacement, str]:
             )
         return _batch_mean, "the mean over the batch"
     if callable(value):
-        return cast(Replacement, value), getattr(value, "__name__", "a function")
+        return _on_a_copy(cast(Replacement, value)), getattr(value, "__name__", "a function")
     hint = (
         nearest(value, WORDS)
         if isinstance(value, str)
@@ -93,6 +93,15 @@ def replacement_for(run: Run, value: Any) -> tuple[Replacement, str]:
     raise LoopscopeError(
         f"a replacement must be a donor run, 'mean', 'zero', noise or a function, but is {value!r}. {hint}"
     )
+
+
+def _on_a_copy(function: Replacement) -> Replacement:
+    """The function of a user, which may write into the value that it receives: the run's own."""
+
+    def replacement(place: Place, iteration: int, value: Tensor) -> Tensor:
+        return function(place, iteration, value.clone())
+
+    return replacement
 
 
 def _zero(place: Place, iteration: int, value: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.text import plural
 from ..core.indexing import as_vectors
 from ..core.looped_model import Looped, step_at
-from ..core.state_tree import primary
+from ..core.state_tree import map_state, primary
 from ..core.states import States
 from ..runs.run import Run
 from .record_run import record
@@ -102,12 +102,13 @@ def continue_run(
 def states_past_halting(run: Run, iterations: int) -> States:
     """The states of a loop that ended early because every position had halted, with its map
     iterated to `iterations` nevertheless."""
-    model, context, state = run.reader.model, run.reader.context, run.state(run.iterations)
+    model, context = run.reader.model, run.reader.context
+    state = map_state(Tensor.clone, run.state(run.iterations))  # the model may write into it
     values = dict(run.states.items())
     with torch.no_grad():
         for t in range(run.iterations, iterations):
             state = step_at(model, state, context, t)
-            values[(t + 1,)] = primary(state)
+            values[(t + 1,)] = primary(state).clone()
     return States("state", values, run.states.axes, iterations + 1)
 
 

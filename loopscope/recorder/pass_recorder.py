@@ -50,8 +50,8 @@ class PassRecorder:
             raise LoopscopeError(
                 "edits of a pass that the model makes by itself must be of a module's output or of 'state', "
                 "but "
-                f"{[str(edit) for edit in self.edits]} has others. Use ls.record for skip, repeat and further "
-                "fields of the state."
+                f"{[str(edit) for edit in self.edits]} has others. Use ls.record for skip, repeat and "
+                "further fields of the state."
             )
         self.hooks: TemporaryHooks | None = None
 

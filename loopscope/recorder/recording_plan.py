@@ -89,8 +89,7 @@ def plan_recording(model: Looped, span: Span, sites: Sites, edits: Sequence[AnyE
     by_site: dict[str, list[Edit]] = {}
     start, n = span.start, span.end
     for edit in site_edits:
-        assert isinstance(edit.site, str)
-        site = alias.get(edit.site, edit.site)
+        site: str = alias.get(edit.site) or edit.site
         if isinstance(edit, FrozenSite):
             edit.check_start(start, n)
         else:

@@ -64,8 +64,7 @@ class SiteHooks:
             loops, index = (*loops, CALL), (*index, self.applied.call(site, loops, index))
         for edit in edits:
             axes = axes_of(site, value, self.collector.state)
-            if not all(name in axes + loops for name in edit.where):
-                self.applied.misplace(edit, axes + loops)
+            if not self.applied.has_axes(edit, axes + loops):
                 continue  # a module may run inside an inner loop and also outside it, as in TRM
             if edit.applies_at(loops, index, count):
                 new, before = edit.apply(new, axes), new

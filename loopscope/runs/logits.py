@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..core.indexing import rest_of_index
+from ..core.indexing import iteration_selector, rest_of_index
 from ..core.states import States
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Logits:
             if isinstance(selected, States):
                 return rest_of_index(selected.tensor, (slice(None), *rest), "logits")
             return rest_of_index(selected, tuple(rest), "logits")
-        index = self._run.states.iteration_selector(index)
+        index = iteration_selector(index, "logits")
         if isinstance(index, slice):
             present = set(self._run.states.iterations)
             values = {(k,): self[k] for k in labels[index] if k in present}

@@ -210,6 +210,9 @@ class CallTracker:
         self, site: str, value: Tensor, index: tuple[int, ...], loops: tuple[str, ...] = ITERATION
     ) -> Tensor:
         counted = None if self.count is None else self.count + (site == "state")
+        skipped = self.inside and self.done in self.times and not self.times[self.done].times
+        if skipped and site != "state":
+            return value  # what a skipped iteration computes is dropped
         edits = self.edits.get(site, ())
         if edits:
             loops, index = (*loops, CALL), (*index, self.applied.call(site, loops, index))

@@ -138,6 +138,7 @@ def record_wrapped(
     """
     modules = modules_of(wrapped.module)
     values, schedule = expand_edits(edits, ())
+    moments = [moment for moment in schedule if not isinstance(moment, Swap)]
     for moment in schedule:
         if isinstance(moment, Swap):
             raise LoopscopeError(
@@ -162,13 +163,13 @@ def record_wrapped(
                 check_iterations(edit, 0, count if state else count - 1)
     composed(schedule, count or 0)  # refuses those that can't be combined
     before = generator_state()
-    tracker = CallTracker(wrapped, modules, collector, by_site, schedule=schedule, count=count)
+    tracker = CallTracker(wrapped, modules, collector, by_site, schedule=moments, count=count)
     output = _run(tracker, wanted, tokens, inputs)
     if tracker.ragged:  # run again, tracking every operation that selects rows
         restore_generator(before)
         with BatchRows() as rows:
             tracker = CallTracker(
-                wrapped, modules, collector.fresh(), by_site, schedule=schedule, count=count, rows=rows
+                wrapped, modules, collector.fresh(), by_site, schedule=moments, count=count, rows=rows
             )
             output = _run(tracker, wanted, tokens, inputs)
     return tracker.run(tokens, output)
