@@ -53,34 +53,34 @@ class Applied:
             turns[loop].add(number)
 
     def check(
-        self, edits: Mapping[str, Sequence[Edit]], ran: int, *, asked: int | None, schedule: Schedule
+        self, edits: Mapping[str, Sequence[Edit]], ran: int, *, requested: int | None, schedule: Schedule
     ) -> None:
         """Raise LoopscopeError if an edit never applied, or not everywhere it names.
 
         Arguments:
             edits: by site.
             ran: the iterations after which the loop ended.
-            asked: how many were to run; None if that isn't known.
+            requested: how many were to run; None if that isn't known.
             schedule: of the run.
         """
         for site, several in edits.items():
             for edit in several:
-                missing = self._missing(edit, site, asked)
+                missing = self._missing(edit, site, requested)
                 if missing is None or (isinstance(edit, FrozenSite) and edit.field_site is not None):
                     continue
                 if id(edit) not in self._placed and id(edit) in self._misplaced:
                     check_axes(edit, self._misplaced[id(edit)])
                 place = f" at {missing}" if missing and id(edit) in self._turns else ""
                 verb = "did not apply" if place else "never applied"
-                reason = self._reason(edit, site, ran, asked, schedule)
+                reason = self._reason(edit, site, ran, requested, schedule)
                 raise LoopscopeError(f"{edit} {verb}{place}: {reason}")
 
-    def _missing(self, edit: Edit, site: str, asked: int | None) -> str | None:
+    def _missing(self, edit: Edit, site: str, requested: int | None) -> str | None:
         """Where an edit should have applied but didn't: "iteration 7"; None if nowhere."""
         turns = self._turns.get(id(edit))
         if turns is None:
             return ""
-        size = None if asked is None else asked + is_state(site)
+        size = None if requested is None else requested + is_state(site)
         for loop, selector in {"iteration": edit.iteration, **edit.where}.items():
             if loop in turns:
                 lacking = [
@@ -90,7 +90,7 @@ class Applied:
                     return f"{loop} {lacking[0]}"
         return None
 
-    def _reason(self, edit: Edit, site: str, ran: int, asked: int | None, schedule: Schedule) -> str:
+    def _reason(self, edit: Edit, site: str, ran: int, requested: int | None, schedule: Schedule) -> str:
         calls = self._calls.get(site, {})
         if not calls:
             return (
@@ -107,7 +107,7 @@ class Applied:
             if loop in edit.where and not _selects_some(edit.where[loop], turns):
                 return f"'{site}' has '{loop}' 0..{turns - 1}, counted from 0. Choose one of them."
         numbers = sorted({turn["iteration"] for turn in inside})
-        return f"the loop ran {_words(ran, asked)}" + "".join(
+        return f"the loop ran {_words(ran, requested)}" + "".join(
             [
                 f" Skipped: {schedule.skipped}." if schedule.skipped else "",
                 " No value comes after the one that it is held at." if isinstance(edit, FrozenSite) else "",
@@ -117,24 +117,28 @@ class Applied:
         )
 
 
-def check_schedule(edits: Sequence[ScheduleEdit | Swap], ran: int, asked: int) -> None:
+def check_schedule(edits: Sequence[ScheduleEdit | Swap], ran: int, requested: int) -> None:
     """Raise LoopscopeError if the loop ended before an iteration that is skipped, repeated or
     swapped.
 
     Arguments:
         ran: the iterations after which the loop ended.
-        asked: how many were to run.
+        requested: how many were to run.
     """
     for edit in edits:
-        if any(place % asked >= ran for place in edit.iterations):
+        if any(place % requested >= ran for place in edit.iterations):
             raise LoopscopeError(
-                f"{edit} never applied: the loop ran {_words(ran, asked)} Choose an iteration that runs."
+                f"{edit} never applied: the loop ran {_words(ran, requested)} Choose an iteration that runs."
             )
 
 
-def _words(ran: int, asked: int | None) -> str:
+def _words(ran: int, requested: int | None) -> str:
     """How many iterations a loop ran, as the end of a sentence."""
-    early = "" if asked is None or ran >= asked else f" of {asked}, and ended since every position had halted"
+    early = (
+        ""
+        if requested is None or ran >= requested
+        else f" of {requested}, and ended since every position had halted"
+    )
     return f"{ran} iterations{early} (0..{ran - 1}; states 0..{ran})."
 
 

@@ -15,7 +15,7 @@ Value = Tensor | tuple[Tensor, ...]
 """One tensor, or the tensors of a whole state."""
 
 
-def own_value(value: Any) -> Value:
+def copied_value(value: Any) -> Value:
     """A copy of an edit's value that shares no memory with it, and keeps its graph.
 
     Arguments:
@@ -26,11 +26,11 @@ def own_value(value: Any) -> Value:
         LoopscopeError: anything else.
     """
     if isinstance(value, tuple | list) and value and any(_has_axes(part) for part in value):
-        return tuple(_own_tensor(part) for part in value)
-    return _own_tensor(value)
+        return tuple(_copied_tensor(part) for part in value)
+    return _copied_tensor(value)
 
 
-def _own_tensor(value: Any) -> Tensor:
+def _copied_tensor(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         if value.is_meta or value.layout != torch.strided or value.is_quantized:
             raise LoopscopeError(

@@ -16,7 +16,7 @@ from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.indexing import Selector, indices, select, selector_text
 from ..core.sites import Sites
-from .edit_values import fitted, own_value
+from .edit_values import copied_value, fitted
 from .selectors import Where, checked_selectors, selects
 
 
@@ -102,7 +102,7 @@ class Edit:
         return torch.zeros_like(part)
 
     def _tensor(self) -> Tensor:
-        value = self.value if isinstance(self.value, Tensor) else own_value(self.value)
+        value = self.value if isinstance(self.value, Tensor) else copied_value(self.value)
         if not isinstance(value, Tensor):
             raise LoopscopeError(
                 f"{self}: a value of several tensors is a whole state, which 'state' takes and no other "
@@ -173,7 +173,7 @@ def patch(site: Sites = "state", *, value: Any, iteration: Where = None, **where
             A loop that ends before the iteration, since every position has halted, counts as one in
             which it doesn't run.
     """
-    return Edit(site, "patch", own_value(value), iteration, where)
+    return Edit(site, "patch", copied_value(value), iteration, where)
 
 
 @guarded
@@ -210,7 +210,7 @@ def add(
     Raises:
         LoopscopeError: as for `patch`.
     """
-    own = own_value(value)
+    own = copied_value(value)
     if scale != 1:
         own = own * scale if isinstance(own, Tensor) else tuple(part * scale for part in own)
     return Edit(site, "add", own, iteration, where)

@@ -7,7 +7,8 @@ from ..common.errors import LoopscopeError
 from ..core.indexing import Selector, canonical_selector, selector_text
 
 Where = Any
-"""What selects: a whole number, a slice, a list, range, array or mask of these; None: everything."""
+"""What selects: a whole number, a slice, a list, range, array or mask of these; None:
+everything."""
 
 
 def checked_selectors(

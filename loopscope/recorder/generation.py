@@ -18,8 +18,8 @@ from torch import Tensor
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
+from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
-from ..core.own_copy import own_copy
 from ..core.sites import Sites
 from ..core.states import States
 from ..interventions.edit_checks import Edits
@@ -144,7 +144,7 @@ def generate(
         if seed is not None:
             torch.manual_seed(seed)
         with torch.no_grad(), recording(model, sites=sites, edits=edits, keep=keep) as generation:
-            generation.tokens = owner.generate(own_copy(tokens), **options)
+            generation.tokens = owner.generate(copied(tokens), **options)
     for run in generation.runs:
         run.origin["seed"] = seed
     return generation

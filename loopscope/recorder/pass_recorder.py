@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
+from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
-from ..core.own_copy import own_copy
 from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
 from ..core.state_tree import items
 from ..core.states import States
@@ -57,7 +57,7 @@ class PassRecorder:
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Attach the hooks of a pass, before it."""
-        self.tokens = own_copy(kwargs.get("input_ids", args[0] if args else None))
+        self.tokens = copied(kwargs.get("input_ids", args[0] if args else None))
         collector = Collector(self.keep, False, careful=True)
         # An edit that counts from the end needs the number of iterations, which an adapter knows.
         count = None if self.adapter is None else self.adapter.iterations

@@ -1,16 +1,16 @@
 """record: run a looped model once, and keep its states and sites."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..adapters.base import Adapter
 from ..common.arguments import Count, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from ..core.copied import copied
 from ..core.looped_model import checked_iterations
-from ..core.own_copy import own_copy
 from ..core.sites import Sites
-from ..interventions.edit_checks import Edits
+from ..interventions.edit_checks import AnyEdit, Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.run import Run
@@ -64,20 +64,16 @@ def record(
     """
     if isinstance(model, Wrapped):
         _check_no_iterations(iterations)
-        edited = wrapped_edits(model, edits)
         collector = Collector(keep or Keep(), grad, copy, careful=True)
-        with pass_settings(grad, seed):
-            tokens, inputs = own_copy(tokens), own_copy(inputs)
-            run = record_wrapped(model, tokens, inputs, sites, edits=edited, collector=collector)
-        run.origin |= circumstances(model.module, edited, keep, seed)
-        warn_nonfinite(run, stacklevel=3)  # who called record
+        run = _recorded_module(model, tokens, inputs, sites, wrapped_edits(model, edits), collector, seed)
+        warn_nonfinite(run, stacklevel=3)  # who called record, which is guarded
         return run
     check_looped(model)
     _check_no_inputs(model, inputs)
     edited = edits_of(model, edits)
     collector = Collector(keep or Keep(), grad, copy, careful=changes_in_place(model))
     with pass_settings(grad, seed):
-        tokens, inputs = own_copy(tokens), own_copy(inputs)
+        tokens, inputs = copied(tokens), copied(inputs)
         model.clock.set()
         if iterations is None:
             iterations = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
@@ -85,6 +81,23 @@ def record(
         origin = circumstances(model, edited, keep, seed) | {"requested_iterations": n}
         span = Span(tokens, inputs, n)
         return recorded_pass(model, span, sites, edited, collector=collector, origin=origin)
+
+
+def _recorded_module(
+    model: Wrapped,
+    tokens: Any,
+    inputs: dict[str, Any],
+    sites: Sites,
+    edits: Sequence[AnyEdit],
+    collector: Collector,
+    seed: int | None,
+) -> Run:
+    """The run of a module wrapped by its body."""
+    with pass_settings(collector.grad, seed):
+        tokens, inputs = copied(tokens), copied(inputs)
+        run = record_wrapped(model, tokens, inputs, sites, edits=edits, collector=collector)
+    run.origin |= circumstances(model.module, edits, collector.keep, seed)
+    return run
 
 
 def _check_no_iterations(iterations: int | None) -> None:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, LoopscopeWarning
+from ..core.copied import copied
 from ..core.looped_model import Looped, unroll
-from ..core.own_copy import own_copy
 from ..core.sites import Sites, is_state
 from ..core.state_tree import State
 from ..halting.halting_record import Halting
@@ -51,7 +51,7 @@ def recorded_pass(
     with hooks.attached(dict.fromkeys([*plan.recorded, *plan.edits]), plan.recorded), _truncation(model):
         if span.begin is None:
             # the model may write into what it is given
-            context = model.encode(own_copy(span.tokens), **own_copy(span.inputs))
+            context = model.encode(copied(span.tokens), **copied(span.inputs))
             begin = model.initial(context)
         else:
             context, begin = span.begin

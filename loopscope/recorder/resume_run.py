@@ -7,8 +7,8 @@ from torch import Tensor
 from ..common.arguments import Count, Index, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from ..core.copied import copied
 from ..core.looped_model import checked_iterations
-from ..core.own_copy import own_copy
 from ..core.sites import Sites, is_state, resolve, site_modules
 from ..core.state_tree import map_state
 from ..core.states import States
@@ -65,8 +65,8 @@ def resume(
     with pass_settings(grad, seed):
         state = map_state(Tensor.clone, run.state(k))  # the model may write into it
         same_model = run.has_model and run.reader.model is model
-        tokens, inputs = own_copy(run.tokens), own_copy(run.inputs)
-        context = run.reader.context if same_model else model.encode(own_copy(tokens), **own_copy(inputs))
+        tokens, inputs = copied(run.tokens), copied(run.inputs)
+        context = run.reader.context if same_model else model.encode(copied(tokens), **copied(inputs))
         origin = circumstances(model, edited, None, seed)
         origin |= {
             "requested_iterations": n,

@@ -34,7 +34,7 @@ class SiteHooks:
     def check_applied(self, ran: int) -> None:
         """Raise LoopscopeError if an edit changed nothing in the pass, which ended after `ran`
         iterations."""
-        self.applied.check(self.plan.edits, ran, asked=self.iterations, schedule=self.plan.schedule)
+        self.applied.check(self.plan.edits, ran, requested=self.iterations, schedule=self.plan.schedule)
         check_schedule(self.plan.schedule_edits, ran, self.iterations)
 
     def _after(self, site: str, record_it: bool) -> After:

@@ -244,7 +244,7 @@ class CallTracker:
                 f"states 0..{self.done}). Choose an iteration that runs."
             )
         schedule = Schedule({t: moment.times for t, moment in self.times.items()}, {})
-        self.applied.check(self.edits, self.done, asked=self.count, schedule=schedule)
+        self.applied.check(self.edits, self.done, requested=self.count, schedule=schedule)
         for site in self.collector.sites:
             self.collector.replace(site, _with_iterations(self.collector.entries(site), self.done))
         result = self.collector.finish(self.done)

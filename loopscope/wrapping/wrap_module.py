@@ -20,9 +20,9 @@ from ..adapters import FAMILIES, adapter_for
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, nearest
 from ..common.rng import generator_state, restore_generator
+from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
 from ..core.loop_index import Clock
-from ..core.own_copy import own_copy
 from ..core.sites import Sites, modules_of, resolve
 from ..interventions.edit_checks import AnyEdit, Edits, check_iterations, edit_list, expand_edits
 from ..interventions.edits import Edit
@@ -193,7 +193,7 @@ def _run(tracker: CallTracker, wanted: Sequence[str], tokens: Any, inputs: dict[
             hooks.attach(tracker.modules[site], after=tracker.site(site, site in wanted))
         tracker.attach(hooks)  # last, so that the clock shows the iteration when the sites' hooks run
         wrapped.clock.set()
-        tokens, inputs = own_copy(tokens), own_copy(inputs)  # the module may write into them
+        tokens, inputs = copied(tokens), copied(inputs)  # the module may write into them
         output = wrapped.module(tokens, **inputs) if tokens is not None else wrapped.module(**inputs)
         wrapped.clock.set()
     return output

@@ -1,4 +1,4 @@
-"""own_copy: a copy of what a caller hands over, so that neither writes to the other's."""
+"""copied: a copy of what a caller hands over, so that neither writes to the other's."""
 
 import copy
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def own_copy(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """A copy that shares no memory with `value`, of tensors inside containers and objects too.
 
     A copied tensor keeps its graph, so that gradients still reach the original. Modules, functions
@@ -17,12 +17,12 @@ def own_copy(value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, tuple):
-        parts = [own_copy(part) for part in value]
+        parts = [copied(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     if type(value) is list:
-        return [own_copy(part) for part in value]
+        return [copied(part) for part in value]
     if type(value) is dict:
-        return {key: own_copy(part) for key, part in value.items()}
+        return {key: copied(part) for key, part in value.items()}
     if isinstance(value, nn.Module | FunctionType | type):
         return value
     try:
@@ -36,9 +36,9 @@ def _copied_object(value: Any) -> Any:
     if isinstance(value, Mapping) or hasattr(value, "__dataclass_fields__"):
         result = copy.copy(value)
         for name, part in vars(value).items() if hasattr(value, "__dict__") else ():
-            object.__setattr__(result, name, own_copy(part))
+            object.__setattr__(result, name, copied(part))
         if isinstance(value, dict):
             for key, part in dict.items(value):
-                dict.__setitem__(result, key, own_copy(part))  # pyright: ignore[reportArgumentType]
+                dict.__setitem__(result, key, copied(part))  # pyright: ignore[reportArgumentType]
         return result
     return copy.deepcopy(value)
