@@ -65,6 +65,7 @@ class Applied:
         """
         for site, several in edits.items():
             for edit in several:
+                self._check_masks(edit, site, requested)
                 missing = self._missing(edit, site, requested)
                 if missing is None or (isinstance(edit, FrozenSite) and edit.field_site is not None):
                     continue
@@ -74,6 +75,23 @@ class Applied:
                 verb = "did not apply" if place else "never applied"
                 reason = self._reason(edit, site, ran, requested, schedule)
                 raise LoopscopeError(f"{edit} {verb}{place}: {reason}")
+
+    def _check_masks(self, edit: Edit, site: str, requested: int | None) -> None:
+        """Raise LoopscopeError if a mask over a loop has more or fewer entries than the loop has
+        turns."""
+        calls = self._calls.get(site, {})
+        for loop, selector in {"iteration": edit.iteration, **edit.where}.items():
+            sizes = [1 + dict(zip(loops, index, strict=True))[loop] for loops, index in calls if loop in loops]
+            if loop == "iteration":
+                sizes = [] if requested is None else [requested + is_state(site)]
+            if loop == CALL:
+                sizes = list(calls.values())
+            mask = isinstance(selector, list) and isinstance(selector[0], bool)
+            if mask and sizes and len(selector) != max(sizes):
+                raise LoopscopeError(
+                    f"{edit}: a mask needs an entry for each {loop}, but has {len(selector)} for {max(sizes)}. "
+                    "Use a longer or shorter one, or name numbers."
+                )
 
     def _missing(self, edit: Edit, site: str, requested: int | None) -> str | None:
         """Where an edit should have applied but didn't: "iteration 7"; None if nowhere."""

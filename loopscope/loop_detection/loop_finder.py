@@ -14,6 +14,7 @@ from torch import nn
 
 from ..adapters import has_adapter
 from ..common.guard import guarded
+from ..core.copied import copied
 from ..core.sites import modules_of
 from .call_trace import trace_calls
 from .loop_candidate import BodyPart, LoopCandidate
@@ -43,7 +44,8 @@ def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:
     Raises:
         LoopscopeError: `module` is no module. Errors of the module itself are not caught.
     """
-    root, operations = trace_calls(module, () if example is None else (example,), inputs)
+    arguments = () if example is None else (copied(example),)  # the module may write into them
+    root, operations = trace_calls(module, arguments, copied(inputs))
     search = LoopSearch(module, operations)
     names = _Names(module)
     total = search.weight([module])
