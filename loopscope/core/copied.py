@@ -1,18 +1,24 @@
 """copied: a copy of what a caller hands over, so that neither writes to the other's."""
 
 import copy
+import random
 from collections.abc import Mapping
 from types import FunctionType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+
+_HANDED_OVER = (nn.Module, FunctionType, type, torch.Generator, np.random.Generator, random.Random)
 
 
 def copied(value: Any) -> Any:
     """A copy that shares no memory with `value`, of tensors inside containers and objects too.
 
-    A copied tensor keeps its graph, so that gradients still reach the original. Modules, functions
-    and objects that can't be copied (a random generator) are handed over as they are.
+    A copied tensor keeps its graph, so that gradients still reach the original. Modules, functions,
+    random generators (whose next draw is another one) and what can't be copied are handed over as
+    they are.
     """
     if isinstance(value, Tensor):
         return value.clone()
@@ -23,7 +29,7 @@ def copied(value: Any) -> Any:
         return [copied(part) for part in value]
     if type(value) is dict:
         return {key: copied(part) for key, part in value.items()}
-    if isinstance(value, nn.Module | FunctionType | type):
+    if isinstance(value, _HANDED_OVER):
         return value
     try:
         return _copied_object(value)

@@ -81,7 +81,9 @@ class Applied:
         turns."""
         calls = self._calls.get(site, {})
         for loop, selector in {"iteration": edit.iteration, **edit.where}.items():
-            sizes = [1 + dict(zip(loops, index, strict=True))[loop] for loops, index in calls if loop in loops]
+            sizes = [
+                1 + dict(zip(loops, index, strict=True))[loop] for loops, index in calls if loop in loops
+            ]
             if loop == "iteration":
                 sizes = [] if requested is None else [requested + is_state(site)]
             if loop == CALL:
@@ -89,8 +91,8 @@ class Applied:
             mask = isinstance(selector, list) and isinstance(selector[0], bool)
             if mask and sizes and len(selector) != max(sizes):
                 raise LoopscopeError(
-                    f"{edit}: a mask needs an entry for each {loop}, but has {len(selector)} for {max(sizes)}. "
-                    "Use a longer or shorter one, or name numbers."
+                    f"{edit}: a mask needs an entry for each {loop}, but has {len(selector)} for "
+                    f"{max(sizes)}. Use a longer or shorter one, or name numbers."
                 )
 
     def _missing(self, edit: Edit, site: str, requested: int | None) -> str | None:

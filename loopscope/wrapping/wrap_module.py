@@ -205,7 +205,7 @@ def _count_iterations(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> 
 
     with torch.random.fork_rng():
         return record_wrapped(
-            wrapped, tokens, inputs, (), edits=(), collector=Collector(last(1), grad=False)
+            wrapped, tokens, inputs, (), edits=(), collector=Collector(last(1), grad=False, careful=True)
         ).iterations
 
 

@@ -30,6 +30,15 @@ def result(*edits):
     return run.output, run.origin["edits"]
 
 
+def refused(make, selector):
+    """Whether an edit with this selector is refused with a sentence, when made or when recorded."""
+    try:
+        result(make(selector))
+    except ls.LoopscopeError as error:
+        return len(str(error)) > 30
+    return False
+
+
 def numbers(n):
     """Numbers in every form, of which the first is the canonical one."""
     return [n, np.int64(n), np.int8(n), np.array(n), torch.tensor(n), torch.tensor(n, dtype=torch.int16)]
@@ -52,8 +61,16 @@ def slices(start, stop):
 def forms(axis):
     """Groups of selectors that mean the same."""
     size = SIZES[axis]
-    groups = [numbers(1), lists([0, size - 1], size), lists([1], size), slices(0, 2), [..., slice(None), None]]
-    return groups if axis == "low" else [*groups, numbers(-1), [size - 1, -1], [slice(1, None), slice(1, size)]]
+    groups = [
+        numbers(1),
+        lists([0, size - 1], size),
+        lists([1], size),
+        slices(0, 2),
+        [..., slice(None), None],
+    ]
+    return (
+        groups if axis == "low" else [*groups, numbers(-1), [size - 1, -1], [slice(1, None), slice(1, size)]]
+    )
 
 
 @pytest.mark.parametrize("axis", SITES)
@@ -80,23 +97,24 @@ def bad(axis):
     size = SIZES[axis]
     return [
         1.0, 1.5, float("nan"), True, np.bool_(True), torch.tensor(True), np.float32(1), torch.tensor(1.0),
-        "1", "all", b"1", object(), {1: 2}, {1}, iter([1]), [1.5], [True, 1], [[0]], ["0"], [None],
-        np.zeros((2, 2), int), torch.zeros(2, 2), np.array([0.0]), torch.ones(size), slice(1.5), slice(True, None),
-        slice("a"), slice(0, 4, 0), torch.tensor(1, device="meta"), torch.ones(2, dtype=int, device="meta"),
-        [], (), range(0), np.array([], int), torch.tensor([]), [False] * size, torch.zeros(size, dtype=torch.bool),
-        size + 1, 99, -99, 1 << 70, -(1 << 70), [0, 99], [0, -99], slice(99, None), slice(3, 1), range(90, 99),
-        [True] * (size + 2), [True], torch.ones(size + 3, dtype=torch.bool), 1j, lambda: 1,
+        "1", "all", b"1", object(), {1: 2}, {1}, iter([1]), [1.5], [True, 1], [[0]], ["0"], [None], 1j,
+        np.zeros((2, 2), int), torch.zeros(2, 2), np.array([0.0]), torch.ones(size), lambda: 1,
+        slice(1.5), slice(True, None), slice("a"), slice(0, 4, 0), slice(99, None), slice(3, 1),
+        torch.tensor(1, device="meta"), torch.ones(2, dtype=int, device="meta"), torch.tensor([]),
+        [], (), range(0), np.array([], int), [False] * size, torch.zeros(size, dtype=torch.bool),
+        size + 1, 99, -99, 1 << 70, -(1 << 70), [0, 99], [0, -99], range(90, 99),
+        [True] * (size + 2), [True], torch.ones(size + 3, dtype=torch.bool),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("axis", SITES)
 @pytest.mark.parametrize("kind", [*KINDS, "direct"])
 def test_what_selects_nothing_is_refused_with_a_sentence(kind, axis):
-    make = KINDS.get(kind, lambda site, **where: Edit(site, "zero", None, where.pop("iteration", None), where))
+    make = KINDS.get(
+        kind, lambda site, **where: Edit(site, "zero", None, where.pop("iteration", None), where)
+    )
     for selector in bad(axis):
-        with pytest.raises(ls.LoopscopeError):
-            result(make(SITES[axis], **{axis: selector}))
-            pytest.fail(f"{selector!r} was taken")
+        assert refused(lambda selector: make(SITES[axis], **{axis: selector}), selector), selector
 
 
 def test_freezing_takes_numbers_of_every_kind():
@@ -109,7 +127,9 @@ def test_freezing_takes_numbers_of_every_kind():
         assert torch.equal(result(ls.freeze("state", iteration=slice(2, None), position=form))[0], expected)
 
 
-@pytest.mark.parametrize("wrong", [*bad("iteration"), [1], slice(-99, 3), slice(0, 4, 2), slice(2, 2)], ids=repr)
+@pytest.mark.parametrize(
+    "wrong", [*bad("iteration"), [1], slice(-99, 3), slice(0, 4, 2), slice(2, 2)], ids=repr
+)
 def test_freezing_from_what_is_no_iteration_is_refused(wrong):
     if wrong is None:
         return
@@ -133,12 +153,12 @@ def test_schedules_and_halting_take_whole_numbers_of_every_kind_and_nothing_else
         output, same = result(SCHEDULES[kind](form))
         assert torch.equal(output, expected) and same == texts
     for selector in bad("iteration"):
-        with pytest.raises(ls.LoopscopeError):
-            result(SCHEDULES[kind](selector))
-            pytest.fail(f"{selector!r} was taken")
+        assert refused(SCHEDULES[kind], selector), selector
 
 
-@pytest.mark.parametrize("times", [1.5, True, -1, "2", None, [2], torch.tensor(2.0), np.bool_(True)], ids=repr)
+@pytest.mark.parametrize(
+    "times", [1.5, True, -1, "2", None, [2], torch.tensor(2.0), np.bool_(True)], ids=repr
+)
 def test_an_iteration_is_repeated_a_whole_number_of_times(times):
     with pytest.raises(ls.LoopscopeError, match="times must be a whole number"):
         ls.repeat(1, times=times)
@@ -152,7 +172,17 @@ def test_edits_are_a_list_or_one_alone_or_none():
         assert torch.equal(run.output, expected) and run.origin["edits"] == texts
     for edits in (None, [], ()):
         assert ls.record(MODEL, TOKENS, edits=edits).origin["edits"] == []
-    for edits in ({}, {"state": edit}, "state", 3, [None], [[edit]], [edit, "skip"], ls.ablate, torch.ones(2)):
+    for edits in (
+        {},
+        {"state": edit},
+        "state",
+        3,
+        [None],
+        [[edit]],
+        [edit, "skip"],
+        ls.ablate,
+        torch.ones(2),
+    ):
         with pytest.raises(ls.LoopscopeError, match="edits? .*made by patch, ablate, add"):
             ls.record(MODEL, TOKENS, edits=edits)
 
