@@ -7,7 +7,7 @@ import torch
 
 import loopscope as ls
 
-from ..toys.edited_loop import BATCH, POSITIONS, TOKENS, N, EditedLoop
+from ..toys.edited_loop import BATCH, POSITIONS, TOKENS, EditedLoop, N
 
 RUN = ls.record(EditedLoop().eval(), TOKENS)
 INDEXED = {"states": RUN.states, "logits": RUN.logits, "run": RUN}
@@ -16,7 +16,8 @@ NOT_ONE = [
     [0, 1], [], np.array([0, 1]), torch.tensor([0, 1]), torch.tensor([1]), np.array([[1]]), slice(1.5), 1j,
     slice(True, 3), slice(None, None, 0), slice("a"), 99, -99, 1 << 70, torch.tensor(1, device="meta"), (),
     (1, 99), (1, "a"), (1, True), (1, 1.0), (1, 1 << 70), (99, 0), (slice(0, 2), 99), (1, slice(0, 2), 99),
-    (1, [0, 99]), (1, [0, 1], [0, 1, 2]), (1, 0, 0, 0, 0, 0), (1, torch.ones(99, dtype=torch.bool)), (1, object()),
+    (1, [0, 99]), (1, [0, 1], [0, 1, 2]), (1, 0, 0, 0, 0, 0), (1, torch.ones(99, dtype=torch.bool)),
+    (1, object()),
 ]  # fmt: skip
 
 
