@@ -5,19 +5,21 @@ entry's model to compute logits or to resume, so the function that finds it stan
 here.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from . import models
 from .common.arguments import FilePath
+from .common.errors import LoopscopeError, LoopscopeWarning
 from .common.guard import guarded
 from .core.looped_model import Looped
-from .recorder.provenance import digest
-from .runs.reader import Reader
+from .recorder.provenance import check_same_model
+from .runs.rebuilt_reader import rebuilt_reader
 from .runs.run import Run
 from .runs.storage import read_run
+from .runs.weight_digests import weights_digest
+from .wrapping.wrap_module import Wrapped
 
 
 @guarded
@@ -33,25 +35,38 @@ def load_run(path: FilePath, model: Any = None) -> Run:
             `ls.resume`). The model of a zoo entry is loaded from the zoo.
 
     Raises:
-        LoopscopeError: the file is missing, damaged, or no run.
+        LoopscopeError: the file is missing, damaged, or no run; or `model` is another one than made
+            the run, or has other weights.
     """
     content = read_run(path)
-    reader = _reader(model, content["origin"], content["tokens"], content["inputs"])
-    return Run(**content, reader=reader)
-
-
-def _reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]) -> Reader | None:
-    """The reader of a run: of `model`, else of the zoo entry in its origin. None if there is
-    none."""
+    origin = content["origin"]
+    if model is not None:
+        _check_given(model, origin, path)
     model = _zoo_model(origin) if model is None else model
-    if model is None or not isinstance(model, Looped):
-        return None
-    if origin.get("edits"):
-        return None  # the context may have been edited, and the edits' values are not in the file
-    with torch.no_grad():
-        context = model.encode(tokens, **inputs)
-        state_type = type(model.initial(context))
-    return Reader(model, context, lambda state: model.decode(state, context), state_type, grad=False)
+    if model is None or isinstance(model, Wrapped):
+        return Run(**content)
+    try:
+        return Run(**content, reader=rebuilt_reader(model, origin, content["tokens"], content["inputs"]))
+    except LoopscopeError as error:  # its states are whole, but nothing can be computed from them
+        return Run(**content, no_reader=str(error))
+
+
+def _check_given(model: Any, origin: Mapping[str, Any], path: Any) -> None:
+    if not isinstance(model, Looped | Wrapped):
+        raise LoopscopeError(
+            f"load_run needs as model= what the run was recorded with, but got a {type(model).__name__}. Pass "
+            "that, or nothing."
+        )
+    check_same_model(
+        model.module if isinstance(model, Wrapped) else model, origin, "load_run needs as model="
+    )
+    if origin.get("weights") is None:
+        warnings.warn(
+            f"{path} doesn't say with which weights it was recorded, so it can't be known whether model= has "
+            "them. What is computed from its states is right only if it has.",
+            LoopscopeWarning,
+            stacklevel=3,
+        )
 
 
 def _zoo_model(origin: Mapping[str, Any]) -> Any:
@@ -59,4 +74,4 @@ def _zoo_model(origin: Mapping[str, Any]) -> Any:
     if not origin.get("entry") or origin["entry"] not in models.entries():
         return None
     model = models.load(origin["entry"])
-    return model if digest(model) == origin.get("weights") else None
+    return model if weights_digest(model) == origin.get("weights") else None

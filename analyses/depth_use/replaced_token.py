@@ -37,7 +37,7 @@ class ReplacedToken:
         self.rows = torch.arange(len(rows))
         tokens = self.run.tokens.clone()
         tokens[self.rows, self.position] = token.to(tokens)
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(), self.run.reader.as_recorded():
             self.context = self.model.encode(tokens, **self.run.inputs)
             initial = self.model.initial(self.context)
             if not equal(initial, self.model.initial(self.context)):  # a random start, whatever the tokens
@@ -46,7 +46,7 @@ class ReplacedToken:
 
     def relevant(self) -> Bool[Tensor, " row"]:
         """Which rows have another answer with the other token from the beginning on."""
-        with torch.no_grad():
+        with self.run.reader.as_recorded(), torch.no_grad():
             return self._changed(self.replaced_states[-1], self.context)
 
     def changes_answer(self, k: int, state_only: bool = False) -> Bool[Tensor, " row"]:
@@ -57,7 +57,7 @@ class ReplacedToken:
                 the run.
         """
         context = self.run.reader.context if state_only else self.context
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), torch.random.fork_rng(), self.run.reader.as_recorded():
             replaced = self.replaced_states[min(k, len(self.replaced_states) - 1)]
             state = self._with_replaced_position(self.run.state(k), replaced)
             return self._changed(self._unrolled(state, context, k)[-1], context)

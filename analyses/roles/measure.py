@@ -249,7 +249,9 @@ def _attention(run: Run, key: AnswerKey) -> tuple[AttentionContrast | None, str]
     names = sites_in_loop(run, "hook_pattern")
     if not names:
         return None, "The model has no attention patterns, so attention was not compared."
-    patterns = record(run.model, run.tokens, run.iterations, sites=names, seed=run.origin.get("seed"))
+    seed = run.origin.get("seed")
+    with run.reader.as_recorded(seeded=seed is not None) as model:
+        patterns = record(model, run.tokens, run.iterations, sites=names, seed=seed)
     answers = torch.stack([run.logits[k].cpu().argmax(-1) for k in range(run.iterations)])
     conflicts = task.violations(answers.where(key.answer_positions, tokens))
     assert conflicts is not None

@@ -2,6 +2,7 @@
 
 looped_model  the four functions, and the driver that runs them
 loop_index    the clock: which iteration is running, and which turn of each inner loop
+turns         of several threads, one at a time computes with a module
 states        a site's values over the iterations
 indexing      selections along named axes
 state_tree    functions over a state that is one tensor or a named tuple of tensors

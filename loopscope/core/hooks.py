@@ -5,10 +5,16 @@ A hook point, and a module that has hooks already, gets a PyTorch hook, which se
 hooks changed. Any other module has its `forward` wrapped on the instance instead, because a PyTorch
 hook changes what some modules compute: nn.TransformerEncoderLayer leaves its fused path as soon as
 one is attached, and may round differently then.
+
+All hooks on one module share one wrapped `forward`, so they can be taken off in any order. A hook
+belongs to the thread that attached it: a forward pass of another thread passes it by.
 """
 
+import os
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -17,6 +23,21 @@ from torch import nn
 
 Before = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Hook:
+    """What is called before and after a module, in the thread that attached it."""
+
+    before: Before | None
+    after: After | None
+    thread: int
+
+    @property
+    def applies(self) -> bool:
+        """Whether a call that is made now is for this hook: in its thread, and not during a
+        backward pass."""
+        return threading.get_ident() == self.thread and not in_backward()
 
 
 class TemporaryHooks(AbstractContextManager["TemporaryHooks"]):
@@ -35,51 +56,102 @@ class TemporaryHooks(AbstractContextManager["TemporaryHooks"]):
         self._stack.close()
 
     def attach(self, module: nn.Module, before: Before | None = None, after: After | None = None) -> None:
-        """Call `before(args, kwargs)` and `after(args, kwargs, output)` at each call of `module`.
+        """Call `before(args, kwargs)` and `after(args, kwargs, output)` at each call of `module` by
+        this thread.
 
-        `before` returns the (args, kwargs) to use, `after` the output to use. Calls during a
+        `before` returns the (args, kwargs) to use, `after` the output to use. Of several hooks on
+        one module, the last one's `before` is called first, and its `after` last. Calls during a
         backward pass are skipped: gradient checkpointing makes them to recompute activations.
         """
+        hook = Hook(before, after, threading.get_ident())
         if _hooked(module):
-            self._hook(module, before, after)
+            self._register(module, hook)
         else:
-            self._wrap(module, before, after)
+            self._stack.callback(_wrap(module, hook))
 
-    def _hook(self, module: nn.Module, before: Before | None, after: After | None) -> None:
-        if before is not None:
+    def _register(self, module: nn.Module, hook: Hook) -> None:
+        if (before := hook.before) is not None:
             handle = module.register_forward_pre_hook(
-                lambda _, args, kwargs: None if in_backward() else before(args, kwargs), with_kwargs=True
+                lambda _, args, kwargs: before(args, kwargs) if hook.applies else None, with_kwargs=True
             )
             self._stack.callback(handle.remove)
-        if after is not None:
+        if (after := hook.after) is not None:
             handle = module.register_forward_hook(
-                lambda _, args, kwargs, output: None if in_backward() else after(args, kwargs, output),
+                lambda _, args, kwargs, output: after(args, kwargs, output) if hook.applies else None,
                 with_kwargs=True,
             )
             self._stack.callback(handle.remove)
 
-    def _wrap(self, module: nn.Module, before: Before | None, after: After | None) -> None:
-        instance_forward = vars(module).get("forward")
+
+class _WrappedForward:
+    """The `forward` on a module's instance that calls the hooks of the module."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.hooks: list[Hook] = []
+        self.before = vars(module).get("forward")
         original = module.forward
 
         @wraps(original)  # transformers' generate reads its signature
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if in_backward():
-                return original(*args, **kwargs)
-            if before is not None:
-                args, kwargs = before(args, kwargs)
+            hooks = [hook for hook in self.hooks if hook.applies]
+            for hook in reversed(hooks):
+                if hook.before is not None:
+                    args, kwargs = hook.before(args, kwargs)
             output = original(*args, **kwargs)
-            return output if after is None else after(args, kwargs, output)
+            for hook in hooks:
+                if hook.after is not None:
+                    output = hook.after(args, kwargs, output)
+            return output
 
-        def restore() -> None:
-            if instance_forward is None:
-                vars(module).pop("forward", None)
-            else:
-                vars(module)["forward"] = instance_forward
+        self.forward = forward
 
-        # Not by __setattr__: a module around another may pass on what is set on it.
-        vars(module)["forward"] = forward
-        self._stack.callback(restore)
+    def restore(self, module: nn.Module) -> None:
+        """Give the module back the `forward` that it had. One that others have put around ours
+        since stays: it passes through ours, which does nothing any more."""
+        if vars(module).get("forward") is not self.forward:
+            return
+        if self.before is None:
+            del vars(module)["forward"]
+        else:
+            vars(module)["forward"] = self.before
+
+
+_wrapped_forwards: dict[int, _WrappedForward] = {}
+"""By the id of a module, its wrapped `forward`, while it has hooks."""
+_lock = threading.RLock()
+"""Held while `_wrapped_forwards` and the lists in it change."""
+
+
+def _wrap(module: nn.Module, hook: Hook) -> Callable[[], None]:
+    """Attach a hook to a module by its `forward`; returns what takes it off again."""
+    with _lock:
+        wrapped = _wrapped_forwards.get(id(module))
+        if wrapped is None or vars(module).get("forward") is not wrapped.forward:
+            wrapped = _WrappedForward(module)
+            # Not by __setattr__: a module around another may pass on what is set on it.
+            vars(module)["forward"] = wrapped.forward
+            _wrapped_forwards[id(module)] = wrapped
+        wrapped.hooks = [*wrapped.hooks, hook]
+
+    def remove() -> None:
+        with _lock:
+            wrapped.hooks = [other for other in wrapped.hooks if other is not hook]
+            if not wrapped.hooks:
+                wrapped.restore(module)
+                if _wrapped_forwards.get(id(module)) is wrapped:
+                    del _wrapped_forwards[id(module)]
+
+    return remove
+
+
+def _after_fork() -> None:
+    """In a new process no other thread holds the lock."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def in_backward() -> bool:

@@ -8,12 +8,15 @@ module that is wrapped by its loop body, it is inferred from the calls of the bo
     for t in clock.loop("iteration", range(8)):
         for l in clock.loop("low", range(3)):
             clock.index        # (t, l)
+
+Each thread has its own time: a forward pass in another thread doesn't change it.
 """
 
+import threading
 from collections.abc import Iterable, Iterator
 
 
-class Clock:
+class Clock(threading.local):
     """A stack of counters (loop, index), the outermost loop first. It is empty outside any loop."""
 
     def __init__(self) -> None:
@@ -23,6 +26,10 @@ class Clock:
         then."""
         self.inner_loops: set[str] = set()
         """Names of the loops that have run inside another one."""
+
+    def __reduce__(self) -> tuple[type["Clock"], tuple[()]]:
+        """A copied or pickled model has a clock of its own, outside any loop."""
+        return Clock, ()
 
     @property
     def index(self) -> tuple[int, ...]:

@@ -116,9 +116,11 @@ def unroll(
             iteration: {2: 5, 5: 2} swaps iterations 2 and 5.
     """
     received = {} if iteration_index is None else iteration_index
-    model.clock.set(("iteration", start))
-    state = model.at_state(state)
-    model.clock.set()
+    try:
+        model.clock.set(("iteration", start))
+        state = model.at_state(state)
+    finally:
+        model.clock.set()
     yield start, state
     for t in range(start, iterations):
         if not model.training and model.finished(state):

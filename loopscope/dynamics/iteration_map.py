@@ -49,6 +49,7 @@ class IterationMap:
                 with smaller rounding errors.
         """
         self._model = iterable_model(run)
+        self._as_recorded = run.reader.as_recorded
         batch = len(run.states[run.states.iterations[0]])
         self.rows = list(range(batch)) if rows is None else [int(row) for row in rows]
         self._tokens, self._inputs = run.tokens, run.inputs
@@ -56,7 +57,8 @@ class IterationMap:
         self.iterations = run.iterations
         """Iterations of the run; `t` in a call is this number unless it is passed."""
         self.double = False
-        self.double = double and self._use_double_precision()
+        with self._as_recorded():
+            self.double = double and self._use_double_precision()
         """Whether it computes in double precision."""
         self._context = self._encode(self.rows)
         self.starts = self.flat(self._initial())
@@ -190,16 +192,17 @@ class IterationMap:
         return list(self._recurrent_fields(state).values())
 
     def _step(self, x: Tensor, context: Context, t: int) -> Tensor:
-        state = step_at(self._model, self.state(x), context, t)
+        with self._as_recorded():
+            state = step_at(self._model, self.state(x), context, t)
         return torch.cat([part.reshape(len(x), -1) for part in self._tensors(state)], 1)
 
     def _initial(self) -> Any:
-        with torch.no_grad():
+        with self._as_recorded(), torch.no_grad():
             return self._model.initial(self._context)
 
     def _encode(self, rows: Sequence[int]) -> Any:
         tokens, inputs = select_inputs(self._tokens, self._inputs, rows)
-        with torch.no_grad():
+        with self._as_recorded(), torch.no_grad():
             return self._model.encode(self._precise(tokens), **self._precise_inputs(inputs))
 
     def _precise(self, value: Tensor) -> Tensor:

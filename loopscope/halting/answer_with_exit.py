@@ -17,6 +17,7 @@ from ..common.arguments import Count, Finite, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.looped_model import Looped, checked_iterations
+from ..core.turns import check_no_pass, parts_of, turn
 from .exit_rules import Level, get_rule
 from .metrics import fraction_saved, position_iterations
 from .rule import Rule
@@ -98,7 +99,9 @@ def answer(
     _check(model, tokens, rule, threshold)
     n = checked_iterations(model.iterations if iterations is None else iterations)
     rule = None if rule is None else get_rule(rule, model).with_threshold(threshold)
-    with torch.random.fork_rng(enabled=seed is not None):
+    seeded, parts = seed is not None, parts_of(model)
+    check_no_pass(parts, "an answer")
+    with turn(parts, seeded=seeded), torch.random.fork_rng(enabled=seeded):
         if seed is not None:
             torch.manual_seed(seed)
         batch = ShrinkingBatch(model, tokens, n, rule, level=level, answer_positions=answer_positions)

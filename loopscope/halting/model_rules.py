@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..core.state_tree import State
-from .observation import Observation
+from .observation import Observation, as_recorded
 from .rule import Rule
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def exit_rule(
         return 1 - survival, survival
 
     def probability(run: "Run") -> Tensor:
-        chances = torch.stack([chance(run.state(k)).detach() for k in range(1, run.iterations + 1)])
+        with as_recorded(run):
+            chances = torch.stack([chance(run.state(k)).detach() for k in range(1, run.iterations + 1)])
         return 1 - (1 - chances).cumprod(0)
 
     return Rule(
@@ -91,7 +92,9 @@ def q_rule(q_values: Callable[[State], Tensor], cycles: int) -> Rule:
         # the logit of halting is trained to predict whether the whole answer is right
         result = torch.full((run.iterations, len(run.states[0])), float("nan"))
         for k in range(cycles, run.iterations + 1, cycles):
-            result[k - 1] = torch.sigmoid(q_values(run.state(k)).detach()[:, 0].float()).cpu()
+            with as_recorded(run):
+                q = q_values(run.state(k)).detach()[:, 0]
+            result[k - 1] = torch.sigmoid(q.float()).cpu()
         return result
 
     return Rule(

@@ -1,7 +1,8 @@
 """Observation: what an exit rule reads of the loop after one of its iterations."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
@@ -43,6 +44,11 @@ def answers_after(run: "Run", k: int) -> Float[Tensor, "batch position vocab"]:
     if without_freezing is None:
         return run.logits[k]
     return run.reader.logits(without_freezing(run.state(k)))
+
+
+def as_recorded(run: "Run") -> AbstractContextManager[Any]:
+    """A block in which the run's model, if it has one, computes as it did in the recording."""
+    return run.reader.as_recorded() if run.has_model else nullcontext()
 
 
 def successive_observations(run: "Run", with_answers: bool) -> Iterator[tuple[Observation, Observation]]:

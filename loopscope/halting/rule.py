@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from .observation import Observation, successive_observations
+from .observation import Observation, as_recorded, successive_observations
 
 if TYPE_CHECKING:
     from ..runs.run import Run
@@ -94,6 +94,7 @@ def scores(rules: Iterable[Rule], run: "Run") -> dict[str, Float[Tensor, "iterat
     with torch.no_grad():
         for previous, current in successive_observations(run, any(rule.reads_answers for rule in rules)):
             for rule in rules:
-                score, memory[rule.name] = rule.score(previous, current, memory[rule.name])
+                with as_recorded(run):  # a gate is a part of the model
+                    score, memory[rule.name] = rule.score(previous, current, memory[rule.name])
                 result[rule.name].append(score.expand(current.hidden.shape[:2]).cpu())
     return {name: torch.stack(values) for name, values in result.items()}

@@ -59,7 +59,8 @@ class LogitLens:
                 "say what these are. Give it a method logits_of(h, context), or use the model's whole "
                 'read-out: ls.lens(run, "coda").'
             )
-        with torch.set_grad_enabled(run.reader.grad or inputs.h.requires_grad), run.reader.edited():
+        grad = run.reader.grad or inputs.h.requires_grad
+        with run.reader.as_recorded(), torch.set_grad_enabled(grad), run.reader.edited():
             return read(inputs.h, run.reader.context)
 
 

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..recorder.provenance import digest
 from ..runs.run import Run
+from ..runs.weight_digests import weights_digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,5 +78,4 @@ def model_identity(run: Run) -> tuple[str, str]:
     """The architecture of a run's model and a digest of its weights: what a tuned lens is bound
     to."""
     model = run.reader.model
-    weights = digest(model) if hasattr(model, "state_dict") else "without weights"
-    return str(run.origin.get("architecture")), weights
+    return str(run.origin.get("architecture")), weights_digest(model) or "without weights"

@@ -14,6 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core.hooks import TemporaryHooks
+from ..core.turns import parts_of, turn
 
 LIVE = 1
 """The label of what was computed from the pass's inputs or from parameters: bit 0. Bit n stands
@@ -104,7 +105,7 @@ def trace_calls(
 
         return after
 
-    with _preserved_state(module), torch.no_grad(), TemporaryHooks() as hooks, flow:
+    with turn(parts_of(module)), _preserved_state(module), torch.no_grad(), TemporaryHooks() as hooks, flow:
         for part in dict.fromkeys(module.modules()):
             stores = tuple(storage_key(parameter) for parameter in part.parameters())
             if stores and part is not module:

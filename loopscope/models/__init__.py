@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import functools
 import math
 import os
 from pathlib import Path
@@ -88,6 +89,9 @@ def load(entry: FilePath) -> "LoopedModule":
             "again."
         ) from error
     model.name = header["entry"]
+    model.reload = functools.partial(
+        load, os.fspath(entry) if Path(entry).suffix != ".safetensors" else str(file.resolve())
+    )
     model.task = tasks.build(header["task"]["name"], **header["task"]["options"])
     return model.eval()
 

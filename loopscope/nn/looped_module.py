@@ -45,6 +45,8 @@ class LoopedModule(NoHalting, UnembedReadOut, HookedRootModule):
         self.iterations, self.vocabulary = iterations, vocabulary
         self.clock = Clock()
         self.name: str | None = None
+        self.reload: Callable[[], Any] | None = None
+        """Loads the model again in another process: a function that can be pickled."""
         self.task: Any = None
         self.fields = tuple(fields)
         self.recurrent_fields = self.fields

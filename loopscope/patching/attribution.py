@@ -43,10 +43,11 @@ def slopes(
     values: dict[tuple[str, LoopIndex], Tensor] = {}
     modules = site_modules(model)
     with torch.enable_grad():
-        with TemporaryHooks() as hooks:
+        with forward.run.reader.as_recorded(), TemporaryHooks() as hooks:
             for site in dict.fromkeys(place.site for place in places):
                 hooks.attach(modules[site], after=_leaf_hook(forward, site, values))
-            result = _differentiable_pass(forward, metric)
+            logits = _differentiable_pass(forward)
+        result = metric(logits)
         if result.ndim != 1:
             raise LoopscopeError(
                 "attribution needs a metric that gives one number for each example, but it gave "
@@ -86,8 +87,8 @@ def _leaf_hook(
     return after
 
 
-def _differentiable_pass(forward: PatchedForward, metric: Metric) -> Tensor:
-    """The metric of the run's forward pass, with gradients."""
+def _differentiable_pass(forward: PatchedForward) -> Tensor:
+    """The logits of the run's forward pass, with gradients."""
     run, model = forward.run, forward.model
     tokens, inputs = run.select_inputs(range(forward.batch))
     context = model.encode(tokens, **inputs)
@@ -100,7 +101,7 @@ def _differentiable_pass(forward: PatchedForward, metric: Metric) -> Tensor:
             model.clock.set()
         if k < forward.iterations:
             state = step_at(model, state, context, k)
-    return metric(model.decode(state, context))
+    return model.decode(state, context)
 
 
 def estimates(

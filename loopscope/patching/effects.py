@@ -25,6 +25,7 @@ from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..common.rng import mixed
 from ..core.sites import Sites
+from ..recorder.provenance import check_same_origin
 from ..runs.location import Place, places_of
 from ..runs.run import Run
 from .attribution import estimates, slopes
@@ -124,6 +125,8 @@ def _setup(
     model_to_patch(run)
     names = site_names(run, sites)
     run = with_sites(run, names)
+    if isinstance(replacement, Run):
+        check_same_origin(run.origin, replacement.origin, "a patch from a donor run")
     donor = with_sites(replacement, names) if isinstance(replacement, Run) else None
     values, source = replacement_for(run, replacement if donor is None else donor)
     forward = PatchedForward(run, values)

@@ -30,6 +30,7 @@ from ..common.arguments import MaskOrPositions
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.state_tree import floats, with_floats
+from ..recorder.provenance import check_same_origin
 from ..runs.run import Run
 from .metrics import metric_for
 
@@ -107,6 +108,7 @@ def mediation(
             carries.
     """
     n = run.iterations
+    check_same_origin(run.origin, edited.origin, "mediation")
     _check_shapes(run, edited)
     measured = metric_for(run, None, metric, answer_positions)
     base = measured(run.logits[n])

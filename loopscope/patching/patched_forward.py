@@ -6,6 +6,7 @@ their iteration comes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +114,7 @@ class PatchedForward:
 
     def decode(self, patched: PatchedStates) -> Float[Tensor, "cell batch position vocab"]:
         """The logits of each cell's pass."""
-        with torch.no_grad():
+        with self.run.reader.as_recorded(), torch.no_grad():
             logits = self.model.decode(patched.state, patched.context)
         return logits.unflatten(0, (len(patched.cells), self.batch))
 
@@ -122,32 +123,40 @@ class PatchedForward:
         context = self._context(len(cells))
         start = cells[0].iteration
         state = None
-        inside = {place.site for cell in cells for place in cell.places if not is_state(place.site)}
         finished: list[int] = []
+        for k in range(start, last + 1):
+            starting = [c for c, cell in enumerate(cells) if cell.iteration == k]
+            if starting:
+                original = repeat_rows(self.run.state(k), len(cells))
+                state = original if state is None else self._with_rows(state, original, starting)
+                state = self._patch_state(state, cells, starting)
+            with self.run.reader.as_recorded():
+                finished = self._finished(state, cells, k, finished)
+            yield PatchedStates(cells, k, state, context)
+            if k == last or len(finished) == len(cells):
+                break
+            with self._patching(cells):
+                new = step_at(self.model, state, context, k)
+            state = self._with_rows(new, state, finished)
+        for later in range(k + 1, last + 1):  # every pass has left the loop
+            yield PatchedStates(cells, later, state, context)
+
+    @contextmanager
+    def _patching(self, cells: Sequence[PatchCell]) -> Iterator[None]:
+        """A block in which the patches at sites inside an iteration apply."""
+        inside = {place.site for cell in cells for place in cell.places if not is_state(place.site)}
         modules = site_modules(self.model) if inside else {}
-        with TemporaryHooks() as hooks:
+        with self.run.reader.as_recorded(), TemporaryHooks() as hooks:
             for site in inside:
                 hooks.attach(modules[site], after=self._hook(site, cells))
-            for k in range(start, last + 1):
-                starting = [c for c, cell in enumerate(cells) if cell.iteration == k]
-                if starting:
-                    original = repeat_rows(self.run.state(k), len(cells))
-                    state = original if state is None else self._with_rows(state, original, starting)
-                    state = self._patch_state(state, cells, starting)
-                finished = self._finished(state, cells, k, finished)
-                yield PatchedStates(cells, k, state, context)
-                if k == last or len(finished) == len(cells):
-                    break
-                state = self._with_rows(step_at(self.model, state, context, k), state, finished)
-            for later in range(k + 1, last + 1):  # every pass has left the loop
-                yield PatchedStates(cells, later, state, context)
+            yield
 
     def _context(self, count: int) -> Context:
         if count not in self._contexts:
             if len(self._contexts) > 1:  # those of full batches and of the last one
                 self._contexts.clear()
             tokens, inputs = self.run.select_inputs(list(range(self.batch)) * count)
-            with torch.no_grad():
+            with self.run.reader.as_recorded(), torch.no_grad():
                 self._contexts[count] = self.model.encode(tokens, **inputs)
         return self._contexts[count]
 

@@ -105,7 +105,7 @@ def states_past_halting(run: Run, iterations: int) -> States:
     model, context = run.reader.model, run.reader.context
     state = map_state(Tensor.clone, run.state(run.iterations))  # the model may write into it
     values = dict(run.states.items())
-    with torch.no_grad():
+    with run.reader.as_recorded(), torch.no_grad():
         for t in range(run.iterations, iterations):
             state = step_at(model, state, context, t)
             values[(t + 1,)] = primary(state).clone()
@@ -123,7 +123,9 @@ def _recorded_again(
             f"from its tokens. Record it with sites={needed}."
         )
     tokens = run.tokens[:examples] if isinstance(run.tokens, Tensor) else run.tokens
-    later = record(model, tokens, n, sites=needed, seed=run.origin.get("seed"))
+    seed = run.origin.get("seed")
+    with run.reader.as_recorded(draws=True, seeded=seed is not None):
+        later = record(model, tokens, n, sites=needed, seed=seed)
     k = min(run.iterations, later.iterations)
     old, new = run.states[k][: len(tokens)], later.states[k]
     if not torch.allclose(old, new.to(old), rtol=1e-3, atol=1e-4 * float(old.abs().max()), equal_nan=True):
@@ -199,5 +201,7 @@ def sites_in_loop(run: Run, suffix: str) -> list[str]:
     tokens = run.tokens[:1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)
-        short = record(run.model, tokens, 1, sites=candidates, seed=run.origin.get("seed"))
+        seed = run.origin.get("seed")
+        with run.reader.as_recorded(draws=True, seeded=seed is not None) as model:
+            short = record(model, tokens, 1, sites=candidates, seed=seed)
     return [name for name in candidates if name in short and isinstance(short[name], States)]

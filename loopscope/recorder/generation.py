@@ -22,6 +22,7 @@ from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
 from ..core.sites import Sites
 from ..core.states import States
+from ..core.turns import check_no_pass, parts_of, running_pass, turn
 from ..interventions.edit_checks import Edits
 from ..runs.keep import Keep
 from ..runs.run import Run
@@ -140,7 +141,7 @@ def generate(
             f"{type(owner).__name__} has none. Generate by other means within `with ls.recording(model) as "
             "run:`."
         )
-    with torch.random.fork_rng(enabled=seed is not None):
+    with turn(parts_of(model), seeded=seed is not None), torch.random.fork_rng(enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         with torch.no_grad(), recording(model, sites=sites, edits=edits, keep=keep) as generation:
@@ -175,7 +176,9 @@ def recording(
         )
     generation = Generation([], None)
     recorder = PassRecorder(model, sites, edits, keep, runs=generation.runs)
-    with TemporaryHooks() as hooks:
+    parts = parts_of(model)
+    check_no_pass(parts, "a recording")
+    with turn(parts), running_pass(parts), TemporaryHooks() as hooks:
         hooks.attach(model.module, before=recorder.begin, after=recorder.end)
         try:
             yield generation

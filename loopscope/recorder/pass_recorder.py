@@ -138,7 +138,7 @@ class PassRecorder:
             sites=sites,
             output=run.output,
             origin=run.origin | {"fields": list(adapter.fields)},
-            reader=Reader(adapter, None, decode, state_type, grad=False),
+            reader=Reader(adapter, None, decode, state_type, grad=False, before=self.tracker.before),
         )
 
     def _with_first_value(self, states: States, value: Tensor, iterations: int) -> States:

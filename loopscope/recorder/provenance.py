@@ -1,7 +1,6 @@
 """Provenance: how a run was made, as its file and the report state it."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -10,35 +9,89 @@ import torch
 from torch import nn
 
 from ..adapters.base import Adapter
+from ..common.errors import LoopscopeError
 from ..common.to_json import to_json
 from ..interventions.edit_checks import AnyEdit
+from ..runs.conditions import Conditions
 from ..runs.keep import Keep
+from ..runs.weight_digests import recorded_digest, weights_digest
 
 
 def circumstances(
     model: Any, edits: Sequence[AnyEdit], keep: Keep | None, seed: int | None
 ) -> dict[str, Any]:
-    """Entry, architecture, config, task, weights, edits, keep, seed, mode, precision, device and
-    versions, as values for JSON."""
-    config = getattr(model, "config", None)
+    """Entry, architecture, config, task, weights, edits, keep, seed, modes, autocast, precision,
+    device and versions, as values for JSON."""
     task = getattr(model, "task", None)
     first = next(iter(model.parameters()), None) if isinstance(model, nn.Module) else None
     entry = getattr(model, "name", None)
     return {
         "entry": entry if isinstance(entry, str) else None,
-        "architecture": type(model.module if isinstance(model, Adapter) else model).__name__,
-        "config": to_json(vars(config)) if hasattr(config, "__dataclass_fields__") else None,
+        **_construction(model),
         "task": {"name": task.name, "options": to_json(task.options)} if task is not None else None,
-        "weights": digest(model) if isinstance(entry, str) else None,
+        "weights": recorded_digest(model),
         "edits": [str(edit) for edit in edits],
         "keep": str(keep or Keep()),
         "whole": (keep or Keep()).whole,
         "seed": seed,
-        "training": bool(getattr(model, "training", False)),
+        **Conditions.now(model).described(model),
         "dtype": str(first.dtype).removeprefix("torch.") if first is not None else None,
         "device": str(first.device) if first is not None else None,
         "versions": versions(),
     }
+
+
+def _construction(model: Any) -> dict[str, Any]:
+    """What a model is apart from its weights: its class and its configuration."""
+    config = getattr(model, "config", None)
+    return {
+        "architecture": type(model.module if isinstance(model, Adapter) else model).__name__,
+        "config": to_json(vars(config)) if hasattr(config, "__dataclass_fields__") else None,
+    }
+
+
+def check_same_model(model: Any, origin: Mapping[str, Any], what: str) -> None:
+    """Raise LoopscopeError unless a model is one like that of a run's recording: of the same class,
+    configuration and weights.
+
+    Arguments:
+        origin: of the run.
+        what: is about to be done with the model, such as "resume needs".
+    """
+    advice = "Take the model of the recording, or record the run's tokens with this one."
+    for name, value in _construction(model).items():
+        if name in origin and origin[name] != value:
+            raise LoopscopeError(
+                f"{what} the model that made the run, whose {name} is {_short(origin[name])}, but that of this "
+                f"model is {_short(value)}. {advice}"
+            )
+    weights = weights_digest(model)
+    if origin.get("weights") is not None and origin["weights"] != weights:
+        raise LoopscopeError(
+            f"{what} the model that made the run, with the weights {origin['weights']} (a digest), but this "
+            f"model has {weights}: they were changed, or it is another. {advice}"
+        )
+
+
+def check_same_origin(one: Mapping[str, Any], other: Mapping[str, Any], what: str) -> None:
+    """Raise LoopscopeError if two runs are of different models, or of different weights of one.
+
+    Arguments:
+        one, other: their origins.
+        what: needs runs of one model, such as "effects".
+    """
+    for name in ("architecture", "config", "weights"):
+        if name in one and name in other and one[name] != other[name]:
+            raise LoopscopeError(
+                f"{what} needs runs of one model with the same weights, but the {name} of one is "
+                f"{_short(one[name])} and of the other {_short(other[name])}. Record both with one model. To "
+                "study the states of one model in another, give them as values: ls.patch(..., value=...)."
+            )
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def versions() -> dict[str, str]:
@@ -55,12 +108,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             result[name] = "not installed"
     return result
-
-
-def digest(model: Any) -> str:
-    """A hash of the weights: the first 16 hexadecimal digits of SHA-256."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]

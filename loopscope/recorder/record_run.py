@@ -15,8 +15,9 @@ from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.run import Run
 from ..wrapping.wrap_module import Wrapped, record_wrapped, wrapped_edits
+from .pass_settings import pass_settings
 from .provenance import circumstances
-from .recorded_pass import changes_in_place, check_looped, pass_settings, recorded_pass, warn_nonfinite
+from .recorded_pass import changes_in_place, check_looped, recorded_pass, warn_nonfinite
 from .recording_plan import Span, edits_of
 
 
@@ -72,7 +73,7 @@ def record(
     _check_no_inputs(model, inputs)
     edited = edits_of(model, edits)
     collector = Collector(keep or Keep(), grad, copy, careful=changes_in_place(model))
-    with pass_settings(grad, seed):
+    with pass_settings(model, grad, seed) as before:
         tokens, inputs = copied(tokens), copied(inputs)
         model.clock.set()
         if iterations is None:
@@ -80,7 +81,7 @@ def record(
         n = checked_iterations(iterations)
         origin = circumstances(model, edited, keep, seed) | {"requested_iterations": n}
         span = Span(tokens, inputs, n)
-        return recorded_pass(model, span, sites, edited, collector=collector, origin=origin)
+        return recorded_pass(model, span, sites, edited, collector=collector, origin=origin, before=before)
 
 
 def _recorded_module(
@@ -93,7 +94,7 @@ def _recorded_module(
     seed: int | None,
 ) -> Run:
     """The run of a module wrapped by its body."""
-    with pass_settings(collector.grad, seed):
+    with pass_settings(model, collector.grad, seed):
         tokens, inputs = copied(tokens), copied(inputs)
         run = record_wrapped(model, tokens, inputs, sites, edits=edits, collector=collector)
     run.origin |= circumstances(model.module, edits, collector.keep, seed)

@@ -17,6 +17,7 @@ from ..core.copied import copied
 from ..core.looped_model import Looped, unroll
 from ..core.sites import Sites, is_state
 from ..core.state_tree import State
+from ..core.turns import parts_of, running_pass
 from ..halting.halting_record import Halting
 from ..interventions.edit_checks import AnyEdit
 from ..interventions.update_sites import check_update_sites, state_field
@@ -24,6 +25,7 @@ from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.run import Run
+from ..runs.weights import Marks
 from .recording_plan import Span, plan_recording
 from .site_hooks import SiteHooks
 
@@ -36,6 +38,7 @@ def recorded_pass(
     *,
     collector: Collector,
     origin: dict[str, Any],
+    before: Marks,
 ) -> Run:
     """Run the iterations of a span and read out the last state.
 
@@ -44,11 +47,17 @@ def recorded_pass(
         edits: what `edits_of` returned.
         collector: takes the recorded values.
         origin: the provenance of the run.
+        before: the model's buffers before the pass.
     """
     plan = plan_recording(model, span, sites, edits)
     fields = plan.fields
     hooks = SiteHooks(model, plan, span.end, collector)
-    with hooks.attached(dict.fromkeys([*plan.recorded, *plan.edits]), plan.recorded), _truncation(model):
+    sites_hooked = dict.fromkeys([*plan.recorded, *plan.edits])
+    with (
+        running_pass(parts_of(model)),
+        hooks.attached(sites_hooked, plan.recorded),
+        _truncation(model),
+    ):
         if span.begin is None:
             # the model may write into what it is given
             context = model.encode(copied(span.tokens), **copied(span.inputs))
@@ -82,25 +91,12 @@ def recorded_pass(
         sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
         output=logits if collector.grad else logits.detach(),
         origin=origin | {"fields": list(fields)},
-        reader=Reader(model, context, decode, state_type, grad=collector.grad, edited=edited),
+        reader=Reader(model, context, decode, state_type, grad=collector.grad, edited=edited, before=before),
     )
     if collector.keep == Keep() and span.start == 0:
         run.halting = halting_record(model, run)
     warn_nonfinite(run, stacklevel=4)  # who called record or resume, which are guarded
     return run
-
-
-@contextmanager
-def pass_settings(grad: bool, seed: int | None) -> Iterator[None]:
-    """Gradients on or off, and torch's generator seeded; it is restored after the with-block. With
-    None it runs on."""
-    with torch.set_grad_enabled(grad):
-        if seed is None:
-            yield
-            return
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            yield
 
 
 def halting_record(model: Any, run: Run) -> Halting | None:

@@ -15,9 +15,11 @@ from ..core.states import States
 from ..interventions.edit_checks import Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
+from ..runs.rebuilt_reader import rebuilt_reader
 from ..runs.run import Run
-from .provenance import circumstances
-from .recorded_pass import changes_in_place, check_looped, halting_record, pass_settings, recorded_pass
+from .pass_settings import pass_settings
+from .provenance import check_same_model, circumstances
+from .recorded_pass import changes_in_place, check_looped, halting_record, recorded_pass
 from .recording_plan import Span, edits_of
 
 
@@ -45,13 +47,18 @@ def resume(
             of the run.
         sites: what to record from there on, besides the sites that the run has.
         edits: for the iterations from `start` on; an edit of `state` at `start` counts.
-        seed: as for `record`.
+        seed: as for `record`. A run of a model in training mode whose iterations draw random
+            numbers goes on only with a seed, and then with other draws than `record` would make.
 
     Raises:
-        LoopscopeError: the model lacks the four functions, the run has no state at `start`, or
-            `iterations` ends before it.
+        LoopscopeError: the model lacks the four functions or isn't the one that made the run, its
+            weights have changed, the run has no state at `start`, or `iterations` ends before it.
     """
     check_looped(model)
+    own = run.has_model and run.reader.made_by(model)
+    if own:
+        run.reader.require_unchanged()
+    check_same_model(model, run.origin, "resume needs")
     n = checked_iterations(iterations)
     k = run.states.iteration_at(run.iterations if start is None else start)
     if n < k:
@@ -62,20 +69,20 @@ def resume(
     edited = edits_of(model, edits)
     grad = run.reader.grad if run.has_model else False
     collector = Collector(Keep(), grad, careful=changes_in_place(model))
-    with pass_settings(grad, seed):
+    reader = run.reader if own else rebuilt_reader(model, run.origin, run.tokens, run.inputs)
+    seeded = seed is not None
+    with reader.as_recorded(draws=seeded, seeded=seeded), pass_settings(model, grad, seed) as before:
         state = map_state(Tensor.clone, run.state(k))  # the model may write into it
-        same_model = run.has_model and run.reader.model is model
         tokens, inputs = copied(run.tokens), copied(run.inputs)
-        context = run.reader.context if same_model else model.encode(copied(tokens), **copied(inputs))
         origin = circumstances(model, edited, None, seed)
         origin |= {
             "requested_iterations": n,
             "resumed_at": k,
             "edits": [*run.origin.get("edits", []), *origin["edits"]],
         }
-        span = Span(tokens, inputs, n, k, (context, state))
+        span = Span(tokens, inputs, n, k, (reader.context, state))
         names = _recorded_sites(model, run, sites)
-        later = recorded_pass(model, span, names, edited, collector=collector, origin=origin)
+        later = recorded_pass(model, span, names, edited, collector=collector, origin=origin, before=before)
     result = later.with_sites(_joined(run, later, k))
     result.halting = halting_record(model, result) if run.halting is not None else None
     return result

@@ -35,8 +35,15 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
             sites[name] = site.at(batch=rows) if "batch" in site.axes else site
         else:
             sites[name] = site[rows] if len(site) == len(run.tokens) else site
-    with torch.no_grad():
+    with run.reader.as_recorded(), torch.no_grad():
         context = model.encode(tokens, **inputs)
+        reader = Reader(
+            model,
+            context,
+            lambda state: model.decode(state, context),
+            run.reader.state_type,
+            grad=run.reader.grad,
+        )
     result = Run(
         tokens=tokens,
         inputs=inputs,
@@ -44,15 +51,10 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
         sites=sites,
         output=run.output[rows] if isinstance(run.output, Tensor) else run.output,
         origin=run.origin,
-        reader=Reader(
-            model,
-            context,
-            lambda state: model.decode(state, context),
-            run.reader.state_type,
-            grad=run.reader.grad,
-        ),
+        reader=reader,
     )
     halting = getattr(model, "halting", None)
     if run.halting is not None and halting is not None:
-        result.halting = halting(result)
+        with reader.as_recorded():
+            result.halting = halting(result)
     return result

@@ -1,19 +1,24 @@
 """Reader: the model that made a run, with what is needed to read out any of the run's states."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..common.rng import generator_state, restore_generator
 from ..core.looped_model import Context
 from ..core.state_tree import State
+from ..core.turns import check_no_pass, parts_of, turn
+from .conditions import Conditions
+from .weights import Marks, Weights
 
 
 class Reader:
-    """Reads out the states of a run, as long as the model's weights are those of the recording."""
+    """Reads out the states of a run, as long as the model's weights are those of the recording,
+    and under the recording's conditions: modes, autocast, settings, buffers."""
 
     def __init__(
         self,
@@ -24,6 +29,8 @@ class Reader:
         *,
         grad: bool,
         edited: Callable[[], AbstractContextManager[None]] = nullcontext,
+        before: Marks | None = None,
+        conditions: Conditions | None = None,
     ) -> None:
         """
         Arguments:
@@ -32,10 +39,14 @@ class Reader:
             state_type: the class of the model's named-tuple state; None for a single tensor.
             grad: whether the run was recorded with gradients.
             edited: makes a with-block in which the run's own edits of the read-out apply.
+            before: the model's buffers before the pass (`loopscope.runs.weights.buffer_marks`).
+            conditions: of the recording; None: those of this moment.
         """
         self._model, self._decode = model, decode
         self.context, self.state_type, self.grad, self.edited = context, state_type, grad, edited
-        self._weights = _versions(model)
+        self.conditions = Conditions.now(model) if conditions is None else conditions
+        """The modes and settings of the recording."""
+        self._parts, self._weights = parts_of(model), Weights(model, before)
 
     @property
     def model(self) -> Any:
@@ -44,12 +55,46 @@ class Reader:
         Raises:
             LoopscopeError: its weights were changed since the run was recorded.
         """
-        if _versions(self._model) != self._weights:
-            raise LoopscopeError(
-                "the model's weights were changed after this run was recorded, so what is computed now "
-                "would not be this run's. Record again, or load the weights it had."
-            )
+        self.require_unchanged()
         return self._model
+
+    def made_by(self, model: Any) -> bool:
+        """Whether this is the model of the recording, with whatever weights it has now."""
+        return model is self._model
+
+    def require_unchanged(self) -> None:
+        """Raise LoopscopeError if the model's weights were changed since the run was recorded."""
+        change = self._weights.change()
+        if change is not None:
+            raise LoopscopeError(
+                f"the model's weights were changed after this run was recorded ({change}), so what is computed "
+                "now would not be this run's. Record again, or load the weights it had."
+            )
+
+    @property
+    def reload(self) -> Callable[[], Any] | None:
+        """What gives the model again in another process, if it can be loaded by a name: its own
+        attribute `reload`, a function that can be pickled."""
+        return getattr(self._model, "reload", None)
+
+    @contextmanager
+    def as_recorded(self, *, draws: bool = False, seeded: bool = False) -> Iterator[Any]:
+        """A block in which the model computes under the conditions of the recording, and no other
+        thread computes with it; yields the model. Everything that is computed from a run's states
+        by its model is computed in such a block.
+
+        Arguments:
+            draws: whether the block may draw random numbers, though the model was in training mode.
+            seeded: whether the block seeds torch's global generator.
+
+        Raises:
+            LoopscopeError: inside a recording of the same model, or if the model was in training
+                mode and draws random numbers.
+        """
+        check_no_pass(self._parts, "what is computed from a run")
+        with turn(self._parts, seeded=seeded), self.conditions.restored(), self._weights.restored():
+            with raise_if_drawn(self.conditions.trains and not draws):
+                yield self._model
 
     def logits(self, state: State, *, grad: bool = False) -> Tensor:
         """The logits (batch, position, vocab) of a state, with the run's own edits of the read-out.
@@ -58,17 +103,47 @@ class Reader:
             grad: compute gradients, also if the run was recorded without.
 
         Raises:
-            LoopscopeError: the run is of a module that was wrapped by its loop body.
+            LoopscopeError: the run is of a module that was wrapped by its loop body, the weights
+                have changed, or the read-out depends on random numbers.
         """
-        if self._decode is None or self.model is None:
+        decode = self._decode
+        if decode is None or self.model is None:
             raise LoopscopeError(
                 "only the four functions can read out a state, and this module was wrapped by its loop body "
                 "alone. run.output is what it returned after its last iteration."
             )
-        with torch.set_grad_enabled(self.grad or grad):
-            return self._decode(state)
+        with self.as_recorded(draws=True), torch.set_grad_enabled(self.grad or grad):
+            before = generator_state()
+            logits = decode(state)
+            # it may also be another thread that drew: then the read-out is the same again
+            if has_moved(before) and not torch.equal(decode(state).nan_to_num(), logits.nan_to_num()):
+                restore_generator(before)
+                raise _drawn()
+            return logits
 
 
-def _versions(model: Any) -> tuple[tuple[int, int], ...]:
-    parameters = model.parameters() if hasattr(model, "parameters") else ()
-    return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
+@contextmanager
+def raise_if_drawn(watch: bool = True) -> Iterator[None]:
+    """Raise LoopscopeError at the end of a block in which random numbers were drawn, and put the
+    generators back."""
+    before = generator_state() if watch else None
+    yield
+    if before is not None and has_moved(before):
+        restore_generator(before)
+        raise _drawn()
+
+
+def has_moved(before: tuple[Tensor, list[Tensor]]) -> bool:
+    """Whether random numbers were drawn from torch's global generators."""
+    cpu, cuda = generator_state()
+    return not torch.equal(cpu, before[0]) or any(
+        not torch.equal(a, b) for a, b in zip(cuda, before[1], strict=False)
+    )
+
+
+def _drawn() -> LoopscopeError:
+    return LoopscopeError(
+        "what is computed from a run must be the same each time, but this model draws random numbers in it "
+        "(dropout in training mode), and the recording's draw can't be repeated. Record in evaluation mode "
+        "(model.eval()); run.output is what the model itself answered."
+    )

@@ -1,7 +1,8 @@
 """Run: one recorded forward pass, with the record of how it was made."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from .activation_cache import cache
 from .finite import first_nonfinite
 from .logits import Logits
 from .reader import Reader
+from .rebuilt_reader import PICKLED, WITHOUT_MODEL, reloaded_reader
+from .run_copies import copied, detached
 from .storage import save_run
 
 if TYPE_CHECKING:
@@ -41,7 +44,9 @@ class Run:
         halting: Halting | None = None,
         reader: Reader | None = None,
         inputs: Mapping[str, Any] | None = None,
+        no_reader: str = WITHOUT_MODEL,
     ) -> None:
+        """`no_reader`: why there is none, as a sentence."""
         self.tokens = tokens
         """(batch, position)"""
         self.inputs = dict(inputs or {})
@@ -55,7 +60,9 @@ class Run:
         """The provenance: entry, architecture, config, requested iterations, edits, seed, keep,
         versions ..."""
         self.halting = halting
-        self._sites, self._reader = dict(sites), reader
+        self._sites, self._reader, self._no_reader = dict(sites), reader, no_reader
+        self._reload: Callable[[], Any] | None = None
+        """Gives the model of a run that came from another process."""
 
     @property
     def states(self) -> States:
@@ -87,11 +94,9 @@ class Run:
 
     def with_sites(self, sites: Mapping[str, States | Tensor]) -> "Run":
         """A new run with these sites in place of the recorded ones."""
-        parts = {
-            name: getattr(self, name)
-            for name in ("tokens", "inputs", "iterations", "output", "origin", "halting")
-        }
-        return Run(**parts, sites=sites, reader=self._reader)
+        new = copy(self)
+        new._sites = dict(sites)
+        return new
 
     def __contains__(self, site: str) -> bool:
         return site in self._sites
@@ -130,19 +135,53 @@ class Run:
         """The model that made this run, with its context and read-out.
 
         Raises:
-            LoopscopeError: the run was loaded from a file without its model.
+            LoopscopeError: the run was loaded from a file, or came from another process, without
+                its model.
         """
+        self._find_model()
         if self._reader is None:
-            raise LoopscopeError(
-                "this run was loaded from a file and knows no model, so nothing can be computed from its "
-                "states. Pass it: ls.load_run(path, model=model)."
-            )
+            raise LoopscopeError(self._no_reader)
         return self._reader
 
     @property
     def has_model(self) -> bool:
         """Whether `run.model` and `run.reader` are available."""
+        self._find_model()
         return self._reader is not None
+
+    def _find_model(self) -> None:
+        """Load the model of a run that came from another process, when it is first needed."""
+        if self._reader is not None or self._reload is None:
+            return
+        reload, self._reload = self._reload, None
+        try:
+            self._reader = reloaded_reader(reload, self.origin, self.tokens, self.inputs)
+        except LoopscopeError as error:
+            self._no_reader = str(error)
+
+    # Copies: the values travel, the model does not
+
+    def __copy__(self) -> "Run":
+        new = Run.__new__(Run)
+        vars(new).update(vars(self))
+        new.inputs, new.origin, new._sites = dict(self.inputs), dict(self.origin), dict(self._sites)
+        return new
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Run":
+        """The values are copied; the model is the same."""
+        new = copy(self)
+        for name in ("tokens", "inputs", "output", "origin", "halting", "_sites"):
+            setattr(new, name, copied(getattr(self, name), memo))
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled. A run of a zoo entry finds its model again; any other has none."""
+        state = vars(self) | {"_reader": None}
+        for name in ("tokens", "inputs", "output", "_sites"):
+            state[name] = detached(state[name])
+        if self._reader is not None:
+            state["_reload"], state["_no_reader"] = self._reader.reload, PICKLED
+        return state
 
     @property
     def model(self) -> Any:

@@ -20,6 +20,7 @@ from ..interventions.schedule import Schedule, ScheduleEdit
 from ..runs.collector import Collector, Entry
 from ..runs.reader import Reader
 from ..runs.run import Run
+from ..runs.weights import buffer_marks
 from .batch_rows import BatchRows
 
 ITERATION = ("iteration",)
@@ -82,6 +83,8 @@ class CallTracker:
         self.direct = True
         """Whether the input of every iteration was exactly the output of the one before."""
         self.inner_index = dict.fromkeys(wrapped.inner, 0)
+        self.before = buffer_marks(wrapped.module)
+        """The module's buffers before the pass."""
 
     def attach(self, hooks: TemporaryHooks) -> None:
         """Attach hooks to the body and the inner loops."""
@@ -264,7 +267,9 @@ class CallTracker:
             sites=result,
             output=output.detach() if detached else output,
             origin={"body": self.wrapped.body, "inner": self.wrapped.inner},
-            reader=Reader(self.wrapped.module, None, None, None, grad=self.collector.grad),
+            reader=Reader(
+                self.wrapped.module, None, None, None, grad=self.collector.grad, before=self.before
+            ),
         )
 
 

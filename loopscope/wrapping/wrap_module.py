@@ -24,6 +24,7 @@ from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.sites import Sites, modules_of, resolve
+from ..core.turns import parts_of, running_pass
 from ..interventions.edit_checks import AnyEdit, Edits, check_iterations, edit_list, expand_edits
 from ..interventions.edits import Edit
 from ..interventions.freeze import FrozenSite
@@ -188,7 +189,7 @@ def wrapped_edits(wrapped: Wrapped, edits: Edits) -> list[AnyEdit]:
 def _run(tracker: CallTracker, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any]) -> Any:
     """The output of the module's own forward, with the hooks of a tracker."""
     wrapped = tracker.wrapped
-    with TemporaryHooks() as hooks:
+    with running_pass(parts_of(wrapped)), TemporaryHooks() as hooks:
         for site in dict.fromkeys([*wanted, *(site for site in tracker.edits if site not in LOOP_SITES)]):
             hooks.attach(tracker.modules[site], after=tracker.site(site, site in wanted))
         tracker.attach(hooks)  # last, so that the clock shows the iteration when the sites' hooks run

@@ -1,0 +1,76 @@
+"""The reader of a run that was read from a file, or came from another process."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from ..common.errors import LoopscopeError
+from ..core.turns import check_no_pass, parts_of, turn
+from .conditions import conditions_from
+from .reader import Reader, raise_if_drawn
+from .weight_digests import weights_digest
+from .weights import buffer_marks
+
+WITHOUT_MODEL = (
+    "this run was loaded from a file and knows no model, so nothing can be computed from its states. Pass "
+    "it: ls.load_run(path, model=model)."
+)
+WITH_EDITS = (
+    "this run has edits, whose values are not in its file, so nothing can be computed from its states but "
+    "what was recorded. Record it again with them."
+)
+PICKLED = (
+    "this run came from another process (it was pickled), where its model stayed, so nothing can be computed "
+    "from its states. Save it there, run.save(path), and pass the model here: ls.load_run(path, model=model)."
+)
+
+
+def reloaded_reader(
+    reload: Callable[[], Any], origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]
+) -> Reader:
+    """The reader of a run that came from another process.
+
+    Arguments:
+        reload: gives the model again.
+
+    Raises:
+        LoopscopeError: the model has other weights by now, or as `rebuilt_reader`.
+    """
+    model = reload()
+    if weights_digest(model) != origin.get("weights"):
+        raise LoopscopeError(
+            f"{origin.get('entry')} must have the weights of this run's recording, {origin.get('weights')}, for "
+            f"anything to be computed from it, but has others here. Record it again."
+        )
+    return rebuilt_reader(model, origin, tokens, inputs)
+
+
+def rebuilt_reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]) -> Reader:
+    """A reader with a model like the one that made the run, under the conditions of its recording.
+
+    Arguments:
+        model: one with the four functions, and with the weights of the recording.
+        origin, tokens, inputs: of the run.
+
+    Raises:
+        LoopscopeError: the run has edits, or its context was drawn at random.
+    """
+    if origin.get("edits"):
+        raise LoopscopeError(WITH_EDITS)
+    conditions, before = conditions_from(model, origin), buffer_marks(model)
+    parts = parts_of(model)
+    check_no_pass(parts, "loading a run")
+    with turn(parts), conditions.restored(), torch.no_grad(), torch.random.fork_rng():
+        with raise_if_drawn(conditions.trains):
+            context = model.encode(tokens, **inputs)
+        state_type = type(model.initial(context)) if origin.get("fields") else None
+    return Reader(
+        model,
+        context,
+        lambda state: model.decode(state, context),
+        state_type,
+        grad=False,
+        before=before,
+        conditions=conditions,
+    )

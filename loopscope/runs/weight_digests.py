@@ -1,0 +1,100 @@
+"""Digests of weights: a sampled one, cheap enough for every read-out, and one of every byte.
+
+A write through `.data` or through NumPy moves no version counter, so only the numbers themselves
+show it. Up to SAMPLE bytes of a tensor are read: all of a small one, and of a large one BLOCKS
+pieces at equal distances, its beginning and its end among them. A write between the pieces shows in
+the full digest alone.
+"""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+SAMPLE, BLOCKS = 1 << 16, 64
+"""Bytes of a tensor that are read, and the number of pieces that they are in."""
+CACHED = 1 << 24
+"""Bytes of weights above which a run's digest is computed only when versions or samples changed."""
+
+_FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError)
+"""What tensors raise whose numbers can't be read: on the meta device, of another package's type."""
+_computed: "WeakKeyDictionary[nn.Module, tuple[Any, str | None]]" = WeakKeyDictionary()
+
+
+def sampled_digests(tensors: Sequence[Tensor]) -> list[int]:
+    """A checksum of each tensor's sample; 0 where its numbers can't be read. Samples on an
+    accelerator are copied together."""
+    result = [0] * len(tensors)
+    remote: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    for number, tensor in enumerate(tensors):
+        try:
+            sample = _sample(tensor)
+            if sample.device.type == "cpu":
+                result[number] = zlib.crc32(sample.numpy())
+            elif sample.device.type != "meta":
+                remote.setdefault(sample.device, []).append((number, sample))
+        except _FAILURES:
+            continue
+    for samples in remote.values():
+        sizes = [len(sample) for _, sample in samples]
+        copied = torch.cat([sample for _, sample in samples]).cpu().split(sizes)
+        for (number, _), sample in zip(samples, copied, strict=True):
+            result[number] = zlib.crc32(sample.numpy())
+    return result
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """A part of a tensor's bytes, in one row."""
+    flat = tensor.detach()
+    if not flat.is_contiguous():  # the memory that it lies in, so that nothing large is copied
+        size = flat.untyped_storage().nbytes() // flat.element_size()
+        flat = torch.as_strided(flat, (size,), (1,), 0)
+    data = flat.reshape(-1).view(torch.uint8)
+    if len(data) <= SAMPLE:
+        return data
+    width = SAMPLE // BLOCKS
+    step = (len(data) - width) // (BLOCKS - 1)
+    pieces = torch.as_strided(data, (BLOCKS, width), (step, 1), data.storage_offset()).reshape(-1)
+    pieces[-width:] = data[-width:]
+    return pieces
+
+
+def weights_digest(model: Any) -> str | None:
+    """A hash of all weights: the first 16 hexadecimal digits of SHA-256. None for a model without
+    weights, or whose weights can't be read here."""
+    if not isinstance(model, nn.Module):
+        return None
+    digest = hashlib.sha256()
+    try:
+        for name, tensor in sorted(model.state_dict().items()):
+            if isinstance(tensor, Tensor):
+                values = tensor.detach().cpu().contiguous().reshape(-1)
+                digest.update(name.encode())
+                digest.update(values.view(torch.uint8).numpy())
+    except _FAILURES:
+        return None
+    return digest.hexdigest()[:16]
+
+
+def recorded_digest(model: Any) -> str | None:
+    """`weights_digest` for the origin of a run. That of large weights is computed again only when a
+    version counter or a sample has changed since."""
+    if not isinstance(model, nn.Module):
+        return None
+    tensors = [*model.parameters(), *model.buffers()]
+    if sum(tensor.nbytes for tensor in tensors) <= CACHED:
+        return weights_digest(model)
+    where = [(id(tensor), tensor.data_ptr(), version_of(tensor)) for tensor in tensors]
+    key = (where, sampled_digests(tensors))
+    if model not in _computed or _computed[model][0] != key:
+        _computed[model] = (key, weights_digest(model))
+    return _computed[model][1]
+
+
+def version_of(tensor: Tensor) -> int:
+    """How often a tensor was changed in place, as PyTorch counts it."""
+    return 0 if tensor.is_inference() else tensor._version
