@@ -19,6 +19,7 @@ from ..core.looped_model import Context, step_at
 from ..core.readout_protocol import ReadOut
 from ..core.sites import modules_of
 from ..core.state_tree import State, through_sites
+from ..core.turns import parts_of, turn
 from ..halting.no_halting import NoHalting
 from .forward_hooks import Inputs, first_inputs, replaced_forward
 
@@ -106,7 +107,12 @@ class Adapter(NoHalting, ReadOut, nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own forward."""
-        return (self._outer_module or [self.module])[0](*args, **kwargs)
+        return self.whole(*args, **kwargs)
+
+    @property
+    def whole(self) -> nn.Module:
+        """The module whose forward this is: the model, or one that contains it."""
+        return (self._outer_module or [self.module])[0]
 
     def forward_logits(self, tokens: Any, **inputs: Any) -> Tensor:
         """The logits of the model's own forward."""
@@ -122,7 +128,7 @@ class Adapter(NoHalting, ReadOut, nn.Module):
 
         >>> print(model.difference(tokens))
         """
-        with torch.no_grad(), torch.random.fork_rng():
+        with turn(parts_of(self), seeded=True), torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
             logits = self.forward_logits(tokens, **inputs)
             torch.manual_seed(seed)
@@ -199,7 +205,8 @@ class Adapter(NoHalting, ReadOut, nn.Module):
 
     def first_inputs(self, part: nn.Module, *args: Any, **kwargs: Any) -> Inputs:
         """The inputs of `part` at its first call in the model's forward, which ends there."""
-        return first_inputs(self.module, part, *args, **kwargs)
+        with turn(parts_of(self)):
+            return first_inputs(self.module, part, *args, **kwargs)
 
     def read_out(self, part: nn.Module, output: Any, *args: Any, **kwargs: Any) -> Any:
         """The output of the model's own forward with `output` in place of `part`'s: everything
@@ -215,9 +222,11 @@ class Adapter(NoHalting, ReadOut, nn.Module):
             self.clock.hidden = False
             return output
 
-        with replaced_forward(part, replacement):
+        with turn(parts_of(self)), replaced_forward(part, replacement):
             self.clock.hidden = True
             try:
                 return self.module(*args, **kwargs)
             finally:
+                if self.clock.hidden:  # the part wasn't reached
+                    restore_generator(before)
                 self.clock.hidden = False

@@ -1,6 +1,7 @@
 """Parts of a model's own forward pass: the inputs of one of its modules, and the pass with another
 output in place of a module's."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -38,9 +39,13 @@ def first_inputs(model: nn.Module, part: nn.Module, *args: Any, **kwargs: Any) -
 
 @contextmanager
 def replaced_forward(part: nn.Module, replacement: Callable[..., Any]) -> Iterator[None]:
-    """Call `replacement` instead of `part`'s forward and the hooks on it."""
-    previous = vars(part).get("forward")
-    vars(part)["forward"] = replacement
+    """Call `replacement` instead of `part`'s forward and the hooks on it, in this thread."""
+    previous, original, thread = vars(part).get("forward"), part.forward, threading.get_ident()
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return (replacement if threading.get_ident() == thread else original)(*args, **kwargs)
+
+    vars(part)["forward"] = forward
     try:
         yield
     finally:

@@ -69,11 +69,13 @@ class Huginn(Adapter):
             return args, kwargs
 
         before = generator_state()
-        with TemporaryHooks() as hooks:
-            hooks.attach(self.parts.prelude[0], before=keep_inputs)
-            # The model draws its first state before the loop; `initial` draws the same one again.
-            (joined,), _ = self.first_inputs(self.parts.adapter, tokens, **without_cache(inputs))
-        restore_generator(before)
+        try:
+            with TemporaryHooks() as hooks:
+                hooks.attach(self.parts.prelude[0], before=keep_inputs)
+                # The model draws its first state before the loop; `initial` draws the same one again.
+                (joined,), _ = self.first_inputs(self.parts.adapter, tokens, **without_cache(inputs))
+        finally:
+            restore_generator(before)
         _, angles, _, mask, *_ = block_inputs[0]
         width = joined.shape[-1] // 2
         start, scale = inputs.get("input_states"), inputs.get("init_scale", 1.0)

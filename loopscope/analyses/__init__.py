@@ -49,4 +49,7 @@ def measure(name: str, run: "Run | History", **options: Any) -> "AnalysisResult"
         discovery.checked_name(
             f"option of {name}", option, [n for n in inspect.signature(question).parameters if n != "run"]
         )
-    return guarded(question, name)(run, **options)
+    from ..core.outside_modes import outside_modes  # the names of the analyses need no torch
+
+    with outside_modes():
+        return guarded(question, name)(run, **options)

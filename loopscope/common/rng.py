@@ -2,6 +2,9 @@
 
 import torch
 
+Generators = tuple[torch.Tensor, list[torch.Tensor]]
+"""The state of torch's global generators: of the CPU, and of every CUDA device in use."""
+
 
 def mixed(seed: int, stream: int) -> int:
     """A seed for each pair (seed, stream); neighbouring pairs give unrelated seeds.
@@ -14,14 +17,14 @@ def mixed(seed: int, stream: int) -> int:
     return (z ^ (z >> 31)) % 2**63
 
 
-def generator_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
+def generator_state() -> Generators:
     """The state of torch's global generators: of the CPU, and of every CUDA device if CUDA is in
     use. `restore_generator` takes it."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     return torch.get_rng_state(), cuda
 
 
-def restore_generator(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+def restore_generator(state: Generators) -> None:
     """Set torch's global generators to a state that `generator_state` gave."""
     torch.set_rng_state(state[0])
     if state[1]:

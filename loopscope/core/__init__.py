@@ -2,6 +2,7 @@
 
 looped_model  the four functions, and the driver that runs them
 loop_index    the clock: which iteration is running, and which turn of each inner loop
+outside_modes  a block without the caller's autocast and inference mode
 turns         of several threads, one at a time computes with a module
 states        a site's values over the iterations
 indexing      selections along named axes

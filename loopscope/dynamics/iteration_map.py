@@ -57,7 +57,7 @@ class IterationMap:
         self.iterations = run.iterations
         """Iterations of the run; `t` in a call is this number unless it is passed."""
         self.double = False
-        with self._as_recorded():
+        with self._as_recorded(draws=True):  # what draws is found below
             self.double = double and self._use_double_precision()
         """Whether it computes in double precision."""
         self._context = self._encode(self.rows)
@@ -197,7 +197,7 @@ class IterationMap:
         return torch.cat([part.reshape(len(x), -1) for part in self._tensors(state)], 1)
 
     def _initial(self) -> Any:
-        with self._as_recorded(), torch.no_grad():
+        with self._as_recorded(draws=True), torch.no_grad():  # the first state may be a random one
             return self._model.initial(self._context)
 
     def _encode(self, rows: Sequence[int]) -> Any:

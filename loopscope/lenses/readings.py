@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
+from ..core.outside_modes import outside_modes
 from ..maths import output_signals
 from ..runs.location import Place
 from ..runs.run import Run
@@ -137,6 +138,7 @@ class Readings:
         on all recorded answers are the last one; -1 where there are none."""
         return settling_iteration(self.answers(), self.iterations)
 
+    @outside_modes()
     def measure(self, *measures: Callable[[LogitChunk], Tensor]) -> list[Tensor]:
         """Each measure of the logits, (site, iteration, batch, position, ...), in one pass; NaN
         where a site has no value."""

@@ -19,6 +19,7 @@ from ..common.arguments import FilePath, NotNegative, PositiveCount, Seed
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, save_file
 from ..common.guard import guarded
+from ..core.outside_modes import outside_modes
 from ..runs.run import Run
 from .lens_input import LensInput
 from .lens_types import UNTRAINED
@@ -53,6 +54,7 @@ class TunedLens:
 
     @staticmethod
     @guarded
+    @outside_modes()
     def fit(
         runs: Run | Sequence[Run],
         sites: str | Sequence[str] = "state",

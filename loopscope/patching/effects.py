@@ -24,6 +24,7 @@ from ..common.arguments import Count, MaskOrPositions, PositiveCount, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..common.rng import mixed
+from ..core.outside_modes import outside_modes
 from ..core.sites import Sites
 from ..recorder.provenance import check_same_origin
 from ..runs.location import Place, places_of
@@ -39,6 +40,7 @@ from .replacements import Noise, Replacement, replacement_for
 
 # It is long because its docstring explains fourteen arguments.
 @guarded
+@outside_modes()
 def effects(
     run: Run,
     replacement: "Run | str | Noise | Replacement",

@@ -29,6 +29,7 @@ from torch import Tensor
 from ..common.arguments import MaskOrPositions
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from ..core.outside_modes import outside_modes
 from ..core.state_tree import floats, with_floats
 from ..recorder.provenance import check_same_origin
 from ..runs.run import Run
@@ -81,6 +82,7 @@ class Mediation:
         )
 
 
+@outside_modes()
 @torch.no_grad()
 @guarded
 def mediation(

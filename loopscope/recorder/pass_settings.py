@@ -1,11 +1,12 @@
 """pass_settings: what holds during a recorded pass, and is put back after it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 
+from ..common.errors import LoopscopeError
 from ..core.turns import check_no_pass, modules_within, parts_of, turn
 from ..runs.weights import Marks, buffer_marks
 
@@ -24,7 +25,7 @@ def pass_settings(model: Any, grad: bool, seed: int | None) -> Iterator[Marks]:
     """
     parts = parts_of(model)
     check_no_pass(parts, "a recording")
-    with turn(parts, seeded=seed is not None), _without_inference(model), torch.set_grad_enabled(grad):
+    with turn(parts, seeded=seed is not None), _without_inference(model, grad), torch.set_grad_enabled(grad):
         before = buffer_marks(model)
         try:
             with torch.random.fork_rng(enabled=seed is not None):
@@ -38,7 +39,7 @@ def pass_settings(model: Any, grad: bool, seed: int | None) -> Iterator[Marks]:
                 clock.hidden = False
 
 
-def _without_inference(model: Any) -> Any:
+def _without_inference(model: Any, grad: bool) -> AbstractContextManager[Any]:
     """A block outside inference mode, whose tensors can't be differentiated at later, nor changed,
     nor do they count their changes. It changes no number. Weights that were made in inference mode
     need it."""
@@ -47,6 +48,13 @@ def _without_inference(model: Any) -> Any:
         for module in modules_within(model)
         for tensor in (*module._parameters.values(), *module._buffers.values())
     )
-    if not torch.is_inference_mode_enabled() or any(t is not None and t.is_inference() for t in tensors):
+    if not torch.is_inference_mode_enabled():
+        return nullcontext()
+    if any(tensor is not None and tensor.is_inference() for tensor in tensors):
+        if grad:
+            raise LoopscopeError(
+                "grad=True needs weights that can be differentiated at, but this model's were made within "
+                "torch.inference_mode(). Make the model outside of it."
+            )
         return nullcontext()
     return torch.inference_mode(False)

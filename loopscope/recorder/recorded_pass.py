@@ -25,6 +25,7 @@ from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.run import Run
+from ..runs.weight_digests import recorded_digest
 from ..runs.weights import Marks
 from .recording_plan import Span, plan_recording
 from .site_hooks import SiteHooks
@@ -84,6 +85,8 @@ def recorded_pass(
             return model.decode(state, context)
 
     state_type = type(state) if fields else None
+    if before:  # the pass may have changed a buffer, and the run goes on from its end
+        origin["weights"] = recorded_digest(model)
     run = Run(
         tokens=span.tokens,
         inputs=span.inputs,

@@ -58,7 +58,8 @@ def resume(
     own = run.has_model and run.reader.made_by(model)
     if own:
         run.reader.require_unchanged()
-    check_same_model(model, run.origin, "resume needs")
+    else:
+        check_same_model(model, run.origin, "resume needs")
     n = checked_iterations(iterations)
     k = run.states.iteration_at(run.iterations if start is None else start)
     if n < k:
@@ -72,6 +73,8 @@ def resume(
     reader = run.reader if own else rebuilt_reader(model, run.origin, run.tokens, run.inputs)
     seeded = seed is not None
     with reader.as_recorded(draws=seeded, seeded=seeded), pass_settings(model, grad, seed) as before:
+        if own:  # every byte, with the buffers of the recording
+            check_same_model(model, run.origin, "resume needs")
         state = map_state(Tensor.clone, run.state(k))  # the model may write into it
         tokens, inputs = copied(run.tokens), copied(run.inputs)
         origin = circumstances(model, edited, None, seed)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ..core.sites import modules_of
+from ..core.outside_modes import autocast_dtypes
 from ..core.turns import modules_within
 
-_DEVICES = ("cpu", "cuda", "mps", "xpu")
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
@@ -39,7 +39,7 @@ class Conditions:
     def now(model: Any) -> "Conditions":
         """Those of a model at this moment, in this thread."""
         modes = tuple((module, module.training) for module in modules_within(model))
-        return Conditions(modes, _autocast(), tuple(get() for get, _ in _SETTINGS))
+        return Conditions(modes, autocast_dtypes(), tuple(get() for get, _ in _SETTINGS))
 
     @property
     def trains(self) -> bool:
@@ -58,9 +58,7 @@ class Conditions:
                 if (before := get()) != value:
                     stack.callback(put, before)
                     put(value)
-            if torch.is_inference_mode_enabled():
-                stack.enter_context(torch.inference_mode(False))
-            now = _autocast()
+            now = autocast_dtypes()
             for device, dtype in self.autocast.items():
                 if now[device] != dtype:
                     torch.clear_autocast_cache()  # weights in another precision
@@ -96,10 +94,3 @@ def conditions_from(model: Any, described: Mapping[str, Any]) -> Conditions:
 
 def _named(model: Any) -> dict[str, nn.Module]:
     return modules_of(model) if isinstance(model, nn.Module) else {}
-
-
-def _autocast() -> dict[str, torch.dtype | None]:
-    return {
-        device: torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        for device in _DEVICES
-    }

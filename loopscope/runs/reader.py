@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.rng import generator_state, restore_generator
+from ..common.rng import Generators, generator_state, restore_generator
 from ..core.looped_model import Context
 from ..core.state_tree import State
 from ..core.turns import check_no_pass, parts_of, turn
@@ -112,14 +112,28 @@ class Reader:
                 "only the four functions can read out a state, and this module was wrapped by its loop body "
                 "alone. run.output is what it returned after its last iteration."
             )
-        with self.as_recorded(draws=True), torch.set_grad_enabled(self.grad or grad):
+        grad = self.grad or grad
+        normal = torch.inference_mode(False) if grad and torch.is_inference_mode_enabled() else nullcontext()
+        with normal, self.as_recorded(draws=True), torch.set_grad_enabled(grad):
             before = generator_state()
             logits = decode(state)
-            # it may also be another thread that drew: then the read-out is the same again
-            if has_moved(before) and not torch.equal(decode(state).nan_to_num(), logits.nan_to_num()):
-                restore_generator(before)
-                raise _drawn()
+            if has_moved(before):
+                self._require_repeatable(logits, before, lambda: decode(state))
             return logits
+
+    def _require_repeatable(self, value: Tensor, before: Generators, again: Callable[[], Tensor]) -> None:
+        """Raise LoopscopeError if a value depends on the random numbers that were drawn for it.
+
+        Arguments:
+            before: the generators before the first draw.
+            again: computes the value once more.
+        """
+        between = generator_state()
+        equal = torch.equal(again().nan_to_num(), value.nan_to_num())
+        if has_moved(between):  # else it was another thread that drew
+            restore_generator(before)
+        if not equal:
+            raise _drawn()
 
 
 @contextmanager
@@ -133,7 +147,7 @@ def raise_if_drawn(watch: bool = True) -> Iterator[None]:
         raise _drawn()
 
 
-def has_moved(before: tuple[Tensor, list[Tensor]]) -> bool:
+def has_moved(before: Generators) -> bool:
     """Whether random numbers were drawn from torch's global generators."""
     cpu, cuda = generator_state()
     return not torch.equal(cpu, before[0]) or any(
