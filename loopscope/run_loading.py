@@ -54,8 +54,8 @@ def load_run(path: FilePath, model: Any = None) -> Run:
 def _check_given(model: Any, origin: Mapping[str, Any], path: Any) -> None:
     if not isinstance(model, Looped | Wrapped):
         raise LoopscopeError(
-            f"load_run needs as model= what the run was recorded with, but got a {type(model).__name__}. Pass "
-            "that, or nothing."
+            f"load_run needs as model= what the run was recorded with, but got a {type(model).__name__}. "
+            "Pass that, or nothing."
         )
     check_same_model(
         model.module if isinstance(model, Wrapped) else model, origin, "load_run needs as model="

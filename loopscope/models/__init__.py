@@ -89,9 +89,8 @@ def load(entry: FilePath) -> "LoopedModule":
             "again."
         ) from error
     model.name = header["entry"]
-    model.reload = functools.partial(
-        load, os.fspath(entry) if Path(entry).suffix != ".safetensors" else str(file.resolve())
-    )
+    by_path = Path(entry).suffix == ".safetensors"
+    model.reload = functools.partial(load, str(file.resolve()) if by_path else os.fspath(entry))
     model.task = tasks.build(header["task"]["name"], **header["task"]["options"])
     return model.eval()
 

@@ -1,6 +1,7 @@
 """Transfer of probes: train at one iteration, test at another. Does the loop keep a feature in the
 same directions of the state?"""
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ from jaxtyping import Float
 from numpy import ndarray as Array
 from torch import Tensor
 
-from ..common.errors import LoopscopeError
+from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.text import percent
 from ..plots.heatmaps import position_heatmap
+from ..recorder.provenance import origin_difference
 from ..runs.run import Run
 from .figures import cell_value, colour_minimum, set_ticks
 from .fit_linear import LinearMap
@@ -115,6 +117,14 @@ def transfer(
     s, _, p = probes.index(probes.iterations[0], site, position)
     name, unit = probes.sites[s], probes.positions[p]
     source = RunSource(run, [name])
+    difference = origin_difference(probes.origin, source.origin)
+    if difference is not None:
+        warnings.warn(
+            f"These probes were fitted on the states of another model: {difference}. They are tested on this "
+            "run's states nevertheless.",
+            LoopscopeWarning,
+            stacklevel=2,
+        )
     identity, _ = input_hashes(source.tokens, source.batch)
     where = {int(one): i for i, one in enumerate(probes.identity.tolist())}
     fitted_row = np.array([where.get(int(one), -1) for one in identity])

@@ -60,10 +60,10 @@ def check_same_model(model: Any, origin: Mapping[str, Any], what: str) -> None:
     """
     advice = "Take the model of the recording, or record the run's tokens with this one."
     for name, value in _construction(model).items():
-        if name in origin and origin[name] != value:
+        if origin.get(name) is not None and origin[name] != value:
             raise LoopscopeError(
-                f"{what} the model that made the run, whose {name} is {_short(origin[name])}, but that of this "
-                f"model is {_short(value)}. {advice}"
+                f"{what} the model that made the run, whose {name} is {_short(origin[name])}, but that of "
+                f"this model is {_short(value)}. {advice}"
             )
     weights = weights_digest(model)
     if origin.get("weights") is not None and origin["weights"] != weights:
@@ -80,13 +80,23 @@ def check_same_origin(one: Mapping[str, Any], other: Mapping[str, Any], what: st
         one, other: their origins.
         what: needs runs of one model, such as "effects".
     """
+    difference = origin_difference(one, other)
+    if difference is not None:
+        raise LoopscopeError(
+            f"{what} needs runs of one model with the same weights, but {difference}. Record both with one "
+            "model. To study the states of one model in another, give them as values: "
+            "ls.patch(..., value=...)."
+        )
+
+
+def origin_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    """In what the models of two runs differ, as a clause; None if they are the same, as far as the
+    runs' origins say it."""
     for name in ("architecture", "config", "weights"):
-        if name in one and name in other and one[name] != other[name]:
-            raise LoopscopeError(
-                f"{what} needs runs of one model with the same weights, but the {name} of one is "
-                f"{_short(one[name])} and of the other {_short(other[name])}. Record both with one model. To "
-                "study the states of one model in another, give them as values: ls.patch(..., value=...)."
-            )
+        values = one.get(name), other.get(name)
+        if None not in values and values[0] != values[1]:
+            return f"the {name} of one is {_short(values[0])} and of the other {_short(values[1])}"
+    return None
 
 
 def _short(value: Any) -> str:

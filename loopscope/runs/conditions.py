@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.sites import modules_of
 from ..core.outside_modes import autocast_dtypes
+from ..core.sites import modules_of
 from ..core.turns import modules_within
 
 _SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (

@@ -67,8 +67,8 @@ class Reader:
         change = self._weights.change()
         if change is not None:
             raise LoopscopeError(
-                f"the model's weights were changed after this run was recorded ({change}), so what is computed "
-                "now would not be this run's. Record again, or load the weights it had."
+                f"the model's weights were changed after this run was recorded ({change}), so what is "
+                "computed now would not be this run's. Record again, or load the weights it had."
             )
 
     @property
@@ -92,9 +92,13 @@ class Reader:
                 mode and draws random numbers.
         """
         check_no_pass(self._parts, "what is computed from a run")
-        with turn(self._parts, seeded=seeded), self.conditions.restored(), self._weights.restored():
-            with raise_if_drawn(self.conditions.trains and not draws):
-                yield self._model
+        with (
+            turn(self._parts, seeded=seeded),
+            self.conditions.restored(),
+            self._weights.restored(),
+            raise_if_drawn(self.conditions.trains and not draws),
+        ):
+            yield self._model
 
     def logits(self, state: State, *, grad: bool = False) -> Tensor:
         """The logits (batch, position, vocab) of a state, with the run's own edits of the read-out.

@@ -40,8 +40,8 @@ def reloaded_reader(
     model = reload()
     if weights_digest(model) != origin.get("weights"):
         raise LoopscopeError(
-            f"{origin.get('entry')} must have the weights of this run's recording, {origin.get('weights')}, for "
-            f"anything to be computed from it, but has others here. Record it again."
+            f"{origin.get('entry')} must have the weights of this run's recording, {origin.get('weights')}, "
+            "for anything to be computed from the run, but has others here. Record it again."
         )
     return rebuilt_reader(model, origin, tokens, inputs)
 

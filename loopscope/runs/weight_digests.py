@@ -34,7 +34,7 @@ def sampled_digests(tensors: Sequence[Tensor]) -> list[int]:
         try:
             sample = _sample(tensor)
             if sample.device.type == "cpu":
-                result[number] = zlib.crc32(sample.numpy())
+                result[number] = zlib.crc32(sample.numpy().data)
             elif sample.device.type != "meta":
                 remote.setdefault(sample.device, []).append((number, sample))
         except _FAILURES:
@@ -43,7 +43,7 @@ def sampled_digests(tensors: Sequence[Tensor]) -> list[int]:
         sizes = [len(sample) for _, sample in samples]
         copied = torch.cat([sample for _, sample in samples]).cpu().split(sizes)
         for (number, _), sample in zip(samples, copied, strict=True):
-            result[number] = zlib.crc32(sample.numpy())
+            result[number] = zlib.crc32(sample.numpy().data)
     return result
 
 
@@ -74,7 +74,7 @@ def weights_digest(model: Any) -> str | None:
             if isinstance(tensor, Tensor):
                 values = tensor.detach().cpu().contiguous().reshape(-1)
                 digest.update(name.encode())
-                digest.update(values.view(torch.uint8).numpy())
+                digest.update(values.view(torch.uint8).numpy().data)
     except _FAILURES:
         return None
     return digest.hexdigest()[:16]

@@ -204,7 +204,9 @@ def test_inside_a_recording_nothing_else_of_the_model_is_recorded_or_read_out(na
     handle = model.core.register_forward_hook(hook)
     again = ls.record(model, tokens())
     handle.remove()
-    assert len(said) == 4 and all("must begin after a recording of the same model has ended" in s for s in said)
+    assert len(said) == 4 and all(
+        "must begin after a recording of the same model has ended" in s for s in said
+    )
     assert torch.equal(again.states.tensor, run.states.tensor)
     assert torch.equal(ls.record(model, tokens()).states.tensor, run.states.tensor)
 
@@ -327,5 +329,8 @@ def passed(wrapped: Any) -> None:
 def test_each_thread_has_its_own_time():
     clock = Clock()
     clock.set(("iteration", 3))
-    assert in_threads([lambda: clock.index, lambda: (clock.set(("iteration", 5)), clock.index)[1]]) == [(), (5,)]
+    assert in_threads([lambda: clock.index, lambda: (clock.set(("iteration", 5)), clock.index)[1]]) == [
+        (),
+        (5,),
+    ]
     assert clock.index == (3,) and list(itertools.islice(clock.loop("low", range(2)), 1)) == [0]

@@ -30,7 +30,7 @@ CONSUMERS: dict[str, Consumer] = {
     "recorded again": lambda run: continue_run(run, 3, sites=["core"]).run["core"].tensor,
     "past halting": lambda run: states_past_halting(run, 6).tensor,
     "some examples": lambda run: select_examples(run, [4, 1]).logits[2],
-    "map": lambda run: IterationMap(run, [0, 1]).trajectory(run.states[0][:2].flatten(1).double(), 1),
+    "map": lambda run: IterationMap(run, [0, 1]).starts,
     "one step": lambda run: next_state(IterationMap(run, double=False), run),
     "effects": lambda run: ls.effects(run, "zero", metric="kl").values,
     "effects inside": lambda run: ls.effects(run, "mean", sites="core", metric="kl").values,
@@ -39,7 +39,6 @@ CONSUMERS: dict[str, Consumer] = {
     "the model": lambda run: run.model.core.weight.detach().clone(),
 }
 """Everything that computes from a run by its model."""
-CONSUMERS["map"] = lambda run: IterationMap(run, [0, 1]).starts
 
 
 def next_state(loop: IterationMap, run: ls.Run) -> Tensor:
@@ -79,7 +78,9 @@ def autocast(on: bool) -> Any:
 
 
 @pytest.mark.parametrize("name", CONSUMERS)
-@pytest.mark.parametrize(("recorded", "cast"), [("evaluation", True), ("training", False), ("one part in training", True)])
+@pytest.mark.parametrize(
+    ("recorded", "cast"), [("evaluation", True), ("training", False), ("one part in training", True)]
+)
 def test_what_is_computed_later_has_the_bits_of_what_is_computed_at_once(name, recorded, cast):
     consume, model = CONSUMERS[name], made()
     MODES[recorded](model)
@@ -130,15 +131,14 @@ def test_gradients_are_those_of_the_recording_also_inside_inference_mode(grad):
 # Random draws
 
 
-@pytest.mark.parametrize("name", [name for name in CONSUMERS if name not in ("the model", "recorded again")])
+WITHOUT_DRAWS = ("the model", "recorded again", "some examples", "map")
+"""They compute nothing that the recording has drawn for, or draw by the recording's own seed."""
+
+
+@pytest.mark.parametrize("name", [name for name in CONSUMERS if name not in WITHOUT_DRAWS])
 def test_a_draw_of_the_recording_cannot_be_repeated_and_that_is_said(name):
-    """`map` has a start that is none of the recording's, but its context isn't drawn here."""
     run = ls.record(made(dropout=0.5).train(), tokens(), seed=0)
-    assert torch.equal(run.logits[4], run.output)
     before = torch.get_rng_state()
-    if name in ("some examples", "map"):
-        CONSUMERS[name](run) if name == "map" else None
-        return
     with pytest.raises(ls.LoopscopeError, match="draws random numbers"):
         CONSUMERS[name](run)
     assert torch.equal(torch.get_rng_state(), before)
@@ -221,8 +221,8 @@ def test_nothing_is_computed_once_the_weights_have_changed(change):
     run = ls.record(model, tokens())
     edited = ls.record(model, tokens(), edits=[ls.ablate("state", iteration=2)])
     CHANGES[change](model)
-    mediation: Consumer = lambda run: ls.mediation(run, edited)
-    for name, consume in (CONSUMERS | {"mediation": mediation}).items():
+    consumers = CONSUMERS | {"mediation": lambda run: ls.mediation(run, edited)}
+    for name, consume in consumers.items():
         if name == "continued":
             assert "weights were changed" in continue_run(run, 3).description
             continue
@@ -285,7 +285,9 @@ def test_a_table_that_a_model_makes_anew_is_that_of_the_recording():
     expected = run.logits[2]
     model.table = torch.full((1,), 0.5)
     model.register_buffer("longer", torch.ones(4), persistent=False)
-    assert torch.equal(run.logits[2], expected) and torch.equal(ls.resume(model, run, 6).states[4], run.states[4])
+    assert torch.equal(run.logits[2], expected) and torch.equal(
+        ls.resume(model, run, 6).states[4], run.states[4]
+    )
     assert float(model.table) == 0.5 and model.longer.sum() == 4
 
 
@@ -351,6 +353,24 @@ def test_every_analysis_gives_what_it_gives_in_the_mode_of_the_recording(analysi
     model.train()
     with autocast(True):
         assert outcome(analysis, run) == expected
+
+
+def test_every_analysis_refuses_changed_weights_or_does_without_the_model():
+    model = made()
+    run = ls.record(model, tokens(), sites="all")
+    expected = {analysis: outcome(analysis, run) for analysis in ls.analyses.names()}
+    by_data(model)
+    for analysis in ls.analyses.names():
+        now = outcome(analysis, run)
+        assert now == expected[analysis] or "weights were changed" in str(now), analysis
+
+
+def test_probes_of_other_weights_are_tested_with_a_warning():
+    one, other = (ls.record(MoodyLoop(seed=seed).eval(), tokens(40)) for seed in (0, 1))
+    probes = ls.Probes.fit(one, one.tokens[:, 0] % 2, controls=1)
+    probes.transfer(one, position=0)
+    with pytest.warns(ls.LoopscopeWarning, match="fitted on the states of another model: the weights"):
+        probes.transfer(other, position=0)
 
 
 def outcome(analysis: str, run: ls.Run) -> Any:
