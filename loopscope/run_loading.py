@@ -41,7 +41,7 @@ def load_run(path: FilePath, model: Any = None) -> Run:
     content = read_run(path)
     origin = content["origin"]
     if model is not None:
-        _check_given(model, origin, path)
+        _check_passed_model(model, origin, path)
     model = _zoo_model(origin) if model is None else model
     if model is None or isinstance(model, Wrapped):
         return Run(**content)
@@ -51,7 +51,7 @@ def load_run(path: FilePath, model: Any = None) -> Run:
         return Run(**content, no_reader=str(error))
 
 
-def _check_given(model: Any, origin: Mapping[str, Any], path: Any) -> None:
+def _check_passed_model(model: Any, origin: Mapping[str, Any], path: Any) -> None:
     if not isinstance(model, Looped | Wrapped):
         raise LoopscopeError(
             f"load_run needs as model= what the run was recorded with, but got a {type(model).__name__}. "
