@@ -72,7 +72,7 @@ class Huginn(Adapter):
         try:
             with TemporaryHooks() as hooks:
                 hooks.attach(self.parts.prelude[0], before=keep_inputs)
-                # The model draws its first state before the loop; `initial` draws the same one again.
+                # The model draws its first state before the loop; `initial` draws it again.
                 (joined,), _ = self.first_inputs(self.parts.adapter, tokens, **without_cache(inputs))
         finally:
             restore_generator(before)

@@ -1,4 +1,4 @@
-"""outside_modes: the caller's autocast and inference mode are of its model, not of a measurement."""
+"""outside_modes: a measurement computes without the caller's autocast and inference mode."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -112,8 +112,8 @@ def running_pass(parts: Parts) -> Iterator[None]:
 
 
 def check_no_pass(parts: Parts, what: str) -> None:
-    """Raise LoopscopeError if this thread is inside a recorded pass of the same modules, whose hooks
-    would take what is computed now for their own.
+    """Raise LoopscopeError if this thread is inside a recorded pass of the same modules, whose
+    hooks would take what is computed now for their own.
 
     Arguments:
         what: is about to happen, such as "a recording".

@@ -117,14 +117,7 @@ def transfer(
     s, _, p = probes.index(probes.iterations[0], site, position)
     name, unit = probes.sites[s], probes.positions[p]
     source = RunSource(run, [name])
-    difference = origin_difference(probes.origin, source.origin)
-    if difference is not None:
-        warnings.warn(
-            f"These probes were fitted on the states of another model: {difference}. They are tested on this "
-            "run's states nevertheless.",
-            LoopscopeWarning,
-            stacklevel=2,
-        )
+    _warn_of_another_model(probes, source)
     identity, _ = input_hashes(source.tokens, source.batch)
     where = {int(one): i for i, one in enumerate(probes.identity.tolist())}
     fitted_row = np.array([where.get(int(one), -1) for one in identity])
@@ -153,6 +146,18 @@ def transfer(
         name, unit, tuple(probes.iterations[t] for t in trained), tuple(tested), **grids, rows=rows,
         held_out=float((fitted_row >= 0).mean()), kind=probes.kind,
     )  # fmt: skip
+
+
+def _warn_of_another_model(probes: ProbeResult, source: FeatureSource) -> None:
+    """Warn if probes are tested on states of another model than they were fitted on."""
+    difference = origin_difference(probes.origin, source.origin)
+    if difference is not None:
+        warnings.warn(
+            f"These probes were fitted on the states of another model: {difference}. They are tested on "
+            "this run's states nevertheless.",
+            LoopscopeWarning,
+            stacklevel=4,
+        )
 
 
 def _scores(

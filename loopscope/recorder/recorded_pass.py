@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..core.copied import copied
-from ..core.looped_model import Looped, unroll
+from ..core.looped_model import Context, Looped, unroll
 from ..core.sites import Sites, is_state
 from ..core.state_tree import State
 from ..core.turns import parts_of, running_pass
@@ -53,12 +53,8 @@ def recorded_pass(
     plan = plan_recording(model, span, sites, edits)
     fields = plan.fields
     hooks = SiteHooks(model, plan, span.end, collector)
-    sites_hooked = dict.fromkeys([*plan.recorded, *plan.edits])
-    with (
-        running_pass(parts_of(model)),
-        hooks.attached(sites_hooked, plan.recorded),
-        _truncation(model),
-    ):
+    hooked = hooks.attached(dict.fromkeys([*plan.recorded, *plan.edits]), plan.recorded)
+    with running_pass(parts_of(model)), hooked, _truncation(model):
         if span.begin is None:
             # the model may write into what it is given
             context = model.encode(copied(span.tokens), **copied(span.inputs))
@@ -75,16 +71,6 @@ def recorded_pass(
     if frozen and span.end > span.start:
         check_update_sites(model, frozen, begin, context, t=span.start)
     values = collector.finish(k)
-    readout_sites = [
-        site for site, several in plan.edits.items() if any(edit.iteration is None for edit in several)
-    ]
-    edited = partial(hooks.attached, readout_sites)
-
-    def decode(state: State) -> Tensor:
-        with edited():
-            return model.decode(state, context)
-
-    state_type = type(state) if fields else None
     if before:  # the pass may have changed a buffer, and the run goes on from its end
         origin["weights"] = recorded_digest(model)
     run = Run(
@@ -94,12 +80,28 @@ def recorded_pass(
         sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
         output=logits if collector.grad else logits.detach(),
         origin=origin | {"fields": list(fields)},
-        reader=Reader(model, context, decode, state_type, grad=collector.grad, edited=edited, before=before),
+        reader=_reader(hooks, context, type(state) if fields else None, before),
     )
     if collector.keep == Keep() and span.start == 0:
         run.halting = halting_record(model, run)
     warn_nonfinite(run, stacklevel=4)  # who called record or resume, which are guarded
     return run
+
+
+def _reader(hooks: SiteHooks, context: Context, state_type: type | None, before: Marks) -> Reader:
+    """The reader of a run, with its edits of the read-out."""
+    model, edits = hooks.model, hooks.plan.edits
+    readout_sites = [
+        site for site, several in edits.items() if any(edit.iteration is None for edit in several)
+    ]
+    edited = partial(hooks.attached, readout_sites)
+
+    def decode(state: State) -> Tensor:
+        with edited():
+            return model.decode(state, context)
+
+    grad = hooks.collector.grad
+    return Reader(model, context, decode, state_type, grad=grad, edited=edited, before=before)
 
 
 def halting_record(model: Any, run: Run) -> Halting | None:

@@ -15,6 +15,7 @@ from ..core.states import States
 from ..interventions.edit_checks import Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
+from ..runs.reader import Reader
 from ..runs.rebuilt_reader import rebuilt_reader
 from ..runs.run import Run
 from .pass_settings import pass_settings
@@ -55,11 +56,7 @@ def resume(
             weights have changed, the run has no state at `start`, or `iterations` ends before it.
     """
     check_looped(model)
-    own = run.has_model and run.reader.made_by(model)
-    if own:
-        run.reader.require_unchanged()
-    else:
-        check_same_model(model, run.origin, "resume needs")
+    reader = _reader(model, run)
     n = checked_iterations(iterations)
     k = run.states.iteration_at(run.iterations if start is None else start)
     if n < k:
@@ -68,13 +65,11 @@ def resume(
             f"{n}."
         )
     edited = edits_of(model, edits)
-    grad = run.reader.grad if run.has_model else False
-    collector = Collector(Keep(), grad, careful=changes_in_place(model))
-    reader = run.reader if own else rebuilt_reader(model, run.origin, run.tokens, run.inputs)
+    collector = Collector(Keep(), reader.grad, careful=changes_in_place(model))
     seeded = seed is not None
-    with reader.as_recorded(draws=seeded, seeded=seeded), pass_settings(model, grad, seed) as before:
-        if own:  # every byte, with the buffers of the recording
-            check_same_model(model, run.origin, "resume needs")
+    with reader.as_recorded(draws=seeded, seeded=seeded), pass_settings(model, reader.grad, seed) as before:
+        # every byte, with the buffers of the recording
+        check_same_model(model, run.origin, "resume needs")
         state = map_state(Tensor.clone, run.state(k))  # the model may write into it
         tokens, inputs = copied(run.tokens), copied(run.inputs)
         origin = circumstances(model, edited, None, seed)
@@ -86,9 +81,18 @@ def resume(
         span = Span(tokens, inputs, n, k, (reader.context, state))
         names = _recorded_sites(model, run, sites)
         later = recorded_pass(model, span, names, edited, collector=collector, origin=origin, before=before)
-    result = later.with_sites(_joined(run, later, k))
-    result.halting = halting_record(model, result) if run.halting is not None else None
+        result = later.with_sites(_joined(run, later, k))
+        result.halting = halting_record(model, result) if run.halting is not None else None
     return result
+
+
+def _reader(model: Any, run: Run) -> Reader:
+    """The reader of a run with this model: the run's own, or a new one for a model like its own."""
+    if run.has_model and run.reader.made_by(model):
+        run.reader.require_unchanged()
+        return run.reader
+    check_same_model(model, run.origin, "resume needs")
+    return rebuilt_reader(model, run.origin, run.tokens, run.inputs)
 
 
 def _recorded_sites(model: Any, run: Run, sites: Sites) -> list[str]:

@@ -3,9 +3,9 @@ are.
 
 A parameter must stay as it was. Of buffers there are three kinds:
 - Most stay as they are, and are checked like parameters.
-- The model's own forward changes some: the statistics of a batch norm in training, counters, caches.
-  A recording shows which, and keeps their values at its end. What is computed from the run uses
-  those, and leaves the model's present ones alone.
+- The model's own forward changes some: the statistics of a batch norm in training, counters,
+  caches. A recording shows which, and keeps their values at its end. What is computed from the run
+  uses those, and leaves the model's present ones alone.
 - Buffers that are no part of a model's state (`persistent=False`) hold what was derived, such as a
   table of rotary angles. A model may replace them by longer ones. What is computed from the run
   uses those of its recording.

@@ -67,7 +67,8 @@ def test_different_models_go_on_side_by_side_but_not_beside_a_seeded_pass():
 
 
 def different(count: int) -> list[Any]:
-    """The parts of models that share nothing. A model that is gone may leave its numbers to another."""
+    """The parts of models that share nothing. A model that is deleted may leave its numbers to
+    another."""
     models = [nn.Linear(2, 2) for _ in range(count)]
     KEPT.extend(models)
     return [parts_of(model) for model in models]

@@ -1,4 +1,5 @@
-"""Copies and pickles: for joblib and multiprocessing. Values travel; a model is found by its name."""
+"""Copies and pickles, for joblib and multiprocessing: values travel, and a model is found by its
+name."""
 
 import copy
 import pickle
