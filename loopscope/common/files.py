@@ -1,20 +1,23 @@
-"""Files that are written whole or not at all: safetensors with a JSON header, and text.
+"""Files of tensors: safetensors with a JSON header, written whole or not at all, and checked when
+they are read. Nothing is ever unpickled.
 
-Nothing is ever unpickled.
+What is guaranteed: a file that `save_file` wrote is read as it was written, or there is an error
+that says that it is damaged. Its header is checked when it is opened. The tensors of files up to
+CHECKED_AT_ONCE are copied into memory and checked then too; what happens to the file later changes
+nothing. Larger files are mapped into memory, so that opening doesn't read everything: each tensor
+is checked when it is first read (`load_file` checks them all), and the file must stay as it is
+while it is used. Files of older versions have no digest: what is missing or misshapen in them is
+noticed, a changed number is not.
 
-A file is mapped into memory, and its pages are read when they are used. Matrix products at an
-address that is no multiple of 64 bytes use other instructions, and differ in the last digits. So
-every tensor begins at a multiple of 64 bytes. safetensors allows no gaps: they are filled with
-tensors named `padding/...`.
+Matrix products at an address that is no multiple of 64 bytes use other instructions, and differ in
+the last digits. So every tensor begins at a multiple of 64 bytes in the file. safetensors allows no
+gaps: they are filled with tensors named `padding/...`.
 """
 
-import contextlib
 import io
-import json
 import os
-import struct
-import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,77 +25,42 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from .atomic_write import atomic_write, remove_litter
 from .errors import LoopscopeError
+from .file_layout import DTYPES, FORMAT, PADDING, Layout, as_view, damaged, read_layout, write_layout
+from .json_text import write_json
+from .reading import checked_path, reason, regular_file
 
 ALIGNMENT = 64
 """Bytes: PyTorch allocates tensors at multiples of this."""
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "C64": torch.complex64,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
-"""The types of tensors by their names in safetensors."""
-_KEY, _PADDING = "loopscope", "padding/"
+CHECKED_AT_ONCE = 256_000_000
+"""Bytes of the largest file that is read and checked when it is opened, in about 0.2 s."""
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a new file next to `path`, which replaces it once the block has ended without an error.
-
-    If the block or the disk fails, `path` stays as it was, and the new file is removed.
-
-    Raises:
-        OSError: the disk is full, or the folder can't be written.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        with part.open("rb") as file:  # on the disk before it takes the old file's name
-            os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def clear_parts(path: Path) -> None:
-    """Remove the temporary files of interrupted writes of `path`. No other process may be writing
-    it."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        with contextlib.suppress(OSError):
-            part.unlink()
-
-
-def save_text(path: Path, text: str) -> None:
-    """Write a text in UTF-8, whole or not at all. Raises as `atomic_write` does."""
-    with atomic_write(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: dict[str, Any]) -> Path:
+def save_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> Path:
     """Write `tensors` and `header` to `path`. An existing file is replaced only by a complete one.
 
     Arguments:
-        tensors: by name, any shape, of a type in DTYPES.
-        header: values for JSON; `header["kind"]` is the kind of the file.
+        tensors: by name, of any shape and type.
+        header: values for JSON; `header["kind"]` is the kind of the file. What JSON doesn't have,
+            such as a number of numpy, becomes what `to_json` makes of it.
 
     Raises:
-        LoopscopeError: the disk is full, the folder can't be written, or a tensor is of another
-            type.
+        LoopscopeError: the disk is full, the folder can't be written, the header is no JSON, or a
+            tensor has no numbers that could be written (such as one on the device "meta").
     """
-    path = Path(path)
-    layout = _layout(tensors, {_KEY: json.dumps(header)})
+    path = checked_path(path, "a file to be written")
+    text = write_json({**header, "format": FORMAT}, f"the header of {path}")
+    entries, stored = _entries(tensors)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as part, part.open("wb") as file:
-            file.write(layout)
-            for tensor in tensors.values():
-                _write(file, tensor)
+            file.write(write_layout(text, entries, stored, ALIGNMENT))
+            for name, tensor in tensors.items():
+                stored[name]["checksum"] = _write(file, name, tensor)
+            file.seek(0)  # the same again, of the same length, now with the checksums
+            file.write(write_layout(text, entries, stored, ALIGNMENT))
     except OSError as error:
         raise LoopscopeError(
             f"{path} could not be written ({error}). What was there before is untouched; "
@@ -101,51 +69,101 @@ def save_file(path: str | os.PathLike[str], tensors: dict[str, Tensor], header: 
     return path
 
 
-def load_file(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors and the header of a file that loopscope wrote.
+class StoredTensors(Mapping[str, Tensor]):
+    """The tensors of a file, by name. Each is checked before it is first given.
 
-    The tensors are mapped into memory, and read from the disk when they are used. Those that aren't
-    aligned, as in files of older versions, are copied, so that computations give the same digits as
-    before saving.
+    Reading one raises LoopscopeError if its bytes aren't those that were written.
+    """
+
+    def __init__(self, path: Path, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
+        self._path, self._tensors = path, dict(tensors)
+        self._shapes, self._unchecked = layout.shapes, dict(layout.tensors or {})
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape, without reading it."""
+        return self._shapes[name]
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = self._tensors[name]
+        if name in self._unchecked:
+            stored = self._unchecked[name]
+            if checksum(tensor) != stored.checksum:
+                raise damaged(self._path, f"the numbers of '{name}' have changed")
+            if stored.view is not None:
+                try:
+                    tensor = as_view(tensor, stored.view)
+                except (ValueError, RuntimeError) as error:
+                    raise damaged(self._path, f"'{name}' can't be had ({error})") from error
+            self._tensors[name] = tensor = aligned(tensor)
+            del self._unchecked[name]
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def open_file(path: str | os.PathLike[str], kind: str) -> tuple[StoredTensors, dict[str, Any]]:
+    """The tensors and the header of a file that loopscope wrote. A file larger than
+    CHECKED_AT_ONCE is mapped into memory, and each tensor checked when it is first read; else as
+    `load_file`."""
+    file, layout = _opened(path, kind)
+    tensors: dict[str, Tensor] = {}
+    try:
+        is_small = file.stat().st_size <= CHECKED_AT_ONCE
+        with safe_open(file, framework="pt") as content:
+            tensors = {name: content.get_tensor(name) for name in layout.entries}
+            if is_small:
+                tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise LoopscopeError(
+            f"{file} must be a whole safetensors file, but can't be read as one ({error}): "
+            "it is truncated or something else. Make it again or take another copy."
+        ) from error
+    if layout.tensors is None:
+        tensors = {name: aligned(tensor) for name, tensor in tensors.items()}
+    stored = StoredTensors(file, layout, tensors)
+    if is_small:
+        list(stored.values())
+    return stored, layout.header
+
+
+def load_file(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the tensors and the header of a file that loopscope wrote, and check all of it.
 
     Arguments:
         kind: the kind that the file must be of, such as "run" or "checkpoint".
 
     Raises:
-        LoopscopeError: the file is missing, truncated, not of loopscope, or of another kind.
+        LoopscopeError: the file is missing, damaged, not of loopscope, or of another kind.
     """
-    header = load_header(path, kind)
-    with _opened(Path(path)) as file:
-        return {name: aligned(file.get_tensor(name)) for name in _names(file)}, header
+    tensors, header = open_file(path, kind)
+    return dict(tensors), header
 
 
 def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """Only the header of a file that loopscope wrote, without its tensors. Raises as `load_file`
     does."""
-    path = Path(path)
-    with _opened(path) as file:
-        text = (file.metadata() or {}).get(_KEY)
-    try:
-        header = json.loads(text) if text is not None else None
-    except json.JSONDecodeError:
-        header = None
-    if not isinstance(header, dict):
-        raise LoopscopeError(
-            f"{path} is a safetensors file that loopscope did not write (no '{_KEY}' header). "
-            f"A {kind} file is made by loopscope's own save."
-        )
-    if header.get("kind") != kind:
-        raise LoopscopeError(
-            f"{path} must hold a {kind}, but holds a {header.get('kind')!r}. Pass the right file."
-        )
-    return header
+    return load_layout(path, kind).header
 
 
-def load_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+def load_layout(path: str | os.PathLike[str], kind: str) -> Layout:
+    """The header, and the place of each tensor in the file, without the tensors. Raises as
+    `load_file` does."""
+    return _opened(path, kind)[1]
+
+
+def load_shapes(path: str | os.PathLike[str], kind: str) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor of a file, by name, without the tensors. Raises as `load_file`
     does."""
-    with _opened(Path(path)) as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in _names(file)}
+    return load_layout(path, kind).shapes
+
+
+def checksum(tensor: Tensor) -> str:
+    """CRC-32 of a tensor's bytes, in hexadecimal digits."""
+    return f"{zlib.crc32(_bytes(tensor)):08x}"
 
 
 def aligned(tensor: Tensor) -> Tensor:
@@ -154,10 +172,22 @@ def aligned(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
-def _layout(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
-    """The beginning of a file: the length of its header, and the header with each tensor's
-    offset."""
-    entries: dict[str, Any] = {"__metadata__": metadata}
+def _opened(path: Any, kind: str) -> tuple[Path, Layout]:
+    """The path, and what the beginning of the file says. Litter next to it is removed."""
+    path = checked_path(path, f"a {kind}")
+    remove_litter(path.parent)
+    path = regular_file(path, f"a file that holds a {kind}")
+    try:
+        return path, read_layout(path, kind)
+    except OSError as error:
+        raise LoopscopeError(f"{path} must hold a {kind}, but {reason(error)}. Check the path.") from error
+
+
+def _entries(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Where each tensor and each gap will lie, and what the metadata says about each tensor, with
+    placeholders for the checksums."""
+    entries: dict[str, Any] = {}
+    stored: dict[str, dict[str, Any]] = {}
     end = 0
 
     def place(name: str, dtype: str, shape: list[int], size: int) -> None:
@@ -166,45 +196,37 @@ def _layout(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bytes:
         end += size
 
     for name, tensor in tensors.items():
-        if tensor.dtype not in _NAMES:
-            raise LoopscopeError(
-                f"a file's tensors must be of the types {', '.join(DTYPES)}, but '{name}' is {tensor.dtype}. "
-                "Convert it before saving."
-            )
-        place(name, _NAMES[tensor.dtype], list(tensor.shape), tensor.nbytes)
+        if name == "__metadata__" or name != name.encode("utf-8", "replace").decode("utf-8"):
+            raise LoopscopeError(f"a tensor in a file can't be called {name!r}. Give it another name.")
+        stored[name] = {"checksum": "0" * 8}
+        dtype, shape = _NAMES.get(tensor.dtype), list(tensor.shape)
+        if dtype is None:
+            stored[name]["view"] = [str(tensor.dtype).removeprefix("torch."), shape]
+            dtype, shape = "U8", [tensor.numel() * tensor.itemsize]
+        place(name, dtype, shape, tensor.numel() * tensor.itemsize)
         if gap := -end % ALIGNMENT:
-            place(f"{_PADDING}{end}", "U8", [gap], gap)
-    header = json.dumps(entries).encode()
-    header += b" " * (-(len(header) + 8) % ALIGNMENT)
-    return struct.pack("<Q", len(header)) + header
+            filler = f"{PADDING}{end}"
+            while filler in tensors:
+                filler += "/"
+            place(filler, "U8", [gap], gap)
+    return entries, stored
 
 
-def _write(file: io.BufferedWriter, tensor: Tensor) -> None:
-    """A tensor's bytes, and zeros up to the next multiple of ALIGNMENT."""
-    values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    file.write(values.reshape(-1).view(torch.uint8).numpy().data)
-    file.write(bytes(-values.nbytes % ALIGNMENT))
-
-
-def _names(file: Any) -> Iterator[str]:
-    return (name for name in file.keys() if not name.startswith(_PADDING))  # noqa: SIM118 (not a dict)
-
-
-@contextlib.contextmanager
-def _opened(path: Path):
-    if not path.is_file():
-        raise LoopscopeError(f"{path} must be a file, but there is none. Check the path.")
+def _write(file: io.BufferedWriter, name: str, tensor: Tensor) -> str:
+    """Write a tensor's bytes, and zeros up to the next multiple of ALIGNMENT. Returns the
+    checksum."""
     try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
+        content = _bytes(tensor)
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
         raise LoopscopeError(
-            f"{path} must be a whole safetensors file, but can't be read as one ({error}): "
-            "it is truncated or something else. Make it again or take another copy."
+            f"a file's tensors must be dense and have numbers, but '{name}' is {tensor.layout} of "
+            f"{tensor.dtype} on {tensor.device} ({error}). Convert it before saving."
         ) from error
+    file.write(content)
+    file.write(bytes(-len(content) % ALIGNMENT))
+    return f"{zlib.crc32(content):08x}"
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _bytes(tensor: Tensor) -> memoryview:
+    values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return values.reshape(-1).view(torch.uint8).numpy().data

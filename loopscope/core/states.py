@@ -41,7 +41,8 @@ class States:
     ) -> None:
         """
         Arguments:
-            values: by loop index (iteration, inner loops ...).
+            values: by loop index (iteration, inner loops ...). A mapping that is no dict must be in
+                their order; it is kept, and gives each value when it is read.
             axes: names of all axes, those of the loop index first.
             length: iterations that can be addressed, 0..length-1 (or a range of them), whether
                 present or not.
@@ -55,7 +56,7 @@ class States:
         """Masks (batch,) by loop index, of the values from which some rows of the batch have
         left."""
         self.without_grad = tuple(sorted(without_grad))
-        self._values = dict(sorted(values.items()))
+        self._values = dict(sorted(values.items())) if isinstance(values, dict) else values
         self.iteration_range = range(length) if isinstance(length, int) else length
         """The iterations that can be addressed, whether present or not."""
         self._depth = len(next(iter(self._values))) if self._values else 1
@@ -147,7 +148,7 @@ class States:
         index = iteration_selector(index, self.name)
         if isinstance(index, slice):
             labels = self.iteration_range[index]
-            values = {key: value for key, value in self._values.items() if key[0] in labels}
+            values = {key: self._values[key] for key in self._values if key[0] in labels}
             return self.with_values(values, iteration_range=labels)
         return self._at(self.iteration_at(index))
 
@@ -265,7 +266,7 @@ class States:
             if (label,) not in self._values:
                 raise self._absent(label)
             return self._values[(label,)]
-        present = {index[1:]: value for index, value in self._values.items() if index[0] == label}
+        present = {index[1:]: self._values[index] for index in self._values if index[0] == label}
         if not present:
             raise self._absent(label)
         like = next(iter(present.values()))

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ..common.arguments import FilePath, NotNegative, PositiveCount, Seed
 from ..common.errors import LoopscopeError
-from ..common.files import load_file, save_file
 from ..common.guard import guarded
 from ..core.outside_modes import outside_modes
 from ..runs.run import Run
 from .lens_input import LensInput
 from .lens_types import UNTRAINED
-from .translator import KL_GAIN_TENSORS, KLGain, Translator, model_identity
+from .translator import KLGain, Translator, model_identity
+from .tuned_lens_storage import load_fields, save_fields
 from .tuned_lens_training import Positions, ReadOutName, train_tuned_lens
 
 
@@ -126,19 +126,8 @@ class TunedLens:
     @guarded
     def save(self, path: FilePath) -> Path:
         """Write it as one safetensors file with a JSON header; returns the path."""
-        tensors: dict[str, Tensor] = {}
-        for number, (label, translator) in enumerate(self.translators.items()):
-            parts = {name: getattr(translator, name) for name in ("a", "b", "active")}
-            parts |= {name: getattr(self.kl[label], name) for name in KL_GAIN_TENSORS}
-            tensors |= {f"{number}/{name}": value for name, value in parts.items()}
-        header = {
-            "kind": "tuned lens",
-            "read": self.read,
-            "places": {label: list(one.iterations) for label, one in self.translators.items()},
-            "model": list(self.model),
-            "training": self.training,
-        }
-        return save_file(path, tensors, header)
+        fields = ("read", "translators", "kl", "model", "training")
+        return save_fields({name: getattr(self, name) for name in fields}, path)
 
     @staticmethod
     @guarded
@@ -148,20 +137,7 @@ class TunedLens:
         Raises:
             LoopscopeError: the file is missing, of another kind, or incomplete.
         """
-        tensors, header = load_file(path, kind="tuned lens")
-        translators, kl = {}, {}
-        try:
-            for number, (label, iterations) in enumerate(header["places"].items()):
-                part = {name: tensors[f"{number}/{name}"] for name in ("a", "b", "active", *KL_GAIN_TENSORS)}
-                translators[label] = Translator(tuple(iterations), part["a"], part["b"], part["active"])
-                kl[label] = KLGain(tuple(iterations), *(part[name] for name in KL_GAIN_TENSORS))
-            return TunedLens(
-                header["read"], translators, kl, (header["model"][0], header["model"][1]), header["training"]
-            )
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise LoopscopeError(
-                f"{path} lacks what a tuned lens needs ({error!r}): take another copy, or fit it again."
-            ) from error
+        return TunedLens(**load_fields(path))
 
     def summary(self) -> str:
         """Its gain at each place: KL before and after, by iteration."""

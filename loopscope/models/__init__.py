@@ -9,19 +9,47 @@ import dataclasses
 import functools
 import math
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ..common import discovery
 from ..common.arguments import FilePath, Seed
+from ..common.checked_fields import Count, checked_fields, described_by
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, load_header, load_shapes
 from ..common.guard import guarded, validated
+from ..common.matching_tensors import first_misfit
+from ..common.reading import checked_path, read_text
 
 if TYPE_CHECKING:  # importing the shelf must stay light: TransformerLens comes with the first model
     from ..nn import LoopedModule
 
 __path__ = discovery.folders("models")
+_REMEDY = "Take another copy, or train it again."
+
+
+@dataclass(frozen=True)
+class StoredTask:
+    """A task, by its name and options."""
+
+    name: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EntryHeader:
+    """What is read of the header of an entry's file."""
+
+    entry: str
+    architecture: str
+    config: dict[str, Any]
+    task: StoredTask
+    recipe: dict[str, Any] = field(default_factory=dict)
+    step: Count = 0
+    buffers: list[str] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
 
 
 def names() -> list[str]:
@@ -72,54 +100,53 @@ def load(entry: FilePath) -> "LoopedModule":
 
     file = path(entry)
     tensors, header = load_file(file, kind="checkpoint")
-    missing = {"entry", "architecture", "config", "task"} - header.keys()
-    if missing:
+    about = _checked_header(file, header)
+    with described_by(f"The header of {file}", _REMEDY):
+        model = build(about.architecture, **about.config)
+        model.task = tasks.build(about.task.name, **about.task.options)
+    if misfit := first_misfit(tensors, model.state_dict()):
         raise LoopscopeError(
-            f"The header of {file} must have {', '.join(sorted(missing))}, but doesn't. "
-            "It was written by another version of loopscope: train it again."
+            f"The weights in {file} must fit the configuration of {about.architecture} in its header, "
+            f"but don't: {misfit}. Either the file or models/{about.architecture}.py has changed since: take "
+            "both from one version, or train it again."
         )
-    model = build(header["architecture"], **header["config"])
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise LoopscopeError(
-            f"The weights in {file} must fit the configuration of {header['architecture']} in its header, "
-            f"but don't: {_first_misfit(error)}. Either the file or "
-            f"models/{header['architecture']}.py has changed since: take both from one version, or train it "
-            "again."
-        ) from error
-    model.name = header["entry"]
+    model.load_state_dict(tensors)
+    model.name = about.entry
     by_path = Path(entry).suffix == ".safetensors"
     model.reload = functools.partial(load, str(file.resolve()) if by_path else os.fspath(entry))
-    model.task = tasks.build(header["task"]["name"], **header["task"]["options"])
     return model.eval()
 
 
 @guarded
 def card(entry: str) -> str:
     """The entry's card, in Markdown: how it was made and what was measured."""
-    return path(entry).with_suffix(".md").read_text(encoding="utf-8")
+    return read_text(path(entry).with_suffix(".md"), "the card of an entry")
 
 
 @guarded
 def header(entry: FilePath) -> dict[str, Any]:
     """The header of the entry's file: architecture, config, task, recipe, step, measured numbers,
     versions."""
-    return load_header(path(entry), kind="checkpoint")
+    file = path(entry)
+    header = load_header(file, kind="checkpoint")
+    _checked_header(file, header)
+    return header
 
 
 @guarded
 def parameters(entry: FilePath) -> int:
     """The number of trainable parameters in the entry's file, from its header alone."""
     buffers = header(entry).get("buffers", [])
-    return sum(math.prod(shape) for name, shape in load_shapes(path(entry)).items() if name not in buffers)
+    shapes = load_shapes(path(entry), "checkpoint")
+    return sum(math.prod(shape) for name, shape in shapes.items() if name not in buffers)
 
 
 @guarded
 def path(entry: FilePath) -> Path:
     """The entry's file. A path to a `.safetensors` file stands for itself."""
-    if Path(entry).suffix == ".safetensors":
-        return Path(entry)
+    file = checked_path(entry, "an entry")
+    if file.suffix == ".safetensors":
+        return file
     return discovery.files("models", ".safetensors")[
         discovery.checked_name("entry", os.fspath(entry), entries())
     ]
@@ -134,16 +161,14 @@ def copy(name: str, folder: FilePath = ".") -> Path:
 def _checked_values(architecture: str, config: type, values: dict[str, Any]) -> dict[str, Any]:
     """The values as the types that Config declares; a list from JSON becomes a tuple."""
     types = get_type_hints(config, include_extras=True)
-    fields = [field.name for field in dataclasses.fields(config)]
+    fields = [one.name for one in dataclasses.fields(config)]
     about = f"See its Config in models/{architecture}.py."
     checked = {}
-    for field, value in values.items():
-        discovery.checked_name(f"field of {architecture}'s Config", field, fields)
-        checked[field] = validated(value, types[field], f"{field} of {architecture}", about)
+    for name, value in values.items():
+        discovery.checked_name(f"field of {architecture}'s Config", name, fields)
+        checked[name] = validated(value, types[name], f"{name} of {architecture}", about)
     return checked
 
 
-def _first_misfit(error: RuntimeError) -> str:
-    """The first mismatch in torch's list."""
-    lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
-    return lines[1] if len(lines) > 1 else lines[0]
+def _checked_header(file: Path, header: dict[str, Any]) -> EntryHeader:
+    return checked_fields(EntryHeader, header, f"{file}", _REMEDY)

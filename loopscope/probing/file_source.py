@@ -5,10 +5,9 @@ while there is room. Here pieces are read into a buffer instead, so that what is
 counted.
 """
 
-import json
 import math
 import os
-import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,10 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.files import DTYPES, load_header
+from ..common.file_layout import DTYPES, damaged
+from ..common.files import load_layout
 from ..core.indexing import as_vectors
+from ..runs.run_header import RunHeader, StoredSite, checked_header
 from .sources import ExampleChunk, FeatureSource, SiteFeatures, SiteIteration, check_chosen, chosen_iterations
 
 PIECE = 8_000_000
@@ -35,20 +36,19 @@ class FileSource(FeatureSource):
         iterations: Sequence[int] | None = None,
         model: Any = None,
     ) -> None:
-        self.path, header = Path(path), load_header(path, kind="run")
-        self.origin, self._places = header["origin"], _places(self.path)
-        aliases = header.get("aliases", {})
-        self._keys = {name: name for name in self._places} | aliases
-        self.tokens = self._whole("tokens") if "tokens" in self._keys else None
+        self.path, self._layout = Path(path), load_layout(path, kind="run")
+        header = checked_header(str(path), self._layout.header, self._layout.entries.keys())
+        self.origin = header.origin
+        self.tokens = self._tokens(header)
         self._axes: dict[str, tuple[str, ...]] = {}
         self._rows: dict[str, dict[tuple[int, ...], Tensor]] = {}
-        self._indices: dict[str, list[tuple[int, ...]]] = {}
+        self._names: dict[str, dict[tuple[int, ...], str]] = {}
         self.positions, self.iterations = {}, {}
         for site in sites:
             self._open(site, header, iterations)
-        labels = {site: range(*header["sites"][site]["labels"]) for site in sites}
+        labels = {site: header.sites[site].iteration_range for site in sites}
         check_chosen(self.iterations, labels, iterations)
-        self.batch = len(self._sample(sites[0]))
+        self.batch = self._shape(self._first(sites[0]))[0]
         self.model = model if model is not None else _entry(self.origin)
 
     def chunks(self, places: Sequence[SiteIteration]) -> Iterator[ExampleChunk]:
@@ -58,33 +58,59 @@ class FileSource(FeatureSource):
             last = min(first + step, self.batch)
             yield ExampleChunk(first, {(site, k): self._piece(site, k, first, last) for site, k in places})
 
-    def _open(self, site: str, header: dict[str, Any], iterations: Sequence[int] | None) -> None:
-        about = header["sites"].get(site)
-        if about is None:
+    def _open(self, site: str, header: RunHeader, iterations: Sequence[int] | None) -> None:
+        about = header.sites.get(site)
+        if about is None or about.axes is None or not about.values:
             raise LoopscopeError(
                 f"{self.path} must hold the site '{site}' with iterations, but holds "
-                f"{list(header['sites'])}. Record it with sites=[{site!r}]."
+                f"{list(header.sites)}. Record it with sites=[{site!r}]."
             )
-        prefix = f"site/{site}/"
-        keys = [key.removeprefix(prefix) for key in self._keys if key.startswith(prefix)]
-        self._indices[site] = sorted(tuple(map(int, key.split(","))) for key in keys)
-        self._axes[site] = tuple(about["axes"])
-        self._rows[site] = {
-            tuple(map(int, key.split(","))): torch.tensor(mask) for key, mask in about.get("rows", {}).items()
-        }
-        shape = self._sample(site, whole=False)
-        body = self._axes[site][len(self._indices[site][0]) :]
+        self._names[site], self._axes[site] = about.indices, tuple(about.axes)
+        self._rows[site] = {index: torch.tensor(mask) for index, mask in about.masks.items()}
+        shape = self._checked_shape(site, about)
+        body = self._axes[site][len(next(iter(about.indices))) :]
         if not body or body[0] != "batch":
             raise LoopscopeError(
                 f"a site that is read piece by piece must begin with its examples, but '{site}' has {body}."
             )
         self.positions[site] = dict(zip(body, shape, strict=True)).get("position", 1)
-        present = sorted({index[0] for index in self._indices[site]})
-        self.iterations[site] = chosen_iterations(present, range(*about["labels"]), iterations)
+        present = sorted({index[0] for index in about.indices})
+        self.iterations[site] = chosen_iterations(present, about.iteration_range, iterations)
+        for index, name in about.indices.items():
+            if index[0] in self.iterations[site]:
+                self._check(name)
+
+    def _checked_shape(self, site: str, about: StoredSite) -> tuple[int, ...]:
+        """The shape of a site's values, which must be the same at every iteration."""
+        shapes = {self._shape(name) for name in about.indices.values()}
+        (shape, *others) = shapes
+        depth = len(next(iter(about.indices)))
+        if others or depth + len(shape) != len(self._axes[site]) or (shape and shape[0] == 0):
+            raise LoopscopeError(
+                f"{self.path} must hold values of one shape for every iteration of '{site}', of the axes "
+                f"{self._axes[site]}, but holds {sorted(shapes)}. Load it with ls.load_run."
+            )
+        return shape
+
+    def _check(self, name: str) -> None:
+        """Compare a tensor with its checksum, piece by piece."""
+        if self._layout.tensors is None:
+            return
+        start, end = self._layout.entries[name].data_offsets
+        checksum = 0
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(self._layout.start + start)
+            while start < end:
+                piece = file.read(min(PIECE, end - start))
+                if not piece:
+                    break
+                checksum, start = zlib.crc32(piece, checksum), start + len(piece)
+        if f"{checksum:08x}" != self._layout.tensors[name].checksum:
+            raise damaged(self.path, f"the numbers of '{name}' have changed")
 
     def _piece(self, site: str, k: int, first: int, last: int) -> SiteFeatures:
-        indices = [index for index in self._indices[site] if index[0] == k]
-        values = [self._read(f"site/{site}/{','.join(map(str, index))}", first, last) for index in indices]
+        indices = [index for index in self._names[site] if index[0] == k]
+        values = [self._read(self._names[site][index], first, last) for index in indices]
         depth = len(indices[0])
         body = self._axes[site][depth:]
         value = torch.stack(values) if depth > 1 else values[0]
@@ -98,52 +124,50 @@ class FileSource(FeatureSource):
             )
         return SiteFeatures(value, present)
 
-    def _sample(self, site: str, whole: bool = True) -> Any:
-        key = self._keys[f"site/{site}/{','.join(map(str, self._indices[site][0]))}"]
-        shape = self._places[key][1]
-        return range(shape[0]) if whole else shape
+    def _tokens(self, header: RunHeader) -> Tensor | None:
+        """The run's tokens, if they are a tensor."""
+        name = header.tokens.get("tensor") if isinstance(header.tokens, dict) else None
+        if not isinstance(name, str) or name not in self._layout.entries or not self._shape(name):
+            return None
+        self._check(name)
+        return self._read(name, 0, self._shape(name)[0])
+
+    def _first(self, site: str) -> str:
+        return next(iter(self._names[site].values()))
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self._layout.shapes[name]
+
+    def _dtype(self, name: str) -> torch.dtype:
+        dtype = self._layout.entries[name].dtype
+        if (self._layout.tensors and self._layout.tensors[name].view) or dtype not in DTYPES:
+            raise LoopscopeError(
+                f"{self.path} must hold numbers of the types {', '.join(DTYPES)} to be read piece by piece, "
+                f"but '{name}' is of another. Load the run with ls.load_run."
+            )
+        return DTYPES[dtype]
 
     def _bytes(self, site: str, k: int) -> int:
-        keys = [f"site/{site}/{','.join(map(str, i))}" for i in self._indices[site] if i[0] == k]
-        return sum(
-            math.prod(self._places[self._keys[key]][1]) * self._places[self._keys[key]][0].itemsize
-            for key in keys
-        )
+        names = [name for index, name in self._names[site].items() if index[0] == k]
+        return sum(math.prod(self._shape(name)) * self._dtype(name).itemsize for name in names)
 
-    def _whole(self, key: str) -> Tensor:
-        return self._read(key, 0, self._places[self._keys[key]][1][0])
-
-    def _read(self, key: str, first: int, last: int) -> Tensor:
-        dtype, shape, offset = self._places[self._keys[key]]
+    def _read(self, name: str, first: int, last: int) -> Tensor:
+        dtype, shape = self._dtype(name), self._shape(name)
         row = math.prod(shape[1:]) * dtype.itemsize
         buffer = bytearray((last - first) * row)
         with open(self.path, "rb", buffering=0) as file:
-            file.seek(offset + first * row)
+            file.seek(self._layout.start + self._layout.entries[name].data_offsets[0] + first * row)
             view, done = memoryview(buffer), 0
             while done < len(buffer):
                 read = file.readinto(view[done:])
                 if not read:
                     raise LoopscopeError(
-                        f"{self.path} ends before '{key}' does: it is truncated. Take another copy."
+                        f"{self.path} ends before '{name}' does: it is truncated. Take another copy."
                     )
                 done += read
         if not buffer:
             return torch.empty((last - first, *shape[1:]), dtype=dtype)
         return torch.frombuffer(buffer, dtype=dtype).view(last - first, *shape[1:])
-
-
-def _places(path: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...], int]]:
-    """Each tensor's type, shape, and where in the file it begins. `load_header` has looked at the
-    file before."""
-    with open(path, "rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    return {
-        name: (DTYPES[one["dtype"]], tuple(one["shape"]), 8 + length + one["data_offsets"][0])
-        for name, one in header.items()
-        if one["dtype"] in DTYPES
-    }
 
 
 def _entry(origin: Any) -> Any:

@@ -10,6 +10,7 @@ from numpy import ndarray as Array
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..common.reading import regular_file
 
 Kind = Literal["classes", "numbers"]
 MOST_CLASSES = 200
@@ -126,9 +127,10 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[Tensor, Tensor | None]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    file = regular_file(path, "a safetensors file with the tensor labels")
     try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
+        tensors = load_file(file)
+    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError, KeyError) as error:
         raise LoopscopeError(
             f"{path} must be a safetensors file with the tensor labels, but can't be read ({error})."
         ) from None

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
+from ..common.json_text import read_json
+from ..common.reading import checked_path, read_text
 from ..runs.run import Run
 from ..wrapping.wrap_module import wrap
 from .record_run import record
@@ -49,15 +51,25 @@ def from_pretrained(
     """
     import transformers
 
-    name = os.fspath(name)
+    name = os.fspath(checked_path(name, "a model"))
+    if Path(name).exists():
+        _check_config(Path(name))
+    if options.setdefault("use_safetensors", True) is not True:
+        raise LoopscopeError(
+            "weights must be safetensors, since others are pickled and reading them can run code, but "
+            f"use_safetensors={options['use_safetensors']!r} was passed. Leave it out, and convert the "
+            "weights (model.save_pretrained)."
+        )
     trusted = {"trust_remote_code": trust_remote_code}
     try:
         config = transformers.AutoConfig.from_pretrained(name, **trusted)
         kind = next(iter(getattr(config, "architectures", None) or ()), None)
         builtin = getattr(transformers, kind, None) if isinstance(kind, str) else None
+        if not (isinstance(builtin, type) and issubclass(builtin, transformers.PreTrainedModel)):
+            builtin = None  # another thing of transformers
         cls: Any = transformers.AutoModelForCausalLM if builtin is None else builtin
         model = cls.from_pretrained(name, **(trusted if builtin is None else {}), **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers doesn't check what it reads, and raises whatever follows
         if "trust_remote_code" in str(error):
             raise LoopscopeError(
                 f"{name} brings its own code, which runs only if you agree. Read it first, then pass "
@@ -70,6 +82,18 @@ def from_pretrained(
     wrapped = wrap(model.eval())
     wrapped.name = name
     return wrapped
+
+
+def _check_config(folder: Path) -> None:
+    """Raise LoopscopeError unless a folder has a config.json that describes a model."""
+    file = folder / "config.json"
+    config = read_json(read_text(file, "the configuration of a model"), f"{file}")
+    kinds = config.get("architectures") if isinstance(config, dict) else 0
+    if kinds is not None and not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
+        raise LoopscopeError(
+            f'{file} must be an object whose "architectures" is a list of names, but is not. Take another '
+            "copy, or write it with save_pretrained."
+        )
 
 
 def record_pretrained(

@@ -7,8 +7,9 @@ from typing import Any
 
 from .. import analyses, models
 from ..common import discovery
+from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
-from ..common.files import load_file, save_file, save_text
+from ..common.files import load_file, save_file
 from ..recorder.record_run import record
 from ..training.card_metrics import SEED, measure_entry
 

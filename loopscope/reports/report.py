@@ -20,8 +20,8 @@ from .. import models
 from ..common import discovery
 from ..common.analysis_result import AnalysisResult
 from ..common.arguments import FilePath
+from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
-from ..common.files import save_text
 from ..common.guard import guarded
 from ..plots.panels import Panel
 from ..recorder.labels import task_of

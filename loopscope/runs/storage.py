@@ -1,7 +1,12 @@
-"""A run as a file: safetensors with a JSON header. `loopscope.load_run` reads it."""
+"""A run as a file: safetensors with a JSON header. `loopscope.load_run` reads it.
+
+A site's name is text in the header, and its tensors are numbered, so that a site may have any
+name.
+"""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,41 +14,40 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.files import load_file, save_file
+from ..common.files import StoredTensors, open_file, save_file
 from ..core.states import States
 from ..halting.halting_record import Halting
+from .run_header import REMEDY, RunHeader, StoredSite, checked_header, format_index
+from .stored_values import Unwritable, pack, unpack
 
 if TYPE_CHECKING:
     from .run import Run
 
 
 def save_run(run: "Run", path: str | os.PathLike[str]) -> Path:
-    """Write a run to one file. A tensor that is the value of several sites is written once.
+    """Write a run to one file. A tensor that is the value of several sites is written once. What
+    its origin holds becomes plain JSON; a mapping among its inputs comes back as a dict, and an
+    output that isn't made of tensors, numbers, words and containers of them is left out.
 
     Raises:
-        LoopscopeError: a further input of the model can't be written as JSON, or the file can't be
-            written.
+        LoopscopeError: a further input of the model can't be written, or the file can't be.
     """
-    tensors, sites = _site_tensors(run)
-    tensors |= {
-        name: value
-        for name, value in (("tokens", run.tokens), ("output", run.output))
-        if isinstance(value, Tensor)
-    }
-    tensors |= {f"input/{name}": value for name, value in run.inputs.items() if isinstance(value, Tensor)}
+    tensors = _Distinct()
     header: dict[str, Any] = {
         "kind": "run",
         "origin": run.origin,
         "iterations": run.iterations,
-        "sites": sites,
-        "inputs": _json_inputs(run.inputs),
+        "sites": {name: _stored_site(tensors, i, run[name]) for i, name in enumerate(run.names)},
+        "tokens": _packed(tensors, "tokens", run.tokens),
+        "output": _packed(tensors, "output", run.output, optional=True),
+        "inputs": {name: _packed(tensors, f"input {name!r}", one) for name, one in run.inputs.items()},
     }
     if run.halting is not None:
-        fields = vars(run.halting).items()
-        tensors |= {f"halting/{name}": value for name, value in fields if isinstance(value, Tensor)}
-        header["halting"] = {"kind": run.halting.kind}
-    distinct, aliases = _distinct(tensors)
-    return save_file(path, distinct, header | {"aliases": aliases})
+        header["halting"] = {
+            name: tensors.keep(f"halting/{name}", value) if isinstance(value, Tensor) else value
+            for name, value in vars(run.halting).items()
+        }
+    return save_file(path, tensors.by_name, header)
 
 
 def read_run(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -52,95 +56,117 @@ def read_run(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         LoopscopeError: the file is no run, or is damaged.
     """
-    tensors, header = load_file(path, kind="run")
+    tensors, header = open_file(path, kind="run")
+    about = checked_header(os.fspath(path), header, tensors.keys())
     try:
-        return _run_arguments(tensors, header)
-    except (KeyError, TypeError, ValueError) as error:
-        raise LoopscopeError(
-            f"{path} lacks what a run needs ({error!r}): take another copy, or record it again."
-        ) from error
-
-
-def _site_tensors(run: "Run") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of all sites by key, and what the header holds about each site."""
-    tensors: dict[str, Tensor] = {}
-    header: dict[str, Any] = {}
-    for name in run.names:
-        site = run[name]
-        if not isinstance(site, States):
-            header[name] = None
-            tensors[f"site/{name}/"] = site
-            continue
-        header[name] = {
-            "axes": site.axes,
-            "labels": [site.iteration_range.start, site.iteration_range.stop],
-            "rows": {_key(index): mask.tolist() for index, mask in site.rows.items()},
+        return {
+            "tokens": None if about.tokens is None else unpack(about.tokens, tensors),
+            "inputs": {name: unpack(value, tensors) for name, value in about.inputs.items()},
+            "iterations": about.iterations,
+            "sites": {name: _site(name, site, tensors) for name, site in about.sites.items()},
+            "output": None if about.output is None else unpack(about.output, tensors),
+            "origin": about.origin,
+            "halting": _halting(about, tensors),
         }
-        tensors |= {f"site/{name}/{_key(index)}": value for index, value in site.items()}
-    return tensors, header
+    except LoopscopeError as error:
+        if os.fspath(path) in str(error):
+            raise
+        raise LoopscopeError(f"{path} must hold a whole run, but {error}. {REMEDY}") from error
 
 
-def _json_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The further inputs of a model that are no tensors."""
-    result: dict[str, Any] = {}
-    for name, value in inputs.items():
-        if isinstance(value, Tensor):
-            continue
-        if not isinstance(value, str | int | float | bool | tuple | list | None):
-            raise LoopscopeError(
-                f"a run's inputs must be tensors, numbers or words to be saved, but '{name}' is a "
-                f"{type(value).__name__}. Record without it, or set run.inputs[{name!r}] to what JSON "
-                "can say."
-            )
-        result[name] = list(value) if isinstance(value, tuple) else value
-    return result
+class SiteValues(Mapping[tuple[int, ...], Tensor]):
+    """A site's tensors by loop index, each of them checked when it is first read."""
+
+    def __init__(self, names: Mapping[tuple[int, ...], str], tensors: Mapping[str, Tensor]) -> None:
+        self._names, self._tensors = dict(names), tensors
+
+    def __getitem__(self, index: tuple[int, ...]) -> Tensor:
+        return self._tensors[self._names[index]]
+
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
-def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Each tensor once, and for every other key of the same tensor the key that has it."""
-    first: dict[tuple[Any, ...], str] = {}
-    distinct: dict[str, Tensor] = {}
-    aliases: dict[str, str] = {}
-    for key, value in tensors.items():
-        identity = (value.data_ptr(), tuple(value.shape), value.stride(), value.dtype)
-        if value.numel() and identity in first:
-            aliases[key] = first[identity]
-        else:
-            first[identity] = key
-            distinct[key] = value
-    return distinct, aliases
+class _Distinct:
+    """The tensors of a file, each of them once."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Tensor] = {}
+        self._names: dict[tuple[Any, ...], str] = {}
+
+    def keep(self, name: str, tensor: Tensor) -> str:
+        """The name of the tensor in the file: `name`, or that under which it is there already."""
+        if tensor.layout == torch.strided and tensor.numel() and tensor.device.type != "meta":
+            identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
+            name = self._names.setdefault((*identity, tensor.is_conj(), tensor.is_neg()), name)
+        self.by_name[name] = self.by_name.get(name, tensor)
+        return name
 
 
-def _run_arguments(tensors: dict[str, Tensor], header: dict[str, Any]) -> dict[str, Any]:
-    stored = tensors | {key: tensors[same] for key, same in header["aliases"].items()}
-
-    def group(prefix: str) -> dict[str, Tensor]:
-        return {key.removeprefix(prefix): value for key, value in stored.items() if key.startswith(prefix)}
-
-    sites: dict[str, States | Tensor] = {}
-    for name, about in header["sites"].items():
-        values = group(f"site/{name}/")
-        if about is None:
-            sites[name] = values[""]
-            continue
-        rows = {_index(key): torch.tensor(mask) for key, mask in about.get("rows", {}).items()}
-        by_index = {_index(key): value for key, value in values.items()}
-        sites[name] = States(name, by_index, tuple(about["axes"]), range(*about["labels"]), rows=rows)
-    halting = group("halting/")
+def _stored_site(tensors: _Distinct, number: int, site: States | Tensor) -> dict[str, Any]:
+    if not isinstance(site, States):
+        return {"values": {"": tensors.keep(f"site/{number}/", site)}}
+    labels = site.iteration_range
     return {
-        "tokens": stored.get("tokens"),
-        "inputs": header.get("inputs", {}) | group("input/"),
-        "iterations": header["iterations"],
-        "sites": sites,
-        "output": stored.get("output"),
-        "origin": header["origin"],
-        "halting": Halting(**halting, **header.get("halting", {})) if halting else None,
+        "axes": site.axes,
+        "labels": [labels.start, labels.stop, labels.step],
+        "rows": {format_index(index): mask.tolist() for index, mask in site.rows.items()},
+        "values": {
+            format_index(index): tensors.keep(f"site/{number}/{format_index(index)}", value)
+            for index, value in site.items()
+        },
     }
 
 
-def _key(index: tuple[int, ...]) -> str:
-    return ",".join(map(str, index))
+def _packed(tensors: _Distinct, what: str, value: Any, optional: bool = False) -> Any:
+    def keep(tensor: Tensor) -> str:
+        name = what if what in ("tokens", "output") and tensor is value else f"value/{len(tensors.by_name)}"
+        return tensors.keep(name, tensor)
+
+    before = dict(tensors.by_name)
+    try:
+        return pack(value, keep)
+    except Unwritable as error:
+        if optional:
+            tensors.by_name = before
+            return None
+        name = what.removeprefix("input ")
+        place = "run.tokens" if name == what else f"run.inputs[{name}]"
+        raise LoopscopeError(
+            f"a run's {what} must be made of tensors, arrays, numbers, words, and lists or dicts of them to "
+            f"be saved, but holds a {error}. Set {place} to what can be saved, or to None, and save "
+            "again: the recorded values are kept; only what is computed anew from the loaded run needs it."
+        ) from error
 
 
-def _index(key: str) -> tuple[int, ...]:
-    return tuple(map(int, key.split(",")))
+def _site(name: str, stored: StoredSite, tensors: StoredTensors) -> States | Tensor:
+    if stored.axes is None:
+        return tensors[stored.values[""]]
+    rows = {index: torch.tensor(mask, dtype=torch.bool) for index, mask in stored.masks.items()}
+    for index, place in stored.indices.items():
+        shape = tensors.shape(place)
+        if len(index) + len(shape) != len(stored.axes):
+            raise LoopscopeError(
+                f"the site {name[:80]!r} has the axes {stored.axes}, and at {index} a value of shape {shape}"
+            )
+        if index in rows and shape[:1] != rows[index].shape:
+            raise LoopscopeError(f"the site {name[:80]!r} has {len(rows[index])} rows for {shape} at {index}")
+    values = SiteValues(stored.indices, tensors)
+    return States(name, values, tuple(stored.axes), stored.iteration_range, rows=rows)
+
+
+def _halting(header: RunHeader, tensors: StoredTensors) -> Halting | None:
+    if header.halting is None:
+        return None
+    names = [field.name for field in fields(Halting) if field.name != "kind"]
+    missing = [name for name in names if header.halting.get(name) not in tensors]
+    if missing or "kind" not in header.halting:
+        raise LoopscopeError(f"its halting lacks {', '.join(missing) or 'its kind'}")
+    parts = {name: tensors[header.halting[name]] for name in names}
+    shape = parts["iteration"].shape
+    if parts["weights"].shape[1:] != shape or any(parts[n].shape != shape for n in names if n != "weights"):
+        raise LoopscopeError("its halting has parts of shapes that don't belong together")
+    return Halting(**parts, kind=header.halting["kind"])

@@ -24,9 +24,12 @@ from typing import Any
 
 from .. import models
 from ..common.errors import LoopscopeError, nearest
+from ..common.reading import checked_path, read_text
 from ..common.to_json import to_json
 from ..training import Recipe, recipe_of
 
+MOST_TEXT = 1_000_000
+"""Bytes of the largest file of a grid."""
 KEYS = ("entry", "recipe", "fixed", "grid", "checkpoint_every", "log_every")
 
 
@@ -99,18 +102,18 @@ def read_grid(path: str | Path) -> Grid:
         LoopscopeError: the file isn't TOML; it names a field that the recipe doesn't have, or a
             value of the wrong type; a field is set twice; there is nothing to vary.
     """
-    path = Path(path)
+    path = checked_path(path, "a grid")
+    text = read_text(path, "the TOML file of a grid", MOST_TEXT)
     try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except OSError as error:
+        return grid_from_table(tomllib.loads(text), path.stem, text)
+    except LoopscopeError:
+        raise
+    except RecursionError as error:
         raise LoopscopeError(
-            f"The grid must be a TOML file, but {path} can't be read ({error.strerror or error}). Check the "
-            "path."
+            f"The grid must be a TOML file, but {path} has too many tables inside each other. Write it anew."
         ) from error
-    except ValueError as error:  # of TOML, or of UTF-8
+    except ValueError as error:
         raise LoopscopeError(f"The grid must be a TOML file, but {path} isn't one: {error}.") from error
-    return grid_from_table(table, path.stem, text)
 
 
 def grid_from_table(table: Mapping[str, Any], name: str, text: str = "") -> Grid:

@@ -44,7 +44,7 @@ def step_of(folder: Path) -> int:
     for line in reversed(lines[:-1]):  # what follows the last newline may be half a line
         try:
             return int(json.loads(line)["step"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue
     return 0
 

@@ -5,8 +5,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
-from ..common.files import save_text
+from ..common.folder_lock import exclusive_use
 from ..common.to_json import to_json
 from .executor import run_trials
 from .grid import Grid, Trial, read_grid
@@ -14,7 +15,7 @@ from .progress_bar import progress_bar
 from .report_page import report_page
 from .sweep_result import SweepResult
 from .trial_result import TrialResult, read_result
-from .worker import WorkerReport, folder_id, is_finished
+from .worker import WorkerReport, clear, folder_id, is_finished
 
 if TYPE_CHECKING:
     from ..reports.report import Report
@@ -57,18 +58,30 @@ def sweep(
         progress: whether progress is shown, on stderr.
 
     Raises:
-        LoopscopeError: the grid or the cluster can't be used. A trial that fails doesn't raise: its
+        LoopscopeError: the grid or the cluster can't be used, or another sweep is working in the
+            folder. A trial that fails doesn't raise: its
             result says why.
     """
     if workers is not None and scheduler is not None:
         raise LoopscopeError(
             "Either workers or a scheduler must be given: a cluster has its own workers. Leave --workers out."
         )
-    grid = grid if isinstance(grid, Grid) else read_grid(Path(grid))
+    grid = grid if isinstance(grid, Grid) else read_grid(grid)
     folder = (Path("runs") / grid.name if folder is None else Path(folder)).resolve()
     identity = folder_id(folder)
+    with exclusive_use(folder, "sweep"):
+        return Sweep(grid, folder, _train(grid, folder, identity, progress, workers, scheduler))
+
+
+def _train(
+    grid: Grid, folder: Path, identity: str, progress: bool, workers: int | None, scheduler: str | None
+) -> tuple[TrialResult, ...]:
+    """Train what is missing, and write the results of all."""
     reports: dict[Trial, WorkerReport] = {}
     missing = [trial for trial in grid.trials if not is_finished(folder / trial.name, trial.recipe)]
+    for trial in grid.trials:
+        if trial not in missing:
+            clear(folder / trial.name)
     try:
         with progress_bar(grid, folder, len(grid.trials) - len(missing), progress) as show:
 
@@ -94,7 +107,7 @@ def sweep(
     finally:
         results = tuple(read_result(trial, folder / trial.name, reports.get(trial)) for trial in grid.trials)
         _write(folder / RESULTS, grid, results)
-    return Sweep(grid, folder, results)
+    return results
 
 
 def _write(path: Path, grid: Grid, results: tuple[TrialResult, ...]) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from .. import models
 from ..common.errors import LoopscopeError
-from ..common.files import load_header
 from ..training.history import History, learning_times, load_history
 from .grid import Trial
 from .worker import WorkerReport, is_finished, weights_file
@@ -64,7 +64,7 @@ def read_result(trial: Trial, folder: Path, report: WorkerReport | None = None) 
     report = report or WorkerReport()
     if not is_finished(folder, trial.recipe):
         return TrialResult("failed" if report.error else "missing", report.error)
-    measured = load_header(weights_file(folder, trial.recipe), kind="checkpoint")["measured"]
+    measured = models.header(weights_file(folder, trial.recipe)).get("measured", {})
     return TrialResult(
         "finished",
         resumed_step=report.resumed_step,

@@ -15,8 +15,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from .. import models
+from ..common.atomic_write import remove_litter, save_text
 from ..common.errors import LoopscopeError
-from ..common.files import clear_parts, load_header, save_text
+from ..common.json_text import read_json
+from ..common.reading import read_text
 from ..training import Recipe, checkpoint, differences, train
 
 ID_FILE, RUNNING_FILE, LOCK_FILE, TRACE_FILE = ".sweep", "running.json", ".lock", "error.txt"
@@ -55,7 +58,7 @@ def run_trial(
         with folder_lock(path), _training_lock, _threads(1):
             if is_finished(path, parsed):
                 return WorkerReport()
-            resumed_step = _checkpoint_step(path)
+            resumed_step = checkpoint.done_steps(path)
             with _running_file(path):
                 train(parsed, path, progress=False, checkpoint_every=checkpoint_every, log_every=log_every)
         return WorkerReport(resumed_step=resumed_step)
@@ -63,7 +66,7 @@ def run_trial(
         return WorkerReport(str(error))
     except Exception as error:
         with contextlib.suppress(OSError):
-            (path / TRACE_FILE).write_text(traceback.format_exc(), encoding="utf-8")
+            save_text(path / TRACE_FILE, traceback.format_exc())
         return WorkerReport(f"{type(error).__name__}: {error} (see {path / TRACE_FILE}).")
 
 
@@ -75,10 +78,11 @@ def weights_file(folder: Path, recipe: Recipe) -> Path:
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Whether the folder holds the final weights of exactly this recipe."""
     try:
-        header = load_header(weights_file(folder, recipe), kind="checkpoint")
+        header = models.header(weights_file(folder, recipe))
     except LoopscopeError:
         return False
-    return header.get("step") == recipe.steps and not differences(header["recipe"], recipe.to_json())
+    there = header.get("recipe", {})
+    return header.get("step") == recipe.steps and not differences(there, recipe.to_json())
 
 
 def folder_id(folder: Path) -> str:
@@ -87,8 +91,8 @@ def folder_id(folder: Path) -> str:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ID_FILE).exists():
-            (folder / ID_FILE).write_text(uuid.uuid4().hex, encoding="utf-8")
-        return (folder / ID_FILE).read_text(encoding="utf-8")
+            save_text(folder / ID_FILE, uuid.uuid4().hex)
+        return read_text(folder / ID_FILE, "the id of a sweep's folder")
     except OSError as error:
         raise LoopscopeError(
             f"{folder} must be a folder that can be written, but isn't ({error}). Choose another: --folder."
@@ -98,8 +102,8 @@ def folder_id(folder: Path) -> str:
 def has_folder_id(folder: str, identity: str) -> bool:
     """Whether this process sees the folder with that id."""
     try:
-        return (Path(folder) / ID_FILE).read_text(encoding="utf-8") == identity
-    except OSError:
+        return read_text(Path(folder) / ID_FILE, "the id of a sweep's folder") == identity
+    except LoopscopeError:
         return False
 
 
@@ -125,19 +129,25 @@ def folder_lock(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def clear(folder: Path) -> None:
+    """Remove what a process that was killed has left in the folder of a finished trial."""
+    (folder / RUNNING_FILE).unlink(missing_ok=True)
+    remove_litter(folder)
+
+
 def running_process(folder: Path) -> dict[str, Any] | None:
     """The process that trains in the folder: host, pid; None if there is none. A process that was
     killed may still be listed."""
     try:
-        return json.loads((folder / RUNNING_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        who = read_json(read_text(folder / RUNNING_FILE, "a note"), "it")
+        return {"host": str(who["host"]), "pid": int(who["pid"])}
+    except (LoopscopeError, KeyError, TypeError, ValueError):
         return None
 
 
 @contextlib.contextmanager
 def _running_file(folder: Path) -> Iterator[None]:
     path = folder / RUNNING_FILE
-    clear_parts(path)
     save_text(path, json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}))
     try:
         yield
@@ -153,11 +163,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _checkpoint_step(folder: Path) -> int:
-    """The step of the folder's checkpoint; 0 if there is none."""
-    try:
-        return load_header(folder / checkpoint.FILE, checkpoint.KIND)["step"]
-    except LoopscopeError:
-        return 0

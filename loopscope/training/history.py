@@ -11,13 +11,14 @@ from torch import Tensor
 
 from .. import models, tasks
 from ..common import discovery
-from ..common.arguments import FilePath
-from ..common.errors import LoopscopeError
-from ..common.files import load_file
+from ..common.files import open_file
 from ..common.guard import guarded
+from ..common.matching_tensors import first_misfit
+from ..common.reading import checked_path
 from ..core.states import States
 from ..maths.changepoints import Dated, crossing
 from ..tasks import Task
+from .history_header import REMEDY, check_history
 
 if TYPE_CHECKING:
     from ..nn import LoopedModule
@@ -59,7 +60,8 @@ class History:
     @property
     def task(self) -> Task:
         """The task that was trained on."""
-        return tasks.build(self.recipe["task"], **self.recipe["options"])
+        with described_by(f"The history of {self.entry}", REMEDY):
+            return tasks.build(self.recipe["task"], **self.recipe.get("options", {}))
 
     @property
     def sets(self) -> list[str]:
@@ -98,11 +100,15 @@ class History:
                 f"step must be one whose weights were kept, but is {step}. Kept: "
                 f"{', '.join(map(str, self.checkpoints))}."
             )
-        model = models.build(self.recipe["architecture"], **self._config)
+        with described_by(f"The history of {self.entry}", REMEDY):
+            model = models.build(self.recipe["architecture"], **self._config)
         prefix = f"{step}/"
-        weights = {
-            n.removeprefix(prefix): value for n, value in self._weights.items() if n.startswith(prefix)
-        }
+        weights = {n.removeprefix(prefix): self._weights[n] for n in self._weights if n.startswith(prefix)}
+        if misfit := first_misfit(weights, model.state_dict()):
+            raise LoopscopeError(
+                f"The weights of step {step} must fit {self.recipe['architecture']}, but don't: {misfit}. "
+                f"Its file has changed since, or this one is damaged. {REMEDY}"
+            )
         model.load_state_dict(weights)
         model.name, model.task = self.entry, self.task
         return model.eval()
@@ -203,11 +209,13 @@ def load_history(source: FilePath) -> History:
     Raises:
         LoopscopeError: there is no history; the error lists the entries that have one.
     """
-    path = Path(source)
+    path = checked_path(source, "a history")
     if path.is_dir():
         from .history_writer import read_folder
 
-        return History(*read_folder(path))
+        header, weights = read_folder(path)
+        check_history(str(path), header, weights)
+        return History(header, weights)
     if path.suffix != ".safetensors":
         entries = shipped_histories()
         if str(source) not in entries:
@@ -217,7 +225,8 @@ def load_history(source: FilePath) -> History:
                 "folder or file of a training. Give a recipe history=Schedule(), and train it."
             )
         path = entries[str(source)]
-    weights, header = load_file(path, kind="history")
+    weights, header = open_file(path, kind="history")
+    check_history(str(path), header, weights)
     return History(header, weights)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..common.atomic_write import remove_litter
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, load_header, save_file
 from ..core.looped_model import unroll
@@ -30,19 +31,18 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         LoopscopeError: the training keeps no history, or has no checkpoint yet.
     """
-    header = (
-        load_header(folder / checkpoint.FILE, checkpoint.KIND) if (folder / checkpoint.FILE).exists() else {}
-    )
-    lines = step_log.read(folder / LINES)
-    if not lines or not header:
+    has_checkpoint = (folder / checkpoint.FILE).exists()
+    header = load_header(folder / checkpoint.FILE, checkpoint.KIND) if has_checkpoint else {}
+    recipe, lines = header.get("recipe"), step_log.read(folder / LINES)
+    if not lines or not isinstance(recipe, dict):
         raise LoopscopeError(
             f"{folder} must hold a training that keeps a history and has a checkpoint, but "
             f"{'there is no ' + LINES if not lines else 'it has no checkpoint yet'}. Train a recipe with "
             "history=Schedule()."
         )
-    recipe = {name: value for name, value in header["recipe"].items() if name != "precision"}
-    history = {"entry": recipe["architecture"], "recipe": recipe, "config": recipe["config"], "lines": lines}
-    return history, _weights(folder)
+    recipe = {name: value for name, value in recipe.items() if name != "precision"}
+    history = {"entry": recipe.get("architecture"), "recipe": recipe, "config": recipe.get("config")}
+    return history | {"lines": lines}, _weights(folder)
 
 
 class HistoryWriter:
@@ -55,6 +55,7 @@ class HistoryWriter:
         """`first_step`: number of steps done before. Looks after it are removed, since they will be
         taken again."""
         self.folder, self.schedule = folder, schedule
+        remove_litter(folder / WEIGHTS)
         self.copy = copy.deepcopy(model).eval()
         device = next(model.parameters()).device
         self.sets = {name: batch.to(device) for name, batch in _sets(task, schedule.examples).items()}
@@ -126,7 +127,7 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             if file.exists():
                 raise
             continue  # the running training has just removed it
-        tensors |= {f"{header['step']}/{name}": value for name, value in weights.items()}
+        tensors |= {f"{header.get('step')}/{name}": value for name, value in weights.items()}
     return tensors
 
 

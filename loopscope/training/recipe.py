@@ -1,9 +1,11 @@
 """Recipes: everything that determines a training, as small frozen parts that convert to JSON."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, get_args
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
 
+from ..common.checked_fields import is_json_of
 from ..common.errors import LoopscopeError, nearest
 from .curriculum import Curriculum
 from .deep_supervision import DeepSupervision
@@ -74,13 +76,12 @@ class Recipe:
         """The recipe that `to_json` converted.
 
         Raises:
-            LoopscopeError: a field or a part has an unknown name.
+            LoopscopeError: a field or a part has an unknown name, is missing, or is of another
+                type.
         """
-        names = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in names:
-                raise LoopscopeError(f"A recipe has no field {name!r}. {nearest(name, names)}")
-        return cls(**{name: _part(value) for name, value in values.items()})
+        if not isinstance(values, Mapping):
+            raise LoopscopeError(f"A recipe must be a table of its fields, but is {str(values)[:80]!r}.")
+        return _built(cls, "A recipe", values)
 
 
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -132,13 +133,31 @@ def _part(value: Any) -> Any:
         return value
     arguments = dict(value)
     name = arguments.pop("part")
-    if name not in _PARTS:
+    if not isinstance(name, str) or name not in _PARTS:
         raise LoopscopeError(f"There is no recipe part called {name!r}. {nearest(str(name), _PARTS)}")
-    names = [f.name for f in fields(_PARTS[name])]
-    for key in arguments:
-        if key not in names:
-            raise LoopscopeError(f"The recipe part {name} has no field {key!r}. {nearest(key, names)}")
-    return _PARTS[name](**{key: _part(inner) for key, inner in arguments.items()})
+    return _built(_PARTS[name], f"The recipe part {name}", arguments)
+
+
+def _built(kind: Any, what: str, values: Mapping[str, Any]) -> Any:
+    """A recipe or a part of one, from its fields as JSON."""
+    declared = {f.name: f for f in fields(kind)}
+    for key, value in values.items():
+        if key not in declared:
+            raise LoopscopeError(f"{what} has no field {key!r}. {nearest(str(key), declared)}")
+        is_part = isinstance(value, Mapping) and "part" in value
+        if not is_part and not is_json_of(_types(kind)[key], value):
+            raise LoopscopeError(
+                f"{what} must have a {key} of {declared[key].type}, but has {str(value)[:80]!r}."
+            )
+    for key, one in declared.items():
+        if key not in values and one.default is MISSING and one.default_factory is MISSING:
+            raise LoopscopeError(f"{what} must have the field {key!r}, but hasn't. Add it.")
+    return kind(**{key: _part(inner) for key, inner in values.items()})
+
+
+@cache
+def _types(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A training session: model, optimiser and average, as the folder's checkpoint left them."""
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,6 +88,12 @@ class Session:
             length=entry.length,
             **self.clock.seconds(),
         )
+
+
+def is_main_process() -> bool:
+    """Whether this process is the one that writes, known before the session: the first of those
+    that accelerate or torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def start_session(

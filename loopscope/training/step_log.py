@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
-from ..common.files import clear_parts, save_text
+from ..common.json_text import read_json
+from ..common.reading import read_text
 
 LOG = "log.jsonl"
 """The log's file in the folder of a training."""
@@ -24,19 +26,25 @@ def append(path: Path, line: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The complete lines; a training that was killed may have left an incomplete one at the end."""
+    """The complete lines; a training that was killed may have left an incomplete one at the end.
+
+    Raises:
+        LoopscopeError: it is no text in UTF-8, or may not be read.
+    """
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for text in read_text(path, "a log").split("\n") if path.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = read_json(text, "a line")
+        except LoopscopeError:
             break
+        if not isinstance(line, dict) or type(line.get("step")) is not int:
+            break
+        lines.append(line)
     return lines
 
 
 def cut(path: Path, step: int) -> None:
     """Remove the lines after `step`, since those steps will run again."""
-    clear_parts(path)
     lines = [line for line in read(path) if line["step"] <= step]
     try:
         save_text(path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -3,14 +3,16 @@ for bit."""
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from ..common.atomic_write import remove_litter
 from ..common.errors import LoopscopeError
+from ..common.folder_lock import exclusive_use
 from ..common.to_json import to_json
 from . import checkpoint, step_log
 from .ema import Average
@@ -18,7 +20,7 @@ from .export import export
 from .history_writer import HistoryWriter
 from .objective import LogEntry
 from .recipe import Recipe
-from .session import Session, start_session
+from .session import Session, is_main_process, start_session
 from .validation import check_count
 from .zoo_recipes import recipe_of
 
@@ -62,8 +64,8 @@ def train(
         The model, in evaluation mode, with its `task` and `name`.
 
     Raises:
-        LoopscopeError: the checkpoint is of another recipe; the disk is full; the loss is no longer
-            a finite number.
+        LoopscopeError: another training is working in the folder; the checkpoint is of another
+            recipe; the disk is full; the loss is no longer a finite number.
     """
     recipe, name = (
         (recipe, recipe.architecture) if isinstance(recipe, Recipe) else (recipe_of(recipe), recipe)
@@ -77,10 +79,12 @@ def train(
     folder = _folder(Path("runs") / name if out is None else Path(out))
     if seed is not None:
         recipe = replace(recipe, seed=seed)
-    session = start_session(recipe, name, folder, precision=precision, resume=resume)
-    bar = _progress_bar(progress and session.is_main, name, session.first_step, last)
-    history = _run(session, last, bar, checkpoint_every=checkpoint_every, log_every=log_every)
-    return _finish(session, history, last)
+    with exclusive_use(folder, "training") if is_main_process() else nullcontext():
+        remove_litter(folder)
+        session = start_session(recipe, name, folder, precision=precision, resume=resume)
+        bar = _progress_bar(progress and session.is_main, name, session.first_step, last)
+        history = _run(session, last, bar, checkpoint_every=checkpoint_every, log_every=log_every)
+        return _finish(session, history, last)
 
 
 def _run(

@@ -122,7 +122,10 @@ def test_a_recipe_with_a_field_missing_says_which():
 
 def test_a_file_that_is_no_toml_gets_one_sentence_on_the_command_line(tmp_path):
     (tmp_path / "bad.toml").write_text("seed = [")
-    for file, sentence in (("bad.toml", "must be a TOML file, but"), ("none.toml", "can't be read")):
+    for file, sentence in (
+        ("bad.toml", "must be a TOML file, but"),
+        ("none.toml", "must be a file, but there is none"),
+    ):
         refused = CliRunner().invoke(app, ["sweep", str(tmp_path / file)])
         assert refused.exit_code == 2
         assert sentence in refused.stderr

@@ -1,0 +1,57 @@
+"""Work that is killed at every moment: what is there is always whole, the next start goes on from it
+and clears what was left, and the end is that of work that nobody disturbed, bit for bit."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from loopscope.common.files import load_file
+
+ROOT = Path(__file__).parents[2]
+
+
+def content(path):
+    """What a file holds, without the time that it took."""
+    if path.suffix == ".safetensors":
+        for kind in ("run", "probes", "training", "checkpoint", "history", "weights"):
+            if f'"kind\\\\": \\\\"{kind}\\\\"'.encode() in path.read_bytes()[:100_000]:
+                tensors, header = load_file(path, kind)
+                names = ("seconds", "processor_seconds", "measured", "versions")
+                return tensors, {name: one for name, one in header.items() if name not in names}
+    if path.name == "results.json":
+        results = json.loads(path.read_text())["trainings"]
+        return [{n: v for n, v in one.items() if n not in ("seconds", "resumed_step")} for one in results]
+    return None if path.name in (".sweep", ".lock") else path.read_bytes()
+
+
+def alike(one, other):
+    if isinstance(one, tuple):
+        (a, about), (b, same) = one, other
+        return about == same and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return one == other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "least"),
+    [("training", 50), ("sweeping", 50), ("saving", 20), ("reporting", 12), ("probing", 15)],
+)
+def test_killed_at_every_moment_and_started_again_it_ends_as_if_undisturbed(work, least, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.toys.killed_work", work, str(tmp_path)],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+)\n$", done.stdout)[1]) >= least, "as many moments as that"
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    names = {str(path.relative_to(whole)) for path in whole.rglob("*")}
+    assert {str(path.relative_to(killed)) for path in killed.rglob("*")} == names, "no litter is left"
+    for name in names:
+        if (whole / name).is_file():
+            assert alike(content(killed / name), content(whole / name)), name
