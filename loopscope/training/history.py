@@ -11,6 +11,9 @@ from torch import Tensor
 
 from .. import models, tasks
 from ..common import discovery
+from ..common.arguments import FilePath
+from ..common.checked_fields import described_by
+from ..common.errors import LoopscopeError
 from ..common.files import open_file
 from ..common.guard import guarded
 from ..common.matching_tensors import first_misfit

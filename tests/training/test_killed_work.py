@@ -40,7 +40,7 @@ def alike(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "least"),
-    [("training", 50), ("sweeping", 50), ("saving", 20), ("reporting", 12), ("probing", 15)],
+    [("training", 50), ("sweeping", 40), ("saving", 20), ("reporting", 12), ("probing", 12)],
 )
 def test_killed_at_every_moment_and_started_again_it_ends_as_if_undisturbed(work, least, tmp_path):
     done = subprocess.run(
