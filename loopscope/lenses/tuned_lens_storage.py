@@ -68,7 +68,7 @@ def load_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
     checked_fields(StoredTraining, about.training, f"{path}, training,", _REMEDY)
     translators, kl = {}, {}
     for number, (label, iterations) in enumerate(about.places.items()):
-        parts = {name: tensors.get(f"{number}/{name}") for name in _PARTS}
+        parts = {name: tensors[f"{number}/{name}"] for name in _PARTS if f"{number}/{name}" in tensors}
         if why := _misfit(parts, len(iterations)):
             raise LoopscopeError(
                 f"{path} lacks what a tuned lens needs: at the place {label[:80]!r} {why}. {_REMEDY}"
@@ -84,10 +84,9 @@ def load_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
     }
 
 
-def _misfit(parts: Mapping[str, Tensor | None], count: int) -> str:
+def _misfit(present: Mapping[str, Tensor], count: int) -> str:
     """What is wrong with the tensors of a place of `count` iterations; empty if nothing is."""
-    present = {name: part for name, part in parts.items() if part is not None}
-    if missing := [name for name in parts if name not in present]:
+    if missing := [name for name in _PARTS if name not in present]:
         return f"{missing[0]} is not there"
     a, b, active = present["a"], present["b"], present["active"]
     if a.ndim != 3 or a.shape[1] != a.shape[2] or len(a) not in (1, count) or b.shape != a.shape[:2]:

@@ -24,9 +24,9 @@ EXAMPLES, LENGTH = 8, 24
 def is_pretrained_name(name: str) -> bool:
     """Whether a name is that of a model in this format: a folder with a config.json, or
     owner/model."""
-    if Path(name).is_dir():
+    if os.path.isdir(name):
         return (Path(name) / "config.json").is_file()
-    return name.count("/") == 1 and Path(name).suffix != ".safetensors" and not Path(name).exists()
+    return name.count("/") == 1 and Path(name).suffix != ".safetensors" and not os.path.exists(name)
 
 
 def from_pretrained(
@@ -52,7 +52,7 @@ def from_pretrained(
     import transformers
 
     name = os.fspath(checked_path(name, "a model"))
-    if Path(name).exists():
+    if os.path.exists(name):
         _check_config(Path(name))
     if options.setdefault("use_safetensors", True) is not True:
         raise LoopscopeError(

@@ -139,16 +139,15 @@ def _misfit(site: StoredSite, names: Collection[str]) -> str:
 def _upgraded(what: str, header: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The header of an older file, in which a tensor's name was made of its site's, in today's
     form."""
-    kind = dict[str, Any]
     old = checked_fields(_OldHeader, dict(header), what, REMEDY)
     places = {name: name for name in names} | old.aliases
-    sites: kind = {}
+    sites: dict[str, Any] = {}
     for name, about in old.sites.items():
         prefix = f"site/{name}/"
         keys = [key.removeprefix(prefix) for key in places if key.startswith(prefix)]
         values = {key: places[prefix + key] for key in keys if re.fullmatch(r"[\d,]*", key)}
         sites[name] = {"values": values, **(about or {})}
-    inputs: kind = {name: _old_value(value) for name, value in old.inputs.items()}
+    inputs: dict[str, Any] = {name: _old_value(value) for name, value in old.inputs.items()}
     inputs |= {
         key.removeprefix("input/"): {"tensor": place}
         for key, place in places.items()

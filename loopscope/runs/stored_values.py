@@ -44,14 +44,14 @@ def pack(value: Any, keep: Callable[[Tensor], str], depth: int = 0) -> dict[str,
         return inner(value.item())
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         return {"array": keep(_tensor(value))}
-    for name, (kind, parts, _) in _KINDS.items():
+    for name, (kind, content, _) in _KINDS.items():
         if isinstance(value, kind):
-            return {name: parts(value)}
+            return {name: content(value)}
     if isinstance(value, Mapping):  # of transformers too, such as BatchEncoding and ModelOutput
         return {"dict": [[inner(key), inner(part)] for key, part in value.items()]}
-    for name, kind in (("tuple", tuple), ("list", list), ("set", set | frozenset)):
-        if isinstance(value, kind):
-            return {name: [inner(part) for part in value]}
+    if isinstance(value, tuple | list | set | frozenset):
+        name = "tuple" if isinstance(value, tuple) else "list" if isinstance(value, list) else "set"
+        return {name: [inner(part) for part in value]}
     raise Unwritable(type(value).__name__)
 
 

@@ -15,11 +15,11 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from .. import models
@@ -95,7 +95,7 @@ class Grid:
         )
 
 
-def read_grid(path: str | Path) -> Grid:
+def read_grid(path: str | os.PathLike[str]) -> Grid:
     """Read a grid from a TOML file.
 
     Raises:
@@ -106,8 +106,8 @@ def read_grid(path: str | Path) -> Grid:
     text = read_text(path, "the TOML file of a grid", MOST_TEXT)
     try:
         return grid_from_table(tomllib.loads(text), path.stem, text)
-    except LoopscopeError:
-        raise
+    except LoopscopeError as error:
+        raise LoopscopeError(f"In {path}: {error}") from error
     except RecursionError as error:
         raise LoopscopeError(
             f"The grid must be a TOML file, but {path} has too many tables inside each other. Write it anew."

@@ -1,6 +1,7 @@
 """History: measurements of a model during its training, and the model at every step that was
 kept."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +214,7 @@ def load_history(source: FilePath) -> History:
         LoopscopeError: there is no history; the error lists the entries that have one.
     """
     path = checked_path(source, "a history")
-    if path.is_dir():
+    if os.path.isdir(path):  # False for a name that no file system can have
         from .history_writer import read_folder
 
         header, weights = read_folder(path)

@@ -141,18 +141,25 @@ def _part(value: Any) -> Any:
 def _built(kind: Any, what: str, values: Mapping[str, Any]) -> Any:
     """A recipe or a part of one, from its fields as JSON."""
     declared = {f.name: f for f in fields(kind)}
-    for key, value in values.items():
+    for key in values:
         if key not in declared:
             raise LoopscopeError(f"{what} has no field {key!r}. {nearest(str(key), declared)}")
-        is_part = isinstance(value, Mapping) and "part" in value
-        if not is_part and not is_json_of(_types(kind)[key], value):
-            raise LoopscopeError(
-                f"{what} must have a {key} of {declared[key].type}, but has {str(value)[:80]!r}."
-            )
     for key, one in declared.items():
         if key not in values and one.default is MISSING and one.default_factory is MISSING:
             raise LoopscopeError(f"{what} must have the field {key!r}, but hasn't. Add it.")
-    return kind(**{key: _part(inner) for key, inner in values.items()})
+    arguments = {key: _part(value) for key, value in values.items()}
+    try:
+        built, problem = kind(**arguments), None
+    except (TypeError, AttributeError, ArithmeticError, LookupError) as error:
+        built, problem = None, error
+    for key, value in values.items():
+        is_part = isinstance(value, Mapping) and "part" in value
+        if not is_part and not is_json_of(_types(kind)[key], value):
+            received = str(value)[:80]
+            raise LoopscopeError(f"{what} must have a {key} of {declared[key].type}, but has {received!r}.")
+    if problem is not None:
+        raise LoopscopeError(f"{what} must have fields that fit, but: {problem}.") from problem
+    return built
 
 
 @cache

@@ -32,7 +32,9 @@ def same(one: Any, other: Any) -> bool:
     """Whether two contents are equal, bit for bit."""
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         alike = one.dtype == other.dtype and one.shape == other.shape
-        return alike and torch.equal(*(x.contiguous().reshape(-1).view(torch.uint8) for x in (one, other)))
+        return alike and torch.equal(
+            *(x.resolve_conj().contiguous().reshape(-1).view(torch.uint8) for x in (one, other))
+        )
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
