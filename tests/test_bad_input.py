@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import loopscope as ls
+from loopscope.common.to_json import to_json
 
 from .toys.odd_values import BAD, SAME
 from .toys.public_calls import Call, calls

@@ -86,7 +86,10 @@ def test_a_whole_part_of_a_recipe_can_be_varied():
             {"grid": {"config.iteratons": [1]}},
             "no field of universal's Config called 'iteratons'. Did you mean 'iterations'",
         ),
-        ({"grid": {"config.width": ["wide"]}}, "width of universal must be a whole number, 1 or more, but is 'wide'"),
+        (
+            {"grid": {"config.width": ["wide"]}},
+            "width of universal must be a whole number, 1 or more, but is 'wide'",
+        ),
         ({"grid": {"seed": ["one"]}}, "training seed one can't be: Recipe.seed must be a whole number"),
         (
             {"grid": {"curriculum.start": [1]}},
