@@ -19,6 +19,7 @@ from ..core.looped_model import Context, step_at
 from ..core.readout_protocol import ReadOut
 from ..core.sites import modules_of
 from ..core.state_tree import State, through_sites
+from ..core.tokens import model_inputs
 from ..core.turns import parts_of, turn
 from ..halting.no_halting import NoHalting
 from .forward_hooks import Inputs, first_inputs, replaced_forward
@@ -128,6 +129,7 @@ class Adapter(NoHalting, ReadOut, nn.Module):
 
         >>> print(model.difference(tokens))
         """
+        tokens, inputs = model_inputs(self, tokens, inputs)
         with turn(parts_of(self), seeded=True), torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
             logits = self.forward_logits(tokens, **inputs)

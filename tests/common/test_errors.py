@@ -38,16 +38,17 @@ def tokens():
         (lambda t: t[:, :0], r"with at least one position, but got \(2, 0\)"),
         (lambda t: t + 9, r"this model needs tokens in 0\.\.2, but they reach from 9 to 11"),
         (lambda t: t - 9, r"but they reach from -9 to -7"),
-        (
-            lambda t: t.tolist(),
-            r"needs its tokens as a Tensor of integers \(batch, position\), but got a list",
-        ),
     ],
 )
 def test_tokens_of_wrong_shape_type_or_range(model, tokens, make, text):
     for call in (model, lambda t: ls.record(model, t)):
         with pytest.raises(ls.LoopscopeError, match=text):
             call(make(tokens))
+
+
+def test_a_model_itself_takes_a_tensor_alone(model, tokens):
+    with pytest.raises(ls.LoopscopeError, match=r"needs its tokens as a Tensor of integers .* got a list"):
+        model(tokens.tolist())
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
