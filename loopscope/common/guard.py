@@ -156,6 +156,7 @@ def validated(value: Any, hint: Any, name: str, about: str) -> Any:
     try:
         return _adapter(hint).validate_python(value)
     except ValidationError:
+        about = getattr(type(value), "instead", about)  # what a class says to pass in its place
         raise LoopscopeError(
             f"{name} must be {description(hint)}, but is {_excerpt(value)}.{_suggestion(value, hint)} {about}"
         ) from None
