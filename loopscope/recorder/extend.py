@@ -76,6 +76,8 @@ def continue_run(
         return _not_continued(run, missing, f"The run can't be continued ({str(error).split(',')[0]})")
     if not isinstance(model, Looped):
         return _not_continued(run, missing, "A module wrapped by its body can't be iterated on")
+    if run.origin.get("cached"):
+        return _not_continued(run, missing, "A pass that read a cache can't be iterated on")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)  # overflow is reported in the result
         if missing:

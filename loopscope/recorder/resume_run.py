@@ -17,7 +17,7 @@ from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.rebuilt_reader import rebuilt_reader
-from ..runs.run import Run
+from ..runs.run import Run, check_uncached
 from .pass_settings import pass_settings
 from .provenance import check_same_model, circumstances
 from .recorded_pass import changes_in_place, check_looped, halting_record, recorded_pass
@@ -56,6 +56,7 @@ def resume(
             weights have changed, the run has no state at `start`, or `iterations` ends before it.
     """
     check_looped(model)
+    check_uncached(run)
     reader = _reader(model, run)
     n = checked_iterations(iterations)
     k = run.states.iteration_at(run.iterations if start is None else start)
@@ -90,7 +91,8 @@ def _reader(model: Any, run: Run) -> Reader:
     """The reader of a run with this model: the run's own, or a new one for a model like its own."""
     if run.has_model and run.reader.made_by(model):
         run.reader.require_unchanged()
-        return run.reader
+        if run.reader.context is not None:  # None: a pass that the model made by itself
+            return run.reader
     check_same_model(model, run.origin, "resume needs")
     return rebuilt_reader(model, run.origin, run.tokens, run.inputs)
 

@@ -253,6 +253,16 @@ def select_inputs(
     }
 
 
+def check_uncached(run: Run) -> None:
+    """Raise LoopscopeError if a run's iterations read a cache, which is gone."""
+    if run.origin.get("cached"):
+        raise LoopscopeError(
+            "a pass that read a cache can't be iterated on, as what its iterations read of earlier positions "
+            "isn't there any more. Record the tokens so far in one pass, ls.record(model, tokens), or "
+            "generate with use_cache=False."
+        )
+
+
 def iterable_model(run: Run) -> Looped:
     """The model of a run, for iterating on from the run's states.
 
@@ -272,6 +282,7 @@ def iterable_model(run: Run) -> Looped:
             "each row of a run's tokens is an example, so they must be a tensor, but "
             f"are {type(run.tokens).__name__}. Record with a tensor of tokens."
         )
+    check_uncached(run)
     if not run.origin.get("whole", True):
         raise LoopscopeError(
             "whole states are needed to iterate from, but this run kept only a part of them "
