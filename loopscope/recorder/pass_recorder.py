@@ -20,6 +20,7 @@ from ..runs.reader import Reader
 from ..runs.run import Run
 from ..wrapping.call_tracker import ITERATION, CallTracker
 from ..wrapping.wrap_module import LOOP_SITES, Wrapped
+from .offloaded_weights import direct_weights
 from .provenance import circumstances
 
 
@@ -123,7 +124,8 @@ class PassRecorder:
         """The run with states[0], which is computed before the loop's first call, and a
         read-out."""
         assert self.tracker.first_input is not None
-        first = adapter.initial_from_call(self.tracker.first_input.detach(), self.embedded)
+        with direct_weights(adapter.module):
+            first = adapter.initial_from_call(self.tracker.first_input.detach(), self.embedded)
         sites: dict[str, Any] = {name: run[name] for name in run.names}
         for number, (field, value) in enumerate(items(first).items()):
             name = f"state.{field}" if number else "state"

@@ -295,7 +295,8 @@ def _with_iterations(entries: list[Entry], done: int) -> list[Entry]:
 
 def _tied(modules: Sequence[nn.Module]) -> bool:
     """Whether different modules share the storage of all their parameters."""
-    stores = [tuple(parameter.data_ptr() for parameter in module.parameters()) for module in modules]
+    # Parameters that are loaded for each call have no storage between calls.
+    stores = [tuple(p.data_ptr() or id(p) for p in module.parameters()) for module in modules]
     return bool(stores[0]) and all(store == stores[0] for store in stores)
 
 
