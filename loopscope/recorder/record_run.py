@@ -10,6 +10,7 @@ from ..common.guard import guarded
 from ..core.copied import copied
 from ..core.looped_model import checked_iterations
 from ..core.sites import Sites
+from ..core.tokens import model_inputs
 from ..interventions.edit_checks import AnyEdit, Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
@@ -46,7 +47,7 @@ def record(
 
     Arguments:
         model: a zoo model, any model with the four functions, or what `wrap` returned.
-        tokens: (batch, position); for a wrapped module the first argument of its forward.
+        tokens: (batch, position) or a tokenizer's output; of a wrapped module, its first argument.
         iterations: None means the model's own depth, which a module wrapped by its body always has.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
         edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at,
@@ -63,6 +64,7 @@ def record(
         LoopscopeError: an unknown site, an edit that doesn't fit or never applies, or invalid
             tokens.
     """
+    tokens, inputs = model_inputs(model, tokens, inputs)
     if isinstance(model, Wrapped):
         _check_no_iterations(iterations)
         collector = Collector(keep or Keep(), grad, copy, careful=True)

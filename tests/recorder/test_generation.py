@@ -18,7 +18,8 @@ NEW, PROMPT = 5, 4
 
 def model_of(name: str) -> Any:
     torch.manual_seed(1)
-    return {"HRM-Text": hrm_text, "Ouro": OuroForCausalLM}[name]().eval()
+    makers = {"HRM-Text": lambda: hrm_text(eos_token_id=None), "Ouro": OuroForCausalLM}
+    return makers[name]().eval()
 
 
 @pytest.fixture(params=["HRM-Text", "Ouro"], scope="module")

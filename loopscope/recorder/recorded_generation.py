@@ -1,0 +1,274 @@
+"""Recording while a model generates: every forward pass as it ran, with whatever cache it used.
+
+    out = ls.generate(model, tokens, max_new_tokens=8)
+    out.at(token=5)[3]             # pass of token 5, after 3 iterations: (batch, position, width)
+    out.states[5, 3]               # the same at the last position: (batch, width)
+    out.tokens                     # prompt and new tokens
+
+Nothing is computed again. A model whose cache depends on the iteration, or that draws a new first
+state for every token, would have other states then.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..adapters.base import Adapter
+from ..common.arguments import Seed, truth, whole_number
+from ..common.errors import LoopscopeError
+from ..common.guard import guarded
+from ..core.copied import copied
+from ..core.hooks import TemporaryHooks
+from ..core.sites import Sites
+from ..core.states import States
+from ..core.tokens import model_inputs
+from ..core.turns import check_no_pass, parts_of, running_pass, turn
+from ..interventions.edit_checks import Edits
+from ..runs.keep import Keep
+from ..wrapping.wrap_module import Wrapped
+from .generation import Generation
+from .pass_readings import PassReadings
+from .pass_recorder import PassRecorder
+from .pass_settings import pass_settings
+
+_COUNTS = ("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams",
+    "num_return_sequences", "prompt_lookup_num_tokens", "prefill_chunk_size", "top_k")  # fmt: skip
+_SWITCHES = ("do_sample", "use_cache", "return_dict_in_generate")
+_LONGEST = 400
+"""Characters of an error of generate that are shown."""
+_MISFITS = (TypeError, ValueError, LookupError, AttributeError, NotImplementedError, AssertionError)
+"""What a generate raises where its options don't fit."""
+
+
+@guarded
+def generate(
+    model: Any,
+    tokens: Any,
+    *,
+    sites: Sites = (),
+    edits: Edits = (),
+    keep: Keep | None = None,
+    seed: Seed | None = None,
+    **options: Any,
+) -> Generation:
+    """Let a wrapped model generate with its own `generate`, and record every forward pass.
+
+    >>> model = ls.from_pretrained("ByteDance/Ouro-1.4B", trust_remote_code=True)
+    >>> out = ls.generate(model, tokens, max_new_tokens=8)
+    >>> out.at(token=5)[3]             # pass of token 5, after 3 iterations: (batch, position, width)
+    >>> out.states[5, 3]               # the same at the last position: (batch, width)
+    >>> out.tokens                     # prompt and new tokens
+
+    Beams, drafts, chunks and rows that meet their end are followed: the rows are those that were
+    returned, and each token's states are those from which it was read.
+
+    Arguments:
+        model: what `wrap` returned for a model that has a method `generate`.
+        tokens: the prompt, (batch, position), or what a tokenizer returned.
+        sites, edits, keep, seed: as for `record`; edits apply in every pass.
+        options: of the model's own `generate`, such as max_new_tokens=8, use_cache=False,
+            do_sample=False.
+
+    Raises:
+        LoopscopeError: the model has no method `generate`, an edit is of the schedule, or generate
+            refuses an option.
+    """
+    owner: Any = model.module if isinstance(model, Adapter | Wrapped) else model
+    if not callable(getattr(owner, "generate", None)):
+        advice = (
+            "Generate by other means within `with ls.recording(model) as run:`."
+            if isinstance(model, Adapter | Wrapped)
+            else "Record a pass: ls.record(model, tokens)."
+        )
+        raise LoopscopeError(
+            "a model must have a method generate to be recorded while it generates, but "
+            f"{type(owner).__name__} has none. {advice}"
+        )
+    if tokens is not None or not any(name in options for name in ("inputs_embeds", "input_ids", "inputs")):
+        tokens, options = model_inputs(model, tokens, options, strict=False)
+    options = _checked_options(options)
+    with (
+        torch.no_grad(),
+        pass_settings(model, False, seed),
+        recording(model, sites=sites, edits=edits, keep=keep) as out,
+    ):
+        out.prompt = tokens.detach().clone() if isinstance(tokens, Tensor) else options.get("input_ids")
+        out.beams = (_option(owner, options, "num_beams") or 1) != 1
+        out.ends = _ends(_option(owner, options, "eos_token_id"))
+        out.output = _output(owner, [] if tokens is None else [tokens], options, out, edited=bool(edits))
+    out.tokens = getattr(out.output, "sequences", out.output)
+    for run in out.runs:
+        run.origin["seed"] = seed
+    return out
+
+
+def _output(owner: Any, args: list[Any], options: dict[str, Any], out: Generation, *, edited: bool) -> Any:
+    """What a model's generate returns; what it raises, as a sentence."""
+    args = [copied(arg) for arg in args]  # the caller's tensors are not written to
+    options = {name: copied(value) if isinstance(value, Tensor) else value for name, value in options.items()}
+    try:
+        return owner.generate(*args, **options)
+    except LoopscopeError as error:
+        if not edited or not out.runs:
+            raise
+        raise LoopscopeError(
+            f"{error} That was in pass {len(out.runs)}: an edit applies in every pass, to its rows and "
+            "positions, and with a cache a later pass has the newest position alone. Choose position=-1, "
+            "or record one pass: ls.record(model, tokens, edits=...)."
+        ) from error
+    except Exception as error:
+        # An error of the model itself is the user's, that of an option a misfit.
+        if not isinstance(error, _MISFITS) and out.readings.inside:
+            raise
+        raise LoopscopeError(
+            f"{type(owner).__name__}.generate must take these options, {sorted(options)}, but raised "
+            f"{type(error).__name__}: {_shortened(error)}. Leave out or change what it names."
+        ) from error
+
+
+@guarded
+@contextmanager
+def recording(
+    model: Any, *, sites: Sites = (), edits: Edits = (), keep: Keep | None = None
+) -> Iterator[Generation]:
+    """Record every forward pass of a wrapped model inside the with-block: those of another
+    package's `generate`, or of your own code.
+
+    >>> with ls.recording(model) as out:
+    ...     AutoregressiveWrapper(model.module).generate(prompt, seq_len=8)
+    >>> out.at(token=0).states
+
+    A pass that goes on with the one before by one token computed a token. If your code made other
+    passes (drafts, beams), set `out.tokens` to the tokens that it returned, prompt and new ones.
+
+    Arguments:
+        model: what `wrap` returned.
+        sites, edits, keep: as for `record`; edits apply in every pass.
+
+    Raises:
+        LoopscopeError: the model isn't wrapped, or an edit is of the schedule.
+    """
+    if not isinstance(model, Adapter | Wrapped):
+        raise LoopscopeError(
+            f"recording needs what ls.wrap makes of a model, but got {type(model).__name__}. For one pass "
+            "of a model with the four functions there is ls.record(model, tokens)."
+        )
+    readings = PassReadings()
+    out = Generation([], None, readings, keep=keep)
+    recorder = PassRecorder(model, sites, edits, keep, runs=out.runs)
+    if isinstance(model, Wrapped):
+        _check_counted_from_start(recorder.edits)
+    passes = _ReadPasses(recorder, readings)
+    parts = parts_of(model)
+    check_no_pass(parts, "a recording")
+    with turn(parts), running_pass(parts), TemporaryHooks() as hooks, readings.watching(model.module):
+        hooks.attach(model.module, before=passes.begin, after=passes.end)
+        try:
+            yield out
+        finally:
+            recorder.remove_hooks()
+    if out.tokens is None and len(readings.outputs) == 1:  # a generate of the model itself
+        out.output = readings.outputs[0]
+        out.tokens = getattr(out.output, "sequences", out.output)
+
+
+def _check_counted_from_start(edits: Sequence[Any]) -> None:
+    for edit in edits:
+        where = getattr(edit, "iteration", None)
+        if isinstance(where, slice):
+            where = [bound for bound in (where.start, where.stop) if bound is not None]
+        if any(number < 0 for number in ([where] if isinstance(where, int) else where or ())):
+            raise LoopscopeError(
+                f"{edit}: how many iterations a module wrapped by its body runs is known only after each "
+                "pass, so iterations must be counted from the start while it generates. Choose one of 0 or "
+                "more."
+            )
+
+
+class _ReadPasses:
+    """Records each pass, and what it read."""
+
+    def __init__(self, recorder: PassRecorder, readings: PassReadings) -> None:
+        self.recorder, self.readings = recorder, readings
+        self.ending = False
+        """Whether a pass is being made a run, which may take passes of its own."""
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Before a pass."""
+        if not self.ending:
+            self.readings.begin(args, kwargs)
+        return self.recorder.begin(args, kwargs)
+
+    def end(self, args: Any, kwargs: Any, output: Any) -> Any:
+        """After a pass."""
+        if self.ending:
+            return self.recorder.end(args, kwargs, output)
+        runs, self.ending = self.recorder.runs, True
+        before = len(runs)
+        try:
+            result = self.recorder.end(args, kwargs, output)
+        finally:
+            self.ending = False
+        if len(runs) == before:  # it ran no iteration
+            self.readings.leave(output)
+            return result
+        state = self.recorder.tracker.last_output
+        reading = self.readings.end(output, None if state is None or state.ndim != 3 else state.shape[1])
+        run = runs[-1]
+        # What the first part of an iteration receives need not be what `record` calls core_in.
+        same = "core_in" in run and _is_core_in(self.recorder.model, run["core_in"], state)
+        if not same:
+            run = run.with_sites({name: run[name] for name in run.names if name != "core_in"})
+        run.inputs = self.readings.inputs(kwargs)
+        run.origin |= {"pass": f"{before}: {reading.describe()}", "cached": reading.cached}
+        runs[-1] = run
+        return result
+
+
+def _is_core_in(model: Any, value: States, state: Any) -> bool:
+    if not isinstance(model, Adapter):
+        return True
+    shape = value.shape[-1:] if value.iterations else ()
+    return "core_in" in model.loop_sites and isinstance(state, Tensor) and shape == state.shape[-1:]
+
+
+def _option(owner: Any, options: dict[str, Any], name: str) -> Any:
+    """An option of transformers' generate, as it takes effect."""
+    configs = [options.get("generation_config"), getattr(owner, "generation_config", None)]
+    values = [options.get(name), *(getattr(config, name, None) for config in configs)]
+    return next((value for value in values if value is not None), None)
+
+
+def _shortened(error: Exception) -> str:
+    text = " ".join(str(error).split()).rstrip(".")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
+
+def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with counts and switches of what type they must be.
+
+    Raises:
+        LoopscopeError: one is of another type, which generate would round or take for True.
+    """
+    for names, form, what in ((_COUNTS, whole_number, "a whole number"), (_SWITCHES, truth, "True or False")):
+        for name in names:
+            if options.get(name) is None:
+                continue
+            try:
+                options[name] = form(options[name])
+            except ValueError:
+                raise LoopscopeError(
+                    f"generate: {name} must be {what}, but is {options[name]!r}. Pass e.g. {name}="
+                    f"{8 if form is whole_number else True}."
+                ) from None
+    return options
+
+
+def _ends(tokens: Any) -> list[int]:
+    if isinstance(tokens, Tensor):
+        tokens = tokens.tolist()
+    many = tokens if isinstance(tokens, list | tuple) else [] if tokens is None else [tokens]
+    return [token for token in many if isinstance(token, int)]
