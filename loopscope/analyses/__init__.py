@@ -10,6 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ..common import discovery
+from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def names() -> list[str]:
     return discovery.names("analyses")
 
 
-def measure(name: str, run: "Run | History", **options: Any) -> "AnalysisResult":
+def measure(name: str, run: "Run | History", *, mask: Any = None, **options: Any) -> "AnalysisResult":
     """Run an analysis.
 
     >>> result = ls.analyses.measure("cycles", run)
@@ -35,14 +36,17 @@ def measure(name: str, run: "Run | History", **options: Any) -> "AnalysisResult"
         name: one of `names()`.
         run: what `loopscope.record` returned; for analyses of a training, such as grokking, what
             `loopscope.load_history` returned.
+        mask: which positions count, bool (batch, position); None: those of `run.mask`, which leaves
+            out what an attention mask hides and pad tokens at both ends. Others have no influence
+            on any number, and are absent (NaN) from numbers by position.
         options: of the analysis; its `measure` documents them.
 
     Returns:
         A frozen dataclass of numbers with a `verdict`, `summary()`, `figure()` and `to_json()`.
 
     Raises:
-        LoopscopeError: there is no analysis or option of that name, or the analysis can't be
-            computed from this run.
+        LoopscopeError: there is no analysis or option of that name, the mask doesn't fit, or the
+            analysis can't be computed from this run.
     """
     question = discovery.module("analyses", name).measure
     for option in options:
@@ -52,4 +56,13 @@ def measure(name: str, run: "Run | History", **options: Any) -> "AnalysisResult"
     from ..core.outside_modes import outside_modes  # the names of the analyses need no torch
 
     with outside_modes():
-        return guarded(question, name)(run, **options)
+        return guarded(question, name)(run if mask is None else _with_mask(run, mask), **options)
+
+
+def _with_mask(run: Any, mask: Any) -> "Run":
+    if not hasattr(run, "with_mask"):
+        raise LoopscopeError(
+            f"mask says which positions of a run count, but a {type(run).__name__} has no positions. Leave "
+            "mask= out."
+        )
+    return run.with_mask(mask)

@@ -2,10 +2,10 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, LoopscopeWarning
@@ -15,6 +15,7 @@ from ..core.looped_model import Looped, step_at
 from ..core.state_tree import map_state, primary
 from ..core.states import States
 from ..runs.run import Run
+from ..runs.run_mask import mask_at
 from .record_run import record
 from .resume_run import resume
 
@@ -96,7 +97,7 @@ def continue_run(
         if not sites:
             states, last = states_past_halting(later, n + extra), n + extra
             description += " The map was iterated further nevertheless."
-    overflow = first_overflow(states)
+    overflow = first_overflow(states, mask_at(later, states))
     last = last if overflow is None else overflow - 1
     return Continuation(later, states, n, last, overflow, description)
 
@@ -124,10 +125,13 @@ def _recorded_again(
             f"the sites {needed} are needed but were not recorded, and a run with edits can't be made again "
             f"from its tokens. Record it with sites={needed}."
         )
-    tokens = run.tokens[:examples] if isinstance(run.tokens, Tensor) else run.tokens
+    tokens, inputs, counted = run.tokens, run.inputs, run.counted
+    if isinstance(tokens, Tensor) and examples is not None and examples < len(tokens):
+        tokens, inputs = run.select_inputs(range(examples))
+        counted = replace(counted, mask=counted.mask[:examples])
     seed = run.origin.get("seed")
     with run.reader.as_recorded(draws=True, seeded=seed is not None):
-        later = record(model, tokens, n, sites=needed, seed=seed)
+        later = record(model, tokens, n, sites=needed, seed=seed, **inputs).with_counted(counted)
     k = min(run.iterations, later.iterations)
     old, new = run.states[k][: len(tokens)], later.states[k]
     if not torch.allclose(old, new.to(old), rtol=1e-3, atol=1e-4 * float(old.abs().max()), equal_nan=True):
@@ -157,15 +161,23 @@ def _not_continued(run: Run, missing: list[str], reason: str) -> Continuation:
         raise LoopscopeError(
             f"{reason}, and the sites {missing} were not recorded. Record with sites={missing}."
         )
-    overflow = first_overflow(run.states)
+    overflow = first_overflow(run.states, mask_at(run, run.states))
     last = run.iterations if overflow is None else overflow - 1
     description = f"{reason}, so only what was recorded is used."
     return Continuation(run, run.states, run.iterations, last, overflow, description)
 
 
-def first_overflow(states: States) -> int | None:
-    """The first k whose value holds NaN or infinity; None if all are finite."""
-    return next((k for k in states.iterations if not states[k].isfinite().all()), None)
+def first_overflow(states: States, mask: Bool[Tensor, "batch position"]) -> int | None:
+    """The first k whose value holds NaN or infinity where positions count; None if all are
+    finite."""
+
+    def finite(k: int) -> bool:
+        if bool(states[k].isfinite().all()):
+            return True
+        x = as_vectors(states[k], states.axes[1:])
+        return bool(x[mask.to(x.device)].isfinite().all())
+
+    return next((k for k in states.iterations if not finite(k)), None)
 
 
 def vectors(
@@ -200,10 +212,10 @@ def sites_in_loop(run: Run, suffix: str) -> list[str]:
     if not candidates:
         return []
     # which of them run inside the loop shows only when it runs: one iteration of one example
-    tokens = run.tokens[:1]
+    tokens, inputs = run.select_inputs([0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)
         seed = run.origin.get("seed")
         with run.reader.as_recorded(draws=True, seeded=seed is not None) as model:
-            short = record(model, tokens, 1, sites=candidates, seed=seed)
+            short = record(model, tokens, 1, sites=candidates, seed=seed, **inputs)
     return [name for name in candidates if name in short and isinstance(short[name], States)]

@@ -1,5 +1,6 @@
 """The task of a run, and the labels of its tokens."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -29,11 +30,14 @@ def task_of(run: "Run") -> "Task | None":
 
 def labels_of(run: "Run") -> "Batch | None":
     """The run's tokens with their correct answers, mask and difficulty; None if the run has no
-    task, or its tokens are no examples of it."""
+    task, or its tokens are no examples of it. Only positions that count are in the mask."""
     task = task_of(run)
     if task is None or not isinstance(run.tokens, Tensor):
         return None
     try:
-        return task.label(run.tokens.cpu())
+        labels = task.label(run.tokens.cpu())
     except LoopscopeError:  # tokens of another kind
         return None
+    if run.counted.everything or labels.mask.shape != run.mask.shape:
+        return labels
+    return replace(labels, mask=labels.mask & run.mask)

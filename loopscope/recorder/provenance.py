@@ -11,6 +11,7 @@ from torch import nn
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
 from ..common.to_json import to_json
+from ..core.counted import special_tokens
 from ..interventions.edit_checks import AnyEdit
 from ..runs.conditions import Conditions
 from ..runs.keep import Keep
@@ -29,6 +30,7 @@ def circumstances(
         "entry": entry if isinstance(entry, str) else None,
         **_construction(model),
         "task": {"name": task.name, "options": to_json(task.options)} if task is not None else None,
+        "special_tokens": to_json(vars(special_tokens(getattr(model, "config", None), task))),
         "weights": recorded_digest(model),
         "edits": [str(edit) for edit in edits],
         "keep": str(keep or Keep()),

@@ -100,6 +100,7 @@ def _recorded_module(
         tokens, inputs = copied(tokens), copied(inputs)
         run = record_wrapped(model, tokens, inputs, sites, edits=edits, collector=collector)
     run.origin |= circumstances(model.module, edits, collector.keep, seed)
+    run.inputs |= inputs
     return run
 
 

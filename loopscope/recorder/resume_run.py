@@ -82,7 +82,7 @@ def resume(
         span = Span(tokens, inputs, n, k, (reader.context, state))
         names = _recorded_sites(model, run, sites)
         later = recorded_pass(model, span, names, edited, collector=collector, origin=origin, before=before)
-        result = later.with_sites(_joined(run, later, k))
+        result = later.with_sites(_joined(run, later, k)).with_counted(run.counted)
         result.halting = halting_record(model, result) if run.halting is not None else None
     return result
 

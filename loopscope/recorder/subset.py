@@ -1,6 +1,7 @@
 """select_examples: the run of some of a run's examples."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -51,6 +52,7 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
         sites=sites,
         output=run.output[rows] if isinstance(run.output, Tensor) else run.output,
         origin=run.origin,
+        counted=replace(run.counted, mask=run.mask[rows]),
         reader=reader,
     )
     halting = getattr(model, "halting", None)

@@ -31,7 +31,8 @@ def untrained_run(run: Run, seed: int = 0, sites: Sequence[str] = ()) -> Run | N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)
         inside = [site for site in sites if not is_state(site)]
-        return record(model, run.tokens, run.iterations, sites=inside, seed=seed, **run.inputs)
+        fresh = record(model, run.tokens, run.iterations, sites=inside, seed=seed, **run.inputs)
+        return fresh.with_counted(run.counted)
 
 
 def untrained_model(model: Any, seed: int) -> Any:

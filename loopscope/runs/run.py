@@ -6,9 +6,11 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jaxtyping import Bool
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
+from ..core.counted import Counted, checked_mask
 from ..core.looped_model import Looped
 from ..core.states import States
 from ..halting.halting_record import Halting
@@ -18,6 +20,7 @@ from .logits import Logits
 from .reader import Reader
 from .rebuilt_reader import PICKLED, WITHOUT_MODEL, reloaded_reader
 from .run_copies import copied, detached
+from .run_mask import counted_of, require_counted, sequence_shape
 from .storage import save_run
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ class Run:
         reader: Reader | None = None,
         inputs: Mapping[str, Any] | None = None,
         no_reader: str = WITHOUT_MODEL,
+        counted: Counted | None = None,
     ) -> None:
         """`no_reader`: why there is none, as a sentence."""
         self.tokens = tokens
@@ -61,6 +65,7 @@ class Run:
         versions ..."""
         self.halting = halting
         self._sites, self._reader, self._no_reader = dict(sites), reader, no_reader
+        self._counted = counted
         self._reload: Callable[[], Any] | None = None
         """Gives the model of a run that came from another process."""
 
@@ -70,6 +75,42 @@ class Run:
         states = self["state"]
         assert isinstance(states, States)
         return states
+
+    @property
+    def counted(self) -> Counted:
+        """Which positions count in pooled numbers, and what decided: a mask of `with_mask`, an
+        attention mask, pad tokens (`loopscope.core.counted`)."""
+        if self._counted is None:
+            self._counted = counted_of(self)
+        return self._counted
+
+    @property
+    def mask(self) -> Bool[Tensor, "batch position"]:
+        """True where a position counts in pooled numbers."""
+        return self.counted.mask
+
+    def with_mask(self, mask: Any) -> "Run":
+        """The same run with another choice of the positions that count. The model's own attention
+        is not changed.
+
+        Arguments:
+            mask: bool (batch, position), True where a position counts; None: as the inputs and
+                tokens say.
+
+        Raises:
+            LoopscopeError: another shape or type, or True nowhere.
+        """
+        if mask is None:
+            return self.with_counted(None)
+        return self.with_counted(
+            Counted(checked_mask(mask, sequence_shape(self)), "the mask that was passed")
+        )
+
+    def with_counted(self, counted: Counted | None) -> "Run":
+        """The same run with these positions counted; None: as the inputs and tokens say."""
+        result = self.with_sites(self._sites)
+        result._counted = counted
+        return result
 
     @property
     def names(self) -> list[str]:
@@ -208,11 +249,13 @@ class Run:
 
     def first_nonfinite(self) -> tuple[str, int | None] | None:
         """The first site and iteration (None outside the loop) with NaN or infinity, in the order
-        of the forward pass; None if all values are finite."""
+        of the forward pass; None if all values are finite where positions count."""
         return first_nonfinite(self)
 
     def require_finite(self) -> None:
-        """Raise LoopscopeError if a recorded value is NaN or infinite. Analyses call it first."""
+        """Raise LoopscopeError if a recorded value that counts is NaN or infinite, or no position
+        counts. Analyses call it first."""
+        require_counted(self)
         where = first_nonfinite(self)
         if where is not None:
             site, iteration = where

@@ -80,6 +80,8 @@ class RunHeader:
     output: Any = None
     inputs: dict[str, Any] = field(default_factory=dict)
     halting: dict[str, str] | None = None
+    counted: dict[str, str] | None = None
+    """Where the mask of the positions that count is, and what decided; None: all count."""
 
 
 def checked_header(what: str, header: Mapping[str, Any], names: Collection[str]) -> RunHeader:
@@ -169,6 +171,8 @@ class _OldHeader:
     aliases: dict[str, str]
     inputs: dict[str, Any] = field(default_factory=dict)
     halting: dict[str, str] | None = None
+    counted: str | None = None
+    """What decided which positions count; the tensor `counted` is their mask."""
 
 
 def _old_value(value: Any) -> dict[str, Any]:

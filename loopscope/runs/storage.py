@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..common.files import StoredTensors, open_file, save_file
+from ..core.counted import Counted
 from ..core.states import States
 from ..halting.halting_record import Halting
 from .run_header import REMEDY, RunHeader, StoredSite, checked_header, format_index
@@ -47,6 +48,8 @@ def save_run(run: "Run", path: str | os.PathLike[str]) -> Path:
             name: tensors.keep(f"halting/{name}", value) if isinstance(value, Tensor) else value
             for name, value in vars(run.halting).items()
         }
+    if not run.counted.everything:
+        header["counted"] = {"mask": tensors.keep("counted", run.mask), "source": run.counted.source}
     return save_file(path, tensors.by_name, header)
 
 
@@ -67,6 +70,7 @@ def read_run(path: str | os.PathLike[str]) -> dict[str, Any]:
             "output": None if about.output is None else unpack(about.output, tensors),
             "origin": about.origin,
             "halting": _halting(about, tensors),
+            "counted": _counted(about, tensors),
         }
     except LoopscopeError as error:
         if os.fspath(path) in str(error):
@@ -170,3 +174,12 @@ def _halting(header: RunHeader, tensors: StoredTensors) -> Halting | None:
     if parts["weights"].shape[1:] != shape or any(parts[n].shape != shape for n in names if n != "weights"):
         raise LoopscopeError("its halting has parts of shapes that don't belong together")
     return Halting(**parts, kind=header.halting["kind"])
+
+
+def _counted(header: RunHeader, tensors: StoredTensors) -> Counted | None:
+    if header.counted is None:
+        return None
+    mask = tensors[header.counted["mask"]] if header.counted.get("mask") in tensors else None
+    if mask is None or mask.dtype != torch.bool or mask.ndim != 2 or "source" not in header.counted:
+        raise LoopscopeError("it lacks the mask of the positions that count")
+    return Counted(mask, header.counted["source"])

@@ -87,6 +87,12 @@ class Task(ABC):
         """The value of each option by name."""
         return asdict(self)
 
+    @property
+    def pad_token(self) -> int | None:
+        """The token that fills up shorter examples at their beginning or end, whose positions don't
+        count in what is measured; None for a task without."""
+        return None
+
     def neighbours(self) -> Bool[Tensor, "position position"] | None:
         """For a board with rules: which cells constrain each other; no cell constrains itself. None
         for other tasks."""
