@@ -10,12 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.text import number
+from loopscope.common.text import number, percent
 from loopscope.core.states import States
 from loopscope.nn.attention import Attention
 from loopscope.recorder.extend import vectors
 from loopscope.recorder.unroll_inner_loops import module_of
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_at
+
+from .counted_patterns import LOST, CountedPatterns
 
 _ROUNDING = 1e-4
 """A pattern that changes by no more is taken as unchanged."""
@@ -69,6 +72,13 @@ def lipschitz_bound(run: Run, site: str, last: int, examples: int) -> LipschitzB
         return _not_checked(site, f"it needs {missing} recorded too")
     x = vectors(run[sites[0]], last=last)[:, :examples].double()  # (t, batch, position, width)
     A, q = (_values(run[name], last, examples) for name in (site, sites[1]))
+    patterns = CountedPatterns.of(A[:, None], mask_at(run, run[site])[:examples])
+    if patterns.lost > LOST:
+        return _not_checked(site, f"{percent(patterns.lost)} of its attention goes to padding")
+    rows = mask_at(run, run[site])[:examples].any(1).to(x.device)
+    counted = patterns.mask[..., None]
+    A, x, q = patterns.x[:, 0], torch.where(counted, x[:, rows], 0), q[:, rows]
+    q = torch.where(counted[..., None], q, 0)
     wq, wk, _ = module.qkv.weight.detach().double().unflatten(0, (3, module.heads, -1)).unbind(0)
     unrotated = torch.einsum("hdw,tbpw->tbphd", wq, x)
     atol = 1e-4 * float(q.norm(dim=-1).max())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from loopscope.common.text import number
 from loopscope.recorder.extend import Continuation, vectors
+from loopscope.runs.run_mask import mask_at
 
 MASSIVE_RATIO, MASSIVE_SIZE = 1000.0, 100.0
 """As in Sun et al. 2024 (arXiv 2402.17762)."""
@@ -40,7 +41,9 @@ def massive_activations(
         if site not in continued.run:
             continue
         x = vectors(continued.run[site], last=continued.last).abs().float()
-        median = x.flatten(1).median(1).values
+        mask = mask_at(continued.run, continued.run[site]).to(x.device)
+        x = torch.where(mask[..., None], x, 0)
+        median = x[:, mask].flatten(1).median(1).values
         massive = (x > size) & (x > ratio * median[:, None, None, None])
         if not bool(massive.any()):
             continue
@@ -55,7 +58,8 @@ def massive_activations(
 
 def largest_ratio(continued: Continuation) -> Float[Tensor, " state"]:
     """The largest magnitude in the state over its median, by k."""
-    x = vectors(continued.run.states, last=continued.last).abs().flatten(1).float()
+    x = vectors(continued.run.states, last=continued.last).abs().float()
+    x = x[:, mask_at(continued.run, continued.run.states).to(x.device)].flatten(1)
     return x.max(1).values / x.median(1).values.clamp(min=1e-30)
 
 

@@ -17,7 +17,9 @@ from loopscope.maths import distance_map
 from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
 from loopscope.recorder.unroll_inner_loops import blocks_of, unroll_inner_loops
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_at
 
+from .counted_patterns import CountedPatterns
 from .lipschitz_bound import lipschitz_bound
 from .massive_activations import MASSIVE_RATIO, MASSIVE_SIZE, largest_ratio, massive_activations
 from .result import SETTLED_FRACTION, TOLERANCE, AttentionResult, AttentionVerdict
@@ -64,7 +66,9 @@ def measure(
     blocks = blocks_of(names)
     last = continued.last - 1  # a pattern belongs to the iteration that makes the next state
     # (t, layer, batch, head, query, key)
-    x = torch.stack([_patterns(continued.run, name, last, examples) for name in names], dim=1)
+    every = torch.stack([_patterns(continued.run, name, last, examples) for name in names], dim=1)
+    patterns = CountedPatterns.of(every, mask_at(continued.run, continued.run[names[0]])[:examples])
+    x = patterns.x
     norm = x.norm(dim=(-2, -1)).clamp(min=1e-30)
     change = (x[1:] - x[:-1]).norm(dim=(-2, -1))
     relative = (change / norm[1:]).mean(2)  # (t, layer, head)
@@ -77,10 +81,11 @@ def measure(
         distance=(x - x[-1]).norm(dim=(-2, -1)).mean(2)[:shown],
         settled=torch.where(settled[-1], (~settled).sum(0) + 1.0, math.nan),
         **_unrolled_layers(x, min(_UNROLLED_ITERATIONS, shown)),
-        concentration=maths.concentration(x).mean((2, 3))[:shown],
-        sinks=maths.sink_rate(x).mean(2)[:shown],
-        mixing=maths.mixing(x).mean((2, 3))[:shown],
-        uniform_baseline=_uniform_baseline(x.shape[-1], bool((x.triu(1) == 0).all())),
+        concentration=patterns.each(maths.concentration).mean((2, 3))[:shown],
+        sinks=patterns.each(maths.sink_rate).mean(2)[:shown],
+        mixing=patterns.each(maths.mixing).mean((2, 3))[:shown],
+        lost=patterns.lost,
+        uniform_baseline=_uniform_baseline(patterns.lengths, bool((x.triu(1) == 0).all())),
         entropy=_entropy(continued, blocks, last, examples)[:shown],
         bounds=tuple(lipschitz_bound(continued.run, name, last, examples) for name in names),
         massive=massive_activations(continued, blocks, massive_ratio, massive_size),
@@ -164,14 +169,15 @@ def _unrolled_layers(x: Tensor, iterations: int) -> dict[str, Any]:
     return {"pattern_distance": distance, "same_layer_fraction": float(same)}
 
 
-def _uniform_baseline(length: int, causal: bool) -> dict[str, float]:
-    """Concentration, sinks and mixing of attention that is uniform over what the mask allows."""
-    A = maths.causal(length) if causal else torch.full((length, length), 1 / length, dtype=torch.float64)
-    return {
-        "concentration": float(maths.concentration(A)),
-        "sinks": float(maths.sink_rate(A[None])),
-        "mixing": float(maths.mixing(A)),
-    }
+def _uniform_baseline(lengths: Sequence[int], causal: bool) -> dict[str, float]:
+    """Concentration, sinks and mixing of attention that is uniform over what the mask allows, on
+    average over examples of these lengths."""
+    rows = []
+    for length in lengths:
+        A = maths.causal(length) if causal else torch.full((length, length), 1 / length, dtype=torch.float64)
+        rows.append([float(maths.concentration(A)), float(maths.sink_rate(A[None])), float(maths.mixing(A))])
+    means = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
+    return dict(zip(("concentration", "sinks", "mixing"), means, strict=True))
 
 
 def _entropy(
@@ -185,5 +191,8 @@ def _entropy(
             columns.append(torch.full((last + 1,), math.nan))
         else:
             x = vectors(continued.run[name], last=last)[:, :examples]
-            columns.append(maths.residual_entropy(x).mean(1).float())
+            mask = mask_at(continued.run, continued.run[name])[:examples].to(x.device)
+            rows = mask.any(1).nonzero()[:, 0].tolist()
+            entropy = [maths.residual_entropy(x[:, row, mask[row]]) for row in rows]
+            columns.append(torch.stack(entropy, 1).mean(1).float())
     return torch.stack(columns, dim=1)

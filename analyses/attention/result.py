@@ -9,6 +9,7 @@ from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.text import number, percent
 from loopscope.maths.attention import SINK
 
+from .counted_patterns import LOST
 from .lipschitz_bound import LipschitzBound, bounds_sentence
 from .massive_activations import MassiveActivation, massive_sentence
 
@@ -52,6 +53,9 @@ class AttentionResult(AnalysisResult):
     """Fraction of heads whose sink is the first position."""
     mixing: Float[Tensor, "pattern layer"]
     """Mean entropy of a row, nats."""
+    lost: float
+    """Share of the attention of positions that count that goes to positions that don't, 0..1; these
+    are left out of all numbers."""
     uniform_baseline: dict[str, float]
     """The same three for a pattern that is uniform over what the mask allows."""
     entropy: Float[Tensor, "pattern layer"]
@@ -89,6 +93,11 @@ class AttentionResult(AnalysisResult):
             lines.append(
                 f"{percent(self.same_layer_fraction)} of the unrolled layers have the most similar pattern "
                 "in the same layer of another iteration."
+            )
+        if self.lost > LOST:
+            lines.append(
+                f"{percent(self.lost)} of the attention goes to positions that don't count (padding) and is "
+                "left out."
             )
         lines += [
             self._stages_sentence(),

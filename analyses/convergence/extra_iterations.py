@@ -11,6 +11,7 @@ from loopscope.core.states import States
 from loopscope.recorder.extend import first_overflow, states_past_halting
 from loopscope.recorder.resume_run import resume
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_at
 
 
 class ExtendedRun(NamedTuple):
@@ -58,7 +59,7 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
             f" The loop itself ends after {later.iterations} iterations, when every position has halted; its "
             "map was iterated further."
         )
-    overflow = first_overflow(states["state"])
+    overflow = first_overflow(states["state"], mask_at(run, run.states))
     if overflow is not None:
         if overflow < n + 3:
             return _last_quarter(run, "The next iterations overflow")

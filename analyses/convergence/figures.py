@@ -37,7 +37,7 @@ def draw(result: ConvergenceResult) -> "go.Figure":
         "Distance to the limit and step size, by iteration", "iterations run", "Euclidean norm"
     )
     _curve(figure, state.first, state.rms_distance, "distance to the limit (rms)", colour=style.BLUE, width=3)
-    _curve(figure, state.first + 1, state.step.mean(1), "step size (mean)", colour=style.ORANGE)
+    _curve(figure, state.first + 1, state.mean_step, "step size (mean)", colour=style.ORANGE)
     p = state.slowest_position
     if p is not None and state.distance.shape[1] > 1:
         name = f"distance at the slowest position, {p} (mean)"
@@ -74,7 +74,7 @@ def panels(result: ConvergenceResult) -> list[Panel]:
     """The panels of a report."""
     state = result.state
     settled = percent(state.settled_fraction[-1].item())
-    first, last = (number(state.cosine[k].mean().item(), 3) for k in (0, -1))
+    first, last = (number(state.mean_cosine[k].item(), 3) for k in (0, -1))
     return [
         Panel(
             "Distance to the limit",
@@ -108,14 +108,14 @@ def panels(result: ConvergenceResult) -> list[Panel]:
 def _step_map(state: SiteConvergence) -> "go.Figure":
     z = state.relative_step.clamp(1e-12, 1e12).log10()
     return position_heatmap(
-        [[round(v, 2) for v in row] for row in z.tolist()],
+        [[None if v != v else round(v, 2) for v in row] for row in z.tolist()],
         "Relative step, by iteration and position",
         "iteration",
         "log10 of relative step",
         hover="position %{x}, iteration %{y}: 10^%{z}",
         y0=state.first,
-        zmin=max(-8.0, float(z.min())),
-        zmax=max(0.0, float(z.max())),
+        zmin=max(-8.0, float(z.nan_to_num(math.inf).min())),
+        zmax=max(0.0, float(z.nan_to_num(-math.inf).max())),
     )
 
 
@@ -128,7 +128,7 @@ def _settled_figure(state: SiteConvergence) -> "go.Figure":
     settled = state.settled_fraction.tolist()
     figure.add_scatter(x=k[:-1], y=settled, name="fraction of positions settled", line=line)
     line = {"color": style.BLUE, "width": 2, "dash": "dash"}
-    cosine = state.cosine.mean(1)
+    cosine = state.mean_cosine
     figure.add_scatter(x=k, y=cosine.tolist(), name="cosine to the limit (mean)", line=line)
     figure.update_yaxes(range=[min(0.0, float(cosine.min())) - 0.03, 1.03])
     return figure
@@ -147,8 +147,8 @@ def _settling_sentence(state: SiteConvergence, tolerance: float) -> str:
         return f"At no position have half of the examples settled {criterion}."
     first, last = half.index(settled[0]), len(half) - 1 - half[::-1].index(settled[-1])
     later = f", and at position {last} from iteration {settled[-1] + state.first} on" if last != first else ""
-    missing = len(half) - len(settled)
-    rest = f"; at {missing} of {len(half)} positions not within the run" if missing else ""
+    missing = state.position_count - len(settled)
+    rest = f"; at {missing} of {state.position_count} positions not within the run" if missing else ""
     return (
         f"At position {first} half of the examples have settled from iteration {settled[0] + state.first} "
         f"on{later}{rest} {criterion}."

@@ -10,6 +10,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.core.states import States
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_at
 
 from .extra_iterations import with_extra_iterations
 from .site_convergence import CLEARANCE, SiteConvergence, site_convergence
@@ -101,11 +102,14 @@ def measure(
     extra = max(32, run.iterations) if extra is None else extra
     extended = with_extra_iterations(run, extra, past_halting=not names)
     end, limit, states = extended.end, extended.limit, extended.states
-    state = site_convergence(states["state"], end, limit, tolerance)
+    masks = {name: mask_at(run, run[name]) for name in ("state", *names)}
+    state = site_convergence(states["state"], end, limit, tolerance, mask=masks["state"])
     return ConvergenceResult(
         verdict=_verdict(state, extended.overflow),
         state=state,
-        sites=tuple(site_convergence(states[name], end - 1, limit - 1, tolerance) for name in names),
+        sites=tuple(
+            site_convergence(states[name], end - 1, limit - 1, tolerance, mask=masks[name]) for name in names
+        ),
         limit=limit,
         extra=limit - end,
         limit_note=extended.note,

@@ -1,14 +1,16 @@
 """How one site converges: steps, distances and cosines to its limit, the settled fraction, and the
 contraction rate."""
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
 from loopscope.core.indexing import as_vectors
+from loopscope.core.masked import masked_mean
 from loopscope.core.states import States
 from loopscope.maths.contraction_rate import Rate, contraction
 
@@ -24,7 +26,7 @@ _ROUNDING = 8
 @dataclass(frozen=True)
 class SiteConvergence:
     """How one site converges. The axis `state` counts k, `iteration` counts t, the steps between
-    them."""
+    them. Only positions that count are measured; a position that counts in no example is NaN."""
 
     site: str
     first: int
@@ -51,6 +53,12 @@ class SiteConvergence:
     """‖F(x*) - x*‖ / ‖x*‖, mean over examples and positions."""
     residual_max: float
     """Its largest value."""
+    settled_fraction: Float[Tensor, " iteration"]
+    """Fraction of all examples and positions settled from that iteration on."""
+    mean_step: Float[Tensor, " iteration"]
+    """Step size, mean over examples and positions."""
+    mean_cosine: Float[Tensor, " state"]
+    """Cosine to the limit, mean over examples and positions."""
     settled_end: float
     """Fraction of examples and positions that have settled by the last quarter of the extra
     iterations."""
@@ -77,9 +85,9 @@ class SiteConvergence:
         )
 
     @property
-    def settled_fraction(self) -> Float[Tensor, " iteration"]:
-        """Fraction of all examples and positions settled from that iteration on."""
-        return self.settled.mean(1)
+    def position_count(self) -> int:
+        """How many positions count in some example."""
+        return int((~self.step[0].isnan()).sum())
 
     @property
     def position_rates_sentence(self) -> str:
@@ -88,19 +96,22 @@ class SiteConvergence:
         if not count:
             return "No single position has a rate either."
         return (
-            f"{count} of {len(self.rate_by_position)} single positions have a rate; the slowest, position "
+            f"{count} of {self.position_count} single positions have a rate; the slowest, position "
             f"{self.slowest_position}, contracts by {self.slowest_rate:.3g} per iteration."
         )
 
 
 # It is long because it fills a line for each field of the result.
-def site_convergence(states: States, end: int, limit: int, tolerance: float) -> SiteConvergence:
+def site_convergence(
+    states: States, end: int, limit: int, tolerance: float, *, mask: Bool[Tensor, "batch position"]
+) -> SiteConvergence:
     """Measure how a site's values converge to the one at `limit`.
 
     Arguments:
         end: the last k of the result.
         limit: the k of the limit; the value after it is needed for the residual.
         tolerance: relative step below which a position has settled.
+        mask: which positions count.
 
     Raises:
         LoopscopeError: values of some iterations are missing.
@@ -112,7 +123,7 @@ def site_convergence(states: States, end: int, limit: int, tolerance: float) -> 
             f"{labels}. Record again without keep=."
         )
     labels = range(labels[0], limit + 2)
-    values = [_vectors(states, k) for k in labels]
+    values = [_vectors(states, k, mask) for k in labels]
     n, m = end - labels[0], limit - labels[0]  # indices in `values`
     goal = values[m]
     norm = torch.stack([v.norm(dim=-1) for v in values])
@@ -121,29 +132,35 @@ def site_convergence(states: States, end: int, limit: int, tolerance: float) -> 
     distance = torch.stack([(v - goal).norm(dim=-1) for v in values[: m + 1]])
     cosine = torch.stack([torch.nn.functional.cosine_similarity(v, goal, dim=-1) for v in values[: n + 1]])
     settled = (relative < tolerance).flip(0).cummin(0).values.flip(0)  # from t on, to the end
-    mean_norm = norm.mean((1, 2))
+    mask = mask.to(goal.device)
+    mean_norm = masked_mean(norm, mask, (1, 2))
     last_quarter = slice(n + 3 * (m - n) // 4, m + 1)
     residual = torch.where(step[m] == 0, 0, step[m] / norm[m])
-    rates = _Rates(norm[m], step[m], labels[:m], n + (m - n) // 2, torch.finfo(states[labels[0]].dtype).eps)
+    eps = torch.finfo(states[labels[0]].dtype).eps
+    rates = _Rates(norm[m], step[m], labels[:m], n + (m - n) // 2, eps, mask=mask)
     square = distance.double().square()
-    rms_distance = square.mean((1, 2)).sqrt()
+    rms_distance = masked_mean(square, mask, (1, 2)).sqrt()
+    has_settled, mean_step = settled.float(), masked_mean(step, mask, (1, 2))
     return SiteConvergence(
         site=states.name,
         first=labels[0],
-        step=step[:n].mean(1),
-        relative_step=relative[:n].mean(1),
-        distance=distance[: n + 1].mean(1),
-        cosine=cosine.mean(1),
-        settled=settled[:n].float().mean(1),
+        step=masked_mean(step[:n], mask, 1),
+        relative_step=masked_mean(relative[:n], mask, 1),
+        distance=masked_mean(distance[: n + 1], mask, 1),
+        cosine=masked_mean(cosine, mask, 1),
+        settled=masked_mean(has_settled[:n], mask, 1),
         rms_distance=rms_distance[: n + 1].float(),
         norm=mean_norm[: n + 1],
         rate=rates.overall(rms_distance),
-        rate_by_position=rates.by_position(square.mean(1).sqrt()),
-        residual=residual.mean().item(),
-        residual_max=residual.max().item(),
-        settled_end=settled[last_quarter.start].float().mean().item(),
+        rate_by_position=rates.by_position(masked_mean(square, mask, 1).sqrt()),
+        residual=residual[mask].mean().item(),
+        residual_max=residual[mask].max().item(),
+        settled_fraction=masked_mean(has_settled[:n], mask, (1, 2)),
+        mean_step=mean_step[:n],
+        mean_cosine=masked_mean(cosine, mask, (1, 2)),
+        settled_end=has_settled[last_quarter.start][mask].mean().item(),
         growth=(mean_norm[last_quarter].min() / mean_norm[n // 2 : n + 1].max()).item(),
-        steadiness=(step[last_quarter].mean() / step[n // 2 : n].mean()).item(),
+        steadiness=(mean_step[last_quarter].mean() / mean_step[n // 2 : n].mean()).item(),
     )
 
 
@@ -157,6 +174,8 @@ class _Rates:
         labels: range,
         middle: int,
         eps: float,
+        *,
+        mask: Bool[Tensor, "batch position"],
     ) -> None:
         """
         Arguments:
@@ -166,14 +185,19 @@ class _Rates:
             middle: index from which on what is left of the distance counts as the floor.
         """
         self.norm, self.step = norm.double().square(), step.double().square()
-        self.labels, self.middle, self.eps = labels, middle, eps
+        self.labels, self.middle, self.eps, self.mask = labels, middle, eps, mask
 
     def overall(self, rms: Float[Tensor, " state"]) -> Rate:
-        return self._rate(rms, float(self.norm.mean().sqrt()), float(self.step.mean().sqrt()))
+        norm, step = (float(value[self.mask].mean().sqrt()) for value in (self.norm, self.step))
+        return self._rate(rms, norm, step)
 
     def by_position(self, rms: Float[Tensor, "state position"]) -> Float[Tensor, " position"]:
-        norms, steps = self.norm.mean(0).sqrt().tolist(), self.step.mean(0).sqrt().tolist()
-        return torch.tensor([self._rate(rms[:, p], norms[p], steps[p]).value for p in range(len(norms))])
+        norms, steps = (masked_mean(value, self.mask, 0).sqrt().tolist() for value in (self.norm, self.step))
+        rates = [
+            self._rate(rms[:, p], norms[p], steps[p]).value if norms[p] == norms[p] else math.nan
+            for p in range(len(norms))
+        ]
+        return torch.tensor(rates)
 
     def _rate(self, rms: Tensor, norm: float, step: float) -> Rate:
         count, precision = len(self.labels), self.eps * norm
@@ -182,8 +206,10 @@ class _Rates:
         return contraction(rms[:count].tolist(), floor, self.labels)
 
 
-def _vectors(states: States, k: int) -> Float[Tensor, "batch position width"]:
-    """The value at k as one vector per example and position; a site without positions has one."""
+def _vectors(states: States, k: int, mask: Tensor) -> Float[Tensor, "batch position width"]:
+    """The value at k as one vector per example and position, zero where none counts; a site without
+    positions has one."""
     value = states[k].detach()
     value = value.float() if torch.finfo(value.dtype).bits < 32 else value
-    return as_vectors(value, states.axes[1:])
+    x = as_vectors(value, states.axes[1:])
+    return x.where(mask[..., None].to(x.device), torch.zeros_like(x))

@@ -13,6 +13,7 @@ from loopscope.maths.similarity import cosine_map
 from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
 from loopscope.recorder.unroll_inner_loops import unroll_inner_loops
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_at
 
 DEGENERACY_THRESHOLD = 0.99
 """Layers share one point if every cosine to the first layer's limit is at least this."""
@@ -98,10 +99,13 @@ def layer_limits(
     if continued is None or any(name not in continued.run for name in names):
         continued = continue_run(run, extra, names, examples)
     continued, names = unroll_inner_loops(continued, names)
+    mask = mask_at(continued.run, continued.run[names[0]])[:examples]
+    if not bool(mask.any()):
+        return None
     values = [vectors(continued.run[name])[:, :examples] for name in names]
     count = min(len(value) for value in values)
     # (t, layer, sample, width)
-    x = torch.stack([value[:count] for value in values], dim=1).double().flatten(2, 3)
+    x = torch.stack([value[:count] for value in values], dim=1)[:, :, mask.to(values[0].device)].double()
     if not x.isfinite().all() or count < 2:
         return None
     cosine = cosine_map(x[-1])

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.arguments import Count, NotNegative, PositiveCount, Share
 from loopscope.common.errors import LoopscopeError
+from loopscope.core.masked import masked_mean
 from loopscope.maths import KINDS, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
 from loopscope.maths.trajectory_features import Features
 from loopscope.maths.trajectory_kind import classify_features, join_limits, measure_features
 from loopscope.recorder.extend import Continuation, continue_run, vectors
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_at
 
 from .layer_limits import DEGENERACY_THRESHOLD, layer_limits
 from .result import VERDICT_SHARE, CyclesResult, CyclesVerdict, Sensitivity, example_trajectory
@@ -69,21 +71,25 @@ def measure(
     """
     used = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
     extra, continued = _continued(run, extra)
-    x = vectors(continued.states)
-    features = measure_features(x)
-    kinds = join_limits([classify_features(features, used)], tuple(x.shape[1:3]))
+    x, mask = vectors(continued.states), mask_at(run, run.states)
+    counted = x[:, mask.to(x.device)]  # (state, trajectory, width)
+    features = measure_features(counted[:, :, None])
+    kinds = join_limits([classify_features(features, used)], (counted.shape[1],))
+    grids = {name: _on_grid(getattr(kinds, name), mask) for name in ("code", "period", "angle", "quality")}
     shares = {kind.name: share for kind, share in kinds.shares().items()}
     first = continued.states.iterations[0]
-    example = example_trajectory(kinds.code, kinds.quality, kinds.period)
+    example = example_trajectory(grids["code"], grids["quality"], grids["period"])
     trajectory = x[:, example[0], example[1]].double()[: continued.last + 1 - first]
     return CyclesResult(
         verdict=_verdict(shares, verdict_share),
         shares=shares,
-        shares_by_position=torch.stack([(kinds.code == i).double().mean(0) for i in range(len(KINDS))]),
-        kind_index=kinds.code,
-        period=kinds.period,
-        angle=kinds.angle,
-        quality=kinds.quality,
+        shares_by_position=torch.stack(
+            [masked_mean((grids["code"] == i).double(), mask, 0) for i in range(len(KINDS))]
+        ),
+        kind_index=grids["code"],
+        period=grids["period"],
+        angle=grids["angle"],
+        quality=grids["quality"],
         overflow=continued.overflow,
         iterations=(first, continued.recorded_iterations, continued.states.iterations[-1]),
         continuation=continued.description,
@@ -119,6 +125,14 @@ def _continued(run: Run, extra: int | None) -> tuple[int, Continuation]:
             "Record more iterations."
         )
     return extra, continued
+
+
+def _on_grid(values: Tensor, mask: Bool[Tensor, "batch position"]) -> Tensor:
+    """Values of the trajectories that count, (batch, position); elsewhere -1 or NaN."""
+    absent = torch.nan if values.is_floating_point() else -1
+    result = torch.full(mask.shape, absent, dtype=values.dtype, device=values.device)
+    result[mask.to(values.device)] = values
+    return result
 
 
 def _verdict(shares: dict[str, float], verdict_share: float) -> CyclesVerdict:

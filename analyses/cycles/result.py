@@ -51,7 +51,7 @@ class CyclesResult(AnalysisResult):
     """Fraction of the trajectories (one per example and position) of each kind."""
     shares_by_position: Float[Tensor, "kind position"]
     kind_index: Int[Tensor, "batch position"]
-    """The number of the kind, in the order of `shares`."""
+    """The number of the kind, in the order of `shares`; -1 where a position doesn't count."""
     period: Float[Tensor, "batch position"]
     """Iterations per return, integer or not; 1 at a point, NaN without one."""
     angle: Float[Tensor, "batch position"]
@@ -105,7 +105,7 @@ class CyclesResult(AnalysisResult):
         kinds = [
             f"{percent(share)} {name.replace('_', ' ')}" for name, share in self.shares.items() if share > 0
         ]
-        count = self.kind_index.numel()
+        count = int((self.kind_index >= 0).sum())
         lines = [
             self.verdict.sentence,
             f"Of {count} trajectories (examples × positions): {', '.join(kinds)}.",
@@ -157,7 +157,8 @@ def example_trajectory(kind_index: Tensor, quality: Tensor, period: Tensor) -> t
     """(batch, position) of a trajectory worth drawing: an orbit if there is one, else the kind that
     moves most; among those, the one that its period explains best."""
     order = ["orbit", "torus", "irregular", "slider", "drifting", "diverging", "fixed_point"]
-    rank = torch.tensor([order.index(kind.name) for kind in KINDS])[kind_index.cpu()]
+    ranks = torch.tensor([*(order.index(kind.name) for kind in KINDS), len(order)])  # -1 is the last
+    rank = ranks[kind_index.cpu()]
     best = (rank == rank.min()).flatten().nonzero()[:, 0]
     score = quality.cpu().flatten()[best] + (period.cpu().flatten()[best] > 2) * 1.0
     return divmod(int(best[score.nan_to_num(0).argmax()]), kind_index.shape[1])

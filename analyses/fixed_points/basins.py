@@ -87,7 +87,7 @@ def starts(
     made += [noise(norm * (1.0, 0.5, 2.0)[i % 3]) for i in range(random)]
     result = begin[:, None].repeat(1, len(made), 1)
     result[:, :, free] = torch.stack(made, 1)
-    return result
+    return torch.stack([loop.cleaned(start) for start in result.unbind(1)], 1)
 
 
 # It is long because four searches, and what is kept of each, stand one after the other.

@@ -15,6 +15,7 @@ from loopscope.common.rng import mixed
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import require_counted, rows_that_count
 
 from .basins import Basins, FixedPoint, explore, starts
 from .convergence_times import reached_from, times_and_rates_by_position
@@ -50,7 +51,7 @@ def measure(
     """Find where the loop of a run ends, and which fixed points its map has.
 
     Arguments:
-        examples: how many of the run's examples, from the first on; None: 8, or 4 where a state has
+        examples: how many of the run's examples that count somewhere, from the first on; None: 8, or 4 where a state has
             1,000 numbers or more.
         extra: iterations beyond the run; None: as many as it has, 96 at least.
         perturbed, random: starts of each kind per example, besides another example's end and zero.
@@ -66,10 +67,13 @@ def measure(
         LoopscopeError: the run kept no whole states, can't be iterated, or an option is out of
             range.
     """
-    examples = (8 if math.prod(run.states.shape[2:]) < LARGE_STATE else 4) if examples is None else examples
+    if examples is None:
+        examples = 8 if _numbers(run) < LARGE_STATE else 4
+    require_counted(run)
     extra = max(96, run.iterations) if extra is None else extra
-    rows = range(min(examples, run.states.shape[1]))
-    loop, limit = continue_to_limit(run, rows, extra, double)
+    counted = rows_that_count(run)[:examples]
+    rows = range(len(counted))
+    loop, limit = continue_to_limit(run, counted, extra, double)
     others = starts(loop, limit, perturbed, random, perturbation=perturbation, seed=mixed(seed, 1))
     # A loop that receives the iteration index has no single map to solve.
     basins = (
@@ -99,6 +103,11 @@ def measure(
         tolerance=tolerance,
         perturbation=perturbation,
     )
+
+
+def _numbers(run: Run) -> int:
+    """How many numbers the state of an example has, at the positions that count."""
+    return math.prod(run.states.shape[2:]) * int(run.mask.sum(1).max()) // run.mask.shape[1]
 
 
 def _converged(verdicts: Sequence[FixedPointsVerdict]) -> Bool[Tensor, " example"]:
@@ -146,10 +155,10 @@ def _times_and_rates(
     step = (limit.states[min(limit.run_end - limit.first + 1, len(limit.states) - 1)] - last).norm(dim=1)
     return {
         "reached": torch.where(converged, reached, -1),
-        "reached_by_position": torch.where(converged[:, None], by_position, -1),
+        "reached_by_position": loop.on_positions(torch.where(converged[:, None], by_position, -1), -1),
         "rate": torch.tensor([rate.value for rate in rates]),
         "rate_error": torch.tensor([rate.error for rate in rates]),
-        "rate_by_position": rate_by_position,
+        "rate_by_position": loop.on_positions(rate_by_position),
         "rate_sentence": rates[0].sentence,
         "residual": torch.where(step == 0, step, step / last.norm(dim=1)).float().cpu(),
     }

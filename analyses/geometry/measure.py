@@ -19,6 +19,7 @@ from loopscope.maths import cka_map
 from loopscope.maths.dimension import effective_dimensions, variances
 from loopscope.recorder.extend import vectors
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_at
 
 CHANGE_FACTOR, MAX_VECTORS = 1.25, 1024
 _Several = Annotated[int, Ge(2), Meaning("a whole number, 2 or more")]
@@ -179,8 +180,8 @@ def measure(
         raise LoopscopeError(
             f"geometry needs 2 states or more, but the run kept {len(ks)}. Record again without keep=."
         )
-    primary = vectors(run[names[0]])
-    total = primary.shape[1] * primary.shape[2]
+    places = mask_at(run, run[names[0]]).nonzero()
+    total = len(places)
     generator = torch.Generator().manual_seed(seed)
     sample = torch.randperm(total, generator=generator)[:max_vectors].sort().values
     drawn = sample[:: max(1, len(sample) // _TRAJECTORIES)][:_TRAJECTORIES]
@@ -189,7 +190,7 @@ def measure(
         verdict=_verdict(result[0], change_factor),
         fields=result,
         states=tuple(ks),
-        trajectories=tuple(divmod(int(i), primary.shape[2]) for i in drawn),
+        trajectories=tuple((int(example), int(position)) for example, position in places[drawn]),
         vectors=len(sample),
         change_factor=change_factor,
     )
@@ -203,7 +204,8 @@ def _fields(run: Run) -> list[str]:
 
 
 def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: Tensor) -> FieldGeometry:
-    x = vectors(run[name]).flatten(1, 2).double()  # (state, vector, width)
+    every = vectors(run[name])
+    x = every[:, mask_at(run, run[name]).to(every.device)].double()  # (state, vector, width)
     eps = torch.finfo(run[name][ks[-1]].dtype).eps
     if len(x) != len(ks) or sample.max() >= x.shape[1]:
         raise LoopscopeError(

@@ -12,8 +12,10 @@ from torch import Tensor
 from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.arguments import Count, Positive, PositiveCount, Seed, Share
 from loopscope.common.text import number
+from loopscope.core.masked import masked_mean
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import require_counted, rows_that_count
 
 from .alignment import StartKind, alignment_by_position, compare, contrast_of
 from .starts import Restart, adversarial_starts, ordinary_starts, random_starts, run_to_end
@@ -104,7 +106,7 @@ def measure(
     """Whether the loop of a run reaches the same end from other starts.
 
     Arguments:
-        examples: how many of the run's examples, from the first on.
+        examples: how many of the run's examples that count somewhere, from the first on.
         exchanged: number of other examples whose ends are starts; all others if there are fewer.
         random: random starts per example.
         adversarial: steps of gradient ascent on 1 - cosine of one random start per example; 0 for
@@ -117,8 +119,9 @@ def measure(
     Raises:
         LoopscopeError: there is no example, no iteration, or a negative number of starts.
     """
-    batch = min(examples, run.states.shape[1])
-    loop = IterationMap(run, range(batch), double)
+    require_counted(run)
+    rows = rows_that_count(run)[:examples]
+    batch, loop = len(rows), IterationMap(run, rows, double)
     iterations = max(32, 2 * run.iterations) if iterations is None else iterations
     origin = loop.at(0, run) if run.states.iterations[0] == 0 else loop.starts
     restart = Restart(loop, origin, loop.start_mask(), iterations)
@@ -136,7 +139,7 @@ def measure(
         verdict=_verdict(kinds, rest, diverges, aligned, near=near, resting=resting),
         alignment=next((means[name] for name in ("exchanged", "random", "zero") if name in means), math.nan),
         kinds=tuple(kinds),
-        by_position=by_position.mean((0, 1)).float().cpu(),
+        by_position=_mean_by_position(loop, by_position),
         contrast=contrast_of(loop.primary(end.states).flatten(1)),
         rest=rest,
         overflow=end.overflow if end.overflow >= 0 else overflow,
@@ -162,6 +165,14 @@ def _kinds(
         by_position.append(alignment_by_position(restart.loop, ends, results))
         overflows.append(overflow)
     return kinds, torch.cat(by_position, 1), min((k for k in overflows if k >= 0), default=-1)
+
+
+def _mean_by_position(
+    loop: IterationMap, values: Float[Tensor, "example start position"]
+) -> Float[Tensor, " position"]:
+    """The mean over examples and starts, by the positions of the run; NaN where none counts."""
+    counted = loop.on_positions(torch.ones_like(values), 0.0).bool().cpu()
+    return masked_mean(loop.on_positions(values).float().cpu(), counted, (0, 1))
 
 
 def _rest(loop: IterationMap, ends: Tensor, iterations: int) -> float:

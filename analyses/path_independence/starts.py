@@ -53,6 +53,7 @@ class Restart:
         batch, count, _ = values.shape
         starts = self.origin[:, None].repeat(1, count, 1)
         starts[:, :, self.free] = values
+        starts = torch.stack([self.loop.cleaned(start) for start in starts.unbind(1)], 1)
         repeated = self.loop.select_rows([row for row in range(batch) for _ in range(count)])
         ends = run_to_end(repeated, starts.flatten(0, 1), self.iterations)
         return ends.states.reshape(starts.shape), ends.overflow
@@ -104,6 +105,7 @@ def adversarial_starts(
         x = x.detach().requires_grad_()
         state = restart.origin.clone()
         state[:, restart.free] = x
+        state = loop.cleaned(state)
         for t in range(restart.iterations):
             state = loop(state, t)
         alignment = cosine(loop.primary(state).flatten(1), goal)

@@ -17,6 +17,7 @@ from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import NEWTON_STEP, Limit, continue_to_limit
 from loopscope.maths import exponents as lyapunov_exponents
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import require_counted, rows_that_count
 
 from .agreement import Agreement, agreement_of
 from .jacobian import Jacobians, jacobians
@@ -172,7 +173,7 @@ def measure(
     """What becomes of small differences in the loop of a run.
 
     Arguments:
-        examples: how many of the run's examples, from the first on.
+        examples: how many of the run's examples that count somewhere, from the first on.
         count: eigenvalues.
         exponents_count: Lyapunov exponents.
         iterations: over which exponents are averaged; None: 2,000 for states of 16 numbers or
@@ -188,8 +189,10 @@ def measure(
     Raises:
         LoopscopeError: there is no example, eigenvalue or exponent, or fewer than 10 iterations.
     """
-    rows = range(min(examples, run.states.shape[1]))
-    loop, limit = continue_to_limit(run, rows, max(96, run.iterations) if extra is None else extra, double)
+    require_counted(run)
+    counted = rows_that_count(run)[:examples]
+    rows = range(len(counted))
+    loop, limit = continue_to_limit(run, counted, max(96, run.iterations) if extra is None else extra, double)
     iterations = (2000 if limit.states.shape[2] <= _SMALL else 64) if iterations is None else iterations
     gain = min(32, limit.run_end - limit.first) if gain is None else gain
     at_fixed_point = tuple(bool(limit.distance[row] <= NEWTON_STEP) for row in rows)

@@ -91,7 +91,7 @@ def counted_positions(
         if mask is not None:
             return Counted(mask, f"the input {name}")
     ids = tokens if isinstance(tokens, Tensor) else inputs.get("input_ids")
-    if special.pad is not None and _are_tokens(ids) and tuple(ids.shape) == shape:
+    if special.pad is not None and isinstance(ids, Tensor) and _are_tokens(ids) and tuple(ids.shape) == shape:
         mask = without_pads(ids.detach().cpu(), special)
         if not bool(mask.all()):
             return Counted(mask, f"pad tokens ({special.pad}) at the beginning or end of a row")
@@ -219,10 +219,9 @@ def _token(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _are_tokens(value: Any) -> bool:
+def _are_tokens(value: Tensor) -> bool:
     return (
-        isinstance(value, Tensor)
-        and value.ndim == 2
+        value.ndim == 2
         and not value.is_floating_point()
         and not value.is_complex()
         and value.dtype != torch.bool

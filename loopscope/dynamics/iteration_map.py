@@ -9,6 +9,10 @@ All floating-point tensors of the state are part of the vector; of a named tuple
 model lists as `recurrent_fields`, one after the other. The other fields only keep records
 (halting's sums and counters), and stay as they are. The map is the model's own `step`, with no
 hooks of a recording and none of the run's edits.
+
+Positions that don't count (`run.mask`) are no part of the vector: of each row it has those that
+count, one after the other, and zeros up to the longest row. Only where the others influence them,
+the vector is the whole state, and `note` says so.
 """
 
 import copy
@@ -20,19 +24,15 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..core.looped_model import Context, step_at
-from ..core.state_tree import (
-    State,
-    float_items,
-    floats,
-    from_tensors,
-    items,
-    primary,
-    tensors,
-    with_floats,
-    with_items,
-)
+from ..core.state_tree import State, floats, map_state, select_rows, with_floats
 from ..runs.run import Run, iterable_model, select_inputs
+from ..runs.run_mask import mask_at
+from .context_tensors import leaves_of, with_leaves
+from .counted_part import CountedPart
+from .state_vector import StateVector
 
+_LEAK = 1e-5
+"""A relative change of the image that is more than rounding."""
 _TIMES = (0, 1, 2, 7)
 """Iterations, counted from the start and from the end of the run, whose maps are compared."""
 
@@ -53,7 +53,8 @@ class IterationMap:
         batch = len(run.states[run.states.iterations[0]])
         self.rows = list(range(batch)) if rows is None else [int(row) for row in rows]
         self._tokens, self._inputs = run.tokens, run.inputs
-        self._like = run.state(run.states.iterations[0])
+        self._model_fields = tuple(getattr(self._model, "recurrent_fields", ()) or ())
+        self._vector = StateVector(run, self._model_fields)
         self.iterations = run.iterations
         """Iterations of the run; `t` in a call is this number unless it is passed."""
         self.double = False
@@ -61,9 +62,13 @@ class IterationMap:
             self.double = double and self._use_double_precision()
         """Whether it computes in double precision."""
         self._context = self._encode(self.rows)
+        self.note = self._leave_out(run)
+        """What must be said of positions that don't count, as a sentence; empty if nothing."""
         self.starts = self.flat(self._initial())
-        self.positions = _positions(run)
-        """How many positions the primary tensor has; None if it has no such axis."""
+        part = self._vector.part
+        self.positions = _positions(run) if part is None else part.length
+        """How many positions of the primary tensor are in the vector; None if it has no such
+        axis."""
 
     def __call__(self, x: Tensor, t: int | None = None) -> Tensor:
         """F(x). The model receives the iteration index `t`; None means the one after the run's
@@ -79,6 +84,9 @@ class IterationMap:
         other = copy.copy(self)
         other.rows = [self.rows[place] for place in places]
         other._context = self._encode(other.rows)
+        if self._vector.part is not None:
+            other._vector = copy.copy(self._vector)
+            other._vector.part = self._vector.part.select(list(places))
         other.starts = self.starts[list(places)]
         return other
 
@@ -93,16 +101,24 @@ class IterationMap:
     def primary(self, x: Tensor) -> Tensor:
         """The primary tensor's part of flat states, (row, position, width): one position if it has
         no such axis."""
-        first = self._tensors(self._like)[0]
-        part = x[:, : first[0].numel()]
+        part = x[:, : next(iter(self._vector.widths().values()))]
         return part.reshape(len(x), self.positions or 1, -1)
+
+    def on_positions(self, values: Tensor, absent: float = float("nan")) -> Tensor:
+        """Values (row, ..., position) of the positions in the vector, by their positions in the
+        run; `absent` where a position doesn't count."""
+        part = self._vector.part
+        return values if part is None else part.on_positions(values, absent)
+
+    def cleaned(self, x: Tensor) -> Tensor:
+        """Flat states (row, n) with zeros beyond the end of each row."""
+        return self._vector.cleaned(x)
 
     def start_mask(self) -> Bool[Tensor, " n"]:
         """True for the numbers of a state that another start may change: the primary tensor and
         others of its shape. Halting's sums and counters always start from the model's own
         values."""
-        floats = self._tensors(self._like)
-        return torch.cat([torch.full((f[0].numel(),), f.shape == floats[0].shape) for f in floats])
+        return self._vector.start_mask()
 
     @property
     def is_time_invariant(self) -> bool:
@@ -134,23 +150,26 @@ class IterationMap:
             numbers = self._token_dependent()
         if not numbers:
             return None
-        leaves = _leaves(self._context)
+        leaves = [self._vector.counted(leaf) for leaf in leaves_of(self._context)]
         return torch.cat([leaves[i].reshape(len(self.rows), -1) for i in numbers], 1)
 
     def with_inputs(self, x: Tensor, inputs: Tensor) -> Tensor:
         """F(x, e): one iteration with other `inputs` e, (row, m)."""
-        leaves, at = _leaves(self._context), 0
-        replaced = {}
+        leaves, at = leaves_of(self._context), 0
+        replaced, vector = {}, self._vector
         for i in self._token_dependent():
-            width = leaves[i][0].numel()
-            replaced[i] = inputs[:, at : at + width].reshape(leaves[i].shape).to(leaves[i].dtype)
+            counted = vector.counted(leaves[i])
+            width = counted[0].numel()
+            new = inputs[:, at : at + width].reshape(counted.shape).to(counted.dtype)
+            partial = vector.part is not None and vector.has_positions(leaves[i])
+            replaced[i] = vector.part.put(new, leaves[i]) if partial and vector.part else new
             at += width
-        return self._step(x, _replace(self._context, replaced, iter(range(len(leaves)))), self.iterations)
+        return self._step(x, with_leaves(self._context, replaced), self.iterations)
 
     def _token_dependent(self) -> list[int]:
         """The context's tensors with a row for every example, by number."""
-        leaves = _leaves(self._context)
-        twice = _leaves(self._encode(self.rows * 2))
+        leaves = leaves_of(self._context)
+        twice = leaves_of(self._encode(self.rows * 2))
         return [
             i
             for i, (one, two) in enumerate(zip(leaves, twice, strict=True))
@@ -164,37 +183,40 @@ class IterationMap:
 
     def flat(self, state: State, rows: Sequence[int] | None = None) -> Tensor:
         """A state as (row, n)."""
-        parts = [part if rows is None else part[list(rows)] for part in self._tensors(state)]
-        result = torch.cat([part.reshape(len(part), -1) for part in parts], 1).detach()
+        state = state if rows is None else select_rows(state, list(rows))
+        result = self._vector.flat(state).detach()
         return result.double() if self.double else result
 
     def state(self, x: Tensor) -> Any:
         """Flat rows as a state that the model's `step` takes."""
-        recurrent = self._recurrent_fields(self._like)
-        if len(recurrent) == len(tensors(self._like)) == 1:
-            return from_tensors(self._like, [x.reshape(len(x), *primary(self._like).shape[1:])])
-        at, parts = 0, {}
-        for name, field in items(self._like).items():
-            if name not in recurrent:
-                parts[name] = self._precise(field[self.rows])
-                continue
-            width = field[0].numel()
-            parts[name] = x[:, at : at + width].reshape(len(x), *field.shape[1:])
-            at += width
-        return with_items(self._like, parts)
-
-    def _recurrent_fields(self, state: State) -> dict[str, Tensor]:
-        """The tensors of a state that are part of the vector, by name."""
-        names = getattr(self._model, "recurrent_fields", ()) or items(state)
-        return {name: part for name, part in float_items(state).items() if name in names}
-
-    def _tensors(self, state: State) -> list[Tensor]:
-        return list(self._recurrent_fields(state).values())
+        like = self._vector.like
+        return self._vector.state(x, map_state(lambda field: self._precise(field[self.rows]), like))
 
     def _step(self, x: Tensor, context: Context, t: int) -> Tensor:
         with self._as_recorded():
-            state = step_at(self._model, self.state(x), context, t)
-        return torch.cat([part.reshape(len(x), -1) for part in self._tensors(state)], 1)
+            return self._vector.flat(step_at(self._model, self.state(x), context, t))
+
+    def _leave_out(self, run: Run) -> str:
+        """Leave the positions that don't count out of the vector; if they influence others, leave
+        them in and return a sentence that says so."""
+        mask = mask_at(run, run.states)[self.rows]
+        if bool(mask.all()) or not self._vector.with_positions:
+            return ""
+        whole, x = self._vector, []
+        self._vector = StateVector(run, self._model_fields, CountedPart(mask))
+        with torch.no_grad():
+            start = self.flat(self._vector.like, self.rows)
+            for filler in (0.0, float(start.square().mean().sqrt())):
+                self._vector.filler = filler
+                x.append(self._step(start, self._context, 0))
+        self._vector.filler = 0.0
+        if float((x[1] - x[0]).norm()) <= _LEAK * float(x[0].norm()) + 1e-30:
+            return ""
+        self._vector = whole
+        return (
+            " Positions that don't count (padding) influence those that do, so all of them are part of the "
+            "map."
+        )
 
     def _initial(self) -> Any:
         with self._as_recorded(draws=True), torch.no_grad():  # the first state may be a random one
@@ -247,25 +269,3 @@ class IterationMap:
 def _positions(run: Run) -> int | None:
     axes = run.states.axes[1:]
     return run.states.shape[1:][axes.index("position")] if "position" in axes else None
-
-
-def _leaves(context: Context) -> list[Tensor]:
-    """Every tensor in a context of tuples, lists and mappings, in order."""
-    if isinstance(context, Tensor):
-        return [context]
-    if isinstance(context, dict):
-        return [leaf for value in context.values() for leaf in _leaves(value)]
-    return [leaf for value in context for leaf in _leaves(value)] if isinstance(context, list | tuple) else []
-
-
-def _replace(context: Context, new: dict[int, Tensor], numbers: Iterator[int]) -> Any:
-    """The context with some of its tensors replaced, by their number in `_leaves`."""
-    if isinstance(context, Tensor):
-        number = next(numbers)
-        return new.get(number, context)
-    if isinstance(context, dict):
-        return {key: _replace(value, new, numbers) for key, value in context.items()}
-    if isinstance(context, list | tuple):
-        inner = [_replace(value, new, numbers) for value in context]
-        return type(context)(*inner) if hasattr(context, "_fields") else type(context)(inner)
-    return context

@@ -143,6 +143,7 @@ def continue_to_limit(
     size = _sizes(norm, diverges)
     point, residual, condition = _fixed_points(loop, states[-1], norm, size, diverges=diverges)
     edited = " The run's edits were not applied again." if run.origin.get("edits") else ""
+    edited += loop.note
     precision = str(states.dtype).removeprefix("torch.")
     return loop, Limit(
         states=states,
