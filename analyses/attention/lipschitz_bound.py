@@ -16,7 +16,7 @@ from loopscope.nn.attention import Attention
 from loopscope.recorder.extend import vectors
 from loopscope.recorder.unroll_inner_loops import module_of
 from loopscope.runs.run import Run
-from loopscope.runs.run_mask import mask_at
+from loopscope.runs.run_mask import mask_of
 
 from .counted_patterns import LOST, CountedPatterns
 
@@ -72,10 +72,11 @@ def lipschitz_bound(run: Run, site: str, last: int, examples: int) -> LipschitzB
         return _not_checked(site, f"it needs {missing} recorded too")
     x = vectors(run[sites[0]], last=last)[:, :examples].double()  # (t, batch, position, width)
     A, q = (_values(run[name], last, examples) for name in (site, sites[1]))
-    patterns = CountedPatterns.of(A[:, None], mask_at(run, run[site])[:examples])
+    mask = mask_of(run, run[site].shape[1], run[site].shape[3])[:examples]
+    patterns = CountedPatterns.of(A[:, None], mask)
     if patterns.lost > LOST:
         return _not_checked(site, f"{percent(patterns.lost)} of its attention goes to padding")
-    rows = mask_at(run, run[site])[:examples].any(1).to(x.device)
+    rows = mask.any(1).to(x.device)
     counted = patterns.mask[..., None]
     A, x, q = patterns.x[:, 0], torch.where(counted, x[:, rows], 0), q[:, rows]
     q = torch.where(counted[..., None], q, 0)

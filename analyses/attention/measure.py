@@ -17,7 +17,7 @@ from loopscope.maths import distance_map
 from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
 from loopscope.recorder.unroll_inner_loops import blocks_of, unroll_inner_loops
 from loopscope.runs.run import Run
-from loopscope.runs.run_mask import mask_at
+from loopscope.runs.run_mask import mask_at, mask_of
 
 from .counted_patterns import CountedPatterns
 from .lipschitz_bound import lipschitz_bound
@@ -67,7 +67,8 @@ def measure(
     last = continued.last - 1  # a pattern belongs to the iteration that makes the next state
     # (t, layer, batch, head, query, key)
     every = torch.stack([_patterns(continued.run, name, last, examples) for name in names], dim=1)
-    patterns = CountedPatterns.of(every, mask_at(continued.run, continued.run[names[0]])[:examples])
+    shape = continued.run[names[0]].shape
+    patterns = CountedPatterns.of(every, mask_of(continued.run, shape[1], shape[3])[:examples])
     x = patterns.x
     norm = x.norm(dim=(-2, -1)).clamp(min=1e-30)
     change = (x[1:] - x[:-1]).norm(dim=(-2, -1))

@@ -39,13 +39,20 @@ def mask_at(run: "Run", states: States) -> Bool[Tensor, "batch position"]:
     counts somewhere. So do all positions of a site that has fewer than the tokens, and the one of a
     site without positions.
     """
-    mask = run.mask
     sizes = dict(zip(states.axes[1:], states.shape[1:], strict=True))
-    positions, rows = sizes.get("position", 1), mask.any(1, keepdim=True)
-    if "batch" in sizes and sizes["batch"] != len(mask):
-        return torch.ones(sizes["batch"], positions, dtype=torch.bool)
-    if "position" not in sizes or positions < mask.shape[1]:
-        return rows.expand(len(mask), positions)
+    if "position" not in sizes:
+        return mask_of(run, sizes.get("batch", len(run.mask)), 0)
+    return mask_of(run, sizes.get("batch", len(run.mask)), sizes["position"])
+
+
+def mask_of(run: "Run", batch: int, positions: int) -> Bool[Tensor, "batch position"]:
+    """Which positions count of values with so many examples and positions, as `mask_at` says."""
+    mask = run.mask
+    rows = mask.any(1, keepdim=True)
+    if batch != len(mask):
+        return torch.ones(batch, max(1, positions), dtype=torch.bool)
+    if positions < mask.shape[1]:
+        return rows.expand(len(mask), max(1, positions))
     before = rows.expand(len(mask), positions - mask.shape[1])
     return torch.cat([before, mask], 1)
 
