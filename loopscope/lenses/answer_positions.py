@@ -6,27 +6,25 @@ from torch import Tensor
 
 from ..recorder.labels import labels_of
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 from .final_logits import final_logits
 
 
 def lens_positions(run: Run, answers_only: bool = True) -> Bool[Tensor, "batch position"]:
-    """The answer positions of the run's task; all positions but padding where the task is unknown.
+    """The answer positions of the run's task among those that count; all that count where the task
+    is unknown.
 
     Arguments:
-        answers_only: False: all positions but padding, whatever the task.
+        answers_only: False: all that count, whatever the task.
     """
-    every = torch.ones(final_logits(run).shape[:2], dtype=torch.bool)
+    counted = mask_of(run, *final_logits(run).shape[:2])
     labels = labels_of(run) if answers_only else None
-    if labels is not None and labels.mask.shape == every.shape:
-        return labels.mask.cpu()
-    padding = run.inputs.get("attention_mask")
-    if isinstance(padding, Tensor) and padding.shape == every.shape:
-        return padding.cpu().bool()
-    return every
+    return labels.mask.cpu() if labels is not None and labels.mask.shape == counted.shape else counted
 
 
 def sequence_ids(runs: list[Run]) -> list[Int[Tensor, " batch"]]:
-    """For each run an id for each row, equal for equal sequences of all runs."""
+    """For each run an id for each row, equal for equal sequences of all runs. Padding is no part of
+    a sequence."""
     ids: dict[bytes, int] = {}
     result = []
     for run in runs:
@@ -35,7 +33,10 @@ def sequence_ids(runs: list[Run]) -> list[Int[Tensor, " batch"]]:
         keys = (
             [f"{len(ids) + len(result)}/{row}".encode() for row in range(size)]
             if rows is None
-            else [row.numpy().tobytes() for row in rows.detach().cpu().double()]
+            else [
+                row[mask].numpy().tobytes()
+                for row, mask in zip(rows.detach().cpu().double(), run.mask, strict=True)
+            ]
         )
         result.append(torch.tensor([ids.setdefault(key, len(ids)) for key in keys]))
     return result

@@ -9,6 +9,7 @@ from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
 from ..runs.location import Place
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 from .final_logits import final_logits
 from .lens_input import lens_input
 from .lens_types import Lens, logits_at
@@ -44,6 +45,9 @@ def require_faithful(run: Run, lens: Lens) -> None:
             f"a lens needs a model with a head, but {type(run.model.module).__name__} ends with its states. "
             "Wrap the model that has one."
         )
+    counted = mask_of(run, *expected.shape[:2]).to(expected.device)
+    if not bool(counted.all()):
+        logits, expected = logits[counted], expected[counted]
     if torch.equal(logits, expected):
         return
     difference = max_difference(logits, expected)

@@ -48,6 +48,7 @@ def lens(
     *,
     sites: str | Sequence[str] = "state",
     check: bool = True,
+    mask: Any = None,
 ) -> Readings:
     """Read out the states of a run through a lens.
 
@@ -60,11 +61,14 @@ def lens(
         sites: names or patterns of recorded sites whose values are (batch, position, width).
         check: raise if the lens does not give the model's own logits at the last iteration. False:
             read through it nevertheless; the result is marked as unchecked.
+        mask: which positions count, bool (batch, position); None: those of `run.mask`. The others
+            are absent (NaN) from every measure.
 
     Raises:
         LoopscopeError: the lens doesn't give the model's own logits at the last iteration, a site
             has another shape, the run has no model, or its answers aren't tokens.
     """
+    run = run if mask is None else run.with_mask(mask)
     run.require_finite()
     final_logits(run)
     chosen = lens_of(kind)

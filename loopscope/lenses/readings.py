@@ -13,6 +13,7 @@ from ..core.outside_modes import outside_modes
 from ..maths import output_signals
 from ..runs.location import Place
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 from .final_logits import final_logits
 from .lens_input import lens_input
 from .lens_measures import (
@@ -37,7 +38,7 @@ class Readings:
 
     Entry k of the site `state` is the state after k iterations; of a site inside the loop it is the
     value in iteration k. Absent values are NaN (answers: -1): no site inside the loop has one at
-    k = n.
+    k = n, and no position that doesn't count (`run.mask`).
     """
 
     run: Run = field(repr=False)
@@ -168,7 +169,7 @@ class Readings:
         for start in range(0, len(logits), size):
             rows = slice(start, start + size)
             chunk = LogitChunk(logits[rows].detach().double(), self._final[rows], rows)
-            absent = chunk.logits.isnan().any(-1)
+            absent = chunk.logits.isnan().any(-1) | ~self._mask[rows].to(logits.device)
             for values, measure in zip(parts, measures, strict=True):
                 value = measure(chunk).double()
                 mask = absent.reshape(absent.shape + (1,) * (value.ndim - absent.ndim))
@@ -178,6 +179,10 @@ class Readings:
     @cached_property
     def _final(self) -> Tensor:
         return final_logits(self.run)
+
+    @cached_property
+    def _mask(self) -> Bool[Tensor, "batch position"]:
+        return mask_of(self.run, *self._final.shape[:2])
 
     def _follow(self, tokens: Tokens, measure: Callable[[LogitChunk, Tensor], Tensor]) -> Tensor:
         ids = checked_tokens(tokens, tuple(self._final.shape))

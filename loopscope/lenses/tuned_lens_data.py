@@ -38,6 +38,11 @@ class LensData:
     final: Float[Tensor, "item vocab"]
     """Log-probabilities of the final answer."""
 
+    @property
+    def has_padding(self) -> bool:
+        """Whether some positions of the run don't count."""
+        return not self.run.counted.everything
+
     @cached_property
     def train_mask(self) -> Bool[Tensor, "batch position"]:
         """The positions to train on."""

@@ -15,6 +15,7 @@ there, so held-out examples of a task with few beginnings are not quite new.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..runs.location import Place
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 from .faithfulness import require_faithful
 from .lens_input import LensInput, lens_input, lens_iterations, lens_places
 from .lens_types import UNTRAINED, Lens
@@ -92,7 +94,9 @@ def _train_place(
     for one in data:
         for k in iterations:
             if (vectors := lens_input(one.run, place, k)) is not None:
-                inputs[k].append((one, vectors))
+                # NaN where nothing counts must be in no gradient; elsewhere the run has none
+                h = vectors.h.nan_to_num(0.0, 0.0, 0.0) if one.has_padding else vectors.h
+                inputs[k].append((one, replace(vectors, h=h)))
     # the last iteration of the state is read out as it is
     trainable = [
         k for k in iterations if not all(v.is_state and k == one.run.iterations for one, v in inputs[k])
@@ -119,7 +123,7 @@ def train_map(inputs: Inputs, base: Lens, decay: float, steps: int, *, seed: int
     """(A, b) with the lowest validation loss, the identity included."""
     h = inputs[0][1].h
     width, dtype = h.shape[-1], torch.promote_types(h.dtype, torch.float32)
-    scale = _scale([vectors.h for _, vectors in inputs])
+    scale = _scale([v.h[mask_of(one.run, *v.h.shape[:2]).to(v.h.device)] for one, v in inputs])
     a = torch.zeros(width, width, dtype=dtype, device=h.device, requires_grad=True)
     b = torch.zeros(width, dtype=dtype, device=h.device, requires_grad=True)
     optimiser = torch.optim.Adam([a, b], lr=RATE / width)
