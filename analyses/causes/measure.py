@@ -156,7 +156,7 @@ def measure(
         best_position=best,
         effective_positions=_effective_positions(effect),
         depth=run.iterations,
-        examples=int(torch.isfinite(grid.values[0, 0, 0, 0]).sum()),
+        examples=int(_counted_values(grid)[0].isfinite().any(0).sum()),
         source="another example" if grid.source == "the donor run" else grid.source,
         method=method,
         agreement=grid.agreement,
@@ -185,7 +185,15 @@ def _require_positions(grid: Effects, site: str | None) -> None:
 def _best_position(grid: Effects) -> Float[Tensor, " iteration"]:
     """The normalised effect of the best position of each example, mean over examples."""
     assert grid.target is not None
-    return grid.values[0, :, :, 0].amax(1).nanmean(1) / (grid.target - grid.base).nanmean()
+    values = _counted_values(grid)
+    best = values.nan_to_num(-torch.inf, torch.inf).amax(1)
+    return best.where(best > -torch.inf, torch.nan).nanmean(1) / (grid.target - grid.base).nanmean()
+
+
+def _counted_values(grid: Effects) -> Float[Tensor, "iteration position example"]:
+    """The effects of single positions; NaN where an example doesn't count."""
+    values = grid.values[0, :, :, 0]
+    return values if grid.counted is None else values.where(grid.counted, torch.nan)
 
 
 def _effective_positions(effect: Float[Tensor, "iteration position"]) -> Float[Tensor, " iteration"]:

@@ -13,7 +13,8 @@ def donor_pairs(
     run: Run, most: int | None = None, answer_positions: Tensor | None = None
 ) -> tuple[Run, Run, list[int]]:
     """(examples of the run, a donor for each of them, the indices of these examples). The donor is
-    the next example of the batch with a different answer.
+    the next example of the batch with a different answer, of those that count wherever the example
+    does.
 
     Arguments:
         most: number of examples; None: all that have a donor.
@@ -48,7 +49,8 @@ def _pairs(run: Run, most: int | None, answer_positions: Tensor | None) -> list[
     for row in range(batch):
         for offset in range(1, batch):
             donor = (row + offset) % batch
-            if bool((mask[row] & (answers[row] != answers[donor])).any()):
+            covers = not bool((run.mask[row] & ~run.mask[donor]).any())
+            if covers and bool((mask[row] & (answers[row] != answers[donor])).any()):
                 pairs.append((row, donor))
                 break
         if most is not None and len(pairs) == most:

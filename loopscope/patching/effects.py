@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..common.arguments import Count, MaskOrPositions, PositiveCount, Seed
@@ -30,10 +30,11 @@ from ..recorder.provenance import check_same_origin
 from ..runs.location import Place, places_of
 from ..runs.run import Run
 from .attribution import estimates, slopes
+from .counted_cells import beside_padding, counted_groups, finite_estimate, replaceable
 from .effects_result import AttributionAgreement, Effects, Method
 from .metrics import FLAT, Metric, metric_for
 from .patch_cell import PatchCell
-from .patch_grid import Indices, PatchGrid, site_names, with_sites
+from .patch_grid import Indices, PatchGrid, position_count, site_names, with_sites
 from .patched_forward import PatchedForward, model_to_patch
 from .replacements import Noise, Replacement, replacement_for
 
@@ -56,6 +57,7 @@ def effects(
     exact_cells: Count = 32,
     seed: Seed = 0,
     tokens: PositiveCount | None = None,
+    mask: Any = None,
 ) -> Effects:
     """Patch every cell of a grid and measure the effect on the answer.
 
@@ -87,6 +89,8 @@ def effects(
             patched exactly; 0: none.
         tokens: positions (rows times length) that are computed at once; fewer need less memory.
             None: a few thousand.
+        mask: which positions count, bool (batch, position); None: those of `run.mask`. Means over
+            examples leave out those in which no position of a cell counts, or that a donor lacks.
 
     Raises:
         LoopscopeError: a run with edits or without its model, a donor that doesn't fit, a site
@@ -94,10 +98,13 @@ def effects(
     """
     if method not in ("exact", "attribution"):
         raise LoopscopeError(f"method must be 'exact' or 'attribution', but is {method!r}.")
+    run = run if mask is None else run.with_mask(mask)
     setup = _setup(run, replacement, sites, metric=metric, answer_positions=answer_positions, method=method)
     places = [(place,) for place in places_of(setup.run, setup.names)]
     joint = [tuple(place for (place,) in places)] if jointly else places
-    grid = PatchGrid.of(setup.run, joint, iterations=iterations, positions=positions, heads=heads)
+    grid = PatchGrid.of(
+        setup.run, joint, iterations=iterations, positions=positions, heads=heads, mask=setup.mask
+    )
     if method == "exact":
         values, agreement = _exact(setup, grid, grid.cells(setup.run), tokens), None
     else:
@@ -119,6 +126,8 @@ class _Setup:
     metric: Metric
     base: Float[Tensor, "batch ..."]
     """The metric without a patch."""
+    mask: Bool[Tensor, "batch position"]
+    """Where a replacement means something."""
 
 
 def _setup(
@@ -131,7 +140,8 @@ def _setup(
         check_same_origin(run.origin, replacement.origin, "a patch from a donor run")
     donor = with_sites(replacement, names) if isinstance(replacement, Run) else None
     values, source = replacement_for(run, replacement if donor is None else donor)
-    forward = PatchedForward(run, values)
+    mask = replaceable(run, replacement if donor is None else donor)
+    forward = PatchedForward(run, beside_padding(values, run.mask))
     measured = metric_for(run, donor, metric, answer_positions)
     if method == "attribution" and measured.name in FLAT:
         raise LoopscopeError(
@@ -139,7 +149,7 @@ def _setup(
             "nothing. Use 'margin' or 'difference', or method=\"exact\"."
         )
     base = measured(run.logits[run.iterations]).detach()
-    return _Setup(run, names, donor, source, forward, measured, base)
+    return _Setup(run, names, donor, source, forward, measured, base, mask)
 
 
 def _result(
@@ -168,6 +178,7 @@ def _result(
         base=setup.base,
         target=target,
         agreement=agreement,
+        counted=_counted(setup, grid),
     )
 
 
@@ -189,7 +200,12 @@ def _attributed(
 ) -> tuple[Tensor, AttributionAgreement | None]:
     run, forward, metric, base = setup.run, setup.forward, setup.metric, setup.base
     places = [place for group in grid.places for place in group]
-    first_order = estimates(run, places, forward.replacement, slopes(forward, places, metric))
+    first_order = {
+        key: finite_estimate(estimate, key[0], run.mask)
+        for key, estimate in estimates(
+            run, places, forward.replacement, slopes(forward, places, metric)
+        ).items()
+    }
     values = base.new_full((*grid.shape, *base.shape), float("nan"))
     cells = grid.cells(run)
     for cell, index in cells.items():
@@ -207,7 +223,14 @@ def _attributed(
     every = list(cells)
     drawn = [every[i] for i in torch.randperm(len(every), generator=generator)[:exact_cells].tolist()]
     exact = _exact(setup, grid, {cell: cells[cell] for cell in drawn}, tokens)
-    return values, _agreement(values, exact, len(drawn))
+    counted = _counted(setup, grid)[:, None].expand(values.shape[2:])
+    return values, _agreement(values.where(counted, torch.nan), exact, len(drawn))
+
+
+def _counted(setup: _Setup, grid: PatchGrid) -> Bool[Tensor, "position batch"]:
+    """Which examples count for each group of positions."""
+    size = position_count(setup.run, grid.places[0][0])
+    return counted_groups(setup.run, setup.mask, grid.positions, size).to(setup.base.device)
 
 
 def _cell_sum(estimate: Tensor, place: Place, cell: PatchCell) -> Float[Tensor, " batch"]:

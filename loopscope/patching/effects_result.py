@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
+from ..core.masked import masked_mean
 from ..core.sites import is_state
 from .figures import effect_map
 
@@ -54,11 +55,14 @@ class Effects:
     """The metric of the donor run itself; None without one."""
     agreement: AttributionAgreement | None = None
     """Of attribution with exact patches; None for exact grids."""
+    counted: Bool[Tensor, "position batch"] | None = None
+    """Which examples are in the means, by group of positions: those in which one of the positions
+    counts (`run.mask`), in a donor too. None: all."""
 
     @property
     def mean(self) -> Float[Tensor, "site iteration position head"]:
-        """Average over the examples that have a metric; NaN where none has."""
-        return self.values.flatten(4).nanmean(-1)
+        """Average over the examples that count and have a metric; NaN where none does."""
+        return masked_mean(self.values.flatten(4), self._present, -1)
 
     @property
     def carried(self) -> Float[Tensor, "site iteration position head"]:
@@ -72,8 +76,19 @@ class Effects:
             raise LoopscopeError(
                 "the fraction carried over is relative to a donor run, but there was none. Look at .mean."
             )
-        difference = (self.target - self.base).flatten().nanmean()
-        return self.mean / difference
+        difference = (self.target - self.base).flatten()
+        # of the examples that the cell has an effect in
+        present = self._present & ~difference.isnan()
+        return self.mean / masked_mean(difference.expand(present.shape), present, -1)
+
+    @property
+    def _present(self) -> Bool[Tensor, "site iteration position head example"]:
+        """Which values are in the means."""
+        present = ~self.values.isnan()
+        if self.counted is not None:
+            rows = self.counted[:, None]
+            present = present & rows.reshape(*rows.shape, *(1,) * (self.values.ndim - 5))
+        return present.flatten(4)
 
     def figure(self, site: str | None = None) -> "go.Figure":
         """A heat map of the average effect, iteration by position, or by head where one group of

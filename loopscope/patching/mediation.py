@@ -33,6 +33,7 @@ from ..core.outside_modes import outside_modes
 from ..core.state_tree import floats, with_floats
 from ..recorder.provenance import check_same_origin
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 from .metrics import metric_for
 
 
@@ -115,7 +116,9 @@ def mediation(
     measured = metric_for(run, None, metric, answer_positions)
     base = measured(run.logits[n])
     answer = edited.logits[n]
-    if not torch.allclose(run.reader.logits(edited.state(n)).float(), answer.float(), rtol=1e-4, atol=1e-5):
+    read = run.reader.logits(edited.state(n)).float()
+    counted = mask_of(run, *answer.shape[:2]).to(answer.device)
+    if not torch.allclose(read[counted], answer.float()[counted], rtol=1e-4, atol=1e-5):
         raise LoopscopeError(
             "the intervention must act inside the loop, but the edited run's last state, read out in the "
             "run, gives another answer: an edit changes the read-out. Edit 'state' or a site inside an "
@@ -144,9 +147,18 @@ def mediation(
 
 
 def _state_changes(run: Run, edited: Run) -> list[list[Tensor]]:
-    """For k = 0..n the difference of the two runs' states, tensor by tensor."""
+    """For k = 0..n the difference of the two runs' states, tensor by tensor; 0 where positions
+    don't count."""
     states = [(floats(run.state(k)), floats(edited.state(k))) for k in range(run.iterations + 1)]
-    return [[b - a for a, b in zip(*pair, strict=True)] for pair in states]
+    return [[_difference(run, a, b) for a, b in zip(*pair, strict=True)] for pair in states]
+
+
+def _difference(run: Run, before: Tensor, after: Tensor) -> Tensor:
+    if run.counted.everything or before.shape[:2] != run.states.shape[1:3]:
+        return after - before
+    mask = mask_of(run, *before.shape[:2]).to(before.device)
+    mask = mask.reshape(*mask.shape, *(1,) * (before.ndim - 2))
+    return torch.where(mask, after - before, torch.zeros_like(before))
 
 
 def _check_shapes(run: Run, edited: Run) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..common.errors import LoopscopeError, nearest
 from ..recorder.labels import labels_of
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 
 MetricFunction = Callable[[Float[Tensor, "batch position vocab"]], Float[Tensor, "batch ..."]]
 
@@ -115,10 +116,11 @@ def answer_mask(run: Run, answer_positions: Any) -> Bool[Tensor, "batch position
 
     Arguments:
         answer_positions: a mask (batch, position) or the numbers of positions; None: those of the
-            task, else the last position that is not padding.
+            task, else the last position that counts.
 
     Raises:
-        LoopscopeError: a position that isn't there, another shape, or an example without one.
+        LoopscopeError: a position that isn't there or doesn't count, another shape, or an example
+            without one.
     """
     output = run.logits[run.iterations]
     shape = tuple(output.shape[:2])
@@ -126,10 +128,7 @@ def answer_mask(run: Run, answer_positions: Any) -> Bool[Tensor, "batch position
         labels = labels_of(run)
         if labels is not None and tuple(labels.mask.shape) == shape:
             return labels.mask.to(output.device)
-        padding = run.inputs.get("attention_mask")
-        if not isinstance(padding, Tensor) or tuple(padding.shape) != shape:
-            padding = torch.ones(shape)
-        return last_position(padding.to(output.device).bool())
+        return last_position(mask_of(run, *shape).to(output.device))
     mask = torch.as_tensor(answer_positions, device=output.device)
     if mask.dtype != torch.bool:  # positions by number
         result = torch.zeros(shape, dtype=torch.bool, device=output.device)
@@ -139,6 +138,7 @@ def answer_mask(run: Run, answer_positions: Any) -> Bool[Tensor, "batch position
             raise LoopscopeError(
                 f"answer_positions names a position that isn't there: {error}. There are {shape[1]}."
             ) from None
+        _require_counted(run, result)
         return result
     try:
         mask = mask.expand(shape)
@@ -153,6 +153,19 @@ def answer_mask(run: Run, answer_positions: Any) -> Bool[Tensor, "batch position
             "examples out."
         )
     return mask
+
+
+def _require_counted(run: Run, answers: Bool[Tensor, "batch position"]) -> None:
+    """Raise LoopscopeError if a numbered position doesn't count in an example that does."""
+    counted = mask_of(run, *answers.shape)
+    missing = (answers.cpu() & ~counted & counted.any(1, keepdim=True)).nonzero().tolist()
+    if missing:
+        example, position = missing[0]
+        raise LoopscopeError(
+            f"answer_positions must name positions that count, but position {position} of example {example} "
+            f"does not ({run.counted.source}). Pass a mask (batch, position), or leave it out for the last "
+            "that counts."
+        )
 
 
 def last_position(mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:

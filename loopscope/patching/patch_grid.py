@@ -4,11 +4,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from ..common.errors import LoopscopeError
 from ..core.sites import Sites, resolve, site_modules
 from ..recorder.resume_run import resume
 from ..runs.location import Place, iterations_of, states_in_loop, value_at
 from ..runs.run import Run
+from ..runs.run_mask import with_more_positions
 from .patch_cell import PatchCell
 
 Indices = Literal["all"] | Sequence[int] | Sequence[Sequence[int]] | int | None
@@ -36,8 +40,10 @@ class PatchGrid:
         iterations: Sequence[int] | int | None,
         positions: Indices,
         heads: Sequence[int] | bool | None,
+        mask: Bool[Tensor, "batch position"],
     ) -> "PatchGrid":
-        """The grid that the arguments of `effects` name.
+        """The grid that the arguments of `effects` name. If it names no positions, those where a
+        replacement means something in some example (`mask`).
 
         Raises:
             LoopscopeError: an iteration, position or head that the run lacks, or places that don't
@@ -47,7 +53,7 @@ class PatchGrid:
         return cls(
             places,
             _iterations(run, every, iterations),
-            _positions(run, every, positions),
+            _positions(run, every, positions, mask),
             _heads(run, every, heads),
         )
 
@@ -121,7 +127,14 @@ def _iterations(run: Run, places: Sequence[Place], iterations: Sequence[int] | i
     return tuple(result)
 
 
-def _positions(run: Run, places: Sequence[Place], positions: Indices) -> tuple[tuple[int, ...], ...]:
+def position_count(run: Run, place: Place) -> int | None:
+    """How many positions a place has; None for a place without."""
+    return _size(run, place, "position")
+
+
+def _positions(
+    run: Run, places: Sequence[Place], positions: Indices, mask: Bool[Tensor, "batch position"]
+) -> tuple[tuple[int, ...], ...]:
     if positions == "all":
         return ((),)
     sizes = {_size(run, place, "position") for place in places}
@@ -136,7 +149,7 @@ def _positions(run: Run, places: Sequence[Place], positions: Indices) -> tuple[t
             raise LoopscopeError(f"'{places[0]}' has no positions to choose from. Leave positions= out.")
         return ((),)
     groups = (
-        [[p] for p in range(size)]
+        [[p] for p in with_more_positions(mask, size).any(0).nonzero()[:, 0].tolist()]
         if positions is None
         else [_as_list(group) for group in _as_list(positions)]
     )

@@ -13,8 +13,10 @@ from ..common.arguments import Positive, Seed
 from ..common.errors import LoopscopeError, nearest
 from ..common.guard import guarded
 from ..common.rng import mixed
+from ..core.masked import masked_mean
 from ..runs.location import Place, value_at
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 
 Replacement = Callable[[Place, int, Tensor], Tensor]
 """(place, iteration, value) -> the replacement, of the value's shape. A cell says which of its
@@ -82,7 +84,7 @@ def replacement_for(run: Run, value: Any) -> tuple[Replacement, str]:
             raise LoopscopeError(
                 "a mean over the batch needs two examples or more, but there is one. Record a larger batch."
             )
-        return _batch_mean, "the mean over the batch"
+        return _batch_mean(run), "the mean over the batch"
     if callable(value):
         return _on_a_copy(cast(Replacement, value)), getattr(value, "__name__", "a function")
     hint = (
@@ -108,8 +110,18 @@ def _zero(place: Place, iteration: int, value: Tensor) -> Tensor:
     return torch.zeros_like(value)
 
 
-def _batch_mean(place: Place, iteration: int, value: Tensor) -> Tensor:
-    return value.mean(0, keepdim=True).expand_as(value)
+def _batch_mean(run: Run) -> Replacement:
+    """The mean over the examples in which the position counts."""
+
+    def mean(place: Place, iteration: int, value: Tensor) -> Tensor:
+        position = place.axis("position")
+        if run.counted.everything or position is None or len(value) != len(run.mask):
+            return value.mean(0, keepdim=True).expand_as(value)
+        mask = mask_of(run, len(value), value.shape[position])
+        mask = mask.reshape([n if i in (0, position) else 1 for i, n in enumerate(value.shape)])
+        return masked_mean(value, mask.to(value.device).expand_as(value), 0)[None].expand_as(value)
+
+    return mean
 
 
 def _donor(run: Run, donor: Run) -> Replacement:

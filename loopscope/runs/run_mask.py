@@ -47,14 +47,18 @@ def mask_at(run: "Run", states: States) -> Bool[Tensor, "batch position"]:
 
 def mask_of(run: "Run", batch: int, positions: int) -> Bool[Tensor, "batch position"]:
     """Which positions count of values with so many examples and positions, as `mask_at` says."""
-    mask = run.mask
-    rows = mask.any(1, keepdim=True)
-    if batch != len(mask):
+    if batch != len(run.mask):
         return torch.ones(batch, max(1, positions), dtype=torch.bool)
+    return with_more_positions(run.mask, positions)
+
+
+def with_more_positions(mask: Bool[Tensor, "batch position"], positions: int) -> Bool[Tensor, "batch more"]:
+    """A mask for values with so many positions: those before the tokens count where something does;
+    of fewer positions all do."""
+    rows = mask.any(1, keepdim=True)
     if positions < mask.shape[1]:
         return rows.expand(len(mask), max(1, positions))
-    before = rows.expand(len(mask), positions - mask.shape[1])
-    return torch.cat([before, mask], 1)
+    return torch.cat([rows.expand(len(mask), positions - mask.shape[1]), mask], 1)
 
 
 def counted_vectors(
