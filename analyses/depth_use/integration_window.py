@@ -24,6 +24,7 @@ from torch import Tensor
 
 from loopscope.common.text import plural
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_of
 
 from .replaced_token import ReplacedToken
 
@@ -143,19 +144,21 @@ def _candidates(
     most: int | None,
     seed: int,
 ) -> Int[Tensor, "row 3"]:
-    """(item, position, token), in random order: a position that is no answer position, and the
-    token that another example has there."""
+    """(item, position, token), in random order: a position that counts and is no answer position,
+    and the token that another example has there."""
     generator = torch.Generator().manual_seed(seed)
     tokens = run.tokens.cpu()
     positions = tokens.shape[1]
     every = torch.full((len(answer_positions),), positions)
     end = answer_positions.int().argmax(1) if causal else every
     rows: list[tuple[int, int, int]] = []
-    for index in torch.randperm(len(example) * positions, generator=generator).tolist():
-        item, position = divmod(index, positions)
+    counted = mask_of(run, len(tokens), positions)
+    places = counted[example].nonzero().tolist()
+    for index in torch.randperm(len(places), generator=generator).tolist():
+        item, position = places[index]
         if answer_positions[item, position] or position >= int(end[item]):
             continue
-        others = tokens[:, position]
+        others = tokens[counted[:, position], position]
         others = others[others != tokens[example[item], position]]
         if len(others):
             drawn = int(torch.randint(0, len(others), (1,), generator=generator))

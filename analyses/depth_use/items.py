@@ -18,7 +18,8 @@ def items_of(
     """
     mask = mask.cpu()
     if by == "example":
-        return torch.arange(len(mask)), torch.zeros(len(mask), dtype=torch.float64), mask
+        example = mask.any(1).nonzero()[:, 0]  # one without answers has nothing that could settle
+        return example, torch.zeros(len(example), dtype=torch.float64), mask[example]
     example, position = mask.nonzero(as_tuple=True)
     before = (mask.cumsum(1) - 1)[example, position].double()
     return example, before, one_hot(position, mask.shape[1]).bool()

@@ -35,7 +35,7 @@ def applies(run: Run) -> bool:
         return False
     by = _item_kind(task, labels.mask)
     example, before, _ = items_of(labels.mask, by)
-    difficulty = before if by == "answer" else labels.difficulty
+    difficulty = before if by == "answer" else labels.difficulty[example]
     return len(example) >= MIN_ITEMS and len(difficulty.unique()) > 1
 
 
@@ -158,7 +158,7 @@ def _items(
             )
         level = values[example]
     elif by == "example" and labels is not None:
-        level = labels.difficulty.double().cpu()
+        level = labels.difficulty.double().cpu()[example]
     if len(level.unique()) < 2:
         raise LoopscopeError(
             f"two difficulties or more are needed to compare, but all {len(level)} items have the same. "

@@ -51,8 +51,8 @@ def measure(
     """Find where the loop of a run ends, and which fixed points its map has.
 
     Arguments:
-        examples: how many of the run's examples that count somewhere, from the first on; None: 8, or 4 where a state has
-            1,000 numbers or more.
+        examples: how many of the run's examples that count somewhere, from the first on; None: 8,
+            or 4 where a state has 1,000 numbers or more.
         extra: iterations beyond the run; None: as many as it has, 96 at least.
         perturbed, random: starts of each kind per example, besides another example's end and zero.
         perturbation: size of the perturbations, relative to the state's norm.

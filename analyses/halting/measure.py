@@ -13,10 +13,12 @@ from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.arguments import Finite
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
+from loopscope.core.masked import masked_mean
 from loopscope.halting.exit_rules import Level, rule_halting
 from loopscope.halting.halting_record import Halting
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_of
 from loopscope.tasks import Batch
 
 CUT, SPREAD, ORDER = 0.05, 0.5, 0.9
@@ -144,37 +146,43 @@ def measure(
     halting = _halting(run, rule, threshold, level)
     iteration, halted = halting.iteration.cpu(), halting.halted.cpu()
     n, positions = run.iterations, iteration.shape[1]
+    mask = mask_of(run, *iteration.shape)
     halts = torch.nn.functional.one_hot(iteration.clamp(max=n - 1), n).float() * halted[..., None]
-    answered = torch.ones(positions, dtype=torch.bool) if labels is None else labels.mask.any(0)
-    by_position, by_example = iteration.float().mean(0), iteration.float()[:, answered].mean(1)
+    answered = mask.any(0) if labels is None else labels.mask.any(0)
+    judged = mask & answered
+    by_position, by_example = (
+        masked_mean(iteration.float(), mask, 0),
+        masked_mean(iteration.float(), judged, 1),
+    )
     correlation = _spearman(torch.arange(positions)[answered], by_position[answered])
-    spread = iteration.float().std(correction=0).item()
-    share, not_halted = halts.mean((0, 1)), (~halted).float().mean().item()
+    spread = iteration[mask].float().std(correction=0).item()
+    share, not_halted = halts[mask].mean(0), (~halted[mask]).float().mean().item()
+    remainder, cost = halting.remainder.cpu(), halting.cost.cpu()
     return HaltingResult(
         verdict=_verdict(not_halted, spread, correlation),
         kind=halting.kind,
         share=share,
-        by_position=halts.mean(0),
+        by_position=masked_mean(halts, mask[..., None], 0),
         not_halted=not_halted,
-        mean=iteration.float().mean().item(),
+        mean=iteration[mask].float().mean().item(),
         spread=spread,
         mean_by_position=by_position,
-        remainder=halting.remainder.mean().item(),
-        remainder_by_position=halting.remainder.mean(0).cpu(),
-        cost=halting.cost.mean().item(),
-        cost_by_position=halting.cost.mean(0).cpu(),
+        remainder=remainder[mask].mean().item(),
+        remainder_by_position=masked_mean(remainder, mask, 0),
+        cost=cost[mask].mean().item(),
+        cost_by_position=masked_mean(cost, mask, 0),
         answered=answered,
         correlation=correlation,
         difficulty=task.difficulty_unit if labels is not None and task is not None else None,
-        **_by_level(labels, by_example, halts[:, answered].mean(1)),
+        **_by_level(labels, by_example, masked_mean(halts, judged[..., None], 1)),
         difficulty_correlation=float("nan") if labels is None else _spearman(labels.difficulty, by_example),
         by_example=by_example,
-        entropy=_exit_entropy(halting.weights.cpu()[:, :, answered]),
+        entropy=_exit_entropy(halting.weights.cpu()[:, judged]),
         share_entropy=_entropy(torch.cat([share, torch.tensor([not_halted])])),
     )
 
 
-def _exit_entropy(weights: Float[Tensor, "iteration batch position"]) -> float:
+def _exit_entropy(weights: Float[Tensor, "iteration item"]) -> float:
     """Mean entropy of the exit distributions, in nats."""
     weights = weights.double()
     # 0.0 first: of 0.0 and -0.0, max returns the first.
@@ -207,7 +215,9 @@ def _by_level(
     nothing = torch.empty(0, dtype=torch.long)
     levels, index, examples = torch.empty(0), nothing, nothing
     if labels is not None:
-        levels, index, examples = labels.difficulty.unique(return_inverse=True, return_counts=True)
+        known = ~mean.isnan()  # examples with an answer that counts
+        levels, index, examples = labels.difficulty[known].unique(return_inverse=True, return_counts=True)
+        mean, share = mean[known], share[known]
     mean_by_level = torch.zeros(len(levels)).index_add(0, index, mean[: len(index)]) / examples
     shares = torch.zeros(len(levels), share.shape[1]).index_add(0, index, share[: len(index)])
     return {
@@ -224,9 +234,12 @@ def _entropy(shares: Tensor) -> float:
 
 
 def _spearman(x: Tensor, y: Tensor) -> float:
-    """Spearman's rank correlation; NaN where one of the two is constant."""
+    """Spearman's rank correlation over the places where both are known; NaN where one of the two is
+    constant."""
     from scipy.stats import spearmanr
 
+    known = ~(x.double().isnan() | y.double().isnan())
+    x, y = x[known], y[known]
     if len(x) < 3 or bool((x == x[0]).all()) or bool((y == y[0]).all()):
         return float("nan")
     return float(spearmanr(x.numpy(), y.numpy())[0])  # pyright: ignore[reportArgumentType]

@@ -19,6 +19,7 @@ from loopscope.halting.rule import scores
 from loopscope.recorder.extend import vectors
 from loopscope.recorder.labels import labels_of
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_of
 
 R2, LEAD, EARLY = 0.5, 0.1, 2
 MIN_POSITIONS, MAX_POSITIONS, FOLDS = 60, 4000, 5
@@ -144,7 +145,7 @@ def measure(run: Run, *, rule: str | None = None, threshold: Finite | None = Non
 
 def _items(run: Run, stop: Int[Tensor, "batch position"]) -> _Items:
     labels = labels_of(run)
-    mask = torch.ones_like(stop, dtype=torch.bool)
+    mask = mask_of(run, *stop.shape)
     if labels is not None and labels.mask.shape == stop.shape:
         mask = labels.mask
     example, position = mask.nonzero(as_tuple=True)

@@ -12,6 +12,7 @@ from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.arguments import Count, Index, Positive, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
+from loopscope.patching.counted_cells import beside_padding
 from loopscope.patching.donors import donor_pairs, has_donor_pair
 from loopscope.patching.patch_cell import PatchCell
 from loopscope.patching.patched_forward import PatchedForward, affordable, patchable
@@ -19,6 +20,7 @@ from loopscope.patching.replacements import noise, replacement_for
 from loopscope.recorder.subset import select_examples
 from loopscope.runs.location import places_of
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import counted_vectors, mask_at, rows_that_count
 
 from .distances import PositionDistances, position_distances
 
@@ -106,7 +108,8 @@ def applies(run: Run) -> bool:
 
 
 def _patchable(run: Run) -> bool:
-    return patchable(run) and run.output.shape[1] == run.states.shape[2] >= 4
+    positions = int(mask_at(run, run.states).any(0).sum())
+    return patchable(run) and run.output.shape[1] == run.states.shape[2] and positions >= 4
 
 
 def measure(
@@ -143,16 +146,18 @@ def measure(
     k = run.iterations // 2 if iteration is None else run.states.iteration_at(iteration)
     if replacement == "donor" and has_donor_pair(run):
         run, donor, _ = donor_pairs(run, examples)
-        resumed, words = PatchedForward(run, replacement_for(run, donor)[0]), "the state of another example"
+        replaced, words = replacement_for(run, donor)[0], "the state of another example"
     else:
-        run = run if examples is None else select_examples(run, range(min(examples, len(run.tokens))))
-        length = float(run.states[k].norm(dim=-1).median()) or 1.0
+        run = select_examples(run, rows_that_count(run)[:examples])
+        length = float(counted_vectors(run, run.states, k).norm(dim=-1).median()) or 1.0
         size = length if norm is None else norm
-        resumed = PatchedForward(run, noise(size, seed))
+        replaced = noise(size, seed)
         words = f"itself plus noise of norm {number(size)} ({percent(size / length)} of the state's norm)"
-    effect = _effects(run, resumed, k, iterations_after)
+    mask = mask_at(run, run.states)
+    resumed = PatchedForward(run, beside_padding(replaced, run.mask))
+    effect = _effects(run, resumed, k, iterations_after, mask=mask)
     geometry = position_distances(run, effect.shape[-1])
-    spread = _spread(effect, geometry)
+    spread = _spread(effect, geometry, mask)
     return LocalityResult(
         verdict=_verdict(spread),
         iteration=k,
@@ -166,12 +171,12 @@ def measure(
 
 
 def _effects(
-    run: Run, resumed: PatchedForward, k: int, after: int
+    run: Run, resumed: PatchedForward, k: int, after: int, *, mask: Bool[Tensor, "batch position"]
 ) -> Float[Tensor, "after batch patched read"]:
-    """E_ij(m) for every example."""
+    """E_ij(m) for every example; 0 where i or j doesn't count."""
     positions, last = run.states.shape[2], min(k + after, run.iterations)
     (place,) = places_of(run, ["state"])
-    cells = [PatchCell((place,), k, (p,)) for p in range(positions)]
+    cells = [PatchCell((place,), k, (p,)) for p in mask.any(0).nonzero()[:, 0].tolist()]
     base = {later: run.logits[later] for later in range(k, last + 1)}
     result = torch.zeros(last + 1 - k, positions, *base[k].shape[:2])
     for outcome in resumed.states_after(cells, until=last):
@@ -179,7 +184,13 @@ def _effects(
         for cell, patched in zip(outcome.cells, logits, strict=True):
             assert cell.positions is not None
             result[outcome.k - k, cell.positions[0]] = _change(base[outcome.k], patched)
-    return result.transpose(1, 2)
+    result = result.transpose(1, 2)
+    return torch.where(_pairs(mask), result, torch.zeros_like(result))
+
+
+def _pairs(mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch patched read"]:
+    """Pairs of positions that both count."""
+    return mask[:, :, None] & mask[:, None, :]
 
 
 def _change(base: Tensor, patched: Tensor) -> Float[Tensor, "batch position"]:
@@ -204,16 +215,21 @@ class _Spread(NamedTuple):
     causal: bool
 
 
-def _spread(effect: Float[Tensor, "after batch patched read"], geometry: PositionDistances) -> _Spread:
-    distance = geometry.distance
-    reachable, causal = _reachable(effect, distance)
+def _spread(
+    effect: Float[Tensor, "after batch patched read"],
+    geometry: PositionDistances,
+    mask: Bool[Tensor, "batch position"],
+) -> _Spread:
+    distance, pairs = geometry.distance, _pairs(mask)
+    others, causal = _reachable(effect, distance)
+    reachable = others & pairs  # (batch, patched, read)
     on_others = effect * reachable
-    by_source = on_others.sum((1, 3))  # (after, patched)
-    total, whole = by_source.sum(1), effect.sum((1, 2, 3))
+    by_source = on_others.sum(3)  # (after, batch, patched)
+    total, whole = by_source.sum((1, 2)), effect.sum((1, 2, 3))
     lengths = torch.where(reachable, distance, 0.0)
-    uniform = lengths.sum(1) / reachable.sum(1).clamp(min=1)
+    uniform = lengths.sum(2) / reachable.sum(2).clamp(min=1)
     mean_distance = (on_others * lengths).sum((1, 2, 3)) / total
-    chance = (by_source * uniform).sum(1) / total
+    chance = (by_source * uniform).sum((1, 2)) / total
     negligible = total <= NEGLIGIBLE * whole.max()
     local, low, high, mean_distance, chance = (
         torch.where(negligible, torch.nan, values)
@@ -224,7 +240,7 @@ def _spread(effect: Float[Tensor, "after batch patched read"], geometry: Positio
             chance,
         )
     )
-    farthest = int(distance[torch.isfinite(distance)].max())
+    farthest = int(distance[torch.isfinite(distance) & pairs.any(0)].max())
     shares = [(effect * (distance == d)).sum((1, 2, 3)) / whole for d in range(farthest + 1)]
     return _Spread(
         locality=local,
@@ -233,7 +249,7 @@ def _spread(effect: Float[Tensor, "after batch patched read"], geometry: Positio
         distance=mean_distance,
         chance=chance,
         self_share=(1 - total / whole).clamp(0, 1),
-        size=whole / effect.shape[1] / len(distance),
+        size=whole / int(mask.sum()),
         by_distance=torch.stack(shares, 1),
         causal=causal,
     )
@@ -248,13 +264,15 @@ def _reachable(effect: Tensor, distance: Tensor) -> tuple[Bool[Tensor, "patched 
     return (others.triu() if causal else others), causal
 
 
-def _ratio(effect: Tensor, distance: Tensor, reachable: Tensor) -> Float[Tensor, " after"]:
+def _ratio(
+    effect: Tensor, distance: Tensor, reachable: Bool[Tensor, "batch patched read"]
+) -> Float[Tensor, " after"]:
     """Share of the effect on others that falls on neighbours, over that of a uniform effect of the
     same interventions."""
     near = reachable & (distance == 1)
     on_others = (effect * reachable).sum(3)  # (after, batch, patched)
     observed = (effect * near).sum((1, 2, 3)) / on_others.sum((1, 2))
-    uniform = near.sum(1) / reachable.sum(1).clamp(min=1)
+    uniform = near.sum(2) / reachable.sum(2).clamp(min=1)
     return observed / ((on_others * uniform).sum((1, 2)) / on_others.sum((1, 2)))
 
 
@@ -262,10 +280,8 @@ def _interval(effect: Tensor, distance: Tensor, reachable: Tensor) -> tuple[Tens
     """95 % bootstrap interval of the ratio over examples."""
     generator = torch.Generator().manual_seed(0)
     batch = effect.shape[1]
-    drawn = [
-        _ratio(effect[:, torch.randint(0, batch, (batch,), generator=generator)], distance, reachable)
-        for _ in range(DRAWS)
-    ]
+    rows = [torch.randint(0, batch, (batch,), generator=generator) for _ in range(DRAWS)]
+    drawn = [_ratio(effect[:, some], distance, reachable[some]) for some in rows]
     levels = torch.tensor([0.025, 0.975], dtype=torch.float64)
     low, high = torch.nanquantile(torch.stack(drawn).double(), levels, dim=0)
     return low.float(), high.float()

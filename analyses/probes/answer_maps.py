@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
+from loopscope.core.masked import masked_mean
 from loopscope.probing import Probes
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
@@ -68,8 +69,8 @@ def answer_maps(
     probe_map[[iterations.index(k) for k in probes.iterations]] = probes.score[0]
     if answers is None:
         return AnswerMaps(tuple(positions), probe_map, empty.model_map)
-    right = answers == labels.targets
-    return AnswerMaps(tuple(positions), probe_map, right[:, :, positions].double().mean(1))
+    right = (answers == labels.targets)[:, :, positions].double()
+    return AnswerMaps(tuple(positions), probe_map, masked_mean(right, labels.mask[:, positions], 1))
 
 
 def model_answers(

@@ -158,7 +158,9 @@ def _decode_facts(
     names = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.is_intermediate)]
     curves, probes = {}, None
     for name in names:
-        if len(facts[name].values[facts[name].mask].unique()) < 2:
+        held = facts[name].mask
+        held = held & run.mask if held.shape == run.mask.shape else held
+        if len(facts[name].values[held].unique()) < 2:
             continue
         try:
             curves[name], probes = probe_fact(run, task, name, **options)

@@ -20,6 +20,7 @@ from loopscope.recorder.record_run import record
 from loopscope.recorder.subset import select_examples
 from loopscope.recorder.untrained import untrained_run
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import mask_at, mask_of, rows_that_count
 
 from .attention_by_role import AttentionContrast, attention_contrast
 from .frozen_states import AnswerChanges, AnswerKey, FrozenState, freeze_from, state_fields, states_only
@@ -179,7 +180,12 @@ def measure(
     n, fields = run.iterations, state_fields(run)
     starts = sorted({0, 1, n // 4} if starts is None else {0, *starts})
     run = states_only(run)
-    run = run if examples is None else select_examples(run, range(min(examples, len(run.tokens))))
+    counted = rows_that_count(run)
+    run = (
+        run
+        if examples is None and len(counted) == len(run.mask)
+        else select_examples(run, counted[:examples])
+    )
     labels, key = labels_of(run), _answer_key(run)
     frozen, changes = [], [key.changes(run, field) for field in fields]
     for field in fields:
@@ -199,7 +205,7 @@ def measure(
         attention_note=note,
         iterations=n,
         examples=count,
-        vectors=min(VECTORS, vectors(run.states, first=n).flatten(1, 2).shape[1]),
+        vectors=min(VECTORS, int(mask_at(run, run.states).sum())),
         criterion="right answers" if labels is not None else "task unknown: the answers with nothing frozen",
         difficulty=None if labels is None else labels.difficulty,
     )
@@ -212,16 +218,18 @@ def _answer_key(run: Run) -> AnswerKey:
     if labels is not None:
         return AnswerKey(labels.targets, labels.mask, blank)
     answers = run.output.cpu().argmax(-1)
-    return AnswerKey(answers, torch.ones_like(answers, dtype=torch.bool), blank)
+    return AnswerKey(answers, mask_of(run, *answers.shape), blank)
 
 
 def _dimensions(run: Run, fields: Sequence[str], fresh: Run | None) -> tuple[StateDimension, ...]:
     def cloud(of: Run, name: str) -> Float[Tensor, "state batch position width"]:
-        return vectors(of["state" if name == fields[0] else f"state.{name}"]).double().cpu()
+        x = vectors(of["state" if name == fields[0] else f"state.{name}"]).double().cpu()
+        return torch.where(mask[..., None], x, torch.zeros_like(x))
 
     def ratios(x: Tensor) -> Float[Tensor, " state"]:
-        return _ratio(x.flatten(1, 2)[:, :VECTORS])
+        return _ratio(x[:, mask][:, :VECTORS])
 
+    mask = mask_at(run, run.states)
     return tuple(
         StateDimension(
             name,
@@ -251,7 +259,7 @@ def _attention(run: Run, key: AnswerKey) -> tuple[AttentionContrast | None, str]
         return None, "The model has no attention patterns, so attention was not compared."
     seed = run.origin.get("seed")
     with run.reader.as_recorded(seeded=seed is not None) as model:
-        patterns = record(model, run.tokens, run.iterations, sites=names, seed=seed)
+        patterns = record(model, run.tokens, run.iterations, sites=names, seed=seed, **run.inputs)
     answers = torch.stack([run.logits[k].cpu().argmax(-1) for k in range(run.iterations)])
     conflicts = task.violations(answers.where(key.answer_positions, tokens))
     assert conflicts is not None

@@ -117,13 +117,17 @@ def rule_halting(
         rule: a name (`names()`, or "model"), or a Rule.
         threshold: of the rule's quantity, in its own unit; None: as published.
         level: whether positions stop by themselves, or whole examples.
-        answer_positions: the positions whose mean decides at level "example"; None means all.
+        answer_positions: the positions whose mean decides at level "example"; None means all that
+            count (`run.mask`).
 
     Raises:
         LoopscopeError: an unknown rule or level, or a run of no iterations.
     """
     rule = get_rule(rule, run.model if rule == MODEL else None).with_threshold(threshold)
-    score = scores_at_level(rule.scores(run), level, answer_positions)
+    score = rule.scores(run)
+    if answer_positions is None and run.mask.shape == score.shape[1:]:
+        answer_positions = run.mask
+    score = scores_at_level(score, level, answer_positions)
     iteration, halted = first_stop(rule.stops(score))
     weights = (torch.arange(run.iterations)[:, None, None] == iteration).float()
     one = torch.ones_like(iteration, dtype=torch.float)

@@ -38,7 +38,9 @@ def counted_groups(
     """
     whole = mask.any(1) & ~(run.mask & ~mask).any(1)
     wide = with_more_positions(mask, size or 0)
-    return torch.stack([whole if not group or size is None else wide[:, list(group)].any(1) for group in groups])
+    return torch.stack(
+        [whole if not group or size is None else wide[:, list(group)].any(1) for group in groups]
+    )
 
 
 def beside_padding(replacement: Replacement, mask: Bool[Tensor, "batch position"]) -> Replacement:

@@ -127,7 +127,7 @@ def assembled_fields(
     return dict(
         kind=labels.kind, sites=sites, iterations=tuple(iterations), positions=tuple(units), **grids,
         rows=rows, classes=labels.classes, groups=split.groups, folds=split.folds, seed=plan.seed,
-        notes=(*split.notes, *_omissions(source, result, units)), origin=dict(source.origin),
+        notes=(*labels.notes, *split.notes, *_omissions(source, result, units)), origin=dict(source.origin),
         identity=torch.from_numpy(split.identity.copy()),
         fold=torch.from_numpy(split.fold.copy()), labels=torch.from_numpy(labels.values.copy()),
         mask=torch.from_numpy(labels.mask.copy()), weights=weights, biases=biases,

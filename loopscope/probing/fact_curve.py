@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..common.text import number, percent
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 from ..tasks import Fact, Task
 from .probes import Probes
 from .task_facts import labels_at_positions
@@ -93,6 +94,7 @@ def probe_fact(
         inputs = [f for n, f in facts.items() if n == "answer" or (f.in_input and f.values.ndim == 1)]
         baseline_labels = [_per_position(one, answer_mask) for one in inputs]
     values, mask = labels_at_positions(fact, answer_mask)
+    mask = mask & mask_of(run, *mask.shape)
     probes = Probes.fit(
         run, values, mask=_thinned(mask, most, seed), sites=site, iterations=iterations, positions="shared",
         baseline_labels=baseline_labels, control=control, seed=seed, random=random,

@@ -20,6 +20,7 @@ from ..common.file_layout import DTYPES, damaged
 from ..common.files import load_layout
 from ..core.indexing import as_vectors
 from ..runs.run_header import RunHeader, StoredSite, checked_header
+from ..runs.run_mask import with_more_positions
 from .sources import ExampleChunk, FeatureSource, SiteFeatures, SiteIteration, check_chosen, chosen_iterations
 
 PIECE = 8_000_000
@@ -49,6 +50,9 @@ class FileSource(FeatureSource):
         labels = {site: header.sites[site].iteration_range for site in sites}
         check_chosen(self.iterations, labels, iterations)
         self.batch = self._shape(self._first(sites[0]))[0]
+        mask = None if header.counted is None else self._whole(header.counted.get("mask"))
+        if mask is not None:
+            self.mask = with_more_positions(mask, self.positions[sites[0]])
         self.model = model if model is not None else _entry(self.origin)
 
     def chunks(self, places: Sequence[SiteIteration]) -> Iterator[ExampleChunk]:
@@ -117,16 +121,25 @@ class FileSource(FeatureSource):
         rows = [self._rows[site][index] for index in indices if index in self._rows[site]]
         present = torch.stack(rows).all(0)[first:last] if rows else None
         value = as_vectors(value, (("inner", *body) if depth > 1 else body))
-        if not bool((value if present is None else value[present]).isfinite().all()):
+        if not bool(self._that_count(value, present, first, last).isfinite().all()):
             raise LoopscopeError(
                 f"the states must be finite, but '{site}' holds NaN or infinity at iteration {k}. Probe "
                 f"those before it: iterations=range({k})."
             )
         return SiteFeatures(value, present)
 
+    def _that_count(self, value: Tensor, present: Tensor | None, first: int, last: int) -> Tensor:
+        """The vectors of rows that are in the loop, at positions that count."""
+        mask = torch.ones(value.shape[:2], dtype=torch.bool) if self.mask is None else self.mask[first:last]
+        mask = with_more_positions(mask, value.shape[1])
+        return value[mask if present is None else mask & present[:, None]]
+
     def _tokens(self, header: RunHeader) -> Tensor | None:
         """The run's tokens, if they are a tensor."""
-        name = header.tokens.get("tensor") if isinstance(header.tokens, dict) else None
+        return self._whole(header.tokens.get("tensor") if isinstance(header.tokens, dict) else None)
+
+    def _whole(self, name: Any) -> Tensor | None:
+        """A tensor of the file with one row or more; None if it has none of this name."""
         if not isinstance(name, str) or name not in self._layout.entries or not self._shape(name):
             return None
         self._check(name)

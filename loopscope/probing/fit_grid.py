@@ -95,7 +95,7 @@ def _rows(chunk: ExampleChunk, plan: ProbePlan) -> Any:
     for (site, k), piece in chunk.pieces.items():
         values = piece.values.cpu().to(torch.float64).numpy()
         for unit in plan.units:
-            yield ((site, k, unit), *labelled_rows(values, piece, unit, plan.labels, first=chunk.first))
+            yield ((site, k, unit), *labelled_rows(values, piece, unit, plan, first=chunk.first))
 
 
 def _targets(plan: ProbePlan, example: Array, place: Array) -> Array:

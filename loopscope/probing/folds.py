@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Bool
 from numpy import ndarray as Array
 from torch import Tensor
 
@@ -42,12 +44,18 @@ class Folding:
         return int(self.fold.max()) + 1
 
 
-def input_hashes(tokens: Any, batch: int, task: Task | None = None) -> tuple[Array, Array]:
+def input_hashes(
+    tokens: Any, batch: int, task: Task | None = None, mask: Bool[Tensor, "batch position"] | None = None
+) -> tuple[Array, Array]:
     """Two hashes of each example, (batch) each: of its input, and of what the task treats as the
-    same example (a Sudoku with its digits renamed). Without tokens all examples differ."""
+    same example (a Sudoku with its digits renamed). Without tokens all examples differ.
+
+    Arguments:
+        mask: which positions of the input count; None: all. Padding is no part of an example.
+    """
     if not isinstance(tokens, Tensor) or len(tokens) != batch:
         return np.arange(batch), np.arange(batch)
-    exact = _hashes(tokens)
+    exact = _hashes(tokens, mask)
     if task is None:
         return exact, exact
     try:
@@ -175,8 +183,14 @@ def _joined(keys: list[Array]) -> Array:
     return np.unique(component, return_inverse=True)[1].reshape(-1)
 
 
-def _hashes(rows: Tensor) -> Array:
-    rows = rows.detach().cpu().reshape(len(rows), -1)
-    flat = (rows.float() if rows.dtype.is_floating_point else rows.long()).contiguous().numpy()
-    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in flat)
+def _hashes(rows: Tensor, mask: Tensor | None = None) -> Array:
+    rows = rows.detach().cpu()
+    rows = (rows.float() if rows.dtype.is_floating_point else rows.long()).contiguous()
+    if mask is None or rows.shape[:2] != mask.shape:
+        mask = torch.ones(len(rows), rows[0].numel() if rows.ndim < 3 else rows.shape[1], dtype=torch.bool)
+    rows = rows.reshape(*mask.shape, -1)
+    digests = (
+        hashlib.blake2b(row[counted].numpy().tobytes(), digest_size=8).digest()
+        for row, counted in zip(rows, mask, strict=True)
+    )
     return np.frombuffer(b"".join(digests), dtype=np.int64)

@@ -20,7 +20,7 @@ from .fit_linear import fit_linear
 from .folds import folding, input_hashes
 from .labels import ProbeLabels
 from .moments import Moments
-from .sources import RunSource
+from .sources import RunSource, pooled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -108,7 +108,7 @@ def probe_iteration(
             f"to tell iterations apart there must be two or more, but '{site}' has {iterations}."
         )
     n = len(iterations)
-    identity, same = input_hashes(source.tokens, source.batch, task_of(run))
+    identity, same = input_hashes(source.tokens, source.batch, task_of(run), source.mask)
     dummy = ProbeLabels("numbers", np.arange(source.batch, dtype=float), np.ones(source.batch, bool), ())
     split = folding(dummy, identity, same, groups=groups, folds=folds, seed=seed)
     x, example, y = _rows(source, site, positions)
@@ -147,14 +147,15 @@ def _rows(source: RunSource, site: str, positions: str | int) -> tuple[Array, Ar
         (chunk,) = source.chunks([(site, k)])
         piece = chunk.pieces[site, k]
         x = piece.values.cpu().double().numpy()
-        here = np.ones(source.batch, bool) if piece.present is None else piece.present.cpu().numpy()
-        x = x[here]
+        here = np.ones(x.shape[:2], bool) if source.mask is None else source.mask.numpy()
+        if piece.present is not None:
+            here = here & piece.present.cpu().numpy()[:, None]
         if positions == "pooled":
-            x = x.mean(1, keepdims=True)
+            x, here = pooled(x, here)[:, None], here.any(1, keepdims=True)
         elif positions != "shared":
-            x = x[:, [int(positions)]]
-        parts.append(x.reshape(-1, x.shape[-1]))
-        examples.append(np.repeat(np.flatnonzero(here), x.shape[1]))
+            x, here = x[:, [int(positions)]], here[:, [int(positions)]]
+        parts.append(x[here])
+        examples.append(np.nonzero(here)[0])
         numbers.append(np.full(len(parts[-1]), i))
     return np.concatenate(parts), np.concatenate(examples), np.concatenate(numbers)
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +14,8 @@ from ..common.reading import regular_file
 
 Kind = Literal["classes", "numbers"]
 MOST_CLASSES = 200
+IGNORED = -100
+"""PyTorch's `ignore_index`: the class that says that there is no label."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class ProbeLabels:
     """Of the same shape: where there is a label."""
     classes: tuple[Any, ...]
     """The class of each class number; empty for numbers."""
+    notes: tuple[str, ...] = ()
+    """Sentences about labels that were left out."""
 
     @property
     def per_position(self) -> bool:
@@ -51,7 +55,8 @@ def checked_labels(
 
     Arguments:
         labels: (batch) or (batch, position). Whole numbers, bools and words are classes, real
-            numbers are numbers.
+            numbers are numbers. Classes of -100 (PyTorch's `ignore_index`) and numbers that are NaN
+            are no labels: they are left out, and `notes` says so.
         mask: where they hold, (batch) or (batch, position); a mask of positions gives labels of
             examples their positions.
         kind: "classes" or "numbers", where the type of the labels is ambiguous.
@@ -80,7 +85,30 @@ def checked_labels(
         values = np.broadcast_to(values[:, None], mask.shape)
     if not mask.any():
         raise LoopscopeError("there must be labels to learn, but the mask leaves none. Look at mask=.")
-    return _numbers(values, mask) if kind == "numbers" else _classes(values, mask)
+    absent, what = _absent(values, kind)
+    left_out = int((absent & mask).sum())
+    if left_out and left_out < int(mask.sum()):
+        notes = (f"{left_out} labels of {what} are left out.",)
+        mask = mask & ~absent
+    else:
+        notes = ()
+    checked = _numbers(values, mask) if kind == "numbers" else _classes(values, mask)
+    return replace(checked, notes=notes)
+
+
+def mask_decides(mask: Any) -> bool:
+    """Whether a mask of labels says for each position whether it counts, in place of the run's."""
+    return mask is not None and getattr(mask, "ndim", np.ndim(mask)) == 2
+
+
+def _absent(values: Array, kind: str) -> tuple[Array, str]:
+    """Where labels say that there is none, and how."""
+    if kind == "classes" and values.dtype.kind in "if":
+        unknown = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
+        return unknown | (values == IGNORED), f"{IGNORED} (PyTorch's ignore_index)"
+    if kind == "numbers" and values.dtype.kind == "f":
+        return np.isnan(values), "NaN"
+    return np.zeros(values.shape, bool), ""
 
 
 def _mask(mask: Any, values: Array, batch: int, positions: int) -> Array:

@@ -30,7 +30,7 @@ from ..recorder.labels import task_of
 from ..runs.run import Run
 from .folds import input_hashes
 from .pair_fit import Pairing, PairSplit, pair_scores, pair_split
-from .sources import RunSource
+from .sources import RunSource, pooled
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -153,7 +153,8 @@ def fit_pairs(
     pair, holds = _checked(pairs, relation, source.batch)
     if form not in ("difference", "both"):
         raise LoopscopeError(f"form must be 'difference' or 'both', but is {form!r}.")
-    identity, same = input_hashes(source.tokens, source.batch, task_of(run))
+    identity, same = input_hashes(source.tokens, source.batch, task_of(run), source.mask)
+    _require_counted(source, pair, position)
     fold, group, count = pair_split(pair, identity, same, groups, folds=folds, seed=seed)
     tested = fold[pair[:, 0]] == fold[pair[:, 1]]
     split = PairSplit(fold, group, tested, folds)
@@ -185,7 +186,22 @@ def _state_vectors(source: RunSource, site: str, k: int, position: int | str) ->
             f"pairs need all examples, but some have left the loop before iteration {k}. Pass iterations=."
         )
     x = features.values.cpu().double().numpy()
-    return x.mean(1) if position == "pooled" else x[:, int(position)]
+    if position == "pooled":
+        return x.mean(1) if source.mask is None else pooled(x, source.mask.numpy())
+    return x[:, int(position)]
+
+
+def _require_counted(source: RunSource, pair: Array, position: int | str) -> None:
+    """Raise LoopscopeError if the position doesn't count in an example of a pair."""
+    if source.mask is None:
+        return
+    mask = source.mask.any(1) if position == "pooled" else source.mask[:, int(position)]
+    without = [int(row) for row in np.unique(pair) if not bool(mask[int(row)])]
+    if without:
+        raise LoopscopeError(
+            f"the position must count in every example of a pair, but position {position} does not in "
+            f'example {without[0]} (padding). Pass another position, or position="pooled".'
+        )
 
 
 def _checked(pairs: Any, relation: Any, batch: int) -> tuple[Array, Array]:

@@ -15,7 +15,14 @@ from .assemble import assembled_fields, mask_of_positions, one_hot, position_uni
 from .fit_grid import fit_grid
 from .folds import Folding, folding, input_hashes
 from .inputs import source_and_labels
-from .labels import Kind, ProbeLabels, checked_labels, shuffled_labels, token_type_labels
+from .labels import (
+    Kind,
+    ProbeLabels,
+    checked_labels,
+    mask_decides,
+    shuffled_labels,
+    token_type_labels,
+)
 from .random_features import RandomFeatures, random_source
 from .score_tally import ProbePlan
 from .sources import ArraySource, FeatureSource
@@ -50,21 +57,31 @@ def fit_fields(
     if not sites:
         raise LoopscopeError("probes need one site or more, but sites is empty. Pass e.g. sites='state'.")
     source, values, held = source_and_labels(run, labels, mask, sites, iterations=iterations, model=model)
-    checked = _labels(source, values, held, kind)
+    counted = None if source.mask is None or mask_decides(held) else source.mask.numpy()
+    checked = _labels(source, values, held, kind, counted=counted)
     units = position_units(positions, checked, _position_count(source))
-    exact, same = input_hashes(source.tokens, source.batch, _task(source))
+    exact, same = input_hashes(source.tokens, source.batch, _task(source), source.mask)
     split = folding(checked, exact, same, groups=groups, folds=folds, seed=seed)
     control_labels = _control_labels(source, checked, split, control, count=controls, seed=seed)
-    plan = ProbePlan(checked, control_labels, split, units, estimator, seed)
+    plan = ProbePlan(checked, control_labels, split, units, estimator, seed, counted)
     return _scores(source, sites, plan, baseline_labels=baseline_labels, random=random)
 
 
-def _labels(source: FeatureSource, values: Any, mask: Any, kind: Kind | None) -> ProbeLabels:
-    """The checked labels; a name is that of a fact of the task."""
+def _labels(
+    source: FeatureSource, values: Any, mask: Any, kind: Kind | None, *, counted: Array | None
+) -> ProbeLabels:
+    """The checked labels; a name is that of a fact of the task. Labels of positions hold only where
+    positions count."""
     if isinstance(values, str):
         values, held = fact_labels(_task(source), source.tokens, values)
         mask = held if mask is None else held & mask_of_positions(mask, held)
-    return checked_labels(values, mask=mask, kind=kind, batch=source.batch, positions=_position_count(source))
+    positions = _position_count(source)
+    checked = checked_labels(values, mask=mask, kind=kind, batch=source.batch, positions=positions)
+    if counted is None or not checked.per_position or counted.shape != checked.mask.shape:
+        return checked
+    return checked_labels(
+        values, mask=checked.mask & counted, kind=kind, batch=source.batch, positions=positions
+    )
 
 
 def _position_count(source: FeatureSource) -> int:
@@ -83,7 +100,10 @@ def _control_labels(
         raise LoopscopeError(f"control must be 'shuffled' or 'tokens', but is {control!r}.")
     if control == "shuffled" or not isinstance(source.tokens, Tensor):
         return shuffled_labels(labels, split.group, seed, count)
-    return token_type_labels(labels, source.tokens, seed, count)
+    tokens, mask = source.tokens, source.mask
+    if mask is not None and tokens.shape == mask.shape:  # padding is no type of token
+        tokens = tokens.where(mask.to(tokens.device), tokens[mask.to(tokens.device)][0])
+    return token_type_labels(labels, tokens, seed, count)
 
 
 def _scores(

@@ -55,10 +55,12 @@ def _untrained(source: FeatureSource, sites: Sequence[str], seed: int) -> Featur
     iterations = max(max(k) + (not is_state(site)) for site, k in source.iterations.items())
     inside = [site for site in sites if not is_state(site)]
     chosen = sorted({k for ks in source.iterations.values() for k in ks})
-    inputs = getattr(getattr(source, "run", None), "inputs", {})
+    run: Run | None = getattr(source, "run", None)
+    inputs = {} if run is None else run.inputs
 
     def made(tokens: Tensor) -> Any:
-        return record(model, tokens, iterations, sites=inside, seed=seed, **inputs)
+        fresh = record(model, tokens, iterations, sites=inside, seed=seed, **inputs)
+        return fresh if run is None else fresh.with_counted(run.counted)
 
     if isinstance(source, RunSource):
         random: FeatureSource = RunSource(made(source.tokens), sites, chosen)

@@ -29,6 +29,8 @@ class ProbePlan:
     estimator: Any = None
     """A scikit-learn estimator in place of the closed forms."""
     seed: int = 0
+    counted: Array | None = None
+    """(batch, position): which positions count; None: all."""
 
 
 @dataclass(frozen=True)
@@ -100,19 +102,23 @@ class ScoreTally:
 
 
 def labelled_rows(
-    values: Array, piece: SiteFeatures, unit: Unit, labels: ProbeLabels, *, first: int
+    values: Array, piece: SiteFeatures, unit: Unit, plan: ProbePlan, *, first: int
 ) -> tuple[Array, Array, Array]:
-    """(x (row, width), example (row), position (row)) of the rows that have labels.
+    """(x (row, width), example (row), position (row)) of the rows that have labels and count.
 
     Arguments:
         values: (example, position, width).
         first: number of the first example.
     """
     size, positions = values.shape[:2]
+    labels, counted = plan.labels, plan.counted
     mask = labels.mask[first : first + size]
     mask = mask if labels.per_position else mask[:, None]
     if piece.present is not None:
         mask = mask & piece.present.cpu().numpy()[:, None]
+    if counted is not None:
+        here = counted[first : first + size]
+        mask = mask & (here if here.shape[1] == positions else here.any(1, keepdims=True))
     if unit == "shared":
         if mask.all():  # every row has a label
             example = np.repeat(np.arange(size), positions)
@@ -122,10 +128,11 @@ def labelled_rows(
     if unit == "pooled":
         example = np.flatnonzero(mask.any(1))
         weight = np.broadcast_to(mask, (size, positions))[example].astype(float)
-        pooled = np.einsum("epw,ep->ew", values[example], weight / weight.sum(1, keepdims=True))
+        kept = np.where(weight[..., None] > 0, values[example], 0.0)
+        pooled = np.einsum("epw,ep->ew", kept, weight / weight.sum(1, keepdims=True))
         return pooled, first + example, mask[example].argmax(1)
     place = int(unit)
-    example = np.flatnonzero(mask[:, place if labels.per_position else 0])
+    example = np.flatnonzero(mask[:, place if mask.shape[1] > 1 else 0])
     return values[example, place], first + example, np.full(len(example), place)
 
 

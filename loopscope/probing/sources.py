@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Bool
+from numpy import ndarray as Array
 from torch import Tensor
 
 from ..common.errors import LoopscopeError, nearest
 from ..core.indexing import as_vectors
 from ..core.states import States
 from ..runs.run import Run
+from ..runs.run_mask import mask_at
 
 SUMS = 250_000_000
 """Bytes of sums that are kept at once while runs are gone through; where there are more, runs are
@@ -57,6 +61,8 @@ class FeatureSource:
     origin: Mapping[str, Any]
     model: Any
     """The model that made it, if it is known."""
+    mask: Bool[Tensor, "batch position"] | None = None
+    """Which positions count; None: all."""
 
     def blocks(self) -> Iterator[list[SiteIteration]]:
         """Sites and iterations that are read in one pass; one by one where that costs nothing."""
@@ -77,7 +83,10 @@ class RunSource(FeatureSource):
         self.run, self.tokens, self.origin = run, run.tokens, run.origin
         self.model = model_of(run)
         states = {site: _states(run, site) for site in sites}
-        self.batch = batch_and_positions(next(iter(states.values())))[0]
+        first = next(iter(states.values()))
+        self.batch, self.mask = batch_and_positions(first)[0], None
+        if not run.counted.everything and "batch" in first.axes:
+            self.mask = mask_at(run, first)
         self.positions = {site: batch_and_positions(one)[1] for site, one in states.items()}
         self.iterations = {
             site: chosen_iterations(one.iterations, one.iteration_range, iterations)
@@ -97,6 +106,7 @@ class RunsSource(FeatureSource):
     ) -> None:
         self.runs, self.sites = runs, sites
         inputs, self.first, self.batch, self.model = [], [], 0, None
+        masks = []
         for run in runs():
             one = RunSource(run, sites, iterations)
             if inputs and (one.iterations != self.iterations or one.positions != self.positions):
@@ -112,12 +122,15 @@ class RunsSource(FeatureSource):
                 }
             self.model = self.model or one.model
             inputs.append(run.tokens)
+            masks.append(mask_at(run, run[sites[0]]))
             self.first.append(self.batch)
             self.batch += one.batch
         if not inputs:
             raise LoopscopeError("there must be runs to probe, but there are none.")
         same = all(isinstance(t, Tensor) and t.shape[1:] == inputs[0].shape[1:] for t in inputs)
         self.tokens = torch.cat([t.cpu() for t in inputs]) if same else None
+        mask = torch.cat(masks)
+        self.mask = None if bool(mask.all()) else mask
 
     def blocks(self) -> Iterator[list[SiteIteration]]:
         block, size = [], 0
@@ -154,6 +167,13 @@ def site_features(states: States, k: int) -> SiteFeatures:
     rows = [mask for index, mask in states.rows.items() if index[0] == k]
     present = torch.stack(rows).all(0) if rows else None
     return SiteFeatures(as_vectors(states[k].detach(), states.axes[1:]), present)
+
+
+def pooled(x: Array, mask: Array) -> Array:
+    """The mean of vectors (example, position, width) over the positions of a mask, (example,
+    width); 0 where there are none."""
+    total = np.where(mask[..., None], x, 0.0).sum(1)
+    return total / np.maximum(mask.sum(1), 1)[:, None]
 
 
 def batch_and_positions(states: States) -> tuple[int, int]:

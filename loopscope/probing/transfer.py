@@ -19,7 +19,7 @@ from ..runs.run import Run
 from .figures import cell_value, colour_minimum, set_ticks
 from .fit_linear import LinearMap
 from .folds import Folding, input_hashes
-from .labels import Kind, ProbeLabels, checked_labels, shuffled_labels
+from .labels import Kind, ProbeLabels, checked_labels, mask_decides, shuffled_labels
 from .probe_result import ProbeResult
 from .score_tally import ProbePlan, ProbeScore, ScoreTally, labelled_rows
 from .sources import FeatureSource, RunSource, SiteIteration
@@ -118,15 +118,21 @@ def transfer(
     name, unit = probes.sites[s], probes.positions[p]
     source = RunSource(run, [name])
     _warn_of_another_model(probes, source)
-    identity, _ = input_hashes(source.tokens, source.batch)
+    identity, _ = input_hashes(source.tokens, source.batch, mask=source.mask)
     where = {int(one): i for i, one in enumerate(probes.identity.tolist())}
     fitted_row = np.array([where.get(int(one), -1) for one in identity])
     checked = _labels(probes, source, fitted_row, labels, mask=mask)
     fold = np.where(fitted_row >= 0, probes.fold.numpy()[fitted_row], probes.folds)
     group = np.unique(identity, return_inverse=True)[1].reshape(-1)
     split = Folding(identity, group, fold, ())
+    counted = None if source.mask is None or mask_decides(mask) else source.mask.numpy()
     plan = ProbePlan(
-        checked, shuffled_labels(checked, group, probes.seed, 3), split, [unit], seed=probes.seed
+        checked,
+        shuffled_labels(checked, group, probes.seed, 3),
+        split,
+        [unit],
+        seed=probes.seed,
+        counted=counted,
     )
     trained = [i for i in range(len(probes.iterations)) if (s, i, p) in probes.weights]
     tested = source.iterations[name]
@@ -171,9 +177,7 @@ def _scores(
     """The score of each of the trained probes at one site and iteration, and the number of rows."""
     (chunk,) = source.chunks([place])
     piece, (unit,), fold = chunk.pieces[place], plan.units, plan.folding.fold
-    x, example, position = labelled_rows(
-        piece.values.cpu().double().numpy(), piece, unit, plan.labels, first=0
-    )
+    x, example, position = labelled_rows(piece.values.cpu().double().numpy(), piece, unit, plan, first=0)
     scores = []
     for key in trained:
         weight, bias = probes.weights[key].numpy(), probes.biases[key].numpy()
