@@ -22,7 +22,7 @@ def headline(result: HaltingResult) -> tuple[str, str]:
 def draw(result: HaltingResult) -> "go.Figure":
     """Heat map of the halting iterations at each position."""
     figure = position_heatmap(
-        [[round(v, 4) for v in row] for row in result.by_position.T.tolist()],
+        [[None if v != v else round(v, 4) for v in row] for row in result.by_position.T.tolist()],
         "Halting, by position and iteration",
         "halting iteration",
         "fraction of examples",

@@ -150,10 +150,8 @@ def measure(
     halts = torch.nn.functional.one_hot(iteration.clamp(max=n - 1), n).float() * halted[..., None]
     answered = mask.any(0) if labels is None else labels.mask.any(0)
     judged = mask & answered
-    by_position, by_example = (
-        masked_mean(iteration.float(), mask, 0),
-        masked_mean(iteration.float(), judged, 1),
-    )
+    by_position = masked_mean(iteration.float(), mask, 0)
+    by_example = masked_mean(iteration.float(), judged, 1)
     correlation = _spearman(torch.arange(positions)[answered], by_position[answered])
     spread = iteration[mask].float().std(correction=0).item()
     share, not_halted = halts[mask].mean(0), (~halted[mask]).float().mean().item()

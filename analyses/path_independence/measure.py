@@ -168,7 +168,7 @@ def _kinds(
 
 
 def _mean_by_position(
-    loop: IterationMap, values: Float[Tensor, "example start position"]
+    loop: IterationMap, values: Float[Tensor, "example start counted"]
 ) -> Float[Tensor, " position"]:
     """The mean over examples and starts, by the positions of the run; NaN where none counts."""
     counted = loop.on_positions(torch.ones_like(values), 0.0).bool().cpu()

@@ -181,11 +181,8 @@ def measure(
     starts = sorted({0, 1, n // 4} if starts is None else {0, *starts})
     run = states_only(run)
     counted = rows_that_count(run)
-    run = (
-        run
-        if examples is None and len(counted) == len(run.mask)
-        else select_examples(run, counted[:examples])
-    )
+    if examples is not None or len(counted) < len(run.mask):
+        run = select_examples(run, counted[:examples])
     labels, key = labels_of(run), _answer_key(run)
     frozen, changes = [], [key.changes(run, field) for field in fields]
     for field in fields:

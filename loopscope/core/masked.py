@@ -11,7 +11,7 @@ def masked_mean(x: Tensor, mask: Bool[Tensor, "..."], dim: int | tuple[int, ...]
     What stands elsewhere has no influence, even if it is NaN or infinite.
 
     Arguments:
-        mask: of the shape of `x`, or of its last axes.
+        mask: broadcasts to the shape of `x`.
         dim: the axes that the mean is over.
     """
     mask = mask.to(x.device)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..common.arguments import Count, Finite, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from ..core.counted import counted_positions, special_tokens
 from ..core.looped_model import Looped, checked_iterations
 from ..core.turns import check_no_pass, parts_of, turn
 from .exit_rules import Level, get_rule
@@ -89,7 +90,8 @@ def answer(
             its `threshold` be changed.
         threshold: of the rule, in its own unit; None: as published.
         level: whether positions stop by themselves, or whole examples.
-        answer_positions: positions whose answer is needed; None means all.
+        answer_positions: positions whose answer is needed; None means all but pad tokens at the
+            beginning and end of a row, where the model or its task names one.
         seed: for a model with a random start.
 
     Raises:
@@ -99,6 +101,10 @@ def answer(
     _check(model, tokens, rule, threshold)
     n = checked_iterations(model.iterations if iterations is None else iterations)
     rule = None if rule is None else get_rule(rule, model).with_threshold(threshold)
+    if answer_positions is None:
+        special = special_tokens(getattr(model, "config", None), getattr(model, "task", None))
+        shape = (tokens.shape[0], tokens.shape[1])
+        answer_positions = counted_positions(tokens, {}, special, shape).mask
     seeded, parts = seed is not None, parts_of(model)
     check_no_pass(parts, "an answer")
     with turn(parts, seeded=seeded), torch.random.fork_rng(enabled=seeded):

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 BINS = 10
+_EQUAL = 1e-6
+"""Scores that differ by less than this fraction are equal up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,9 @@ def threshold_curve(
         stops_above: whether the rule's own quantity is -score.
     """
     finite = score[score.isfinite()].double().unique()  # equal scores make one threshold
+    if len(finite):
+        apart = finite.diff() > _EQUAL * finite[1:].abs()
+        finite = finite[torch.cat([torch.ones(1, dtype=torch.bool, device=apart.device), apart])]
     grid = torch.tensor([float("-inf"), float("inf")], dtype=torch.float64)
     if len(finite):
         grid = torch.cat([grid, finite.quantile(torch.linspace(0, 1, points, dtype=torch.float64))])

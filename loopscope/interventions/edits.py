@@ -16,6 +16,7 @@ from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.indexing import Selector, indices, select, selector_text
 from ..core.sites import Sites
+from .counted_mean import batch_mean
 from .edit_values import copied_value, fitted
 from .selectors import Where, checked_selectors, selects
 
@@ -37,6 +38,8 @@ class Edit:
     """Selection by axis name (position, head, batch), and by inner loop (low=2)."""
     source: Any = field(default=None, repr=False, compare=False)
     """The intervention that this edit is a part of, if its user made another one."""
+    mask: Any = field(default=None, repr=False, compare=False)
+    """mean: which positions count, bool (batch, position); None: those that count in the run."""
 
     def __post_init__(self) -> None:
         """Selectors in their canonical form.
@@ -98,7 +101,7 @@ class Edit:
         if self.action == "add":
             return part + fitted(self._tensor(), value, axes, selection, f"{self}")
         if self.action == "mean":
-            return select(self._mean(value), selection, f"{self}", axes)
+            return select(batch_mean(value, axes, self.mask, f"{self}"), selection, f"{self}", axes)
         return torch.zeros_like(part)
 
     def _tensor(self) -> Tensor:
@@ -109,15 +112,6 @@ class Edit:
                 "site. Make one edit for each site."
             )
         return value
-
-    def _mean(self, value: Tensor) -> Tensor:
-        """The mean over the batch, for each example."""
-        if value.shape[0] < 2:
-            raise LoopscopeError(
-                f"{self}: a mean over the batch needs two examples or more, but there is one. "
-                "Record a larger batch, or patch with a mean that you have."
-            )
-        return value.mean(0, keepdim=True).expand_as(value).clone()
 
     def _check_selection(
         self, value: Tensor, part: Tensor, selection: tuple[Selector, ...], axes: tuple[str, ...]
@@ -178,7 +172,12 @@ def patch(site: Sites = "state", *, value: Any, iteration: Where = None, **where
 
 @guarded
 def ablate(
-    site: Sites, *, how: Literal["zero", "mean"] = "zero", iteration: Where = None, **where: Any
+    site: Sites,
+    *,
+    how: Literal["zero", "mean"] = "zero",
+    mask: Any = None,
+    iteration: Where = None,
+    **where: Any,
 ) -> Edit:
     """Replace a site's activation by zero, or by its mean over the batch of the same run.
 
@@ -186,12 +185,19 @@ def ablate(
 
     Arguments:
         how: "zero" or "mean".
+        mask: for a mean, which positions count, bool (batch, position); None: those that count in
+            the run (`run.mask`). The mean of a position is over the examples in which it counts;
+            elsewhere the activation stays.
         site, iteration, where: as for `patch`.
 
     Raises:
         LoopscopeError: `how` is something else, and as for `patch`.
     """
-    return Edit(site, how, None, iteration, where)
+    if mask is not None and how != "mean":
+        raise LoopscopeError(
+            "mask says over which positions a mean is taken, but how is 'zero'. Leave it out."
+        )
+    return Edit(site, how, None, iteration, where, mask=mask)
 
 
 @guarded

@@ -21,6 +21,7 @@ from ..core.sites import find_tensor, get_at, is_state, put_at, site_modules
 from ..core.state_tree import State, from_tensors, map_state, repeat_rows, select_rows, tensors
 from ..runs.location import Place, value_at
 from ..runs.run import Run, iterable_model
+from ..runs.run_mask import mask_of
 from .patch_cell import PatchCell
 from .replacements import Replacement
 
@@ -68,7 +69,10 @@ def patchable(run: Run) -> bool:
         model_to_patch(run)
     except LoopscopeError:
         return False
-    return run.output.ndim == 3 and bool(run.output.isfinite().all())
+    if run.output.ndim != 3:
+        return False
+    counted = mask_of(run, *run.output.shape[:2]).to(run.output.device)
+    return bool(run.output[counted].isfinite().all())
 
 
 def affordable(run: Run, cells: int, examples: int, iterations: int) -> bool:

@@ -133,7 +133,11 @@ def _recorded_again(
     with run.reader.as_recorded(draws=True, seeded=seed is not None):
         later = record(model, tokens, n, sites=needed, seed=seed, **inputs).with_counted(counted)
     k = min(run.iterations, later.iterations)
-    old, new = run.states[k][: len(tokens)], later.states[k]
+    old, new = (
+        as_vectors(states[k], states.axes[1:])[: len(tokens)] for states in (run.states, later.states)
+    )
+    if old.shape[:2] == (mask := mask_at(later, later.states)).shape:
+        old, new = old[mask.to(old.device)], new[mask.to(new.device)]
     if not torch.allclose(old, new.to(old), rtol=1e-3, atol=1e-4 * float(old.abs().max()), equal_nan=True):
         raise LoopscopeError(
             f"the sites {needed} are needed but were not recorded, and recording the run's tokens again "

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from jaxtyping import Bool
+from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
 from ..core.looped_model import Context, Looped
 from ..core.sites import Sites, is_state, resolve, site_modules
 from ..core.state_tree import State
+from ..interventions.counted_mean import with_mask
 from ..interventions.edit_checks import AnyEdit, Edits, check_iterations, edit_list, expand_edits
 from ..interventions.edits import Edit
 from ..interventions.freeze import FrozenSite
@@ -27,6 +29,8 @@ class Span:
     start: int = 0
     begin: tuple[Context, State] | None = None
     """The context and states[start]; None: the model computes them from the inputs."""
+    mask: Bool[Tensor, "batch position"] | None = None
+    """Which positions count, where that is known already."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def plan_recording(model: Looped, span: Span, sites: Sites, edits: Sequence[AnyE
     fields = tuple(getattr(model, "fields", ()))
     alias = _alias(model)
     site_edits, schedule = expand_edits(edits, fields, getattr(model, "update_sites", None))
+    site_edits = with_mask(site_edits, model, span.tokens, span.inputs, span.mask)
     halting_edited = any(edit.site == "halting" for edit in site_edits)
     if halting_edited or sites == "halting" or (not callable(sites) and "halting" in sites):
         _check_halting(model, modules)

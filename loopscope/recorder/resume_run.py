@@ -79,7 +79,7 @@ def resume(
             "resumed_at": k,
             "edits": [*run.origin.get("edits", []), *origin["edits"]],
         }
-        span = Span(tokens, inputs, n, k, (reader.context, state))
+        span = Span(tokens, inputs, n, k, (reader.context, state), run.mask)
         names = _recorded_sites(model, run, sites)
         later = recorded_pass(model, span, names, edited, collector=collector, origin=origin, before=before)
         result = later.with_sites(_joined(run, later, k)).with_counted(run.counted)

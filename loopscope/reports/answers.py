@@ -13,6 +13,7 @@ from ..plots.heatmaps import token_heatmap, token_label
 from ..plots.panels import Frame, Panel
 from ..recorder.labels import labels_of, task_of
 from ..runs.run import Run
+from ..runs.run_mask import mask_of
 from .section import Section
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def section(run: Run) -> Section | None:
         status = torch.where(labels.mask[rows], torch.where(correct, _CORRECT, _WRONG), _NO_TARGET)
         names, symbols = task.render(run.tokens[rows].cpu()), task.symbols
         inputs = [[symbols[token] for token in row] for row in run.tokens[rows].tolist()]
+    counted = mask_of(run, len(run.mask), answers.shape[2])[:EXAMPLES]
     frames = [
         Frame(
             name,
@@ -55,6 +57,7 @@ def section(run: Run) -> Section | None:
                     status[:, b],
                     symbols=symbols,
                     inputs=inputs[b] if inputs else None,
+                    counted=counted[b].tolist(),
                 )
             },
         )
@@ -79,17 +82,24 @@ def _cells(
     *,
     symbols: tuple[str, ...] | None,
     inputs: list[str] | None,
+    counted: list[bool],
 ) -> dict[str, Any]:
-    """Values, tokens and hover data of one example, (iteration, position)."""
+    """Values, tokens and hover data of one example, (iteration, position); empty where a position
+    doesn't count."""
     text = [
-        [token_label(symbols[token] if symbols else str(token)) for token in row] for row in answers.tolist()
+        [
+            token_label(symbols[token] if symbols else str(token)) if counts else ""
+            for token, counts in zip(row, counted, strict=True)
+        ]
+        for row in answers.tolist()
     ]
+    z = [[s if counts else None for s, counts in zip(row, counted, strict=True)] for row in status.tolist()]
     read = [token_label(token) for token in inputs] if inputs else [""] * answers.shape[1]
     hover = [
         [[token, round(p, 3), _STATUS[s]] for token, p, s in zip(read, row, statuses, strict=True)]
         for row, statuses in zip(confidence.tolist(), status.tolist(), strict=True)
     ]
-    return {"z": status.tolist(), "text": text, "customdata": hover}
+    return {"z": z, "text": text, "customdata": hover}
 
 
 def _figure(cells: Mapping[str, Any], iterations: list[int], positions: int) -> "go.Figure":

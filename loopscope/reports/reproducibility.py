@@ -24,6 +24,7 @@ def rows(run: Run) -> list[tuple[str, str]]:
         ("task", _task(origin.get("task"))),
         ("weights", origin.get("weights")),
         ("tokens", _tokens(run.tokens)),
+        ("positions that count", str(run.counted)),
         ("iterations", str(run.iterations)),
         ("sites", ", ".join(run.names)),
         ("edits", "; ".join(origin.get("edits") or []) or "none"),

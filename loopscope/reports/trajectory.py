@@ -13,6 +13,7 @@ from ..plots.panels import Frame, Panel
 from ..plots.style import label
 from ..recorder.labels import labels_of, task_of
 from ..runs.run import Run
+from ..runs.run_mask import mask_at
 from .section import Section
 
 if TYPE_CHECKING:
@@ -33,20 +34,23 @@ def section(run: Run) -> Section | None:
 
     ks = run.states.iterations
     states = torch.stack([run.states[k].detach().float().cpu() for k in ks]).numpy()
-    if not np.isfinite(states).all() or states.shape[-1] < 2:
+    mask = mask_at(run, run.states).numpy()
+    if not np.isfinite(states[:, mask]).all() or states.shape[-1] < 2:
         return None
     labels, task = labels_of(run), task_of(run)
     positions = np.arange(states.shape[2]) if labels is None else np.flatnonzero(labels.mask.any(0).numpy())
-    flat = states[:, :, positions].reshape(-1, states.shape[-1])
+    row = int(mask.any(1).argmax())  # the example that moves: the first that counts
+    positions = positions[mask[:, positions].any(0)]
+    flat = states[:, :, positions][:, mask[:, positions]].reshape(-1, states.shape[-1])
     sample = np.random.default_rng(0).permutation(len(flat))[:VECTORS]
     pca = PCA(n_components=2, random_state=0).fit(flat[sample])
     if not pca.explained_variance_.any():
         return None
-    example = pca.transform(states[:, 0, positions[:MOST]].reshape(-1, states.shape[-1])).reshape(
-        len(ks), -1, 2
-    )
-    ends = pca.transform(states[-1, :, positions].reshape(-1, states.shape[-1]))
-    answers = None if labels is None else labels.targets[:, positions].T.numpy().reshape(-1)
+    shown = positions[mask[row, positions]][:MOST]
+    example = pca.transform(states[:, row, shown].reshape(-1, states.shape[-1])).reshape(len(ks), -1, 2)
+    counted = mask[:, positions].T.reshape(-1)
+    ends = pca.transform(states[-1, :, positions].reshape(-1, states.shape[-1])[counted])
+    answers = None if labels is None else labels.targets[:, positions].T.numpy().reshape(-1)[counted]
     pick = np.random.default_rng(0).permutation(len(ends))[:ENDS]
     figure = style.empty(
         "States of one example in the plane of the first two principal components",
@@ -57,14 +61,14 @@ def section(run: Run) -> Section | None:
     symbols = (task.symbols or None) if task is not None else None
     groups = _draw_final(figure, ends[pick], None if answers is None else answers[pick], symbols)
     frames = [Frame(f"after {plural(k, 'iteration')}", _frame(example, i, groups)) for i, k in enumerate(ks)]
-    _draw_moving(figure, frames[-1].update, groups, positions[:MOST])
+    _draw_moving(figure, frames[-1].update, groups, shown)
     span = np.concatenate([example.reshape(-1, 2), ends])
     for axis, (low, high) in zip(("xaxis", "yaxis"), zip(span.min(0), span.max(0), strict=True), strict=True):
         pad = 0.06 * (high - low) or 1
         figure.layout[axis].range = [float(low - pad), float(high + pad)]
     name = ""
     if task is not None and labels is not None and not task.continuous:
-        name = f" ({task.render(run.tokens[:1].cpu())[0]})"
+        name = f" ({task.render(run.tokens[row : row + 1].cpu())[0]})"
     panel = Panel(
         "Trajectory of the states",
         figure,

@@ -72,6 +72,10 @@ class Mano(Task):
                     )
 
     @property
+    def pad_token(self) -> int:
+        return self.vocabulary - 1
+
+    @property
     def symbols(self) -> tuple[str, ...]:
         """Numbers, operators, numbers of operators l1, l2, ..., and three marks."""
         marks = (f"l{n}" for n in range(1, MOST + 1))

@@ -25,6 +25,7 @@ from ..core.hooks import TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.sites import Sites, modules_of, resolve
 from ..core.turns import parts_of, running_pass
+from ..interventions.counted_mean import with_mask
 from ..interventions.edit_checks import AnyEdit, Edits, check_iterations, edit_list, expand_edits
 from ..interventions.edits import Edit
 from ..interventions.freeze import FrozenSite
@@ -139,6 +140,7 @@ def record_wrapped(
     """
     modules = modules_of(wrapped.module)
     values, schedule = expand_edits(edits, ())
+    values = with_mask(values, wrapped.module, tokens, inputs)
     moments = [moment for moment in schedule if not isinstance(moment, Swap)]
     for moment in schedule:
         if isinstance(moment, Swap):
