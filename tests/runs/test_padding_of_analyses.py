@@ -35,8 +35,8 @@ def run_of(small: bool, kind: str, left: int = 0, right: int = 0, at_pads: float
     """A run of whole rows, or of ragged ones, with more padding before and after them."""
     model = padded_loop(at_pads)
     tokens = model.task.batch(24, seed=0).tokens
-    tokens = ragged(tokens[:2, :4] if small else tokens) if kind == "ragged" else tokens
-    tokens = tokens[:2, :4] if small else tokens
+    tokens = ragged(tokens[:2, :3] if small else tokens) if kind == "ragged" else tokens
+    tokens = tokens[:2, :3] if small else tokens
     return ls.record(model, padded(tokens, left, right), 8)
 
 

@@ -69,6 +69,8 @@ class PaddedLoop(LoopedModule):
         self.gate = nn.Linear(config.width, 1)
         self.core_in = HookPoint()
         self.unembed = nn.Linear(config.width, SYMBOLS)
+        with torch.no_grad():
+            self.unembed.weight.mul_(4)
         self.setup()
         self.double()
 
@@ -92,7 +94,7 @@ class PaddedLoop(LoopedModule):
         return State(self._written(h, context["pad"]), self._written(z, context["pad"]))
 
     def decode(self, state: State, context: dict[str, Tensor]) -> Tensor:
-        return 4 * self.unembed(state.h)
+        return self.unembed(state.h)
 
     def exit_probability(self, state: State) -> Tensor:
         return torch.sigmoid(2 * self.gate(state.h)[..., 0] - 1)

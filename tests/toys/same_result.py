@@ -31,7 +31,7 @@ def differences(one: Any, other: Any, shift: int, where: str = "", axes: str = "
         return _tensors(one, other, shift, where, axes.split())
     if isinstance(one, float | int):
         moved = shift if name in POSITIONS else 0
-        return [] if math.isclose(one + moved, other, rel_tol=1e-5, abs_tol=1e-6) or one != one else [where]
+        return [] if math.isclose(one + moved, other, rel_tol=1e-5, abs_tol=1e-5) or one != one else [where]
     if is_dataclass(one):
         hints = get_type_hints(type(one))
         return [
@@ -80,5 +80,5 @@ def _tensors(one: Tensor, other: Tensor, shift: int, where: str, axes: list[str]
         return [f"{where}: {tuple(one.shape)} and {tuple(other.shape)}"]
     if not (one.is_floating_point() or one.is_complex()):
         return [] if torch.equal(one, other) else [where]
-    close = torch.isclose(one, other.to(one), rtol=1e-5, atol=1e-6, equal_nan=True)
+    close = torch.isclose(one, other.to(one), rtol=1e-5, atol=1e-5, equal_nan=True)
     return [] if bool(close.all()) else [f"{where}: off by {float((one - other).abs().nan_to_num().max()):.3g}"]
