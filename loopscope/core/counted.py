@@ -102,6 +102,8 @@ def without_pads(
     tokens: Int[Tensor, "batch position"], special: SpecialTokens
 ) -> Bool[Tensor, "batch position"]:
     """False in the runs of pad tokens at the beginning and at the end of each row (rule 3)."""
+    if special.pad is None:
+        return torch.ones_like(tokens, dtype=torch.bool)
     is_pad = tokens == special.pad
     leading = is_pad.int().cumprod(1).bool()
     trailing = is_pad.flip(1).int().cumprod(1).flip(1).bool()

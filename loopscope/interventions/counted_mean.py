@@ -13,13 +13,16 @@ from ..core.counted import checked_mask, counted_positions, special_tokens
 from ..core.masked import masked_mean
 
 
-def batch_mean(value: Tensor, axes: tuple[str, ...], mask: Tensor | None, edit: str) -> Tensor:
+def batch_mean(
+    value: Tensor, axes: tuple[str, ...], mask: Tensor | None, edit: str, *, positions: Any = None
+) -> Tensor:
     """The mean over the batch for each example; where a position doesn't count, the value itself.
 
     Arguments:
         axes: the names of the axes of `value`, the batch first.
         mask: which positions count, (batch, position); None: all.
         edit: the edit, as errors say it.
+        positions: a selector of those whose mean is used; None: all.
 
     Raises:
         LoopscopeError: the mean is over one example, or a position that counts does so in only one.
@@ -32,8 +35,13 @@ def batch_mean(value: Tensor, axes: tuple[str, ...], mask: Tensor | None, edit: 
                 "Record a larger batch, or patch with a mean that you have."
             )
         return value.mean(0, keepdim=True).expand_as(value).clone()
-    alone = (counted.sum(0) == 1).nonzero()[:, 0].tolist()
-    if alone:
+    numbers = torch.arange(counted.shape[1])
+    if isinstance(positions, slice):
+        numbers = torch.tensor(numbers.tolist()[positions], dtype=torch.long)
+    elif positions is not None:
+        numbers = numbers[torch.as_tensor(positions)].reshape(-1)
+    alone = numbers[counted[:, numbers].sum(0) == 1]
+    if len(alone):
         raise LoopscopeError(
             f"{edit}: a mean over the batch needs two examples or more, but position {alone[0]} counts in "
             "one alone (the others are padding there). Select other positions, or patch with a mean that "
@@ -59,7 +67,14 @@ def with_mask(
             takes precedence.
     """
     edits = list(edits)
-    if not any(getattr(edit, "action", None) == "mean" for edit in edits) or not _has_positions(tokens):
+    if not any(getattr(edit, "action", None) == "mean" for edit in edits):
+        return edits
+    if not _has_positions(tokens):
+        if any(getattr(edit, "mask", None) is not None for edit in edits):
+            raise LoopscopeError(
+                "mask says which positions count, but the model's input has no axes (batch, position). Leave "
+                "mask= out."
+            )
         return edits
     shape = (tokens.shape[0], tokens.shape[1])
     if mask is None:

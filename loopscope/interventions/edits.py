@@ -101,7 +101,8 @@ class Edit:
         if self.action == "add":
             return part + fitted(self._tensor(), value, axes, selection, f"{self}")
         if self.action == "mean":
-            return select(batch_mean(value, axes, self.mask, f"{self}"), selection, f"{self}", axes)
+            mean = batch_mean(value, axes, self.mask, f"{self}", positions=self.where.get("position"))
+            return select(mean, selection, f"{self}", axes)
         return torch.zeros_like(part)
 
     def _tensor(self) -> Tensor:

@@ -67,9 +67,9 @@ POOLED = {
     "effects of noise": lambda run: ls.effects(run, ls.noise(1.0), iterations=[2]).mean,
     "effects of zero, all positions": lambda run: ls.effects(run, "zero", positions="all").mean,
     "effects of a donor": lambda run: ls.effects(run, donor_of(run), iterations=[2]).carried,
-    "attribution": lambda run: ls.effects(
-        run, "mean", metric="margin", method="attribution", exact_cells=4
-    ).mean,
+    "attribution": lambda run: (
+        ls.effects(run, "mean", metric="margin", method="attribution", exact_cells=4).mean
+    ),
     "mediation": lambda run: ls.mediation(run, added(run)),
     "ablation by the mean": ablated,
     "mean ablation, mask passed": lambda run: ablated(run, mask=run.mask),
