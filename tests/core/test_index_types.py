@@ -1,5 +1,5 @@
-"""States and logits take numbers, slices, arrays and masks of every kind as their canonical form, or
-refuse them with a sentence."""
+"""States and logits take numbers, slices, arrays and masks of every kind as their canonical form,
+or refuse them with a sentence."""
 
 import numpy as np
 import pytest
