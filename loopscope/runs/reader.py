@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..common.rng import Generators, generator_state, restore_generator
+from ..core.copied import copied
 from ..core.looped_model import Context
 from ..core.state_tree import State
 from ..core.turns import check_no_pass, parts_of, turn
@@ -120,9 +121,9 @@ class Reader:
         normal = torch.inference_mode(False) if grad and torch.is_inference_mode_enabled() else nullcontext()
         with normal, self.as_recorded(draws=True), torch.set_grad_enabled(grad):
             before = generator_state()
-            logits = decode(state)
+            logits = decode(copied(state))  # the model may write into it
             if has_moved(before):
-                self._require_repeatable(logits, before, lambda: decode(state))
+                self._require_repeatable(logits, before, lambda: decode(copied(state)))
             return logits
 
     def _require_repeatable(self, value: Tensor, before: Generators, again: Callable[[], Tensor]) -> None:

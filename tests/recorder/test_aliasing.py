@@ -195,6 +195,19 @@ def test_a_run_that_is_resumed_stays_as_it_was():
     assert all(torch.equal(run[name].tensor, before[name]) for name in run.names)
 
 
+class WritingReadOut(Writing):
+    def decode(self, state: Pair, context: Tensor) -> Tensor:
+        return state.h.mul_(2)
+
+
+def test_a_read_out_that_writes_into_the_state_leaves_the_runs_as_it_was():
+    run = ls.record(WritingReadOut().eval(), TOKENS, copy=True)
+    before = run.states.tensor.clone()
+    for k in (1, 1, 2, N):
+        assert torch.equal(run.logits[k], 2 * before[k])
+    assert torch.equal(run.states.tensor, before)
+
+
 CONTAINERS = {
     "dict": lambda shift: {"by": [shift]},
     "nested": lambda shift: {"by": (shift, [shift])},
