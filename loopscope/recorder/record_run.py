@@ -61,8 +61,7 @@ def record(
             of them and of the tokens, so that nothing of the caller's is written to.
 
     Raises:
-        LoopscopeError: an unknown site, an edit that doesn't fit or never applies, or invalid
-            tokens.
+        LoopscopeError: an unknown site, invalid tokens, an edit that doesn't fit or never applies.
     """
     tokens, inputs = model_inputs(model, tokens, inputs)
     if isinstance(model, Wrapped):
@@ -80,9 +79,8 @@ def record(
         model.clock.set()
         if iterations is None:
             iterations = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
-        n = checked_iterations(iterations)
-        origin = circumstances(model, edited, keep, seed) | {"requested_iterations": n}
-        span = Span(tokens, inputs, n)
+        span = Span(tokens, inputs, checked_iterations(iterations))
+        origin = circumstances(model, edited, keep, seed) | {"requested_iterations": span.end}
         return recorded_pass(model, span, sites, edited, collector=collector, origin=origin, before=before)
 
 
