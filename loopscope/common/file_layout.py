@@ -167,7 +167,7 @@ def _checked_tensors(
         )
     checksums = metadata.get("tensors")
     is_right = isinstance(checksums, str) and metadata.get("digest") == _digest(text, checksums, entries)
-    tensors = read_json(checksums, f"the checksums of {path}") if is_right else None
+    tensors = read_json(str(checksums), f"the checksums of {path}") if is_right else None
     if not isinstance(tensors, dict) or not tensors.keys() <= entries.keys():
         raise damaged(path, "its header and the digest in it don't fit")
     what = f"{path}, checksums,"

@@ -130,6 +130,8 @@ def _kept(keep: Keep, length: int) -> list[int]:
     """The positions of a pass that were kept."""
     if keep.positions is None:
         return list(range(length))
+    if isinstance(keep.positions, slice):
+        return list(range(length)[keep.positions])
     return [position % length for position in keep.positions]
 
 
