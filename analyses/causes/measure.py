@@ -19,7 +19,7 @@ from loopscope.patching import AttributionAgreement, effects
 from loopscope.patching.donors import donor_pairs, has_donor_pair
 from loopscope.patching.effects_result import Effects, Method
 from loopscope.patching.metrics import answer_mask, last_position
-from loopscope.patching.patched_forward import affordable, patchable
+from loopscope.patching.patched_forward import affordable, model_to_patch, patchable
 from loopscope.runs.run import Run
 
 EFFECT_THRESHOLD, NO_EFFECT_THRESHOLD = 0.5, 0.1
@@ -167,6 +167,7 @@ def measure(
 
 def _check(run: Run) -> None:
     run.require_finite()
+    model_to_patch(run)  # which says what it needs
     if run.output.ndim != 3:
         raise LoopscopeError(
             "causes compares answers (batch, position, vocab), but this run's output is "

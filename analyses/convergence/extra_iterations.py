@@ -72,11 +72,13 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
 def _last_quarter(run: Run, reason: str) -> ExtendedRun:
     """The limit from the run itself."""
     n = run.iterations
-    spent = max(2, math.ceil(n / 4))
-    if n - spent < 2:
+    first = next(iter(run.states.iterations), n)
+    kept = n - first if first > 1 else n
+    spent = max(2, math.ceil(kept / 4))
+    if kept - spent < 2:
         raise LoopscopeError(
             f"{reason}, so the limit must come from the run itself, which needs 4 iterations or more, but it "
-            f"has {n}. Record more."
+            f"has {kept}. Record more."
         )
     note = (
         f"{reason}, so the limit is state {n - 1} of the run itself, and its last {spent} iterations are "

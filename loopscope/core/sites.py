@@ -3,6 +3,7 @@
 import copy
 import fnmatch
 from collections.abc import Callable, Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +14,10 @@ Sites = str | Sequence[str] | Callable[[str], bool]
 
 _PER_HEAD = {"hook_q", "hook_k", "hook_v", "hook_z", "hook_rot_q", "hook_rot_k", "hook_result"}
 _PATTERN = {"hook_pattern", "hook_attn_scores"}
+
+
+Path = tuple[Any, ...]
+"""The way to a part of a nested value, as `get_at` takes it."""
 
 
 def axes_of(name: str, value: Tensor, state: Tensor | None = None) -> tuple[str, ...]:
@@ -95,14 +100,14 @@ def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[st
     return list(dict.fromkeys(selected))
 
 
-def find_tensor(value: Any, like: Tensor | None = None) -> tuple[Any, ...] | None:
+def find_tensor(value: Any, like: Tensor | None = None) -> Path | None:
     """The path to the activation in a module's input or output, which may be a tensor, tuple, list,
     dict or dataclass.
 
     It is the first floating-point tensor of the shape of `like`, else the first floating-point
     tensor. None if there is none.
     """
-    result = [(path, tensor) for path, tensor in _tensors(value, ()) if tensor.is_floating_point()]
+    result = float_tensors(value)
     if like is not None:
         same = [path for path, tensor in result if tensor.shape == like.shape]
         if same:
@@ -110,14 +115,19 @@ def find_tensor(value: Any, like: Tensor | None = None) -> tuple[Any, ...] | Non
     return result[0][0] if result else None
 
 
-def get_at(value: Any, path: tuple[Any, ...]) -> Any:
+def float_tensors(value: Any) -> list[tuple[Path, Tensor]]:
+    """Every floating-point tensor in a module's input or output, with its path."""
+    return [(path, tensor) for path, tensor in tensors_in(value, ()) if tensor.is_floating_point()]
+
+
+def get_at(value: Any, path: Path) -> Any:
     """The part at `path` of a nested value."""
     for kind, key in path:
         value = getattr(value, key) if kind == "field" else value[key]
     return value
 
 
-def put_at(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+def put_at(value: Any, path: Path, new: Any) -> Any:
     """A copy of a nested value with `new` at `path`; nothing is changed in place."""
     if not path:
         return new
@@ -135,15 +145,19 @@ def put_at(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     return changed
 
 
-def _tensors(value: Any, path: tuple[Any, ...]) -> Iterable[tuple[tuple[Any, ...], Tensor]]:
+def tensors_in(value: Any, path: Path = ()) -> Iterable[tuple[Path, Tensor]]:
+    """Every tensor in a nested value, with its path."""
     if isinstance(value, Tensor):
         yield path, value
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from _tensors(inner, (*path, ("key", key)))
+            yield from tensors_in(inner, (*path, ("key", key)))
     elif isinstance(value, tuple | list):
         for key, inner in enumerate(value):
-            yield from _tensors(inner, (*path, ("key", key)))
+            yield from tensors_in(inner, (*path, ("key", key)))
     elif hasattr(value, "__dataclass_fields__"):
         for key in value.__dataclass_fields__:
-            yield from _tensors(getattr(value, key), (*path, ("field", key)))
+            yield from tensors_in(getattr(value, key, None), (*path, ("field", key)))
+    elif isinstance(value, SimpleNamespace):
+        for key, inner in vars(value).items():
+            yield from tensors_in(inner, (*path, ("field", key)))

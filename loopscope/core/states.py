@@ -38,6 +38,7 @@ class States:
         *,
         rows: Mapping[tuple[int, ...], Tensor] | None = None,
         without_grad: Collection[tuple[int, ...]] = (),
+        reasons: Mapping[int, str] | None = None,
     ) -> None:
         """
         Arguments:
@@ -50,12 +51,14 @@ class States:
                 rows are NaN.
             without_grad: loop indices of values that the model computed under no_grad, in a run
                 recorded with grad=True.
+            reasons: by iteration, why its value is absent, as a clause.
         """
         self.name, self.axes = name, axes
         self.rows = dict(rows or {})
         """Masks (batch,) by loop index, of the values from which some rows of the batch have
         left."""
         self.without_grad = tuple(sorted(without_grad))
+        self.reasons = dict(reasons or {})
         self._values = dict(sorted(values.items())) if isinstance(values, dict) else values
         self.iteration_range = range(length) if isinstance(length, int) else length
         """The iterations that can be addressed, whether present or not."""
@@ -242,7 +245,8 @@ class States:
             )
         without = [index for index in self.without_grad if index in values]
         length = self.iteration_range if iteration_range is None else iteration_range
-        return States(self.name, values, axes, length, rows=rows, without_grad=without)
+        kept = {"rows": rows, "without_grad": without, "reasons": self.reasons}
+        return States(self.name, values, axes, length, **kept)
 
     def to_xarray(self) -> Any:
         """An xarray.DataArray of `.tensor`, with named dimensions and the iterations as
@@ -277,9 +281,10 @@ class States:
     def _absent(self, label: int) -> LoopscopeIndexError:
         kept = self.iterations
         listed = ", ".join(map(str, kept[:6])) + (" ..." if len(kept) > 6 else "")
+        why = self.reasons.get(label, "it was skipped, not kept, or isn't known")
+        advice = "" if label in self.reasons else " Record it without keep= or with another one."
         return LoopscopeIndexError(
-            f"'{self.name}' has no value at iteration {label}: it was skipped, not kept, or isn't known. "
-            f"Present: {listed or 'none'}. Record it without keep= or with another one."
+            f"'{self.name}' has no value at iteration {label}: {why}. Present: {listed or 'none'}.{advice}"
         )
 
 

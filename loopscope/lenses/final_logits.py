@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..core.output_logits import find_logits
 from ..runs.run import Run
 
 
@@ -14,14 +15,11 @@ def final_logits(run: Run) -> Float[Tensor, "batch position vocab"]:
     Raises:
         LoopscopeError: the output isn't logits over a vocabulary at every position.
     """
-    logits = run.output
-    for name in ("logits", "prediction_logits"):
-        has_key = isinstance(logits, dict) and name in logits
-        logits = logits[name] if has_key else getattr(logits, name, logits)
+    logits = find_logits(run.output)
     if isinstance(logits, Tensor) and logits.ndim == 2 and _last_state(run).ndim == 2:
         logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 3 or not logits.is_floating_point():
-        received = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        received = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(run.output).__name__}"
         raise LoopscopeError(
             "a lens needs a model that answers with logits (batch, position, vocab), but this run's output "
             f"is {received}. Record a model with a head for every position."

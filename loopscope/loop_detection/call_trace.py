@@ -1,19 +1,17 @@
 """The trace of a forward pass: which modules are called, inside which others, and on whose results
 each call depends."""
 
-import random
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..core.hooks import TemporaryHooks
+from ..core.preserved_state import preserved_state
 from ..core.turns import parts_of, turn
 
 LIVE = 1
@@ -105,7 +103,7 @@ def trace_calls(
 
         return after
 
-    with turn(parts_of(module)), _preserved_state(module), torch.no_grad(), TemporaryHooks() as hooks, flow:
+    with turn(parts_of(module)), preserved_state(module), torch.no_grad(), TemporaryHooks() as hooks, flow:
         for part in dict.fromkeys(module.modules()):
             stores = tuple(storage_key(parameter) for parameter in part.parameters())
             if stores and part is not module:
@@ -243,24 +241,3 @@ def _tensors(value: Any, depth: int = 4) -> Iterator[Tensor]:
             inner = value if isinstance(value, tuple | list) else ()
         for each in inner:
             yield from _tensors(each, depth - 1)
-
-
-@contextmanager
-def _preserved_state(module: nn.Module) -> Iterator[None]:
-    """Restore random generators and buffers afterwards."""
-    owners = [(part, name) for part in module.modules() for name in part._buffers]
-    kept = [(part, name, part._buffers[name]) for part, name in owners]
-    copies = [None if buffer is None else buffer.clone() for _, _, buffer in kept]
-    devices = {p.device.index for p in module.parameters() if p.device.type == "cuda"}
-    python, numpy = random.getstate(), np.random.get_state()
-    with ExitStack() as after, torch.random.fork_rng(devices=sorted(devices)):
-        after.callback(random.setstate, python)
-        after.callback(np.random.set_state, numpy)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for (part, name, buffer), copy in zip(kept, copies, strict=True):
-                    if buffer is not None and copy is not None and not torch.equal(buffer, copy):
-                        buffer.copy_(copy)
-                    part._buffers[name] = buffer

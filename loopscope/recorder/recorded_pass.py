@@ -141,8 +141,8 @@ def warn_nonfinite(run: Run, stacklevel: int) -> None:
         return
     where = run.first_nonfinite()
     if where is not None:
-        place = "outside the loop" if where[1] is None else f"at iteration {where[1]}"
-        text = f"'{where[0]}' holds NaN or infinity from {place} on."
+        place = "outside the loop" if where[1] is None else f"from iteration {where[1]} on"
+        text = f"'{where[0]}' holds NaN or infinity {place}."
         warnings.warn(text, LoopscopeWarning, stacklevel=stacklevel + 1)
 
 

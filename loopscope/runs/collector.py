@@ -7,6 +7,7 @@ in memory), under inference mode (no version counter), and where values may be c
 """
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -48,6 +49,8 @@ class Collector:
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self.state: Tensor | None = None
         """The latest primary state, whole: the axes of other sites are named by its shape."""
+        self.axes: Callable[[str, Tensor, Tensor | None], tuple[str, ...]] = axes_of
+        """Names the axes of a site's value, given the latest state."""
         self.rows: Tensor | None = None
         """The numbers of the rows in the batch, if rows can leave it; None otherwise."""
         self.batch: int | None = None
@@ -76,7 +79,7 @@ class Collector:
             self.state = value
         if index and index[0] % self.keep.stride:
             return
-        kept, axes = self.keep.value(value, axes_of(site, value, self.state), site)
+        kept, axes = self.keep.value(value, self.axes(site, value, self.state), site)
         if not self.grad:
             kept = kept.detach()
         if self._must_copy(kept) and _share(kept, value):

@@ -259,9 +259,9 @@ class Run:
         where = first_nonfinite(self)
         if where is not None:
             site, iteration = where
-            place = "outside the loop" if iteration is None else f"at iteration {iteration}"
+            place = "outside the loop" if iteration is None else f"from iteration {iteration} on"
             raise LoopscopeError(
-                f"the states must be finite, but '{site}' holds NaN or infinity from {place} on. "
+                f"the states must be finite, but '{site}' holds NaN or infinity {place}. "
                 "Look at run[...] up to there, lower the learning rate or the scale of the weights, or "
                 "record fewer iterations."
             )

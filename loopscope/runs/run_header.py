@@ -51,6 +51,8 @@ class StoredSite:
     """Begin and end, and step, of the iterations that can be addressed."""
     rows: dict[str, list[bool]] = field(default_factory=dict)
     """Masks of the values from which rows have left, by loop index."""
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why values are absent, by iteration."""
 
     @property
     def iteration_range(self) -> range:
@@ -124,6 +126,8 @@ def _misfit(site: StoredSite, names: Collection[str]) -> str:
         return "" if list(site.values) == [""] else "must have one value"
     if any(not re.fullmatch(r"\d{1,8}(,\d{1,8})*", key) for key in [*site.values, *site.rows]):
         return "has a value at an iteration that is none"
+    if any(not re.fullmatch(r"\d{1,8}", key) for key in site.reasons):
+        return "has a reason for an iteration that is none"
     if len(site.labels) not in (2, 3) or max(map(abs, site.labels)) > MOST_ITERATIONS or 0 in site.labels[2:]:
         return f"must have iterations within {MOST_ITERATIONS}, but has {str(site.labels)[:80]}"
     indices = list(site.indices)

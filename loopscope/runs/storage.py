@@ -118,6 +118,7 @@ def _stored_site(tensors: _Distinct, number: int, site: States | Tensor) -> dict
         "axes": site.axes,
         "labels": [labels.start, labels.stop, labels.step],
         "rows": {format_index(index): mask.tolist() for index, mask in site.rows.items()},
+        "reasons": {str(iteration): reason for iteration, reason in site.reasons.items()},
         "values": {
             format_index(index): tensors.keep(f"site/{number}/{format_index(index)}", value)
             for index, value in site.items()
@@ -159,7 +160,8 @@ def _site(name: str, stored: StoredSite, tensors: StoredTensors) -> States | Ten
         if index in rows and shape[:1] != rows[index].shape:
             raise LoopscopeError(f"the site {name[:80]!r} has {len(rows[index])} rows for {shape} at {index}")
     values = SiteValues(stored.indices, tensors)
-    return States(name, values, tuple(stored.axes), stored.iteration_range, rows=rows)
+    reasons = {int(iteration): reason for iteration, reason in stored.reasons.items()}
+    return States(name, values, tuple(stored.axes), stored.iteration_range, rows=rows, reasons=reasons)
 
 
 def _halting(header: RunHeader, tensors: StoredTensors) -> Halting | None:
