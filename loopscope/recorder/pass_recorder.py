@@ -9,6 +9,7 @@ from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
 from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
+from ..core.output_logits import find_logits
 from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
 from ..core.state_tree import items
 from ..core.states import States
@@ -19,6 +20,7 @@ from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.run import Run
 from ..wrapping.call_tracker import ITERATION, CallTracker
+from ..wrapping.start_probe import StartProbe
 from ..wrapping.wrap_module import LOOP_SITES, Wrapped
 from .offloaded_weights import direct_weights
 from .provenance import circumstances
@@ -55,9 +57,18 @@ class PassRecorder:
                 "further fields of the state."
             )
         self.hooks: TemporaryHooks | None = None
+        self.probe: StartProbe | None = None
+        """Of the first pass of a module wrapped by its body: whether states[0] is what it begins
+        with. Later passes begin alike."""
+        self.start: str | None = None
+        self.probing = False
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Attach the hooks of a pass, before it."""
+        if self.probing:
+            return args, kwargs
+        if isinstance(self.model, Wrapped) and not self.runs:
+            self.probe = StartProbe(self.model.module, self.model.body, args, kwargs)
         self.tokens = copied(kwargs.get("input_ids", args[0] if args else None))
         collector = Collector(self.keep, False, careful=True)
         # An edit that counts from the end needs the number of iterations, which an adapter knows.
@@ -79,15 +90,27 @@ class PassRecorder:
 
     def end(self, args: Any, kwargs: Any, output: Any) -> Any:
         """Remove the hooks of a pass after it, and append its run."""
+        if self.probing:
+            return output
         self.remove_hooks()
         if not self.tracker.done:
             return output  # the pass ran no iteration
-        run = self.tracker.run(self.tokens, output if isinstance(output, Tensor) else _logits(output))
+        run = self.tracker.run(self.tokens, find_logits(output), self._unknown_start())
         if self.adapter is not None:
             run = self._with_first_state(self.adapter, run)
         run.origin |= circumstances(self.model, self.edits, self.keep, None)
         self.runs.append(run)
         return output
+
+    def _unknown_start(self) -> str | None:
+        """Why the first input of the body isn't states[0]; None if nothing speaks against it."""
+        if self.probe is not None and isinstance(self.model, Wrapped):
+            self.probing = True
+            try:
+                self.start = self.probe.unknown_start(self.tracker, self.model.start_answers)
+            finally:
+                self.probing, self.probe = False, None
+        return self.start
 
     def remove_hooks(self) -> None:
         """Remove the hooks of a pass, if there are any."""
@@ -160,17 +183,10 @@ class _AdapterLoop:
         first, last = adapter.loop_ends()
         self.module, self.clock = adapter.module, adapter.clock
         self.body_receives_state = adapter.body_receives_state
+        self.state, self.axes = None, None
         self.parts: dict[str, nn.Module] = {"(first)": first, "(last)": last}
         self.body = ["(first)"] if first is last else ["(first)", "(last)"]
         self.inner = {}
         for axis, module in adapter.inner_loop_modules().items():
             self.parts[f"({axis})"] = module
             self.inner[axis] = f"({axis})"
-
-
-def _logits(output: Any) -> Any:
-    """The logits in a model's output."""
-    if hasattr(output, "logits"):
-        return output.logits
-    path = find_tensor(output)
-    return output if path is None else get_at(output, path)

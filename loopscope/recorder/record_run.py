@@ -15,7 +15,8 @@ from ..interventions.edit_checks import AnyEdit, Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.run import Run
-from ..wrapping.wrap_module import Wrapped, record_wrapped, wrapped_edits
+from ..wrapping.recorded_module import record_wrapped, wrapped_edits
+from ..wrapping.wrap_module import Wrapped
 from .pass_settings import pass_settings
 from .provenance import circumstances
 from .recorded_pass import changes_in_place, check_looped, recorded_pass, warn_nonfinite

@@ -10,22 +10,25 @@ from torch import Tensor, nn
 from ..common.errors import LoopscopeError
 from ..core.hooks import After, Before, TemporaryHooks
 from ..core.loop_index import Clock
-from ..core.sites import axes_of, find_tensor, get_at, put_at
-from ..core.states import States
-from ..interventions.applied import CALL, Applied
-from ..interventions.edit_checks import check_axes
+from ..core.sites import Path, find_tensor, float_tensors, get_at, put_at
 from ..interventions.edits import Edit
-from ..interventions.freeze import FrozenSite
-from ..interventions.schedule import Schedule, ScheduleEdit
-from ..runs.collector import Collector, Entry
-from ..runs.reader import Reader
+from ..interventions.schedule import ScheduleEdit
+from ..runs.collector import Collector
 from ..runs.run import Run
 from ..runs.weights import buffer_marks
 from .batch_rows import BatchRows
-
-ITERATION = ("iteration",)
-BETWEEN = "between"
-"""Marks a call between two calls of the body, whose iteration is determined after the pass."""
+from .body_calls import BodyCalls
+from .body_state import BodyState, SeenPass
+from .edited_memory import Passed, follow_in_place
+from .finished_pass import finished_run
+from .first_state import FirstState
+from .site_calls import BETWEEN, SiteCalls
+from .site_edits import ITERATION as ITERATION
+from .site_edits import SiteEdits
+from .state_axes import StateAxes
+from .state_names import described
+from .tensor_match import same_values
+from .wiring import Feed, Wiring
 
 
 class LoopNames(Protocol):
@@ -38,6 +41,17 @@ class LoopNames(Protocol):
     clock: Clock
     body_receives_state: bool
     """Whether the body's first input is states[0], provided that nothing runs between its calls."""
+
+    @property
+    def state(self) -> BodyState | None:
+        """Where the body receives and returns the state; None: an adapter knows the state, and the
+        body has its first field."""
+        ...
+
+    @property
+    def axes(self) -> tuple[str, ...] | None:
+        """The names of the state's axes; None: they are read from the module."""
+        ...
 
 
 class CallTracker:
@@ -53,6 +67,8 @@ class CallTracker:
         schedule: Sequence[ScheduleEdit],
         count: int | None,
         rows: BatchRows | None = None,
+        tokens: Any = None,
+        state: BodyState | None = None,
     ) -> None:
         """
         Arguments:
@@ -61,172 +77,210 @@ class CallTracker:
             schedule: how often iterations run.
             count: the number of iterations; edits that count from the end need it.
             rows: tracks the rows of the batch.
+            tokens: the module's input.
+            state: where the state is, in place of what `wrapped` says.
         """
         self.rows = rows
         self.wrapped, self.modules, self.collector, self.edits = wrapped, modules, collector, edits
-        self.clock, self.count = wrapped.clock, count
+        self.clock = wrapped.clock
+        self.state = state or wrapped.state or BodyState()
         self.times = {m.iteration + (count or 0) if m.iteration < 0 else m.iteration: m for m in schedule}
+        members = [modules[name] for name in wrapped.body]
+        self.axes = StateAxes(wrapped.axes, members, tokens)
+        collector.axes = self.axes.of
+        self.site_edits = SiteEdits(edits, count=count, axes=self.axes)
         self.unused = list(schedule)
-        self.applied = Applied()
-        self.done = 0
-        """The number of completed iterations."""
-        self.inside = False
-        """Whether the body is running."""
-        self.first_input: Tensor | None = None
-        """The body's first input."""
-        self.input_tensor: Tensor | None = None
-        """The body's last input: the tensor object itself, which the body may overwrite."""
-        self.last_input: Tensor | None = None
-        """The value of the body's last input."""
+        self.calls = BodyCalls(wrapped.body, members)
+        self.sites = SiteCalls()
+        self.wiring = Wiring()
+        self.first = FirstState(bool(schedule) or bool(edits), len(self.state.sites))
+        self.passed: list[Passed] = []
+        """The tensors of the state that the running call received."""
+        self.last: list[Tensor] = []
+        """The state after the last iteration, copied: what the module does to it later is seen."""
+        self.bypassed: list[Tensor | None] = []
+        """What the body returned where an edit put something else."""
         self.last_output: Tensor | None = None
         """The body's last output."""
-        self.direct = True
-        """Whether the input of every iteration was exactly the output of the one before."""
-        self.inner_index = dict.fromkeys(wrapped.inner, 0)
+        self.pass_seen: SeenPass | None = None
+        """What the last complete call received and returned, and took for the state."""
+        self._inputs: Any = None
+        self._sources: list[Path] = []
         self.before = buffer_marks(wrapped.module)
         """The module's buffers before the pass."""
+        self._entered: dict[str, list[list[tuple[Tensor, Tensor]]]] = {}
+
+    @property
+    def done(self) -> int:
+        """The number of completed iterations."""
+        return self.calls.done
+
+    @property
+    def skipping(self) -> bool:
+        """Whether the running iteration is skipped."""
+        return self.done in self.times and not self.times[self.done].times
+
+    @property
+    def first_input(self) -> Tensor | None:
+        """The body's first input."""
+        return self.first.inputs[0] if self.first.inputs else None
 
     def attach(self, hooks: TemporaryHooks) -> None:
-        """Attach hooks to the body and the inner loops."""
-        members = [self.modules[name] for name in self.wrapped.body]
+        """Attach hooks to the body and the inner loops, after those of the sites."""
+        for site in self.edits:
+            if site in self.modules and not isinstance(self.modules[site], torch.jit.ScriptModule):
+                hooks.attach(self.modules[site], before=self._enter_site(site))
         # Before the body's hooks, which may be on the same module.
         for axis, name in self.wrapped.inner.items():
-            hooks.attach(self.modules[name], before=self._begin_inner(axis), after=self._end_inner(axis))
-        if len(members) == 1 or _tied(members):
-            for member in members:
-                hooks.attach(member, before=self._begin, after=self._end(member))
-        else:
-            hooks.attach(members[0], before=self._begin)
-            hooks.attach(members[-1], after=self._end(None))
+            before, after = self.calls.inner_hooks(axis, self.clock)
+            hooks.attach(self.modules[name], before=before, after=after)
+        self.calls.attach(hooks, self._begin, self._end)
 
     def _begin(self, args: Any, kwargs: Any) -> Any:
-        if self.inside:  # the first part again, such as an inner loop at the start of an iteration
-            return args, kwargs
-        self.clock.set(("iteration", self.done))
-        self.inside = True
-        path = find_tensor((args, kwargs), self.last_output)
-        if path is None:
+        done, inputs = self.done, (args, kwargs)
+        self.clock.set(("iteration", done))
+        self.wiring.receive(inputs)
+        paths = self.state.sources(inputs, self.last_output)
+        if not paths:
             raise LoopscopeError(
                 f"the body '{self.wrapped.body[0]}' must receive a floating-point tensor to have a state, "
-                f"but its call {self.done} received none. Name the part that receives and returns the state."
+                f"but its call {done} received none. Name the part that receives and returns the state."
             )
-        value = new = get_at((args, kwargs), path)
+        values = [get_at(inputs, path) for path in paths]
         if self.rows is not None:
-            self.collector.rows = self.rows.at(len(value))
+            self.collector.rows = self.rows.at(len(values[0]))
             self.collector.batch = self.rows.batch
-        if self.last_output is None:
-            self.first_input = value
-        if self.last_output is None and self.wrapped.body_receives_state:
-            new = self.collector.take("state", ITERATION, (0,), self._edited("state", value, (0,)))
-        elif self.last_output is not None and not _same(value, self.last_output):
-            self.direct = False
-        new = self._edited("core_in", new, (self.done,))
-        new = self.collector.take("core_in", ITERATION, (self.done,), new)
-        if new is not value:
-            args, kwargs = put_at((args, kwargs), path, new)
-        skipped = self.done in self.times and not self.times[self.done].times
-        self.input_tensor, self.last_input = (
-            new,
-            new.clone() if skipped else new,
-        )  # the body may overwrite its input
-        return args, kwargs
+        if not done:
+            self.axes.see(values[0])
+            self.first.begin(values, inputs)
+        else:
+            self._check_followed(values)
+            self.first.compare(values, self.last)
+        self.passed = []
+        for site, path, value in zip(self.state.sites, paths, values, strict=True):
+            new = value
+            if not done and self.wrapped.body_receives_state:
+                new = self._edited(site, new, (0,))
+                self.first.edited |= new is not value
+                new = self.collector.take(site, ITERATION, (0,), new)
+            if site == "state":
+                new = new if self.skipping else self._edited("core_in", new, (done,))
+                new = self.collector.take("core_in", ITERATION, (done,), new)
+            if new is not value:
+                inputs = put_at(inputs, path, new)
+            watched = bool(self.edits or self.times)
+            self.passed.append(Passed(value, new, new.detach().clone() if watched else None))
+        self._inputs, self._sources = inputs, paths
+        return inputs
 
-    def _end(self, module: nn.Module | None) -> After:
-        """The hook after the body's last part; `module` is that part if it is the whole body, so
-        that it can be called again."""
-        original = None if module is None else module.forward
-
-        def end(args: Any, kwargs: Any, output: Any) -> Any:
-            path = find_tensor(output, self.last_input)
-            if path is None or self.last_input is None:
+    def _check_followed(self, values: list[Tensor]) -> None:
+        """Raise LoopscopeError if the module goes on from what the body returned, and not from what
+        an edit put in its place."""
+        for value, returned, edited in zip(values, self.bypassed, self.last, strict=True):
+            if returned is not None and same_values(value, returned) and not same_values(value, edited):
                 raise LoopscopeError(
-                    f"the body '{self.wrapped.body[-1]}' must return a floating-point tensor, but returned "
-                    f"{type(output).__name__}. Name the part that receives and returns the state."
+                    "an edit of the state must reach what comes after, but "
+                    f"{type(self.wrapped.module).__name__} "
+                    f"doesn't use what '{self.wrapped.body[-1]}' returns: it keeps its state elsewhere. Edit "
+                    "'core_in', which the body receives, or a site inside it."
                 )
-            moment = self.times.get(self.done)
-            for _ in range(1, 1 if moment is None else moment.times):
-                location = find_tensor((args, kwargs), self.last_input)
-                if original is None or location is None:
-                    raise LoopscopeError(
-                        f"{moment}: only a body that is one module can be repeated. Skip it, or wrap "
-                        "another body."
-                    )
-                next_args, next_kwargs = put_at((args, kwargs), location, get_at(output, path))
-                output = original(*next_args, **next_kwargs)
+
+    def _end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        done = self.done
+        if not done:
+            self.first.end(output)
+        moment = self.times.get(done)
+        output = self._repeated(module, moment, args, kwargs, output)
+        self.wiring.give(output)
+        paths = self.state.targets(output, self.passed[0].value)
+        if not paths:
+            raise LoopscopeError(
+                f"the body '{self.wrapped.body[-1]}' must return a floating-point tensor, but returned "
+                f"{described(output)}. Name the part that receives and returns the state."
+            )
+        feed = Feed(self._sources[0], paths[0])
+        self.pass_seen = SeenPass(self._inputs, output, feed, self.first.constant)
+        last, self.last, self.bypassed = self.last or self.first.inputs, [], []
+        if moment is not None:
+            self.unused.remove(moment)
+            self.first.edited |= not (done or moment.times)
+        for number, (site, path) in enumerate(zip(self.state.sites, paths, strict=True)):
             value = new = get_at(output, path)
-            if moment is not None:
-                self.unused.remove(moment)
-                new = new if moment.times else self.last_input
-            new = self._edited("state", new, (self.done + 1,))
-            if new is not value and value is self.input_tensor:
-                value.copy_(new)  # it works in place, and its caller may not use what it returns
-                new = value
-            self.done += 1
-            self.inside = False
-            self.inner_index = dict.fromkeys(self.inner_index, 0)
-            self.clock.set(("iteration", self.done))
-            self.last_output = self.collector.take("state", ITERATION, (self.done,), new)
-            return output if self.last_output is value else put_at(output, path, self.last_output)
+            if moment is not None and not moment.times:
+                new = last[number].clone()
+            new = self._edited(site, new, (done + 1,))
+            self.bypassed.append(None if new is value else value.detach().clone())
+            new = follow_in_place(value, new, self.passed[number])
+            new = self.collector.take(site, ITERATION, (done + 1,), new)
+            self.last.append(new.detach().clone())
+            if number == 0:
+                self.last_output = new
+            output = output if new is value else put_at(output, path, new)
+        self.calls.finish()
+        self.clock.set(("iteration", self.done))
+        self.wiring.returned(output)
+        return output
 
-        return end
+    def _repeated(
+        self, module: nn.Module, moment: ScheduleEdit | None, args: Any, kwargs: Any, output: Any
+    ) -> Any:
+        for _ in range(1, 1 if moment is None else moment.times):
+            if not self.calls.one_module:
+                raise LoopscopeError(
+                    f"{moment}: only a body that is one module can be repeated. Skip it, or wrap "
+                    "another body."
+                )
+            targets = self.state.targets(output, self.passed[0].value)
+            inputs = (args, kwargs)
+            for source, target in zip(self._sources, targets, strict=False):
+                inputs = put_at(inputs, source, get_at(output, target))
+            with self.calls.unseen():
+                output = module(*inputs[0], **inputs[1])
+        return output
 
-    def _begin_inner(self, axis: str) -> Before:
+    def _enter_site(self, name: str) -> Before:
         def before(args: Any, kwargs: Any) -> Any:
-            self.clock.set(*(self._axes() or [("iteration", self.done)]), (axis, self.inner_index[axis]))
+            received = [(tensor, tensor.detach().clone()) for _, tensor in float_tensors((args, kwargs))]
+            self._entered.setdefault(name, []).append(received)
             return args, kwargs
 
         return before
-
-    def _end_inner(self, axis: str) -> After:
-        def after(args: Any, kwargs: Any, output: Any) -> Any:
-            self.clock.set(*(axis_index for axis_index in self._axes() if axis_index[0] != axis))
-            self.inner_index[axis] += 1
-            return output
-
-        return after
-
-    def _axes(self) -> list[tuple[str, int]]:
-        return list(zip(self.clock.axes, self.clock.index, strict=True))
 
     def site(self, name: str, recorded: bool) -> After:
         """The hook of a module: edit its output, and record it if `recorded`."""
 
         def after(args: Any, kwargs: Any, output: Any) -> Any:
+            entered = self._entered[name].pop() if self._entered.get(name) else []
             path = find_tensor(output, self._like())
             if path is None:
                 return output
             value = get_at(output, path)
-            loops, index = self.clock.axes, self.clock.index
-            if not loops:  # before the first call of the body
-                loops, index = ITERATION, (self.done,)
-            new = self._edited(name, value, index, loops)
+            if self.calls.inside:
+                loops, index = self.clock.axes, self.clock.index
+                at, place = index, loops
+                self.sites.inside.add(name)
+            else:
+                loops, inner = self.clock.axes or ITERATION, self.clock.index[1:]
+                index = (self.sites.iteration_between(name, self.done), *inner)
+                at, place = (self.done, *inner), (BETWEEN, *loops)
+            new, module = value, self.modules[name]
+            if not (self.calls.inside and self.skipping):  # what a skipped iteration computes is dropped
+                new = self.site_edits.apply(name, value, index, like=self._like(), loops=loops, module=module)
+            if new is not value:
+                for tensor, copy in entered:
+                    new = follow_in_place(value, new, Passed(tensor, tensor, copy))
             if recorded:
-                new = self.collector.take(name, loops if self.inside else (BETWEEN, *loops), index, new)
+                self.axes.modules[name] = module
+                new = self.collector.take(name, place, at, new)
             return output if new is value else put_at(output, path, new)
 
         return after
 
     def _like(self) -> Tensor | None:
-        return self.last_input if self.last_output is None else self.last_output
+        return self.passed[0].value if self.last_output is None and self.passed else self.last_output
 
-    def _edited(
-        self, site: str, value: Tensor, index: tuple[int, ...], loops: tuple[str, ...] = ITERATION
-    ) -> Tensor:
-        counted = None if self.count is None else self.count + (site == "state")
-        skipped = self.inside and self.done in self.times and not self.times[self.done].times
-        if skipped and site != "state":
-            return value  # what a skipped iteration computes is dropped
-        edits = self.edits.get(site, ())
-        if edits:
-            loops, index = (*loops, CALL), (*index, self.applied.call(site, loops, index))
-        for edit in edits:
-            axes = axes_of(site, value, self._like())
-            check_axes(edit, axes + loops)
-            if edit.applies_at(loops, index, counted):
-                value, before = edit.apply(value, axes), value
-                if value is not before:  # else a freeze that only begins
-                    self.applied.apply(edit, loops, index)
-        return value
+    def _edited(self, site: str, value: Tensor, index: tuple[int, ...]) -> Tensor:
+        return self.site_edits.apply(site, value, index, like=self._like())
 
     @property
     def ragged(self) -> bool:
@@ -234,71 +288,11 @@ class CallTracker:
         sizes = {entry.value.shape[:1] for entry in self.collector.entries("core_in")}
         return self.rows is None and len(sizes) > 1
 
-    def run(self, tokens: Any, output: Any) -> Run:
-        """The recorded run, after the forward pass."""
-        if not self.done:
-            raise LoopscopeError(
-                f"the body {self.wrapped.body} must be called at least once, but this forward pass called "
-                f"it 0 times. Name a part that runs: {', '.join(list(self.modules)[:8])} ..."
-            )
-        if self.unused:
-            raise LoopscopeError(
-                f"{self.unused[0]} never applied: the loop ran {self.done} iterations (0..{self.done - 1}; "
-                f"states 0..{self.done}). Choose an iteration that runs."
-            )
-        schedule = Schedule({t: moment.times for t, moment in self.times.items()}, {})
-        self.applied.check(self.edits, self.done, requested=self.count, schedule=schedule)
-        for site in self.collector.sites:
-            self.collector.replace(site, _with_iterations(self.collector.entries(site), self.done))
-        result = self.collector.finish(self.done)
-        states = result.get("state")
-        if not self.direct:
-            for edit in self.edits.get("state", ()):
-                if isinstance(edit, FrozenSite):
-                    edit.check_start(1, self.done)  # states[0] is unknown, so nothing can be frozen at it
-        if not self.direct and isinstance(states, States):
-            # Something changes the state between two calls of the body, so states[0] is unknown.
-            values = {index: value for index, value in states.items() if index[0] > 0}
-            result["state"] = states.with_values(values, iteration_range=range(self.done + 1))
-        detached = isinstance(output, Tensor) and not self.collector.grad
-        return Run(
-            tokens=tokens,
-            iterations=self.done,
-            sites=result,
-            output=output.detach() if detached else output,
-            origin={"body": self.wrapped.body, "inner": self.wrapped.inner},
-            reader=Reader(
-                self.wrapped.module, None, None, None, grad=self.collector.grad, before=self.before
-            ),
-        )
+    def run(self, tokens: Any, output: Any, unknown_start: str | None = None) -> Run:
+        """The recorded run, after the forward pass.
 
-
-def _with_iterations(entries: list[Entry], done: int) -> list[Entry]:
-    """Entries of one site, with each call between two calls of the body assigned to an iteration.
-
-    A site that is first called before the body belongs to the next iteration; one that is first
-    called after it belongs to the previous one. A site called between one pair of calls only is
-    outside the loop.
-    """
-    between = [entry for entry in entries if entry.loops[:1] == (BETWEEN,)]
-    result = [entry for entry in entries if entry.loops[:1] != (BETWEEN,)]
-    gaps = {entry.index[0] for entry in between}
-    outside = len(gaps) == 1 and all(len(entry.index) == 1 for entry in between) and (done > 1 or not result)
-    for entry in between:
-        t = entry.index[0] - (0 if 0 in gaps else 1)
-        if outside or not 0 <= t < done:
-            result.append(entry._replace(loops=(), index=()))
-        else:
-            result.append(entry._replace(loops=entry.loops[1:], index=(t, *entry.index[1:])))
-    return result
-
-
-def _tied(modules: Sequence[nn.Module]) -> bool:
-    """Whether different modules share the storage of all their parameters."""
-    # Parameters that are loaded for each call have no storage between calls.
-    stores = [tuple(p.data_ptr() or id(p) for p in module.parameters()) for module in modules]
-    return bool(stores[0]) and all(store == stores[0] for store in stores)
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one is other or (one.shape == other.shape and torch.equal(one, other))
+        Arguments:
+            unknown_start: why states[0] isn't what the body received first, as a clause; None if
+                nothing speaks against it.
+        """
+        return finished_run(self, tokens, output, unknown_start)

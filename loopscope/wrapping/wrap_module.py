@@ -13,28 +13,17 @@ before the body (an injection).
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
-import torch
 from torch import nn
 
 from ..adapters import FAMILIES, adapter_for
 from ..adapters.base import Adapter
-from ..common.errors import LoopscopeError, nearest
-from ..common.rng import generator_state, restore_generator
-from ..core.copied import copied
-from ..core.hooks import TemporaryHooks
+from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..core.loop_index import Clock
-from ..core.sites import Sites, modules_of, resolve
-from ..core.turns import parts_of, running_pass
-from ..interventions.counted_mean import with_mask
-from ..interventions.edit_checks import AnyEdit, Edits, check_iterations, edit_list, expand_edits
-from ..interventions.edits import Edit
-from ..interventions.freeze import FrozenSite
-from ..interventions.schedule import Swap, composed
-from ..interventions.selectors import counts_from_end
-from ..runs.collector import Collector
-from ..runs.run import Run
-from .batch_rows import BatchRows
-from .call_tracker import CallTracker
+from ..core.sites import modules_of
+from .body_names import axis_names, body_names, check_visible, inner_names
+from .body_state import BodyState
+from .state_names import Named, parameters_of, state_names
 
 LOOP_SITES = ("state", "core_in")
 """Sites of the loop itself rather than of one module."""
@@ -44,16 +33,30 @@ class Wrapped:
     """A module with a named loop body. Calling it calls the module; `record` gives its runs an
     iteration axis.
 
-    Sites: every submodule's output by its name; `core_in`, the body's input; `state`, its output.
-    `states[0]` is recorded only if nothing changes the state between two calls of the body: then it
-    is the input of the first call.
+    Sites: every submodule's output by its name; `core_in`, the body's input; `state`, its output;
+    `state.<field>` for each further tensor of a state of several.
+
+    `states[0]` is recorded only if it is what the loop begins with, as far as that can be seen:
+    every later call of the body receives exactly what the one before returned, and what the first
+    call returns depends on what it received. Otherwise it is absent, and indexing it says why.
     """
 
     body_receives_state = True
 
-    def __init__(self, module: nn.Module, body: list[str], inner: dict[str, str]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        body: list[str],
+        inner: dict[str, str],
+        *,
+        state: BodyState | None = None,
+        axes: tuple[str, ...] | None = None,
+    ) -> None:
         self.module, self.body, self.inner = module, body, inner
+        self.state, self.axes = state or BodyState(), axes
         self.clock = Clock()
+        self.start_answers: dict[Any, str | None] = {}
+        """By what the body received first: why it isn't states[0]."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
@@ -69,12 +72,25 @@ def wrap(module: nn.Module) -> Adapter:
 
 
 @overload
-def wrap(module: nn.Module, *, body: str | Sequence[str], inner: Mapping[str, str] | None = None) -> Wrapped:
+def wrap(
+    module: nn.Module,
+    *,
+    body: str | Sequence[str],
+    inner: Mapping[str, str] | None = None,
+    state: Named | None = None,
+    axes: Sequence[str] | None = None,
+) -> Wrapped:
     """Any other module, recorded by its loop body."""
 
 
+@guarded
 def wrap(
-    module: nn.Module, *, body: str | Sequence[str] | None = None, inner: Mapping[str, str] | None = None
+    module: nn.Module,
+    *,
+    body: str | Sequence[str] | None = None,
+    inner: Mapping[str, str] | None = None,
+    state: Named | None = None,
+    axes: Sequence[str] | None = None,
 ) -> Adapter | Wrapped:
     """Give a module that repeats a part of itself an iteration axis. The module is not changed.
 
@@ -89,131 +105,47 @@ def wrap(
             each.
         inner: names for loops inside an iteration: {"low": "L_module"} counts the calls of
             `L_module` in each iteration.
+        state: which argument of the body is its state, by name or number: `state="h"`, `state=1`,
+            or a part of one, `state="carry.h"`. Several are a state of several tensors:
+            `state=("branch", "residual")` has the sites `state` (the first) and `state.residual`,
+            and `run.state(k)` is a tuple that `patch` takes. None: the tensor that goes from one
+            call to the next; if there are several, a recording says so. Which output becomes which
+            argument is seen from the calls; where it isn't, a dictionary says it by the number or
+            name of the output: `state={"branch": 0, "residual": 1}`.
+        axes: the names of the state's axes, such as ("batch", "channel", "position"). None:
+            (batch, position, width) if nothing in the body speaks against it, else `axis_1`,
+            `axis_2` ..., over which nothing is pooled as over positions.
 
     Raises:
         LoopscopeError: no supported family and no body; a name that is no submodule, with the
-            nearest ones.
+            nearest ones; modules of a body that are the same or inside each other; names of inner
+            loops or axes that mean something else; a module that was compiled or scripted.
     """
     if isinstance(module, Adapter | Wrapped):
         raise LoopscopeError(
             f"wrap needs a module that isn't wrapped yet, but got {module!r}. Use it as it is."
         )
-    if not isinstance(module, nn.Module):
-        raise LoopscopeError(f"wrap needs a torch.nn.Module, but got {type(module).__name__}.")
+    check_visible(module, [""])
     if body is None:
-        adapter = adapter_for(module)
-        if adapter is None or inner is not None:
-            reason = "inner needs a body" if inner else f"its class is none of {', '.join(sorted(FAMILIES))}"
-            raise LoopscopeError(
-                f"wrap needs the name of the part of {type(module).__name__} that repeats, as {reason}, but "
-                "body is None. See what repeats: print(ls.find_loops(model, tokens))."
-            )
-        return adapter
+        return _family_adapter(module, {"inner": inner, "state": state, "axes": axes})
     modules = modules_of(module)
-    names: list[str] = []
-    for name in [body] if isinstance(body, str) else list(body):
-        _check_module(name, modules, "body")
-        listed = isinstance(modules[name], nn.ModuleList)
-        names += [f"{name}.{child}" for child, _ in modules[name].named_children()] if listed else [name]
-    if not names:
-        raise LoopscopeError(
-            f"body must name at least one module, but is {body!r}. Name the part that repeats."
-        )
-    for name in (inner or {}).values():
-        _check_module(name, modules, "inner")
-    return Wrapped(module, names, dict(inner or {}))
+    names = body_names(body, modules)
+    loops = inner_names(inner, modules, names)
+    check_visible(module, [*names, *loops.values()])
+    first = modules[names[0]]
+    found = BodyState(state_names(state, first), parameters_of(first))
+    return Wrapped(module, names, loops, state=found, axes=axis_names(axes, loops))
 
 
-def record_wrapped(
-    wrapped: Wrapped,
-    tokens: Any,
-    inputs: dict[str, Any],
-    sites: Sites,
-    *,
-    edits: Sequence[AnyEdit],
-    collector: Collector,
-) -> Run:
-    """`record` for a wrapped module: its own forward, with hooks.
-
-    Arguments:
-        edits: what `wrapped_edits` returned.
-    """
-    modules = modules_of(wrapped.module)
-    values, schedule = expand_edits(edits, ())
-    values = with_mask(values, wrapped.module, tokens, inputs)
-    moments = [moment for moment in schedule if not isinstance(moment, Swap)]
-    for moment in schedule:
-        if isinstance(moment, Swap):
-            raise LoopscopeError(
-                f"{moment}: a module wrapped by its body runs its own loop, so an iteration can't receive "
-                "another index. Swap in a model with the four functions."
-            )
-    all_sites = [*modules, *LOOP_SITES]
-    wanted = [site for site in resolve(sites, all_sites, modules) if site not in LOOP_SITES]
-    by_site: dict[str, list[Edit]] = {}
-    for edit in values:
-        by_site.setdefault(str(edit.site), []).append(edit)
-    count = None
-    if any(counts_from_end(edit.iteration) for edit in values) or any(
-        place < 0 for edit in schedule for place in edit.iterations
-    ):
-        count = _count_iterations(wrapped, tokens, inputs)
-        for edit in [*values, *schedule]:
-            if isinstance(edit, FrozenSite):
-                edit.check_start(0, count)
-            else:
-                state = isinstance(edit, Edit) and edit.site == "state"
-                check_iterations(edit, 0, count if state else count - 1)
-    composed(schedule, count or 0)  # refuses those that can't be combined
-    before = generator_state()
-    tracker = CallTracker(wrapped, modules, collector, by_site, schedule=moments, count=count)
-    output = _run(tracker, wanted, tokens, inputs)
-    if tracker.ragged:  # run again, tracking every operation that selects rows
-        restore_generator(before)
-        with BatchRows() as rows:
-            tracker = CallTracker(
-                wrapped, modules, collector.fresh(), by_site, schedule=moments, count=count, rows=rows
-            )
-            output = _run(tracker, wanted, tokens, inputs)
-    return tracker.run(tokens, output)
-
-
-def wrapped_edits(wrapped: Wrapped, edits: Edits) -> list[AnyEdit]:
-    """The edits of a recording as a list, with one edit for each site that a pattern matches.
-
-    Raises:
-        LoopscopeError: something is no edit, or an edit's site doesn't exist.
-    """
-    modules = modules_of(wrapped.module)
-    return edit_list(edits, modules, modules, others=LOOP_SITES)
-
-
-def _run(tracker: CallTracker, wanted: Sequence[str], tokens: Any, inputs: dict[str, Any]) -> Any:
-    """The output of the module's own forward, with the hooks of a tracker."""
-    wrapped = tracker.wrapped
-    with running_pass(parts_of(wrapped)), TemporaryHooks() as hooks:
-        for site in dict.fromkeys([*wanted, *(site for site in tracker.edits if site not in LOOP_SITES)]):
-            hooks.attach(tracker.modules[site], after=tracker.site(site, site in wanted))
-        tracker.attach(hooks)  # last, so that the clock shows the iteration when the sites' hooks run
-        wrapped.clock.set()
-        tokens, inputs = copied(tokens), copied(inputs)  # the module may write into them
-        output = wrapped.module(tokens, **inputs) if tokens is not None else wrapped.module(**inputs)
-        wrapped.clock.set()
-    return output
-
-
-def _count_iterations(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> int:
-    """The number of iterations of a forward pass, by running one; the random state is restored."""
-    from ..runs.keep import last
-
-    with torch.random.fork_rng():
-        return record_wrapped(
-            wrapped, tokens, inputs, (), edits=(), collector=Collector(last(1), grad=False, careful=True)
-        ).iterations
-
-
-def _check_module(name: str, modules: dict[str, nn.Module], what: str) -> None:
-    if name not in modules:
-        raise LoopscopeError(
-            f"{what} must name a submodule, but there is no {name!r}. {nearest(name, modules)}"
-        )
+def _family_adapter(module: nn.Module, options: Mapping[str, Any]) -> Adapter:
+    """The adapter of a module that is wrapped without a body, and so without these options."""
+    adapter = adapter_for(module)
+    extra = [name for name, value in options.items() if value is not None]
+    if adapter is not None and not extra:
+        return adapter
+    families = ", ".join(sorted(FAMILIES))
+    reason = f"{extra[0]} needs a body" if extra else f"its class is none of {families}"
+    raise LoopscopeError(
+        f"wrap needs the name of the part of {type(module).__name__} that repeats, as {reason}, but "
+        "body is None. See what repeats: print(ls.find_loops(model, tokens))."
+    )
