@@ -1,5 +1,5 @@
-"""JSON as loopscope writes and reads it: what a recording notes becomes plain JSON here, and JSON of
-others is read within bounds.
+"""JSON as loopscope writes and reads it: what a recording notes becomes plain JSON here, and JSON
+of others is read within bounds.
 
 Unlike `to_json`, NaN and infinity stay as they are, as Python's json writes them, so that what is
 read is what was written.

@@ -1,5 +1,5 @@
-"""Every loader, with every kind of path and of text that isn't what it reads: a sentence that names the
-path, and never a wait."""
+"""Every loader, with every kind of path and of text that isn't what it reads: a sentence that names
+the path, and never a wait."""
 
 import os
 import socket

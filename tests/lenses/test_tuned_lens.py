@@ -140,7 +140,7 @@ def test_a_file_that_lacks_something_is_refused(tmp_path):
     header["__metadata__"]["loopscope"] = json.dumps(told)
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + size :])
-    with pytest.raises(LoopscopeError, match="lacks what a tuned lens needs"):
+    with pytest.raises(LoopscopeError, match="its header and the digest in it don't fit"):
         ls.TunedLens.load(path)
     with pytest.raises(LoopscopeError, match="must hold a tuned lens, but holds a 'run'"):
         ls.TunedLens.load(runs_of(Turned(bases(0)).eval(), 1)[0].save(tmp_path / "run.safetensors"))

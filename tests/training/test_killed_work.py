@@ -1,5 +1,5 @@
-"""Work that is killed at every moment: what is there is always whole, the next start goes on from it
-and clears what was left, and the end is that of work that nobody disturbed, bit for bit."""
+"""Work that is killed at every moment: what is there is always whole, the next start goes on from
+it and clears what was left, and the end is that of work that nobody disturbed, bit for bit."""
 
 import json
 import os
@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from loopscope.common.errors import LoopscopeError
 from loopscope.common.files import load_file
+from loopscope.common.folder_lock import exclusive_use
+from loopscope.sweeps import grid_from_table, sweep
+from loopscope.training import train
+
+from ..toys.file_kinds import RECIPE
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,3 +61,19 @@ def test_killed_at_every_moment_and_started_again_it_ends_as_if_undisturbed(work
     for name in names:
         if (whole / name).is_file():
             assert alike(content(killed / name), content(whole / name)), name
+
+
+def test_two_trainings_or_sweeps_in_one_folder_are_refused_and_change_nothing(tmp_path):
+    grid = grid_from_table({"recipe": RECIPE.to_json(), "grid": {"seed": [0]}}, "tiny")
+    work = {
+        "training": lambda: train(RECIPE, tmp_path, progress=False, resume=False),
+        "sweep": lambda: sweep(grid, tmp_path, workers=0, progress=False),
+    }
+    (tmp_path / "checkpoint.safetensors").write_text("kept")
+    for what, start in work.items():
+        with exclusive_use(tmp_path, what):
+            with pytest.raises(LoopscopeError, match=f"must be used by one {what} at a time, but another"):
+                start()
+            assert (tmp_path / "checkpoint.safetensors").read_text() == "kept"
+    train(RECIPE, tmp_path, progress=False, resume=False)
+    assert not list(tmp_path.glob(".*training*"))
