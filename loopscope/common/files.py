@@ -98,6 +98,9 @@ class StoredTensors(Mapping[str, Tensor]):
             del self._unchecked[name]
         return tensor
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors  # without reading it
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 

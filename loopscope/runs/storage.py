@@ -87,6 +87,9 @@ class SiteValues(Mapping[tuple[int, ...], Tensor]):
     def __getitem__(self, index: tuple[int, ...]) -> Tensor:
         return self._tensors[self._names[index]]
 
+    def __contains__(self, index: object) -> bool:
+        return index in self._names  # without reading it
+
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         return iter(self._names)
 
