@@ -28,6 +28,8 @@ class Iterated(nn.Module):
         self.clock = Clock()
         self.state = nn.Identity()
         self.name = getattr(function, "__name__", type(function).__name__)
+        # what a function draws doesn't depend on a mode; a function that is a module keeps its own
+        self.training = self.state.training = False
 
     def encode(self, tokens: Tensor) -> Tensor:
         """The initial states."""

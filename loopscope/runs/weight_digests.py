@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-SAMPLE, BLOCKS = 1 << 16, 64
+SAMPLE, BLOCKS = 1 << 15, 32
 """Bytes of a tensor that are read, and the number of pieces that they are in."""
 CACHED = 1 << 24
 """Bytes of weights above which a run's digest is computed only when versions or samples changed."""

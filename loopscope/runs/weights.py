@@ -85,7 +85,7 @@ class Weights:
     def __init__(self, model: Any, before: Marks | None = None) -> None:
         """`before`: the buffers before the pass, from `buffer_marks`."""
         self._modules = modules_within(model)
-        self._children = [_children(module) for module in self._modules]
+        self._structure = [(module, _structure(module)) for module in self._modules]
         self._names = {id(module): name for name, module in _named(model)}
         self._marks = dict(_marks(_slots(model)))
         changing = [
@@ -105,23 +105,27 @@ class Weights:
         for slot in changing:
             del self._marks[slot]
         self._ignored = set(changing)
+        self._watched = [(slot, mark, self._derived.get(slot)) for slot, mark in self._marks.items()]
 
     def change(self) -> str | None:
         """What has changed since, in words; None if nothing has."""
-        for module, children in zip(self._modules, self._children, strict=True):
-            if _children(module) != children:
+        for module, structure in self._structure:
+            now = _structure(module)
+            if now[0] != structure[0]:
                 return f"the parts of {self._name(module)} are others"
-        slots = [slot for module in self._modules for slot in _slots_in(module)]
-        for slot in slots:
-            if slot not in self._marks and slot not in self._ignored and not slot.derived:
-                return f"{self._label(slot)} is new"
-        tensors = {slot: self._derived.get(slot, slot.tensor) for slot in self._marks}
-        present = [tensor for tensor in tensors.values() if tensor is not None]
-        if len(present) < len(tensors):
-            gone = next(slot for slot, tensor in tensors.items() if tensor is None)
-            return f"{self._label(gone)} is gone"
-        for (slot, tensor), sample in zip(tensors.items(), sampled_digests(present), strict=True):
-            if not self._marks[slot].fits(tensor, sample):
+            if now != structure:
+                for slot in _slots_in(module):
+                    if slot not in self._marks and slot not in self._ignored and not slot.derived:
+                        return f"{self._label(slot)} is new"
+        tensors = []
+        for slot, _, derived in self._watched:
+            tensor = slot.tensor if derived is None else derived
+            if tensor is None:
+                return f"{self._label(slot)} is missing"
+            tensors.append(tensor)
+        samples = sampled_digests(tensors)
+        for (slot, mark, _), tensor, sample in zip(self._watched, tensors, samples, strict=True):
+            if not mark.fits(tensor, sample):
                 return f"{self._label(slot)} has changed"
         return None
 
@@ -205,8 +209,11 @@ def _form(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.shape, tensor.dtype, tensor.device, strides
 
 
-def _children(module: nn.Module) -> tuple[int, ...]:
-    return tuple(map(id, module._modules.values()))
+def _structure(module: nn.Module) -> tuple[tuple[int, ...], list[str], list[str]]:
+    """A module's parts, by their ids, and the names of its parameters and buffers."""
+    parameters = [key for key, value in module._parameters.items() if value is not None]
+    buffers = [key for key, value in module._buffers.items() if value is not None]
+    return tuple(map(id, module._modules.values())), parameters, buffers
 
 
 def _named(model: Any) -> list[tuple[str, nn.Module]]:

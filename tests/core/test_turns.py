@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import loopscope as ls
+from loopscope.core import turns
 from loopscope.core.turns import check_no_pass, parts_of, running_pass, turn
 
 from ..toys.moody_loop import MoodyLoop
@@ -78,8 +79,8 @@ KEPT: list[nn.Module] = []
 
 
 def both_at_once(one: Callable[[], Any], other: Callable[[], Any]) -> int:
-    """How many of two threads had their turns at once. Two that can be at once meet at a barrier; two
-    that can't never do, and the barrier breaks."""
+    """How many of two threads had their turns at once. Two that can be at once meet at a barrier;
+    two that can't never do, and the barrier breaks."""
     inside, most, meeting, lock = 0, 0, threading.Barrier(2), threading.Lock()
 
     def take(make: Callable[[], Any]) -> None:
@@ -126,25 +127,21 @@ def test_two_threads_that_would_wait_for_each_other_are_told():
 def test_a_seeded_turn_is_not_passed_over_for_ever():
     """A thread that begins later waits behind one that waits for a seeded turn."""
     one, two, three = different(3)
-    order, began, waiting = [], threading.Event(), threading.Event()
+    order, began = [], threading.Event()
 
     def unseeded() -> None:
         with turn(one):
             began.set()
-            waiting.wait()
-            while not blocked(three):
-                pass
+            wait_for_queue(2)
 
     def seeded() -> None:
         began.wait()
-        waiting.set()
         with turn(two, seeded=True):
             order.append("seeded")
 
     def late() -> None:
-        waiting.wait()
-        while not blocked(three):
-            pass
+        began.wait()
+        wait_for_queue(1)
         with turn(three):
             order.append("late")
 
@@ -152,11 +149,10 @@ def test_a_seeded_turn_is_not_passed_over_for_ever():
     assert order == ["seeded", "late"]
 
 
-def blocked(parts: Any) -> bool:
-    """Whether a new turn would have to wait."""
-    from loopscope.core import turns
-
-    return bool(turns._queue)
+def wait_for_queue(count: int) -> None:
+    """Until so many threads wait for their turns."""
+    while len(turns._queue) < count:
+        pass
 
 
 def test_inside_a_pass_nothing_else_of_the_same_modules_begins():

@@ -235,7 +235,7 @@ def test_a_write_that_no_sample_sees_is_seen_before_a_run_goes_on(tmp_path):
     run = ls.record(model, tokens())
     run.save(tmp_path / "run.safetensors")
     flat = model.core.weight.data.view(-1)
-    flat[300] += 1  # the sample has pieces of 256 numbers, from 0 and from 1,424 on
+    flat[300] += 1  # the sample has pieces of 256 numbers, from 0 and from 2,894 on
     with pytest.raises(ls.LoopscopeError, match="resume needs the model that made the run"):
         ls.resume(model, run, 6)
     with pytest.raises(ls.LoopscopeError, match="load_run needs"):
