@@ -285,9 +285,8 @@ def test_a_table_that_a_model_makes_anew_is_that_of_the_recording():
     expected = run.logits[2]
     model.table = torch.full((1,), 0.5)
     model.register_buffer("longer", torch.ones(4), persistent=False)
-    assert torch.equal(run.logits[2], expected) and torch.equal(
-        ls.resume(model, run, 6).states[4], run.states[4]
-    )
+    assert torch.equal(run.logits[2], expected)
+    assert torch.equal(ls.resume(model, run, 4, start=0).states.tensor, run.states.tensor)
     assert float(model.table) == 0.5 and model.longer.sum() == 4
 
 
