@@ -14,6 +14,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.core.states import States
 from loopscope.maths import attention as maths
 from loopscope.maths import distance_map
+from loopscope.maths.precision import motion_scale, resolution, rounding
 from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
 from loopscope.recorder.unroll_inner_loops import blocks_of, unroll_inner_loops
 from loopscope.runs.run import Run
@@ -24,6 +25,9 @@ from .lipschitz_bound import lipschitz_bound
 from .massive_activations import MASSIVE_RATIO, MASSIVE_SIZE, largest_ratio, massive_activations
 from .result import SETTLED_FRACTION, TOLERANCE, AttentionResult, AttentionVerdict
 
+_OF_RANGE = 10.0
+"""Changes may be so many times as large a part of the range that a pattern covers as of its norm, of
+which most is constant."""
 _UNROLLED_ITERATIONS = 8
 """Iterations in the map of all unrolled layers."""
 
@@ -72,15 +76,15 @@ def measure(
     x = patterns.x
     norm = x.norm(dim=(-2, -1)).clamp(min=1e-30)
     change = (x[1:] - x[:-1]).norm(dim=(-2, -1))
-    relative = (change / norm[1:]).mean(2)  # (t, layer, head)
-    settled = (relative < tolerance).flip(0).cummin(0).values.flip(0)  # from t on, to the end
+    settled, undecided, relative = _settled(x, norm, change, tolerance, _dtype_eps(continued.run, names))
     shown = continued.recorded_iterations if continued.extra else len(x)
     return AttentionResult(
-        verdict=_verdict(settled, min(shown, len(settled)), settled_fraction),
+        verdict=_verdict(settled, undecided, min(shown, len(settled)), settled_fraction),
         layers=tuple(names),
         change=change.mean(2)[: shown - 1],
         distance=(x - x[-1]).norm(dim=(-2, -1)).mean(2)[:shown],
         settled=torch.where(settled[-1], (~settled).sum(0) + 1.0, math.nan),
+        undecided=undecided.float(),
         **_unrolled_layers(x, min(_UNROLLED_ITERATIONS, shown)),
         concentration=patterns.each(maths.concentration).mean((2, 3))[:shown],
         sinks=patterns.each(maths.sink_rate).mean(2)[:shown],
@@ -149,15 +153,49 @@ def _patterns(
     return x.float()
 
 
+def _settled(
+    x: Tensor, norm: Tensor, change: Tensor, tolerance: float, eps: float
+) -> tuple[Bool[Tensor, "iteration layer head"], Bool[Tensor, "layer head"], Tensor]:
+    """(whether all changes from that iteration on are below the tolerance, whether that can't be told
+    at the end, the changes over the norms), on average over examples.
+
+    Arguments:
+        eps: machine epsilon of the patterns as they were recorded.
+    """
+    range = (x - x[-1]).norm(dim=(-2, -1)).amax(0)
+    scale = motion_scale(norm[1:], _OF_RANGE * range)
+    relative = torch.where(change == 0, change, change / scale).mean(2)  # (t, layer, head)
+    still = change.mean(2) <= rounding(norm[1:], eps).mean(2)
+    below = ((relative < tolerance) | still).flip(0).cummin(0).values.flip(0)  # from t on, to the end
+    moved = torch.where(range > rounding(norm[-1], eps), scale[-1], norm[-1])
+    can_tell = (rounding(norm[-1], eps) <= tolerance * moved).double().mean(1) >= 0.5
+    return below & can_tell, below[-1] & ~can_tell, (change / norm[1:]).mean(2)
+
+
+def _dtype_eps(run: Run, names: Sequence[str]) -> float:
+    """The largest machine epsilon of some sites."""
+    return max(resolution(run[name][run[name].iterations[0]].dtype) for name in names)
+
+
 def _verdict(
-    settled: Bool[Tensor, "iteration layer head"], iterations: int, settled_fraction: float
+    settled: Bool[Tensor, "iteration layer head"],
+    undecided: Bool[Tensor, "layer head"],
+    iterations: int,
+    settled_fraction: float,
 ) -> AttentionVerdict:
     run_end, end = (float(settled[k].double().mean()) for k in (max(0, iterations - 2), -1))
-    if run_end >= settled_fraction:
+    possible = end + float(undecided.double().mean())
+    known = _amount(end, settled_fraction)
+    if known is not _amount(possible, settled_fraction):
+        return AttentionVerdict.unresolved
+    late = known is AttentionVerdict.settled and run_end < settled_fraction
+    return AttentionVerdict.late if late else known
+
+
+def _amount(settled: float, settled_fraction: float) -> AttentionVerdict:
+    if settled >= settled_fraction:
         return AttentionVerdict.settled
-    if end >= settled_fraction:
-        return AttentionVerdict.late
-    return AttentionVerdict.partly if end > 0 else AttentionVerdict.moving
+    return AttentionVerdict.partly if settled > 0 else AttentionVerdict.moving
 
 
 def _unrolled_layers(x: Tensor, iterations: int) -> dict[str, Any]:

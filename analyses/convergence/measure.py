@@ -4,7 +4,7 @@ sites."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
 from loopscope.common.arguments import Count, Positive
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
@@ -16,6 +16,8 @@ from .extra_iterations import with_extra_iterations
 from .site_convergence import CLEARANCE, SiteConvergence, site_convergence
 
 SETTLED, PARTLY, GROWTH, STEADY = 0.99, 0.1, 1.1, 0.9
+_EXPLODING = 2.0
+"""Steps that grow by this factor lead away whatever the norm is."""
 _MIN_EXTRA = 8
 """Fewer extra iterations don't give a limit."""
 
@@ -27,7 +29,21 @@ class ConvergenceVerdict(Verdict):
     late = "The states converge, but some positions only after the iterations of the run."
     partly = "The states converge in part: some positions stop moving, others keep moving."
     moving = "The states don't converge: hardly any position has stopped moving."
-    growing = "The states grow: their norm keeps rising, and there is no limit."
+    growing = (
+        "The states grow: their norm, or their distance from where they began, keeps rising, and there is "
+        "no limit."
+    )
+    unresolved = (
+        "The precision of the states can't tell whether they converge: their steps are no more than "
+        "rounding, which slow motion would be lost in too."
+    )
+
+
+_FATES: dict[ConvergenceVerdict, Fate] = {
+    ConvergenceVerdict.settled: "rests",
+    ConvergenceVerdict.late: "rests",
+    ConvergenceVerdict.growing: "grows",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +63,8 @@ class ConvergenceResult(AnalysisResult):
     overflow: int | None
     """The first k of the extra iterations that holds NaN or infinity."""
     tolerance: float
-    """A position has settled when its relative step stays below this."""
+    """A position has settled when its step stays below this part of its norm and of the range that
+    it covers (of a norm below a tenth of the range, that tenth)."""
     settled_threshold: float = SETTLED
     """The verdict is `settled` or `late` from this fraction of positions on ..."""
     partly_threshold: float = PARTLY
@@ -59,16 +76,26 @@ class ConvergenceResult(AnalysisResult):
     clearance: float = CLEARANCE
     """Rates are fitted where the distance is at least this many times the floor."""
 
+    @property
+    def fate(self) -> Fate:
+        if self.verdict is ConvergenceVerdict.moving:  # with a rate it is on its way to rest
+            return "unclear" if self.state.rate.points else "moves"
+        return _FATES.get(self.verdict, "unclear")
+
     def summary(self) -> str:
         s = self.state
         lines = [
             self.verdict.sentence,
             f"{percent(s.settled_fraction[-1].item())} of the positions have settled by the last iteration "
             f"of the run and {percent(s.settled_end)} by the end of {self.extra} more (relative step below "
-            f"{self.tolerance:g} from then on).",
+            f"{self.tolerance:g} of norm and range from then on).",
+            f"{percent(s.undecided_end)} rest as far as their precision can tell, which is too low to tell "
+            "rest from slow motion."
+            if s.undecided_end
+            else "",
             f"{s.rate.sentence} {s.position_rates_sentence}",
-            f"{self.limit_note} Its residual is {number(s.residual)} on average and at most "
-            f"{number(s.residual_max)}.",
+            f"{self.limit_note} Its residual is {number(s.residual)} of the norm on average "
+            f"({number(s.residual_of_range)} of the range covered) and at most {number(s.residual_max)}.",
             f"Thresholds: settled from {self.settled_threshold:g} of the positions on, in part from "
             f"{self.partly_threshold:g}; growing if the norm rises {self.growth_threshold:g}-fold while "
             f"steps keep {self.steady_threshold:g} of their size; rates are fitted from {self.clearance:g} "
@@ -79,7 +106,7 @@ class ConvergenceResult(AnalysisResult):
                 f"{site.site}: {percent(site.settled_fraction[-1].item())} settled, residual "
                 f"{number(site.residual)}. {site.rate.sentence}"
             )
-        return " ".join(lines)
+        return " ".join(line for line in lines if line)
 
 
 def measure(
@@ -90,7 +117,7 @@ def measure(
     Arguments:
         sites: recorded sites to measure besides the state.
         extra: iterations beyond the run; None: as many as the run has, 32 at least.
-        tolerance: relative step below which a position has settled.
+        tolerance: relative step, of norm and range, below which a position has settled.
 
     Raises:
         LoopscopeError: the states aren't finite or whole, a site wasn't recorded in the loop, or an
@@ -138,9 +165,20 @@ def _check(run: Run, sites: Sequence[str], extra: int | None) -> None:
 
 
 def _verdict(state: SiteConvergence, overflow: int | None) -> ConvergenceVerdict:
-    if overflow is not None or (state.growth >= GROWTH and state.steadiness >= STEADY):
-        return ConvergenceVerdict.growing
-    if state.settled_end >= SETTLED:
-        settled = state.settled_fraction[-1].item() >= SETTLED
-        return ConvergenceVerdict.settled if settled else ConvergenceVerdict.late
-    return ConvergenceVerdict.partly if state.settled_end >= PARTLY else ConvergenceVerdict.moving
+    rises = state.growth >= GROWTH and state.steadiness >= STEADY
+    explodes = state.departure >= GROWTH and state.steadiness >= _EXPLODING
+    if overflow is not None or rises or explodes:
+        # what begins as rounding and grows is no motion of the loop
+        return ConvergenceVerdict.growing if state.started >= 0.5 else ConvergenceVerdict.unresolved
+    known, possible = state.settled_end, state.settled_end + state.undecided_end
+    if _amount(known) is not _amount(possible):
+        return ConvergenceVerdict.unresolved
+    if _amount(known) is ConvergenceVerdict.settled and state.settled_fraction[-1].item() < SETTLED:
+        return ConvergenceVerdict.late
+    return _amount(known)
+
+
+def _amount(settled: float) -> ConvergenceVerdict:
+    if settled >= SETTLED:
+        return ConvergenceVerdict.settled
+    return ConvergenceVerdict.partly if settled >= PARTLY else ConvergenceVerdict.moving

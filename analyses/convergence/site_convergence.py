@@ -13,6 +13,9 @@ from loopscope.core.indexing import as_vectors
 from loopscope.core.masked import masked_mean
 from loopscope.core.states import States
 from loopscope.maths.contraction_rate import Rate, contraction
+from loopscope.maths.precision import resolution
+
+from .settling import settling
 
 CLEARANCE = 10.0
 """Rates are fitted where the distance is at least this many times the floor. The floor is the
@@ -35,6 +38,9 @@ class SiteConvergence:
     """Step size, mean over examples."""
     relative_step: Float[Tensor, "iteration position"]
     """Step size over the norm, mean over examples."""
+    step_of_range: Float[Tensor, "iteration position"]
+    """Step size over the range, the largest distance to the limit; mean over examples. A constant
+    added to all states doesn't change it."""
     distance: Float[Tensor, "state position"]
     """Distance to the limit, mean over examples."""
     cosine: Float[Tensor, "state position"]
@@ -51,6 +57,8 @@ class SiteConvergence:
     """The same for each position; NaN where none can be fitted."""
     residual: float
     """‖F(x*) - x*‖ / ‖x*‖, mean over examples and positions."""
+    residual_of_range: float
+    """The same over the range."""
     residual_max: float
     """Its largest value."""
     settled_fraction: Float[Tensor, " iteration"]
@@ -62,12 +70,20 @@ class SiteConvergence:
     settled_end: float
     """Fraction of examples and positions that have settled by the last quarter of the extra
     iterations."""
+    undecided_end: float
+    """Fraction that rests there as far as the precision of the states can tell, which is too low to
+    tell rest from slow motion."""
+    started: float
+    """Fraction whose first step is more than rounding."""
     growth: float
     """The smallest mean norm of the last quarter of the extra iterations over the largest of the
     second half of the run: above 1 only where the norm has left its former range, which a rotation
     doesn't."""
     steadiness: float
     """The mean step of that last quarter over that of the second half of the run."""
+    departure: float
+    """`growth` of the distance from the first state, which a constant added to all states doesn't
+    change."""
 
     @property
     def slowest_rate(self) -> float:
@@ -110,7 +126,7 @@ def site_convergence(
     Arguments:
         end: the last k of the result.
         limit: the k of the limit; the value after it is needed for the residual.
-        tolerance: relative step below which a position has settled.
+        tolerance: relative step, of norm and range, below which a position has settled.
         mask: which positions count.
 
     Raises:
@@ -125,43 +141,65 @@ def site_convergence(
     labels = range(labels[0], limit + 2)
     values = [_vectors(states, k, mask) for k in labels]
     n, m = end - labels[0], limit - labels[0]  # indices in `values`
-    goal = values[m]
-    norm = torch.stack([v.norm(dim=-1) for v in values])
-    step = torch.stack([(b - a).norm(dim=-1) for a, b in zip(values, values[1:], strict=False)])
+    eps = resolution(states[labels[0]].dtype)
+    goal, first = values[m], values[0]
+    norm = torch.stack([v.double().norm(dim=-1) for v in values])
+    step = torch.stack([_gap(b, a) for a, b in zip(values, values[1:], strict=False)])
     relative = torch.where(step == 0, 0, step / norm[1:])
-    distance = torch.stack([(v - goal).norm(dim=-1) for v in values[: m + 1]])
-    cosine = torch.stack([torch.nn.functional.cosine_similarity(v, goal, dim=-1) for v in values[: n + 1]])
-    settled = (relative < tolerance).flip(0).cummin(0).values.flip(0)  # from t on, to the end
+    distance = torch.stack([_gap(v, goal) for v in values[: m + 1]])
     mask = mask.to(goal.device)
+    away = masked_mean(torch.stack([_gap(v, first) for v in values[: m + 1]]), mask, (1, 2))
+    cosine = torch.stack(
+        [torch.nn.functional.cosine_similarity(v.double(), goal.double(), dim=-1) for v in values[: n + 1]]
+    )
     mean_norm = masked_mean(norm, mask, (1, 2))
-    last_quarter = slice(n + 3 * (m - n) // 4, m + 1)
+    last_quarter, half = slice(n + 3 * (m - n) // 4, m + 1), slice(n // 2, n + 1)
+    rest = settling(
+        step,
+        norm,
+        distance.amax(0),
+        goal,
+        travel=distance[last_quarter.start],
+        quarter=m - last_quarter.start,
+        tolerance=tolerance,
+        eps=eps,
+    )
     residual = torch.where(step[m] == 0, 0, step[m] / norm[m])
-    eps = torch.finfo(states[labels[0]].dtype).eps
     rates = _Rates(norm[m], step[m], labels[:m], n + (m - n) // 2, eps, mask=mask)
-    square = distance.double().square()
+    square = distance.square()
     rms_distance = masked_mean(square, mask, (1, 2)).sqrt()
-    has_settled, mean_step = settled.float(), masked_mean(step, mask, (1, 2))
+    has_settled, mean_step = rest.settled.float(), masked_mean(step, mask, (1, 2))
     return SiteConvergence(
         site=states.name,
         first=labels[0],
-        step=masked_mean(step[:n], mask, 1),
-        relative_step=masked_mean(relative[:n], mask, 1),
-        distance=masked_mean(distance[: n + 1], mask, 1),
-        cosine=masked_mean(cosine, mask, 1),
+        step=masked_mean(step[:n], mask, 1).float(),
+        relative_step=masked_mean(relative[:n], mask, 1).float(),
+        step_of_range=masked_mean(rest.relative_to_range[:n], mask, 1).float(),
+        distance=masked_mean(distance[: n + 1], mask, 1).float(),
+        cosine=masked_mean(cosine, mask, 1).float(),
         settled=masked_mean(has_settled[:n], mask, 1),
         rms_distance=rms_distance[: n + 1].float(),
-        norm=mean_norm[: n + 1],
+        norm=mean_norm[: n + 1].float(),
         rate=rates.overall(rms_distance),
         rate_by_position=rates.by_position(masked_mean(square, mask, 1).sqrt()),
         residual=residual[mask].mean().item(),
+        residual_of_range=rest.relative_to_range[m][mask].mean().item(),
         residual_max=residual[mask].max().item(),
         settled_fraction=masked_mean(has_settled[:n], mask, (1, 2)),
-        mean_step=mean_step[:n],
-        mean_cosine=masked_mean(cosine, mask, (1, 2)),
+        mean_step=mean_step[:n].float(),
+        mean_cosine=masked_mean(cosine, mask, (1, 2)).float(),
         settled_end=has_settled[last_quarter.start][mask].mean().item(),
-        growth=(mean_norm[last_quarter].min() / mean_norm[n // 2 : n + 1].max()).item(),
+        undecided_end=rest.undecided[mask].float().mean().item(),
+        started=rest.started[mask].float().mean().item(),
+        growth=(mean_norm[last_quarter].min() / mean_norm[half].max()).item(),
         steadiness=(mean_step[last_quarter].mean() / mean_step[n // 2 : n].mean()).item(),
+        departure=(away[last_quarter].min() / away[half].max()).item(),
     )
+
+
+def _gap(a: Tensor, b: Tensor) -> Float[Tensor, "batch position"]:
+    """The distance of two values, in double precision."""
+    return (a.double() - b.double()).norm(dim=-1)
 
 
 class _Rates:
@@ -209,7 +247,5 @@ class _Rates:
 def _vectors(states: States, k: int, mask: Tensor) -> Float[Tensor, "batch position width"]:
     """The value at k as one vector per example and position, zero where none counts; a site without
     positions has one."""
-    value = states[k].detach()
-    value = value.float() if torch.finfo(value.dtype).bits < 32 else value
-    x = as_vectors(value, states.axes[1:])
+    x = as_vectors(states[k].detach(), states.axes[1:])
     return x.where(mask[..., None].to(x.device), torch.zeros_like(x))

@@ -73,13 +73,13 @@ def measure(
     extra, continued = _continued(run, extra)
     x, mask = vectors(continued.states), mask_at(run, run.states)
     counted = x[:, mask.to(x.device)]  # (state, trajectory, width)
-    features = measure_features(counted[:, :, None])
+    features = measure_features(counted[:, :, None], noisy=False)
     kinds = join_limits([classify_features(features, used)], (counted.shape[1],))
     grids = {name: _on_grid(getattr(kinds, name), mask) for name in ("code", "period", "angle", "quality")}
     shares = {kind.name: share for kind, share in kinds.shares().items()}
     first = continued.states.iterations[0]
     example = example_trajectory(grids["code"], grids["quality"], grids["period"])
-    trajectory = x[:, example[0], example[1]].double()[: continued.last + 1 - first]
+    trajectory = x[:, example[0], example[1]][: continued.last + 1 - first]
     return CyclesResult(
         verdict=_verdict(shares, verdict_share),
         shares=shares,
@@ -96,7 +96,7 @@ def measure(
         thresholds=used,
         sensitivity=_sensitivity(features, used),
         example=example,
-        projection=_projection(trajectory),
+        projection=_projection(trajectory.double()),
         recurrence=recurrence(trajectory[-_RECURRENCE_STATES:]) if len(trajectory) > 2 else None,
         layers=layer_limits(
             run,
@@ -136,8 +136,13 @@ def _on_grid(values: Tensor, mask: Bool[Tensor, "batch position"]) -> Tensor:
 
 
 def _verdict(shares: dict[str, float], verdict_share: float) -> CyclesVerdict:
-    name, share = max(shares.items(), key=lambda item: item[1])
-    return CyclesVerdict[name] if share >= verdict_share else CyclesVerdict.mixed
+    untold = shares["unresolved"]
+    name, share = max(
+        ((name, share) for name, share in shares.items() if name != "unresolved"), key=lambda item: item[1]
+    )
+    if share >= verdict_share:
+        return CyclesVerdict[name]
+    return CyclesVerdict.unresolved if share + untold >= verdict_share else CyclesVerdict.mixed
 
 
 def _sensitivity(features: Features, used: Thresholds) -> dict[str, Sensitivity]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
 from loopscope.common.text import number, percent
 from loopscope.maths import KINDS, Recurrence, Thresholds
 
@@ -27,6 +27,21 @@ class CyclesVerdict(Verdict):
     irregular = "Nearly every trajectory keeps moving irregularly: no period explains it."
     diverging = "Nearly every trajectory diverges."
     mixed = "The trajectories are of different kinds."
+    unresolved = (
+        "The precision of the states can't tell what kind of motion this is: it may be rest, or slow motion "
+        "that is rounded away."
+    )
+
+
+_FATES: dict[CyclesVerdict, Fate] = {
+    CyclesVerdict.fixed_point: "rests",
+    CyclesVerdict.orbit: "cycles",
+    CyclesVerdict.torus: "moves",
+    CyclesVerdict.slider: "moves",
+    CyclesVerdict.drifting: "moves",
+    CyclesVerdict.irregular: "moves",
+    CyclesVerdict.diverging: "grows",
+}
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,10 @@ class CyclesResult(AnalysisResult):
             f"{values[0]:g} and {values[-1]:g}."
         )
 
+    @property
+    def fate(self) -> Fate:
+        return _FATES.get(self.verdict, "unclear")
+
     def summary(self) -> str:
         kinds = [
             f"{percent(share)} {name.replace('_', ' ')}" for name, share in self.shares.items() if share > 0
@@ -156,7 +175,7 @@ def _threshold_sentence(t: Thresholds, share: float) -> str:
 def example_trajectory(kind_index: Tensor, quality: Tensor, period: Tensor) -> tuple[int, int]:
     """(batch, position) of a trajectory worth drawing: an orbit if there is one, else the kind that
     moves most; among those, the one that its period explains best."""
-    order = ["orbit", "torus", "irregular", "slider", "drifting", "diverging", "fixed_point"]
+    order = ["orbit", "torus", "irregular", "slider", "drifting", "diverging", "unresolved", "fixed_point"]
     ranks = torch.tensor([*(order.index(kind.name) for kind in KINDS), len(order)])  # -1 is the last
     rank = ranks[kind_index.cpu()]
     best = (rank == rank.min()).flatten().nonzero()[:, 0]

@@ -12,6 +12,7 @@ from loopscope.dynamics.limit_point import FAR, Limit
 from loopscope.dynamics.newton_point import refine_fixed_points
 from loopscope.maths.fixed_point import DENSE, solve
 from loopscope.maths.point_clusters import cluster
+from loopscope.maths.precision import FLOOR, resolution, rounding
 from loopscope.maths.spectrum import spectrum
 
 MOST = 24
@@ -52,8 +53,8 @@ class Basins:
     same_end: Bool[Tensor, "example start"]
     """Whether plain iteration from there ended at the fixed point where the example's loop ends."""
     solver_distance: Float[Tensor, " example"]
-    """From the end of the loop to what Anderson's solver finds from its first state, over its size;
-    NaN if it finds nothing."""
+    """From the end of the loop to what Anderson's solver finds from its first state, over its scale
+    (`Limit.scale`); NaN if it finds nothing."""
     reachability: float
     """Fraction of all starts, the examples' own included, that reach a fixed point within the run's
     length."""
@@ -113,7 +114,8 @@ def explore(
     every = loop.select_rows([row for row in range(examples) for _ in range(many)])
     size, flat = limit.size.repeat_interleave(many), others.reshape(-1, n)
     length = max(1, limit.run_end - limit.first)
-    near = merge_distance * limit.size
+    near = merge_lengths(limit, merge_distance)
+    tolerance = scaled_tolerance(limit, tolerance)
     plain = solve(every, flat, "plain", tolerance, max_iterations=len(limit.states) - 1, scale=size)
     iterated = torch.where(plain.converged[:, None], plain.point, torch.nan).reshape(others.shape)
     ends = plain.point.reshape(others.shape)
@@ -132,9 +134,15 @@ def explore(
     remaining = (10_000 if n <= DENSE else 2) if spectra is None else spectra
     points: list[FixedPoint] = []
     for row in range(examples):
-        ends_here = float(limit.distance[row]) <= merge_distance
+        ends_here = bool(limit.distance[row] * limit.scale[row] <= near[row])
         for point, x in _distinct(
-            loop, limit, row, iterated[row], solved=solved[row], ends_here=ends_here, same=merge_distance
+            loop,
+            limit,
+            row,
+            iterated[row],
+            solved=solved[row],
+            ends_here=ends_here,
+            same=float(near[row] / limit.scale[row]),
         ):
             radius, stable = _radius(loop.select_rows([row]), x) if remaining > 0 else (float("nan"), None)
             remaining -= 1
@@ -142,7 +150,7 @@ def explore(
     within = (plain.converged & (plain.iterations.to(plain.converged.device) <= length)).sum()
     last = limit.states[min(length, len(limit.states) - 1)]
     reached = (last - limit.point).norm(dim=1) <= near
-    gap = (anderson.point - limit.states[-1]).norm(dim=1) / limit.size
+    gap = (anderson.point - limit.states[-1]).norm(dim=1) / limit.scale
     valid = anderson.converged & ~limit.diverges.to(gap.device) & (anderson.point.norm(dim=1) <= far)
     return Basins(
         tuple(points),
@@ -150,6 +158,24 @@ def explore(
         torch.where(valid, gap, torch.nan).float().cpu(),
         float(within + reached.sum()) / (examples * (many + 1)),
     )
+
+
+def scaled_tolerance(limit: Limit, tolerance: float) -> float:
+    """A tolerance of residuals over the norm, so small that they are within `tolerance` of the scale
+    too, but no smaller than the precision of the numbers."""
+    norm = torch.maximum(limit.size, _last_norm(limit))
+    part = torch.where(limit.diverges.to(norm.device), 1.0, (limit.scale / norm).clamp(max=1))
+    return max(tolerance * float(part.amin()), FLOOR * resolution(limit.states.dtype))
+
+
+def merge_lengths(limit: Limit, merge_distance: float) -> Float[Tensor, " example"]:
+    """Points nearer than this are one: a part of the scale, but no less than rounding."""
+    level = rounding(_last_norm(limit), resolution(limit.states.dtype))
+    return torch.maximum(merge_distance * limit.scale, level)
+
+
+def _last_norm(limit: Limit) -> Float[Tensor, " example"]:
+    return torch.nan_to_num(limit.states[-1], 0.0, 0.0, 0.0).norm(dim=1)
 
 
 def _distinct(
@@ -168,7 +194,7 @@ def _distinct(
         ends_here: whether the example's own loop ends at its point.
         same: points nearer than this, relative to their size, are one.
     """
-    size = limit.size[row : row + 1]
+    size = limit.scale[row : row + 1]
     every = torch.cat([limit.point[row : row + 1], iterated, solved])
     labels = cluster(every, same * float(size))
     kinds = min(int(labels.max()) + 1, MOST)

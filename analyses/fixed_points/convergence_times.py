@@ -6,6 +6,7 @@ from torch import Tensor
 
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit
+from loopscope.maths.precision import resolution, rounding
 
 
 def reached_from(
@@ -29,7 +30,9 @@ def times_and_rates_by_position(
     examples, positions, width = len(point), loop.positions or 1, point.shape[2]
     gaps = torch.stack([loop.primary(x) for x in limit.states]) - point
     size = torch.maximum(point.norm(dim=2), 1e-2 * limit.size[:, None] / positions**0.5)
-    reached = reached_from(gaps, merge_distance * size, limit.first)
+    level = rounding(point.norm(dim=2), resolution(gaps.dtype))
+    size = size * (limit.scale / limit.size)[:, None]  # of the range, where that is less than the norm
+    reached = reached_from(gaps, torch.maximum(merge_distance * size, level), limit.first)
     if positions == 1:
         return reached, torch.tensor([[limit.rate(row).value] for row in range(examples)])
     rates = torch.full((examples, positions), float("nan"))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from loopscope.common.analysis_result import joint_verdict
 from loopscope.common.arguments import Count, Positive, PositiveCount, Seed
 from loopscope.common.rng import mixed
 from loopscope.dynamics.iteration_map import IterationMap
@@ -17,7 +18,7 @@ from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import require_counted, rows_that_count
 
-from .basins import Basins, FixedPoint, explore, starts
+from .basins import Basins, FixedPoint, explore, merge_lengths, starts
 from .convergence_times import reached_from, times_and_rates_by_position
 from .input_dependence import input_dependence
 from .result import MERGE_DISTANCE, RESIDUAL_TOLERANCE, FixedPointsResult, FixedPointsVerdict
@@ -88,7 +89,7 @@ def measure(
     converged = _converged(verdicts)
     reads_input, dependence = input_dependence(loop, limit, converged)
     return FixedPointsResult(
-        verdict=verdicts[0] if len(set(verdicts)) == 1 else FixedPointsVerdict.mixed,
+        verdict=joint_verdict(verdicts, FixedPointsVerdict.mixed, FixedPointsVerdict.unresolved),
         verdicts=verdicts,
         **_times_and_rates(loop, limit, converged, merge_distance),
         **_points(limit, basins, merge_distance),
@@ -118,18 +119,22 @@ def _converged(verdicts: Sequence[FixedPointsVerdict]) -> Bool[Tensor, " example
 
 def _verdict(limit: Limit, basins: Basins, row: int, merge_distance: float) -> FixedPointsVerdict:
     if bool(limit.diverges[row]):
-        return FixedPointsVerdict.diverging
+        return FixedPointsVerdict.diverging if limit.started[row] else FixedPointsVerdict.unresolved
+    if not limit.resolved[row]:
+        return FixedPointsVerdict.unresolved
     points = [point for point in basins.points if point.example == row]
     end = next((point for point in points if _is_end(point, limit, merge_distance)), None)
-    if end is not None and float(limit.distance[row]) <= merge_distance:
+    near = merge_lengths(limit, merge_distance)[row]
+    if end is not None and bool(limit.distance[row] * limit.scale[row] <= near):
         if end.stable is False:
             return FixedPointsVerdict.unstable
         if any(point is not end and point.visits > 0 and point.stable is not False for point in points):
             return FixedPointsVerdict.several
         return FixedPointsVerdict.one if bool(basins.same_end[row].all()) else FixedPointsVerdict.local
     if end is not None and end.stable is not False:
-        gaps = limit.distances(row)
-        fall = float(gaps[-1]) / float(gaps[len(gaps) // 2])
+        gaps, quarter = limit.distances(row), max(1, len(limit.states) // 4)
+        # the largest of a quarter, as chaos comes near to a point now and then
+        fall = float(gaps[-quarter:].max()) / float(gaps[len(gaps) // 2 :][:quarter].max())
         shrinks = fall < 1 - _CONSTANT
         if shrinks and (end.stable or limit.rate(row).points or fall < _APPROACHING):
             return FixedPointsVerdict.approaching
@@ -141,7 +146,7 @@ def _verdict(limit: Limit, basins: Basins, row: int, merge_distance: float) -> F
 def _is_end(point: FixedPoint, limit: Limit, merge_distance: float) -> bool:
     """Whether this is the fixed point nearest to the end of its example's loop."""
     gap = (point.state.to(limit.point) - limit.point[point.example]).norm()
-    return bool(gap <= merge_distance * limit.size[point.example])
+    return bool(gap <= merge_lengths(limit, merge_distance)[point.example])
 
 
 def _times_and_rates(
@@ -149,7 +154,7 @@ def _times_and_rates(
 ) -> dict[str, Any]:
     """When, how fast and how closely each example converges; fields as in the result."""
     rates = [limit.rate(row) for row in range(len(converged))]
-    reached = reached_from(limit.states - limit.point, limit.size * merge_distance, limit.first)
+    reached = reached_from(limit.states - limit.point, merge_lengths(limit, merge_distance), limit.first)
     by_position, rate_by_position = times_and_rates_by_position(loop, limit, merge_distance)
     last = limit.states[limit.run_end - limit.first]
     step = (limit.states[min(limit.run_end - limit.first + 1, len(limit.states) - 1)] - last).norm(dim=1)

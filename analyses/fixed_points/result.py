@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
 from loopscope.common.text import number, percent, plural
 
 from .basins import FixedPoint
@@ -34,9 +34,21 @@ class FixedPointsVerdict(Verdict):
         "The loop receives the iteration index, so each iteration applies another map, and there is no fixed "
         "point of a single map."
     )
+    unresolved = (
+        "The precision of the states can't tell where the loop ends: what they can't tell from rest may be "
+        "slow motion, and what they can't tell apart several points."
+    )
     mixed = "The examples differ in where the loop ends."
 
 
+_FATES: dict[FixedPointsVerdict, Fate] = {
+    FixedPointsVerdict.one: "rests",
+    FixedPointsVerdict.several: "rests",
+    FixedPointsVerdict.local: "rests",
+    FixedPointsVerdict.unstable: "moves",
+    FixedPointsVerdict.none: "moves",
+    FixedPointsVerdict.diverging: "grows",
+}
 _COUNTED = {
     FixedPointsVerdict.one: ("has one attracting fixed point", "have one attracting fixed point"),
     FixedPointsVerdict.several: (
@@ -56,6 +68,7 @@ _COUNTED = {
         "has no fixed point that was found",
         "have no fixed point that was found",
     ),
+    FixedPointsVerdict.unresolved: ("can't be told by its precision", "can't be told by their precision"),
     FixedPointsVerdict.diverging: ("diverges", "diverge"),
 }
 """What an example with the verdict does, and what several such examples do."""
@@ -113,11 +126,16 @@ class FixedPointsResult(AnalysisResult):
     continuation: str
     """How the states were continued, as a sentence."""
     merge_distance: float
-    """Points nearer than this, relative to their size, are one."""
+    """Points nearer than this are one, relative to their norm and to the range that the loop covers,
+    whichever is less; but no nearer than rounding."""
     tolerance: float
     """The residual below which plain iteration has converged."""
     perturbation: float
     """Size of the perturbations, relative to the state's norm."""
+
+    @property
+    def fate(self) -> Fate:
+        return _FATES.get(self.verdict, "unclear")
 
     def summary(self) -> str:
         lines = [self.verdict.sentence]
@@ -129,8 +147,8 @@ class FixedPointsResult(AnalysisResult):
             lines += self._point_sentences()
         lines.append(
             f"{self.continuation} {self.starts} other starts per example. Thresholds: two fixed "
-            f"points count as the same if they lie within {self.merge_distance:g} of their size; converged "
-            f"below a residual of {self.tolerance:g}; perturbations of {self.perturbation:g}."
+            f"points count as the same if they lie within {self.merge_distance:g} of norm and range; "
+            f"converged below a residual of {self.tolerance:g}; perturbations of {self.perturbation:g}."
         )
         return " ".join(lines)
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
@@ -17,16 +17,15 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
 from loopscope.maths import cka_map
 from loopscope.maths.dimension import effective_dimensions, variances
+from loopscope.maths.precision import RESOLVED, can_tell_rest, resolution, rest_level, rounding
 from loopscope.recorder.extend import vectors
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
-CHANGE_FACTOR, MAX_VECTORS = 1.25, 1024
 _Several = Annotated[int, Ge(2), Meaning("a whole number, 2 or more")]
 _Factor = Annotated[float | int, Gt(1), Meaning("a number above 1")]
+CHANGE_FACTOR, MAX_VECTORS = 1.25, 1024
 _TRAJECTORIES, _COMPONENTS = 24, 6
-_ROUNDING = 50.0
-"""Motion below so many times the numbers' precision is rounding."""
 
 
 class GeometryVerdict(Verdict):
@@ -36,6 +35,10 @@ class GeometryVerdict(Verdict):
     narrowing = "The states concentrate: their participation ratio falls over the iterations."
     steady = "The states keep about the same participation ratio from start to end."
     collapsed = "The states collapse to a point: all positions end in the same state."
+    unresolved = (
+        "The precision of the states can't tell their shape: they lie so close together that their "
+        "differences may be rounding."
+    )
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,23 @@ class FieldGeometry:
 
     name: str
     participation_ratio: Float[Tensor, " state"]
-    """Between 1 and the smaller of width and vectors; NaN where all vectors are equal."""
+    """Between 1 and the smaller of width and vectors; NaN where all vectors are equal, to
+    rounding."""
     effective_rank: Float[Tensor, " state"]
-    """NaN where all vectors are equal."""
+    """NaN where all vectors are equal, to rounding."""
     step_angle: Float[Tensor, " turn"]
     """Mean angle between successive steps, radians; NaN once the steps are rounding."""
     cka: Float[Tensor, "state state"]
-    """Linear CKA of the states after any two iterations, 0..1."""
+    """Linear CKA of the states after any two iterations, 0..1; NaN where all vectors are equal, to
+    rounding."""
     components: Float[Tensor, "trajectory state component"]
     """Some trajectories in the principal components of all states."""
     explained: Float[Tensor, " component"]
     """Fraction of the variance of each component."""
     width: int
+    resolved: Bool[Tensor, " state"]
+    """Whether the precision of the states can tell that they are equal, or by how much they
+    differ."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +214,7 @@ def _fields(run: Run) -> list[str]:
 def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: Tensor) -> FieldGeometry:
     every = vectors(run[name])
     x = every[:, mask_at(run, run[name]).to(every.device)].double()  # (state, vector, width)
-    eps = torch.finfo(run[name][ks[-1]].dtype).eps
+    eps = resolution(run[name][ks[-1]].dtype)
     if len(x) != len(ks) or sample.max() >= x.shape[1]:
         raise LoopscopeError(
             f"'{name}' must have the examples, positions and iterations of the state, but its vectors are "
@@ -215,7 +223,7 @@ def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: 
     cloud = x[:, sample.to(x.device)]
     variance = variances(cloud)
     size = cloud.square().sum(2).mean(1)
-    is_point = variance.sum(1) <= (_ROUNDING * eps) ** 2 * size
+    is_point, resolved = _points(variance.sum(1).sqrt(), size.sqrt(), eps)
     ratio, rank = (torch.where(is_point, math.nan, v) for v in effective_dimensions(variance))
     flat = cloud.flatten(0, 1)
     mean = flat.mean(0)
@@ -228,11 +236,25 @@ def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: 
         participation_ratio=ratio,
         effective_rank=rank,
         step_angle=_step_angles(x, eps),
-        cka=cka_map(cloud),
+        cka=cka_map(cloud).masked_fill(is_point[:, None] | is_point, math.nan),
         components=components.transpose(0, 1).float(),
         explained=(power / power.sum().clamp(min=1e-300))[:count],
         width=x.shape[-1],
+        resolved=resolved,
     )
+
+
+def _points(
+    spread: Float[Tensor, " state"], norm: Float[Tensor, " state"], eps: float
+) -> tuple[Bool[Tensor, " state"], Bool[Tensor, " state"]]:
+    """(whether all vectors are equal, to rounding or beside how far they have been apart; whether the
+    precision can tell)."""
+    before = spread.cummax(0).values
+    is_point = spread <= torch.maximum(rounding(norm, eps), RESOLVED * before)
+    scale = torch.where(before > rounding(norm, eps), before, norm)
+    resolved = ~is_point | can_tell_rest(norm, scale, eps)
+    resolved[0] |= spread[0] == 0  # a start that all share, which no rounding has made so
+    return is_point, resolved
 
 
 def _reduced(x: Float[Tensor, "sample width"]) -> Float[Tensor, "row width"]:
@@ -242,7 +264,8 @@ def _reduced(x: Float[Tensor, "sample width"]) -> Float[Tensor, "row width"]:
 
 def _step_angles(x: Float[Tensor, "state vector width"], eps: float) -> Float[Tensor, " turn"]:
     steps = x[1:] - x[:-1]
-    moves = steps.norm(dim=2) > _ROUNDING * eps * x[1:].norm(dim=2)
+    range = (x - x[-1]).norm(dim=2).amax(0)
+    moves = steps.norm(dim=2) > rest_level(x[1:].norm(dim=2), range.expand(len(steps), -1), eps)
     valid = moves[1:] & moves[:-1]
     cosine = torch.nn.functional.cosine_similarity(steps[1:], steps[:-1], dim=2, eps=1e-300).clamp(-1, 1)
     return torch.where(valid, cosine.acos(), 0).sum(1) / torch.where(valid.any(1), valid.sum(1), math.nan)
@@ -250,6 +273,8 @@ def _step_angles(x: Float[Tensor, "state vector width"], eps: float) -> Float[Te
 
 def _verdict(field: FieldGeometry, change_factor: float) -> GeometryVerdict:
     first, last = float(field.participation_ratio[0]), float(field.participation_ratio[-1])
+    if not bool(field.resolved[0] & field.resolved[-1]):
+        return GeometryVerdict.unresolved
     if math.isnan(last):
         return GeometryVerdict.collapsed
     if math.isnan(first) or last >= change_factor * first:

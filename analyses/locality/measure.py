@@ -12,6 +12,7 @@ from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.arguments import Count, Index, Positive, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
+from loopscope.maths.precision import resolution, rounding
 from loopscope.patching.counted_cells import beside_padding
 from loopscope.patching.donors import donor_pairs, has_donor_pair
 from loopscope.patching.patch_cell import PatchCell
@@ -26,6 +27,8 @@ from .distances import PositionDistances, position_distances
 
 LOCAL, GROWTH, NEGLIGIBLE, ROUNDING = 1.5, 1.25, 1e-6, 1e-9
 EXAMPLES, AFTER, DRAWS = 8, 8, 500
+SHARE = 1e-3
+"""An effect on others counts from this share of the whole effect on."""
 Replacement = Literal["donor", "noise"]
 
 
@@ -36,6 +39,10 @@ class LocalityVerdict(Verdict):
     local = "An intervention affects neighbours, and stays among them."
     everywhere = "An intervention affects near and distant positions alike."
     contained = "An intervention affects no other position's answer."
+    unresolved = (
+        "The precision of the answers can't tell whether an intervention affects other positions: what it "
+        "does there is no more than rounding."
+    )
 
 
 @dataclass(frozen=True)
@@ -155,11 +162,11 @@ def measure(
         words = f"itself plus noise of norm {number(size)} ({percent(size / length)} of the state's norm)"
     mask = mask_at(run, run.states)
     resumed = PatchedForward(run, beside_padding(replaced, run.mask))
-    effect = _effects(run, resumed, k, iterations_after, mask=mask)
+    effect, lost = _effects(run, resumed, k, iterations_after, mask=mask)
     geometry = position_distances(run, effect.shape[-1])
     spread = _spread(effect, geometry, mask)
     return LocalityResult(
-        verdict=_verdict(spread),
+        verdict=_verdict(spread, lost),
         iteration=k,
         after=tuple(range(len(effect))),
         **spread._asdict(),
@@ -172,20 +179,23 @@ def measure(
 
 def _effects(
     run: Run, resumed: PatchedForward, k: int, after: int, *, mask: Bool[Tensor, "batch position"]
-) -> Float[Tensor, "after batch patched read"]:
-    """E_ij(m) for every example; 0 where i or j doesn't count."""
+) -> tuple[Float[Tensor, "after batch patched read"], Float[Tensor, " after"]]:
+    """(E_ij(m) for every example, 0 where i or j doesn't count; what rounding could hide of an
+    intervention's effect)."""
     positions, last = run.states.shape[2], min(k + after, run.iterations)
     (place,) = places_of(run, ["state"])
     cells = [PatchCell((place,), k, (p,)) for p in mask.any(0).nonzero()[:, 0].tolist()]
     base = {later: run.logits[later] for later in range(k, last + 1)}
-    result = torch.zeros(last + 1 - k, positions, *base[k].shape[:2])
+    result, lost = torch.zeros(last + 1 - k, positions, *base[k].shape[:2]), torch.zeros(last + 1 - k)
     for outcome in resumed.states_after(cells, until=last):
         logits = resumed.decode(outcome)
         for cell, patched in zip(outcome.cells, logits, strict=True):
             assert cell.positions is not None
-            result[outcome.k - k, cell.positions[0]] = _change(base[outcome.k], patched)
+            effect, level = _change(base[outcome.k], patched)
+            result[outcome.k - k, cell.positions[0]] = effect
+            lost[outcome.k - k] = lost[outcome.k - k].maximum(level.sum(1).mean())
     result = result.transpose(1, 2)
-    return torch.where(_pairs(mask), result, torch.zeros_like(result))
+    return torch.where(_pairs(mask), result, torch.zeros_like(result)), lost
 
 
 def _pairs(mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch patched read"]:
@@ -193,12 +203,16 @@ def _pairs(mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch patched 
     return mask[:, :, None] & mask[:, None, :]
 
 
-def _change(base: Tensor, patched: Tensor) -> Float[Tensor, "batch position"]:
-    """KL(base ‖ patched) in nats; for numbers the absolute difference."""
+def _change(base: Tensor, patched: Tensor) -> tuple[Tensor, Tensor]:
+    """(the effect, what rounding of the answers gives), (batch, position) both: KL(base ‖ patched) in
+    nats; for numbers the absolute difference. An effect that may be rounding is 0."""
+    level = rounding(base.double().abs().amax(-1), resolution(base.dtype))
     if base.shape[-1] == 1:
-        return (base - patched).abs()[..., 0].float()
-    p, q = (logits.double().log_softmax(-1) for logits in (base, patched))
-    return (p.exp() * (p - q)).sum(-1).clamp(min=0).float()
+        effect = (base.double() - patched.double()).abs()[..., 0]
+    else:
+        p, q = (logits.double().log_softmax(-1) for logits in (base, patched))
+        effect, level = (p.exp() * (p - q)).sum(-1).clamp(min=0), level.square() / 2
+    return torch.where(effect > level, effect, 0.0).float(), level.float()
 
 
 class _Spread(NamedTuple):
@@ -287,11 +301,12 @@ def _interval(effect: Tensor, distance: Tensor, reachable: Tensor) -> tuple[Tens
     return low.float(), high.float()
 
 
-def _verdict(spread: _Spread) -> LocalityVerdict:
-    large = 1 - spread.self_share > 1e-3
+def _verdict(spread: _Spread, lost: Float[Tensor, " after"]) -> LocalityVerdict:
+    large = 1 - spread.self_share > SHARE
     present = (torch.isfinite(spread.locality) & large).nonzero()[:, 0].tolist()
     if not present:
-        return LocalityVerdict.contained
+        hidden = bool((lost > SHARE * spread.size).any()) and float(lost.max()) > SHARE
+        return LocalityVerdict.unresolved if hidden else LocalityVerdict.contained
     first = present[0]
     if not (float(spread.locality[first]) >= LOCAL and float(spread.low[first]) > 1):
         return LocalityVerdict.everywhere

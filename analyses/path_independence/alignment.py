@@ -20,6 +20,9 @@ class StartKind:
     overflows."""
     distance: Float[Tensor, "example start"]
     """‖result - end‖ / ‖end‖."""
+    gap: Float[Tensor, "example start"]
+    """‖result - end‖ over the least of ‖end‖, how far the start was from the model's own, and, where
+    the loop still moves, its last step. A constant added to all states doesn't hide it."""
 
     @property
     def label(self) -> str:
@@ -34,7 +37,7 @@ class StartKind:
 
     def share(self, aligned: float, near: float) -> float:
         """Fraction of its starts that lead to the same end."""
-        return float(((self.alignment >= aligned) & (self.distance <= near)).float().mean())
+        return float(((self.alignment >= aligned) & (self.gap <= near)).float().mean())
 
 
 def compare(
@@ -42,8 +45,16 @@ def compare(
     loop: IterationMap,
     ends: Float[Tensor, "example number"],
     results: Float[Tensor, "example start number"],
+    *,
+    away: Float[Tensor, "example start"],
+    step: Float[Tensor, " example"],
 ) -> StartKind:
-    """The results of one kind of start against the examples' own ends."""
+    """The results of one kind of start against the examples' own ends.
+
+    Arguments:
+        away: how far each start was from the model's own, in the primary tensor.
+        step: one more iteration after the end; 0 where the loop rests.
+    """
     goal = loop.primary(ends).flatten(1)[:, None]
     result = loop.primary(results.flatten(0, 1)).reshape(*results.shape[:2], -1)
     size = goal.norm(dim=2).clamp(min=1e-300)
@@ -55,7 +66,10 @@ def compare(
         both, torch.ones_like(size), torch.where(none, torch.zeros_like(size), cosine(result, goal))
     )
     distance = torch.where(both, torch.zeros_like(size), (result - goal).norm(dim=2) / size)
-    return StartKind(name, alignment.float().cpu(), distance.float().cpu())
+    scale = torch.where(away > 0, torch.minimum(size, away), size)
+    scale = torch.where(step[:, None] > 0, torch.minimum(scale, step[:, None]), scale)
+    gap = torch.where(both, torch.zeros_like(scale), (result - goal).norm(dim=2) / scale)
+    return StartKind(name, alignment.float().cpu(), distance.float().cpu(), gap.float().cpu())
 
 
 def alignment_by_position(

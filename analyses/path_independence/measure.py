@@ -9,16 +9,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
 from loopscope.common.arguments import Count, Positive, PositiveCount, Seed, Share
 from loopscope.common.text import number
 from loopscope.core.masked import masked_mean
 from loopscope.dynamics.iteration_map import IterationMap
+from loopscope.maths.precision import can_tell_end, motion_scale, resolution, rounding
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import require_counted, rows_that_count
 
 from .alignment import StartKind, alignment_by_position, compare, contrast_of
-from .starts import Restart, adversarial_starts, ordinary_starts, random_starts, run_to_end
+from .starts import Ends, Restart, adversarial_starts, ordinary_starts, random_starts, run_to_end
 
 ALIGNED, NEAR, REST = 0.99, 0.15, 1e-4
 
@@ -31,6 +32,10 @@ class PathIndependenceVerdict(Verdict):
     attacked = "The loop reaches the same end from ordinary starts, but another end from adversarial starts."
     restless = "The loop does not settle within its iterations, so its ends cannot be compared as limits."
     diverging = "The loop diverges: its states grow without bound or overflow."
+    unresolved = (
+        "The precision of the states can't tell where the loop ends, and so not whether other starts lead "
+        "to the same end."
+    )
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class PathIndependenceResult(AnalysisResult):
     """Mean cosine between the ends of different examples: near 1, exchanging them is no test. NaN
     for one example."""
     rest: float
-    """Relative size of one more iteration after an end, the largest over examples."""
+    """Size of one more iteration after an end, over its norm and over the distance from its start
+    (the larger of both ratios), the largest over examples."""
     overflow: int
     """The k of the first state with NaN or infinity, the start being 0: of the loop's own, or else
     of another start's; -1 if there is none."""
@@ -62,9 +68,18 @@ class PathIndependenceResult(AnalysisResult):
     aligned: float
     """A start reaches the same end from this cosine on ..."""
     near: float
-    """... and up to this relative distance."""
+    """... and up to this distance, over the least of the end's norm, the distance between the starts,
+    and the step of a loop that still moves."""
     resting: float
     """The loop is at rest when `rest` is at most this."""
+
+    @property
+    def fate(self) -> Fate:
+        fates: dict[PathIndependenceVerdict, Fate] = {
+            PathIndependenceVerdict.dependent: "rests",
+            PathIndependenceVerdict.diverging: "grows",
+        }
+        return fates.get(self.verdict, "unclear")
 
     def summary(self) -> str:
         lines = [self.verdict.sentence]
@@ -79,7 +94,7 @@ class PathIndependenceResult(AnalysisResult):
         lines.append(
             f"{self.examples} examples, {self.iterations} iterations each, in {self.precision}; mean cosine "
             f"between the ends of different examples {number(self.contrast)}, relative size of one more "
-            f"iteration {number(self.rest)}."
+            f"iteration {number(self.rest)} (of norm and range)."
         )
         lines.append(
             f"Thresholds: same end from cosine {self.aligned:g} and distance {self.near:g}; at rest up to a "
@@ -128,15 +143,19 @@ def measure(
     end = run_to_end(loop, origin, iterations)
     noise = random_starts(restart, end.states, max(1, random), seed)
     starts = ordinary_starts(restart, end.states, noise[:, :random], min(exchanged, batch - 1))
-    kinds, by_position, overflow = _kinds(restart, end.states, starts)
+    step, rest = _rest(loop, end, iterations, resting)
+    kinds, by_position, overflow = _kinds(restart, end.states, starts, step)
     if adversarial:
         attack = adversarial_starts(restart, end.states, noise[:, :1], adversarial)
-        kinds.append(compare("adversarial", loop, end.states, restart.run(attack)[0]))
+        results = restart.run(attack)[0]
+        kinds.append(compare("adversarial", loop, end.states, results, away=restart.away(attack), step=step))
     diverges = end.overflow >= 0 or bool(end.is_growing.any())
-    rest = _rest(loop, end.states, iterations)
+    resolved = _is_resolved(end, origin, resolution(run.states[run.states.iterations[0]].dtype), diverges)
     means = {kind.name: kind.mean for kind in kinds}
     return PathIndependenceResult(
-        verdict=_verdict(kinds, rest, diverges, aligned, near=near, resting=resting),
+        verdict=_verdict(kinds, rest, diverges, aligned, near=near, resting=resting)
+        if resolved
+        else PathIndependenceVerdict.unresolved,
         alignment=next((means[name] for name in ("exchanged", "random", "zero") if name in means), math.nan),
         kinds=tuple(kinds),
         by_position=_mean_by_position(loop, by_position),
@@ -154,14 +173,14 @@ def measure(
 
 
 def _kinds(
-    restart: Restart, ends: Tensor, starts: Mapping[str, Tensor]
+    restart: Restart, ends: Tensor, starts: Mapping[str, Tensor], step: Tensor
 ) -> tuple[list[StartKind], Float[Tensor, "example start position"], int]:
     """The results of each kind of start, their cosines to the end by position, and the k of the
     first overflow, -1 if there is none."""
     kinds, by_position, overflows = [], [], []
     for name, values in starts.items():
         results, overflow = restart.run(values)
-        kinds.append(compare(name, restart.loop, ends, results))
+        kinds.append(compare(name, restart.loop, ends, results, away=restart.away(values), step=step))
         by_position.append(alignment_by_position(restart.loop, ends, results))
         overflows.append(overflow)
     return kinds, torch.cat(by_position, 1), min((k for k in overflows if k >= 0), default=-1)
@@ -175,12 +194,33 @@ def _mean_by_position(
     return masked_mean(loop.on_positions(values).float().cpu(), counted, (0, 1))
 
 
-def _rest(loop: IterationMap, ends: Tensor, iterations: int) -> float:
-    """Relative size of one more iteration after an end, the largest over examples."""
+def _rest(
+    loop: IterationMap, end: Ends, iterations: int, resting: float
+) -> tuple[Float[Tensor, " example"], float]:
+    """(the size of one more iteration after each end, 0 where it rests; the largest relative
+    one)."""
     with torch.no_grad():
-        change = loop.primary(loop(ends, iterations) - ends).flatten(1).norm(dim=1)
-    size = loop.primary(ends).flatten(1).norm(dim=1)
-    return float(torch.where(change == 0, change, change / size).max())
+        change = loop.primary(loop(end.states, iterations) - end.states).flatten(1).norm(dim=1)
+    norm = loop.primary(end.states).flatten(1).norm(dim=1)
+    scale = motion_scale(norm, torch.where(end.span > 0, end.span, norm))
+    ratio = torch.where(change == 0, change, change / scale)
+    still = (ratio <= resting) | (change <= rounding(norm, resolution(end.states.dtype)))
+    ratio = torch.where(still, ratio.clamp(max=resting), ratio)
+    return torch.where(still, torch.zeros_like(change), change), float(ratio.max())
+
+
+def _is_resolved(end: Ends, origin: Tensor, recorded: float, diverges: bool) -> bool:
+    """Whether the precision allows to tell where every example ends.
+
+    Arguments:
+        recorded: machine epsilon of the run's states.
+    """
+    if diverges:
+        return bool((~(end.first_step <= rounding(origin.norm(dim=1), recorded))).all())
+    known = can_tell_end(
+        origin, end.states, end.span, recorded=recorded, computed=resolution(end.states.dtype)
+    )
+    return bool(known.all())
 
 
 def _verdict(

@@ -22,18 +22,23 @@ class Ends:
     """The k of the first state with NaN or infinity, the start being 0; -1 if there is none."""
     is_growing: Bool[Tensor, " row"]
     """Which trajectories grow without bound."""
+    span: Float[Tensor, " row"]
+    """The largest distance from the start."""
+    first_step: Float[Tensor, " row"]
 
 
 def run_to_end(loop: IterationMap, x: Float[Tensor, "row number"], iterations: int) -> Ends:
     """Apply the loop `iterations` times."""
-    overflow, norms, steps = -1, [], []
+    overflow, away, steps, start = -1, [], [], x
     for k, y in enumerate(loop.trajectory(x, iterations)):
         steps += [(y - x).norm(dim=1)] if k else []
         x = y
-        norms.append(x.norm(dim=1))
+        away.append((x - start).norm(dim=1))
         if overflow < 0 and not bool(x.isfinite().all()):
             overflow = k
-    return Ends(x, overflow, is_growing(torch.stack(norms), torch.stack(steps)))
+    distances = torch.stack(away)
+    growing = is_growing(distances, torch.stack(steps))
+    return Ends(x, overflow, growing, distances.nan_to_num(0.0, 0.0, 0.0).amax(0), steps[0])
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,14 @@ class Restart:
     free: Bool[Tensor, " number"]
     """The numbers of a state that a start sets; the others keep the model's own start."""
     iterations: int
+
+    def away(self, values: Float[Tensor, "example start free"]) -> Float[Tensor, "example start"]:
+        """How far starts are from the model's own, in the primary tensor."""
+        batch, count, _ = values.shape
+        starts = self.origin[:, None].repeat(1, count, 1)
+        starts[:, :, self.free] = values
+        own = self.loop.primary(self.origin).flatten(1)[:, None]
+        return (self.loop.primary(starts.flatten(0, 1)).reshape(batch, count, -1) - own).norm(dim=2)
 
     def run(self, values: Float[Tensor, "example start free"]) -> tuple[Tensor, int]:
         """The results (example, start, number), and the k of the first state with NaN or infinity,

@@ -14,6 +14,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.maths.dimension import participation_ratio
+from loopscope.maths.precision import FLOOR, resolution
 from loopscope.recorder.extend import sites_in_loop, vectors
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.recorder.record_run import record
@@ -220,7 +221,7 @@ def _answer_key(run: Run) -> AnswerKey:
 
 def _dimensions(run: Run, fields: Sequence[str], fresh: Run | None) -> tuple[StateDimension, ...]:
     def cloud(of: Run, name: str) -> Float[Tensor, "state batch position width"]:
-        x = vectors(of["state" if name == fields[0] else f"state.{name}"]).double().cpu()
+        x = vectors(of["state" if name == fields[0] else f"state.{name}"]).cpu()
         return torch.where(mask[..., None], x, torch.zeros_like(x))
 
     def ratios(x: Tensor) -> Float[Tensor, " state"]:
@@ -240,8 +241,9 @@ def _dimensions(run: Run, fields: Sequence[str], fresh: Run | None) -> tuple[Sta
 
 def _ratio(x: Tensor) -> Tensor:
     """Participation ratio; NaN where all vectors are equal, up to rounding."""
+    level, x = max(1e-6, FLOOR * resolution(x.dtype)), x.double()
     centred = x - x.mean(-2, keepdim=True)
-    point = centred.abs().amax((-2, -1)) <= 1e-6 * x.abs().amax((-2, -1))
+    point = centred.abs().amax((-2, -1)) <= level * x.abs().amax((-2, -1))
     return participation_ratio(x).where(~point, torch.nan)
 
 

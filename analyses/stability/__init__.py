@@ -36,10 +36,10 @@ from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
 from .measure import MARGIN as MARGIN
-from .measure import NON_NORMAL as NON_NORMAL
 from .measure import TOLERANCE as TOLERANCE
 from .measure import StabilityResult as StabilityResult
-from .measure import StabilityVerdict as StabilityVerdict
 from .measure import measure as measure
+from .verdict import NON_NORMAL as NON_NORMAL
+from .verdict import StabilityVerdict as StabilityVerdict
 
 TITLE, PLACE = "Stability", 25

@@ -7,7 +7,8 @@ from loopscope.common.text import number
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import StabilityResult, StabilityVerdict
+from .measure import StabilityResult
+from .verdict import StabilityVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

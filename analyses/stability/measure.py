@@ -10,7 +10,7 @@ from annotated_types import Ge
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult, Fate, joint_verdict
 from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, PositiveCount, Seed
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
@@ -20,37 +20,12 @@ from loopscope.runs.run import Run
 from loopscope.runs.run_mask import require_counted, rows_that_count
 
 from .agreement import Agreement, agreement_of
-from .jacobian import Jacobians, jacobians
+from .jacobian import jacobians
+from .verdict import FATES, StabilityVerdict, verdict_of
 
-MARGIN, TOLERANCE, NON_NORMAL = 1e-3, 0.05, 1.0
 _Several = Annotated[int, Ge(10), Meaning("a whole number, 10 or more to average over")]
+MARGIN, TOLERANCE = 1e-3, 0.05
 _SMALL = 16  # numbers per state up to which thousands of iterations are cheap
-
-
-class StabilityVerdict(Verdict):
-    """What becomes of small differences."""
-
-    stable = "The loop ends at a stable fixed point: small differences die out in every direction."
-    transient = (
-        "The loop ends at a stable fixed point, but small differences can grow before they die out "
-        "(non-normal growth)."
-    )
-    marginal = "The loop ends at a fixed point that neither attracts nor repels: the spectral radius is 1."
-    unstable = "The loop ends at an unstable fixed point: small differences grow."
-    contracting = (
-        "The loop ends at no fixed point, but small differences die out along its trajectory, as on an "
-        "attracting cycle."
-    )
-    neutral = (
-        "The loop ends at no fixed point, and small differences neither die out nor grow along its "
-        "trajectory."
-    )
-    expanding = (
-        "The loop ends at no fixed point, and small differences grow along its trajectory: sensitive "
-        "dependence on initial conditions, as in chaos."
-    )
-    diverging = "The loop diverges: its states grow without bound."
-    mixed = "The examples differ in what becomes of small differences."
 
 
 @dataclass(frozen=True)
@@ -102,6 +77,10 @@ class StabilityResult(AnalysisResult):
     tolerance: float
     """The measures agree when they differ by at most this fraction of the largest, plus twice their
     errors."""
+
+    @property
+    def fate(self) -> Fate:
+        return FATES.get(self.verdict, "unclear")
 
     def summary(self) -> str:
         names = [verdict.name for verdict in self.verdicts]
@@ -195,24 +174,33 @@ def measure(
     loop, limit = continue_to_limit(run, counted, max(96, run.iterations) if extra is None else extra, double)
     iterations = (2000 if limit.states.shape[2] <= _SMALL else 64) if iterations is None else iterations
     gain = min(32, limit.run_end - limit.first) if gain is None else gain
+    # both are distances over the range that the loop covers, so that chaos beside a large constant
+    # isn't at the fixed point that lies amidst it
     at_fixed_point = tuple(bool(limit.distance[row] <= NEWTON_STEP) for row in rows)
     local = jacobians(loop, limit, at_fixed_point, count=count, gain=gain, seed=seed)
     exponents, errors = _exponents(loop, limit, iterations, exponents_count, seed=seed)
     rates = [limit.rate(row) for row in rows]
+    invariant = loop.is_time_invariant
     verdicts = tuple(
-        _verdict(
-            local, row, fixed, exponents[row, 0], error=errors[row, 0], margin=margin, iterations=iterations
+        verdict_of(
+            limit,
+            local,
+            row,
+            at_fixed_point=fixed,
+            exponent=float(exponents[row, 0]),
+            error=float(errors[row, 0].nan_to_num(0.0)),
+            margin=margin,
+            iterations=iterations,
+            comparable=invariant,
         )
-        if not limit.diverges[row]
-        else StabilityVerdict.diverging
         for row, fixed in enumerate(at_fixed_point)
     )
-    comparable = [row for row in rows if at_fixed_point[row] and loop.is_time_invariant]
+    comparable = [row for row in rows if at_fixed_point[row] and invariant]
     agreement, disagreement = agreement_of(
         comparable, local, exponents, errors, rates=rates, tolerance=tolerance
     )
     return StabilityResult(
-        verdict=verdicts[0] if len(set(verdicts)) == 1 else StabilityVerdict.mixed,
+        verdict=joint_verdict(verdicts, StabilityVerdict.mixed, StabilityVerdict.unresolved),
         verdicts=verdicts,
         agreement=agreement,
         disagreement=disagreement,
@@ -222,7 +210,7 @@ def measure(
         rate=torch.tensor([rate.value for rate in rates]),
         rate_error=torch.tensor([rate.error for rate in rates]),
         at_fixed_point=at_fixed_point,
-        iteration_index=not loop.is_time_invariant,
+        iteration_index=not invariant,
         iterations=iterations,
         gain_iterations=gain,
         how=limit.how,
@@ -241,30 +229,3 @@ def _exponents(
     result = lyapunov_exponents(loop, start, iterations, count, transient=iterations // 4, seed=seed)
     diverges = limit.diverges[:, None]
     return torch.where(diverges, torch.nan, result.values), torch.where(diverges, torch.nan, result.error)
-
-
-def _verdict(
-    local: Jacobians,
-    row: int,
-    at_fixed_point: bool,
-    exponent: Tensor,
-    *,
-    error: Tensor,
-    margin: float,
-    iterations: int,
-) -> StabilityVerdict:
-    radius, singular, largest = float(local.radius[row]), float(local.singular_value[row]), float(exponent)
-    if at_fixed_point and radius == radius:
-        if abs(radius - 1) <= margin:
-            return StabilityVerdict.marginal
-        if radius > 1:
-            return StabilityVerdict.unstable
-        return StabilityVerdict.transient if singular > NON_NORMAL + margin else StabilityVerdict.stable
-    doubt = max(margin, 2 * float(error.nan_to_num(0.0)))
-    if largest != largest or largest == math.inf:
-        return StabilityVerdict.neutral
-    # A difference that grows linearly, as between neighbouring orbits, has log(n) / n after n
-    # iterations.
-    if largest > max(doubt, math.log(iterations) / iterations):
-        return StabilityVerdict.expanding
-    return StabilityVerdict.contracting if largest < -doubt else StabilityVerdict.neutral

@@ -2,10 +2,11 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from .to_json import to_json
 
@@ -22,6 +23,25 @@ class Verdict(Enum):
         return self.sentence
 
 
+Fate = Literal["rests", "cycles", "moves", "grows", "unclear"]
+"""Where states go. What moves doesn't rest: it may go round a cycle or grow."""
+
+V = TypeVar("V", bound=Verdict)
+
+
+def joint_verdict(verdicts: Sequence[V], mixed: V, unresolved: V) -> V:
+    """The verdict on several examples: that of all, `mixed` where they differ, or `unresolved` where
+    it depends on examples whose own verdict is that.
+
+    Arguments:
+        verdicts: one for each example.
+    """
+    known = {verdict for verdict in verdicts if verdict is not unresolved}
+    if len(known) > 1:
+        return mixed
+    return unresolved if unresolved in verdicts or not known else known.pop()
+
+
 @dataclass(frozen=True)
 class AnalysisResult:
     """Base of every result. A subclass is a frozen dataclass with a `verdict`, a shape beside each
@@ -35,6 +55,12 @@ class AnalysisResult:
 
     def __str__(self) -> str:
         return self.summary()
+
+    @property
+    def fate(self) -> Fate:
+        """Where the states go by this result: "unclear" unless it says so. Results of one run whose
+        fates exclude each other contradict each other (`loopscope.reports.contradictions`)."""
+        return "unclear"
 
     def figure(self) -> Any:
         """The plotly figure of this result."""

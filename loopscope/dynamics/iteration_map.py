@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..core.looped_model import Context, step_at
 from ..core.state_tree import State, floats, map_state, select_rows, with_floats
+from ..maths.precision import resolution
 from ..runs.run import Run, iterable_model, select_inputs
 from ..runs.run_mask import mask_at
 from .context_tensors import leaves_of, with_leaves
@@ -260,10 +261,17 @@ class IterationMap:
         except (RuntimeError, TypeError, ValueError):
             return False
         for a, b in zip(floats(new), floats(old), strict=True):
-            if a.dtype != torch.float64 or not float((a - b).norm()) <= 1e-3 * float(b.norm()) + 1e-30:
+            gap, size = float((a - b).norm()), float(b.double().norm())
+            if a.dtype != torch.float64 or not gap <= agreement(b.dtype) * size + 1e-30:
                 return False
         self._model = model
         return True
+
+
+def agreement(dtype: torch.dtype) -> float:
+    """By which part of its norm an iteration in this dtype may differ from one in double precision:
+    one in 1,000, or a few roundings where these are more."""
+    return max(1e-3, 16 * resolution(dtype))
 
 
 def _positions(run: Run) -> int | None:

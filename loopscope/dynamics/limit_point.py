@@ -9,17 +9,18 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..maths.contraction_rate import Rate, contraction, no_rate
+from ..maths.precision import can_tell_end, resolution, rest_level, rounding
 from ..maths.slowest_mode import mode
 from ..runs.run import Run
-from .iteration_map import IterationMap
+from .iteration_map import IterationMap, agreement
 from .newton_point import condition_and_step, nearest_fixed_point
 
 ORIGIN = 0.1
 """A state smaller than this fraction of the first one is measured against that fraction: compared
 with a limit at the origin itself no distance would be small."""
 GROWTH = 1.1
-"""A state diverges when the largest norm of the trajectory's last third, and the largest step, are
-this many times those of the third before."""
+"""A state diverges when its distance from the start, and its step, are at last this many times the
+largest of the trajectory's second third, and those this many times the largest of its first."""
 NEWTON_STEP = 1e-3
 """The next step of Newton's method at a fixed point, relative to its size, must be shorter than
 this."""
@@ -51,12 +52,20 @@ class Limit:
     size: Float[Tensor, " row"]
     """What distances are measured against: the norm at the end, or ORIGIN times that of the first
     two states where that is larger."""
+    scale: Float[Tensor, " row"]
+    """What motion is measured against: `size`, but no more than the range that the row covers, which
+    a constant added to all states doesn't change. `size` where it never moves."""
+    resolved: Bool[Tensor, " row"]
+    """Whether the precision of the run's first state, and of the computation, allow to tell where
+    the row ends."""
+    started: Bool[Tensor, " row"]
+    """Whether its first step is more than rounding, so that what grows is no error."""
     point: Float[Tensor, "row width"]
     """The fixed point that Newton's method finds from the last state; NaN where it finds none."""
     residual: Float[Tensor, " row"]
     """‖F(x) - x‖ / size at `point`; NaN where there is none."""
     distance: Float[Tensor, " row"]
-    """‖last state - point‖ / size; NaN where there is no point."""
+    """‖last state - point‖ / scale; NaN where there is no point."""
     condition: Float[Tensor, " row"]
     """‖(I - J)^-1‖ at `point`: how far rounding in F can move it. 1 where the rows are too long to
     compute it."""
@@ -131,17 +140,26 @@ def continue_to_limit(
     first, last = labels[0], labels[-1]
     if run.origin.get("edits"):
         first = last
+    recorded = run.states[first].dtype
+    short = torch.finfo(recorded).bits < 32
     states = _continued(loop, run, first, last + extra)
-    if loop.double and first < last and not _agree(states[last - first], loop.at(last, run)):
-        loop = IterationMap(run, rows, double=False)
-        states = _continued(loop, run, first, last + extra)
+    if loop.double and first < last:
+        if short:  # rounding leads elsewhere, so its map is compared step by step
+            same = _steps_agree(loop, run, agreement(recorded))
+        else:
+            same = _agree(states[last - first], loop.at(last, run))
+        if not same:
+            loop = IterationMap(run, rows, double=False)
+            states = _continued(loop, run, first, last + extra)
     finite = states.isfinite().all(2)
     overflow = torch.where(finite.all(0), -1, first + (~finite).int().argmax(0)).cpu()
     norm = states.norm(dim=2)
     steps = (states[1:] - states[:-1]).norm(dim=2)
-    diverges = (overflow >= 0) | is_growing(norm, steps).cpu()
+    away = (states - states[0]).norm(dim=2)
+    diverges = (overflow >= 0) | is_growing(away, steps).cpu()
     size = _sizes(norm, diverges)
-    point, residual, condition = _fixed_points(loop, states[-1], norm, size, diverges=diverges)
+    scale, resolved = _scale(states, size, diverges, resolution(recorded))
+    point, residual, condition = _fixed_points(loop, states[-1], norm, size, scale=scale, diverges=diverges)
     edited = " The run's edits were not applied again." if run.origin.get("edits") else ""
     edited += loop.note
     precision = str(states.dtype).removeprefix("torch.")
@@ -152,9 +170,12 @@ def continue_to_limit(
         overflow=overflow,
         diverges=diverges,
         size=size,
+        scale=scale,
+        resolved=resolved.cpu(),
+        started=~(steps[0] <= rounding(norm[0], resolution(recorded))).cpu(),
         point=point,
         residual=residual,
-        distance=(states[-1] - point).norm(dim=1) / size,
+        distance=(states[-1] - point).norm(dim=1) / scale,
         condition=condition,
         precision=precision,
         how=f"Computed in {precision} from state {first} to state {last + extra}, {extra} iterations beyond "
@@ -171,43 +192,76 @@ def _sizes(norm: Tensor, diverges: Tensor) -> Float[Tensor, " row"]:
     return torch.where(size > 0, size, torch.ones_like(size))
 
 
+def _scale(states: Tensor, size: Tensor, diverges: Tensor, recorded: float) -> tuple[Tensor, Tensor]:
+    """(scale, resolved) of each row; see `Limit`.
+
+    Arguments:
+        recorded: machine epsilon of the run's states.
+    """
+    finite = torch.nan_to_num(states, 0.0, 0.0, 0.0)
+    first, last, eps = finite[0], finite[-1], resolution(states.dtype)
+    span = (finite - last).norm(dim=2).amax(0)
+    scale = torch.where(span > rest_level(size, span, eps), torch.minimum(size, span), size)
+    resolved = can_tell_end(first, last, span, recorded=recorded, computed=eps)
+    return torch.where(diverges.to(scale.device), size, scale), resolved
+
+
 def _fixed_points(
-    loop: IterationMap, last: Tensor, norm: Tensor, size: Tensor, *, diverges: Tensor
+    loop: IterationMap, last: Tensor, norm: Tensor, size: Tensor, *, scale: Tensor, diverges: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(point, residual, condition) of the fixed point near each row's last state; NaN where there
     is none."""
     diverges = diverges.to(last.device)
     end = torch.where(diverges[:, None], torch.zeros_like(last), last)
-    point, residual = nearest_fixed_point(loop, end, size)
+    point, residual = nearest_fixed_point(loop, end, size, scale)
     nan = torch.full_like(residual, float("nan"))
     point = torch.where(diverges[:, None], nan[:, None], point)
     residual = torch.where(diverges, nan, residual)
     condition, step = condition_and_step(loop, point)
     reach = FAR * torch.nan_to_num(norm, 0.0, 0.0, 0.0).amax(0)
-    valid = (step <= NEWTON_STEP * size) & (point.norm(dim=1) <= torch.maximum(reach, size))
+    valid = (step <= NEWTON_STEP * scale) & (point.norm(dim=1) <= torch.maximum(reach, size))
     return torch.where(valid[:, None], point, nan[:, None]), torch.where(valid, residual, nan), condition
 
 
 def is_growing(
-    norm: Float[Tensor, "state row"], steps: Float[Tensor, "iteration row"]
+    away: Float[Tensor, "state row"], steps: Float[Tensor, "iteration row"]
 ) -> Bool[Tensor, " row"]:
-    """Whether states keep growing, by their norms and the sizes of their steps; see GROWTH.
+    """Whether states keep growing, by their distance from the first one and the sizes of their
+    steps; see GROWTH. A constant added to all states doesn't change it.
 
     Arguments:
-        norm: of the states.
+        away: distances from the first state.
         steps: the norms of their differences.
     """
     third = len(steps) // 3
     if third < 1:
-        return torch.zeros_like(norm[0], dtype=torch.bool)
-    grows = steps[-third:].amax(0) > 0
-    for values in (norm[1:], steps):
-        grows = grows & (values[-third:].amax(0) >= GROWTH * values[-2 * third : -third].amax(0))
+        return torch.zeros_like(away[0], dtype=torch.bool)
+    grows = steps[-1] > 0
+    for values in (away[1:], steps):
+        first, middle = values[-3 * third : -2 * third].amax(0), values[-2 * third : -third].amax(0)
+        # of the last state alone, as chaos may well be largest in its last third
+        grows = grows & (middle >= GROWTH * first) & (values[-1] >= GROWTH * middle)
     return grows
 
 
 def _continued(loop: IterationMap, run: Run, first: int, last: int) -> Tensor:
     return torch.stack(list(loop.trajectory(loop.at(first, run), last - first, first)))
+
+
+def _steps_agree(loop: IterationMap, run: Run, tolerance: float) -> bool:
+    """Whether each step of the run is one of the map, to this part of its norm."""
+    labels = run.states.iterations
+    largest = torch.stack([loop.at(k, run).nan_to_num(0.0, 0.0, 0.0).norm(dim=1) for k in labels]).amax(0)
+    with torch.no_grad():
+        for k, after in zip(labels, labels[1:], strict=False):
+            x, y = loop(loop.at(k, run), k), loop.at(after, run)
+            finite = x.isfinite().all(1) & y.isfinite().all(1)
+            # near the origin numbers of a short dtype underflow
+            size = torch.maximum(torch.maximum(x.norm(dim=1), y.norm(dim=1)), 1e-3 * largest)[finite]
+            gap = (x - y)[finite].norm(dim=1)
+            if after == k + 1 and not bool((gap <= tolerance * size + 1e-30).all()):
+                return False
+    return True
 
 
 def _agree(x: Tensor, y: Tensor) -> bool:

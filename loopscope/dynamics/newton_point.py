@@ -11,12 +11,19 @@ from torch import Tensor
 
 from ..maths.fixed_point import DENSE, solve
 from ..maths.jacobian import Linearisation
+from ..maths.precision import RESOLVED, rounding
 from .iteration_map import IterationMap
 
 
-def nearest_fixed_point(loop: IterationMap, x: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_fixed_point(loop: IterationMap, x: Tensor, size: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
     """(point, residual): the fixed point that Newton's method or Anderson's finds from each row x,
-    to the precision of the numbers; NaN where neither finds one."""
+    to the precision of the numbers; NaN where neither finds one.
+
+    Arguments:
+        size: what residuals are measured against.
+        scale: what motion is measured against; a residual must be a small part of it too, or
+            rounding.
+    """
     eps = torch.finfo(x.dtype).eps
     # long rows have larger rounding errors, and Krylov's search would not reach 4 eps there
     tolerance = 4 * eps if x.shape[1] <= DENSE else 100 * eps
@@ -26,7 +33,8 @@ def nearest_fixed_point(loop: IterationMap, x: Tensor, size: Tensor) -> tuple[Te
     better = (two < one)[:, None]
     point, residual = torch.where(better, anderson.point, newton.point), torch.minimum(one, two).to(x)
     nan = torch.full_like(residual, float("nan"))
-    good = residual <= 1e3 * eps
+    within = torch.maximum(rounding(size, eps), RESOLVED * scale) / torch.maximum(size, point.norm(dim=1))
+    good = residual <= within.clamp(max=1e3 * eps)
     return torch.where(good[:, None], point, nan[:, None]), torch.where(good, residual, nan)
 
 

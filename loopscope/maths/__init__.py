@@ -27,6 +27,7 @@ from .fourier import restricted_loss as restricted_loss
 from .jacobian import jacobian as jacobian
 from .jacobian import jvp as jvp
 from .jacobian import vjp as vjp
+from .kind_thresholds import Thresholds as Thresholds
 from .lyapunov import Exponents as Exponents
 from .lyapunov import backward_gain as backward_gain
 from .lyapunov import exponents as exponents
@@ -52,6 +53,5 @@ from .spectrum import spectrum as spectrum
 from .trajectory_kind import KINDS as KINDS
 from .trajectory_kind import Kind as Kind
 from .trajectory_kind import Limits as Limits
-from .trajectory_kind import Thresholds as Thresholds
 from .trajectory_kind import limits as limits
 from .trajectory_kind import stream as stream

@@ -1,5 +1,6 @@
 """The dimension of a cloud of vectors: participation ratio and effective rank."""
 
+import math
 from typing import Annotated
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from ..common.arguments import FINITE
 from ..common.guard import guarded
+from .precision import are_alike
 
 
 def variances(x: Float[Tensor, "... sample width"], centre: bool = True) -> Float[Tensor, "... direction"]:
@@ -23,13 +25,14 @@ def participation_ratio(
     x: Annotated[Float[Tensor, "... sample width"], FINITE], centre: bool = True
 ) -> Float[Tensor, "..."]:
     """(sum λ)² / sum λ² of the covariance's eigenvalues: n for a cloud that fills n directions
-    equally, 1 for a line, NaN for a point. At most the number of samples, so that few samples bound
+    equally, 1 for a line, NaN for a point (vectors equal to rounding
+    in their dtype). At most the number of samples, so that few samples bound
     it.
 
     >>> participation_ratio(torch.eye(4), centre=False)
     tensor(4., dtype=torch.float64)
     """
-    return effective_dimensions(variances(x, centre))[0]
+    return _unless_point(effective_dimensions(variances(x, centre))[0], x, centre)
 
 
 @guarded
@@ -42,7 +45,11 @@ def effective_rank(
     >>> effective_rank(torch.eye(4), centre=False)
     tensor(4., dtype=torch.float64)
     """
-    return effective_dimensions(variances(x, centre))[1]
+    return _unless_point(effective_dimensions(variances(x, centre))[1], x, centre)
+
+
+def _unless_point(dimensions: Tensor, x: Tensor, centre: bool) -> Tensor:
+    return dimensions.masked_fill(are_alike(x), math.nan) if centre else dimensions
 
 
 def effective_dimensions(

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..common.arguments import FINITE, Share
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from .precision import FLOOR, resolution
 
 
 @functools.cache
@@ -98,7 +99,8 @@ def power(values: Float[Tensor, "first second *rest"]) -> Power:
     single = _by_frequency(table.mean(0)) + _by_frequency(table.mean(1))
     if p % 2 == 0:
         differences[-1] = 0  # cos of p / 2 is the same wave in a + b and in a - b
-    constant = total <= 1e-24 * float(table.square().sum(2).mean())  # rounding is no variance
+    least = max(1e-12, FLOOR * resolution(values.dtype))  # rounding is no variance
+    constant = total <= least**2 * float(table.square().sum(2).mean())
     scale = float("nan") if constant else total
     return Power(sums / scale, differences / scale, single / scale, 0.0 if constant else total)
 

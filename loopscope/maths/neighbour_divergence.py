@@ -34,7 +34,27 @@ def is_chaotic(
     return torch.cat(result) if result else torch.zeros(rows, dtype=torch.bool, device=x.device)
 
 
+def is_predictable(x: Float[Tensor, "row iteration width"]) -> Bool[Tensor, " row"]:
+    """Whether neighbouring states have successors much closer than chance: a deterministic motion
+    in few dimensions, regular or chaotic, and no noise.
+
+    Arguments:
+        x: about its mean.
+    """
+    m = x.shape[1]
+    one = x.new_ones(1)
+    parts = [_neighbours(y, one.expand(len(y)))[0] for y in x.split(max(1, _BUDGET // m**2))]
+    return torch.cat(parts) < PREDICTION**2
+
+
 def _is_chaotic_chunk(x: Tensor, unexplained: Tensor) -> Tensor:
+    predicted, growth = _neighbours(x, unexplained)
+    return (predicted < PREDICTION**2) & (growth > SEPARATION)
+
+
+def _neighbours(x: Tensor, unexplained: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean square distance of the successors of neighbours over that by chance, the growth of the
+    logarithm of the neighbours' distance per iteration)."""
     rows, m, _ = x.shape
     usable = m - _AHEAD
     square = x.square().sum(2)
@@ -54,4 +74,4 @@ def _is_chaotic_chunk(x: Tensor, unexplained: Tensor) -> Tensor:
     growth = (torch.maximum(gaps[-1], floor).log() - torch.maximum(gaps[0], floor).log()).mean(1) / (
         2 * _AHEAD
     )
-    return (predicted < PREDICTION**2) & (growth > SEPARATION)
+    return predicted, growth

@@ -19,8 +19,10 @@ from torch import Tensor
 from ..common.arguments import PositiveCount
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from .precision import precision, state_scale
 from .returns import COHERENCE, Returns, fit_returns
-from .trajectory_array import precision, trajectories
+from .trajectory_array import trajectories
+from .trajectory_precision import trajectory_precision
 
 WINDOW = 0.5
 """Fraction of the trajectory, from its end, that is used: the rest may be a transient."""
@@ -51,6 +53,9 @@ class Period:
     erratic: Bool[Tensor, "..."]
     """Whether the motion that the period leaves unexplained is chaos rather than noise. Then there
     is no period."""
+    resolved: Bool[Tensor, "..."]
+    """Whether the precision of the numbers can tell: rest from slow motion, and a return from one
+    that rounding causes. Where it can't there is no period."""
 
 
 @guarded
@@ -72,7 +77,7 @@ def period(
 
     Arguments:
         states: (iteration, ..., width), or (iteration,) for numbers; any real dtype, a tensor or an
-            array.
+            array, of the dtype that they were computed in.
         window: fraction of the trajectory, from its end, that is used; where it shows no
             period, all of it is used.
         coherence: fraction of the variance that a period must explain.
@@ -84,19 +89,29 @@ def period(
     x, shape = trajectories(states)
     _check_fraction("window", window, 0.5)
     _check_fraction("coherence", coherence, COHERENCE)
-    rounding = precision(states)
-    parts = [
-        fit_returns(part.double().transpose(0, 1), window, rounding) for part in x.split(max(1, chunk), dim=1)
-    ]
-    return apply_coherence(
-        Returns(*(torch.cat(column).reshape(shape) for column in zip(*parts, strict=True))), coherence
-    )
+    eps, size, last = precision(states), max(1, chunk), x[-1].double()
+    others = state_scale(last, torch.zeros_like(last[:, 0]), eps)
+    parts, resolved = [], []
+    for part, scale in zip(x.split(size, dim=1), others.split(size), strict=True):
+        rows = part.double().transpose(0, 1)
+        returns = fit_returns(rows, window, eps)
+        certain = trajectory_precision(rows, returns.whole, torch.zeros_like(scale), eps, scale)
+        several = torch.where(returns.whole > 1, certain.cycle, certain.fine)
+        parts.append(returns)
+        resolved.append(torch.where(returns.whole == 1, certain.rest, several))
+    whole = Returns(*(torch.cat(column).reshape(shape) for column in zip(*parts, strict=True)))
+    return apply_coherence(whole, coherence, torch.cat(resolved).reshape(shape))
 
 
-def apply_coherence(result: Returns, coherence: float) -> Period:
-    """The periods that explain at least the fraction `coherence` of the variance."""
-    torus = (result.winding >= coherence) & ~result.erratic
-    orbit = (result.quality >= coherence) & ~result.erratic & ~torus
+def apply_coherence(result: Returns, coherence: float, resolved: Bool[Tensor, "..."] | None = None) -> Period:
+    """The periods that explain at least the fraction `coherence` of the variance.
+
+    Arguments:
+        resolved: where the precision of the numbers can tell a period; None: everywhere.
+    """
+    resolved = torch.ones_like(result.erratic) if resolved is None else resolved
+    torus = (result.winding >= coherence) & ~result.erratic & resolved
+    orbit = (result.quality >= coherence) & ~result.erratic & resolved & ~torus
     nan = torch.full_like(result.angle, math.nan)
     return Period(
         period=torch.where(
@@ -108,6 +123,7 @@ def apply_coherence(result: Returns, coherence: float) -> Period:
         second=torch.where(torus, result.second, nan),
         winding=result.winding,
         erratic=result.erratic,
+        resolved=resolved,
     )
 
 

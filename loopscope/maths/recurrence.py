@@ -10,6 +10,7 @@ from torch import Tensor
 from ..common.arguments import FINITE
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from .precision import precision, rounding
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Recurrence:
     """‖x_k - x_l‖ over the root mean square distance of all pairs; 0 on the diagonal, about 1 where
     nothing returns."""
     recurs: Bool[Tensor, "... iteration iteration"]
-    """Whether `distance` is below the threshold."""
+    """Whether `distance` is below the threshold, or is no more than rounding of the states."""
     rate: Float[Tensor, "..."]
     """Fraction of pairs of different states that recur."""
     determinism: Float[Tensor, "..."]
@@ -55,9 +56,11 @@ def recurrence(
     x = states.detach().double().movedim(0, -2)
     n = x.shape[-2]
     distance = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    level = rounding(x.norm(dim=-1).amax(-1), precision(states))
+    close = distance <= level[..., None, None]
     scale = (distance.square().sum((-2, -1)) / (n * (n - 1))).sqrt()
     distance = distance / torch.where(scale > 0, scale, 1)[..., None, None]
-    recurs = distance < threshold
+    recurs = (distance < threshold) | close
     off = ~torch.eye(n, dtype=torch.bool, device=x.device)
     pair = recurs & off
     pairs = pair.sum((-2, -1)).double()

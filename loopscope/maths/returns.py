@@ -16,6 +16,7 @@ from ..common.errors import LoopscopeError
 from .harmonics import MAX_UNEXPLAINED, fit_rotation
 from .lag_misfit import MIN_GAIN, lag_misfits, returns_drift, whole_period
 from .neighbour_divergence import is_chaotic
+from .precision import rest_level
 from .trajectory_array import random_projection
 from .two_frequencies import fit_two_rotations
 
@@ -23,8 +24,6 @@ COHERENCE = 0.95
 """Fraction of the variance that a period must explain."""
 FEWEST = 8
 """The fewest states from which a period can be estimated."""
-ROUNDING = 100.0
-"""A trajectory whose motion is below this many times rounding is a point."""
 LAG_PRECISION = 1e-13
 """Relative error of e(p), which is a difference of squares."""
 
@@ -47,7 +46,7 @@ def fit_returns(x: Float[Tensor, "row iteration width"], window: float, rounding
     Arguments:
         window: fraction of the trajectory, from its end; where it shows no period, all of it is
             used.
-        rounding: machine epsilon of the numbers.
+        rounding: machine epsilon of the numbers as they were recorded.
 
     Raises:
         LoopscopeError: fewer than FEWEST states.
@@ -64,7 +63,9 @@ def fit_returns(x: Float[Tensor, "row iteration width"], window: float, rounding
     finite = x.isfinite().all((1, 2))
     spread = (late - late.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
     size = late.square().sum(2).mean(1).sqrt()
-    moves = finite & (spread > ROUNDING * rounding * size)
+    span = (x - late.mean(1, keepdim=True)).norm(dim=2).amax(1)
+    level = rest_level(size, span, rounding)
+    moves = finite & (spread > level)
     point = torch.where(finite, 1.0, math.nan).to(x)
     nan = torch.full_like(point, math.nan)
     out = Returns(
@@ -73,7 +74,7 @@ def fit_returns(x: Float[Tensor, "row iteration width"], window: float, rounding
     index = moves.nonzero()[:, 0]
     if not len(index):
         return out
-    result = _fit_moving(late[index], rounding)
+    result = _fit_moving(late[index], level[index])
     if m < n:  # where the window shows no period, one turn may be longer
         wide = (x - x.mean(1, keepdim=True)).square().sum(2).mean(1)[index]
         poor = torch.maximum(result.quality, result.winding.nan_to_num(0)) < COHERENCE
@@ -82,7 +83,7 @@ def fit_returns(x: Float[Tensor, "row iteration width"], window: float, rounding
         still &= (lags[:, 0] < 0.3) | (lags[:, 1:].min(1).values < 1 - COHERENCE)
         again = (poor & ~result.erratic & still).nonzero()[:, 0]
         if len(again):
-            longer = _fit_moving(x[index[again]], rounding)
+            longer = _fit_moving(x[index[again]], level[index[again]])
             gain = (
                 torch.maximum(longer.quality, longer.winding.nan_to_num(0)) >= COHERENCE
             ) & ~longer.erratic
@@ -93,11 +94,11 @@ def fit_returns(x: Float[Tensor, "row iteration width"], window: float, rounding
     return out
 
 
-def _fit_moving(x: Float[Tensor, "row iteration width"], rounding: float) -> Returns:
-    floor = (ROUNDING * rounding) ** 2 * x.square().sum(2).mean(1)
+def _fit_moving(x: Float[Tensor, "row iteration width"], level: Float[Tensor, " row"]) -> Returns:
+    """The best period of trajectories that move by more than `level`."""
     x = x - x.mean(1, keepdim=True)
     variance = x.square().sum(2).mean(1)
-    floor = floor / variance + LAG_PRECISION
+    floor = level.square() / variance + LAG_PRECISION
     angle, unexplained, error = fit_rotation(x)
     p, misfit, j = whole_period(x, variance, floor)
     periodic = p > 0

@@ -1,5 +1,6 @@
 """Similarity of sets of vectors: linear CKA, cosines and distances."""
 
+import math
 from typing import Annotated
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from ..common.arguments import FINITE
 from ..common.guard import guarded
+from .precision import are_alike
 
 
 @guarded
@@ -17,21 +19,23 @@ def cka(
     """Linear centred kernel alignment ‖Yᵀ X‖²_F / (‖Xᵀ X‖_F ‖Yᵀ Y‖_F) of centred X and Y, 0..1.
 
     Invariant to rotations, shifts and a common scale of either set: 1 for sets that differ only by
-    these. NaN where one of them doesn't vary. Biased upwards where there are few samples for the
-    width. Kornblith et al. 2019, arXiv 1905.00414.
+    these. NaN where one of them doesn't vary by more than rounding in its dtype. Biased upwards
+    where there are few samples for the width. Kornblith et al. 2019, arXiv 1905.00414.
 
     >>> x = torch.randn(100, 5)
     >>> cka(x, 3 * x + 1)
     tensor(1.0000, dtype=torch.float64)
     """
+    alike = are_alike(x) | are_alike(y)
     x, y = _centred(x), _centred(y)
-    return (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
+    result = (y.T @ x).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
+    return result.masked_fill(alike, math.nan)
 
 
 @guarded
 def cka_map(values: Annotated[Float[Tensor, "item sample width"], FINITE]) -> Float[Tensor, "item item"]:
     """`cka` of every pair of sets. Sample i is the same object in all sets."""
-    x = values.detach().double()
+    x, alike = values.detach().double(), are_alike(values)
     x = x - x.mean(1, keepdim=True)
     items, samples, width = x.shape
     if width <= samples:
@@ -43,7 +47,7 @@ def cka_map(values: Annotated[Float[Tensor, "item sample width"], FINITE]) -> Fl
         grams = (x @ x.mT).flatten(1)
         products = grams @ grams.T
     norms = products.diagonal().sqrt()
-    return products / (norms[:, None] * norms)
+    return (products / (norms[:, None] * norms)).masked_fill(alike[:, None] | alike, math.nan)
 
 
 @guarded

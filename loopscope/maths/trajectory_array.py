@@ -1,4 +1,4 @@
-"""Arrays of trajectories as tensors (iteration, row, width): their checks, their precision, and a
+"""Arrays of trajectories as tensors (iteration, row, width): their checks, and a
 projection of wide ones to fewer directions."""
 
 import math
@@ -34,12 +34,6 @@ def trajectories(states: Any) -> tuple[Tensor, tuple[int, ...]]:
     x = x[:, None] if x.ndim == 1 else x
     shape = tuple(x.shape[1:-1])
     return x.reshape(x.shape[0], math.prod(shape), x.shape[-1]), shape
-
-
-def precision(states: Any) -> float:
-    """The machine epsilon of these numbers; that of float64 for integers."""
-    dtype = torch.as_tensor(states).dtype
-    return torch.finfo(dtype).eps if dtype.is_floating_point else torch.finfo(torch.float64).eps
 
 
 def random_projection(x: Float[Tensor, "row iteration width"]) -> Float[Tensor, "row iteration narrow"]:

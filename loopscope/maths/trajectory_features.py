@@ -8,14 +8,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from .neighbour_divergence import is_predictable
+from .precision import rest_level
 from .returns import Returns, fit_returns
 from .sinusoids import fit_sinusoids
 from .trajectory_array import random_projection
+from .trajectory_precision import TrajectoryPrecision, trajectory_precision
 
 FEWEST = 12
 """The fewest states from which the limit of a trajectory can be estimated."""
-ROUNDING = 100.0
-"""A trajectory whose motion is below this many times rounding is a point."""
 PERIODIC = 0.5
 """Fraction of the variance that a period must explain for its amplitude to be fitted."""
 DAMPED = 0.8
@@ -33,8 +34,11 @@ class Features:
     moves: Bool[Tensor, " row"]
     """Whether the late half moves by more than rounding."""
     spread: Float[Tensor, " row"]
-    """Root mean square distance from the late half's mean, over the larger of its norm and its
-    distance from the start."""
+    """Root mean square distance from the late half's mean, over the range: the largest distance of
+    any state from that mean. A constant added to all states doesn't change it."""
+    jitter: Float[Tensor, " row"]
+    """The same over the larger of the norm and the range, where neighbouring states don't predict
+    each other's successors, as those of noise don't; infinite where they do."""
     growth: Float[Tensor, " row"]
     """Mean norm in the fourth quarter over that in the third."""
     bend: Float[Tensor, " row"]
@@ -71,13 +75,24 @@ class Features:
     """Fraction of the late variance along a cubic, 0..1."""
     returns: Returns
     """The best period; see `loopscope.maths.returns`."""
+    precision: TrajectoryPrecision
+    """What the precision of the numbers allows to be told."""
 
 
-def trajectory_features(x: Float[Tensor, "row iteration width"], rounding: float) -> Features:
+# It is long because it fills a line for each field of the result.
+def trajectory_features(
+    x: Float[Tensor, "row iteration width"],
+    rounding: float,
+    others: Float[Tensor, " row"],
+    *,
+    noisy: bool = True,
+) -> Features:
     """The features of trajectories, in double precision.
 
     Arguments:
-        rounding: machine epsilon of the numbers.
+        rounding: machine epsilon of the numbers as they were recorded.
+        others: the scale of a row that never moves (`loopscope.maths.precision.state_scale`).
+        noisy: whether the states may hold noise.
 
     Raises:
         LoopscopeError: fewer than FEWEST states.
@@ -90,16 +105,18 @@ def trajectory_features(x: Float[Tensor, "row iteration width"], rounding: float
         )
     bad = ~x.isfinite().all(2)
     overflow = torch.where(bad.any(1), bad.int().argmax(1), -1)
+    recorded = x
     x = torch.where((overflow >= 0)[:, None, None], torch.zeros_like(x), x)
-    x = x / x.abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    unit = x.abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    x = x / unit
     h = n // 4
     quarters = [x[:, n - 3 * h : n - 2 * h], x[:, n - 2 * h : n - h], x[:, n - h :]]
     late = x[:, n - 2 * h :]
     centre = late.mean(1)
     spread = _rms(late - centre[:, None])
     size = _rms(late)
-    scale = torch.maximum(centre.norm(dim=1), (x[:, 0] - centre).norm(dim=1))
-    moves = spread > ROUNDING * rounding * torch.maximum(size, scale)
+    span = (x - centre[:, None]).norm(dim=2).amax(1)
+    moves = spread > rest_level(size, span, rounding)
     result = fit_returns(x, 2 * h / n, rounding)
     decay_before, decay, decay_error, coherent = _decays(quarters, result)
     growth, bend, bend_error, climb = _growth(quarters)
@@ -108,7 +125,8 @@ def trajectory_features(x: Float[Tensor, "row iteration width"], rounding: float
     return Features(
         overflow=overflow,
         moves=moves,
-        spread=_ratio(spread, scale),
+        spread=_ratio(spread, span),
+        jitter=_jitter(late - centre[:, None], _ratio(spread, torch.maximum(size, span)), moves & noisy),
         growth=growth,
         bend=bend,
         bend_error=bend_error,
@@ -124,7 +142,18 @@ def trajectory_features(x: Float[Tensor, "row iteration width"], rounding: float
         steady=steady,
         arc=arc,
         returns=result,
+        precision=trajectory_precision(recorded, result.whole, decay, rounding, others),
     )
+
+
+def _jitter(late: Tensor, spread: Tensor, moves: Tensor) -> Tensor:
+    """`spread`, or infinity where the motion is predictable or can't be noise."""
+    result = torch.where(moves, spread, math.inf)
+    index = (moves & (spread < 0.5)).nonzero()[:, 0]
+    if len(index):
+        predictable = is_predictable(random_projection(late[index]))
+        result[index[predictable]] = math.inf
+    return result
 
 
 def _decays(quarters: list[Tensor], result: Returns) -> tuple[Tensor, Tensor, Tensor, Tensor]:

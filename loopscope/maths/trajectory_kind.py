@@ -1,5 +1,5 @@
 """The kind of limit of a trajectory: a fixed point, an orbit, a torus, a slider, a drift,
-divergence, or none of these.
+divergence, none of these, or one that the precision of the numbers can't tell.
 
 >>> x = torch.full((1, 1), 0.4, dtype=torch.float64)
 >>> states = [x := 3.83 * x * (1 - x) for _ in range(300)]
@@ -24,10 +24,13 @@ from torch import Tensor
 from ..common.arguments import PositiveCount
 from ..common.errors import LoopscopeError, nearest
 from ..common.guard import guarded
+from .kind_thresholds import Thresholds
 from .period import Period, apply_coherence
+from .precision import precision, state_scale
 from .returns import Returns
-from .trajectory_array import precision, trajectories
+from .trajectory_array import trajectories
 from .trajectory_features import Features, trajectory_features
+from .trajectory_precision import TrajectoryPrecision
 
 
 class Kind(Enum):
@@ -40,56 +43,11 @@ class Kind(Enum):
     drifting = "moves on steadily without returning"
     irregular = "goes on moving without a period"
     diverging = "grows exponentially or overflows"
+    unresolved = "moves in a way that the precision of its numbers can't tell from others"
 
 
 KINDS = tuple(Kind)
 _CODE = {kind: code for code, kind in enumerate(KINDS)}
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """Thresholds between the kinds. Sizes of motion are compared between the last quarters of the
-    trajectory."""
-
-    coherence: float = 0.95
-    """A period, or two frequencies, must explain this fraction of the variance."""
-    noise: float = 0.1
-    """A trajectory that jitters about a mean by less than this fraction of its norm (or of its
-    distance from the start) is a point. 0.1 suits noisy data; a loop computes without noise, so its
-    analyses use a smaller one."""
-    shrink: float = 0.5
-    """Motion that shrinks by this factor from quarter to quarter converges to a point ..."""
-    slow: float = 0.9
-    """... and so does smooth motion that shrinks by this one, if it shrinks geometrically."""
-    geometric: float = 0.85
-    """Shrinking (growing) is geometric if its logarithm keeps this fraction of itself from quarter
-    to quarter."""
-    growth: float = 1.05
-    """A slider's norm grows by this factor from the third to the fourth quarter ..."""
-    swing: float = 0.05
-    """... while its direction turns by less than this angle, in radians, or less and less."""
-    explosion: float = 1.2
-    """A diverging trajectory grows by this factor, and faster than a parabola."""
-    trend: float = 0.3
-    """A drift puts this fraction of the late variance on a straight line at a steady pace ..."""
-    arc: float = 0.8
-    """... or this one on a smooth arc (a cubic)."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            above = name in ("growth", "explosion")
-            if not (value > 1 if above else 0 < value < (math.pi if name == "swing" else 1)):
-                must = (
-                    "a factor above 1"
-                    if above
-                    else "an angle above 0"
-                    if name == "swing"
-                    else "a fraction between 0 and 1"
-                )
-                usual = getattr(type(self), name)
-                raise LoopscopeError(
-                    f"the threshold {name} must be {must}, but is {value!r}. Its default is {usual}."
-                )
 
 
 class TrajectoryLimit(NamedTuple):
@@ -167,6 +125,12 @@ def limits(
     The rest: irregular. An orbit that is observed for less than one turn counts as drifting, a
     spiral as a fixed point.
 
+    Rounding is judged by the dtype of `states`, which must be the one that they were computed in.
+    Where it can't tell a kind from others it is unresolved (`loopscope.maths.trajectory_precision`):
+    rest from slow motion, or chaos, a torus and a long cycle from each other, in numbers of few
+    digits or beside a large constant. A constant that is added to all states changes no kind but
+    slider, which the norm defines: beside a large constant it is drifting.
+
     Arguments:
         states: (iteration, ..., width), or (iteration,) for numbers; any real dtype, a tensor or an
             array.
@@ -178,10 +142,8 @@ def limits(
         LoopscopeError: fewer than twelve states, or a threshold outside its range.
     """
     thresholds = replace(thresholds or Thresholds(), **changes)
-    x, shape = trajectories(states)
-    rounding = precision(states)
-    parts = [_classify(_features_of(part, rounding), thresholds) for part in x.split(max(1, chunk), dim=1)]
-    return join_limits(parts, shape)
+    _, shape = trajectories(states)
+    return join_limits([_classify(measure_features(states, chunk=chunk), thresholds)], shape)
 
 
 @guarded
@@ -192,17 +154,31 @@ def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **change
     return (limits(states, limits_thresholds) for states in chunks)
 
 
-def measure_features(states: Any, *, chunk: int = 2048) -> Features:
+def measure_features(states: Any, *, chunk: int = 2048, noisy: bool = True) -> Features:
     """The features that `limits` reads, to classify them by several thresholds:
-    `classify_features(measure_features(states), thresholds)`."""
+    `classify_features(measure_features(states), thresholds)`.
+
+    Arguments:
+        noisy: whether the states may hold noise, as measured data do. Without it unpredictable
+            motion is no noise, however small.
+    """
     x, _ = trajectories(states)
-    rounding = precision(states)
-    parts = [_features_of(part, rounding) for part in x.split(max(1, chunk), dim=1)]
-    columns = {
-        name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0]) if name != "returns"
-    }
+    eps = precision(states)
+    last = x[-1].double()
+    others = state_scale(last, torch.zeros_like(last[:, 0]), eps)
+    size = max(1, chunk)
+    parts = [
+        trajectory_features(part.double().transpose(0, 1), eps, scale, noisy=noisy)
+        for part, scale in zip(x.split(size, dim=1), others.split(size), strict=True)
+    ]
+    names = [name for name in vars(parts[0]) if name not in ("returns", "precision")]
+    columns = {name: torch.cat([vars(part)[name] for part in parts]) for name in names}
     return Features(
-        **columns, returns=Returns(*(torch.cat(c) for c in zip(*(p.returns for p in parts), strict=True)))
+        **columns,
+        returns=Returns(*(torch.cat(c) for c in zip(*(p.returns for p in parts), strict=True))),
+        precision=TrajectoryPrecision(
+            *(torch.cat(c) for c in zip(*(p.precision for p in parts), strict=True))
+        ),
     )
 
 
@@ -216,10 +192,6 @@ def join_limits(parts: list[Limits], shape: tuple[int, ...]) -> Limits:
     names = [name for name in vars(parts[0]) if name != "thresholds"]
     columns = {name: torch.cat([getattr(part, name) for part in parts]).reshape(shape) for name in names}
     return Limits(**columns, thresholds=parts[0].thresholds)
-
-
-def _features_of(part: Tensor, rounding: float) -> Features:
-    return trajectory_features(part.double().transpose(0, 1), rounding)
 
 
 def _classify(f: Features, t: Thresholds) -> Limits:
@@ -251,17 +223,18 @@ def _classify(f: Features, t: Thresholds) -> Limits:
     rules: list[tuple[Tensor, Kind]] = [
         (f.overflow >= 0, Kind.diverging),
         (~f.moves, Kind.fixed_point),
-        (explodes | (geometric & spirals & (f.decay > 0)), Kind.diverging),
+        (explodes | (geometric & (f.decay > 0)), Kind.diverging),
         (quickly | (geometric & (f.decay < 0) & (~slides | (ratio >= 0.95))), Kind.fixed_point),
         (slides, Kind.slider),
         (quasiperiodic & keeps, Kind.torus),
         (turns & keeps, Kind.orbit),
         (drifts | turns | quasiperiodic, Kind.drifting),
-        (f.spread <= t.noise, Kind.fixed_point),
+        ((f.spread <= t.noise) | (f.jitter <= t.noise), Kind.fixed_point),
     ]
     code = torch.full_like(f.overflow, _CODE[Kind.irregular])
     for applies, kind in reversed(rules):
         code = torch.where(applies, _CODE[kind], code)
+    code = torch.where(_is_certain(code, f), code, _CODE[Kind.unresolved])
     point, round_ = code == _CODE[Kind.fixed_point], code == _CODE[Kind.orbit]
     nan = torch.full_like(period.angle, math.nan)
     winding = code == _CODE[Kind.torus]
@@ -275,6 +248,25 @@ def _classify(f: Features, t: Thresholds) -> Limits:
         overflow=f.overflow,
         thresholds=t,
     )
+
+
+def _is_certain(code: Tensor, f: Features) -> Bool[Tensor, " row"]:
+    """Whether the precision of the numbers allows to tell the kind from others."""
+    certain, closes = f.precision, f.returns.whole >= 2
+    creeps = ~f.moves & (f.trend >= 0.9) & (f.steady >= 0.9)  # as rounding never does
+    by_kind = {
+        Kind.fixed_point: certain.rest & ~creeps,
+        Kind.orbit: torch.where(closes, certain.cycle, certain.fine),
+        Kind.torus: certain.fine,
+        Kind.irregular: certain.fine,
+        Kind.slider: certain.steady,
+        Kind.drifting: certain.steady,
+        Kind.diverging: certain.growth | (f.overflow == 0) | (f.overflow == 1),
+    }
+    result = torch.zeros_like(certain.rest)
+    for kind, holds in by_kind.items():
+        result |= (code == _CODE[kind]) & holds
+    return result
 
 
 def _kind(kind: Kind | str) -> Kind:

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 
+from ..maths.precision import resolution
 from .fit_linear import fit_linear
 from .labels import ProbeLabels
-from .moments import Moments
+from .moments import SAME, Moments
 from .score_tally import ProbePlan, ProbeScore, ScoreTally, Unit, label_at, labelled_rows
 from .sources import ExampleChunk, FeatureSource, SiteIteration
 
@@ -35,7 +36,8 @@ def _closed(
             if len(x) == 0:
                 continue
             if key not in moments:
-                moments[key] = Moments.empty(x, folds, sets * labels.columns)
+                same = min(SAME, resolution(chunk.pieces[key[:2]].values.dtype))
+                moments[key] = Moments.empty(x, folds, sets * labels.columns, centre=labels.centre, same=same)
             moments[key].add(x, _targets(plan, example, place), plan.folding.fold[example])
     learned = {
         key: fit_linear(one, labels.kind, sets) for key, one in moments.items() if _enough(one, labels)
@@ -74,7 +76,8 @@ def _estimated(
     for key, parts in rows_by_key.items():
         x, example, place = (np.concatenate(part) for part in zip(*parts, strict=True))
         fold, tally = plan.folding.fold[example], ScoreTally(plan)
-        moments = Moments.empty(x[:, :0], plan.folding.folds, (1 + len(plan.controls)) * labels.columns)
+        columns = (1 + len(plan.controls)) * labels.columns
+        moments = Moments.empty(x[:, :0], plan.folding.folds, columns, centre=labels.centre)
         moments.add(x[:, :0], _targets(plan, example, place), fold)
         if not _enough(moments, labels):
             continue

@@ -22,7 +22,6 @@ from .moments import Moments, Sums
 
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridge penalties, times the rows; chosen inside the training folds."""
-_SAME = 1e-7  # a feature whose spread is smaller than this part of its mean is constant but for rounding
 _BATCHED = 256  # features up to which all training sets are worked on at once
 _FLOOR = 1e-6  # of the mean variance: the least spread within classes, where there is none at all
 
@@ -56,7 +55,7 @@ def _scaled(sums: Sums) -> _Scaled:
     mean = sums.x / count
     covariance = sums.xx / count[..., None] - mean[..., :, None] * mean[..., None, :]
     variance = np.diagonal(covariance, axis1=-2, axis2=-1).clip(min=0)
-    constant = variance <= (_SAME * np.abs(mean + sums.shift)) ** 2
+    constant = variance <= (sums.same * np.abs(mean + sums.shift)) ** 2
     scale = np.where(constant, np.inf, np.sqrt(variance))
     return _Scaled(mean, scale, covariance / (scale[..., :, None] * scale[..., None, :]))
 
@@ -144,7 +143,8 @@ def fit_linear(moments: Moments, kind: str, sets: int) -> list[list[LinearMap]]:
         for number in range(sets):
             part = sums.columns(slice(number * columns, (number + 1) * columns))
             probe = discriminant(part, scaled) if kind == "classes" else ridge(part, alpha, scaled)
-            result[number] += [LinearMap(*one) for one in zip(probe.weight, probe.bias, strict=True)]
+            bias = probe.bias + moments.centre
+            result[number] += [LinearMap(*one) for one in zip(probe.weight, bias, strict=True)]
     return result
 
 

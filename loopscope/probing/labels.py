@@ -33,6 +33,12 @@ class ProbeLabels:
     """Sentences about labels that were left out."""
 
     @property
+    def centre(self) -> float:
+        """The median of numbers, about which sums of their squares lose no digits, however large the
+        numbers are (timestamps); 0 for classes."""
+        return float(np.median(self.values[self.mask])) if self.kind == "numbers" else 0.0
+
+    @property
     def per_position(self) -> bool:
         """Whether each position has a label."""
         return self.values.ndim == 2
@@ -211,7 +217,7 @@ def token_type_labels(labels: ProbeLabels, tokens: Tensor, seed: int, count: int
 def _array(values: Any, name: str) -> Array:
     if isinstance(values, Tensor):
         values = values.detach().cpu()
-        return (values.float() if values.dtype.is_floating_point else values).numpy()
+        return (values.double() if values.dtype.is_floating_point else values).numpy()
     if isinstance(values, Array | Sequence) and not isinstance(values, str):
         result = np.asarray(values)
         if result.dtype.kind in "biufU":

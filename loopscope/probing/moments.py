@@ -6,14 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
+SAME = 1e-7
+"""The machine epsilon of float32, about: no feature in a shorter dtype is constant for its
+rounding."""
+
 
 @dataclass
 class Moments:
-    """Sums over rows x (width) and their labels y (column), for each fold. In float64, about
-    `shift`."""
+    """Sums over rows x (width) and their labels y (column), for each fold. In float64, about `shift`
+    and `centre`."""
 
     shift: Array
     """(width): subtracted from every row, so that a large common part costs no digits."""
+    centre: float
+    """Subtracted from every label, for the same reason; 0 for classes, whose sums are counts."""
+    same: float
+    """A feature whose spread is smaller than this part of its mean is constant but for rounding."""
     count: Array
     """(fold)"""
     x: Array
@@ -28,11 +36,15 @@ class Moments:
     """(fold, column): of squares."""
 
     @classmethod
-    def empty(cls, first: Array, folds: int, columns: int) -> "Moments":
+    def empty(
+        cls, first: Array, folds: int, columns: int, *, centre: float = 0.0, same: float = SAME
+    ) -> "Moments":
         """Nothing yet; `first` are rows to take the shift from."""
         d = first.shape[1]
         return cls(
             shift=first.mean(0) if len(first) else np.zeros(d),
+            centre=centre,
+            same=same,
             count=np.zeros(folds),
             x=np.zeros((folds, d)),
             xx=np.zeros((folds, d, d)),
@@ -45,7 +57,7 @@ class Moments:
         """Count in rows x (row, width) with labels y (row, column) in their folds (row)."""
         for f in np.unique(fold):
             here = fold == f
-            rows, labels = x[here] - self.shift, y[here]
+            rows, labels = x[here] - self.shift, y[here] - self.centre
             self.count[f] += len(rows)
             self.x[f] += rows.sum(0)
             self.xx[f] += rows.T @ rows
@@ -59,7 +71,7 @@ class Moments:
         pick = np.asarray(chosen, float)
         parts = (self.count, self.x, self.xx, self.y, self.xy, self.yy)
         count, x, xx, y, xy, yy = (np.tensordot(pick, part, 1) for part in parts)
-        return Sums(count, x, xx, y, xy, yy, self.shift)
+        return Sums(count, x, xx, y, xy, yy, self.shift, self.same)
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,9 @@ class Sums:
     """(*set, column)"""
     shift: Array
     """(width)"""
+    same: float
 
     def columns(self, which: slice) -> "Sums":
         """Of some of the label columns."""
         y, xy, yy = self.y[..., which], self.xy[..., which], self.yy[..., which]
-        return Sums(self.count, self.x, self.xx, y, xy, yy, self.shift)
+        return Sums(self.count, self.x, self.xx, y, xy, yy, self.shift, self.same)

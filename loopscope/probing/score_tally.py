@@ -57,9 +57,10 @@ class ScoreTally:
     def __init__(self, plan: ProbePlan) -> None:
         self.plan = plan
         groups = plan.folding.groups
+        self.centre = plan.labels.centre
         self.rows = np.zeros(groups, int)
         self.sums = np.zeros((3, groups))
-        """Hits and nothing else; or squared errors, y, y squared."""
+        """Hits and nothing else; or squared errors, y, y squared, with y about the labels' centre."""
         self.classes = np.zeros(plan.labels.columns, int)
         """Rows of each class."""
         self.control = np.zeros((len(plan.controls), 3))
@@ -76,10 +77,12 @@ class ScoreTally:
             self.sums[0] += np.bincount(group, predictions[0] == truth[0], groups)
             self.control[:, 0] += [(s == y).sum() for s, y in zip(predictions[1:], truth[1:], strict=True)]
             return
-        for number, values in enumerate(((predictions[0] - truth[0]) ** 2, truth[0], truth[0] ** 2)):
+        error, y = predictions[0] - truth[0], truth[0] - self.centre
+        for number, values in enumerate((error**2, y, y**2)):
             self.sums[number] += np.bincount(group, values, groups)
-        for number, (s, y) in enumerate(zip(predictions[1:], truth[1:], strict=True)):
-            self.control[number] += [((s - y) ** 2).sum(), y.sum(), (y**2).sum()]
+        for number, (s, true) in enumerate(zip(predictions[1:], truth[1:], strict=True)):
+            y = true - self.centre
+            self.control[number] += [((s - true) ** 2).sum(), y.sum(), (y**2).sum()]
 
     def result(self, probes: list[LinearMap]) -> ProbeScore:
         """The scores, their interval and the controls."""

@@ -27,7 +27,7 @@ from ..plots.panels import Panel
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
 from ..runs.run import Run
-from . import accuracy, answers, reproducibility, trajectory
+from . import accuracy, answers, contradictions, reproducibility, trajectory
 from .card_html import card_html
 from .page import page
 from .section import Section, Tile
@@ -100,7 +100,9 @@ def _report(run: Run | FilePath, names: Sequence[str], wanted: bool) -> Report:
         command += f"\n# records model.task.batch({EXAMPLES}, seed={SEED}), {run.iterations} iterations"
     run.require_finite()
     parts = [module.section(run) for module in (accuracy, answers, trajectory)]
-    parts += [_analysis_section(name, run, wanted) for name in names]
+    results: dict[str, AnalysisResult] = {}
+    parts += [_analysis_section(name, run, wanted, results) for name in names]
+    parts.append(contradictions.section(results))
     sections = sorted((s for s in parts if s is not None), key=lambda s: s.place)
     title = str(run.origin.get("entry") or run.origin.get("architecture") or "A looped model")
     html = page(
@@ -131,8 +133,11 @@ def _threads(run: Any) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _analysis_section(name: str, run: Run, wanted: bool) -> Section | None:
-    """An analysis' panels, or its figure with its verdict. None if the analysis doesn't apply.
+def _analysis_section(
+    name: str, run: Run, wanted: bool, results: dict[str, AnalysisResult]
+) -> Section | None:
+    """An analysis' panels, or its figure with its verdict. None if the analysis doesn't apply. Its
+    result is added to `results`.
 
     Besides measure and draw, an analysis may define TITLE, PLACE (by which sections are sorted),
     applies(run), panels(result), headline(result) -> (value, caption).
@@ -146,6 +151,7 @@ def _analysis_section(name: str, run: Run, wanted: bool) -> Section | None:
         result = questions.measure(name, run)
     except LoopscopeError as error:
         return Section(address, title, place, text=f"Not measured: {error}")
+    results[name] = result
     panels = module.panels(result) if hasattr(module, "panels") else [_panel(title, result, module.__doc__)]
     value, caption = (
         module.headline(result)

@@ -282,7 +282,7 @@ def test_runs_that_cannot_be_iterated_say_so(tmp_path):
 def test_thresholds_are_named_and_checked():
     result = measured(torch.cos, starts(1, 1), merge_distance=0.01, tolerance=1e-5)
     assert (result.merge_distance, result.tolerance) == (0.01, 1e-5)
-    assert "count as the same if they lie within 0.01 of their size" in str(result)
+    assert "count as the same if they lie within 0.01 of norm and range" in str(result)
     with pytest.raises(
         ls.LoopscopeError, match="examples must be a whole number, 1 or more .or None., but is 0"
     ):

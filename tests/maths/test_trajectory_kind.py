@@ -107,10 +107,12 @@ def test_henon_is_irregular():
     assert kind(torch.tensor(states, dtype=DOUBLE)) is Kind.irregular
 
 
-def test_chaos_small_beside_its_norm_is_irregular_unless_it_counts_as_noise():
-    x = 10 + logistic(4.0, 128)
-    assert kind(x, noise=0.01) is Kind.irregular
-    assert kind(x) is Kind.fixed_point
+@pytest.mark.parametrize("offset", [10, 1e3, 1e6])
+@pytest.mark.parametrize("noise", [0.01, 0.1])
+def test_chaos_small_beside_its_norm_is_chaos_and_noise_is_rest(offset, noise):
+    assert kind(offset + logistic(4.0, 128), noise=noise) is Kind.irregular
+    drawn = torch.rand(128, 1, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    assert kind(1e3 + drawn, noise=noise) is Kind.fixed_point
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

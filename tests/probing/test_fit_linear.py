@@ -195,3 +195,22 @@ def test_the_interval_of_r2_holds_the_truth():
         low, high = intervals.r2_interval(error**2, y, y**2, np.ones(300, int), seed=seed)
         inside += low <= 0.75 <= high
     assert 0.88 <= inside / 200 <= 0.99
+
+
+@pytest.mark.parametrize("features", [0.0, 1e4, 1e6])
+@pytest.mark.parametrize("labels", [0.0, 1e7, 1.7e12])
+def test_constants_added_to_features_and_labels_change_no_score(features: float, labels: float):
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(120, 1, 6, generator=generator, dtype=torch.float64)
+    y = x[:, 0, 0] + 0.3 * torch.randn(120, generator=generator, dtype=torch.float64)
+    plain, moved = (
+        ls.Probes.fit(
+            ls.iterate(lambda s: s, x + of_x, 1), y + of_y, positions=0, iterations=[0], random=False
+        )
+        for of_x, of_y in ((0.0, 0.0), (features, labels))
+    )
+    for name in ("score", "low", "high", "control"):
+        assert float(getattr(moved, name)) == pytest.approx(float(getattr(plain, name)), abs=1e-3)
+    assert float(moved.low) <= float(moved.score) <= float(moved.high)
+    shown = moved.at(0).predict(x[:, 0] + features) - labels
+    assert torch.allclose(shown, plain.at(0).predict(x[:, 0]), atol=1e-2)
