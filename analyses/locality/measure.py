@@ -12,7 +12,6 @@ from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.arguments import Count, Index, Positive, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
-from loopscope.maths.precision import resolution, rounding
 from loopscope.patching.counted_cells import beside_padding
 from loopscope.patching.donors import donor_pairs, has_donor_pair
 from loopscope.patching.patch_cell import PatchCell
@@ -23,6 +22,7 @@ from loopscope.runs.location import places_of
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import counted_vectors, mask_at, rows_that_count
 
+from .change_of_answers import change_of_answers
 from .distances import PositionDistances, position_distances
 
 LOCAL, GROWTH, NEGLIGIBLE, ROUNDING = 1.5, 1.25, 1e-6, 1e-9
@@ -191,7 +191,7 @@ def _effects(
         logits = resumed.decode(outcome)
         for cell, patched in zip(outcome.cells, logits, strict=True):
             assert cell.positions is not None
-            effect, level = _change(base[outcome.k], patched)
+            effect, level = change_of_answers(base[outcome.k], patched)
             result[outcome.k - k, cell.positions[0]] = effect
             lost[outcome.k - k] = lost[outcome.k - k].maximum(level.sum(1).mean())
     result = result.transpose(1, 2)
@@ -201,18 +201,6 @@ def _effects(
 def _pairs(mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch patched read"]:
     """Pairs of positions that both count."""
     return mask[:, :, None] & mask[:, None, :]
-
-
-def _change(base: Tensor, patched: Tensor) -> tuple[Tensor, Tensor]:
-    """(the effect, what rounding of the answers gives), (batch, position) both: KL(base ‖ patched) in
-    nats; for numbers the absolute difference. An effect that may be rounding is 0."""
-    level = rounding(base.double().abs().amax(-1), resolution(base.dtype))
-    if base.shape[-1] == 1:
-        effect = (base.double() - patched.double()).abs()[..., 0]
-    else:
-        p, q = (logits.double().log_softmax(-1) for logits in (base, patched))
-        effect, level = (p.exp() * (p - q)).sum(-1).clamp(min=0), level.square() / 2
-    return torch.where(effect > level, effect, 0.0).float(), level.float()
 
 
 class _Spread(NamedTuple):
