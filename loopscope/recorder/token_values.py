@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..core.indexing import indices
 from ..core.states import States
 from ..runs.keep import Keep
 from ..runs.run import Run
@@ -130,9 +131,9 @@ def _kept(keep: Keep, length: int) -> list[int]:
     """The positions of a pass that were kept."""
     if keep.positions is None:
         return list(range(length))
-    if isinstance(keep.positions, slice):
-        return list(range(length)[keep.positions])
-    return [position % length for position in keep.positions]
+    where = keep.positions if isinstance(keep.positions, slice) else list(keep.positions)
+    kept = indices(where, length, "position")
+    return [kept] if isinstance(kept, int) else kept
 
 
 def _position_axis(axes: tuple[str, ...], value: Tensor, count: int) -> int | None:

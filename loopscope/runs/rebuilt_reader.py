@@ -20,6 +20,10 @@ WITH_EDITS = (
     "this run has edits, whose values are not in its file, so nothing can be computed from its states but "
     "what was recorded. Record it again with them."
 )
+WITH_CACHE = (
+    "this run is a pass that read a cache, which is not in its file, so nothing can be computed from its "
+    "states but what was recorded. Record the tokens so far in one pass: ls.record(model, tokens)."
+)
 PICKLED = (
     "this run came from another process (it was pickled), where its model stayed, so nothing can be computed "
     "from its states. Save it there, run.save(path), and pass the model here: ls.load_run(path, model=model)."
@@ -54,10 +58,12 @@ def rebuilt_reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: M
         origin, tokens, inputs: of the run.
 
     Raises:
-        LoopscopeError: the run has edits, or its context was drawn at random.
+        LoopscopeError: the run has edits or read a cache, or its context was drawn at random.
     """
     if origin.get("edits"):
         raise LoopscopeError(WITH_EDITS)
+    if origin.get("cached"):
+        raise LoopscopeError(WITH_CACHE)
     conditions, before = conditions_from(model, origin), buffer_marks(model)
     parts = parts_of(model)
     check_no_pass(parts, "loading a run")

@@ -121,6 +121,14 @@ def test_a_pass_that_read_a_cache_is_not_iterated_on_without_it(model, call):
         call(run)
 
 
+def test_nothing_is_computed_from_a_saved_pass_whose_cache_is_lost(model, tmp_path):
+    out = ls.generate(ls.wrap(model), TOKENS, **GREEDY)
+    late = ls.load_run(out.at(token=2).save(tmp_path / "late.safetensors"), model=ls.wrap(model))
+    assert torch.equal(late.states.tensor, out.at(token=2).states.tensor)
+    with pytest.raises(ls.LoopscopeError, match="read a cache, which is not in its file"):
+        _ = late.logits[1]
+
+
 def test_a_generation_is_no_run(model):
     out = ls.generate(ls.wrap(model), TOKENS, **GREEDY)
     calls = [lambda name=name: ls.analyses.measure(name, out) for name in ls.analyses.names()]

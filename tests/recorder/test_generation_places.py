@@ -157,7 +157,16 @@ def test_a_site_is_read_at_the_tokens_place_too(models):
         assert torch.allclose(out[site][token], right, atol=1e-5)
 
 
-@pytest.mark.parametrize("keep", [ls.keep.positions(-1), ls.keep.last(1), ls.keep.every(2)])
+@pytest.mark.parametrize(
+    "keep",
+    [
+        ls.keep.positions(-1),
+        ls.keep.positions(slice(-1, None)),
+        ls.keep.positions([0, -1]),
+        ls.keep.last(1),
+        ls.keep.every(2),
+    ],
+)
 def test_what_is_kept_of_a_pass_is_read_where_the_token_was(models, keep):
     full, part = generated(models, "adapter", "greedy"), generated(models, "adapter", "greedy", keep=keep)
     for token in range(6):
