@@ -26,7 +26,7 @@ def content(path):
     """What a file holds, without the time that it took."""
     if path.suffix == ".safetensors":
         for kind in ("run", "probes", "training", "checkpoint", "history", "weights"):
-            if f'"kind\\\\": \\\\"{kind}\\\\"'.encode() in path.read_bytes()[:100_000]:
+            if f'"kind\\": \\"{kind}\\"'.encode() in path.read_bytes()[:100_000]:
                 tensors, header = load_file(path, kind)
                 names = ("seconds", "processor_seconds", "measured", "versions")
                 return tensors, {name: one for name, one in header.items() if name not in names}
@@ -46,7 +46,7 @@ def alike(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "least"),
-    [("training", 50), ("sweeping", 40), ("saving", 20), ("reporting", 12), ("probing", 12)],
+    [("training", 50), ("sweeping", 40), ("saving", 20), ("reporting", 12), ("probing", 5)],
 )
 def test_killed_at_every_moment_and_started_again_it_ends_as_if_undisturbed(work, least, tmp_path):
     done = subprocess.run(
