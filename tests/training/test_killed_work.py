@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.files import load_file
@@ -17,7 +16,7 @@ from loopscope.common.folder_lock import exclusive_use
 from loopscope.sweeps import grid_from_table, sweep
 from loopscope.training import train
 
-from ..toys.file_kinds import RECIPE
+from ..toys.file_kinds import RECIPE, same
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,13 +33,6 @@ def content(path):
         results = json.loads(path.read_text())["trainings"]
         return [{n: v for n, v in one.items() if n not in ("seconds", "resumed_step")} for one in results]
     return None if path.name in (".sweep", ".lock") else path.read_bytes()
-
-
-def alike(one, other):
-    if isinstance(one, tuple):
-        (a, about), (b, same) = one, other
-        return about == same and a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-    return one == other
 
 
 @pytest.mark.slow
@@ -60,7 +52,7 @@ def test_killed_at_every_moment_and_started_again_it_ends_as_if_undisturbed(work
     assert {str(path.relative_to(killed)) for path in killed.rglob("*")} == names, "no litter is left"
     for name in names:
         if (whole / name).is_file():
-            assert alike(content(killed / name), content(whole / name)), name
+            assert same(content(killed / name), content(whole / name)), name
 
 
 def test_two_trainings_or_sweeps_in_one_folder_are_refused_and_change_nothing(tmp_path):
