@@ -8,7 +8,7 @@ from typing import NamedTuple
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.core.looped_model import Looped
 from loopscope.core.states import States
-from loopscope.recorder.extend import first_overflow, states_past_halting
+from loopscope.recorder.extend import first_overflow, not_iterable, states_past_halting
 from loopscope.recorder.resume_run import resume
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
@@ -45,7 +45,7 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
     except LoopscopeError:
         return _last_quarter(run, "The run was loaded without its model")
     if not isinstance(reader.model, Looped):
-        return _last_quarter(run, "A module wrapped by its body can't be iterated on")
+        return _last_quarter(run, not_iterable(run))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)  # of NaN, which the verdict reports
         later = resume(reader.model, run, goal + 1)

@@ -5,6 +5,7 @@ An iteration is one call of a layer group. With several groups, each runs in a r
 iterations, as in the model; iterations beyond the model's depth use the last group.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ class Albert(SingleBodyAdapter):
     """ALBERT with or without a head."""
 
     family = "an iteration is one call of a layer group"
+    followed_inputs = ("attention_mask", "token_type_ids", "position_ids", "inputs_embeds")
 
     @property
     def base(self) -> Any:
@@ -35,6 +37,9 @@ class Albert(SingleBodyAdapter):
     def body(self) -> nn.Module:
         return self.group(0)
 
+    def loop_bodies(self) -> Sequence[nn.Module]:
+        return list(self.base.encoder.albert_layer_groups)
+
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         _, *others = context["args"]
         return self.group(t)(self.core_in(state), *others, **context["kwargs"])
@@ -50,9 +55,7 @@ class Albert(SingleBodyAdapter):
             context["tokens"],
             **context["inputs"],
         )
-        return next(
-            output[name] for name in ("logits", "prediction_logits", "start_logits") if name in output
-        )
+        return self.logits_in(output)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
         return self.decode(h, context)

@@ -6,7 +6,8 @@ rotary angles, the embedded input) comes from the model too: `first_inputs` runs
 up to the first call of a module and returns the inputs of that call.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,16 +23,22 @@ from ..core.state_tree import State, through_sites
 from ..core.tokens import model_inputs
 from ..core.turns import parts_of, turn
 from ..halting.no_halting import NoHalting
-from .forward_hooks import Inputs, first_inputs, replaced_forward
+from .forward_hooks import Inputs, first_inputs, naming_unknown_inputs, recorded_calls, replaced_forward
+from .forward_inputs import check_inputs
+from .loop_calls import LoopCalls
+from .self_check import largest_difference, refusal
+from .verification import verify
+
+FOUR_FUNCTIONS = ("encode", "initial", "step", "decode")
 
 
-class Adapter(NoHalting, ReadOut, nn.Module):
+class Adapter(LoopCalls, NoHalting, ReadOut, nn.Module):
     """The four functions of a model written by others. `loopscope.wrap` makes one for a model of a
     supported family.
 
     A subclass gives `encode`, `initial`, `step`, `decode`, `iterations` and `family`, and sets the
     class attributes below where the defaults don't fit. docs/architecture.md has a complete
-    example. For recording while the model generates, it also gives the methods from `loop_ends` on.
+    example. For recording while the model generates, it also gives the methods of `LoopCalls`.
     """
 
     module: Any
@@ -48,8 +55,9 @@ class Adapter(NoHalting, ReadOut, nn.Module):
     update_sites: Mapping[str, Sequence[str]] = {}
     """By field of the state: the sites that an update of it passes within an iteration, as in
     `loopscope.nn.LoopedModule`."""
-    body_receives_state = False
-    """Whether the first module of an iteration receives the state itself."""
+    followed_inputs: Collection[str] = ()
+    """Names of the inputs of the model's forward, besides the tokens, that the four functions
+    follow as the model does. Every other is refused by name."""
     family = ""
     """What one iteration is, as a clause."""
 
@@ -59,6 +67,12 @@ class Adapter(NoHalting, ReadOut, nn.Module):
         self.clock = Clock()
         self.name: str | None = None
         self.task: Any = None
+        self.check = True
+        """Whether a first recording compares the four functions with the model's own forward."""
+        self.checked: set[Any] = set()
+        """The kinds of inputs for which they were found equal."""
+        self.mismatch: str | None = None
+        """How they differ, as a sentence; None as long as they don't."""
         self.recurrent_fields = self.fields
         self.truncates_gradients = False
         """Whether `step` stops gradients where the model's own forward does. False for Jacobians,
@@ -117,10 +131,39 @@ class Adapter(NoHalting, ReadOut, nn.Module):
 
     def forward_logits(self, tokens: Any, **inputs: Any) -> Tensor:
         """The logits of the model's own forward."""
-        output = self(tokens, **inputs)
+        with naming_unknown_inputs(self.module, inputs):
+            return self.logits_in(self(tokens, **inputs))
+
+    def logits_in(self, output: Any) -> Any:
+        """The logits in the output of the model's own forward."""
         for name in ("logits", "prediction_logits", "start_logits", "last_hidden_state"):
             output = getattr(output, name, output)
         return output
+
+    def model_logits(self, tokens: Any, inputs: Mapping[str, Any]) -> Tensor:
+        """As `forward_logits`; the adapter also reads from the pass how the model is wired."""
+        with recorded_calls(self.parts_to_read()) as calls:
+            logits = self.forward_logits(tokens, **inputs)
+        self.read_wiring(inputs, calls, logits)
+        return logits
+
+    def compared_logits(
+        self, tokens: Any, inputs: Mapping[str, Any], expected: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Pairs that must be equal: what the four functions give after the model's own depth,
+        whether or not they were found to differ, and `expected`, the model's own; and the same of a
+        read-out alone, where
+        these don't show it."""
+        with self.functions_allowed():
+            n = self.depth(tokens, inputs)
+            context = self.encode(tokens, **inputs)
+            states = [self.initial(context)]
+            for t in range(n):
+                states.append(step_at(self, states[-1], context, t))
+            early = self.answers_early(context, n)
+            ours = self.answer(states, context) if early else self.decode(states[-1], context)
+            further = self.read_outs(states[-1], context)
+            return [(ours, expected), *([] if further is None else [further])]
 
     def difference(self, tokens: Any, seed: int = 0, **inputs: Any) -> float:
         """The largest difference between the logits of the model's own forward and those of the
@@ -128,17 +171,51 @@ class Adapter(NoHalting, ReadOut, nn.Module):
         the model's package.
 
         >>> print(model.difference(tokens))
+
+        Raises:
+            LoopscopeError: an input that the adapter doesn't follow.
         """
         tokens, inputs = model_inputs(self, tokens, inputs)
+        self.check_inputs(tokens, inputs)
         with turn(parts_of(self), seeded=True), torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
-            logits = self.forward_logits(tokens, **inputs)
+            expected = self.model_logits(tokens, inputs)
             torch.manual_seed(seed)
-            context = self.encode(tokens, **inputs)
-            state = self.initial(context)
-            for t in range(self.depth(tokens, inputs)):
-                state = step_at(self, state, context, t)
-            return float((self.decode(state, context) - logits).abs().max())
+            pairs = self.compared_logits(tokens, inputs, expected)
+        return max(largest_difference(ours, theirs) for ours, theirs in pairs)
+
+    def check_inputs(self, tokens: Any, inputs: Mapping[str, Any]) -> None:
+        """Raise LoopscopeError for an input that the four functions don't follow, by its name."""
+        check_inputs(self.module, self.followed_inputs, tokens, inputs)
+
+    def verify(self, tokens: Any, inputs: Mapping[str, Any]) -> None:
+        """Raise LoopscopeError if the four functions differ from the model's own forward, which
+        runs once for each kind of inputs to tell."""
+        self.check_inputs(tokens, inputs)
+        verify(self, tokens, inputs)
+
+    def refuse(self, mismatch: str) -> None:
+        """Compute nothing from the four functions any more: they differ from the model's own
+        forward.
+
+        Arguments:
+            mismatch: how, as a sentence.
+        """
+        self.mismatch = mismatch
+
+        def refused(*_: Any, **__: Any) -> Any:
+            raise LoopscopeError(refusal(mismatch))
+
+        vars(self).update(dict.fromkeys(FOUR_FUNCTIONS, refused))
+
+    @contextmanager
+    def functions_allowed(self) -> Iterator[None]:
+        """Inside the with-block the four functions compute, even if they were found to differ."""
+        refused = {name: vars(self).pop(name) for name in FOUR_FUNCTIONS if name in vars(self)}
+        try:
+            yield
+        finally:
+            vars(self).update(refused)
 
     def set_outer_module(self, outer: nn.Module, sites: Mapping[str, nn.Module]) -> None:
         """Use the forward and the site names of a module that contains the model."""
@@ -152,36 +229,20 @@ class Adapter(NoHalting, ReadOut, nn.Module):
         """Whether every position has halted."""
         return False
 
-    # For recording passes that the model runs by itself, as in generation
+    # For a model that may answer from an earlier state than the last
 
-    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
-        """The first and the last module that an iteration calls; the last returns the primary
-        tensor of the next state."""
-        raise LoopscopeError(
-            f"the adapter of {type(self.module).__name__} must define loop_ends() to record while the model "
-            "generates, but doesn't. Record its passes one by one: ls.record(model, tokens)."
-        )
+    def answers_early(self, context: Context, iterations: int) -> bool:
+        """Whether the model's own answer after so many iterations may be read from an earlier
+        state than the last. `answer` is its answer then."""
+        return False
 
-    def inner_loop_modules(self) -> dict[str, nn.Module]:
-        """By inner axis, the module whose calls it counts."""
-        return {}
+    def answer(self, states: Sequence[State], context: Context) -> Tensor:
+        """The model's own answer from the states of a whole pass, states[0] first."""
+        return self.decode(states[-1], context)
 
-    def extra_state_modules(self) -> dict[str, nn.Module]:
-        """By further field of the state, the module whose last output in an iteration is its next
-        value."""
-        return {}
-
-    def initial_from_call(self, first_input: Tensor, embedded: Tensor | None) -> State:
-        """states[0] from the first input of the first module, and from the output of
-        `embedding`."""
-        return first_input
-
-    def embedding(self) -> nn.Module | None:
-        """The token embedding, if `initial_from_call` needs its output."""
-        return None
-
-    def logits_from_state(self, state: State) -> Tensor | None:
-        """The logits, if they depend on the state alone; else None."""
+    def read_outs(self, state: State, context: Context) -> tuple[Tensor, Tensor] | None:
+        """What `decode` and the model's own read-out give for a state, where `answer` doesn't show
+        whether they are equal; else None."""
         return None
 
     def site_modules(self) -> dict[str, nn.Module]:

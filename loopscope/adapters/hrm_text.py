@@ -7,14 +7,16 @@ calls of L_module run without gradients, as many as the model's `L_bp_cycles_pad
 iterations beyond the model's depth, all but the last.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..core.hooks import TemporaryHooks
 from .base import Adapter
-from .forward_hooks import without_cache
+from .forward_inputs import check_no_cache, dropped_cache, without_cache
 
 
 class State(NamedTuple):
@@ -32,6 +34,9 @@ class Context(NamedTuple):
     """(batch, position, width): the scaled embedding."""
     kwargs: dict[str, Any]
     """Further inputs of both stacks: mask, positions."""
+    tokens: Any
+    inputs: Mapping[str, Any]
+    """Of the whole model."""
 
 
 class HrmText(Adapter):
@@ -51,12 +56,26 @@ class HrmText(Adapter):
     def iterations(self) -> int:
         return self.base.config.H_cycles
 
+    @property
+    def followed_inputs(self) -> tuple[str, ...]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Names of the inputs that are followed; without its head the model keeps every
+        position."""
+        read_out = ("logits_to_keep",) if self.base is not self.module else ()
+        return ("attention_mask", "position_ids", "token_type_ids", "inputs_embeds", "use_cache", *read_out)
+
     def encode(self, tokens: Tensor, **inputs: Any) -> Context:
-        base = self.base
-        embeds = base.embed_tokens(tokens)
-        _, kwargs = self.first_inputs(base.L_module, inputs_embeds=embeds, **without_cache(inputs))
+        check_no_cache(inputs)
+        embeds = [inputs["inputs_embeds"]] if inputs.get("inputs_embeds") is not None else []
+
+        def keep_embeds(args: Any, kwargs: Any, output: Any) -> Any:
+            embeds.append(output)
+            return output
+
+        with TemporaryHooks() as hooks:
+            hooks.attach(self.base.embed_tokens, after=keep_embeds)
+            _, kwargs = dropped_cache(*self.first_inputs(self.base.L_module, tokens, **inputs))
         kwargs = {name: value for name, value in kwargs.items() if name != "cycle_offset"}
-        return Context(embeds * base.embedding_scale, kwargs)
+        return Context(embeds[0] * self.base.embedding_scale, kwargs, tokens, inputs)
 
     def initial(self, context: Context) -> State:
         high = context.embedded
@@ -81,14 +100,20 @@ class HrmText(Adapter):
         return State(high, low)
 
     def decode(self, state: State, context: Context) -> Tensor:
-        return self.logits_from_state(state)
+        if context.inputs.get("logits_to_keep") is None:
+            return self.logits_from_state(state)
+        from transformers.modeling_outputs import BaseModelOutputWithPast
+
+        output = BaseModelOutputWithPast(last_hidden_state=state.high)
+        inputs = without_cache(self.module, context.inputs)
+        return self.logits_in(self.read_out(self.base, output, context.tokens, **inputs))
 
     def logits_from_state(self, state: State) -> Tensor:
         head = getattr(self.module, "lm_head", None)
         return state.high if head is None else head(state.high)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
-        return self.logits_from_state(State(h, h))
+        return self.decode(State(h, h), context)
 
     def loop_ends(self) -> tuple[nn.Module, nn.Module]:
         return self.base.L_module, self.base.H_module
@@ -102,9 +127,10 @@ class HrmText(Adapter):
     def embedding(self) -> nn.Module:
         return self.base.embed_tokens
 
-    def initial_from_call(self, first_input: Tensor, embedded: Tensor | None) -> State:
+    def initial_from_call(self, first_input: Tensor, embedded: Tensor | None) -> State | None:
         low = self.base.z_L_init.to(first_input).expand_as(first_input)
-        return State(first_input - low if embedded is None else embedded * self.base.embedding_scale, low)
+        high = first_input - low if embedded is None else embedded * self.base.embedding_scale
+        return State(high, low) if torch.equal(low + high, first_input) else None
 
 
 def adapt(module: nn.Module) -> HrmText:

@@ -19,6 +19,11 @@ class SingleBodyAdapter(Adapter):
         """The loop's body."""
         raise NotImplementedError(f"{type(self).__name__} must define body(), the module that repeats.")
 
+    body_receives_state = True
+
+    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
+        return self.body(), self.body()
+
     def encode(self, tokens: Any, **inputs: Any) -> Context:
         """The body's inputs at its first call, and the inputs of the whole model."""
         args, kwargs = self.first_inputs(self.body(), tokens, **inputs)

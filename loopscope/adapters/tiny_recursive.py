@@ -43,6 +43,7 @@ class TinyRecursive(Adapter):
     fields = State._fields
     loop_sites = ("low_in", "low_out", "high_in")
     update_sites: ClassVar = {"output": (), "latent": ("low_out",)}
+    followed_inputs = ("outputs", "latents")
     family = (
         "an iteration is one refinement block, calls of the network on the latent (axis low) and the output"
     )
@@ -55,10 +56,16 @@ class TinyRecursive(Adapter):
     def vocabulary(self) -> int:
         return self.module.input_embed.num_embeddings
 
-    def forward_logits(self, tokens: Tensor, **inputs: Any) -> Tensor:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own forward, which starts from its initial answer and latent unless others
+        are passed."""
         output, latent = self.module.get_initial()
-        start = inputs.get("outputs", output), inputs.get("latents", latent)
-        return self.module(tokens, *start)[2]
+        given = {name for name, _ in zip(("seq", "outputs", "latents"), args, strict=False)} | set(kwargs)
+        start = {"outputs": output, "latents": latent}
+        return super().forward(*args, **({k: v for k, v in start.items() if k not in given} | kwargs))
+
+    def logits_in(self, output: Any) -> Any:
+        return output[2]
 
     def encode(self, tokens: Tensor, **inputs: Any) -> Context:
         embedded, _ = self.module.embed_inputs_with_registers(tokens)

@@ -31,6 +31,11 @@ _CARRIES = (
 """Options of attention layers with which an iteration reads more of earlier ones than the residual
 stream."""
 
+_INPUTS = (
+    *("mask", "pos", "embed_ids", "sum_embeds", "prepend_embeds", "prepend_mask", "excise_prepend_embeds"),
+    *("seq_start_pos", "attn_mask", "self_attn_kv_mask"),
+)
+"""Inputs that reach every iteration, or only the embedding and the read-out."""
 
 _EXIT = 0.9
 """The default of looped_exit_prob_threshold."""
@@ -40,6 +45,7 @@ class Looped(SingleBodyAdapter):
     """A TransformerWrapper with looped=True."""
 
     family = "an iteration is a pass through attn_layers and its final norm"
+    followed_inputs = (*_INPUTS, "looped_steps", "max_looped_steps")
 
     @property
     def iterations(self) -> int:
@@ -59,9 +65,6 @@ class Looped(SingleBodyAdapter):
         h = super().step(state, context, t)
         self.module.exit_gate(h)
         return h
-
-    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
-        return self.body(), self.body()
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
         with replaced_forward(self.module.exit_gate, lambda h: h[..., :1]):  # it already ran in the loop
@@ -91,6 +94,7 @@ class Tied(SingleBodyAdapter):
     """A TransformerWrapper with tied layers."""
 
     family = "an iteration is a pass through the layers that repeat; the final norm comes after the loop"
+    followed_inputs = _INPUTS
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -100,6 +104,14 @@ class Tied(SingleBodyAdapter):
     @property
     def iterations(self) -> int:
         return len(self.module.attn_layers.layers_execute_order) // len(self.order)
+
+    def loop_ends(self) -> tuple[nn.Module, nn.Module]:
+        """The norm before the first layer, and the sum or the norm after the last: `attn_layers`
+        itself is called once."""
+        layers = self.module.attn_layers.layers
+        (before, *_), block, _ = layers[self.order[0]]
+        (*_, after), _, residual = layers[self.order[-1]]
+        return before or block, after or residual
 
     @property
     def vocabulary(self) -> int:

@@ -57,7 +57,8 @@ def model_inputs(
             "a model needs tokens with at least one sequence and with at least one position, but got "
             f"{tuple(tokens.shape)}. Pass some."
         )
-    if looped or (vocabulary is not None and not any(inputs.get(name) is not None for name in _INSTEAD)):
+    embedded = any(inputs.get(name) is not None for name in _INSTEAD)
+    if (looped and not (tokens is None and embedded)) or (vocabulary is not None and not embedded):
         tokens = _checked(type(module).__name__, tokens, vocabulary)
     _check_mask(tokens, inputs)
     if strict and isinstance(module, nn.Module) and module is not model:

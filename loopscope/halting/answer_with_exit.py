@@ -161,6 +161,9 @@ def _check(model: Any, tokens: Any, rule: str | Rule | None, threshold: float | 
             "rows leave the batch in evaluation only, but the model is in training mode. Call model.eval() "
             "first."
         )
+    verify = getattr(model, "verify", None)  # of an adapter, whose functions may differ from its model
+    if verify is not None:
+        verify(tokens, {})
     if threshold is not None and rule is None:
         raise LoopscopeError(
             f'threshold={threshold!r} needs the rule that it belongs to. Pass rule= too; rule="model" is the '

@@ -10,12 +10,14 @@ from ..runs.run import Run
 
 
 def final_logits(run: Run) -> Float[Tensor, "batch position vocab"]:
-    """The logits of the run's output.
+    """The logits of the run's output, or where the model answers from an earlier state, of its last
+    state.
 
     Raises:
         LoopscopeError: the output isn't logits over a vocabulary at every position.
     """
-    logits = find_logits(run.output)
+    early = bool(run.origin.get("answers_early"))
+    logits = run.logits[run.iterations] if early else find_logits(run.output)
     if isinstance(logits, Tensor) and logits.ndim == 2 and _last_state(run).ndim == 2:
         logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 3 or not logits.is_floating_point():

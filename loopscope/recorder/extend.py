@@ -76,7 +76,7 @@ def continue_run(
     except LoopscopeError as error:
         return _not_continued(run, missing, f"The run can't be continued ({str(error).split(',')[0]})")
     if not isinstance(model, Looped):
-        return _not_continued(run, missing, "A module wrapped by its body can't be iterated on")
+        return _not_continued(run, missing, not_iterable(run))
     if run.origin.get("cached"):
         return _not_continued(run, missing, "A pass that read a cache can't be iterated on")
     with warnings.catch_warnings():
@@ -100,6 +100,13 @@ def continue_run(
     overflow = first_overflow(states, mask_at(later, states))
     last = last if overflow is None else overflow - 1
     return Continuation(later, states, n, last, overflow, description)
+
+
+def not_iterable(run: Run) -> str:
+    """Why the model of a run can't be iterated on, as a clause."""
+    if run.reader.refusal is not None:
+        return "The adapter's four functions differ from the model and aren't used"
+    return "A module wrapped by its body can't be iterated on"
 
 
 def states_past_halting(run: Run, iterations: int) -> States:

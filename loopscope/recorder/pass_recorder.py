@@ -3,15 +3,17 @@ generation."""
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..adapters.base import Adapter
+from ..adapters.self_check import refusal
 from ..common.errors import LoopscopeError
 from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
 from ..core.output_logits import find_logits
 from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
-from ..core.state_tree import items
+from ..core.state_tree import tensors
 from ..core.states import States
 from ..interventions.edit_checks import Edits, edit_list, expand_edits
 from ..interventions.edits import Edit
@@ -19,11 +21,13 @@ from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.run import Run
+from ..runs.weights import Marks
 from ..wrapping.call_tracker import ITERATION, CallTracker
 from ..wrapping.start_probe import StartProbe
 from ..wrapping.wrap_module import LOOP_SITES, Wrapped
 from .offloaded_weights import direct_weights
 from .provenance import circumstances
+from .read_out_check import reads_out, without_read_out
 
 
 class PassRecorder:
@@ -31,8 +35,17 @@ class PassRecorder:
     before and after it."""
 
     def __init__(
-        self, model: Adapter | Wrapped, sites: Sites, edits: Edits, keep: Keep | None, *, runs: list[Run]
+        self,
+        model: Adapter | Wrapped,
+        sites: Sites,
+        edits: Edits,
+        keep: Keep | None,
+        *,
+        runs: list[Run],
+        collector: Collector | None = None,
     ) -> None:
+        """`collector`: takes the values of each pass; None: one without gradients."""
+        self.empty_collector = collector or Collector(keep or Keep(), False, careful=True)
         self.model, self.keep, self.runs = model, keep or Keep(), runs
         self.adapter = model if isinstance(model, Adapter) else None
         self.modules = modules_of(model.module)
@@ -62,6 +75,8 @@ class PassRecorder:
         with. Later passes begin alike."""
         self.start: str | None = None
         self.probing = False
+        self.read_out_holds: bool | None = None
+        """Whether the first pass's answers are the adapter's read-outs of its states."""
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Attach the hooks of a pass, before it."""
@@ -70,12 +85,13 @@ class PassRecorder:
         if isinstance(self.model, Wrapped) and not self.runs:
             self.probe = StartProbe(self.model.module, self.model.body, args, kwargs)
         self.tokens = copied(kwargs.get("input_ids", args[0] if args else None))
-        collector = Collector(self.keep, False, careful=True)
+        collector = self.empty_collector.fresh()
         # An edit that counts from the end needs the number of iterations, which an adapter knows.
         count = None if self.adapter is None else self.adapter.iterations
         self.tracker = CallTracker(self.loop, self.modules, collector, self.by_site, schedule=(), count=count)
         self.embedded: Any = None
         self.extra_fields: dict[str, Any] = {}
+        self.carried_unchanged = True
         self.hooks = TemporaryHooks()
         edited = (site for site in self.by_site if site not in LOOP_SITES)
         for site in dict.fromkeys([*self.recorded, *edited]):
@@ -83,6 +99,8 @@ class PassRecorder:
         if self.adapter is not None:
             self._attach_to(self.adapter, self.hooks)
         self.tracker.attach(self.hooks)
+        if self.adapter is not None and not self.adapter.loop_bodies():
+            self.hooks.attach(self.adapter.loop_ends()[0], before=self._compare_carried)
         if self.adapter is not None and self.adapter.extra_state_modules():
             self.hooks.attach(self.adapter.loop_ends()[1], after=self._record_extra_fields)
         self.loop.clock.set()
@@ -98,6 +116,10 @@ class PassRecorder:
         run = self.tracker.run(self.tokens, find_logits(output), self._unknown_start())
         if self.adapter is not None:
             run = self._with_first_state(self.adapter, run)
+            if self.read_out_holds is None and self.adapter.check:
+                self.read_out_holds = reads_out(self.adapter, run)
+            if self.read_out_holds is False and self.adapter.mismatch is None:
+                run = without_read_out(self.adapter, run)
         run.origin |= circumstances(self.model, self.edits, self.keep, None)
         self.runs.append(run)
         return output
@@ -138,6 +160,20 @@ class PassRecorder:
 
             hooks.attach(module, after=store_field)
 
+    def _compare_carried(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Before an iteration: whether it reads the state that the last one returned."""
+        path, last = find_tensor((args, kwargs)), self.tracker.last_output
+        if (
+            path is not None
+            and last is not None
+            and not self.tracker.calls.inside
+            and self.adapter is not None
+        ):
+            carried = self.adapter.carried(get_at((args, kwargs), path))
+            same = carried is None or (carried.shape == last.shape and torch.equal(carried, last))
+            self.carried_unchanged = self.carried_unchanged and same
+        return args, kwargs
+
     def _record_extra_fields(self, args: Any, kwargs: Any, output: Any) -> Any:
         for field, value in self.extra_fields.items():
             self.tracker.collector.take(f"state.{field}", ITERATION, (self.tracker.done,), value)
@@ -147,29 +183,34 @@ class PassRecorder:
         """The run with states[0], which is computed before the loop's first call, and a
         read-out."""
         assert self.tracker.first_input is not None
+        detach = not self.tracker.collector.grad
+        first_input = self.tracker.first_input.detach() if detach else self.tracker.first_input
         with direct_weights(adapter.module):
-            first = adapter.initial_from_call(self.tracker.first_input.detach(), self.embedded)
+            first = adapter.initial_from_call(first_input, self.embedded)
+        direct = all(self.tracker.first.direct) or not adapter.body_receives_state
+        known = first is not None and direct and self.carried_unchanged
         sites: dict[str, Any] = {name: run[name] for name in run.names}
-        for number, (field, value) in enumerate(items(first).items()):
+        for number, field in enumerate(adapter.fields or ("state",)):
             name = f"state.{field}" if number else "state"
             if name in sites and not self.keep.last:
-                sites[name] = self._with_first_value(sites[name], value.detach(), run.iterations)
-        readable = adapter.logits_from_state(first) is not None
-        decode: Any = adapter.logits_from_state if readable else None
-        state_type = None if isinstance(first, Tensor) else type(first)
+                value = tensors(first)[number] if known else None
+                value = value if value is None or not detach else value.detach()
+                sites[name] = self._with_first_value(sites[name], value, run.iterations)
         return Run(
             tokens=run.tokens,
             iterations=run.iterations,
             sites=sites,
             output=run.output,
             origin=run.origin | {"fields": list(adapter.fields)},
-            reader=Reader(adapter, None, decode, state_type, grad=False, before=self.tracker.before),
+            reader=_reader(adapter, first, grad=not detach, before=self.tracker.before),
         )
 
-    def _with_first_value(self, states: States, value: Tensor, iterations: int) -> States:
-        """The site's values with `value` before the loop."""
-        kept, _ = self.keep.value(value, states.axes[1:], states.name)
+    def _with_first_value(self, states: States, value: Tensor | None, iterations: int) -> States:
+        """The site's values with `value` before the loop; None: it isn't known."""
         later = {index: one for index, one in states.items() if index[0] > 0}
+        if value is None:
+            return states.with_values(later, iteration_range=range(iterations + 1))
+        kept, _ = self.keep.value(value, states.axes[1:], states.name)
         shape = next((one.shape for one in later.values()), kept.shape)
         if kept.shape != shape and kept.ndim == 3:
             kept = kept[:, -shape[1] :]  # a cache holds the other positions: only the newest go on
@@ -180,13 +221,31 @@ class _AdapterLoop:
     """The loop of an adapter, with the names that `CallTracker` needs."""
 
     def __init__(self, adapter: Adapter) -> None:
-        first, last = adapter.loop_ends()
+        bodies = list(adapter.loop_bodies())
+        first, last = (bodies[0], bodies[-1]) if bodies else adapter.loop_ends()
+        self.alternating = bool(bodies)
+        """Whether each call of a part is an iteration."""
         self.module, self.clock = adapter.module, adapter.clock
         self.body_receives_state = adapter.body_receives_state
         self.state, self.axes = None, None
         self.parts: dict[str, nn.Module] = {"(first)": first, "(last)": last}
+        self.parts |= {f"(body {number})": body for number, body in enumerate(bodies)}
         self.body = ["(first)"] if first is last else ["(first)", "(last)"]
+        if len(bodies) > 1:
+            self.body = [name for name in self.parts if name.startswith("(body")]
         self.inner = {}
         for axis, module in adapter.inner_loop_modules().items():
             self.parts[f"({axis})"] = module
             self.inner[axis] = f"({axis})"
+
+
+def _reader(adapter: Adapter, first: Any, *, grad: bool, before: Marks) -> Reader:
+    """What reads out the states of a pass, if they alone tell the logits."""
+    if adapter.mismatch is not None:
+        return Reader(
+            adapter.module, None, None, None, grad=grad, before=before, refusal=refusal(adapter.mismatch)
+        )
+    readable = first is not None and adapter.logits_from_state(first) is not None
+    decode: Any = adapter.logits_from_state if readable else None
+    state_type = None if first is None or isinstance(first, Tensor) else type(first)
+    return Reader(adapter, None, decode, state_type, grad=False, before=before)

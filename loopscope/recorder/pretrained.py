@@ -30,7 +30,7 @@ def is_pretrained_name(name: str) -> bool:
 
 
 def from_pretrained(
-    name: str | os.PathLike[str], *, trust_remote_code: bool = False, **options: Any
+    name: str | os.PathLike[str], *, trust_remote_code: bool = False, check: bool = True, **options: Any
 ) -> Adapter:
     """Load a looped model by its folder or name, and wrap it: transformers' from_pretrained, then
     `ls.wrap`.
@@ -43,6 +43,7 @@ def from_pretrained(
             transformers downloads unless it is cached or transformers is offline.
         trust_remote_code: run the code that comes with the checkpoint, as Ouro and Huginn need.
             Read it before you agree.
+        check: as for `wrap`: False trusts the family's four functions.
         options: of transformers' from_pretrained, such as revision= or torch_dtype=.
 
     Raises:
@@ -79,7 +80,7 @@ def from_pretrained(
             f"{name} must be a folder that save_pretrained wrote or a model that transformers finds, but: "
             f"{error}"
         ) from error
-    wrapped = wrap(model.eval())
+    wrapped = wrap(model.eval(), check=check)
     wrapped.name = name
     return wrapped
 

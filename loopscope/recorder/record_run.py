@@ -1,6 +1,8 @@
 """record: run a looped model once, and keep its states and sites."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..adapters.base import Adapter
@@ -15,8 +17,11 @@ from ..interventions.edit_checks import AnyEdit, Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.run import Run
+from ..runs.weights import Marks
 from ..wrapping.recorded_module import record_wrapped, wrapped_edits
 from ..wrapping.wrap_module import Wrapped
+from .checked_pass import checked_pass
+from .model_forward import record_model_forward
 from .pass_settings import pass_settings
 from .provenance import circumstances
 from .recorded_pass import changes_in_place, check_looped, recorded_pass, warn_nonfinite
@@ -62,7 +67,12 @@ def record(
             of them and of the tokens, so that nothing of the caller's is written to.
 
     Raises:
-        LoopscopeError: an unknown site, invalid tokens, an edit that doesn't fit or never applies.
+        LoopscopeError: an unknown site, an edit that doesn't fit or never applies, invalid tokens,
+            or an input that a model's adapter doesn't follow.
+
+    The first recording through an adapter of `wrap`, for each kind of inputs, is compared with the
+    model's own forward. If they differ, a LoopscopeWarning says how, and this and later runs are
+    recorded from the model's own forward.
     """
     tokens, inputs = model_inputs(model, tokens, inputs)
     if isinstance(model, Wrapped):
@@ -77,12 +87,59 @@ def record(
     collector = Collector(keep or Keep(), grad, copy, careful=changes_in_place(model))
     with pass_settings(model, grad, seed) as before:
         tokens, inputs = copied(tokens), copied(inputs)
-        model.clock.set()
-        if iterations is None:
-            iterations = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
-        span = Span(tokens, inputs, checked_iterations(iterations))
-        origin = circumstances(model, edited, keep, seed) | {"requested_iterations": span.end}
-        return recorded_pass(model, span, sites, edited, collector=collector, origin=origin, before=before)
+        origin = circumstances(model, edited, keep, seed)
+        request = _Request(model, tokens, inputs, iterations, sites, edited, collector, origin, before)
+        return _adapted(request) if isinstance(model, Adapter) else _with_four_functions(request)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What `record` was asked for."""
+
+    model: Any
+    tokens: Any
+    inputs: Mapping[str, Any]
+    iterations: int | None
+    sites: Sites
+    edits: Sequence[AnyEdit]
+    collector: Collector
+    origin: Mapping[str, Any]
+    before: Marks
+    """The model's buffers before the pass."""
+
+
+def _with_four_functions(request: _Request, stacklevel: int = 5) -> Run:
+    model, tokens, inputs = request.model, request.tokens, request.inputs
+    model.clock.set()
+    n = request.iterations
+    if n is None:
+        n = model.depth(tokens, inputs) if isinstance(model, Adapter) else model.iterations
+    n = checked_iterations(n)
+    return recorded_pass(
+        model,
+        Span(tokens, inputs, n),
+        request.sites,
+        request.edits,
+        collector=request.collector.fresh(),
+        origin=dict(request.origin) | {"requested_iterations": n},
+        before=request.before,
+        stacklevel=stacklevel,
+    )
+
+
+def _adapted(request: _Request) -> Run:
+    """With the four functions, as long as they are what the model does."""
+    model, tokens, inputs, edits = request.model, request.tokens, request.inputs, request.edits
+    model.check_inputs(tokens, inputs)
+    of_model = partial(record_model_forward, model, tokens, inputs, request.iterations, request.sites, edits)
+    return checked_pass(
+        model,
+        tokens,
+        inputs,
+        partial(_with_four_functions, request, stacklevel=7),
+        partial(of_model, collector=request.collector, origin=request.origin),
+        plain=lambda: not edits and request.iterations in (None, model.depth(tokens, inputs)),
+    )
 
 
 def _recorded_module(

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from ..runs.reader import Reader
 from ..runs.run import Run
 from ..runs.weight_digests import recorded_digest
 from ..runs.weights import Marks
-from .recording_plan import Span, plan_recording
+from .recording_plan import RecordingPlan, Span, plan_recording
 from .site_hooks import SiteHooks
 
 
@@ -40,6 +40,7 @@ def recorded_pass(
     collector: Collector,
     origin: dict[str, Any],
     before: Marks,
+    stacklevel: int = 4,
 ) -> Run:
     """Run the iterations of a span and read out the last state.
 
@@ -49,27 +50,20 @@ def recorded_pass(
         collector: takes the recorded values.
         origin: the provenance of the run.
         before: the model's buffers before the pass.
+        stacklevel: the caller that a warning is attributed to; 4 is who called record or resume,
+            which are guarded.
     """
     plan = plan_recording(model, span, sites, edits)
     fields = plan.fields
     hooks = SiteHooks(model, plan, span.end, collector)
     hooked = hooks.attached(dict.fromkeys([*plan.recorded, *plan.edits]), plan.recorded)
     with running_pass(parts_of(model)), hooked, _truncation(model):
-        if span.begin is None:
-            # the model may write into what it is given
-            context = model.encode(copied(span.tokens), **copied(span.inputs))
-            begin = model.initial(context)
-        else:
-            context, begin = span.begin
-        schedule = plan.schedule._asdict()
-        k, state = deque(
-            unroll(model, begin, context, span.end, start=span.start, **schedule), maxlen=1
-        ).pop()
-        logits = model.decode(state, context)
+        passed = _iterated(model, span, plan)
+    context, k, logits = passed.context, passed.iterations, passed.logits
     hooks.check_applied(k)
     frozen = [name for edit in plan.frozen_sites if (name := state_field(edit.site, fields))]
     if frozen and span.end > span.start:
-        check_update_sites(model, frozen, begin, context, t=span.start)
+        check_update_sites(model, frozen, passed.begin, context, t=span.start)
     values = collector.finish(k)
     if before:  # the pass may have changed a buffer, and the run goes on from its end
         origin["weights"] = recorded_digest(model)
@@ -79,13 +73,49 @@ def recorded_pass(
         iterations=k,
         sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
         output=logits if collector.grad else logits.detach(),
-        origin=origin | {"fields": list(fields)},
-        reader=_reader(hooks, context, type(state) if fields else None, before),
+        origin=origin | {"fields": list(fields)} | ({"answers_early": True} if passed.early else {}),
+        reader=_reader(hooks, context, type(passed.begin) if fields else None, before),
     )
     if collector.keep == Keep() and span.start == 0:
         run.halting = halting_record(model, run)
-    warn_nonfinite(run, stacklevel=4)  # who called record or resume, which are guarded
+    warn_nonfinite(run, stacklevel=stacklevel)
     return run
+
+
+class _Passed(NamedTuple):
+    """A pass without its sites."""
+
+    begin: State
+    context: Context
+    iterations: int
+    """How many ran, those before the span included."""
+    logits: Tensor
+    """The model's answer."""
+    early: bool
+    """Whether it isn't the read-out of the last state."""
+
+
+def _iterated(model: Looped, span: Span, plan: RecordingPlan) -> _Passed:
+    """Run the iterations of a span and read out the answer."""
+    if span.begin is None:
+        # the model may write into what it is given
+        context = model.encode(copied(span.tokens), **copied(span.inputs))
+        begin = model.initial(context)
+    else:
+        context, begin = span.begin
+    steps = unroll(model, begin, context, span.end, start=span.start, **plan.schedule._asdict())
+    if not isinstance(model, Adapter) or not model.answers_early(context, span.end):
+        k, state = deque(steps, maxlen=1).pop()
+        return _Passed(begin, context, k, model.decode(state, context), early=False)
+    states = [*span.earlier, *(state for _, state in steps)]
+    logits = model.answer(states, context)
+    model.clock.hidden = True  # the answer has passed the sites of the read-out
+    try:
+        with torch.no_grad():
+            last = model.decode(states[-1], context)
+    finally:
+        model.clock.hidden = False
+    return _Passed(begin, context, len(states) - 1, logits, early=not torch.equal(last, logits))
 
 
 def _reader(hooks: SiteHooks, context: Context, state_type: type | None, before: Marks) -> Reader:

@@ -31,6 +31,8 @@ class Span:
     """The context and states[start]; None: the model computes them from the inputs."""
     mask: Bool[Tensor, "batch position"] | None = None
     """Which positions count, where that is known already."""
+    earlier: tuple[State, ...] = ()
+    """states[:start], where the model's answer may be read from them."""
 
 
 @dataclass(frozen=True)

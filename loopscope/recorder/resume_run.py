@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..adapters.base import Adapter
 from ..common.arguments import Count, Index, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
@@ -79,12 +80,19 @@ def resume(
             "resumed_at": k,
             "edits": [*run.origin.get("edits", []), *origin["edits"]],
         }
-        span = Span(tokens, inputs, n, k, (reader.context, state), run.mask)
+        earlier = _earlier(model, run, reader, n, k)
+        span = Span(tokens, inputs, n, k, (reader.context, state), run.mask, earlier)
         names = _recorded_sites(model, run, sites)
         later = recorded_pass(model, span, names, edited, collector=collector, origin=origin, before=before)
         result = later.with_sites(_joined(run, later, k)).with_counted(run.counted)
         result.halting = halting_record(model, result) if run.halting is not None else None
     return result
+
+
+def _earlier(model: Any, run: Run, reader: Reader, n: int, k: int) -> tuple[Any, ...]:
+    """states[:k], if the model's answer after n iterations may be read from them."""
+    early = isinstance(model, Adapter) and model.answers_early(reader.context, n)
+    return tuple(run.state(j) for j in range(k)) if early else ()
 
 
 def _reader(model: Any, run: Run) -> Reader:

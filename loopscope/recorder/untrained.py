@@ -46,7 +46,7 @@ def untrained_model(model: Any, seed: int) -> Any:
         module = model.module
         if not hasattr(getattr(module, "config", None), "to_dict"):
             raise LoopscopeError(f"it isn't known how to build an untrained {type(module).__name__}")
-        return wrap(_built(module, copy.deepcopy(module.config), seed))
+        return wrap(_built(module, copy.deepcopy(module.config), seed), check=model.check)
     if not hasattr(getattr(model, "config", None), "__dataclass_fields__"):
         raise LoopscopeError(f"it isn't known how to build an untrained {type(model).__name__}")
     return _built(model, model.config, seed)

@@ -35,7 +35,8 @@ class Logits:
             values = {(k,): self[k] for k in labels[index] if k in present}
             return States("logits", values, ("iteration", "batch", "position", "vocab"), labels[index])
         k = self._run.states.iteration_at(index)
-        if k == self._run.iterations and isinstance(self._run.output, Tensor):
+        early = self._run.origin.get("answers_early", False)
+        if k == self._run.iterations and isinstance(self._run.output, Tensor) and not early:
             return self._run.output
         return self._run.reader.logits(self._run.state(k))
 

@@ -32,6 +32,7 @@ class Reader:
         edited: Callable[[], AbstractContextManager[None]] = nullcontext,
         before: Marks | None = None,
         conditions: Conditions | None = None,
+        refusal: str | None = None,
     ) -> None:
         """
         Arguments:
@@ -42,8 +43,10 @@ class Reader:
             edited: makes a with-block in which the run's own edits of the read-out apply.
             before: the model's buffers before the pass (`loopscope.runs.weights.buffer_marks`).
             conditions: of the recording; None: those of this moment.
+            refusal: why nothing is computed with the model; None: its loop body is all that is
+                known.
         """
-        self._model, self._decode = model, decode
+        self._model, self._decode, self.refusal = model, decode, refusal
         self.context, self.state_type, self.grad, self.edited = context, state_type, grad, edited
         self.conditions = Conditions.now(model) if conditions is None else conditions
         """The modes and settings of the recording."""
@@ -101,6 +104,11 @@ class Reader:
         ):
             yield self._model
 
+    @property
+    def reads_states(self) -> bool:
+        """Whether `logits` reads out a state."""
+        return self._decode is not None
+
     def logits(self, state: State, *, grad: bool = False) -> Tensor:
         """The logits (batch, position, vocab) of a state, with the run's own edits of the read-out.
 
@@ -112,6 +120,8 @@ class Reader:
                 have changed, or the read-out depends on random numbers.
         """
         decode = self._decode
+        if decode is None and self.refusal is not None:
+            raise LoopscopeError(self.refusal)
         if decode is None or self.model is None:
             raise LoopscopeError(
                 "only the four functions can read out a state, and this module was wrapped by its loop body "

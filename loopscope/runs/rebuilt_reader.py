@@ -24,6 +24,10 @@ WITH_CACHE = (
     "this run is a pass that read a cache, which is not in its file, so nothing can be computed from its "
     "states but what was recorded. Record the tokens so far in one pass: ls.record(model, tokens)."
 )
+DIFFERENT = (
+    "So this run was recorded from the model's own forward, and nothing is computed from its states. Trust "
+    "the four functions nevertheless: ls.wrap(model, check=False)."
+)
 PICKLED = (
     "this run came from another process (it was pickled), where its model stayed, so nothing can be computed "
     "from its states. Save it there, run.save(path), and pass the model here: ls.load_run(path, model=model)."
@@ -58,8 +62,11 @@ def rebuilt_reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: M
         origin, tokens, inputs: of the run.
 
     Raises:
-        LoopscopeError: the run has edits or read a cache, or its context was drawn at random.
+        LoopscopeError: the run has edits or read a cache, its context was drawn at random, or it
+            was recorded from the forward of a model that its adapter doesn't follow.
     """
+    if origin.get("mismatch") and getattr(model, "check", False):
+        raise LoopscopeError(f"{origin['mismatch']}. {DIFFERENT}")
     if origin.get("edits"):
         raise LoopscopeError(WITH_EDITS)
     if origin.get("cached"):

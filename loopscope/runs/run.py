@@ -314,6 +314,8 @@ def iterable_model(run: Run) -> Looped:
             kept only in part.
     """
     model = run.model
+    if run.reader.refusal is not None:
+        raise LoopscopeError(run.reader.refusal)
     if not isinstance(model, Looped):
         raise LoopscopeError(
             "only a model with encode, initial, step and decode can be iterated on, and this module was "

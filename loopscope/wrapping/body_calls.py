@@ -19,9 +19,12 @@ End = Callable[[nn.Module, Any, Any, Any], Any]
 class BodyCalls:
     """The calls of a loop's body in one pass."""
 
-    def __init__(self, names: Sequence[str], members: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, names: Sequence[str], members: Sequence[nn.Module], *, alternating: bool = False
+    ) -> None:
+        """`alternating`: whether each part is an iteration by itself, whatever its weights."""
         self.names, self.members = list(names), list(members)
-        self.one_module = len(members) == 1 or tied(members)
+        self.one_module = len(members) == 1 or alternating or tied(members)
         """Whether every call of a part is an iteration."""
         self.done = 0
         """The number of completed iterations."""

@@ -41,6 +41,8 @@ class LoopNames(Protocol):
     clock: Clock
     body_receives_state: bool
     """Whether the body's first input is states[0], provided that nothing runs between its calls."""
+    alternating: bool
+    """Whether each part of the body is an iteration by itself, whatever its weights."""
 
     @property
     def state(self) -> BodyState | None:
@@ -90,7 +92,7 @@ class CallTracker:
         collector.axes = self.axes.of
         self.site_edits = SiteEdits(edits, count=count, axes=self.axes)
         self.unused = list(schedule)
-        self.calls = BodyCalls(wrapped.body, members)
+        self.calls = BodyCalls(wrapped.body, members, alternating=wrapped.alternating)
         self.sites = SiteCalls()
         self.wiring = Wiring()
         self.first = FirstState(bool(schedule) or bool(edits), len(self.state.sites))

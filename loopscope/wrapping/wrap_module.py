@@ -42,6 +42,7 @@ class Wrapped:
     """
 
     body_receives_state = True
+    alternating = False
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class Wrapped:
 
 
 @overload
-def wrap(module: nn.Module) -> Adapter:
+def wrap(module: nn.Module, *, check: bool = True) -> Adapter:
     """The adapter of a module of a supported family."""
 
 
@@ -91,6 +92,7 @@ def wrap(
     inner: Mapping[str, str] | None = None,
     state: Named | None = None,
     axes: Sequence[str] | None = None,
+    check: bool = True,
 ) -> Adapter | Wrapped:
     """Give a module that repeats a part of itself an iteration axis. The module is not changed.
 
@@ -115,6 +117,9 @@ def wrap(
         axes: the names of the state's axes, such as ("batch", "channel", "position"). None:
             (batch, position, width) if nothing in the body speaks against it, else `axis_1`,
             `axis_2` ..., over which nothing is pooled as over positions.
+        check: for a supported family: whether the first recording is compared with the model's own
+            forward. If they differ, a LoopscopeWarning says how, and runs are recorded from the
+            model's own forward. False trusts the family's four functions.
 
     Raises:
         LoopscopeError: no supported family and no body; a name that is no submodule, with the
@@ -127,7 +132,7 @@ def wrap(
         )
     check_visible(module, [""])
     if body is None:
-        return _family_adapter(module, {"inner": inner, "state": state, "axes": axes})
+        return _family_adapter(module, {"inner": inner, "state": state, "axes": axes}, check)
     modules = modules_of(module)
     names = body_names(body, modules)
     loops = inner_names(inner, modules, names)
@@ -137,11 +142,12 @@ def wrap(
     return Wrapped(module, names, loops, state=found, axes=axis_names(axes, loops))
 
 
-def _family_adapter(module: nn.Module, options: Mapping[str, Any]) -> Adapter:
+def _family_adapter(module: nn.Module, options: Mapping[str, Any], check: bool) -> Adapter:
     """The adapter of a module that is wrapped without a body, and so without these options."""
     adapter = adapter_for(module)
     extra = [name for name, value in options.items() if value is not None]
     if adapter is not None and not extra:
+        adapter.check = check
         return adapter
     families = ", ".join(sorted(FAMILIES))
     reason = f"{extra[0]} needs a body" if extra else f"its class is none of {families}"
