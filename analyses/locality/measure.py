@@ -12,7 +12,7 @@ from loopscope.common.analysis_result import AnalysisResult, Verdict
 from loopscope.common.arguments import Count, Index, Positive, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
-from loopscope.patching.counted_cells import beside_padding
+from loopscope.patching.counted_cells import unpadded_replacement
 from loopscope.patching.donors import donor_pairs, has_donor_pair
 from loopscope.patching.patch_cell import PatchCell
 from loopscope.patching.patched_forward import PatchedForward, affordable, patchable
@@ -161,7 +161,7 @@ def measure(
         replaced = noise(size, seed)
         words = f"itself plus noise of norm {number(size)} ({percent(size / length)} of the state's norm)"
     mask = mask_at(run, run.states)
-    resumed = PatchedForward(run, beside_padding(replaced, run.mask))
+    resumed = PatchedForward(run, unpadded_replacement(replaced, run.mask))
     effect, lost = _effects(run, resumed, k, iterations_after, mask=mask)
     geometry = position_distances(run, effect.shape[-1])
     spread = _spread(effect, geometry, mask)

@@ -43,13 +43,13 @@ def counted_groups(
     )
 
 
-def beside_padding(replacement: Replacement, mask: Bool[Tensor, "batch position"]) -> Replacement:
+def unpadded_replacement(replacement: Replacement, mask: Bool[Tensor, "batch position"]) -> Replacement:
     """The replacement, with no influence of padding: noise is drawn for the positions that count
     alone, and where others would get NaN or infinity they keep their value."""
     if bool(mask.all()):
         return replacement
 
-    def beside(place: Place, iteration: int, value: Tensor) -> Tensor:
+    def replaced(place: Place, iteration: int, value: Tensor) -> Tensor:
         batch, position = place.axis("batch"), place.axis("position")
         if batch != 0 or position is None or len(value) != len(mask):
             return replacement(place, iteration, value)
@@ -61,7 +61,7 @@ def beside_padding(replacement: Replacement, mask: Bool[Tensor, "batch position"
         new = replacement(place, iteration, value)
         return torch.where(counted | new.isfinite(), new, value)
 
-    return beside
+    return replaced
 
 
 def finite_estimate(estimate: Tensor, place: Place, mask: Bool[Tensor, "batch position"]) -> Tensor:

@@ -30,7 +30,7 @@ from ..recorder.provenance import check_same_origin
 from ..runs.location import Place, places_of
 from ..runs.run import Run
 from .attribution import estimates, slopes
-from .counted_cells import beside_padding, counted_groups, finite_estimate, replaceable
+from .counted_cells import counted_groups, finite_estimate, replaceable, unpadded_replacement
 from .effects_result import AttributionAgreement, Effects, Method
 from .metrics import FLAT, Metric, metric_for
 from .patch_cell import PatchCell
@@ -141,7 +141,7 @@ def _setup(
     donor = with_sites(replacement, names) if isinstance(replacement, Run) else None
     values, source = replacement_for(run, replacement if donor is None else donor)
     mask = replaceable(run, replacement if donor is None else donor)
-    forward = PatchedForward(run, beside_padding(values, run.mask))
+    forward = PatchedForward(run, unpadded_replacement(values, run.mask))
     measured = metric_for(run, donor, metric, answer_positions)
     if method == "attribution" and measured.name in FLAT:
         raise LoopscopeError(

@@ -87,6 +87,7 @@ class Transfer:
         return transfer_map(self)
 
 
+# It is long because its docstring explains five arguments.
 def transfer(
     probes: ProbeResult,
     run: Run | None,

@@ -123,7 +123,8 @@ def padded(tokens: Tensor, left: int, right: int) -> Tensor:
 
 
 def ragged(tokens: Tensor) -> Tensor:
-    """Tokens of which every third row is one shorter, and every fourth two, with pads at the end."""
+    """Tokens of which every third row is one shorter and every fourth two, with pads at the
+    end."""
     tokens = tokens.clone()
     tokens[::3, -1:], tokens[::4, -2:] = PAD, PAD
     return tokens

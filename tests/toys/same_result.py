@@ -81,5 +81,6 @@ def _tensors(one: Tensor, other: Tensor, shift: int, where: str, axes: list[str]
     if not (one.is_floating_point() or one.is_complex()):
         return [] if torch.equal(one, other) else [where]
     close = torch.isclose(one, other.to(one), rtol=1e-5, atol=1e-5, equal_nan=True)
-    off = (one - other).abs().nan_to_num().max() if len(one) else 0.0
-    return [] if bool(close.all()) else [f"{where}: off by {float(off):.3g}"]
+    gap = (one - other).abs().nan_to_num()
+    off = float(gap.max()) if gap.numel() else 0.0
+    return [] if bool(close.all()) else [f"{where}: off by {off:.3g}"]
