@@ -1,6 +1,7 @@
 """PassRecorder: records each forward pass that a wrapped model makes by itself, as in
 generation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,17 +11,20 @@ from ..adapters.base import Adapter
 from ..adapters.self_check import refusal
 from ..common.errors import LoopscopeError
 from ..core.copied import copied
+from ..core.counted import PADDING_INPUTS, SpecialTokens, counted_positions
 from ..core.hooks import TemporaryHooks
 from ..core.output_logits import find_logits
 from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
 from ..core.state_tree import tensors
 from ..core.states import States
+from ..interventions.counted_mean import with_mask
 from ..interventions.edit_checks import Edits, edit_list, expand_edits
 from ..interventions.edits import Edit
 from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.run import Run
+from ..runs.run_mask import sequence_shape
 from ..runs.weights import Marks
 from ..wrapping.call_tracker import ITERATION, CallTracker
 from ..wrapping.start_probe import StartProbe
@@ -88,7 +92,11 @@ class PassRecorder:
         collector = self.empty_collector.fresh()
         # An edit that counts from the end needs the number of iterations, which an adapter knows.
         count = None if self.adapter is None else self.adapter.iterations
-        self.tracker = CallTracker(self.loop, self.modules, collector, self.by_site, schedule=(), count=count)
+        by_site = {
+            site: with_mask(edits, self.model.module, self.tokens, kwargs)
+            for site, edits in self.by_site.items()
+        }
+        self.tracker = CallTracker(self.loop, self.modules, collector, by_site, schedule=(), count=count)
         self.embedded: Any = None
         self.extra_fields: dict[str, Any] = {}
         self.carried_unchanged = True
@@ -121,7 +129,7 @@ class PassRecorder:
             if self.read_out_holds is False and self.adapter.mismatch is None:
                 run = without_read_out(self.adapter, run)
         run.origin |= circumstances(self.model, self.edits, self.keep, None)
-        self.runs.append(run)
+        self.runs.append(_with_padding(run, kwargs))
         return output
 
     def _unknown_start(self) -> str | None:
@@ -215,6 +223,14 @@ class PassRecorder:
         if kept.shape != shape and kept.ndim == 3:
             kept = kept[:, -shape[1] :]  # a cache holds the other positions: only the newest go on
         return States(states.name, {(0,): kept} | later, states.axes, iterations + 1)
+
+
+def _with_padding(run: Run, inputs: Mapping[str, Any]) -> Run:
+    """The run with the positions that a padding mask among the inputs of its pass leaves."""
+    shape = sequence_shape(run)
+    masks = {name: value for name, value in inputs.items() if name in PADDING_INPUTS}
+    counted = counted_positions(None, masks, SpecialTokens(), shape)
+    return run if counted.everything else run.with_counted(counted)
 
 
 class _AdapterLoop:

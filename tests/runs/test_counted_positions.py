@@ -248,3 +248,18 @@ def test_labels_that_say_that_there_is_none_are_left_out(values, absent, sentenc
     masked = ls.Probes.fit(run, labels, mask=mask, random=False, controls=1)
     assert left_out.classes == masked.classes and torch.equal(left_out.score, masked.score)
     assert f"80 labels {sentence}" in str(left_out)
+
+
+def test_the_passes_of_a_generation_know_the_padding_of_their_prompt():
+    torch.manual_seed(1)
+    model, tokens = ls.wrap(hrm_text().eval()), torch.randint(1, 30, (2, 6))
+    mask = torch.ones_like(tokens)
+    mask[0, :3] = 0
+    edit = ls.ablate("model.H_module", how="mean", iteration=0, position=slice(3, None))
+    options = {"max_new_tokens": 2, "do_sample": False, "attention_mask": mask, "use_cache": False}
+    for edits in ([], [edit]):
+        out = ls.generate(model, tokens, edits=edits, **options)
+        assert out.runs[0].mask.int().tolist() == mask.tolist()
+        assert torch.equal(out.runs[1].mask[:, :6], mask.bool())
+    with pytest.raises(ls.LoopscopeError, match="position 0 counts in one alone"):
+        ls.generate(model, tokens, edits=[ls.ablate("model.H_module", how="mean", iteration=0)], **options)
