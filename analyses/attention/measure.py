@@ -26,8 +26,8 @@ from .massive_activations import MASSIVE_RATIO, MASSIVE_SIZE, largest_ratio, mas
 from .result import SETTLED_FRACTION, TOLERANCE, AttentionResult, AttentionVerdict
 
 _OF_RANGE = 10.0
-"""Changes may be so many times as large a part of the range that a pattern covers as of its norm, of
-which most is constant."""
+"""Changes may be so many times as large a part of the range that a pattern covers as of its norm,
+of which most is constant."""
 _UNROLLED_ITERATIONS = 8
 """Iterations in the map of all unrolled layers."""
 
@@ -156,8 +156,8 @@ def _patterns(
 def _settled(
     x: Tensor, norm: Tensor, change: Tensor, tolerance: float, eps: float
 ) -> tuple[Bool[Tensor, "iteration layer head"], Bool[Tensor, "layer head"], Tensor]:
-    """(whether all changes from that iteration on are below the tolerance, whether that can't be told
-    at the end, the changes over the norms), on average over examples.
+    """(whether all changes from that iteration on are below the tolerance, whether that can't be
+    told at the end, the changes over the norms), on average over examples.
 
     Arguments:
         eps: machine epsilon of the patterns as they were recorded.

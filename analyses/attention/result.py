@@ -44,11 +44,11 @@ class AttentionResult(AnalysisResult):
     distance: Float[Tensor, "pattern layer head"]
     """‖A[t] - A*‖_F for t = 0, 1 ..., mean over examples."""
     settled: Float[Tensor, "layer head"]
-    """The first t from which the relative change ‖A[t] - A[t-1]‖ stays below the tolerance, as a part
-    of ‖A[t]‖ and of ten times the range ‖A[t] - A*‖ that the pattern covers; NaN if none."""
+    """The first t from which the relative change ‖A[t] - A[t-1]‖ stays below the tolerance, as a
+    part of ‖A[t]‖ and of ten times the range ‖A[t] - A*‖ that the pattern covers; NaN if none."""
     undecided: Float[Tensor, "layer head"]
-    """1 where changes are rounding at the end, which is too large to tell whether they are below the
-    tolerance."""
+    """1 where changes are rounding at the end, which is too large to tell whether they are below
+    the tolerance."""
     pattern_distance: Float[Tensor, "unrolled unrolled"]
     """Mean distance of the patterns of all unrolled layers, iteration after iteration."""
     same_layer_fraction: float

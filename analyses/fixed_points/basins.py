@@ -161,8 +161,8 @@ def explore(
 
 
 def scaled_tolerance(limit: Limit, tolerance: float) -> float:
-    """A tolerance of residuals over the norm, so small that they are within `tolerance` of the scale
-    too, but no smaller than the precision of the numbers."""
+    """A tolerance of residuals over the norm, so small that they are within `tolerance` of the
+    scale too, but no smaller than the precision of the numbers."""
     norm = torch.maximum(limit.size, _last_norm(limit))
     part = torch.where(limit.diverges.to(norm.device), 1.0, (limit.scale / norm).clamp(max=1))
     return max(tolerance * float(part.amin()), FLOOR * resolution(limit.states.dtype))

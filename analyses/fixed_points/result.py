@@ -126,8 +126,8 @@ class FixedPointsResult(AnalysisResult):
     continuation: str
     """How the states were continued, as a sentence."""
     merge_distance: float
-    """Points nearer than this are one, relative to their norm and to the range that the loop covers,
-    whichever is less; but no nearer than rounding."""
+    """Points nearer than this are one, relative to their norm and to the range that the loop
+    covers, whichever is less; but no nearer than rounding."""
     tolerance: float
     """The residual below which plain iteration has converged."""
     perturbation: float

@@ -247,8 +247,8 @@ def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: 
 def _points(
     spread: Float[Tensor, " state"], norm: Float[Tensor, " state"], eps: float
 ) -> tuple[Bool[Tensor, " state"], Bool[Tensor, " state"]]:
-    """(whether all vectors are equal, to rounding or beside how far they have been apart; whether the
-    precision can tell)."""
+    """(whether all vectors are equal, to rounding or beside how far they have been apart; whether
+    the precision can tell)."""
     before = spread.cummax(0).values
     is_point = spread <= torch.maximum(rounding(norm, eps), RESOLVED * before)
     scale = torch.where(before > rounding(norm, eps), before, norm)

@@ -7,8 +7,8 @@ from loopscope.maths.precision import resolution, rounding
 
 
 def change_of_answers(base: Tensor, patched: Tensor) -> tuple[Tensor, Tensor]:
-    """(the effect, what rounding of the answers gives), (batch, position) both: KL(base ‖ patched) in
-    nats; for numbers the absolute difference. An effect that may be rounding is 0."""
+    """(the effect, what rounding of the answers gives), (batch, position) both: KL(base ‖ patched)
+    in nats; for numbers the absolute difference. An effect that may be rounding is 0."""
     level = rounding(base.double().abs().amax(-1), resolution(base.dtype))
     if base.shape[-1] == 1:
         effect = (base.double() - patched.double()).abs()[..., 0]

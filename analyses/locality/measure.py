@@ -39,10 +39,7 @@ class LocalityVerdict(Verdict):
     local = "An intervention affects neighbours, and stays among them."
     everywhere = "An intervention affects near and distant positions alike."
     contained = "An intervention affects no other position's answer."
-    unresolved = (
-        "The precision of the answers can't tell whether an intervention affects other positions: what it "
-        "does there is no more than rounding."
-    )
+    unresolved = "The effect on other positions is no more than rounding, so it can't be told from none."
 
 
 @dataclass(frozen=True)

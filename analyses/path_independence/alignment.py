@@ -21,8 +21,8 @@ class StartKind:
     distance: Float[Tensor, "example start"]
     """‖result - end‖ / ‖end‖."""
     gap: Float[Tensor, "example start"]
-    """‖result - end‖ over the least of ‖end‖, how far the start was from the model's own, and, where
-    the loop still moves, its last step. A constant added to all states doesn't hide it."""
+    """‖result - end‖ over the least of ‖end‖, how far the start was from the model's own, and,
+    where the loop still moves, its last step. A constant added to all states doesn't hide it."""
 
     @property
     def label(self) -> str:

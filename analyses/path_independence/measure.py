@@ -68,8 +68,8 @@ class PathIndependenceResult(AnalysisResult):
     aligned: float
     """A start reaches the same end from this cosine on ..."""
     near: float
-    """... and up to this distance, over the least of the end's norm, the distance between the starts,
-    and the step of a loop that still moves."""
+    """... and up to this distance, over the least of the end's norm, the distance between the
+    starts, and the step of a loop that still moves."""
     resting: float
     """The loop is at rest when `rest` is at most this."""
 

@@ -30,8 +30,8 @@ V = TypeVar("V", bound=Verdict)
 
 
 def joint_verdict(verdicts: Sequence[V], mixed: V, unresolved: V) -> V:
-    """The verdict on several examples: that of all, `mixed` where they differ, or `unresolved` where
-    it depends on examples whose own verdict is that.
+    """The verdict on several examples: that of all, `mixed` where they differ, or `unresolved`
+    where it depends on examples whose own verdict is that.
 
     Arguments:
         verdicts: one for each example.

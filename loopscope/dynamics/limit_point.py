@@ -53,8 +53,8 @@ class Limit:
     """What distances are measured against: the norm at the end, or ORIGIN times that of the first
     two states where that is larger."""
     scale: Float[Tensor, " row"]
-    """What motion is measured against: `size`, but no more than the range that the row covers, which
-    a constant added to all states doesn't change. `size` where it never moves."""
+    """What motion is measured against: `size`, but no more than the range that the row covers,
+    which a constant added to all states doesn't change. `size` where it never moves."""
     resolved: Bool[Tensor, " row"]
     """Whether the precision of the run's first state, and of the computation, allow to tell where
     the row ends."""

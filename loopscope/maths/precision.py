@@ -1,5 +1,5 @@
-"""What the precision of recorded numbers can decide: which motion is rounding, and where rest can be
-told from slow motion.
+"""What the precision of recorded numbers can decide: which motion is rounding, and where rest can
+be told from slow motion.
 
 A state of norm s in numbers of machine epsilon e is known to about e s. So motion of a few e s may
 be rounding; and where that is not small beside the range that a trajectory covers, a loop that has

@@ -126,9 +126,10 @@ def limits(
     spiral as a fixed point.
 
     Rounding is judged by the dtype of `states`, which must be the one that they were computed in.
-    Where it can't tell a kind from others it is unresolved (`loopscope.maths.trajectory_precision`):
-    rest from slow motion, or chaos, a torus and a long cycle from each other, in numbers of few
-    digits or beside a large constant. A constant that is added to all states changes no kind but
+    Where it can't tell a kind from others it is unresolved
+    (`loopscope.maths.trajectory_precision`): rest from slow motion, or chaos, a torus and a long
+    cycle from each other, in numbers of few digits or beside a large constant. A constant that is
+    added to all states changes no kind but
     slider, which the norm defines: beside a large constant it is drifting.
 
     Arguments:

@@ -1,9 +1,9 @@
 """Which kinds of motion the precision of a trajectory's numbers allows to be told from each other.
 
-In numbers of few digits a loop ends otherwise than its map would: slow motion stops, since its steps
-are rounded away; chaos and quasi-periodic motion soon repeat themselves, since there are few states
-to visit; a rotation spirals by what is rounded in each turn. The recorded states then show a rest,
-a cycle or a growth that isn't the map's. See `loopscope.maths.precision`.
+In numbers of few digits a loop ends otherwise than its map would: slow motion stops, since its
+steps are rounded away; chaos and quasi-periodic motion soon repeat themselves, since there are few
+states to visit; a rotation spirals by what is rounded in each turn. The recorded states then show a
+rest, a cycle or a growth that isn't the map's. See `loopscope.maths.precision`.
 """
 
 import math
@@ -16,8 +16,8 @@ from torch import Tensor
 from .precision import CELLS, FLOOR, can_tell_rest, rounding
 
 CHANCE = 40.0
-"""In n states chaos repeats itself after about sqrt(n) iterations; a cycle this many times shorter is
-no chance."""
+"""In n states chaos repeats itself after about sqrt(n) iterations; a cycle this many times shorter
+is no chance."""
 _STEADY = 0.9
 """A drift that rounding doesn't stop keeps this part of its pace from quarter to quarter."""
 
@@ -36,8 +36,8 @@ class TrajectoryPrecision(NamedTuple):
     steady: Bool[Tensor, " row"]
     """Whether a drift covers many different numbers without slowing down."""
     growth: Bool[Tensor, " row"]
-    """Whether the first step was more than rounding, so that what grows isn't an error, and the growth
-    per iteration is more than rounding gives."""
+    """Whether the first step was more than rounding, so that what grows isn't an error, and the
+    growth per iteration is more than rounding gives."""
 
 
 def trajectory_precision(
@@ -82,8 +82,9 @@ def trajectory_precision(
 
 
 def _approached(x: Tensor, whole: Tensor, level: Tensor) -> Bool[Tensor, " row"]:
-    """Whether ‖x_(k+p) - x_k‖ never rises by more than rounding, so that the states come ever closer
-    to a cycle, or are on it from the beginning. Chaos that repeats itself has wandered before."""
+    """Whether ‖x_(k+p) - x_k‖ never rises by more than rounding, so that the states come ever
+    closer to a cycle, or are on it from the beginning. Chaos that repeats itself has wandered
+    before."""
     result = torch.zeros_like(whole, dtype=torch.bool)
     for value in whole.unique().tolist():
         p = int(value)

@@ -34,8 +34,8 @@ class ProbeLabels:
 
     @property
     def centre(self) -> float:
-        """The median of numbers, about which sums of their squares lose no digits, however large the
-        numbers are (timestamps); 0 for classes."""
+        """The median of numbers, about which sums of their squares lose no digits, however large
+        the numbers are (timestamps); 0 for classes."""
         return float(np.median(self.values[self.mask])) if self.kind == "numbers" else 0.0
 
     @property

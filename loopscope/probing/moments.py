@@ -13,8 +13,8 @@ rounding."""
 
 @dataclass
 class Moments:
-    """Sums over rows x (width) and their labels y (column), for each fold. In float64, about `shift`
-    and `centre`."""
+    """Sums over rows x (width) and their labels y (column), for each fold. In float64, about
+    `shift` and `centre`."""
 
     shift: Array
     """(width): subtracted from every row, so that a large common part costs no digits."""

@@ -60,7 +60,8 @@ class ScoreTally:
         self.centre = plan.labels.centre
         self.rows = np.zeros(groups, int)
         self.sums = np.zeros((3, groups))
-        """Hits and nothing else; or squared errors, y, y squared, with y about the labels' centre."""
+        """Hits and nothing else; or squared errors, y, y squared, with y about the labels'
+        centre."""
         self.classes = np.zeros(plan.labels.columns, int)
         """Rows of each class."""
         self.control = np.zeros((len(plan.controls), 3))

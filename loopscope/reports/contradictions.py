@@ -20,8 +20,8 @@ _EXCLUDED = {
 
 
 def contradictions(results: Mapping[str, AnalysisResult]) -> tuple[str, ...]:
-    """A sentence for every two results whose verdicts can't both be true of the same states, and for
-    every one that contradicts itself.
+    """A sentence for every two results whose verdicts can't both be true of the same states, and
+    for every one that contradicts itself.
 
     >>> contradictions({"cycles": result_of_cycles, "stability": result_of_stability})
     ('cycles says that the states come to rest, but stability that they move on ...',)

@@ -1,5 +1,5 @@
-"""Whatever dtype the states are recorded in, and beside whatever constant: a verdict is the true one,
-or the one that says that the precision can't tell. Never another one."""
+"""Whatever dtype the states are recorded in, and beside whatever constant: a verdict is the true
+one, or the one that says that the precision can't tell. Never another one."""
 
 import functools
 
@@ -78,7 +78,8 @@ def true_verdicts(analysis: str, loop: str) -> set[str]:
 
 
 def wrong_cells(analysis: str, loop: str, cells: list) -> list[str]:
-    """The cells with another verdict; where the numbers are fine enough, also the undecided ones."""
+    """The cells with another verdict; where the numbers are fine enough, also the undecided
+    ones."""
     wrong = []
     for dtype, offset in cells:
         verdict = verdict_of(analysis, loop, dtype, offset)
