@@ -57,7 +57,7 @@ OPTIONS: dict[str, dict] = {
 QUICK = ("cycles", "convergence", "geometry")
 LOOPS = ("fixed point", "slow drift", "cycle of 3", "torus", "logistic chaos", "divergence")
 CELLS = [(dtype, offset) for dtype in DTYPES for offset in OFFSETS]
-CORNERS = [*CELLS[:5:2], *CELLS[6:10], *CELLS[10::3]]
+CORNERS = [CELLS[0], CELLS[3], *CELLS[6:10], *CELLS[10::3]]
 
 
 @functools.cache
