@@ -7,6 +7,7 @@
 """
 
 import inspect
+import os
 from typing import TYPE_CHECKING, Any
 
 from ..common import discovery
@@ -26,7 +27,9 @@ def names() -> list[str]:
     return discovery.names("analyses")
 
 
-def measure(name: str, run: "Run | History", *, mask: Any = None, **options: Any) -> "AnalysisResult":
+def measure(
+    name: str, run: "Run | History | str | os.PathLike[str]", *, mask: Any = None, **options: Any
+) -> "AnalysisResult":
     """Run an analysis.
 
     >>> result = ls.analyses.measure("cycles", run)
@@ -35,7 +38,7 @@ def measure(name: str, run: "Run | History", *, mask: Any = None, **options: Any
     Arguments:
         name: one of `names()`.
         run: what `loopscope.record` returned; for analyses of a training, such as grokking, what
-            `loopscope.load_history` returned.
+            `loopscope.load_history` returned. Or the path of a saved run, or a training's folder.
         mask: which positions count, bool (batch, position); None: those of `run.mask`, which leaves
             out what an attention mask hides and pad tokens at both ends. Others have no influence
             on any number, and are absent (NaN) from numbers by position.
@@ -49,6 +52,7 @@ def measure(name: str, run: "Run | History", *, mask: Any = None, **options: Any
             analysis can't be computed from this run.
     """
     question = discovery.module("analyses", name).measure
+    run = _loaded(run) if isinstance(run, str | os.PathLike) else run
     for option in options:
         discovery.checked_name(
             f"option of {name}", option, [n for n in inspect.signature(question).parameters if n != "run"]
@@ -57,6 +61,17 @@ def measure(name: str, run: "Run | History", *, mask: Any = None, **options: Any
 
     with outside_modes():
         return guarded(question, name)(run if mask is None else _with_mask(run, mask), **options)
+
+
+def _loaded(path: str | os.PathLike[str]) -> "Run | History":
+    """The run in a file, or the history in a training's folder."""
+    if os.path.isdir(path):
+        from ..training import load_history
+
+        return load_history(path)
+    from ..run_loading import load_run
+
+    return load_run(path)
 
 
 def _with_mask(run: Any, mask: Any) -> "Run":
