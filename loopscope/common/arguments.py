@@ -104,17 +104,43 @@ def array_of_values(value: Any) -> Any:
     Raises:
         ValueError: anything else, also rows of different lengths.
     """
-    if not has_values(value) or isinstance(value, str | bytes | dict | set):
-        raise ValueError("no values")
-    array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)  # raises for ragged rows
-    if array.dtype.kind not in "biufUS" or not array.ndim:
+    kind = _kind(value)
+    if kind not in "biufUS":
         raise ValueError("no values of one kind")
     return value
+
+
+def _kind(value: Any) -> str:
+    """NumPy's letter for the kind of the values: b, i, u, f, U, S ...; complex and others too.
+
+    Raises:
+        ValueError: no array, or rows of different lengths.
+    """
+    if not has_values(value) or isinstance(value, str | bytes | dict | set):
+        raise ValueError("no values")
+    if hasattr(value, "is_floating_point"):  # a tensor: NumPy doesn't know all its types
+        floats = value.is_floating_point()
+        return "f" if floats else "c" if value.is_complex() else "b" if "bool" in str(value.dtype) else "i"
+    array = np.asarray(value)  # raises for ragged rows
+    if not array.ndim:
+        raise ValueError("no array")
+    return array.dtype.kind
 
 
 def tuple_of_list(value: Any) -> Any:
     """A list, as JSON has it, as a tuple; anything else as it is."""
     return tuple(value) if isinstance(value, list) else value
+
+
+def array_of_numbers(value: Any) -> Any:
+    """A tensor, an array or a (nested) sequence of real numbers, as it is.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if _kind(value) not in "iuf":
+        raise ValueError("no numbers")
+    return value
 
 
 def index_or_indices(value: Any) -> Any:
@@ -161,6 +187,11 @@ FINITE = Predicate(all_finite)
 Values = Annotated[
     Any, Canonical(array_of_values), Meaning("an array, a tensor or a list of values, rows of one length")
 ]
+Numbers = Annotated[
+    Any,
+    Canonical(array_of_numbers),
+    Meaning("an array, a tensor or a list of real numbers, rows of one length"),
+]
 FilePath = Annotated[
     str | os.PathLike[str], Predicate(lambda path: "\0" not in os.fspath(path)), Meaning("a path")
 ]
@@ -176,8 +207,7 @@ def mask_or_numbers(value: Any) -> Any:
     """
     if getattr(value, "ndim", 0) == 0 and not isinstance(value, Sequence):
         return [whole_number(value)]
-    array = np.asarray(array_of_values(value))
-    if array.dtype.kind not in "biu" and array.size:
+    if _kind(value) not in "biu" and len(value):
         raise ValueError("neither booleans nor whole numbers")
     return value
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..common.arguments import whole_number
 from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
 from ..common.to_json import to_json
 from .indexing import canonical_selectors, index_grid, iteration_selector, rest_of_index, select
@@ -162,7 +163,11 @@ class States:
             LoopscopeIndexError: there is no such iteration.
         """
         try:
-            return self.iteration_range[index]
+            return self.iteration_range[whole_number(index)]
+        except ValueError:
+            raise LoopscopeError(
+                f"'{self.name}' is indexed by an iteration, a whole number, but got {index!r}."
+            ) from None
         except IndexError:
             last = self.iteration_range[-1] if len(self.iteration_range) else None
             first = self.iteration_range[0] if len(self.iteration_range) else None

@@ -15,7 +15,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ..common.arguments import FilePath, NotNegative, PositiveCount, Seed
+from ..common.arguments import FilePath, NotNegative, PositiveCount, SmallSeed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.outside_modes import outside_modes
@@ -61,7 +61,7 @@ class TunedLens:
         *,
         shared: bool = False,
         read: ReadOutName = "coda",
-        seed: Seed = 0,
+        seed: SmallSeed = 0,
         decay: NotNegative = 1e-3,
         steps: PositiveCount = 100,
         positions: Positions = "answers",

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..common.arguments import FINITE, Index, PositiveCount
+from ..common.errors import LoopscopeIndexError
 from ..common.guard import guarded
 
 SINK = 0.3
@@ -53,6 +54,9 @@ def sink_rate(
         key: the first unless another is named.
         threshold: the share of all attention that makes a key a sink.
     """
+    keys = pattern.shape[-1]
+    if not -keys <= key < keys:
+        raise LoopscopeIndexError(f"key must be one of the {keys} keys, 0..{keys - 1}, but is {key}.")
     return (received(pattern)[..., key] >= threshold).to(pattern.dtype).mean(-1)
 
 

@@ -2,12 +2,12 @@
 logarithm, or the reason why there is none."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..common.arguments import NotNegative
+from ..common.arguments import NotNegative, Numbers
+from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 
 POINTS = 5
@@ -49,9 +49,7 @@ class Rate:
 
 
 @guarded
-def contraction(
-    distance: Sequence[float] | np.ndarray, floor: NotNegative, iterations: Sequence[int] | None = None
-) -> Rate:
+def contraction(distance: Numbers, floor: NotNegative, iterations: Numbers | None = None) -> Rate:
     """The rate of d_k ~ c rho^k: least squares of log d_k over the longest straight stretch that
     ends above the floor.
 
@@ -70,6 +68,11 @@ def contraction(
     """
     d = np.asarray(distance, dtype=np.float64)
     k = np.arange(len(d)) if iterations is None else np.asarray(iterations)
+    if d.ndim != 1 or k.shape != d.shape:
+        raise LoopscopeError(
+            f"a rate needs one distance for each iteration, but got {d.shape} for {k.shape}. Pass two "
+            "sequences of one length."
+        )
     if not np.isfinite(d).all() or not math.isfinite(floor):
         return no_rate("the distances are not finite")
     if not d.any():

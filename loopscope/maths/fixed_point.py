@@ -19,6 +19,7 @@ from annotated_types import Gt, Le
 from torch import Tensor
 
 from ..common.arguments import Count, Meaning, Positive, PositiveCount
+from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from .anderson import solve_anderson
 from .jacobian import Linearisation, Map, checked_state, row_sizes
@@ -74,7 +75,13 @@ def solve(
     if scale is None:
         least = torch.maximum(x.norm(dim=1), torch.nan_to_num(f, 0.0, 0.0, 0.0).norm(dim=1))
     else:
-        least = torch.as_tensor(scale, dtype=x.dtype, device=x.device).expand(batch)
+        least = torch.as_tensor(scale, dtype=x.dtype, device=x.device)
+        if least.ndim > 1 or least.numel() not in (1, batch) or not bool(least.isfinite().all()):
+            raise LoopscopeError(
+                f"scale must be one finite number, or one for each of {batch} rows, but has the shape "
+                f"{tuple(least.shape)}."
+            )
+        least = least.expand(batch)
     search = SolverRows(map, start, x, f, least=least, tolerance=tolerance, max_iterations=max_iterations)
     if method == "newton" and n > DENSE:
         solve_newton_krylov(search)

@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..common.arguments import Count, PositiveCount, Seed
 from ..common.guard import guarded
-from .jacobian import Linearisation, Map, checked_state, row_sizes
+from .jacobian import Linearisation, Map, apply_map, checked_state, row_sizes
 from .linear_operator import linear_operator, operator_norm
 
 SMALL = 8
@@ -103,7 +103,7 @@ def exponents(
     for t in range(transient + iterations):
         if t < warm:
             with torch.no_grad():
-                new = map(x)
+                new = apply_map(map, x)
         else:
             new, product = _image_and_products(map, x, q)
             q, r = _orthogonal(torch.nan_to_num(product, 0.0, 0.0, 0.0))
@@ -138,7 +138,7 @@ def _products_by_rows(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
     """The same from the rows of the Jacobian, by backward passes over one graph."""
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         x = x.detach().requires_grad_()
-        y = map(x)
+        y = apply_map(map, x)
         if not y.requires_grad:
             return y, torch.zeros_like(q)
         columns = y.reshape(q.shape[:2]).sum(0)

@@ -10,13 +10,12 @@ closes.
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..common.arguments import PositiveCount
+from ..common.arguments import Numbers, PositiveCount
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from .precision import precision, state_scale
@@ -60,7 +59,7 @@ class Period:
 
 @guarded
 def period(
-    states: Any, *, window: float = WINDOW, coherence: float = COHERENCE, chunk: PositiveCount = 2048
+    states: Numbers, *, window: float = WINDOW, coherence: float = COHERENCE, chunk: PositiveCount = 2048
 ) -> Period:
     """The period and the rotation angle of each trajectory.
 

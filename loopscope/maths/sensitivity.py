@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..common.arguments import Seed
+from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from .jacobian import Linearisation, checked_state
 from .linear_operator import operator_norm, sparse
@@ -41,6 +42,16 @@ def sensitivity(
     """
     x, e = checked_state(state).detach(), checked_state(inputs).detach()
     n, m = x.numel(), e.numel()
+    try:
+        fits = getattr(map(x, e), "shape", None) == x.shape
+    except RuntimeError as error:  # shapes that don't fit each other
+        raise LoopscopeError(
+            f"the map must take a state and inputs of these shapes, but raised: {error}"
+        ) from error
+    if not fits:
+        raise LoopscopeError(
+            f"the map must give a state of the shape {tuple(x.shape)}. Return such a tensor."
+        )
     # One vector each: a leading axis of one row, so that no axis is treated as the batch.
     linear_x = Linearisation(lambda v: map(v.reshape(x.shape), e).reshape(1, n), x.reshape(1, n))
     push, pull = _input_products(map, x, e)

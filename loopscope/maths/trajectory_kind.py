@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..common.arguments import PositiveCount
+from ..common.arguments import Numbers, PositiveCount
 from ..common.errors import LoopscopeError, nearest
 from ..common.guard import guarded
 from .kind_thresholds import Thresholds
@@ -111,7 +111,7 @@ class Limits:
 
 @guarded
 def limits(
-    states: Any, thresholds: Thresholds | None = None, *, chunk: PositiveCount = 2048, **changes: float
+    states: Numbers, thresholds: Thresholds | None = None, *, chunk: PositiveCount = 2048, **changes: float
 ) -> Limits:
     """The limit of each trajectory.
 

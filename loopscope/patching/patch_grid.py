@@ -83,11 +83,11 @@ def site_names(run: Run, sites: Sites) -> list[str]:
     modules = site_modules(run.model)
     fields = run.origin.get("fields", ())
     alias = {f"state.{fields[0]}": "state"} if fields else {}
-    if not callable(sites) and not len(sites):
-        raise LoopscopeError(
-            "a grid of patches needs one site or more, but sites is empty. Try sites='state'."
-        )
     names = resolve(sites, [*modules, *alias], list(getattr(run.model, "hook_dict", modules)))
+    if not names:
+        raise LoopscopeError(
+            "a grid of patches needs one site or more, but sites selects none. Try sites='state'."
+        )
     return list(dict.fromkeys(alias.get(name, name) for name in names))
 
 
@@ -153,6 +153,8 @@ def _positions(
         if positions is None
         else [_as_list(group) for group in _as_list(positions)]
     )
+    if not groups or not all(groups):
+        raise LoopscopeError("positions must name one position or more, but is empty. None patches each.")
     return tuple(tuple(_index(p, size, "position") for p in group) for group in groups)
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..common.errors import LoopscopeError, nearest
+from ..common.arguments import Index
+from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
+from ..common.guard import guarded
 from ..core.counted import Counted, checked_mask
 from ..core.looped_model import Looped
 from ..core.states import States
@@ -161,7 +163,8 @@ class Run:
         state_type = self.reader.state_type if self.has_model else None
         return (first, *fields) if state_type is None else state_type(first, *fields)
 
-    def select_inputs(self, rows: Sequence[int]) -> tuple[Tensor, dict[str, Any]]:
+    @guarded
+    def select_inputs(self, rows: Sequence[Index]) -> tuple[Tensor, dict[str, Any]]:
         """The tokens and further inputs of these examples; an example may occur several times."""
         return select_inputs(self.tokens, self.inputs, rows)
 
@@ -233,7 +236,8 @@ class Run:
         """
         return self.reader.model
 
-    def cache(self, iteration: int = -1, **options: Any) -> "ActivationCache":
+    @guarded
+    def cache(self, iteration: Index = -1, **options: Any) -> "ActivationCache":
         """One iteration (by default the last) as TransformerLens' ActivationCache, with the options
         of `loopscope.runs.activation_cache.cache`."""
         return cache(self, iteration, **options)
@@ -288,8 +292,14 @@ def select_inputs(
     tokens: Tensor, inputs: Mapping[str, Any], rows: Sequence[int]
 ) -> tuple[Tensor, dict[str, Any]]:
     """The tokens and further inputs of some examples: these rows of every tensor that has one row
-    for each example."""
+    for each example.
+
+    Raises:
+        LoopscopeIndexError: there is no such example.
+    """
     rows, batch = list(rows), len(tokens)
+    if outside := [row for row in rows if not -batch <= row < batch]:
+        raise LoopscopeIndexError(f"rows must be among the {batch} examples, but {outside} are not.")
     return tokens[rows], {
         name: value[rows] if isinstance(value, Tensor) and value.shape[:1] == (batch,) else value
         for name, value in inputs.items()
