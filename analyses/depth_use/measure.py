@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from loopscope.common.arguments import Count, MaskOrPositions, PositiveCount, Seed, Values
+from loopscope.common.arguments import Count, MaskOrPositions, Numbers, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.core.looped_model import Looped
 from loopscope.maths.bootstrap_slope import slope
@@ -44,7 +44,7 @@ def measure(
     run: Run,
     *,
     by: Literal["example", "answer"] | None = None,
-    difficulty: Values | None = None,
+    difficulty: Numbers | None = None,
     unit: str | None = None,
     answer_positions: MaskOrPositions | None = None,
     max_inputs: Count | None = MAX_INPUTS,

@@ -182,6 +182,10 @@ def measure(
             range.
     """
     run.require_finite()
+    if fields is not None and not len(fields):
+        raise LoopscopeError(
+            "fields must name one tensor of the state or more, but is empty. None takes all."
+        )
     names = _fields(run) if fields is None else [fields] if isinstance(fields, str) else list(fields)
     ks = run.states.iterations
     if len(ks) < 2:

@@ -11,7 +11,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Fate, joint_verdict
-from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, PositiveCount, Seed
+from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, PositiveCount, SmallSeed
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import NEWTON_STEP, Limit, continue_to_limit
@@ -147,7 +147,7 @@ def measure(
     margin: NotNegative = MARGIN,
     tolerance: Positive = TOLERANCE,
     double: bool = True,
-    seed: Seed = 0,
+    seed: SmallSeed = 0,
 ) -> StabilityResult:
     """What becomes of small differences in the loop of a run.
 

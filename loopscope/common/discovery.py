@@ -85,7 +85,7 @@ def checked_name(kind: str, name: str, names: Iterable[str]) -> str:
     Raises:
         LoopscopeError: it isn't; the error names the most similar one.
     """
-    if name not in (names := list(names)):
+    if not isinstance(name, str) or name not in (names := list(names)):
         raise LoopscopeError(f"There is no {kind} called {name!r}. {nearest(str(name), names)}")
     return name
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import Adapter
+from ..common.arguments import FilePath
 from ..common.errors import LoopscopeError
+from ..common.guard import guarded
 from ..common.json_text import read_json
 from ..common.reading import checked_path, read_text
 from ..runs.run import Run
@@ -29,8 +31,9 @@ def is_pretrained_name(name: str) -> bool:
     return name.count("/") == 1 and Path(name).suffix != ".safetensors" and not os.path.exists(name)
 
 
+@guarded
 def from_pretrained(
-    name: str | os.PathLike[str], *, trust_remote_code: bool = False, check: bool = True, **options: Any
+    name: FilePath, *, trust_remote_code: bool = False, check: bool = True, **options: Any
 ) -> Adapter:
     """Load a looped model by its folder or name, and wrap it: transformers' from_pretrained, then
     `ls.wrap`.

@@ -46,6 +46,7 @@ class Addition(Task):
     difficulty_unit = "longest carry chain, in digits"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "digits", self.digits)
         if self.digits > 18:
             raise LoopscopeError(

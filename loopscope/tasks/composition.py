@@ -59,6 +59,7 @@ class Composition(Task):
     separator = " "
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "entities", self.entities, least=4)
         checked_size(self.name, "relations", self.relations, least=2)
         checked_size(self.name, "hops", self.hops)

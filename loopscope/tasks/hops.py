@@ -58,6 +58,7 @@ class Hops(Task):
     separator = " "
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "nodes", self.nodes, least=2)
         for option, value in (("hops", self.hops), ("exactly", self.exactly)):
             if value is not None:
@@ -67,8 +68,6 @@ class Hops(Task):
                         f"{self.name}'s {option} must be at most {MOST}, the last number that has a token, "
                         f"but is {value}."
                     )
-        if not isinstance(self.pairs, bool):
-            raise LoopscopeError(f"{self.name}'s pairs must be True or False, but is {self.pairs!r}.")
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ class Mano(Task):
     separator = " "
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "modulus", self.modulus, least=2)
         for option, value in (("operators", self.operators), ("exactly", self.exactly)):
             if value is not None:

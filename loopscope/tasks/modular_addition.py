@@ -38,6 +38,7 @@ class ModularAddition(Task):
     separator = " "
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "modulus", self.modulus, least=6)
         if not 0 < self.share < 1:
             raise LoopscopeError(

@@ -45,6 +45,7 @@ class ParityOnes(Task):
     difficulty_unit = "ones in the string"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "length", self.length)
         for option, value in (("most", self.most), ("ones", self.ones)):
             if value is not None:

@@ -39,6 +39,7 @@ class PrefixParity(Task):
     difficulty_unit = "ones in the string"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "length", self.length)
 
     def solve(self, tokens: Int[Tensor, "batch position"]) -> Int[Tensor, "batch position"]:

@@ -63,6 +63,7 @@ class Regression(Task):
     score = "variance explained"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "dimensions", self.dimensions)
         checked_size(self.name, "points", self.points)
         number = isinstance(self.noise, int | float) and not isinstance(self.noise, bool)

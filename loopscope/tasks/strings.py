@@ -34,6 +34,7 @@ class Copy(Task):
     fixed_options = ("letters",)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "length", self.length)
         checked_size(self.name, "letters", self.letters, least=2)
         if self.letters > len(_ALPHABET):

@@ -72,6 +72,7 @@ class Sudoku(Task):
     blank_token = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checked_size(self.name, "size", self.size)
         if self.size not in BOXES:
             raise LoopscopeError(f"{self.name}'s size must be 4 or 6, but is {self.size!r}.")

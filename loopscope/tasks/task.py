@@ -1,8 +1,9 @@
 """Task: batches by seed, exact labels, and a fixed split into training and test examples."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any, ClassVar, Literal, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..common.arguments import PositiveCount
 from ..common.errors import LoopscopeError, nearest
-from ..common.guard import guarded
+from ..common.guard import guarded, validated
 from ..common.rng import mixed
 from ..core.tokens import checked_tokens
 from .batch import Batch
@@ -60,6 +61,18 @@ class Task(ABC):
     """What `render` puts between two symbols."""
     blank_token: ClassVar[int | None] = None
     """The token of an empty cell, where the model has to fill in cells; None for other tasks."""
+
+    def __post_init__(self) -> None:
+        """Options as the types that their fields declare. A subclass that checks more than types
+        calls this first.
+
+        Raises:
+            LoopscopeError: an option of another type.
+        """
+        for name, hint in _option_types(type(self)).items():
+            about = f'Its options: ls.tasks.build("{self.name}").options.'
+            value = validated(getattr(self, name), hint, f"{self.name}'s {name}", about)
+            object.__setattr__(self, name, value)
 
     @property
     def vocabulary(self) -> int:
@@ -271,13 +284,13 @@ class Task(ABC):
                 raise LoopscopeError(
                     f"{self.name} has no difficulty called {name!r}. {nearest(name, list(self.options))}"
                 )
-            if name in self.fixed_options and options[name] != self.options[name]:
+        values = type(self)(**self.options | options).options  # the constructor raises for a wrong value
+        for name in options:
+            if name in self.fixed_options and values[name] != self.options[name]:
                 raise LoopscopeError(
                     f"{self.name}'s {name} decides how its tokens are read, so a batch can't choose another. "
                     f'Build a task of its own: ls.tasks.build("{self.name}", {name}={options[name]!r}).'
                 )
-        values = self.options | options
-        type(self)(**values)  # the constructor raises for a wrong value
         return values
 
 
@@ -293,6 +306,12 @@ def checked_size(task: str, name: str, value: Any, least: int = 1) -> None:
 def _checked_count(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < least:
         raise LoopscopeError(f"{name} must be a whole number, {least} or more, but is {value!r}.")
+
+
+@cache
+def _option_types(task: type) -> dict[str, Any]:
+    hints = get_type_hints(task, include_extras=True)
+    return {option.name: hints[option.name] for option in fields(task)}
 
 
 def _listed(values: dict[str, Any]) -> str:

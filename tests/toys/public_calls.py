@@ -24,15 +24,28 @@ class Call:
     arguments: dict[str, Any] = field(default_factory=dict)
     further: tuple[str, ...] = ()
     """Names of arguments that its **keywords take."""
-    functions: tuple[str, ...] = ("map", "function", "metric", "kind", "replacement")
+    functions: tuple[str, ...] = (
+        "map",
+        "function",
+        "metric",
+        "kind",
+        "replacement",
+        "sites",
+        "site",
+        "module",
+    )
     """Names of arguments that take a function of the user's."""
+
+    fixed: tuple[str, ...] = ()
+    """Names of arguments that go to the user's own code, whose errors are the user's."""
 
     @property
     def parameters(self) -> list[str]:
         """The arguments that can be changed."""
         signature = inspect.signature(self.function).parameters.values()
         several = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        return [p.name for p in signature if p.kind not in several] + list(self.further)
+        names = [p.name for p in signature if p.kind not in several] + list(self.further)
+        return [name for name in names if name not in self.fixed]
 
 
 @cache
@@ -87,7 +100,9 @@ def calls() -> Iterator[Call]:
         "iterate", ls.iterate, {"function": _half, "initial": STATE, "iterations": 3}, ("seed", "keep")
     )
     yield Call("wrap", ls.wrap, {"module": _core(), "body": "0"})
-    yield Call("find_loops", ls.find_loops, {"module": _core(), "example": torch.ones(2, 8)})
+    yield Call(
+        "find_loops", ls.find_loops, {"module": _core(), "example": torch.ones(2, 8)}, fixed=("example",)
+    )
     yield Call("generate", ls.generate, {"model": ls.wrap(_core(), body="0"), "tokens": tokens})
     yield Call("from_pretrained", ls.from_pretrained, {"name": "no-such-folder"})
     yield Call("answer", ls.answer, {"model": model(), "tokens": tokens, "rule": "kl"})
