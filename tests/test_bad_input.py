@@ -111,9 +111,10 @@ def result(call: Call, argument: str, value: Any) -> str:
         warnings.simplefilter("ignore")
         try:
             given = call.function(**call.arguments | {argument: value})
+            given = list(given) if isinstance(given, types.GeneratorType) else given
         except ls.LoopscopeError:
             return "refused"
-    return as_text(list(given) if isinstance(given, types.GeneratorType) else given)
+    return as_text(given)
 
 
 def as_text(value: Any) -> str:

@@ -3,14 +3,15 @@ iteration."""
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
-from loopscope.common.arguments import MaskOrPositions, PositiveCount
+from loopscope.common.arguments import MaskOrPositions, Meaning, PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import percent
 from loopscope.core.sites import is_state
@@ -24,6 +25,7 @@ from loopscope.runs.run import Run
 
 EFFECT_THRESHOLD, NO_EFFECT_THRESHOLD = 0.5, 0.1
 MAX_EXAMPLES, MAX_ITERATIONS = 4, 9
+_Several = Annotated[int, Ge(2), Meaning("a whole number, 2 or more")]
 
 
 class CausesVerdict(Verdict):
@@ -116,7 +118,7 @@ def measure(
     answer_positions: MaskOrPositions | None = None,
     method: Method = "exact",
     examples: PositiveCount | None = MAX_EXAMPLES,
-    iterations: PositiveCount | None = MAX_ITERATIONS,
+    iterations: _Several | None = MAX_ITERATIONS,
 ) -> CausesResult:
     """Patch another example's state, position by position and iteration by iteration.
 

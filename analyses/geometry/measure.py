@@ -23,7 +23,7 @@ from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
 _Several = Annotated[int, Ge(2), Meaning("a whole number, 2 or more")]
-_Factor = Annotated[float | int, Gt(1), Meaning("a number above 1")]
+_Factor = Annotated[float, Gt(1), Meaning("a number above 1")]
 CHANGE_FACTOR, MAX_VECTORS = 1.25, 1024
 _TRAJECTORIES, _COMPONENTS = 24, 6
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
-from loopscope.common.arguments import Finite
+from loopscope.common.arguments import Finite, Index
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.core.masked import masked_mean
@@ -127,7 +127,7 @@ def applies(run: Run) -> bool:
 
 
 def measure(
-    run: Run, *, rule: str | None = None, threshold: Finite | None = None, level: Level = "position"
+    run: Run, *, rule: str | None = None, threshold: Index | Finite | None = None, level: Level = "position"
 ) -> HaltingResult:
     """When the positions of a run halt, or would halt by an exit rule.
 

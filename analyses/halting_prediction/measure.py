@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult, Verdict
-from loopscope.common.arguments import Finite
+from loopscope.common.arguments import Finite, Index
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, plural
 from loopscope.halting.exit_rules import RULES, rule_halting
@@ -103,7 +103,9 @@ def applies(run: Run) -> bool:
     return bool(whole and _points(items, run.iterations))
 
 
-def measure(run: Run, *, rule: str | None = None, threshold: Finite | None = None) -> HaltingPredictionResult:
+def measure(
+    run: Run, *, rule: str | None = None, threshold: Index | Finite | None = None
+) -> HaltingPredictionResult:
     """How well the state after each iteration predicts when a position halts.
 
     Arguments:

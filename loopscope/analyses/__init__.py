@@ -27,6 +27,7 @@ def names() -> list[str]:
     return discovery.names("analyses")
 
 
+@guarded
 def measure(
     name: str, run: "Run | History | str | os.PathLike[str]", *, mask: Any = None, **options: Any
 ) -> "AnalysisResult":

@@ -29,10 +29,10 @@ Seed = Annotated[int, Ge(-(2**63)), Le(2**64 - 1), Meaning("a whole number, -2^6
 """What torch.manual_seed takes."""
 SmallSeed = Annotated[int, Ge(0), Le(2**32 - 1), Meaning("a whole number, 0 to 2^32 - 1")]
 """What NumPy and scikit-learn take."""
-Finite = Annotated[float | int, Predicate(math.isfinite), Meaning("a finite number")]
-Positive = Annotated[float | int, Gt(0), Predicate(math.isfinite), Meaning("a finite number above 0")]
-NotNegative = Annotated[float | int, Ge(0), Meaning("a number, 0 or more")]
-Share = Annotated[float | int, Ge(0), Le(1), Meaning("a number from 0 to 1")]
+Finite = Annotated[float, Predicate(math.isfinite), Meaning("a finite number")]
+Positive = Annotated[float, Gt(0), Predicate(math.isfinite), Meaning("a finite number above 0")]
+NotNegative = Annotated[float, Ge(0), Meaning("a number, 0 or more")]
+Share = Annotated[float, Ge(0), Le(1), Meaning("a number from 0 to 1")]
 
 
 def whole_number(value: Any) -> int:
@@ -48,8 +48,7 @@ def whole_number(value: Any) -> int:
 
 
 def real_number(value: Any) -> float:
-    """A real number of Python, NumPy or PyTorch (of one element, without axes) as a float; an int
-    stays one.
+    """A real number of Python, NumPy or PyTorch (of one element, without axes) as a float.
 
     Raises:
         ValueError: anything else, also a bool and NaN.
@@ -59,7 +58,7 @@ def real_number(value: Any) -> float:
         raise ValueError("no real number")
     if math.isnan(value):
         raise ValueError("NaN")
-    return value if isinstance(value, int | float) else value.item()
+    return float(value)
 
 
 def truth(value: Any) -> bool:
@@ -118,6 +117,8 @@ def _kind(value: Any) -> str:
     """
     if not has_values(value) or isinstance(value, str | bytes | dict | set):
         raise ValueError("no values")
+    if getattr(value, "ndim", 1) == 0:
+        raise ValueError("no array")
     if hasattr(value, "is_floating_point"):  # a tensor: NumPy doesn't know all its types
         floats = value.is_floating_point()
         return "f" if floats else "c" if value.is_complex() else "b" if "bool" in str(value.dtype) else "i"

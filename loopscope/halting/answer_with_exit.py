@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..common.arguments import Count, Finite, Seed
+from ..common.arguments import Count, Finite, Index, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.counted import counted_positions, special_tokens
@@ -67,7 +67,7 @@ def answer(
     iterations: Count | None = None,
     *,
     rule: str | Rule | None = None,
-    threshold: Finite | None = None,
+    threshold: Index | Finite | None = None,
     level: Level = "position",
     answer_positions: Bool[Tensor, "batch position"] | None = None,
     seed: Seed | None = None,

@@ -28,7 +28,7 @@ from .newton_krylov import solve_newton_krylov
 from .solution import Solution
 from .solver_rows import SolverRows, image
 
-_Damping = Annotated[float | int, Gt(0), Le(1), Meaning("a number above 0, at most 1")]
+_Damping = Annotated[float, Gt(0), Le(1), Meaning("a number above 0, at most 1")]
 Method = Literal["plain", "damped", "anderson", "newton"]
 DENSE = 128
 """Numbers per row up to which Newton solves with the whole Jacobian, all rows at once."""

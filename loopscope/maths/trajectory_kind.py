@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -151,6 +152,10 @@ def limits(
 def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **changes: float) -> Iterator[Limits]:
     """`limits` of one array (iteration, row, width) after the other, for more trajectories than fit
     in memory."""
+    if isinstance(chunks, Tensor | np.ndarray):
+        raise LoopscopeError(
+            "chunks must be several arrays, one after the other, but is one array. Use limits."
+        )
     limits_thresholds = replace(thresholds or Thresholds(), **changes)
     return (limits(states, limits_thresholds) for states in chunks)
 

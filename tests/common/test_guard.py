@@ -44,7 +44,7 @@ CANONICAL = [
     ("where", np.arange(3), [0, 1, 2]), ("where", torch.tensor([2, 1]), [2, 1]), ("where", range(2), [0, 1]),
     ("where", np.array([True, False, True]), [0, 2]), ("where", (1, 2), [1, 2]), ("where", [], []),
     ("where", slice(np.int64(1), None), slice(1, None)), ("where", torch.tensor(4), 4),
-    ("share", np.float32(0.5), 0.5), ("number", torch.tensor(2.0), 2.0), ("number", 3, 3),
+    ("share", np.float32(0.5), 0.5), ("number", torch.tensor(2.0), 2.0), ("number", 3, 3.0),
     ("flag", np.True_, True), ("several", np.array([4, 5]), [4, 5]), ("names", ("a", "b"), ("a", "b")),
     ("position", torch.tensor([1, 2]), [1, 2]), ("seed", -(2**63), -(2**63)),
     ("number", float("inf"), float("inf")),

@@ -71,7 +71,7 @@ def test_worlds_differ_by_their_seed_and_options_are_checked():
     assert not torch.equal(one.table, other.table) and torch.equal(one.table, ls.tasks.composition().table)
     with pytest.raises(ls.LoopscopeError, match="hops must be 1 or 2"):
         ls.tasks.composition(hops=3)
-    with pytest.raises(ls.LoopscopeError, match="ask must name a kind"):
+    with pytest.raises(ls.LoopscopeError, match="ask must be 'known' or 'new'"):
         ls.tasks.composition(ask="old")
     with pytest.raises(ls.LoopscopeError, match="share must lie between 0 and 1"):
         ls.tasks.modular_addition(share=1.0)

@@ -234,8 +234,9 @@ def test_the_dial_goes_as_far_as_its_limit_and_no_farther(task):
 def test_what_says_how_tokens_are_read_is_not_up_to_a_batch(task):
     for option in set(task.fixed_options) - {"size"}:  # that of a batch is its number of examples
         task.batch(2, seed=0, **{option: task.options[option]})
+        other = not task.options[option] if isinstance(task.options[option], bool) else 7
         with pytest.raises(LoopscopeError, match=f"{task.name}'s {option} decides how its tokens are read"):
-            task.batch(2, seed=0, **{option: 7})
+            task.batch(2, seed=0, **{option: other})
 
 
 @every(TASKS)
@@ -318,7 +319,7 @@ def test_a_row_that_is_no_sum():
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "3"])
 def test_sizes_that_are_none(value):
-    with pytest.raises(LoopscopeError, match="length must be a whole number, 1 or more"):
+    with pytest.raises(LoopscopeError, match="length must be a whole number"):
         tasks.prefix_parity(length=value)
     with pytest.raises(LoopscopeError, match="size must be a whole number, 1 or more"):
         tasks.prefix_parity().batch(value, seed=0)
