@@ -83,7 +83,9 @@ def _bound(function: Callable[..., Any], args: Any, kwargs: Any) -> inspect.Boun
         return signature.bind(*args, **kwargs)
     except TypeError as error:
         known = [name for name in signature.parameters if name not in ("self", "cls")]
-        unknown = [name for name in kwargs if name not in signature.parameters]
+        kinds = {parameter.kind for parameter in signature.parameters.values()}
+        takes_any = inspect.Parameter.VAR_KEYWORD in kinds
+        unknown = [name for name in kwargs if not takes_any and name not in signature.parameters]
         reason = f"{error}. Its arguments: {', '.join(known)}."
         if unknown:
             reason = f"there is no argument {unknown[0]!r}. {nearest(unknown[0], known)}"

@@ -95,6 +95,22 @@ def test_a_call_with_a_wrong_name_or_without_an_argument_names_it() -> None:
         skip()  # pyright: ignore[reportCallIssue]
 
 
+def test_any_name_is_an_argument_where_a_function_takes_options() -> None:
+    @guarded
+    def generate(model: Any, tokens: Any = None, **options: Any) -> Any:
+        return options
+
+    assert generate(1, 2, max_new_tokens=2) == {"max_new_tokens": 2}
+    for call, reason in (
+        (lambda: generate(1, 2, tokens=2, max_new_tokens=2), "multiple values for argument 'tokens'"),
+        (lambda: generate(max_new_tokens=2), "missing a required argument: 'model'"),
+        (lambda: generate(1, 2, 3, max_new_tokens=2), "too many positional arguments"),
+    ):
+        with pytest.raises(LoopscopeError, match=reason) as error:
+            call()
+        assert "no argument" not in str(error.value)
+
+
 def test_a_misspelt_option_gets_the_nearest_one() -> None:
     with pytest.raises(LoopscopeError, match="'zero' or 'mean', but is 'meen'.*Did you mean 'mean'"):
         example(kind="meen")  # pyright: ignore[reportArgumentType]
