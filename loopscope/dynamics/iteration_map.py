@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..core.looped_model import Context, step_at
 from ..core.state_tree import State, floats, map_state, select_rows, with_floats
+from ..maths.jacobian import differentiable_attention
 from ..maths.precision import resolution
 from ..runs.run import Run, iterable_model, select_inputs
 from ..runs.run_mask import mask_at
@@ -194,7 +195,8 @@ class IterationMap:
         return self._vector.state(x, map_state(lambda field: self._precise(field[self.rows]), like))
 
     def _step(self, x: Tensor, context: Context, t: int) -> Tensor:
-        with self._as_recorded():
+        # inside, as the kernels of attention are otherwise those of the recording
+        with self._as_recorded(), differentiable_attention(x, *leaves_of(context)):
             return self._vector.flat(step_at(self._model, self.state(x), context, t))
 
     def _leave_out(self, run: Run) -> str:

@@ -16,6 +16,8 @@ derivative there.
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -175,6 +177,15 @@ class Linearisation:
             return torch.zeros_like(v)
         (result,) = torch.autograd.grad(back, u, v, retain_graph=True, allow_unused=True)
         return torch.zeros_like(v) if result is None else result.detach()
+
+
+def differentiable_attention(*inputs: Tensor) -> AbstractContextManager[Any]:
+    """A block in which attention has all derivatives that `Linearisation` takes, if a map is
+    differentiated at one of its inputs. For maps that choose the kernels of attention
+    themselves."""
+    with_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
+    dual = any(forward_ad.unpack_dual(x).tangent is not None for x in inputs if x.is_floating_point())
+    return sdpa_kernel(SDPBackend.MATH) if with_gradient or dual else nullcontext()
 
 
 def linearised_rows(map: Map, state: Tensor, row_by_row: bool = False) -> Iterator[tuple[Linearisation, int]]:
