@@ -82,6 +82,7 @@ class RunHeader:
     output: Any = None
     inputs: dict[str, Any] = field(default_factory=dict)
     halting: dict[str, str] | None = None
+    """Its kind, which older files lack, and where its tensors are."""
     counted: dict[str, str] | None = None
     """Where the mask of the positions that count is, and what decided; None: all count."""
 
@@ -164,7 +165,8 @@ def _upgraded(what: str, header: Mapping[str, Any], names: Collection[str]) -> d
         **{key: value for key, value in header.items() if key in ("iterations", "origin")},
         "sites": sites,
         "inputs": inputs,
-        "halting": (halting | {"kind": (old.halting or {}).get("kind", "")}) if halting else None,
+        "halting": (halting | (old.halting or {})) if halting else None,
+        "counted": {"mask": places.get("counted", ""), "source": old.counted} if old.counted else None,
         **{key: {"tensor": places[key]} for key in ("tokens", "output") if key in places},
     }
 

@@ -172,13 +172,13 @@ def _halting(header: RunHeader, tensors: StoredTensors) -> Halting | None:
         return None
     names = [field.name for field in fields(Halting) if field.name != "kind"]
     missing = [name for name in names if header.halting.get(name) not in tensors]
-    if missing or "kind" not in header.halting:
-        raise LoopscopeError(f"its halting lacks {', '.join(missing) or 'its kind'}")
+    if missing:
+        raise LoopscopeError(f"its halting lacks {', '.join(missing)}")
     parts = {name: tensors[header.halting[name]] for name in names}
     shape = parts["iteration"].shape
     if parts["weights"].shape[1:] != shape or any(parts[n].shape != shape for n in names if n != "weights"):
         raise LoopscopeError("its halting has parts of shapes that don't belong together")
-    return Halting(**parts, kind=header.halting["kind"])
+    return Halting(**parts, kind=header.halting.get("kind", Halting.kind))
 
 
 def _counted(header: RunHeader, tensors: StoredTensors) -> Counted | None:

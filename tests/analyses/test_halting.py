@@ -168,10 +168,16 @@ def test_the_kind_is_kept_in_a_file_and_old_files_still_load(tmp_path):
     path = run.save(tmp_path / "run.safetensors")
     assert ls.load_run(path).halting.kind == run.halting.kind
     tensors, header = load_file(path, kind="run")
-    del header["halting"]
-    old = ls.load_run(save_file(path, tensors, header))
+    # An older file, in which the names of tensors were made of those of the sites
+    places = {f"site/{name}/{key}": place for name, site in header["sites"].items()
+              for key, place in site.pop("values").items()}  # fmt: skip
+    places |= {f"halting/{name}": place for name, place in header.pop("halting").items() if name != "kind"}
+    places |= {name: header.pop(name)["tensor"] for name in ("tokens", "output")}
+    header |= {"aliases": {name: place for name, place in places.items() if name not in tensors}}
+    old = ls.load_run(save_file(path, tensors, header | {"inputs": {}}))
     assert old.halting.kind == "model's own halting"
     assert torch.equal(old.halting.iteration, run.halting.iteration)
+    assert torch.equal(old.states.tensor, run.states.tensor) and torch.equal(old.output, run.output)
 
 
 def test_a_solver_gives_a_position_up_at_its_tolerance():
