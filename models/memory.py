@@ -42,7 +42,7 @@ class Config:
     """Width of the state at each position and memory token."""
     heads: PositiveCount = 4
     """Attention heads, each of width / heads."""
-    memory: PositiveCount = 8
+    memory: Count = 8
     """Memory tokens; 0 for none."""
     layers: PositiveCount = 1
     """Blocks in an iteration."""

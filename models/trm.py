@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from loopscope.common.arguments import NotNegative, Positive, PositiveCount
+from loopscope.common.arguments import NotNegative, PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.core.looped_model import unroll
 from loopscope.halting.halting_record import Halting, q_halting
@@ -69,7 +69,7 @@ class Config:
     """Largest number of positions, if they are learned."""
     start: Literal["fixed", "random"] = "fixed"
     """Both states before the loop: one vector each, or drawn at every position of every run."""
-    damping: Positive = 1.0
+    damping: NotNegative = 1.0
     """The weight of the new value in an update; 0.95 in equilibrium reasoners."""
     noise: NotNegative = 0.0
     """Standard deviation of the noise added after every update; 0.01 in equilibrium reasoners."""

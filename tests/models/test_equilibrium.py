@@ -159,9 +159,17 @@ def test_no_iterate_reads_what_comes_later(solver):
     )
 
 
-@pytest.mark.parametrize("wrong", [{"damping": 0.0}, {"memory": 0}, {"tolerance": 1.5}])
-def test_a_solver_that_could_not_work_is_refused(wrong):
-    with pytest.raises(LoopscopeError, match="a solver needs damping"):
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"damping": 0.0}, "damping of equilibrium must be a finite number above 0, but is 0.0"),
+        ({"memory": 0}, "memory of equilibrium must be a whole number, 1 or more, but is 0"),
+        ({"damping": 1.5}, r"a solver needs damping in \(0, 1\]"),
+        ({"tolerance": 1.5}, r"a solver needs .* a tolerance in \(0, 1\)"),
+    ],
+)
+def test_a_solver_that_could_not_work_is_refused(wrong, sentence):
+    with pytest.raises(LoopscopeError, match=sentence):
         built(**wrong)
 
 
