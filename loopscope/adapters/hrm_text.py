@@ -100,7 +100,7 @@ class HrmText(Adapter):
         return State(high, low)
 
     def decode(self, state: State, context: Context) -> Tensor:
-        if context.inputs.get("logits_to_keep") is None:
+        if context is None or context.inputs.get("logits_to_keep") is None:  # None: made by generate
             return self.logits_from_state(state)
         from transformers.modeling_outputs import BaseModelOutputWithPast
 
