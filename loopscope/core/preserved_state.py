@@ -17,7 +17,7 @@ class ModuleState:
 
     def __init__(self, module: nn.Module) -> None:
         self._torch, self._python, self._numpy = generator_state(), random.getstate(), np.random.get_state()
-        self._buffers = [
+        self._kept = [
             (part, name, buffer, None if buffer is None else buffer.detach().clone())
             for part in module.modules()
             for name, buffer in part._buffers.items()
@@ -29,7 +29,7 @@ class ModuleState:
         random.setstate(self._python)
         np.random.set_state(self._numpy)
         with torch.no_grad():
-            for part, name, buffer, copy in self._buffers:
+            for part, name, buffer, copy in self._kept:
                 if buffer is not None and copy is not None and not torch.equal(buffer, copy):
                     buffer.copy_(copy)
                 part._buffers[name] = buffer

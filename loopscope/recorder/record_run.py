@@ -28,6 +28,7 @@ from .recorded_pass import changes_in_place, check_looped, recorded_pass, warn_n
 from .recording_plan import Span, edits_of
 
 
+# It is long because its docstring explains nine arguments.
 @guarded
 def record(
     model: Any,

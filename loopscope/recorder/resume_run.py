@@ -25,6 +25,7 @@ from .recorded_pass import changes_in_place, check_looped, halting_record, recor
 from .recording_plan import Span, edits_of
 
 
+# It is long because its docstring explains five arguments.
 @guarded
 def resume(
     model: Any,

@@ -142,7 +142,7 @@ def test_the_command_reads_labels_from_a_file_and_prints_json(tmp_path):
         (("ouro-mano", "--fact", "anwser"), "Did you mean 'answer'"),
         (
             ("ouro-mano", "--labels", "missing.safetensors"),
-            "must be a safetensors file with the tensor labels",
+            "missing.safetensors must be a file, but there is none",
         ),
         (("ouro-mano", "--site", "core.7"), "no site 'core.7'"),
     ],

@@ -112,8 +112,8 @@ def test_a_list_out_of_json_becomes_the_tuple_that_the_config_declares():
             lambda: models.build("universal", widht=3),
             "There is no field of universal's Config called 'widht'. Did you mean 'width'?",
         ),
-        (lambda: models.build("universal", width="wide"), "width of universal must be int, but is 'wide'."),
-        (lambda: models.build("universal", norm="prr"), "norm of universal must be Literal['pre', "),
+        (lambda: models.build("universal", width="wide"), "width of universal must be a whole number, "),
+        (lambda: models.build("universal", norm="prr"), "norm of universal must be 'pre' or "),
         (lambda: analyses.measure("convergance", None), "There is no analysis called 'convergance'. "),
         (
             lambda: models.load("nowhere.safetensors"),

@@ -89,7 +89,7 @@ def test_a_lens_that_holds_nans_says_where_they_began():
         run = ls.record(
             model, torch.randint(0, 5, (2, 6)), 4, edits=[ls.add("state", iteration=2, value=math.nan)]
         )
-    with pytest.raises(LoopscopeError, match="holds NaN or infinity from at iteration 2 on"):
+    with pytest.raises(LoopscopeError, match="holds NaN or infinity from iteration 2 on"):
         ls.lens(run, "coda")
 
 

@@ -224,7 +224,7 @@ def test_what_is_written_must_fit_the_run():
         with pytest.raises(LoopscopeError) as error:
             ls.effects(run, write, metric="margin")
         assert sentence in str(error.value)
-    with pytest.raises(LoopscopeError, match="needs a norm above 0"):
+    with pytest.raises(LoopscopeError, match="norm must be a finite number above 0, but is 0"):
         ls.noise(0)
     with pytest.raises(LoopscopeError, match="there is no donor"):
         ls.effects(run, "zero", metric="difference")

@@ -258,13 +258,13 @@ def test_positions_without_labels_are_nan_and_it_is_said():
                                                       "there are 1"),
         (drawn(2, 200), {"mask": torch.zeros(200)}, "the mask leaves none"),
         (drawn(2, 200), {"sites": "core.0"}, "'core.0' was not recorded in this run"),
-        (drawn(2, 200), {"iterations": [7]}, r"must have one of the iterations \[7\]"),
+        (drawn(2, 200), {"iterations": [7]}, r"be among those recorded .*, but iterations \[7\] are absent"),
         (drawn(2, 200), {"control": "none"}, "control must be 'shuffled' or 'tokens'"),
         (drawn(2, 200), {"random": "weights"}, "random must be 'untrained' or 'projection'"),
         (drawn(2, 200), {"random": "untrained"}, 'Pass random="projection" instead'),
         ("answer", {}, "the fact 'answer' comes from the task of the run's model, but this run has none"),
         (None, {}, "a probe needs labels to learn"),
-        ({1: 2}, {}, "labels must be a tensor, an array or a list"),
+        ({1: 2}, {}, "labels must be an array, a tensor or a list"),
     ],
 )  # fmt: skip
 def test_what_can_not_be_probed_gets_a_sentence(labels, options, sentence):

@@ -235,7 +235,7 @@ def test_a_report_is_saved_whole_or_not_at_all(tmp_path: Path, html: str):
     with pytest.raises(LoopscopeError, match="the report must be written to"):
         report.save(tmp_path / "nowhere" / "report.html")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(LoopscopeError, match="An existing file is unchanged"):
+    with pytest.raises(LoopscopeError, match="must be a file to be replaced by a new one, but is a folder"):
         report.save(tmp_path / "folder")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "report.html"]
     assert len(html) < 7e6

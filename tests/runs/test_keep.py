@@ -45,7 +45,7 @@ def test_the_last_three(model, tokens, whole):
 def test_some_positions(model, tokens, whole):
     run = kept(model, tokens, ls.keep.positions([-1, 0]))
     assert torch.equal(run.states.tensor, whole.states.tensor[:, :, [-1, 0]])
-    with pytest.raises(ls.LoopscopeError, match=r"kept only in part \(keep=positions\(\[-1, 0\]\)\)"):
+    with pytest.raises(ls.LoopscopeError, match=r"kept only in part \(keep=positions\(\(-1, 0\)\)\)"):
         run.logits[3]
     assert torch.equal(run.logits[-1], whole.logits[-1]), "the output itself is always there"
 
