@@ -31,7 +31,7 @@ def headline(result: DepthUseResult) -> tuple[str, str]:
 
 def draw(result: DepthUseResult) -> "go.Figure":
     """Mean depth at each difficulty, with intervals."""
-    figure = style.empty("Iterations needed by difficulty", style.label(result.unit), "iterations", 380)
+    figure = style.empty("Iterations needed by difficulty", result.unit, "iterations", 380)
     x = result.levels.tolist()
     # windows are of inputs, and have a figure of their own
     depths = [depth for depth in result.depths if depth.name != "window"]

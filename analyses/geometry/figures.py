@@ -43,7 +43,7 @@ def draw(result: GeometryResult) -> "go.Figure":
 def draw_trajectories(result: GeometryResult, field: int = 0) -> "go.Figure":
     """Some trajectories in the first two principal components of all states."""
     geometry = result.fields[field]
-    title = f"{style.label(geometry.name)}: {len(result.trajectories)} trajectories in the principal plane"
+    title = f"{geometry.name}: {len(result.trajectories)} trajectories in the principal plane"
     axes = [
         f"component {i + 1} ({percent(float(fraction))} of the variance)"
         for i, fraction in enumerate(geometry.explained[:2])
@@ -73,7 +73,7 @@ def draw_trajectories(result: GeometryResult, field: int = 0) -> "go.Figure":
 def draw_similarity(result: GeometryResult, field: int = 0) -> "go.Figure":
     """CKA of the states after any two iterations."""
     geometry = result.fields[field]
-    title = f"{style.label(geometry.name)}: similarity of iterations"
+    title = f"{geometry.name}: similarity of iterations"
     return square_heatmap(title, geometry.cka, "iterations run", "CKA", labels=result.states, zmax=1)
 
 

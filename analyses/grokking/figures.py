@@ -134,7 +134,7 @@ def _milestones(result: GrokkingResult) -> "go.Figure":
     dates = [milestone.date for milestone in milestones]
     figure.add_scatter(
         x=[max(date.step, 1) for date in dates],
-        y=[milestone.event for milestone in milestones],
+        y=[style.label(milestone.event) for milestone in milestones],
         mode="markers",
         marker={"size": 9, "color": style.BLUE},
         error_x={

@@ -75,7 +75,7 @@ def _numbers(values: Tensor, digits: int = 4) -> list[float | None]:
 
 def _title(result: LensResult, title: str) -> str:
     marks = "" if result.checked else " (unchecked lens)"
-    return f"{title}, by the lens '{style.label(result.lens)}'{marks}"
+    return f"{title}, by the lens '{result.lens}'{marks}"
 
 
 def _curves(

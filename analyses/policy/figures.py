@@ -54,7 +54,7 @@ def draw(result: PolicyResult) -> "go.Figure":
         mode="markers",
         name="published threshold",
         marker={"symbol": "diamond-open", "size": 9, "color": style.GREY, "line": {"width": 2}},
-        text=[method.label for method in published],
+        text=[style.label(method.label) for method in published],
         hovertemplate="%{text}, published threshold: %{y:.1%}, %{x:.2f}<extra></extra>",
     )
     figure.update_yaxes(tickformat=".0%")
@@ -118,7 +118,8 @@ def _definitions(result: PolicyResult) -> str:
 
 
 def _short(method: ExitMethod) -> str:
-    return {MODEL: "model's halting", DEPTH: "fixed depth"}.get(method.name, method.name)
+    names = {MODEL: "model's halting", DEPTH: "fixed depth"}
+    return style.label(names.get(method.name, method.name))
 
 
 def _bars(result: PolicyResult) -> "go.Figure":

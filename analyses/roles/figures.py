@@ -89,7 +89,7 @@ def draw_changes(result: RolesResult) -> "go.Figure":
 
 def draw_attention(contrast: AttentionContrast) -> "go.Figure":
     """How much more local the attention of the inner role is, by layer."""
-    title = f"Attention: locality of the {style.label(contrast.inner_axis)} updates minus the other"
+    title = f"Attention: locality of the {contrast.inner_axis} updates minus the other"
     figure = style.empty(title, "layer of each role", "difference of shares, 0..1", 360)
     for (name, words), colour in zip(LABELS.items(), style.COLOURS, strict=False):
         values = contrast.differences[name]

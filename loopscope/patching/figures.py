@@ -35,13 +35,13 @@ def effect_map(
     most = float(cells.abs().nan_to_num().max()) if most is None else most
     figure.add_heatmap(
         z=[[None if v != v else round(v, 4) for v in row] for row in cells.tolist()],
-        x=list(columns),
+        x=[c if isinstance(c, int) else style.label(c) for c in columns],
         y=[str(k) for k in iterations],
         colorscale=SCALE,
         zmin=-most or -1,
         zmax=most or 1,
         colorbar=style.colourbar(quantity),
-        hovertemplate=f"{y} %{{y}}, {x} %{{x}}: %{{z:.3g}}<extra></extra>",
+        hovertemplate=f"{style.label(y)} %{{y}}, {style.label(x)} %{{x}}: %{{z:.3g}}<extra></extra>",
     )
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False)

@@ -76,7 +76,7 @@ def square_heatmap(
     figure.add_heatmap(
         z=[[None if v != v else round(v, digits) for v in row] for row in values.tolist()],
         **({"x": list(labels), "y": list(labels)} if numbers else {}),
-        text=[[f"{a} and {b}" for b in labels] for a in labels],
+        text=[[label(f"{a} and {b}") for b in labels] for a in labels],
         colorscale=SCALE,
         colorbar=colourbar(quantity),
         hovertemplate="%{text}: %{z}<extra></extra>",

@@ -25,13 +25,16 @@ GREY, FAINT = "#7b828c", "rgba(128,136,148,0.25)"
 
 
 def label(text: object) -> str:
-    """Any text, escaped so that plotly shows it literally: its labels interpret some HTML, which a
-    token or a file's name must not use."""
-    return html.escape(str(text), quote=False)
+    """Any text, escaped so that plotly shows it literally.
+
+    Its labels interpret some HTML, and its templates of the text under the pointer replace %{name}:
+    a token or a file's name must do neither. Titles of `empty` and `colourbar` are escaped there.
+    """
+    return html.escape(str(text), quote=False).replace("%{", "&#37;{")
 
 
 def empty(title: str, x: str, y: str, height: int = 380) -> "go.Figure":
-    """An empty figure with its title and the titles of its axes, units included."""
+    """An empty figure with its title and the titles of its axes, units included. Plain text."""
     import plotly.graph_objects as go
 
     axis = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT, "ticks": "", "automargin": True}
@@ -39,7 +42,7 @@ def empty(title: str, x: str, y: str, height: int = 380) -> "go.Figure":
     figure.update_layout(
         template="none",
         title={
-            "text": title,
+            "text": label(title),
             "x": 0,
             "xref": "paper",
             "xanchor": "left",
@@ -59,8 +62,9 @@ def empty(title: str, x: str, y: str, height: int = 380) -> "go.Figure":
         margin={"l": 60, "r": 16, "t": 76, "b": 48},
         legend={"orientation": "h", "y": 1.01, "x": 0, "yanchor": "bottom"},
         hovermode="closest",
-        xaxis={"title": {"text": x}, **axis},
-        yaxis={"title": {"text": y}, **axis},
+        hoverlabel={"namelength": -1},  # a name that is cut short may end within an escaped sign
+        xaxis={"title": {"text": label(x)}, **axis},
+        yaxis={"title": {"text": label(y)}, **axis},
     )
     return figure
 
@@ -87,22 +91,23 @@ def step_line(
 
     Arguments:
         values: (step,); NaN leaves a gap.
+        name: plain text.
         hover: plotly's template of the text for the point under the pointer.
     """
     figure.add_scatter(
         x=[max(step, 1) for step in steps],
         y=[None if value != value else value for value in values.tolist()],
         mode="lines",
-        name=name,
+        name=label(name),
         line={"color": colour, "width": 2, "dash": dash},
-        hovertemplate=f"{name}, step %{{x}}: {hover}<extra></extra>",
+        hovertemplate=f"{label(name)}, step %{{x}}: {hover}<extra></extra>",
     )
 
 
 def colourbar(title: str, **more: Any) -> dict[str, Any]:
-    """A thin colour bar with its title."""
+    """A thin colour bar with its title, plain text."""
     return {
-        "title": {"text": title, "side": "right"},
+        "title": {"text": label(title), "side": "right"},
         "thickness": 12,
         "outlinewidth": 0,
         "ticks": "",

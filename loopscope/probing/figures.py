@@ -26,7 +26,7 @@ def curves(
     classes = probes.kind == "classes"
     quantity = "accuracy on held-out examples" if classes else "R² on held-out examples"
     figure = style.empty(
-        title or f"Linear probes of '{label(probes.sites[s])}'", "iterations run", quantity, 400
+        title or f"Linear probes of '{probes.sites[s]}'", "iterations run", quantity, 400
     )
     k = list(probes.iterations)
     low, high = (end[s, :, position].clamp(min=-1).tolist() for end in (probes.low, probes.high))
@@ -42,7 +42,7 @@ def curves(
         ("shuffled labels", probes.control[s, :, position], style.GREY, 2, "dash"),
         ("most frequent", probes.majority[s, :, position], style.GREY, 1.5, "dot"),
     ]
-    more = [(name.replace("_", " "), v, style.GREEN, 2.5, "solid") for name, v in extra.items()]
+    more = [(label(name.replace("_", " ")), v, style.GREEN, 2.5, "solid") for name, v in extra.items()]
     for name, values, colour, width, dash in lines[:1] + more + lines[1:]:
         if bool(values.isnan().all()) or (name == "most frequent" and not classes):
             continue
@@ -65,7 +65,7 @@ def score_map(probes: ProbeResult, site: str | None = None, title: str = "") -> 
     cells = [[cell_value(v) for v in row] for row in probes.score[s].tolist()]
     shown = ".1%" if classes else ".2f"
     figure = position_heatmap(
-        cells, title or f"Linear probes of '{label(probes.sites[s])}'", "iterations run", quantity,
+        cells, title or f"Linear probes of '{probes.sites[s]}'", "iterations run", quantity,
         hover=f"after %{{y}} iterations, position %{{x}}: {quantity} %{{z:{shown}}}, shuffled labels "
               f"%{{customdata[0]:{shown}}}, "
         f"random features %{{customdata[1]:{shown}}}",

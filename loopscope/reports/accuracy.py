@@ -145,7 +145,7 @@ def _curves(curves: Mapping[float, Tensor], dial: str, depth: int, score: str) -
 def _position_figure(by_position: Tensor, length: int, dial: str) -> "go.Figure":
     return position_heatmap(
         [[None if v != v else round(v, 3) for v in row] for row in by_position.tolist()],
-        f"Accuracy by iteration and position ({label(dial)} {length})",
+        f"Accuracy by iteration and position ({dial} {length})",
         "iterations run",
         "accuracy",
         hover="position %{x} after %{y} iterations: %{z:.1%}",

@@ -76,15 +76,15 @@ def learning_curves(sweep: SweepResult, captions: Captions) -> Panel:
     for seed, name in traces:
         x, y = _curve_of(curves[0], seed, name)
         trial = points[0].trials[min(seed, len(points[0].trials) - 1)]
-        title = f"seed {trial.recipe.seed}"
+        title = label(f"seed {trial.recipe.seed}")
         figure.add_scatter(
             x=x,
             y=y,
             mode="lines",
-            name=title + (f", {name}" if len(sets) > 1 else ""),
+            name=title + (f", {label(name)}" if len(sets) > 1 else ""),
             line={"color": COLOURS[seed % len(COLOURS)], "width": 2, "dash": dashes.get(name, "solid")},
             showlegend=len(traces) <= 10,
-            hovertemplate=f"{title}, {name}, step %{{x}}: %{{y:.3f}}<extra></extra>",
+            hovertemplate=f"{title}, {label(name)}, step %{{x}}: %{{y:.3f}}<extra></extra>",
         )
     if sweep.has_histories:
         figure.update_xaxes(type="log", **ticks_125(0, 8))

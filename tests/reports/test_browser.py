@@ -2,8 +2,6 @@
 anything."""
 
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,37 +11,9 @@ import pytest
 import loopscope as ls
 
 from ..toys import hostile_strings
+from ..toys.real_browser import cut_network, forget, requests, start, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-def start() -> Any:
-    """A headless browser, or the reason why this test can't run."""
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    driver = shutil.which("chromedriver")
-    if browser is None or driver is None:
-        missing = "The tests of the report in a browser need Chromium and chromedriver: run `make browser`."
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--window-size=1200,900",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return webdriver.Chrome(options=options, service=Service(executable_path=driver))
-
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -63,33 +33,12 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def page(browser: Any, path: Path) -> Any:
     """The page of the hostile run, drawn, in the light theme, with the network cut."""
     forget(browser)
-    browser.execute_cdp_cmd("Network.enable", {})
-    browser.execute_cdp_cmd(
-        "Network.emulateNetworkConditions",
-        {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0},
-    )
+    cut_network(browser)
     scheme = {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     browser.get(path.as_uri())
     until(browser, "return document.documentElement.dataset.drawn")
     return browser
-
-
-def until(browser: Any, script: str, seconds: float = 30) -> Any:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, seconds, poll_frequency=0.05).until(lambda b: b.execute_script(script))
-
-
-def forget(browser: Any) -> None:
-    for log in ("browser", "performance"):
-        browser.get_log(log)
-
-
-def requests(browser: Any) -> list[str]:
-    """Every address that the page asked for since the log was last read."""
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
 
 def refused(browser: Any) -> list[str]:
