@@ -71,7 +71,11 @@ def raw_errors(name: str, pairs: list[tuple[str, str]]) -> list[str]:
 def sample(quick: bool) -> dict[str, list[tuple[str, str]]]:
     """By function: the arguments to change, and to what."""
     everything = [
-        (c.name, argument, kind) for c in every_call().values() for argument in c.parameters for kind in BAD
+        (call.name, argument, kind)
+        for call in every_call().values()
+        for argument in call.parameters
+        for kind in BAD
+        if not (argument in call.functions and kind in FUNCTIONS)
     ]
     if quick:
         everything = random.Random(0).sample(everything, min(QUICK, len(everything)))
@@ -94,12 +98,22 @@ def test_no_bad_input_at_all_ends_in_a_raw_error() -> None:
     } == {}
 
 
+@pytest.mark.slow
 def test_a_number_of_another_library_means_what_pythons_own_means() -> None:
     differing = []
     for call in every_call().values():
+        if call.name.startswith(("analyses.", "report")):  # the guard is the same; measuring takes time
+            continue
         for argument in call.parameters:
             for kind, (make, canonical) in SAME.items():
+                if kind == "a tuple" and argument in (
+                    "site",
+                    "index",
+                ):  # of a Python index: for each axis one
+                    continue
                 received, expected = result(call, argument, make()), result(call, argument, canonical)
+                if isinstance(make(), torch.Tensor) and expected == "refused":
+                    continue  # the argument takes tensors
                 if received != expected:
                     differing.append(f"{call.name} {argument} = {kind}: {received[:99]} | {expected[:99]}")
     assert differing == []

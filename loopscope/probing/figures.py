@@ -25,9 +25,7 @@ def curves(
     s = probes.sites.index(site or probes.sites[0])
     classes = probes.kind == "classes"
     quantity = "accuracy on held-out examples" if classes else "R² on held-out examples"
-    figure = style.empty(
-        title or f"Linear probes of '{probes.sites[s]}'", "iterations run", quantity, 400
-    )
+    figure = style.empty(title or f"Linear probes of '{probes.sites[s]}'", "iterations run", quantity, 400)
     k = list(probes.iterations)
     low, high = (end[s, :, position].clamp(min=-1).tolist() for end in (probes.low, probes.high))
     figure.add_scatter(

@@ -15,6 +15,7 @@ from ..toys.real_browser import cut_network, forget, requests, start, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     driver = start()

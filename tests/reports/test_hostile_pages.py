@@ -127,7 +127,12 @@ def test_an_entry_with_a_hostile_card_and_file_name_is_text(browser: Any, tmp_pa
     texts = opened(browser, ls.report(entry, ["convergence"]).html, tmp_path / "entry.html")
     assert hostile_strings.NAME in texts
     assert any(Path(entry).name.partition("'")[0] in text for text in texts)
-    assert browser.execute_script("return document.querySelectorAll('img, iframe, svg:not(.chart svg, #js-plotly-tester)').length") == 0
+    assert (
+        browser.execute_script(
+            "return document.querySelectorAll('img, iframe, svg:not(.chart svg, #js-plotly-tester)').length"
+        )
+        == 0
+    )
 
 
 def test_a_script_in_a_page_would_be_counted_here(browser: Any, tmp_path: Path):

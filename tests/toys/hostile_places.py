@@ -99,7 +99,10 @@ def wrapped_run(word: Word) -> ls.Run:
     result = ls.record(ls.wrap(module, body=word("body")), x, sites=[site], edits=[edit])
     result.origin.update(
         {name: word(name) for name in ("weights", "keep", "dtype", "device")}
-        | {"edits": [*result.origin["edits"], word("edit")], "versions": {word("version name"): word("version")}}
+        | {
+            "edits": [*result.origin["edits"], word("edit")],
+            "versions": {word("version name"): word("version")},
+        }
         | {"config": {word("configuration name"): word("configuration")}}
     )
     return result
@@ -131,7 +134,9 @@ def figures_page(word: Word, folder: Path) -> str:
     hand, probes of a site."""
     recorded, wrapped = run(word), wrapped_run(word)
     site = wrapped.names[-1]
-    probes = ls.Probes.fit(wrapped, wrapped.tokens[:, 0, 0] > 0, sites=[site], iterations=[1, 2], random=False)
+    probes = ls.Probes.fit(
+        wrapped, wrapped.tokens[:, 0, 0] > 0, sites=[site], iterations=[1, 2], random=False
+    )
     named = {word("more"): torch.zeros(len(probes.iterations))}
     table = Table([word("column")], [[word("cell")]])
     cells = torch.rand(3, 2)
@@ -151,7 +156,11 @@ def figures_page(word: Word, folder: Path) -> str:
         *_panels("convergence", wrapped, {"sites": [site]}),
         *_panels("lens", recorded),
         *_panels("geometry", recorded, fields=lambda one: replace(one, name=word("field"))),
-        *_panels("policy", recorded, methods=lambda one: one if one.name == "depth" else replace(one, name=word("method"))),
+        *_panels(
+            "policy",
+            recorded,
+            methods=lambda one: one if one.name == "depth" else replace(one, name=word("method")),
+        ),
         *_panels(
             "grokking",
             _history(folder),

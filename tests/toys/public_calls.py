@@ -25,15 +25,8 @@ class Call:
     further: tuple[str, ...] = ()
     """Names of arguments that its **keywords take."""
     functions: tuple[str, ...] = (
-        "map",
-        "function",
-        "metric",
-        "kind",
-        "replacement",
-        "sites",
-        "site",
-        "module",
-    )
+        "map", "function", "metric", "kind", "lens", "replacement", "sites", "site", "module",
+    )  # fmt: skip
     """Names of arguments that take a function of the user's."""
 
     fixed: tuple[str, ...] = ()
@@ -194,6 +187,13 @@ def _methods() -> Iterator[Call]:
     yield Call("TunedLens.load", ls.TunedLens.load, {"path": lens.save("lens.safetensors")})
 
 
+def _copied(name: str, folder: Any) -> Any:
+    """`ls.models.copy`, with the copy removed again."""
+    copy = ls.models.copy(name, folder)
+    copy.unlink()
+    return copy
+
+
 def _shelves() -> Iterator[Call]:
     halting = ls.record(model("accumulated"), run().tokens, 4)
     known = {
@@ -224,7 +224,7 @@ def _shelves() -> Iterator[Call]:
     yield Call("models.header", ls.models.header, {"entry": "recall-plain"})
     yield Call("models.parameters", ls.models.parameters, {"entry": "recall-plain"})
     yield Call("models.path", ls.models.path, {"entry": "recall-plain"})
-    yield Call("models.copy", ls.models.copy, {"name": "recall", "folder": "."})
+    yield Call("models.copy", _copied, {"name": "recall", "folder": "."})
     for name in ls.tasks.names():
         task = ls.tasks.build(name)
 
