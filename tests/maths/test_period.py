@@ -134,7 +134,7 @@ def test_chunks_change_nothing():
         (lambda: maths.period(torch.ones(5, 2)), "trajectories of 8 states or more, but they have 5"),
         (lambda: maths.period(torch.ones(32, 2), window=0.0), "window must be a fraction"),
         (lambda: maths.period(torch.ones(32, 2), coherence=1.5), "coherence must be a fraction"),
-        (lambda: maths.period(torch.ones(32, 2, dtype=torch.cfloat)), "real numbers of the shape"),
+        (lambda: maths.period(torch.ones(32, 2, dtype=torch.cfloat)), "states must be .* real numbers"),
     ],
 )
 def test_what_cannot_be_measured_is_said(ask, sentence):
