@@ -69,7 +69,8 @@ def _task(word: Word) -> tasks.Task:
 
 
 def run(word: Word, **options: Any) -> ls.Run:
-    """A recording of a model all of whose strings are of these words."""
+    """A recording of a model of which all strings are these words."""
+    torch.manual_seed(0)
     model = models.build(
         "universal", width=16, vocabulary=3, iterations=6, injection="add", norm="stream",
         **options,
@@ -78,6 +79,20 @@ def run(word: Word, **options: Any) -> ls.Run:
     model.name, model.task = word("entry"), _task(word)
     result = ls.record(model, model.task.batch(40, seed=0).tokens, 8)
     return result.with_counted(Counted(result.mask, word("counted")))
+
+
+def _trained_run(word: Word) -> ls.Run:
+    """Of a trained model, whose answers differ between examples."""
+    model = models.load("universal-prefix-parity")
+    model.task = _task(word)
+    return ls.record(model, model.task.batch(6, seed=0).tokens, 6)
+
+
+def _run_of_roles(word: Word) -> ls.Run:
+    """Of a model that has two states."""
+    model = models.build("trm", width=8, heads=2, vocabulary=5, cycles=3, length=16).eval()
+    model.name, model.task = word("entry"), tasks.sudoku(size=4, fewest=4)
+    return ls.record(model, model.task.batch(4, seed=0).tokens)
 
 
 def wrapped_run(word: Word) -> ls.Run:
@@ -89,6 +104,7 @@ def wrapped_run(word: Word) -> ls.Run:
             x = getattr(self, word("body"))(x)
         return x
 
+    torch.manual_seed(0)
     body = nn.Sequential()
     body.add_module(word("part"), nn.Linear(6, 6))
     module = type(word("wrapped class"), (nn.Module,), {"forward": forward})()
@@ -152,7 +168,8 @@ def figures_page(word: Word, folder: Path) -> str:
         Panel("Steps", over_steps, "", ""),
         Panel("Curves", curves(probes, **named), "", ""),
         Panel("Map", score_map(probes), "", ""),
-        *_panels("causes", recorded),
+        *_panels("causes", _trained_run(word)),
+        *_panels("roles", _run_of_roles(word)),
         *_panels("convergence", wrapped, {"sites": [site]}),
         *_panels("lens", recorded),
         *_panels("geometry", recorded, fields=lambda one: replace(one, name=word("field"))),
