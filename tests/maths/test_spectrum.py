@@ -12,6 +12,7 @@ import loopscope as ls
 from loopscope import maths
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.dense_eigenvalues import DENSE
+from loopscope.nn import LoopedModule
 
 MODULE = sys.modules["loopscope.maths.spectrum"]  # the package has a function of this name
 DTYPES = [torch.float32, torch.float64]
@@ -194,6 +195,39 @@ def test_products_are_those_of_the_jacobian_of_autograd(map):
 def test_a_map_with_a_first_derivative_only_has_a_spectrum():
     x = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
     assert maths.eigenvalues(Once.apply, x)[0].real.tolist() == pytest.approx([1, math.cos(1)])
+
+
+class Attending(LoopedModule):
+    def __init__(self):
+        super().__init__(3, 5)
+        self.setup()
+
+    def encode(self, tokens):
+        return torch.sin(tokens.double()[..., None] + torch.arange(4))
+
+    def initial(self, context):
+        return context.clone()
+
+    def step(self, state, context, t):
+        heads = (0.5 * state + context)[:, None]
+        attended = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True)
+        return torch.sin(attended[:, 0])
+
+    def decode(self, state, context):
+        return state
+
+
+def test_a_recorded_loop_has_products_whatever_kernel_its_attention_ran_on():
+    """By h, and by the inputs at a fixed h: the fused kernels have no second
+    derivative, and no forward one."""
+    loop = IterationMap(ls.record(Attending().eval(), torch.tensor([[1, 4, 2]])))
+    x, e = loop.starts, loop.inputs()
+    v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for map, at in ((loop, x), (lambda e: loop.with_inputs(x, e), e)):
+        exact = maths.jacobian(map, at)[0] @ v[0]
+        difference = (map(at + 1e-6 * v) - map(at - 1e-6 * v))[0] / 2e-6
+        assert torch.allclose(exact, difference, atol=1e-8)
+        assert torch.allclose(maths.jvp(map, at, v)[0], exact, atol=1e-12)
 
 
 def test_differences_in_a_map_agree_with_the_product():
