@@ -100,7 +100,14 @@ class Linearisation:
                 return self._twice_backward(v).reshape(self.batch, self.size)
             except RuntimeError:  # an operation that has one derivative only
                 self._forward_mode = True
-        return self._forward_mode_product(v).detach().reshape(self.batch, self.size)
+        try:
+            return self._forward_mode_product(v).detach().reshape(self.batch, self.size)
+        except RuntimeError as error:
+            raise LoopscopeError(
+                "products with a Jacobian need a map that can be differentiated twice, or in forward mode, "
+                f"but this one can't ({error}). Use the whole Jacobian (jacobian), or products with its "
+                "transpose (vjp)."
+            ) from error
 
     def backward(self, u: Tensor) -> Tensor:
         """J^T u, (batch, n)."""
@@ -176,7 +183,9 @@ class Linearisation:
         if not back.requires_grad:
             return torch.zeros_like(v)
         (result,) = torch.autograd.grad(back, u, v, retain_graph=True, allow_unused=True)
-        return torch.zeros_like(v) if result is None else result.detach()
+        if result is None:  # the backward pass of an operation hides what it depends on
+            raise RuntimeError("a function of the map has no second derivative")
+        return result.detach()
 
 
 def differentiable_attention(*inputs: Tensor) -> AbstractContextManager[Any]:

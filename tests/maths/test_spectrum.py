@@ -10,6 +10,7 @@ from torch import nn
 
 import loopscope as ls
 from loopscope import maths
+from loopscope.common.errors import LoopscopeError
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.dense_eigenvalues import DENSE
 from loopscope.nn import LoopedModule
@@ -197,9 +198,23 @@ def test_a_map_with_a_first_derivative_only_has_a_spectrum():
     assert maths.eigenvalues(Once.apply, x)[0].real.tolist() == pytest.approx([1, math.cos(1)])
 
 
+class Forward(Once):
+    """sin, which reverse mode can't differentiate twice, but forward mode can once."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_forward(x)
+        return Once.forward(ctx, x)
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return tangent * ctx.saved_tensors[0].cos()
+
+
 class Attending(LoopedModule):
-    def __init__(self):
+    def __init__(self, wave):
         super().__init__(3, 5)
+        self.wave = wave
         self.setup()
 
     def encode(self, tokens):
@@ -211,16 +226,17 @@ class Attending(LoopedModule):
     def step(self, state, context, t):
         heads = (0.5 * state + context)[:, None]
         attended = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads, is_causal=True)
-        return torch.sin(attended[:, 0])
+        return self.wave(attended[:, 0])
 
     def decode(self, state, context):
         return state
 
 
-def test_a_recorded_loop_has_products_whatever_kernel_its_attention_ran_on():
+@pytest.mark.parametrize("wave", [torch.sin, Forward.apply])
+def test_a_recorded_loop_has_products_whatever_kernel_its_attention_ran_on(wave):
     """By h, and by the inputs at a fixed h: the fused kernels have no second
     derivative, and no forward one."""
-    loop = IterationMap(ls.record(Attending().eval(), torch.tensor([[1, 4, 2]])))
+    loop = IterationMap(ls.record(Attending(wave).eval(), torch.tensor([[1, 4, 2]])))
     x, e = loop.starts, loop.inputs()
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for map, at in ((loop, x), (lambda e: loop.with_inputs(x, e), e)):
@@ -228,6 +244,13 @@ def test_a_recorded_loop_has_products_whatever_kernel_its_attention_ran_on():
         difference = (map(at + 1e-6 * v) - map(at - 1e-6 * v))[0] / 2e-6
         assert torch.allclose(exact, difference, atol=1e-8)
         assert torch.allclose(maths.jvp(map, at, v)[0], exact, atol=1e-12)
+
+
+def test_a_product_that_no_derivative_gives_is_refused_rather_than_zero():
+    x = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    with pytest.raises(LoopscopeError, match="differentiated twice, or in forward mode"):
+        maths.jvp(Once.apply, x, x)
+    assert maths.vjp(Once.apply, x, x)[0].tolist() == pytest.approx([0, math.cos(1)])
 
 
 def test_differences_in_a_map_agree_with_the_product():
