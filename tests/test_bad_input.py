@@ -40,7 +40,7 @@ def every_call() -> dict[str, Call]:
 
 
 def outcome(call: Call, argument: str, value: Any) -> str:
-    """What a call with one argument changed comes to: "accepted", "a sentence", or the raw error."""
+    """What a call with one changed argument gives: "accepted", "a sentence", or a raw error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
