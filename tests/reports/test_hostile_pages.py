@@ -92,8 +92,8 @@ def opened(browser: Any, html: str, path: Path, hover: bool = True) -> list[str]
 
 
 def unquoted(text: str) -> str:
-    """A text without the backslashes of JSON and of quotes in sentences, and with common blanks."""
-    return text.replace("\\", "").replace("\xa0%", " %")
+    """A text without the quoting of JSON, of sentences and of a shell, and with common blanks."""
+    return text.replace("\\", "").replace("\xa0%", " %").replace("'\"'\"'", "'")
 
 
 @pytest.fixture(scope="module")

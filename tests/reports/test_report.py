@@ -201,6 +201,9 @@ def test_nothing_in_the_data_can_end_its_script_or_draw_a_tag(hostile_html: str)
 
 def test_labels_are_made_literal_even_where_nobody_escaped_them():
     assert style.label("<b>&</b>") == "&lt;b&gt;&amp;&lt;/b&gt;"
+    assert style.label("%{x}") == "&#37;{x}"  # no template of plotly's
+    title = style.empty("<b>", "<i>", "").layout
+    assert (title.title.text, title.xaxis.title.text) == ("&lt;b&gt;", "&lt;i&gt;")
     figure = go.Figure(go.Scatter(y=[1], name='<a href="javascript:alert(1)">x</a><b>y</b>'))
     told = json.loads(panel_json(Panel("", figure, "", "")))
     assert told["data"][0]["name"] == '&lt;a href="javascript:alert(1)">x&lt;/a><b>y</b>'
