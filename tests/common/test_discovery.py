@@ -114,7 +114,7 @@ def test_a_list_out_of_json_becomes_the_tuple_that_the_config_declares():
         ),
         (lambda: models.build("universal", width="wide"), "width of universal must be a whole number, "),
         (lambda: models.build("universal", norm="prr"), "norm of universal must be 'pre' or "),
-        (lambda: analyses.measure("convergance", None), "There is no analysis called 'convergance'. "),
+        (lambda: analyses.measure("convergance", "a run"), "There is no analysis called 'convergance'. "),
         (
             lambda: models.load("nowhere.safetensors"),
             "nowhere.safetensors must be a file, but there is none.",

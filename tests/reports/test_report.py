@@ -185,8 +185,8 @@ def test_no_string_becomes_a_tag_an_attribute_or_a_script(hostile_html: str):
 def test_hostile_text_is_shown_as_it_is(hostile_html: str):
     text = Page(hostile_html).text
     assert hostile_strings.NAME in text
-    assert "{{7*7}}" in text
-    assert "49" not in re.findall(r"\{\{7\*7\}\}|\b49\b", text)
+    assert "{{913*977}}" in text
+    assert "892001" not in text
     assert '<b onclick="alert(5)">bold</b>' in text
     assert "<b>bold<img src=x onerror=alert(19)>" in text  # the file's name, in the command
 

@@ -48,7 +48,7 @@ def hostile(place: str) -> str:
     """A string that tries everything, with its own number."""
     n = 101 + PLACES.index(place)
     return (
-        f"p{n}p<b>b<br>{{{{7*7}}}}%{{x}}&lt;&#60;<img src=x onerror=alert({n})><svg onload=alert({n})>"
+        f"p{n}p<b>b<br>{{{{913*977}}}}%{{x}}&lt;&#60;<img src=x onerror=alert({n})><svg onload=alert({n})>"
         f"<a href='javascript:alert({n})'><script>alert({n})</script><sup>\"'$x$"
     ).replace("/", "∕" if place in ("folder", "sweep") else "/")
 

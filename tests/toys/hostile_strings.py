@@ -8,10 +8,11 @@ from loopscope.recorder.record_run import record
 from loopscope.runs.run import Run
 
 NAME = "</script><script>alert(1)</script>"
-SYMBOLS = ("<img src=x onerror=alert(2)>&lt;", "</script><script>alert(3)</script>", "{{7*7}}\"'&amp;")
+SYMBOLS = ("<img src=x onerror=alert(2)>&lt;", "</script><script>alert(3)</script>", "{{913*977}}\"'&amp;")
 CARD = """# <script>alert(4)</script>
 
-Before <b onclick="alert(5)">bold</b> and <img src="http://example.invalid/a.png" onerror=alert(6)> {{7*7}}.
+Before <b onclick="alert(5)">bold</b> and <img src="http://example.invalid/a.png" onerror=alert(6)>
+{{913*977}}.
 
 ![a picture](http://example.invalid/b.png) [press](javascript:alert(7)) [go](JaVaScRiPt:alert(8))
 <javascript:alert(9)>
