@@ -232,8 +232,8 @@ class Adapter(LoopCalls, NoHalting, ReadOut, nn.Module):
     # For a model that may answer from an earlier state than the last
 
     def answers_early(self, context: Context, iterations: int) -> bool:
-        """Whether the model's own answer after so many iterations may be read from an earlier
-        state than the last. `answer` is its answer then."""
+        """Whether the model's own answer after this number of iterations may be read from an
+        earlier state than the last. `answer` is its answer then."""
         return False
 
     def answer(self, states: Sequence[State], context: Context) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which examples count in the mean effect of a patch, and patches beside positions that count."""
+"""Which examples count in the average effect of a patch, and patches at positions that count."""
 
 from collections.abc import Sequence
 from typing import Any
