@@ -145,8 +145,8 @@ def _packed(tensors: _Distinct, what: str, value: Any, optional: bool = False) -
         place = "run.tokens" if name == what else f"run.inputs[{name}]"
         raise LoopscopeError(
             f"a run's {what} must be made of tensors, arrays, numbers, words, and lists or dicts of them to "
-            f"be saved, but holds a {error}. Set {place} to what can be saved, or to None, and save "
-            "again: the recorded values are kept; only what is computed anew from the loaded run needs it."
+            f"be saved, but holds one of type {error}. Set {place} to what can be saved, or to None, and "
+            "save again: the recorded values are kept; only what the loaded run computes anew needs it."
         ) from error
 
 

@@ -162,7 +162,7 @@ def test_what_a_run_was_given_besides_is_saved_or_said_to_be_lost(model, tokens,
     again = ls.load_run(run.save(tmp_path / "run.safetensors"), model=None)
     assert again.inputs == run.inputs and type(again.inputs["num_steps"]) is tuple
     run.inputs = {"past": object()}
-    with pytest.raises(ls.LoopscopeError, match="input 'past' must be made of .*, but holds a object"):
+    with pytest.raises(ls.LoopscopeError, match="input 'past' must be made of .*, but holds one of"):
         run.save(tmp_path / "other.safetensors")
 
 
