@@ -43,3 +43,4 @@ from .result import AttentionResult as AttentionResult
 from .result import AttentionVerdict as AttentionVerdict
 
 TITLE, PLACE = "Attention", 40
+GROUP = "inside"

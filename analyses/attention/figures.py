@@ -20,7 +20,7 @@ def headline(result: AttentionResult) -> tuple[str, str]:
     settled = int((~result.settled.isnan()).sum())
     return (
         f"{settled} of {result.settled.numel()} heads",
-        f"attention patterns that converge. {result.verdict.sentence}",
+        f"attention patterns that converge. {result.sentence}",
     )
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.text import number, percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths.attention import SINK
 
 from .counted_patterns import LOST
@@ -30,6 +31,7 @@ class AttentionVerdict(Verdict):
         "The precision of the patterns can't tell whether attention converges: what is below the tolerance "
         "is below rounding too."
     )
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class AttentionResult(AnalysisResult):
     def summary(self) -> str:
         settled = self.settled[~self.settled.isnan()]
         lines = [
-            self.verdict.sentence,
+            self.sentence,
             f"{len(settled)} of {self.settled.numel()} heads have converged by the end of the extra "
             f"iterations (relative change below {self.tolerance:g} from then on)"
             + (f", the last at iteration {int(settled.max())}." if len(settled) else "."),

@@ -42,3 +42,4 @@ from .measure import applies as applies
 from .measure import measure as measure
 
 TITLE, PLACE = "Activation patching", 44
+GROUP = "inside"

@@ -25,11 +25,11 @@ def headline(result: CausesResult) -> tuple[str, str]:
     if carrying:
         return (
             f"k = {carrying[0]}",
-            f"first whole-state patch with an effect of at least {threshold:g}. {result.verdict.sentence}",
+            f"first whole-state patch with an effect of at least {threshold:g}. {result.sentence}",
         )
     return (
         "none",
-        f"of the whole-state patches has an effect of at least {threshold:g}. {result.verdict.sentence}",
+        f"of the whole-state patches has an effect of at least {threshold:g}. {result.sentence}",
     )
 
 
@@ -91,7 +91,7 @@ def panels(result: CausesResult) -> list[Panel]:
         Panel(
             "Effect of patching in another example's state",
             draw(result),
-            f"{result.verdict.sentence} Patched after {result.iterations[middle]} of {result.depth} "
+            f"{result.sentence} Patched after {result.iterations[middle]} of {result.depth} "
             f"iterations the whole state has {percent(float(result.whole_state[middle].clamp(0, 1)))} of the "
             "full effect, the best single position "
             f"{percent(float(result.best_position[middle].clamp(0, 1)))}.",

@@ -10,10 +10,11 @@ from annotated_types import Ge
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import MaskOrPositions, Meaning, PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.sites import is_state
 from loopscope.core.states import States
 from loopscope.patching import AttributionAgreement, effects
@@ -40,6 +41,7 @@ class CausesVerdict(Verdict):
     nothing = (
         "No state carries the answer: patching has no effect at any iteration, even before the read-out."
     )
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class CausesResult(AnalysisResult):
             f"{self.agreement.correlation:.2f} on {self.agreement.cells} cells."
         )
         return (
-            f"{self.verdict.sentence} '{self.site}' of {self.source} is patched in, in {self.examples} "
+            f"{self.sentence} '{self.site}' of {self.source} is patched in, in {self.examples} "
             f"examples of {self.depth} iterations, judged by {self.answers}. Normalised effect: {effects}."
             f"{estimated} Thresholds: a state carries the answer from an effect of {self.effect_threshold:g} "
             f"on; below {self.no_effect_threshold:g} there is no effect."

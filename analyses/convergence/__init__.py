@@ -47,3 +47,4 @@ from .site_convergence import CLEARANCE as CLEARANCE
 from .site_convergence import SiteConvergence as SiteConvergence
 
 TITLE, PLACE = "Convergence", 10
+GROUP = "dynamics"

@@ -21,13 +21,13 @@ def headline(result: ConvergenceResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     state = result.state
     if state.rate.points:
-        return f"{state.rate.value:.3g} per iteration", f"contraction rate. {result.verdict.sentence}"
+        return f"{state.rate.value:.3g} per iteration", f"contraction rate. {result.sentence}"
     if state.slowest_position is not None:
         return (
             f"{state.slowest_rate:.3g} per iteration",
-            f"contraction rate of the slowest position. {result.verdict.sentence}",
+            f"contraction rate of the slowest position. {result.sentence}",
         )
-    return result.verdict.name, result.verdict.sentence
+    return result.verdict.name, result.sentence
 
 
 def draw(result: ConvergenceResult) -> "go.Figure":

@@ -4,10 +4,12 @@ sites."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Count, Positive
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.fate import Fate
 from loopscope.common.text import number, percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.states import States
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
@@ -37,11 +39,12 @@ class ConvergenceVerdict(Verdict):
         "The precision of the states can't tell whether they converge: their steps are no more than "
         "rounding, which slow motion would be lost in too."
     )
+    unclear = UNCLEAR
 
 
 _FATES: dict[ConvergenceVerdict, Fate] = {
-    ConvergenceVerdict.settled: "rests",
-    ConvergenceVerdict.late: "rests",
+    ConvergenceVerdict.settled: "converges",
+    ConvergenceVerdict.late: "converges",
     ConvergenceVerdict.growing: "grows",
 }
 
@@ -85,7 +88,7 @@ class ConvergenceResult(AnalysisResult):
     def summary(self) -> str:
         s = self.state
         lines = [
-            self.verdict.sentence,
+            self.sentence,
             f"{percent(s.settled_fraction[-1].item())} of the positions have settled by the last iteration "
             f"of the run and {percent(s.settled_end)} by the end of {self.extra} more (relative step below "
             f"{self.tolerance:g} of norm and range from then on).",

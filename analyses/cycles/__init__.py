@@ -42,3 +42,4 @@ from .result import CyclesResult as CyclesResult
 from .result import CyclesVerdict as CyclesVerdict
 
 TITLE, PLACE = "Cycles", 30
+GROUP = "dynamics"

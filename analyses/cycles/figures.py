@@ -19,7 +19,7 @@ def headline(result: CyclesResult) -> tuple[str, str]:
     name, share = max(result.shares.items(), key=lambda item: item[1])
     return (
         f"{percent(share)} {name.replace('_', ' ')}",
-        f"most frequent kind of trajectory. {result.verdict.sentence}",
+        f"most frequent kind of trajectory. {result.sentence}",
     )
 
 

@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
+from loopscope.common.analysis_result import AnalysisResult
+from loopscope.common.fate import Fate
 from loopscope.common.text import number, percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths import KINDS, Recurrence, Thresholds
 
 from .layer_limits import LayerLimits
@@ -31,10 +33,11 @@ class CyclesVerdict(Verdict):
         "The precision of the states can't tell what kind of motion this is: it may be rest, or slow motion "
         "that is rounded away."
     )
+    unclear = UNCLEAR
 
 
 _FATES: dict[CyclesVerdict, Fate] = {
-    CyclesVerdict.fixed_point: "rests",
+    CyclesVerdict.fixed_point: "converges",
     CyclesVerdict.orbit: "cycles",
     CyclesVerdict.torus: "moves",
     CyclesVerdict.slider: "moves",
@@ -126,7 +129,7 @@ class CyclesResult(AnalysisResult):
         ]
         count = int((self.kind_index >= 0).sum())
         lines = [
-            self.verdict.sentence,
+            self.sentence,
             f"Of {count} trajectories (examples × positions): {', '.join(kinds)}.",
             self.period_sentence,
         ]

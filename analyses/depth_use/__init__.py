@@ -49,3 +49,4 @@ from .result import DepthUseResult as DepthUseResult
 from .result import DepthUseVerdict as DepthUseVerdict
 
 TITLE, PLACE = "Iterations needed by difficulty", 34
+GROUP = "halting"

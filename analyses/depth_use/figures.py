@@ -25,7 +25,7 @@ def headline(result: DepthUseResult) -> tuple[str, str]:
     slope = result.depths[0].slope.slope
     return (
         f"{number(slope, 2)}",
-        f"more iterations per unit of difficulty ({result.unit}). {result.verdict.sentence}",
+        f"more iterations per unit of difficulty ({result.unit}). {result.sentence}",
     )
 
 
@@ -107,7 +107,7 @@ def panels(result: DepthUseResult) -> list[Panel]:
         Panel(
             "Iterations until the answer settles",
             draw(result),
-            f"{result.verdict.sentence} The iterations until the answer settles change by "
+            f"{result.sentence} The iterations until the answer settles change by "
             f"{depth.slope_text} per unit of difficulty ({result.unit}; 95 % interval over "
             f"{depth.slope.groups} examples).",
             "Means with 95 % intervals. An answer has settled from the iteration on after which the read-out "

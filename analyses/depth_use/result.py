@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.text import number, percent
+from loopscope.common.verdict import Verdict
 from loopscope.maths.bootstrap_slope import Slope
 
 from .integration_window import IntegrationWindows
@@ -103,7 +104,7 @@ class DepthUseResult(AnalysisResult):
 
     def summary(self) -> str:
         lines = [
-            self.verdict.sentence,
+            self.sentence,
             f"Difficulty: {self.levels[0]:g} to {self.levels[-1]:g} ({self.unit}).",
             *(depth.sentence for depth in self.depths),
         ]

@@ -44,3 +44,4 @@ from .result import FixedPointsResult as FixedPointsResult
 from .result import FixedPointsVerdict as FixedPointsVerdict
 
 TITLE, PLACE = "Fixed points", 20
+GROUP = "dynamics"

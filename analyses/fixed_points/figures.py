@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def headline(result: FixedPointsResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     per_example = len(result.points) / len(result.verdicts)
-    return f"{number(per_example)} per example", f"fixed points found. {result.verdict.sentence}"
+    return f"{number(per_example)} per example", f"fixed points found. {result.sentence}"
 
 
 def draw(result: FixedPointsResult) -> "go.Figure":
@@ -56,7 +56,7 @@ def panels(result: FixedPointsResult) -> list[Panel]:
         Panel(
             "Trajectories and fixed points",
             draw(result),
-            result.verdict.sentence,
+            result.sentence,
             "Each line is one example's states from before the loop on, in the two directions in which they "
             f"vary most.{_marker_sentences(result)}",
         )

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import joint_verdict
 from loopscope.common.arguments import Count, Positive, PositiveCount, Seed
+from loopscope.common.evidence import by_examples
 from loopscope.common.rng import mixed
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
@@ -86,10 +86,17 @@ def measure(
         _verdict(limit, basins, row, merge_distance) if basins else FixedPointsVerdict.iteration_dependent
         for row in rows
     )
+    verdict, evidence = by_examples(
+        verdicts,
+        mixed=FixedPointsVerdict.mixed,
+        unclear=FixedPointsVerdict.unclear,
+        unresolved=FixedPointsVerdict.unresolved,
+    )
     converged = _converged(verdicts)
     reads_input, dependence = input_dependence(loop, limit, converged)
     return FixedPointsResult(
-        verdict=joint_verdict(verdicts, FixedPointsVerdict.mixed, FixedPointsVerdict.unresolved),
+        verdict=verdict,
+        evidence=evidence,
         verdicts=verdicts,
         **_times_and_rates(loop, limit, converged, merge_distance),
         **_points(limit, basins, merge_distance),

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
+from loopscope.common.analysis_result import AnalysisResult
+from loopscope.common.fate import Fate
 from loopscope.common.text import number, percent, plural
+from loopscope.common.verdict import UNCLEAR, Verdict
 
 from .basins import FixedPoint
 
@@ -39,12 +41,13 @@ class FixedPointsVerdict(Verdict):
         "slow motion, and what they can't tell apart several points."
     )
     mixed = "The examples differ in where the loop ends."
+    unclear = UNCLEAR
 
 
 _FATES: dict[FixedPointsVerdict, Fate] = {
-    FixedPointsVerdict.one: "rests",
-    FixedPointsVerdict.several: "rests",
-    FixedPointsVerdict.local: "rests",
+    FixedPointsVerdict.one: "converges",
+    FixedPointsVerdict.several: "converges",
+    FixedPointsVerdict.local: "converges",
     FixedPointsVerdict.unstable: "moves",
     FixedPointsVerdict.none: "moves",
     FixedPointsVerdict.diverging: "grows",
@@ -138,7 +141,7 @@ class FixedPointsResult(AnalysisResult):
         return _FATES.get(self.verdict, "unclear")
 
     def summary(self) -> str:
-        lines = [self.verdict.sentence]
+        lines = [self.sentence]
         if self.verdict is FixedPointsVerdict.mixed:
             lines.append(_counts_sentence(self.verdicts))
         if (self.overflow >= 0).any():

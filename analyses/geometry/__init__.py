@@ -34,3 +34,4 @@ from .measure import GeometryVerdict as GeometryVerdict
 from .measure import measure as measure
 
 TITLE, PLACE = "Geometry of states", 45
+GROUP = "dynamics"

@@ -19,7 +19,7 @@ def headline(result: GeometryResult) -> tuple[str, str]:
     ratio = result.fields[0].participation_ratio
     finite = ratio[ratio.isfinite()]
     value = f"{float(finite[0]):.3g} → {float(finite[-1]):.3g}" if len(finite) else "none"
-    return value, f"participation ratio. {result.verdict.sentence}"
+    return value, f"participation ratio. {result.sentence}"
 
 
 def draw(result: GeometryResult) -> "go.Figure":

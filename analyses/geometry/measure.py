@@ -11,10 +11,11 @@ from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Meaning, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths import cka_map
 from loopscope.maths.dimension import effective_dimensions, variances
 from loopscope.maths.precision import RESOLVED, can_tell_rest, resolution, rest_level, rounding
@@ -39,6 +40,7 @@ class GeometryVerdict(Verdict):
         "The precision of the states can't tell their shape: they lie so close together that their "
         "differences may be rounding."
     )
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class GeometryResult(AnalysisResult):
     factor."""
 
     def summary(self) -> str:
-        lines = [self.verdict.sentence, *(_field_sentence(field, self.states) for field in self.fields)]
+        lines = [self.sentence, *(_field_sentence(field, self.states) for field in self.fields)]
         first, second = self.fields[0], self.fields[min(1, len(self.fields) - 1)]
         times = float(first.participation_ratio[-1] / second.participation_ratio[-1])
         if second is not first and not math.isnan(times):

@@ -48,3 +48,4 @@ from .progress_measures import FourierMeasures as FourierMeasures
 from .progress_measures import ProgressMeasures as ProgressMeasures
 
 TITLE, PLACE, SUBJECT = "Grokking", 5, "history"
+GROUP = "training"

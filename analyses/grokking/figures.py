@@ -20,9 +20,9 @@ def headline(result: GrokkingResult) -> tuple[str, str]:
     if result.delay is not None and delayed:
         return (
             f"{result.delay:,.0f} steps",
-            f"from memorisation to generalisation. {result.verdict.sentence}",
+            f"from memorisation to generalisation. {result.sentence}",
         )
-    return result.verdict.name, result.verdict.sentence
+    return result.verdict.name, result.sentence
 
 
 def draw(result: GrokkingResult) -> "go.Figure":
@@ -49,7 +49,7 @@ def panels(result: GrokkingResult) -> list[Panel]:
         Panel(
             "Accuracy over training",
             draw(result),
-            f"{result.verdict.sentence} Accuracy at the end: "
+            f"{result.sentence} Accuracy at the end: "
             f"{', '.join(f'{name} {value}' for name, value in final.items())}.",
             "A dotted vertical line is where a set's accuracy reaches the level (horizontal) for good, the "
             "band its 90 % interval.",

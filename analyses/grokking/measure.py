@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Share
 from loopscope.common.text import percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths.changepoints import Dated, transitions
 from loopscope.runs.run import Run
 from loopscope.training.history import LEVEL, History, learning_times, load_history, shipped_histories
@@ -33,6 +34,7 @@ class GrokkingVerdict(Verdict):
         "It learned in stages: the training examples, then others of the same distribution, and last those "
         "beyond it."
     )
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class GrokkingResult(AnalysisResult):
         )
 
     def summary(self) -> str:
-        parts = [self.verdict.sentence, *self.set_sentences]
+        parts = [self.sentence, *self.set_sentences]
         if self.milestones:
             order = ", then ".join(f"{one.event} ({one.date.step:,.0f})" for one in self.milestones)
             parts.append(f"Milestones, by step: {order}.")

@@ -47,3 +47,4 @@ from .measure import applies as applies
 from .measure import measure as measure
 
 TITLE, PLACE = "Halting", 30
+GROUP = "halting"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def headline(result: HaltingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    return f"{result.cost:.1f} iterations", f"mean ponder cost. {result.verdict.sentence}"
+    return f"{result.cost:.1f} iterations", f"mean ponder cost. {result.sentence}"
 
 
 def draw(result: HaltingResult) -> "go.Figure":
@@ -46,7 +46,7 @@ def panels(result: HaltingResult) -> list[Panel]:
         Panel(
             "Halting iteration by position",
             draw(result),
-            f"{result.verdict.sentence} The mean halting iteration ranges from {means.min():.1f} to "
+            f"{result.sentence} The mean halting iteration ranges from {means.min():.1f} to "
             f"{means.max():.1f} over the answered positions{result.position_clause()}.",
             "Each column is a position and shows the fraction of examples that halt there in each "
             "iteration; iterations run downwards. The white line is the mean.",

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Finite, Index
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.masked import masked_mean
 from loopscope.halting.exit_rules import Level, rule_halting
 from loopscope.halting.halting_record import Halting
@@ -32,6 +33,7 @@ class HaltingVerdict(Verdict):
     later = "Later positions halt later."
     earlier = "Later positions halt earlier."
     varied = "Positions halt at different iterations, in no clear order from left to right."
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ class HaltingResult(AnalysisResult):
                 f" The rank correlation with an example's difficulty ({self.difficulty}) is {rank}."
             )
         return (
-            f"{self.verdict.sentence} Halting mechanism: {self.kind}. The mean halting iteration is "
+            f"{self.sentence} Halting mechanism: {self.kind}. The mean halting iteration is "
             f"{self.mean:.2f} (standard deviation {self.spread:.2f}, iterations counted from 0); by "
             f"position it ranges from {means.min():.2f} to {means.max():.2f}{self.position_clause()}."
             f"{by_difficulty} The mean remainder is "

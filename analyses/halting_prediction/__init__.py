@@ -45,3 +45,4 @@ from .measure import applies as applies
 from .measure import measure as measure
 
 TITLE, PLACE = "Predicting the halting iteration", 33
+GROUP = "halting"

@@ -25,7 +25,7 @@ def headline(result: HaltingPredictionResult) -> tuple[str, str]:
     first = float(result.r2["state"][0])
     return (
         f"R² {first:.2f}",
-        f"predicting the halting iteration from state {int(result.iterations[0])}. {result.verdict.sentence}",
+        f"predicting the halting iteration from state {int(result.iterations[0])}. {result.sentence}",
     )
 
 
@@ -55,7 +55,7 @@ def panels(result: HaltingPredictionResult) -> list[Panel]:
         Panel(
             "Predictability of the halting iteration",
             draw(result),
-            f"{result.verdict.sentence} After {plural(int(result.iterations[i]), 'iteration')}, with "
+            f"{result.sentence} After {plural(int(result.iterations[i]), 'iteration')}, with "
             f"{int(result.running[i])} positions still running: R² {r2['state']} from the state, "
             f"{r2['signals']} from the signals, {r2['position']} from the position.",
             "Each point is a linear probe on the positions that are still running, tested on held-out "

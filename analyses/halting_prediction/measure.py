@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Finite, Index
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, plural
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.halting.exit_rules import RULES, rule_halting
 from loopscope.halting.rule import scores
 from loopscope.recorder.extend import vectors
@@ -39,6 +40,7 @@ class HaltingPredictionVerdict(Verdict):
     )
     late = "The halting iteration can be predicted only late in the loop."
     unknown = "The state does not predict the halting iteration."
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class HaltingPredictionResult(AnalysisResult):
             if i in {0, len(self.iterations) // 2, len(self.iterations) - 1}
         )
         return (
-            f"{self.verdict.sentence} Halting mechanism: {self.kind}. R² of the number of iterations still "
+            f"{self.sentence} Halting mechanism: {self.kind}. R² of the number of iterations still "
             f"to come, on held-out examples: {rows}. Thresholds: predicted from an R² of "
             f"{self.r2_threshold:g}, early by iteration {self.early_threshold}; better than the signals from "
             f"a lead of {self.lead_threshold:g}."

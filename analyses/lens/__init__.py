@@ -41,3 +41,4 @@ from .metrics import RIGHT as RIGHT
 from .metrics import TOP as TOP
 
 TITLE, PLACE = "How the answer forms", 3
+GROUP = "answers"

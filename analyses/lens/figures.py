@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def headline(result: LensResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     if result.verdict is LensVerdict.alike:
-        return "-", result.verdict.sentence
+        return "-", result.sentence
     return (
         f"k = {int(result.settled[0].median())}",
-        f"iteration after which half of the answers no longer change. {result.verdict.sentence}",
+        f"iteration after which half of the answers no longer change. {result.sentence}",
     )
 
 
@@ -137,7 +137,7 @@ def panels(result: LensResult) -> list[Panel]:
         Panel(
             "Agreement with the final and the right answer",
             _curves(result, "Agreement", "fraction of answers", shares, share=True),
-            f"{caution}{result.verdict.sentence} Half of the answers no longer change after iteration "
+            f"{caution}{result.sentence} Half of the answers no longer change after iteration "
             f"{int(result.settled[0].median())}; their mean logit margin is {number(float(margin[i]))} at "
             f"iteration {first} and {number(float(margin[m]))} at the end.",
             "The fraction of answers that equal the final one, and of those that are right. With few "

@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope import lenses
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.looped_model import Looped
 from loopscope.lenses.answer_positions import lens_positions
 from loopscope.lenses.final_logits import final_logits
@@ -50,6 +51,7 @@ class LensVerdict(Verdict):
     gradual = "The answer forms gradually: its probability grows from iteration to iteration."
     changing = "The answer keeps changing up to the last iterations."
     alike = "All final answers are the same token, so how they form cannot be measured."
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class LensResult(AnalysisResult):
         default = f"The lens '{self.lens}' decodes each state."
         names = f"{', '.join(self.sites[:6])}{' ...' * (len(self.sites) > 6)}"
         return (
-            f"{self.caution}{' ' * bool(self.caution)}{self.verdict.sentence} "
+            f"{self.caution}{' ' * bool(self.caution)}{self.sentence} "
             f"{_LENSES.get(self.lens, default)} Read at {names}: {self.items} answers "
             f"of {self.examples} examples. At '{self.sites[0]}', "
             f"{percent(float(self.agreement[0, i]))} of the answers are the final one at iteration "

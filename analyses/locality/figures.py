@@ -23,7 +23,7 @@ def headline(result: LocalityResult) -> tuple[str, str]:
     finite = [value for value in result.locality.tolist() if value == value]
     return (
         f"{number(finite[0], 2)} ×" if finite else "0",
-        f"effect on neighbours at first, relative to a uniform effect. {result.verdict.sentence}",
+        f"effect on neighbours at first, relative to a uniform effect. {result.sentence}",
     )
 
 
@@ -102,7 +102,7 @@ def panels(result: LocalityResult) -> list[Panel]:
         Panel(
             "Effect of an intervention by distance",
             draw(result),
-            f"{result.verdict.sentence}{distances}",
+            f"{result.sentence}{distances}",
             f"State {result.iteration} is replaced at one position by {result.replacement}; each row shows "
             "the share of the effect on the answers at each distance, m iterations later. Rows sum to 1.",
         ),

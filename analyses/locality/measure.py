@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Count, Index, Positive, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent, plural
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.patching.counted_cells import unpadded_replacement
 from loopscope.patching.donors import donor_pairs, has_donor_pair
 from loopscope.patching.patch_cell import PatchCell
@@ -40,6 +41,7 @@ class LocalityVerdict(Verdict):
     everywhere = "An intervention affects near and distant positions alike."
     contained = "An intervention affects no other position's answer."
     unresolved = "The effect on other positions is no more than rounding, so it can't be told from none."
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class LocalityResult(AnalysisResult):
         )
         reachable = ", and only later positions are reachable" if self.causal else ""
         return (
-            f"{self.verdict.sentence} State {self.iteration} was replaced at one position by "
+            f"{self.sentence} State {self.iteration} was replaced at one position by "
             f"{self.replacement}, in {self.examples} examples; neighbours are {self.neighbours}{reachable}. "
             f"{'Effect on neighbours: ' + rows if rows else 'No other position was affected'}. Thresholds: "
             f"local from {self.local_threshold:g} times uniform with its interval above 1, relayed if the "

@@ -19,7 +19,7 @@ def headline(result: OverthinkingResult) -> tuple[str, str]:
     lost = result.drop.lost
     return (
         f"{lost} of {result.items}",
-        f"answers right at the best iteration and wrong at the end. {result.verdict.sentence}",
+        f"answers right at the best iteration and wrong at the end. {result.sentence}",
     )
 
 
@@ -65,7 +65,7 @@ def panels(result: OverthinkingResult) -> list[Panel]:
         Panel(
             "Accuracy by iteration",
             draw(result),
-            f"{result.verdict.sentence} At the best iteration ({d.before:g}) {percent(d.first)} are right, "
+            f"{result.sentence} At the best iteration ({d.before:g}) {percent(d.first)} are right, "
             f"at the end {percent(d.last)}: {d.lost} lost, {d.gained} gained.",
             "The dotted line marks the model's own depth. The best iteration is chosen on one half of the "
             "examples and evaluated on the other.",

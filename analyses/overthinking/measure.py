@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import PositiveCount
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.common.text import level, number, percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.looped_model import Looped
 from loopscope.maths.output_signals import margin
 from loopscope.recorder.labels import labels_of, task_of
@@ -33,6 +34,7 @@ class OverthinkingVerdict(Verdict):
         "Accuracy neither falls significantly after its best iteration nor rises significantly beyond the "
         "model's own depth."
     )
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class OverthinkingResult(AnalysisResult):
         ]
         where = f" Accuracy falls at {'; '.join(worse)}." if worse else ""
         return (
-            f"{self.verdict.sentence} {self.how} Of {self.items} answers ({self.examples} examples) "
+            f"{self.sentence} {self.how} Of {self.items} answers ({self.examples} examples) "
             f"{percent(d.first)} are right at the best iteration ({d.before:g}, chosen on the other half) "
             f"and {percent(d.last)} at the end: {d.lost} are lost and {d.gained} gained (sign test, p = "
             f"{number(d.p, 2)}).{where} From the model's own depth ({self.depth}) to the end "

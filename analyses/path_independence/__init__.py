@@ -41,3 +41,4 @@ from .measure import PathIndependenceVerdict as PathIndependenceVerdict
 from .measure import measure as measure
 
 TITLE, PLACE = "Path independence", 28
+GROUP = "dynamics"

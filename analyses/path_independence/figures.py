@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def headline(result: PathIndependenceResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    return number(result.alignment, 4), f"asymptotic alignment. {result.verdict.sentence}"
+    return number(result.alignment, 4), f"asymptotic alignment. {result.sentence}"
 
 
 def draw(result: PathIndependenceResult) -> "go.Figure":
@@ -45,7 +45,7 @@ def panels(result: PathIndependenceResult) -> list[Panel]:
         Panel(
             "Asymptotic alignment by kind of start",
             draw(result),
-            result.verdict.sentence,
+            result.sentence,
             "Each point is one example run from one other start; 1 means that its final state has the "
             "direction of the final state from the standard start.",
         )

@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Count, Positive, PositiveCount, Seed, Share
+from loopscope.common.fate import Fate
 from loopscope.common.text import number
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.masked import masked_mean
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.precision import can_tell_end, motion_scale, resolution, rounding
@@ -36,6 +38,7 @@ class PathIndependenceVerdict(Verdict):
         "The precision of the states can't tell where the loop ends, and so not whether other starts lead "
         "to the same end."
     )
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -76,13 +79,13 @@ class PathIndependenceResult(AnalysisResult):
     @property
     def fate(self) -> Fate:
         fates: dict[PathIndependenceVerdict, Fate] = {
-            PathIndependenceVerdict.dependent: "rests",
+            PathIndependenceVerdict.dependent: "converges",
             PathIndependenceVerdict.diverging: "grows",
         }
         return fates.get(self.verdict, "unclear")
 
     def summary(self) -> str:
-        lines = [self.verdict.sentence]
+        lines = [self.sentence]
         if self.overflow >= 0:
             lines.append(f"NaN or infinity begin at state {self.overflow}.")
         for kind in self.kinds:

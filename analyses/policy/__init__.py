@@ -53,3 +53,4 @@ from .measure import measure as measure
 from .measure import oracle_iterations as oracle_iterations
 
 TITLE, PLACE = "Early-exit policy", 31
+GROUP = "halting"

@@ -19,7 +19,7 @@ def headline(result: PolicyResult) -> tuple[str, str]:
     best = result.best
     return (
         f"{best.iterations:.1f} of {result.iterations}",
-        f"mean iterations that are enough, with {best.label}. {result.verdict.sentence}",
+        f"mean iterations that are enough, with {best.label}. {result.sentence}",
     )
 
 

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import PositiveCount
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.halting.exit_rules import RULES, model_rule
 from loopscope.halting.metrics import Calibration, calibration, oracle_accuracy
 from loopscope.halting.observation import answers_after
@@ -36,6 +37,7 @@ class PolicyVerdict(Verdict):
     reading = "An exit rule comes as close to full depth with fewer iterations than the model's own halting."
     rule = "An exit rule comes close to full depth with fewer iterations than a fixed depth."
     fixed = "No exit rule needs fewer iterations than a fixed depth to come close to full depth."
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class PolicyResult(AnalysisResult):
         )
         best = self.best
         return (
-            f"{self.verdict.sentence} After all {self.iterations} iterations {percent(self.full)} of "
+            f"{self.sentence} After all {self.iterations} iterations {percent(self.full)} of "
             f"{self.items} answers are right ({self.examples} examples). Mean iterations to come within "
             f"{self.margin:g} of it: {rows}. The oracle needs {number(oracle_iterations(self), 3)}. Of the "
             f"answers stopped by {best.label}, {percent(best.underthinking)} are wrong and would have become "

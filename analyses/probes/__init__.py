@@ -37,3 +37,4 @@ from .measure import applies as applies
 from .measure import measure as measure
 
 TITLE, PLACE = "Linear probes", 24
+GROUP = "answers"

@@ -17,7 +17,7 @@ def headline(result: ProbesResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     name, curve = next(iter(result.facts.items()))
     formed = "never" if curve.formed is None else str(curve.formed)
-    return formed, f"iterations until a probe decodes the {name}. {result.verdict.sentence}"
+    return formed, f"iterations until a probe decodes the {name}. {result.sentence}"
 
 
 def draw(result: ProbesResult) -> "go.Figure":

@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError, nearest
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, FactCurve, probe_fact, trail
 from loopscope.recorder.labels import labels_of, task_of
@@ -33,6 +34,7 @@ class ProbesVerdict(Verdict):
     alike = "On average over the iterations, linear probes are as accurate as the model's own output."
     behind = "The model's own read-out gives right answers that a linear probe does not decode."
     absent = "A linear probe does not decode the right answer from the states."
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class ProbesResult(AnalysisResult):
             kind = next(iter(self.facts.values())).kind
             sentences.append(f"The model's own answers: {trail(self.model_score, self.iterations, kind)}.")
         return (
-            f"{self.verdict.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores "
+            f"{self.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores "
             f"on held-out groups; random features: {self.features}. {' '.join(sentences)} Thresholds: "
             f"formed at {self.share_threshold:g} of the way from the highest baseline to the best; ahead "
             f"from {self.lead_threshold:g} accuracy on average."

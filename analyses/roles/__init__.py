@@ -54,3 +54,4 @@ from .measure import applies as applies
 from .measure import measure as measure
 
 TITLE, PLACE = "Roles of the two states", 47
+GROUP = "inside"

@@ -25,7 +25,7 @@ def headline(result: RolesResult) -> tuple[str, str]:
     )
     return (
         " · ".join(percent(fraction(state.solved)) for state in states),
-        f"examples solved with {names} (nothing frozen: {percent(result.solved)}). {result.verdict.sentence}",
+        f"examples solved with {names} (nothing frozen: {percent(result.solved)}). {result.sentence}",
     )
 
 
@@ -116,7 +116,7 @@ def panels(result: RolesResult) -> list[Panel]:
         Panel(
             "Accuracy with a state frozen",
             draw(result),
-            f"{result.verdict.sentence} Frozen from the start: {solved} of {result.examples} examples are "
+            f"{result.sentence} Frozen from the start: {solved} of {result.examples} examples are "
             f"solved; {percent(result.solved)} with nothing frozen (dashed).",
             f"Solid lines decide the verdict: {a.field}, which is read out, is frozen until the last "
             "iteration, the others to the end. Dotted: the other variant. A state that is read out and "

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Index, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.looped_model import Looped
 from loopscope.maths.dimension import participation_ratio
 from loopscope.maths.precision import FLOOR, resolution
@@ -36,6 +37,7 @@ class RolesVerdict(Verdict):
     one = "Some states are needed, others not: frozen, only some of them lose most solved examples."
     none = "No single state is needed: with any one frozen, most solved examples are still solved."
     unknown = "Too few examples are solved to measure a loss."
+    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class RolesResult(AnalysisResult):
             f"{d.field} {number(float(d.untrained[-1]))}" for d in self.dimensions if d.untrained is not None
         )
         lines = [
-            self.verdict.sentence,
+            self.sentence,
             f"Of {self.examples} examples ({self.criterion}) {percent(self.solved)} are solved with nothing "
             f"frozen. {frozen}.",
             f"At the end the participation ratio of {a.field} is {number(float(a.ratio[-1]))} and that of "

@@ -43,3 +43,4 @@ from .verdict import NON_NORMAL as NON_NORMAL
 from .verdict import StabilityVerdict as StabilityVerdict
 
 TITLE, PLACE = "Stability", 25
+GROUP = "dynamics"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import Verdict
+from loopscope.common.verdict import Verdict
 from loopscope.maths.contraction_rate import Rate
 
 from .jacobian import Jacobians

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def headline(result: StabilityResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     if result.verdict is StabilityVerdict.diverging:  # the radius at an overflowing state means nothing
-        return "diverges", result.verdict.sentence
-    return number(float(result.radius.nanmean())), f"spectral radius. {result.verdict.sentence}"
+        return "diverges", result.sentence
+    return number(float(result.radius.nanmean())), f"spectral radius. {result.sentence}"
 
 
 def draw(result: StabilityResult) -> "go.Figure":
@@ -55,7 +55,7 @@ def panels(result: StabilityResult) -> list[Panel]:
         Panel(
             "Leading eigenvalues in the unit disc",
             draw(result),
-            f"{result.verdict.sentence} {result.agreement.sentence}",
+            f"{result.sentence} {result.agreement.sentence}",
             "A difference along an eigenvector is scaled by the eigenvalue's modulus per iteration and turns "
             "by its angle; inside the circle it dies out, outside it grows.",
         )

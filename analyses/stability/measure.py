@@ -10,8 +10,10 @@ from annotated_types import Ge
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult, Fate, joint_verdict
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, PositiveCount, SmallSeed
+from loopscope.common.evidence import by_examples
+from loopscope.common.fate import Fate
 from loopscope.common.text import number
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import NEWTON_STEP, Limit, continue_to_limit
@@ -84,7 +86,7 @@ class StabilityResult(AnalysisResult):
 
     def summary(self) -> str:
         names = [verdict.name for verdict in self.verdicts]
-        lines = [self.verdict.sentence]
+        lines = [self.sentence]
         if self.verdict is StabilityVerdict.mixed:
             counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
             lines.append(f"Examples: {counts}.")
@@ -195,12 +197,19 @@ def measure(
         )
         for row, fixed in enumerate(at_fixed_point)
     )
+    verdict, evidence = by_examples(
+        verdicts,
+        mixed=StabilityVerdict.mixed,
+        unclear=StabilityVerdict.unclear,
+        unresolved=StabilityVerdict.unresolved,
+    )
     comparable = [row for row in rows if at_fixed_point[row] and invariant]
     agreement, disagreement = agreement_of(
         comparable, local, exponents, errors, rates=rates, tolerance=tolerance
     )
     return StabilityResult(
-        verdict=joint_verdict(verdicts, StabilityVerdict.mixed, StabilityVerdict.unresolved),
+        verdict=verdict,
+        evidence=evidence,
         verdicts=verdicts,
         agreement=agreement,
         disagreement=disagreement,

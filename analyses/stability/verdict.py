@@ -3,7 +3,8 @@ none."""
 
 import math
 
-from loopscope.common.analysis_result import Fate, Verdict
+from loopscope.common.fate import Fate
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.dynamics.limit_point import Limit
 
 from .jacobian import Jacobians
@@ -43,13 +44,14 @@ class StabilityVerdict(Verdict):
         "differences there."
     )
     mixed = "The examples differ in what becomes of small differences."
+    unclear = UNCLEAR
 
 
 FATES: dict[StabilityVerdict, Fate] = {
-    StabilityVerdict.stable: "rests",
-    StabilityVerdict.transient: "rests",
-    StabilityVerdict.marginal: "rests",
-    StabilityVerdict.unstable: "rests",
+    StabilityVerdict.stable: "converges",
+    StabilityVerdict.transient: "converges",
+    StabilityVerdict.marginal: "converges",
+    StabilityVerdict.unstable: "converges",
     StabilityVerdict.neutral: "moves",
     StabilityVerdict.expanding: "moves",
     StabilityVerdict.diverging: "grows",

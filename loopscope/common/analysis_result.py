@@ -2,44 +2,15 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from types import ModuleType
-from typing import Any, Literal, TypeVar
+from typing import Any
 
+from .evidence import Evidence
+from .fate import Fate
 from .to_json import to_json
-
-
-class Verdict(Enum):
-    """A conclusion of an analysis, as an enumeration. The value of each member is its sentence."""
-
-    @property
-    def sentence(self) -> str:
-        """The conclusion as a sentence."""
-        return str(self.value)
-
-    def __str__(self) -> str:
-        return self.sentence
-
-
-Fate = Literal["rests", "cycles", "moves", "grows", "unclear"]
-"""Where states go. What moves doesn't rest: it may go round a cycle or grow."""
-
-V = TypeVar("V", bound=Verdict)
-
-
-def joint_verdict(verdicts: Sequence[V], mixed: V, unresolved: V) -> V:
-    """The verdict on several examples: that of all, `mixed` where they differ, or `unresolved`
-    where it depends on examples whose own verdict is that.
-
-    Arguments:
-        verdicts: one for each example.
-    """
-    known = {verdict for verdict in verdicts if verdict is not unresolved}
-    if len(known) > 1:
-        return mixed
-    return unresolved if unresolved in verdicts or not known else known.pop()
+from .verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -48,6 +19,8 @@ class AnalysisResult:
     field, and `summary()`; its file holds `measure(run) -> result` and `draw(result) -> figure`."""
 
     verdict: Verdict
+    evidence: Evidence = field(kw_only=True, default_factory=lambda: Evidence(0, {}, ""))
+    """What the verdict rests on, with intervals."""
 
     def summary(self) -> str:
         """The result as a paragraph, with its thresholds."""
@@ -57,10 +30,21 @@ class AnalysisResult:
         return self.summary()
 
     @property
+    def sentence(self) -> str:
+        """The verdict as a sentence; for `unclear`, with the conclusions that the numbers allow."""
+        return self.evidence.unclear_sentence if self.verdict.name == "unclear" else self.verdict.sentence
+
+    @property
+    def fates(self) -> Mapping[int, Fate]:
+        """Where the states of each example go, by its index in the run; empty unless this result
+        says so. A report reconciles the fates of all results (`loopscope.reports.fates`)."""
+        return {}
+
+    @property
     def fate(self) -> Fate:
-        """Where the states go by this result: "unclear" unless it says so. Results of one run whose
-        fates exclude each other contradict each other (`loopscope.reports.contradictions`)."""
-        return "unclear"
+        """The fate of all examples: "unclear" where they differ or nothing is said of them."""
+        known = set(self.fates.values())
+        return known.pop() if len(known) == 1 else "unclear"
 
     def figure(self) -> Any:
         """The plotly figure of this result."""

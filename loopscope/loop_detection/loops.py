@@ -4,7 +4,7 @@ each."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..common.analysis_result import Verdict
+from ..common.verdict import Verdict
 
 ONLY_CALLS = (
     "Only calls of modules are traced. A loop that uses weights directly, without calling their module, "

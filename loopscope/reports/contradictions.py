@@ -3,20 +3,9 @@
 from collections.abc import Mapping
 from itertools import combinations
 
-from ..common.analysis_result import AnalysisResult, Fate
+from ..common.analysis_result import AnalysisResult
+from ..common.fate import WORDS, can_both_hold
 from .section import Section, Tile
-
-_WORDS: dict[Fate, str] = {
-    "rests": "come to rest",
-    "cycles": "go round a cycle",
-    "moves": "move on",
-    "grows": "grow",
-}
-_EXCLUDED = {
-    frozenset(pair)
-    for pair in (("rests", "cycles"), ("rests", "moves"), ("rests", "grows"), ("cycles", "grows"))
-}
-"""Fates that states can't have both. What moves on may go round a cycle, or grow."""
 
 
 def contradictions(results: Mapping[str, AnalysisResult]) -> tuple[str, ...]:
@@ -31,15 +20,15 @@ def contradictions(results: Mapping[str, AnalysisResult]) -> tuple[str, ...]:
             (`AnalysisResult.fate`).
     """
     own = [
-        f"{name} contradicts itself: {result.verdict.sentence}"
+        f"{name} contradicts itself: {result.sentence}"
         for name, result in results.items()
         if result.verdict.name == "contradictory"
     ]
     between = []
     for (one, a), (other, b) in combinations(results.items(), 2):
-        if a.fate in _WORDS and b.fate in _WORDS and frozenset((a.fate, b.fate)) in _EXCLUDED:
+        if not can_both_hold(a.fate, b.fate):
             between.append(
-                f"{one} says that the states {_WORDS[a.fate]}, but {other} that they {_WORDS[b.fate]}. Both "
+                f"{one} says that the states {WORDS[a.fate]}, but {other} that they {WORDS[b.fate]}. Both "
                 f"can't be true of the same states: {one}: {a.verdict.sentence} {other}: "
                 f"{b.verdict.sentence}"
             )

@@ -154,16 +154,14 @@ def _analysis_section(
     results[name] = result
     panels = module.panels(result) if hasattr(module, "panels") else [_panel(title, result, module.__doc__)]
     value, caption = (
-        module.headline(result)
-        if hasattr(module, "headline")
-        else (result.verdict.name, result.verdict.sentence)
+        module.headline(result) if hasattr(module, "headline") else (result.verdict.name, result.sentence)
     )
     return Section(
         address,
         title,
         place,
         panels,
-        text=result.verdict.sentence,
+        text=result.sentence,
         summary=result.summary(),
         tiles=[Tile(value, caption)],
     )
@@ -171,7 +169,7 @@ def _analysis_section(
 
 def _panel(title: str, result: AnalysisResult, docstring: str | None) -> Panel:
     reading = (docstring or "").strip().split("\n\n")[0]
-    return Panel(title, result.figure(), result.verdict.sentence, reading)
+    return Panel(title, result.figure(), result.sentence, reading)
 
 
 def _card(entry: str | None) -> tuple[Markup, Markup] | None:

@@ -2,8 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ..plots.panels import Panel
+
+
+Group = Literal["dynamics", "halting", "answers", "inside", "training"]
+"""Sections of one group stand together on the page, under one heading."""
+
+GROUPS: dict[Group, str] = {
+    "answers": "Answers and features",
+    "dynamics": "Dynamics",
+    "halting": "Halting and depth",
+    "inside": "Causes inside the loop",
+    "training": "Training",
+}
+"""The groups in the order of the page, with their headings."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,21 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """What stands at the top of a page. Plain text."""
+
+    sentences: Sequence[str]
+    """Five at most: what the model does, where its loop goes, when it stops, what more iterations
+    buy, and what is unclear."""
+    tiles: Sequence[Tile]
+    """Six at most, the most important first."""
+    table: Table | None = None
+    """Where the loop goes: the share of examples with each fate, with its interval."""
+    disagreements: Sequence[str] = ()
+    """On what the analyses disagree, and why; a sentence each."""
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading with figures under it. Everything except the panels' figures is plain text."""
 
@@ -30,7 +59,7 @@ class Section:
     """Its anchor in the page: letters, digits and dashes."""
     title: str
     place: int
-    """Sections are sorted by this number."""
+    """Sections of a group are sorted by this number."""
     panels: Sequence[Panel] = ()
     text: str = ""
     """A paragraph before the figures."""
@@ -39,3 +68,4 @@ class Section:
     tiles: Sequence[Tile] = ()
     table: Table | None = None
     """After the figures, before the summary."""
+    group: Group = "dynamics"

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.common.analysis_result import AnalysisResult, Fate, Verdict
+from loopscope.common.analysis_result import AnalysisResult
+from loopscope.common.fate import Fate
+from loopscope.common.verdict import Verdict
 from loopscope.reports.contradictions import contradictions, section
 
 FATES = get_args(Fate)
-EXCLUDED = {("rests", "cycles"), ("rests", "moves"), ("rests", "grows"), ("cycles", "grows")}
+EXCLUDED = {("converges", "cycles"), ("converges", "moves"), ("converges", "grows"), ("cycles", "grows")}
 
 
 class Said(Verdict):
@@ -48,12 +50,14 @@ def test_a_result_that_contradicts_itself_is_named():
 
 def test_without_contradiction_there_is_no_section():
     assert section({}) is None
-    assert section({"a": Result(Said.something, "rests"), "b": Result(Said.something, "rests")}) is None
+    assert (
+        section({"a": Result(Said.something, "converges"), "b": Result(Said.something, "converges")}) is None
+    )
 
 
 ANALYSES = ("cycles", "convergence", "stability", "fixed_points", "path_independence")
 LOOPS = {
-    "a fixed point beside 100": (lambda x: 100 + 0.5 * (x - 100), "rests"),
+    "a fixed point beside 100": (lambda x: 100 + 0.5 * (x - 100), "converges"),
     "chaos beside 100": (lambda x: 100 + 4 * (x - 100) * (1 - (x - 100)), "moves"),
     "growth beside 100": (lambda x: 100 + 1.1 * (x - 100), "grows"),
 }

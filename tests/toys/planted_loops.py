@@ -86,8 +86,8 @@ def _henon(u: Tensor) -> Tensor:
 DIRECTION = BASIS[:, 0]
 
 FATES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
-    "fixed point": (lambda x: 0.6 * x + 0.3 * DIRECTION.to(x), "rests"),
-    "spiral": (_lifted(lambda u: u @ turn(0.7, 0.8).to(u), 2), "rests"),
+    "fixed point": (lambda x: 0.6 * x + 0.3 * DIRECTION.to(x), "converges"),
+    "spiral": (_lifted(lambda u: u @ turn(0.7, 0.8).to(u), 2), "converges"),
     "slow drift": (lambda x: x + (3e-3 * DIRECTION).to(x), "moves"),
     "drift on a line": (lambda x: x + (0.2 * DIRECTION).to(x), "moves"),
     "cycle of 2": (_lifted(_cycle(2), 2), "cycles"),
