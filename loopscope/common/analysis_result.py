@@ -41,6 +41,12 @@ class AnalysisResult:
         return {}
 
     @property
+    def fate_criterion(self) -> str:
+        """By what it is decided where states go, such as "relative steps below 0.001 to the end"; a
+        report says it where results disagree. Empty if this result doesn't speak of it."""
+        return ""
+
+    @property
     def fate(self) -> Fate:
         """The fate of all examples: "unclear" where they differ or nothing is said of them."""
         known = set(self.fates.values())

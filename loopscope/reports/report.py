@@ -27,7 +27,7 @@ from ..plots.panels import Panel
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
 from ..runs.run import Run
-from . import accuracy, answers, contradictions, reproducibility, trajectory
+from . import accuracy, answers, reproducibility, trajectory
 from .card_html import card_html
 from .page import page
 from .section import Section, Tile
@@ -102,7 +102,6 @@ def _report(run: Run | FilePath, names: Sequence[str], wanted: bool) -> Report:
     parts = [module.section(run) for module in (accuracy, answers, trajectory)]
     results: dict[str, AnalysisResult] = {}
     parts += [_analysis_section(name, run, wanted, results) for name in names]
-    parts.append(contradictions.section(results))
     sections = sorted((s for s in parts if s is not None), key=lambda s: s.place)
     title = str(run.origin.get("entry") or run.origin.get("architecture") or "A looped model")
     html = page(

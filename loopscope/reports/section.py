@@ -1,11 +1,11 @@
 """The parts of a page: sections, tiles and tables."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ..plots.panels import Panel
-
 
 Group = Literal["dynamics", "halting", "answers", "inside", "training"]
 """Sections of one group stand together on the page, under one heading."""
@@ -18,6 +18,11 @@ GROUPS: dict[Group, str] = {
     "training": "Training",
 }
 """The groups in the order of the page, with their headings."""
+
+
+Topic = Literal["model", "dynamics", "halting", "gain", ""]
+"""What a section's claim is about: what the model does, where its loop goes, when it stops, what
+more iterations buy."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +74,13 @@ class Section:
     table: Table | None = None
     """After the figures, before the summary."""
     group: Group = "dynamics"
+    topic: Topic = ""
+    claim: str = ""
+    """Its sentence in the summary, on its topic; of several on one topic, the first is used."""
+    rank: int = 99
+    """Of its tiles in the summary: the six with the lowest are there."""
+
+
+def anchor(name: str) -> str:
+    """The anchor of a section in the page, from its name: letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())

@@ -1,0 +1,105 @@
+"""Where the loop goes, in the words of all analyses of one run: the fate of each example, and on
+what the analyses disagree."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+from ..common.analysis_result import AnalysisResult
+from ..common.evidence import share_interval
+from ..common.fate import WORDS, Fate, can_both_hold
+from ..common.text import percent, plural
+
+_SPECIFIC: tuple[Fate, ...] = (
+    "converges",
+    "cycles",
+    "quasiperiodic",
+    "irregular",
+    "grows",
+    "drifts",
+    "moves",
+)
+"""Of fates that can all hold, the first of these says the most."""
+
+
+@dataclass(frozen=True)
+class Fates:
+    """Where the states of a run's examples go."""
+
+    by_example: Mapping[int, Fate]
+    """By index of the example in the run. `unclear` where no analysis knows, or two disagree."""
+    disagreements: tuple[str, ...]
+    """On what the analyses disagree, a sentence each."""
+
+    @property
+    def counts(self) -> list[tuple[Fate, int]]:
+        """How many examples have each fate, the most common first, `unclear` last."""
+        counts = Counter(self.by_example.values()).most_common()
+        return sorted(counts, key=lambda one: one[0] == "unclear")
+
+    @property
+    def sentence(self) -> str:
+        """Such as "The states converge to a fixed point in 64 of 64 examples (94 % to 100 %)."."""
+        total = len(self.by_example)
+        parts = []
+        for fate, count in self.counts:
+            low, high = share_interval(count, total)
+            of = f"{count} of {plural(total, 'example')}" if not parts else f"{count}"
+            verb = f"The states {WORDS[fate]}" if not parts else f"they {WORDS[fate]}"
+            parts.append(f"{verb} in {of} ({percent(low)} to {percent(high)})")
+        return f"{'; '.join(parts)}." if parts else ""
+
+
+def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
+    """The fates of a run's examples, from everything that its analyses say of them.
+
+    Where two analyses say of an example what can't both be true, its fate is unclear, and a
+    sentence says who says what, of how many examples, and by which criterion.
+
+    >>> reconcile({"convergence": convergence, "cycles": cycles}).sentence
+    'The states converge to a fixed point in 64 of 64 examples (94 % to 100 %).'
+
+    Arguments:
+        results: by the name of the analysis, all of one run (`AnalysisResult.fates`).
+    """
+    said: dict[int, dict[str, Fate]] = defaultdict(dict)
+    for name, result in results.items():
+        for row, fate in result.fates.items():
+            said[row][name] = fate
+    fates: dict[int, Fate] = {}
+    disputed: dict[tuple[str, Fate, str, Fate], list[int]] = defaultdict(list)
+    for row in sorted(said):
+        pairs = [
+            (one, a, other, b)
+            for (one, a), (other, b) in combinations(said[row].items(), 2)
+            if not can_both_hold(a, b)
+        ]
+        for pair in pairs:
+            disputed[pair].append(row)
+        known = [fate for fate in _SPECIFIC if fate in said[row].values()]
+        fates[row] = "unclear" if pairs or not known else known[0]
+    own = [
+        f"{name} contradicts itself: {result.sentence}"
+        for name, result in results.items()
+        if result.verdict.name == "contradictory"
+    ]
+    between = [_disagreement(pair, rows, results, len(fates)) for pair, rows in disputed.items()]
+    return Fates(fates, (*own, *between))
+
+
+def _disagreement(
+    pair: tuple[str, Fate, str, Fate], rows: list[int], results: Mapping[str, AnalysisResult], total: int
+) -> str:
+    one, a, other, b = pair
+    which = ", ".join(str(row) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
+    reasons = [
+        f"{name} decides by {results[name].fate_criterion}"
+        for name in (one, other)
+        if results[name].fate_criterion
+    ]
+    reason = f": {'; '.join(reasons)}" if reasons else ""
+    return (
+        f"In {len(rows)} of {plural(total, 'example')} (number {which}) {one} says that the states "
+        f"{WORDS[a]}, but {other} that they {WORDS[b]}{reason}."
+    )

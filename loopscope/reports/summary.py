@@ -1,0 +1,95 @@
+"""The summary at the top of a page: what the model does, where its loop goes, when it stops, what
+more iterations buy, and what is unclear."""
+
+from collections.abc import Mapping, Sequence
+
+from ..common.analysis_result import AnalysisResult
+from ..common.evidence import share_interval
+from ..common.fate import WORDS
+from ..common.text import percent, plural
+from .fates import Fates
+from .section import Section, Summary, Table, Tile, Topic, anchor
+
+MAX_TILES = 6
+_AFTER_FATES: tuple[Topic, ...] = ("halting", "gain")
+
+
+def summary(results: Mapping[str, AnalysisResult], sections: Sequence[Section], fates: Fates) -> Summary:
+    """The summary of a page.
+
+    Arguments:
+        results: by the name of the analysis.
+        sections: with their claims and tiles. Tiles of analyses that say where states go are left
+            out: the reconciled fate has the only tile on that.
+        fates: of the run's examples.
+    """
+    sentences = [_claim(sections, "model"), fates.sentence or _claim(sections, "dynamics")]
+    sentences += [_claim(sections, topic) for topic in _AFTER_FATES]
+    sentences.append(_unclear_sentence(results, sections, fates))
+    speaks_of_fates = {anchor(name) for name, result in results.items() if result.fates}
+    ranked = sorted(
+        (section for section in sections if section.name not in speaks_of_fates), key=lambda s: s.rank
+    )
+    tiles = [tile for section in ranked if section.rank < 99 for tile in section.tiles[:1]]
+    if fates.by_example:
+        tiles.insert(min(1, len(tiles)), _fate_tile(fates))
+    return Summary(
+        sentences=[sentence for sentence in sentences if sentence],
+        tiles=tiles[:MAX_TILES],
+        table=_fate_table(fates) if fates.by_example else None,
+        disagreements=fates.disagreements,
+    )
+
+
+def _claim(sections: Sequence[Section], topic: Topic) -> str:
+    return next((section.claim for section in sections if section.topic == topic and section.claim), "")
+
+
+def _unclear_sentence(
+    results: Mapping[str, AnalysisResult], sections: Sequence[Section], fates: Fates
+) -> str:
+    titles = {section.name: section.title for section in sections}
+    named = {verdict: [] for verdict in ("unclear", "unresolved")}
+    for name, result in results.items():
+        if result.verdict.name in named:
+            named[result.verdict.name].append(titles.get(anchor(name), name))
+    several, limited = named["unclear"], named["unresolved"]
+    parts = []
+    if several:
+        parts.append(
+            f"{len(several)} of {plural(len(results), 'verdict')} {'is' if len(several) == 1 else 'are'} unclear "
+            f"({', '.join(several)})"
+        )
+    if limited:
+        parts.append(f"the precision of the states decides nothing on {', '.join(limited)}")
+    if fates.disagreements:
+        parts.append("analyses disagree, as is said below")
+    if not parts:
+        return f"No verdict is unclear, of {len(results)}." if results else ""
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _fate_tile(fates: Fates) -> Tile:
+    (fate, count), total = fates.counts[0], len(fates.by_example)
+    low, high = share_interval(count, total)
+    return Tile(
+        f"{count} of {total}",
+        f"examples whose states {WORDS[fate]} ({percent(low)} to {percent(high)})",
+    )
+
+
+def _fate_table(fates: Fates) -> Table:
+    total = len(fates.by_example)
+    rows = []
+    for fate, count in fates.counts:
+        low, high = share_interval(count, total)
+        rows.append(
+            (
+                f"They {WORDS[fate]}",
+                f"{count} of {total}",
+                percent(count / total),
+                f"{percent(low)} to {percent(high)}",
+            )
+        )
+    return Table(("Where the states go", "Examples", "Share", "95 % interval"), rows)

@@ -1,0 +1,156 @@
+"""Fates: what all analyses say of where states go becomes one account, in which nothing contradicts
+anything else."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations, permutations
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+import loopscope as ls
+from loopscope.common.analysis_result import AnalysisResult
+from loopscope.common.fate import Fate, can_both_hold
+from loopscope.common.verdict import UNCLEAR, Verdict
+from loopscope.reports.fates import reconcile
+from loopscope.reports.section import Section, Tile
+from loopscope.reports.summary import MAX_TILES, summary
+
+FATES = get_args(Fate)
+TOGETHER = {
+    *(frozenset(("moves", other)) for other in ("cycles", "quasiperiodic", "irregular", "drifts", "grows")),
+    frozenset(("drifts", "grows")),
+}
+
+
+class Example(Verdict):
+    something = "It does something."
+    contradictory = "It does and it doesn't."
+    unresolved = "The precision can't tell."
+    unclear = UNCLEAR
+
+
+@dataclass(frozen=True)
+class Result(AnalysisResult):
+    verdict: Example = Example.something
+    goes: dict[int, Fate] = field(default_factory=dict)
+
+    @property
+    def fates(self) -> Mapping[int, Fate]:
+        return self.goes
+
+    @property
+    def fate_criterion(self) -> str:
+        return "its criterion"
+
+
+@pytest.mark.parametrize(("one", "other"), [*combinations(FATES, 2), *((f, f) for f in FATES)])
+def test_two_fates_exclude_each_other_unless_both_can_hold(one: Fate, other: Fate):
+    compatible = one == other or "unclear" in (one, other) or frozenset((one, other)) in TOGETHER
+    assert can_both_hold(one, other) == can_both_hold(other, one) == compatible
+    for a, b in ((one, other), (other, one)):
+        fates = reconcile({"a": Result(goes={3: a}), "b": Result(goes={3: b})})
+        assert len(fates.disagreements) == (not compatible)
+        assert (fates.by_example[3] == "unclear") == (not compatible or one == other == "unclear")
+
+
+@pytest.mark.parametrize(
+    ("said", "fate"),
+    [
+        (("moves", "cycles"), "cycles"),
+        (("moves", "quasiperiodic"), "quasiperiodic"),
+        (("moves", "irregular", "unclear"), "irregular"),
+        (("drifts", "grows", "moves"), "grows"),
+        (("drifts", "moves"), "drifts"),
+        (("unclear", "converges"), "converges"),
+    ],
+)
+def test_of_fates_that_can_all_hold_the_most_specific_is_taken(said: tuple[Fate, ...], fate: Fate):
+    for order in permutations(said):
+        results = {str(i): Result(goes={0: one}) for i, one in enumerate(order)}
+        assert reconcile(results).by_example == {0: fate}
+
+
+def test_shares_are_over_the_examples_of_all_analyses_with_their_intervals():
+    converging: dict[int, Fate] = dict.fromkeys(range(8), "converges")
+    fates = reconcile({"a": Result(goes=converging), "b": Result(goes={8: "moves"})})
+    assert fates.counts == [("converges", 8), ("moves", 1)]
+    assert fates.sentence == (
+        "The states converge to a fixed point in 8 of 9 examples (57 % to 98 %); they keep moving in 1 "
+        "(2.0 % to 44 %)."
+    )
+
+
+def test_a_disagreement_names_who_says_what_of_which_examples_and_why():
+    fates = reconcile({"a": Result(goes={0: "converges", 1: "moves"}), "b": Result(goes={0: "cycles"})})
+    assert fates.disagreements == (
+        "In 1 of 2 examples (number 0) a says that the states converge to a fixed point, but b that they go "
+        "round a cycle: a decides by its criterion; b decides by its criterion.",
+    )
+    assert fates.by_example == {0: "unclear", 1: "moves"}
+
+
+def test_a_result_that_contradicts_itself_is_named():
+    assert reconcile({"a": Result(Example.contradictory)}).disagreements == (
+        "a contradicts itself: It does and it doesn't.",
+    )
+
+
+def test_nothing_is_said_where_no_analysis_speaks_of_fates():
+    fates = reconcile({"a": Result()})
+    assert fates.sentence == "" and not fates.disagreements
+    page = summary({"a": Result()}, [], fates)
+    assert page.table is None and not page.tiles
+    assert page.sentences == ["No verdict is unclear, of 1."]
+
+
+def test_a_summary_has_a_sentence_on_each_topic_in_order_and_says_what_is_unclear():
+    sections = [
+        Section("gains", "Gains", 5, topic="gain", claim="More iterations buy nothing."),
+        Section("b", "Bee", 1, topic="halting", claim="It never stops."),
+        Section("model", "Model", 2, topic="model", claim="It adds."),
+        Section("other", "Other", 3, topic="model", claim="It subtracts."),
+    ]
+    results = {"b": Result(Example.unclear), "c": Result(Example.unresolved, {0: "moves"})}
+    page = summary(results, sections, reconcile(results))
+    assert page.sentences == [
+        "It adds.",
+        "The states keep moving in 1 of 1 example (21 % to 100 %).",
+        "It never stops.",
+        "More iterations buy nothing.",
+        "1 of 2 verdicts is unclear (Bee); the precision of the states decides nothing on c.",
+    ]
+
+
+def test_at_most_six_tiles_in_the_order_of_their_rank_and_only_one_on_where_the_loop_goes():
+    sections = [
+        Section(f"s{i}", f"S{i}", i, tiles=[Tile(str(i), "caption")], rank=10 - i) for i in range(8)
+    ] + [
+        Section("no-rank", "No rank", 0, tiles=[Tile("none", "caption")]),
+        Section("says-fates", "Says", 0, tiles=[Tile("it converges", "caption")], rank=1),
+    ]
+    results = {"says_fates": Result(goes={0: "cycles"})}
+    tiles = summary(results, sections, reconcile(results)).tiles
+    assert len(tiles) == MAX_TILES
+    assert [tile.value for tile in tiles] == ["7", "1 of 1", "6", "5", "4", "3"]
+
+
+ANALYSES = ("cycles", "convergence", "stability", "fixed_points", "path_independence")
+LOOPS: dict[str, tuple[Callable[[Tensor], Tensor], Fate]] = {
+    "a fixed point beside 100": (lambda x: 100 + 0.5 * (x - 100), "converges"),
+    "chaos beside 100": (lambda x: 100 + 4 * (x - 100) * (1 - (x - 100)), "irregular"),
+    "growth beside 100": (lambda x: 100 + 1.1 * (x - 100), "grows"),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_analyses_of_a_run_agree_on_where_its_states_go(name: str):
+    map, fate = LOOPS[name]
+    run = ls.iterate(map, 100 + torch.tensor([[0.3], [0.6]], dtype=torch.float64), 48)
+    options = {"stability": {"iterations": 200}}
+    results = {a: ls.analyses.measure(a, run, **options.get(a, {})) for a in ANALYSES}
+    fates = reconcile(results)
+    assert not fates.disagreements
+    assert fates.by_example == {0: fate, 1: fate}
