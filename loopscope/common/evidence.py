@@ -203,10 +203,15 @@ def share_interval(hits: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def interval_text(hits: int, total: int) -> str:
+    """The 95 % interval of a share, such as "57 to 98 %"."""
+    low, high = share_interval(hits, total)
+    return f"{percent(low).removesuffix(' %')} to {percent(high)}"
+
+
 def _count_sentence(count: Counter[V], total: int) -> str:
     parts = []
     for verdict, k in count.most_common():
-        low, high = share_interval(k, total)
         words = verdict.name.replace("_", " ")
-        parts.append(f"{k} of {plural(total, 'example')} {words} ({percent(low)} to {percent(high)})")
+        parts.append(f"{k} of {plural(total, 'example')} {words} ({interval_text(k, total)})")
     return f"{'; '.join(parts)}."

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from ..common.analysis_result import AnalysisResult
-from ..common.evidence import share_interval
+from ..common.evidence import interval_text
 from ..common.fate import WORDS, Fate, can_both_hold
-from ..common.text import percent, plural
+from ..common.text import plural
 
 _SPECIFIC: tuple[Fate, ...] = (
     "converges",
@@ -40,14 +40,13 @@ class Fates:
 
     @property
     def sentence(self) -> str:
-        """Such as "The states converge to a fixed point in 64 of 64 examples (94 % to 100 %)."."""
+        """Such as "The states converge to a fixed point in 64 of 64 examples (94 to 100 %)."."""
         total = len(self.by_example)
         parts = []
         for fate, count in self.counts:
-            low, high = share_interval(count, total)
             of = f"{count} of {plural(total, 'example')}" if not parts else f"{count}"
             verb = f"The states {WORDS[fate]}" if not parts else f"they {WORDS[fate]}"
-            parts.append(f"{verb} in {of} ({percent(low)} to {percent(high)})")
+            parts.append(f"{verb} in {of} ({interval_text(count, total)})")
         return f"{'; '.join(parts)}." if parts else ""
 
 
@@ -58,7 +57,7 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
     sentence says who says what, of how many examples, and by which criterion.
 
     >>> reconcile({"convergence": convergence, "cycles": cycles}).sentence
-    'The states converge to a fixed point in 64 of 64 examples (94 % to 100 %).'
+    'The states converge to a fixed point in 64 of 64 examples (94 to 100 %).'
 
     Arguments:
         results: by the name of the analysis, all of one run (`AnalysisResult.fates`).
@@ -70,15 +69,15 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
     fates: dict[int, Fate] = {}
     disputed: dict[tuple[str, Fate, str, Fate], list[int]] = defaultdict(list)
     for row in sorted(said):
-        pairs = [
+        pairs: list[tuple[str, Fate, str, Fate]] = [
             (one, a, other, b)
             for (one, a), (other, b) in combinations(said[row].items(), 2)
             if not can_both_hold(a, b)
         ]
         for pair in pairs:
             disputed[pair].append(row)
-        known = [fate for fate in _SPECIFIC if fate in said[row].values()]
-        fates[row] = "unclear" if pairs or not known else known[0]
+        known = (fate for fate in _SPECIFIC if fate in said[row].values())
+        fates[row] = "unclear" if pairs else next(known, "unclear")
     own = [
         f"{name} contradicts itself: {result.sentence}"
         for name, result in results.items()

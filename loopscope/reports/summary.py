@@ -4,7 +4,7 @@ more iterations buy, and what is unclear."""
 from collections.abc import Mapping, Sequence
 
 from ..common.analysis_result import AnalysisResult
-from ..common.evidence import share_interval
+from ..common.evidence import interval_text
 from ..common.fate import WORDS
 from ..common.text import percent, plural
 from .fates import Fates
@@ -57,8 +57,8 @@ def _unclear_sentence(
     parts = []
     if several:
         parts.append(
-            f"{len(several)} of {plural(len(results), 'verdict')} {'is' if len(several) == 1 else 'are'} unclear "
-            f"({', '.join(several)})"
+            f"{len(several)} of {plural(len(results), 'verdict')} {'is' if len(several) == 1 else 'are'} "
+            f"unclear ({', '.join(several)})"
         )
     if limited:
         parts.append(f"the precision of the states decides nothing on {', '.join(limited)}")
@@ -72,11 +72,8 @@ def _unclear_sentence(
 
 def _fate_tile(fates: Fates) -> Tile:
     (fate, count), total = fates.counts[0], len(fates.by_example)
-    low, high = share_interval(count, total)
-    return Tile(
-        f"{count} of {total}",
-        f"examples whose states {WORDS[fate]} ({percent(low)} to {percent(high)})",
-    )
+    caption = f"examples whose states {WORDS[fate]} ({interval_text(count, total)})"
+    return Tile(f"{count} of {total}", caption)
 
 
 def _fate_table(fates: Fates) -> Table:

@@ -78,8 +78,8 @@ def test_shares_are_over_the_examples_of_all_analyses_with_their_intervals():
     fates = reconcile({"a": Result(goes=converging), "b": Result(goes={8: "moves"})})
     assert fates.counts == [("converges", 8), ("moves", 1)]
     assert fates.sentence == (
-        "The states converge to a fixed point in 8 of 9 examples (57 % to 98 %); they keep moving in 1 "
-        "(2.0 % to 44 %)."
+        "The states converge to a fixed point in 8 of 9 examples (57 to 98.0 %); they keep moving in 1 "
+        "(2.0 to 43 %)."
     )
 
 
@@ -117,7 +117,7 @@ def test_a_summary_has_a_sentence_on_each_topic_in_order_and_says_what_is_unclea
     page = summary(results, sections, reconcile(results))
     assert page.sentences == [
         "It adds.",
-        "The states keep moving in 1 of 1 example (21 % to 100 %).",
+        "The states keep moving in 1 of 1 example (21 to 100 %).",
         "It never stops.",
         "More iterations buy nothing.",
         "1 of 2 verdicts is unclear (Bee); the precision of the states decides nothing on c.",
