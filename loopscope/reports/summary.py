@@ -80,13 +80,12 @@ def _fate_table(fates: Fates) -> Table:
     total = len(fates.by_example)
     rows = []
     for fate, count in fates.counts:
-        low, high = share_interval(count, total)
         rows.append(
             (
                 f"They {WORDS[fate]}",
                 f"{count} of {total}",
                 percent(count / total),
-                f"{percent(low)} to {percent(high)}",
+                interval_text(count, total),
             )
         )
     return Table(("Where the states go", "Examples", "Share", "95 % interval"), rows)
