@@ -6,6 +6,7 @@ them. Where a verdict is a function of all examples, `by_bootstrap` computes it 
 drawn with replacement. Both give `unclear` where the numbers allow more than one verdict.
 """
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -82,7 +83,8 @@ def by_examples(
     """The verdict on several examples, each with a verdict of its own, and its evidence.
 
     It is the verdict that all of them have, or that nearly all examples have by the lower end of
-    the share's interval; `mixed` where the interval excludes that; `unresolved` where it depends on
+    the share's interval; `mixed` where the interval excludes that, or no verdict has more than half of
+    them; `unresolved` where it depends on
     examples whose own verdict is that; else `unclear`.
 
     Arguments:
@@ -102,7 +104,8 @@ def by_examples(
     best, k = known[0]
     if k == total or share_interval(k, total)[0] >= NEARLY_ALL:
         return result(best)
-    if len(known) > 1 and share_interval(k + unknown, total)[1] < NEARLY_ALL:
+    at_most = k + unknown
+    if len(known) > 1 and (2 * at_most <= total or share_interval(at_most, total)[1] < NEARLY_ALL):
         return result(mixed)
     if len(known) == 1 and unresolved is not None and unresolved in count:
         return result(unresolved)
@@ -129,7 +132,7 @@ def by_bootstrap(
     """
     every = torch.arange(examples)
     verdict = verdict_of(every)
-    draws = resample(examples, resamples, seed) if examples > 1 else []
+    draws = list(resample(examples, resamples, seed)) if examples > 1 else []
     counts = Counter([verdict_of(draw) for draw in draws] or [verdict])
     total = sum(counts.values())
     support = {v.name: k / total for v, k in counts.most_common()}
@@ -193,6 +196,7 @@ def share_estimate(name: str, hits: int, total: int) -> Estimate:
     return Estimate(name, hits / total if total else math.nan, low, high)
 
 
+@functools.cache
 def share_interval(hits: int, total: int) -> tuple[float, float]:
     """The 95 % interval of a share by Wilson's score (1927); NaN for none."""
     from scipy.stats import binomtest

@@ -2,7 +2,7 @@
 what the analyses disagree."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -76,8 +76,7 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         ]
         for pair in pairs:
             disputed[pair].append(row)
-        known = (fate for fate in _SPECIFIC if fate in said[row].values())
-        fates[row] = "unclear" if pairs else next(known, "unclear")
+        fates[row] = "unclear" if pairs else _most_specific(said[row].values())
     own = [
         f"{name} contradicts itself: {result.sentence}"
         for name, result in results.items()
@@ -85,6 +84,13 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
     ]
     between = [_disagreement(pair, rows, results, len(fates)) for pair, rows in disputed.items()]
     return Fates(fates, (*own, *between))
+
+
+def _most_specific(fates: Collection[Fate]) -> Fate:
+    for fate in _SPECIFIC:
+        if fate in fates:
+            return fate
+    return "unclear"
 
 
 def _disagreement(
