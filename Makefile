@@ -20,7 +20,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): FORCE
 endif
 
-.PHONY: help report test test-slow check bench browser zoo clean FORCE
+.PHONY: help report test test-slow check bench browser zoo verdicts clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -49,6 +49,10 @@ bench: $(READY) ## the cost of recording, as ratios taken in one run
 zoo: $(READY) ## train every entry of the zoo again, and write its weights and the numbers in its card
 	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.reproduce
 	@rm -rf runs/zoo
+
+verdicts: $(READY) ## run every analysis of every entry on ten batches, and write docs/verdicts.md
+	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.repeated_verdicts
+	@$(PY) -m loopscope.reports.repeated_verdicts
 
 clean: ## remove the environment and the files that tools made
 	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html
