@@ -83,9 +83,8 @@ def by_examples(
     """The verdict on several examples, each with a verdict of its own, and its evidence.
 
     It is the verdict that all of them have, or that nearly all examples have by the lower end of
-    the share's interval; `mixed` where the interval excludes that, or no verdict has more than half of
-    them; `unresolved` where it depends on
-    examples whose own verdict is that; else `unclear`.
+    the share's interval; `mixed` where the interval excludes that, or no verdict has more than half
+    of them; `unresolved` where it depends on examples whose own verdict is that; else `unclear`.
 
     Arguments:
         verdicts: one for each example, at least one; `unclear` and `unresolved` may be among them.
