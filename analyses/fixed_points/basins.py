@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from loopscope.common.rng import mixed
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import FAR, Limit
 from loopscope.dynamics.newton_point import refine_fixed_points
+from loopscope.dynamics.other_starts import other_starts, settled_ends
+from loopscope.dynamics.outcome import MARGIN
 from loopscope.maths.fixed_point import DENSE, solve
 from loopscope.maths.point_clusters import cluster
 from loopscope.maths.precision import FLOOR, resolution, rounding
@@ -24,9 +27,11 @@ class FixedPoint:
     """A fixed point of one example's map."""
 
     example: int
+    ends_here: bool
+    """Whether the example's own loop ends at this point, approaches it, or comes nearest to it."""
     stable: bool | None
-    """Whether the spectral radius is below 1 by more than its error; None where it wasn't computed
-    or is 1 within its error."""
+    """Whether the spectral radius is below 1 by more than MARGIN and its error; None where it
+    wasn't computed or is 1 within these."""
     radius: float
     """Spectral radius of the Jacobian there; NaN where it wasn't computed."""
     residual: float
@@ -61,33 +66,32 @@ class Basins:
 
 
 def starts(
-    loop: IterationMap, limit: Limit, perturbed: int, random: int, *, perturbation: float, seed: int
+    loop: IterationMap,
+    limit: Limit,
+    perturbed: int,
+    random: int,
+    *,
+    exchanged: int,
+    perturbation: float,
+    seed: int,
 ) -> Float[Tensor, "example start width"]:
-    """Other starts: perturbed ends, the next example's end, near zero, and normal ones of three
-    sizes.
+    """Other starts: perturbed ends, and those of `other_starts`.
 
-    They differ only in the numbers that a start may set (`IterationMap.free`); halting's counters
-    begin as in the model.
+    They differ only in the numbers that a start may set (`IterationMap.start_mask`); halting's
+    counters begin as in the model.
     """
-    end = torch.nan_to_num(limit.states[-1], 0.0, 0.0, 0.0)
-    begin = torch.nan_to_num(limit.states[0], 0.0, 0.0, 0.0)
-    end = torch.where(limit.diverges[:, None].to(end.device), begin, end)
+    end, begin = settled_ends(limit), torch.nan_to_num(limit.states[0], 0.0, 0.0, 0.0)
     free = loop.start_mask().to(end.device)
     count = int(free.sum())
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise(scale: Tensor) -> Tensor:
-        drawn = torch.randn(len(end), count, generator=generator, dtype=torch.float64).to(end)
-        return scale[:, None] * drawn / count**0.5
-
     norm = torch.maximum(end[:, free].norm(dim=1), begin[:, free].norm(dim=1))
     norm = torch.where(norm > 0, norm, torch.full_like(norm, count**0.5))
-    made = [end[:, free] + noise(perturbation * norm) for _ in range(perturbed)]
-    made += [end.roll(1, 0)[:, free]] if len(end) > 1 else []
-    made += [noise(1e-2 * norm)]  # zero itself may be a fixed point that nothing else comes to
-    made += [noise(norm * (1.0, 0.5, 2.0)[i % 3]) for i in range(random)]
-    result = begin[:, None].repeat(1, len(made), 1)
-    result[:, :, free] = torch.stack(made, 1)
+    generator = torch.Generator().manual_seed(mixed(seed, 1))
+    drawn = torch.randn(len(end), perturbed, count, generator=generator, dtype=torch.float64).to(end)
+    made = [end[:, None, free] + perturbation * norm[:, None, None] * drawn / count**0.5]
+    made += other_starts(loop, limit, exchanged=exchanged, random=random, seed=seed).values()
+    values = torch.cat(made, 1)
+    result = begin[:, None].repeat(1, values.shape[1], 1)
+    result[:, :, free] = values
     return torch.stack([loop.cleaned(start) for start in result.unbind(1)], 1)
 
 
@@ -97,6 +101,7 @@ def explore(
     limit: Limit,
     others: Float[Tensor, "example start width"],
     tolerance: float,
+    end_radius: Float[Tensor, " example"],
     *,
     merge_distance: float,
     spectra: int | None = None,
@@ -106,9 +111,11 @@ def explore(
     Arguments:
         others: as from `starts`.
         tolerance: the residual below which plain iteration has converged.
+        end_radius: the spectral radius at the point where each example ends; NaN where it ends at
+            none.
         merge_distance: points nearer than this, relative to their size, are one.
-        spectra: for how many points the spectral radius is computed; None: all where states have
-            DENSE numbers or fewer, else 2.
+        spectra: for how many points besides those at which the examples end the spectral radius is
+            computed; None: all where states have DENSE numbers or fewer, else none.
     """
     examples, many, n = others.shape
     every = loop.select_rows([row for row in range(examples) for _ in range(many)])
@@ -122,30 +129,33 @@ def explore(
     same_end = (ends - limit.point[:, None]).norm(dim=2) <= near[:, None]
     begin, end = (torch.nan_to_num(limit.states[k], 0.0, 0.0, 0.0) for k in (0, -1))
     anderson = solve(loop, begin, "anderson", tolerance, max_iterations=200, scale=limit.size)
-    searches = [anderson, solve(loop, end, "damped", tolerance, max_iterations=100, scale=limit.size)]
-    searches += [solve(every, flat, "anderson", tolerance, max_iterations=100, scale=size)]
-    searches += [solve(every, flat, "newton", tolerance, max_iterations=50, scale=size)] if n <= DENSE else []
+    damped = solve(loop, end, "damped", tolerance, max_iterations=100, scale=limit.size)
+    searches = [torch.where(s.converged[:, None], s.point, torch.nan) for s in (anderson, damped)]
+    # of long rows from where iteration came to rest no solver is sent: it would find the same point
+    left = torch.arange(len(flat)) if n <= DENSE else (~plain.converged).nonzero()[:, 0].cpu()
+    searches += _searches(every, flat, left.tolist(), tolerance, size)
     far = FAR * torch.maximum(others.norm(dim=2).amax(1), limit.size)
-    solved = [
-        torch.where(s.converged[:, None], s.point, torch.nan).reshape(examples, -1, n) for s in searches
-    ]
-    solved = torch.cat(solved, 1)
+    solved = torch.cat([x.reshape(examples, -1, n) for x in searches], 1)
     solved = torch.where(solved.norm(dim=2, keepdim=True) <= far[:, None, None], solved, torch.nan)
-    remaining = (10_000 if n <= DENSE else 2) if spectra is None else spectra
+    remaining = (10_000 if n <= DENSE else 0) if spectra is None else spectra
     points: list[FixedPoint] = []
     for row in range(examples):
-        ends_here = bool(limit.distance[row] * limit.scale[row] <= near[row])
+        arrives = bool(limit.distance[row] * limit.scale[row] <= near[row])
         for point, x in _distinct(
             loop,
             limit,
             row,
             iterated[row],
             solved=solved[row],
-            ends_here=ends_here,
+            arrives=arrives,
             same=float(near[row] / limit.scale[row]),
         ):
-            radius, stable = _radius(loop.select_rows([row]), x) if remaining > 0 else (float("nan"), None)
-            remaining -= 1
+            radius, stable = float(end_radius[row]) if point.ends_here else float("nan"), None
+            if radius == radius:
+                stable = None if abs(radius - 1) <= MARGIN else radius < 1
+            elif remaining > 0:
+                radius, stable = _radius(loop.select_rows([row]), x)
+                remaining -= 1
             points.append(replace(point, radius=radius, stable=stable))
     within = (plain.converged & (plain.iterations.to(plain.converged.device) <= length)).sum()
     last = limit.states[min(length, len(limit.states) - 1)]
@@ -158,6 +168,25 @@ def explore(
         torch.where(valid, gap, torch.nan).float().cpu(),
         float(within + reached.sum()) / (examples * (many + 1)),
     )
+
+
+def _searches(
+    every: IterationMap, flat: Tensor, rows: list[int], tolerance: float, size: Tensor
+) -> list[Float[Tensor, "row n"]]:
+    """Anderson's search from some rows of the starts, and Newton's where rows are short; NaN for
+    the other rows."""
+    if not rows:
+        return []
+    part, x, scale = every.select_rows(rows), flat[rows], size[rows]
+    found = [solve(part, x, "anderson", tolerance, max_iterations=100, scale=scale)]
+    if flat.shape[1] <= DENSE:
+        found += [solve(part, x, "newton", tolerance, max_iterations=50, scale=scale)]
+    points = []
+    for search in found:
+        whole = torch.full_like(flat, torch.nan)
+        whole[rows] = torch.where(search.converged[:, None], search.point, torch.nan)
+        points.append(whole)
+    return points
 
 
 def scaled_tolerance(limit: Limit, tolerance: float) -> float:
@@ -185,13 +214,13 @@ def _distinct(
     iterated: Float[Tensor, "start width"],
     *,
     solved: Float[Tensor, "candidate width"],
-    ends_here: bool,
+    arrives: bool,
     same: float,
 ) -> list[tuple[FixedPoint, Float[Tensor, "1 width"]]]:
     """One example's distinct points, the one at the end of its own loop first.
 
     Arguments:
-        ends_here: whether the example's own loop ends at its point.
+        arrives: whether the example's own loop ends at its point.
         same: points nearer than this, relative to their size, are one.
     """
     size = limit.scale[row : row + 1]
@@ -212,11 +241,12 @@ def _distinct(
         is_start = (members > 0) & (members <= len(iterated))
         point = FixedPoint(
             example=row,
+            ends_here=bool((members == 0).any()),
             stable=None,
             radius=float("nan"),
             residual=float(residual[label]),
             condition=float(condition[label]),
-            visits=int(is_start.sum()) + int(ends_here and 0 in members),
+            visits=int(is_start.sum()) + int(arrives and 0 in members),
             solver_visits=int((members > len(iterated)).sum()),
             coordinates=(0.0, 0.0),
             state=x.cpu(),
@@ -226,8 +256,8 @@ def _distinct(
 
 
 def _radius(loop: IterationMap, x: Tensor) -> tuple[float, bool | None]:
-    """The spectral radius at a point, and whether the point is stable; None within the radius'
-    error of 1."""
-    result = spectrum(loop, x, 1, errors=True)
+    """The spectral radius at a point, and whether the point is stable; None within MARGIN of 1, or
+    within its error."""
+    result = spectrum(loop, x, 1, errors=x.shape[1] <= DENSE)
     radius, error = float(result.radius[0]), float(result.error.nan_to_num(0.0)[0, 0])
-    return radius, None if radius != radius or abs(radius - 1) <= max(error, 1e-6) else radius < 1
+    return radius, None if radius != radius or abs(radius - 1) <= max(error, MARGIN) else radius < 1

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from loopscope.common.text import number
+from loopscope.common.text import number, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
 from .basins import FixedPoint
-from .result import FixedPointsResult
+from .result import FixedPointsResult, FixedPointsVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -15,8 +15,12 @@ if TYPE_CHECKING:
 
 def headline(result: FixedPointsResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    per_example = len(result.points) / len(result.verdicts)
-    return f"{number(per_example)} per example", f"fixed points found. {result.sentence}"
+    total, same = len(result.verdicts), result.verdicts.count(FixedPointsVerdict.one)
+    if result.verdict is FixedPointsVerdict.iteration_dependent:
+        return "no single map", "the loop receives the iteration index"
+    ending = result.outcomes.count("converged")
+    caption = f"examples end at a fixed point; in {same} of them every start that was tried leads to it"
+    return f"{ending} of {total}", caption
 
 
 def draw(result: FixedPointsResult) -> "go.Figure":
@@ -29,12 +33,18 @@ def draw(result: FixedPointsResult) -> "go.Figure":
         x, y = trajectory[:64].T.tolist()
         line = {"color": colour, "width": 1.5}
         figure.add_scatter(
-            x=x, y=y, mode="lines+markers", line=line, marker={"size": 3}, name=f"example {row}", opacity=0.7
+            x=x,
+            y=y,
+            mode="lines+markers",
+            line=line,
+            marker={"size": 3},
+            name=f"example {result.rows[row]}",
+            opacity=0.7,
         )
     for stable, symbol, name in (
         (True, "circle", "stable"),
         (False, "circle-open", "unstable"),
-        (None, "diamond-open", "neutral or not computed"),
+        (None, "diamond-open", _undecided_reason([p for p in result.points if p.stable is None])),
     ):
         points = [point for point in result.points if point.stable is stable]
         if points:
@@ -43,9 +53,12 @@ def draw(result: FixedPointsResult) -> "go.Figure":
                 y=[point.coordinates[1] for point in points],
                 mode="markers",
                 marker={"symbol": symbol, "size": 12, "color": style.RED, "line": {"width": 2}},
-                text=[f"example {p.example}, radius {number(p.radius)}, {p.visits} visits" for p in points],
+                text=[
+                    f"example {result.rows[p.example]}, {_radius_words(p)}{plural(p.visits, 'visit')}"
+                    for p in points
+                ],
                 hovertemplate="%{text}<extra></extra>",
-                name=f"fixed point, {name}",
+                name=f"fixed point: {name}",
             )
     return figure
 
@@ -74,10 +87,14 @@ def _marker_sentences(result: FixedPointsResult) -> str:
     return "".join(f" {meaning}" for present, meaning in meanings if present)
 
 
+def _radius_words(point: FixedPoint) -> str:
+    return "" if point.radius != point.radius else f"spectral radius {number(point.radius)}, "
+
+
 def _undecided_reason(points: list[FixedPoint]) -> str:
     """Why the stability of these points is undecided."""
     reasons = {
-        "stability not computed" if p.radius != p.radius else "spectral radius 1 within its error"
+        "stability not examined" if p.radius != p.radius else "spectral radius 1, neither stable nor unstable"
         for p in points
     }
     return " or ".join(sorted(reasons, reverse=True))

@@ -1,8 +1,7 @@
 """The fixed points of a run's examples: the one where the loop ends, others, rates and
 reachability."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -11,37 +10,28 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.arguments import Count, Positive, PositiveCount, Seed
-from loopscope.common.evidence import by_examples
-from loopscope.common.rng import mixed
+from loopscope.common.evidence import Estimate, by_examples, estimate, share_estimate
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
+from loopscope.dynamics.outcome import EXAMPLES, Outcome, end_radii, outcomes
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import require_counted, rows_that_count
 
-from .basins import Basins, FixedPoint, explore, merge_lengths, starts
+from .basins import Basins, explore, merge_lengths, starts
 from .convergence_times import reached_from, times_and_rates_by_position
 from .input_dependence import input_dependence
 from .result import MERGE_DISTANCE, RESIDUAL_TOLERANCE, FixedPointsResult, FixedPointsVerdict
-
-LARGE_STATE = 1000
-"""States of so many numbers are followed for 4 examples instead of 8."""
-_APPROACHING = 0.9
-"""A loop approaches its fixed point if the distance falls below this fraction of itself in the
-second half of the iterations."""
-_CONSTANT = 1e-6
-"""A distance that falls by a smaller fraction than this is constant."""
-_DEGENERATE = 1e12
-"""A point whose ‖(I - J)^-1‖ is larger may be a drift that rounding has stopped."""
 
 
 # It is long because its options, with what they mean, are many.
 def measure(
     run: Run,
     *,
-    examples: PositiveCount | None = None,
+    examples: PositiveCount = EXAMPLES,
     extra: Count | None = None,
     perturbed: Count = 2,
-    random: Count = 4,
+    exchanged: Count = 4,
+    random: Count = 12,
     perturbation: Positive = 0.1,
     merge_distance: Positive = MERGE_DISTANCE,
     tolerance: Positive = RESIDUAL_TOLERANCE,
@@ -52,15 +42,15 @@ def measure(
     """Find where the loop of a run ends, and which fixed points its map has.
 
     Arguments:
-        examples: how many of the run's examples that count somewhere, from the first on; None: 8,
-            or 4 where a state has 1,000 numbers or more.
+        examples: how many of the run's examples that count somewhere, from the first on.
         extra: iterations beyond the run; None: as many as it has, 96 at least.
-        perturbed, random: starts of each kind per example, besides another example's end and zero.
+        perturbed, exchanged, random: starts per example of each kind, besides one near zero: its
+            own end, perturbed; the ends of other examples; normal numbers of their size.
         perturbation: size of the perturbations, relative to the state's norm.
         merge_distance: points nearer than this, relative to their size, are one.
         tolerance: the residual below which plain iteration has converged.
-        spectra: for how many points the spectral radius is computed; None: all where states have
-            128 numbers or fewer, else 2.
+        spectra: for how many points besides those at which the examples end the spectral radius is
+            computed; None: all where states have 128 numbers or fewer, else none.
         double: compute in double precision where the model allows it.
         seed: of perturbations and random starts.
 
@@ -68,23 +58,22 @@ def measure(
         LoopscopeError: the run kept no whole states, can't be iterated, or an option is out of
             range.
     """
-    if examples is None:
-        examples = 8 if _numbers(run) < LARGE_STATE else 4
     require_counted(run)
     extra = max(96, run.iterations) if extra is None else extra
     counted = rows_that_count(run)[:examples]
     rows = range(len(counted))
     loop, limit = continue_to_limit(run, counted, extra, double)
-    others = starts(loop, limit, perturbed, random, perturbation=perturbation, seed=mixed(seed, 1))
+    others = starts(loop, limit, perturbed, random, exchanged=exchanged, perturbation=perturbation, seed=seed)
+    radius = end_radii(loop, limit, merge_distance)
     # A loop that receives the iteration index has no single map to solve.
     basins = (
-        explore(loop, limit, others, tolerance, merge_distance=merge_distance, spectra=spectra)
+        explore(loop, limit, others, tolerance, radius, merge_distance=merge_distance, spectra=spectra)
         if loop.is_time_invariant
         else None
     )
+    ends = outcomes(limit, radius, at=merge_distance)
     verdicts = tuple(
-        _verdict(limit, basins, row, merge_distance) if basins else FixedPointsVerdict.iteration_dependent
-        for row in rows
+        _verdict(ends[row], basins, row) if basins else FixedPointsVerdict.iteration_dependent for row in rows
     )
     verdict, evidence = by_examples(
         verdicts,
@@ -92,14 +81,18 @@ def measure(
         unclear=FixedPointsVerdict.unclear,
         unresolved=FixedPointsVerdict.unresolved,
     )
-    converged = _converged(verdicts)
+    converged = torch.tensor([end == "converged" for end in ends]) & (basins is not None)
+    numbers = _times_and_rates(loop, limit, converged, merge_distance)
     reads_input, dependence = input_dependence(loop, limit, converged)
     return FixedPointsResult(
         verdict=verdict,
-        evidence=evidence,
+        evidence=replace(evidence, estimates=_estimates(converged, numbers["rate"])),
         verdicts=verdicts,
-        **_times_and_rates(loop, limit, converged, merge_distance),
-        **_points(limit, basins, merge_distance),
+        rows=tuple(counted),
+        outcomes=ends,
+        radius=radius,
+        **numbers,
+        **_points(limit, basins),
         reads_input=reads_input,
         input_dependence=dependence,
         distance=limit.distance.float().cpu(),
@@ -113,47 +106,33 @@ def measure(
     )
 
 
-def _numbers(run: Run) -> int:
-    """How many numbers the state of an example has, at the positions that count."""
-    return math.prod(run.states.shape[2:]) * int(run.mask.sum(1).max()) // run.mask.shape[1]
+def _estimates(converged: Bool[Tensor, " example"], rate: Float[Tensor, " example"]) -> tuple[Estimate, ...]:
+    """The share of examples that end at a fixed point, and the median of their fitted rates."""
+    share = share_estimate(
+        "share of examples that end at a fixed point", int(converged.sum()), len(converged)
+    )
+    known = rate[converged & ~rate.isnan()]
+    if not len(known):
+        return (share,)
+    name = "fitted contraction rate of an example's distance to its fixed point, median"
+    return share, estimate(name, lambda draw: float(known[draw].quantile(0.5)), len(known))
 
 
-def _converged(verdicts: Sequence[FixedPointsVerdict]) -> Bool[Tensor, " example"]:
-    """Which examples end at a fixed point."""
-    kinds = (FixedPointsVerdict.one, FixedPointsVerdict.several, FixedPointsVerdict.local)
-    return torch.tensor([verdict in kinds for verdict in verdicts])
-
-
-def _verdict(limit: Limit, basins: Basins, row: int, merge_distance: float) -> FixedPointsVerdict:
-    if bool(limit.diverges[row]):
-        return FixedPointsVerdict.diverging if limit.started[row] else FixedPointsVerdict.unresolved
-    if not limit.resolved[row]:
-        return FixedPointsVerdict.unresolved
-    points = [point for point in basins.points if point.example == row]
-    end = next((point for point in points if _is_end(point, limit, merge_distance)), None)
-    near = merge_lengths(limit, merge_distance)[row]
-    if end is not None and bool(limit.distance[row] * limit.scale[row] <= near):
-        if end.stable is False:
-            return FixedPointsVerdict.unstable
-        if any(point is not end and point.visits > 0 and point.stable is not False for point in points):
-            return FixedPointsVerdict.several
-        return FixedPointsVerdict.one if bool(basins.same_end[row].all()) else FixedPointsVerdict.local
-    if end is not None and end.stable is not False:
-        gaps, quarter = limit.distances(row), max(1, len(limit.states) // 4)
-        # the largest of a quarter, as chaos comes near to a point now and then
-        fall = float(gaps[-quarter:].max()) / float(gaps[len(gaps) // 2 :][:quarter].max())
-        shrinks = fall < 1 - _CONSTANT
-        if shrinks and (end.stable or limit.rate(row).points or fall < _APPROACHING):
-            return FixedPointsVerdict.approaching
-    # Where I - J is singular, a drift that rounding has stopped looks like a fixed point.
-    regular = any(point.condition < _DEGENERATE for point in points)
-    return FixedPointsVerdict.unstable if regular else FixedPointsVerdict.none
-
-
-def _is_end(point: FixedPoint, limit: Limit, merge_distance: float) -> bool:
-    """Whether this is the fixed point nearest to the end of its example's loop."""
-    gap = (point.state.to(limit.point) - limit.point[point.example]).norm()
-    return bool(gap <= merge_lengths(limit, merge_distance)[point.example])
+def _verdict(end: Outcome, basins: Basins, row: int) -> FixedPointsVerdict:
+    ends: dict[Outcome, FixedPointsVerdict] = {
+        "growing": FixedPointsVerdict.diverging,
+        "unresolved": FixedPointsVerdict.unresolved,
+        "unstable": FixedPointsVerdict.unstable,
+        "approaching": FixedPointsVerdict.approaching,
+        "moving": FixedPointsVerdict.none,
+        "elsewhere": FixedPointsVerdict.none,
+    }
+    if end != "converged":
+        return ends[end]
+    others = [point for point in basins.points if point.example == row and not point.ends_here]
+    if any(point.visits > 0 and point.stable is not False for point in others):
+        return FixedPointsVerdict.several
+    return FixedPointsVerdict.one if bool(basins.same_end[row].all()) else FixedPointsVerdict.local
 
 
 def _times_and_rates(
@@ -176,7 +155,7 @@ def _times_and_rates(
     }
 
 
-def _points(limit: Limit, basins: Basins | None, merge_distance: float) -> dict[str, Any]:
+def _points(limit: Limit, basins: Basins | None) -> dict[str, Any]:
     """The fixed points, and the trajectories in the plane that shows both; fields as in the
     result."""
     points, project = basins.points if basins else (), _projection(limit)
@@ -186,15 +165,8 @@ def _points(limit: Limit, basins: Basins | None, merge_distance: float) -> dict[
         "solver_distance": basins.solver_distance if basins else torch.full((len(rows),), nan),
         "points": tuple(replace(point, coordinates=tuple(project(point.state).tolist())) for point in points),
         "reachability": basins.reachability if basins else nan,
-        "radius": torch.tensor([_end_radius(points, limit, row, merge_distance) for row in rows]),
         "trajectories": torch.nan_to_num(project(limit.states.transpose(0, 1)), 0.0, 0.0, 0.0),
     }
-
-
-def _end_radius(points: Sequence[FixedPoint], limit: Limit, row: int, merge_distance: float) -> float:
-    """The spectral radius at the fixed point where an example ends; NaN without one."""
-    radii = (p.radius for p in points if p.example == row and _is_end(p, limit, merge_distance))
-    return next(radii, float("nan"))
 
 
 def _projection(limit: Limit) -> Callable[[Float[Tensor, "*rows width"]], Float[Tensor, "*rows 2"]]:

@@ -1,5 +1,6 @@
 """What an analysis of fixed points gives: the verdict, the numbers, and their summary."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
@@ -9,6 +10,7 @@ from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.fate import Fate
 from loopscope.common.text import number, percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
+from loopscope.dynamics.outcome import Outcome, fates_of
 
 from .basins import FixedPoint
 
@@ -29,8 +31,8 @@ class FixedPointsVerdict(Verdict):
     approaching = (
         "The loop approaches a stable fixed point, but hasn't reached it by the end of the extra iterations."
     )
-    unstable = "There is a fixed point, found by solvers, but it doesn't attract the loop."
-    none = "The loop doesn't end at a fixed point, and no solver found one."
+    unstable = "The loop is at an unstable fixed point, from which small differences lead away."
+    none = "The loop doesn't end at a fixed point within the iterations that were run."
     diverging = "The loop diverges: its states grow without bound."
     iteration_dependent = (
         "The loop receives the iteration index, so each iteration applies another map, and there is no fixed "
@@ -40,41 +42,8 @@ class FixedPointsVerdict(Verdict):
         "The precision of the states can't tell where the loop ends: what they can't tell from rest may be "
         "slow motion, and what they can't tell apart several points."
     )
-    mixed = "The examples differ in where the loop ends."
+    mixed = "The examples differ in where the loop ends, or in whether other starts lead there too."
     unclear = UNCLEAR
-
-
-_FATES: dict[FixedPointsVerdict, Fate] = {
-    FixedPointsVerdict.one: "converges",
-    FixedPointsVerdict.several: "converges",
-    FixedPointsVerdict.local: "converges",
-    FixedPointsVerdict.unstable: "moves",
-    FixedPointsVerdict.none: "moves",
-    FixedPointsVerdict.diverging: "grows",
-}
-_COUNTED = {
-    FixedPointsVerdict.one: ("has one attracting fixed point", "have one attracting fixed point"),
-    FixedPointsVerdict.several: (
-        "has several attracting fixed points",
-        "have several attracting fixed points",
-    ),
-    FixedPointsVerdict.local: (
-        "ends at a fixed point that some starts don't reach",
-        "end at a fixed point that some starts don't reach",
-    ),
-    FixedPointsVerdict.approaching: ("approaches a fixed point", "approach a fixed point"),
-    FixedPointsVerdict.unstable: (
-        "has a fixed point that doesn't attract the loop",
-        "have a fixed point that doesn't attract the loop",
-    ),
-    FixedPointsVerdict.none: (
-        "has no fixed point that was found",
-        "have no fixed point that was found",
-    ),
-    FixedPointsVerdict.unresolved: ("can't be told by its precision", "can't be told by their precision"),
-    FixedPointsVerdict.diverging: ("diverges", "diverge"),
-}
-"""What an example with the verdict does, and what several such examples do."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +53,18 @@ class FixedPointsResult(AnalysisResult):
     verdict: FixedPointsVerdict
     verdicts: tuple[FixedPointsVerdict, ...]
     """Of each example."""
+    rows: tuple[int, ...]
+    """The examples, by their index in the run."""
+    outcomes: tuple[Outcome, ...]
+    """Where each of them ends."""
     reached: Int[Tensor, " example"]
     """The k from which on the state stays at its fixed point (within `merge_distance`); -1 if it
     never does."""
     reached_by_position: Int[Tensor, "example position"]
     """The same for each position, in the primary tensor."""
     rate: Float[Tensor, " example"]
-    """Factor per iteration by which the distance to the fixed point shrinks in the end; NaN if
-    there is none."""
+    """Fitted contraction rate: the factor per iteration by which the distance of the example's
+    whole state to its fixed point shrinks in the end; NaN if there is none."""
     rate_error: Float[Tensor, " example"]
     """Its standard error."""
     rate_by_position: Float[Tensor, "example position"]
@@ -118,8 +91,8 @@ class FixedPointsResult(AnalysisResult):
     reads_input: bool
     """Whether an iteration reads anything that depends on the tokens."""
     radius: Float[Tensor, " example"]
-    """Spectral radius at the fixed point nearest to where the loop ends; NaN where it wasn't
-    computed."""
+    """Spectral radius at the fixed point where the example ends, or which it approaches; NaN
+    without one, or where it was not found."""
     starts: int
     """How many other starts per example."""
     trajectories: Float[Tensor, "example state plane"]
@@ -137,67 +110,62 @@ class FixedPointsResult(AnalysisResult):
     """Size of the perturbations, relative to the state's norm."""
 
     @property
-    def fate(self) -> Fate:
-        return _FATES.get(self.verdict, "unclear")
+    def fates(self) -> Mapping[int, Fate]:
+        return fates_of(self.rows, self.outcomes)
 
     def summary(self) -> str:
-        lines = [self.sentence]
-        if self.verdict is FixedPointsVerdict.mixed:
-            lines.append(_counts_sentence(self.verdicts))
+        lines = [self.sentence, self.evidence.how]
         if (self.overflow >= 0).any():
             lines.append(f"NaN or infinity begins at state {int(self.overflow[self.overflow >= 0].min())}.")
         if self.verdict is not FixedPointsVerdict.iteration_dependent:
             lines += self._point_sentences()
         lines.append(
-            f"{self.continuation} {self.starts} other starts per example. Thresholds: two fixed "
+            f"{self.continuation} {plural(self.starts, 'other start')} per example. Thresholds: two fixed "
             f"points count as the same if they lie within {self.merge_distance:g} of norm and range; "
             f"converged below a residual of {self.tolerance:g}; perturbations of {self.perturbation:g}."
         )
         return " ".join(lines)
 
     def _point_sentences(self) -> list[str]:
-        """The points, the rate, and the three numbers, in words."""
-        reached = self.reached[self.reached >= 0]
-        when = (
-            f"the loop reaches its fixed point after {reached.float().mean():.1f} iterations on average and "
-            f"{int(reached.max())} at most"
-            if len(reached)
-            else "the loop reaches none"
-        )
+        """The points, the rate, and reachability and input dependence, in words."""
         stable = sum(point.stable is True for point in self.points)
         unstable = sum(point.stable is False for point in self.points)
+        unknown = len(self.points) - stable - unstable
         lines = [
-            f"Solvers and iteration found {len(self.points)} fixed points in {len(self.verdicts)} examples, "
-            f"counted per example ({stable} stable, {unstable} unstable, the rest neutral or not computed); "
-            f"{when}."
+            f"Solvers and iteration found {plural(len(self.points), 'fixed point')} in "
+            f"{plural(len(self.verdicts), 'example')}, counted per example ({stable} stable, {unstable} "
+            f"unstable{f', {unknown} neutral or not examined' if unknown else ''})."
         ]
-        if len(reached):
-            lines.append(self.rate_sentence)
+        lines += self._reached_sentences()
         gap = self.solver_distance
         far = gap[(gap > self.merge_distance) & gap.isfinite()]
         if len(far):
             lines.append(
-                f"In {len(far)} examples the solver's fixed point is not where the loop ends: they are at "
-                f"most {number(float(far.max()))} of the state's size apart."
+                f"In {plural(len(far), 'example')} the solver's fixed point is not where the loop ends: they "
+                f"are at most {number(float(far.max()))} of the state's size apart."
             )
-        radius = self.radius[self.radius.isfinite()]
-        mean_radius = float(radius.mean()) if len(radius) else float("nan")
-        lines.append(
-            f"{percent(self.reachability)} of all starts have converged within the run's length. "
-            f"Input dependence: {number(self.input_dependence)}"
-            f"{'' if self.reads_input else ' (no input is read)'}. Local geometry: the mean spectral radius "
-            f"is {number(mean_radius)}."
-        )
+        lines.append(f"{percent(self.reachability)} of all starts have converged within the run's length.")
+        if self.input_dependence == self.input_dependence:
+            read = "" if self.reads_input else " (no input is read)"
+            lines.append(f"Input dependence: {number(self.input_dependence)}{read}.")
         return lines
 
-
-def _counts_sentence(verdicts: tuple[FixedPointsVerdict, ...]) -> str:
-    """How many examples have each verdict, such as "2 examples have one attracting fixed point, 2
-    have several attracting fixed points."."""
-    parts = []
-    for verdict, (singular, several) in _COUNTED.items():
-        count = verdicts.count(verdict)
-        if count:
-            subject = plural(count, "example") if not parts else str(count)
-            parts.append(f"{subject} {singular if count == 1 else several}")
-    return f"{', '.join(parts)}."
+    def _reached_sentences(self) -> list[str]:
+        """When the examples reach their fixed points, and how fast they near them."""
+        reached = self.reached[self.reached >= 0]
+        if not len(reached):
+            return ["No example of these reaches a fixed point."]
+        lines = [
+            f"{len(reached)} of {plural(len(self.reached), 'example')} reach their fixed point, after "
+            f"{reached.double().mean():.1f} iterations on average and {int(reached.max())} at most."
+        ]
+        rates = [e for e in self.evidence.estimates if "rate" in e.name]
+        known = int((~self.rate[self.reached >= 0].isnan()).sum())
+        if rates:
+            lines.append(
+                f"Fitted contraction rate of an example's distance to its fixed point: median "
+                f"{rates[0].text} per iteration, over {plural(known, 'example')}."
+            )
+        else:
+            lines.append(f"No contraction rate of them is known. {self.rate_sentence}")
+        return lines

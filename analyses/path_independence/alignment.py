@@ -4,10 +4,13 @@ overall and by position."""
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.dynamics.iteration_map import IterationMap
+from loopscope.maths.precision import resolution, rounding
+
+from .ends import Ends
 
 
 @dataclass(frozen=True)
@@ -23,28 +26,43 @@ class StartKind:
     gap: Float[Tensor, "example start"]
     """‖result - end‖ over the least of ‖end‖, how far the start was from the model's own, and,
     where the loop still moves, its last step. A constant added to all states doesn't hide it."""
+    rounds: Bool[Tensor, "example start"]
+    """Whether ‖result - end‖ is no more than rounding."""
+    moved: Float[Tensor, "example start"]
+    """How far the last quarter of the iterations moved the result, over ‖result - end‖: how much of
+    what is left it could close in as many."""
 
     @property
     def label(self) -> str:
         """The name in words."""
-        other = "start from another example's state"
-        return other if self.name == "exchanged" else f"{self.name} start"
+        names = {"exchanged": "start from another example's state", "zero": "start near zero"}
+        return names.get(self.name, f"{self.name} start")
 
     @property
     def mean(self) -> float:
         """Asymptotic alignment of this kind."""
         return float(self.alignment.mean())
 
+    def same(self, aligned: float, near: float) -> Bool[Tensor, "example start"]:
+        """Which starts lead to the same end."""
+        return (self.alignment >= aligned) & ((self.gap <= near) | self.rounds)
+
+    def elsewhere(self, aligned: float, near: float, resting: float) -> Bool[Tensor, "example start"]:
+        """Which starts lead to another end: they have hardly moved in the last quarter, or
+        overflowed."""
+        lost = self.gap.isnan()
+        return ~self.same(aligned, near) & ((self.moved <= resting) | lost)
+
     def share(self, aligned: float, near: float) -> float:
         """Fraction of its starts that lead to the same end."""
-        return float(((self.alignment >= aligned) & (self.gap <= near)).float().mean())
+        return float(self.same(aligned, near).float().mean())
 
 
 def compare(
     name: str,
     loop: IterationMap,
     ends: Float[Tensor, "example number"],
-    results: Float[Tensor, "example start number"],
+    results: Ends,
     *,
     away: Float[Tensor, "example start"],
     step: Float[Tensor, " example"],
@@ -52,11 +70,16 @@ def compare(
     """The results of one kind of start against the examples' own ends.
 
     Arguments:
+        results: (example, start, number).
         away: how far each start was from the model's own, in the primary tensor.
         step: one more iteration after the end; 0 where the loop rests.
     """
+
+    def primary(states: Float[Tensor, "example start number"]) -> Float[Tensor, "example start width"]:
+        return loop.primary(states.flatten(0, 1)).reshape(*states.shape[:2], -1)
+
     goal = loop.primary(ends).flatten(1)[:, None]
-    result = loop.primary(results.flatten(0, 1)).reshape(*results.shape[:2], -1)
+    result, earlier = primary(results.states), primary(results.earlier)
     size = goal.norm(dim=2).clamp(min=1e-300)
     # If the end is the origin, the remainder of a start has no direction.
     tiny = 1e-6 * float(loop.primary(loop.starts).norm()) / len(ends) ** 0.5
@@ -65,11 +88,19 @@ def compare(
     alignment = torch.where(
         both, torch.ones_like(size), torch.where(none, torch.zeros_like(size), cosine(result, goal))
     )
-    distance = torch.where(both, torch.zeros_like(size), (result - goal).norm(dim=2) / size)
+    left = torch.where(both, torch.zeros_like(size), (result - goal).norm(dim=2))
     scale = torch.where(away > 0, torch.minimum(size, away), size)
     scale = torch.where(step[:, None] > 0, torch.minimum(scale, step[:, None]), scale)
-    gap = torch.where(both, torch.zeros_like(scale), (result - goal).norm(dim=2) / scale)
-    return StartKind(name, alignment.float().cpu(), distance.float().cpu(), gap.float().cpu())
+    level = rounding(torch.maximum(size, result.norm(dim=2)), resolution(result.dtype))
+    moved = (result - earlier).norm(dim=2) / left.clamp(min=1e-300)
+    return StartKind(
+        name,
+        alignment.float().cpu(),
+        (left / size).float().cpu(),
+        (left / scale).float().cpu(),
+        (left <= level).cpu(),
+        moved.float().cpu(),
+    )
 
 
 def alignment_by_position(

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from loopscope.common.text import number
+from loopscope.common.text import percent, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import PathIndependenceResult
+from .result import PathIndependenceResult
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def headline(result: PathIndependenceResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    return number(result.alignment, 4), f"asymptotic alignment. {result.sentence}"
+    share, total = result.evidence.estimates[0], plural(result.examples, "example")
+    caption = f"of {result.starts * result.examples} other starts of {total} reach the same end"
+    return percent(share.value), caption
 
 
 def draw(result: PathIndependenceResult) -> "go.Figure":

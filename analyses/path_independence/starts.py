@@ -1,4 +1,4 @@
-"""Other starts of a loop, ordinary and adversarial, and where the loop ends from them."""
+"""Where a loop ends from other starts, and the search for adversarial ones."""
 
 from dataclasses import dataclass
 
@@ -6,39 +6,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.rng import mixed
 from loopscope.dynamics.iteration_map import IterationMap
-from loopscope.dynamics.limit_point import is_growing
 
 from .alignment import cosine
-
-
-@dataclass(frozen=True)
-class Ends:
-    """Where trajectories end."""
-
-    states: Float[Tensor, "row number"]
-    overflow: int
-    """The k of the first state with NaN or infinity, the start being 0; -1 if there is none."""
-    is_growing: Bool[Tensor, " row"]
-    """Which trajectories grow without bound."""
-    span: Float[Tensor, " row"]
-    """The largest distance from the start."""
-    first_step: Float[Tensor, " row"]
-
-
-def run_to_end(loop: IterationMap, x: Float[Tensor, "row number"], iterations: int) -> Ends:
-    """Apply the loop `iterations` times."""
-    overflow, away, steps, start = -1, [], [], x
-    for k, y in enumerate(loop.trajectory(x, iterations)):
-        steps += [(y - x).norm(dim=1)] if k else []
-        x = y
-        away.append((x - start).norm(dim=1))
-        if overflow < 0 and not bool(x.isfinite().all()):
-            overflow = k
-    distances = torch.stack(away)
-    growing = is_growing(distances, torch.stack(steps))
-    return Ends(x, overflow, growing, distances.nan_to_num(0.0, 0.0, 0.0).amax(0), steps[0])
+from .ends import Ends, run_to_end
 
 
 @dataclass(frozen=True)
@@ -60,46 +31,15 @@ class Restart:
         own = self.loop.primary(self.origin).flatten(1)[:, None]
         return (self.loop.primary(starts.flatten(0, 1)).reshape(batch, count, -1) - own).norm(dim=2)
 
-    def run(self, values: Float[Tensor, "example start free"]) -> tuple[Tensor, int]:
-        """The results (example, start, number), and the k of the first state with NaN or infinity,
-        -1 if there is none."""
+    def run(self, values: Float[Tensor, "example start free"]) -> Ends:
+        """Where the loop ends from these starts, (example, start, number)."""
         batch, count, _ = values.shape
         starts = self.origin[:, None].repeat(1, count, 1)
         starts[:, :, self.free] = values
         starts = torch.stack([self.loop.cleaned(start) for start in starts.unbind(1)], 1)
         repeated = self.loop.select_rows([row for row in range(batch) for _ in range(count)])
         ends = run_to_end(repeated, starts.flatten(0, 1), self.iterations)
-        return ends.states.reshape(starts.shape), ends.overflow
-
-
-def random_starts(
-    restart: Restart, ends: Float[Tensor, "example number"], count: int, seed: int
-) -> Float[Tensor, "example start free"]:
-    """Normal numbers of the ends' root mean square."""
-    scale = ends[:, restart.free].square().mean(1, keepdim=True).sqrt()
-    scale = torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
-    generator = torch.Generator().manual_seed(mixed(seed, 2))
-    shape = (len(ends), count, int(restart.free.sum()))
-    drawn = torch.randn(shape, generator=generator, dtype=torch.float64).to(restart.origin)
-    return drawn * scale[:, None]
-
-
-def ordinary_starts(
-    restart: Restart,
-    ends: Float[Tensor, "example number"],
-    random: Float[Tensor, "example start free"],
-    exchanged: int,
-) -> dict[str, Tensor]:
-    """Starts (example, start, free) by kind: the ends of `exchanged` other examples, zero, random
-    ones."""
-    starts = {}
-    if exchanged:
-        shifted = [ends.roll(-shift, 0) for shift in range(1, exchanged + 1)]
-        starts["exchanged"] = torch.stack(shifted, 1)[:, :, restart.free]
-    starts["zero"] = torch.zeros_like(restart.origin[:, None, restart.free])
-    if random.shape[1]:
-        starts["random"] = random
-    return starts
+        return Ends(ends.states.reshape(starts.shape), ends.earlier.reshape(starts.shape), ends.overflow)
 
 
 def adversarial_starts(

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
+from loopscope.common.text import number, plural
 from loopscope.common.verdict import Verdict
 from loopscope.maths.contraction_rate import Rate
 
@@ -14,16 +16,34 @@ from .jacobian import Jacobians
 FLOOR = -20.0
 """Nats per iteration below which measures count as equal: differences vanish within two
 iterations."""
+MEASURES = (
+    "spectral radius",
+    "fitted contraction rate of the example's distance",
+    "largest Lyapunov exponent",
+)
 
 
 class Agreement(Verdict):
     """Whether the three measures of contraction agree."""
 
-    agree = "Spectral radius, fitted rate and Lyapunov exponent agree."
-    disagree = "Spectral radius, fitted rate and Lyapunov exponent disagree."
+    agree = "The measures of contraction agree within their errors."
+    disagree = "The measures of contraction disagree by more than their errors."
     incomparable = (
-        "The loop ends at no fixed point, so spectral radius, rate and exponent measure different things."
+        "The measures of contraction can't be compared: at no fixed point two of them are known, and "
+        "elsewhere they measure different things."
     )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the measures of several examples compare."""
+
+    verdict: Agreement
+    gap: float
+    """Nats per iteration: the largest disagreement beyond what errors allow; 0 if they agree, NaN
+    if there is nothing to compare."""
+    sentence: str
+    """Which measures are known in how many examples, and in how many they agree."""
 
 
 def agreement_of(
@@ -34,28 +54,51 @@ def agreement_of(
     *,
     rates: Sequence[Rate],
     tolerance: float,
-) -> tuple[Agreement, float]:
-    """Whether the measures agree in some examples, and the largest disagreement in nats per
-    iteration; NaN if there is nothing to compare.
+) -> Comparison:
+    """Whether the measures agree in some examples.
 
     Arguments:
         rows: the examples at a fixed point.
         tolerance: fraction of the largest by which the measures may differ.
     """
-    gaps = []
-    for row in rows:
-        radius, rate = local.radius[row], rates[row]
-        radius_error = float((local.radius_error[row] / radius).nan_to_num(0.0, 0.0, 0.0))
-        measures = (
-            (math.log(radius) if radius > 0 else -math.inf, radius_error),
-            (math.log(rate.value), rate.error / rate.value) if rate.value > 0 else (math.nan, 0.0),
-            (float(exponents[row, 0]), float(errors[row, 0].nan_to_num(0.0))),
-        )
-        gaps.append(_gap(measures, tolerance))
-    finite = [gap for gap in gaps if gap == gap]
-    if not finite:
-        return Agreement.incomparable, math.nan
-    return (Agreement.disagree if max(finite) > 0 else Agreement.agree), max(finite)
+    measures = [_measures(row, local, exponents, errors, rates[row]) for row in rows]
+    gaps = [gap for gap in (_gap(known, tolerance) for known in measures) if gap == gap]
+    if not gaps:
+        return Comparison(Agreement.incomparable, math.nan, Agreement.incomparable.sentence)
+    compared = [known for known in measures if sum(value == value for value, _ in known) > 1]
+    counts = [sum(known[i][0] == known[i][0] for known in compared) for i in range(len(MEASURES))]
+    names = ", ".join(f"{name} (in {k})" for name, k in zip(MEASURES, counts, strict=True) if k)
+    absent = [name for name, k in zip(MEASURES, counts, strict=True) if not k]
+    missing = f" No {absent[0]} is known." if absent else ""
+    agreeing = sum(gap == 0 for gap in gaps)
+    largest = max(gaps)
+    beyond = f", elsewhere they disagree by up to {number(largest)} nats per iteration" if largest else ""
+    sentence = (
+        f"Of {plural(len(gaps), 'example')} at a fixed point two or more measures of contraction are known: "
+        f"{names}. They agree within their errors in {agreeing}{beyond}.{missing}"
+    )
+    return Comparison(Agreement.disagree if largest else Agreement.agree, largest, sentence)
+
+
+def _measures(
+    row: int, local: Jacobians, exponents: Tensor, errors: Tensor, rate: Rate
+) -> tuple[tuple[float, float], ...]:
+    """(value, error) in nats per iteration, in the order of MEASURES; NaN where one isn't known."""
+    radius = float(local.radius[row])
+    radius_error = float(local.radius_error[row]) / radius if radius > 0 else 0.0
+    fitted = (math.log(rate.value), rate.error / rate.value) if rate.value > 0 else (math.nan, 0.0)
+    return (
+        (
+            math.nan if radius != radius else math.log(radius) if radius > 0 else -math.inf,
+            _finite(radius_error),
+        ),
+        fitted,
+        (float(exponents[row, 0]), _finite(float(errors[row, 0]))),
+    )
+
+
+def _finite(error: float) -> float:
+    return error if math.isfinite(error) else 0.0
 
 
 def _gap(measures: Iterable[tuple[float, float]], tolerance: float) -> float:

@@ -3,12 +3,11 @@
 import math
 from typing import TYPE_CHECKING
 
-from loopscope.common.text import number
+from loopscope.common.text import number, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import StabilityResult
-from .verdict import StabilityVerdict
+from .result import StabilityResult
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,9 +15,17 @@ if TYPE_CHECKING:
 
 def headline(result: StabilityResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    if result.verdict is StabilityVerdict.diverging:  # the radius at an overflowing state means nothing
-        return "diverges", result.sentence
-    return number(float(result.radius.nanmean())), f"spectral radius. {result.sentence}"
+    total = len(result.rows)
+    known = {e.name.split(",")[0].split(" in ")[0]: e for e in result.evidence.estimates}
+    radius = known.get("spectral radius at the fixed point")
+    if radius is not None:
+        here = f"{sum(result.at_fixed_point)} of {plural(total, 'example')}"
+        return number(radius.value), f"spectral radius at the fixed point, median of {here}"
+    exponent = known.get("largest Lyapunov exponent")
+    if exponent is None:
+        return "diverges", f"{result.outcomes.count('growing')} of {plural(total, 'example')}"
+    caption = f"largest Lyapunov exponent, median of {plural(total, 'example')}"
+    return f"{number(exponent.value)} nats per iteration", caption
 
 
 def draw(result: StabilityResult) -> "go.Figure":
@@ -43,7 +50,7 @@ def draw(result: StabilityResult) -> "go.Figure":
             marker={"size": 9, "color": style.COLOURS[row % len(style.COLOURS)]},
             text=[f"modulus {number(abs(v), 4)}" for v in finite],
             hovertemplate="%{x:.4f} + %{y:.4f}i, %{text}<extra></extra>",
-            name=f"example {row}",
+            name=f"example {result.rows[row]}",
         )
     figure.update_yaxes(scaleanchor="x", scaleratio=1)
     return figure
@@ -55,7 +62,7 @@ def panels(result: StabilityResult) -> list[Panel]:
         Panel(
             "Leading eigenvalues in the unit disc",
             draw(result),
-            f"{result.sentence} {result.agreement.sentence}",
+            f"{result.sentence} {result.agreement_sentence}",
             "A difference along an eigenvector is scaled by the eigenvalue's modulus per iteration and turns "
             "by its angle; inside the circle it dies out, outside it grows.",
         )

@@ -1,34 +1,36 @@
 """The verdict on one example: from its fixed point, or from its Lyapunov exponent where it ends at
-none."""
+none. Every quantity has an interval; where that allows two verdicts, it is `unclear`."""
 
 import math
 
-from loopscope.common.fate import Fate
 from loopscope.common.verdict import UNCLEAR, Verdict
-from loopscope.dynamics.limit_point import Limit
-
-from .jacobian import Jacobians
+from loopscope.dynamics.outcome import Outcome
 
 NON_NORMAL = 1.0
+"""A difference can grow in one iteration if the largest singular value is above this."""
+SEARCHED = 1e-5
+"""Relative error of a largest singular value, as it is searched for."""
 
 
 class StabilityVerdict(Verdict):
     """What becomes of small differences."""
 
-    stable = "The loop ends at a stable fixed point: small differences die out in every direction."
+    stable = "The loop converges to a stable fixed point: small differences die out in every direction."
     transient = (
-        "The loop ends at a stable fixed point, but small differences can grow before they die out "
+        "The loop converges to a stable fixed point, but small differences can grow before they die out "
         "(non-normal growth)."
     )
-    marginal = "The loop ends at a fixed point that neither attracts nor repels: the spectral radius is 1."
-    unstable = "The loop ends at an unstable fixed point: small differences grow."
+    marginal = (
+        "The loop converges to a fixed point that neither attracts nor repels: the spectral radius is 1."
+    )
+    unstable = "The loop is at an unstable fixed point: small differences grow."
     contracting = (
         "The loop ends at no fixed point, but small differences die out along its trajectory, as on an "
         "attracting cycle."
     )
     neutral = (
-        "The loop ends at no fixed point, and small differences neither die out nor grow along its "
-        "trajectory."
+        "The loop ends at no fixed point, and small differences neither die out nor grow exponentially along "
+        "its trajectory."
     )
     expanding = (
         "The loop ends at no fixed point, and small differences grow along its trajectory: sensitive "
@@ -47,58 +49,73 @@ class StabilityVerdict(Verdict):
     unclear = UNCLEAR
 
 
-FATES: dict[StabilityVerdict, Fate] = {
-    StabilityVerdict.stable: "converges",
-    StabilityVerdict.transient: "converges",
-    StabilityVerdict.marginal: "converges",
-    StabilityVerdict.unstable: "converges",
-    StabilityVerdict.neutral: "moves",
-    StabilityVerdict.expanding: "moves",
-    StabilityVerdict.diverging: "grows",
-}
-"""Contracting states may be on a cycle or still on their way to rest."""
-
-
 def verdict_of(
-    limit: Limit,
-    local: Jacobians,
-    row: int,
+    outcome: Outcome,
     *,
-    at_fixed_point: bool,
+    radius: float,
+    radius_error: float,
+    singular: float,
     exponent: float,
     error: float,
     margin: float,
     iterations: int,
-    comparable: bool,
+    comparable: bool = True,
 ) -> StabilityVerdict:
     """What becomes of small differences in one example.
 
     Arguments:
+        outcome: where the example ends.
+        radius: the spectral radius there, NaN if it wasn't found; with its error, NaN if unknown.
+        singular: the Jacobian's largest singular value there; NaN if it wasn't found.
         exponent: the largest Lyapunov exponent, nats per iteration, with its error.
         margin: a spectral radius this near to 1 is marginal, an exponent this near to 0 neutral.
         iterations: over which the exponent is averaged.
         comparable: whether spectral radius and exponent are of one map, and must agree at a fixed
             point.
     """
-    if limit.diverges[row]:
-        return StabilityVerdict.diverging if limit.started[row] else StabilityVerdict.unresolved
-    if not limit.resolved[row]:
+    if outcome == "growing":
+        return StabilityVerdict.diverging
+    if outcome == "unresolved":
         return StabilityVerdict.unresolved
-    radius, singular = float(local.radius[row]), float(local.singular_value[row])
-    doubt = max(margin, 2 * error)
-    # A difference that grows linearly, as between neighbouring orbits, has log(n) / n after n
-    # iterations.
-    grows, shrinks = exponent > max(doubt, math.log(iterations) / iterations), exponent < -doubt
-    if at_fixed_point and radius == radius:
-        if comparable and ((grows and radius < 1 - margin) or (shrinks and radius > 1 + margin)):
-            return StabilityVerdict.contradictory
-        if abs(radius - 1) <= margin:
-            return StabilityVerdict.marginal
-        if radius > 1:
-            return StabilityVerdict.unstable
-        return StabilityVerdict.transient if singular > NON_NORMAL + margin else StabilityVerdict.stable
-    if exponent != exponent or exponent == math.inf:
-        return StabilityVerdict.neutral
-    if grows:
+    along = _along_trajectory(exponent, error, margin, iterations)
+    if outcome not in ("converged", "approaching", "unstable"):
+        return along
+    if radius != radius:  # then the exponent stands for its logarithm, if they are of one map
+        known = comparable and exponent == exponent
+        radius, radius_error = (
+            (math.exp(exponent), math.exp(exponent) * 2 * error) if known else (math.nan, 0)
+        )
+    doubt = radius_error if radius_error == radius_error else 0.0
+    attracts, repels = radius + doubt < 1 - margin, radius - doubt > 1 + margin
+    against = (attracts and along is StabilityVerdict.expanding) or (
+        repels and along is StabilityVerdict.contracting
+    )
+    if comparable and against:
+        return StabilityVerdict.contradictory
+    if repels:
+        return StabilityVerdict.unstable
+    if attracts:
+        return _growth_before_decay(singular, margin)
+    return StabilityVerdict.marginal if abs(radius - 1) + doubt <= margin else StabilityVerdict.unclear
+
+
+def _growth_before_decay(singular: float, margin: float) -> StabilityVerdict:
+    """Powers of J stay within 1 if and only if J does."""
+    if singular * (1 - SEARCHED) > NON_NORMAL + margin:
+        return StabilityVerdict.transient
+    fits = singular * (1 + SEARCHED) <= NON_NORMAL + margin  # false for NaN
+    return StabilityVerdict.stable if fits else StabilityVerdict.unclear
+
+
+def _along_trajectory(exponent: float, error: float, margin: float, iterations: int) -> StabilityVerdict:
+    if exponent != exponent:
+        return StabilityVerdict.unclear
+    # a difference that grows linearly, as between neighbouring orbits, has log(n) / n after n
+    # iterations
+    linear, doubt = max(margin, math.log(iterations) / iterations), 2 * error
+    if exponent - doubt > linear:
         return StabilityVerdict.expanding
-    return StabilityVerdict.contracting if shrinks else StabilityVerdict.neutral
+    if exponent + doubt < -margin:
+        return StabilityVerdict.contracting
+    equal = abs(exponent) + doubt <= 2 * linear
+    return StabilityVerdict.neutral if equal else StabilityVerdict.unclear

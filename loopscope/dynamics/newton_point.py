@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..maths.fixed_point import DENSE, solve
+from ..maths.fixed_point import DENSE, Method, solve
 from ..maths.jacobian import Linearisation
 from ..maths.precision import RESOLVED, rounding
 from .iteration_map import IterationMap
@@ -27,11 +27,19 @@ def nearest_fixed_point(loop: IterationMap, x: Tensor, size: Tensor, scale: Tens
     eps = torch.finfo(x.dtype).eps
     # long rows have larger rounding errors, and Krylov's search would not reach 4 eps there
     tolerance = 4 * eps if x.shape[1] <= DENSE else 100 * eps
-    newton = solve(loop, x, "newton", tolerance, max_iterations=60, scale=size)
-    anderson = solve(loop, x, "anderson", tolerance, max_iterations=60, scale=size)
-    one, two = (torch.nan_to_num(result.residual, torch.inf) for result in (newton, anderson))
-    better = (two < one)[:, None]
-    point, residual = torch.where(better, anderson.point, newton.point), torch.minimum(one, two).to(x)
+    # of long rows Newton's search is the dearer one; a row that is done needs no second search
+    methods: tuple[Method, Method] = ("newton", "anderson") if x.shape[1] <= DENSE else ("anderson", "newton")
+    first = solve(loop, x, methods[0], tolerance, max_iterations=60, scale=size)
+    point, residual = first.point, torch.nan_to_num(first.residual, torch.inf).to(x)
+    left = (~first.converged).nonzero()[:, 0].tolist()
+    if left:
+        second = solve(
+            loop.select_rows(left), x[left], methods[1], tolerance, max_iterations=60, scale=size[left]
+        )
+        other = torch.nan_to_num(second.residual, torch.inf).to(x)
+        better = other < residual[left]
+        point[left] = torch.where(better[:, None], second.point, point[left])
+        residual[left] = torch.minimum(other, residual[left])
     nan = torch.full_like(residual, float("nan"))
     within = torch.maximum(rounding(size, eps), RESOLVED * scale) / torch.maximum(size, point.norm(dim=1))
     good = residual <= within.clamp(max=1e3 * eps)

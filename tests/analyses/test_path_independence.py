@@ -89,9 +89,9 @@ def test_a_search_finds_the_small_basin_that_chance_misses():
         return 0.3 * x + 0.7 * goal
 
     start = torch.tensor([[1.0, 0.1], [0.9, 0.0]], dtype=DOUBLE)
-    ordinary = measured(map, start, random=1, seed=3)
+    ordinary = measured(map, start, 12, random=1, seed=3, iterations=16)
     assert ordinary.verdict.name == "independent"
-    attacked = measured(map, start, random=1, seed=3, adversarial=20, iterations=3)
+    attacked = measured(map, start, 12, random=1, seed=3, adversarial=20, iterations=16)
     attack = attacked.kinds[-1]
     assert attack.name == "adversarial"
     assert attack.mean <= min(kind.mean for kind in attacked.kinds[:-1]) + 1e-6
