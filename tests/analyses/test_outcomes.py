@@ -2,15 +2,24 @@
 the same states, and never contradict each other."""
 
 import functools
+import math
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 import loopscope as ls
+from loopscope.analyses.fixed_points.basins import Basins, FixedPoint  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.fixed_points.measure import _verdict as of_points  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.fixed_points.result import FixedPointsVerdict  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.path_independence.alignment import StartKind  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.path_independence.measure import _verdict as of_path  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.path_independence.result import PathIndependenceVerdict  # pyright: ignore[reportMissingImports]
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.fate import can_both_hold
+from loopscope.dynamics.outcome import Outcome
 
 from ..toys.planted_loops import FATES, planted_run
 
@@ -121,5 +130,45 @@ def test_chaos_that_passes_by_a_fixed_point_is_not_at_it():
     run = ls.iterate(lambda x: 4 * x * (1 - x), x.reshape(1, 1), 20)
     result = ls.analyses.measure("stability", run, extra=10, iterations=200, gain=1)
     assert abs(float(ls.iterate(lambda x: 4 * x * (1 - x), x.reshape(1, 1), 30).states[30]) - 0.75) < 1e-4
-    assert result.outcomes == ("moving",)
+    assert result.outcomes[0] in ("moving", "elsewhere")
     assert result.verdict.name == "expanding"
+
+
+def test_every_verdict_of_fixed_points_and_path_independence_on_an_example_is_reached():
+    """By hand: from an outcome and the ends of other starts."""
+
+    end = FixedPoint(0, True, True, 0.5, 0.0, 1.0, 3, 0, (0.0, 0.0), torch.zeros(1))
+
+    def basins(same: bool, **other) -> Basins:
+        points = (end, replace(end, ends_here=False, **other)) if other else (end,)
+        return Basins(points, torch.tensor([[same]]), torch.zeros(1), 1.0)
+
+    ends = ("unstable", "approaching", "moving", "elsewhere", "growing", "unresolved")
+    points = {of_points(outcome, basins(True), 0).name for outcome in ends}
+    points |= {of_points("converged", basins(same), 0).name for same in (True, False)}
+    points.add(of_points("converged", basins(False, visits=1, stable=None), 0).name)
+    assert of_points("converged", basins(False, visits=1, stable=False), 0).name == "local"
+    assert of_points("converged", basins(True, visits=0, stable=True), 0).name == "one"
+    expected = {v.name for v in FixedPointsVerdict} - {"mixed", "unclear", "iteration_dependent"}
+    assert points == expected
+
+    def kind(name: str, gap: float, moved: float) -> StartKind:
+        one, none = torch.ones(1, 1), torch.zeros(1, 1)
+        return StartKind(name, one, none, gap * one, none.bool(), moved * one)
+
+    def verdict(end: Outcome, *kinds: StartKind) -> str:
+        return of_path(end, list(kinds), 0, 0.99, near=1e-3, resting=0.01).name
+
+    same, other, moving = kind("zero", 0.0, 0.0), kind("zero", 1.0, 0.0), kind("zero", 1.0, 0.5)
+    path = {
+        verdict("converged", same),
+        verdict("converged", other),
+        verdict("converged", moving),
+        verdict("converged", same, kind("adversarial", 1.0, 0.0)),
+        verdict("growing", same),
+        verdict("unresolved", same),
+    }
+    assert path == {v.name for v in PathIndependenceVerdict} - {"mixed", "unclear"}
+    assert verdict("converged", kind("zero", math.nan, math.nan)) == "dependent"  # it overflows
+    assert verdict("moving", other) == verdict("approaching", other) == "restless"
+    assert verdict("moving", same) == "independent"

@@ -10,6 +10,12 @@ import torch
 from torch import Tensor
 
 import loopscope as ls
+from loopscope.analyses.stability import headline  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.stability.agreement import Agreement, agreement_of  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.stability.jacobian import Jacobians  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.stability.verdict import StabilityVerdict, verdict_of  # pyright: ignore[reportMissingImports]
+from loopscope.dynamics.outcome import Outcome
+from loopscope.maths.contraction_rate import no_rate
 
 from ..maths.test_lyapunov import henon, scattered
 from ..maths.test_spectrum import KINDS, matrix, rotation
@@ -167,3 +173,78 @@ def test_thresholds_are_named_and_checked():
     )
     with pytest.raises(ls.LoopscopeError, match="examples must be a whole number, 1 or more, but is 0"):
         measured(torch.cos, starts(1, 1), examples=0)
+
+
+NAN = math.nan
+# by verdict: outcome, radius, its error, singular value, exponent, its error
+BY_HAND: dict[str, list[tuple[Outcome, float, float, float, float, float]]] = {
+    "stable": [("converged", 0.5, 0.0, 0.9, -0.69, 0.0), ("approaching", 0.5, NAN, 1.0, -0.69, 0.0)],
+    "transient": [("converged", 0.5, 0.0, 1.5, -0.69, 0.0), ("converged", NAN, NAN, 1.5, -0.69, 0.01)],
+    "marginal": [("converged", 1.0, 0.0, 1.0, 0.0, 0.0)],
+    "unstable": [("unstable", 2.0, 0.0, 2.0, 0.69, 0.0)],
+    "contracting": [("moving", 2.0, 0.0, 2.0, -0.5, 0.1), ("elsewhere", NAN, NAN, NAN, -math.inf, 0.0)],
+    "neutral": [("moving", 1.0, 0.0, 1.0, 0.0, 0.001), ("moving", NAN, NAN, NAN, 0.005, 0.001)],
+    "expanding": [("moving", 1.0, 0.0, 1.0, 0.4, 0.05)],
+    "diverging": [("growing", NAN, NAN, NAN, NAN, NAN)],
+    "contradictory": [("converged", 0.5, 0.0, 0.9, 0.5, 0.01), ("unstable", 2.0, 0.0, 2.0, -0.5, 0.01)],
+    "unresolved": [("unresolved", 0.5, 0.0, 0.5, -0.7, 0.0)],
+    "unclear": [
+        ("converged", NAN, NAN, 0.9, NAN, NAN),  # neither radius nor exponent is known
+        ("converged", 0.5, 0.0, NAN, -0.69, 0.0),  # stable or transient
+        ("converged", 0.999, 0.01, 0.9, -0.001, 0.0),  # the radius' error reaches across 1
+        ("moving", NAN, NAN, NAN, NAN, NAN),
+        ("moving", NAN, NAN, NAN, 0.03, 0.05),  # the exponent's interval reaches from decay to growth
+    ],
+}
+
+
+@pytest.mark.parametrize("verdict", [v for v in StabilityVerdict if v.name != "mixed"], ids=lambda v: v.name)
+def test_every_verdict_on_an_example_is_reached_by_hand(verdict):
+    for outcome, radius, radius_error, singular, exponent, error in BY_HAND[verdict.name]:
+        found = verdict_of(
+            outcome,
+            radius=radius,
+            radius_error=radius_error,
+            singular=singular,
+            exponent=exponent,
+            error=error,
+            margin=1e-3,
+            iterations=1000,
+        )
+        assert found is verdict
+
+
+@pytest.mark.parametrize("agreement", Agreement, ids=lambda v: v.name)
+def test_measures_are_compared_where_two_are_known(agreement):
+    """A radius of 1/2 beside a rate or an exponent that is the same, another, or unknown."""
+    half, nan = torch.tensor([0.5], dtype=DOUBLE), torch.tensor([NAN], dtype=DOUBLE)
+    local = Jacobians(half[:, None] + 0j, half, 0 * half, half, half, half, ("",))
+    exponents = {"agree": half.log(), "disagree": half.log() + 0.3, "incomparable": nan}[agreement.name]
+    errors = torch.full((1, 1), 0.01, dtype=DOUBLE)
+    found = agreement_of(
+        [0], local, exponents[:, None], errors, rates=[no_rate("it never moves")], tolerance=0.05
+    )
+    assert found.verdict is agreement
+    assert "unknown" not in found.sentence
+    if agreement is Agreement.incomparable:
+        assert "can't be compared" in found.sentence
+        assert math.isnan(found.gap)
+    else:
+        assert "No fitted contraction rate of the example's distance is known." in found.sentence
+        assert f"agree within their errors in {int(agreement is Agreement.agree)}" in found.sentence
+
+
+def test_what_is_not_there_is_not_said():
+    """Chaos has no fixed point that could move with the input, and no radius there."""
+    text = str(measured(henon, torch.tensor([[0.1, 0.1]], dtype=DOUBLE)))
+    for word in ("unknown", "nan", "fixed point moves", "Spectral radius"):
+        assert word not in text
+
+
+def test_a_verdict_of_examples_that_differ_counts_them():
+    start = torch.cat([torch.full((6, 1), -0.5), torch.full((6, 1), 0.3)]).double()
+    result = measured(lambda x: torch.where(x < 0, 0.5 * x - 0.5, 3.2 * x * (1 - x)), start)
+    assert result.verdict.name == "mixed"
+    assert "6 of 12 examples stable" in str(result)
+    value, caption = headline(result)
+    assert (value, caption) == ("0.5", "spectral radius at the fixed point, median of 6 of 12 examples")
