@@ -20,7 +20,8 @@ largest Lyapunov exponent are the same number, measured in three ways: from J, f
 the point, and from differences propagated along the trajectory. `agreement` tells whether those
 that are known agree, `disagreement` by how much they don't.
 
-The verdict is one for each example, counted. Each is taken from intervals: radius and exponent with
+The verdict is one for each example, counted (examples that attract count together: as transient if
+more than a few are). Each is taken from intervals: radius and exponent with
 their errors (an exponent is neutral where its interval is within that of linear growth). Where they
 allow two verdicts, the example is `unclear`.
 

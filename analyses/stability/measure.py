@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, PositiveCount, SmallSeed
-from loopscope.common.evidence import Estimate, Evidence, by_examples, estimate
+from loopscope.common.evidence import Estimate, Evidence, estimate
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.dynamics.outcome import EXAMPLES, MARGIN, nears_point, outcomes
@@ -21,7 +21,7 @@ from loopscope.runs.run_mask import require_counted, rows_that_count
 from .agreement import agreement_of
 from .jacobian import jacobians
 from .result import StabilityResult
-from .verdict import StabilityVerdict, verdict_of
+from .verdict import verdict_of, verdict_over
 
 _Several = Annotated[int, Ge(10), Meaning("a whole number, 10 or more to average over")]
 TOLERANCE = 0.05
@@ -95,12 +95,7 @@ def measure(
         )
         for row in rows
     )
-    verdict, evidence = by_examples(
-        verdicts,
-        mixed=StabilityVerdict.mixed,
-        unclear=StabilityVerdict.unclear,
-        unresolved=StabilityVerdict.unresolved,
-    )
+    verdict, evidence = verdict_over(verdicts)
     comparable = [row for row in rows if ends[row] in ("converged", "approaching", "unstable") and invariant]
     comparison = agreement_of(comparable, local, exponents, errors, rates=rates, tolerance=tolerance)
     result = StabilityResult(

@@ -2,7 +2,10 @@
 none. Every quantity has an interval; where that allows two verdicts, it is `unclear`."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
+from loopscope.common.evidence import NEARLY_ALL, Evidence, by_examples, share_interval
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.dynamics.outcome import Outcome
 
@@ -119,3 +122,24 @@ def _along_trajectory(exponent: float, error: float, margin: float, iterations: 
         return StabilityVerdict.contracting
     equal = abs(exponent) + doubt <= 2 * linear
     return StabilityVerdict.neutral if equal else StabilityVerdict.unclear
+
+
+def verdict_over(verdicts: Sequence[StabilityVerdict]) -> tuple[StabilityVerdict, Evidence]:
+    """The verdict over examples, counted. Differences can grow in a loop where they can in some
+    examples, so those that attract count as transient if more than a few are, stable if none is,
+    and unclear between."""
+    attracting = (StabilityVerdict.stable, StabilityVerdict.transient)
+    total, growing = len(verdicts), verdicts.count(StabilityVerdict.transient)
+    here = StabilityVerdict.transient if growing else StabilityVerdict.stable
+    several = growing == total or share_interval(growing, total)[0] > 1 - NEARLY_ALL
+    doubt = bool(growing) and StabilityVerdict.stable in verdicts and not several
+    members = {
+        "mixed": StabilityVerdict.mixed,
+        "unclear": StabilityVerdict.unclear,
+        "unresolved": StabilityVerdict.unresolved,
+    }
+    counted = by_examples(verdicts, **members)[1]
+    verdict, evidence = by_examples([here if v in attracting else v for v in verdicts], **members)
+    if verdict is here and doubt:
+        return StabilityVerdict.unclear, replace(counted, alternatives=attracting)
+    return verdict, replace(counted, alternatives=evidence.alternatives)

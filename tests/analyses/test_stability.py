@@ -13,7 +13,7 @@ import loopscope as ls
 from loopscope.analyses.stability import headline  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.stability.agreement import Agreement, agreement_of  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.stability.jacobian import Jacobians  # pyright: ignore[reportMissingImports]
-from loopscope.analyses.stability.verdict import StabilityVerdict, verdict_of  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.stability.verdict import StabilityVerdict, verdict_of, verdict_over  # pyright: ignore[reportMissingImports]
 from loopscope.dynamics.outcome import Outcome
 from loopscope.maths.contraction_rate import no_rate
 
@@ -248,3 +248,26 @@ def test_a_verdict_of_examples_that_differ_counts_them():
     assert "6 of 12 examples stable" in str(result)
     value, caption = headline(result)
     assert (value, caption) == ("0.5", "spectral radius at the fixed point, median of 6 of 12 examples")
+
+
+@pytest.mark.parametrize(
+    ("stable", "transient", "others", "expected"),
+    [
+        (12, 0, 0, "stable"),
+        (11, 1, 0, "unclear"),
+        (6, 6, 0, "transient"),
+        (0, 12, 0, "transient"),
+        (0, 1, 0, "transient"),
+        (3, 3, 6, "mixed"),
+        (0, 11, 1, "unclear"),
+    ],
+)
+def test_examples_that_attract_differ_only_in_whether_differences_can_grow(
+    stable, transient, others, expected
+):
+    """So they make no mixture: growth that some examples have is possible in the loop."""
+    verdicts = [StabilityVerdict.stable] * stable + [StabilityVerdict.transient] * transient
+    verdict, evidence = verdict_over(verdicts + [StabilityVerdict.expanding] * others)
+    assert verdict.name == expected
+    assert evidence.examples == stable + transient + others
+    assert len(evidence.alternatives) == (2 if expected == "unclear" else 0)
