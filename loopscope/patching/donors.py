@@ -23,36 +23,60 @@ def donor_pairs(
     Raises:
         LoopscopeError: no two examples have different answers.
     """
-    pairs = _pairs(run, most, answer_positions)
-    if not pairs:
-        raise LoopscopeError(
-            "a donor must have another answer than the example, but all examples of this run answer alike. "
-            "Record more of them, or pass donor=."
-        )
-    rows, donors = zip(*pairs, strict=True)
-    return select_examples(run, rows), select_examples(run, donors), list(rows)
+    rows, donors = _rows_and_donors(run, most, answer_positions, each=1)
+    return select_examples(run, rows), select_examples(run, [first for (first,) in donors]), rows
+
+
+def two_donors(
+    run: Run, most: int | None = None, answer_positions: Tensor | None = None
+) -> tuple[Run, Run, Run, list[int], int]:
+    """(examples of the run, a donor for each, a second donor for each, the indices of these
+    examples, how many second donors are others than the first). The second donor is the next
+    example after the first that could be one; the first itself where there is no other.
+
+    Arguments and errors: as of `donor_pairs`.
+    """
+    rows, donors = _rows_and_donors(run, most, answer_positions, each=2)
+    runs = [select_examples(run, [some[i] for some in donors]) for i in (0, -1)]
+    return select_examples(run, rows), runs[0], runs[1], rows, sum(len(some) == 2 for some in donors)
 
 
 def has_donor_pair(run: Run, answer_positions: Tensor | None = None) -> bool:
     """Whether two examples of the run have different answers."""
     try:
-        return bool(_pairs(run, 1, answer_positions))
+        return bool(_donors(run, 1, answer_positions, each=1))
     except LoopscopeError:  # answers of another kind
         return False
 
 
-def _pairs(run: Run, most: int | None, answer_positions: Tensor | None) -> list[tuple[int, int]]:
+def _rows_and_donors(
+    run: Run, most: int | None, answer_positions: Tensor | None, *, each: int
+) -> tuple[list[int], list[tuple[int, ...]]]:
+    pairs = _donors(run, most, answer_positions, each=each)
+    if not pairs:
+        raise LoopscopeError(
+            "a donor must have another answer than the example, but all examples of this run answer alike. "
+            "Record more of them, or pass donor=."
+        )
+    return list(pairs), list(pairs.values())
+
+
+def _donors(
+    run: Run, most: int | None, answer_positions: Tensor | None, *, each: int
+) -> dict[int, tuple[int, ...]]:
+    """By example: its donors, `each` of them or fewer, at least one."""
     mask = answer_mask(run, answer_positions)
     answers = run.logits[run.iterations].argmax(-1)
     batch = len(answers)
-    pairs: list[tuple[int, int]] = []
+    result: dict[int, tuple[int, ...]] = {}
     for row in range(batch):
         for offset in range(1, batch):
             donor = (row + offset) % batch
             covers = not bool((run.mask[row] & ~run.mask[donor]).any())
             if covers and bool((mask[row] & (answers[row] != answers[donor])).any()):
-                pairs.append((row, donor))
-                break
-        if most is not None and len(pairs) == most:
+                result[row] = (*result.get(row, ()), donor)
+                if len(result[row]) == each:
+                    break
+        if most is not None and len(result) == most:
             break
-    return pairs
+    return result

@@ -27,7 +27,7 @@ from ..common.rng import mixed
 from ..core.outside_modes import outside_modes
 from ..core.sites import Sites
 from ..recorder.provenance import check_same_origin
-from ..runs.location import Place, places_of
+from ..runs.location import Place, places_of, value_at
 from ..runs.run import Run
 from .attribution import estimates, slopes
 from .counted_cells import counted_groups, finite_estimate, replaceable, unpadded_replacement
@@ -187,12 +187,30 @@ def _exact(
 ) -> Tensor:
     forward, metric, base = setup.forward, setup.metric, setup.base
     values = base.new_full((*grid.shape, *base.shape), float("nan"))
-    for patched in forward.states_after(list(cells), tokens):
+    changing = [cell for cell in cells if _changes(setup, cell)]
+    for cell in cells.keys() - set(changing):
+        values[cells[cell]] = base - base
+    for patched in forward.states_after(changing, tokens):
         if patched.k < forward.iterations:
             continue
         for cell, logits in zip(patched.cells, forward.decode(patched), strict=True):
             values[cells[cell]] = metric(logits) - base
     return values
+
+
+def _changes(setup: _Setup, cell: PatchCell) -> bool:
+    """Whether a donor's values differ from the run's own, as those of equal initial states don't:
+    such a patch needs no pass, its effect is 0."""
+    if setup.donor is None:
+        return True
+    for place in cell.places:
+        value = value_at(setup.run, place, cell.iteration)
+        if value is None:
+            continue
+        patch = setup.forward.replacement(place, cell.iteration, value).to(value.dtype)
+        if not torch.equal(torch.where(cell.mask(place, value), patch, value), value):
+            return True
+    return False
 
 
 def _attributed(

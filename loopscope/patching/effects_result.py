@@ -9,7 +9,7 @@ from torch import Tensor
 from ..common.errors import LoopscopeError, nearest
 from ..core.masked import masked_mean
 from ..core.sites import is_state
-from .figures import effect_map
+from .figures import ITERATION, ITERATIONS_RUN, effect_map
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -97,12 +97,12 @@ class Effects:
         if name not in self.sites:
             raise LoopscopeError(f"there is no site {name!r} in this grid. {nearest(name, self.sites)}")
         cells = self.mean[self.sites.index(name)]
-        y = "iterations run before the patch" if is_state(name.split(" ")[-1]) else "patched iteration"
+        y = ITERATIONS_RUN if is_state(name.split(" ")[-1]) else ITERATION
         quantity = f"change of {self.metric}" + (f" [{self.unit}]" if self.unit else "")
         title = f"Effect of patching {self.source} into '{name}'"
         if len(self.heads) > 1 and len(self.positions) == 1:
             return effect_map(
-                cells[:, 0], self.iterations, self.heads, title, x="patched head", y=y, quantity=quantity
+                cells[:, 0], self.iterations, self.heads, title, x="head", y=y, quantity=quantity
             )
         if len(self.heads) > 1:
             title += ", average over heads"
@@ -110,7 +110,7 @@ class Effects:
             group[0] if len(group) == 1 else ", ".join(map(str, group)) or "all" for group in self.positions
         ]
         return effect_map(
-            cells.nanmean(-1), self.iterations, columns, title, x="patched position", y=y, quantity=quantity
+            cells.nanmean(-1), self.iterations, columns, title, x="position", y=y, quantity=quantity
         )
 
     def __repr__(self) -> str:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 SCALE = "RdBu"
 """Red below 0, white at 0, blue above: readable with colour blindness."""
+ITERATIONS_RUN, ITERATION = "iterations run (k)", "iteration (t)"
+"""Titles of the axis of patched states, and of that of sites inside an iteration."""
 
 
 def effect_map(

@@ -86,6 +86,21 @@ def affordable(run: Run, cells: int, examples: int, iterations: int) -> bool:
     return cells * examples * run.states.shape[2] * iterations * weights <= WORK
 
 
+def affordable_examples(run: Run, iterations: int, most: int) -> int:
+    """In how many examples, `most` of them or fewer, so many patched iterations of each take
+    seconds.
+
+    It counts one multiplication for each weight (the embedding's among them), position and
+    iteration: a rough upper bound.
+
+    Arguments:
+        iterations: those that are computed again for one example, over all its patched passes.
+    """
+    weights = sum(p.numel() for p in run.model.parameters())
+    each = max(1, iterations * run.states.shape[2] * weights)
+    return min(most, int(WORK // each))
+
+
 class PatchedForward:
     """Resumes a run's forward pass from any iteration with activations replaced."""
 

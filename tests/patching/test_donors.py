@@ -5,7 +5,7 @@ import torch
 
 import loopscope as ls
 from loopscope.common.errors import LoopscopeError
-from loopscope.patching.donors import donor_pairs
+from loopscope.patching.donors import donor_pairs, two_donors
 from loopscope.recorder.subset import select_examples
 
 from ..adapters import test_adapters
@@ -29,6 +29,26 @@ def test_every_example_gets_the_next_that_answers_otherwise():
     for row in rows:
         steps = [s for s in range(1, 30) if answers[(row + s) % 30] != answers[row]]
         assert torch.equal(donor.tokens[row], run.tokens[(row + steps[0]) % 30])
+
+
+def test_the_second_donor_is_the_one_after():
+    run = written(30)
+    own, first, second, rows, others = two_donors(run)
+    answers = run.output[:, LAST].argmax(-1)
+    assert rows == list(range(30)) and others == 30 and torch.equal(own.output, run.output)
+    for row in rows:
+        steps = [s for s in range(1, 30) if answers[(row + s) % 30] != answers[row]]
+        assert torch.equal(first.tokens[row], run.tokens[(row + steps[0]) % 30])
+        assert torch.equal(second.tokens[row], run.tokens[(row + steps[1]) % 30])
+
+
+def test_where_there_is_no_second_donor_it_is_the_first():
+    given = tokens(3)
+    given[:, CLUE] = torch.tensor([0, 0, 1])
+    _, first, second, rows, others = two_donors(ls.record(Written().eval(), given))
+    assert rows == [0, 1, 2] and others == 1
+    assert torch.equal(first.tokens[:2], second.tokens[:2])
+    assert not torch.equal(first.tokens[2], second.tokens[2])
 
 
 def test_examples_that_all_answer_alike_have_no_donors():

@@ -167,7 +167,7 @@ def test_a_grid_says_what_it_is():
         "12 examples"
     )
     figure = grid.figure()
-    assert figure.layout.yaxis.title.text == "iterations run before the patch"
+    assert figure.layout.yaxis.title.text == "iterations run (k)"
     assert figure.data[0].colorbar.title.text == "change of difference [logits]"
 
 
