@@ -1,17 +1,25 @@
 """At which iteration, and at which position, does the state carry the answer?
 
-Activation patching. The state after k iterations at one position is replaced by that of another
-example (the donor), the rest of the pass is recomputed, and the answer is compared with the
-donor's. Every (iteration, position) has a pass of its own (see `loopscope.patching`). The measure
-is the normalised effect: how far the difference of the two answers' logits moves from the run's
-value (0) to the donor's (1). Three curves by k:
+Activation patching. The state after k iterations is replaced by that of another example (the
+donor), at one position or at all, the rest of the pass is recomputed, and the answer is compared
+with the donor's. Every (iteration, position) has a pass of its own (see `loopscope.patching`). The
+measure is the normalised effect: how far the difference of the two answers' logits moves from the
+run's value (0) to the donor's (1), as the mean change over the mean difference. By k:
 
 - whole state: all positions are replaced. At 1 the state determines the answer; at 0 the loop has
   forgotten the state by its end, and the input that it reads in every later iteration determines
   the answer.
-- best position: the position with the largest effect.
+- best position: the position of each example with the largest effect. The largest of many effects
+  is biased upwards; so it is chosen with one donor, and its effect is measured with another.
 - effective positions: over how many positions the effects e are spread, as their participation
   ratio (sum |e|)² / sum e².
+
+The verdict is about one k, halfway through the loop, and says nothing of others: effects need not
+rise with k, and the table in `summary()` has them at each. Does the state determine the answer (an
+effect of 0.9 or more), part of it, or nothing (below 0.05)? If all of it, does a single position
+carry most (0.7)? It must hold in 95 % of bootstrap samples of the examples (a pair of example and
+donor is one). And as effects are often all 0 or all 1, it must hold for unseen examples by the rule
+of three: that a patch has no effect takes 59 examples, that it has the whole takes 29.
 
 Sources: activation patching, Vig et al. 2020 (arXiv 2004.12265), Meng et al. 2022 (arXiv
 2202.05262); metric and donors, Zhang & Nanda 2023 (arXiv 2309.16042); restoring a state at one
@@ -24,22 +32,33 @@ What can mislead:
   state and of single positions together.
 - With an answer at every position, most positions carry their own answer, and none carries all:
   only the last answer is judged, unless `answer_positions` are passed.
-- Under attribution (`method="attribution"`) effects are first-order estimates; `agreement` compares
-  them with exact patches.
+- A state halfway that has no effect may be one that the loop has not yet written to.
+- With a donor run of one's own there is no second donor: the best position's effect is then an
+  upper bound (`second_donors`).
+- Donors are other examples of the batch, so an example counts as itself and as a donor; intervals
+  take pairs as independent.
+- Under attribution (`method="attribution"`) the effects of single positions are first-order
+  estimates; `agreement` compares them with exact patches. Best positions are chosen by them, and
+  their effects are exact.
 """
 
 from .figures import draw as draw
 from .figures import draw_positions as draw_positions
 from .figures import headline as headline
 from .figures import panels as panels
-from .measure import EFFECT_THRESHOLD as EFFECT_THRESHOLD
 from .measure import MAX_EXAMPLES as MAX_EXAMPLES
 from .measure import MAX_ITERATIONS as MAX_ITERATIONS
-from .measure import NO_EFFECT_THRESHOLD as NO_EFFECT_THRESHOLD
-from .measure import CausesResult as CausesResult
-from .measure import CausesVerdict as CausesVerdict
+from .measure import MIN_EXAMPLES as MIN_EXAMPLES
 from .measure import applies as applies
 from .measure import measure as measure
+from .result import CausesResult as CausesResult
+from .verdict import FULL as FULL
+from .verdict import MOST as MOST
+from .verdict import NO_EFFECT as NO_EFFECT
+from .verdict import CausesVerdict as CausesVerdict
+from .verdict import decide as decide
+from .verdict import unseen as unseen
+from .verdict import verdict_of as verdict_of
 
 TITLE, PLACE = "Activation patching", 44
 GROUP = "inside"

@@ -3,57 +3,56 @@
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from loopscope.common.text import number, percent
-from loopscope.patching.figures import effect_map
+from loopscope.common.text import number
+from loopscope.patching.figures import ITERATION, ITERATIONS_RUN, effect_map
 from loopscope.plots import style
+from loopscope.plots.bands import add_band, with_gaps
 from loopscope.plots.panels import Panel
 
-from .measure import CausesResult
+from .result import CausesResult
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-BEFORE_PATCH = "iterations run before the patch"
-
 
 def headline(result: CausesResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    effects = zip(result.iterations, result.whole_state.tolist(), strict=True)
-    carrying = [k for k, effect in effects if effect >= result.effect_threshold]
-    threshold = result.effect_threshold
-    if carrying:
-        return (
-            f"k = {carrying[0]}",
-            f"first whole-state patch with an effect of at least {threshold:g}. {result.sentence}",
-        )
+    value = result.whole_at_middle.split(" (")[0]
     return (
-        "none",
-        f"of the whole-state patches has an effect of at least {threshold:g}. {result.sentence}",
+        value,
+        f"normalised effect of patching the whole state, {result.counter} = {result.middle} of "
+        f"{result.depth} iterations",
     )
 
 
 def draw(result: CausesResult) -> "go.Figure":
-    """The normalised effect of patching the whole state, and the best single position, by
-    iteration."""
-    figure = style.empty(
-        "Effect of patching in another example's state", BEFORE_PATCH, "normalised effect", 380
-    )
-    for name, values, colour in (
-        ("whole state", result.whole_state, style.BLUE),
-        ("best single position", result.best_position, style.ORANGE),
+    """The normalised effect of patching the whole state, by iteration, and of the best single
+    position, with 95 % intervals."""
+    figure = style.empty("Activation patching", _axis(result), "normalised effect", 380)
+    add_band(figure, result.iterations, result.whole_interval[:, 0], result.whole_interval[:, 1])
+    whole = result.whole_state, result.whole_interval
+    best = result.best_position, result.best_interval
+    for name, xs, (values, intervals), colour, whiskers in (
+        ("whole state", result.iterations, whole, style.BLUE, False),
+        ("best single position", result.position_iterations, best, style.ORANGE, True),
     ):
         figure.add_scatter(
-            x=list(result.iterations),
-            y=[None if v != v else round(v, 4) for v in values.tolist()],
+            x=list(xs),
+            y=with_gaps(values),
+            error_y=_whiskers(values, intervals) if whiskers else None,
+            customdata=[with_gaps(pair) for pair in intervals],
             name=name,
             mode="lines+markers",
             line={"color": colour, "width": 2},
-            hovertemplate=f"{name}, after %{{x}}: %{{y:.2f}}<extra></extra>",
+            hovertemplate=f"{name}, {result.counter} = %{{x}}: %{{y:.2f}} (%{{customdata[0]:.2f}} to "
+            "%{customdata[1]:.2f})<extra></extra>",
         )
-    low = min(-0.05, float(result.best_position.min()))
-    high = max(1.05, float(result.whole_state.nan_to_num().max()) + 0.05)
-    figure.update_yaxes(range=[low, high])
+    every = torch.cat([result.whole_interval.flatten(), result.best_interval.flatten(), whole[0], best[0]])
+    every = every[every.isfinite()]
+    low, high = (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
+    figure.update_yaxes(range=[min(0.0, low) - 0.05, max(1.0, high) + 0.05])
     return figure
 
 
@@ -63,14 +62,14 @@ def draw_positions(result: CausesResult) -> "go.Figure":
     Colours end at the largest effect before the last state, since the read-out reads the last state
     directly and may dwarf all others.
     """
-    before = result.effect[[k < result.depth for k in result.iterations]]
+    before = result.effect[[k < result.depth for k in result.position_iterations]]
     return effect_map(
         result.effect,
-        result.iterations,
+        result.position_iterations,
         result.positions,
-        "Effect of patching single positions",
-        x="position patched",
-        y=BEFORE_PATCH,
+        "Activation patching of single positions",
+        x="position",
+        y=_axis(result),
         quantity="normalised effect",
         most=max(0.1, float(before.abs().nan_to_num().max())) if len(before) else None,
     )
@@ -78,33 +77,46 @@ def draw_positions(result: CausesResult) -> "go.Figure":
 
 def panels(result: CausesResult) -> list[Panel]:
     """The panels of a report."""
-    middle = (len(result.iterations) - 1) // 2
-    counts = result.effective_positions[torch.isfinite(result.effective_positions)]
-    spread = (
-        f" Where effects are not zero, they are spread over {number(float(counts.median()), 2)} of "
-        f"{len(result.positions)} positions (participation ratio, median)."
-        if len(counts)
-        else ""
-    )
-    strongest = result.positions[int(result.effect.abs().nan_to_num().amax(0).argmax())]
+    k, middle = result.counter, result.middle
+    row = result.effect[result.position_iterations.index(middle)].nan_to_num(-torch.inf)
+    strongest, size = result.positions[int(row.argmax())], float(row.max())
+    spread = float(result.effective_positions[result.position_iterations.index(middle)])
     return [
         Panel(
-            "Effect of patching in another example's state",
+            "Activation patching by iteration",
             draw(result),
-            f"{result.sentence} Patched after {result.iterations[middle]} of {result.depth} "
-            f"iterations the whole state has {percent(float(result.whole_state[middle].clamp(0, 1)))} of the "
-            "full effect, the best single position "
-            f"{percent(float(result.best_position[middle].clamp(0, 1)))}.",
-            "Each point is one pass: the state of another example is patched in at that iteration, and the "
-            "rest is recomputed. 0: the answer doesn't change; 1: it becomes the other example's. Judged by "
-            f"{result.answers}; means over {result.examples} examples.",
+            f"{result.sentence} At {k} = {middle} the normalised effect of the whole state is "
+            f"{result.whole_at_middle}, of the best single position {result.best_at_middle}.",
+            "Each point is one patch: the state of another example (the donor) is patched in, and the rest "
+            "of the pass is recomputed. 0: the answer doesn't change; 1: it becomes the donor's. Best single "
+            f"position: of each example, {result.choice}. Judged by {result.answers}; means over "
+            f"{result.examples} examples with 95 % intervals.",
         ),
         Panel(
-            "Effect of patching single positions",
+            "Activation patching of single positions",
             draw_positions(result),
-            f"The strongest single position is {strongest}.{spread}",
-            "Each cell is one patch: one position, after k iterations (downwards). Blue moves the answer "
-            "towards the other example's, red away from it. The last state, which the read-out reads "
+            f"At {k} = {middle} the position with the largest mean effect is {strongest}, with "
+            f"{number(size, 2)}"
+            + (
+                f"; the effects are spread over {number(spread, 2)} of {len(result.positions)} positions "
+                "(participation ratio)."
+                if spread == spread
+                else "."
+            ),
+            f"Each cell is one patch: one position, {k} downwards; means over examples. Blue moves the "
+            "answer towards the donor's, red away from it. The last state, which the read-out reads "
             "directly, may lie beyond the colour scale.",
         ),
     ]
+
+
+def _axis(result: CausesResult) -> str:
+    return ITERATIONS_RUN if result.counter == "k" else ITERATION
+
+
+def _whiskers(values: Tensor, intervals: Tensor) -> dict[str, object]:
+    return {
+        "array": with_gaps(intervals[:, 1] - values),
+        "arrayminus": with_gaps(values - intervals[:, 0]),
+        "thickness": 1,
+    }

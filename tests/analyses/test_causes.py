@@ -12,6 +12,9 @@ from loopscope.nn import LoopedModule
 from ..toys.known_circuit import CLASSES, LAST, READ, WHERE, WRITE, written
 
 N = 6
+MODULE = discovery.module("analyses", "causes")
+CausesVerdict, decide, verdict_of = MODULE.CausesVerdict, MODULE.decide, MODULE.verdict_of
+NAN = float("nan")
 
 
 class Carrying(LoopedModule):
@@ -41,7 +44,7 @@ class Carrying(LoopedModule):
 
 def run_of(kind, tokens=None):
     if tokens is None:
-        tokens = torch.randint(0, CLASSES, (40, 5), generator=torch.Generator().manual_seed(0))
+        tokens = torch.randint(0, CLASSES, (64, 5), generator=torch.Generator().manual_seed(0))
     return ls.record(Carrying(kind).eval(), tokens)
 
 
@@ -60,8 +63,148 @@ def test_the_verdict_is_what_the_loop_does(kind, verdict, whole):
     assert result.best_position.tolist() == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("effects", "verdict"),
+    [
+        ((1.0, 1.0, 1.0), "gathered"),
+        ((0.9, 0.7, 1.0), "gathered"),  # at the thresholds
+        ((1.0, 0.69, 1.0), "spread"),
+        ((0.5, 0.0, 1.0), "partly"),
+        ((0.6, 0.8, 1.0), "partly"),  # a position alone may bring more than the whole state
+        ((0.0, 0.05, 1.0), "partly"),
+        ((0.04, 0.0, 1.0), "forgotten"),
+        ((-0.3, 0.0, 1.0), "forgotten"),
+        ((0.0, 0.0, 0.04), "nothing"),
+        ((NAN, 1.0, 1.0), "unclear"),
+        ((1.0, NAN, 1.0), "unclear"),
+    ],
+)
+def test_every_verdict_has_its_effects(effects, verdict):
+    assert verdict_of(*effects).name == verdict
+
+
+def test_the_effects_above_reach_every_verdict():
+    (mark,) = test_every_verdict_has_its_effects.pytestmark
+    assert {verdict for _, verdict in mark.args[1]} == {one.name for one in CausesVerdict}
+
+
+def constant(whole, best=0.0):
+    return lambda draw: (whole, best, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("whole", "examples", "allowed"),
+    [
+        (0.0, 58, {"forgotten", "partly"}),
+        (0.0, 59, {"forgotten"}),
+        (1.0, 28, {"spread", "partly"}),
+        (1.0, 29, {"spread"}),
+        (1.0, 1, {"spread", "partly", "gathered"}),
+    ],
+)
+def test_effects_that_are_all_alike_prove_little_in_few_examples(whole, examples, allowed):
+    """The rule of three: of n examples with no effect, 1 - 0.05^(1 / n) of all may have one."""
+    verdict, evidence = decide(constant(whole), examples)
+    assert evidence.examples == examples
+    if len(allowed) == 1:
+        assert {verdict.name} == allowed and not evidence.alternatives
+    else:
+        assert verdict is CausesVerdict.unclear
+        assert {one.name for one in evidence.alternatives} == allowed
+        assert "rule of three" in evidence.how
+
+
+def test_effects_that_are_unknown_are_no_verdict():
+    verdict, evidence = decide(constant(NAN), 64)
+    assert verdict is CausesVerdict.unclear and "is unknown" in evidence.unclear_sentence
+
+
+def test_effects_beside_a_threshold_are_unclear_and_named():
+    effects = torch.tensor([1.0] * 57 + [0.0] * 7)  # 0.89, which other examples could bring to 0.9
+    verdict, evidence = decide(lambda draw: (float(effects[draw].mean()), 0.0, 1.0), 64)
+    assert verdict is CausesVerdict.unclear
+    assert [one.name for one in evidence.alternatives] == ["partly", "spread"]
+
+
+def test_effects_that_come_and_go_are_said_of_each_iteration_by_itself():
+    """What the result says of each k is the number at that k: effects need not rise with k."""
+
+    class Fickle(Carrying):
+        """Forgets its state in iterations 1 and 4."""
+
+        def step(self, state, context, t):
+            return (context if t in (1, 4) else state) @ self.turn
+
+    tokens = torch.randint(0, CLASSES, (64, 5), generator=torch.Generator().manual_seed(0))
+    result = ls.analyses.measure("causes", ls.record(Fickle("one position").eval(), tokens))
+    assert result.verdict.name == "forgotten" and result.middle == 3
+    assert "k = 3: 0.00 (0.00 to 0.00); k = 4: 0.00 (0.00 to 0.00); k = 5: 1.00 (1.00 to 1.00)" in str(result)
+    assert "k >= " not in str(result)
+
+
+def test_the_best_position_is_chosen_with_another_donor_than_it_is_measured_with():
+    """A random one of nine positions carries the answer, by the donor alone: for one donor the
+    largest of its effects is 1, and the same position does nothing for the next."""
+
+    class Chance(Carrying):
+        """The answer is the first token, but each position adds a vote drawn by its own token."""
+
+        def decode(self, state, context):
+            votes = state.argmax(-1)  # (batch, position)
+            place = (votes * torch.tensor([1, 5, 3, 7, 2, 6, 4, 1, 3])).sum(1) % CLASSES
+            return 10 * nn.functional.one_hot(place, CLASSES).float()[:, None].expand_as(state)
+
+    tokens = torch.randint(0, CLASSES, (64, 9), generator=torch.Generator().manual_seed(0))
+    run = ls.record(Chance("one position").eval(), tokens)
+    result = ls.analyses.measure("causes", run)
+    upper = ls.analyses.measure("causes", run, donor=ls.record(run.model, tokens.roll(1, 0)))
+    assert result.second_donors == 64 and upper.second_donors == 0
+    assert float(upper.best_position[3]) > 0.8 > 0.6 > float(result.best_position[3])
+    assert "an upper bound" in str(upper)
+
+
+def test_a_state_of_one_position_is_that_position():
+    tokens = torch.arange(64)[:, None] % CLASSES
+    result = ls.analyses.measure("causes", run_of("one position", tokens))
+    assert result.verdict.name == "gathered" and "and 1 position," in str(result)
+
+
+def test_one_pair_is_no_verdict():
+    result = ls.analyses.measure("causes", run_of("one position"), examples=1)
+    assert result.verdict.name == "unclear" and result.examples == 1
+    assert result.whole_interval.isnan().all() and "nan" not in str(result)
+    assert MODULE.panels(result) and MODULE.headline(result)[0] == "1.00"
+
+
+def test_a_patch_that_changes_nothing_takes_no_pass(monkeypatch):
+    """Equal initial states: replacing one by another has exactly no effect."""
+    run = written(12)
+    donor = ls.record(run.model, run.tokens)
+    from loopscope.patching.patched_forward import PatchedForward
+
+    cells = []
+    plain = PatchedForward.states_after
+    monkeypatch.setattr(
+        PatchedForward,
+        "states_after",
+        lambda self, some, *more, **options: cells.extend(some) or plain(self, some, *more, **options),
+    )
+    grid = ls.effects(run, donor, metric="margin")
+    assert not cells and not grid.values.any()
+
+
+@pytest.mark.parametrize("entry", ["universal-prefix-parity", "memory-sudoku"])
+def test_the_verdict_on_a_trained_entry_is_that_of_other_batches(entry):
+    model = ls.models.load(entry)
+    verdicts = [
+        ls.analyses.measure("causes", ls.record(model, model.task.batch(64, seed=seed).tokens)).verdict.name
+        for seed in (1, 2)
+    ]
+    assert verdicts == [{"universal-prefix-parity": "partly", "memory-sudoku": "spread"}[entry]] * 2
+
+
 def test_an_answer_that_every_position_has_a_share_in_is_spread():
-    tokens = torch.randint(0, 2, (8, 1), generator=torch.Generator().manual_seed(0)).expand(8, 20)
+    tokens = torch.randint(0, 2, (64, 1), generator=torch.Generator().manual_seed(0)).expand(64, 20)
     result = ls.analyses.measure("causes", run_of("everywhere", tokens.contiguous()), examples=None)
     assert result.verdict.name == "spread"
     assert torch.allclose(result.whole_state, torch.ones(7)) and torch.allclose(
@@ -71,7 +214,7 @@ def test_an_answer_that_every_position_has_a_share_in_is_spread():
 
 
 def test_the_place_of_the_answer_is_followed_from_position_to_position():
-    result = ls.analyses.measure("causes", written(40), examples=None)
+    result = ls.analyses.measure("causes", written(64), examples=None)
     assert result.verdict.name == "gathered"
     k = torch.arange(len(result.iterations))
     assert torch.equal(result.whole_state > 0.5, k > WRITE) and torch.equal(
@@ -153,15 +296,18 @@ def test_a_section_that_would_take_minutes_is_left_out_unless_it_is_asked_for(mo
     module, run = discovery.module("analyses", "causes"), written(12)
     monkeypatch.setattr("loopscope.patching.patched_forward.WORK", 1e5)
     assert not module.applies(run) and not discovery.module("analyses", "locality").applies(run)
-    assert ls.analyses.measure("causes", run).verdict.name == "gathered"
+    assert ls.analyses.measure("causes", run).examples == module.MIN_EXAMPLES
+    assert ls.analyses.measure("causes", run, examples=None).examples == 12
 
 
 def test_it_draws_and_speaks():
-    result = ls.analyses.measure("causes", written(12))
-    module = discovery.module("analyses", "causes")
-    panels = module.panels(result)
+    result = ls.analyses.measure("causes", written(64))
+    panels = MODULE.panels(result)
     assert [panel.figure.layout.title.text for panel in panels] == [
-        "Effect of patching in another example's state",
-        "Effect of patching single positions",
+        "Activation patching",
+        "Activation patching of single positions",
     ]
-    assert module.headline(result)[0] == "k = 3" and result.to_json()
+    assert panels[0].figure.layout.xaxis.title.text == panels[1].figure.layout.yaxis.title.text
+    assert panels[0].figure.layout.xaxis.title.text == "iterations run (k)"
+    value, caption = MODULE.headline(result)
+    assert value == "1.00" and caption.endswith("whole state, k = 4 of 8 iterations") and result.to_json()

@@ -1,0 +1,98 @@
+"""The verdict of activation patching: what the state halfway through the loop brings of the donor's
+answer, and whether other examples could change that."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from loopscope.common.evidence import LEVEL, Evidence, by_bootstrap
+from loopscope.common.text import percent, plural
+from loopscope.common.verdict import UNCLEAR, Verdict
+
+FULL, MOST, NO_EFFECT = 0.9, 0.7, 0.05
+"""A state determines the answer from the first on, a position carries most of it from the second
+on, and below the third a patch has no effect."""
+
+
+class CausesVerdict(Verdict):
+    """Where the answer is carried, halfway through the loop."""
+
+    gathered = (
+        "Halfway through the loop the state determines the answer, and a single position carries most of it: "
+        "patching that position alone changes the answer."
+    )
+    spread = (
+        "Halfway through the loop the state as a whole determines the answer, but no single position carries "
+        "most of it."
+    )
+    partly = (
+        "Halfway through the loop the state carries part of the answer; the rest depends on what later "
+        "iterations read from the input."
+    )
+    forgotten = (
+        "The loop forgets its state: another example's state, patched in halfway, has no effect on the "
+        "answer, which depends on what later iterations read from the input."
+    )
+    nothing = (
+        "No state carries the answer: patching has no effect after any number of iterations, even before the "
+        "read-out."
+    )
+    unclear = UNCLEAR
+
+
+def verdict_of(whole: float, best: float, largest: float) -> CausesVerdict:
+    """The verdict of normalised effects (0 none, 1 the donor's answer).
+
+    Arguments:
+        whole: of the whole state halfway through the loop.
+        best: of the best single position there.
+        largest: of the whole state, after the number of iterations where it is largest.
+    """
+    if math.isnan(whole) or math.isnan(best):
+        return CausesVerdict.unclear
+    if whole >= FULL:
+        return CausesVerdict.gathered if best >= MOST else CausesVerdict.spread
+    if max(whole, best) >= NO_EFFECT:
+        return CausesVerdict.partly
+    return CausesVerdict.forgotten if largest >= NO_EFFECT else CausesVerdict.nothing
+
+
+def unseen(examples: int) -> float:
+    """The share of examples that may behave unlike all of this many, at 95 % (one-sided; about
+    3 / n, the rule of three)."""
+    return 1 - (1 - LEVEL) ** (1 / examples)
+
+
+def decide(
+    statistics: Callable[[Tensor], tuple[float, float, float]], examples: int
+) -> tuple[CausesVerdict, Evidence]:
+    """The verdict on all examples and its evidence: a bootstrap over examples, and the rule of
+    three, as a bootstrap of effects that are all 0, or all 1, knows of no other.
+
+    Arguments:
+        statistics: (whole, best, largest), as of `verdict_of`, of the examples with these indices.
+    """
+    every = statistics(torch.arange(examples))
+    if math.isnan(every[0]) or math.isnan(every[1]):
+        how = "The effect halfway through the loop is unknown: no example has one that is finite."
+        return CausesVerdict.unclear, Evidence(examples, {"unclear": 1.0}, how)
+    verdict, evidence = by_bootstrap(
+        lambda draw: verdict_of(*statistics(draw)), examples, unclear=CausesVerdict.unclear
+    )
+    if verdict is CausesVerdict.unclear:
+        return verdict, evidence
+    share = unseen(examples)
+    low, high = (
+        verdict_of(*(value * (1 - share) + effect * share for value in every)) for effect in (0.0, 1.0)
+    )
+    if {low, high} == {verdict}:
+        return verdict, evidence
+    how = (
+        f"In {plural(examples, 'example')}, up to {percent(share)} of all examples may behave unlike any of "
+        f"these (rule of three). {evidence.how}"
+    )
+    others = [one for one in dict.fromkeys((low, high)) if one is not verdict]
+    return CausesVerdict.unclear, replace(evidence, alternatives=(verdict, *others), how=how)
