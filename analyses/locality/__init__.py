@@ -13,7 +13,8 @@ nats (for models that answer with a number, the absolute change). From it, by m:
 - self share: the share of the whole effect that is at i itself.
 
 Neighbours are those of the task: cells that constrain each other by its rules, cells next to each
-other, or the previous and the next position. Intervals are bootstrapped over examples.
+other, or the previous and the next position. Intervals, and whether the verdict holds, are
+bootstrapped over examples; of fewer than 4 there is no verdict.
 
 The definition is ours. The question is that of Miyanishi & Morimura 2026 (arXiv 2605.20784): local
 updates of recursive reasoning models that add up to global structure.
@@ -24,6 +25,10 @@ What can mislead:
 - Noise is not a state that the model produces: the iterations may correct it before it reaches
   other positions, though a donor's state does reach them. Small noise probes the neighbourhood of
   the trajectory, large noise may break the computation.
+- "Alike" is a statement about size: an effect on neighbours between 1 / 1.25 and 1.25 times a
+  uniform one at the first m that affects others.
+- A patch after which an answer isn't finite has no effect that can be located: the verdict is then
+  unclear.
 - The read-out may attend to other positions (a coda): then even m = 0 reaches further than i.
 """
 
@@ -34,17 +39,22 @@ from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
 from .measure import AFTER as AFTER
-from .measure import DRAWS as DRAWS
 from .measure import EXAMPLES as EXAMPLES
-from .measure import GROWTH as GROWTH
-from .measure import LOCAL as LOCAL
-from .measure import NEGLIGIBLE as NEGLIGIBLE
-from .measure import ROUNDING as ROUNDING
-from .measure import LocalityResult as LocalityResult
-from .measure import LocalityVerdict as LocalityVerdict
+from .measure import MIN_EXAMPLES as MIN_EXAMPLES
 from .measure import Replacement as Replacement
 from .measure import applies as applies
 from .measure import measure as measure
+from .result import LocalityResult as LocalityResult
+from .sums import NEGLIGIBLE as NEGLIGIBLE
+from .sums import ROUNDING as ROUNDING
+from .sums import EffectSums as EffectSums
+from .sums import Spread as Spread
+from .verdict import GROWTH as GROWTH
+from .verdict import LEAST as LEAST
+from .verdict import LOCAL as LOCAL
+from .verdict import LocalityVerdict as LocalityVerdict
+from .verdict import decide as decide
+from .verdict import verdict_of as verdict_of
 
 TITLE, PLACE = "Locality of interventions", 46
 GROUP = "inside"

@@ -2,28 +2,32 @@
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from loopscope.common.text import number
+from loopscope.common.text import number, plural
 from loopscope.plots import style
+from loopscope.plots.bands import add_band, with_gaps
 from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 
-from .measure import LocalityResult
+from .result import LocalityResult
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+AFTER_PATCH = "iterations after the patch (m)"
 VISIBLE = 0.005
 """Distances beyond the last share above this are not drawn."""
 
 
 def headline(result: LocalityResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    finite = [value for value in result.locality.tolist() if value == value]
+    pairs = zip(result.after, result.locality.tolist(), strict=True)
+    known = [(m, value) for m, value in pairs if value == value]
+    if not known:
+        return "none", "effect of patching one position on the answers at others"
+    m, value = known[0]
     return (
-        f"{number(finite[0], 2)} ×" if finite else "0",
-        f"effect on neighbours at first, relative to a uniform effect. {result.sentence}",
+        f"{number(value, 2)} ×",
+        f"effect on neighbours relative to a uniform effect, {plural(m, 'iteration')} after the patch",
     )
 
 
@@ -32,11 +36,11 @@ def draw(result: LocalityResult) -> "go.Figure":
     visible = (result.by_distance > VISIBLE).any(0)
     shares = result.by_distance[:, : int(visible.nonzero().max()) + 1 if bool(visible.any()) else 1]
     figure = position_heatmap(
-        [_numbers(row) for row in shares],
+        [with_gaps(row) for row in shares],
         "Effect by distance",
-        "iterations after the intervention",
+        AFTER_PATCH,
         "share of the effect",
-        hover="%{y} iterations after the intervention, at distance %{x}: %{z:.1%} of the effect",
+        hover="m = %{y}, at distance %{x}: %{z:.1%} of the effect",
         height=170 + 26 * len(result.after),
         zmin=0,
     )
@@ -49,28 +53,16 @@ def draw(result: LocalityResult) -> "go.Figure":
 
 def curves(result: LocalityResult) -> "go.Figure":
     """The effect on neighbours relative to a uniform one."""
-    figure = style.empty(
-        "Effect on neighbours", "iterations after the intervention", "relative to uniform", 360
-    )
+    figure = style.empty("Effect on neighbours", AFTER_PATCH, "relative to uniform", 360)
     xs = list(result.after)
-    for values, fill in ((result.high, None), (result.low, "tonexty")):
-        figure.add_scatter(
-            x=xs,
-            y=_numbers(values),
-            mode="lines",
-            line={"width": 0},
-            fill=fill,
-            fillcolor="rgba(0,114,178,0.2)",
-            showlegend=False,
-            hoverinfo="skip",
-        )
+    add_band(figure, xs, result.low, result.high)
     figure.add_scatter(
         x=xs,
-        y=_numbers(result.locality),
+        y=with_gaps(result.locality),
         mode="lines+markers",
         name="effect on neighbours",
         line={"color": style.BLUE, "width": 2},
-        hovertemplate="%{x} iterations after: %{y:.2f} times uniform<extra></extra>",
+        hovertemplate="m = %{x}: %{y:.2f} times uniform<extra></extra>",
     )
     figure.add_scatter(
         x=[xs[0], xs[-1]],
@@ -92,7 +84,8 @@ def panels(result: LocalityResult) -> list[Panel]:
         first, last = finite[0], finite[-1]
         distances = (
             f" The mean distance of the effect on others is {number(float(result.distance[first]), 2)} at "
-            f"first, and {number(float(result.distance[last]), 2)} after {result.after[last]} iterations."
+            f"first, and {number(float(result.distance[last]), 2)} after "
+            f"{plural(result.after[last], 'iteration')}."
         )
         neighbours = (
             f"At first the effect on neighbours is {number(float(result.locality[first]), 2)} times that "
@@ -103,8 +96,9 @@ def panels(result: LocalityResult) -> list[Panel]:
             "Effect of an intervention by distance",
             draw(result),
             f"{result.sentence}{distances}",
-            f"State {result.iteration} is replaced at one position by {result.replacement}; each row shows "
-            "the share of the effect on the answers at each distance, m iterations later. Rows sum to 1.",
+            f"The state at k = {result.iteration} is replaced at one position by {result.replacement}; each "
+            "row shows the share of the effect on the answers at each distance, m iterations later. "
+            "Rows sum to 1.",
         ),
         Panel(
             "Effect on neighbours relative to a uniform effect",
@@ -114,7 +108,3 @@ def panels(result: LocalityResult) -> list[Panel]:
             f"band is a 95 % interval over {result.examples} examples.",
         ),
     ]
-
-
-def _numbers(values: Tensor) -> list[float | None]:
-    return [None if v != v else round(v, 4) for v in values.tolist()]

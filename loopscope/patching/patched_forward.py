@@ -75,17 +75,6 @@ def patchable(run: Run) -> bool:
     return bool(run.output[counted].isfinite().all())
 
 
-def affordable(run: Run, cells: int, examples: int, iterations: int) -> bool:
-    """Whether patching this number of cells in this number of examples, each continued for this
-    number of iterations, takes seconds.
-
-    It counts one multiplication for each weight (the embedding's among them), position and
-    iteration: a rough upper bound.
-    """
-    weights = sum(p.numel() for p in run.model.parameters())
-    return cells * examples * run.states.shape[2] * iterations * weights <= WORK
-
-
 def affordable_examples(run: Run, iterations: int, most: int) -> int:
     """In how many examples, `most` of them or fewer, so many patched iterations of each take
     seconds.

@@ -13,6 +13,9 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.nn import LoopedModule
 
 P, N, CLASSES = 10, 8, 4
+MODULE = discovery.module("analyses", "locality")
+LocalityVerdict, Spread, verdict_of = MODULE.LocalityVerdict, MODULE.Spread, MODULE.verdict_of
+NAN = float("nan")
 
 
 class Wired(LoopedModule):
@@ -51,6 +54,94 @@ ALL = torch.full((P, P), 1 / P)
 SHIFT = torch.diag(torch.ones(P - 1), -1)  # position p reads p - 1
 SHIFT[0, 0] = 1
 NEAREST = (torch.diag(torch.ones(P - 1), 1) + torch.diag(torch.ones(P - 1), -1) + torch.eye(P)) / 3
+
+
+def spread(locality, distance, others, finite=True):
+    """Where an effect falls after 0, 1, ... iterations."""
+    locality, distance, others = (torch.tensor(values) for values in (locality, distance, others))
+    return Spread(locality, distance, distance, 1 - others, finite)
+
+
+CASES = [
+    (spread([NAN, 4.0, 2.0], [NAN, 1.0, 2.0], [0.0, 0.5, 0.5]), False, "relayed"),
+    (spread([NAN, 4.0, 4.0], [NAN, 1.0, 1.2], [0.0, 0.5, 0.5]), False, "local"),
+    (spread([1.25, 1.0], [1.0, 1.0], [0.5, 0.5]), False, "local"),  # at the threshold
+    (spread([1.2, 4.0], [1.0, 2.0], [0.5, 0.5]), False, "everywhere"),
+    (spread([0.79, 4.0], [3.0, 3.0], [0.5, 0.5]), False, "distant"),
+    (spread([NAN, NAN], [NAN, NAN], [0.0, 0.0]), False, "contained"),
+    (spread([4.0, 4.0], [1.0, 1.0], [1e-4, 1e-4]), False, "contained"),  # of the whole effect
+    (spread([NAN, NAN], [NAN, NAN], [NAN, NAN]), False, "contained"),  # no effect anywhere
+    (spread([NAN, NAN], [NAN, NAN], [0.0, 0.0]), True, "unresolved"),
+    (spread([NAN, 4.0], [3.0, 3.0], [0.5, 0.5]), False, "unclear"),  # no neighbour can be reached
+    (spread([4.0], [1.0], [0.5], finite=False), False, "unclear"),
+]
+
+
+@pytest.mark.parametrize(("given", "hidden", "verdict"), CASES)
+def test_every_verdict_has_its_effects(given, hidden, verdict):
+    assert verdict_of(given, hidden=hidden).name == verdict
+
+
+def test_the_effects_above_reach_every_verdict():
+    assert {verdict for *_, verdict in CASES} == {one.name for one in LocalityVerdict}
+
+
+def test_what_skips_its_neighbours_is_distant():
+    leap = torch.zeros(P, P)
+    leap[torch.arange(P), (torch.arange(P) - 5) % P] = 1
+    result = measured(run_of((SELF + leap) / 2, SELF))
+    assert result.verdict.name == "distant" and result.locality[1] < 0.1
+
+
+@pytest.mark.parametrize(("examples", "verdict"), [(1, "unclear"), (3, "unclear"), (4, "relayed")])
+def test_few_examples_are_no_verdict(examples, verdict):
+    result = measured(run_of(SHIFT), examples=examples)
+    assert result.verdict.name == verdict and result.evidence.examples == examples
+    assert ("too few for a verdict" in result.sentence) == (examples < 4)
+    assert result.low.isnan().all() == (examples == 1) and MODULE.panels(result)
+
+
+def test_examples_that_differ_make_it_unclear():
+    """In half of the examples neighbours are affected, in the others the far end is."""
+
+    class Mixed(Wired):
+        def step(self, state, context, t):
+            far = torch.zeros(P, P)
+            far[torch.arange(P), (torch.arange(P) - 5) % P] = 1
+            by_first = (context[:, :1, :1] > 0).float()
+            return (state + by_first * (far @ state) + (1 - by_first) * (NEAREST @ state)) / 2
+
+    tokens = torch.randint(0, CLASSES, (12, P), generator=torch.Generator().manual_seed(1))
+    tokens[:, 0] = torch.tensor([0, 1] * 6)
+    result = measured(ls.record(Mixed(SELF).eval(), tokens), iterations_after=1)
+    assert result.low[1] < MODULE.LOCAL < result.high[1]
+    assert result.verdict.name == "unclear" and len(result.evidence.alternatives) > 1
+
+
+def test_a_patch_that_breaks_the_answer_is_no_effect_of_none():
+    """The answer is NaN after it: that isn't `contained`."""
+
+    class Fragile(Wired):
+        def decode(self, state, context):
+            foreign = (state - context).abs().amax((1, 2), keepdim=True) > 0.5
+            return torch.where(foreign, torch.nan, 4 * state)
+
+    tokens = torch.randint(0, CLASSES, (12, P), generator=torch.Generator().manual_seed(0))
+    result = measured(ls.record(Fragile(SELF).eval(), tokens))
+    assert result.verdict.name == "unclear"
+
+
+def test_answers_that_are_never_given_take_no_effect_away():
+    """A masked token, logit -inf, in both passes."""
+    from loopscope.analyses.locality.change_of_answers import (  # pyright: ignore[reportMissingImports]
+        change_of_answers,
+    )
+
+    base, patched = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    never = torch.full((3, 4, 1), -torch.inf)
+    wanted, _ = change_of_answers(base, patched)
+    masked, _ = change_of_answers(torch.cat([base, never], -1), torch.cat([patched, never], -1))
+    assert torch.allclose(masked, wanted) and bool((wanted > 0).all())
 
 
 @pytest.mark.parametrize("replacement", ["donor", "noise"])
@@ -158,7 +249,8 @@ def test_it_draws_and_speaks():
     titles = [panel.figure.layout.title.text for panel in module.panels(result)]
     assert titles == ["Effect by distance", "Effect on neighbours"]
     assert module.headline(result)[0].endswith("×") and result.to_json()
-    assert "×" not in module.headline(measured(run_of(SELF)))[0]
+    assert module.headline(result)[1].endswith("1 iteration after the patch")
+    assert module.headline(measured(run_of(SELF)))[0] == "none"
 
 
 def test_in_a_trained_entry_another_parity_is_relayed_from_place_to_place():
