@@ -20,6 +20,9 @@ HRM and TRM:
   ln n, attention to cells in conflict, and the differences, positive where the inner role is more
   local.
 
+A state is needed if, with it frozen from the start, at most half of the examples that are solved
+with nothing frozen are still solved; the verdict must hold in 95 % of bootstrap samples of these.
+
 Sources: participation ratio of the two states, Wang et al. 2025 (arXiv 2506.21734); freeze test and
 attention, Shen, Su & Kyrillidis 2026 (arXiv 2605.17811).
 
@@ -44,14 +47,17 @@ from .figures import panels as panels
 from .frozen_states import AnswerChanges as AnswerChanges
 from .frozen_states import FrozenState as FrozenState
 from .measure import EXAMPLES as EXAMPLES
-from .measure import LOSS as LOSS
 from .measure import MIN_ITERATIONS as MIN_ITERATIONS
 from .measure import VECTORS as VECTORS
 from .measure import RolesResult as RolesResult
-from .measure import RolesVerdict as RolesVerdict
 from .measure import StateDimension as StateDimension
 from .measure import applies as applies
 from .measure import measure as measure
+from .verdict import LEAST as LEAST
+from .verdict import LOSS as LOSS
+from .verdict import RolesVerdict as RolesVerdict
+from .verdict import decide as decide
+from .verdict import verdict_of as verdict_of
 
 TITLE, PLACE = "Roles of the two states", 47
 GROUP = "inside"

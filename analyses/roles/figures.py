@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from loopscope.common.text import number, percent
+from loopscope.patching.figures import ITERATIONS_RUN
 from loopscope.plots import style
+from loopscope.plots.bands import with_gaps
 from loopscope.plots.panels import Panel
 
 from .attention_by_role import LABELS, AttentionContrast
@@ -19,19 +21,18 @@ if TYPE_CHECKING:
 def headline(result: RolesResult) -> tuple[str, str]:
     """The result in a few numbers, and what they are."""
     states = result.frozen_from_start
-    names = " · ".join(
-        f"{state.field} frozen {'until the last iteration' if state.read_out else 'to the end'}"
-        for state in states
-    )
     return (
         " · ".join(percent(fraction(state.solved)) for state in states),
-        f"examples solved with {names} (nothing frozen: {percent(result.solved)}). {result.sentence}",
+        f"examples solved with {' · '.join(state.field for state in states)} frozen from the start; "
+        f"{percent(result.solved)} with nothing frozen",
     )
 
 
 def draw(result: RolesResult) -> "go.Figure":
     """Share of examples solved with a state frozen, by the iteration from which on it is."""
-    figure = style.empty("Solved with one state frozen", "frozen from iteration", "examples solved", 380)
+    figure = style.empty(
+        "Examples solved with one state frozen", "first frozen iteration (t)", "share of examples solved", 380
+    )
     for field, colour in zip(result.fields, style.COLOURS * len(result.fields), strict=False):
         states = [state for state in result.frozen if state.field == field]
         for name, variant in (("last_free", "last iteration free"), ("to_end", "to the end")):
@@ -52,7 +53,7 @@ def draw(result: RolesResult) -> "go.Figure":
 
 def draw_dimensions(result: RolesResult) -> "go.Figure":
     """Participation ratio of each state by iteration, trained and untrained."""
-    figure = style.empty("Participation ratio of each state", "iterations", "participation ratio", 380)
+    figure = style.empty("Participation ratio of each state", ITERATIONS_RUN, "participation ratio", 380)
     colours = style.COLOURS * len(result.dimensions)
     for dimension, colour in zip(result.dimensions, colours, strict=False):
         for values, suffix, dash in (
@@ -61,7 +62,7 @@ def draw_dimensions(result: RolesResult) -> "go.Figure":
         ):
             if values is not None:
                 figure.add_scatter(
-                    y=[None if v != v else round(v, 4) for v in values.tolist()],
+                    y=with_gaps(values),
                     name=f"{style.label(dimension.field)}{suffix}",
                     line={"color": colour, "width": 2 if dash == "dot" else 3, "dash": dash},
                 )
@@ -71,7 +72,7 @@ def draw_dimensions(result: RolesResult) -> "go.Figure":
 
 def draw_changes(result: RolesResult) -> "go.Figure":
     """Answers that change from one iteration to the next, decoded from each state."""
-    figure = style.empty("Changes of the answers", "iterations", "answers changed", 380)
+    figure = style.empty("Changes of the answers", ITERATIONS_RUN, "answers changed", 380)
     for field, colour in zip(result.fields, style.COLOURS * len(result.fields), strict=False):
         for changes in (c for c in result.changes if c.field == field):
             frozen = "" if changes.frozen is None else f", {style.label(changes.frozen)} frozen"
@@ -81,7 +82,7 @@ def draw_changes(result: RolesResult) -> "go.Figure":
                 customdata=torch.stack([changes.content, changes.mask], 1).tolist(),
                 name=f"decoded from {style.label(field)}{frozen}",
                 line={"color": colour, "width": 2, "dash": "solid" if changes.frozen is None else "dot"},
-                hovertemplate="by %{x}: %{customdata[0]} from one symbol to another, %{customdata[1]} "
+                hovertemplate="k = %{x}: %{customdata[0]} from one symbol to another, %{customdata[1]} "
                 "between blank and a symbol<extra></extra>",
             )
     return figure
@@ -111,13 +112,15 @@ def panels(result: RolesResult) -> list[Panel]:
     solved = " and ".join(
         f"{percent(fraction(state.solved))} with {state.field}" for state in result.frozen_from_start
     )
+    still = "; ".join(f"{one.name}: {one.text}" for one in result.evidence.estimates)
     a, b = result.dimensions[:2]
     rows = [
         Panel(
-            "Accuracy with a state frozen",
+            "Examples solved with a state frozen",
             draw(result),
             f"{result.sentence} Frozen from the start: {solved} of {result.examples} examples are "
-            f"solved; {percent(result.solved)} with nothing frozen (dashed).",
+            f"solved; {percent(result.solved)} with nothing frozen (dashed)."
+            + (f" With 95 % intervals, {still}." if still else ""),
             f"Solid lines decide the verdict: {a.field}, which is read out, is frozen until the last "
             "iteration, the others to the end. Dotted: the other variant. A state that is read out and "
             "frozen to the end gives the answer that it had when it was frozen.",

@@ -69,8 +69,10 @@ class AnswerKey:
     """The token of a blank, if the task has one."""
 
     def solved(self, logits: Float[Tensor, "example position vocab"]) -> Bool[Tensor, " example"]:
-        """Which examples have all answers right."""
-        return ((logits.cpu().argmax(-1) == self.targets) | ~self.answer_positions).all(1)
+        """Which examples have all answers right; NaN is a wrong answer."""
+        logits = logits.cpu()
+        right = (logits.argmax(-1) == self.targets) & ~logits.isnan().any(-1)
+        return (right | ~self.answer_positions).all(1)
 
     def changes(self, run: Run, field: str, frozen: str | None = None) -> AnswerChanges:
         """Changes between successive read-outs of a tensor of the state. The read-out was trained

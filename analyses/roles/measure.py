@@ -11,8 +11,7 @@ from torch import Tensor
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Index, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.text import number, percent
-from loopscope.common.verdict import UNCLEAR, Verdict
+from loopscope.common.text import number, percent, plural
 from loopscope.core.looped_model import Looped
 from loopscope.maths.dimension import participation_ratio
 from loopscope.maths.precision import FLOOR, resolution
@@ -26,18 +25,9 @@ from loopscope.runs.run_mask import mask_at, mask_of, rows_that_count
 
 from .attention_by_role import AttentionContrast, attention_contrast
 from .frozen_states import AnswerChanges, AnswerKey, FrozenState, freeze_from, state_fields, states_only
+from .verdict import LEAST, LOSS, RolesVerdict, decide
 
-EXAMPLES, LOSS, MIN_ITERATIONS, VECTORS = 32, 0.5, 2, 1024
-
-
-class RolesVerdict(Verdict):
-    """What is lost with each of the states frozen."""
-
-    both = "Every state is needed: with any of them frozen, most solved examples are lost."
-    one = "Some states are needed, others not: frozen, only some of them lose most solved examples."
-    none = "No single state is needed: with any one frozen, most solved examples are still solved."
-    unknown = "Too few examples are solved to measure a loss."
-    unclear = UNCLEAR
+EXAMPLES, MIN_ITERATIONS, VECTORS = 32, 2, 1024
 
 
 @dataclass(frozen=True)
@@ -89,8 +79,8 @@ class RolesResult(AnalysisResult):
 
     def summary(self) -> str:
         frozen = "; ".join(
-            f"{state.field} frozen from iteration {state.start}: {percent(fraction(state.to_end))} solved if "
-            f"frozen to the end, {percent(fraction(state.last_free))} with a free last iteration"
+            f"{state.field} frozen from the start: {percent(fraction(state.to_end))} solved if frozen to the "
+            f"end, {percent(fraction(state.last_free))} with a free last iteration"
             for state in self.frozen_from_start
         )
         a, b = self.dimensions[:2]
@@ -106,9 +96,9 @@ class RolesResult(AnalysisResult):
             + (f"; untrained {untrained}." if untrained else ". No untrained model can be built."),
             " ".join(self.changes_sentence(field) for field in self.fields),
             self.attention_sentence(),
-            f"Threshold: a state is needed if {self.loss_threshold:g} of the solved examples or less are "
+            f"Threshold: a state is needed if at most {self.loss_threshold:g} of the solved examples are "
             f"still solved, with {self.fields[0]}, which is read out, frozen until the last iteration, and "
-            "the others to the end.",
+            f"the others to the end. The verdict needs {plural(LEAST, 'solved example')}.",
         ]
         return " ".join(line for line in lines if line)
 
@@ -192,19 +182,22 @@ def measure(
         trials, from_start = freeze_from(run, field, starts, key)
         frozen += trials
         changes += [key.changes(from_start, other, frozen=field) for other in fields if other != field]
-    solved, count = fraction(key.solved(run.output)), len(run.output)
+    solved = key.solved(run.output)
+    kept = {state.field: state.solved[solved] for state in frozen if state.start == 0}
+    verdict, evidence = decide(kept)
     attention, note = _attention(run, key)
     return RolesResult(
-        verdict=_verdict(solved, frozen, count),
+        verdict=verdict,
+        evidence=evidence,
         fields=tuple(fields),
         dimensions=_dimensions(run, fields, untrained_run(run, seed) if compare else None),
-        solved=solved,
+        solved=fraction(solved),
         frozen=tuple(frozen),
         changes=tuple(changes),
         attention=attention,
         attention_note=note,
         iterations=n,
-        examples=count,
+        examples=len(solved),
         vectors=min(VECTORS, int(mask_at(run, run.states).sum())),
         criterion="right answers" if labels is not None else "task unknown: the answers with nothing frozen",
         difficulty=None if labels is None else labels.difficulty,
@@ -268,10 +261,3 @@ def _attention(run: Run, key: AnswerKey) -> tuple[AttentionContrast | None, str]
     if result is None:
         return None, "The model has no two roles with as many attention layers, so they were not compared."
     return result, ""
-
-
-def _verdict(solved: float, frozen: Sequence[FrozenState], examples: int) -> RolesVerdict:
-    if solved * examples < 4:
-        return RolesVerdict.unknown
-    needed = [fraction(state.solved) <= LOSS * solved for state in frozen if state.start == 0]
-    return RolesVerdict.both if all(needed) else RolesVerdict.one if any(needed) else RolesVerdict.none
