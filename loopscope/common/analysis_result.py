@@ -9,6 +9,10 @@ from typing import Any
 
 from .evidence import Evidence
 from .fate import Fate
+from .guard import guarded
+from .latex_table import latex_table
+from .notebook import paragraph, show, table, with_figure
+from .result_tables import estimates_table, field_table
 from .to_json import to_json
 from .verdict import Verdict
 
@@ -55,6 +59,37 @@ class AnalysisResult:
     def figure(self) -> Any:
         """The plotly figure of this result."""
         return _question(type(self)).draw(self)
+
+    @guarded
+    def to_pandas(self, field: str | None = None) -> Any:
+        """A DataFrame: of the estimates and of every field that is one number; or of one field that
+        holds an array, in long format (`loopscope.common.result_tables` has the rule).
+
+        >>> result.to_pandas()                      # name, value, low, high
+        >>> result.to_pandas("effect")              # iteration, position, effect
+
+        Raises:
+            LoopscopeError: no such field holds an array, or pandas isn't installed (extra: pandas).
+        """
+        return estimates_table(self) if field is None else field_table(self, field)
+
+    def to_latex(self) -> str:
+        """The verdict and the estimates as a table for LaTeX, with the package booktabs."""
+        return latex_table(self)
+
+    def _description_html(self) -> str:
+        """The verdict, what it rests on, and the estimates."""
+        name = _question(type(self)).__name__.rsplit(".", 1)[-1].replace("_", " ")
+        how = paragraph(self.evidence.how) if self.evidence.how else ""
+        rows = [(one.name, one.text) for one in self.evidence.estimates]
+        estimates = table(("quantity", "value (95 % interval)"), rows) if rows else ""
+        return paragraph(self.sentence, strong=f"{name}:") + how + estimates
+
+    def _repr_html_(self) -> str:
+        return with_figure(self._description_html(), self.figure())
+
+    def _ipython_display_(self) -> None:
+        show(self._description_html(), self.figure(), str(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain numbers, lists and strings; NaN and infinity become None, as JSON

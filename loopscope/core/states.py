@@ -10,10 +10,10 @@ from ..common.arguments import whole_number
 from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
 from ..common.to_json import to_json
 from .indexing import canonical_selectors, index_grid, iteration_selector, rest_of_index, select
-from .labelled_array import labelled_array
+from .states_display import StatesDisplay
 
 
-class States:
+class States(StatesDisplay):
     """One site's values over the iterations of a run. `states[k]` is the state after k iterations,
     `states[0]` before the loop.
 
@@ -252,23 +252,6 @@ class States:
         length = self.iteration_range if iteration_range is None else iteration_range
         kept = {"rows": rows, "without_grad": without, "reasons": self.reasons}
         return States(self.name, values, axes, length, **kept)
-
-    def to_xarray(self) -> Any:
-        """An xarray.DataArray of `.tensor`, with named dimensions and the iterations as
-        coordinates.
-
-        Raises:
-            LoopscopeError: xarray isn't installed (extra: xarray).
-        """
-        return labelled_array(self.tensor, self.axes, self.iterations, self.name)
-
-    def __repr__(self) -> str:
-        if not self._values:
-            return f"States '{self.name}': nothing kept"
-        count, *rest = self.shape
-        dtype = str(next(iter(self._values.values())).dtype).removeprefix("torch.")
-        shape = "(" + ", ".join(map(str, rest)) + ")"
-        return f"States {count} × {shape} · {' '.join(self.axes)} · {dtype} · {self.nbytes / 1e6:.1f} MB"
 
     def _at(self, label: int) -> Tensor:
         if self._depth == 1:

@@ -9,6 +9,7 @@ from torch import Tensor
 from ..common.errors import LoopscopeError, nearest
 from ..core.masked import masked_mean
 from ..core.sites import is_state
+from .effects_display import EffectsDisplay, position_names
 from .figures import ITERATION, ITERATIONS_RUN, effect_map
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class AttributionAgreement:
 
 
 @dataclass(frozen=True)
-class Effects:
+class Effects(EffectsDisplay):
     """The effect of each patch on the metric. Made by `loopscope.effects`."""
 
     values: Float[Tensor, "site iteration position head batch ..."]
@@ -106,9 +107,7 @@ class Effects:
             )
         if len(self.heads) > 1:
             title += ", average over heads"
-        columns = [
-            group[0] if len(group) == 1 else ", ".join(map(str, group)) or "all" for group in self.positions
-        ]
+        columns = position_names(self)
         return effect_map(
             cells.nanmean(-1), self.iterations, columns, title, x="position", y=y, quantity=quantity
         )

@@ -16,6 +16,7 @@ from .figures import curves, score_map
 from .labels import Kind
 from .probe_fields import fit_fields
 from .probe_result import SETTINGS, ProbeResult
+from .probes_display import ProbesDisplay
 from .random_features import RandomFeatures
 from .storage import load_fields, save_fields
 from .summary import summary
@@ -35,7 +36,7 @@ Estimator = Annotated[
 
 
 @dataclass(frozen=True, repr=False)
-class Probes(ProbeResult):
+class Probes(ProbesDisplay, ProbeResult):
     """Linear probes of every site, iteration and position, with the scores of their controls.
 
     >>> probes = ls.Probes.fit(run, labels)

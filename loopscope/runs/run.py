@@ -22,6 +22,7 @@ from .logits import Logits
 from .reader import Reader
 from .rebuilt_reader import PICKLED, WITHOUT_MODEL, reloaded_reader
 from .run_copies import copied, detached
+from .run_display import RunDisplay
 from .run_mask import counted_of, require_counted, sequence_shape
 from .storage import save_run
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from transformer_lens.ActivationCache import ActivationCache
 
 
-class Run:
+class Run(RunDisplay):
     """Tokens, states, sites, logits and halting of one forward pass.
 
     >>> run = ls.record(model, tokens, iterations=32, sites=["core.0.attn.hook_pattern"])
@@ -278,14 +279,6 @@ class Run:
             for value in (value for _, value in site.items()) if isinstance(site, States) else [site]:
                 unique[value.data_ptr()] = value.nbytes
         return sum(unique.values())
-
-    def __repr__(self) -> str:
-        name = self.origin.get("entry") or self.origin.get("architecture")
-        shape = self.states.shape[1:] if len(self.states.iterations) else ()
-        sizes = [f"{size} {axis}" for size, axis in zip(shape, self.states.axes[1:], strict=False)]
-        edits = f" · {len(self.origin['edits'])} edits" if self.origin.get("edits") else ""
-        size = f"{self.nbytes / 1e6:.1f} MB{edits}"
-        return f"Run {name} · {self.iterations} iterations · {' · '.join(sizes)} · {size}"
 
 
 def select_inputs(

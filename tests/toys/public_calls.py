@@ -177,6 +177,8 @@ def _methods() -> Iterator[Call]:
         "Probes.fit", ls.Probes.fit, {"run": run(), "labels": run().tokens % 2, "folds": 2, "controls": 0}
     )
     yield Call("Probes.transfer", probes().transfer, {"run": other(), "labels": other().tokens % 2})
+    result = ls.analyses.measure("convergence", run())
+    yield Call("result.to_pandas", result.to_pandas, {"field": "state.step"})
     yield Call("Probes.save", probes().save, {"path": "probes again.safetensors"})
     yield Call("Probes.figure", probes().figure, {"site": "state"})
     yield Call(
