@@ -3,9 +3,8 @@
 # Imports inside the commands are for speed only: the help then needs no torch.
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -14,9 +13,6 @@ from typer.core import TyperGroup
 
 from .common import discovery
 from .common.errors import LoopscopeError
-
-if TYPE_CHECKING:
-    from .runs.run import Run
 
 Entry = Annotated[
     str, typer.Argument(metavar="NAME", help="A trained entry, such as universal-prefix-parity.")
@@ -40,6 +36,10 @@ Trust = Annotated[
     typer.Option(
         "--trust-remote-code", help="Run the code that comes with a Hugging Face model. Read it first."
     ),
+]
+Examples = Annotated[
+    int | None,
+    typer.Option(min=1, help="Examples to record. Default: 64 for an entry, 8 for a Hugging Face model."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -144,10 +144,7 @@ def measure(
     name: Source,
     as_json: AsJson = False,
     iterations: Iterations = None,
-    examples: Annotated[
-        int | None,
-        typer.Option(min=1, help="Examples to record. Default: 64 for an entry, 8 for a Hugging Face model."),
-    ] = None,
+    examples: Examples = None,
     seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
     text: Texts = None,
     trust_remote_code: Trust = False,
@@ -161,7 +158,9 @@ def measure(
 
         result = analyses.measure(analysis, load_history(name))
     else:
-        run = _run(name, iterations, examples, seed, text or [], trust_remote_code)
+        from .run_loading import named_run
+
+        run = named_run(name, iterations, examples, seed, text or [], trust_remote_code=trust_remote_code)
         result = analyses.measure(analysis, run)
     typer.echo(result.to_json() if as_json else str(result))
 
@@ -193,6 +192,7 @@ def probe(
     """Train linear probes on the states and print their scores. A saved run is read in parts."""
     from .probing import Probes
     from .probing.labels import read_labels
+    from .run_loading import is_checkpoint, named_run
 
     if fact is not None and labels is not None:
         raise LoopscopeError(
@@ -201,8 +201,9 @@ def probe(
         )
     sites = site or ["state"]
     target, mask = (fact or "answer", None) if labels is None else read_labels(labels)
-    saved = name.endswith(".safetensors") and not _is_checkpoint(name)
-    run = name if saved else _run(name, iterations, examples, seed, text or [], trust_remote_code, sites)
+    saved = name.endswith(".safetensors") and not is_checkpoint(name)
+    more = {"trust_remote_code": trust_remote_code, "sites": sites}
+    run = name if saved else named_run(name, iterations, examples, seed, text or [], **more)
     position = int(positions) if positions is not None and positions.lstrip("-").isdigit() else positions
     result = Probes.fit(run, target, mask=mask, sites=sites, positions=position, seed=seed)
     if output is not None:
@@ -212,24 +213,50 @@ def probe(
 
 @app.command()
 def report(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="An entry, a checkpoint file, or a Hugging Face model.")
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME ...",
+            help="An entry, a checkpoint, a saved run, a training's folder or a Hugging Face model; several "
+            "entries or runs are compared.",
+        ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("report.html"),
+    analyses: Annotated[
+        str | None, typer.Option(help="Analyses, separated by commas. Default: all that apply.")
+    ] = None,
+    iterations: Iterations = None,
+    examples: Examples = None,
+    seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
+    cdn: Annotated[
+        bool, typer.Option("--cdn", help="Load plotly from its server: 5 MB less, but it needs a network.")
+    ] = False,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write every figure into this folder too.")
+    ] = None,
+    format: Annotated[Literal["svg", "png"], typer.Option(help="Of these figures.")] = "svg",
+    json: Annotated[
+        bool, typer.Option("--json/--no-json", help="Write the page's numbers next to it.")
+    ] = True,
     text: Texts = None,
     trust_remote_code: Trust = False,
 ) -> None:
-    """Write one self-contained HTML page about an entry or a Hugging Face model."""
-    from . import models
-    from .recorder import pretrained as hub
+    """Write one self-contained HTML page about an entry, a run, a training or a model."""
     from .reports import report as write
+    from .reports.figure_files import check_figures
 
-    local = name in models.entries() or not hub.is_pretrained_name(name)
-    run = (
-        name if local else hub.record_pretrained(name, texts=text or [], trust_remote_code=trust_remote_code)
-    )
-    write(run).save(output)
-    typer.echo(f"Wrote {output}")
+    if figures is not None:
+        check_figures()
+    chosen = None if analyses is None else [one.strip() for one in analyses.split(",") if one.strip()]
+    page = write(
+        names, chosen, iterations=iterations, examples=examples, seed=seed, texts=text or [], cdn=cdn,
+        trust_remote_code=trust_remote_code,
+    )  # fmt: skip
+    page.save(output, json=json)
+    files = [output, *([output.with_suffix(".json")] if json else [])]
+    typer.echo(f"Wrote {' and '.join(map(str, files))}")
+    if figures is not None:
+        typer.echo(f"Wrote {len(page.save_figures(figures, format))} figures into {figures}")
 
 
 @app.command()
@@ -246,53 +273,6 @@ def copy(
             f"The file must be named with its shelf, but is {file!r}. Write e.g. models/universal.py."
         )
     typer.echo(f"Wrote {discovery.copy(shelf, name, folder)}")
-
-
-def _run(
-    name: str,
-    iterations: int | None,
-    examples: int | None,
-    seed: int,
-    texts: list[str],
-    trust_remote_code: bool,
-    sites: Sequence[str] = (),
-) -> "Run":
-    """The saved run of that name, or a new recording of an entry, a checkpoint or a Hugging Face
-    model."""
-    from . import models
-    from .core.sites import is_state
-    from .recorder import pretrained as hub
-    from .recorder.record_run import record
-    from .run_loading import load_run
-
-    if name.endswith(".safetensors") and not _is_checkpoint(name):
-        if iterations is not None:
-            raise LoopscopeError(
-                f"{name} is recorded already, so --iterations={iterations} has no effect. "
-                "Leave it out, or name the entry."
-            )
-        return load_run(name)
-    if name not in models.entries() and hub.is_pretrained_name(name):
-        count = examples or hub.EXAMPLES
-        return hub.record_pretrained(
-            name, iterations, texts, count, seed=seed, trust_remote_code=trust_remote_code
-        )
-    if texts:
-        raise LoopscopeError(
-            f"--text needs the tokenizer of a Hugging Face model, but {name} has none. Leave it out."
-        )
-    model = models.load(name)
-    inside = [site for site in sites if not is_state(site)]
-    return record(model, model.task.batch(examples or 64, seed=seed).tokens, iterations, sites=inside)
-
-
-def _is_checkpoint(name: str) -> bool:
-    from . import models
-
-    try:
-        return bool(models.header(name))
-    except LoopscopeError:
-        return False
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""load_run: a run from its file, with the model that made it.
+"""load_run: a run from its file, with the model that made it. named_run: a run of whatever a name
+stands for.
 
 `loopscope.runs.storage` reads the file, and must not know the zoo. A run of a zoo entry needs that
 entry's model to compute logits or to resume, so the function that finds it stands above the zoo,
@@ -6,7 +7,7 @@ here.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import models
@@ -14,12 +15,18 @@ from .common.arguments import FilePath
 from .common.errors import LoopscopeError, LoopscopeWarning
 from .common.guard import guarded
 from .core.looped_model import Looped
+from .core.sites import is_state
+from .recorder import pretrained as hub
 from .recorder.provenance import check_same_model
+from .recorder.record_run import record
 from .runs.rebuilt_reader import rebuilt_reader
 from .runs.run import Run
 from .runs.storage import read_run
 from .runs.weight_digests import weights_digest
 from .wrapping.wrap_module import Wrapped
+
+EXAMPLES = 64
+"""Examples of an entry's task that are recorded."""
 
 
 @guarded
@@ -49,6 +56,57 @@ def load_run(path: FilePath, model: Any = None) -> Run:
         return Run(**content, reader=rebuilt_reader(model, origin, content["tokens"], content["inputs"]))
     except LoopscopeError as error:  # its states are whole, but nothing can be computed from them
         return Run(**content, no_reader=str(error))
+
+
+def named_run(
+    name: str,
+    iterations: int | None = None,
+    examples: int | None = None,
+    seed: int = 0,
+    texts: Sequence[str] = (),
+    *,
+    trust_remote_code: bool = False,
+    sites: Sequence[str] = (),
+) -> Run:
+    """The saved run of that name, or a new recording of an entry, a checkpoint or a Hugging Face
+    model.
+
+    Arguments:
+        examples: None: EXAMPLES of an entry, `recorder.pretrained.EXAMPLES` of a Hugging Face
+            model.
+        seed: of the examples.
+        texts: for a Hugging Face model to read.
+
+    Raises:
+        LoopscopeError: there is nothing of that name, or an option has no effect on it.
+    """
+    if name.endswith(".safetensors") and not is_checkpoint(name):
+        if iterations is not None:
+            raise LoopscopeError(
+                f"{name} is recorded already, so --iterations={iterations} has no effect. "
+                "Leave it out, or name the entry."
+            )
+        return load_run(name)
+    if name not in models.entries() and hub.is_pretrained_name(name):
+        count = examples or hub.EXAMPLES
+        return hub.record_pretrained(
+            name, iterations, texts, count, seed=seed, trust_remote_code=trust_remote_code
+        )
+    if texts:
+        raise LoopscopeError(
+            f"--text needs the tokenizer of a Hugging Face model, but {name} has none. Leave it out."
+        )
+    model = models.load(name)
+    inside = [site for site in sites if not is_state(site)]
+    return record(model, model.task.batch(examples or EXAMPLES, seed=seed).tokens, iterations, sites=inside)
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a name is that of an entry's or a checkpoint's file."""
+    try:
+        return bool(models.header(name))
+    except LoopscopeError:
+        return False
 
 
 def _check_passed_model(model: Any, origin: Mapping[str, Any], path: Any) -> None:

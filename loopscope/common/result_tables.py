@@ -10,7 +10,7 @@ says which.
 
 import math
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -167,9 +167,9 @@ def _shape_texts(hint: Any) -> Iterator[str]:
         yield from _shape_texts(inner)
 
 
-def _coordinates(array: FieldArray, column: str) -> dict[str, Sequence[Any]]:
+def _coordinates(array: FieldArray, column: str) -> dict[str, Any]:
     """By axis, the values of the field of its plural name."""
-    result: dict[str, Sequence[Any]] = {} if array.keys is None else {array.axes[0]: array.keys}
+    result: dict[str, Any] = {} if array.keys is None else {array.axes[0]: array.keys}
     for axis, size in zip(array.axes, _shape(array.values), strict=True):
         plural = f"{axis}s"
         values: Any = next((getattr(o, plural) for o in array.owners if hasattr(o, plural)), None)

@@ -71,7 +71,15 @@ def section(run: Run) -> Section | None:
         )
         for n, (k, value) in list(_at_depth(by_length, length, depth).items())[:2]
     ]
-    return Section("accuracy", "Accuracy", 1, panels, tiles=tiles)
+    data = {
+        "score": score,
+        "examples": EXAMPLES,
+        "depth": depth,
+        "by_length": {n: one.positions for n, one in by_length.items()},
+        "by_difficulty": by_length[length].by_difficulty,
+        "by_position": {longer: by_position},
+    }
+    return Section("accuracy", "Accuracy", 1, panels, tiles=tiles, data=data)
 
 
 def _measure(model: Any, task: Task, iterations: int) -> dict[int, Accuracy]:

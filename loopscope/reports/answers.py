@@ -72,7 +72,8 @@ def section(run: Run) -> Section | None:
         "example above.",
         frames,
     )
-    return Section("answers", "Answers", 2, [panel])
+    data = {"iterations": run.states.iterations, "correct": _correct_share(status)}
+    return Section("answers", "Answers", 2, [panel], data=data)
 
 
 def _cells(
@@ -127,7 +128,7 @@ def _observation(status: Tensor, iterations: list[int]) -> str:
     has_target = status != _NO_TARGET
     if not has_target.any():
         return "The correct answers are not known, so the cells show only what the model would answer."
-    share = (status == _CORRECT).sum((1, 2)) / has_target.sum((1, 2))
+    share = _correct_share(status)
     complete = ((status == _CORRECT) | ~has_target).all(2).all(1)
     first = next((int(k) for k, one in zip(iterations, complete, strict=True) if one), None)
     rest = (
@@ -139,3 +140,8 @@ def _observation(status: Tensor, iterations: list[int]) -> str:
         f"Of the answers in these examples, {percent(float(share[0]))} are correct before the loop and "
         f"{percent(float(share[-1]))} after {plural(iterations[-1], 'iteration')}; {rest}."
     )
+
+
+def _correct_share(status: Tensor) -> Tensor:
+    """The fraction of correct answers (iteration,); NaN where the correct answers aren't known."""
+    return (status == _CORRECT).sum((1, 2)) / (status != _NO_TARGET).sum((1, 2))

@@ -1,15 +1,11 @@
-"""report: the analyses of a run on one page."""
+"""report: the analyses of a run, of a training or of several runs on one page."""
 
 import contextlib
-import os
+import json
 import re
 import shlex
-import tempfile
-import webbrowser
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,112 +15,214 @@ from .. import analyses as questions
 from .. import models
 from ..common import discovery
 from ..common.analysis_result import AnalysisResult
-from ..common.arguments import FilePath
-from ..common.atomic_write import save_text
+from ..common.arguments import Count, FilePath, PositiveCount, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from ..common.to_json import to_json
 from ..plots.panels import Panel
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
+from ..run_loading import EXAMPLES
 from ..runs.run import Run
-from . import accuracy, answers, reproducibility, trajectory
+from ..training.history import History
+from . import accuracy, answers, reproducibility, training_curves, trajectory
 from .card_html import card_html
+from .content import Content, left_out_section, page_data
+from .document import Report
 from .page import page
+from .progress_line import progress_line
 from .section import Section, Tile
+from .side_by_side import side_by_side
+from .subjects import Recording, Subject, subjects_of
 
-EXAMPLES, SEED, SMALL = 64, 0, 20_000_000
-
-
-@dataclass(frozen=True)
-class Report:
-    """One self-contained HTML page."""
-
-    html: str
-    title: str
-
-    def save(self, path: FilePath) -> Path:
-        """Write the page, completely or not at all. Returns its path."""
-        path = Path(path)
-        try:
-            save_text(path, self.html)
-        except OSError as error:
-            raise LoopscopeError(
-                f"the report must be written to {path}, but that failed: {error.strerror or error}. "
-                "An existing file is unchanged. Free some space, or choose another place."
-            ) from error
-        return path
-
-    def open(self) -> Path:
-        """Show the page in the browser, from a temporary file, whose path is returned."""
-        path = self.save(Path(tempfile.mkdtemp(prefix="loopscope-")) / "report.html")
-        webbrowser.open(path.as_uri())
-        return path
-
-    def __repr__(self) -> str:
-        return f"Report {self.title} · {len(self.html) / 1e6:.1f} MB · .save(path) or .open()"
+SMALL = 20_000_000
+"""Parameters of a model, below which its page is made by one thread."""
 
 
 @guarded
-def report(run: Run | FilePath, analyses: Sequence[str] | None = None) -> Report:
-    """A page about a run, or about a trained entry, of which it first records a run.
+def report(
+    subject: Run | History | FilePath | Sequence[Run | History | FilePath],
+    analyses: Sequence[str] | str | None = None,
+    *,
+    iterations: Count | None = None,
+    examples: PositiveCount | None = None,
+    seed: Seed = 0,
+    texts: Sequence[str] = (),
+    trust_remote_code: bool = False,
+    cdn: bool = False,
+    progress: bool | None = None,
+) -> Report:
+    """A page about a run, a trained entry, a training or a model; or about several runs or entries
+    side by side. What is no run yet is recorded first.
 
-    >>> ls.report(run).save("report.html")
+    >>> ls.report(run).save("report.html")                      # and report.json with its numbers
     >>> ls.report("universal-prefix-parity", analyses=["convergence"]).open()
+    >>> ls.report(["recall-plain", "recall-outer"]).save("both.html")
+    >>> ls.report("runs/mine").save_figures("figures")          # a training's folder
 
     Arguments:
-        run: a recorded run, the name of a trained entry, or the path of a checkpoint.
-        analyses: names of those to show; None: every analysis that applies to the run.
+        subject: a run or a saved one, the name of an entry, the path of a checkpoint, a training's
+            history or folder, a Hugging Face model; or a list of them, except trainings.
+        analyses: names of those to show; None: every analysis that applies.
+        iterations: to record; None: the model's own depth.
+        examples: to record; None: 64 of an entry, 8 of a Hugging Face model.
+        seed: of the examples.
+        texts: for a Hugging Face model to read; none: random tokens.
+        trust_remote_code: run the code that comes with a Hugging Face model. Read it first.
+        cdn: load plotly's script from its server, so that the page is 5 MB smaller and needs a
+            network.
+        progress: say on stderr what is being measured; None: on a terminal or in a notebook.
 
     Raises:
-        LoopscopeError: there is no analysis or entry of that name, or the states aren't finite.
+        LoopscopeError: there is nothing to report on under that name, no analysis of that name, an
+            option has no effect on the subject, or the states aren't finite.
     """
     names = (
         questions.names() if analyses is None else [analyses] if isinstance(analyses, str) else list(analyses)
     )
     for name in names:
         discovery.checked_name("analysis", name, questions.names())  # before anything is recorded
-    with _threads(run):
-        return _report(run, names, wanted=analyses is not None)
+    recording = Recording(iterations, examples, seed, tuple(texts), trust_remote_code)
+    subjects = subjects_of(subject, recording)
+    steps = len(subjects) * (len(names) + 2)
+    with progress_line(steps, progress) as step:
+        contents = [
+            _content(one, recording, names, wanted=analyses is not None, step=step) for one in subjects
+        ]
+    if len(contents) == 1:
+        return _document(contents[0], cdn)
+    several = " ".join(shlex.quote(one.name or "RUN") for one in subjects)
+    return _document(side_by_side(contents, f"loopscope report {several}{recording.options}"), cdn)
 
 
-def _report(run: Run | FilePath, names: Sequence[str], wanted: bool) -> Report:
-    entry = None
-    if isinstance(run, Run):
-        entry = run.origin.get("entry") if run.origin.get("entry") in models.entries() else None
-        command = 'ls.report(run).save("report.html")   # with the run described above'
-    else:
-        entry = os.fspath(run)
-        command = f"loopscope report {shlex.quote(entry)} -o report.html"
-        model = models.load(entry)
-        run = record(model, model.task.batch(EXAMPLES, seed=SEED).tokens)
-        command += f"\n# records model.task.batch({EXAMPLES}, seed={SEED}), {run.iterations} iterations"
-    run.require_finite()
-    parts = [module.section(run) for module in (accuracy, answers, trajectory)]
-    results: dict[str, AnalysisResult] = {}
-    parts += [_analysis_section(name, run, wanted, results) for name in names]
-    sections = sorted((s for s in parts if s is not None), key=lambda s: s.place)
-    title = str(run.origin.get("entry") or run.origin.get("architecture") or "A looped model")
+def _document(content: Content, cdn: bool) -> Report:
+    sections = sorted(content.sections, key=lambda section: section.place)
     html = page(
-        title=title,
-        subtitle=_subtitle(run),
+        title=content.title,
+        subtitle=content.subtitle,
         tiles=[tile for section in sections for tile in section.tiles],
-        card=_card(entry),
+        card=content.card,
         sections=sections,
-        details=reproducibility.rows(run),
-        command=command,
+        details=content.details,
+        command=content.command,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        cdn=cdn,
     )
-    return Report(html, title)
+    panels = [(section.name, panel) for section in sections for panel in section.panels]
+    return Report(html, content.title, content.data, panels)
+
+
+def _content(
+    subject: Subject, recording: Recording, names: Sequence[str], *, wanted: bool, step: Callable[[str], None]
+) -> Content:
+    step(f"reading {subject.name}" if subject.name else "looking at what was recorded")
+    with _threads(None) if subject.kind != "model" else contextlib.nullcontext():
+        value = subject.load(recording)
+    command = subject.command(recording)
+    if isinstance(value, History):
+        return _training_content(value, recording, names, command=command, wanted=wanted, step=step)
+    command += subject.recording_comment(value, recording)
+    with _threads(value):
+        parts, results, left_out = _parts(value, names, wanted, step)
+    title = str(value.origin.get("entry") or value.origin.get("architecture") or "A looped model")
+    data = page_data(title, subject.kind, parts, results, left_out, **_recorded(value))
+    parts += [section for section in [left_out_section(left_out)] if section is not None]
+    details = reproducibility.rows(value)
+    return Content(title, _subtitle(value), parts, results, details, command, data, _card(subject.entry))
+
+
+def _training_content(
+    history: History,
+    recording: Recording,
+    names: Sequence[str],
+    *,
+    command: str,
+    wanted: bool,
+    step: Callable[[str], None],
+) -> Content:
+    """The page of a training: its curves, the analyses of histories, and its final model."""
+    of_training = [name for name in names if _subject_of(name) == "history"]
+    sections, results, left_out = [training_curves.section(history)], {}, []
+    for name in of_training:
+        step(name)
+        section = _analysis_section(name, history, True, results)
+        sections += [section] if section is not None else []
+    more: dict[str, Any] = {"recipe": history.recipe}
+    details, subtitle = [("recipe", json.dumps(to_json(history.recipe)))], repr(history)
+    try:
+        model = history.model(-1)
+        batch = model.task.batch(recording.examples or EXAMPLES, seed=recording.seed)
+        run = record(model, batch.tokens, recording.iterations)
+    except LoopscopeError as error:
+        left_out = [("the final model", str(error))]
+    else:
+        with _threads(run):
+            rest = [name for name in names if name not in of_training]
+            parts, run_results, left_out = _parts(run, rest, wanted, step)
+        sections, results = [*sections, *parts], results | run_results
+        more |= _recorded(run)
+        details += reproducibility.rows(run)
+        subtitle = f"{history!r} · {_subtitle(run)}"
+    data = page_data(history.entry, "training", sections, results, left_out, **more)
+    sections += [section for section in [left_out_section(left_out)] if section is not None]
+    return Content(history.entry, subtitle, sections, results, details, command, data)
+
+
+def _parts(
+    run: Run, names: Sequence[str], wanted: bool, step: Callable[[str], None]
+) -> tuple[list[Section], dict[str, AnalysisResult], list[tuple[str, str]]]:
+    """The sections of a run's page, the results of its analyses, and what was left out and why."""
+    run.require_finite()
+    step("accuracy, answers and trajectory")
+    results: dict[str, AnalysisResult] = {}
+    sections, left_out = [], []
+    for title, module in (("Accuracy", accuracy), ("Answers", answers), ("Trajectory", trajectory)):
+        section = module.section(run)
+        if section is None:
+            left_out.append((title, _missing(run, title)))
+        else:
+            sections.append(section)
+    for name in names:
+        step(name)
+        section = _analysis_section(name, run, wanted, results)
+        if section is not None and name not in results and not wanted:
+            left_out.append((section.title, section.text.removeprefix("Not measured: ")))
+        elif section is not None:
+            sections.append(section)
+    return sections, results, left_out
+
+
+def _missing(run: Run, title: str) -> str:
+    """Why a run has no such section."""
+    if title == "Trajectory":
+        return "It needs a state vector at each position, which changes, after three or more iterations."
+    try:
+        _ = run.model
+    except LoopscopeError as error:
+        return str(error)
+    if title == "Accuracy" and task_of(run) is None:
+        return "The model has no task, so that there are no correct answers to compare with."
+    return "The states can't be read out as tokens of the model's task."
+
+
+def _recorded(run: Run) -> dict[str, Any]:
+    """What was recorded, for the page's data."""
+    return {"origin": run.origin, "iterations": run.iterations, "sites": run.names}
+
+
+def _subject_of(name: str) -> str:
+    """What an analysis is put to: "run" or "history"."""
+    return getattr(discovery.module("analyses", name), "SUBJECT", "run")
 
 
 @contextlib.contextmanager
-def _threads(run: Any) -> Iterator[None]:
+def _threads(run: Run | None) -> Iterator[None]:
     """Use one thread for a small model: its page needs many small computations, for which more
     threads only cost time when the cores are shared (measured: 106 s of processor time with two,
     26 s with one)."""
     before, parameters = torch.get_num_threads(), 0
     with contextlib.suppress(LoopscopeError):  # no model
-        parameters = sum(p.numel() for p in run.model.parameters()) if isinstance(run, Run) else 0
+        parameters = 0 if run is None else sum(p.numel() for p in run.model.parameters())
     torch.set_num_threads(1 if parameters < SMALL else before)
     try:
         yield
@@ -133,7 +231,7 @@ def _threads(run: Any) -> Iterator[None]:
 
 
 def _analysis_section(
-    name: str, run: Run, wanted: bool, results: dict[str, AnalysisResult]
+    name: str, run: Run | History, wanted: bool, results: dict[str, AnalysisResult]
 ) -> Section | None:
     """An analysis' panels, or its figure with its verdict. None if the analysis doesn't apply. Its
     result is added to `results`.

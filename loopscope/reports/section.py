@@ -1,9 +1,9 @@
 """The parts of a page: sections, tiles and tables."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from ..plots.panels import Panel
 
@@ -39,6 +39,8 @@ class Table:
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
+    is_folded: bool = False
+    """Whether it is opened by the reader; one of more than 40 rows always is."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ class Section:
     """Its sentence in the summary, on its topic; of several on one topic, the first is used."""
     rank: int = 99
     """Of its tiles in the summary: the six with the lowest are there."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """Its numbers for the JSON next to the page: what `to_json` takes."""
 
 
 def anchor(name: str) -> str:

@@ -80,7 +80,8 @@ def section(run: Run) -> Section | None:
         control="play",
         first=len(frames) - 1,
     )
-    return Section("trajectory", "Trajectory", 20, [panel])
+    data = {"explained_variance_ratio": pca.explained_variance_ratio_, "iterations": ks, "example": example}
+    return Section("trajectory", "Trajectory", 20, [panel], data=data)
 
 
 def _draw_final(

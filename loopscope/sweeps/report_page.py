@@ -8,8 +8,8 @@ import shlex
 from datetime import UTC, datetime
 
 from ..recorder.provenance import versions
+from ..reports.document import Report
 from ..reports.page import page
-from ..reports.report import Report
 from ..reports.section import Section, Table, Tile
 from .captions import Captions, captions_of
 from .conditions import condition_axes, conditions
@@ -47,7 +47,8 @@ def report_page(sweep: SweepResult) -> Report:
         f"# {sweep.grid.name}.toml\n{sweep.grid.text.strip()}",
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
-    return Report(html, sweep.grid.name)
+    figures = [(section.name, panel) for section in sections for panel in section.panels]
+    return Report(html, sweep.grid.name, panels=figures)
 
 
 def _subtitle(sweep: SweepResult) -> str:

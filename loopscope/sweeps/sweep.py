@@ -18,7 +18,7 @@ from .trial_result import TrialResult, read_result
 from .worker import WorkerReport, clear, folder_id, is_finished
 
 if TYPE_CHECKING:
-    from ..reports.report import Report
+    from ..reports.document import Report
 
 RESULTS = "results.json"
 

@@ -133,7 +133,7 @@ def test_an_analysis_that_cannot_say_anything_says_why():
 def test_a_run_without_its_model_still_has_a_page(tmp_path: Path):
     run = ls.load_run(hostile_strings.run(name=None).save(tmp_path / "run.safetensors"))
     ids = [a["id"] for a in Page(ls.report(run, ASKED).html).named("section")]
-    assert ids == ["convergence", "trajectory", "halting", "reproduce"]
+    assert ids == ["convergence", "trajectory", "halting", "left-out", "reproduce"]
 
 
 def test_no_string_becomes_a_tag_an_attribute_or_a_script(hostile_html: str):
@@ -240,7 +240,7 @@ def test_a_report_is_saved_whole_or_not_at_all(tmp_path: Path, html: str):
     (tmp_path / "folder").mkdir()
     with pytest.raises(LoopscopeError, match="must be a file to be replaced by a new one, but is a folder"):
         report.save(tmp_path / "folder")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "report.html"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "report.html", "report.json"]
     assert len(html) < 7e6
 
 

@@ -23,7 +23,7 @@ import torch
 
 import loopscope as ls
 from loopscope.common.files import load_file, load_header
-from loopscope.reports.report import Report
+from loopscope.reports.document import Report
 from loopscope.sweeps import grid_from_table, sweep
 from loopscope.training import AdamW, Fixed, Recipe, train
 from loopscope.training.history_schedule import Schedule

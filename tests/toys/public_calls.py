@@ -103,7 +103,7 @@ def calls() -> Iterator[Call]:
     yield Call("effects", ls.effects, {"run": run(), "replacement": other(), "positions": [0]})
     yield Call("mediation", ls.mediation, {"run": run(), "edited": _edited()})
     yield Call("noise", ls.noise, {"norm": 1.0})
-    yield Call("report", ls.report, {"run": run(), "analyses": ["convergence"]})
+    yield Call("report", ls.report, {"subject": run(), "analyses": []})
     yield Call("load_run", ls.load_run, {"path": run().save("run.safetensors")})
     yield Call("load_probes", ls.load_probes, {"path": probes().save("probes.safetensors")})
     yield Call("load_history", ls.load_history, {"source": "grokking-modular"})
@@ -177,6 +177,8 @@ def _methods() -> Iterator[Call]:
         "Probes.fit", ls.Probes.fit, {"run": run(), "labels": run().tokens % 2, "folds": 2, "controls": 0}
     )
     yield Call("Probes.transfer", probes().transfer, {"run": other(), "labels": other().tokens % 2})
+    page = ls.report(run(), [])
+    yield Call("Report.save", page.save, {"path": "page.html"})
     result = ls.analyses.measure("convergence", run())
     yield Call("result.to_pandas", result.to_pandas, {"field": "state.step"})
     yield Call("Probes.save", probes().save, {"path": "probes again.safetensors"})

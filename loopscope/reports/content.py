@@ -1,0 +1,67 @@
+"""What stands on a page, before it becomes HTML."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from ..common.analysis_result import AnalysisResult
+from ..common.to_json import to_json
+from ..recorder.provenance import versions
+from .section import Section, Table
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything on a page. Plain text, except the card."""
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    results: Mapping[str, AnalysisResult]
+    """By the name of the analysis."""
+    details: Sequence[tuple[str, str]]
+    command: str
+    data: Mapping[str, Any]
+    """The page's numbers, as JSON values."""
+    card: tuple[Markup, Markup] | None = None
+
+
+def page_data(
+    name: str,
+    kind: str,
+    sections: Sequence[Section],
+    results: Mapping[str, AnalysisResult],
+    left_out: Sequence[tuple[str, str]],
+    **more: Any,
+) -> dict[str, Any]:
+    """The numbers of a page about one subject.
+
+    Arguments:
+        left_out: parts of the page that couldn't be made, and why.
+        more: such as the origin of its run.
+    """
+    return {
+        "subject": {"name": name, "kind": kind},
+        "versions": versions(),
+        **to_json(more),
+        "tiles": [{"value": t.value, "caption": t.caption} for section in sections for t in section.tiles],
+        "results": {name: result.to_dict() for name, result in results.items()},
+        "sections": {section.name: to_json(section.data) for section in sections if section.data},
+        "left_out": [{"part": part, "why": why} for part, why in left_out],
+    }
+
+
+def left_out_section(left_out: Sequence[tuple[str, str]]) -> Section | None:
+    """What isn't on the page and why, a line each, folded; None if nothing is left out."""
+    if not left_out:
+        return None
+    return Section(
+        "left-out",
+        "Left out",
+        999,
+        text=f"{len(left_out)} of the parts that a page can have could not be made from this run.",
+        table=Table(("part", "why"), list(left_out), is_folded=True),
+        group="training",
+    )
