@@ -69,6 +69,10 @@ def test_every_number_that_accuracy_quotes_is_in_the_data():
     for text in texts:
         for number, width in quoted(text):
             assert any(math.isclose(number, n, abs_tol=width) for n in numbers), (number, text)
+    for tile in report.data["tiles"]:
+        length, k = re.findall(r"length (\d+), after (\d+) iteration", tile["caption"])[0]
+        ((share, width),) = quoted(tile["value"])
+        assert math.isclose(section["by_length"][length][int(k)], share, abs_tol=width)
 
 
 def test_the_data_has_what_every_analysis_measured(page: Any, recorded: ls.Run):
