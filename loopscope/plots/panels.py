@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
+
+from loopscope.common.errors import LoopscopeError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,6 +19,18 @@ class Frame:
     """Its name in the control; plain text."""
     update: Mapping[int, Mapping[str, Any]]
     """By index of the trace: the attributes that change."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One of several controls of a panel: it selects along one axis of the frames."""
+
+    name: str
+    """What it selects, in a word or two, such as "head"; plain text."""
+    labels: Sequence[str]
+    """Its values, in order; plain text."""
+    kind: Literal["choose", "slide"] = "choose"
+    """A menu, or a slider that goes through the values in order."""
 
 
 @dataclass(frozen=True)
@@ -37,3 +52,15 @@ class Panel:
     """Index of the frame that the figure shows at first."""
     menu_label: str = "Example"
     """What the menu selects, in a word."""
+    controls: Sequence[Control] = field(default=())
+    """Several controls, in place of `control` and `menu_label`. There is a frame for each
+    combination of their values, in row-major order: the last control's value changes fastest."""
+
+    def __post_init__(self) -> None:
+        combinations = prod(len(control.labels) for control in self.controls)
+        if self.controls and len(self.frames) != combinations:
+            raise LoopscopeError(
+                f"a panel with controls must have a frame for each combination of their values: "
+                f"{combinations}, but the panel '{self.title}' has {len(self.frames)}. Pass the frames in "
+                "row-major order."
+            )
