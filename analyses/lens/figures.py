@@ -1,7 +1,7 @@
 """Ranks, distances and agreement by iteration, and the table of what is read."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from loopscope.common.text import number, plural
 from loopscope.lenses.token_table import token_table_panel
 from loopscope.plots import style
+from loopscope.plots.bands import add_band
 from loopscope.plots.panels import Panel
 
 from .measure import LensResult, LensVerdict
@@ -21,45 +22,56 @@ if TYPE_CHECKING:
 def headline(result: LensResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     if result.verdict is LensVerdict.alike:
-        return "-", result.sentence
+        return "-", "all final answers are the same token"
     return (
-        f"k = {int(result.settled[0].median())}",
-        f"iteration after which half of the answers no longer change. {result.sentence}",
+        plural(int(result.settled[0].median()), "iteration"),
+        "run before half of the answers no longer change",
     )
 
 
 def draw(result: LensResult) -> "go.Figure":
-    """Mean rank of the followed tokens by iteration, at the first site."""
-    figure = style.empty(_title(result, "Rank of the answer"), "iterations", "mean rank, 1 = first", 380)
-    for trace in _ranks(result, 0):
-        figure.add_scatter(**trace)
-    top = max([1.5, *(float(v[0].nan_to_num().max()) for v in result.rank.values())])
+    """Mean rank of the followed tokens by iteration, at the first site, with its intervals."""
+    figure = style.empty(
+        _title(result, "Rank of the answer"), _iteration_axis(result), "mean rank, 1 = first", 380
+    )
+    colours = (style.BLUE, style.ORANGE, *style.COLOURS[2:])
+    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "dot")
+    for name, colour in zip(result.rank, colours, strict=False):
+        low, high = result.bands[f"rank {name}"]
+        add_band(figure, result.iterations, low, high, colour=colour)
+    for name, colour, dash in zip(result.rank, colours, dashes, strict=False):
+        figure.add_scatter(
+            x=list(result.iterations),
+            y=_numbers(result.rank[name][0]),
+            customdata=_numbers(100 * result.first[name][0], 1),
+            name=style.label(name),
+            mode="lines+markers",
+            line={"color": colour, "width": 2.5, "dash": dash},
+            marker={"size": 6},
+            hovertemplate=f"{style.label(name)}, {_hover_place(result)}: mean rank %{{y}}, first in "
+            "%{customdata} %<extra></extra>",
+        )
+    tops = [result.bands[f"rank {name}"][1] for name in result.rank] + [v[0] for v in result.rank.values()]
+    top = max([1.5, *(float(values.nan_to_num().max()) for values in tops)])
     figure.update_yaxes(type="log", range=[_log(top * 1.15), _log(0.93)], dtick="D1" if top < 12 else 1)
     return figure
 
 
-def _ranks(result: LensResult, site: int) -> list[dict[str, Any]]:
-    colours = (style.BLUE, style.ORANGE, *style.COLOURS[2:])
-    dashes = ("solid", "dash", "dot", "dashdot", "longdash", "dot")
-    return [
-        {
-            "x": list(result.iterations),
-            "y": _numbers(result.rank[name][site]),
-            "customdata": _numbers(100 * result.first[name][site], 1),
-            "name": style.label(name),
-            "mode": "lines+markers",
-            "line": {"color": colour, "width": 2.5, "dash": dash},
-            "marker": {"size": 6},
-            "hovertemplate": f"{style.label(name)}, iteration %{{x}}: mean rank %{{y}}, first in "
-            "%{customdata} %<extra></extra>",
-        }
-        for name, colour, dash in zip(result.rank, colours, dashes, strict=False)
-    ]
+def _iteration_axis(result: LensResult) -> str:
+    """A state is what k iterations made; another site belongs to an iteration."""
+    return "iterations run (k)" if result.sites[0] == "state" else "iteration (t)"
+
+
+def _hover_place(result: LensResult) -> str:
+    return "k = %{x}" if result.sites[0] == "state" else "t = %{x}"
 
 
 def _moment(result: LensResult, index: int) -> str:
     """When a column of the result is read."""
-    k = result.iterations[index]
+    return _at(result, result.iterations[index])
+
+
+def _at(result: LensResult, k: int) -> str:
     if result.sites[0] != "state":
         return f"at iteration {k}"
     return "before the loop" if k == 0 else f"after {plural(k, 'iteration')}"
@@ -79,13 +91,25 @@ def _title(result: LensResult, title: str) -> str:
 
 
 def _curves(
-    result: LensResult, title: str, quantity: str, lines: Mapping[str, Tensor | None], *, share: bool
+    result: LensResult,
+    title: str,
+    quantity: str,
+    lines: Mapping[str, tuple[str, Tensor | None]],
+    *,
+    share: bool,
 ) -> "go.Figure":
-    """Some means by iteration, at the first site."""
-    figure = style.empty(_title(result, title), "iterations", quantity, 340)
+    """Some means by iteration, at the first site, with their intervals.
+
+    Arguments:
+        lines: by name of the curve: the name of its band, and its values (site, iteration).
+    """
+    figure = style.empty(_title(result, title), _iteration_axis(result), quantity, 340)
     value = "%{y:.1%}" if share else "%{y}"
-    styles = zip(style.COLOURS, ("solid", "dash", "dot"), strict=False)
-    for (name, values), (colour, dash) in zip(lines.items(), styles, strict=False):
+    styles = list(zip(style.COLOURS, ("solid", "dash", "dot"), strict=False))
+    for (band, values), (colour, _) in zip(lines.values(), styles, strict=False):
+        if values is not None:
+            add_band(figure, result.iterations, *result.bands[band], colour=colour)
+    for (name, (_, values)), (colour, dash) in zip(lines.items(), styles, strict=False):
         if values is not None:
             figure.add_scatter(
                 x=list(result.iterations),
@@ -94,7 +118,7 @@ def _curves(
                 mode="lines+markers",
                 marker={"size": 6},
                 line={"color": colour, "width": 2.5, "dash": dash},
-                hovertemplate=f"{name}, iteration %{{x}}: {value}<extra></extra>",
+                hovertemplate=f"{name}, {_hover_place(result)}: {value}<extra></extra>",
             )
     if share:
         figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
@@ -104,10 +128,13 @@ def _curves(
 def panels(result: LensResult) -> list[Panel]:
     """The panels of a report."""
     i, m = ends_of(result.kappa[0])
-    distances = {"KL to the final answer": result.kl, "entropy": result.entropy}
-    kl, first, last = result.kl[0], result.iterations[i], result.iterations[m]
+    distances = {
+        "KL divergence from the final answer": ("kl", result.kl),
+        "entropy of the lens's answer": ("entropy", result.entropy),
+    }
+    kl = result.kl[0]
     caution = f"{result.caution} " if result.caution else ""
-    shares = {"final answer": result.agreement, "right answer": result.right}
+    shares = {"final answer": ("agreement", result.agreement), "right answer": ("right", result.right)}
     site = "" if result.sites[0] == "state" else f", at '{result.sites[0]}'"
     among = f" among the {result.vocabulary} tokens{site}"
     start, end = _moment(result, i), _moment(result, m)
@@ -123,25 +150,26 @@ def panels(result: LensResult) -> list[Panel]:
             draw(result),
             f"{caution}Mean rank {ranks}.",
             "Decoded from every state, on average over the answered positions; 1 is first. Lines on top of "
-            "each other are the same token.",
+            "each other are the same token. Bands: 95 % intervals over examples.",
         ),
         Panel(
             "KL divergence from the final answer, and entropy",
             _curves(result, "Distance from the final answer", "nats", distances, share=False),
-            f"{caution}The KL divergence from the final answer is {number(float(kl[i]))} nats at iteration "
-            f"{first}, largest at iteration {result.iterations[int(kl.nan_to_num(-1).argmax())]} "
-            f"({number(float(kl.nan_to_num(-1).max()))}), and {number(float(kl[m]))} at iteration {last}.",
+            f"{caution}The KL divergence from the final answer is {number(float(kl[i]))} nats {start}, "
+            f"largest {_moment(result, int(kl.nan_to_num(-1).argmax()))} "
+            f"({number(float(kl.nan_to_num(-1).max()))} nats), and {number(float(kl[m]))} nats {end}.",
             "High KL with low entropy: confident in another answer. Both falling: the answer forms. Entropy "
-            "0 is certainty.",
+            "0 is certainty. Bands: 95 % intervals over examples.",
         ),
         Panel(
             "Agreement with the final and the right answer",
             _curves(result, "Agreement", "fraction of answers", shares, share=True),
-            f"{caution}{result.sentence} Half of the answers no longer change after iteration "
-            f"{int(result.settled[0].median())}; their mean logit margin is {number(float(margin[i]))} at "
-            f"iteration {first} and {number(float(margin[m]))} at the end.",
+            f"{caution}{result.sentence} Half of the answers no longer change "
+            f"{_at(result, int(result.settled[0].median()))}; their mean logit margin is "
+            f"{number(float(margin[i]))} {start} and {number(float(margin[m]))} {end}.",
             "The fraction of answers that equal the final one, and of those that are right. With few "
-            "possible answers many agree by chance; the kappa under Details corrects for that.",
+            "possible answers many agree by chance; the kappa under Details corrects for that. Bands: 95 % "
+            "intervals over examples.",
         ),
         token_table_panel(
             result.table, _title(result, "What is read at each position"), result.sites[0], caution

@@ -13,7 +13,6 @@ from loopscope import lenses
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
-from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.looped_model import Looped
 from loopscope.lenses.answer_positions import lens_positions
 from loopscope.lenses.final_logits import final_logits
@@ -27,6 +26,7 @@ from .metrics import (
     RIGHT,
     accuracy,
     agreement,
+    bands,
     ends_of,
     flip_rate,
     kappas,
@@ -34,24 +34,12 @@ from .metrics import (
     rank_fields,
     read_all,
 )
+from .verdict import JUMP, LATE, READ, START, Formation, LensVerdict, formation_verdict, sharpness
 
-START, LATE, JUMP = 0.9, 0.1, 0.5
 _LENSES = {
     "coda": "The coda lens applies the model's own output layers to each state.",
     "logit": "The logit lens applies the final norm and the unembedding to each state.",
 }
-
-
-class LensVerdict(Verdict):
-    """How the answer forms over the iterations."""
-
-    start = "The final answer can be read from the start: the iterations change little of it."
-    at_once = "The answer forms at once: most of it appears in a single iteration."
-    one_by_one = "Each answer appears at once, but at different iterations."
-    gradual = "The answer forms gradually: its probability grows from iteration to iteration."
-    changing = "The answer keeps changing up to the last iterations."
-    alike = "All final answers are the same token, so how they form cannot be measured."
-    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -90,6 +78,12 @@ class LensResult(AnalysisResult):
     """The k after which the answer no longer changes."""
     rise: Float[Tensor, "site item"]
     """The largest rise of the final answer's probability in one iteration, 0..1."""
+    sharpness: Float[Tensor, "site item"]
+    """Its largest rise within an eighth of the iterations, or in one, as a fraction of its largest
+    rise overall; NaN where it hardly rises."""
+    bands: dict[str, tuple[Float[Tensor, " iteration"], Float[Tensor, " iteration"]]]
+    """The 95 % intervals of some means over items at the first site, by name: lower and upper
+    ends, over bootstrap samples of the examples."""
     table: TokenTable
     """What is read in some of the examples."""
     start_threshold: float = START
@@ -98,8 +92,11 @@ class LensResult(AnalysisResult):
     """The verdict is `changing` if at least this fraction of the answers changes in the last
     quarter of the iterations."""
     jump_threshold: float = JUMP
-    """The verdict is `at_once` if this fraction of kappa's rise happens in one iteration, and
-    `one_by_one` if the median rise of an item's probability is at least this."""
+    """The verdict is `at_once` if kappa's rise within an eighth of the iterations, or in one, comes
+    this part of the way from an even rise to all of it, and `one_by_one` if the median rise of an
+    item's probability does."""
+    read_threshold: float = READ
+    """The verdict is `hidden` if kappa at the last iteration is below this."""
 
     def summary(self) -> str:
         i, m = ends_of(self.kappa[0])
@@ -113,21 +110,23 @@ class LensResult(AnalysisResult):
             f" At '{site}' kappa is {_trajectory(values, self.iterations)}."
             for site, values in zip(self.sites[1:6], self.kappa[1:6], strict=True)
         )
+        k = "k" if self.sites[0] == "state" else "t"
         default = f"The lens '{self.lens}' decodes each state."
         names = f"{', '.join(self.sites[:6])}{' ...' * (len(self.sites) > 6)}"
         return (
             f"{self.caution}{' ' * bool(self.caution)}{self.sentence} "
             f"{_LENSES.get(self.lens, default)} Read at {names}: {self.items} answers "
             f"of {self.examples} examples. At '{self.sites[0]}', "
-            f"{percent(float(self.agreement[0, i]))} of the answers are the final one at iteration "
+            f"{percent(float(self.agreement[0, i]))} of the answers are the final one at {k} = "
             f"{self.iterations[i]} (kappa {number(float(self.kappa[0, i]), 2)}, KL divergence from the final "
             f"answer {number(float(self.kl[0, i]))} nats), and {percent(float(self.agreement[0, m]))} at "
-            f"iteration {self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of the answers no "
-            f"longer change after iteration {middle:g}, 90 % after {high:g}, 10 % after {low:g}; on average "
+            f"{k} = {self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of the answers no "
+            f"longer change from {k} = {middle:g} on, 90 % from {high:g}, 10 % from {low:g}; on average "
             f"an answer flips {number(float(self.flips[0].nansum()), 2)} times. Mean rank among "
             f"{self.vocabulary} tokens: {ranks}.{others} Thresholds: readable from the start at a kappa of "
             f"{self.start_threshold:g}; still changing if {percent(self.late_threshold)} change in the last "
-            f"quarter; at once from {self.jump_threshold:g} of the rise in one iteration."
+            f"quarter; at once if the rise within an eighth of the iterations, or in one, comes "
+            f"{self.jump_threshold:g} of the way from an even rise to all of it."
         )
 
 
@@ -178,10 +177,16 @@ def measure(
     tokens |= {str(name): checked_tokens(ids, tuple(logits.shape)) for name, ids in (facts or {}).items()}
     quantities = read_all(readings, tokens)
     answers = quantities["answer"][:, :, mask].nan_to_num(-1).long()
-    kappa, settled = kappas(answers, final[mask]), settling_iteration(answers, readings.iterations)
-    rise = largest_rise(quantities["probability"][:, :, mask])
+    settled, probability = (
+        settling_iteration(answers, readings.iterations),
+        quantities["probability"][:, :, mask],
+    )
+    sharp, example = sharpness(probability), mask.nonzero()[:, 0].unique(return_inverse=True)[1]
+    formation = Formation(answers[0], final[mask], settled[0], sharp[0], example, readings.iterations)
+    verdict, evidence = formation_verdict(formation)
     return LensResult(
-        verdict=_verdict(kappa[0], settled[0], rise[0], readings.iterations, final=final[mask]),
+        verdict=verdict,
+        evidence=evidence,
         lens=readings.lens.name,
         checked=readings.checked,
         caution=readings.caution,
@@ -191,7 +196,7 @@ def measure(
         examples=len(mask),
         vocabulary=logits.shape[-1],
         agreement=agreement(answers, final[mask]),
-        kappa=kappa,
+        kappa=kappas(answers, final[mask]),
         kl=quantities["kl"][:, :, mask].nanmean(-1),
         entropy=quantities["entropy"][:, :, mask].nanmean(-1),
         margin=quantities["margin"][:, :, mask].nanmean(-1),
@@ -199,9 +204,24 @@ def measure(
         right=None if target is None else accuracy(quantities["answer"], target, mask),
         **rank_fields(quantities, tokens, mask),
         settled=settled,
-        rise=rise,
+        rise=largest_rise(probability),
+        sharpness=sharp,
+        bands=bands(_banded(quantities, answers, tokens, mask), example),
         table=_table(run, quantities, target, readings.iterations),
     )
+
+
+def _banded(
+    quantities: Mapping[str, Tensor], answers: Tensor, tokens: Mapping[str, Tensor], mask: Tensor
+) -> dict[str, Tensor]:
+    """What is drawn with a band, by name, each (site, iteration, item)."""
+    final, present = tokens[FINAL][mask], answers >= 0
+    result = {name: quantities[name][:, :, mask] for name in ("kl", "entropy")}
+    result["agreement"] = (answers == final).double().where(present, torch.nan)
+    if RIGHT in tokens:
+        right = tokens[RIGHT][mask]
+        result["right"] = (answers == right).double().where(present & (right >= 0), torch.nan)
+    return result | {f"rank {name}": quantities[f"rank {name}"][:, :, mask] for name in tokens}
 
 
 def _item_mask(run: Run, positions: str) -> Bool[Tensor, "batch position"]:
@@ -230,24 +250,6 @@ def _table(
         target = torch.full(quantities["answer"].shape[2:], -1)
     top, top_p, probability = (quantities[name][0] for name in ("top", "top p", "probability"))
     return token_table(run, top, top_p, probability, target=target, iterations=iterations)
-
-
-def _verdict(
-    kappa: Tensor, settled: Tensor, rise: Tensor, iterations: Sequence[int], *, final: Tensor
-) -> LensVerdict:
-    if bool((final == final[0]).all()):
-        return LensVerdict.alike
-    i, m = ends_of(kappa)
-    first, last = iterations[i], iterations[m]
-    if float(kappa[i]) >= START:
-        return LensVerdict.start
-    late = float((settled > first + 0.75 * (last - first)).double().mean())
-    if last - first >= 4 and late >= LATE:
-        return LensVerdict.changing
-    rises = kappa[i + 1 : m + 1] - kappa[i:m]
-    if len(rises) and float(rises.nan_to_num().max()) >= JUMP * float(kappa[m] - kappa[i]):
-        return LensVerdict.at_once
-    return LensVerdict.one_by_one if float(rise.median()) >= JUMP else LensVerdict.gradual
 
 
 def _trajectory(values: Tensor, iterations: Sequence[int]) -> str:

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from loopscope.common.bands import mean_band
 from loopscope.lenses.lens_measures import LogitChunk, answer_flips, token_rank
 from loopscope.lenses.readings import Readings
-from loopscope.maths import kappa, output_signals
+from loopscope.maths import output_signals
 
 TOP = 5
 FINAL, RIGHT = "final answer", "right answer"
@@ -64,14 +65,31 @@ def agreement(
 
 
 def kappas(
-    answers: Int[Tensor, "site iteration item"], final: Int[Tensor, " item"]
+    answers: Int[Tensor, "site iteration item"],
+    final: Int[Tensor, " item"],
+    weight: Float[Tensor, " item"] | None = None,
 ) -> Float[Tensor, "site iteration"]:
-    """Cohen's kappa of the answers at each site and iteration with the final ones."""
-    result = torch.full(answers.shape[:2], torch.nan, dtype=torch.float64)
-    for index in map(tuple, (answers >= 0).any(-1).nonzero().tolist()):
-        present = answers[index] >= 0
-        result[index] = kappa(answers[index][present], final[present])
-    return result
+    """Cohen's kappa of the answers at each site and iteration with the final ones, as
+    `loopscope.maths.kappa` has it; NaN where there are no answers (-1).
+
+    Arguments:
+        weight: how often each item counts, as in a bootstrap sample; None: once.
+    """
+    sites, iterations, items = answers.shape
+    weight = torch.ones(items, dtype=torch.float64) if weight is None else weight
+    names, last = final.unique(return_inverse=True)
+    rows = answers.flatten(0, 1)
+    # only categories that both raters use add to the agreement by chance
+    place = torch.searchsorted(names, rows).clamp(max=len(names) - 1)
+    each = torch.where(rows >= 0, weight, 0.0)  # (site · iteration, item)
+    total, size = each.sum(1), (len(rows), len(names))
+    first = torch.zeros(size, dtype=torch.float64).scatter_add_(1, place, each * (names[place] == rows))
+    second = torch.zeros(size, dtype=torch.float64).scatter_add_(1, last.expand_as(rows), each)
+    chance = (first * second).sum(1) / total**2
+    agree = (each * (rows == final)).sum(1) / total
+    defined = (total > 0) & (chance < 1 - 1e-12)
+    result = torch.where(defined, (agree - chance) / (1 - chance).clamp(min=1e-300), torch.nan)
+    return result.view(sites, iterations)
 
 
 def flip_rate(answers: Int[Tensor, "site iteration item"]) -> Float[Tensor, "site iteration"]:
@@ -114,6 +132,13 @@ def largest_rise(probability: Float[Tensor, "site iteration item"]) -> Float[Ten
     """The largest rise of a probability in one iteration."""
     rise = (probability[:, 1:] - probability[:, :-1]).nan_to_num(-1.0)
     return rise.amax(1) if rise.shape[1] else torch.zeros_like(probability[:, 0])
+
+
+def bands(
+    quantities: Mapping[str, Float[Tensor, "site iteration item"]], example: Int[Tensor, " item"]
+) -> dict[str, tuple[Float[Tensor, " iteration"], Float[Tensor, " iteration"]]]:
+    """The 95 % interval of the mean over items at the first site, by name: lower and upper ends."""
+    return {name: mean_band(values[0], example) for name, values in quantities.items()}
 
 
 def ends_of(values: Float[Tensor, " iteration"]) -> tuple[int, int]:

@@ -55,7 +55,7 @@ def curves(result: LocalityResult) -> "go.Figure":
     """The effect on neighbours relative to a uniform one."""
     figure = style.empty("Effect on neighbours", AFTER_PATCH, "relative to uniform", 360)
     xs = list(result.after)
-    add_band(figure, xs, result.low, result.high)
+    add_band(figure, xs, result.low, result.high, colour=style.BLUE)
     figure.add_scatter(
         x=xs,
         y=with_gaps(result.locality),

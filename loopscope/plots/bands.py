@@ -1,40 +1,42 @@
-"""Bands: the interval of a curve, drawn behind it."""
+"""A band: the interval of a curve, drawn behind it."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-
-BLUE_BAND = "rgba(0,114,178,0.2)"
-"""Behind a blue curve."""
+    from torch import Tensor
 
 
 def add_band(
-    figure: "go.Figure", xs: Sequence[int], low: Tensor, high: Tensor, colour: str = BLUE_BAND
+    figure: "go.Figure", x: Sequence[float], low: "Tensor", high: "Tensor", *, colour: str, digits: int = 4
 ) -> None:
-    """Fill the space between two curves, such as the ends of an interval. Add it before the curve
-    that it belongs to.
+    """Add the interval of a curve in its colour, without an entry in the legend; nothing where it
+    is unknown.
 
     Arguments:
-        low, high: (x,); NaN leaves a gap.
-        colour: of the space, half transparent.
+        low, high: (point,), its ends; points of which one is NaN are left out.
+        colour: "#rrggbb".
     """
-    for values, fill in ((high, None), (low, "tonexty")):
-        figure.add_scatter(
-            x=list(xs),
-            y=with_gaps(values),
-            mode="lines",
-            line={"width": 0},
-            fill=fill,
-            fillcolor=colour,
-            showlegend=False,
-            hoverinfo="skip",
-        )
+    points = [
+        (at, round(a, digits), round(b, digits))
+        for at, a, b in zip(x, low.tolist(), high.tolist(), strict=True)
+        if a == a and b == b
+    ]
+    if not points:
+        return
+    rgb = ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
+    figure.add_scatter(
+        x=[at for at, _, _ in points] + [at for at, _, _ in points[::-1]],
+        y=[top for _, _, top in points] + [bottom for _, bottom, _ in points[::-1]],
+        fill="toself",
+        mode="none",
+        hoverinfo="skip",
+        showlegend=False,
+        fillcolor=f"rgba({rgb},0.15)",
+    )
 
 
-def with_gaps(values: Tensor, digits: int = 4) -> list[float | None]:
+def with_gaps(values: "Tensor", digits: int = 4) -> list[float | None]:
     """Numbers as plotly draws them: rounded, None for NaN."""
     return [None if value != value else round(value, digits) for value in values.tolist()]
