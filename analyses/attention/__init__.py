@@ -5,6 +5,9 @@ With A[l,h,t] the pattern of layer l and head h in iteration t:
 - change ‖A[t] - A[t-1]‖_F and distance to the limit ‖A[t] - A*‖_F, per head, mean over examples; A*
   is taken from extra iterations beyond the run. Two patterns of T rows can differ by at most
   sqrt(2 T).
+- verdict: first example by example. A pattern converges if at least its last three relative
+  changes are below the tolerance, and attention if nearly all heads do.
+  Then over the examples: do all have the same verdict, or nearly all, or do they differ?
 - same-layer fraction: for every unrolled layer the most similar other one, by mean ‖A_u - A_v‖_F.
 - the bound ‖A[t] - A[t-1]‖ <= 1/2 · 2 B κ / sqrt(d) · ‖X[t] - X[t-1]‖ (Blayney et al. 2026,
   proposition 4.2), with X the normed input of attention, B = max ‖X‖, κ = ‖W_Q W_Kᵀ‖ of the head,
@@ -24,7 +27,8 @@ Sources: Blayney et al. 2026 (arXiv 2604.11791); Queipo-de-Llano et al. 2025; Gu
 
 What can mislead: concentration is never 0 under a causal mask (0.112 at 32 positions for uniform
 attention); in a short sequence every head looks like a sink; a bound that holds by a factor of a
-thousand is uninformative (`median_slack`).
+thousand is uninformative (`median_slack`). A loop that can't be continued is measured over its own
+few iterations only, and may converge after them.
 """
 
 from .figures import draw as draw
@@ -37,10 +41,11 @@ from .massive_activations import MASSIVE_SIZE as MASSIVE_SIZE
 from .massive_activations import MassiveActivation as MassiveActivation
 from .measure import applies as applies
 from .measure import measure as measure
-from .result import SETTLED_FRACTION as SETTLED_FRACTION
-from .result import TOLERANCE as TOLERANCE
+from .pattern_panel import PatternSample as PatternSample
 from .result import AttentionResult as AttentionResult
-from .result import AttentionVerdict as AttentionVerdict
+from .verdict import SETTLED_FRACTION as SETTLED_FRACTION
+from .verdict import TOLERANCE as TOLERANCE
+from .verdict import AttentionVerdict as AttentionVerdict
 
 TITLE, PLACE = "Attention", 40
 GROUP = "inside"

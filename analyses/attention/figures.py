@@ -7,6 +7,7 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
+from .pattern_panel import pattern_panel
 from .result import AttentionResult
 
 if TYPE_CHECKING:
@@ -17,16 +18,13 @@ _STAGES_TITLE = "Attention concentration and mixing by iteration"
 
 def headline(result: AttentionResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    settled = int((~result.settled.isnan()).sum())
-    return (
-        f"{settled} of {result.settled.numel()} heads",
-        f"attention patterns that converge. {result.sentence}",
-    )
+    share = result.evidence.estimates[0]
+    return f"{percent(share.value)} of heads", "have patterns that converge, mean over examples"
 
 
 def draw(result: AttentionResult) -> "go.Figure":
     """The distance of each head's pattern from its limit, by iteration."""
-    figure = style.empty("Distance of attention patterns to their limits", "iteration", "Frobenius norm")
+    figure = style.empty("Distance of attention patterns to their limits", "iteration (t)", "Frobenius norm")
     several = len(result.layers) > 1
     for layer in range(len(result.layers)):
         colour = style.COLOURS[layer % len(style.COLOURS)]
@@ -52,7 +50,7 @@ def draw_map(result: AttentionResult) -> "go.Figure":
 def draw_stages(result: AttentionResult) -> "go.Figure":
     """Concentration and mixing by iteration, unrolled over the layers, with the baseline of uniform
     attention."""
-    figure = style.empty(_STAGES_TITLE, "iteration", "concentration | mixing (nats)", 360)
+    figure = style.empty(_STAGES_TITLE, "iteration (t), layer by layer", "concentration | mixing (nats)", 360)
     depth = len(result.layers)
     x = [t + layer / depth for t in range(len(result.mixing)) for layer in range(depth)]
     for name, values, colour in (
@@ -67,11 +65,12 @@ def draw_stages(result: AttentionResult) -> "go.Figure":
 def panels(result: AttentionResult) -> list[Panel]:
     """The panels of a report."""
     out = [
+        pattern_panel(result.patterns),
         Panel(
             "Convergence of attention patterns",
             draw(result),
-            f"{headline(result)[0]} converge; in the run's last iteration patterns are at most "
-            f"{number(float(result.distance[-1].max()))} from their limits.",
+            f"{headline(result)[0]} converge, on average over examples; in the run's last iteration "
+            f"patterns are at most {number(float(result.distance[-1].max()))} from their limits.",
             "One line per head, on a logarithmic scale: a straight fall is contraction at a constant rate. "
             f"{result.continuation}",
         ),
@@ -90,7 +89,7 @@ def panels(result: AttentionResult) -> list[Panel]:
     ]
     if len(result.layers) > 1:
         out.insert(
-            1,
+            2,
             Panel(
                 "Similarity of unrolled layers",
                 draw_map(result),

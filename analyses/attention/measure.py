@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.arguments import Count, Positive, PositiveCount, Share
@@ -14,7 +14,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.core.states import States
 from loopscope.maths import attention as maths
 from loopscope.maths import distance_map
-from loopscope.maths.precision import motion_scale, resolution, rounding
+from loopscope.maths.precision import resolution
 from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
 from loopscope.recorder.unroll_inner_loops import blocks_of, unroll_inner_loops
 from loopscope.runs.run import Run
@@ -23,11 +23,15 @@ from loopscope.runs.run_mask import mask_at, mask_of
 from .counted_patterns import CountedPatterns
 from .lipschitz_bound import lipschitz_bound
 from .massive_activations import MASSIVE_RATIO, MASSIVE_SIZE, largest_ratio, massive_activations
-from .result import SETTLED_FRACTION, TOLERANCE, AttentionResult, AttentionVerdict
+from .pattern_panel import pattern_sample
+from .result import AttentionResult
+from .verdict import SETTLED_FRACTION, TOLERANCE, attention_verdict, settling
 
-_OF_RANGE = 10.0
-"""Changes may be so many times as large a part of the range that a pattern covers as of its norm,
-of which most is constant."""
+_EXAMPLES, _FEW = 64, 16
+_NUMBERS = 5e7
+"""More numbers than this in the patterns of so many examples, and fewer examples are used."""
+_HEADS = 8
+"""As many heads are assumed before the patterns are known."""
 _UNROLLED_ITERATIONS = 8
 """Iterations in the map of all unrolled layers."""
 
@@ -43,7 +47,7 @@ def measure(
     *,
     sites: Sequence[str] | None = None,
     extra: Count | None = None,
-    examples: PositiveCount = 16,
+    examples: PositiveCount | None = None,
     tolerance: Positive = TOLERANCE,
     settled_fraction: Share = SETTLED_FRACTION,
     massive_ratio: Positive = MASSIVE_RATIO,
@@ -55,9 +59,9 @@ def measure(
     Arguments:
         sites: of the patterns (batch, head, position, key); None: every `hook_pattern` in the loop.
         extra: iterations beyond the run, for the limit; None: as many as the run has, 32 at least.
-        examples: how many are used.
+        examples: how many are used; None: 64, or 16 where the patterns are large.
         tolerance: a pattern has converged when its relative change stays below this.
-        settled_fraction: the verdict is `settled` if this fraction of the heads has converged.
+        settled_fraction: attention converges in an example if this fraction of its heads does.
         massive_ratio, massive_size: a massive activation is larger than `massive_size` and than
             `massive_ratio` times the median.
 
@@ -66,6 +70,7 @@ def measure(
     """
     run.require_finite()
     _check(run)
+    examples = _example_count(run, sites, extra) if examples is None else examples
     continued, names = _continued(run, sites, extra, examples)
     blocks = blocks_of(names)
     last = continued.last - 1  # a pattern belongs to the iteration that makes the next state
@@ -74,17 +79,18 @@ def measure(
     shape = continued.run[names[0]].shape
     patterns = CountedPatterns.of(every, mask_of(continued.run, shape[1], shape[3])[:examples])
     x = patterns.x
-    norm = x.norm(dim=(-2, -1)).clamp(min=1e-30)
     change = (x[1:] - x[:-1]).norm(dim=(-2, -1))
-    settled, undecided, relative = _settled(x, norm, change, tolerance, _dtype_eps(continued.run, names))
+    parts = settling(x, tolerance, _dtype_eps(continued.run, names))
     shown = continued.recorded_iterations if continued.extra else len(x)
+    verdict, evidence = attention_verdict(parts, shown, settled_fraction)
     return AttentionResult(
-        verdict=_verdict(settled, undecided, min(shown, len(settled)), settled_fraction),
+        verdict=verdict,
+        evidence=evidence,
         layers=tuple(names),
         change=change.mean(2)[: shown - 1],
         distance=(x - x[-1]).norm(dim=(-2, -1)).mean(2)[:shown],
-        settled=torch.where(settled[-1], (~settled).sum(0) + 1.0, math.nan),
-        undecided=undecided.float(),
+        settled=parts.first,
+        undecided=parts.undecided.float().mean(1),
         **_unrolled_layers(x, min(_UNROLLED_ITERATIONS, shown)),
         concentration=patterns.each(maths.concentration).mean((2, 3))[:shown],
         sinks=patterns.each(maths.sink_rate).mean(2)[:shown],
@@ -96,7 +102,8 @@ def measure(
         massive=massive_activations(continued, blocks, massive_ratio, massive_size),
         largest_ratio=largest_ratio(continued)[: continued.recorded_iterations + 1],
         limit=len(x) - 1,
-        residual=float(relative[-1].max()),
+        residual=float(parts.relative[-1].max()),
+        patterns=pattern_sample(continued.run, every[:shown]),
         continuation=continued.description,
         tolerance=tolerance,
         settled_fraction=settled_fraction,
@@ -110,6 +117,14 @@ def _check(run: Run) -> None:
         raise LoopscopeError(
             f"attention needs 2 iterations or more to change, but the run has {run.iterations}. Record more."
         )
+
+
+def _example_count(run: Run, sites: Sequence[str] | None, extra: int | None) -> int:
+    """How many examples are used if the caller doesn't say."""
+    layers = len(sites_in_loop(run, "hook_pattern") if sites is None else sites)
+    iterations = run.iterations + (max(32, run.iterations) if extra is None else extra)
+    size = run.states.shape[2] if len(run.states.shape) > 3 else 1
+    return _EXAMPLES if _EXAMPLES * _HEADS * layers * iterations * size**2 <= _NUMBERS else _FEW
 
 
 def _continued(
@@ -153,49 +168,9 @@ def _patterns(
     return x.float()
 
 
-def _settled(
-    x: Tensor, norm: Tensor, change: Tensor, tolerance: float, eps: float
-) -> tuple[Bool[Tensor, "iteration layer head"], Bool[Tensor, "layer head"], Tensor]:
-    """(whether all changes from that iteration on are below the tolerance, whether that can't be
-    told at the end, the changes over the norms), on average over examples.
-
-    Arguments:
-        eps: machine epsilon of the patterns as they were recorded.
-    """
-    range = (x - x[-1]).norm(dim=(-2, -1)).amax(0)
-    scale = motion_scale(norm[1:], _OF_RANGE * range)
-    relative = torch.where(change == 0, change, change / scale).mean(2)  # (t, layer, head)
-    still = change.mean(2) <= rounding(norm[1:], eps).mean(2)
-    below = ((relative < tolerance) | still).flip(0).cummin(0).values.flip(0)  # from t on, to the end
-    moved = torch.where(range > rounding(norm[-1], eps), scale[-1], norm[-1])
-    can_tell = (rounding(norm[-1], eps) <= tolerance * moved).double().mean(1) >= 0.5
-    return below & can_tell, below[-1] & ~can_tell, (change / norm[1:]).mean(2)
-
-
 def _dtype_eps(run: Run, names: Sequence[str]) -> float:
     """The largest machine epsilon of some sites."""
     return max(resolution(run[name][run[name].iterations[0]].dtype) for name in names)
-
-
-def _verdict(
-    settled: Bool[Tensor, "iteration layer head"],
-    undecided: Bool[Tensor, "layer head"],
-    iterations: int,
-    settled_fraction: float,
-) -> AttentionVerdict:
-    run_end, end = (float(settled[k].double().mean()) for k in (max(0, iterations - 2), -1))
-    possible = end + float(undecided.double().mean())
-    known = _amount(end, settled_fraction)
-    if known is not _amount(possible, settled_fraction):
-        return AttentionVerdict.unresolved
-    late = known is AttentionVerdict.settled and run_end < settled_fraction
-    return AttentionVerdict.late if late else known
-
-
-def _amount(settled: float, settled_fraction: float) -> AttentionVerdict:
-    if settled >= settled_fraction:
-        return AttentionVerdict.settled
-    return AttentionVerdict.partly if settled > 0 else AttentionVerdict.moving
 
 
 def _unrolled_layers(x: Tensor, iterations: int) -> dict[str, Any]:

@@ -7,31 +7,13 @@ from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.text import number, percent
-from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths.attention import SINK
 
 from .counted_patterns import LOST
 from .lipschitz_bound import LipschitzBound, bounds_sentence
 from .massive_activations import MassiveActivation, massive_sentence
-
-TOLERANCE = 0.01
-"""A pattern has converged when its relative change stays below this."""
-SETTLED_FRACTION = 0.95
-"""The verdict is `settled` if this fraction of the heads has converged."""
-
-
-class AttentionVerdict(Verdict):
-    """Whether attention converges."""
-
-    settled = "Attention converges: the pattern of nearly every head stops changing within the run."
-    late = "Attention converges, but for some heads only after the iterations of the run."
-    partly = "Attention converges in part: the patterns of some heads stop changing, others keep changing."
-    moving = "Attention doesn't converge: the patterns of all heads keep changing."
-    unresolved = (
-        "The precision of the patterns can't tell whether attention converges: what is below the tolerance "
-        "is below rounding too."
-    )
-    unclear = UNCLEAR
+from .pattern_panel import PatternSample
+from .verdict import AttentionVerdict
 
 
 @dataclass(frozen=True)
@@ -47,10 +29,12 @@ class AttentionResult(AnalysisResult):
     """‖A[t] - A*‖_F for t = 0, 1 ..., mean over examples."""
     settled: Float[Tensor, "layer head"]
     """The first t from which the relative change ‖A[t] - A[t-1]‖ stays below the tolerance, as a
-    part of ‖A[t]‖ and of ten times the range ‖A[t] - A*‖ that the pattern covers; NaN if none."""
+    part of ‖A[t]‖ and of ten times the range ‖A[t] - A*‖ that the pattern covers: the median over
+    examples; NaN if the pattern doesn't converge in half of them. It converges if at least its
+    last three changes are below the tolerance."""
     undecided: Float[Tensor, "layer head"]
-    """1 where changes are rounding at the end, which is too large to tell whether they are below
-    the tolerance."""
+    """Fraction of examples whose changes are rounding at the end, which is too large to tell
+    whether they are below the tolerance."""
     pattern_distance: Float[Tensor, "unrolled unrolled"]
     """Mean distance of the patterns of all unrolled layers, iteration after iteration."""
     same_layer_fraction: float
@@ -81,6 +65,8 @@ class AttentionResult(AnalysisResult):
     """‖A* - A*[-1]‖ / ‖A*‖ at the limit, the largest of the heads."""
     continuation: str
     """How the run was continued, as a sentence."""
+    patterns: PatternSample
+    """Some of the patterns, as a report shows them."""
     tolerance: float
     settled_fraction: float
     massive_ratio: float
@@ -92,9 +78,10 @@ class AttentionResult(AnalysisResult):
         settled = self.settled[~self.settled.isnan()]
         lines = [
             self.sentence,
-            f"{len(settled)} of {self.settled.numel()} heads have converged by the end of the extra "
-            f"iterations (relative change below {self.tolerance:g} from then on)"
-            + (f", the last at iteration {int(settled.max())}." if len(settled) else "."),
+            self.evidence.how,
+            f"{len(settled)} of {self.settled.numel()} heads converge in half of the examples or more "
+            f"(relative change below {self.tolerance:g} in three last iterations or more)"
+            + (f", the last of them at iteration t = {int(settled.max())}." if len(settled) else "."),
             f"{self.continuation} The limit is iteration {self.limit}, where patterns still change by at "
             f"most {number(self.residual)} of their norm.",
         ]

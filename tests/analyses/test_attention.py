@@ -200,7 +200,7 @@ def test_everything_is_in_the_json_and_the_figures_draw():
     assert data["verdict"]["name"] == result.verdict.name
     assert len(data["bounds"]) == 3
     panels = attention.panels(result)
-    assert len(panels) == 3
+    assert len(panels) == 4
     for panel in panels:
         panel.figure.to_json()
     assert "relative change below 0.01" in str(result)
