@@ -118,7 +118,10 @@ def overall(verdicts: Sequence[AttentionVerdict]) -> tuple[AttentionVerdict, Evi
         if not present:
             continue
         if len(present) == len(verdicts):  # they agree on the first question
-            return by_examples(verdicts, mixed=kind, unclear=v.unclear, unresolved=v.unresolved)
+            verdict, evidence = by_examples(verdicts, mixed=kind, unclear=v.unclear)
+            if set(evidence.alternatives) == {kind}:  # nearly all, or some: it is the same verdict
+                return kind, replace(evidence, alternatives=())
+            return verdict, evidence
         same = present[0] if len(set(present)) == 1 else kind
         merged = [same if one in members else one for one in merged]
     verdict, evidence = by_examples(merged, mixed=v.mixed, unclear=v.unclear, unresolved=v.unresolved)

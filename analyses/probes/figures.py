@@ -2,11 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+from loopscope.common.text import plural
 from loopscope.plots import style
+from loopscope.plots.bands import add_band
 from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 from loopscope.probing.fact_curve import FactCurve, trail
 
+from .baselines import baselines_sentence
 from .measure import ProbesResult
 
 if TYPE_CHECKING:
@@ -16,15 +19,16 @@ if TYPE_CHECKING:
 def headline(result: ProbesResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     name, curve = next(iter(result.facts.items()))
-    formed = "never" if curve.formed is None else str(curve.formed)
-    return formed, f"iterations until a probe decodes the {name}. {result.sentence}"
+    if curve.formed is None:
+        return "never", f"does a linear probe decode the {name} better than its baselines"
+    return plural(curve.formed, "iteration"), f"run before a linear probe decodes the {name}"
 
 
 def draw(result: ProbesResult) -> "go.Figure":
     """Scores of all facts by iteration, and the model's own answers."""
     numbers = any(curve.kind == "numbers" for curve in result.facts.values())
     quantity = f"accuracy{' or R²' if numbers else ''} on held-out examples"
-    figure = style.empty("Linear probes", "iterations", quantity, 420)
+    figure = style.empty("Linear probes", "iterations run (k)", quantity, 420)
     k, digits = list(result.iterations), ".2f" if numbers else ".1%"
     for (name, curve), colour in zip(result.facts.items(), style.COLOURS * 3, strict=False):
         _add_fact(figure, k, style.label(name), curve, colour=colour, digits=digits)
@@ -55,16 +59,7 @@ def _add_fact(
     figure: "go.Figure", k: list[int], name: str, curve: FactCurve, *, colour: str, digits: str
 ) -> None:
     """The score of a fact with its interval, and its floor."""
-    rgb = ",".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5))
-    figure.add_scatter(
-        x=k + k[::-1],
-        y=[_cell(v) for v in [*curve.high.tolist(), *curve.low.tolist()[::-1]]],
-        fill="toself",
-        mode="none",
-        hoverinfo="skip",
-        showlegend=False,
-        fillcolor=f"rgba({rgb},0.12)",
-    )
+    add_band(figure, k, curve.low.clamp(min=-1), curve.high.clamp(min=-1), colour=colour)
     figure.add_scatter(
         x=k,
         y=[_cell(v) for v in curve.score.tolist()],
@@ -110,7 +105,8 @@ def panels(result: ProbesResult) -> list[Panel]:
             f"{intermediate}",
             "Each point is a linear probe tested on held-out examples, with its 95 % interval. Dotted, in "
             "the same colour: the highest baseline of shuffled labels, random features, the most frequent "
-            "class, and for intermediate steps the answer alone. A decodable fact need not be used.",
+            "class, and for intermediate steps the answer alone. "
+            f"{baselines_sentence(result.baselines, curve.kind)} A decodable fact need not be used.",
         )
     ]
     if result.probe_map.numel():
@@ -124,7 +120,7 @@ def _map_panel(result: ProbesResult) -> Panel:
     figure = position_heatmap(
         [[_cell(v) for v in row] for row in result.probe_map[probed].tolist()],
         "Accuracy of probes for the answer",
-        "iterations",
+        "iterations run (k)",
         "accuracy",
         hover="after %{y} iterations, position %{x}: %{z:.1%}, the model's own %{customdata:.1%}",
         customdata=result.model_map[probed].tolist() if result.model_map.numel() else None,

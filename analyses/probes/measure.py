@@ -4,14 +4,12 @@ verdict."""
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError, nearest
-from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, FactCurve, probe_fact, trail
 from loopscope.recorder.labels import labels_of, task_of
@@ -21,20 +19,12 @@ from loopscope.runs.run import Run
 from loopscope.tasks import Task
 
 from .answer_maps import answer_maps, empty_maps, model_answers, model_score
+from .baselines import baselines, baselines_sentence
+from .verdict import LEAD, ProbesVerdict, comparison, probes_verdict
 
-EXAMPLES, MAX_ROWS, LEAD = 2000, 4000, 0.05
+EXAMPLES, MAX_ROWS = 2000, 4000
 _STATES = 45_000  # states of positions to record, in as many examples as that makes
 _MAX_ITERATIONS = 33  # that are probed; an even choice of more
-
-
-class ProbesVerdict(Verdict):
-    """When the right answer can be decoded from the states."""
-
-    ahead = "A linear probe decodes the right answer from the states before the model's own read-out does."
-    alike = "On average over the iterations, linear probes are as accurate as the model's own output."
-    behind = "The model's own read-out gives right answers that a linear probe does not decode."
-    absent = "A linear probe does not decode the right answer from the states."
-    unclear = UNCLEAR
 
 
 @dataclass(frozen=True)
@@ -48,6 +38,9 @@ class ProbesResult(AnalysisResult):
     model_score: Float[Tensor, " iteration"]
     """Fraction of the model's own answers that are right (R² of numbers); NaN where it can't be
     read out."""
+    baselines: dict[str, float]
+    """Scores that the first fact's best probe is compared with, by name: the majority class,
+    shuffled labels, random features, a probe of the input and one of the first state."""
     examples: int
     groups: int
     features: str
@@ -61,21 +54,28 @@ class ProbesResult(AnalysisResult):
     model_map: Float[Tensor, "iteration position"]
     """Fraction of the model's own answers that are right."""
     lead_threshold: float = LEAD
-    """The probe is ahead by this accuracy, on average over the iterations at which it or the model
-    is above the floor."""
+    """The probe is ahead if its accuracy is greater by this, on average over the iterations at which
+    it or the model is above the floor by as much; `alike` if the difference is smaller."""
     share_threshold: float = SHARE
     """A fact is formed at this fraction of the way from the floor to the best score."""
 
+    @property
+    def _evidence_sentence(self) -> str:
+        lead = self.evidence.estimates[0]
+        known = lead.value == lead.value
+        return f"The {lead.name}: {lead.text}." if known else "The model's own answers can't be compared."
+
     def summary(self) -> str:
         sentences = [curve.sentence(name) for name, curve in self.facts.items()]
+        sentences.append(baselines_sentence(self.baselines, next(iter(self.facts.values())).kind))
         if not bool(self.model_score.isnan().all()):
             kind = next(iter(self.facts.values())).kind
             sentences.append(f"The model's own answers: {trail(self.model_score, self.iterations, kind)}.")
         return (
-            f"{self.sentence} {self.how} {self.groups} groups of {self.examples} examples, scores "
-            f"on held-out groups; random features: {self.features}. {' '.join(sentences)} Thresholds: "
+            f"{self.sentence} {self._evidence_sentence} {self.how} {self.groups} groups of "
+            f"{self.examples} examples, scores on held-out groups; random features: {self.features}. {' '.join(sentences)} Thresholds: "
             f"formed at {self.share_threshold:g} of the way from the highest baseline to the best; ahead "
-            f"from {self.lead_threshold:g} accuracy on average."
+            f"or behind from a difference of {self.lead_threshold:g} on average, alike below that."
         )
 
 
@@ -119,7 +119,7 @@ def measure(
     assert task is not None and labels is not None
     present = run[site].iterations
     iterations = sorted({*present[:: -(-len(present) // _MAX_ITERATIONS)], present[-1]})
-    random = untrained_run(run, seed, [site])
+    random = _untrained(run, site, iterations, seed)
     where = {"site": site, "iterations": iterations, "seed": seed}
     facts, probes = _decode_facts(run, task, fact, **where, control=control, most=MAX_ROWS, random=random)
     answers = model_answers(run, task, iterations)
@@ -127,18 +127,29 @@ def measure(
     answer, maps = facts.get("answer"), empty_maps(len(iterations))
     if answer is not None and not task.continuous:
         maps = answer_maps(run, labels, answers, **where)
-    first = next(iter(facts.values()))
+    first = next(iter(facts))
+    compared = comparison(run, probes[first], facts[first], None if answer is None else answers, site=site)
+    verdict, evidence = probes_verdict(compared)
     return ProbesResult(
-        verdict=_verdict(first, score * torch.nan) if answer is None else _verdict(answer, score),
+        verdict=verdict,
+        evidence=evidence,
+        baselines=baselines(run, probes[first], facts[first], seed),
         iterations=tuple(iterations),
         facts=facts,
         model_score=score,
         examples=len(run.tokens),
-        groups=probes.groups,
-        features=probes.features if random is None else "an untrained model of the same architecture",
+        groups=probes[first].groups,
+        features=probes[first].features if random is None else "an untrained model of the same architecture",
         how=how,
         **maps._asdict(),
     )
+
+
+def _untrained(run: Run, site: str, iterations: list[int], seed: int) -> Run | None:
+    """The run of an untrained model; None if there is none, or its loop ends before these
+    iterations."""
+    random = untrained_run(run, seed, [site])
+    return random if random is not None and set(iterations) <= set(random[site].iterations) else None
 
 
 def _check(run: Run) -> None:
@@ -151,25 +162,24 @@ def _check(run: Run) -> None:
 
 def _decode_facts(
     run: Run, task: Task, fact: str | None, **options: Any
-) -> tuple[dict[str, FactCurve], Probes]:
-    """The curves of each fact that varies among the examples, by name; and the last fact's
-    probes."""
+) -> tuple[dict[str, FactCurve], dict[str, Probes]]:
+    """The curves of each fact that varies among the examples, by name, and its probes."""
     facts = task.facts(run.tokens.cpu())
     if fact is not None and fact not in facts:
         raise LoopscopeError(f"{task.name} has no fact called {fact!r}. {nearest(fact, facts)}")
     names = [fact] if fact is not None else ["answer", *(n for n, f in facts.items() if f.is_intermediate)]
-    curves, probes = {}, None
+    curves, probes = {}, {}
     for name in names:
         held = facts[name].mask
         held = held & run.mask if held.shape == run.mask.shape else held
         if len(facts[name].values[held].unique()) < 2:
             continue
         try:
-            curves[name], probes = probe_fact(run, task, name, **options)
+            curves[name], probes[name] = probe_fact(run, task, name, **options)
         except LoopscopeError:
             if fact is not None or name == "answer":
                 raise
-    if probes is None:
+    if not probes:
         raise LoopscopeError(
             "probes need a fact that varies among the examples, but none does. Record more examples."
         )
@@ -200,13 +210,3 @@ def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) ->
         seed=seed,
     )
     return larger, f"{examples} other test examples of the task were recorded, as the run has {count}."
-
-
-def _verdict(answer: FactCurve, score: Float[Tensor, " iteration"]) -> ProbesVerdict:
-    """Compare with the model's own answers where either is above the floor."""
-    learned = torch.tensor([k in answer.learned for k in answer.iterations])
-    compared = (learned | (score > answer.floor + LEAD)) & ~score.isnan()
-    lead = float((answer.score - score)[compared].mean()) if bool(compared.any()) else 0.0
-    if abs(lead) >= LEAD:
-        return ProbesVerdict.ahead if lead > 0 else ProbesVerdict.behind
-    return ProbesVerdict.alike if bool(learned.any()) else ProbesVerdict.absent

@@ -68,6 +68,9 @@ def test_each_verdict_has_its_patterns(member: V):
         (((V.partly, 8), (V.moving, 8)), V.partly),
         (((V.settled, 8), (V.late, 8), (V.moving, 48)), V.mixed),
         (((V.settled, 30), (V.late, 33), (V.moving, 1)), V.late),
+        (((V.settled, 1), (V.late, 15)), V.late),  # whether nearly all are late or some
+        (((V.moving, 1), (V.partly, 15)), V.partly),
+        (((V.settled, 15), (V.late, 1)), V.unclear),
         (((V.settled, 1),), V.settled),
         (((V.settled, 1), (V.moving, 1)), V.mixed),
     ],
