@@ -73,7 +73,8 @@ class ProbesResult(AnalysisResult):
             sentences.append(f"The model's own answers: {trail(self.model_score, self.iterations, kind)}.")
         return (
             f"{self.sentence} {self._evidence_sentence} {self.how} {self.groups} groups of "
-            f"{self.examples} examples, scores on held-out groups; random features: {self.features}. {' '.join(sentences)} Thresholds: "
+            f"{self.examples} examples, scores on held-out groups; random features: {self.features}. "
+            f"{' '.join(sentences)} Thresholds: "
             f"formed at {self.share_threshold:g} of the way from the highest baseline to the best; ahead "
             f"or behind from a difference of {self.lead_threshold:g} on average, alike below that."
         )
