@@ -145,6 +145,7 @@ def applies(run: Run) -> bool:
         return False
 
 
+# It is long because it fills a line for each field of the result.
 def measure(
     run: Run,
     *,

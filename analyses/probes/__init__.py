@@ -14,8 +14,8 @@ iteration. Definitions:
 - ahead, alike, behind: the probe's score minus the model's own on the same held-out rows, averaged
   over the iterations at which either is above the floor by LEAD, in bootstrap samples of the
   examples: beyond LEAD, or within it, in 95 % of them. absent: no probe is above the floor by LEAD.
-- probe of the input: a linear probe of the tokens, one-hot, and of the position. Where the tokens of
-  all positions make too many numbers, it gets its own position's.
+- probe of the input: a linear probe of the tokens, one-hot, and of the position. Where the tokens
+  of all positions make too many numbers, it gets its own position's.
 - the model's own answers: the fraction right among the same rows, if the loop stopped there.
 
 Sources: probing with control tasks, Hewitt & Liang 2019 (arXiv 1909.03368); intermediate results in

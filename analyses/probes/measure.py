@@ -54,8 +54,8 @@ class ProbesResult(AnalysisResult):
     model_map: Float[Tensor, "iteration position"]
     """Fraction of the model's own answers that are right."""
     lead_threshold: float = LEAD
-    """The probe is ahead if its accuracy is greater by this, on average over the iterations at which
-    it or the model is above the floor by as much; `alike` if the difference is smaller."""
+    """The probe is ahead if its accuracy is greater by this, on average over the iterations at
+    which it or the model is above the floor by as much; `alike` if the difference is smaller."""
     share_threshold: float = SHARE
     """A fact is formed at this fraction of the way from the floor to the best score."""
 
