@@ -31,7 +31,9 @@ def draw(result: CausesResult) -> "go.Figure":
     """The normalised effect of patching the whole state, by iteration, and of the best single
     position, with 95 % intervals."""
     figure = style.empty("Activation patching", _axis(result), "normalised effect", 380)
-    add_band(figure, result.iterations, result.whole_interval[:, 0], result.whole_interval[:, 1], colour=style.BLUE)
+    add_band(
+        figure, result.iterations, result.whole_interval[:, 0], result.whole_interval[:, 1], colour=style.BLUE
+    )
     whole = result.whole_state, result.whole_interval
     best = result.best_position, result.best_interval
     for name, xs, (values, intervals), colour, whiskers in (

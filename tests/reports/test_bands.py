@@ -6,12 +6,12 @@ from loopscope.plots import style
 from loopscope.plots.bands import add_band, with_gaps
 
 
-def test_the_upper_end_is_drawn_first_and_the_lower_filled_up_to_it():
+def test_a_band_goes_round_the_interval_and_leaves_out_what_is_not_known():
     figure = style.empty("title", "x", "y")
-    add_band(figure, (0, 2, 3), torch.tensor([0.0, 0.5, float("nan")]), torch.tensor([1.0, 2.0, 3.0]))
-    high, low = figure.data
-    assert high.y == (1, 2, 3) and low.y == (0, 0.5, None) and low.x == high.x == (0, 2, 3)
-    assert high.fill is None and low.fill == "tonexty"
+    low, high = torch.tensor([0.0, 0.5, float("nan")]), torch.tensor([1.0, 2.0, 3.0])
+    add_band(figure, (0, 2, 3), low, high, colour=style.BLUE)
+    (band,) = figure.data
+    assert band.x == (0, 2, 2, 0) and band.y == (1, 2, 0.5, 0) and band.fill == "toself"
 
 
 def test_numbers_are_rounded_and_nan_is_a_gap():
