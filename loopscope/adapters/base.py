@@ -67,6 +67,9 @@ class Adapter(LoopCalls, NoHalting, ReadOut, nn.Module):
         self.clock = Clock()
         self.name: str | None = None
         self.task: Any = None
+        self.tokenizer: Any = None
+        """The model's tokenizer, if figures are to show its strings: anything with
+        `convert_ids_to_tokens`."""
         self.check = True
         """Whether a first recording compares the four functions with the model's own forward."""
         self.checked: set[Any] = set()

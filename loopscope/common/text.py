@@ -35,5 +35,21 @@ def level(value: float, unit: str) -> str:
     # What is counted stands before "of" or "in" and ends with s.
     noun = re.split(r",| of | in ", unit)[0]
     if not noun.endswith("s"):
-        return f"{unit} = {value:g}"
-    return f"{value:g} {noun[:-1] if value == 1 else noun}{unit[len(noun) :]}"
+        return f"{unit} = {_plain(value)}"
+    return f"{_plain(value)} {noun[:-1] if value == 1 else noun}{unit[len(noun) :]}"
+
+
+def level_range(low: float, high: float, unit: str) -> str:
+    """A range of levels with its unit, such as "2 to 5 ones in the string", "larger summand = 3 to
+    9"."""
+    if low == high:
+        return level(low, unit)
+    upper = level(high, unit)
+    if upper.startswith(unit):
+        return f"{unit} = {_plain(low)} to {_plain(high)}"
+    return f"{_plain(low)} to {upper}"
+
+
+def _plain(value: float) -> str:
+    """A whole number in full, any other with three digits."""
+    return f"{value:.0f}" if value == round(value) else f"{value:.3g}"

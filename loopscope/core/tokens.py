@@ -66,6 +66,15 @@ def model_inputs(
     return tokens, inputs
 
 
+def token_strings(tokens: Any) -> dict[str, str]:
+    """By token id, as text: the string of every token in what a fast tokenizer of transformers
+    returned; empty for other tokens."""
+    encodings = getattr(tokens, "encodings", None) or ()
+    return {
+        str(token): string for one in encodings for token, string in zip(one.ids, one.tokens, strict=True)
+    }
+
+
 def _check_mask(tokens: Any, inputs: dict[str, Any]) -> None:
     """Make a mask that is a list or an array a tensor, and raise LoopscopeError if it is of other
     tokens."""

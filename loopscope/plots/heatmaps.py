@@ -3,6 +3,7 @@
 The first row is at the top, so that iterations run downwards as one reads.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,12 @@ if TYPE_CHECKING:
 
 WIDEST, LONGEST = 64, 72
 """Positions and iterations up to which the tokens are written into the cells."""
+NAMED = 40
+"""Positions up to which each has its name under the axis."""
 _FEW = 12
 """Rows or columns up to which each has a tick."""
+_TICKS = 10
+"""Ticks of iterations, at most, beside those of the rows of tokens."""
 
 
 def position_heatmap(
@@ -27,6 +32,8 @@ def position_heatmap(
     *,
     hover: str,
     height: int = 420,
+    names: Sequence[str] = (),
+    iterations: Sequence[int] | None = None,
     **more: Any,
 ) -> "go.Figure":
     """A heat map of positions (columns) and iterations (rows).
@@ -36,16 +43,23 @@ def position_heatmap(
         y: title of the iterations' axis.
         quantity: title of the colour bar, with its unit.
         hover: plotly's template of the text for the cell under the pointer.
+        names: of the positions, such as their tokens, plain text; shown where there are few.
+        iterations: of the rows; None: 0, 1, 2 ...
         more: options of plotly's heat map, such as zmin; `bar` for those of the colour bar.
     """
     figure = empty(title, "position", y, height)
     bar = colourbar(quantity, **more.pop("bar", {}))
+    if iterations is not None:
+        more["y"] = list(iterations)
     figure.add_heatmap(
         z=cells, colorscale=SCALE, colorbar=bar, hovertemplate=f"{hover}<extra></extra>", **more
     )
     figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
     figure.update_xaxes(showgrid=False, zeroline=False)
     _whole_ticks(figure, rows=len(cells), columns=len(cells[0]) if cells else 0)
+    if 0 < len(names) <= NAMED:
+        ticks = [token_label(name) for name in names]
+        figure.update_xaxes(tickvals=list(range(len(names))), ticktext=ticks)
     return figure
 
 
@@ -97,19 +111,23 @@ def token_heatmap(
     positions: int,
     *,
     hover: str,
-    y: str = "iterations run",
+    rows: Mapping[str, Any] | None = None,
+    y: str = "iterations run (k)",
     **more: Any,
 ) -> "go.Figure":
     """A heat map of positions (columns) and iterations (rows), with a token in each cell.
 
     Arguments:
         cells: z, text and customdata, each (iteration, position); a panel's frame updates the same
-            ones.
+            ones, of trace 0.
         hover: plotly's template of the text for the cell under the pointer.
+        rows: `token_rows`, which a panel's frame updates as trace 1: the input above the cells and
+            the correct answers below them.
         y: title of the iterations' axis.
         more: options of plotly's heat map, such as colorscale, zmin, zmax.
     """
-    figure = empty(title, "position", y, min(760, 150 + 18 * len(iterations)))
+    more_rows = 0 if rows is None else len(rows["text"]) // positions
+    figure = empty(title, "position", y, min(800, 170 + 18 * (len(iterations) + more_rows)))
     readable = positions <= WIDEST and len(iterations) <= LONGEST
     figure.add_heatmap(
         **cells,
@@ -120,10 +138,49 @@ def token_heatmap(
         hovertemplate=f"{hover}<extra></extra>",
         **more,
     )
-    figure.update_yaxes(autorange="reversed", showgrid=False, zeroline=False)
+    step = iterations[1] - iterations[0] if len(iterations) > 1 else 1
+    last = iterations[-1] - iterations[-2] if len(iterations) > 1 else 1
+    places = [iterations[0] - step, iterations[-1] + last][:more_rows]
+    figure.update_yaxes(
+        range=[iterations[-1] + last * (1.5 if more_rows > 1 else 0.5),
+               iterations[0] - step * (1.5 if more_rows else 0.5)],
+        showgrid=False,
+        zeroline=False,
+    )  # fmt: skip
     figure.update_xaxes(showgrid=False, zeroline=False, range=[-0.5, positions - 0.5])
     _whole_ticks(figure, rows=len(iterations), columns=positions)
+    if rows is not None:
+        few = _few(iterations)
+        figure.update_yaxes(
+            tickvals=[*places, *few], ticktext=[*("input", "correct")[:more_rows], *map(str, few)]
+        )
+        figure.add_scatter(
+            **rows,
+            x=[p for _ in places for p in range(positions)],
+            y=[place for place in places for _ in range(positions)],
+            mode="text",
+            textfont={"size": more.get("textfont", {}).get("size", 12)},
+            hovertemplate="position %{x}: %{text}<extra></extra>",
+            showlegend=False,
+        )
     return figure
+
+
+def token_rows(inputs: Sequence[str], targets: Sequence[str] | None = None) -> dict[str, Any]:
+    """The rows of tokens above and below a `token_heatmap`, for one example.
+
+    Arguments:
+        inputs: the tokens that the model reads, by position; plain text.
+        targets: the correct answers; "" where there is none. None: no row.
+    """
+    return {"text": [token_label(token) if token else "" for token in [*inputs, *(targets or ())]]}
+
+
+def _few(iterations: Sequence[int]) -> list[int]:
+    """About _TICKS of the iterations: every one, second, fifth, tenth ..."""
+    strides = (n * 10**power for power in itertools.count() for n in (1, 2, 5))
+    stride = next(n for n in strides if n * _TICKS >= len(iterations))
+    return list(iterations[::stride])
 
 
 def token_label(symbol: str) -> str:

@@ -8,7 +8,7 @@ report sets them to its own colours.
 import html
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,6 +22,27 @@ SCALE = "Cividis"
 without colour blindness."""
 
 GREY, FAINT = "#7b828c", "rgba(128,136,148,0.25)"
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+LEGEND_ENTRIES = 8
+"""A legend with more of them is longer than what it explains."""
+
+
+class ExampleStyle(NamedTuple):
+    """How one example is drawn, in every figure of a page."""
+
+    colour: str
+    dash: str
+    symbol: str
+
+
+def example_style(example: int) -> ExampleStyle:
+    """The colour, dash and marker of an example, by its number in the run. Examples of the same
+    colour differ in dash and marker."""
+    again = example // len(COLOURS)
+    return ExampleStyle(
+        COLOURS[example % len(COLOURS)], DASHES[again % len(DASHES)], SYMBOLS[again % len(SYMBOLS)]
+    )
 
 
 def label(text: object) -> str:
@@ -59,8 +80,9 @@ def empty(title: str, x: str, y: str, height: int = 380) -> "go.Figure":
         plot_bgcolor="rgba(0,0,0,0)",
         colorway=list(COLOURS),
         height=height,
-        margin={"l": 60, "r": 16, "t": 76, "b": 48},
-        legend={"orientation": "h", "y": 1.01, "x": 0, "yanchor": "bottom"},
+        margin={"l": 60, "r": 16, "t": 48, "b": 48},
+        # below the axis' title: plotly makes room for as many rows as there are
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         hovermode="closest",
         hoverlabel={"namelength": -1},  # a name that is cut short may end within an escaped sign
         xaxis={"title": {"text": label(x)}, **axis},

@@ -1,5 +1,6 @@
-"""The task of a run, and the labels of its tokens."""
+"""The task of a run, the labels of its tokens, and what its tokens and positions are called."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,10 @@ from ..common.errors import LoopscopeError
 if TYPE_CHECKING:
     from ..runs.run import Run
     from ..tasks import Batch, Task
+
+
+_SHOWN = 40
+"""Tokens of an example that a menu lists."""
 
 
 def task_of(run: "Run") -> "Task | None":
@@ -41,3 +46,59 @@ def labels_of(run: "Run") -> "Batch | None":
     if run.counted.everything or labels.mask.shape != run.mask.shape:
         return labels
     return replace(labels, mask=labels.mask & run.mask)
+
+
+def symbol_of(run: "Run") -> Callable[[int], str]:
+    """What a token id is called: the task's symbol if the run's tokens are examples of its task; a
+    tokenizer's string, where one came with the tokens or the model has one; else the id."""
+    task = task_of(run) if labels_of(run) is not None else None
+    if task is not None and task.symbols:
+        symbols = task.symbols
+        return lambda token: symbols[token] if 0 <= token < len(symbols) else str(token)
+    strings = run.origin.get("token_strings") or {}
+    tokenizer: Any = getattr(run.model, "tokenizer", None) if run.has_model else None
+
+    def name(token: int) -> str:
+        string = strings.get(str(token))
+        if string is None and hasattr(tokenizer, "convert_ids_to_tokens"):
+            string = tokenizer.convert_ids_to_tokens(token)
+        return str(token) if string is None else str(string)
+
+    return name
+
+
+def inputs_of(run: "Run") -> list[list[str]] | None:
+    """What stands at each position of each example, as the model reads it; None unless the run's
+    tokens are ids (batch, position)."""
+    tokens = run.tokens
+    if not isinstance(tokens, Tensor) or tokens.ndim != 2 or tokens.is_floating_point():
+        return None
+    symbol = symbol_of(run)
+    return [[symbol(token) for token in row] for row in tokens.tolist()]
+
+
+def example_names(run: "Run", rows: Sequence[int]) -> list[str]:
+    """The examples with these numbers as a menu lists them: number and tokens."""
+    inputs, task = inputs_of(run), task_of(run)
+    if inputs is None:
+        return [f"example {row}" for row in rows]
+    separator = task.separator if task is not None and labels_of(run) is not None else " "
+    return [
+        f"example {row}: {separator.join(inputs[row][:_SHOWN])}{' …' * (len(inputs[row]) > _SHOWN)}"
+        for row in rows
+    ]
+
+
+def position_names(run: "Run", positions: int) -> list[str]:
+    """What positions are called where examples are pooled: as the task names them; the token that
+    all examples have there; else the position's number."""
+    numbers = [str(p) for p in range(positions)]
+    task, inputs = task_of(run), inputs_of(run)
+    if task is not None and labels_of(run) is not None and (names := task.position_names(positions)):
+        return names
+    if inputs is None or len(inputs[0]) != positions or len(inputs) < 2:
+        return numbers
+    return [
+        column[0] if len(set(column)) == 1 else number
+        for column, number in zip(zip(*inputs, strict=True), numbers, strict=True)
+    ]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..adapters.base import Adapter
 from ..common.arguments import FilePath
@@ -122,9 +121,8 @@ def record_pretrained(
         LoopscopeError: as `from_pretrained`, or there is no text and the model has no vocabulary.
     """
     model = from_pretrained(name, **options)
-    inputs: dict[str, Any] = {}
     if texts:
-        tokens, inputs = _tokenized(name, texts, **options)
+        model.tokenizer, tokens = _tokenized(name, texts, **options)
         source = f"texts: {list(texts)}"
     else:
         if model.vocabulary is None:
@@ -135,19 +133,20 @@ def record_pretrained(
         generator = torch.Generator().manual_seed(seed)
         tokens = torch.randint(0, model.vocabulary, (examples, LENGTH), generator=generator)
         source = f"{examples} sequences of {LENGTH} tokens drawn uniformly (seed {seed})"
-    run = record(model, tokens, iterations, seed=seed, **inputs)
+    run = record(model, tokens, iterations, seed=seed)
     run.origin["tokens"] = source
     return run
 
 
-def _tokenized(
-    name: str, texts: Sequence[str], trust_remote_code: bool = False, **_: Any
-) -> tuple[Tensor, dict[str, Tensor]]:
+def _tokenized(name: str, texts: Sequence[str], trust_remote_code: bool = False, **_: Any) -> tuple[Any, Any]:
+    """(the tokenizer, what it returned), with a mask only where there is padding."""
     import transformers  # takes seconds, and only these functions need it
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
     tokenizer.padding_side = "left"  # every text is read at its last position
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     encoded = tokenizer(list(texts), return_tensors="pt", padding=len(texts) > 1)
-    mask = encoded["attention_mask"]
-    return encoded["input_ids"], {} if bool(mask.all()) else {"attention_mask": mask}
+    needed = {"input_ids"} if bool(encoded["attention_mask"].all()) else {"input_ids", "attention_mask"}
+    for key in set(encoded) - needed:
+        del encoded[key]
+    return tokenizer, encoded

@@ -12,7 +12,7 @@ from ..common.guard import guarded
 from ..core.copied import copied
 from ..core.looped_model import checked_iterations
 from ..core.sites import Sites
-from ..core.tokens import model_inputs
+from ..core.tokens import model_inputs, token_strings
 from ..interventions.edit_checks import AnyEdit, Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
@@ -75,11 +75,13 @@ def record(
     model's own forward. If they differ, a LoopscopeWarning says how, and this and later runs are
     recorded from the model's own forward.
     """
+    strings = token_strings(tokens)
     tokens, inputs = model_inputs(model, tokens, inputs)
     if isinstance(model, Wrapped):
         _check_no_iterations(iterations)
         collector = Collector(keep or Keep(), grad, copy, careful=True)
         run = _recorded_module(model, tokens, inputs, sites, wrapped_edits(model, edits), collector, seed)
+        run.origin |= {"token_strings": strings} if strings else {}
         warn_nonfinite(run, stacklevel=3)  # who called record, which is guarded
         return run
     check_looped(model)
@@ -89,6 +91,7 @@ def record(
     with pass_settings(model, grad, seed) as before:
         tokens, inputs = copied(tokens), copied(inputs)
         origin = circumstances(model, edited, keep, seed)
+        origin |= {"token_strings": strings} if strings else {}
         request = _Request(model, tokens, inputs, iterations, sites, edited, collector, origin, before)
         return _adapted(request) if isinstance(model, Adapter) else _with_four_functions(request)
 

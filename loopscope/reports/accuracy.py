@@ -1,184 +1,298 @@
-"""The section on accuracy: by iteration, at the length of training and beyond it."""
+"""The section on accuracy: that of the run's own examples by iteration, and of longer examples."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.text import level, percent, plural
+from ..common.evidence import Estimate
+from ..common.score_band import score_band
+from ..common.text import level_range, percent, plural
 from ..plots import style
 from ..plots.heatmaps import position_heatmap
 from ..plots.panels import Panel
-from ..plots.style import label
-from ..recorder.labels import task_of
+from ..recorder.labels import position_names
+from ..recorder.run_score import RunScore, score_of
 from ..runs.run import Run
-from ..tasks import Task
-from ..training.evaluate import Accuracy, accuracy
+from ..training.evaluate import accuracy
+from .score_curve import ScoreCurve, draw_curve, finish_curves, interval_text
 from .section import Section, Tile
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
 EXAMPLES, SEED, LONGEST = 128, 1, 96
+"""Fresh examples of each longer length, their seed, and the most iterations run on them."""
 CORRECT = 0.95
 """Fraction of examples from which on a position counts as answered correctly."""
-_STRETCH = (1, 2, 3)
+GROUPS = 5
+"""Groups of examples by difficulty, at most."""
+_INTERVALS = ": by bootstrap, and by Wilson's score where each example is wholly right or wholly wrong"
+_STRETCH = (2, 3)
+_LINE = 24
+"""Height of a line of a legend in pixels."""
 
 
 def section(run: Run) -> Section | None:
-    """Accuracy on fresh test examples; None for a run without a model and its task."""
-    task = task_of(run)
-    try:
-        model = run.model
-    except LoopscopeError:
+    """How correct the run's answers are; None for a run without labels, or that can't be read
+    out."""
+    score = score_of(run)
+    if score is None:
         return None
-    if task is None or not hasattr(model, "decode"):
-        return None
-    length, depth = task.options[task.difficulty_option], model.iterations
-    by_length = _measure(model, task, max(run.iterations, min(LONGEST, max(_STRETCH) * depth)))
-    if not by_length:
-        return None
-    score = task.score if task.continuous else "accuracy"
-    panels = [_length_panel(by_length, task, depth, score)]
-    if levels := by_length[length].by_difficulty:
-        panels.append(
-            Panel(
-                f"{score.capitalize()} by {task.difficulty_unit}",
-                _curves(_colourable(levels), task.difficulty_unit, depth, score),
-                _difficulty_sentence(levels, depth, score, task.difficulty_unit),
-                f"The same examples, of {task.difficulty_option} {length}, grouped by difficulty "
-                f"({task.difficulty_unit}).",
-            )
-        )
-    longer = list(by_length)[min(1, len(by_length) - 1)]
-    by_position = by_length[longer].by_position
-    if task.shape is None and not task.continuous and int((~by_position[0].isnan()).sum()) > 1:
-        panels.append(
-            Panel(
-                f"Accuracy by position, at {task.difficulty_option} {longer}",
-                _position_figure(by_position, longer, task.difficulty_option),
-                _position_sentence(by_position),
-                "Each cell is one position after k iterations, on average over examples; k increases "
-                "downwards. A slanted edge is an answer that spreads along the positions as the loop runs.",
-            )
-        )
-    tiles = [
-        Tile(
-            percent(value),
-            f"{score if task.continuous else 'answers correct'} at {task.difficulty_option} {n}, "
-            f"after {plural(k, 'iteration')}",
-        )
-        for n, (k, value) in list(_at_depth(by_length, length, depth).items())[:2]
-    ]
-    data = {
-        "score": score,
-        "examples": EXAMPLES,
-        "depth": depth,
-        "by_length": {n: one.positions for n, one in by_length.items()},
-        "by_difficulty": by_length[length].by_difficulty,
-        "by_position": {longer: by_position},
-    }
-    return Section("accuracy", "Accuracy", 1, panels, tiles=tiles, data=data)
+    depth = _depth(run)
+    main = ScoreCurve(score.name, score.iterations, score.mean())
+    whole = None
+    if score.whole_name is not None:
+        whole = ScoreCurve(score.whole_name, score.iterations, score.whole())
+    longer = _longer(run, score)
+    panels = [_score_panel(score, main, whole, longer, depth=depth)]
+    groups = _groups(score)
+    if len(groups) > 1:
+        panels.append(_difficulty_panel(score, groups, depth))
+    if score.task.shape is None and not score.task.continuous and int(score.mask.any(0).sum()) > 1:
+        panels.append(_position_panel(run, score))
+    return Section(
+        "accuracy",
+        "Accuracy",
+        1,
+        panels,
+        tiles=_tiles(score, main, whole, longer, depth=depth),
+        data={"depth": depth, "score": main, "whole": whole, "longer": [curve for curve, _ in longer]},
+        group="answers",
+        topic="model",
+        claim=_claim(score, [main] if whole is None else [main, whole], depth),
+        rank=1,
+    )
 
 
-def _measure(model: Any, task: Task, iterations: int) -> dict[int, Accuracy]:
-    """By length: that of training, and its multiples as far as task and model allow them."""
-    trained = task.options[task.difficulty_option]
-    by_length = {}
+def _claim(score: RunScore, curves: list[ScoreCurve], depth: int) -> str:
+    """The scores at the model's own depth, as a sentence."""
+    values = ", ".join(f"{curve.name} {interval_text(curve.at(depth))}" for curve in curves)
+    return (
+        f"After {plural(depth, 'iteration')}, the model's own depth, on {plural(score.examples, 'example')} "
+        f"of {score.task.name}: {values}."
+    )
+
+
+def _depth(run: Run) -> int:
+    """The model's own number of iterations, or the run's where it is smaller or alone known."""
+    own = getattr(run.model, "iterations", None) if run.has_model else None
+    return min(own, run.iterations) if isinstance(own, int) else run.iterations
+
+
+def _longer(run: Run, score: RunScore) -> list[tuple[ScoreCurve, int]]:
+    """The score on fresh, longer examples, as far as task and model allow them, with iterations in
+    proportion to their length."""
+    task: Any = score.task
+    model: Any = run.model if run.has_model else None
+    if run.origin.get("edits") or not hasattr(model, "decode") or not hasattr(model, "iterations"):
+        return []  # with edits, the model alone isn't what made the run
+    own = task.options[task.difficulty_option]
+    if not isinstance(own, int):
+        return []
+    iterations = max(run.iterations, min(LONGEST, max(_STRETCH) * model.iterations))
+    curves = []
     for stretch in _STRETCH:
-        length = {task.difficulty_option: stretch * trained}
+        length: dict[str, Any] = {task.difficulty_option: stretch * own}
         try:
-            by_length[stretch * trained] = accuracy(model, task, iterations, EXAMPLES, seed=SEED, **length)
+            result = accuracy(model, task, iterations, EXAMPLES, seed=SEED, **length)
         except LoopscopeError:  # the task, or learned positions, have a largest length
             break
-    return by_length
+        name = f"{task.difficulty_option} = {stretch * own}"
+        curve = ScoreCurve(name, range(result.iterations + 1), score_band(result.correctness, result.mask))
+        curves.append((curve, min(model.iterations * stretch, result.iterations)))
+    return curves
 
 
-def _at_depth(by_length: Mapping[int, Accuracy], trained: int, depth: int) -> dict[int, tuple[int, float]]:
-    """By length: iterations in proportion to it, and the score after them."""
-    ks = {length: min(depth * length // trained, one.iterations) for length, one in by_length.items()}
-    return {length: (k, float(by_length[length].positions[k])) for length, k in ks.items()}
+def _tiles(
+    score: RunScore,
+    main: ScoreCurve,
+    whole: ScoreCurve | None,
+    longer: list[tuple[ScoreCurve, int]],
+    *,
+    depth: int,
+) -> list[Tile]:
+    ways = [(main, depth, f"{plural(score.examples, 'example')} of this run")]
+    if whole is not None and score.task.shape is not None:
+        ways.append((whole, depth, "the same examples"))
+    ways += [(c, k, f"{plural(EXAMPLES, 'fresh example')}, longer than in training") for c, k in longer]
+    tiles = []
+    for curve, k, who in ways[:2]:
+        estimate = curve.at(k)
+        interval = (
+            f"; 95 % interval {percent(estimate.low)} to {percent(estimate.high)}"
+            if estimate.low == estimate.low
+            else ""
+        )
+        name = curve.name if curve is main or curve is whole else f"{score.name} at {curve.name}"
+        caption = f"{name} after {plural(k, 'iteration')} ({who}{interval})"
+        tiles.append(Tile(percent(estimate.value), caption))
+    return tiles
 
 
-def _length_panel(by_length: Mapping[int, Accuracy], task: Task, depth: int, score: str) -> Panel:
-    trained = task.options[task.difficulty_option]
-    values = "; ".join(
-        f"{task.difficulty_option} {length}: {percent(value)} after {plural(k, 'iteration')}"
-        for length, (k, value) in _at_depth(by_length, trained, depth).items()
+def _score_panel(
+    score: RunScore,
+    main: ScoreCurve,
+    whole: ScoreCurve | None,
+    longer: list[tuple[ScoreCurve, int]],
+    *,
+    depth: int,
+) -> Panel:
+    name, dial = score.name, score.task.difficulty_option
+    figure = style.empty(f"{name.capitalize()} after k iterations", "iterations run (k)", name)
+    own = f"{name}, this run's {plural(score.examples, 'example')}"
+    draw_curve(figure, main, own, style.BLUE)
+    if whole is not None:
+        draw_curve(figure, whole, f"{whole.name}, the same examples", style.BLUE, dash="dash")
+    for (curve, _), colour in zip(longer, style.COLOURS[1:], strict=False):
+        draw_curve(figure, curve, f"{name} at {curve.name}, {plural(EXAMPLES, 'fresh example')}", colour)
+    finish_curves(figure, [main, *(curve for curve, _ in longer)], depth)
+    observed = f"After {plural(depth, 'iteration')} {_clause(name, main.at(depth))}"
+    if whole is not None:
+        observed += f"; {_clause(whole.name, whole.at(depth))}"
+    observed += "."
+    if longer:
+        values = "; ".join(
+            f"{interval_text(curve.at(k))} at {curve.name} after {plural(k, 'iteration')}"
+            for curve, k in longer
+        )
+        observed += f" On fresh examples: {values}."
+    fresh = (
+        f" The others are {plural(EXAMPLES, 'fresh test example')} for each larger value of the task's "
+        f"option {dial}, which is {score.task.options[dial]} in training."
+        if longer
+        else ""
     )
     return Panel(
-        f"{score.capitalize()} after k iterations",
-        _curves(
-            {length: one.positions for length, one in by_length.items()}, task.difficulty_option, depth, score
-        ),
-        f"{score.capitalize()}, with iterations in proportion to the {task.difficulty_option}: {values}.",
-        f"There is one line for each value of {task.difficulty_option}, measured on {EXAMPLES} test "
-        f"examples that are not in the training set; {task.difficulty_option} is {trained} in training. The "
-        f"dotted line marks the model's own depth, {plural(depth, 'iteration')}. Each line begins before the "
-        "first iteration, at about chance.",
+        f"{name.capitalize()} after k iterations",
+        figure,
+        observed,
+        f"The answers are those that the model would give if it stopped after k iterations, on this run's "
+        f"own {plural(score.examples, 'example')}.{fresh} Bands are 95 % intervals over "
+        f"examples{_INTERVALS if not score.task.continuous else ''}. The dotted line marks the "
+        f"model's own depth, {plural(depth, 'iteration')}.",
     )
 
 
-def _colourable(levels: dict[float, Tensor]) -> dict[float, Tensor]:
-    """As many of the difficulties as there are colours, evenly spaced."""
-    step = -(-len(levels) // len(style.COLOURS))
-    return dict(list(levels.items())[::step])
+def _clause(name: str, estimate: Estimate) -> str:
+    """Such as "90 % (95 % interval 80 % to 95 %) of the answers are correct"."""
+    for ending, verb in (
+        (" wholly correct", "are wholly correct"),
+        (" correct", "are correct"),
+        (" solved", "are solved"),
+    ):
+        if name.endswith(ending):
+            return f"{interval_text(estimate)} of the {name.removesuffix(ending)} {verb}"
+    return f"the {name} is {interval_text(estimate)}"
 
 
-def _difficulty_sentence(levels: dict[float, Tensor], depth: int, score: str, unit: str) -> str:
-    easy, hard = min(levels), max(levels)
-    first, last = (
-        percent(float(levels[value][min(depth, len(levels[value]) - 1)])) for value in (easy, hard)
+def _groups(score: RunScore) -> dict[str, Tensor]:
+    """By name: examples of neighbouring difficulties, (example,) of bools; in at most GROUPS groups
+    of about equal numbers."""
+    wanted = score.mask.any(1)
+    values = score.difficulty[wanted]
+    if not bool(values.isfinite().all()):
+        return {}
+    levels, counts = values.unique(return_counts=True)
+    least, groups, first, members = len(values) / GROUPS, {}, 0, 0
+    for i, count in enumerate(counts.tolist()):
+        members += count
+        rest = int(counts[i + 1 :].sum())
+        if members < least and rest or 0 < rest < least / 2:
+            continue
+        low, high = float(levels[first]), float(levels[i])
+        inside = wanted & (score.difficulty >= levels[first]) & (score.difficulty <= levels[i])
+        groups[level_range(low, high, score.task.difficulty_unit)] = inside
+        first, members = i + 1, 0
+    return groups
+
+
+def _difficulty_panel(score: RunScore, groups: dict[str, Tensor], depth: int) -> Panel:
+    unit, name = score.task.difficulty_unit, score.name
+    title = f"{name.capitalize()} by {unit}"
+    figure = style.empty(title, "iterations run (k)", name, 340 + _LINE * len(groups))
+    curves = [ScoreCurve(group, score.iterations, score.mean(inside)) for group, inside in groups.items()]
+    for curve, colour in zip(curves, style.COLOURS, strict=False):
+        draw_curve(figure, curve, f"{curve.name} ({plural(curve.band.examples, 'example')})", colour)
+    finish_curves(figure, curves, depth)
+    easy, hard = curves[0].at(depth), curves[-1].at(depth)
+    return Panel(
+        title,
+        figure,
+        f"After {plural(depth, 'iteration')}: {interval_text(easy)} at {easy.name}, "
+        f"{interval_text(hard)} at {hard.name}.{_comparison(easy, hard)}",
+        f"This run's examples, grouped by difficulty ({unit}) into groups of about the same number. Bands "
+        "are 95 % intervals over the examples of a group.",
     )
-    return (
-        f"{score.capitalize()} after {plural(depth, 'iteration')}: {first} at {level(easy, unit)}, {last} "
-        f"at {level(hard, unit)}."
-    )
 
 
-def _curves(curves: Mapping[float, Tensor], dial: str, depth: int, score: str) -> "go.Figure":
-    figure = style.empty(f"{score.capitalize()} by iteration and {dial}", "iterations run", score)
-    for (length, values), colour in zip(curves.items(), style.COLOURS, strict=False):
-        name = label(level(length, dial))
-        figure.add_scatter(
-            y=[round(v, 4) for v in values.tolist()], name=name, line={"color": colour, "width": 2.5}
-        )
-    figure.add_vline(x=depth, line={"color": style.GREY, "width": 1, "dash": "dot"})
-    low = min(0.0, *(float(values.min()) for values in curves.values()))
-    figure.update_yaxes(range=[max(low, -1.0), 1.03], tickformat=".0%")
-    return figure
+def _comparison(easy: Estimate, hard: Estimate) -> str:
+    """Whether the intervals of the easiest and the hardest examples tell them apart."""
+    if easy.low != easy.low or hard.low != hard.low:
+        return ""
+    if easy.low <= hard.high and hard.low <= easy.high:
+        return " The intervals overlap: these examples are too few to tell whether difficulty matters then."
+    return f" The harder ones are answered {'worse' if hard.value < easy.value else 'better'}."
 
 
-def _position_figure(by_position: Tensor, length: int, dial: str) -> "go.Figure":
-    return position_heatmap(
-        [[None if v != v else round(v, 3) for v in row] for row in by_position.tolist()],
-        f"Accuracy by iteration and position ({dial} {length})",
-        "iterations run",
-        "accuracy",
-        hover="position %{x} after %{y} iterations: %{z:.1%}",
+def _position_panel(run: Run, score: RunScore) -> Panel:
+    share = score.correctness.nanmean(1)
+    names = position_names(run, share.shape[1])
+    title = f"{score.name.capitalize()} by position"
+    figure = position_heatmap(
+        [[None if v != v else round(v, 3) for v in row] for row in share.tolist()],
+        title,
+        "iterations run (k)",
+        score.name,
+        hover="position %{x}, k = %{y}: %{z:.1%}",
         height=440,
+        names=names,
+        iterations=score.iterations,
         zmin=0,
         zmax=1,
         bar={"tickformat": ".0%"},
     )
-
-
-def _position_sentence(by_position: Tensor) -> str:
-    """After how many iterations positions are correct to stay, as a sentence."""
-    first: dict[int, int | None] = {}
-    for p, column in enumerate(by_position.T.tolist()):
-        if column[0] == column[0]:
-            wrong = [k for k, value in enumerate(column) if value < CORRECT]
-            correct_from = wrong[-1] + 1 if wrong else 0
-            first[p] = correct_from if correct_from < len(column) else None
-    reached = {p: k for p, k in first.items() if k is not None}
-    if not reached:
-        return f"No position is correct in {CORRECT:.0%} of the examples at the end."
-    a, b = min(reached), max(reached)
-    never = len(first) - len(reached)
-    rest = f"; {never} of {len(first)} positions never are" if never else ""
-    return (
-        f"Position {a} is correct in at least {CORRECT:.0%} of the examples after "
-        f"{plural(reached[a], 'iteration')} and from then on, position {b} after {reached[b]}{rest}."
+    return Panel(
+        title,
+        figure,
+        _position_sentence(share, score.iterations, score.examples),
+        f"Each cell is the share of this run's {plural(score.examples, 'example')} whose answer at the "
+        "position is correct after k iterations; k increases downwards. Empty: no answer is to be given. A "
+        "slanted edge is an answer that spreads along the positions as the loop runs.",
     )
+
+
+def _position_sentence(share: Tensor, iterations: Sequence[int], examples: int) -> str:
+    """After how many iterations positions are correct to stay, as a sentence.
+
+    Arguments:
+        share: (iteration, position) of examples; NaN where no answer is to be given.
+        iterations: k of each row.
+        examples: how many there are.
+    """
+    answered = (~share.isnan()).all(0).nonzero()[:, 0].tolist()
+    reached: dict[int, int] = {}
+    for p in answered:
+        wrong = (share[:, p] < CORRECT).nonzero()[:, 0].tolist()
+        first = wrong[-1] + 1 if wrong else 0
+        if first < len(iterations):
+            reached[p] = iterations[first]
+    those = f"at least {percent(CORRECT)} of the {plural(examples, 'example')}"
+    if not reached:
+        return f"At the end no position is correct in {those}."
+    if len(reached) == len(answered) > 1:
+        who = f"All {len(answered)} positions are"
+    elif len(answered) == 1:
+        who = f"Position {answered[0]}, the only one with an answer, is"
+    else:
+        verb = "is" if len(reached) == 1 else "are"
+        who = f"{len(reached)} of {plural(len(answered), 'position')} {verb}"
+    early, late = min(reached, key=lambda p: reached[p]), max(reached, key=lambda p: reached[p])
+    if reached[early] == reached[late]:
+        return f"{who} correct in {those} {_from(reached[early])}."
+    return (
+        f"{who} correct in {those} at the end: position {early} {_from(reached[early])}, position {late} as "
+        f"the last {_from(reached[late])}."
+    )
+
+
+def _from(k: int) -> str:
+    return f"from {plural(k, 'iteration')} on" if k else "from before the loop on"

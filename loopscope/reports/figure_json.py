@@ -13,12 +13,8 @@ _SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", 
 def panel_json(panel: Panel) -> str:
     """A panel's figure and the frames of its control, for the page's script."""
     drawn = json.loads(str(panel.figure.to_json()))
-    legend = (
-        sum(trace.get("showlegend", True) and trace["type"] in ("scatter", "bar") for trace in drawn["data"])
-        > 1
-    )
     drawn["layout"].pop("title", None)  # the page shows the panel's title
-    drawn["layout"].setdefault("margin", {})["t"] = 44 if legend else 14
+    drawn["layout"].setdefault("margin", {})["t"] = 14
     content = {
         "data": drawn["data"],
         "layout": drawn["layout"],

@@ -1,171 +1,240 @@
-"""The section on the trajectory: the states in the plane of their first two principal
-components."""
+"""The section on the trajectory: the states in the plane of their first two principal components,
+as an animation over the iterations."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+from jaxtyping import Float
+from numpy import ndarray as Array
 
-from ..common.text import number, percent, plural
+from ..common.text import percent, plural
 from ..plots import style
-from ..plots.heatmaps import token_label
-from ..plots.panels import Frame, Panel
-from ..plots.style import label
-from ..recorder.labels import labels_of, task_of
+from ..plots.panels import Control, Frame, Panel
 from ..runs.run import Run
-from ..runs.run_mask import mask_at
 from .section import Section
+from .state_plane import (
+    EXAMPLES,
+    REST,
+    Path,
+    StatePlane,
+    drawn_positions,
+    last_positions,
+    single_examples,
+    state_plane,
+)
+from .thinned import thinned
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-    from sklearn.decomposition import PCA
 
-VECTORS, ENDS, TAIL, MOST = 20_000, 400, 6, 48
-"""State vectors that the components are fitted to; final states shown; iterations in a tail;
-positions shown."""
+ENDS = 300
+"""Final states drawn behind the paths."""
+TAIL = 6
+"""Iterations in the tail of a moving state."""
+_REST_TEXT = f"{100 * REST:.0f} %"
+_KINDS = {
+    "circle-open": "circle",
+    "square-open": "square",
+    "diamond-open": "diamond",
+    "triangle-up-open": "triangle",
+}
+"""Markers of the final states, by correct answer, and what they are called."""
 
 
 def section(run: Run) -> Section | None:
-    """Principal components of the states, as an animation over iterations; None unless each
-    position has a state vector."""
+    """The animation; None unless each position has a state vector that moves."""
     if run.states.axes[-3:] != ("batch", "position", "width") or len(run.states.iterations) < 3:
         return None
-    from sklearn.decomposition import PCA
+    plane = state_plane(run)
+    if plane is None:
+        return None
+    together = f"last position of {plural(len(last_positions(plane)), 'example')}"
+    panels = [
+        _panel(
+            plane,
+            {together: last_positions(plane)},
+            f"States after k iterations: {together}",
+            _observation(plane),
+        )
+    ]
+    if singles := single_examples(plane):
+        title = "States after k iterations: the positions of one example"
+        panels.append(_panel(plane, singles, title, _single_observation(plane, singles)))
+    return Section("trajectory", "Trajectory", 20, panels)
 
-    ks = run.states.iterations
-    states = torch.stack([run.states[k].detach().float().cpu() for k in ks]).numpy()
-    mask = mask_at(run, run.states).numpy()
-    if not np.isfinite(states[:, mask]).all() or states.shape[-1] < 2:
-        return None
-    labels, task = labels_of(run), task_of(run)
-    positions = np.arange(states.shape[2]) if labels is None else np.flatnonzero(labels.mask.any(0).numpy())
-    row = int(mask.any(1).argmax())  # the example that moves: the first that counts
-    positions = positions[mask[:, positions].any(0)]
-    flat = states[:, :, positions][:, mask[:, positions]].reshape(-1, states.shape[-1])
-    sample = np.random.default_rng(0).permutation(len(flat))[:VECTORS]
-    pca = PCA(n_components=2, random_state=0).fit(flat[sample])
-    if not pca.explained_variance_.any():
-        return None
-    shown = positions[mask[row, positions]][:MOST]
-    example = pca.transform(states[:, row, shown].reshape(-1, states.shape[-1])).reshape(len(ks), -1, 2)
-    counted = mask[:, positions].T.reshape(-1)
-    ends = pca.transform(states[-1, :, positions].reshape(-1, states.shape[-1])[counted])
-    answers = None if labels is None else labels.targets[:, positions].T.numpy().reshape(-1)[counted]
-    pick = np.random.default_rng(0).permutation(len(ends))[:ENDS]
-    figure = style.empty(
-        "States of one example in the plane of the first two principal components",
-        f"component 1 ({percent(pca.explained_variance_ratio_[0])} of the variance)",
-        f"component 2 ({percent(pca.explained_variance_ratio_[1])})",
-        520,
-    )
-    symbols = (task.symbols or None) if task is not None else None
-    groups = _draw_final(figure, ends[pick], None if answers is None else answers[pick], symbols)
-    frames = [Frame(f"after {plural(k, 'iteration')}", _frame(example, i, groups)) for i, k in enumerate(ks)]
-    _draw_moving(figure, frames[-1].update, groups, shown)
-    span = np.concatenate([example.reshape(-1, 2), ends])
-    for axis, (low, high) in zip(("xaxis", "yaxis"), zip(span.min(0), span.max(0), strict=True), strict=True):
+
+def _panel(plane: StatePlane, views: dict[str, list[Path]], title: str, observation: str) -> Panel:
+    """An animation, with a menu of views if there are several."""
+    figure = style.empty(title, _axis(plane, 0), _axis(plane, 1), 560)
+    ends = _draw_final(figure, plane)
+    places = thinned(len(plane.iterations))
+    steps = [f"after {plural(plane.iterations[i], 'iteration')}" for i in places]
+    frames = [
+        Frame(f"{name}, {step}" if len(views) > 1 else step, _frame(plane, view, i, ends))
+        for name, view in views.items()
+        for step, i in zip(steps, places, strict=True)
+    ]
+    _draw_moving(figure, plane, frames[len(places) - 1].update, ends)
+    span = plane.states[:, plane.drawn].reshape(-1, 2)
+    for axis, low, high in zip(("xaxis", "yaxis"), span.min(0), span.max(0), strict=True):
         pad = 0.06 * (high - low) or 1
         figure.layout[axis].range = [float(low - pad), float(high + pad)]
-    name = ""
-    if task is not None and labels is not None and not task.continuous:
-        name = f" ({task.render(run.tokens[row : row + 1].cpu())[0]})"
-    panel = Panel(
-        "Trajectory of the states",
+    controls = (Control("Example", list(views)), Control("Iterations run (k)", steps, "slide"))
+    return Panel(
+        title,
         figure,
-        _observation(example, ks, pca),
-        f"Each dot with its tail is one position of the first example{name}; its colour is the position. "
-        "The faint dots are the final states of all examples, coloured by the correct answer. Press Play "
-        "or move the slider to step through the iterations.",
+        observation,
+        _reading(plane, len(views) > 1),
         frames,
         control="play",
-        first=len(frames) - 1,
+        first=len(places) - 1,
+        controls=controls if len(views) > 1 else (),
     )
-    data = {"explained_variance_ratio": pca.explained_variance_ratio_, "iterations": ks, "example": example}
-    return Section("trajectory", "Trajectory", 20, [panel], data=data)
 
 
-def _draw_final(
-    figure: "go.Figure", ends: np.ndarray, answers: np.ndarray | None, symbols: tuple[str, ...] | None
-) -> int:
-    """The final states as traces, one for each correct answer; returns the number of traces."""
-    kinds = [None] if answers is None or len(set(answers)) > len(style.COLOURS) else sorted(set(answers))
-    for kind, colour in zip(kinds, style.COLOURS, strict=False):
-        group = ends if kind is None or answers is None else ends[answers == kind]
-        name = (
-            "final state"
-            if kind is None or symbols is None
-            else f"final, answer {token_label(symbols[kind])}"
-        )
-        marker = {"color": colour, "size": 7, "opacity": 0.35}
+def _axis(plane: StatePlane, i: int) -> str:
+    return f"principal component {i + 1} ({percent(plane.shares[i])} of the variance)"
+
+
+def _answer_kinds(plane: StatePlane) -> list[str]:
+    """The correct answers, if there are few enough to tell them apart by markers."""
+    if plane.answers is None:
+        return []
+    kinds = sorted({plane.answers[b][p] for b, p in np.argwhere(plane.drawn).tolist()})
+    return kinds if len(kinds) <= len(_KINDS) else []
+
+
+def _draw_final(figure: "go.Figure", plane: StatePlane) -> int:
+    """The final states behind the paths, with a marker for each correct answer; returns the number
+    of traces."""
+    places = np.argwhere(plane.drawn)
+    pick = places[np.random.default_rng(0).permutation(len(places))[:ENDS]].tolist()
+    answers, kinds = plane.answers, _answer_kinds(plane) or [""]
+    for kind, symbol in zip(kinds, _KINDS, strict=False):
+        group = [(b, p) for b, p in pick if answers is None or kind in ("", answers[b][p])]
+        points = np.array([plane.states[-1, b, p] for b, p in group]).reshape(-1, 2)
         figure.add_scatter(
-            x=_short(group[:, 0]),
-            y=_short(group[:, 1]),
+            **_coordinates(points),
             mode="markers",
-            name=name,
-            marker=marker,
+            marker={"color": style.GREY, "size": 6, "opacity": 0.5, "symbol": symbol},
             hoverinfo="skip",
+            showlegend=False,
         )
     return len(kinds)
 
 
-def _frame(example: np.ndarray, i: int, groups: int) -> dict[int, dict[str, Any]]:
-    """The moving parts after i iterations: the tails (in the last frame the whole trajectory) and
-    the dots. `example` is (state, position, 2)."""
-    tail = example[max(0, i - TAIL) if i < len(example) - 1 else 0 : i + 1].transpose(1, 0, 2)
-    gaps = np.full((len(tail), 1, 2), np.nan)
-    lines = np.concatenate([tail, gaps], axis=1).reshape(-1, 2)
-    return {
-        groups: {"x": _short(lines[:, 0]), "y": _short(lines[:, 1])},
-        groups + 1: {"x": _short(example[i, :, 0]), "y": _short(example[i, :, 1])},
-    }
-
-
-def _draw_moving(figure: "go.Figure", update: Any, groups: int, positions: np.ndarray) -> None:
-    figure.add_scatter(
-        **update[groups],
-        mode="lines",
-        name="tail",
-        line={"color": style.GREY, "width": 1.2},
-        hoverinfo="skip",
-        opacity=0.6,
-        showlegend=False,
-    )
-    figure.add_scatter(
-        **update[groups + 1],
-        mode="markers",
-        name="positions of the example",
-        showlegend=False,
-        marker={
-            "size": 13,
-            "color": positions.tolist(),
-            "colorscale": style.SCALE,
-            "colorbar": style.colourbar("position"),
-            "line": {"color": "white", "width": 1},
-        },
-        text=[label(p) for p in positions],
-        hovertemplate="position %{text}<extra></extra>",
-    )
-
-
-def _observation(example: np.ndarray, ks: list[int], pca: "PCA") -> str:
-    size = np.linalg.norm(example.reshape(-1, 2).max(0) - example.reshape(-1, 2).min(0))
-    still = np.linalg.norm(np.diff(example, axis=0), axis=-1) < 0.01 * size  # (iteration, position)
-    last = [
-        max((t + 1 for t in range(len(still)) if not still[t, p]), default=0) for p in range(still.shape[1])
-    ]
-    resting = [ks[t] for t in last if t < len(still)]
-    variance = percent(float(pca.explained_variance_ratio_.sum()))
-    if not resting:
-        return (
-            f"The two components explain {variance} of the variance; all positions of the example are still "
-            "moving at the end."
+def _frame(plane: StatePlane, view: list[Path], i: int, ends: int) -> dict[int, dict[str, Any]]:
+    """The moving parts after i states, by trace: the tails of each example, the starts, the ends
+    and the dots of each example. In the last frame a tail is the whole path."""
+    begin = max(0, i - TAIL) if i < len(plane.states) - 1 else 0
+    gap = np.full((1, 2), np.nan)
+    tails, dots = [], []
+    for slot in range(EXAMPLES):
+        paths = [path for path in view if path.example == _example(plane, slot)]
+        lines = [part for path in paths for part in (_points(plane, path)[begin : i + 1], gap)]
+        tails.append(_coordinates(np.concatenate(lines) if lines else gap))
+        dots.append(
+            _coordinates(np.array([_points(plane, path)[i] for path in paths]).reshape(-1, 2))
+            | {
+                "text": [path.caption for path in paths],
+                "customdata": [plane.names[path.example][path.position] for path in paths],
+            }
         )
+    resting = [path for path in view if plane.resting[path.example, path.position]]
+    moving = [path for path in view if path not in resting]
+    marks = [
+        _coordinates(np.array([_points(plane, path)[at] for path in paths]).reshape(-1, 2))
+        for paths, at in ((view, 0), (resting, -1), (moving, -1))
+    ]
+    return dict(enumerate([*tails, *marks, *dots], ends))
+
+
+def _example(plane: StatePlane, slot: int) -> int | None:
+    """The example that has a slot's traces."""
+    rows = list(drawn_positions(plane))
+    return rows[slot] if slot < len(rows) else None
+
+
+def _points(plane: StatePlane, path: Path) -> Float[Array, "state 2"]:
+    return plane.states[:, path.example, path.position]
+
+
+def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int) -> None:
+    looks = [style.example_style(_example(plane, slot) or 0) for slot in range(EXAMPLES)]
+    for slot, look in enumerate(looks):
+        line = {"color": look.colour, "width": 1.6, "dash": look.dash}
+        figure.add_scatter(
+            **update[ends + slot], mode="lines", line=line, hoverinfo="skip", opacity=0.55, showlegend=False
+        )
+    at_rest, elsewhere = ends + EXAMPLES + 1, ends + EXAMPLES + 2
+    for trace, name, symbol, size in (
+        (ends + EXAMPLES, "start", "circle-open", 16),
+        (at_rest, "end", "star-open", 20),
+        (elsewhere, "end", "square-open", 17),
+    ):
+        figure.add_scatter(
+            **update[trace],
+            mode="markers",
+            name=name,
+            marker={"size": size, "color": style.GREY, "symbol": symbol, "line": {"width": 1.5}},
+            hoverinfo="skip",
+            showlegend=trace != elsewhere or not update[at_rest]["x"],
+        )
+    for slot, look in enumerate(looks):
+        dots = update[ends + EXAMPLES + 3 + slot]
+        figure.add_scatter(
+            **dots,
+            mode="markers+text",
+            textposition="top center",
+            textfont={"size": 10},
+            name=f"example {_example(plane, slot)}",
+            marker={"size": 10, "color": look.colour, "symbol": look.symbol},
+            hovertemplate="%{customdata}<extra></extra>",
+            showlegend=bool(dots["x"]),
+        )
+
+
+def _reading(plane: StatePlane, several: bool) -> str:
+    markers = ", ".join(
+        f"{shape}: answer {kind}" for kind, shape in zip(_answer_kinds(plane), _KINDS.values(), strict=False)
+    )
+    menu = " Numbers are positions. Choose another example above." if several else ""
+    start = (
+        "before the loop" if plane.iterations[0] == 0 else f"after {plural(plane.iterations[0], 'iteration')}"
+    )
     return (
-        f"The two components explain {variance} of the variance; {len(resting)} of {len(last)} positions "
-        f"have stopped moving at the end, the first after {plural(min(resting), 'iteration')} and the last "
-        f"after {max(resting)} (steps below {number(0.01)} of the size of the example's trajectory)."
+        "Each dot with its tail is the state at one position of one example; its colour is the example. "
+        f"Rings: states {start}. Stars: ends whose last step is shorter than {_REST_TEXT} of the largest "
+        "distance from the end; squares: other ends. Grey: final states of all examples"
+        f"{f' ({markers})' if markers else ''}.{menu} Play or move the slider to step through the iterations."
     )
 
 
-def _short(values: np.ndarray) -> list[float | None]:
+def _observation(plane: StatePlane) -> str:
+    """How much the plane holds, and how many states hardly move any more."""
+    resting, total = int(plane.resting[plane.drawn].sum()), int(plane.drawn.sum())
+    examples = plural(int(plane.drawn.any(1).sum()), "example")
+    return (
+        f"The two components hold {percent(sum(plane.shares))} of the variance of the states over k = "
+        f"{plane.iterations[0]} to {plane.iterations[-1]}. The last step is shorter than {_REST_TEXT} of the "
+        f"largest distance from the end for {resting} of {plural(total, 'state')} of {examples}."
+    )
+
+
+def _single_observation(plane: StatePlane, views: dict[str, list[Path]]) -> str:
+    parts = []
+    for view in views.values():
+        resting = sum(bool(plane.resting[path.example, path.position]) for path in view)
+        parts.append(f"{resting} of {len(view)} in example {view[0].example}")
+    return (
+        f"Positions whose last step is shorter than {_REST_TEXT} of their largest distance from their end: "
+        f"{', '.join(parts)}."
+    )
+
+
+def _coordinates(points: Float[Array, "point 2"]) -> dict[str, list[float | None]]:
+    return {"x": _short(points[:, 0]), "y": _short(points[:, 1])}
+
+
+def _short(values: Array) -> list[float | None]:
     return [None if v != v else float(f"{v:.4g}") for v in values.tolist()]

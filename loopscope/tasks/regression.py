@@ -78,6 +78,9 @@ class Regression(Task):
     def features(self) -> int:
         return self.dimensions
 
+    def position_names(self, positions: int) -> list[str]:
+        return [f"{'xy'[p % 2]}{p // 2 + 1}" for p in range(positions)]
+
     def losses(
         self, logits: Float[Tensor, "batch position 1"], targets: Float[Tensor, "batch position"]
     ) -> Float[Tensor, "batch position"]:

@@ -107,6 +107,10 @@ class Sudoku(Task):
     def shape(self) -> tuple[int, int]:
         return self.size, self.size
 
+    @property
+    def box_shape(self) -> tuple[int, int]:
+        return BOXES[self.size]
+
     def neighbours(self) -> Bool[Tensor, "position position"]:
         """Cells of the same row, column or box."""
         units = torch.from_numpy(this_board(self.size).units)

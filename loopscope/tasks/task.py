@@ -106,6 +106,19 @@ class Task(ABC):
         count in what is measured; None for a task without."""
         return None
 
+    @property
+    def box_shape(self) -> tuple[int, int] | None:
+        """(rows, columns) of the boxes that a board is divided into; None for a board without."""
+        return None
+
+    def position_names(self, positions: int) -> list[str] | None:
+        """What each position holds in every example, such as "r1c2" for a cell or "x3"; None where
+        the tokens themselves say it."""
+        if self.shape is None:
+            return None
+        rows, columns = self.shape
+        return [f"r{i + 1}c{j + 1}" for i in range(rows) for j in range(columns)]
+
     def neighbours(self) -> Bool[Tensor, "position position"] | None:
         """For a board with rules: which cells constrain each other; no cell constrains itself. None
         for other tasks."""

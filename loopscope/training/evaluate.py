@@ -45,6 +45,8 @@ class Accuracy:
     position where that is largest; NaN for k = 0."""
     answers: Shaped[Tensor, "iteration batch position"]
     """The answers themselves."""
+    correctness: Float[Tensor, "iteration batch position"]
+    """How correct each answer is (`Task.correctness`)."""
     mask: Bool[Tensor, "batch position"]
     """The answered positions."""
 
@@ -108,13 +110,17 @@ def accuracy(
         sequences=complete.all(-1).float().mean(1).cpu(),
         by_position=((score * mask).sum(1) / mask.sum(0)).cpu(),
         by_difficulty=_by_level(score, mask, batch.difficulty),
-        change=torch.cat(
-            [score.new_zeros(1), task.answer_distance(answer[1:], answer[:-1])[:, mask].mean(1)]
-        ).cpu(),
+        change=_change(task, answer, mask).cpu(),
         relative_step=torch.tensor(steps),
         answers=answer.cpu(),
+        correctness=score.cpu(),
         mask=mask.cpu(),
     )
+
+
+def _change(task: Task, answer: Tensor, mask: Tensor) -> Tensor:
+    distance = task.answer_distance(answer[1:], answer[:-1])[:, mask].mean(1)
+    return torch.cat([distance.new_zeros(1), distance])
 
 
 def _by_level(score: Tensor, mask: Tensor, difficulty: Tensor) -> dict[float, Tensor]:

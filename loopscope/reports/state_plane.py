@@ -1,0 +1,128 @@
+"""The plane of the first two principal components of a run's states, and the paths in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray as Array
+
+from ..plots.heatmaps import token_label
+from ..recorder.labels import inputs_of, labels_of, symbol_of
+from ..runs.run import Run
+from ..runs.run_mask import mask_at
+
+VECTORS = 20_000
+"""State vectors that the components are fitted to."""
+EXAMPLES, SINGLE, MOST = 6, 3, 16
+"""Examples drawn together; those that are drawn by themselves; positions drawn of one."""
+REST = 0.01
+"""A state hardly moves when its last step is shorter than this part of its largest distance from
+its end."""
+
+
+@dataclass(frozen=True)
+class StatePlane:
+    """The states of a run in the plane of two principal components."""
+
+    iterations: Sequence[int]
+    states: Float[Array, "state batch position 2"]
+    shares: tuple[float, float]
+    """Of the variance, by component."""
+    drawn: Bool[Array, "batch position"]
+    """The positions that are drawn: those with an answer to give, or else all that count."""
+    resting: Bool[Array, "batch position"]
+    """Whether the last step is nearly none; see REST."""
+    names: list[list[str]]
+    """What is under the pointer, by example and position."""
+    answers: list[list[str]] | None
+    """The correct answers, by example and position; None where they aren't known."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """One position of one example, as a view draws it."""
+
+    example: int
+    position: int
+    caption: str = ""
+
+
+def state_plane(run: Run) -> StatePlane | None:
+    """The plane; None if states aren't finite, have one number only, or never differ."""
+    from sklearn.decomposition import PCA
+
+    ks = run.states.iterations
+    states = torch.stack([run.states[k].detach().float().cpu() for k in ks]).numpy()
+    mask = mask_at(run, run.states).numpy()
+    if not np.isfinite(states[:, mask]).all() or states.shape[-1] < 2:
+        return None
+    labels = labels_of(run)
+    drawn = mask
+    if labels is not None and labels.mask.shape == mask.shape and bool(labels.mask.any()):
+        drawn = labels.mask.numpy() & mask
+    flat = states[:, drawn].reshape(-1, states.shape[-1])
+    sample = np.random.default_rng(0).permutation(len(flat))[:VECTORS]
+    pca = PCA(n_components=2, random_state=0).fit(flat[sample])
+    if not pca.explained_variance_.any():
+        return None
+    safe = np.where(mask[None, :, :, None], states, 0.0)
+    size = np.linalg.norm(safe - safe[-1], axis=-1).max(0)
+    last = np.linalg.norm(safe[-1] - safe[-2], axis=-1)
+    names, answers = _names(run, mask.shape)
+    return StatePlane(
+        iterations=ks,
+        states=pca.transform(safe.reshape(-1, safe.shape[-1])).reshape(*safe.shape[:-1], 2),
+        shares=(float(pca.explained_variance_ratio_[0]), float(pca.explained_variance_ratio_[1])),
+        drawn=drawn,
+        resting=last <= REST * size,
+        names=names,
+        answers=answers,
+    )
+
+
+def _names(run: Run, shape: tuple[int, ...]) -> tuple[list[list[str]], list[list[str]] | None]:
+    """`names` and `answers` of a plane."""
+    inputs, labels, symbol = inputs_of(run), labels_of(run), symbol_of(run)
+    batch, positions = shape
+    names = [[f"example {b}, position {p}" for p in range(positions)] for b in range(batch)]
+    if inputs is None or len(inputs[0]) != positions:
+        return names, None
+    names = [
+        [f"{name}, input {token_label(token)}" for name, token in zip(row, tokens, strict=True)]
+        for row, tokens in zip(names, inputs, strict=True)
+    ]
+    if labels is None:
+        return names, None
+    answers = [[symbol(token) for token in row] for row in labels.targets.tolist()]
+    names = [
+        [
+            f"{name}, correct answer {token_label(answer)}" if wanted else name
+            for name, answer, wanted in zip(row, line, mask, strict=True)
+        ]
+        for row, line, mask in zip(names, answers, labels.mask.tolist(), strict=True)
+    ]
+    return names, answers
+
+
+def drawn_positions(plane: StatePlane) -> dict[int, list[int]]:
+    """The positions that are drawn, of the first examples that have any."""
+    rows = np.flatnonzero(plane.drawn.any(1))[:EXAMPLES].tolist()
+    return {b: np.flatnonzero(plane.drawn[b]).tolist() for b in rows}
+
+
+def last_positions(plane: StatePlane) -> list[Path]:
+    """The last position of each example."""
+    return [Path(b, positions[-1]) for b, positions in drawn_positions(plane).items()]
+
+
+def single_examples(plane: StatePlane) -> dict[str, list[Path]]:
+    """The positions of single examples that have several, by what the menu says of them."""
+    views = {}
+    for b, positions in list(drawn_positions(plane).items())[:SINGLE]:
+        some = positions[:: -(-len(positions) // MOST)]
+        which = "all" if len(some) == len(positions) else f"{len(some)} of"
+        if len(positions) > 1:
+            views[f"example {b}, {which} {len(positions)} positions"] = [Path(b, p, str(p)) for p in some]
+    return views
