@@ -64,9 +64,9 @@ def state_plane(run: Run) -> StatePlane | None:
         drawn = labels.mask.numpy() & mask
     flat = states[:, drawn].reshape(-1, states.shape[-1])
     sample = np.random.default_rng(0).permutation(len(flat))[:VECTORS]
-    pca = PCA(n_components=2, random_state=0).fit(flat[sample])
-    if not pca.explained_variance_.any():
+    if (flat[sample] == flat[sample[0]]).all():
         return None
+    pca = PCA(n_components=2, random_state=0).fit(flat[sample])
     safe = np.where(mask[None, :, :, None], states, 0.0)
     size = np.linalg.norm(safe - safe[-1], axis=-1).max(0)
     last = np.linalg.norm(safe[-1] - safe[-2], axis=-1)

@@ -178,7 +178,7 @@ def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int)
             name=name,
             marker={"size": size, "color": style.GREY, "symbol": symbol, "line": {"width": 1.5}},
             hoverinfo="skip",
-            showlegend=trace != elsewhere or not update[at_rest]["x"],
+            showlegend=trace == ends + EXAMPLES or bool(update[at_rest]["x"]) == (trace == at_rest),
         )
     for slot, look in enumerate(looks):
         dots = update[ends + EXAMPLES + 3 + slot]

@@ -1,0 +1,47 @@
+"""The style of figures: each example's look, ticks, and rows of tokens."""
+
+import pytest
+
+from loopscope.plots import style
+from loopscope.plots.heatmaps import NAMED, position_heatmap, token_heatmap, token_rows
+
+
+def test_no_two_of_many_examples_look_alike():
+    looks = [style.example_style(b) for b in range(36)]
+    assert len(set(looks)) == 36
+    assert len({look.colour for look in looks[:6]}) == 6  # the first ones by colour alone
+    assert {look.dash for look in looks[:6]} == {"solid"}
+    assert looks[7].colour == looks[1].colour
+    assert looks[7].symbol != looks[1].symbol
+
+
+def test_the_names_of_few_positions_stand_under_the_axis():
+    def axis(count: int):
+        cells = [[0.0] * count]
+        names = ["<b>", " "] + ["7"] * (count - 2)
+        figure = position_heatmap(cells, "", "k", "share", hover="", names=names, iterations=[3])
+        assert list(figure.data[0].y) == [3]
+        return figure.layout.xaxis.ticktext
+
+    assert axis(3) == ("&lt;b&gt;", "' '", "7")
+    assert axis(NAMED + 1) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "ticks"),
+    [(3, [0, 1, 2]), (10, list(range(10))), (11, [0, 2, 4, 6, 8, 10]), (73, [0, 10, 20, 30, 40, 50, 60, 70])],
+)
+def test_iterations_have_few_ticks_between_the_rows_of_tokens(count: int, ticks: list[int]):
+    cells = {"z": [[0, 1]] * count, "text": [["a", "b"]] * count, "customdata": [[0, 0]] * count}
+    rows = token_rows(["x", ""], ["", "y"])
+    figure = token_heatmap("", cells, range(count), 2, hover="", rows=rows)
+    axis = figure.layout.yaxis
+    assert list(axis.tickvals) == [-1, count, *ticks]
+    assert list(axis.ticktext) == ["input", "correct", *map(str, ticks)]
+    assert rows["text"] == ["x", "", "", "y"]
+    assert list(axis.range) == [count + 0.5, -1.5]
+
+
+def test_a_legend_stands_below_the_figure():
+    legend = style.empty("", "", "").layout.legend
+    assert (legend.yref, legend.y, legend.yanchor) == ("container", 0, "bottom")
