@@ -49,12 +49,11 @@ def draw_trajectories(result: GeometryResult, field: int = 0) -> "go.Figure":
         for i, fraction in enumerate(geometry.explained[:2])
     ]
     figure = style.empty(title, axes[0], axes[1] if len(axes) > 1 else "", 480)
-    several_positions = result.trajectories[0][1] != result.trajectories[-1][1]
     for (example, position), states in zip(result.trajectories, geometry.components.tolist(), strict=True):
         x, y = ([round(state[i], 5) if len(state) > i else 0.0 for state in states] for i in (0, 1))
-        colour = style.COLOURS[(position if several_positions else example) % len(style.COLOURS)]
+        look = style.example_style(example)
         hover = f"example {example}, position {position}, state %{{text}}<extra></extra>"
-        line = {"color": colour, "width": 1}
+        line = {"color": look.colour, "width": 1, "dash": look.dash}
         figure.add_scatter(
             x=x, y=y, mode="lines+markers", text=list(result.states), hovertemplate=hover, line=line,
             marker={"size": 3}, showlegend=False,
@@ -63,7 +62,7 @@ def draw_trajectories(result: GeometryResult, field: int = 0) -> "go.Figure":
             x=x[-1:],
             y=y[-1:],
             mode="markers",
-            marker={"size": 9, "color": colour},
+            marker={"size": 9, "color": look.colour, "symbol": look.symbol},
             showlegend=False,
             hoverinfo="skip",
         )
@@ -99,7 +98,8 @@ def panels(result: GeometryResult) -> list[Panel]:
             "Trajectories in the principal plane",
             draw_trajectories(result),
             f"The plane holds {percent(float(field.explained[:2].sum()))} of the variance.{turn}",
-            "Each line is one position of one example; the large dot is its last state.",
+            "Each line is one position of one example, and its colour is the example; the large marker is "
+            "its last state.",
         ),
         Panel(
             "Similarity of iterations (CKA)",

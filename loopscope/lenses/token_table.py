@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..common.text import number
 from ..plots import style
-from ..plots.heatmaps import token_heatmap, token_label
+from ..plots.heatmaps import WIDEST, token_heatmap, token_label, token_rows
 from ..plots.panels import Frame, Panel
-from ..recorder.labels import labels_of, task_of
+from ..recorder.labels import example_names, inputs_of, symbol_of
 from ..runs.run import Run
 
 EXAMPLES = 8
@@ -32,8 +32,8 @@ class TokenTable:
     """The input token at each position of each example; empty where it is unknown."""
     names: tuple[str, ...]
     """Of the examples."""
-    symbols: tuple[str, ...]
-    """Of the vocabulary; empty if only ids are available."""
+    symbols: dict[int, str]
+    """What the tokens of the table are called, by id."""
     target: Int[Tensor, "example position"]
     """The right answer; -1 where there is none or it is unknown."""
 
@@ -51,35 +51,41 @@ def token_table(
     ids = top[:, :EXAMPLES].nan_to_num(-1).long()
     present = (ids >= 0).flatten(1).any(1)
     count, positions = ids.shape[1:3]
-    task = task_of(run) if labels_of(run) is not None else None
-    symbols = task.symbols if task is not None else ()
-    tokens = run.tokens[:count].cpu() if isinstance(run.tokens, Tensor) else None
-    if tokens is None or tokens.is_floating_point() or tuple(tokens.shape) != (count, positions):
-        inputs, names = [("",) * positions] * count, [f"example {b}" for b in range(count)]
-    else:
-        inputs = [tuple(symbols[t] if symbols else str(t) for t in row) for row in tokens.tolist()]
-        names = task.render(tokens) if task is not None else [f"example {b}" for b in range(count)]
+    symbol, rows = symbol_of(run), inputs_of(run)
+    inputs: list[tuple[str, ...]] = [("",) * positions] * count
+    if rows is not None and len(rows[0]) == positions:
+        inputs = [tuple(row) for row in rows[:count]]
+    used = sorted({*ids.flatten().tolist(), *target[:count].flatten().tolist()} - {-1})
     return TokenTable(
         iterations=tuple(k for k, value in zip(iterations, present.tolist(), strict=True) if value),
         top=ids[present],
         p=p[:, :EXAMPLES][present],
         final=final[:, :EXAMPLES][present],
         inputs=tuple(inputs),
-        names=tuple(names),
-        symbols=tuple(symbols),
+        names=tuple(example_names(run, range(count))),
+        symbols={token: symbol(token) for token in used},
         target=target[:count],
     )
 
 
 def token_table_panel(table: TokenTable, title: str, site: str, caution: str = "") -> Panel:
     """The table as a figure with one frame for each example."""
-    frames = [Frame(name, {0: _cells(table, b)}) for b, name in enumerate(table.names)]
+    width = table.top.shape[2]
+    frames = [
+        Frame(
+            name,
+            {0: _cells(table, b)}
+            | ({1: token_rows(table.inputs[b])} if any(table.inputs[b]) and width <= WIDEST else {}),
+        )
+        for b, name in enumerate(table.names)
+    ]
     figure = token_heatmap(
         title,
         frames[0].update[0],
         table.iterations,
-        table.top.shape[2],
-        hover="iteration %{y}, position %{x}, input %{customdata[0]}<br>%{customdata[1]}%{customdata[2]}",
+        width,
+        rows=frames[0].update.get(1),
+        hover="k = %{y}, position %{x}, input %{customdata[0]}<br>%{customdata[1]}%{customdata[2]}",
         colorscale=style.SCALE,
         zmin=0,
         zmax=1,
@@ -102,7 +108,7 @@ def token_table_panel(table: TokenTable, title: str, site: str, caution: str = "
 
 def _cells(table: TokenTable, b: int) -> dict[str, Any]:
     def word(token: int) -> str:
-        return token_label(table.symbols[token]) if table.symbols else str(token)
+        return token_label(table.symbols[token])
 
     z, text, hover = [], [], []
     for ids, p, final in zip(
