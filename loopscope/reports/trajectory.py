@@ -85,11 +85,27 @@ def _panel(plane: StatePlane, views: dict[str, list[Path]], title: str, observat
         figure,
         observation,
         _reading(plane, len(views) > 1),
-        frames,
+        _changes(frames),
         control="play",
         first=len(places) - 1,
         controls=controls if len(views) > 1 else (),
     )
+
+
+def _changes(frames: list[Frame]) -> list[Frame]:
+    """The same frames without what is equal in all of them, which a page needn't draw again."""
+    first = frames[0].update
+    moving = {
+        trace: {key for key, value in part.items() if any(f.update[trace][key] != value for f in frames)}
+        for trace, part in first.items()
+    }
+    return [
+        Frame(
+            f.label,
+            {t: {key: f.update[t][key] for key in sorted(keys)} for t, keys in moving.items() if keys},
+        )
+        for f in frames
+    ]
 
 
 def _axis(plane: StatePlane, i: int) -> str:

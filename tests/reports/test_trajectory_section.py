@@ -114,6 +114,18 @@ def test_a_panel_has_a_frame_for_each_iteration_and_example():
         assert all(set(frame.update) == set(panel.frames[0].update) for frame in panel.frames)
 
 
+def test_what_never_changes_is_not_drawn_again():
+    section = trajectory.section(parity_run(8))
+    assert section is not None
+    first = section.panels[0]
+    traces = first.figure.data
+    still = {i for i, trace in enumerate(traces) if trace.name in ("start", "end")}
+    assert still
+    assert all(not still & set(frame.update) for frame in first.frames)
+    shown = first.frames[first.first].update
+    assert all(list(traces[i][key]) == part[key] for i, part in shown.items() for key in part)
+
+
 def test_the_markers_of_final_states_are_explained_by_their_answers():
     answers = [["0"], ["1"]] * 4
     assert "(circle: answer 0, square: answer 1)" in trajectory._reading(
