@@ -60,7 +60,8 @@ def section(run: Run) -> Section | None:
     if singles := single_examples(plane):
         title = "States after k iterations: the positions of one example"
         panels.append(_panel(plane, singles, title, _single_observation(plane, singles)))
-    return Section("trajectory", "Trajectory", 20, panels)
+    data = {"explained_variance_ratio": plane.shares, "iterations": plane.iterations}
+    return Section("trajectory", "Trajectory", 20, panels, data=data)
 
 
 def _panel(plane: StatePlane, views: dict[str, list[Path]], title: str, observation: str) -> Panel:
