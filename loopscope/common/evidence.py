@@ -50,6 +50,13 @@ class Estimate:
             return f"{self.value:.3g}"
         return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
 
+    @property
+    def share_text(self) -> str:
+        """The same of a share, such as "86 % (82 to 90 %)"."""
+        if math.isnan(self.low) or math.isnan(self.high):
+            return percent(self.value)
+        return f"{percent(self.value)} ({percent(self.low).removesuffix(' %')} to {percent(self.high)})"
+
 
 @dataclass(frozen=True)
 class Evidence:

@@ -1,6 +1,7 @@
 """Where a loop's states go, as the analyses say of each example, and which of these can't both be
 true."""
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 Fate = Literal["converges", "cycles", "quasiperiodic", "irregular", "drifts", "grows", "moves", "unclear"]
@@ -35,3 +36,33 @@ _COMPATIBLE = {
 def can_both_hold(one: Fate, other: Fate) -> bool:
     """Whether two fates can both be true of the same states."""
     return one == other or "unclear" in (one, other) or frozenset((one, other)) in _COMPATIBLE
+
+
+def fate_of_positions(fates: Iterable[Fate]) -> Fate:
+    """An example's fate from those of its positions, which are parts of one state.
+
+    It converges if all positions do. If some are known to move it doesn't, and its fate is the one
+    that these share, if no position's is unclear; else `moves`. It is unclear if no position is
+    known to move, and some are unclear.
+
+    >>> fate_of_positions(["converges", "cycles", "converges"])
+    'cycles'
+
+    Arguments:
+        fates: of the positions that count, at least one.
+    """
+    known = set(fates)
+    moving = known - {"converges", "unclear"}
+    if not moving:
+        return "converges" if known == {"converges"} else "unclear"
+    return moving.pop() if len(moving) == 1 and "unclear" not in known else "moves"
+
+
+def fates_of_examples(fates: Sequence[Sequence[Fate | None]]) -> dict[int, Fate]:
+    """The fate of each example that has a position that counts, by its index.
+
+    Arguments:
+        fates: by example and position; None where a position doesn't count.
+    """
+    counted: list[list[Fate]] = [[fate for fate in row if fate is not None] for row in fates]
+    return {row: fate_of_positions(known) for row, known in enumerate(counted) if known}

@@ -19,6 +19,8 @@ from ..runs.run_mask import mask_at
 from .record_run import record
 from .resume_run import resume
 
+EXTRA = 64
+"""Iterations beyond a run after which it is judged where its states go, at least."""
 _MOST_NAMES = 3
 """As many names of sites are listed in a sentence."""
 
@@ -44,6 +46,12 @@ class Continuation:
     def extra(self) -> int:
         """How many finite states there are beyond those of the original run."""
         return self.last - self.recorded_iterations
+
+
+def extra_of(run: Run, extra: int | None) -> int:
+    """How many iterations a run is continued by: `extra`, or if that is None as many as it has,
+    EXTRA at least."""
+    return max(EXTRA, run.iterations) if extra is None else extra
 
 
 def continue_run(

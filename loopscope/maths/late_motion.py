@@ -1,0 +1,136 @@
+"""What trajectories do at their end: rest, approach rest, keep moving, or grow.
+
+The answer needs no period and no fit of a path: only the sizes of steps, norms and distances. So it
+is coarser than the kinds of `loopscope.maths.limits`, and never excludes the true one of them.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .precision import motion_scale, rest_level, rounding, state_scale
+
+GROWTH, STEADY = 1.1, 0.9
+"""A trajectory grows if its norm rises by the first factor from the second quarter to the last one,
+window by window, while its steps keep the second part of their size."""
+_EXPLODING = 2.0
+"""Steps that grow by this factor lead away whatever the norm is."""
+_WINDOWS = 8
+"""In so many windows of the late half the steps are compared."""
+_SLOPE = 5.0
+"""Steps shrink if the slope of their logarithm is negative by so many standard errors."""
+
+
+class LateMotion(Enum):
+    """What a trajectory does at its end. The order is that of the codes."""
+
+    rests = "has stopped moving"
+    approaches = "still slows down: its steps shrink, but aren't small yet"
+    moves = "keeps moving"
+    grows = "grows: its norm, or its distance from where it began, keeps rising"
+    unresolved = "moves so little that rest can't be told from slow motion"
+
+
+LATE_MOTIONS = tuple(LateMotion)
+_CODE = {motion: code for code, motion in enumerate(LATE_MOTIONS)}
+
+
+class LateMotions(NamedTuple):
+    """The late motion of trajectories."""
+
+    code: Int[Tensor, " row"]
+    """The number in `LATE_MOTIONS`."""
+    settled: Bool[Tensor, "iteration row"]
+    """Whether all steps from that iteration on are small beside norm and range, or rounding."""
+
+
+def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, eps: float) -> LateMotions:
+    """The late motion of each row's trajectory.
+
+    A row rests if every step of the last quarter is below the tolerance, unless the steps add up.
+    It grows if its norm leaves its former range, or ends in NaN or infinity. Otherwise it
+    approaches rest while its steps shrink or where it has stopped in the last eighth only, and
+    moves where they don't. It is unresolved where it rests but the precision can't tell rest from
+    slow motion, and where its small steps don't shrink although they are more than rounding.
+
+    Arguments:
+        values: the states, one after the other; 3 at least.
+        tolerance: of a step over norm and range (`loopscope.maths.precision.motion_scale`).
+        eps: machine epsilon of the states as they were recorded.
+    """
+    overflows = torch.stack([~v.isfinite().all(1) for v in values]).any(0)
+    first, last = (_finite(values[k]) for k in (0, -1))
+    norm = torch.stack([_finite(v).norm(dim=1) for v in values])
+    pairs = zip(values, values[1:], strict=False)
+    step = torch.stack([(_finite(b) - _finite(a)).norm(dim=1) for a, b in pairs])
+    away, left = (torch.stack([(_finite(v) - x).norm(dim=1) for v in values]) for x in (first, last))
+    range, level = left.amax(0), rounding(norm, eps)
+    tail = max(1, len(step) // 4)
+    small = tolerance * motion_scale(norm[1:], range)
+    late, half = step[-tail:], max(1, tail // 2)
+    creeps = late[-half:].mean(0) >= STEADY * late[:half].mean(0)
+    creeps &= left[-tail - 1] > torch.maximum(level[-1], small[-1])
+    still = ((step < small) | (step <= level[1:])) & ~creeps
+    settled = still.flip(0).cummin(0).values.flip(0)  # from t on, to the end
+    shrinks = _shrinks(step[len(step) // 2 :], level[-1]) | _shrinks(late, level[-1])
+    lingers = ~shrinks & (late.mean(0) > rest_level(norm[-1], range, eps))
+    scale = state_scale(last, range, eps)
+    known = (level[-1] <= tolerance * motion_scale(norm[-1], scale)) & ~lingers
+    started = step[0] > level[0]
+    rules = [
+        ((overflows | _grows(step, norm, away, tail)) & started, LateMotion.grows),
+        (settled[-tail] & known, LateMotion.rests),
+        (settled[-tail] | ~started, LateMotion.unresolved),
+        (shrinks | settled[-half], LateMotion.approaches),
+    ]
+    code = torch.full_like(range, _CODE[LateMotion.moves], dtype=torch.long)
+    for applies, motion in reversed(rules):
+        code = torch.where(applies, _CODE[motion], code)
+    return LateMotions(code, settled & known & ~overflows)
+
+
+def _finite(x: Tensor) -> Float[Tensor, "row width"]:
+    """In double precision, with zeros for what isn't finite."""
+    return torch.nan_to_num(x.double(), 0.0, 0.0, 0.0)
+
+
+def _shrinks(step: Float[Tensor, "iteration row"], level: Float[Tensor, " row"]) -> Bool[Tensor, " row"]:
+    """Whether steps become smaller: along a line in their logarithm, or window by window to a
+    half."""
+    windows = _window_means(step, _WINDOWS)
+    logs = windows.clamp(min=1e-300).log()
+    count = len(windows)
+    if count < 3:
+        return windows[-1] < windows[0] - level
+    x = torch.arange(count, dtype=logs.dtype, device=logs.device) - (count - 1) / 2
+    slope = (x[:, None] * logs).sum(0) / x.square().sum()
+    left = logs - logs.mean(0) - x[:, None] * slope
+    error = (left.square().sum(0) / (count - 2) / x.square().sum()).sqrt()
+    quarters = _window_means(step, 4)
+    falls = (quarters.diff(dim=0) < 0).all(0) & (quarters[-1] <= 0.5 * quarters[0])
+    drop = windows[0] - windows[-1]  # by rounding alone a rotation may lose `level` in every step
+    return ((slope < -_SLOPE * error) & (drop > len(step) * level)) | (falls & (drop > level))
+
+
+def _grows(
+    step: Float[Tensor, "iteration row"],
+    norm: Float[Tensor, "state row"],
+    away: Float[Tensor, "state row"],
+    tail: int,
+) -> Bool[Tensor, " row"]:
+    second, pace = slice(len(step) // 4, len(step) // 2 + 1), step[-tail:].mean(0)
+    before = step[second].mean(0)
+
+    def rises(size: Tensor) -> Tensor:
+        windows = _window_means(size[second.start :], _WINDOWS)
+        return (size[-tail:].amin(0) >= GROWTH * size[second].amax(0)) & (windows.diff(dim=0) > 0).all(0)
+
+    return (rises(norm) & (pace >= STEADY**2 * before)) | (rises(away) & (pace >= _EXPLODING * before))
+
+
+def _window_means(x: Float[Tensor, "iteration row"], count: int) -> Float[Tensor, "window row"]:
+    return torch.stack([part.mean(0) for part in x.tensor_split(min(count, len(x)))])
