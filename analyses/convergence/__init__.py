@@ -9,11 +9,19 @@ vector per example and position (all axes but these two are the vector), and nor
   last quarter of the run is used for the limit.
 - distance ‖x_k - x*‖ and cosine x_k·x* / ‖x_k‖‖x*‖.
 - settled from iteration t on: every relative step from t to the end of the extra iterations is
-  below the tolerance.
-- contraction rate: the factor per iteration of the root mean square distance over examples and
-  positions, fitted to its logarithm between the transient and the floor
+  below the tolerance, and they don't add up.
+- late motion of a position (`loopscope.maths.late_motion`): it rests, approaches rest (its steps
+  shrink), moves, grows, or moves too little for the precision to tell.
+- an example converges if all of its positions rest; it moves, or grows, if some do
+  (`loopscope.common.fate.fate_of_positions`, which cycles uses too); else it is unclear.
+- fitted contraction rate: the factor per iteration of the root mean square distance to the limit
+  over examples and positions, fitted to its logarithm between the transient and the floor
   (`loopscope.maths.contraction`), where rounding or an unfinished limit shows
-  (`loopscope.analyses.convergence.CLEARANCE`). The same for each position by itself, over examples.
+  (`loopscope.analyses.convergence.CLEARANCE`); its interval is that over examples. The same for
+  each position by itself, over examples.
+
+The verdict is a function of the shares of positions by late motion, with bootstrap over examples:
+an example's positions aren't independent. "Nearly every position" is 90 % of them or more.
 
 Sources: successive and limit distances per position, with their cosine, Blayney et al. 2026 (arXiv
 2604.11791) and Geiping et al. 2025 (arXiv 2502.05171), who take the state after 128 iterations as
@@ -36,14 +44,14 @@ What can mislead:
 from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
-from .measure import GROWTH as GROWTH
+from .measure import FATE_OF as FATE_OF
 from .measure import PARTLY as PARTLY
 from .measure import SETTLED as SETTLED
-from .measure import STEADY as STEADY
 from .measure import ConvergenceResult as ConvergenceResult
 from .measure import ConvergenceVerdict as ConvergenceVerdict
 from .measure import measure as measure
-from .site_convergence import CLEARANCE as CLEARANCE
+from .measure import verdict_of as verdict_of
+from .rates import CLEARANCE as CLEARANCE
 from .site_convergence import SiteConvergence as SiteConvergence
 
 TITLE, PLACE = "Convergence", 10

@@ -5,7 +5,11 @@ import math
 import warnings
 from typing import NamedTuple
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
+from loopscope.core.indexing import as_vectors
 from loopscope.core.looped_model import Looped
 from loopscope.core.states import States
 from loopscope.recorder.extend import first_overflow, not_iterable, states_past_halting
@@ -22,6 +26,8 @@ class ExtendedRun(NamedTuple):
     """The last k of the result."""
     limit: int
     """The k of the limit; one more state is there, for its residual."""
+    last: int
+    """The last k by which it is judged where the states go."""
     note: str
     """How the limit was taken, as a sentence."""
     overflow: int | None = None
@@ -59,14 +65,32 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
             f" The loop itself ends after {later.iterations} iterations, when every position has halted; its "
             "map was iterated further."
         )
-    overflow = first_overflow(states["state"], mask_at(run, run.states))
-    if overflow is not None:
-        if overflow < n + 3:
-            return _last_quarter(run, "The next iterations overflow")
-        note = f"The limit is state {overflow - 2}: the extra iterations overflow at state {overflow}."
-        return ExtendedRun(states, n, overflow - 2, note, overflow)
     note += " The run's edits were not applied to the extra iterations." if run.origin.get("edits") else ""
-    return ExtendedRun(states, n, goal, note)
+    mask = mask_at(run, run.states)
+    overflow = first_overflow(states["state"], mask)
+    if overflow is None:
+        return ExtendedRun(states, n, goal, goal, note)
+    lost = mask & ~finite_positions(states["state"], mask)
+    if bool((mask & ~lost).any()):
+        note += (
+            f" From state {overflow} on {int(lost.sum())} of {int(mask.sum())} positions overflow; distances "
+            "and rates leave these out."
+        )
+        return ExtendedRun(states, n, goal, goal, note, overflow)
+    if overflow < n + 3:
+        quarter = _last_quarter(run, "The next iterations overflow")
+        return quarter._replace(states=states, last=goal, overflow=overflow)
+    note = f"The limit is state {overflow - 2}: the extra iterations overflow at state {overflow}."
+    return ExtendedRun(states, n, overflow - 2, goal, note, overflow)
+
+
+def finite_positions(states: States, mask: Bool[Tensor, "batch position"]) -> Bool[Tensor, "batch position"]:
+    """Which of the positions in the mask are finite in every state."""
+    finite = mask.clone()
+    for k in states.iterations:
+        if not bool(states[k].isfinite().all()):
+            finite &= as_vectors(states[k], states.axes[1:]).isfinite().all(-1).to(mask.device)
+    return finite
 
 
 def _last_quarter(run: Run, reason: str) -> ExtendedRun:
@@ -84,4 +108,4 @@ def _last_quarter(run: Run, reason: str) -> ExtendedRun:
         f"{reason}, so the limit is state {n - 1} of the run itself, and its last {spent} iterations are "
         "left out of the result."
     )
-    return ExtendedRun({name: run[name] for name in run.names}, n - spent, n - 1, note)
+    return ExtendedRun({name: run[name] for name in run.names}, n - spent, n - 1, n, note)

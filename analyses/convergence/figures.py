@@ -19,22 +19,16 @@ if TYPE_CHECKING:
 
 def headline(result: ConvergenceResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    state = result.state
-    if state.rate.points:
-        return f"{state.rate.value:.3g} per iteration", f"contraction rate. {result.sentence}"
-    if state.slowest_position is not None:
-        return (
-            f"{state.slowest_rate:.3g} per iteration",
-            f"contraction rate of the slowest position. {result.sentence}",
-        )
-    return result.verdict.name, result.sentence
+    if result.state.rate.points:
+        return f"{result.state.rate.value:.3g} per iteration", "fitted contraction rate of the rms distance"
+    return percent(result.state.settled_end), f"of the positions settled after {result.extra} more iterations"
 
 
 def draw(result: ConvergenceResult) -> "go.Figure":
     """Distance to the limit and step size, by iteration."""
     state = result.state
     figure = style.empty(
-        "Distance to the limit and step size, by iteration", "iterations run", "Euclidean norm"
+        "Distance to the limit and step size, by iteration", "iterations run (k)", "Euclidean norm"
     )
     _curve(figure, state.first, state.rms_distance, "distance to the limit (rms)", colour=style.BLUE, width=3)
     _curve(figure, state.first + 1, state.mean_step, "step size (mean)", colour=style.ORANGE)
@@ -79,9 +73,7 @@ def panels(result: ConvergenceResult) -> list[Panel]:
         Panel(
             "Distance to the limit",
             draw(result),
-            f"{state.rate.sentence} {state.position_rates_sentence} One more iteration moves the limit "
-            f"itself by {number(state.residual, 2)} of its norm on average, by "
-            f"{number(state.residual_max, 2)} at most.",
+            f"{result.rate_sentence} {state.position_rates_sentence} {result.limit_sentence}",
             "On this logarithmic scale a straight fall is contraction at a constant rate. A plateau means "
             "that the state has stopped moving, or that the precision of the numbers is reached. "
             f"{result.limit_note}",
@@ -110,7 +102,7 @@ def _step_map(state: SiteConvergence) -> "go.Figure":
     return position_heatmap(
         [[None if v != v else round(v, 2) for v in row] for row in z.tolist()],
         "Relative step, by iteration and position",
-        "iteration",
+        "iteration (t)",
         "log10 of relative step",
         hover="position %{x}, iteration %{y}: 10^%{z}",
         y0=state.first,
@@ -121,7 +113,7 @@ def _step_map(state: SiteConvergence) -> "go.Figure":
 
 def _settled_figure(state: SiteConvergence) -> "go.Figure":
     figure = style.empty(
-        "Settled positions, and cosine to the limit", "iterations run", "fraction | cosine", 320
+        "Settled positions, and cosine to the limit", "iterations run (k)", "fraction | cosine", 320
     )
     k = list(range(state.first, state.first + len(state.rms_distance)))
     line = {"color": style.GREEN, "width": 3, "shape": "hv"}

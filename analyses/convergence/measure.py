@@ -1,36 +1,50 @@
 """Distances to the limit, settled positions and contraction rates of the state and of recorded
 sites."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Count, Positive
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.fate import Fate
+from loopscope.common.evidence import NEARLY_ALL, Estimate, Evidence, by_bootstrap, estimate
+from loopscope.common.fate import Fate, fates_of_examples
 from loopscope.common.text import number, percent
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.core.states import States
+from loopscope.maths.late_motion import GROWTH, LATE_MOTIONS, STEADY, LateMotion
+from loopscope.recorder.extend import extra_of
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
 from .extra_iterations import with_extra_iterations
-from .site_convergence import CLEARANCE, SiteConvergence, site_convergence
+from .rates import CLEARANCE, Rates
+from .site_convergence import SiteConvergence, site_convergence
 
-SETTLED, PARTLY, GROWTH, STEADY = 0.99, 0.1, 1.1, 0.9
-_EXPLODING = 2.0
-"""Steps that grow by this factor lead away whatever the norm is."""
+RATE = "fitted contraction rate of the rms distance to the limit, over examples and positions,"
+WITHIN = "share of positions settled by the last iteration of the run"
+SETTLED_END = "share of positions settled after the extra iterations"
+APPROACHING = "share of positions that still slow down"
+SETTLED, PARTLY = NEARLY_ALL, 1 - NEARLY_ALL
 _MIN_EXTRA = 8
 """Fewer extra iterations don't give a limit."""
 
 
 class ConvergenceVerdict(Verdict):
-    """Whether the states converge."""
+    """Whether the states converge. "Nearly every position" is SETTLED of them or more."""
 
     settled = "The states converge: nearly every position has stopped moving within the run."
     late = "The states converge, but some positions only after the iterations of the run."
-    partly = "The states converge in part: some positions stop moving, others keep moving."
-    moving = "The states don't converge: hardly any position has stopped moving."
+    approaching = (
+        "The states approach a limit: the steps of nearly every position shrink, but many aren't small yet."
+    )
+    partly = "The states converge in part: some positions stop or slow down, others keep moving."
+    moving = "The states don't converge: nearly every position keeps moving."
     growing = (
         "The states grow: their norm, or their distance from where they began, keeps rising, and there is "
         "no limit."
@@ -42,10 +56,12 @@ class ConvergenceVerdict(Verdict):
     unclear = UNCLEAR
 
 
-_FATES: dict[ConvergenceVerdict, Fate] = {
-    ConvergenceVerdict.settled: "converges",
-    ConvergenceVerdict.late: "converges",
-    ConvergenceVerdict.growing: "grows",
+FATE_OF: dict[LateMotion, Fate] = {
+    LateMotion.rests: "converges",
+    LateMotion.approaches: "unclear",
+    LateMotion.moves: "moves",
+    LateMotion.grows: "grows",
+    LateMotion.unresolved: "unclear",
 }
 
 
@@ -69,40 +85,71 @@ class ConvergenceResult(AnalysisResult):
     """A position has settled when its step stays below this part of its norm and of the range that
     it covers (of a norm below a tenth of the range, that tenth)."""
     settled_threshold: float = SETTLED
-    """The verdict is `settled` or `late` from this fraction of positions on ..."""
+    """"Nearly every position" is this fraction or more ..."""
     partly_threshold: float = PARTLY
-    """... and `partly` from this one."""
+    """... and hardly any position is less than this one."""
     growth_threshold: float = GROWTH
-    """The verdict is `growing` where the norm rises by this factor over the extra iterations ..."""
+    """A position grows if its norm rises by this factor from the second quarter to the last ..."""
     steady_threshold: float = STEADY
-    """... and the steps fall no lower than by this one."""
+    """... while its steps keep this part of their size from quarter to quarter."""
     clearance: float = CLEARANCE
     """Rates are fitted where the distance is at least this many times the floor."""
 
     @property
-    def fate(self) -> Fate:
-        if self.verdict is ConvergenceVerdict.moving:  # with a rate it is on its way to rest
-            return "unclear" if self.state.rate.points else "moves"
-        return _FATES.get(self.verdict, "unclear")
+    def fates(self) -> dict[int, Fate]:
+        """Where each example goes: it converges if all of its positions have stopped moving; see
+        `loopscope.common.fate.fate_of_positions`. Unclear while its steps still shrink."""
+        names: list[list[Fate | None]] = [
+            [None if code < 0 else FATE_OF[LATE_MOTIONS[code]] for code in row]
+            for row in self.state.late_motion.tolist()
+        ]
+        return fates_of_examples(names)
+
+    @property
+    def fate_criterion(self) -> str:
+        return (
+            f"steps below {self.tolerance:g} of norm and range, or shrinking, in the last quarter of "
+            f"{self.limit} iterations"
+        )
+
+    @property
+    def rate_sentence(self) -> str:
+        """The contraction rate with its interval over examples, or why there is none."""
+        rate = self.state.rate
+        if not rate.points:
+            return rate.sentence
+        interval = next((e for e in self.evidence.estimates if e.name == RATE), None)
+        value = f"{rate.value:.3g}" if interval is None else interval.text
+        return (
+            f"The {RATE} is {value} per iteration (fitted to states {rate.first} to {rate.last}, R² "
+            f"{rate.r2:.3f})."
+        )
+
+    @property
+    def limit_sentence(self) -> str:
+        """How far one more iteration moves the last state; it is a limit only if they converge."""
+        s, limit = self.state, self.verdict in (ConvergenceVerdict.settled, ConvergenceVerdict.late)
+        moved = f"the limit, state {self.limit}," if limit else f"state {self.limit}, which is no limit,"
+        return (
+            f"One more iteration moves {moved} by {number(s.residual, 2)} of its norm on average "
+            f"({number(s.residual_of_range, 2)} of the range covered) and by {number(s.residual_max, 2)} at "
+            "most."
+        )
 
     def summary(self) -> str:
-        s = self.state
+        s, shares = self.state, {e.name: e.share_text for e in self.evidence.estimates if e.name != RATE}
         lines = [
             self.sentence,
-            f"{percent(s.settled_fraction[-1].item())} of the positions have settled by the last iteration "
-            f"of the run and {percent(s.settled_end)} by the end of {self.extra} more (relative step below "
-            f"{self.tolerance:g} of norm and range from then on).",
-            f"{percent(s.undecided_end)} rest as far as their precision can tell, which is too low to tell "
-            "rest from slow motion."
+            f"Of the positions {shares[WITHIN]} have settled by the last iteration of the run and "
+            f"{shares[SETTLED_END]} after {self.extra} more (steps below {self.tolerance:g} of norm and "
+            "range).",
+            f"{shares[APPROACHING].capitalize()} still slow down." if APPROACHING in shares else "",
+            f"{percent(s.undecided_end)} move so little that rest can't be told from slow motion."
             if s.undecided_end
             else "",
-            f"{s.rate.sentence} {s.position_rates_sentence}",
-            f"{self.limit_note} Its residual is {number(s.residual)} of the norm on average "
-            f"({number(s.residual_of_range)} of the range covered) and at most {number(s.residual_max)}.",
-            f"Thresholds: settled from {self.settled_threshold:g} of the positions on, in part from "
-            f"{self.partly_threshold:g}; growing if the norm rises {self.growth_threshold:g}-fold while "
-            f"steps keep {self.steady_threshold:g} of their size; rates are fitted from {self.clearance:g} "
-            "times the floor upwards.",
+            f"{self.rate_sentence} {s.position_rates_sentence}",
+            f"{self.limit_note} {self.limit_sentence}",
+            f'"Nearly every" means {percent(self.settled_threshold)} or more.',
         ]
         for site in self.sites:
             lines.append(
@@ -119,7 +166,7 @@ def measure(
 
     Arguments:
         sites: recorded sites to measure besides the state.
-        extra: iterations beyond the run; None: as many as the run has, 32 at least.
+        extra: iterations beyond the run; None: as many as the run has, 64 at least.
         tolerance: relative step, of norm and range, below which a position has settled.
 
     Raises:
@@ -129,16 +176,20 @@ def measure(
     run.require_finite()
     names = [sites] if isinstance(sites, str) else list(sites or ())
     _check(run, names, extra)
-    extra = max(32, run.iterations) if extra is None else extra
-    extended = with_extra_iterations(run, extra, past_halting=not names)
+    extended = with_extra_iterations(run, extra_of(run, extra), past_halting=not names)
     end, limit, states = extended.end, extended.limit, extended.states
     masks = {name: mask_at(run, run[name]) for name in ("state", *names)}
-    state = site_convergence(states["state"], end, limit, tolerance, mask=masks["state"])
+    state, rates, within = site_convergence(
+        states["state"], end, limit, tolerance, mask=masks["state"], last=extended.last
+    )
+    verdict, evidence = verdict_and_evidence(state, rates, within)
     return ConvergenceResult(
-        verdict=_verdict(state, extended.overflow),
+        verdict=verdict,
+        evidence=evidence,
         state=state,
         sites=tuple(
-            site_convergence(states[name], end - 1, limit - 1, tolerance, mask=masks[name]) for name in names
+            site_convergence(states[name], end - 1, limit - 1, tolerance, mask=masks[name])[0]
+            for name in names
         ),
         limit=limit,
         extra=limit - end,
@@ -167,21 +218,56 @@ def _check(run: Run, sites: Sequence[str], extra: int | None) -> None:
             )
 
 
-def _verdict(state: SiteConvergence, overflow: int | None) -> ConvergenceVerdict:
-    rises = state.growth >= GROWTH and state.steadiness >= STEADY
-    explodes = state.departure >= GROWTH and state.steadiness >= _EXPLODING
-    if overflow is not None or rises or explodes:
-        # what begins as rounding and grows is no motion of the loop
-        return ConvergenceVerdict.growing if state.started >= 0.5 else ConvergenceVerdict.unresolved
-    known, possible = state.settled_end, state.settled_end + state.undecided_end
-    if _amount(known) is not _amount(possible):
+def verdict_and_evidence(
+    state: SiteConvergence, rates: Rates, within: Int[Tensor, " example"]
+) -> tuple[ConvergenceVerdict, Evidence]:
+    """The verdict by bootstrap over the examples that count, with the shares and the rate.
+
+    Arguments:
+        rates: of the distance to the limit.
+        within: how many positions of each example have settled by the last iteration of the run.
+    """
+    motions = state.late_motion
+    rows = (motions >= 0).any(1).nonzero()[:, 0]
+    columns = [(motions == code).sum(1) for code in range(len(LATE_MOTIONS))]
+    counts = torch.stack([*columns, within], 1)[rows].double()
+    total = (motions >= 0).sum(1)[rows]
+
+    def shares(draw: Tensor) -> list[float]:
+        return (counts[draw].sum(0) / total[draw].sum()).tolist()
+
+    def share(name: str, *codes: int) -> Estimate:
+        return estimate(name, lambda draw: sum(shares(draw)[code] for code in codes), len(rows))
+
+    verdict, evidence = by_bootstrap(
+        lambda draw: verdict_of(*shares(draw)), len(rows), unclear=ConvergenceVerdict.unclear
+    )
+    estimates = [share(WITHIN, len(LATE_MOTIONS)), share(SETTLED_END, 0)]
+    estimates += [share(APPROACHING, 1)] if bool(counts[:, 1].any()) else []
+    if state.rate.points:
+        estimates.append(estimate(RATE, lambda draw: rates.overall(rows[draw]).value, len(rows)))
+    return verdict, replace(evidence, estimates=tuple(estimates))
+
+
+def verdict_of(
+    rests: float, approaches: float, moves: float, grows: float, unresolved: float, within: float
+) -> ConvergenceVerdict:
+    """The verdict on shares of positions by `LateMotion`, and of those settled within the run."""
+    if not math.isfinite(rests + approaches + moves + grows + unresolved):
         return ConvergenceVerdict.unresolved
-    if _amount(known) is ConvergenceVerdict.settled and state.settled_fraction[-1].item() < SETTLED:
-        return ConvergenceVerdict.late
-    return _amount(known)
+    slack = 1e-9  # of sums of shares
+    calm, stopped = rests + approaches + slack, rests + slack
+    if _amount(calm) != _amount(calm + unresolved):
+        return ConvergenceVerdict.unresolved
+    if calm < PARTLY:
+        return ConvergenceVerdict.growing if grows + slack >= SETTLED else ConvergenceVerdict.moving
+    if calm < SETTLED:
+        return ConvergenceVerdict.partly
+    if stopped < SETTLED:
+        known = stopped + unresolved < SETTLED
+        return ConvergenceVerdict.approaching if known else ConvergenceVerdict.unresolved
+    return ConvergenceVerdict.settled if within + slack >= SETTLED else ConvergenceVerdict.late
 
 
-def _amount(settled: float) -> ConvergenceVerdict:
-    if settled >= SETTLED:
-        return ConvergenceVerdict.settled
-    return ConvergenceVerdict.partly if settled >= PARTLY else ConvergenceVerdict.moving
+def _amount(share: float) -> int:
+    return 0 if share < PARTLY else 1 if share < SETTLED else 2

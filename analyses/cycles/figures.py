@@ -16,11 +16,8 @@ if TYPE_CHECKING:
 
 def headline(result: CyclesResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    name, share = max(result.shares.items(), key=lambda item: item[1])
-    return (
-        f"{percent(share)} {name.replace('_', ' ')}",
-        f"most frequent kind of trajectory. {result.sentence}",
-    )
+    share = max(result.evidence.estimates, key=lambda estimate: estimate.value)
+    return percent(share.value), f"of the trajectories: {share.name}"
 
 
 def draw(result: CyclesResult) -> "go.Figure":
@@ -117,7 +114,9 @@ def draw_recurrence(result: CyclesResult) -> "go.Figure":
     states = range(last - len(recurrence.distance), last) if recurrence is not None else ()
     values = recurrence.distance if recurrence is not None else None
     quantity = "distance / rms distance"
-    return square_heatmap("Distance between states", values, "state", quantity, labels=states, digits=3)
+    return square_heatmap(
+        "Distance between states", values, "iterations run (k)", quantity, labels=states, digits=3
+    )
 
 
 def draw_layers(result: CyclesResult) -> "go.Figure":
@@ -125,7 +124,9 @@ def draw_layers(result: CyclesResult) -> "go.Figure":
     layers = result.layers
     names = layers.unrolled_names if layers is not None else ()
     values = layers.similarity if layers is not None else None
-    return square_heatmap("Cosine of all unrolled layers", values, "unrolled layer", "cosine", labels=names)
+    return square_heatmap(
+        "Cosine of all unrolled layers", values, "unrolled layer", "cosine", labels=names, zmax=1
+    )
 
 
 def draw_shares(result: CyclesResult, threshold: str = "coherence") -> "go.Figure":

@@ -1,20 +1,24 @@
 """The kind of every trajectory of a run, its period and angle, and the limits of the layers."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.arguments import Count, NotNegative, PositiveCount, Share
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.evidence import Evidence, by_bootstrap, estimate
 from loopscope.core.masked import masked_mean
 from loopscope.maths import KINDS, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
+from loopscope.maths.late_motion import late_motion
+from loopscope.maths.precision import resolution
 from loopscope.maths.trajectory_features import Features
 from loopscope.maths.trajectory_kind import classify_features, join_limits, measure_features
-from loopscope.recorder.extend import Continuation, continue_run, vectors
+from loopscope.recorder.extend import Continuation, continue_run, extra_of, vectors
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
@@ -22,6 +26,8 @@ from .layer_limits import DEGENERACY_THRESHOLD, layer_limits
 from .result import VERDICT_SHARE, CyclesResult, CyclesVerdict, Sensitivity, example_trajectory
 
 _MIN_STATES = 12
+_TOLERANCE = 1e-3
+"""Of the last steps, as convergence has it by default: both then say the same of rest."""
 _RECURRENCE_STATES = 96
 _THRESHOLD_VALUES: dict[str, tuple[float, ...]] = {
     "coherence": (0.8, 0.9, 0.95, 0.98, 0.99),
@@ -73,6 +79,9 @@ def measure(
     extra, continued = _continued(run, extra)
     x, mask = vectors(continued.states), mask_at(run, run.states)
     counted = x[:, mask.to(x.device)]  # (state, trajectory, width)
+    motions = late_motion(
+        list(counted), _TOLERANCE, resolution(continued.states[continued.states.iterations[0]].dtype)
+    )
     features = measure_features(counted[:, :, None], noisy=False)
     kinds = join_limits([classify_features(features, used)], (counted.shape[1],))
     grids = {name: _on_grid(getattr(kinds, name), mask) for name in ("code", "period", "angle", "quality")}
@@ -80,8 +89,10 @@ def measure(
     first = continued.states.iterations[0]
     example = example_trajectory(grids["code"], grids["quality"], grids["period"])
     trajectory = x[:, example[0], example[1]][: continued.last + 1 - first]
+    verdict, evidence = _verdict_and_evidence(grids["code"], verdict_share)
     return CyclesResult(
-        verdict=_verdict(shares, verdict_share),
+        verdict=verdict,
+        evidence=evidence,
         shares=shares,
         shares_by_position=torch.stack(
             [masked_mean((grids["code"] == i).double(), mask, 0) for i in range(len(KINDS))]
@@ -90,6 +101,7 @@ def measure(
         period=grids["period"],
         angle=grids["angle"],
         quality=grids["quality"],
+        late_motion=_on_grid(motions.code, mask),
         overflow=continued.overflow,
         iterations=(first, continued.recorded_iterations, continued.states.iterations[-1]),
         continuation=continued.description,
@@ -116,7 +128,7 @@ def measure(
 
 def _continued(run: Run, extra: int | None) -> tuple[int, Continuation]:
     """The number of extra iterations, and the run with them."""
-    extra = max(64, run.iterations) if extra is None else extra
+    extra = extra_of(run, extra)
     continued = continue_run(run, extra)
     states = len(continued.states.iterations)
     if states < _MIN_STATES:
@@ -135,14 +147,44 @@ def _on_grid(values: Tensor, mask: Bool[Tensor, "batch position"]) -> Tensor:
     return result
 
 
-def _verdict(shares: dict[str, float], verdict_share: float) -> CyclesVerdict:
-    untold = shares["unresolved"]
-    name, share = max(
-        ((name, share) for name, share in shares.items() if name != "unresolved"), key=lambda item: item[1]
+def _verdict_and_evidence(
+    code: Int[Tensor, "batch position"], verdict_share: float
+) -> tuple[CyclesVerdict, Evidence]:
+    """The verdict by bootstrap over the examples that count, with the share of each kind."""
+    rows = (code >= 0).any(1)
+    counts = torch.stack([(code[rows] == i).sum(1) for i in range(len(KINDS))], 1).double()
+
+    def shares(draw: Tensor) -> list[float]:
+        drawn = counts[draw].sum(0)
+        return (drawn / drawn.sum()).tolist()
+
+    verdict, evidence = by_bootstrap(
+        lambda draw: verdict_of(
+            dict(zip((kind.name for kind in KINDS), shares(draw), strict=True)), verdict_share
+        ),
+        len(counts),
+        unclear=CyclesVerdict.unclear,
     )
-    if share >= verdict_share:
+    estimates = [
+        estimate(KINDS[i].name.replace("_", " "), lambda draw, i=i: shares(draw)[i], len(counts))
+        for i in counts.sum(0).nonzero()[:, 0].tolist()
+    ]
+    return verdict, replace(evidence, estimates=tuple(estimates))
+
+
+def verdict_of(shares: Mapping[str, float], verdict_share: float = VERDICT_SHARE) -> CyclesVerdict:
+    """The verdict on the shares of the kinds, by name.
+
+    Arguments:
+        verdict_share: it is a kind if this fraction of the trajectories is of it.
+    """
+    least, untold = verdict_share - 1e-9, shares["unresolved"]  # of a sum of shares
+    name = max((name for name in shares if name != "unresolved"), key=lambda name: shares[name])
+    if not math.isfinite(sum(shares.values())):
+        return CyclesVerdict.unresolved
+    if shares[name] >= least:
         return CyclesVerdict[name]
-    return CyclesVerdict.unresolved if share + untold >= verdict_share else CyclesVerdict.mixed
+    return CyclesVerdict.unresolved if shares[name] + untold >= least else CyclesVerdict.mixed
 
 
 def _sensitivity(features: Features, used: Thresholds) -> dict[str, Sensitivity]:

@@ -7,14 +7,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
-from loopscope.common.fate import Fate
+from loopscope.common.evidence import NEARLY_ALL
+from loopscope.common.fate import Fate, fates_of_examples
 from loopscope.common.text import number, percent
 from loopscope.common.verdict import UNCLEAR, Verdict
-from loopscope.maths import KINDS, Recurrence, Thresholds
+from loopscope.maths import KINDS, Kind, Recurrence, Thresholds
+from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion
 
 from .layer_limits import LayerLimits
 
-VERDICT_SHARE = 0.95
+VERDICT_SHARE = NEARLY_ALL
 """The verdict is a kind if this fraction of the trajectories is of it."""
 
 
@@ -36,15 +38,31 @@ class CyclesVerdict(Verdict):
     unclear = UNCLEAR
 
 
-_FATES: dict[CyclesVerdict, Fate] = {
-    CyclesVerdict.fixed_point: "converges",
-    CyclesVerdict.orbit: "cycles",
-    CyclesVerdict.torus: "moves",
-    CyclesVerdict.slider: "moves",
-    CyclesVerdict.drifting: "moves",
-    CyclesVerdict.irregular: "moves",
-    CyclesVerdict.diverging: "grows",
+_FATES: dict[Kind, Fate] = {
+    Kind.fixed_point: "converges",
+    Kind.orbit: "cycles",
+    Kind.torus: "quasiperiodic",
+    Kind.slider: "drifts",
+    Kind.drifting: "drifts",
+    Kind.irregular: "irregular",
+    Kind.diverging: "grows",
+    Kind.unresolved: "unclear",
 }
+
+
+def fate_of(kind: Kind, motion: LateMotion) -> Fate:
+    """The fate of a trajectory: that of its kind, unless the sizes of its last steps deny it.
+
+    It is unclear where the kind is a point but the steps haven't become smaller, and where the kind
+    moves but the steps have stopped.
+    """
+    if motion is LateMotion.rests:
+        return "converges" if kind is Kind.fixed_point else "unclear"
+    fate = _FATES[kind]
+    if motion in (LateMotion.moves, LateMotion.grows) and fate == "converges":
+        return "unclear"
+    grows = motion is LateMotion.grows and fate in ("cycles", "quasiperiodic", "irregular")
+    return "moves" if grows else fate
 
 
 @dataclass(frozen=True)
@@ -93,6 +111,9 @@ class CyclesResult(AnalysisResult):
     """Of the last states of that trajectory; None where it has too few finite ones."""
     layers: LayerLimits | None
     """None where the run has no layers to record."""
+    late_motion: Int[Tensor, "batch position"]
+    """Whether its last steps have stopped, shrink or go on: the number in
+    `loopscope.maths.late_motion.LATE_MOTIONS`; -1 where a position doesn't count."""
     modes: list[complex] | None = None
     """Eigenvalues of the dynamic mode decomposition of that trajectory; None without `dmd=True`."""
     verdict_share: float = VERDICT_SHARE
@@ -120,13 +141,29 @@ class CyclesResult(AnalysisResult):
         )
 
     @property
-    def fate(self) -> Fate:
-        return _FATES.get(self.verdict, "unclear")
+    def fates(self) -> dict[int, Fate]:
+        """Where each example goes: it converges if all of its positions come to rest; see
+        `loopscope.common.fate.fate_of_positions`, and `fate_of` for a position's."""
+        pairs = zip(self.kind_index.tolist(), self.late_motion.tolist(), strict=True)
+        return fates_of_examples(
+            [
+                [
+                    None if kind < 0 else fate_of(KINDS[kind], LATE_MOTIONS[motion])
+                    for kind, motion in zip(kinds, motions, strict=True)
+                ]
+                for kinds, motions in pairs
+            ]
+        )
+
+    @property
+    def fate_criterion(self) -> str:
+        return (
+            f"the path of the second half of {self.iterations[2]} iterations: its period, its direction, and "
+            "how its size changes"
+        )
 
     def summary(self) -> str:
-        kinds = [
-            f"{percent(share)} {name.replace('_', ' ')}" for name, share in self.shares.items() if share > 0
-        ]
+        kinds = [f"{e.share_text} {e.name}" for e in self.evidence.estimates]
         count = int((self.kind_index >= 0).sum())
         lines = [
             self.sentence,
@@ -166,12 +203,9 @@ def _periods(period: Tensor, angle: Tensor) -> str:
 
 def _threshold_sentence(t: Thresholds, share: float) -> str:
     return (
-        f"Thresholds: a verdict needs {percent(share)} of the trajectories; a period explains "
-        f"{t.coherence:g} of the variance of the second half; motion below {t.noise:g} of the norm counts as "
-        f"rest; motion that shrinks to {t.shrink:g} from quarter to quarter (if geometrically, to "
-        f"{t.slow:g}) comes to rest; unbounded growth (slider): the norm grows {t.growth:g}-fold while the "
-        f"direction turns by less than {t.swing:g} radians; drift: a straight line explains {t.trend:g} of "
-        f"the variance, or a smooth arc {t.arc:g}."
+        f'"Nearly every" means {percent(share)} or more; a period explains {t.coherence:g} of the variance '
+        f"of the second half, and motion below {t.noise:g} of the range counts as rest (all thresholds: "
+        "`thresholds`)."
     )
 
 

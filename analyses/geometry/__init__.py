@@ -11,6 +11,9 @@ For each tensor of the state (of an HRM-like model both, side by side), and each
 - similarity: linear CKA between the states after any two iterations.
 - principal components of all states, and some trajectories in them.
 
+The verdict compares the participation ratio of the last state with that of the first state that has
+one, by bootstrap over examples. A start that all examples share has none.
+
 Sources: participation ratio of HRM's states: Wang et al. 2025 (arXiv 2506.21734); effective rank:
 Roy & Vetterli 2007; CKA: Kornblith et al. 2019 (arXiv 1905.00414); step angles: Pappone et al. 2025
 (arXiv 2509.23314).
@@ -32,6 +35,7 @@ from .measure import FieldGeometry as FieldGeometry
 from .measure import GeometryResult as GeometryResult
 from .measure import GeometryVerdict as GeometryVerdict
 from .measure import measure as measure
+from .measure import verdict_of as verdict_of
 
 TITLE, PLACE = "Geometry of states", 45
 GROUP = "dynamics"

@@ -17,14 +17,21 @@ def headline(result: GeometryResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     # A start that all examples share is a point, which has no participation ratio.
     ratio = result.fields[0].participation_ratio
-    finite = ratio[ratio.isfinite()]
-    value = f"{float(finite[0]):.3g} → {float(finite[-1]):.3g}" if len(finite) else "none"
-    return value, f"participation ratio. {result.sentence}"
+    known = ratio.isfinite().nonzero()[:, 0].tolist()
+    if not known:
+        return "one point", "no participation ratio: all states are equal"
+    first, last = known[0], known[-1]
+    return (
+        f"{number(float(ratio[first]), 2)} → {number(float(ratio[last]), 2)}",
+        f"participation ratio, k = {result.states[first]} to {result.states[last]}",
+    )
 
 
 def draw(result: GeometryResult) -> "go.Figure":
     """Participation ratio and effective rank by iteration, for every field of the state."""
-    figure = style.empty("Dimensions of the states", "iterations run", "dimensions")
+    figure = style.empty(
+        "Participation ratio and effective rank of the states", "iterations run (k)", "dimensions"
+    )
     for field, colour in zip(result.fields, style.COLOURS * len(result.fields), strict=False):
         for name, values, dash in (
             ("participation ratio", field.participation_ratio, "solid"),
@@ -43,7 +50,7 @@ def draw(result: GeometryResult) -> "go.Figure":
 def draw_trajectories(result: GeometryResult, field: int = 0) -> "go.Figure":
     """Some trajectories in the first two principal components of all states."""
     geometry = result.fields[field]
-    title = f"{geometry.name}: {len(result.trajectories)} trajectories in the principal plane"
+    title = f"{geometry.name}: {len(result.trajectories)} trajectories of all examples in one principal plane"
     axes = [
         f"component {i + 1} ({percent(float(fraction))} of the variance)"
         for i, fraction in enumerate(geometry.explained[:2])
@@ -73,7 +80,9 @@ def draw_similarity(result: GeometryResult, field: int = 0) -> "go.Figure":
     """CKA of the states after any two iterations."""
     geometry = result.fields[field]
     title = f"{geometry.name}: similarity of iterations"
-    return square_heatmap(title, geometry.cka, "iterations run", "CKA", labels=result.states, zmax=1)
+    return square_heatmap(
+        title, geometry.cka, "iterations run (k)", "CKA", labels=result.states, zmin=0, zmax=1
+    )
 
 
 def panels(result: GeometryResult) -> list[Panel]:
@@ -95,7 +104,7 @@ def panels(result: GeometryResult) -> list[Panel]:
             "variance. A fall means that the states come to lie in fewer dimensions.",
         ),
         Panel(
-            "Trajectories in the principal plane",
+            "Trajectories of several examples in one principal plane",
             draw_trajectories(result),
             f"The plane holds {percent(float(field.explained[:2].sum()))} of the variance.{turn}",
             "Each line is one position of one example, and its colour is the example; the large marker is "

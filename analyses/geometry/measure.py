@@ -3,17 +3,18 @@ states."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Meaning, Seed
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.evidence import Evidence, by_bootstrap, estimate
 from loopscope.common.text import number, percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths import cka_map
@@ -26,6 +27,7 @@ from loopscope.runs.run_mask import mask_at
 _Several = Annotated[int, Ge(2), Meaning("a whole number, 2 or more")]
 _Factor = Annotated[float, Gt(1), Meaning("a number above 1")]
 CHANGE_FACTOR, MAX_VECTORS = 1.25, 1024
+CHANGE = "participation ratio of the last state over that of the first that has one"
 _TRAJECTORIES, _COMPONENTS = 24, 6
 
 
@@ -35,6 +37,7 @@ class GeometryVerdict(Verdict):
     widening = "The states spread out: their participation ratio rises over the iterations."
     narrowing = "The states concentrate: their participation ratio falls over the iterations."
     steady = "The states keep about the same participation ratio from start to end."
+    point = "The states are one point from start to end: nothing sets examples or positions apart."
     collapsed = "The states collapse to a point: all positions end in the same state."
     unresolved = (
         "The precision of the states can't tell their shape: they lie so close together that their "
@@ -94,9 +97,12 @@ class GeometryResult(AnalysisResult):
                 f"At the end the participation ratio of {first.name} is {number(times)} times that of "
                 f"{second.name}."
             )
+        change = next((e for e in self.evidence.estimates if e.name == CHANGE), None)
+        if change is not None:
+            lines.insert(1, f"It changes by the factor {change.text}, over examples.")
         lines.append(
-            f"Measured on {self.vectors} vectors per state; the participation ratio has changed if it "
-            f"differs by a factor of {self.change_factor:g} or more."
+            f"Measured on {self.vectors} vectors per state; a change by less than the factor "
+            f"{self.change_factor:g} counts as none."
         )
         return " ".join(lines)
 
@@ -137,6 +143,8 @@ def ratio_text(field: FieldGeometry, states: Sequence[int]) -> str:
     missing = [k for i, k in enumerate(states) if i not in defined]
     if not missing:
         return text
+    if missing == [states[0]]:
+        return f"{text} (all examples start at one point, so the comparison begins at k = {states[first]})"
     where = _when(missing[0]) if len(missing) == 1 else f"for {len(missing)} of {len(states)} states"
     return f"{text} (undefined {where}, where all vectors are equal)"
 
@@ -200,8 +208,11 @@ def measure(
     sample = torch.randperm(total, generator=generator)[:max_vectors].sort().values
     drawn = sample[:: max(1, len(sample) // _TRAJECTORIES)][:_TRAJECTORIES]
     result = tuple(_field(run, name, ks, sample, trajectories=drawn) for name in names)
+    cloud = _vectors(run, names[0])[:, sample].double()
+    verdict, evidence = _verdict_and_evidence(cloud, result[0], places[sample, 0], change_factor)
     return GeometryResult(
-        verdict=_verdict(result[0], change_factor),
+        verdict=verdict,
+        evidence=evidence,
         fields=result,
         states=tuple(ks),
         trajectories=tuple((int(example), int(position)) for example, position in places[drawn]),
@@ -211,15 +222,20 @@ def measure(
 
 
 def _fields(run: Run) -> list[str]:
-    """The state's tensors that are as wide as the primary one."""
-    width = vectors(run.states[:1] if 0 in run.states.iterations else run.states).shape[-1]
+    """The state's tensors that have the primary one's iterations, examples, positions and width."""
+    shape = vectors(run.states).shape
     others = [name for name in run.names if name.startswith("state.") and "@" not in name]
-    return ["state", *(name for name in others if vectors(run[name]).shape[-1] == width)]
+    return ["state", *(name for name in others if vectors(run[name]).shape == shape)]
+
+
+def _vectors(run: Run, name: str) -> Float[Tensor, "state vector width"]:
+    """The vectors that count of each state."""
+    every = vectors(run[name])
+    return every[:, mask_at(run, run[name]).to(every.device)]
 
 
 def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: Tensor) -> FieldGeometry:
-    every = vectors(run[name])
-    x = every[:, mask_at(run, run[name]).to(every.device)].double()  # (state, vector, width)
+    x = _vectors(run, name).double()
     eps = resolution(run[name][ks[-1]].dtype)
     if len(x) != len(ks) or sample.max() >= x.shape[1]:
         raise LoopscopeError(
@@ -277,12 +293,70 @@ def _step_angles(x: Float[Tensor, "state vector width"], eps: float) -> Float[Te
     return torch.where(valid, cosine.acos(), 0).sum(1) / torch.where(valid.any(1), valid.sum(1), math.nan)
 
 
-def _verdict(field: FieldGeometry, change_factor: float) -> GeometryVerdict:
-    first, last = float(field.participation_ratio[0]), float(field.participation_ratio[-1])
-    if not bool(field.resolved[0] & field.resolved[-1]):
+def _verdict_and_evidence(
+    cloud: Float[Tensor, "state vector width"],
+    field: FieldGeometry,
+    rows: Int[Tensor, " vector"],
+    change_factor: float,
+) -> tuple[GeometryVerdict, Evidence]:
+    """The verdict by bootstrap over examples, with the participation ratio's change.
+
+    Arguments:
+        cloud: the vectors that were measured of each state.
+        rows: the example of each vector.
+    """
+    ratio = field.participation_ratio
+    resolved = bool(field.resolved[0] & field.resolved[-1])
+    known = (~ratio.isnan()).nonzero()[:, 0]
+    count = len(rows.unique())
+    members = [(rows == row).nonzero()[:, 0] for row in rows.unique()]
+    ends = (cloud[int(known[0])], cloud[-1]) if len(known) else (cloud[0], cloud[-1])
+
+    def ratios(draw: Tensor) -> tuple[float, float]:
+        drawn = torch.cat([members[i] for i in draw.tolist()])
+        first, last = (_participation_ratio(x[drawn], x) for x in ends)
+        return first if len(known) else math.nan, math.nan if math.isnan(float(ratio[-1])) else last
+
+    verdict, evidence = by_bootstrap(
+        lambda draw: verdict_of(*ratios(draw), resolved=resolved, change_factor=change_factor),
+        count,
+        unclear=GeometryVerdict.unclear,
+        least=2,
+    )
+    if len(known) < 2 or math.isnan(float(ratio[-1])):
+        return verdict, evidence
+    change = estimate(CHANGE, lambda draw: ratios(draw)[1] / ratios(draw)[0], count)
+    return verdict, replace(evidence, estimates=(change,))
+
+
+def verdict_of(
+    first: float, last: float, *, resolved: bool = True, change_factor: float = CHANGE_FACTOR
+) -> GeometryVerdict:
+    """The verdict on the participation ratios of the first state that has one and of the last.
+
+    Arguments:
+        first, last: NaN where all vectors are equal.
+        resolved: whether the precision can tell that they are.
+        change_factor: it has changed if it differs by this factor.
+    """
+    if not resolved:
         return GeometryVerdict.unresolved
     if math.isnan(last):
-        return GeometryVerdict.collapsed
-    if math.isnan(first) or last >= change_factor * first:
+        return GeometryVerdict.collapsed if not math.isnan(first) else GeometryVerdict.point
+    if math.isnan(first):
+        return GeometryVerdict.unclear
+    if last >= change_factor * first:
         return GeometryVerdict.widening
     return GeometryVerdict.narrowing if last * change_factor <= first else GeometryVerdict.steady
+
+
+def _participation_ratio(x: Float[Tensor, "vector width"], every: Float[Tensor, "more width"]) -> float:
+    """(sum λ)² / sum λ² of the covariance, from the smaller of its two products.
+
+    A sample in which all vectors are equal, though not all vectors are, has 1: it can't have more.
+    """
+    x = x - x.mean(0)
+    if float(x.square().mean()) <= RESOLVED**2 * float((every - every.mean(0)).square().mean()):
+        return 1.0
+    product = x.T @ x if len(x) > x.shape[1] else x @ x.T
+    return float(product.trace()) ** 2 / float(product.square().sum())

@@ -220,3 +220,18 @@ def test_dynamic_modes_lie_on_the_circle_or_inside(rate):
 def test_what_cannot_be_measured_is_said(options, sentence, pair):
     with pytest.raises(ls.LoopscopeError, match=sentence):
         ls.analyses.measure("cycles", pair[0], **options)
+
+
+@pytest.mark.parametrize("verdict", cycles.CyclesVerdict)
+def test_every_verdict_is_reached_by_its_shares(verdict):
+    shares = dict.fromkeys((kind.name for kind in maths.KINDS), 0.0)
+    if verdict.name == "mixed":
+        shares |= {"fixed_point": 0.5, "orbit": 0.5}
+    elif verdict.name == "unresolved":
+        shares |= {"fixed_point": 0.6, "unresolved": 0.4}
+    elif verdict.name == "unclear":  # no function of shares: of bootstrap samples that disagree
+        return
+    else:
+        shares[verdict.name] = 0.9
+    assert cycles.verdict_of(shares) is verdict
+    assert cycles.verdict_of(dict.fromkeys(shares, math.nan)).name == "unresolved"

@@ -108,7 +108,7 @@ def test_a_start_that_all_examples_share_is_left_out_of_the_sentences():
     assert math.isnan(float(result.fields[0].participation_ratio[0]))
     panels = geometry.panels(result)
     for text in (str(result), panels[0].observation):
-        assert " after 1 iteration to " in text and "(undefined before the loop, where all" in text
+        assert " after 1 iteration to " in text and "so the comparison begins at k = 1" in text
         assert "unknown" not in text and "nan" not in text
     assert "The state after 1 iteration and the state after 6 iterations" in panels[2].observation
 
@@ -127,7 +127,7 @@ def test_everything_is_in_the_json_and_the_figures_draw():
     assert json.loads(result.to_json())["vectors"] == 5
     for panel in geometry.panels(result):
         panel.figure.to_json()
-    assert "a factor of 1.25" in str(result)
+    assert "the factor 1.25" in str(result)
 
 
 @pytest.mark.parametrize(
@@ -147,3 +147,53 @@ def test_everything_is_in_the_json_and_the_figures_draw():
 def test_what_cannot_be_measured_is_said(call, sentence):
     with pytest.raises(ls.LoopscopeError, match=sentence):
         call()
+
+
+VERDICTS = {
+    "widening": ((2.0, 2.5), {}),
+    "narrowing": ((2.5, 2.0), {}),
+    "steady": ((2.0, 2.49), {}),
+    "collapsed": ((2.0, math.nan), {}),
+    "point": ((math.nan, math.nan), {}),
+    "unresolved": ((2.0, 2.0), {"resolved": False}),
+    "unclear": ((math.nan, 2.0), {}),
+}
+
+
+@pytest.mark.parametrize("verdict", geometry.GeometryVerdict)
+def test_every_verdict_is_reached_by_its_numbers(verdict):
+    (first, last), options = VERDICTS[verdict.name]
+    assert geometry.verdict_of(first, last, **options) is verdict
+
+
+def test_one_example_is_no_evidence_of_others():
+    result = measured(lambda x: 0.9 * x, cloud(1, 6, 3))
+    assert result.verdict.name == "unclear"
+    assert "1 example" in result.sentence
+
+
+def test_a_common_start_is_compared_from_the_first_state_that_has_a_ratio():
+    """Not from a NaN, whose comparison is never true: here the ratio falls."""
+    inputs, rates = cloud(60, 4), torch.tensor([1.0, 0.4, 0.4, 0.4], dtype=DOUBLE)
+
+    def map(x):
+        return torch.where((x == 0).all(), inputs, x * rates)
+
+    result = measured(map, torch.zeros(60, 4, dtype=DOUBLE), 8)
+    assert result.verdict.name == "narrowing"
+    (change,) = result.evidence.estimates
+    assert change.high < 1 / 1.25
+    assert geometry.headline(result)[1] == "participation ratio, k = 1 to 8"
+
+
+def test_the_ratio_of_the_verdict_is_that_of_the_maths():
+    run = ls.iterate(lambda x: torch.tanh(x @ cloud(3, 3)), cloud(40, 3), 5)
+    result = ls.analyses.measure("geometry", run)
+    ratio = result.fields[0].participation_ratio
+    assert result.evidence.estimates[0].value == pytest.approx(float(ratio[-1] / ratio[0]))
+
+
+def test_a_state_whose_tensors_differ_in_shape_is_measured_where_they_fit():
+    model = ls.models.load("memory-sudoku")
+    result = ls.analyses.measure("geometry", ls.record(model, model.task.batch(4, seed=0).tokens))
+    assert "state.memory" not in [field.name for field in result.fields]

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 import loopscope as ls
+from loopscope.common.fate import Fate
 
-WIDTH, EXAMPLES = 8, 3
+WIDTH, EXAMPLES = 8, 12
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 OFFSETS = (0.0, 1.0, 100.0, 10_000.0, "massive")
 """The constant is this number in every coordinate, or 1,000 in one of them."""
@@ -100,6 +101,65 @@ FATES: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "divergence": (lambda x: 1.1 * x, "grows"),
 }
 """By name: the map (about its constant), and what becomes of its states."""
+
+
+# By name of a planted loop: where each example goes, as `loopscope.common.fate` names it
+FATE_OF: dict[str, Fate] = {
+    "fixed point": "converges",
+    "spiral": "converges",
+    "slow drift": "drifts",
+    "drift on a line": "drifts",
+    "cycle of 2": "cycles",
+    "cycle of 3": "cycles",
+    "cycle of 5": "cycles",
+    "rotation": "cycles",
+    "torus": "quasiperiodic",
+    "logistic chaos": "irregular",
+    "Hénon chaos": "irregular",
+    "divergence": "grows",
+}
+
+
+def _two_basins(x: Tensor) -> Tensor:
+    """Every example converges to one of two points, by the side on which it starts."""
+    direction = DIRECTION.to(x)
+    along = x @ direction
+    return 0.5 * (x - along[..., None] * direction) + torch.tanh(2 * along)[..., None] * direction
+
+
+def mixture(*loops: tuple[str, int]) -> tuple[Callable[[Tensor], Tensor], list[Fate]]:
+    """A map of a batch whose examples follow different planted loops, and where each goes.
+
+    Arguments:
+        loops: names in FATES, and how many examples follow each.
+    """
+    names = [name for name, count in loops for _ in range(count)]
+
+    def step(x: Tensor) -> Tensor:
+        return torch.stack([FATES[name][0](x[i]) for i, name in enumerate(names)])
+
+    return step, [FATE_OF[name] for name in names]
+
+
+MIXTURES: dict[str, tuple[Callable[[Tensor], Tensor], list[Fate]]] = {
+    "two basins": (_two_basins, ["converges"] * 24),
+    "half rest, half cycle": mixture(("fixed point", 12), ("cycle of 3", 12)),
+    "half spiral, half chaos": mixture(("spiral", 12), ("logistic chaos", 12)),
+    "half rest, half drift": mixture(("fixed point", 12), ("drift on a line", 12)),
+    "three kinds": mixture(("fixed point", 8), ("rotation", 8), ("divergence", 8)),
+    "three ways to move": mixture(("cycle of 2", 8), ("torus", 8), ("drift on a line", 8)),
+    "one of 24 cycles": mixture(("fixed point", 23), ("cycle of 5", 1)),
+    "one of 24 rests": mixture(("cycle of 5", 23), ("fixed point", 1)),
+    "one of 24 diverges": mixture(("spiral", 23), ("divergence", 1)),
+}
+"""By name: the map of a batch, and where each of its examples goes."""
+
+
+def mixture_run(name: str, dtype: torch.dtype = torch.float64, iterations: int = 48) -> ls.Run:
+    """A run of a mixture: examples of one position, each with a fate of its own."""
+    step, fates = MIXTURES[name]
+    start = 0.3 * _normal(len(fates), WIDTH, seed=3)
+    return ls.iterate(step, start.to(dtype), iterations)
 
 
 def planted_run(name: str, dtype: torch.dtype, offset: float | str, iterations: int = 48) -> ls.Run:

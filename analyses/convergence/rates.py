@@ -1,0 +1,79 @@
+"""Contraction rates of the distance to a limit: of all examples and positions, of some examples,
+and of each position by itself."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from loopscope.core.masked import masked_mean
+from loopscope.maths.contraction_rate import Rate, contraction
+
+CLEARANCE = 10.0
+"""Rates are fitted where the distance is at least this many times the floor. The floor is the
+larger of the numbers' precision and of the distance that is left in the second half of the extra
+iterations. Where that distance still shrinks, it is the error of the limit rather than rounding,
+which bends the line more; the distance must then be ten times as large again."""
+_ROUNDING = 8
+"""By so many precisions rounding alone may move a state at rest."""
+
+
+class Rates:
+    """Contraction rates of distances to a limit, fitted above their floor."""
+
+    def __init__(
+        self,
+        distance: Float[Tensor, "state batch position"],
+        norm: Float[Tensor, "batch position"],
+        step: Float[Tensor, "batch position"],
+        *,
+        labels: range,
+        middle: int,
+        eps: float,
+        mask: Bool[Tensor, "batch position"],
+    ) -> None:
+        """
+        Arguments:
+            distance: to the limit; the last is that of the limit itself.
+            norm: of the limit.
+            step: of the iteration after it.
+            labels: the k of the distances before the limit.
+            middle: index from which on what is left of the distance counts as the floor.
+            mask: which positions count.
+        """
+        self.square = distance.double().square()
+        self.norm, self.step = norm.double().square(), step.double().square()
+        self.labels, self.middle, self.eps, self.mask = labels, middle, eps, mask
+
+    def rms(self) -> Float[Tensor, " state"]:
+        """Distance to the limit, root mean square over examples and positions."""
+        return masked_mean(self.square, self.mask, (1, 2)).sqrt()
+
+    def overall(self, examples: Int[Tensor, " example"] | None = None) -> Rate:
+        """The rate of the root mean square distance over examples and positions.
+
+        Arguments:
+            examples: which examples, some of them repeated; None: all.
+        """
+        rows = torch.arange(len(self.mask)) if examples is None else examples
+        mask = self.mask[rows]
+        values = (masked_mean(x[rows], mask, (0, 1)).sqrt() for x in (self.norm, self.step))
+        norm, step = (float(value) for value in values)
+        return self._rate(masked_mean(self.square[:, rows], mask, (1, 2)).sqrt(), norm, step)
+
+    def by_position(self) -> Float[Tensor, " position"]:
+        """The rate of each position over the examples; NaN where none can be fitted."""
+        rms = masked_mean(self.square, self.mask, 1).sqrt()
+        norms, steps = (masked_mean(value, self.mask, 0).sqrt().tolist() for value in (self.norm, self.step))
+        rates = [
+            self._rate(rms[:, p], norms[p], steps[p]).value if norms[p] == norms[p] else math.nan
+            for p in range(len(norms))
+        ]
+        return torch.tensor(rates)
+
+    def _rate(self, rms: Tensor, norm: float, step: float) -> Rate:
+        count, precision = len(self.labels), self.eps * norm
+        floor = CLEARANCE * max(precision, float(rms[self.middle : count].max()))
+        floor = floor if step <= _ROUNDING * precision else 10 * floor
+        return contraction(rms[:count].tolist(), floor, self.labels)
