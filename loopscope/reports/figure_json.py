@@ -1,27 +1,86 @@
 """Figures as JSON that is safe in a page."""
 
+import base64
 import json
+import math
 import re
+import zlib
 from typing import Any
 
 from ..plots.panels import Frame, Panel
 
+HEIGHT, TALLEST = 290, 480
+"""Pixels of a figure on the page, without its legend; and of one whose rows are iterations."""
+DIGITS, CELL_DIGITS = 7, 3
+"""Significant digits of a number in a figure: as many as float32 has, and of a cell of a heat map,
+whose colour says less."""
+WIDE = 20
+"""Columns of tokens that need a row of the page to themselves."""
+_ROWS = {False: 370, True: 800}
+"""Pixels in a line of a legend, in half the width of the page and in all of it."""
+_LINES = 3
+"""Lines of a legend above a figure; a longer one stands at its right."""
 _TAG = re.compile(r"<(?!/?(?:b|i|br|sub|sup|extra)>)")
 _SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
-def panel_json(panel: Panel) -> str:
-    """A panel's figure and the frames of its control, for the page's script."""
+def panel_json(panel: Panel, is_full: bool = False, pixels: int | None = None) -> str:
+    """A panel's figure and the frames of its control, for the page's script.
+
+    Arguments:
+        is_full: it has all of the page's width; otherwise half of it.
+        pixels: its height; None for its own (`height`).
+    """
     drawn = json.loads(str(panel.figure.to_json()))
-    drawn["layout"].pop("title", None)  # the page shows the panel's title
-    drawn["layout"].setdefault("margin", {})["t"] = 14
-    content = {
-        "data": drawn["data"],
-        "layout": drawn["layout"],
-        "frames": [_frame(frame) for frame in panel.frames],
-        "first": panel.first,
-    }
-    return safe_json(literal(content))
+    layout, lines = drawn["layout"], _legend_lines(drawn["data"], is_full)
+    layout.pop("title", None)  # the page shows the panel's title
+    layout["height"] = height(panel, is_full) if pixels is None else pixels
+    if lines > _LINES:
+        layout["legend"] = {"orientation": "v", "x": 1.02, "y": 1, "xanchor": "left", "yanchor": "top"}
+        lines = 0
+    layout["margin"] = {"l": 54, "r": 12, "t": 12 + 20 * lines, "b": 44}
+    layout["font"] = {**layout.get("font", {}), "size": 12}
+    long_labels = any(isinstance(y, str) for trace in drawn["data"] for y in list(trace.get("y") or ())[:1])
+    inside = layout["height"] - 56 - 20 * lines
+    for name, axis in layout.items():
+        if re.fullmatch(r"[xy]axis\d*", name):
+            _wrap(axis.get("title"), inside // 8 if name[0] == "y" else 24 if long_labels else 52)
+    for trace in drawn["data"]:
+        for owner in (trace, trace.get("marker") or {}):
+            if isinstance(owner, dict):
+                _wrap((owner.get("colorbar") or {}).get("title"), inside // 8)
+    frames = [_update(frame) for frame in panel.frames]
+    return safe_json(literal(_rounded({"data": drawn["data"], "layout": layout, "frames": frames})))
+
+
+def packed(text: str) -> str:
+    """Text compressed (zlib) and in base64, as the page's script unpacks it."""
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+
+
+def unpacked(text: str) -> str:
+    """The text that was packed."""
+    return zlib.decompress(base64.b64decode(text)).decode()
+
+
+def height(panel: Panel, is_full: bool = False) -> int:
+    """Pixels of a panel's figure on the page."""
+    traces = _traces(panel)
+    wanted = int(panel.figure.layout.height or HEIGHT)
+    if any(trace.get("texttemplate") for trace in traces if trace["type"] == "heatmap"):
+        return min(wanted, TALLEST)
+    lines = _legend_lines(traces, is_full)
+    return min(wanted, HEIGHT) + 20 * max(0, lines - 1 if lines <= _LINES else 0)
+
+
+def is_wide(panel: Panel) -> bool:
+    """Whether a panel needs the whole width of the page: it shows tokens in many columns, or has a
+    long legend."""
+    traces = _traces(panel)
+    for trace in traces:
+        if trace["type"] == "heatmap" and trace.get("texttemplate") and len(trace.get("z", ())):
+            return len(trace["z"][0]) > WIDE
+    return _legend_lines(traces) > _LINES
 
 
 def safe_json(value: Any) -> str:
@@ -43,7 +102,44 @@ def literal(value: Any) -> Any:
     return [literal(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _frame(frame: Frame) -> dict[str, Any]:
+def _traces(panel: Panel) -> list[dict[str, Any]]:
+    data: Any = panel.figure.data
+    return [trace.to_plotly_json() for trace in data]
+
+
+def _rounded(value: Any, digits: int = DIGITS) -> Any:
+    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, dict):
+        return {key: _rounded(inner, CELL_DIGITS if key == "z" else digits) for key, inner in value.items()}
+    return [_rounded(inner, digits) for inner in value] if isinstance(value, list) else value
+
+
+def _legend_lines(traces: list[dict[str, Any]], is_full: bool = False) -> int:
+    """Lines of the horizontal legend; plotly gives every name as much room as the longest."""
+    names = [
+        str(trace.get("name", ""))
+        for trace in traces
+        if trace.get("showlegend", True) and trace["type"] in ("scatter", "bar") and trace.get("name")
+    ]
+    widths = [52 + 6.4 * len(name) for name in names]
+    if len(names) < 2 or sum(widths) <= _ROWS[is_full]:
+        return int(len(names) > 1)
+    return math.ceil(len(names) / max(1, _ROWS[is_full] // max(widths)))
+
+
+def _wrap(title: Any, line: int) -> None:
+    """Break a title into lines of so many characters, which plotly doesn't."""
+    if isinstance(title, dict) and len(title.get("text") or "") > line and "<br>" not in title["text"]:
+        lines = [""]
+        for word in title["text"].split(" "):
+            if lines[-1] and len(lines[-1]) + len(word) >= line:
+                lines.append("")
+            lines[-1] += f" {word}" if lines[-1] else word
+        title["text"] = " <br>".join(lines)  # with the blank: the text can be read as one
+
+
+def _update(frame: Frame) -> dict[str, Any]:
     from plotly.io.json import to_json_plotly  # knows numpy, and turns NaN into null
 
-    return {"label": frame.label, "update": json.loads(str(to_json_plotly(dict(frame.update))))}
+    return json.loads(str(to_json_plotly(dict(frame.update))))

@@ -1,21 +1,25 @@
 "use strict";
-// Draws the figures, runs their controls, and switches between the light and the dark theme.
+// Draws the figures, those in closed details when they are opened; runs their controls; marks the
+// section in view in the contents; switches between the light and the dark theme.
 (() => {
   const root = document.documentElement;
   const toggle = document.getElementById("theme");
+  const contents = document.getElementById("contents");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const still = window.matchMedia("(prefers-reduced-motion: reduce)");
   const plots = [...document.querySelectorAll(".chart")].map((div) => {
     const number = div.id.slice("plot-".length);
-    return { div, number, at: 0, ...JSON.parse(document.getElementById("data-" + number).textContent) };
+    return { div, number, controls: [...document.querySelectorAll(`[data-figure="${number}"]:not(button)`)] };
   });
   const byNumber = new Map(plots.map((plot) => [plot.number, plot]));
-  const config = { displayModeBar: false, responsive: true, scrollZoom: false };
 
-  const colour = (name) => getComputedStyle(root).getPropertyValue(name).trim();
+  // Colours
+
   const axes = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
 
-  // A figure arrives in colours that are legible on any background; here it gets those of the page.
-  function themed(layout) {
+  // A figure arrives in colours that are legible on any background; here it gets those of an element.
+  function themed(layout, element) {
+    const colour = (name) => getComputedStyle(element).getPropertyValue(name).trim();
     const change = { "font.color": colour("--ink"), "hoverlabel.bgcolor": colour("--sheet"), "hoverlabel.font.color": colour("--ink"), "hoverlabel.bordercolor": colour("--line") };
     for (const axis of axes(layout)) {
       for (const line of ["gridcolor", "zerolinecolor", "linecolor"]) change[axis + "." + line] = colour("--grid");
@@ -23,71 +27,227 @@
     return change;
   }
 
+  function coloured(layout, element) {
+    const result = structuredClone(layout);
+    for (const [path, value] of Object.entries(themed(layout, element))) {
+      const names = path.split(".");
+      const last = names.pop();
+      let owner = result;
+      for (const name of names) owner = owner[name] ??= {};
+      owner[last] = value;
+    }
+    return result;
+  }
+
   function theme(name) {
     root.dataset.theme = name;
     toggle.textContent = name === "dark" ? "Light" : "Dark";
     toggle.setAttribute("aria-label", "Switch to the " + (name === "dark" ? "light" : "dark") + " theme");
     toggle.setAttribute("aria-pressed", String(name === "dark"));
-    for (const plot of plots) if (plot.drawn) Plotly.relayout(plot.div, themed(plot.layout));
+    for (const plot of plots) if (plot.drawn) Plotly.relayout(plot.div, themed(plot.layout, root));
+  }
+
+  // Drawing
+
+  async function unpack(plot) {
+    const text = document.getElementById("data-" + plot.number).textContent;
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    Object.assign(plot, JSON.parse(await new Response(stream).text()));
+  }
+
+  // The picture is light on white, whatever the theme of the page, and has its title in it.
+  function save(plot, format) {
+    const light = document.createElement("div");
+    light.className = "light";
+    document.body.append(light);
+    const layout = coloured(plot.div.layout, light);
+    light.remove();
+    const title = plot.div.closest("figure").querySelector("h4").textContent;
+    const quoted = title.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+    layout.title = { text: quoted, x: 0, xref: "paper", xanchor: "left", y: 1, yref: "container", yanchor: "top", pad: { t: 12 }, font: { size: 15 } };
+    layout.margin = { ...layout.margin, t: (layout.margin.t || 0) + 34 };
+    layout.paper_bgcolor = layout.plot_bgcolor = "#ffffff";
+    const { width, height } = plot.div._fullLayout;
+    const size = { width: Math.max(width, 560), height: height + 34 };
+    return Plotly.downloadImage({ data: plot.div.data, layout }, { format, filename: plot.div.dataset.file, scale: format === "png" ? 2 : 1, ...size });
+  }
+
+  function config(plot) {
+    const button = (format) => ({
+      name: format,
+      title: "Save as " + format.toUpperCase(),
+      attr: "format",
+      val: format,
+      icon: Plotly.Icons.disk,
+      click: () => save(plot, format),
+    });
+    return { displayModeBar: "hover", displaylogo: false, responsive: false, scrollZoom: false, modeBarButtons: [[button("png"), button("svg")]] };
+  }
+
+  const watch = new ResizeObserver((entries) => {
+    for (const { target, contentRect } of entries) {
+      const plot = byNumber.get(target.id.slice("plot-".length));
+      if (plot.drawn && contentRect.width > 0 && Math.abs(contentRect.width - plot.div._fullLayout.width) > 1) Plotly.Plots.resize(target);
+    }
+  });
+
+  function draw(plot) {
+    if (plot.drawn || !plot.data) return;
+    Plotly.newPlot(plot.div, plot.data, coloured(plot.layout, root), config(plot));
+    plot.drawn = true;
+    plot.div.dataset.at = plot.at = position(plot);
+    watch.observe(plot.div);
+  }
+
+  const folded = (plot) => plot.div.closest("details:not([open])");
+
+  // Controls. A figure has a frame for each combination of its controls' values; the last control's
+  // value changes fastest.
+
+  const size = (control) => (control.options ? control.options.length : Number(control.max) + 1);
+  const position = (plot) => plot.controls.reduce((at, control) => at * size(control) + Number(control.value), 0);
+
+  function say(control) {
+    if (control.tagName !== "INPUT") return;
+    const label = JSON.parse(control.dataset.labels)[Number(control.value)];
+    control.setAttribute("aria-valuetext", label);
+    document.getElementById(control.id.replace("slide-", "at-")).textContent = label;
   }
 
   function show(plot, at) {
     plot.at = at;
-    for (const [trace, update] of Object.entries(plot.frames[at].update)) {
+    for (const [trace, update] of Object.entries(plot.frames[at])) {
       const wrapped = Object.fromEntries(Object.entries(update).map(([key, value]) => [key, [value]]));
       Plotly.restyle(plot.div, wrapped, [Number(trace)]);
     }
     plot.div.dataset.at = at;
-    const slider = document.getElementById("slide-" + plot.number);
-    if (slider) {
-      slider.value = at;
-      slider.setAttribute("aria-valuetext", plot.frames[at].label);
-      document.getElementById("at-" + plot.number).textContent = plot.frames[at].label;
-    }
+    for (const control of plot.controls) say(control);
   }
 
   function play(plot, button) {
+    const slider = plot.controls[0];
     const stop = () => {
       clearInterval(plot.timer);
       plot.timer = null;
       button.textContent = "Play";
       button.setAttribute("aria-pressed", "false");
     };
+    const go = (at) => {
+      slider.value = at;
+      show(plot, at);
+    };
     if (plot.timer) return stop();
-    if (plot.at >= plot.frames.length - 1) show(plot, 0);
+    if (plot.at >= plot.frames.length - 1) go(0);
     button.textContent = "Pause";
     button.setAttribute("aria-pressed", "true");
-    const pause = Math.max(80, Math.min(400, 9000 / plot.frames.length));
+    const pause = Math.max(still.matches ? 400 : 80, Math.min(400, 9000 / plot.frames.length));
     plot.timer = setInterval(() => {
       if (plot.at >= plot.frames.length - 1) return stop();
-      show(plot, plot.at + 1);
+      go(plot.at + 1);
     }, pause);
     plot.stop = stop;
   }
 
-  theme(dark.matches ? "dark" : "light");
-  for (const plot of plots) {
-    Plotly.newPlot(plot.div, plot.data, plot.layout, config);
-    plot.drawn = true;
-    plot.at = plot.first;
-    plot.div.dataset.at = plot.first;
-    Plotly.relayout(plot.div, themed(plot.layout));
-  }
-  root.dataset.drawn = plots.length;
-
-  toggle.addEventListener("click", () => theme(root.dataset.theme === "dark" ? "light" : "dark"));
-  dark.addEventListener("change", () => theme(dark.matches ? "dark" : "light"));
   for (const element of document.querySelectorAll("[data-figure]")) {
     const plot = byNumber.get(element.dataset.figure);
-    if (element.tagName === "BUTTON") element.addEventListener("click", () => play(plot, element));
+    if (element.tagName === "BUTTON") element.addEventListener("click", () => plot.drawn && play(plot, element));
     else
       element.addEventListener("input", () => {
         if (plot.timer) plot.stop();
-        show(plot, Number(element.value));
+        if (plot.drawn) show(plot, position(plot));
       });
   }
 
-  // Printing: the light theme, and as wide as the paper. A view box lets a figure shrink with its frame.
+  // Details: what is pressed stays where it is on the screen, although its section may get wider.
+
+  for (const details of document.querySelectorAll("details")) {
+    const summary = details.querySelector("summary");
+    let before = null;
+    summary.addEventListener("click", () => {
+      before = summary.getBoundingClientRect().top;
+    });
+    details.addEventListener("toggle", () => {
+      if (before !== null) window.scrollBy({ top: summary.getBoundingClientRect().top - before, behavior: "instant" });
+      before = null;
+      for (const plot of plots) if (details.contains(plot.div) && !folded(plot)) draw(plot);
+    });
+  }
+
+  // A link leads into details too.
+  function reveal() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let one = target?.closest("details"); one; one = one.parentElement.closest("details")) one.open = true;
+  }
+
+  // Contents
+
+  const links = new Map([...document.querySelectorAll("#sections a")].map((link) => [link.hash.slice(1), link]));
+  const inView = new Set();
+  const here = document.getElementById("here");
+  let chosen = null; // the section whose link was pressed, while it is in view
+  let jumping = false; // the page is still scrolling there
+  let atEnd = false;
+
+  function mark() {
+    const names = [...links.keys()];
+    const first = atEnd ? names[names.length - 1] : names.find((name) => inView.has(name));
+    const name = chosen !== null && (jumping || inView.has(chosen) || atEnd) ? chosen : first;
+    if (name === undefined) return;
+    for (const [other, link] of links) {
+      if (other === name) link.setAttribute("aria-current", "true");
+      else link.removeAttribute("aria-current");
+    }
+    here.textContent = links.get(name).textContent;
+    const nav = document.getElementById("sections");
+    const { top, bottom } = links.get(name).getBoundingClientRect();
+    const frame = nav.getBoundingClientRect();
+    if (top < frame.top) nav.scrollTop -= frame.top - top + 40;
+    if (bottom > frame.bottom) nav.scrollTop += bottom - frame.bottom + 40;
+  }
+
+  const band = new IntersectionObserver(
+    (entries) => {
+      for (const { target, isIntersecting } of entries) inView[isIntersecting ? "add" : "delete"](target.id);
+      if (chosen !== null && inView.size && !inView.has(chosen) && !jumping) chosen = null;
+      mark();
+    },
+    { rootMargin: "-64px 0px -60% 0px" },
+  );
+  const foot = new IntersectionObserver(([{ isIntersecting }]) => {
+    atEnd = isIntersecting;
+    mark();
+  });
+  const jumped = () => {
+    jumping = false;
+    if (chosen !== null && !inView.has(chosen) && !atEnd) chosen = null;
+    mark();
+  };
+  window.addEventListener("scrollend", jumped);
+
+  function fold(open) {
+    contents.setAttribute("aria-expanded", String(open));
+  }
+  contents.addEventListener("click", () => fold(contents.getAttribute("aria-expanded") !== "true"));
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && contents.getAttribute("aria-expanded") === "true") {
+      fold(false);
+      contents.focus();
+    }
+  });
+  for (const [name, link] of links) {
+    link.addEventListener("click", () => {
+      chosen = name;
+      jumping = true;
+      fold(false);
+      mark();
+    });
+    band.observe(document.getElementById(name));
+  }
+  foot.observe(document.getElementById("end"));
+
+  // Printing: the light theme, everything open and drawn, and as wide as the paper. A view box lets
+  // a figure shrink with its frame.
   let before = null;
   let closed = [];
   window.addEventListener("beforeprint", () => {
@@ -96,6 +256,8 @@
     closed = [...document.querySelectorAll("details:not([open])")];
     for (const details of closed) details.open = true;
     for (const plot of plots) {
+      draw(plot);
+      if (!plot.drawn) continue;
       const { width, height } = plot.div._fullLayout;
       for (const svg of plot.div.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
       plot.div.querySelector(".svg-container").style.aspectRatio = `${width} / ${height}`;
@@ -106,4 +268,26 @@
     for (const details of closed) details.open = false;
     if (before) theme(before);
   });
+
+  // Beginning
+
+  theme(dark.matches ? "dark" : "light");
+  root.dataset.ready = "";
+  toggle.addEventListener("click", () => theme(root.dataset.theme === "dark" ? "light" : "dark"));
+  dark.addEventListener("change", () => theme(dark.matches ? "dark" : "light"));
+  window.addEventListener("hashchange", reveal);
+  reveal();
+  (async () => {
+    try {
+      if (!window.Plotly) throw new Error("plotly's script could not be loaded");
+      if (!window.DecompressionStream) throw new Error("this browser is too old (it has no DecompressionStream)");
+      await Promise.all(plots.map(unpack));
+      for (const plot of plots) if (!folded(plot)) draw(plot);
+      root.dataset.drawn = plots.filter((plot) => plot.drawn).length;
+    } catch (error) {
+      const note = document.getElementById("problem");
+      note.textContent = "The figures can't be drawn: " + error.message + ".";
+      note.hidden = false;
+    }
+  })();
 })();

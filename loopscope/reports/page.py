@@ -1,24 +1,25 @@
-"""The page: sections, tiles and figures in one HTML file that loads nothing from elsewhere."""
+"""The page: a summary, and sections with figures, in one HTML file that loads nothing from
+elsewhere."""
 
 import base64
 import functools
 import hashlib
-import itertools
+import json
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 from markupsafe import Markup
 
-from .figure_json import panel_json
-from .section import Section, Tile
+from .folding import groups
+from .section import Section, Summary
 
 
 def page(
     *,
     title: str,
     subtitle: str,
-    tiles: Sequence[Tile],
+    summary: Summary | None,
     card: tuple[Markup, Markup] | None,
     sections: Sequence[Section],
     details: Sequence[tuple[str, str]],
@@ -34,7 +35,9 @@ def page(
 
     Arguments:
         subtitle: a line under the title.
+        summary: what stands at the top; None for nothing.
         card: the model card before its first second-level heading, and the rest; None for none.
+        sections: in any order; those of a group stand together.
         details: names and values, for the last section.
         command: how to make the page again.
         date: when it was made.
@@ -43,16 +46,16 @@ def page(
     """
     from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
-    numbers = itertools.count(1)
-    numbered = [(section, [(next(numbers), panel) for panel in section.panels]) for section in sections]
     plotly, script = get_plotlyjs(), _text("page.js")
     address = f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js" if cdn else None
+    grouped = groups(sections, title)
     return _template().render(
         title=title,
         subtitle=subtitle,
-        tiles=tiles,
+        summary=summary,
         card=card,
-        sections=numbered,
+        groups=grouped,
+        is_grouped=len(grouped) > 1,
         details=details,
         command=command,
         date=date,
@@ -73,7 +76,8 @@ def _template() -> Any:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["figure"] = lambda panel: Markup(panel_json(panel))
+    environment.filters["labels"] = lambda labels: json.dumps(list(labels))
+    environment.filters["tight"] = lambda text: str(text).replace(" %", "\u00a0%")
     return environment.from_string(_text("template.html"))
 
 

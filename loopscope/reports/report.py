@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -19,21 +18,23 @@ from ..common.arguments import Count, FilePath, PositiveCount, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..common.to_json import to_json
-from ..plots.panels import Panel
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
 from ..run_loading import EXAMPLES
 from ..runs.run import Run
 from ..training.history import History
 from . import accuracy, answers, reproducibility, training_curves, trajectory
+from .analysis_section import analysis_section
 from .card_html import card_html
 from .content import Content, left_out_section, page_data
 from .document import Report
+from .fates import reconcile
 from .page import page
 from .progress_line import progress_line
-from .section import Section, Tile
+from .section import Section
 from .side_by_side import side_by_side
 from .subjects import Recording, Subject, subjects_of
+from .summary import summary
 
 SMALL = 20_000_000
 """Parameters of a model, below which its page is made by one thread."""
@@ -97,10 +98,11 @@ def report(
 
 def _document(content: Content, cdn: bool) -> Report:
     sections = sorted(content.sections, key=lambda section: section.place)
+    fates = reconcile(content.results)
     html = page(
         title=content.title,
         subtitle=content.subtitle,
-        tiles=[tile for section in sections for tile in section.tiles],
+        summary=summary(content.results, sections, fates),
         card=content.card,
         sections=sections,
         details=content.details,
@@ -145,7 +147,7 @@ def _training_content(
     sections, results, left_out = [training_curves.section(history)], {}, []
     for name in of_training:
         step(name)
-        section = _analysis_section(name, history, True, results)
+        section = analysis_section(name, history, True, results)
         sections += [section] if section is not None else []
     more: dict[str, Any] = {"recipe": history.recipe}
     details, subtitle = [("recipe", json.dumps(to_json(history.recipe)))], repr(history)
@@ -184,7 +186,7 @@ def _parts(
             sections.append(section)
     for name in names:
         step(name)
-        section = _analysis_section(name, run, wanted, results)
+        section = analysis_section(name, run, wanted, results)
         if section is not None and name not in results and not wanted:
             left_out.append((section.title, section.text.removeprefix("Not measured: ")))
         elif section is not None:
@@ -228,45 +230,6 @@ def _threads(run: Run | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _analysis_section(
-    name: str, run: Run | History, wanted: bool, results: dict[str, AnalysisResult]
-) -> Section | None:
-    """An analysis' panels, or its figure with its verdict. None if the analysis doesn't apply. Its
-    result is added to `results`.
-
-    Besides measure and draw, an analysis may define TITLE, PLACE (by which sections are sorted),
-    applies(run), panels(result), headline(result) -> (value, caption).
-    """
-    module = discovery.module("analyses", name)
-    title, place = getattr(module, "TITLE", name.replace("_", " ").capitalize()), getattr(module, "PLACE", 50)
-    address = re.sub(r"[^a-z0-9]+", "-", name.lower())
-    if not wanted and hasattr(module, "applies") and not module.applies(run):
-        return None
-    try:
-        result = questions.measure(name, run)
-    except LoopscopeError as error:
-        return Section(address, title, place, text=f"Not measured: {error}")
-    results[name] = result
-    panels = module.panels(result) if hasattr(module, "panels") else [_panel(title, result, module.__doc__)]
-    value, caption = (
-        module.headline(result) if hasattr(module, "headline") else (result.verdict.name, result.sentence)
-    )
-    return Section(
-        address,
-        title,
-        place,
-        panels,
-        text=result.sentence,
-        summary=result.summary(),
-        tiles=[Tile(value, caption)],
-    )
-
-
-def _panel(title: str, result: AnalysisResult, docstring: str | None) -> Panel:
-    reading = (docstring or "").strip().split("\n\n")[0]
-    return Panel(title, result.figure(), result.sentence, reading)
 
 
 def _card(entry: str | None) -> tuple[Markup, Markup] | None:

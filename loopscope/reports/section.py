@@ -25,6 +25,10 @@ Topic = Literal["model", "dynamics", "halting", "gain", ""]
 more iterations buy."""
 
 
+NO_RANK = 99
+"""The rank of a section whose tiles aren't in the summary."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """A number or word at the top of the page, with its caption. Plain text."""
@@ -60,7 +64,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with figures under it. Everything except the panels' figures is plain text."""
+    """A heading with figures under it, of which the first is in sight and the others are folded.
+    Everything except the panels' figures is plain text."""
 
     name: str
     """Its anchor in the page: letters, digits and dashes."""
@@ -69,20 +74,25 @@ class Section:
     """Sections of a group are sorted by this number."""
     panels: Sequence[Panel] = ()
     text: str = ""
-    """A paragraph before the figures."""
+    """The verdict, or a paragraph, under the heading."""
     summary: str = ""
-    """The result's summary, after the figures."""
+    """The result's summary; folded, without what stands elsewhere in the section."""
     tiles: Sequence[Tile] = ()
+    """For the top of the page."""
     table: Table | None = None
-    """After the figures, before the summary."""
+    """After the figures."""
     group: Group = "dynamics"
     topic: Topic = ""
     claim: str = ""
     """Its sentence in the summary, on its topic; of several on one topic, the first is used."""
-    rank: int = 99
+    rank: int = NO_RANK
     """Of its tiles in the summary: the six with the lowest are there."""
     data: Mapping[str, Any] = field(default_factory=dict)
     """Its numbers for the JSON next to the page: what `to_json` takes."""
+    evidence: str = ""
+    """What the verdict rests on, in a line under it."""
+    numbers: Table | None = None
+    """The quantities that the verdict is about, with their intervals; folded."""
 
 
 def anchor(name: str) -> str:

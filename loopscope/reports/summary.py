@@ -8,7 +8,7 @@ from ..common.evidence import interval_text
 from ..common.fate import WORDS
 from ..common.text import percent, plural
 from .fates import Fates
-from .section import Section, Summary, Table, Tile, Topic, anchor
+from .section import NO_RANK, Section, Summary, Table, Tile, Topic, anchor
 
 MAX_TILES = 6
 _AFTER_FATES: tuple[Topic, ...] = ("halting", "gain")
@@ -30,7 +30,7 @@ def summary(results: Mapping[str, AnalysisResult], sections: Sequence[Section], 
     ranked = sorted(
         (section for section in sections if section.name not in speaks_of_fates), key=lambda s: s.rank
     )
-    tiles = [tile for section in ranked if section.rank < 99 for tile in section.tiles[:1]]
+    tiles = [tile for section in ranked if section.rank < NO_RANK for tile in section.tiles[:1]]
     if fates.by_example:
         tiles.insert(min(1, len(tiles)), _fate_tile(fates))
     return Summary(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from ..recorder.provenance import versions
 from ..reports.document import Report
 from ..reports.page import page
-from ..reports.section import Section, Table, Tile
+from ..reports.section import Section, Summary, Table, Tile
 from .captions import Captions, captions_of
 from .conditions import condition_axes, conditions
 from .figures import learning_curves, seed_medians
@@ -24,21 +24,21 @@ def report_page(sweep: SweepResult) -> Report:
     captions = captions_of(sweep)
     panels = [phase_diagram(sweep, captions), seed_medians(sweep, captions)]
     sections = [
-        Section("phases", "Phase diagram", 0, [panel for panel in panels if panel is not None]),
-        Section("curves", "Learning curves", 1, [learning_curves(sweep, captions)]),
+        Section("phases", "Phase diagram", 0, [p for p in panels if p is not None], group="training"),
+        Section("curves", "Learning curves", 1, [learning_curves(sweep, captions)], group="training"),
         Section(
             "trainings",
             "All trainings",
             2,
-            text=f"{str(sweep)} Each has its own folder in {sweep.folder}, with its log, last "
-            "checkpoint and weights.",
+            text=f"Each has its own folder in {sweep.folder}, with its log, last checkpoint and weights.",
             table=_table(sweep, captions),
+            group="training",
         ),
     ]
     html = page(
         title=sweep.grid.name,
         subtitle=_subtitle(sweep),
-        tiles=_tiles(sweep, captions),
+        summary=Summary([str(sweep)], _tiles(sweep, captions)[:6]),
         card=None,
         sections=sections,
         details=_details(sweep),

@@ -11,7 +11,7 @@ import pytest
 import loopscope as ls
 
 from ..toys import hostile_strings
-from ..toys.real_browser import cut_network, forget, requests, start, until
+from ..toys.real_browser import cut_network, forget, press, requests, screen, start, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -39,7 +39,16 @@ def page(browser: Any, path: Path) -> Any:
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     browser.get(path.as_uri())
     until(browser, "return document.documentElement.dataset.drawn")
+    browser.execute_script("scrollTo(0, 0)")
     return browser
+
+
+@pytest.fixture
+def unfolded(page: Any) -> Any:
+    """The same page with all details open."""
+    page.execute_script("for (const e of document.querySelectorAll('details')) e.open = true")
+    until(page, "return [...document.querySelectorAll('.chart')].every((e) => e.dataset.at)")
+    return page
 
 
 def refused(browser: Any) -> list[str]:
@@ -58,15 +67,8 @@ def number(browser: Any, control: str) -> str:
     return browser.execute_script(f"return document.querySelector('[id^={control}-]').dataset.figure")
 
 
-def press(browser: Any, selector: str, *keys: str) -> None:
-    from selenium.webdriver.common.by import By
-
-    element = browser.find_element(By.CSS_SELECTOR, selector)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
-    element.send_keys(*keys)
-
-
-def test_it_draws_every_figure_without_a_complaint_or_a_request(page: Any, path: Path):
+def test_it_draws_every_figure_without_a_complaint_or_a_request(unfolded: Any, path: Path):
+    page = unfolded
     figures = page.execute_script("return document.querySelectorAll('figure').length")
     drawn = page.execute_script(
         "return document.querySelectorAll('.chart .main-svg .cartesianlayer .subplot').length"
@@ -76,7 +78,8 @@ def test_it_draws_every_figure_without_a_complaint_or_a_request(page: Any, path:
     assert [url for url in requests(page) if not url.startswith("data:")] == [path.as_uri()]
 
 
-def test_hostile_strings_stay_strings_after_drawing(page: Any):
+def test_hostile_strings_stay_strings_after_drawing(unfolded: Any):
+    page = unfolded
     assert (
         page.execute_script(
             "return document.querySelectorAll('img, iframe, script[src], [onerror], [onload]').length"
@@ -189,36 +192,171 @@ def test_playing_goes_through_every_iteration_and_stops(page: Any):
     assert page.execute_script(f"return {button}.getAttribute('aria-pressed')") == "false"
 
 
-def test_it_prints_light_and_without_controls(page: Any):
+def test_it_prints_everything_light_and_without_controls(page: Any):
     import base64
 
     press(page, "#theme", " ")
     page.execute_script("""
         const root = document.documentElement;
-        window.addEventListener('beforeprint', () => { window.printed = root.dataset.theme; });
+        window.addEventListener('beforeprint', () => {
+            const charts = [...document.querySelectorAll('.chart')];
+            window.printed = [root.dataset.theme, charts.filter((e) => !e.querySelector('.subplot')).length,
+                              document.querySelectorAll('details:not([open])').length];
+        });
     """)
+    closed = "return document.querySelectorAll('details:not([open])').length"
+    before = page.execute_script(closed)
     pdf = base64.b64decode(page.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"])
     assert pdf.startswith(b"%PDF")
-    assert page.execute_script("return window.printed") == "light"
+    assert page.execute_script("return window.printed") == ["light", 0, 0]
     assert until(page, "return document.documentElement.dataset.theme") == "dark"
+    assert page.execute_script(closed) == before > 0
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-    shown = page.execute_script(
+    visible = page.execute_script(
         "return [...document.querySelectorAll('.control, #theme, nav')].filter((e) => e.offsetParent)"
     )
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
-    assert shown == []
+    assert visible == []
 
 
-def test_it_fits_a_narrow_screen(page: Any):
-    metrics = {"width": 360, "height": 780, "deviceScaleFactor": 1, "mobile": False}
-    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+def test_details_draw_their_figures_when_they_are_opened(page: Any):
+    inside = "document.querySelector('details.more:has(.chart)')"
+    drawn = (
+        f"return [...{inside}.querySelectorAll('.chart')].filter((e) => e.querySelector('.subplot')).length"
+    )
+    assert page.execute_script(drawn) == 0
+    name = page.execute_script(f"return {inside}.closest('section').id")
+    press(page, f"#{name} details.more > summary", " ")
+    until(page, f"return {inside}.open")
+    every = page.execute_script(f"return {inside}.querySelectorAll('.chart').length")
+    assert until(page, drawn) == every
+
+
+def test_what_is_opened_stays_where_it_is_on_the_screen(page: Any):
+    screen(page, 1280)
+    for summary in page.find_elements("css selector", "details.more > summary")[:4]:
+        page.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", summary)
+        top = "return arguments[0].getBoundingClientRect().top"
+        before = page.execute_script(top, summary)
+        summary.click()
+        until(page, "return new Promise((go) => requestAnimationFrame(() => go(true)))")
+        assert abs(page.execute_script(top, summary) - before) < 3
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_contents_lead_to_every_section_and_mark_it(page: Any, width: int):
+    from selenium.webdriver.common.keys import Keys
+
+    screen(page, width)
+    names = page.execute_script(
+        "return [...document.querySelectorAll('#sections a')].map((e) => e.hash.slice(1))"
+    )
+    assert names == page.execute_script("return [...document.querySelectorAll('section')].map((e) => e.id)")
+    for name in names:
+        if width < 1100:
+            press_fixed(page, "#contents", Keys.ENTER)
+            assert page.execute_script("return document.getElementById('sections').offsetHeight") > 0
+        press_fixed(page, f"#sections a[href='#{name}']", Keys.ENTER)
+        current = "return document.querySelector('#sections a[aria-current]').hash"
+        until(page, f"const r = document.getElementById('{name}').getBoundingClientRect();"
+                    "return r.top < innerHeight && r.bottom > 0")  # fmt: skip
+        assert page.execute_script(current) == f"#{name}"
+        side = page.execute_script("return document.querySelector('.side').getBoundingClientRect().top")
+        assert side == 0, "the contents stay in sight"
+        if width < 1100:
+            assert page.execute_script("return document.getElementById('sections').offsetHeight") == 0
+    page.execute_script("document.documentElement.style.scrollBehavior = 'auto'; scrollTo(0, 0)")
+    until(page, f"{current} === '#{names[0]}'")
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def press_fixed(browser: Any, selector: str, *keys: str) -> None:
+    """Press keys on an element that is always in sight."""
+    browser.find_element("css selector", selector).send_keys(*keys)
+
+
+def test_everything_is_reached_by_the_keyboard_alone(unfolded: Any):
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    page = unfolded
+    page.execute_script("document.activeElement.blur()")
+    wanted = page.execute_script("""
+        window.seen = new Set();
+        document.addEventListener('focusin', (event) => window.seen.add(event.target));
+        window.wanted = [...document.querySelectorAll('a, button, select, input, summary, .scroll')]
+            .filter((e) => e.getClientRects().length);
+        return window.wanted.length;
+    """)
+    assert wanted > 30
+    for _ in range(wanted // 20 + 2):
+        ActionChains(page).send_keys(Keys.TAB * 20).perform()
+    missed = page.execute_script(
+        "return window.wanted.filter((e) => !window.seen.has(e)).map((e) => e.outerHTML.slice(0, 90))"
+    )
+    assert missed == []
+
+
+@pytest.mark.parametrize("format", ["png", "svg"])
+def test_a_picture_is_saved_under_the_figures_name(page: Any, format: str, tmp_path: Path):
+    page.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    button = page.find_element("css selector", f".chart .modebar-btn[data-val='{format}']")
+    page.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
+    button.send_keys(" ")
+    name = page.execute_script("return arguments[0].closest('.chart').dataset.file", button)
+    file = tmp_path / f"{name}.{format}"
+    for _ in range(100):
+        if file.exists():
+            break
+        page.execute_async_script("setTimeout(arguments[0], 100)")
+    begin = file.read_bytes()[:5]
+    assert begin == {"png": b"\x89PNG\r", "svg": b"<svg "}[format]
+    assert page.get_log("browser") == []
+
+
+CONTRAST = """
+    const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => {
+        const [x, y, z] = [r, g, b].map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92
+                                                                 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+    };
+    const under = (e) => {
+        for (let one = e; one; one = one.parentElement) {
+            const colour = numbers(getComputedStyle(one).backgroundColor);
+            if (colour.length < 4 || colour[3] > 0) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const faint = [];
+    for (const e of document.querySelectorAll('body *:not(script, noscript, .chart, .chart *)')) {
+        const words = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+        if (!words || !e.getClientRects().length) continue;
+        const [a, b] = [light(numbers(getComputedStyle(e).color)), light(under(e))];
+        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        if (contrast < 4.5) faint.push([e.outerHTML.slice(0, 80), contrast]);
+    }
+    return faint;
+"""
+
+
+def test_every_text_has_contrast_aa_in_both_themes(unfolded: Any):
+    assert unfolded.execute_script(CONTRAST) == []
+    press(unfolded, "#theme", " ")
+    assert unfolded.execute_script("return document.documentElement.dataset.theme") == "dark"
+    assert unfolded.execute_script(CONTRAST) == []
+
+
+def test_it_fits_a_narrow_screen(unfolded: Any):
+    screen(unfolded, 360, 780)
     until(
-        page,
+        unfolded,
         "return [...document.querySelectorAll('.chart .main-svg')].every((e) => "
         "e.getBoundingClientRect().right <= 360)",
     )
-    assert page.execute_script("return document.documentElement.scrollWidth") <= 360
-    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert unfolded.execute_script("return document.documentElement.scrollWidth") <= 360
+    unfolded.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_a_machine_without_a_browser_says_what_to_do(monkeypatch: pytest.MonkeyPatch):

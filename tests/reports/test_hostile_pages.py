@@ -43,7 +43,8 @@ FOREIGN = """
 TEXTS = """
     const done = arguments[arguments.length - 1];
     const read = (selector) => [...document.querySelectorAll(selector)].map((e) => e.textContent);
-    const texts = read('.chart text, option, title, h1, h2, h3, p, li, td, th, dt, dd, pre, output, label');
+    const texts = read('.chart text, option, title, h1, h2, h3, h4, p, li, td, th, dt, dd, pre, output');
+    texts.push(...read('label'));
     for (const e of document.querySelectorAll('[aria-label]')) texts.push(e.getAttribute('aria-label'));
     const charts = arguments[0] ? [...document.querySelectorAll('.chart')] : [];
     (async () => {
@@ -83,6 +84,8 @@ def opened(browser: Any, html: str, path: Path, hover: bool = True) -> list[str]
     forget(browser)
     browser.get(path.as_uri())
     until(browser, "return document.documentElement.dataset.drawn")
+    browser.execute_script("for (const e of document.querySelectorAll('details')) e.open = true")
+    until(browser, "return [...document.querySelectorAll('.chart')].every((e) => e.dataset.at)")
     texts = browser.execute_async_script(TEXTS, hover)
     assert browser.execute_script("return window.alerts") == []
     assert browser.execute_script(FOREIGN) == []

@@ -5,6 +5,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import plotly.graph_objects as go
 import pytest
@@ -17,10 +18,14 @@ from loopscope.common.text import percent
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 from loopscope.reports.card_html import card_html
-from loopscope.reports.figure_json import literal, panel_json, safe_json
+from loopscope.reports.figure_json import literal, panel_json, safe_json, unpacked
+from loopscope.reports.folding import sentences, without
+from loopscope.reports.page import page as page_of
+from loopscope.reports.section import GROUPS, Section, Summary, Table, Tile
 
 from ..toys import hostile_strings
 
+SHOWN = ["accuracy", "answers", "convergence", "trajectory", "halting"]
 ASKED = ["convergence", "halting"]
 """Analyses that the pages here show, so that those that come later leave these tests as they
 are."""
@@ -52,6 +57,19 @@ class Page(HTMLParser):
         elif self._inside != "style":
             self.text += data
 
+    @property
+    def drawn(self) -> list[dict]:
+        """Every figure's data, unpacked."""
+        kinds = [attributes.get("type") for attributes in self.named("script")]
+        pairs = zip(kinds, self.scripts, strict=True)
+        return [json.loads(unpacked(text)) for kind, text in pairs if kind == "text/plain"]
+
+    @property
+    def code(self) -> list[str]:
+        """Every script that runs."""
+        kinds = [attributes.get("type") for attributes in self.named("script")]
+        return [text for kind, text in zip(kinds, self.scripts, strict=True) if kind is None]
+
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
 
@@ -73,24 +91,110 @@ def hostile_html(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_sections_stand_in_their_order(html: str):
     page = Page(html)
     ids = [a["id"] for a in page.named("section")]
-    assert ids == ["accuracy", "answers", "convergence", "trajectory", "halting", "reproduce"]
+    assert ids == ["summary", *SHOWN, "reproduce"]
     assert [a["href"] for a in page.named("a") if a.get("href", "") != "#page"] == [f"#{i}" for i in ids]
     assert "after 12 iterations" in page.text
     assert 'ls.report(run).save("report.html")' in page.text
     assert f"torch {torch.__version__}" in page.text
 
 
-def test_every_figure_has_its_data_two_sentences_and_a_name(html: str):
+def test_every_figure_has_its_data_its_axes_and_a_name(html: str):
     page = Page(html)
     figures = page.named("figure")
-    data = [json.loads(s) for s in page.scripts if s.startswith('{"data"')]
-    assert len(figures) == len(data) == len(page.named("figcaption"))
-    assert html.count('class="observation"') == html.count('class="reading"') == len(figures)
-    assert not re.search(r'class="observation">\s*<', html)
+    assert len(figures) == len(page.drawn) == len(page.named("figcaption"))
+    assert html.count('class="reading"') == len(figures)
+    assert not re.search(r"</strong>\s*</p>", html), "nothing says how to read a figure"
+    assert not re.search(r'class="(observation|evidence)">\s*<', html)
     assert all(a["aria-label"] for a in page.named("div") if a.get("class") == "chart")
-    for drawn in data:
+    files = [a["data-file"] or "" for a in page.named("div") if a.get("class") == "chart"]
+    assert len(set(files)) == len(files)
+    assert all(re.fullmatch("[a-z0-9-]+", name) for name in files)
+    for drawn in page.drawn:
         assert drawn["layout"]["xaxis"]["title"]["text"]
         assert drawn["layout"]["yaxis"]["title"]["text"]
+
+
+def made(sections: list[Section], **more) -> str:
+    """A page of these sections."""
+    options: dict[str, Any] = {"title": "a", "subtitle": "b", "summary": None, "card": None, "details": []}
+    return page_of(**{**options, "command": "c", "date": "d", **more}, sections=sections)
+
+
+def test_groups_stand_in_their_order_and_their_sections_by_place():
+    sections = [Section(f"{group}-{place}", "T", place, group=group) for group in GROUPS for place in (2, 1)]
+    page = Page(made(sections[::-1]))
+    ids = [a["id"] for a in page.named("section")]
+    assert ids == [f"{group}-{place}" for group in GROUPS for place in (1, 2)] + ["reproduce"]
+    places = [page.text.rindex(heading) for heading in GROUPS.values()]
+    assert places == sorted(places)
+
+
+def test_one_group_has_no_heading():
+    assert GROUPS["training"] not in Page(made([Section("a", "T", 0, group="training")])).text
+
+
+def test_a_section_says_its_verdict_once_and_folds_all_but_its_first_figure():
+    verdict, how = "The loop converges.", "Of 20 examples, 19 do."
+    panels = [
+        Panel(f"Title {i}", go.Figure(go.Scatter(y=[1])), f"{verdict} Seen {i}.", f"To read {i}.")
+        for i in range(3)
+    ]
+    summary = f"{verdict} {how} Seen 0. Rate 0.5. Thresholds: a 1; b 2; c 3."
+    numbers = Table(("quantity", "value", "95 % interval"), [("rate", "0.5", "0.4 to 0.6")])
+    html = made([Section("a", "T", 0, panels, verdict, summary, evidence=how, numbers=numbers)])
+    open_part, _, folded = html.partition('<details class="more">')
+    assert Page(html).text.count(verdict) == Page(html).text.count(how) == 1
+    assert (verdict in open_part, how in open_part, "Seen 0." in open_part) == (True, True, True)
+    for text in ("Title 1", "Title 2", "To read 0", "Seen 1.", "Rate 0.5.", "0.4 to 0.6"):
+        assert text not in open_part, text
+        assert folded.count(text) == 1 or text.startswith(("Title", "Seen")), text
+    assert "<li>a 1</li><li>b 2</li><li>c 3</li>" in folded
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("One. Two (a. B) here. Three", ["One.", "Two (a. B) here.", "Three"]),
+        ("It is 0.5. See e.g. Bai 2019.", ["It is 0.5.", "See e.g. Bai 2019."]),
+        ("", []),
+    ],
+)
+def test_a_paragraph_is_cut_into_its_sentences(text: str, parts: list[str]):
+    assert sentences(text) == parts
+
+
+def test_only_what_stands_elsewhere_is_left_out():
+    assert without("One. Two. Three.", "Two. Four.") == ["One.", "Three."]
+
+
+def test_the_summary_is_at_the_top():
+    summary = Summary(["It converges."], [Tile("0.5", "rate")], Table(["a"], [["b"]]), ["They differ."])
+    text = Page(made([Section("a", "The section", 0)], summary=summary)).text
+    order = [text.rindex(part) for part in ("It converges.", "0.5", "Where the loop goes", "They differ.")]
+    assert order == sorted(order)
+    assert order[-1] < text.rindex("The section")
+
+
+def test_a_page_of_one_section_is_little_more_than_plotly():
+    from plotly.offline import get_plotlyjs
+
+    html = ls.report(hostile_strings.run(name=None), ["convergence"]).html
+    assert html.count(get_plotlyjs()[:2000]) == 1
+    assert len(html.encode()) < len(get_plotlyjs().encode()) + 500_000
+
+
+def test_a_page_may_load_plotly_by_its_digest_and_nothing_else():
+    page = Page(html := made([Section("a", "T", 0)], cdn=True))
+    loaded = [a for a in page.named("script") if "src" in a]
+    assert len(loaded) == 1
+    assert (loaded[0]["integrity"] or "").startswith("sha256-")
+    assert len(html.encode()) < 300_000
+    policy = next(a["content"] for a in page.named("meta") if a.get("http-equiv")) or ""
+    sources = re.search("script-src ([^;]*);", policy)
+    assert sources is not None
+    assert sources[1].split()[0] == loaded[0]["src"]
+    assert len(sources[1].split()) == 2
+    assert policy.startswith("default-src 'none'")
 
 
 def test_the_page_asks_for_nothing_from_outside(html: str):
@@ -120,7 +224,7 @@ def test_the_analyses_can_be_chosen():
     ids = [
         a["id"] for a in Page(ls.report(hostile_strings.run(name=None), ["halting"]).html).named("section")
     ]
-    assert ids == ["accuracy", "answers", "trajectory", "halting", "reproduce"]
+    assert ids == ["summary", "accuracy", "answers", "trajectory", "halting", "reproduce"]
     with pytest.raises(LoopscopeError, match="There is no analysis called 'convergense'"):
         ls.report(hostile_strings.run(name=None), ["convergense"])
 
@@ -133,51 +237,20 @@ def test_an_analysis_that_cannot_say_anything_says_why():
 def test_a_run_without_its_model_still_has_a_page(tmp_path: Path):
     run = ls.load_run(hostile_strings.run(name=None).save(tmp_path / "run.safetensors"))
     ids = [a["id"] for a in Page(ls.report(run, ASKED).html).named("section")]
-    assert ids == ["convergence", "trajectory", "halting", "left-out", "reproduce"]
+    assert ids == ["summary", "convergence", "trajectory", "halting", "left-out", "reproduce"]
 
 
 def test_no_string_becomes_a_tag_an_attribute_or_a_script(hostile_html: str):
     page = Page(hostile_html)
-    allowed = {
-        "html",
-        "head",
-        "meta",
-        "title",
-        "link",
-        "style",
-        "body",
-        "a",
-        "header",
-        "div",
-        "span",
-        "button",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-    }
-    allowed |= {
-        "p",
-        "ul",
-        "li",
-        "strong",
-        "nav",
-        "main",
-        "noscript",
-        "section",
-        "figure",
-        "label",
-        "select",
-        "option",
-        "input",
-    }
-    allowed |= {"output", "script", "figcaption", "pre", "code", "dl", "dt", "dd", "details", "summary", "em"}
-    allowed |= {"table", "thead", "tbody", "tr", "th", "td"}
+    head = {"html", "head", "meta", "title", "link", "style", "body", "script", "noscript"}
+    parts = {"header", "main", "nav", "section", "div", "span", "figure", "figcaption", "details", "summary"}
+    texts = {"h1", "h2", "h3", "h4", "p", "ul", "li", "strong", "em", "pre", "code", "dl", "dt", "dd", "a"}
+    controls = {"button", "label", "select", "option", "input", "output"}
+    allowed = head | parts | texts | controls | {"table", "thead", "tbody", "tr", "th", "td"}
     assert {tag for tag, _ in page.tags} <= allowed
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
-    own = [s for s in page.scripts if not s.startswith('{"data"')]
-    assert len(own) == 4  # plotly's and the page's, of two pages
-    assert not [s for s in own if "alert(1" in s]
+    assert len(page.code) == 4  # plotly's and the page's, of two pages
+    assert not [s for s in page.code if "alert(1" in s]
     for address in (a.get("href") or "" for a in page.named("a")):
         assert address.startswith(("#", "https://example.org/", "http://example.invalid/b.png"))
 
@@ -192,11 +265,13 @@ def test_hostile_text_is_shown_as_it_is(hostile_html: str):
 
 
 def test_nothing_in_the_data_can_end_its_script_or_draw_a_tag(hostile_html: str):
-    for script in Page(hostile_html).scripts:
-        if script.startswith('{"data"'):
-            assert not set(script) & set("<>&")
-            for string in strings(json.loads(script)):
-                assert not re.search(r"<(?!/?(?:b|i|br|sub|sup|extra)>)", string), string
+    page = Page(hostile_html)
+    assert len(page.drawn) > 10
+    for text in page.scripts:
+        assert text in page.code or not set(text) & set("<>&")
+    for drawn in page.drawn:
+        for string in strings(drawn):
+            assert not re.search(r"<(?!/?(?:b|i|br|sub|sup|extra)>)", string), string
 
 
 def test_labels_are_made_literal_even_where_nobody_escaped_them():

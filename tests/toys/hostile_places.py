@@ -18,7 +18,7 @@ from loopscope.plots import style
 from loopscope.plots.panels import Frame, Panel
 from loopscope.probing.figures import curves, score_map
 from loopscope.reports.page import page
-from loopscope.reports.section import Section, Table, Tile
+from loopscope.reports.section import Section, Summary, Table, Tile
 from loopscope.sweeps import Sweep, TrialResult
 from loopscope.sweeps.grid import Axis, Grid, Trial
 from loopscope.tasks.fact import Fact
@@ -186,10 +186,11 @@ def figures_page(word: Word, folder: Path) -> str:
     ]
     section = Section(
         "all", word("section"), 0, panels, word("title"), word("title"),
-        [Tile(word("headline"), word("headline"))], table,
+        [Tile(word("headline"), word("headline"))], table, evidence=word("section"), numbers=table,
     )  # fmt: skip
+    summary = Summary([word("title")], section.tiles, table, [word("title")])
     return page(
-        title=word("title"), subtitle=word("title"), tiles=section.tiles, card=None, sections=[section],
+        title=word("title"), subtitle=word("title"), summary=summary, card=None, sections=[section],
         details=[(word("metric"), word("quantity"))], command=word("toml"), date="today",
     )  # fmt: skip
 

@@ -62,3 +62,18 @@ def requests(browser: Any) -> list[str]:
     """Every address that the page asked for since the log was last read."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+
+def screen(browser: Any, width: int, height: int = 800) -> None:
+    """Give the page a screen of this size."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def press(browser: Any, selector: str, *keys: str) -> None:
+    """Scroll to an element and press keys on it."""
+    from selenium.webdriver.common.by import By
+
+    element = browser.find_element(By.CSS_SELECTOR, selector)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    element.send_keys(*keys)
