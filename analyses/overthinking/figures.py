@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from loopscope.common.text import level, number, percent
+from loopscope.common.text import level, number, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import OverthinkingResult
+from .result import OverthinkingResult, OverthinkingVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 def headline(result: OverthinkingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    lost = result.drop.lost
+    if result.verdict is OverthinkingVerdict.ended:
+        return "none possible", "overthinking: the loop ends by itself"
+    change, low = result.growth, int(result.growth.before)
     return (
-        f"{lost} of {result.items}",
-        f"answers right at the best iteration and wrong at the end. {result.sentence}",
+        f"{change.text.split(' (')[0]}",
+        f"change of accuracy from {low} to {plural(len(result.accuracy) - 1, 'iteration')}",
     )
 
 
@@ -30,14 +32,14 @@ def draw(result: OverthinkingResult) -> "go.Figure":
         result.accuracy,
         result.by_level,
         "Accuracy beyond the model's own depth",
-        quantity="fraction right",
+        quantity="answers correct",
     )
 
 
 def _curves(
     result: OverthinkingResult, whole: Tensor, by_level: Tensor, title: str, *, quantity: str
 ) -> "go.Figure":
-    figure = style.empty(title, "iterations", quantity, 400)
+    figure = style.empty(title, "iterations run (k)", quantity, 400)
     step = max(1, -(-(len(result.levels) - 1) // (len(style.COLOURS) - 2)))
     few = list(range(0, len(result.levels), step)) if len(result.levels) > 1 else []
     for i, colour in zip(few, style.COLOURS[1:], strict=False):
@@ -50,40 +52,40 @@ def _curves(
         y=[round(v, 4) for v in whole.tolist()], name="all", line={"color": style.BLUE, "width": 3.5}
     )
     figure.add_vline(x=result.depth, line={"color": style.GREY, "width": 1, "dash": "dot"})
-    if quantity.startswith("fraction"):
+    if quantity == "answers correct":
         figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
     return figure
 
 
 def panels(result: OverthinkingResult) -> list[Panel]:
     """The panels of a report."""
-    d, best = result.drop, int(result.margin[1:].argmax()) + 1
+    best = int(result.margin[1:].argmax()) + 1
     margins = _curves(
         result, result.margin, result.margin_by_level, "Logit margin of the right answer", quantity="logits"
     )
     return [
         Panel(
-            "Accuracy by iteration",
+            "Accuracy beyond the model's own depth",
             draw(result),
-            f"{result.sentence} At the best iteration ({d.before:g}) {percent(d.first)} are right, "
-            f"at the end {percent(d.last)}: {d.lost} lost, {d.gained} gained.",
-            "The dotted line marks the model's own depth. The best iteration is chosen on one half of the "
-            "examples and evaluated on the other.",
+            f"{result.growth_sentence()} {result.peak_sentence()}",
+            "The dotted line marks the model's own depth: from there to the end is the comparison of the "
+            "verdict. The best iteration is chosen on one half of the examples and used on the other.",
         ),
         Panel(
             "Logit margin by iteration",
             margins,
-            f"The margin is largest after {best} iterations ({number(float(result.margin[best]))}) and "
+            f"The margin is largest after {plural(best, 'iteration')} "
+            f"({number(float(result.margin[best]))}) and "
             f"{number(float(result.margin[-1]))} at the end.",
             "The logit of the right answer minus the largest other, on average: above 0 where it is right. "
             "It can fall long before an answer changes.",
         ),
         Panel(
-            "Flips by iteration",
+            "Answer changes by iteration",
             _flips(result),
-            f"{int(result.to_wrong[1:].sum())} times an answer changes from right to wrong and "
-            f"{int(result.to_right[1:].sum())} times from wrong to right; {result.late_flips} answers flip "
-            f"after iteration {result.depth}.",
+            f"Answers change {plural(int(result.to_wrong[1:].sum()), 'time')} from right to wrong and "
+            f"{plural(int(result.to_right[1:].sum()), 'time')} from wrong to right; "
+            f"{plural(result.late_flips, 'change')} come beyond the model's own depth.",
             "Bars count answers that change from one iteration to the next: upwards to right, downwards to "
             "wrong. While answers form, some are right by chance for a few iterations.",
         ),
@@ -91,7 +93,7 @@ def panels(result: OverthinkingResult) -> list[Panel]:
 
 
 def _flips(result: OverthinkingResult) -> "go.Figure":
-    figure = style.empty("Flips", "iterations", "answers", 340)
+    figure = style.empty("Answer changes", "iterations run (k)", "answers", 340)
     k = list(range(2, len(result.to_wrong) + 1))
     for values, name, colour in (
         (result.to_right[1:], "wrong to right", style.GREEN),

@@ -1,0 +1,128 @@
+"""What an analysis of overthinking gives: the verdict, the numbers, and their summary."""
+
+import math
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from loopscope.common.analysis_result import AnalysisResult
+from loopscope.common.evidence import Estimate
+from loopscope.common.text import level, percent, plural
+from loopscope.common.verdict import UNCLEAR, Verdict
+
+from .accuracy_change import AccuracyChange
+
+MARGIN = 0.02
+"""Accuracy stays the same if it changes by less, 0..1."""
+
+
+class OverthinkingVerdict(Verdict):
+    """What more iterations do to answers."""
+
+    worse = "Overthinking: accuracy falls when the loop runs beyond the model's own depth."
+    worse_in_part = (
+        "Overthinking in part: beyond the model's own depth accuracy falls at some difficulties, though not "
+        "overall."
+    )
+    peaked = (
+        "Overthinking within the model's own depth: accuracy was higher some iterations earlier, and stays "
+        "as it is beyond it."
+    )
+    improves = "Accuracy still rises when the loop runs beyond the model's own depth."
+    steady = "Accuracy stays the same, within two points, when the loop runs beyond the model's own depth."
+    ended = (
+        "The loop ends by itself by the model's own depth, so that more iterations can't change its answers."
+    )
+    unclear = UNCLEAR
+
+
+@dataclass(frozen=True)
+class OverthinkingResult(AnalysisResult):
+    """Answers beyond the model's own depth."""
+
+    verdict: OverthinkingVerdict
+    depth: int
+    """The model's own number of iterations."""
+    recorded: int
+    """Iterations of the run before it was continued."""
+    accuracy: Float[Tensor, " iteration"]
+    """Fraction of right answers after k = 0..n iterations."""
+    margin: Float[Tensor, " iteration"]
+    """Mean logit margin after k = 0..n iterations."""
+    to_wrong: Int[Tensor, " transition"]
+    """Answers right after t iterations and wrong after t+1."""
+    to_right: Int[Tensor, " transition"]
+    """Answers wrong after t iterations and right after t+1."""
+    flips: Int[Tensor, " transition"]
+    """Answers that change, whether right or wrong."""
+    late_flips: int
+    """Flips from the model's own depth on."""
+    items: int
+    examples: int
+    growth: AccuracyChange
+    """From the model's own depth to the end, on which the verdict is based."""
+    drop: AccuracyChange
+    """From the best iteration to the end."""
+    difficulty: str
+    """What the task counts as difficulty."""
+    levels: Float[Tensor, " level"]
+    """The difficulties that occur, ascending."""
+    by_level: Float[Tensor, "level iteration"]
+    """Accuracy of the examples of each difficulty."""
+    margin_by_level: Float[Tensor, "level iteration"]
+    """Mean logit margin of the examples of each difficulty."""
+    growths: tuple[AccuracyChange, ...]
+    """From the model's own depth to the end at each difficulty. Their intervals hold together with
+    95 % (Bonferroni); NaN for fewer than MIN_EXAMPLES examples."""
+    how: str
+    """How the run was continued."""
+    margin_threshold: float = MARGIN
+    """Accuracy stays the same if its change is smaller than this, 0..1."""
+
+    def summary(self) -> str:
+        best = int(self.margin[1:].argmax()) + 1
+        worse = [
+            f"{level(value, self.difficulty)} ({percent(change.first)} to {percent(change.last)}, "
+            f"{change.text})"
+            for value, change in zip(self.levels.tolist(), self.growths, strict=True)
+            if change.high < -self.margin_threshold
+        ]
+        where = f" Accuracy falls at {'; '.join(worse)}." if worse else ""
+        return (
+            f"{self.sentence} {self.how} {self.growth_sentence()}{where} {self.peak_sentence()} "
+            f"{plural(self.late_flips, 'answer')} change beyond the model's own depth, right or wrong. Over "
+            f"all iterations {int(self.to_wrong[1:].sum())} changes are from right to wrong and "
+            f"{int(self.to_right[1:].sum())} from wrong to right. The logit margin is largest after "
+            f"{plural(best, 'iteration')}. {self.evidence.how} Intervals are 95 %, from a bootstrap over "
+            f"examples. Threshold: the same within {100 * self.margin_threshold:g} points of accuracy."
+        )
+
+    def growth_sentence(self) -> str:
+        """The change beyond the model's own depth."""
+        g = self.growth
+        return (
+            f"Answers correct (of the run's {plural(self.examples, 'example')}, {self.items} answers): "
+            f"{percent(g.first)} after {plural(int(g.before), 'iteration')}, the model's own depth, and "
+            f"{percent(g.last)} after {len(self.accuracy) - 1}; a change of {g.text}, with {g.lost} lost and "
+            f"{g.gained} gained. {_changed_sentence(g.changed, self.examples)}"
+        )
+
+    def peak_sentence(self) -> str:
+        """The change since the best iteration, which is another comparison."""
+        d = self.drop
+        return (
+            f"Compared with the best iteration instead ({d.before:g}, chosen on the other half of the "
+            f"examples), accuracy changes by {d.text}, with {d.lost} lost and {d.gained} gained."
+        )
+
+
+def _changed_sentence(changed: Estimate, examples: int) -> str:
+    if math.isnan(changed.low):
+        return ""
+    count = round(changed.value * examples)
+    return (
+        f"{count or 'None'} of the {plural(examples, 'example')} "
+        f"{'changes' if count < 2 else 'change'} the number of right answers; of all examples "
+        f"{percent(changed.low)} to {percent(changed.high)} do."
+    )
