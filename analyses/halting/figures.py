@@ -3,12 +3,14 @@
 import math
 from typing import TYPE_CHECKING
 
-from loopscope.common.text import level, number, percent
+from torch import Tensor
+
+from loopscope.common.text import level, number, percent, plural
 from loopscope.plots import style
 from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 
-from .measure import HaltingResult
+from .result import HaltingResult
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -16,18 +18,20 @@ if TYPE_CHECKING:
 
 def headline(result: HaltingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    return f"{result.cost:.1f} iterations", f"mean ponder cost. {result.sentence}"
+    return f"{result.mean:.1f} of {result.iterations}", f"iterations run until halting ({result.kind})"
 
 
 def draw(result: HaltingResult) -> "go.Figure":
     """Heat map of the halting iterations at each position."""
     figure = position_heatmap(
         [[None if v != v else round(v, 4) for v in row] for row in result.by_position.T.tolist()],
-        "Halting, by position and iteration",
-        "halting iteration",
+        "Halting, by position",
+        "iterations run (k)",
         "fraction of examples",
-        hover="position %{x} halts in iteration %{y}: %{z:.1%}",
+        hover="position %{x} halts after %{y}: %{z:.1%}",
         zmin=0,
+        y0=1,
+        dy=1,
     )
     line = {"color": "white", "width": 2}
     mean = result.mean_by_position.tolist()
@@ -41,24 +45,20 @@ def draw(result: HaltingResult) -> "go.Figure":
 def panels(result: HaltingResult) -> list[Panel]:
     """The panels of a report."""
     means = result.mean_by_position[result.answered]
-    mode = int(result.share.argmax())
     rows = [
         Panel(
-            "Halting iteration by position",
+            "Iterations run until halting, by position",
             draw(result),
-            f"{result.sentence} The mean halting iteration ranges from {means.min():.1f} to "
-            f"{means.max():.1f} over the answered positions{result.position_clause()}.",
-            "Each column is a position and shows the fraction of examples that halt there in each "
-            "iteration; iterations run downwards. The white line is the mean.",
+            _range_sentence(result, means),
+            "Each column is a position and shows the fraction of examples that halt there after k "
+            "iterations; k increases downwards. The white line is the mean.",
         ),
         Panel(
-            "Distribution of halting iterations",
+            "Halting distribution",
             _distribution(result),
-            f"The most frequent halting iteration is {mode} ({percent(float(result.share[mode]))} of the "
-            f"positions); the mean ponder cost is {result.cost:.2f} iterations, and "
-            f"{percent(result.not_halted)} of the positions had not halted when the loop ended.",
-            "Bars count all examples and positions. The ponder cost is the number of iterations used plus "
-            "the weight of the last one.",
+            f"{_mode_sentence(result)}{percent(result.not_halted)} of the answers had not halted when the "
+            f"loop ended, after {plural(result.iterations, 'iteration')}.{result.mechanism_sentence()}",
+            "Bars count the answers of all examples by the iterations run until they halt.",
         ),
     ]
     if result.difficulty is not None and len(result.levels) > 1:
@@ -67,14 +67,32 @@ def panels(result: HaltingResult) -> list[Panel]:
         low, high = float(result.by_example.min()), float(result.by_example.max())
         rows.append(
             Panel(
-                "Mean halting iteration by example",
+                "Iterations run until halting, by example",
                 _examples(result),
-                f"The mean halting iteration of an example's answers ranges from {low:.1f} to {high:.1f}.",
+                f"On average over an example's answers, the iterations run until halting range from "
+                f"{low:.1f} to {high:.1f}.",
                 "Bars count examples by the mean over their answers. A single bar means that all examples "
-                "use the same number of iterations.",
+                "run as many iterations.",
             )
         )
     return rows
+
+
+def _range_sentence(result: HaltingResult, means: Tensor) -> str:
+    if len(means) == 1:
+        return f"The answered position runs {means[0]:.1f} iterations until it halts, on average."
+    return (
+        f"The mean number of iterations run until halting ranges from {means.min():.1f} to "
+        f"{means.max():.1f} over the answered positions{result.position_clause()}."
+    )
+
+
+def _mode_sentence(result: HaltingResult) -> str:
+    mode = int(result.share.argmax())
+    share = float(result.share[mode])
+    if share == 0:
+        return ""
+    return f"Most often answers halt after {plural(mode + 1, 'iteration')} ({percent(share)} of them). "
 
 
 def _difficulty_panel(result: HaltingResult) -> Panel:
@@ -83,21 +101,22 @@ def _difficulty_panel(result: HaltingResult) -> Panel:
     if not math.isnan(result.difficulty_correlation):
         by_difficulty = f"; the rank correlation is {number(result.difficulty_correlation, 2)}"
     return Panel(
-        "Halting iteration by difficulty",
+        "Iterations run until halting, by difficulty",
         _difficulty(result),
-        f"The mean halting iteration goes from {low:.1f} at {level(float(result.levels[0]), unit)} to "
+        f"The mean number of iterations run goes from {low:.1f} at {level(float(result.levels[0]), unit)} to "
         f"{high:.1f} at {level(float(result.levels[-1]), unit)}{by_difficulty}.",
-        "Each column is a difficulty and shows the fraction of its answered positions that halt in each "
-        "iteration; iterations run downwards. The white line is the mean; larger points have more examples.",
+        "Each column is a difficulty and shows the fraction of its answers that halt after k "
+        "iterations; k increases downwards. The white line is the mean; larger points have more examples.",
     )
 
 
 def _distribution(result: HaltingResult) -> "go.Figure":
-    figure = style.empty("Halting iterations", "halting iteration", "fraction of positions", 300)
+    figure = style.empty("Halting distribution", "iterations run (k)", "fraction of answers", 300)
     figure.add_bar(
+        x=list(range(1, result.iterations + 1)),
         y=result.share.tolist(),
         marker={"color": style.BLUE},
-        hovertemplate="iteration %{x}: %{y:.2%}<extra></extra>",
+        hovertemplate="after %{x}: %{y:.2%}<extra></extra>",
     )
     return figure
 
@@ -106,11 +125,13 @@ def _difficulty(result: HaltingResult) -> "go.Figure":
     name = style.label(result.difficulty)
     figure = position_heatmap(
         [[round(v, 4) for v in row] for row in result.by_level.T.tolist()],
-        "Halting, by difficulty and iteration",
-        "halting iteration",
-        "fraction of positions",
-        hover=f"{name} %{{x}} halts in iteration %{{y}}: %{{z:.1%}}",
+        "Halting, by difficulty",
+        "iterations run (k)",
+        "fraction of answers",
+        hover=f"{name} %{{x}} halts after %{{y}}: %{{z:.1%}}",
         zmin=0,
+        y0=1,
+        dy=1,
         x=result.levels.tolist(),
     )
     size = (5 + 9 * (result.examples / result.examples.max()).sqrt()).tolist()
@@ -124,7 +145,7 @@ def _difficulty(result: HaltingResult) -> "go.Figure":
 
 
 def _examples(result: HaltingResult) -> "go.Figure":
-    figure = style.empty("Halting by example", "mean halting iteration of an example", "examples", 300)
+    figure = style.empty("Halting by example", "iterations run (k), mean of an example", "examples", 300)
     figure.add_histogram(
         x=result.by_example.tolist(),
         nbinsx=24,

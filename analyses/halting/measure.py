@@ -1,19 +1,15 @@
-"""When positions halt: halting iterations by position and by difficulty, ponder cost, entropy, and
-the verdict."""
+"""When answers halt: iterations run by position, by example and by difficulty, and the verdict."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Finite, Index
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.text import number, percent
-from loopscope.common.verdict import UNCLEAR, Verdict
+from loopscope.common.evidence import LEVEL, Evidence, by_bootstrap, estimate
 from loopscope.core.masked import masked_mean
 from loopscope.halting.exit_rules import Level, rule_halting
 from loopscope.halting.halting_record import Halting
@@ -22,105 +18,12 @@ from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_of
 from loopscope.tasks import Batch
 
-CUT, SPREAD, ORDER = 0.05, 0.5, 0.9
+from .result import CUT, ORDER, RELATED, SPREAD, HaltingResult, HaltingVerdict
+from .variation import Order, Variation, order, variation
 
-
-class HaltingVerdict(Verdict):
-    """How halting depends on the position."""
-
-    cut = "The loop ended before many positions had halted, so their halting iterations are unknown."
-    constant = "All positions halt at nearly the same iteration, whatever the input."
-    later = "Later positions halt later."
-    earlier = "Later positions halt earlier."
-    varied = "Positions halt at different iterations, in no clear order from left to right."
-    unclear = UNCLEAR
-
-
-@dataclass(frozen=True)
-class HaltingResult(AnalysisResult):
-    """When the positions of a run halted."""
-
-    verdict: HaltingVerdict
-    kind: str
-    """The halting mechanism, such as "exit gate" or "rule kl"."""
-    share: Float[Tensor, " iteration"]
-    """Fraction of all positions that halt in this iteration; positions that never halt count in
-    none."""
-    by_position: Float[Tensor, "position iteration"]
-    """The same at each position: fraction of examples."""
-    not_halted: float
-    """Fraction of positions that had not halted when the loop ended."""
-    mean: float
-    """Mean halting iteration."""
-    spread: float
-    """Its standard deviation over examples and positions, in iterations."""
-    mean_by_position: Float[Tensor, " position"]
-    """Mean halting iteration of each position."""
-    remainder: float
-    """Mean remainder, 0..1."""
-    remainder_by_position: Float[Tensor, " position"]
-    cost: float
-    """Mean ponder cost, in iterations."""
-    cost_by_position: Float[Tensor, " position"]
-    answered: Bool[Tensor, " position"]
-    """Positions with an answer; all, if the task is unknown."""
-    correlation: float
-    """Spearman's rank correlation of the mean halting iteration with the position, over the
-    answered ones."""
-    difficulty: str | None
-    """What the task counts as difficulty; None if the task is unknown."""
-    levels: Float[Tensor, " level"]
-    """The difficulties that occur, ascending."""
-    examples: Int[Tensor, " level"]
-    """Number of examples of each difficulty."""
-    by_level: Float[Tensor, "level iteration"]
-    """Fraction of the answered positions of each difficulty that halt in this iteration."""
-    mean_by_level: Float[Tensor, " level"]
-    """Mean halting iteration of the answered positions of each difficulty."""
-    difficulty_correlation: float
-    """Spearman's rank correlation of an example's mean halting iteration with its difficulty."""
-    by_example: Float[Tensor, " batch"]
-    """Mean halting iteration of each example's answered positions."""
-    entropy: float
-    """Entropy of the exit distribution in nats, mean over answered positions."""
-    share_entropy: float
-    """Entropy of the halting iterations over all positions, in nats; positions that never halt
-    count as one more iteration."""
-    cut_threshold: float = CUT
-    """The verdict is `cut` if a larger fraction has not halted."""
-    spread_threshold: float = SPREAD
-    """The verdict is `constant` below this standard deviation, in iterations."""
-    order_threshold: float = ORDER
-    """The verdict is `later` or `earlier` if the correlation's modulus is at least this."""
-
-    def summary(self) -> str:
-        means = self.mean_by_position[self.answered]
-        by_difficulty = ""
-        if self.difficulty is not None and not math.isnan(self.difficulty_correlation):
-            rank = number(self.difficulty_correlation, 2)
-            by_difficulty = (
-                f" The rank correlation with an example's difficulty ({self.difficulty}) is {rank}."
-            )
-        return (
-            f"{self.sentence} Halting mechanism: {self.kind}. The mean halting iteration is "
-            f"{self.mean:.2f} (standard deviation {self.spread:.2f}, iterations counted from 0); by "
-            f"position it ranges from {means.min():.2f} to {means.max():.2f}{self.position_clause()}."
-            f"{by_difficulty} The mean remainder is "
-            f"{self.remainder:.3f} and the mean ponder cost {self.cost:.2f} iterations. On average the exit "
-            f"distribution of a position has an entropy of {self.entropy:.2f} nats; the entropy of the "
-            f"halting iterations is {self.share_entropy:.2f} nats. {percent(self.not_halted)} of the "
-            f"positions had not halted when the loop ended. Thresholds: cut above {self.cut_threshold:g} "
-            f"not halted, constant below a standard deviation of {self.spread_threshold:g}, ordered from a "
-            f"correlation of {self.order_threshold:g}."
-        )
-
-    def position_clause(self) -> str:
-        """The end of a sentence on the means by position: how they depend on the position."""
-        if not math.isnan(self.correlation):
-            return f"; its rank correlation with the position is {number(self.correlation, 3)}"
-        means = self.mean_by_position[self.answered]
-        same = len(means) > 1 and bool((means == means[0]).all())
-        return ": all positions halt at the same iteration on average" if same else ""
+ACT = "adaptive computation time"
+"""The mechanism that has a remainder and a ponder cost."""
+MIN_EXAMPLES = 8
 
 
 def applies(run: Run) -> bool:
@@ -147,37 +50,52 @@ def measure(
     labels, task = labels_of(run), task_of(run)
     halting = _halting(run, rule, threshold, level)
     iteration, halted = halting.iteration.cpu(), halting.halted.cpu()
-    n, positions = run.iterations, iteration.shape[1]
+    n = run.iterations
     mask = mask_of(run, *iteration.shape)
     halts = torch.nn.functional.one_hot(iteration.clamp(max=n - 1), n).float() * halted[..., None]
     answered = mask.any(0) if labels is None else labels.mask.any(0)
-    judged = mask & answered
-    by_position = masked_mean(iteration.float(), mask, 0)
-    by_example = masked_mean(iteration.float(), judged, 1)
-    correlation = _spearman(torch.arange(positions)[answered], by_position[answered])
-    spread = iteration[mask].float().std(correction=0).item()
-    share, not_halted = halts[mask].mean(0), (~halted[mask]).float().mean().item()
-    remainder, cost = halting.remainder.cpu(), halting.cost.cpu()
+    judged = mask & answered if labels is None else mask & labels.mask
+    used = iteration.float() + 1
+    by_example = masked_mean(used, judged, 1)
+    share, not_halted = halts[judged].mean(0), (~halted[judged]).float().mean().item()
+    difficulty = None if labels is None else labels.difficulty
+    kept = judged.any(1).nonzero()[:, 0]
+    decided = _decide(
+        used[kept], halted[kept], judged[kept], None if difficulty is None else difficulty[kept]
+    )
+    whole, verdict, evidence, position_order, difficulty_order = decided
+    ponders = halting.kind == ACT
+    remainder = halting.remainder.cpu() if ponders else torch.full_like(used, torch.nan)
+    cost = halting.cost.cpu() if ponders else torch.full_like(used, torch.nan)
+    weights = halting.weights.cpu()[:, judged].double()
+    counted = torch.arange(1, len(weights) + 1, dtype=torch.float64)[:, None]
     return HaltingResult(
-        verdict=_verdict(not_halted, spread, correlation),
+        verdict=verdict,
+        evidence=evidence,
         kind=halting.kind,
         share=share,
         by_position=masked_mean(halts, mask[..., None], 0),
         not_halted=not_halted,
-        mean=iteration[mask].float().mean().item(),
-        spread=spread,
-        mean_by_position=by_position,
-        remainder=remainder[mask].mean().item(),
+        mean=used[judged].mean().item(),
+        spread=used[judged].std(correction=0).item(),
+        deviation=whole.deviation,
+        position_spread=whole.positions,
+        example_spread=whole.examples,
+        mean_by_position=masked_mean(used, mask, 0),
+        remainder=remainder[judged].mean().item(),
         remainder_by_position=masked_mean(remainder, mask, 0),
-        cost=cost[mask].mean().item(),
+        cost=cost[judged].mean().item(),
         cost_by_position=masked_mean(cost, mask, 0),
         answered=answered,
-        correlation=correlation,
+        correlation=whole.position_order,
+        position_order=position_order,
         difficulty=task.difficulty_unit if labels is not None and task is not None else None,
         **_by_level(labels, by_example, masked_mean(halts, judged[..., None], 1)),
-        difficulty_correlation=float("nan") if labels is None else _spearman(labels.difficulty, by_example),
+        difficulty_correlation=whole.difficulty_order,
+        difficulty_order=difficulty_order,
         by_example=by_example,
-        entropy=_exit_entropy(halting.weights.cpu()[:, judged]),
+        entropy=_exit_entropy(weights),
+        expected=float((counted * weights).sum(0).mean()),
         share_entropy=_entropy(torch.cat([share, torch.tensor([not_halted])])),
     )
 
@@ -233,23 +151,56 @@ def _entropy(shares: Tensor) -> float:
     return max(0.0, -float((shares.double() * shares.double().clamp(min=1e-300).log()).sum()))
 
 
-def _spearman(x: Tensor, y: Tensor) -> float:
-    """Spearman's rank correlation over the places where both are known; NaN where one of the two is
-    constant."""
-    from scipy.stats import spearmanr
+def _decide(
+    used: Tensor, halted: Tensor, answers: Tensor, difficulty: Tensor | None
+) -> tuple[Variation, HaltingVerdict, Evidence, Order, Order]:
+    """What varies, the verdict with its evidence, and the orders by position and by difficulty,
+    each as the bootstrap samples agree on."""
+    memory: dict[bytes, Variation] = {}
 
-    known = ~(x.double().isnan() | y.double().isnan())
-    x, y = x[known], y[known]
-    if len(x) < 3 or bool((x == x[0]).all()) or bool((y == y[0]).all()):
-        return float("nan")
-    return float(spearmanr(x.numpy(), y.numpy())[0])  # pyright: ignore[reportArgumentType]
+    def of(draw: Int[Tensor, " sample"]) -> Variation:
+        key = draw.numpy().tobytes()
+        if key not in memory:
+            memory[key] = variation(used, halted, answers, difficulty, draw)
+        return memory[key]
+
+    count = len(used)
+    verdict, evidence = by_bootstrap(
+        lambda draw: verdict_on(of(draw)), count, unclear=HaltingVerdict.unclear, least=MIN_EXAMPLES
+    )
+    estimates = (
+        estimate("iterations run, mean", lambda draw: float(used[draw][answers[draw]].mean()), count),
+        estimate("standard deviation between positions", lambda draw: of(draw).positions, count),
+        estimate("standard deviation between examples", lambda draw: of(draw).examples, count),
+        estimate("rank correlation with the position", lambda draw: of(draw).position_order, count),
+        estimate("rank correlation with difficulty", lambda draw: of(draw).difficulty_order, count),
+    )
+    whole = of(torch.arange(count))
+    estimates = tuple(e for e in estimates if e.value == e.value)
+    position = _agreed([order(v.position_order, ORDER) for v in memory.values()], whole.position_order, ORDER)
+    level = _agreed(
+        [order(v.difficulty_order, RELATED) for v in memory.values()], whole.difficulty_order, RELATED
+    )
+    return whole, verdict, replace(evidence, estimates=estimates), position, level
 
 
-def _verdict(not_halted: float, spread: float, correlation: float) -> HaltingVerdict:
-    if not_halted > CUT:
+def _agreed(orders: list[Order], correlation: float, threshold: float) -> Order:
+    """The order of all examples if 95 % of the samples have it, else unclear."""
+    whole = order(correlation, threshold)
+    return whole if orders.count(whole) >= LEVEL * len(orders) else "unclear"
+
+
+def verdict_on(v: Variation) -> HaltingVerdict:
+    """The verdict on what varies; unclear where nothing is known."""
+    if v.deviation != v.deviation:
+        return HaltingVerdict.unclear
+    if v.not_halted > CUT:
         return HaltingVerdict.cut
-    if spread < SPREAD:
+    if v.deviation < SPREAD:
         return HaltingVerdict.constant
-    if abs(correlation) >= ORDER:
-        return HaltingVerdict.later if correlation > 0 else HaltingVerdict.earlier
-    return HaltingVerdict.varied
+    positions, examples = v.positions >= SPREAD, v.examples >= SPREAD  # NaN: one of them only
+    if positions and examples:
+        return HaltingVerdict.both
+    if positions:
+        return HaltingVerdict.positions
+    return HaltingVerdict.examples if examples else HaltingVerdict.varied

@@ -1,11 +1,21 @@
 """Halting: the analysis against a count by hand, and the error for a model that doesn't halt."""
 
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 
 import loopscope as ls
+from loopscope.analyses.halting.measure import verdict_on  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.halting.result import (  # pyright: ignore[reportMissingImports]
+    DIFFICULTY_ORDER,
+    POSITION_ORDER,
+    HaltingVerdict,
+)
+from loopscope.analyses.halting.variation import order, variation  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.files import load_file, save_file
@@ -33,7 +43,9 @@ def planted(
     weights = torch.nn.functional.one_hot(iterations, n).permute(2, 0, 1).float()
     halted = torch.ones_like(iterations, dtype=torch.bool) if halted is None else halted
     remainder = torch.full(iterations.shape, 0.25)
-    run.halting = ls.Halting(weights, iterations, halted, remainder, iterations + 1 + remainder)
+    run.halting = ls.Halting(
+        weights, iterations, halted, remainder, iterations + 1 + remainder, "adaptive computation time"
+    )
     return run
 
 
@@ -42,49 +54,138 @@ def test_the_distribution_is_that_of_a_count_by_hand():
     result = ls.analyses.measure("halting", run)
     when, halted = run.halting.iteration, run.halting.halted
     for t in range(run.iterations):
-        assert result.share[t] == pytest.approx(((when == t) & halted).float().mean().item())
+        hits = (when == t) & halted
+        assert result.share[t] == pytest.approx(hits[:, 1:].float().mean().item())  # position 0 is no answer
         for p in range(9):
-            assert result.by_position[p, t] == pytest.approx(
-                ((when == t) & halted)[:, p].float().mean().item()
-            )
+            assert result.by_position[p, t] == pytest.approx(hits[:, p].float().mean().item())
     assert result.share.sum() + result.not_halted == pytest.approx(1)
-    assert result.mean == pytest.approx(when.float().mean().item())
-    assert result.cost == pytest.approx(run.halting.cost.mean().item())
-    assert result.remainder == pytest.approx(run.halting.remainder.mean().item())
+    assert result.mean == pytest.approx(1 + when[:, 1:].float().mean().item())
+    assert result.cost == pytest.approx(run.halting.cost[:, 1:].mean().item())
+    assert result.remainder == pytest.approx(run.halting.remainder[:, 1:].mean().item())
 
 
-def test_a_gate_that_says_one_half_halts_everywhere_in_its_second_iteration():
+def test_a_gate_that_says_one_half_halts_everywhere_after_two_iterations():
     run = ls.record(halting_model(bias=0.0, gate=0.0), TASK.batch(8, seed=0).tokens, 12)
     result = ls.analyses.measure("halting", run)
     assert result.verdict.name == "constant"
-    assert result.mean == 1
+    assert result.mean == 2 == result.iterations
     assert result.remainder == pytest.approx(0.5)
     assert result.cost == pytest.approx(2.5)  # N = 2, R = 0.5
+    assert "ponder cost, iterations plus remainder, is 2.50" in str(result)
     assert np.isnan(result.correlation)
-    assert "all positions halt at the same iteration on average" in str(result)
-    assert "unknown" not in str(result) and "-0.00" not in str(result)
+    assert "the same at all of them" in panels_of(result)[0].observation
+    assert "unknown" not in str(result) and "-0.00" not in str(result) and "nan" not in str(result)
+
+
+def panels_of(result):
+    return discovery.module("analyses", "halting").panels(result)
 
 
 def test_halting_later_along_the_string_is_seen_as_such():
     later = planted(torch.arange(9).expand(16, 9).clone(), 10)
     result = ls.analyses.measure("halting", later)
-    assert result.verdict.name == "later"
+    assert result.verdict.name == "positions" and "Later positions halt later." in result.sentence
     assert result.correlation == pytest.approx(1)
-    assert result.mean_by_position.tolist() == list(range(9))
+    assert result.mean_by_position.tolist() == list(range(1, 10))
     earlier = ls.analyses.measure("halting", planted(torch.arange(9).flip(0).expand(16, 9).clone(), 10))
-    assert earlier.verdict.name == "earlier"
+    assert earlier.position_order == "earlier" and "halt earlier" in earlier.sentence
     assert earlier.correlation == pytest.approx(-1)
 
 
-def test_the_mark_that_is_asked_nothing_counts_in_no_correlation():
+def test_the_mark_that_is_asked_nothing_counts_in_no_number_of_answers():
     times = torch.arange(9).expand(16, 9).clone()
     times[:, 0] = 9
-    assert ls.analyses.measure("halting", planted(times, 10)).correlation == pytest.approx(1)
+    result = ls.analyses.measure("halting", planted(times, 10))
+    assert result.correlation == pytest.approx(1) and result.mean == pytest.approx(5.5)
+
+
+def test_where_all_positions_halt_alike_only_examples_are_said_to_differ():
+    times = (torch.arange(64) % 8)[:, None].expand(64, 9).clone()
+    result = ls.analyses.measure("halting", planted(times, 10))
+    assert result.verdict.name == "examples" and np.isnan(result.correlation)
+    assert result.position_spread == 0 and result.example_spread == pytest.approx(5.25**0.5)
+    assert "positions, on average, do not" in result.sentence
+
+
+def test_examples_with_other_positions_do_not_make_positions_differ():
+    """Each example, halting as a whole, has answers at other places, as boards have."""
+    used = (torch.arange(64) % 8).double()[:, None].expand(64, 9).clone()
+    answers = torch.rand(64, 9, generator=torch.Generator().manual_seed(0)) < 0.3
+    result = variation(used, used >= 0, answers, None, torch.arange(64))
+    assert result.positions == 0 and result.examples > 2 and math.isnan(result.position_order)
+
+
+def test_the_noise_of_single_answers_is_no_difference_between_positions_or_examples():
+    generator = torch.Generator().manual_seed(0)
+    used = torch.randn(64, 16, generator=generator, dtype=torch.float64) * 3
+    every = torch.ones(64, 16, dtype=torch.bool)
+    result = variation(used, every, every, None, torch.arange(64))
+    assert result.positions < 0.3 and result.examples < 0.4 and result.deviation > 2
+    effects = torch.randn(16, generator=generator, dtype=torch.float64)
+    result = variation(used + effects, every, every, None, torch.arange(64))
+    assert result.positions == pytest.approx(float(effects.std(correction=0)), rel=0.2)
+
+
+def times_of(verdict: str) -> torch.Tensor:
+    positions, examples = torch.arange(9)[None], (torch.arange(64) % 5)[:, None]
+    return {
+        "constant": torch.full((64, 9), 4),
+        "positions": positions.expand(64, 9).clone(),
+        "examples": examples.expand(64, 9).clone(),
+        "both": (positions // 2 + examples).clone(),
+        # each example and each position has as many early as late ones
+        "varied": torch.where((torch.arange(64)[:, None] + positions) % 2 == 0, 1, 5),
+        "unclear": torch.where(torch.arange(64)[:, None] < 11, 7, 4).expand(64, 9).clone(),
+        "cut": torch.full((64, 9), 9),
+    }[verdict]
+
+
+@pytest.mark.parametrize("verdict", HaltingVerdict)
+def test_every_verdict_is_reached_and_draws_itself(verdict):
+    times = times_of(verdict.name)
+    halted = torch.full(times.shape, verdict.name != "cut")
+    result = ls.analyses.measure("halting", planted(times, 10, halted))
+    assert result.verdict is verdict
+    assert 3 <= len(panels_of(result)) <= 4 and "nan" not in str(result)
+    value, caption = discovery.module("analyses", "halting").headline(result)
+    assert float(value.split(" of ")[0]) <= 10 and value.endswith("of 10") and len(caption) < 60
+    if verdict.name == "unclear":
+        assert "allow both" in result.sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "name"), [(math.nan, "unclear"), (0.9, "later"), (-1.0, "earlier"), (0.0, "none")]
+)
+def test_every_order_is_reached_and_a_correlation_that_is_unknown_is_none(value, name):
+    assert order(value, 0.9) == name
+    assert set(POSITION_ORDER) == set(DIFFICULTY_ORDER) == {"later", "earlier", "none", "unclear"}
+
+
+def test_one_example_gives_no_verdict_and_one_position_no_positions():
+    result = ls.analyses.measure("halting", planted(torch.arange(9)[None], 10))
+    assert result.verdict.name == "unclear" and "too few" in result.sentence and panels_of(result)
+    single = torch.zeros(64, 9, dtype=torch.bool)
+    single[:, 4] = True
+    used = (torch.arange(64) % 8).double()[:, None].expand(64, 9).clone()
+    result = variation(used, used >= 0, single, None, torch.arange(64))
+    assert math.isnan(result.positions) and verdict_on(result).name == "examples"
+
+
+def test_only_adaptive_computation_time_has_a_ponder_cost():
+    run = planted(torch.full((16, 9), 3), 4)
+    act = ls.analyses.measure("halting", run)
+    assert act.cost == pytest.approx(4.25) and "3" not in panels_of(act)[0].title
+    run.halting = dataclasses.replace(run.halting, kind="Q-head")
+    result = ls.analyses.measure("halting", run)
+    words = " ".join([str(result), *(p.observation + p.reading for p in panels_of(result))])
+    assert math.isnan(result.cost) and "ponder" not in words and "remainder" not in words
+    assert discovery.module("analyses", "halting").headline(result)[0] == "4.0 of 4"
 
 
 def test_no_order_is_seen_where_there_is_none():
     times = torch.tensor([3, 7, 1, 5, 2, 8, 4, 1, 6]).expand(16, 9).clone()
-    assert ls.analyses.measure("halting", planted(times, 10)).verdict.name == "varied"
+    result = ls.analyses.measure("halting", planted(times, 10))
+    assert result.verdict.name == "positions" and result.position_order == "none"
 
 
 def test_a_loop_that_ended_too_early_is_told_first():
@@ -93,9 +194,9 @@ def test_a_loop_that_ended_too_early_is_told_first():
     halted[:, :4] = True
     result = ls.analyses.measure("halting", planted(times, 5, halted))
     assert result.verdict.name == "cut"
-    assert result.not_halted == pytest.approx(5 / 9)
-    assert result.share[4] == pytest.approx(4 / 9)
-    assert "56 % of the positions had not halted" in str(result)
+    assert result.not_halted == pytest.approx(5 / 8)
+    assert result.share[4] == pytest.approx(3 / 8)
+    assert "62 % of the answers had not halted" in str(result)
 
 
 def test_difficulty_is_the_tasks_own():
@@ -104,7 +205,8 @@ def test_difficulty_is_the_tasks_own():
     result = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
     assert result.difficulty == TASK.difficulty_unit
     assert result.difficulty_correlation == pytest.approx(1)
-    assert torch.equal(result.mean_by_level, result.levels)
+    assert torch.equal(result.mean_by_level, result.levels + 1)
+    assert result.difficulty_order == "later" and "Harder examples halt later." in result.sentence
     assert int(result.examples.sum()) == 64
     noise = torch.randint(0, 9, (64, 9), generator=torch.Generator().manual_seed(1))
     result = ls.analyses.measure("halting", planted(noise, 10, tokens=batch.tokens))
@@ -119,7 +221,7 @@ def test_a_run_of_an_unknown_task_has_no_difficulty():
     run.origin["task"] = None
     result = ls.analyses.measure("halting", run)
     assert result.difficulty is None
-    assert "difficulty" not in str(result)
+    assert "difficulty (" not in str(result) and "Harder" not in str(result)
     assert len(discovery.module("analyses", "halting").panels(result)) == 3
 
 
@@ -129,7 +231,7 @@ def test_every_level_has_a_distribution_of_its_own_and_every_example_its_mean():
     result = ls.analyses.measure("halting", planted(times, 10, tokens=batch.tokens))
     for level, shares in zip(result.levels.long(), result.by_level, strict=True):
         assert shares[level] == 1 and shares.sum() == 1
-    assert torch.equal(result.by_example, batch.difficulty)
+    assert torch.equal(result.by_example, batch.difficulty + 1)
 
 
 def test_entropy_is_that_of_the_weights_in_nats():
@@ -199,7 +301,7 @@ def test_a_finding_draws_itself_and_serialises():
     )
     assert result.figure().data[0].type == "heatmap"
     assert '"difficulty": "ones in the string"' in result.to_json()
-    for threshold in ("0.05", "0.5", "0.9"):
+    for threshold in ("0.2", "0.5", "0.9", "0.3"):
         assert threshold in str(result)
 
 
