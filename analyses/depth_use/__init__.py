@@ -1,4 +1,4 @@
-"""Does the model use its iterations adaptively: more of them for what is harder?
+"""Do answers of harder items settle later, and does the model halt later on them?
 
 An item is one example with all its answers. For tasks whose answers depend on everything before
 them (`causal`, several answers) an item is a single answer, and its difficulty is the number of
@@ -13,9 +13,13 @@ answers before it. For each item:
   which replacing an input still changes the answer. Its end is the last such k; of an item with
   several relevant inputs, the last of theirs.
 
-Depth use is adaptive if its slope against difficulty is positive. The slope comes with a bootstrap
-interval (95 %, resampling whole examples), Spearman's correlation, and slopes for shuffled
-difficulties.
+For each of them, the slope against difficulty and Spearman's rank correlation come with bootstrap
+intervals (95 %, resampling whole examples) and with those for shuffled difficulties, which are what
+chance gives. `same` needs the slope's whole interval within SAME_DEPTH iterations from the easiest
+to the hardest. `later` and `earlier` need the correlation's whole interval on one side of 0, and a
+correlation beyond those of shuffled difficulties: ranks, since a few answers that never settle move
+a slope far. A model of fixed depth computes all its iterations for every item: that its answers
+settle later is no use of depth. A model that halts uses its depth adaptively if it halts later.
 
 Sources: depth and windows against difficulty, Curth, Lawrence, Karmalkar & Prasad 2026 (arXiv
 2604.12426); these definitions are ours.
@@ -40,6 +44,7 @@ from .figures import headline as headline
 from .figures import panels as panels
 from .measure import EXCHANGE_POINTS as EXCHANGE_POINTS
 from .measure import MAX_INPUTS as MAX_INPUTS
+from .measure import MIN_EXAMPLES as MIN_EXAMPLES
 from .measure import applies as applies
 from .measure import measure as measure
 from .result import MIN_ITEMS as MIN_ITEMS
@@ -48,5 +53,5 @@ from .result import Depth as Depth
 from .result import DepthUseResult as DepthUseResult
 from .result import DepthUseVerdict as DepthUseVerdict
 
-TITLE, PLACE = "Iterations needed by difficulty", 34
+TITLE, PLACE = "Iterations until answers settle, by difficulty", 34
 GROUP = "halting"

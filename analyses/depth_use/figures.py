@@ -22,16 +22,14 @@ DIFFICULTY_GROUPS = 3
 
 def headline(result: DepthUseResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    slope = result.depths[0].slope.slope
-    return (
-        f"{number(slope, 2)}",
-        f"more iterations per unit of difficulty ({result.unit}). {result.sentence}",
-    )
+    depth = result.depths[0]
+    value = number(depth.slope.slope, 2) if depth.slope.slope == depth.slope.slope else "no slope"
+    return value, f"iterations later to settle per unit of difficulty ({result.unit})"
 
 
 def draw(result: DepthUseResult) -> "go.Figure":
     """Mean depth at each difficulty, with intervals."""
-    figure = style.empty("Iterations needed by difficulty", result.unit, "iterations", 380)
+    figure = style.empty("Iterations until answers settle", result.unit, "iterations run (k)", 380)
     x = result.levels.tolist()
     # windows are of inputs, and have a figure of their own
     depths = [depth for depth in result.depths if depth.name != "window"]
@@ -55,7 +53,7 @@ def draw_windows(windows: IntegrationWindows, difficulty: Float[Tensor, " item"]
     """Fraction of the relevant inputs whose replacement changes the answer, by iteration and
     difficulty; dotted with the state alone replaced."""
     title = "Dependence of the answer on an input"
-    figure = style.empty(title, "iterations run before it is replaced", "answers that change", 380)
+    figure = style.empty(title, "iterations run (k) before it is replaced", "answers that change", 380)
     level = difficulty[windows.item]
     for name, rows, colour in _difficulty_groups(level):
         label = f"{name} ({style.label(unit)}), {plural(int(rows.sum()), 'input')}"
@@ -102,14 +100,11 @@ def _difficulty_groups(level: Tensor) -> list[tuple[str, Tensor, str]]:
 
 def panels(result: DepthUseResult) -> list[Panel]:
     """The panels of a report."""
-    depth = result.depths[0]
     out = [
         Panel(
             "Iterations until the answer settles",
             draw(result),
-            f"{result.sentence} The iterations until the answer settles change by "
-            f"{depth.slope_text} per unit of difficulty ({result.unit}; 95 % interval over "
-            f"{depth.slope.groups} examples).",
+            " ".join(depth.sentence for depth in result.depths if depth.name != "window"),
             "Means with 95 % intervals. An answer has settled from the iteration on after which the read-out "
             "no longer changes, correct or not. Dashed: from which on it stays correct.",
         )

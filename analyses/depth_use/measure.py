@@ -9,6 +9,8 @@ from torch import Tensor
 
 from loopscope.common.arguments import Count, MaskOrPositions, Numbers, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.evidence import Estimate, Evidence
+from loopscope.common.text import number, plural
 from loopscope.core.looped_model import Looped
 from loopscope.maths.bootstrap_slope import slope
 from loopscope.patching.metrics import answer_mask
@@ -18,9 +20,9 @@ from loopscope.tasks import Batch, Task
 
 from .integration_window import IntegrationWindows, integration_windows
 from .items import first_lasting, items_of
-from .result import MIN_ITEMS, SAME_DEPTH, Depth, DepthUseResult, DepthUseVerdict
+from .result import MIN_ITEMS, Depth, DepthUseResult, DepthUseVerdict, Relation, relation_of
 
-MAX_INPUTS, EXCHANGE_POINTS = 20, 9
+MAX_INPUTS, EXCHANGE_POINTS, MIN_EXAMPLES = 20, 9, 12
 
 
 def applies(run: Run) -> bool:
@@ -87,8 +89,11 @@ def measure(
     depths = tuple(
         _depth(name, values, level, levels, example=example, seed=seed) for name, values in iterations.items()
     )
+    verdict, evidence, halting = _decide(depths, level, example)
     return DepthUseResult(
-        verdict=_verdict(depths, float(levels[-1] - levels[0])),
+        verdict=verdict,
+        evidence=evidence,
+        halting=halting,
         by=item,
         unit=unit or _unit(task, difficulty, item),
         difficulty=level,
@@ -212,13 +217,50 @@ def _changes_by_level(
     return torch.stack([changes.mean(0) if len(changes) else none for changes in rows])
 
 
-def _verdict(depths: tuple[Depth, ...], span: float) -> DepthUseVerdict:
-    result = depths[0].slope
-    if result.items < MIN_ITEMS or result.slope != result.slope or result.low != result.low:
-        return DepthUseVerdict.unclear
-    if max(abs(result.low), abs(result.high)) * span < SAME_DEPTH:
-        return DepthUseVerdict.same
-    if result.low > 0:
-        correct = [d.slope for d in depths if d.name == "correct" and bool((~d.iterations.isnan()).any())]
-        return DepthUseVerdict.in_part if correct and not correct[0].low > 0 else DepthUseVerdict.adaptive
-    return DepthUseVerdict.reverse if result.high < 0 else DepthUseVerdict.unclear
+def _decide(
+    depths: tuple[Depth, ...], level: Tensor, example: Tensor
+) -> tuple[DepthUseVerdict, Evidence, Relation | None]:
+    """The verdict, its evidence, and how halting goes with difficulty."""
+    span = float(level.max() - level.min())
+    relations = {depth.name: relation_of(depth.slope, span) for depth in depths}
+    verdict = verdict_on(relations["settled"], relations.get("correct"))
+    settled = next(depth for depth in depths if depth.name == "settled").slope
+    low, high = settled.correlation_interval
+    chance = settled.shuffled_correlation
+    examples = len(example.unique())
+    how = (
+        f"It is decided by the slope and the rank correlation over {plural(examples, 'example')}, with 95 % "
+        "intervals from a bootstrap over examples, and by the correlations with difficulties shuffled "
+        f"({number(chance[0], 2)} to {number(chance[1], 2)})."
+    )
+    if examples < MIN_EXAMPLES:
+        how = f"{plural(examples, 'example')} are too few for a verdict, which needs {MIN_EXAMPLES}."
+        verdict = DepthUseVerdict.unclear
+    estimates = (
+        Estimate("slope, iterations per unit of difficulty", settled.slope, settled.low, settled.high),
+        Estimate("rank correlation with difficulty", settled.correlation, low, high),
+    )
+    alternatives = ()
+    if verdict is DepthUseVerdict.unclear and examples >= MIN_EXAMPLES and settled.slope == settled.slope:
+        alternatives = _alternatives(relations["settled"], settled.slope)
+    evidence = Evidence(examples, {verdict.name: 1.0}, how, alternatives, estimates)
+    return verdict, evidence, relations.get("halting")
+
+
+def _alternatives(settled: Relation, slope: float) -> tuple[DepthUseVerdict, ...]:
+    if settled == "later":  # what is unclear is whether those that end correct do too
+        return DepthUseVerdict.later, DepthUseVerdict.in_part
+    ordered = DepthUseVerdict.later if slope > 0 else DepthUseVerdict.earlier
+    return ordered, DepthUseVerdict.same
+
+
+def verdict_on(settled: Relation, correct: Relation | None) -> DepthUseVerdict:
+    """The verdict on how the iterations until answers settle, and until they stay correct, go with
+    difficulty.
+
+    Arguments:
+        correct: None where right answers are unknown.
+    """
+    if settled != "later" or correct in (None, "later"):
+        return DepthUseVerdict[settled]
+    return DepthUseVerdict.unclear if correct == "unclear" else DepthUseVerdict.in_part

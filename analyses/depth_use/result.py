@@ -1,13 +1,15 @@
 """What an analysis of depth use gives: the verdict, the numbers, and their summary."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
-from loopscope.common.text import number, percent
-from loopscope.common.verdict import Verdict
+from loopscope.common.text import number, percent, plural
+from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths.bootstrap_slope import Slope
 
 from .integration_window import IntegrationWindows
@@ -26,16 +28,45 @@ DEPTH_NAMES = {
 
 
 class DepthUseVerdict(Verdict):
-    """How depth depends on difficulty."""
+    """How the iterations until answers settle depend on difficulty."""
 
-    adaptive = "Harder items take more iterations: the model uses its depth adaptively."
-    same = "All items take the same number of iterations, whatever their difficulty."
-    reverse = "Harder items take fewer iterations."
-    in_part = "Harder items take longer to settle, but not clearly so among the items that end correct."
-    unclear = (
-        "Whether harder items take more iterations is unclear: the slope's interval is wide and contains "
-        "zero."
+    later = "Answers of harder items settle later."
+    same = "Answers settle after the same number of iterations, whatever their difficulty."
+    earlier = "Answers of harder items settle earlier."
+    in_part = (
+        "Answers of harder items settle later only because some of them are wrong: those that end correct "
+        "settle after the same number of iterations, or earlier."
     )
+    unclear = UNCLEAR
+
+
+Relation = Literal["later", "same", "earlier", "unclear"]
+"""How one measure of depth goes with difficulty."""
+HALTING: dict[Relation, str] = {
+    "later": "The model halts later on harder items too: it uses its depth adaptively.",
+    "same": "The model halts after the same number of iterations, whatever the difficulty.",
+    "earlier": "The model halts earlier on harder items.",
+    "unclear": "Whether the model halts later on harder items is unclear.",
+}
+
+
+def relation_of(slope: Slope, span: float) -> Relation:
+    """How depth goes with difficulty: `same` if the slope's whole interval leaves less than
+    SAME_DEPTH iterations between the easiest and the hardest; later or earlier if the rank
+    correlation's whole interval lies on one side of 0, and the correlation is beyond those of
+    shuffled difficulties; else unclear, as for NaN or few items.
+
+    Arguments:
+        span: the largest difficulty minus the smallest.
+    """
+    low, high = slope.correlation_interval
+    if slope.items < MIN_ITEMS or math.isnan(slope.low) or math.isnan(slope.high):
+        return "unclear"
+    if max(abs(slope.low), abs(slope.high)) * span < SAME_DEPTH:
+        return "same"
+    if not slope.is_beyond_chance or not (low > 0 or high < 0):
+        return "unclear"
+    return "later" if low > 0 else "earlier"
 
 
 @dataclass(frozen=True)
@@ -68,8 +99,18 @@ class Depth:
         return (
             f"{name}: {number(float(self.mean_by_level[0]))} at the easiest and "
             f"{number(float(self.mean_by_level[-1]))} at the hardest; slope {self.slope_text} iterations per "
-            f"unit, rank correlation {number(s.correlation, 2)} ({s.items} items of {s.groups} examples); "
-            f"with difficulties shuffled {number(s.shuffled[0], 2)} to {number(s.shuffled[1], 2)}."
+            f"unit{self._correlation_text()} ({s.items} items of {s.groups} examples)."
+        )
+
+    def _correlation_text(self) -> str:
+        s = self.slope
+        if math.isnan(s.correlation):
+            return ", the same for all items"
+        low, high = s.correlation_interval
+        by_chance = f"{number(s.shuffled_correlation[0], 2)} to {number(s.shuffled_correlation[1], 2)}"
+        return (
+            f", rank correlation {number(s.correlation, 2)} ({number(low, 2)} to {number(high, 2)}; by "
+            f"chance, with difficulties shuffled, {by_chance})"
         )
 
 
@@ -98,9 +139,22 @@ class DepthUseResult(AnalysisResult):
     """Fraction of the relevant inputs whose replacement after k changes the answer; NaN where a
     level has none."""
     iterations: int
+    halting: Relation | None = None
+    """How the iterations until the model halts go with difficulty; None for a model of fixed
+    depth."""
     same_threshold: float = SAME_DEPTH
     """Depth is the same for all if the slope's interval leaves fewer iterations than this between
     the easiest and the hardest."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, and what the model does with its depth."""
+        if self.verdict is DepthUseVerdict.unclear:
+            return super().sentence
+        if self.halting is not None:
+            return f"{self.verdict.sentence} {HALTING[self.halting]}"
+        depth = plural(self.iterations, "iteration")
+        return f"{self.verdict.sentence} The model's depth is fixed: it computes {depth} for every item."
 
     def summary(self) -> str:
         lines = [
@@ -112,11 +166,13 @@ class DepthUseResult(AnalysisResult):
             lines.append(self.windows.sentence)
         if self.correct is not None:
             lines.append(
-                f"At the end {percent(float(self.correct[0]))} of the items are correct at "
+                f"At the end "
+                f"{percent(float(self.correct[0]))} of the items are correct at "
                 f"{self.levels[0]:g} ({self.unit}) and {percent(float(self.correct[-1]))} at "
                 f"{self.levels[-1]:g}."
             )
         lines.append(
+            f"{self.evidence.how} "
             f"{self.unsettled} of {len(self.difficulty)} items still change in the last of "
             f"{self.iterations} iterations. Threshold: the same depth means a difference of less than "
             f"{self.same_threshold:g} iterations from the easiest to the hardest."

@@ -31,11 +31,22 @@ class Slope:
     correlation: float
     """Spearman's rank correlation."""
     shuffled: tuple[float, float]
-    """The middle 95 % of slopes with x permuted among the items: those expected by chance."""
+    """The middle 95 % of slopes with x permuted: those expected by chance. x is permuted among the
+    groups where it is constant in each of them, else among all items."""
     items: int
     """Items without NaN."""
     groups: int
     """Groups of these items."""
+    correlation_interval: tuple[float, float] = (math.nan, math.nan)
+    """The 95 % interval of the rank correlation, from the same kind of samples."""
+    shuffled_correlation: tuple[float, float] = (math.nan, math.nan)
+    """The middle 95 % of rank correlations with x permuted."""
+
+    @property
+    def is_beyond_chance(self) -> bool:
+        """Whether the rank correlation lies outside those with x permuted; False for NaN."""
+        low, high = self.shuffled_correlation
+        return self.correlation < low or self.correlation > high
 
 
 @guarded
@@ -76,8 +87,15 @@ def slope(
     )
     each = _slopes(times @ sums)
     each = each[each.isfinite()]  # a sample in which x doesn't vary has no slope
-    order = torch.rand(SHUFFLES, len(x), generator=generator).argsort(1)
-    chance = (x[order] * y).sum(1) / x.square().sum()
+    permuted = _permuted(x, number, generator)
+    chance = ((permuted - permuted.mean(1, keepdim=True)) * y).sum(1) / x.square().sum()
+    rank_x, rank_y = _ranks(x), _ranks(y)
+    ranks = torch.stack([torch.ones_like(x), rank_x, rank_y, rank_x**2, rank_x * rank_y, rank_y**2], 1)
+    by_group = torch.zeros(groups, 6, dtype=torch.float64).index_add_(0, number, ranks)
+    correlations = _correlations(times @ by_group)
+    correlations = correlations[correlations.isfinite()]
+    shuffled = [_pearson(_ranks(row), rank_y) for row in permuted] if float(y.var()) > 0 else []
+    by_chance = torch.tensor(shuffled, dtype=torch.float64)
     return Slope(
         slope=float(_slopes(sums.sum(0))),
         low=_quantile(each, 0.025),
@@ -86,7 +104,20 @@ def slope(
         shuffled=(_quantile(chance, 0.025), _quantile(chance, 0.975)),
         items=len(x),
         groups=groups,
+        correlation_interval=(_quantile(correlations, 0.025), _quantile(correlations, 0.975)),
+        shuffled_correlation=(_quantile(by_chance, 0.025), _quantile(by_chance, 0.975)),
     )
+
+
+def _permuted(
+    x: Tensor, group: Int[Tensor, " item"], generator: torch.Generator
+) -> Float[Tensor, "sample item"]:
+    """x permuted: among the groups where it is constant in each, as their items belong together."""
+    groups = int(group.max()) + 1
+    value = torch.zeros(groups, dtype=x.dtype).scatter(0, group, x)
+    if bool((value[group] == x).all()):
+        return value[torch.rand(SHUFFLES, groups, generator=generator).argsort(1)][:, group]
+    return x[torch.rand(SHUFFLES, len(x), generator=generator).argsort(1)]
 
 
 def _slopes(sums: Float[Tensor, "... 5"]) -> Float[Tensor, "..."]:
@@ -100,9 +131,23 @@ def _quantile(values: Tensor, q: float) -> float:
 
 
 def _spearman(x: Tensor, y: Tensor) -> float:
-    if float(y.var()) == 0:
-        return math.nan
+    return _pearson(_ranks(x), _ranks(y)) if float(y.var()) > 0 else math.nan
+
+
+def _ranks(values: Tensor) -> Float[Tensor, " item"]:
+    """Ranks, centred; equal values have their mean rank."""
     from scipy.stats import rankdata
 
-    ranks = torch.stack([torch.from_numpy(rankdata(v.numpy())) for v in (x, y)])
-    return float(torch.corrcoef(ranks)[0, 1])
+    ranks = torch.from_numpy(rankdata(values.numpy())).double()
+    return ranks - ranks.mean()
+
+
+def _pearson(x: Tensor, y: Tensor) -> float:
+    return float((x * y).sum() / (x.norm() * y.norm()))
+
+
+def _correlations(sums: Float[Tensor, "sample 6"]) -> Float[Tensor, " sample"]:
+    """Of sums of 1, x, y, x², xy, y²; NaN where one of the two doesn't vary."""
+    count, x, y, xx, xy, yy = sums.unbind(-1)
+    product = (xx - x * x / count) * (yy - y * y / count)
+    return ((xy - x * y / count) / product.clamp(min=0).sqrt()).where(product > 1e-9, math.nan)

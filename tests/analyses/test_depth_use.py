@@ -1,7 +1,9 @@
 """Depth against difficulty, on loops that take as many iterations as was planned for each
 example."""
 
-import numpy as np
+import dataclasses
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,9 +11,11 @@ from torch.nn.functional import one_hot
 
 import loopscope as ls
 from loopscope.analyses.depth_use.integration_window import integration_windows  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.depth_use.measure import verdict_on  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.depth_use.result import DepthUseVerdict, relation_of  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
-from loopscope.maths import slope
+from loopscope.maths import Slope, slope
 from loopscope.nn import LoopedModule
 
 from ..toys.table_loop import planted
@@ -44,7 +48,7 @@ def test_a_loop_that_needs_as_many_iterations_as_its_difficulty_has_slope_one():
         assert depth.slope.slope == pytest.approx(1) and depth.slope.correlation == pytest.approx(1)
         assert (depth.slope.low, depth.slope.high) == pytest.approx((1, 1))
         assert torch.allclose(depth.mean_by_level, result.levels)
-    assert result.verdict.name == "adaptive" and result.unit == "ones in the string" and result.unsettled == 0
+    assert result.verdict.name == "later" and result.unit == "ones in the string" and result.unsettled == 0
 
 
 def test_a_loop_that_always_takes_the_same_has_slope_zero():
@@ -55,7 +59,7 @@ def test_a_loop_that_always_takes_the_same_has_slope_zero():
 
 def test_a_loop_that_takes_longer_for_what_is_easy_is_called_so():
     result = depth_use_of(10 - hard() <= K)
-    assert result.verdict.name == "reverse" and result.depths[0].slope.slope == pytest.approx(-1)
+    assert result.verdict.name == "earlier" and result.depths[0].slope.slope == pytest.approx(-1)
 
 
 def test_depths_at_random_say_nothing():
@@ -63,6 +67,7 @@ def test_depths_at_random_say_nothing():
     result = depth_use_of(depth[None, :, None] <= K)
     low, high = result.depths[0].slope.low, result.depths[0].slope.high
     assert result.verdict.name == "unclear" and low < 0 < high
+    assert DepthUseVerdict.same in result.evidence.alternatives and "allow both" in result.sentence
 
 
 def test_wrong_answers_that_wander_longer_are_no_use_of_depth():
@@ -118,6 +123,65 @@ def test_a_models_own_halting_is_a_depth_too():
         "it stops in that iteration"
     )
     assert result.verdict.name == "same", "though the answers were there before"
+    assert result.halting == "later" and "uses its depth adaptively" in result.sentence
+
+
+def test_a_model_of_fixed_depth_is_never_said_to_use_it_adaptively():
+    for right in (hard() <= K, K >= 5, 10 - hard() <= K):
+        result = depth_use_of(right)
+        assert result.halting is None and "adaptive" not in str(result)
+        assert "depth is fixed: it computes 12 iterations for every item" in result.sentence
+
+
+def test_a_slope_that_shuffled_difficulties_reach_too_is_no_verdict():
+    """One hard example that settles late, and a bootstrap interval above 0."""
+    x = torch.cat([torch.full((30,), 1.0), torch.full((30,), 2.0), torch.full((4,), 4.0)])
+    y = torch.full((64,), 2.0)
+    y[-1] = 16.0
+    result = slope(x, y, torch.arange(64))
+    assert result.slope > 0.5 and not result.is_beyond_chance
+    assert relation_of(result, 3.0) == "unclear"
+
+
+NAN = (math.nan, math.nan)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ranks", "chance", "expected"),
+    [
+        (0.5, 1.5, (0.4, 0.8), (-0.2, 0.2), "later"),
+        (-1.5, -0.5, (-0.8, -0.4), (-0.2, 0.2), "earlier"),
+        (0.5, 1.5, (0.4, 0.8), (-0.7, 0.7), "unclear"),  # chance gives as much
+        (0.5, 1.5, (-0.1, 0.8), (-0.2, 0.2), "unclear"),
+        (-0.04, 0.04, (-0.3, 0.3), (-0.2, 0.2), "same"),
+        (0.01, 0.04, (0.1, 0.3), (-0.1, 0.1), "same"),  # significant, but too small to matter
+        (-0.4, 0.4, (-0.3, 0.3), (-0.2, 0.2), "unclear"),
+        (math.nan, math.nan, NAN, NAN, "unclear"),
+        (0.5, 1.5, NAN, NAN, "unclear"),
+    ],
+)
+def test_a_relation_needs_its_interval_and_chance(low, high, ranks, chance, expected):
+    middle = sum(ranks) / 2
+    result = Slope((low + high) / 2, low, high, middle, chance, 64, 64, ranks, chance)
+    assert relation_of(result, 10.0) == expected
+    assert relation_of(dataclasses.replace(result, items=19), 10.0) == "unclear"
+
+
+@pytest.mark.parametrize("verdict", DepthUseVerdict)
+def test_every_verdict_is_reached(verdict):
+    relations = ("later", "same", "earlier", "unclear")
+    reached = {verdict_on(s, c) for s in relations for c in (None, *relations)}
+    assert verdict in reached
+    assert verdict_on("later", "unclear") is DepthUseVerdict.unclear, "not significant is not the same"
+    assert verdict_on("later", "same") is verdict_on("later", "earlier") is DepthUseVerdict.in_part
+
+
+def test_few_examples_give_no_verdict_however_many_items_they_have():
+    batch = TASK.batch(8, seed=0)
+    run = planted((PLACE <= K).expand(N + 1, 8, 9), TASK, batch)
+    result = ls.analyses.measure("depth_use", run, max_inputs=0)
+    assert len(result.difficulty) == 64 and result.verdict.name == "unclear"
+    assert "too few" in result.sentence
 
 
 # Windows
@@ -247,42 +311,6 @@ def test_a_clue_is_where_another_token_turns_the_answer(entry):
     assert (turned & answer_positions[windows.item]).any(1).all()
 
 
-# The slope
-
-
-def test_the_slope_is_that_of_least_squares():
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(2, 50, generator=generator)
-    result = slope(x, y, torch.arange(50))
-    assert result.slope == pytest.approx(np.polyfit(x.numpy(), y.numpy(), 1)[0], rel=1e-5)
-    assert result.low < result.slope < result.high
-
-
-def test_the_interval_holds_the_true_slope_as_often_as_it_says_also_where_items_come_in_groups():
-    inside, shuffled = 0, 0
-    for seed in range(60):
-        generator = torch.Generator().manual_seed(seed)
-        of_group = torch.randn(40, generator=generator).repeat_interleave(
-            5
-        )  # an example's answers share a fate
-        x = torch.randint(0, 4, (40,), generator=generator).repeat_interleave(5).float()
-        y = 0.5 * x + of_group + 0.1 * torch.randn(200, generator=generator)
-        result = slope(x, y, torch.arange(40).repeat_interleave(5), seed=seed)
-        inside += result.low <= 0.5 <= result.high
-        shuffled += result.shuffled[0] <= 0 <= result.shuffled[1]
-        assert (result.items, result.groups) == (200, 40)
-    assert inside >= 51, "57 of 60 are expected; fewer than 51 come one time in 250"
-    assert shuffled == 60
-
-
-def test_a_slope_that_cannot_be_known_is_unknown():
-    x, y = torch.ones(5), torch.arange(5.0)
-    assert np.isnan(slope(x, y, torch.arange(5)).slope)
-    assert slope(y, torch.full((5,), torch.nan), torch.arange(5)).items == 0
-    result = slope(torch.tensor([0.0, 1, 2, 3]), torch.tensor([0.0, 1, torch.nan, 3]), torch.arange(4))
-    assert result.items == 3 and result.slope == pytest.approx(1)
-
-
 # The rest
 
 
@@ -331,6 +359,7 @@ def test_the_front_of_prefix_parity_moves_with_the_iterations(entry, least, most
     result = ls.analyses.measure(
         "depth_use", ls.record(model, model.task.batch(64, seed=5).tokens), max_inputs=0
     )
-    assert result.verdict.name == "adaptive"
+    assert result.verdict.name == "later"
+    assert result.halting == ("later" if entry.endswith("act") else None)
     assert least < result.depths[0].slope.low and result.depths[0].slope.high < most
     assert abs(result.depths[0].slope.shuffled[1]) < 0.1
