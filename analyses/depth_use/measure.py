@@ -222,7 +222,7 @@ def _decide(
 ) -> tuple[DepthUseVerdict, Evidence, Relation | None]:
     """The verdict, its evidence, and how halting goes with difficulty."""
     span = float(level.max() - level.min())
-    relations = {depth.name: relation_of(depth.slope, span) for depth in depths}
+    relations: dict[str, Relation] = {depth.name: relation_of(depth.slope, span) for depth in depths}
     verdict = verdict_on(relations["settled"], relations.get("correct"))
     settled = next(depth for depth in depths if depth.name == "settled").slope
     low, high = settled.correlation_interval

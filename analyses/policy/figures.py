@@ -19,13 +19,13 @@ def headline(result: PolicyResult) -> tuple[str, str]:
     best = result.best
     return (
         f"{best.iterations:.1f} of {result.iterations}",
-        f"mean iterations that are enough, with {best.label}. {result.sentence}",
+        f"iterations that are enough on average, with {best.label}",
     )
 
 
 def draw(result: PolicyResult) -> "go.Figure":
     """Accuracy against mean iterations for each exit method."""
-    figure = style.empty("Accuracy against iterations", "mean iterations", "fraction of answers right", 480)
+    figure = style.empty("Accuracy against iterations", "iterations run (k), mean", "answers correct", 480)
     mean, accuracy = result.frontier
     figure.add_scatter(
         x=mean.tolist(),
@@ -71,12 +71,21 @@ def panels(result: PolicyResult) -> list[Panel]:
         Panel(
             "Accuracy against iterations",
             draw(result),
-            f"To come within {result.margin:g} of full depth ({percent(result.full)} after "
+            f"{result.comparison_sentence()} With thresholds chosen on all examples, to come within "
+            f"{result.margin:g} of full depth ({percent(result.full)} after "
             f"{result.iterations}), {best.label} needs {best.iterations:.2f} iterations on average, a fixed "
             f"depth {depth.iterations:.2f}, and the oracle {number(oracle_iterations(result), 3)}.",
             "Each line sweeps the threshold of one exit rule; further up and to the left is better. "
             "Diamonds: the published threshold, or the model's own. The oracle knows the right answers. "
-            f"{_definitions(result)}",
+            "The table says what each rule reads.",
+        ),
+        Panel(
+            "Early-exit criteria",
+            _table(result),
+            f"{len(result.methods) - 1} early-exit criteria were compared with a fixed depth. "
+            f"{result.accuracy_sentence()}",
+            "A rule stops an answer when its quantity is at or on the side of its threshold that the table "
+            "says. Iterations and accuracy are those at the operating point.",
         ),
         Panel(
             "Regret, underthinking and overthinking",
@@ -108,13 +117,30 @@ def panels(result: PolicyResult) -> list[Panel]:
     return rows
 
 
-def _definitions(result: PolicyResult) -> str:
-    """What each rule's quantity is, and on which side of the threshold it stops."""
-    rules = {method.name: method.condition for method in result.methods if method.name in RULES}
-    above = [name for name in rules if RULES[name].stops_above]
-    words = "; ".join(f"{name}: {condition}" for name, condition in rules.items())
-    sides = f", of {' and '.join(above)} at or above it" if above else ""
-    return f"Rules stop at or below the threshold{sides}. {words}."
+def _table(result: PolicyResult) -> "go.Figure":
+    """What each exit method reads, and what it costs."""
+    rows = [
+        (
+            method.name.replace("depth", "fixed depth").replace(MODEL, "model's halting"),
+            method.condition,
+            "" if method.name not in RULES else "above" if RULES[method.name].stops_above else "below",
+            f"{method.iterations:.2f}",
+            percent(method.accuracy),
+        )
+        for method in result.methods
+    ]
+    header = ["criterion", "quantity", "stops", "iterations run, mean", "answers correct"]
+    figure = style.empty("Early-exit criteria", "", "", 100 + 30 * len(rows))
+    look = {"fill": {"color": "rgba(0,0,0,0)"}, "line": {"color": style.FAINT}, "align": "left"}
+    figure.add_table(
+        header={"values": header, **look},
+        cells={
+            "values": [[style.label(cell) for cell in column] for column in zip(*rows, strict=True)],
+            **look,
+        },
+        columnwidth=[2, 5, 1, 2, 2],
+    )
+    return figure
 
 
 def _short(method: ExitMethod) -> str:

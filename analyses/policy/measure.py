@@ -1,20 +1,22 @@
 """What early exit costs and achieves: every exit method at its operating point, the oracle's
 frontier, calibration, agreement of the stops, and the verdict."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import PositiveCount
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.text import number, percent
+from loopscope.common.evidence import Evidence, by_bootstrap, estimate
+from loopscope.common.text import number, percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.halting.exit_rules import RULES, model_rule
-from loopscope.halting.metrics import Calibration, calibration, oracle_accuracy
+from loopscope.halting.metrics import Calibration, calibration, oracle_accuracy, stop_iterations
 from loopscope.halting.observation import answers_after
 from loopscope.halting.rule import Rule, scores
 from loopscope.maths import output_signals
@@ -22,21 +24,20 @@ from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
 
-from .exit_methods import DEPTH, MODEL, ExitMethod, Items, fixed_depth, rule_method
+from .comparison import Comparison, Stops, compare
+from .exit_methods import MODEL, ExitMethod, Items, fixed_depth, rule_method
 
-MARGIN, SAVING, MIN_ITERATIONS = 0.01, 0.05, 3
+MARGIN, SAVING, MIN_ITERATIONS, MIN_EXAMPLES = 0.01, 0.05, 3, 12
 
 
 class PolicyVerdict(Verdict):
     """What early exit is worth."""
 
     instant = "One iteration is as accurate as all of them, so there is nothing to decide."
-    gate = (
-        "The model's own halting comes as close to full depth as any exit rule, with the fewest iterations."
-    )
-    reading = "An exit rule comes as close to full depth with fewer iterations than the model's own halting."
-    rule = "An exit rule comes close to full depth with fewer iterations than a fixed depth."
-    fixed = "No exit rule needs fewer iterations than a fixed depth to come close to full depth."
+    gate = "The model's own halting needs fewer iterations than a fixed depth, and as few as any exit rule."
+    reading = "An exit rule needs fewer iterations than the model's own halting to be as accurate."
+    rule = "An exit rule needs fewer iterations than a fixed depth to be as accurate."
+    fixed = "A fixed depth needs about as few iterations as early exit to be as accurate."
     unclear = UNCLEAR
 
 
@@ -61,6 +62,9 @@ class PolicyResult(AnalysisResult):
     agreement: Float[Tensor, "rule rule"]
     """Spearman's correlation of the stops, in the order of `methods` without depth; NaN where one
     of them stops all items at once."""
+    comparison: Comparison
+    """The methods on examples that did not choose their thresholds, on which the verdict is
+    based."""
     margin: float = MARGIN
     """By how much an operating point may be less accurate than full depth."""
     saving_threshold: float = SAVING
@@ -83,12 +87,30 @@ class PolicyResult(AnalysisResult):
         )
         best = self.best
         return (
-            f"{self.sentence} After all {self.iterations} iterations {percent(self.full)} of "
-            f"{self.items} answers are right ({self.examples} examples). Mean iterations to come within "
-            f"{self.margin:g} of it: {rows}. The oracle needs {number(oracle_iterations(self), 3)}. Of the "
-            f"answers stopped by {best.label}, {percent(best.underthinking)} are wrong and would have become "
-            f"right, {percent(best.overthinking)} are wrong and had been right. "
-            f"{self.calibration_sentence()} Threshold: fewer by {self.saving_threshold:g} of the iterations."
+            f"{self.sentence} {self.accuracy_sentence()} {self.comparison_sentence()} {self.evidence.how} "
+            f"With thresholds chosen on all examples, the mean iterations to come within {self.margin:g} of "
+            f"full depth are: {rows}. The oracle needs {number(oracle_iterations(self), 3)}. Of the answers "
+            f"stopped by {best.label}, {percent(best.underthinking)} are wrong and would have become right, "
+            f"{percent(best.overthinking)} are wrong and had been right. {self.calibration_sentence()} "
+            f"Threshold: fewer by {self.saving_threshold:g} of the iterations."
+        )
+
+    def accuracy_sentence(self) -> str:
+        """Accuracy at full depth, with the name that a report has for it."""
+        return (
+            f"Answers correct (of the run's {plural(self.examples, 'example')}, after "
+            f"{plural(self.iterations, 'iteration')}): {percent(self.full)} of {self.items}."
+        )
+
+    def comparison_sentence(self) -> str:
+        """What the best rule and the model's own halting save on held-out examples."""
+        c = self.comparison
+        names = " and ".join(dict.fromkeys(c.rules))
+        savings = "; ".join(f"{e.name} {e.text}" for e in self.evidence.estimates)
+        return (
+            f"On examples that did not choose it, the best rule ({names}) runs {c.rule[0]:.2f} iterations on "
+            f"average and is right in {percent(c.rule[1])}. Fraction of iterations saved at equal accuracy, "
+            f"with 95 % intervals: {savings}."
         )
 
     def calibration_sentence(self) -> str:
@@ -147,9 +169,17 @@ def measure(run: Run, *, points: PositiveCount = 48) -> PolicyResult:
         for rule in rules
     ]
     methods = (fixed_depth(items, MARGIN), *(method for method, _ in judged))
+    example = torch.arange(len(labels.mask))[:, None].expand_as(labels.mask)[labels.mask]
+    stops = {
+        method.name: _stops(rule, method, by_rule[rule.name][:, labels.mask], items.right, example)
+        for rule, (method, _) in zip(rules, judged, strict=True)
+    }
+    comparison, verdict, evidence = _decide(stops, items.right, example)
     grid = torch.linspace(1, run.iterations, 8 * run.iterations + 1, dtype=torch.float64)
     return PolicyResult(
-        verdict=_verdict(methods, items),
+        verdict=verdict,
+        evidence=evidence,
+        comparison=comparison,
         methods=methods,
         full=items.full_depth,
         iterations=run.iterations,
@@ -200,14 +230,57 @@ def _agreement(stops: Sequence[Tensor]) -> Float[Tensor, "rule rule"]:
     return (ranks @ ranks.T) / norm[:, None] / norm
 
 
-def _verdict(methods: Sequence[ExitMethod], items: Items) -> PolicyVerdict:
-    if float(items.right[0].double().mean()) >= items.full_depth - MARGIN - 1e-9:
+def _sum_by_example(values: Shaped[Tensor, "point item"], example: Tensor) -> Float[Tensor, "point example"]:
+    index = example.unique(return_inverse=True)[1]
+    zeros = torch.zeros(len(values), int(index.max()) + 1, dtype=torch.float64)
+    return zeros.index_add(1, index, values.double())
+
+
+def _stops(rule: Rule, method: ExitMethod, score: Tensor, right: Tensor, example: Tensor) -> Stops:
+    """The stops of a rule at each threshold of its curve."""
+    thresholds = -method.curve.thresholds if rule.stops_above else method.curve.thresholds
+    stop = torch.stack([stop_iterations(score, float(threshold)) for threshold in thresholds])
+    return Stops(_sum_by_example(stop + 1, example), _sum_by_example(right.gather(0, stop), example))
+
+
+def _decide(
+    stops: dict[str, Stops], right: Bool[Tensor, "iteration item"], example: Tensor
+) -> tuple[Comparison, PolicyVerdict, Evidence]:
+    """The methods on held-out examples, the verdict and its evidence."""
+    items = _sum_by_example(torch.ones(1, right.shape[1]), example)[0]
+    k = torch.arange(1, len(right) + 1, dtype=torch.float64)[:, None]
+    depth = Stops(k * items, _sum_by_example(right, example))
+    rules = {name: one for name, one in stops.items() if name != MODEL}
+    memory: dict[bytes, Comparison] = {}
+
+    def of(draw: Int[Tensor, " sample"]) -> Comparison:
+        key = draw.numpy().tobytes()
+        if key not in memory:
+            memory[key] = compare(depth, rules, stops.get(MODEL), items, draw, margin=MARGIN)
+        return memory[key]
+
+    count = len(items)
+    verdict, evidence = by_bootstrap(
+        lambda draw: verdict_on(of(draw)), count, unclear=PolicyVerdict.unclear, least=MIN_EXAMPLES
+    )
+    estimates = (
+        estimate("best rule against a fixed depth", lambda draw: of(draw).rule_over_depth, count),
+        estimate("model's own halting against a fixed depth", lambda draw: of(draw).model_over_depth, count),
+        estimate("best rule against the model's own halting", lambda draw: of(draw).rule_over_model, count),
+    )
+    known = tuple(e for e in estimates if e.value == e.value)
+    return of(torch.arange(count)), verdict, replace(evidence, estimates=known)
+
+
+def verdict_on(c: Comparison) -> PolicyVerdict:
+    """The verdict on a comparison; unclear where accuracy is unknown."""
+    if math.isnan(c.at_once) or math.isnan(c.rule_over_depth):
+        return PolicyVerdict.unclear
+    if c.at_once >= -MARGIN - 1e-9:
         return PolicyVerdict.instant
-    iterations = {method.name: method.iterations for method in methods}
-    depth, model = iterations.pop(DEPTH), iterations.pop(MODEL, None)
-    rule = min(iterations.values())
-    if min(rule, model if model is not None else rule) > (1 - SAVING) * depth:
+    has_model = not math.isnan(c.model_over_depth)
+    if max(c.rule_over_depth, c.model_over_depth if has_model else -math.inf) < SAVING:
         return PolicyVerdict.fixed
-    if model is None:
+    if not has_model:
         return PolicyVerdict.rule
-    return PolicyVerdict.reading if rule < (1 - SAVING) * model else PolicyVerdict.gate
+    return PolicyVerdict.reading if c.rule_over_model >= SAVING else PolicyVerdict.gate

@@ -3,12 +3,32 @@
 import dataclasses
 import math
 
+import dataclasses
+import math
+
+import dataclasses
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 
 import loopscope as ls
+from loopscope.analyses.halting.measure import verdict_on  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.halting.result import (  # pyright: ignore[reportMissingImports]
+    DIFFICULTY_ORDER,
+    POSITION_ORDER,
+    HaltingVerdict,
+)
+from loopscope.analyses.halting.variation import order, variation  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.halting.measure import verdict_on  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.halting.result import (  # pyright: ignore[reportMissingImports]
+    DIFFICULTY_ORDER,
+    POSITION_ORDER,
+    HaltingVerdict,
+)
+from loopscope.analyses.halting.variation import order, variation  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.halting.measure import verdict_on  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.halting.result import (  # pyright: ignore[reportMissingImports]
     DIFFICULTY_ORDER,
@@ -127,15 +147,15 @@ def test_the_noise_of_single_answers_is_no_difference_between_positions_or_examp
 
 
 def times_of(verdict: str) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
     positions, examples = torch.arange(9)[None], (torch.arange(64) % 5)[:, None]
     return {
         "constant": torch.full((64, 9), 4),
         "positions": positions.expand(64, 9).clone(),
         "examples": examples.expand(64, 9).clone(),
         "both": (positions // 2 + examples).clone(),
-        # each example and each position has as many early as late ones
-        "varied": torch.where((torch.arange(64)[:, None] + positions) % 2 == 0, 1, 5),
-        "unclear": torch.where(torch.arange(64)[:, None] < 11, 7, 4).expand(64, 9).clone(),
+        "varied": (positions + examples * 5) % 2 * 3 + torch.zeros(64, 9).long(),
+        "unclear": torch.where(torch.rand(64, 1, generator=generator) < 0.24, 7, 4).expand(64, 9).clone(),
         "cut": torch.full((64, 9), 9),
     }[verdict]
 
@@ -143,6 +163,8 @@ def times_of(verdict: str) -> torch.Tensor:
 @pytest.mark.parametrize("verdict", HaltingVerdict)
 def test_every_verdict_is_reached_and_draws_itself(verdict):
     times = times_of(verdict.name)
+    if verdict.name == "varied":  # each example and each position has as many early as late ones
+        times = torch.where((torch.arange(64)[:, None] + torch.arange(9)) % 2 == 0, 1, 5)
     halted = torch.full(times.shape, verdict.name != "cut")
     result = ls.analyses.measure("halting", planted(times, 10, halted))
     assert result.verdict is verdict

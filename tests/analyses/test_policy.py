@@ -1,10 +1,14 @@
 """Early-exit policy on answers that are right or wrong by construction, and on runs of real
 halting."""
 
+import math
+
 import pytest
 import torch
 
 import loopscope as ls
+from loopscope.analyses.policy.comparison import Comparison, Stops, compare  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.policy.measure import PolicyVerdict, verdict_on  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 
@@ -89,9 +93,60 @@ def test_rules_that_see_the_same_agree():
 def test_it_draws_itself_and_says_its_thresholds():
     result = ls.analyses.measure("policy", by_difficulty())
     panels = discovery.module("analyses", "policy").panels(result)
-    assert len(panels) == 4 and panels[0].figure.data[0].name == "oracle"
+    assert len(panels) == 5 and panels[0].figure.data[0].name == "oracle"
     assert "0.05 of the iterations" in str(result) and "within 0.01" in str(result)
+    assert "Answers correct (of the run's 48 examples, after 10 iterations): 100 % of 384." in str(result)
     assert '"verdict"' in result.to_json()
+    table = panels[1].figure.data[0]
+    assert table.type == "table" and list(table.cells["values"][0])[1:] == [
+        m.name for m in result.methods[1:]
+    ]
+    assert all(table.cells["values"][1]), "what each rule reads is said"
+
+
+NAN = math.nan
+
+
+@pytest.mark.parametrize(
+    ("at_once", "rule", "model", "over_model", "expected"),
+    [
+        (-0.5, 0.3, NAN, NAN, "rule"),
+        (-0.5, 0.04, NAN, NAN, "fixed"),
+        (-0.5, 0.04, 0.04, 0.2, "fixed"),
+        (-0.5, 0.3, 0.2, 0.1, "reading"),
+        (-0.5, 0.3, 0.3, 0.02, "gate"),
+        (-0.5, -1.0, 0.3, -2.0, "gate"),
+        (-0.009, 0.3, 0.3, 0.02, "instant"),
+        (NAN, 0.3, 0.3, 0.02, "unclear"),
+        (-0.5, NAN, NAN, NAN, "unclear"),
+    ],
+)
+def test_every_verdict_is_reached_and_what_is_unknown_is_unclear(at_once, rule, model, over_model, expected):
+    result = verdict_on(Comparison(at_once, rule, model, over_model, ("kl", "kl"), (1.0, 1.0), (1.0, 1.0)))
+    assert result.name == expected and expected in PolicyVerdict.__members__
+
+
+def test_savings_are_counted_at_equal_accuracy_and_each_half_uses_what_the_other_chose():
+    items, k = torch.ones(40).double(), torch.arange(1, 9.0).double()[:, None]
+    hard = torch.arange(40) % 4 < 2  # in both halves: these need six iterations, the others two
+    need = torch.where(hard, 6.0, 2.0).double()
+    depth = Stops(k.expand(8, 40).clone(), (k >= need).double())
+    perfect = Stops(torch.stack([need, torch.full((40,), 8.0).double()]), torch.ones(2, 40).double())
+    result = compare(depth, {"perfect": perfect}, depth, items, torch.arange(40), margin=0.01)
+    assert result.rule == (4, 1) and result.rules == ("perfect", "perfect")
+    assert result.rule_over_depth == pytest.approx(1 - 4 / 6)
+    assert result.model == (6, 1) and result.model_over_depth == pytest.approx(0)
+    half = Stops(torch.full((1, 40), 2.0).double(), (need == 2).double()[None])
+    result = compare(depth, {"half": half}, None, items, torch.arange(40), margin=0.6)
+    assert result.rule == (2, 0.5) and result.rule_over_depth == pytest.approx(0)
+
+
+def test_few_examples_give_no_verdict():
+    batch = TASK.batch(8, seed=0)
+    right = (torch.arange(N + 1) >= 6)[:, None, None].expand(N + 1, 8, 9)
+    result = ls.analyses.measure("policy", planted(right, TASK, batch))
+    assert result.verdict.name == "unclear" and "too few" in result.sentence
+    assert discovery.module("analyses", "policy").panels(result)
 
 
 def test_a_run_without_known_answers_gets_a_sentence():
