@@ -12,8 +12,8 @@ position of an example. Definitions, for each answer:
   is the iteration t = N - 1 in which it halts.)
 - weights: each iteration's share in the output, or its probability of being the last (the exit
   distribution); all on iteration N - 1 for mechanisms without a distribution.
-- ponder cost, of adaptive computation time only: N + R, with R the remainder, which is the weight of
-  the last iteration, 0..1. It is what training penalises, and may exceed n by as much as 1.
+- ponder cost, of adaptive computation time only: N + R, with R the remainder, which is the
+  weight of the last iteration, 0..1. It is what training penalises, and may exceed n by as much as 1.
 - entropy of the exit distribution: -sum_t w_t log w_t of an answer's weights, in nats, 0..log n.
 - deviation: mean absolute deviation of N from its median. Below SPREAD halting is `constant`.
 - between positions, between examples: the standard deviations of additive effects of both on N,
@@ -31,8 +31,8 @@ et al. 2018 (arXiv 1807.03819); Banino et al. 2021 (arXiv 2107.05407); Zhu et al
 et al. 2025 (arXiv 2502.05171), Kohli et al. 2026 (arXiv 2604.07822).
 
 What can mislead:
-- A loop that is too short truncates the distribution. The verdict is `cut` only if more than a fifth
-  of the answers had not halted: look at the fraction first.
+- A loop that is too short truncates the distribution. The verdict is `cut` only if more than a
+  fifth of the answers had not halted: look at the fraction first.
 - Halting late need not mean more computation: with a constant gate, N depends only on the gate's
   bias (p = 0.5 gives N = 2 everywhere).
 - In a causal model later positions read more, so position and difficulty are correlated. The task's

@@ -31,6 +31,7 @@ def applies(run: Run) -> bool:
     return run.halting is not None
 
 
+# It is long because the fields of its result are many.
 def measure(
     run: Run, *, rule: str | None = None, threshold: Index | Finite | None = None, level: Level = "position"
 ) -> HaltingResult:

@@ -37,6 +37,7 @@ def applies(run: Run) -> bool:
         return False
 
 
+# It is long because the fields of its result are many.
 def measure(run: Run, *, iterations: PositiveCount | None = None) -> OverthinkingResult:
     """What iterations beyond the model's own depth do to its answers.
 

@@ -21,10 +21,10 @@ An item is one answered position of an example, and stops by itself. Definitions
   compared with them.
 - comparison, on which the verdict is based: each half of the examples uses the thresholds, and the
   rule, that need the fewest iterations on the other half. Against the mean iterations and accuracy
-  that this gives stand the fewest iterations with which a fixed depth (k for some answers, k + 1 for
-  the others), or the model's own halting, is as accurate. A method needs fewer iterations if it
-  saves SAVING of them or more, in 95 % of the bootstrap samples of examples; both halves choose anew
-  in each sample.
+  that this gives stand the fewest iterations with which a fixed depth (k for some answers, k + 1
+  for the others), or the model's own halting, is as accurate. A method needs fewer iterations if it
+  saves SAVING of them or more, in 95 % of the bootstrap samples of examples; both halves choose
+  anew in each sample.
 - agreement: Spearman's rank correlation between the stops of two methods at their operating points.
 
 Sources: rules, Geiping et al. 2025 (arXiv 2502.05171), Kohli et al. 2026 (arXiv 2604.07822),

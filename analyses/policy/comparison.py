@@ -21,8 +21,8 @@ class Stops:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The savings of early exit at equal accuracy, as fractions of iterations; NaN for a method that
-    there is not."""
+    """The savings of early exit at equal accuracy, as fractions of iterations; NaN for a method
+    that there is not."""
 
     at_once: float
     """Accuracy after one iteration minus that after all."""
@@ -103,8 +103,8 @@ def _cheapest(stops: Stops, depth: Stops, weight: Tensor, items: Tensor, margin:
 
 
 def _saving(method: tuple[float, float], reference: Stops, weight: Tensor, items: Tensor) -> float:
-    """The fraction of iterations that a method saves against the fewest of the reference that are as
-    accurate, or all of them where none is. Between two points the reference takes either for some
+    """The fraction of iterations that a method saves against the fewest of the reference that are
+    as accurate, or all of them where none is. Between two points the reference takes either for some
     of the answers."""
     total = items @ weight
     cost, order = ((reference.iterations @ weight) / total).sort()

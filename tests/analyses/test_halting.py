@@ -3,32 +3,12 @@
 import dataclasses
 import math
 
-import dataclasses
-import math
-
-import dataclasses
-import math
-
 import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
 
 import loopscope as ls
-from loopscope.analyses.halting.measure import verdict_on  # pyright: ignore[reportMissingImports]
-from loopscope.analyses.halting.result import (  # pyright: ignore[reportMissingImports]
-    DIFFICULTY_ORDER,
-    POSITION_ORDER,
-    HaltingVerdict,
-)
-from loopscope.analyses.halting.variation import order, variation  # pyright: ignore[reportMissingImports]
-from loopscope.analyses.halting.measure import verdict_on  # pyright: ignore[reportMissingImports]
-from loopscope.analyses.halting.result import (  # pyright: ignore[reportMissingImports]
-    DIFFICULTY_ORDER,
-    POSITION_ORDER,
-    HaltingVerdict,
-)
-from loopscope.analyses.halting.variation import order, variation  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.halting.measure import verdict_on  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.halting.result import (  # pyright: ignore[reportMissingImports]
     DIFFICULTY_ORDER,
