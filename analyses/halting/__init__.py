@@ -13,7 +13,8 @@ position of an example. Definitions, for each answer:
 - weights: each iteration's share in the output, or its probability of being the last (the exit
   distribution); all on iteration N - 1 for mechanisms without a distribution.
 - ponder cost, of adaptive computation time only: N + R, with R the remainder, which is the
-  weight of the last iteration, 0..1. It is what training penalises, and may exceed n by as much as 1.
+  weight of the last iteration, 0..1. It is what training penalises, and may exceed n by as much
+  as 1.
 - entropy of the exit distribution: -sum_t w_t log w_t of an answer's weights, in nats, 0..log n.
 - deviation: mean absolute deviation of N from its median. Below SPREAD halting is `constant`.
 - between positions, between examples: the standard deviations of additive effects of both on N,

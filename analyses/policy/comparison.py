@@ -104,7 +104,8 @@ def _cheapest(stops: Stops, depth: Stops, weight: Tensor, items: Tensor, margin:
 
 def _saving(method: tuple[float, float], reference: Stops, weight: Tensor, items: Tensor) -> float:
     """The fraction of iterations that a method saves against the fewest of the reference that are
-    as accurate, or all of them where none is. Between two points the reference takes either for some
+    as accurate, or all of them where none is. Between two points the reference takes either for
+    some
     of the answers."""
     total = items @ weight
     cost, order = ((reference.iterations @ weight) / total).sort()
