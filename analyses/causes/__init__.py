@@ -62,3 +62,4 @@ from .verdict import verdict_of as verdict_of
 
 TITLE, PLACE = "Activation patching", 44
 GROUP = "inside"
+RANK = 7

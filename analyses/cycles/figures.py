@@ -141,7 +141,11 @@ def draw_shares(result: CyclesResult, threshold: str = "coherence") -> "go.Figur
                 x=sensitivity.values,
                 y=y,
                 name=kind.name.replace("_", " "),
-                line={"color": colours[i], "width": 3},
+                line={
+                    "color": colours[i % len(colours)],
+                    "width": 3,
+                    "dash": "solid" if i < len(colours) else "dash",
+                },
             )
     figure.add_vline(x=getattr(result.thresholds, threshold), line={"dash": "dot", "color": style.GREY})
     figure.update_yaxes(range=[-0.03, 1.03])

@@ -55,3 +55,4 @@ from .result import DepthUseVerdict as DepthUseVerdict
 
 TITLE, PLACE = "Iterations until answers settle, by difficulty", 34
 GROUP = "halting"
+TOPIC, RANK = "gain", 6

@@ -10,7 +10,7 @@ from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.fate import Fate
 from loopscope.common.text import number, percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
-from loopscope.dynamics.outcome import Outcome, fates_of
+from loopscope.dynamics.outcome import CRITERION, Outcome, fates_of
 
 from .basins import FixedPoint
 
@@ -112,6 +112,10 @@ class FixedPointsResult(AnalysisResult):
     @property
     def fates(self) -> Mapping[int, Fate]:
         return fates_of(self.rows, self.outcomes)
+
+    @property
+    def fate_criterion(self) -> str:
+        return CRITERION
 
     def summary(self) -> str:
         lines = [self.sentence, self.evidence.how]

@@ -58,3 +58,4 @@ from .result import HaltingVerdict as HaltingVerdict
 
 TITLE, PLACE = "Halting", 30
 GROUP = "halting"
+TOPIC, RANK = "halting", 3

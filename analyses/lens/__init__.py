@@ -50,3 +50,4 @@ from .verdict import LensVerdict as LensVerdict
 
 TITLE, PLACE = "How the answer forms", 3
 GROUP = "answers"
+RANK = 8

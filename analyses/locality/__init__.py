@@ -58,3 +58,4 @@ from .verdict import verdict_of as verdict_of
 
 TITLE, PLACE = "Locality of interventions", 46
 GROUP = "inside"
+RANK = 10

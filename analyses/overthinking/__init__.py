@@ -51,3 +51,4 @@ from .result import OverthinkingVerdict as OverthinkingVerdict
 
 TITLE, PLACE = "Overthinking", 32
 GROUP = "answers"
+TOPIC, RANK = "gain", 5

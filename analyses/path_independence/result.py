@@ -10,7 +10,7 @@ from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.fate import Fate
 from loopscope.common.text import number, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
-from loopscope.dynamics.outcome import Outcome, fates_of
+from loopscope.dynamics.outcome import CRITERION, Outcome, fates_of
 
 from .alignment import StartKind
 
@@ -79,6 +79,10 @@ class PathIndependenceResult(AnalysisResult):
     @property
     def fates(self) -> Mapping[int, Fate]:
         return fates_of(self.rows, self.outcomes)
+
+    @property
+    def fate_criterion(self) -> str:
+        return CRITERION
 
     @property
     def starts(self) -> int:

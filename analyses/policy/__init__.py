@@ -63,3 +63,4 @@ from .measure import oracle_iterations as oracle_iterations
 
 TITLE, PLACE = "Early-exit policy", 31
 GROUP = "halting"
+TOPIC, RANK = "halting", 4

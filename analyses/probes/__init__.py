@@ -44,3 +44,4 @@ from .verdict import ProbesVerdict as ProbesVerdict
 
 TITLE, PLACE = "Linear probes", 24
 GROUP = "answers"
+RANK = 9

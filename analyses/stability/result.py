@@ -10,7 +10,7 @@ from torch import Tensor
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.fate import Fate
 from loopscope.common.text import number, plural
-from loopscope.dynamics.outcome import Outcome, fates_of
+from loopscope.dynamics.outcome import CRITERION, Outcome, fates_of
 
 from .agreement import Agreement
 from .verdict import StabilityVerdict
@@ -76,6 +76,10 @@ class StabilityResult(AnalysisResult):
     @property
     def fates(self) -> Mapping[int, Fate]:
         return fates_of(self.rows, self.outcomes)
+
+    @property
+    def fate_criterion(self) -> str:
+        return CRITERION
 
     def summary(self) -> str:
         lines = [self.sentence, self.evidence.how, *self._fixed_point_sentences(), self._exponent_sentence()]

@@ -67,6 +67,10 @@ def nears_point(limit: Limit, row: int, at: float = NEWTON_STEP) -> bool:
     return is_at_point(limit, row, at) or is_approaching(limit, row)
 
 
+CRITERION = "whether the continued states come to a fixed point that solvers find, and attracts"
+"""By what an outcome is decided."""
+
+
 def fates_of(rows: Sequence[int], ends: Sequence[Outcome]) -> dict[int, Fate]:
     """The fates that outcomes imply, by the example's index in the run; the others are left out."""
     return {row: _FATES[end] for row, end in zip(rows, ends, strict=True) if end in _FATES}
