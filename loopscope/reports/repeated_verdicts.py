@@ -77,8 +77,8 @@ def verdicts_page(by_entry: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
         "# Do the verdicts hold?",
         "",
         f"Every analysis was run on {BATCHES} batches of {EXAMPLES} examples of each entry's task (seeds",
-        f"{FIRST_SEED} to {FIRST_SEED + BATCHES - 1}). A verdict holds if at least nine of ten are the same, or `unclear`. Each cell",
-        "says how often each verdict came out. `make verdicts` writes this page.",
+        f"{FIRST_SEED} to {FIRST_SEED + BATCHES - 1}). A verdict holds if at least nine of ten are the same,",
+        "or `unclear`. Each cell says how often each verdict came out. `make verdicts` writes this page.",
         "",
         f"- {len(pairs) - len(broken)} of {len(pairs)} pairs of entry and analysis hold"
         + (f"; these don't: {', '.join(broken)}." if broken else "."),
