@@ -2,9 +2,8 @@
 what the analyses disagree."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from ..common.analysis_result import AnalysisResult
 from ..common.evidence import interval_text
@@ -21,6 +20,10 @@ _SPECIFIC: tuple[Fate, ...] = (
     "moves",
 )
 """Of fates that can all hold, the first of these says the most."""
+
+
+_Side = tuple[Fate, tuple[str, ...]]
+"""A fate, and the analyses that say it."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +70,23 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         for row, fate in result.fates.items():
             said[row][name] = fate
     fates: dict[int, Fate] = {}
-    disputed: dict[tuple[str, Fate, str, Fate], list[int]] = defaultdict(list)
+    disputed: dict[tuple[_Side, ...], list[int]] = defaultdict(list)
     for row in sorted(said):
-        pairs: list[tuple[str, Fate, str, Fate]] = [
-            (one, a, other, b)
-            for (one, a), (other, b) in combinations(said[row].items(), 2)
-            if not can_both_hold(a, b)
-        ]
-        for pair in pairs:
-            disputed[pair].append(row)
-        fates[row] = "unclear" if pairs else _most_specific(said[row].values())
+        by_fate: dict[Fate, tuple[str, ...]] = {}
+        for name, fate in said[row].items():
+            by_fate[fate] = (*by_fate.get(fate, ()), name)
+        sides: tuple[_Side, ...] = tuple(
+            (a, by_fate[a]) for a in by_fate if any(not can_both_hold(a, b) for b in by_fate)
+        )
+        if sides:
+            disputed[sides].append(row)
+        fates[row] = "unclear" if sides else _most_specific(by_fate)
     own = [
         f"{name} contradicts itself: {result.sentence}"
         for name, result in results.items()
         if result.verdict.name == "contradictory"
     ]
-    between = [_disagreement(pair, rows, results, len(fates)) for pair, rows in disputed.items()]
+    between = [_disagreement(sides, rows, results, len(fates)) for sides, rows in disputed.items()]
     return Fates(fates, (*own, *between))
 
 
@@ -94,17 +98,32 @@ def _most_specific(fates: Collection[Fate]) -> Fate:
 
 
 def _disagreement(
-    pair: tuple[str, Fate, str, Fate], rows: list[int], results: Mapping[str, AnalysisResult], total: int
+    sides: Sequence[_Side],
+    rows: Sequence[int],
+    results: Mapping[str, AnalysisResult],
+    total: int,
 ) -> str:
-    one, a, other, b = pair
+    """Who says what of which examples, and by which criterion."""
     which = ", ".join(str(row) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
-    reasons = [
-        f"{name} decides by {results[name].fate_criterion}"
-        for name in (one, other)
-        if results[name].fate_criterion
-    ]
-    reason = f": {'; '.join(reasons)}" if reasons else ""
-    return (
-        f"In {len(rows)} of {plural(total, 'example')} (number {which}) {one} says that the states "
-        f"{WORDS[a]}, but {other} that they {WORDS[b]}{reason}."
+    claims, reasons = [], {}
+    for fate, names in sides:
+        verb = "says" if len(names) == 1 else "say"
+        claims.append(f"{_listed(names)} {verb} that the states {WORDS[fate]}")
+        for name in names:
+            if criterion := results[name].fate_criterion:
+                reasons[criterion] = (*reasons.get(criterion, ()), name)
+    why = "; ".join(
+        f"{_listed(names)} {'decides' if len(names) == 1 else 'decide'} by {criterion}"
+        for criterion, names in reasons.items()
     )
+    number = "number" if len(rows) == 1 else "numbers"
+    return (
+        f"In {len(rows)} of {plural(total, 'example')} ({number} {which}) {', but '.join(claims)}"
+        f"{': ' if why else ''}{why}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of analyses as a reader says them, such as "cycles, fixed points and stability"."""
+    words = [name.replace("_", " ") for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

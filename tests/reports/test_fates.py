@@ -84,10 +84,15 @@ def test_shares_are_over_the_examples_of_all_analyses_with_their_intervals():
 
 
 def test_a_disagreement_names_who_says_what_of_which_examples_and_why():
-    fates = reconcile({"a": Result(goes={0: "converges", 1: "moves"}), "b": Result(goes={0: "cycles"})})
+    results = {
+        "a": Result(goes={0: "converges", 1: "moves"}),
+        "b_b": Result(goes={0: "cycles"}),
+        "c": Result(goes={0: "cycles"}),
+    }
+    fates = reconcile(results)
     assert fates.disagreements == (
-        "In 1 of 2 examples (number 0) a says that the states converge to a fixed point, but b that they go "
-        "round a cycle: a decides by its criterion; b decides by its criterion.",
+        "In 1 of 2 examples (number 0) a says that the states converge to a fixed point, but b b and c say "
+        "that the states go round a cycle: a, b b and c decide by its criterion.",
     )
     assert fates.by_example == {0: "unclear", 1: "moves"}
 
