@@ -11,6 +11,7 @@ from .fates import Fates
 from .section import NO_RANK, Section, Summary, Table, Tile, Topic, anchor
 
 MAX_TILES = 6
+_NO_TASK = "Which answers are right isn't known: the run has no task whose answers could be compared."
 _AFTER_FATES: tuple[Topic, ...] = ("halting", "gain")
 
 
@@ -23,7 +24,7 @@ def summary(results: Mapping[str, AnalysisResult], sections: Sequence[Section], 
             out: the reconciled fate has the only tile on that.
         fates: of the run's examples.
     """
-    sentences = [_claim(sections, "model"), fates.sentence or _claim(sections, "dynamics")]
+    sentences = [_claim(sections, "model") or _NO_TASK, fates.sentence or _claim(sections, "dynamics")]
     sentences += [_claim(sections, topic) for topic in _AFTER_FATES]
     sentences.append(_unclear_sentence(results, sections, fates))
     speaks_of_fates = {anchor(name) for name, result in results.items() if result.fates}

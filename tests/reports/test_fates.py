@@ -108,7 +108,8 @@ def test_nothing_is_said_where_no_analysis_speaks_of_fates():
     assert fates.sentence == "" and not fates.disagreements
     page = summary({"a": Result()}, [], fates)
     assert page.table is None and not page.tiles
-    assert page.sentences == ["No verdict is unclear, of 1."]
+    assert page.sentences[0].startswith("Which answers are right isn't known")
+    assert page.sentences[1:] == ["No verdict is unclear, of 1."]
 
 
 def test_a_summary_has_a_sentence_on_each_topic_in_order_and_says_what_is_unclear():
