@@ -143,8 +143,8 @@ def by_bootstrap(
     total = sum(counts.values())
     support = {v.name: k / total for v, k in counts.most_common()}
     how = (
-        f"Of {total} bootstrap samples of the {plural(examples, 'example')}, "
-        f"{percent(counts[verdict] / total)} give the verdict that all examples give."
+        f"The same verdict in {counts[verdict]} of {total} bootstrap samples of the "
+        f"{plural(examples, 'example')}."
         if draws
         else "It was measured on one example, and says nothing of others."
     )

@@ -16,7 +16,7 @@ WORDS: dict[Fate, str] = {
     "drifts": "drift",
     "grows": "grow without bound",
     "moves": "keep moving",
-    "unclear": "go where these numbers can't tell",
+    "unclear": "are undecided",
 }
 """What the states do, after "the states"."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ..common.analysis_result import AnalysisResult
+from ..common.text import plural
 from ..common.to_json import to_json
 from ..recorder.provenance import versions
 from .section import Section, Table
@@ -61,7 +62,7 @@ def left_out_section(left_out: Sequence[tuple[str, str]]) -> Section | None:
         "left-out",
         "Left out",
         999,
-        text=f"{len(left_out)} of the parts that a page can have could not be made from this run.",
+        text=f"{plural(len(left_out), 'part')} of a page could not be made from this run.",
         table=Table(("part", "why"), list(left_out), is_folded=True),
         group="training",
     )

@@ -126,7 +126,8 @@ def _content(
     command += subject.recording_comment(value, recording)
     with _threads(value):
         parts, results, left_out = _parts(value, names, wanted, step)
-    title = str(value.origin.get("entry") or value.origin.get("architecture") or "A looped model")
+    name = str(value.origin.get("entry") or value.origin.get("architecture") or "A looped model")
+    title = name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]  # of a path, its last part
     data = page_data(title, subject.kind, parts, results, left_out, **_recorded(value))
     parts += [section for section in [left_out_section(left_out)] if section is not None]
     details = reproducibility.rows(value)

@@ -1,7 +1,6 @@
 """The numbers of a result as a section shows them: in a line under the verdict, and as a table."""
 
 import math
-from dataclasses import fields
 
 from ..common.analysis_result import AnalysisResult
 from ..common.evidence import Evidence
@@ -13,19 +12,15 @@ IN_LINE = 2
 
 def evidence_line(evidence: Evidence) -> str:
     """What a verdict rests on: how it was decided, and the first estimates with their intervals."""
-    first = "; ".join(f"{one.name}: {one.text}" for one in evidence.estimates[:IN_LINE])
-    return " ".join(filter(None, (evidence.how, f"{first}." if first else "")))
+    first = [f"{one.name[:1].upper()}{one.name[1:]}: {one.text}." for one in evidence.estimates[:IN_LINE]]
+    return " ".join(filter(None, (evidence.how, *first)))
 
 
 def numbers_of(result: AnalysisResult) -> Table | None:
-    """The estimates with their 95 % intervals, then every field of the result that is one number;
-    None if there are none."""
+    """The estimates with their 95 % intervals; None if there are none. All other numbers are in the
+    JSON next to the page."""
     rows = [
         (one.name, f"{one.value:.4g}", "" if math.isnan(one.low) else f"{one.low:.4g} to {one.high:.4g}")
         for one in result.evidence.estimates
     ]
-    for field in fields(result):
-        value = getattr(result, field.name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            rows.append((field.name.replace("_", " "), f"{value:.4g}", ""))
     return Table(("quantity", "value", "95 % interval"), rows) if rows else None

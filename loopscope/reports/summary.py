@@ -37,7 +37,7 @@ def summary(results: Mapping[str, AnalysisResult], sections: Sequence[Section], 
     return Summary(
         sentences=[sentence for sentence in sentences if sentence],
         tiles=tiles[:MAX_TILES],
-        table=_fate_table(fates) if fates.by_example else None,
+        table=_fate_table(fates) if len(fates.counts) > 1 else None,
         disagreements=fates.disagreements,
     )
 

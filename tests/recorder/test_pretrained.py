@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_the_whole_path_on_a_model_from_disk(folder):
 def test_a_report_is_made_of_it(folder):
     page = ls.report(pretrained.record_pretrained(folder, examples=2), ["convergence", "cycles"])
     assert "HrmTextForCausalLM" in page.html
-    assert page.title == folder
+    assert page.title == Path(folder).name
 
 
 def test_measure_takes_a_folder(folder):
