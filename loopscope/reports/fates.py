@@ -15,11 +15,11 @@ _SPECIFIC: tuple[Fate, ...] = (
     "cycles",
     "quasiperiodic",
     "irregular",
-    "grows",
     "drifts",
+    "grows",
     "moves",
 )
-"""Of fates that can all hold, the first of these says the most."""
+"""Of fates that can all hold, the first of these says the most: a drift also makes a norm grow."""
 
 
 _Side = tuple[Fate, tuple[str, ...]]

@@ -62,7 +62,7 @@ def test_two_fates_exclude_each_other_unless_both_can_hold(one: Fate, other: Fat
         (("moves", "cycles"), "cycles"),
         (("moves", "quasiperiodic"), "quasiperiodic"),
         (("moves", "irregular", "unclear"), "irregular"),
-        (("drifts", "grows", "moves"), "grows"),
+        (("drifts", "grows", "moves"), "drifts"),
         (("drifts", "moves"), "drifts"),
         (("unclear", "converges"), "converges"),
     ],
