@@ -130,7 +130,7 @@ def _two_basins(x: Tensor) -> Tensor:
 
 _MAPS = {name: map for name, (map, _) in FATES.items()} | {"two basins": _two_basins}
 _NAMES = tuple(_MAPS)
-_GOES = FATE_OF | {"two basins": "converges"}
+_GOES: dict[str, Fate] = {**FATE_OF, "two basins": "converges"}
 
 
 def mixture(*loops: tuple[str, int]) -> tuple[list[str], list[Fate]]:
