@@ -8,7 +8,8 @@ from loopscope.plots.panels import Panel
 from loopscope.plots.style import COLOURS
 
 from .fourier_figures import fourier_panels
-from .measure import GrokkingResult, GrokkingVerdict
+from .measure import GrokkingResult
+from .verdict import GrokkingVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -18,11 +19,8 @@ def headline(result: GrokkingResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     delayed = result.verdict in (GrokkingVerdict.grokked, GrokkingVerdict.systematic)
     if result.delay is not None and delayed:
-        return (
-            f"{result.delay:,.0f} steps",
-            f"from memorisation to generalisation. {result.sentence}",
-        )
-    return result.verdict.name, result.sentence
+        return f"{result.delay:,.0f} steps", "from memorisation to generalisation"
+    return result.verdict.name, "how learning of the training examples and of others relate"
 
 
 def draw(result: GrokkingResult) -> "go.Figure":
@@ -49,8 +47,7 @@ def panels(result: GrokkingResult) -> list[Panel]:
         Panel(
             "Accuracy over training",
             draw(result),
-            f"{result.sentence} Accuracy at the end: "
-            f"{', '.join(f'{name} {value}' for name, value in final.items())}.",
+            f"Accuracy at the end: {', '.join(f'{name} {value}' for name, value in final.items())}.",
             "A dotted vertical line is where a set's accuracy reaches the level (horizontal) for good, the "
             "band its 90 % interval.",
         ),
@@ -80,7 +77,8 @@ def panels(result: GrokkingResult) -> list[Panel]:
                 _milestones(result),
                 f"First: {first.event}, at step {first.date.step:,.0f}. Last: {last.event}, at step "
                 f"{last.date.step:,.0f}.",
-                "A point is the step of the event, the line its 90 % interval.",
+                "A point is the step of the event, the line its 90 % interval. Pointing at it shows the "
+                "looks before and after it.",
             )
         )
     return out + fourier_panels(result)
@@ -107,7 +105,7 @@ def _losses(result: GrokkingResult) -> "go.Figure":
 
 def _by_iteration(result: GrokkingResult) -> "go.Figure":
     values = result.accuracy["test"]
-    figure = style.over_steps("Accuracy on test examples, by iteration", "iterations run", 260)
+    figure = style.over_steps("Accuracy on test examples, by iteration", "iterations run (k)", 260)
     figure.add_heatmap(
         x=[max(step, 1) for step in result.steps],
         y=list(range(values.shape[1])),
@@ -144,7 +142,9 @@ def _milestones(result: GrokkingResult) -> "go.Figure":
             "array": [max(date.high - date.step, 0) for date in dates],
             "arrayminus": [max(date.step - max(date.low, 1), 0) for date in dates],
         },
-        hovertemplate="%{y}: step %{x:,.0f}<extra></extra>",
+        customdata=[milestone.looks for milestone in milestones],
+        hovertemplate="%{y}: step %{x:,.0f}, between the looks at %{customdata[0]:,} and "
+        "%{customdata[1]:,}<extra></extra>",
     )
     # milestones may lie within a factor of ten
     ticks = [mark * 10**power for power in range(8) for mark in (1, 2, 5)]

@@ -11,30 +11,16 @@ from torch import Tensor
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Share
 from loopscope.common.text import percent
-from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths.changepoints import Dated, transitions
 from loopscope.runs.run import Run
 from loopscope.training.history import LEVEL, History, learning_times, load_history, shipped_histories
 
 from .milestones import Milestone, milestones
 from .progress_measures import ProgressMeasures, progress_measures
+from .verdict import DELAY_FACTOR, MIN_STAGE, GrokkingVerdict, grokking_verdict
 
-MIN_STAGE, DELAY_FACTOR = 0.1, 1.5
-
-
-class GrokkingVerdict(Verdict):
-    """How learning of the training examples and of others relate."""
-
-    nothing = "No transition: not even the training examples were learned."
-    memorised = "The training examples were memorised, and nothing generalised."
-    partly = "The training examples were learned, and others in part."
-    together = "Training examples and others were learned together, without a clear delay."
-    grokked = "It grokked: the training examples were memorised first, and generalisation came much later."
-    systematic = (
-        "It learned in stages: the training examples, then others of the same distribution, and last those "
-        "beyond it."
-    )
-    unclear = UNCLEAR
+SHARE = "accuracy"
+"""The score that is a share of examples, so that a sample of them leaves an interval."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +45,7 @@ class GrokkingResult(AnalysisResult):
     delay: float | None
     """Steps from memorisation to generalisation; None where one of them didn't happen."""
     delay_low: float | None
-    """Lower end of its interval."""
+    """Lower end of its 95 % interval; NaN where it can't be known."""
     delay_high: float | None
     """Its upper end."""
     milestones: list[Milestone]
@@ -101,10 +87,9 @@ class GrokkingResult(AnalysisResult):
                     f"{date.begin:,.0f} and {date.end:,.0f} (sharpness {date.sharpness:.2g})."
                 )
         if self.delay is not None and self.delay_low is not None and self.delay_high is not None:
-            sentences.append(
-                f"Delay: {self.delay:,.0f} steps (90 % interval {self.delay_low:,.0f} to "
-                f"{self.delay_high:,.0f})."
-            )
+            known = self.delay_low == self.delay_low
+            interval = f" (95 % interval {self.delay_low:,.0f} to {self.delay_high:,.0f})" if known else ""
+            sentences.append(f"Delay: {self.delay:,.0f} steps{interval}.")
         return sentences
 
     @property
@@ -123,10 +108,10 @@ class GrokkingResult(AnalysisResult):
         )
 
     def summary(self) -> str:
-        parts = [self.sentence, *self.set_sentences]
+        parts = [self.sentence, self.evidence.how, *self.set_sentences]
         if self.milestones:
-            order = ", then ".join(f"{one.event} ({one.date.step:,.0f})" for one in self.milestones)
-            parts.append(f"Milestones, by step: {order}.")
+            order = ", then ".join(one.text for one in self.milestones)
+            parts.append(f"Milestones, by step, with the looks before and after: {order}.")
         parts += [
             self.sum_sentence,
             f"Thresholds: learned from an accuracy of {self.level:g} on, a stage from a change of "
@@ -155,11 +140,15 @@ def measure(run: Run | History, level: Share = LEVEL) -> GrokkingResult:
     accuracy = {name: history.accuracy(name) for name in history.sets}
     loss = {name: history.loss(name) for name in history.sets}
     learned = learning_times(history, level)
-    stages = {name: transitions(steps, values[:, -1], MIN_STAGE) for name, values in accuracy.items()}
+    stages = {name: _stages(steps, values[:, -1]) for name, values in accuracy.items()}
     progress = progress_measures(history)
-    delay, low, high = _delay(learned)
+    final = {name: values[:, -1] for name, values in accuracy.items()}
+    sampled = {name: history.sampled(name) if history.task.score == SHARE else None for name in accuracy}
+    verdict, evidence = grokking_verdict(history.steps, final, level, sampled)
+    delay = evidence.estimates[0] if evidence.estimates else None
     return GrokkingResult(
-        verdict=_verdict(learned, stages),
+        verdict=verdict,
+        evidence=evidence,
         entry=history.entry,
         steps=history.steps,
         accuracy=accuracy,
@@ -167,31 +156,15 @@ def measure(run: Run | History, level: Share = LEVEL) -> GrokkingResult:
         norm=history.norm,
         transitions=learned,
         stages=stages,
-        delay=delay,
-        delay_low=low,
-        delay_high=high,
+        delay=None if delay is None else delay.value,
+        delay_low=None if delay is None else delay.low,
+        delay_high=None if delay is None else delay.high,
         milestones=milestones(history, progress, learned, level),
         progress=progress,
         level=level,
     )
 
 
-def _verdict(learned: Mapping[str, Dated | None], stages: Mapping[str, list[Dated]]) -> GrokkingVerdict:
-    train, test = learned["train"], learned["test"]
-    if train is None:
-        return GrokkingVerdict.nothing
-    if test is None:
-        rose = any(stage.after > stage.before for stage in stages["test"])
-        return GrokkingVerdict.partly if rose else GrokkingVerdict.memorised
-    further = [date for name, date in learned.items() if name not in ("train", "test") and date is not None]
-    if any(date.low > test.high and date.step >= DELAY_FACTOR * train.step for date in further):
-        return GrokkingVerdict.systematic
-    late = test.low > train.high and test.step >= DELAY_FACTOR * train.step
-    return GrokkingVerdict.grokked if late else GrokkingVerdict.together
-
-
-def _delay(learned: Mapping[str, Dated | None]) -> tuple[float | None, float | None, float | None]:
-    train, test = learned["train"], learned["test"]
-    if train is None or test is None:
-        return None, None, None
-    return test.step - train.step, test.low - train.high, test.high - train.low
+def _stages(steps: Tensor, values: Tensor) -> list[Dated]:
+    known = values.isfinite()
+    return transitions(steps[known], values[known], MIN_STAGE) if known.any() else []

@@ -1,6 +1,7 @@
 """Milestones: the events of a training, in order, each with its step and interval."""
 
-from collections.abc import Mapping
+import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,16 @@ class Milestone:
     event: str
     """What happened, in words."""
     date: Dated
+    looks: tuple[int, int]
+    """The steps of the last measurement before the event and of the first at or after it: nothing
+    is known of what lies between. The same one twice if the event had happened at the first."""
+
+    @property
+    def text(self) -> str:
+        """Such as "train 95 % correct (164: looks at 160 and 172)"."""
+        before, after = self.looks
+        where = f"looks at {before:,} and {after:,}" if before < after else "at the first look"
+        return f"{self.event} ({self.date.step:,.0f}: {where})"
 
 
 def milestones(
@@ -47,23 +58,39 @@ def milestones(
     checkpoints = torch.tensor(progress.steps, dtype=torch.float64)
     dates = {f"{name} {percent(level)} correct": date for name, date in learned.items()}
     dates["weight norm halfway down"] = _rise(steps, -history.norm / history.norm.max())
+    inside: dict[str, Dated | None] = {}
     if progress.fourier is not None:
         fourier, chance = progress.fourier, progress.fourier.chance
         restricted, excluded, test = fourier.restricted[:, -1], fourier.excluded[:, -1], history.loss("test")
-        dates["restricted loss below half of guessing"] = _rise(checkpoints, -restricted, -chance / 2)
-        dates["excluded loss above guessing"] = _rise(checkpoints, excluded, chance)
+        inside["restricted loss below half of guessing"] = _rise(checkpoints, -restricted, -chance / 2)
+        inside["excluded loss above guessing"] = _rise(checkpoints, excluded, chance)
         dates["test loss below half of guessing"] = _rise(steps, -test[:, -1], -chance / 2)
-        dates["concentration of the embedding halfway up"] = _rise(checkpoints, fourier.embedding)
-        dates["Fourier components of a + b in the state halfway up"] = _rise(
+        inside["concentration of the embedding halfway up"] = _rise(checkpoints, fourier.embedding)
+        inside["Fourier components of a + b in the state halfway up"] = _rise(
             checkpoints, fourier.sum_fraction[:, -1]
         )
-    events = [Milestone(event, date) for event, date in dates.items() if date is not None]
+    events = [
+        Milestone(event, date, _around(measured, date.step))
+        for measured, some in ((history.steps, dates), (progress.steps, inside))
+        for event, date in some.items()
+        if date is not None
+    ]
     return sorted(events, key=lambda milestone: milestone.date.step)
+
+
+def _around(measured: Sequence[int], step: float) -> tuple[int, int]:
+    """The last of the measured steps before a step, and the first at or after it."""
+    after = min(bisect.bisect_left(measured, step), len(measured) - 1)
+    return measured[max(after - 1, 0)], measured[after]
 
 
 def _rise(steps: Tensor, values: Tensor, level: float | None = None) -> Dated | None:
     """When a measure rises for good, after its minimum: to a level, or to the middle between the
-    minimum and its maximum."""
+    minimum and its maximum. Measurements that aren't finite are left out."""
+    known = values.isfinite()
+    if int(known.sum()) < _MIN_EVALUATIONS:
+        return None
+    steps, values = steps[known], values[known]
     first = int(values.argmin())
     steps, values = steps[first:], values[first:].double()
     rise = float(values.max() - values[0])

@@ -23,6 +23,7 @@ from ..core.states import States
 from ..maths.changepoints import Dated, crossing
 from ..tasks import Task
 from .history_header import REMEDY, check_history
+from .history_schedule import Schedule
 
 if TYPE_CHECKING:
     from ..nn import LoopedModule
@@ -89,6 +90,16 @@ class History:
     def loss(self, set: str) -> Float[Tensor, "step iteration"]:
         """The task's loss on a set after k = 0..n iterations; for tokens in nats per answer."""
         return self._curve(set, "loss")
+
+    def sampled(self, set: str) -> int | None:
+        """How many examples of a set were drawn for its accuracy and loss; None if they are all that
+        there are."""
+        discovery.checked_name("set of examples", set, self.sets)
+        task = self.task
+        options = task.evaluation_sets[set][1] if set in task.evaluation_sets else {}
+        if not options and task.every_example() is not None:
+            return None
+        return int((self.recipe.get("history") or {}).get("examples", Schedule.examples))
 
     def model(self, step: int) -> "LoopedModule":
         """The model after `step` optimiser steps, in evaluation mode. A negative `step` counts from
@@ -245,6 +256,11 @@ def shipped_histories() -> dict[str, Path]:
 
 def learning_times(history: History, level: float = LEVEL) -> dict[str, Dated | None]:
     """When the accuracy of each set, after the last iteration, reached `level` and stayed there, in
-    optimiser steps; None if it never did."""
+    optimiser steps; None if it never did. Looks whose accuracy isn't finite are left out."""
     steps = torch.tensor(history.steps, dtype=torch.float64)
-    return {name: crossing(steps, history.accuracy(name)[:, -1], level) for name in history.sets}
+    curves = {name: history.accuracy(name)[:, -1] for name in history.sets}
+    known = {name: curve.isfinite() for name, curve in curves.items()}
+    return {
+        name: crossing(steps[known[name]], curve[known[name]], level) if known[name].any() else None
+        for name, curve in curves.items()
+    }

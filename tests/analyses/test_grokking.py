@@ -203,3 +203,27 @@ def test_in_grokking_hops_what_was_never_combined_is_combined_last():
     assert result.verdict.name == "systematic"
     train, test, beyond = (result.transitions[name] for name in ("train", "test", "systematic"))
     assert train.step < test.step and test.high < beyond.low
+
+
+def test_every_milestone_lies_between_its_two_looks():
+    history = ls.load_history("grokking-modular")
+    result = ls.analyses.measure("grokking", history)
+    assert len(result.milestones) >= 8
+    for milestone in result.milestones:
+        before, after = milestone.looks
+        assert before < milestone.date.step <= after
+        measured = (
+            history.steps
+            if {before, after} <= set(history.steps) and "correct" in milestone.event
+            else [*history.checkpoints, *history.steps]
+        )
+        assert before in measured and after in measured
+        assert f"looks at {before:,} and {after:,}" in milestone.text
+
+
+def test_looks_that_are_not_finite_leave_the_rest_of_a_training():
+    test = noisy(rise(3000))
+    test[10::9] = np.nan
+    result = ls.analyses.measure("grokking", Planted({"train": noisy(rise(100)), "test": test}))
+    assert result.verdict.name == "grokked" and result.to_json()
+    assert result.transitions["test"].step == pytest.approx(3000 * 19 ** (1 / 5), rel=0.2)
