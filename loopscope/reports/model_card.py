@@ -63,7 +63,7 @@ def dynamics(entry: str) -> list[str]:
             lines.append(f"- `{question}` can't be measured: {error}")
             continue
         value, caption = discovery.module("analyses", question).headline(result)
-        lines.append(f"- `{question}`: {value} {caption[0].lower()}{caption[1:]}")
+        lines.append(f"- `{question}`: {result.sentence} ({value} {caption})")
     return lines
 
 
@@ -171,15 +171,16 @@ def _change(measured: dict[str, Any], tokens: bool) -> str:
 
 
 def _halting(halting: dict[str, Any], n: int) -> str:
-    first, last = halting["by_position"][0], halting["by_position"][-1]
-    text = f"- mean halting iteration: {halting['mean']:.2f}"
+    # iteration t is the last of t + 1 that are run
+    first, last = halting["by_position"][0] + 1, halting["by_position"][-1] + 1
+    text = f"- iterations run until halting, on average: {halting['mean'] + 1:.2f}"
     if len(halting["by_position"]) > 1:
         text += (
             f", from {first:.2f} at the first answered position to {last:.2f} at the last; rank correlation "
             f"with the position (Spearman) {_number(halting['spearman'])}"
         )
     text += (
-        f"; rank correlation of the expected halting iteration with the difficulty "
+        f"; rank correlation of their expected number with the difficulty "
         f"{_number(halting['difficulty'])}; entropy of the "
         f"halting distribution {halting['entropy']:.3f} nats; {halting['halted']:.2%} of positions halt "
         f"within {n} iterations"
