@@ -60,4 +60,4 @@ from .verdict import MIN_STAGE as MIN_STAGE
 from .verdict import GrokkingVerdict as GrokkingVerdict
 
 TITLE, PLACE, SUBJECT = "Grokking", 5, "history"
-GROUP = "training"
+GROUP, TOPIC, RANK = "training", "training", 1

@@ -64,5 +64,5 @@ def left_out_section(left_out: Sequence[tuple[str, str]]) -> Section | None:
         999,
         text=f"{plural(len(left_out), 'part')} of a page could not be made from this run.",
         table=Table(("part", "why"), list(left_out), is_folded=True),
-        group="training",
+        group="absent",
     )

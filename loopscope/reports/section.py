@@ -7,22 +7,23 @@ from typing import Any, Literal
 
 from ..plots.panels import Panel
 
-Group = Literal["dynamics", "halting", "answers", "inside", "training"]
+Group = Literal["training", "answers", "dynamics", "halting", "inside", "absent"]
 """Sections of one group stand together on the page, under one heading."""
 
 GROUPS: dict[Group, str] = {
+    "training": "Training",
     "answers": "Answers and features",
     "dynamics": "Dynamics",
     "halting": "Halting and depth",
     "inside": "Causes inside the loop",
-    "training": "Training",
+    "absent": "What is not here",
 }
 """The groups in the order of the page, with their headings."""
 
 
-Topic = Literal["model", "dynamics", "halting", "gain", ""]
-"""What a section's claim is about: what the model does, where its loop goes, when it stops, what
-more iterations buy."""
+Topic = Literal["training", "model", "dynamics", "halting", "gain", ""]
+"""What a section's claim is about: how training went, what the model does, where its loop goes,
+when it stops, what more iterations buy."""
 
 
 NO_RANK = 99

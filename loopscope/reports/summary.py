@@ -1,5 +1,5 @@
-"""The summary at the top of a page: what the model does, where its loop goes, when it stops, what
-more iterations buy, and what is unclear."""
+"""The summary at the top of a page: how its training went, what the model does, where its loop
+goes, when it stops, what more iterations buy, and what is unclear."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,8 @@ def summary(results: Mapping[str, AnalysisResult], sections: Sequence[Section], 
             out: the reconciled fate has the only tile on that.
         fates: of the run's examples.
     """
-    sentences = [_claim(sections, "model") or _NO_TASK, fates.sentence or _claim(sections, "dynamics")]
+    sentences = [section.claim for section in sections if section.topic == "training"]
+    sentences += [_claim(sections, "model") or _NO_TASK, fates.sentence or _claim(sections, "dynamics")]
     sentences += [_claim(sections, topic) for topic in _AFTER_FATES]
     sentences.append(_unclear_sentence(results, sections, fates))
     speaks_of_fates = {anchor(name) for name, result in results.items() if result.fates}
