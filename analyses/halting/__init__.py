@@ -16,7 +16,9 @@ position of an example. Definitions, for each answer:
   weight of the last iteration, 0..1. It is what training penalises, and may exceed n by as much
   as 1.
 - entropy of the exit distribution: -sum_t w_t log w_t of an answer's weights, in nats, 0..log n.
-- deviation: mean absolute deviation of N from its median. Below SPREAD halting is `constant`.
+- constant: more than SAME of the answers run as many iterations as the median, and NEAR of them or
+  more as many to within one. Shares, since a few answers that never halt move a mean or a standard
+  deviation far.
 - between positions, between examples: the standard deviations of additive effects of both on N,
   fitted by least squares, less the noise of single answers. From SPREAD iterations on they differ.
 - order: Spearman's rank correlation of a position's mean N with the position (in order from ORDER
@@ -41,7 +43,9 @@ What can mislead:
 - A rank correlation measures the order of positions, not how large the differences are: look at the
   standard deviation between them.
 - Few answers that never halt count with n, and raise the standard deviations: compare with the
-  deviation from the median.
+  mean deviation from the median.
+- `constant` leaves one answer in five that may halt at any time, and these are often the harder
+  ones: look at the correlation with difficulty.
 """
 
 from .figures import draw as draw
@@ -50,8 +54,10 @@ from .figures import panels as panels
 from .measure import applies as applies
 from .measure import measure as measure
 from .result import CUT as CUT
+from .result import NEAR as NEAR
 from .result import ORDER as ORDER
 from .result import RELATED as RELATED
+from .result import SAME as SAME
 from .result import SPREAD as SPREAD
 from .result import HaltingResult as HaltingResult
 from .result import HaltingVerdict as HaltingVerdict

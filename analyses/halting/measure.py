@@ -18,7 +18,7 @@ from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_of
 from loopscope.tasks import Batch
 
-from .result import CUT, ORDER, RELATED, SPREAD, HaltingResult, HaltingVerdict
+from .result import CUT, NEAR, ORDER, RELATED, SAME, SPREAD, HaltingResult, HaltingVerdict
 from .variation import Order, Variation, order, variation
 
 ACT = "adaptive computation time"
@@ -80,6 +80,8 @@ def measure(
         mean=used[judged].mean().item(),
         spread=used[judged].std(correction=0).item(),
         deviation=whole.deviation,
+        same=whole.same,
+        near=whole.near,
         position_spread=whole.positions,
         example_spread=whole.examples,
         mean_by_position=masked_mean(used, mask, 0),
@@ -171,6 +173,7 @@ def _decide(
     )
     estimates = (
         estimate("iterations run, mean", lambda draw: float(used[draw][answers[draw]].mean()), count),
+        estimate("answers within one iteration of the median", lambda draw: of(draw).near, count),
         estimate("standard deviation between positions", lambda draw: of(draw).positions, count),
         estimate("standard deviation between examples", lambda draw: of(draw).examples, count),
         estimate("rank correlation with the position", lambda draw: of(draw).position_order, count),
@@ -197,7 +200,7 @@ def verdict_on(v: Variation) -> HaltingVerdict:
         return HaltingVerdict.unclear
     if v.not_halted > CUT:
         return HaltingVerdict.cut
-    if v.deviation < SPREAD:
+    if v.same > SAME and v.near >= NEAR:
         return HaltingVerdict.constant
     positions, examples = v.positions >= SPREAD, v.examples >= SPREAD  # NaN: one of them only
     if positions and examples:

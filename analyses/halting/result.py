@@ -14,13 +14,18 @@ from loopscope.common.verdict import UNCLEAR, Verdict
 from .variation import Order
 
 CUT, SPREAD, ORDER, RELATED = 0.2, 0.5, 0.9, 0.3
+SAME, NEAR = 0.5, 0.8
+"""Halting is `constant` from these fractions of answers on."""
 
 
 class HaltingVerdict(Verdict):
     """What halting differs between."""
 
     cut = "The loop ended before many answers had halted, so when they would halt is unknown."
-    constant = "Nearly all answers halt after the same number of iterations, whatever the input."
+    constant = (
+        "Most answers halt after the same number of iterations, and four of five or more within one "
+        "iteration of it."
+    )
     positions = "Positions halt after different numbers of iterations; examples, on average, do not."
     examples = "Examples halt after different numbers of iterations; positions, on average, do not."
     both = "Positions halt after different numbers of iterations, and so do examples."
@@ -65,6 +70,10 @@ class HaltingResult(AnalysisResult):
     """Its standard deviation over answers, in iterations."""
     deviation: float
     """Its mean absolute deviation from the median over answers, in iterations."""
+    same: float
+    """Fraction of answers that run as many iterations as the median."""
+    near: float
+    """Fraction of answers that run as many as the median, or one more or less."""
     position_spread: float
     """Standard deviation between positions, in iterations; NaN for one."""
     example_spread: float
@@ -110,8 +119,11 @@ class HaltingResult(AnalysisResult):
     cut_threshold: float = CUT
     """The verdict is `cut` if a larger fraction has not halted."""
     spread_threshold: float = SPREAD
-    """`constant` below this deviation; positions or examples differ from this standard deviation
-    between them on, in iterations."""
+    """Positions or examples differ from this standard deviation between them on, in iterations."""
+    same_threshold: float = SAME
+    """Halting is `constant` only if more answers than this run as many iterations as the median."""
+    near_threshold: float = NEAR
+    """Halting is `constant` only if at least these run as many, or one more or less."""
     order_threshold: float = ORDER
     """Positions are in order if the correlation's modulus is at least this."""
     related_threshold: float = RELATED
@@ -141,8 +153,9 @@ class HaltingResult(AnalysisResult):
             f"{self.spread:.2f}). {percent(self.not_halted)} of the answers had not halted when the loop "
             f"ended.{self.mechanism_sentence()} {self.evidence.how} "
             f"{f'With 95 % intervals: {estimates}. ' if estimates else ''}Thresholds: cut above "
-            f"{self.cut_threshold:g} not halted; nearly the same below a mean deviation of "
-            f"{self.spread_threshold:g} iterations from the median; positions or examples differ from a "
+            f"{self.cut_threshold:g} not halted; the same if more than {self.same_threshold:g} run as many "
+            f"iterations as the median, and {self.near_threshold:g} or more within one of it; positions or "
+            f"examples differ from a "
             f"standard deviation of {self.spread_threshold:g} iterations between them on; ordered by "
             f"position from a rank correlation of {self.order_threshold:g}, related to difficulty from "
             f"{self.related_threshold:g}."

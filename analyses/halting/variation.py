@@ -25,6 +25,10 @@ class Variation:
     """Fraction of answers that had not halted when the loop ended."""
     deviation: float
     """Mean absolute deviation of the iterations run from their median, over answers."""
+    same: float
+    """Fraction of answers that run as many iterations as the median."""
+    near: float
+    """Fraction of answers that run as many as the median, or one more or less."""
     positions: float
     """Standard deviation between positions, in iterations, without what examples and single answers
     add to it; NaN for one position."""
@@ -55,13 +59,16 @@ def variation(
     values = used[answers]
     nan = math.nan
     if not len(values):
-        return Variation(nan, nan, nan, nan, nan, nan)
+        return Variation(nan, nan, nan, nan, nan, nan, nan, nan)
+    distance = (values - values.median()).abs()
     places = answers.any(0)
     positions, examples, effects = _components(used[:, places], answers[:, places])
     level = None if difficulty is None else spearman(difficulty[draw], masked_mean(used, answers, 1))
     return Variation(
         not_halted=float((~halted[answers]).double().mean()),
         deviation=float((values - values.quantile(0.5)).abs().mean()),
+        same=float((distance == 0).double().mean()),
+        near=float((distance <= 1).double().mean()),
         positions=positions,
         examples=examples,
         position_order=spearman(places.nonzero()[:, 0], effects),

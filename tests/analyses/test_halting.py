@@ -155,6 +155,20 @@ def test_every_verdict_is_reached_and_draws_itself(verdict):
         assert "allow both" in result.sentence
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_few_examples_that_never_halt_do_not_make_examples_differ(seed):
+    late = torch.rand(64, 1, generator=torch.Generator().manual_seed(seed)) < 0.06
+    times = torch.where(late, 15, 1).expand(64, 9).clone()  # their standard deviation is 3 iterations
+    result = ls.analyses.measure("halting", planted(times, 16, ~late.expand(64, 9)))
+    assert result.verdict.name == "constant" and result.near == pytest.approx(1 - float(late.double().mean()))
+
+
+def test_halting_spread_over_three_iterations_is_not_constant():
+    times = (torch.arange(64) % 3)[:, None].expand(64, 9).clone()  # all within one of the median
+    result = ls.analyses.measure("halting", planted(times, 10))
+    assert result.near == 1 and result.same < 0.5 and result.verdict.name == "examples"
+
+
 @pytest.mark.parametrize(
     ("value", "name"), [(math.nan, "unclear"), (0.9, "later"), (-1.0, "earlier"), (0.0, "none")]
 )
