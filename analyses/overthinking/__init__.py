@@ -10,14 +10,18 @@ counts as no answer):
 - flips: answers that differ from those one iteration before, and among them those from right to
   wrong and from wrong to right.
 - change beyond the model's own depth: accuracy at the end minus accuracy at the model's own depth,
-  on the same answers, with a 95 % interval: bootstrap over examples. On it the verdict is based:
-  `worse` or `improves` if 95 % of the bootstrap samples change by MARGIN or more in that direction,
-  `steady` if they change by less. The same at each difficulty, with intervals that hold for all
-  difficulties together (Bonferroni): `worse_in_part`.
+  on the same answers, with a 95 % interval: bootstrap over examples, widened to allow for changes
+  that none of them has (`accuracy_change.unseen_interval`). On it the verdict is based: `worse` or
+  `improves` if 95 % of the bootstrap samples change by MARGIN or more in that direction, `steady`
+  if they change by less and the interval leaves less than LIMIT. The same at each difficulty:
+  `worse_in_part` if in 95 % of the samples accuracy falls by MARGIN or more at one of those
+  difficulties whose interval, which holds for all of them together (Bonferroni), lies below
+  -MARGIN.
 - change since the best iteration: another comparison, as accuracy may peak before the model's own
-  depth (`peaked`, if the whole interval lies below -MARGIN). The best iteration is the one where
-  accuracy is largest, the last of several; it is chosen on one half of the examples and used on the
-  other, and vice versa, so that no example is tested at an iteration that it helped to choose.
+  depth (`peaked`, if in 95 % of the samples it has fallen by MARGIN or more since). The best
+  iteration is the one where accuracy is largest, the last of several; it is chosen on one half of
+  the examples and used on the other, and vice versa, so that no example is tested at an iteration
+  that it helped to choose.
 - lost: right before and wrong at the end; the opposite is gained. Answers that are right by chance
   before they have formed come and go in both directions.
 - `ended`: the loop stops by itself by the model's own depth, when all positions have halted.
@@ -27,9 +31,8 @@ with more loops, Zhu et al. 2025 (arXiv 2510.25741), Bansal et al. 2022 (arXiv 2
 
 What can mislead:
 - `steady` is about the mean over examples: as many may be lost as gained. Look at the changes too.
-- Where no example changes, the bootstrap interval is a single number. What that says of examples
-  beyond the run's is the share of examples that change, with its interval by Wilson's score: with
-  none of 64 it may be as much as 5.7 %.
+- Where no example changes, that says little of examples beyond the run's: of them, if none of 64
+  does, as many as 5.7 % may. The sentence of `steady` gives this margin.
 - A loop that ends because all positions have halted can't overthink, by construction.
 - Where a wrong guess is often right (a chain of hops that returns to its start), an early answer
   can be right for a wrong reason. It counts as right here.
@@ -45,6 +48,7 @@ from .measure import MIN_ITERATIONS as MIN_ITERATIONS
 from .measure import STRETCH as STRETCH
 from .measure import applies as applies
 from .measure import measure as measure
+from .result import LIMIT as LIMIT
 from .result import MARGIN as MARGIN
 from .result import OverthinkingResult as OverthinkingResult
 from .result import OverthinkingVerdict as OverthinkingVerdict

@@ -18,7 +18,7 @@ def headline(result: OverthinkingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     if result.verdict is OverthinkingVerdict.ended:
         return "none possible", "overthinking: the loop ends by itself"
-    change, low = result.growth, int(result.growth.before)
+    change, low = result.growth, result.growth.before[0]
     return (
         f"{change.text.split(' (')[0]}",
         f"change of accuracy from {low} to {plural(len(result.accuracy) - 1, 'iteration')}",

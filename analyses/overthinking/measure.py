@@ -3,6 +3,7 @@ the verdict."""
 
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,15 +14,17 @@ from torch import Tensor
 from loopscope.common.arguments import PositiveCount
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.common.evidence import Estimate, Evidence, by_bootstrap
+from loopscope.common.text import plural
 from loopscope.core.looped_model import Looped
 from loopscope.maths.output_signals import margin
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.recorder.resume_run import resume
+from loopscope.recorder.run_score import score_of
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
 
-from .accuracy_change import MIN_EXAMPLES, AccuracyChange, change_of, change_since_best, sum_by_example
-from .result import MARGIN, OverthinkingResult, OverthinkingVerdict
+from .accuracy_change import MIN_EXAMPLES, AccuracyChange, best_before, change_of, points, sum_by_example
+from .result import LIMIT, MARGIN, OverthinkingResult, OverthinkingVerdict
 
 STRETCH, MAX_EXTRA, MIN_ITERATIONS = 3, 96, 3
 
@@ -70,23 +73,34 @@ def measure(run: Run, *, iterations: PositiveCount | None = None) -> Overthinkin
     right, n = items.right, run.iterations
     own_depth = min(depth, n)
     flips = (items.answers[1:] != items.answers[:-1]).sum(1)
-    drop = change_since_best(right, items.example)
-    growth = change_of(right[own_depth], right[n], items.example, float(own_depth))
+    best, best_at = best_before(right, items.example)
+    drop = change_of(best, right[n], items.example, best_at)
+    growth = change_of(right[own_depth], right[n], items.example, (own_depth,))
     levels = labels.difficulty.unique()
     masks = [(labels.difficulty == level)[items.example] for level in levels]
     growths = tuple(
         change_of(
-            right[own_depth][mask], right[n][mask], items.example[mask], float(own_depth), times=len(levels)
+            right[own_depth][mask], right[n][mask], items.example[mask], (own_depth,), times=len(levels)
         )
         for mask in masks
     )
-    verdict, evidence = _decide(growth, drop, growths, right[[own_depth, n]], items.example, n <= depth)
+    gains = [
+        _gain(right[own_depth], right[n], items.example, mask)
+        for mask in (
+            torch.ones_like(best),
+            *(mask for mask, g in zip(masks, growths, strict=True) if falls(g)),
+        )
+    ]
+    since_best = _gain(best, right[n], items.example, torch.ones_like(best))
+    verdict, evidence = (
+        _decide(gains, since_best, growth, drop) if n > depth else _ended(growth, drop, len(since_best.more))
+    )
     return OverthinkingResult(
         verdict=verdict,
         evidence=evidence,
         depth=depth,
         recorded=recorded,
-        accuracy=right.double().mean(1),
+        accuracy=items.accuracy,
         margin=items.margin.mean(1),
         to_wrong=(right[:-1] & ~right[1:]).sum(1),
         to_right=(~right[:-1] & right[1:]).sum(1),
@@ -111,6 +125,7 @@ class _Items(NamedTuple):
     answers: Tensor
     """(iteration, item), and what an answer is for the task."""
     right: Bool[Tensor, "iteration item"]
+    accuracy: Float[Tensor, " iteration"]
     margin: Float[Tensor, "iteration item"]
     """Logit margin of the right answer."""
     example: Int[Tensor, " item"]
@@ -118,15 +133,18 @@ class _Items(NamedTuple):
 
 def _read_items(run: Run, labels: Batch, task: Task) -> _Items:
     mask, targets = labels.mask, labels.targets
-    answers, right, margins = [], [], []
+    answers, margins = [], []
     with torch.no_grad():
+        score = score_of(run)  # the accuracy that a page quotes
         for k in range(run.iterations + 1):
             logits = run.logits[k].cpu()
             answers.append(task.answer(logits)[mask])
-            right.append(task.correctness(logits, targets)[mask] >= 1)
             margins.append(margin(logits[mask].double(), targets[mask]))
+    if score is None:
+        raise LoopscopeError(f"overthinking needs a run whose answers can be scored, but got {run!r}.")
     example = torch.arange(len(mask))[:, None].expand_as(mask)[mask]
-    return _Items(torch.stack(answers), torch.stack(right), torch.stack(margins), example)
+    right, accuracy = score.correctness[:, mask] >= 1, score.mean().value
+    return _Items(torch.stack(answers), right, accuracy, torch.stack(margins), example)
 
 
 def _continue(run: Run, goal: int) -> tuple[Run, str]:
@@ -147,54 +165,90 @@ def _continue(run: Run, goal: int) -> tuple[Run, str]:
     return longer, how + (" Its edits were not applied there." if run.origin.get("edits") else "")
 
 
-def _decide(
-    growth: AccuracyChange,
-    drop: AccuracyChange,
-    growths: tuple[AccuracyChange, ...],
-    right: Bool[Tensor, "2 item"],
-    example: Int[Tensor, " item"],
-    ended: bool,
-) -> tuple[OverthinkingVerdict, Evidence]:
-    """The verdict and its evidence.
+class _Gain(NamedTuple):
+    """Right answers gained between two iterations, by example."""
 
-    Arguments:
-        right: at the model's own depth and at the end.
-        ended: whether the loop ended by itself, without an iteration beyond the model's own depth.
-    """
-    more = sum_by_example(right[1].double() - right[0].double(), example)
-    items = sum_by_example(torch.ones_like(right[0]), example)
+    more: Float[Tensor, " example"]
+    items: Float[Tensor, " example"]
 
-    def verdict_of(draw: Int[Tensor, " example"]) -> OverthinkingVerdict:
-        return verdict_on(float(more[draw].sum() / items[draw].sum()))
+    def on(self, draw: Int[Tensor, " sample"]) -> float:
+        """The change of accuracy on the examples of a draw; NaN without an answer."""
+        items = float(self.items[draw].sum())
+        return float(self.more[draw].sum()) / items if items else math.nan
 
-    verdict, evidence = by_bootstrap(
-        verdict_of, len(more), unclear=OverthinkingVerdict.unclear, least=MIN_EXAMPLES
-    )
-    estimates = (
+
+def _gain(before: Tensor, last: Tensor, example: Tensor, mask: Bool[Tensor, " item"]) -> _Gain:
+    more = (last.double() - before.double()) * mask
+    return _Gain(sum_by_example(more, example), sum_by_example(mask, example))
+
+
+def falls(change: AccuracyChange) -> bool:
+    """Whether the whole interval of a change lies below -MARGIN; False for NaN."""
+    return change.high < -MARGIN
+
+
+def _estimates(growth: AccuracyChange, drop: AccuracyChange) -> tuple[Estimate, ...]:
+    return (
         Estimate("change of accuracy beyond the model's own depth", growth.change, growth.low, growth.high),
         Estimate("change of accuracy since the best iteration", drop.change, drop.low, drop.high),
         growth.changed,
     )
-    if ended:
-        verdict = OverthinkingVerdict.ended
-        return verdict, Evidence(
-            len(more), {verdict.name: 1.0}, "The loop ended by itself.", estimates=estimates
+
+
+def _ended(
+    growth: AccuracyChange, drop: AccuracyChange, examples: int
+) -> tuple[OverthinkingVerdict, Evidence]:
+    """The verdict where the loop ended by itself, with no iteration beyond the model's depth."""
+    how = "The loop ended by itself for all examples of the run."
+    estimates = _estimates(growth, drop)[1:2]
+    verdict = OverthinkingVerdict.ended
+    return verdict, Evidence(examples, {verdict.name: 1.0}, how, estimates=estimates)
+
+
+def _decide(
+    gains: Sequence[_Gain], since_best: _Gain, growth: AccuracyChange, drop: AccuracyChange
+) -> tuple[OverthinkingVerdict, Evidence]:
+    """The verdict and its evidence.
+
+    Arguments:
+        gains: beyond the model's own depth: of all answers, then of those of each difficulty at
+            which accuracy falls (`falls`).
+        since_best: from the best iteration to the end.
+    """
+    whole, *parts = gains
+
+    def verdict_of(draw: Int[Tensor, " example"]) -> OverthinkingVerdict:
+        return verdict_on(whole.on(draw), since_best.on(draw), [part.on(draw) for part in parts])
+
+    count = len(whole.more)
+    verdict, evidence = by_bootstrap(
+        verdict_of, count, unclear=OverthinkingVerdict.unclear, least=MIN_EXAMPLES
+    )
+    if verdict in (OverthinkingVerdict.steady, OverthinkingVerdict.peaked) and growth.margin >= LIMIT:
+        how = (
+            f"{evidence.how} But changes that none of the {plural(count, 'example')} has are possible: the "
+            f"interval of the change of accuracy, {growth.text}, leaves {points(LIMIT)} points or more."
         )
-    if verdict in (OverthinkingVerdict.steady, OverthinkingVerdict.improves):
-        if any(change.high < -MARGIN for change in growths):
-            verdict = OverthinkingVerdict.worse_in_part
-        elif verdict is OverthinkingVerdict.steady and drop.high < -MARGIN:
-            verdict = OverthinkingVerdict.peaked
-    if verdict.name not in evidence.support and verdict is not OverthinkingVerdict.unclear:
-        how = "The interval of this change of accuracy lies below the margin."
-        evidence = Evidence(len(more), {verdict.name: 1.0}, how)
-    return verdict, replace(evidence, estimates=estimates)
+        down = OverthinkingVerdict.worse if -growth.low >= growth.high else OverthinkingVerdict.improves
+        evidence = replace(evidence, how=how, alternatives=(verdict, down))
+        verdict = OverthinkingVerdict.unclear
+    return verdict, replace(evidence, estimates=_estimates(growth, drop))
 
 
-def verdict_on(change: float) -> OverthinkingVerdict:
-    """The verdict for a change of accuracy beyond the model's own depth; unclear for NaN."""
-    if math.isnan(change):
+def verdict_on(change: float, since_best: float, parts: Sequence[float] = ()) -> OverthinkingVerdict:
+    """The verdict on changes of accuracy; unclear for NaN.
+
+    Arguments:
+        change: beyond the model's own depth.
+        since_best: from the best iteration to the end.
+        parts: beyond the model's own depth, at each difficulty that is in question.
+    """
+    if math.isnan(change) or math.isnan(since_best):
         return OverthinkingVerdict.unclear
-    if abs(change) < MARGIN:
-        return OverthinkingVerdict.steady
-    return OverthinkingVerdict.improves if change > 0 else OverthinkingVerdict.worse
+    if change <= -MARGIN:
+        return OverthinkingVerdict.worse
+    if any(part <= -MARGIN for part in parts):
+        return OverthinkingVerdict.worse_in_part
+    if change >= MARGIN:
+        return OverthinkingVerdict.improves
+    return OverthinkingVerdict.peaked if since_best <= -MARGIN else OverthinkingVerdict.steady

@@ -11,10 +11,11 @@ from loopscope.common.evidence import Estimate
 from loopscope.common.text import level, percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
 
-from .accuracy_change import AccuracyChange
+from .accuracy_change import AccuracyChange, points
 
-MARGIN = 0.02
-"""Accuracy stays the same if it changes by less, 0..1."""
+MARGIN, LIMIT = 0.02, 0.06
+"""Accuracy stays the same if it changes by less than MARGIN, 0..1, and if the interval of the change
+leaves less than LIMIT."""
 
 
 class OverthinkingVerdict(Verdict):
@@ -26,11 +27,11 @@ class OverthinkingVerdict(Verdict):
         "overall."
     )
     peaked = (
-        "Overthinking within the model's own depth: accuracy was higher some iterations earlier, and stays "
-        "as it is beyond it."
+        "Overthinking within the model's own depth: accuracy was higher some iterations earlier. Beyond the "
+        "model's own depth it stays the same."
     )
     improves = "Accuracy still rises when the loop runs beyond the model's own depth."
-    steady = "Accuracy stays the same, within two points, when the loop runs beyond the model's own depth."
+    steady = "Accuracy stays the same when the loop runs beyond the model's own depth."
     ended = (
         "The loop ends by itself by the model's own depth, so that more iterations can't change its answers."
     )
@@ -47,7 +48,7 @@ class OverthinkingResult(AnalysisResult):
     recorded: int
     """Iterations of the run before it was continued."""
     accuracy: Float[Tensor, " iteration"]
-    """Fraction of right answers after k = 0..n iterations."""
+    """Fraction of right answers after k = 0..n iterations (`loopscope.recorder.run_score`)."""
     margin: Float[Tensor, " iteration"]
     """Mean logit margin after k = 0..n iterations."""
     to_wrong: Int[Tensor, " transition"]
@@ -78,7 +79,18 @@ class OverthinkingResult(AnalysisResult):
     how: str
     """How the run was continued."""
     margin_threshold: float = MARGIN
-    """Accuracy stays the same if its change is smaller than this, 0..1."""
+    """Accuracy stays the same only if its change is smaller than this, 0..1."""
+    limit_threshold: float = LIMIT
+    """Accuracy stays the same only if the interval of its change leaves less than this, 0..1."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict; where accuracy stays the same, within how many points that is known."""
+        text = super().sentence
+        if self.verdict in (OverthinkingVerdict.steady, OverthinkingVerdict.peaked):
+            share = points(max(self.growth.margin, self.margin_threshold))
+            text += f" These examples say so to within {share} points of accuracy."
+        return text
 
     def summary(self) -> str:
         best = int(self.margin[1:].argmax()) + 1
@@ -95,15 +107,22 @@ class OverthinkingResult(AnalysisResult):
             f"all iterations {int(self.to_wrong[1:].sum())} changes are from right to wrong and "
             f"{int(self.to_right[1:].sum())} from wrong to right. The logit margin is largest after "
             f"{plural(best, 'iteration')}. {self.evidence.how} Intervals are 95 %, from a bootstrap over "
-            f"examples. Threshold: the same within {100 * self.margin_threshold:g} points of accuracy."
+            f"examples, and allow for changes that none of them has. Thresholds: the same within "
+            f"{100 * self.margin_threshold:g} points of accuracy, if the interval leaves less than "
+            f"{100 * self.limit_threshold:g}."
         )
 
     def growth_sentence(self) -> str:
         """The change beyond the model's own depth."""
         g = self.growth
+        if self.verdict is OverthinkingVerdict.ended:
+            return (
+                f"Answers correct (of the run's {plural(self.examples, 'example')}, {self.items} answers): "
+                f"{percent(g.last)} when the loop ends."
+            )
         return (
             f"Answers correct (of the run's {plural(self.examples, 'example')}, {self.items} answers): "
-            f"{percent(g.first)} after {plural(int(g.before), 'iteration')}, the model's own depth, and "
+            f"{percent(g.first)} after {plural(g.before[0], 'iteration')}, the model's own depth, and "
             f"{percent(g.last)} after {len(self.accuracy) - 1}; a change of {g.text}, with {g.lost} lost and "
             f"{g.gained} gained. {_changed_sentence(g.changed, self.examples)}"
         )
@@ -111,8 +130,9 @@ class OverthinkingResult(AnalysisResult):
     def peak_sentence(self) -> str:
         """The change since the best iteration, which is another comparison."""
         d = self.drop
+        best = " and ".join(str(k) for k in d.before)
         return (
-            f"Compared with the best iteration instead ({d.before:g}, chosen on the other half of the "
+            f"Compared with the best iteration instead ({best}, chosen on the other half of the "
             f"examples), accuracy changes by {d.text}, with {d.lost} lost and {d.gained} gained."
         )
 

@@ -7,10 +7,16 @@ import pytest
 import torch
 
 import loopscope as ls
+from loopscope.analyses.overthinking.accuracy_change import (  # pyright: ignore[reportMissingImports]
+    change_of,
+    unseen_interval,
+)
 from loopscope.analyses.overthinking.measure import verdict_on  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.overthinking.result import OverthinkingVerdict  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.evidence import share_interval
+from loopscope.recorder.run_score import score_of
 
 from ..toys.table_loop import planted
 from .test_halting import TASK, halting_model
@@ -40,8 +46,10 @@ def test_nothing_is_invented_on_a_model_at_its_fixed_point():
     result = overthinking_of((K >= 3) & (torch.arange(BATCH) < 40)[None, :, None])
     assert result.verdict.name == "steady"
     assert (result.growth.lost, result.growth.gained, result.late_flips) == (0, 0, 0)
-    assert (result.growth.low, result.growth.high) == (0, 0)
+    unseen = share_interval(0, 64)[1]  # of other examples so many may change
+    assert (result.growth.low, result.growth.high) == pytest.approx((-unseen, unseen))
     assert "None of the 64 examples changes" in str(result) and "0 % to 6 %" in str(result)
+    assert result.sentence.endswith("These examples say so to within 5.7 points of accuracy.")
     assert " p = " not in str(result), "no test whose p value could be 1"
 
 
@@ -81,7 +89,6 @@ def test_few_examples_give_no_verdict_and_one_no_interval():
         assert result.verdict.name == "unclear" and "too few" in result.sentence
         assert len(discovery.module("analyses", "overthinking").panels(result)) == 3
         assert "nan" not in str(result) and "unknown" not in str(result)
-    assert result.growth.low == 0
     assert overthinking_of(K >= 3).verdict.name == "steady"
 
 
@@ -93,9 +100,49 @@ def test_a_loop_that_ends_by_itself_cannot_overthink():
 
 
 def test_a_change_that_is_unknown_falls_through_to_no_verdict():
-    assert [verdict_on(x).name for x in (math.nan, -1.0, -0.02, -0.0199, 0.0, 0.0199, 0.02, 1.0)] == [
+    assert [verdict_on(x, 0.0).name for x in (math.nan, -1.0, -0.02, -0.0199, 0.0, 0.0199, 0.02, 1.0)] == [
         "unclear", "worse", "worse", "steady", "steady", "steady", "improves", "improves"
     ]  # fmt: skip
+    assert verdict_on(0.0, math.nan) is OverthinkingVerdict.unclear
+    assert verdict_on(0.0, -0.02) is OverthinkingVerdict.peaked
+    assert verdict_on(0.5, 0.0, [math.nan, -0.02]) is OverthinkingVerdict.worse_in_part
+    assert verdict_on(0.0, 0.0, [math.nan, -0.01]) is OverthinkingVerdict.steady
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.01, 0.03])
+def test_the_interval_of_a_change_holds_for_examples_that_were_not_seen(lost):
+    generator = torch.Generator().manual_seed(0)
+    hits = 0
+    for _ in range(200):  # one answer to an example
+        after = torch.rand(64, generator=generator) >= lost
+        change = change_of(torch.ones(64, dtype=torch.bool), after, torch.arange(64), (4,))
+        hits += change.low <= -lost <= change.high
+    assert hits >= 186, "a bootstrap alone covers 0.01 in half of the batches"
+
+
+def test_few_single_answers_are_not_steady_though_none_of_them_changes():
+    for size, expected in ((32, "unclear"), (64, "steady")):
+        batch = TASK.batch(size, seed=0)
+        right = (K >= 3).expand(N + 1, size, 9)
+        result = ls.analyses.measure("overthinking", planted(right, TASK, batch, depth=4))
+        assert result.verdict.name == expected
+    assert unseen_interval(torch.zeros(32).double())[1] > 0.1
+
+
+def test_its_accuracy_is_the_one_that_a_page_quotes():
+    model = ls.models.load("universal-prefix-parity")
+    run = ls.record(model, model.task.batch(32, seed=3).tokens)
+    score, result = score_of(run), ls.analyses.measure("overthinking", run)
+    row = score.row(result.depth)
+    assert float(result.accuracy[result.depth]) == float(score.mean().value[row])
+    assert result.growth.first == pytest.approx(float(score.mean().value[row]))
+
+
+def test_the_best_iterations_are_named_one_by_one():
+    late = torch.arange(BATCH) % 2 == 1  # one half is best after 4 iterations, the other after 6
+    right = torch.where(late[None, :, None], (K >= 2) & (K < 7), (K >= 2) & (K < 5))
+    result = overthinking_of(right, depth=9)
+    assert result.drop.before == (4, 6) and "(4 and 6, chosen on" in str(result)
 
 
 CASES = {
