@@ -21,10 +21,12 @@ An item is one answered position of an example, and stops by itself. Definitions
   compared with them.
 - comparison, on which the verdict is based: each half of the examples uses the thresholds, and the
   rule, that need the fewest iterations on the other half. Against the mean iterations and accuracy
-  that this gives stand the fewest iterations with which a fixed depth (k for some answers, k + 1
-  for the others), or the model's own halting, is as accurate. A method needs fewer iterations if it
-  saves SAVING of them or more, in 95 % of the bootstrap samples of examples; both halves choose
-  anew in each sample.
+  that this gives stand the fewest iterations with which a fixed depth, or the model's own halting,
+  comes within MARGIN of that accuracy. The reference may mix any two of its depths or thresholds, a
+  coin deciding for each answer: the upper concave hull of its (mean iterations, accuracy). A rule
+  that stops some answers at once, whichever, is such a mix. A method needs fewer iterations if it
+  saves SAVING of them or more, in 95 % of the bootstrap samples of examples, and doesn't if it
+  saves less in as many; what was chosen stays the same in all samples.
 - agreement: Spearman's rank correlation between the stops of two methods at their operating points.
 
 Sources: rules, Geiping et al. 2025 (arXiv 2502.05171), Kohli et al. 2026 (arXiv 2604.07822),
@@ -36,7 +38,10 @@ accuracy against mean exit and static depth, Zhu et al. 2025; calibration error,
 What can mislead:
 - Operating points in the figures are chosen on the examples that they are reported for, and two
   close ones can't be distinguished. The verdict uses held-out ones.
-- The reference of a comparison has its thresholds chosen with hindsight, which favours it.
+- The reference of a comparison has its thresholds chosen with hindsight, and MARGIN of accuracy
+  less to reach. Both favour it.
+- Where accuracy hardly rises with iterations, or few answers are there, savings at equal accuracy
+  have wide intervals, and the verdict is unclear: record more examples.
 - The oracle profits from lucky guesses: an answer that is right by chance for one iteration counts.
   With few possible answers no rule comes near it.
 - With adaptive computation time an answer no longer changes once the unit has halted, so no rule

@@ -33,10 +33,38 @@ class Comparison:
     rule_over_model: float
     """Of the best rule, against the model's own halting."""
     rules: tuple[str, ...]
-    """The rule that was best on each half."""
+    """The rule that was best on each half, which the other half uses."""
     rule: tuple[float, float]
     """(mean iterations, accuracy) of the best rule, each half with what the other chose."""
     model: tuple[float, float]
+
+
+Choice = tuple[tuple[str, int], tuple[str, int]]
+"""The method and its point that each half of the examples chose: the first half's, the second's."""
+
+
+def choose(
+    depth: Stops, methods: Mapping[str, Stops], items: Float[Tensor, " example"], *, margin: float
+) -> Choice:
+    """The method and threshold that need the fewest iterations on each half of the examples to come
+    within `margin` of its accuracy after all iterations.
+
+    Arguments:
+        depth: its points are k = 1..n.
+        items: number of answers of each example.
+    """
+    chosen = []
+    for half in _halves(len(items)):
+        least = {name: _cheapest(one, depth, half, items, margin) for name, one in methods.items()}
+        name = min(least, key=lambda name: least[name][0])
+        chosen.append((name, least[name][1]))
+    return chosen[0], chosen[1]
+
+
+def _halves(count: int) -> tuple[Tensor, Tensor]:
+    """Alternating examples, as a batch may be sorted: which are in the first half, in the second."""
+    second = torch.arange(count) % 2 == 1
+    return (~second).double(), second.double()
 
 
 def compare(
@@ -46,47 +74,43 @@ def compare(
     items: Float[Tensor, " example"],
     draw: Int[Tensor, " sample"],
     *,
+    rule_choice: Choice,
+    model_choice: Choice | None,
     margin: float,
 ) -> Comparison:
     """Compare the methods on the examples of a draw.
 
-    Each half of the examples uses the thresholds, and the rule, that need the fewest iterations on
-    the other half to come within `margin` of its accuracy after all iterations. The reference then
-    gets its best thresholds for the accuracy that was reached, with hindsight, which favours it.
+    Each half of the examples uses what the other half chose (`choose`). The reference then gets the
+    best mix of its thresholds for the accuracy that was reached less `margin`, with hindsight,
+    which favours it.
 
     Arguments:
-        depth: its points are k = 1..n.
-        items: number of answers of each example.
         draw: indices of examples, some of them repeated.
     """
-    count = len(items)
-    weight = torch.bincount(draw, minlength=count).double()
-    # Alternating examples, as a batch may be sorted; a repeated one stays in its half.
-    second = torch.arange(count) % 2 == 1
-    halves = [(weight * ~second, weight * second), (weight * second, weight * ~second)]
+    weight = torch.bincount(draw, minlength=len(items)).double()
+    total, halves = float(items @ weight), _halves(len(items))
 
-    def held_out(methods: Mapping[str, Stops]) -> tuple[tuple[float, float], tuple[str, ...]]:
-        used, right, names = 0.0, 0.0, []
-        for choosing, testing in halves:
-            least = {n: _cheapest(s, depth, choosing, items, margin) for n, s in methods.items()}
-            name = min(least, key=lambda n: least[n][0])
-            point = least[name][1]
-            used += float(methods[name].iterations[point] @ testing)
-            right += float(methods[name].right[point] @ testing)
-            names.append(name)
-        total = float(items @ weight)
-        return (used / total, right / total), tuple(names)
+    def held_out(methods: Mapping[str, Stops], choice: Choice) -> tuple[float, float]:
+        used = right = 0.0
+        for (name, point), half in zip(choice, reversed(halves), strict=True):
+            used += float(methods[name].iterations[point] @ (weight * half))
+            right += float(methods[name].right[point] @ (weight * half))
+        return used / total, right / total
 
     nan = float("nan")
-    rule, names = held_out(rules)
-    gate = held_out({"model": model})[0] if model is not None else (nan, nan)
-    accuracy = depth.right @ weight / (items @ weight)
+    rule, gate = held_out(rules, rule_choice), (nan, nan)
+    gate_over_depth = rule_over_gate = nan
+    if model is not None and model_choice is not None:
+        gate = held_out({name: model for name, _ in model_choice}, model_choice)
+        gate_over_depth = _saving(gate, depth, weight, items, margin)
+        rule_over_gate = _saving(rule, model, weight, items, margin)
+    accuracy = depth.right @ weight / total
     return Comparison(
         at_once=float(accuracy[0] - accuracy[-1]),
-        rule_over_depth=_saving(rule, depth, weight, items),
-        model_over_depth=_saving(gate, depth, weight, items) if model is not None else nan,
-        rule_over_model=_saving(rule, model, weight, items) if model is not None else nan,
-        rules=names,
+        rule_over_depth=_saving(rule, depth, weight, items, margin),
+        model_over_depth=gate_over_depth,
+        rule_over_model=rule_over_gate,
+        rules=(rule_choice[0][0], rule_choice[1][0]),
         rule=rule,
         model=gate,
     )
@@ -102,22 +126,32 @@ def _cheapest(stops: Stops, depth: Stops, weight: Tensor, items: Tensor, margin:
     return float(cost.min()), int(cost.argmin())
 
 
-def _saving(method: tuple[float, float], reference: Stops, weight: Tensor, items: Tensor) -> float:
-    """The fraction of iterations that a method saves against the fewest of the reference that are
-    as accurate, or all of them where none is. Between two points the reference takes either for
-    some
-    of the answers."""
+def _saving(
+    method: tuple[float, float], reference: Stops, weight: Tensor, items: Tensor, margin: float
+) -> float:
+    """The fraction of iterations that a method saves against the fewest with which the reference
+    comes within `margin` of its accuracy, or against all of them where it doesn't."""
     total = items @ weight
-    cost, order = ((reference.iterations @ weight) / total).sort()
-    best = ((reference.right @ weight) / total)[order].cummax(0).values
     iterations, accuracy = method
-    reached = (best >= accuracy - 1e-9).nonzero()
-    if not len(reached):
-        needed = float(cost[-1])
-    else:
-        i = int(reached[0, 0])
-        needed = float(cost[i])
-        if i > 0 and float(best[i]) > float(best[i - 1]):
-            share = (accuracy - float(best[i - 1])) / (float(best[i]) - float(best[i - 1]))
-            needed = float(cost[i - 1]) + min(max(share, 0.0), 1.0) * (needed - float(cost[i - 1]))
-    return 1 - iterations / needed
+    cost, right = (reference.iterations @ weight) / total, (reference.right @ weight) / total
+    return 1 - iterations / fewest_iterations(cost, right, accuracy - margin)
+
+
+def fewest_iterations(cost: Float[Tensor, " point"], accuracy: Float[Tensor, " point"], goal: float) -> float:
+    """The fewest iterations, on average, with which a method reaches an accuracy if it may take any
+    two of its thresholds, either for some of the answers: on the upper concave hull of its points.
+    The most iterations of a point where none reaches it.
+
+    >>> fewest_iterations(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.2, 0.3, 0.8]), 0.5)
+    2.0
+    """
+    enough = accuracy >= goal - 1e-9
+    if not bool(enough.any()):
+        return float(cost.max())
+    least = float(cost[enough].min())
+    low, high = (~enough).nonzero()[:, 0], enough.nonzero()[:, 0]
+    if not len(low):
+        return least
+    share = (goal - accuracy[low, None]) / (accuracy[high] - accuracy[low, None])
+    mixed = cost[low, None] + share.clamp(0, 1) * (cost[high] - cost[low, None])
+    return min(least, float(mixed.min()))

@@ -24,7 +24,7 @@ from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
 
-from .comparison import Comparison, Stops, compare
+from .comparison import Comparison, Stops, choose, compare
 from .exit_methods import MODEL, ExitMethod, Items, fixed_depth, rule_method
 
 MARGIN, SAVING, MIN_ITERATIONS, MIN_EXAMPLES = 0.01, 0.05, 3, 12
@@ -174,7 +174,7 @@ def measure(run: Run, *, points: PositiveCount = 48) -> PolicyResult:
         method.name: _stops(rule, method, by_rule[rule.name][:, labels.mask], items.right, example)
         for rule, (method, _) in zip(rules, judged, strict=True)
     }
-    comparison, verdict, evidence = _decide(stops, items.right, example)
+    comparison, verdict, evidence = decide(stops, items.right, example)
     grid = torch.linspace(1, run.iterations, 8 * run.iterations + 1, dtype=torch.float64)
     return PolicyResult(
         verdict=verdict,
@@ -243,7 +243,7 @@ def _stops(rule: Rule, method: ExitMethod, score: Tensor, right: Tensor, example
     return Stops(_sum_by_example(stop + 1, example), _sum_by_example(right.gather(0, stop), example))
 
 
-def _decide(
+def decide(
     stops: dict[str, Stops], right: Bool[Tensor, "iteration item"], example: Tensor
 ) -> tuple[Comparison, PolicyVerdict, Evidence]:
     """The methods on held-out examples, the verdict and its evidence."""
@@ -251,12 +251,18 @@ def _decide(
     k = torch.arange(1, len(right) + 1, dtype=torch.float64)[:, None]
     depth = Stops(k * items, _sum_by_example(right, example))
     rules = {name: one for name, one in stops.items() if name != MODEL}
+    model = stops.get(MODEL)
+    rule_choice = choose(depth, rules, items, margin=MARGIN)
+    model_choice = None if model is None else choose(depth, {MODEL: model}, items, margin=MARGIN)
     memory: dict[bytes, Comparison] = {}
 
     def of(draw: Int[Tensor, " sample"]) -> Comparison:
         key = draw.numpy().tobytes()
         if key not in memory:
-            memory[key] = compare(depth, rules, stops.get(MODEL), items, draw, margin=MARGIN)
+            memory[key] = compare(
+                depth, rules, model, items, draw,
+                rule_choice=rule_choice, model_choice=model_choice, margin=MARGIN,
+            )  # fmt: skip
         return memory[key]
 
     count = len(items)

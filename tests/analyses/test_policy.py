@@ -7,10 +7,21 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.analyses.policy.comparison import Comparison, Stops, compare  # pyright: ignore[reportMissingImports]
-from loopscope.analyses.policy.measure import PolicyVerdict, verdict_on  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.policy.comparison import (  # pyright: ignore[reportMissingImports]
+    Comparison,
+    Stops,
+    choose,
+    compare,
+    fewest_iterations,
+)
+from loopscope.analyses.policy.measure import (  # pyright: ignore[reportMissingImports]
+    PolicyVerdict,
+    decide,
+    verdict_on,
+)
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
+from loopscope.halting.metrics import stop_iterations
 
 from ..toys.table_loop import planted
 from .test_halting import TASK, halting_model
@@ -126,19 +137,69 @@ def test_every_verdict_is_reached_and_what_is_unknown_is_unclear(at_once, rule, 
     assert result.name == expected and expected in PolicyVerdict.__members__
 
 
+def compared(depth, rules, model, items, margin):
+    """The comparison of all examples."""
+    return compare(
+        depth, rules, model, items, torch.arange(len(items)), margin=margin,
+        rule_choice=choose(depth, rules, items, margin=margin),
+        model_choice=None if model is None else choose(depth, {"model": model}, items, margin=margin),
+    )  # fmt: skip
+
+
 def test_savings_are_counted_at_equal_accuracy_and_each_half_uses_what_the_other_chose():
     items, k = torch.ones(40).double(), torch.arange(1, 9.0).double()[:, None]
     hard = torch.arange(40) % 4 < 2  # in both halves: these need six iterations, the others two
     need = torch.where(hard, 6.0, 2.0).double()
     depth = Stops(k.expand(8, 40).clone(), (k >= need).double())
     perfect = Stops(torch.stack([need, torch.full((40,), 8.0).double()]), torch.ones(2, 40).double())
-    result = compare(depth, {"perfect": perfect}, depth, items, torch.arange(40), margin=0.01)
+    result = compared(depth, {"perfect": perfect}, depth, items, 0.01)
     assert result.rule == (4, 1) and result.rules == ("perfect", "perfect")
-    assert result.rule_over_depth == pytest.approx(1 - 4 / 6)
-    assert result.model == (6, 1) and result.model_over_depth == pytest.approx(0)
+    # depth reaches 0.99 of the answers with 5.92: 2 for two in a hundred, 6 for the others
+    assert result.rule_over_depth == pytest.approx(1 - 4 / 5.92)
+    assert result.model == (6, 1) and result.model_over_depth == pytest.approx(1 - 6 / 5.92)
     half = Stops(torch.full((1, 40), 2.0).double(), (need == 2).double()[None])
-    result = compare(depth, {"half": half}, None, items, torch.arange(40), margin=0.6)
-    assert result.rule == (2, 0.5) and result.rule_over_depth == pytest.approx(0)
+    result = compared(depth, {"half": half}, None, items, 0.6)
+    assert result.rule == (2, 0.5)
+
+
+def test_the_fewest_iterations_are_those_of_the_concave_hull():
+    cost, accuracy = torch.arange(1, 6).double(), torch.tensor([0.2, 0.2, 0.3, 0.3, 1.0]).double()
+    assert fewest_iterations(cost, accuracy, 0.6) == pytest.approx(3), "half stop at 1, half at 5"
+    assert fewest_iterations(cost, accuracy, 0.2) == 1 and fewest_iterations(cost, accuracy, 0.1) == 1
+    assert fewest_iterations(cost, accuracy, 1.0) == 5 and fewest_iterations(cost, accuracy, 1.1) == 5
+    # In any order, and a point under the hull changes nothing.
+    order = torch.tensor([4, 0, 3, 1, 2])
+    assert fewest_iterations(cost[order], accuracy[order], 0.6) == pytest.approx(3)
+
+
+def random_rules(kind: str, right: torch.Tensor, generator: torch.Generator) -> dict[str, Stops]:
+    """Rules that know nothing of the answers: by their kind, each stops an answer when a coin says
+    so, or a random share of the answers at once and the rest never."""
+    n, count = right.shape
+    rules = {}
+    for i in range(18):
+        if kind == "coin":
+            score = torch.rand(n, count, generator=generator)
+            stop = torch.stack([stop_iterations(score, x) for x in torch.linspace(0, 1, 20).tolist()])
+        else:
+            luck = torch.rand(count, generator=generator)
+            stop = torch.stack([torch.where(luck < x, 0, n - 1) for x in torch.linspace(0, 1, 20).tolist()])
+        rules[str(i)] = Stops(stop.double() + 1, right.gather(0, stop).double())
+    return rules
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "power"), [("coin", 0.25), ("some at once", 4.0)])
+def test_a_rule_that_was_chosen_by_luck_saves_nothing_on_other_examples(kind, power):
+    n, count, trials = 8, 64, 25
+    chance = 0.3 + 0.6 * (torch.arange(n) / (n - 1)) ** power
+    names = []
+    for seed in range(trials):
+        generator = torch.Generator().manual_seed(seed)
+        right = torch.rand(n, count, generator=generator) < chance[:, None]
+        rules = random_rules(kind, right, generator)
+        names.append(decide(rules, right, torch.arange(count))[1].name)
+    assert names.count("rule") <= 0.05 * trials, names
 
 
 def test_few_examples_give_no_verdict():
