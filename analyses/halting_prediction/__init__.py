@@ -12,9 +12,14 @@ predicts the number of iterations still to come, from
 - shuffled: the state again, with shuffled halting iterations: the control, which shows what a probe
   scores by chance.
 
+The penalty is chosen by cross-validation, from 1 to 1e5: states are wider than examples are many.
 R² is that of predictions for held-out examples (FOLDS folds, whole examples together, predictions
 pooled): 1 is perfect, 0 no better than the mean, below 0 worse than the mean. Where the state leads
 the signals, it holds information about halting that no exit rule uses.
+
+The verdict is the one that 95 % of bootstrap samples of the held-out examples agree on; the probes
+are the same in all of them. `constant`: no MIN_POSITIONS positions still run and differ by more
+than SPREAD.
 
 Sources: probing with held-out groups and a control task, Hewitt & Liang 2019 (arXiv 1909.03368);
 halting, see `halting`.

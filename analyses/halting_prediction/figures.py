@@ -22,33 +22,39 @@ LABELS = {
 
 def headline(result: HaltingPredictionResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
+    if not len(result.iterations):
+        return "constant", "halting iteration: nothing to predict"
     first = float(result.r2["state"][0])
     return (
         f"R² {first:.2f}",
-        f"predicting the halting iteration from state {int(result.iterations[0])}. {result.sentence}",
+        f"of the halting iteration, predicted after {plural(int(result.iterations[0]), 'iteration')}",
     )
 
 
 def draw(result: HaltingPredictionResult) -> "go.Figure":
     """R² by iteration, one line for each predictor."""
-    figure = style.empty("Halting iteration, predicted", "iterations", "R² on held-out examples", 380)
+    figure = style.empty("Halting iteration, predicted", "iterations run (k)", "R² on held-out examples", 380)
     for name, colour in zip(PREDICTORS, (*style.COLOURS[:3], style.GREY), strict=True):
         figure.add_scatter(
             x=result.iterations.tolist(),
-            y=[round(max(v, -1.0), 4) for v in result.r2[name].tolist()],
+            y=[None if v != v else round(max(v, -1.0), 4) for v in result.r2[name].tolist()],
             name=LABELS[name],
             mode="lines+markers",
             line={"color": colour, "width": 3 if name == "state" else 2},
             customdata=result.running.tolist(),
             hovertemplate="after %{x}: R² %{y:.2f} of %{customdata} positions<extra></extra>",
         )
-    lowest = min(float(values.clamp(min=-1).min()) for values in result.r2.values())
+    lowest = min(
+        (float(v.clamp(min=-1).nan_to_num(0.0).min()) for v in result.r2.values() if len(v)), default=0
+    )
     figure.update_yaxes(range=[min(-0.1, lowest), 1.03])
     return figure
 
 
 def panels(result: HaltingPredictionResult) -> list[Panel]:
-    """The panels of a report."""
+    """The panels of a report; none where there is nothing to predict."""
+    if not len(result.iterations):
+        return []
     i = len(result.iterations) // 2
     r2 = {name: number(float(result.r2[name][i]), 2) for name in PREDICTORS}
     return [

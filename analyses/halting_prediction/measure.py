@@ -2,7 +2,7 @@
 exit rules and from the position, with a shuffled control; and the verdict."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Finite, Index
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.evidence import Evidence, by_bootstrap, estimate
 from loopscope.common.text import number, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.halting.exit_rules import RULES, rule_halting
@@ -23,7 +24,7 @@ from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_of
 
 R2, LEAD, EARLY = 0.5, 0.1, 2
-MIN_POSITIONS, MAX_POSITIONS, FOLDS = 60, 4000, 5
+MIN_POSITIONS, MAX_POSITIONS, FOLDS, SPREAD = 60, 4000, 5, 0.2
 PREDICTORS = ("state", "signals", "position", "shuffled")
 
 
@@ -39,7 +40,10 @@ class HaltingPredictionVerdict(Verdict):
         "as from the state."
     )
     late = "The halting iteration can be predicted only late in the loop."
-    unknown = "The state does not predict the halting iteration."
+    unknown = "The state does not predict the halting iteration well, at any iteration."
+    constant = (
+        "There is nothing to predict: the answers that still run halt after the same number of iterations."
+    )
     unclear = UNCLEAR
 
 
@@ -73,11 +77,13 @@ class HaltingPredictionResult(AnalysisResult):
             for i, (k, count) in enumerate(zip(self.iterations, self.running, strict=True))
             if i in {0, len(self.iterations) // 2, len(self.iterations) - 1}
         )
+        first = "; ".join(f"{e.name} {e.text}" for e in self.evidence.estimates)
+        numbers = f" R² of the iterations still to come, on held-out examples: {rows}." if rows else ""
+        numbers += f" At the first of them, with 95 % intervals: {first}." if first else ""
         return (
-            f"{self.sentence} Halting mechanism: {self.kind}. R² of the number of iterations still "
-            f"to come, on held-out examples: {rows}. Thresholds: predicted from an R² of "
-            f"{self.r2_threshold:g}, early by iteration {self.early_threshold}; better than the signals from "
-            f"a lead of {self.lead_threshold:g}."
+            f"{self.sentence} Halting mechanism: {self.kind}.{numbers} {self.evidence.how} Thresholds: "
+            f"predicted from an R² of {self.r2_threshold:g}, early by iteration {self.early_threshold}; "
+            f"better than the signals from a lead of {self.lead_threshold:g}."
         )
 
 
@@ -128,17 +134,36 @@ def measure(
     assert halting is not None
     items = _items(run, halting.iteration.cpu())
     points = _points(items, run.iterations)
+    if not points and _enough(items, items.stop >= 1):
+        return _constant(halting.kind, items)
     if not points:
         raise LoopscopeError(
             f"halting_prediction needs {MIN_POSITIONS} positions or more that halt at different iterations, "
             "but this run has too few after its first iteration. Record more examples."
         )
     states, signals = vectors(run.states)[:, items.mask], _signals(run, items.mask)
-    rows = [_r2_of_predictors(states[k], signals[k - 1], items, k) for k in points]
-    r2 = {name: torch.tensor([row[name] for row in rows]) for name in PREDICTORS}
+    rows = [_errors_of_predictors(states[k], signals[k - 1], items, k) for k in points]
+    count = int(items.example.max()) + 1
+
+    def r2_on(draw: Int[Tensor, " sample"]) -> dict[str, Tensor]:
+        weight = torch.bincount(draw, minlength=count).double()
+        return {name: torch.tensor([_r2(row[name], weight) for row in rows]) for name in PREDICTORS}
+
+    r2 = r2_on(torch.arange(count))
+    verdict, evidence = by_bootstrap(
+        lambda draw: verdict_on(torch.tensor(points), r2_on(draw)),
+        count,
+        unclear=HaltingPredictionVerdict.unclear,
+        least=2 * FOLDS,
+    )
+    first = (
+        estimate(f"R² from the {name}", lambda draw, name=name: float(r2_on(draw)[name][0]), count)
+        for name in ("state", "signals", "position")
+    )
     running = [items.stop[items.stop >= k] for k in points]
     return HaltingPredictionResult(
-        verdict=_verdict(torch.tensor(points), r2),
+        verdict=verdict,
+        evidence=replace(evidence, estimates=tuple(first)),
         kind=halting.kind,
         iterations=torch.tensor(points),
         running=torch.tensor([len(stop) for stop in running]),
@@ -162,10 +187,30 @@ def _points(items: _Items, n: int) -> list[int]:
     points = []
     for k in range(1, n):
         running = items.stop >= k
-        enough = int(running.sum()) >= MIN_POSITIONS and len(items.example[running].unique()) >= 2 * FOLDS
-        if enough and float(items.stop[running].double().std(correction=0)) > 0.2:
+        if _enough(items, running) and float(items.stop[running].double().std(correction=0)) > SPREAD:
             points.append(k)
     return points
+
+
+def _enough(items: _Items, running: Bool[Tensor, " item"]) -> bool:
+    """Whether these are enough positions of enough examples to fit probes."""
+    return int(running.sum()) >= MIN_POSITIONS and len(items.example[running].unique()) >= 2 * FOLDS
+
+
+def _constant(kind: str, items: _Items) -> HaltingPredictionResult:
+    """The result where all halt alike, without a prediction."""
+    verdict, none = HaltingPredictionVerdict.constant, torch.empty(0)
+    examples = len(items.example.unique())
+    how = f"No {MIN_POSITIONS} positions still run and differ by more than {SPREAD:g} iterations (deviation)."
+    return HaltingPredictionResult(
+        verdict=verdict,
+        evidence=Evidence(examples, {verdict.name: 1.0}, how),
+        kind=kind,
+        iterations=none.long(),
+        running=none.long(),
+        r2=dict.fromkeys(PREDICTORS, none),
+        spread=none,
+    )
 
 
 def _signals(run: Run, mask: Tensor) -> Float[Tensor, "iteration item signal"]:
@@ -175,10 +220,11 @@ def _signals(run: Run, mask: Tensor) -> Float[Tensor, "iteration item signal"]:
     return torch.cat([values, values.abs().clamp(min=1e-12).log()], -1).nan_to_num(0.0, 0.0, 0.0)
 
 
-def _r2_of_predictors(
+def _errors_of_predictors(
     states: Float[Tensor, "item width"], signals: Float[Tensor, "item signal"], items: _Items, k: int
-) -> dict[str, float]:
-    """R² of each predictor among the positions that are running after k iterations."""
+) -> dict[str, Float[Tensor, "4 example"]]:
+    """Of each predictor, among the positions that are running after k iterations: by example, the
+    number of positions, the sums of what is predicted and of its square, and of squared errors."""
     rows = (items.stop >= k).nonzero()[:, 0][:MAX_POSITIONS]
     target, group = (items.stop[rows] - k).double().numpy(), items.example[rows].numpy()
     shuffled = np.random.default_rng(0).permutation(target)
@@ -189,27 +235,41 @@ def _r2_of_predictors(
         "position": (position, target),
         "shuffled": (states[rows], shuffled),
     }
-    return {name: _r2(x.double().numpy(), y, group) for name, (x, y) in cases.items()}
+    examples = int(items.example.max()) + 1
+    return {name: _errors(x.double().numpy(), y, group, examples) for name, (x, y) in cases.items()}
 
 
-def _r2(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
-    """R² of predictions for held-out groups."""
+def _errors(x: np.ndarray, y: np.ndarray, group: np.ndarray, examples: int) -> Float[Tensor, "4 example"]:
+    """Sums by example of 1, y, y² and squared errors of predictions for held-out groups."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(StandardScaler(), RidgeCV(alphas=(1.0, 10.0, 100.0, 1000.0)))
+    probe = make_pipeline(StandardScaler(), RidgeCV(alphas=(1.0, 10.0, 100.0, 1000.0, 1e4, 1e5)))
     predicted = cross_val_predict(probe, x, y, groups=group, cv=GroupKFold(FOLDS))
-    return 1 - float(((predicted - y) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+    sums = torch.from_numpy(np.stack([np.ones_like(y), y, y**2, (predicted - y) ** 2]))
+    return torch.zeros(4, examples, dtype=torch.float64).index_add(1, torch.from_numpy(group), sums)
 
 
-def _verdict(k: Tensor, r2: Mapping[str, Tensor]) -> HaltingPredictionVerdict:
-    state, control = r2["state"], r2["shuffled"].clamp(min=0)
+def _r2(errors: Float[Tensor, "4 example"], weight: Float[Tensor, " example"]) -> float:
+    """R² on examples with these weights; NaN where what is predicted is constant."""
+    count, total, squares, missed = (errors @ weight).tolist()
+    spread = squares - total**2 / count if count else 0.0
+    return 1 - missed / spread if spread > 1e-9 else float("nan")
+
+
+def verdict_on(k: Int[Tensor, " point"], r2: Mapping[str, Tensor]) -> HaltingPredictionVerdict:
+    """The verdict on R² by predictor, after k iterations; a NaN predicts nothing, and where R² of the
+    state is unknown everywhere it is unclear."""
+    state, control = r2["state"], r2["shuffled"].nan_to_num(0.0).clamp(min=0)
+    if bool(state.isnan().all()):
+        return HaltingPredictionVerdict.unclear
     predicted = state - control >= R2
     if not bool(predicted.any()):
         return HaltingPredictionVerdict.unknown
     if not bool(predicted[k <= EARLY].any()):
         return HaltingPredictionVerdict.late
-    lead = (state - torch.maximum(r2["signals"], r2["position"]))[: max(1, len(k) // 2)].mean()
+    others = torch.maximum(r2["signals"].nan_to_num(0.0), r2["position"].nan_to_num(0.0))
+    lead = (state - others)[: max(1, len(k) // 2)].nanmean()
     return HaltingPredictionVerdict.early_more if float(lead) >= LEAD else HaltingPredictionVerdict.early
