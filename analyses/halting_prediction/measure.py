@@ -260,8 +260,8 @@ def _r2(errors: Float[Tensor, "4 example"], weight: Float[Tensor, " example"]) -
 
 
 def verdict_on(k: Int[Tensor, " point"], r2: Mapping[str, Tensor]) -> HaltingPredictionVerdict:
-    """The verdict on R² by predictor, after k iterations; a NaN predicts nothing, and where R² of the
-    state is unknown everywhere it is unclear."""
+    """The verdict on R² by predictor, after k iterations; a NaN predicts nothing, and where R² of
+    the state is unknown everywhere it is unclear."""
     state, control = r2["state"], r2["shuffled"].nan_to_num(0.0).clamp(min=0)
     if bool(state.isnan().all()):
         return HaltingPredictionVerdict.unclear

@@ -14,8 +14,8 @@ from loopscope.common.verdict import UNCLEAR, Verdict
 from .accuracy_change import AccuracyChange, points
 
 MARGIN, LIMIT = 0.02, 0.06
-"""Accuracy stays the same if it changes by less than MARGIN, 0..1, and if the interval of the change
-leaves less than LIMIT."""
+"""Accuracy stays the same if it changes by less than MARGIN, 0..1, and if the interval of the
+change leaves less than LIMIT."""
 
 
 class OverthinkingVerdict(Verdict):

@@ -62,7 +62,7 @@ def choose(
 
 
 def _halves(count: int) -> tuple[Tensor, Tensor]:
-    """Alternating examples, as a batch may be sorted: which are in the first half, in the second."""
+    """Alternating examples, as a batch may be sorted: the first half, and the second."""
     second = torch.arange(count) % 2 == 1
     return (~second).double(), second.double()
 
