@@ -147,7 +147,7 @@ def _figure(sample: PatternSample, frame: Frame) -> "go.Figure":
         zmin=0,
         zmax=1,
         colorbar=style.colourbar("attention"),
-        hovertemplate="query %{y}, key %{x}: %{z}<extra></extra>",
+        hovertemplate="query %{y}, key %{x}: %{z:.0%}<extra></extra>",
     )
     few: dict[str, Any] = {"dtick": 1} if size <= LABELLED else {}
     figure.update_yaxes(
@@ -161,7 +161,7 @@ def _cells(sample: PatternSample, b: int, head: int, i: int) -> dict[str, Any]:
     weights = sample.weights[b, head, i]
     labels = position_labels(sample.tokens[b], len(weights))
     values = [
-        [None if v != v else int(v) if v in (0, 1) else round(v, 3) for v in row] for row in weights.tolist()
+        [None if v != v else int(v) if v in (0, 1) else round(v, 2) for v in row] for row in weights.tolist()
     ]
     return {"z": values, "x": labels, "y": labels}
 

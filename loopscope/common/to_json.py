@@ -24,6 +24,19 @@ def to_json(value: Any) -> Any:
     return value if isinstance(value, str | int | bool | None) else str(value)
 
 
+def rounded(value: Any, digits: int, **digits_of: int) -> Any:
+    """JSON values with fractions of so many significant digits.
+
+    Arguments:
+        digits_of: by key of an object: those of what stands under it.
+    """
+    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, dict):
+        return {key: rounded(x, digits_of.get(key, digits), **digits_of) for key, x in value.items()}
+    return [rounded(x, digits, **digits_of) for x in value] if isinstance(value, list) else value
+
+
 @to_json.register
 def _(value: Tensor) -> Any:
     precise = torch.float64 if value.is_floating_point() else value.dtype

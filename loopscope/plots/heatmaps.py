@@ -80,22 +80,26 @@ def square_heatmap(
         axis: title of both axes.
         quantity: title of the colour bar, with its unit.
         labels: names of the items, shown under the pointer; if they are numbers, the axes show them
-            too.
+            too. Names are distinct.
         more: options of plotly's heat map, such as zmax.
     """
     figure = empty(title, axis, axis, 460)
     if values is None:
         return figure
-    numbers = all(isinstance(name, int) for name in labels)
+    names = [name if isinstance(name, int) else label(name) for name in labels]
+    numbers = all(isinstance(name, int) for name in names)
     figure.add_heatmap(
         z=[[None if v != v else round(v, digits) for v in row] for row in values.tolist()],
-        **({"x": list(labels), "y": list(labels)} if numbers else {}),
-        text=[[label(f"{a} and {b}") for b in labels] for a in labels],
+        x=names,
+        y=names,
         colorscale=SCALE,
         colorbar=colourbar(quantity),
-        hovertemplate="%{text}: %{z}<extra></extra>",
+        hovertemplate="%{y} and %{x}: %{z}<extra></extra>",
         **more,
     )
+    if not numbers:
+        # between the ticks: all names would be too many
+        figure.update_layout({axis: {"type": "category", "nticks": _TICKS} for axis in ("xaxis", "yaxis")})
     # without constrain="domain" equal scales would widen a range beyond the data
     figure.update_yaxes(
         autorange="reversed", scaleanchor="x", scaleratio=1, constrain="domain", showgrid=False

@@ -49,13 +49,15 @@ def section(run: Run) -> Section | None:
         panels.append(_difficulty_panel(score, groups, depth))
     if score.task.shape is None and not score.task.continuous and int(score.mask.any(0).sum()) > 1:
         panels.append(_position_panel(run, score))
+    data = {"depth": depth, "score": main, "whole": whole, "by_difficulty": groups}
+    data["longer"] = [curve for curve, _ in longer]
     return Section(
         "accuracy",
         "Accuracy",
         1,
         panels,
         tiles=_tiles(score, main, whole, longer, depth=depth),
-        data={"depth": depth, "score": main, "whole": whole, "longer": [curve for curve, _ in longer]},
+        data=data,
         group="answers",
         topic="model",
         claim=_claim(score, [main] if whole is None else [main, whole], depth),
@@ -184,15 +186,15 @@ def _clause(name: str, estimate: Estimate) -> str:
     return f"the {name} is {interval_text(estimate)}"
 
 
-def _groups(score: RunScore) -> dict[str, Tensor]:
-    """By name: examples of neighbouring difficulties, (example,) of bools; in at most GROUPS groups
-    of about equal numbers."""
+def _groups(score: RunScore) -> list[ScoreCurve]:
+    """The score on examples of neighbouring difficulties, in at most GROUPS groups of about equal
+    numbers."""
     wanted = score.mask.any(1)
     values = score.difficulty[wanted]
     if not bool(values.isfinite().all()):
-        return {}
+        return []
     levels, counts = values.unique(return_counts=True)
-    least, groups, first, members = len(values) / GROUPS, {}, 0, 0
+    least, groups, first, members = len(values) / GROUPS, [], 0, 0
     for i, count in enumerate(counts.tolist()):
         members += count
         rest = int(counts[i + 1 :].sum())
@@ -200,16 +202,16 @@ def _groups(score: RunScore) -> dict[str, Tensor]:
             continue
         low, high = float(levels[first]), float(levels[i])
         inside = wanted & (score.difficulty >= levels[first]) & (score.difficulty <= levels[i])
-        groups[level_range(low, high, score.task.difficulty_unit)] = inside
+        name = level_range(low, high, score.task.difficulty_unit)
+        groups.append(ScoreCurve(name, score.iterations, score.mean(inside)))
         first, members = i + 1, 0
     return groups
 
 
-def _difficulty_panel(score: RunScore, groups: dict[str, Tensor], depth: int) -> Panel:
+def _difficulty_panel(score: RunScore, curves: list[ScoreCurve], depth: int) -> Panel:
     unit, name = score.task.difficulty_unit, score.name
     title = f"{name.capitalize()} by {unit}"
-    figure = style.empty(title, "iterations run (k)", name, 340 + _LINE * len(groups))
-    curves = [ScoreCurve(group, score.iterations, score.mean(inside)) for group, inside in groups.items()]
+    figure = style.empty(title, "iterations run (k)", name, 340 + _LINE * len(curves))
     for curve, colour in zip(curves, style.COLOURS, strict=False):
         draw_curve(figure, curve, f"{curve.name} ({plural(curve.band.examples, 'example')})", colour)
     finish_curves(figure, curves, depth)

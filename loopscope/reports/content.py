@@ -8,8 +8,9 @@ from markupsafe import Markup
 
 from ..common.analysis_result import AnalysisResult
 from ..common.text import plural
-from ..common.to_json import to_json
+from ..common.to_json import rounded, to_json
 from ..recorder.provenance import versions
+from .figure_json import DIGITS
 from .section import Section, Table
 
 
@@ -37,13 +38,13 @@ def page_data(
     left_out: Sequence[tuple[str, str]],
     **more: Any,
 ) -> dict[str, Any]:
-    """The numbers of a page about one subject.
+    """The numbers of a page about one subject, rounded to DIGITS.
 
     Arguments:
         left_out: parts of the page that couldn't be made, and why.
         more: such as the origin of its run.
     """
-    return {
+    data = {
         "subject": {"name": name, "kind": kind},
         "versions": versions(),
         **to_json(more),
@@ -52,6 +53,7 @@ def page_data(
         "sections": {section.name: to_json(section.data) for section in sections if section.data},
         "left_out": [{"part": part, "why": why} for part, why in left_out],
     }
+    return rounded(data, DIGITS)
 
 
 def left_out_section(left_out: Sequence[tuple[str, str]]) -> Section | None:

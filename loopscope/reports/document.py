@@ -28,7 +28,8 @@ class Report:
     title: str
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """Every number of the page as JSON values: subject, versions, origin, the results of the
-    analyses by name, the numbers of the other sections, and what was left out. NaN is None."""
+    analyses by name, the numbers of the other sections, and what was left out. Fractions have seven
+    significant digits, as many as float32 has; NaN is None."""
     panels: Sequence[tuple[str, Panel]] = field(default=(), repr=False)
     """The figures in the order of the page, each with the name of its section."""
     _places: list[Path] = field(default_factory=list, repr=False, compare=False)
@@ -54,7 +55,8 @@ class Report:
         try:
             save_text(path, self.html)
             if json and self.data:
-                save_text(numbers, json_text.dumps(self.data, allow_nan=False, ensure_ascii=False, indent=1))
+                tight = {"ensure_ascii": False, "separators": (",", ":")}
+                save_text(numbers, json_text.dumps(self.data, allow_nan=False, **tight))
         except OSError as error:
             raise LoopscopeError(
                 f"the report must be written to {path}, but that failed: {error.strerror or error}. "

@@ -7,6 +7,7 @@ import re
 import zlib
 from typing import Any
 
+from ..common.to_json import rounded
 from ..plots.panels import Frame, Panel
 
 HEIGHT, TALLEST = 290, 480
@@ -50,7 +51,8 @@ def panel_json(panel: Panel, is_full: bool = False, pixels: int | None = None) -
             if isinstance(owner, dict):
                 _wrap((owner.get("colorbar") or {}).get("title"), inside // 8)
     frames = [_update(frame) for frame in panel.frames]
-    return safe_json(literal(_rounded({"data": drawn["data"], "layout": layout, "frames": frames})))
+    drawn = {"data": drawn["data"], "layout": layout, "frames": frames}
+    return safe_json(literal(rounded(drawn, DIGITS, z=CELL_DIGITS)))
 
 
 def packed(text: str) -> str:
@@ -105,14 +107,6 @@ def literal(value: Any) -> Any:
 def _traces(panel: Panel) -> list[dict[str, Any]]:
     data: Any = panel.figure.data
     return [trace.to_plotly_json() for trace in data]
-
-
-def _rounded(value: Any, digits: int = DIGITS) -> Any:
-    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
-        return float(f"{value:.{digits}g}")
-    if isinstance(value, dict):
-        return {key: _rounded(inner, CELL_DIGITS if key == "z" else digits) for key, inner in value.items()}
-    return [_rounded(inner, digits) for inner in value] if isinstance(value, list) else value
 
 
 def _legend_lines(traces: list[dict[str, Any]], is_full: bool = False) -> int:

@@ -96,7 +96,7 @@
     if (plot.drawn || !plot.data) return;
     Plotly.newPlot(plot.div, plot.data, coloured(plot.layout, root), config(plot));
     plot.drawn = true;
-    plot.div.dataset.at = plot.at = position(plot);
+    plot.div.dataset.at = position(plot);
     watch.observe(plot.div);
   }
 
@@ -115,38 +115,51 @@
     document.getElementById(control.id.replace("slide-", "at-")).textContent = label;
   }
 
-  function show(plot, at) {
-    plot.at = at;
+  // One call for all traces of which the same attributes change: each call draws the figure again.
+  function show(plot) {
+    const at = position(plot);
+    const calls = new Map();
     for (const [trace, update] of Object.entries(plot.frames[at])) {
-      const wrapped = Object.fromEntries(Object.entries(update).map(([key, value]) => [key, [value]]));
-      Plotly.restyle(plot.div, wrapped, [Number(trace)]);
+      const names = Object.keys(update).sort();
+      const key = JSON.stringify(names);
+      if (!calls.has(key)) calls.set(key, { traces: [], values: Object.fromEntries(names.map((name) => [name, []])) });
+      const call = calls.get(key);
+      call.traces.push(Number(trace));
+      for (const name of names) call.values[name].push(update[name]);
     }
+    for (const { traces, values } of calls.values()) Plotly.restyle(plot.div, values, traces);
     plot.div.dataset.at = at;
     for (const control of plot.controls) say(control);
   }
 
+  // Goes through the values of one slider; the figure's other controls stay.
   function play(plot, button) {
-    const slider = plot.controls[0];
+    const slider = document.getElementById(button.dataset.slider);
+    const last = Number(slider.max);
     const stop = () => {
       clearInterval(plot.timer);
       plot.timer = null;
       button.textContent = "Play";
       button.setAttribute("aria-pressed", "false");
     };
-    const go = (at) => {
-      slider.value = at;
-      show(plot, at);
+    const go = (value) => {
+      slider.value = value;
+      show(plot);
     };
-    if (plot.timer) return stop();
-    if (plot.at >= plot.frames.length - 1) go(0);
+    if (plot.timer) {
+      const isMine = plot.stop.button === button;
+      plot.stop();
+      if (isMine) return;
+    }
+    if (Number(slider.value) >= last) go(0);
     button.textContent = "Pause";
     button.setAttribute("aria-pressed", "true");
-    const pause = Math.max(still.matches ? 400 : 80, Math.min(400, 9000 / plot.frames.length));
+    const pause = Math.max(still.matches ? 400 : 80, Math.min(400, 9000 / (last + 1)));
     plot.timer = setInterval(() => {
-      if (plot.at >= plot.frames.length - 1) return stop();
-      go(plot.at + 1);
+      if (Number(slider.value) >= last) return stop();
+      go(Number(slider.value) + 1);
     }, pause);
-    plot.stop = stop;
+    plot.stop = Object.assign(stop, { button });
   }
 
   for (const element of document.querySelectorAll("[data-figure]")) {
@@ -155,7 +168,7 @@
     else
       element.addEventListener("input", () => {
         if (plot.timer) plot.stop();
-        if (plot.drawn) show(plot, position(plot));
+        if (plot.drawn) show(plot);
       });
   }
 
@@ -183,16 +196,20 @@
   // Contents
 
   const links = new Map([...document.querySelectorAll("#sections a")].map((link) => [link.hash.slice(1), link]));
-  const inView = new Set();
+  const names = [...links.keys()];
   const here = document.getElementById("here");
-  let chosen = null; // the section whose link was pressed, while it is in view
-  let jumping = false; // the page is still scrolling there
-  let atEnd = false;
+  let chosen = null; // the section whose link was pressed, until it leaves the screen again
 
+  // Marked is the first section in the upper part of the screen, below the bar. Where the page ends
+  // sections stay below that part: there it is the last, or the one whose link was pressed.
   function mark() {
-    const names = [...links.keys()];
-    const first = atEnd ? names[names.length - 1] : names.find((name) => inView.has(name));
-    const name = chosen !== null && (jumping || inView.has(chosen) || atEnd) ? chosen : first;
+    const isEnd = window.scrollY + window.innerHeight >= root.scrollHeight - 36;
+    const isIn = (name, part) => {
+      const { top, bottom } = document.getElementById(name).getBoundingClientRect();
+      return bottom > 64 && top < part * window.innerHeight;
+    };
+    if (chosen !== null && !isIn(chosen, isEnd ? 1 : 0.4)) chosen = null;
+    const name = chosen ?? (isEnd ? names[names.length - 1] : names.find((one) => isIn(one, 0.4)));
     if (name === undefined) return;
     for (const [other, link] of links) {
       if (other === name) link.setAttribute("aria-current", "true");
@@ -206,25 +223,6 @@
     if (bottom > frame.bottom) nav.scrollTop += bottom - frame.bottom + 40;
   }
 
-  const band = new IntersectionObserver(
-    (entries) => {
-      for (const { target, isIntersecting } of entries) inView[isIntersecting ? "add" : "delete"](target.id);
-      if (chosen !== null && inView.size && !inView.has(chosen) && !jumping) chosen = null;
-      mark();
-    },
-    { rootMargin: "-64px 0px -60% 0px" },
-  );
-  const foot = new IntersectionObserver(([{ isIntersecting }]) => {
-    atEnd = isIntersecting;
-    mark();
-  });
-  const jumped = () => {
-    jumping = false;
-    if (chosen !== null && !inView.has(chosen) && !atEnd) chosen = null;
-    mark();
-  };
-  window.addEventListener("scrollend", jumped);
-
   function fold(open) {
     contents.setAttribute("aria-expanded", String(open));
   }
@@ -237,14 +235,14 @@
   });
   for (const [name, link] of links) {
     link.addEventListener("click", () => {
-      chosen = name;
-      jumping = true;
       fold(false);
+      document.getElementById(name).scrollIntoView(); // before it is marked
+      chosen = name;
       mark();
     });
-    band.observe(document.getElementById(name));
   }
-  foot.observe(document.getElementById("end"));
+  window.addEventListener("scroll", mark, { passive: true });
+  new ResizeObserver(mark).observe(document.getElementById("page")); // also begins
 
   // Printing: the light theme, everything open and drawn, and as wide as the paper. A view box lets
   // a figure shrink with its frame.

@@ -266,7 +266,7 @@ def test_the_contents_lead_to_every_section_and_mark_it(page: Any, width: int):
         assert side == 0, "the contents stay in sight"
         if width < 1100:
             assert page.execute_script("return document.getElementById('sections').offsetHeight") == 0
-    page.execute_script("document.documentElement.style.scrollBehavior = 'auto'; scrollTo(0, 0)")
+    page.execute_script("scrollTo(0, 0)")
     until(page, f"{current} === '#{names[0]}'")
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

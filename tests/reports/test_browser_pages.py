@@ -1,4 +1,5 @@
-"""Other pages in a real browser: one with several controls, and those of real runs."""
+"""Other pages in a real browser: one with several controls, one with many sections, and those of
+real runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from ..toys.real_browser import press, screen, start, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+MOST = 300_000
+"""Bytes of a page that loads plotly from its server; a page that holds plotly has them too."""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -24,19 +28,30 @@ def browser() -> Iterator[Any]:
     driver.quit()
 
 
-def test_two_controls_choose_among_all_combinations(browser: Any, tmp_path: Path):
-    from selenium.webdriver.common.keys import Keys
-
-    frames = [Frame(f"{a}{b}", {0: {"y": [a, b]}}) for a in range(2) for b in range(3)]
-    controls = (Control("head", ("0", "1")), Control("iteration", ("0", "1", "2"), "slide"))
-    figure = go.Figure(go.Scatter(y=[1, 1]))
-    panel = Panel("Attention", figure, "Seen.", "To read.", frames, first=4, controls=controls)
-    file = tmp_path / "two.html"
+def opened(browser: Any, sections: list[Section], file: Path) -> None:
+    """A page of these sections, drawn."""
     file.write_text(
-        page_of(title="a", subtitle="b", summary=None, card=None, sections=[Section("s", "S", 0, [panel])],
-                details=[], command="c", date="d"))  # fmt: skip
+        page_of(title="a", subtitle="b", summary=None, card=None, sections=sections, details=[], command="c",
+                date="d"))  # fmt: skip
     browser.get(file.as_uri())
     until(browser, "return document.documentElement.dataset.drawn")
+
+
+@pytest.fixture
+def two_controls(browser: Any, tmp_path: Path) -> Any:
+    """A figure with a menu and a slider, of which each frame changes two traces."""
+    frames = [Frame(f"{a}{b}", {t: {"y": [a, b + t]} for t in (0, 1)}) for a in range(2) for b in range(3)]
+    controls = (Control("head", ("0", "1")), Control("iteration", ("0", "1", "2"), "slide"))
+    figure = go.Figure([go.Scatter(y=[1, 1]), go.Scatter(y=[1, 2])])
+    panel = Panel("Attention", figure, "Seen.", "To read.", frames, first=4, controls=controls)
+    opened(browser, [Section("s", "S", 0, [panel])], tmp_path / "two.html")
+    return browser
+
+
+def test_two_controls_choose_among_all_combinations(two_controls: Any):
+    from selenium.webdriver.common.keys import Keys
+
+    browser = two_controls
     y = "return document.getElementById('plot-1').data[0].y"
     assert browser.execute_script("return document.getElementById('plot-1').dataset.at") == "4"
     press(browser, "#choose-1", Keys.ARROW_UP)
@@ -44,11 +59,56 @@ def test_two_controls_choose_among_all_combinations(browser: Any, tmp_path: Path
     press(browser, "#slide-1-2", Keys.ARROW_RIGHT)
     assert browser.execute_script(y) == [0, 2]
     assert browser.execute_script("return document.getElementById('at-1-2').textContent") == "2"
+    assert browser.execute_script("return document.getElementById('plot-1').data[1].y") == [0, 3]
+
+
+def test_a_slider_beside_a_menu_plays_and_draws_each_frame_once(two_controls: Any):
+    browser = two_controls
+    browser.execute_script("""
+        window.calls = 0;
+        window.seen = [];
+        const restyle = Plotly.restyle;
+        Plotly.restyle = (...all) => (window.calls++, restyle(...all));
+        const plot = document.getElementById('plot-1');
+        new MutationObserver(() => seen.push(Number(plot.dataset.at))).observe(plot, {attributes: true,
+            attributeFilter: ['data-at']});
+        document.getElementById('slide-1-2').value = 2;
+    """)
+    press(browser, "#play-1-2", " ")
+    until(browser, "return document.getElementById('play-1-2').textContent === 'Play' && seen.length > 2")
+    assert browser.execute_script("return seen") == [3, 4, 5], "the menu stays on its second value"
+    assert browser.execute_script("return calls") == 3, "traces whose same attributes change go together"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_last_link_pressed_is_marked(browser: Any, width: int, tmp_path: Path):
+    """Also right after another one, and where there is nothing to scroll."""
+    screen(browser, width)
+    text = "Words that fill the section. " * 60
+    opened(browser, [Section(f"s{i}", f"S {i}", i, text=text) for i in range(12)], tmp_path / "long.html")
+    name = "return document.querySelector('#sections a[aria-current]').hash"
+    for first, second in (("s11", "s1"), ("s0", "s10"), ("s5", "reproduce"), ("reproduce", "s9")):
+        browser.execute_script(f"document.querySelector('a[href=\"#{first}\"]').click()")
+        browser.execute_script(f"document.querySelector('a[href=\"#{second}\"]').click()")
+        until(browser, "return new Promise((go) => setTimeout(() => go(true), 200))")
+        assert browser.execute_script(name) == f"#{second}"
+        top = f"return document.getElementById('{second}').getBoundingClientRect().top"
+        assert 0 <= browser.execute_script(top) < 800
+    browser.execute_script("scrollTo(0, 0)")
+    until(browser, f"return (() => {{{name}}})() === '#s0'")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.parametrize(("entry", "screens"), [("hrm-sudoku", 12), ("universal-prefix-parity", 12)])
-def test_a_real_page_has_few_screens_and_fits_a_phone(browser: Any, entry: str, screens: int, tmp_path: Path):
-    file = ls.report(entry).save(tmp_path / "report.html")
+def test_a_real_page_is_small_has_few_screens_and_fits_a_phone(
+    browser: Any, entry: str, screens: int, tmp_path: Path
+):
+    from plotly.offline import get_plotlyjs
+
+    report = ls.report(entry)
+    file = report.save(tmp_path / "report.html")
+    assert len(report.html.encode()) - len(get_plotlyjs().encode()) < MOST, "what a page has beside plotly"
+    assert file.with_suffix(".json").stat().st_size < 2e6
     screen(browser, 1280)
     browser.get(file.as_uri())
     until(browser, "return document.documentElement.dataset.drawn")

@@ -16,6 +16,7 @@ import loopscope as ls
 from loopscope.cli import app
 from loopscope.common import discovery
 from loopscope.common.files import save_file
+from loopscope.common.to_json import rounded
 from loopscope.reports import progress_line, subjects
 
 from ..toys import hostile_strings
@@ -58,11 +59,12 @@ def quoted(text: str) -> list[tuple[float, float]]:
 
 
 def test_every_number_that_accuracy_quotes_is_in_the_data():
-    """Lengths are keys of an object; all else is a number of the section."""
+    """Those of the section and of its curves' names, the 95 % of intervals, and counts."""
     report = ls.report(run(), [])
     section = report.data["sections"]["accuracy"]
-    numbers = numbers_in(section) + [float(length) for length in section["by_length"]]
-    numbers += [float(k) for k in range(97)]  # numbers of iterations, the places in the lists
+    curves = [section["score"], section["whole"], *section["longer"], *section["by_difficulty"]]
+    numbers = numbers_in(section) + [n for one in curves for n, _ in quoted(one["name"])]
+    numbers += [0.95, *(float(k) for k in range(97))]  # numbers of iterations, the places in the lists
     texts = [f"{tile['value']} {tile['caption']}" for tile in report.data["tiles"]]
     texts += [panel.observation for name, panel in report.panels if name == "accuracy"]
     assert texts
@@ -70,14 +72,15 @@ def test_every_number_that_accuracy_quotes_is_in_the_data():
         for number, width in quoted(text):
             assert any(math.isclose(number, n, abs_tol=width) for n in numbers), (number, text)
     for tile in report.data["tiles"]:
-        length, k = re.findall(r"length (\d+), after (\d+) iteration", tile["caption"])[0]
+        name, k = re.findall(r"^(.*) after (\d+) iteration", tile["caption"])[0]
+        curve = next(one for one in curves if one["name"] == name.removeprefix("answers correct at "))
         ((share, width),) = quoted(tile["value"])
-        assert math.isclose(section["by_length"][length][int(k)], share, abs_tol=width)
+        assert math.isclose(curve["band"]["value"][int(k)], share, abs_tol=width)
 
 
 def test_the_data_has_what_every_analysis_measured(page: Any, recorded: ls.Run):
     expected = ls.analyses.measure("geometry", recorded).to_dict()
-    assert page.data["results"] == {"geometry": json.loads(json.dumps(expected))}
+    assert page.data["results"] == {"geometry": rounded(json.loads(json.dumps(expected)), 7)}
     assert page.data["origin"]["entry"] == ENTRY
     assert page.data["subject"] == {"name": ENTRY, "kind": "run"}
     assert {"torch", "loopscope"} <= set(page.data["versions"])
