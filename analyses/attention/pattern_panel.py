@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 EXAMPLES, HEADS, ITERATIONS, POSITIONS = 4, 8, 17, 64
 """At most so many of each are shown."""
-CELLS = 150_000
+CELLS = 60_000
 """At most so many numbers in all: a report carries them."""
 LABELLED = 40
 """Positions up to which each is labelled with its token."""

@@ -10,7 +10,7 @@ from typing import Any
 from ..common.to_json import rounded
 from ..plots.panels import Frame, Panel
 
-HEIGHT, TALLEST = 290, 480
+HEIGHT, TALLEST = 260, 480
 """Pixels of a figure on the page, without its legend; and of one whose rows are iterations."""
 DIGITS, CELL_DIGITS = 7, 3
 """Significant digits of a number in a figure: as many as float32 has, and of a cell of a heat map,
@@ -19,7 +19,7 @@ WIDE = 20
 """Columns of tokens that need a row of the page to themselves."""
 _ROWS = {False: 370, True: 800}
 """Pixels in a line of a legend, in half the width of the page and in all of it."""
-_LINES = 3
+_LINES = 5
 """Lines of a legend above a figure; a longer one stands at its right."""
 _TAG = re.compile(r"<(?!/?(?:b|i|br|sub|sup|extra)>)")
 _SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -35,6 +35,7 @@ def panel_json(panel: Panel, is_full: bool = False, pixels: int | None = None) -
     drawn = json.loads(str(panel.figure.to_json()))
     layout, lines = drawn["layout"], _legend_lines(drawn["data"], is_full)
     layout.pop("title", None)  # the page shows the panel's title
+    layout.pop("template", None)
     layout["height"] = height(panel, is_full) if pixels is None else pixels
     if lines > _LINES:
         layout["legend"] = {"orientation": "v", "x": 1.02, "y": 1, "xanchor": "left", "yanchor": "top"}

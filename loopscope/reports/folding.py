@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..plots.panels import Control, Panel
-from .figure_json import height, is_wide, packed, panel_json
+from .figure_json import height, is_wide, panel_json
 from .section import GROUPS, Section
 
 CAPTION = 170
@@ -41,8 +41,8 @@ class Figure:
 
     @property
     def data(self) -> str:
-        """What the page's script draws, packed."""
-        return packed(panel_json(self.panel, self.is_full, self.height))
+        """What the page's script draws, as JSON."""
+        return panel_json(self.panel, self.is_full, self.height)
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,17 @@ class View:
     lead: Figure | None
     folded: Sequence[Figure]
     is_full: bool
-    """It has a row to itself."""
+    """It has a row to itself, all of whose width its first figure needs."""
+    is_alone: bool
+    """It has a row to itself, in which its first figure stands beside its words."""
     remarks: Sequence[tuple[str, Sequence[str]]]
     """Of the summary: what stands nowhere else in the section, a sentence each. One that lists
     several things is cut into its beginning and these."""
+
+    @property
+    def figures(self) -> Sequence[Figure]:
+        """All of the section's figures."""
+        return [*([self.lead] if self.lead else []), *self.folded]
 
     @property
     def has_details(self) -> bool:
@@ -74,8 +81,8 @@ def groups(sections: Iterable[Section], page: str) -> list[tuple[str, list[View]
     for group, heading in GROUPS.items():
         views = []
         members = sorted((s for s in sections if s.group == group), key=lambda section: section.place)
-        for section, is_full in _rows(members):
-            views.append(_view(section, is_full, page, count))
+        for section, is_alone in _rows(members):
+            views.append(_view(section, is_alone, page, count))
             count += len(section.panels)
         if views:
             result.append((heading, _level(views)))
@@ -117,7 +124,7 @@ def _level(views: Sequence[View]) -> list[View]:
     """The same with figures of one height in each row of two."""
     result, i = list(views), 0
     while i < len(result):
-        if result[i].is_full:
+        if result[i].is_full or result[i].is_alone:
             i += 1
             continue
         leads = [view.lead for view in result[i : i + 2] if view.lead]
@@ -134,7 +141,8 @@ def _needs_row(section: Section) -> bool:
     return bool(section.table) or bool(section.panels) and is_wide(section.panels[0])
 
 
-def _view(section: Section, is_full: bool, page: str, first: int) -> View:
+def _view(section: Section, is_alone: bool, page: str, first: int) -> View:
+    is_full = _needs_row(section)
     figures = [
         _figure(first + i, panel, section, page, is_full and i == 0) for i, panel in enumerate(section.panels)
     ]
@@ -145,6 +153,7 @@ def _view(section: Section, is_full: bool, page: str, first: int) -> View:
         figures[0] if figures else None,
         [_whole(figure) for figure in figures[1:]],
         is_full,
+        is_alone and not is_full,
         [_list(sentence) for sentence in remarks],
     )
 

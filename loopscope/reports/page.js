@@ -49,11 +49,13 @@
 
   // Drawing
 
-  async function unpack(plot) {
-    const text = document.getElementById("data-" + plot.number).textContent;
+  // All figures are packed together, since much is the same in them: by number.
+  async function unpack() {
+    const text = document.getElementById("figures").textContent;
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-    Object.assign(plot, JSON.parse(await new Response(stream).text()));
+    const figures = JSON.parse(await new Response(stream).text());
+    for (const plot of plots) Object.assign(plot, figures[plot.number]);
   }
 
   // The picture is light on white, whatever the theme of the page, and has its title in it.
@@ -279,7 +281,7 @@
     try {
       if (!window.Plotly) throw new Error("plotly's script could not be loaded");
       if (!window.DecompressionStream) throw new Error("this browser is too old (it has no DecompressionStream)");
-      await Promise.all(plots.map(unpack));
+      await unpack();
       for (const plot of plots) if (!folded(plot)) draw(plot);
       root.dataset.drawn = plots.filter((plot) => plot.drawn).length;
     } catch (error) {

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from .figure_json import packed
 from .folding import groups
 from .section import Section, Summary
 
@@ -49,12 +50,14 @@ def page(
     plotly, script = get_plotlyjs(), _text("page.js")
     address = f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js" if cdn else None
     grouped = groups(sections, title)
+    data = [f'"{f.number}":{f.data}' for _, views in grouped for view in views for f in view.figures]
     return _template().render(
         title=title,
         subtitle=subtitle,
         summary=summary,
         card=card,
         groups=grouped,
+        figures=packed(f"{{{','.join(data)}}}"),
         is_grouped=len(grouped) > 1,
         details=details,
         command=command,

@@ -59,10 +59,11 @@ class Page(HTMLParser):
 
     @property
     def drawn(self) -> list[dict]:
-        """Every figure's data, unpacked."""
+        """Every figure's data, unpacked, of one page or of several."""
         kinds = [attributes.get("type") for attributes in self.named("script")]
         pairs = zip(kinds, self.scripts, strict=True)
-        return [json.loads(unpacked(text)) for kind, text in pairs if kind == "text/plain"]
+        pages = [json.loads(unpacked(text)) for kind, text in pairs if kind == "text/plain"]
+        return [figure for page in pages for figure in page.values()]
 
     @property
     def code(self) -> list[str]:
@@ -105,7 +106,9 @@ def test_every_figure_has_its_data_its_axes_and_a_name(html: str):
     assert html.count('class="reading"') == len(figures)
     assert not re.search(r"</strong>\s*</p>", html), "nothing says how to read a figure"
     assert not re.search(r'class="(observation|evidence)">\s*<', html)
-    assert all(a["aria-label"] for a in page.named("div") if a.get("class") == "chart")
+    ids = {a.get("id") for _, a in page.tags}
+    charts = [a for a in page.named("div") if a.get("class") == "chart"]
+    assert all({a["aria-labelledby"], a["aria-describedby"]} <= ids for a in charts)
     files = [a["data-file"] or "" for a in page.named("div") if a.get("class") == "chart"]
     assert len(set(files)) == len(files)
     assert all(re.fullmatch("[a-z0-9-]+", name) for name in files)
