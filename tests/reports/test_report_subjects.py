@@ -149,7 +149,7 @@ def test_a_training_has_its_curves_and_its_final_model():
     assert set(page.data["results"]) == {"grokking", "geometry"}
     training = page.data["sections"]["training"]
     assert training["steps"] == history.steps
-    assert training["accuracy"]["test"] == history.accuracy("test").tolist()
+    assert training["accuracy"]["test"] == rounded(history.accuracy("test").tolist(), 7)
     assert page.data["iterations"] == 2
 
 
