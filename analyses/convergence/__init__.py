@@ -11,7 +11,8 @@ vector per example and position (all axes but these two are the vector), and nor
 - settled from iteration t on: every relative step from t to the end of the extra iterations is
   below the tolerance, and they don't add up.
 - late motion of a position (`loopscope.maths.late_motion`): it rests, approaches rest (its steps
-  shrink), moves, grows, or moves too little for the precision to tell.
+  halve over the late half), slows (they shrink by less, as steps do whose sum has no limit), moves,
+  grows, or moves too little for the precision to tell.
 - an example converges if all of its positions rest; it moves, or grows, if some do
   (`loopscope.common.fate.fate_of_positions`, which cycles uses too); else it is unclear.
 - fitted contraction rate: the factor per iteration of the root mean square distance to the limit

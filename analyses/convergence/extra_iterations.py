@@ -56,7 +56,7 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
         warnings.simplefilter("ignore", LoopscopeWarning)  # of NaN, which the verdict reports
         later = resume(reader.model, run, goal + 1)
     states = {name: later[name] for name in later.names}
-    note = f"The limit is state {goal}, {extra} iterations beyond the run."
+    note = f"Distances are to state {goal}, {extra} iterations beyond the run."
     if later.iterations <= goal and later.first_nonfinite() is None:
         if not past_halting:
             return _last_quarter(run, "The loop halts by itself")
@@ -80,7 +80,7 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
     if overflow < n + 3:
         quarter = _last_quarter(run, "The next iterations overflow")
         return quarter._replace(states=states, last=goal, overflow=overflow)
-    note = f"The limit is state {overflow - 2}: the extra iterations overflow at state {overflow}."
+    note = f"Distances are to state {overflow - 2}: the extra iterations overflow at state {overflow}."
     return ExtendedRun(states, n, overflow - 2, goal, note, overflow)
 
 
@@ -105,7 +105,7 @@ def _last_quarter(run: Run, reason: str) -> ExtendedRun:
             f"has {kept}. Record more."
         )
     note = (
-        f"{reason}, so the limit is state {n - 1} of the run itself, and its last {spent} iterations are "
+        f"{reason}, so distances are to state {n - 1} of the run itself, and its last {spent} iterations are "
         "left out of the result."
     )
     return ExtendedRun({name: run[name] for name in run.names}, n - spent, n - 1, n, note)

@@ -28,9 +28,10 @@ def draw(result: ConvergenceResult) -> "go.Figure":
     """Distance to the limit and step size, by iteration."""
     state = result.state
     figure = style.empty(
-        "Distance to the limit and step size, by iteration", "iterations run (k)", "Euclidean norm"
+        f"Distance to {result.target} and step size, by iteration", "iterations run (k)", "Euclidean norm"
     )
-    _curve(figure, state.first, state.rms_distance, "distance to the limit (rms)", colour=style.BLUE, width=3)
+    name = f"distance to {result.target} (rms)"
+    _curve(figure, state.first, state.rms_distance, name, colour=style.BLUE, width=3)
     _curve(figure, state.first + 1, state.mean_step, "step size (mean)", colour=style.ORANGE)
     p = state.slowest_position
     if p is not None and state.distance.shape[1] > 1:
@@ -71,7 +72,7 @@ def panels(result: ConvergenceResult) -> list[Panel]:
     first, last = (number(state.mean_cosine[k].item(), 3) for k in (0, -1))
     return [
         Panel(
-            "Distance to the limit",
+            f"Distance to {result.target}",
             draw(result),
             f"{result.rate_sentence} {state.position_rates_sentence} {result.limit_sentence}",
             "On this logarithmic scale a straight fall is contraction at a constant rate. A plateau means "
@@ -86,10 +87,10 @@ def panels(result: ConvergenceResult) -> list[Panel]:
             "step of a thousandth of the state's norm. Iterations run downwards.",
         ),
         Panel(
-            "Settled positions and cosine to the limit",
-            _settled_figure(state),
+            f"Settled positions and cosine to {result.target}",
+            _settled_figure(state, result.target),
             f"{settled} of the positions have settled by the last iteration of the run; the mean cosine to "
-            f"the limit goes from {first} before the loop to {last}.",
+            f"{result.target} goes from {first} before the loop to {last}.",
             "Settled from an iteration on: all later relative steps are below "
             f"{result.tolerance:g}, including those of the {result.extra} extra iterations. At cosine 1 only "
             "the length can still change.",
@@ -111,9 +112,9 @@ def _step_map(state: SiteConvergence) -> "go.Figure":
     )
 
 
-def _settled_figure(state: SiteConvergence) -> "go.Figure":
+def _settled_figure(state: SiteConvergence, target: str) -> "go.Figure":
     figure = style.empty(
-        "Settled positions, and cosine to the limit", "iterations run (k)", "fraction | cosine", 320
+        f"Settled positions, and cosine to {target}", "iterations run (k)", "fraction | cosine", 320
     )
     k = list(range(state.first, state.first + len(state.rms_distance)))
     line = {"color": style.GREEN, "width": 3, "shape": "hv"}
@@ -121,7 +122,7 @@ def _settled_figure(state: SiteConvergence) -> "go.Figure":
     figure.add_scatter(x=k[:-1], y=settled, name="fraction of positions settled", line=line)
     line = {"color": style.BLUE, "width": 2, "dash": "dash"}
     cosine = state.mean_cosine
-    figure.add_scatter(x=k, y=cosine.tolist(), name="cosine to the limit (mean)", line=line)
+    figure.add_scatter(x=k, y=cosine.tolist(), name=f"cosine to {target} (mean)", line=line)
     figure.update_yaxes(range=[min(0.0, float(cosine.min())) - 0.03, 1.03])
     return figure
 

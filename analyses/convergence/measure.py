@@ -29,7 +29,8 @@ from .site_convergence import SiteConvergence, site_convergence
 RATE = "fitted contraction rate of the rms distance to the limit, over examples and positions,"
 WITHIN = "share of positions settled by the last iteration of the run"
 SETTLED_END = "share of positions settled after the extra iterations"
-APPROACHING = "share of positions that still slow down"
+APPROACHING = "share of positions that approach a limit"
+SLOWING = "share of positions whose steps shrink too slowly for a limit to be in sight"
 SETTLED, PARTLY = NEARLY_ALL, 1 - NEARLY_ALL
 _MIN_EXTRA = 8
 """Fewer extra iterations don't give a limit."""
@@ -41,9 +42,14 @@ class ConvergenceVerdict(Verdict):
     settled = "The states converge: nearly every position has stopped moving within the run."
     late = "The states converge, but some positions only after the iterations of the run."
     approaching = (
-        "The states approach a limit: the steps of nearly every position shrink, but many aren't small yet."
+        "The states approach a limit: the steps of nearly every position shrink towards zero, but many "
+        "aren't small yet."
     )
-    partly = "The states converge in part: some positions stop or slow down, others keep moving."
+    slowing = (
+        "The states don't settle, and no limit is in sight: the steps of nearly every position shrink, but "
+        "too slowly to say whether they ever end."
+    )
+    partly = "The states converge in part: some positions stop or approach a limit, others don't."
     moving = "The states don't converge: nearly every position keeps moving."
     growing = (
         "The states grow: their norm, or their distance from where they began, keeps rising, and there is "
@@ -59,6 +65,7 @@ class ConvergenceVerdict(Verdict):
 FATE_OF: dict[LateMotion, Fate] = {
     LateMotion.rests: "converges",
     LateMotion.approaches: "unclear",
+    LateMotion.slows: "unclear",
     LateMotion.moves: "moves",
     LateMotion.grows: "grows",
     LateMotion.unresolved: "unclear",
@@ -113,11 +120,19 @@ class ConvergenceResult(AnalysisResult):
         )
 
     @property
+    def target(self) -> str:
+        """What distances are to: a limit only if the states converge."""
+        limit = self.verdict in (ConvergenceVerdict.settled, ConvergenceVerdict.late)
+        return "the limit" if limit else f"state {self.limit}"
+
+    @property
     def rate_sentence(self) -> str:
         """The contraction rate with its interval over examples, or why there is none."""
         rate = self.state.rate
         if not rate.points:
-            return rate.sentence
+            some, reason = self.state.slowest_position is not None, rate.sentence.partition(": ")[2]
+            single = f"No single contraction rate fits the rms distance over all positions: {reason}"
+            return single if some else rate.sentence
         interval = next((e for e in self.evidence.estimates if e.name == RATE), None)
         value = f"{rate.value:.3g}" if interval is None else interval.text
         return (
@@ -128,8 +143,12 @@ class ConvergenceResult(AnalysisResult):
     @property
     def limit_sentence(self) -> str:
         """How far one more iteration moves the last state; it is a limit only if they converge."""
-        s, limit = self.state, self.verdict in (ConvergenceVerdict.settled, ConvergenceVerdict.late)
-        moved = f"the limit, state {self.limit}," if limit else f"state {self.limit}, which is no limit,"
+        s = self.state
+        moved = (
+            f"the limit, state {self.limit},"
+            if self.target == "the limit"
+            else f"state {self.limit}, which is no limit,"
+        )
         return (
             f"One more iteration moves {moved} by {number(s.residual, 2)} of its norm on average "
             f"({number(s.residual_of_range, 2)} of the range covered) and by {number(s.residual_max, 2)} at "
@@ -143,7 +162,11 @@ class ConvergenceResult(AnalysisResult):
             f"Of the positions {shares[WITHIN]} have settled by the last iteration of the run and "
             f"{shares[SETTLED_END]} after {self.extra} more (steps below {self.tolerance:g} of norm and "
             "range).",
-            f"{shares[APPROACHING].capitalize()} still slow down." if APPROACHING in shares else "",
+            f"{shares[APPROACHING]} approach a limit: their steps shrink to half or less over the last half of "
+            "all iterations."
+            if APPROACHING in shares
+            else "",
+            f"The steps of {shares[SLOWING]} shrink by less than that." if SLOWING in shares else "",
             f"{percent(s.undecided_end)} move so little that rest can't be told from slow motion."
             if s.undecided_end
             else "",
@@ -243,22 +266,32 @@ def verdict_and_evidence(
         lambda draw: verdict_of(*shares(draw)), len(rows), unclear=ConvergenceVerdict.unclear
     )
     estimates = [share(WITHIN, len(LATE_MOTIONS)), share(SETTLED_END, 0)]
-    estimates += [share(APPROACHING, 1)] if bool(counts[:, 1].any()) else []
+    optional = ((APPROACHING, LateMotion.approaches), (SLOWING, LateMotion.slows))
+    codes = {name: LATE_MOTIONS.index(motion) for name, motion in optional}
+    estimates += [share(name, code) for name, code in codes.items() if bool(counts[:, code].any())]
     if state.rate.points:
         estimates.append(estimate(RATE, lambda draw: rates.overall(rows[draw]).value, len(rows)))
     return verdict, replace(evidence, estimates=tuple(estimates))
 
 
 def verdict_of(
-    rests: float, approaches: float, moves: float, grows: float, unresolved: float, within: float
+    rests: float,
+    approaches: float,
+    slows: float,
+    moves: float,
+    grows: float,
+    unresolved: float,
+    within: float,
 ) -> ConvergenceVerdict:
     """The verdict on shares of positions by `LateMotion`, and of those settled within the run."""
-    if not math.isfinite(rests + approaches + moves + grows + unresolved):
+    if not math.isfinite(rests + approaches + slows + moves + grows + unresolved):
         return ConvergenceVerdict.unresolved
     slack = 1e-9  # of sums of shares
     calm, stopped = rests + approaches + slack, rests + slack
     if _amount(calm) != _amount(calm + unresolved):
         return ConvergenceVerdict.unresolved
+    if calm < PARTLY and slows + calm >= SETTLED:
+        return ConvergenceVerdict.slowing
     if calm < PARTLY:
         return ConvergenceVerdict.growing if grows + slack >= SETTLED else ConvergenceVerdict.moving
     if calm < SETTLED:

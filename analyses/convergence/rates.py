@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.core.masked import masked_mean
-from loopscope.maths.contraction_rate import Rate, contraction
+from loopscope.maths.contraction_rate import Rate, contraction, no_rate
 
 CLEARANCE = 10.0
 """Rates are fitted where the distance is at least this many times the floor. The floor is the
@@ -74,6 +74,9 @@ class Rates:
 
     def _rate(self, rms: Tensor, norm: float, step: float) -> Rate:
         count, precision = len(self.labels), self.eps * norm
-        floor = CLEARANCE * max(precision, float(rms[self.middle : count].max()))
+        left = float(rms[self.middle : count].max())
+        floor = CLEARANCE * max(precision, left)
         floor = floor if step <= _ROUNDING * precision else 10 * floor
+        if left > precision and step > _ROUNDING * precision and float(rms[0]) <= floor:
+            return no_rate("the states haven't settled, so no limit is known")
         return contraction(rms[:count].tolist(), floor, self.labels)

@@ -95,7 +95,7 @@ class SiteConvergence:
         """How many positions have a rate, and the slowest."""
         count = int((~self.rate_by_position.isnan()).sum())
         if not count:
-            return "No single position has a rate either."
+            return "No position has a rate of its own either."
         return (
             f"Fitted to each position by itself, {count} of {self.position_count} have a rate; the slowest "
             f"is {self.slowest_rate:.3g}, at position {self.slowest_position}."

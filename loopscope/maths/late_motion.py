@@ -1,4 +1,4 @@
-"""What trajectories do at their end: rest, approach rest, keep moving, or grow.
+"""What trajectories do at their end: rest, approach rest, slow down, keep moving, or grow.
 
 The answer needs no period and no fit of a path: only the sizes of steps, norms and distances. So it
 is coarser than the kinds of `loopscope.maths.limits`, and never excludes the true one of them.
@@ -23,13 +23,17 @@ _WINDOWS = 8
 """In so many windows of the late half the steps are compared."""
 _SLOPE = 5.0
 """Steps shrink if the slope of their logarithm is negative by so many standard errors."""
+HALVED = 0.5
+"""Steps that shrink approach zero if over the late half they fall to this part. Steps as 1 / k, whose
+sum has no limit, fall no lower while k doubles."""
 
 
 class LateMotion(Enum):
     """What a trajectory does at its end. The order is that of the codes."""
 
     rests = "has stopped moving"
-    approaches = "still slows down: its steps shrink, but aren't small yet"
+    approaches = "approaches rest: its steps halve over the late half, but aren't small yet"
+    slows = "slows down, but so little that its steps needn't ever end"
     moves = "keeps moving"
     grows = "grows: its norm, or its distance from where it began, keeps rising"
     unresolved = "moves so little that rest can't be told from slow motion"
@@ -53,8 +57,8 @@ def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, 
 
     A row rests if every step of the last quarter is below the tolerance, unless the steps add up.
     It grows if its norm leaves its former range, or ends in NaN or infinity. Otherwise it
-    approaches rest while its steps shrink or where it has stopped in the last eighth only, and
-    moves where they don't. It is unresolved where it rests but the precision can't tell rest from
+    approaches rest while its steps shrink to HALVED or where it has stopped in the last eighth only,
+    slows where they shrink by less, and moves where they don't. It is unresolved where it rests but the precision can't tell rest from
     slow motion, and where its small steps don't shrink although they are more than rounding.
 
     Arguments:
@@ -76,7 +80,9 @@ def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, 
     creeps &= left[-tail - 1] > torch.maximum(level[-1], small[-1])
     still = ((step < small) | (step <= level[1:])) & ~creeps
     settled = still.flip(0).cummin(0).values.flip(0)  # from t on, to the end
-    shrinks = _shrinks(step[len(step) // 2 :], level[-1]) | _shrinks(late, level[-1])
+    parts = [(part, _shrinks(part, level[-1])) for part in (step[len(step) // 2 :], late)]
+    shrinks = parts[0][1] | parts[1][1]
+    ends = torch.stack([falling & _halves(part) for part, falling in parts]).any(0)
     lingers = ~shrinks & (late.mean(0) > rest_level(norm[-1], range, eps))
     scale = state_scale(last, range, eps)
     known = (level[-1] <= tolerance * motion_scale(norm[-1], scale)) & ~lingers
@@ -85,7 +91,8 @@ def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, 
         ((overflows | _grows(step, norm, away, tail)) & started, LateMotion.grows),
         (settled[-tail] & known, LateMotion.rests),
         (settled[-tail] | ~started, LateMotion.unresolved),
-        (shrinks | settled[-half], LateMotion.approaches),
+        (ends | settled[-half], LateMotion.approaches),
+        (shrinks, LateMotion.slows),
     ]
     code = torch.full_like(range, _CODE[LateMotion.moves], dtype=torch.long)
     for applies, motion in reversed(rules):
@@ -114,6 +121,11 @@ def _shrinks(step: Float[Tensor, "iteration row"], level: Float[Tensor, " row"])
     falls = (quarters.diff(dim=0) < 0).all(0) & (quarters[-1] <= 0.5 * quarters[0])
     drop = windows[0] - windows[-1]  # by rounding alone a rotation may lose `level` in every step
     return ((slope < -_SLOPE * error) & (drop > len(step) * level)) | (falls & (drop > level))
+
+
+def _halves(step: Float[Tensor, "iteration row"]) -> Bool[Tensor, " row"]:
+    windows = _window_means(step, _WINDOWS)
+    return windows[-1] <= HALVED * windows[0]
 
 
 def _grows(

@@ -96,6 +96,7 @@ def rows(*steps: float, start: float = 1.0) -> list[torch.Tensor]:
 CASES = {
     "rests": rows(*(0.5**k for k in range(60))),
     "approaches": rows(*(0.97**k for k in range(60))),
+    "slows": rows(*(0.99**k for k in range(60))),
     "moves": rows(*((-1.0) ** k for k in range(60))),
     "grows": rows(*(1.0 for _ in range(60))),
     "unresolved": rows(1.0, *(1e-5 * (-1.0) ** k for k in range(60))),
