@@ -162,8 +162,7 @@ class ConvergenceResult(AnalysisResult):
             f"Of the positions {shares[WITHIN]} have settled by the last iteration of the run and "
             f"{shares[SETTLED_END]} after {self.extra} more (steps below {self.tolerance:g} of norm and "
             "range).",
-            f"{shares[APPROACHING]} approach a limit: their steps shrink to half or less over the last half of "
-            "all iterations."
+            f"{shares[APPROACHING]} approach a limit: their steps halve over the last half of all iterations."
             if APPROACHING in shares
             else "",
             f"The steps of {shares[SLOWING]} shrink by less than that." if SLOWING in shares else "",

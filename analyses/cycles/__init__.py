@@ -10,8 +10,9 @@ extra iterations beyond the run, and classified by their second half.
 
 The verdict is a function of the shares of the kinds, with bootstrap over examples. An example
 converges if all of its positions come to rest; otherwise its fate is the one that its moving
-positions share, or `moves` (`loopscope.common.fate.fate_of_positions`, as in convergence). Where
-the sizes of a position's last steps deny its kind, its fate is unclear (`fate_of`).
+positions share, or `moves` (`loopscope.common.fate.fate_of_positions`, as in convergence). The
+sizes of a position's last steps, by which convergence judges, can deny the kind of its path: a path
+like that of a point whose steps don't shrink towards zero drifts, or is unresolved (`judged`).
 
 Within one iteration: each layer of the block has a limit of its own. With X*[l] the value after
 layer l in the last of the extra iterations: degeneracy = min over l of cos(X*[1], X*[l]), mean over
@@ -41,11 +42,13 @@ from .figures import headline as headline
 from .figures import panels as panels
 from .layer_limits import DEGENERACY_THRESHOLD as DEGENERACY_THRESHOLD
 from .layer_limits import LayerLimits as LayerLimits
+from .measure import judged as judged
 from .measure import measure as measure
 from .measure import verdict_of as verdict_of
 from .result import VERDICT_SHARE as VERDICT_SHARE
 from .result import CyclesResult as CyclesResult
 from .result import CyclesVerdict as CyclesVerdict
+from .result import example_trajectory as example_trajectory
 from .result import fate_of as fate_of
 
 TITLE, PLACE = "Cycles", 30

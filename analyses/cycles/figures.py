@@ -46,7 +46,7 @@ def draw(result: CyclesResult) -> "go.Figure":
             text=list(range(first, first + len(x)))[part],
             hovertemplate="state %{text}<extra></extra>",
         )
-    figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    style.square(figure)
     return figure
 
 
@@ -93,15 +93,15 @@ def _trajectory_panel(result: CyclesResult) -> Panel:
     example, position = result.example
     period, angle = float(result.period[example, position]), float(result.angle[example, position])
     kind = KINDS[int(result.kind_index[example, position])]
-    rotation = (
-        f" It turns by {number(angle, 5)} radians per iteration (period {number(period, 5)})."
-        if angle > 0
-        else ""
-    )
+    whole = period == round(period) if period == period else False
+    rotation = f" It turns by {number(angle, 5)} radians per iteration (period {number(period, 5)})."
+    rotation = f" It returns after {number(period, 5)} iterations." if whole else rotation
+    rotation = rotation if angle > 0 else ""
     return Panel(
         "A trajectory in its principal plane",
         draw(result),
-        f"Example {example}, position {position}, {kind.value}.{rotation} {result.period_sentence}".strip(),
+        f"Example {example}, position {position}, {kind.value}: one of the most common kind.{rotation} "
+        f"{result.period_sentence}".strip(),
         "Each dot is one state; the second half decides the kind. A fixed point is a single dot, an orbit "
         "of integer period a few dots, any other orbit a closed curve, chaos a cloud.",
     )

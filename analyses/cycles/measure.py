@@ -12,9 +12,9 @@ from loopscope.common.arguments import Count, NotNegative, PositiveCount, Share
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.evidence import Evidence, by_bootstrap, estimate
 from loopscope.core.masked import masked_mean
-from loopscope.maths import KINDS, Thresholds, recurrence
+from loopscope.maths import KINDS, Kind, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
-from loopscope.maths.late_motion import late_motion
+from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion, late_motion
 from loopscope.maths.precision import resolution
 from loopscope.maths.trajectory_features import Features
 from loopscope.maths.trajectory_kind import classify_features, join_limits, measure_features
@@ -84,8 +84,11 @@ def measure(
     )
     features = measure_features(counted[:, :, None], noisy=False)
     kinds = join_limits([classify_features(features, used)], (counted.shape[1],))
-    grids = {name: _on_grid(getattr(kinds, name), mask) for name in ("code", "period", "angle", "quality")}
-    shares = {kind.name: share for kind, share in kinds.shares().items()}
+    known = judged(kinds.code, features.arc >= used.arc, motions.code)
+    values = {"code": known, **{name: getattr(kinds, name) for name in ("period", "angle", "quality")}}
+    values |= {name: values[name].where(known == kinds.code, math.nan) for name in ("period", "angle")}
+    grids = {name: _on_grid(value, mask) for name, value in values.items()}
+    shares = dict(zip((kind.name for kind in KINDS), _shares(known), strict=True))
     first = continued.states.iterations[0]
     example = example_trajectory(grids["code"], grids["quality"], grids["period"])
     trajectory = x[:, example[0], example[1]][: continued.last + 1 - first]
@@ -106,7 +109,7 @@ def measure(
         iterations=(first, continued.recorded_iterations, continued.states.iterations[-1]),
         continuation=continued.description,
         thresholds=used,
-        sensitivity=_sensitivity(features, used),
+        sensitivity=_sensitivity(features, used, motions.code),
         example=example,
         projection=_projection(trajectory.double()),
         recurrence=recurrence(trajectory[-_RECURRENCE_STATES:]) if len(trajectory) > 2 else None,
@@ -187,13 +190,43 @@ def verdict_of(shares: Mapping[str, float], verdict_share: float = VERDICT_SHARE
     return CyclesVerdict.unresolved if shares[name] + untold >= least else CyclesVerdict.mixed
 
 
-def _sensitivity(features: Features, used: Thresholds) -> dict[str, Sensitivity]:
+def judged(
+    code: Int[Tensor, " row"], smooth: Bool[Tensor, " row"], motion: Int[Tensor, " row"]
+) -> Int[Tensor, " row"]:
+    """The kinds of trajectories whose steps don't deny them.
+
+    A trajectory whose path is that of a point, but whose steps don't shrink towards zero, drifts if
+    the path is smooth; so does one whose path diverges, but whose steps shrink. Otherwise they are
+    unresolved, as one is whose path moves though its steps have stopped.
+
+    Arguments:
+        code: the number of the kind of the path, in KINDS.
+        smooth: whether the second half lies along a curve that doesn't return.
+        motion: the number of the late motion, in LATE_MOTIONS.
+    """
+
+    def is_of(kind: Kind, *motions: LateMotion) -> Bool[Tensor, " row"]:
+        codes = torch.tensor([LATE_MOTIONS.index(m) for m in motions], device=motion.device)
+        return (code == KINDS.index(kind)) & torch.isin(motion, codes)
+
+    goes_on = is_of(Kind.fixed_point, LateMotion.slows, LateMotion.moves, LateMotion.grows)
+    goes_on |= is_of(Kind.diverging, LateMotion.slows, LateMotion.approaches)
+    stopped = (motion == LATE_MOTIONS.index(LateMotion.rests)) & (code != KINDS.index(Kind.fixed_point))
+    result = torch.where(stopped | goes_on, KINDS.index(Kind.unresolved), code)
+    return torch.where(goes_on & smooth, KINDS.index(Kind.drifting), result)
+
+
+def _shares(code: Int[Tensor, " row"]) -> list[float]:
+    """Fraction of the trajectories of each kind, in the order of KINDS."""
+    return (torch.bincount(code, minlength=len(KINDS)).double() / max(1, len(code))).tolist()
+
+
+def _sensitivity(features: Features, used: Thresholds, motion: Int[Tensor, " row"]) -> dict[str, Sensitivity]:
     result = {}
     for name, tried in _THRESHOLD_VALUES.items():
         values = sorted({*tried, getattr(used, name)})
-        rows = [
-            list(classify_features(features, used, **{name: value}).shares().values()) for value in values
-        ]
+        kinds = [classify_features(features, used, **{name: value}).code for value in values]
+        rows = [_shares(judged(code, features.arc >= used.arc, motion)) for code in kinds]
         result[name] = Sensitivity(values, torch.tensor(rows, dtype=torch.float64))
     return result
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -32,8 +31,8 @@ class CyclesVerdict(Verdict):
     diverging = "Nearly every trajectory diverges."
     mixed = "The trajectories are of different kinds."
     unresolved = (
-        "The precision of the states can't tell what kind of motion this is: it may be rest, or slow motion "
-        "that is rounded away."
+        "The states can't tell what kind of motion this is: it may be rest, or slow motion that is rounded "
+        "away or hasn't ended yet."
     )
     unclear = UNCLEAR
 
@@ -59,7 +58,7 @@ def fate_of(kind: Kind, motion: LateMotion) -> Fate:
     if motion is LateMotion.rests:
         return "converges" if kind is Kind.fixed_point else "unclear"
     fate = _FATES[kind]
-    if motion in (LateMotion.moves, LateMotion.grows) and fate == "converges":
+    if motion in (LateMotion.slows, LateMotion.moves, LateMotion.grows) and fate == "converges":
         return "unclear"
     grows = motion is LateMotion.grows and fate in ("cycles", "quasiperiodic", "irregular")
     return "moves" if grows else fate
@@ -87,7 +86,8 @@ class CyclesResult(AnalysisResult):
     """Fraction of the trajectories (one per example and position) of each kind."""
     shares_by_position: Float[Tensor, "kind position"]
     kind_index: Int[Tensor, "batch position"]
-    """The number of the kind, in the order of `shares`; -1 where a position doesn't count."""
+    """The number of the kind, in the order of `shares`; -1 where a position doesn't count. It is that
+    of the path unless the last steps deny it; see `loopscope.analyses.cycles.judged`."""
     period: Float[Tensor, "batch position"]
     """Iterations per return, integer or not; 1 at a point, NaN without one."""
     angle: Float[Tensor, "batch position"]
@@ -204,17 +204,24 @@ def _periods(period: Tensor, angle: Tensor) -> str:
 def _threshold_sentence(t: Thresholds, share: float) -> str:
     return (
         f'"Nearly every" means {percent(share)} or more; a period explains {t.coherence:g} of the variance '
-        f"of the second half, and motion below {t.noise:g} of the range counts as rest (all thresholds: "
-        "`thresholds`)."
+        f"of the second half, and motion below {t.noise:g} of the range counts as rest (all "
+        "thresholds are in the result)."
     )
 
 
 def example_trajectory(kind_index: Tensor, quality: Tensor, period: Tensor) -> tuple[int, int]:
-    """(batch, position) of a trajectory worth drawing: an orbit if there is one, else the kind that
-    moves most; among those, the one that its period explains best."""
-    order = ["orbit", "torus", "irregular", "slider", "drifting", "diverging", "unresolved", "fixed_point"]
-    ranks = torch.tensor([*(order.index(kind.name) for kind in KINDS), len(order)])  # -1 is the last
-    rank = ranks[kind_index.cpu()]
-    best = (rank == rank.min()).flatten().nonzero()[:, 0]
-    score = quality.cpu().flatten()[best] + (period.cpu().flatten()[best] > 2) * 1.0
-    return divmod(int(best[score.nan_to_num(0).argmax()]), kind_index.shape[1])
+    """(batch, position) of a typical trajectory: of the most common kind, an orbit of the most common
+    period, or of the median one where none is whole; among those, the one that its period explains
+    best."""
+    kinds, turns = kind_index.cpu().flatten(), period.cpu().flatten().double()
+    score = quality.cpu().flatten().double().nan_to_num(0)
+    worth = [Kind.orbit, Kind.torus, Kind.irregular, Kind.slider, Kind.drifting, Kind.diverging]
+    order = [*worth, Kind.fixed_point, Kind.unresolved]  # of kinds that are as common
+    codes = [KINDS.index(kind) for kind in order]
+    best = (kinds == max(codes, key=lambda code: int((kinds == code).sum()))).nonzero()[:, 0]
+    if not bool(turns[best].isnan().any()):
+        values, counts = turns[best].unique(return_counts=True)
+        common = values[counts.argmax()] if int(counts.max()) > 1 else turns[best].quantile(0.5)
+        away = (turns[best] - common).abs()
+        best = best[away == away.min()]
+    return divmod(int(best[score[best].argmax()]), kind_index.shape[1])

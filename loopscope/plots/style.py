@@ -91,6 +91,23 @@ def empty(title: str, x: str, y: str, height: int = 380) -> "go.Figure":
     return figure
 
 
+def square(figure: "go.Figure", reach: float = 0.0) -> None:
+    """Give a plane's axes one scale and ranges as long as each other, which hold all of its points.
+
+    Arguments:
+        reach: the ranges hold at least -reach to reach.
+    """
+    ends = []
+    for axis in ("x", "y"):
+        values = [v for trace in figure.data for v in (trace[axis] if trace[axis] is not None else ())]
+        values = [v for v in values if v is not None and math.isfinite(v)] + [-reach, reach]
+        ends.append((min(values), max(values)))
+    half = 0.54 * max(high - low for low, high in ends) or 1.0
+    x, y = ([(low + high) / 2 - half, (low + high) / 2 + half] for low, high in ends)
+    figure.update_xaxes(range=x, constrain="domain", constraintoward="left")
+    figure.update_yaxes(range=y, constrain="domain", scaleanchor="x", scaleratio=1)
+
+
 def over_steps(title: str, y: str, height: int = 380) -> "go.Figure":
     """An empty figure over optimiser steps, on a logarithmic axis."""
     figure = empty(title, "optimiser step", y, height)

@@ -11,6 +11,7 @@ from torch import Tensor
 import loopscope as ls
 import loopscope.analyses.cycles as cycles  # pyright: ignore[reportMissingImports]
 from loopscope import maths
+from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion
 
 from ..toys.foreign_loops import Loop, batch, build_loop
 
@@ -107,8 +108,48 @@ def test_shares_follow_their_thresholds_and_the_summary_names_them():
     assert sweep.shares.sum(1).tolist() == pytest.approx([1] * len(sweep.values))
     assert "motion below 0.01" in str(result)
     loose = measured(logistic(4.0), torch.tensor([[0.4]], dtype=DOUBLE), 300, noise=0.9)
-    assert loose.verdict.name == "fixed_point"
+    assert loose.verdict.name == "unresolved"  # its steps don't shrink, whatever may count as rest
     assert "motion below 0.9" in str(loose)
+
+
+def test_a_path_like_that_of_a_point_whose_steps_do_not_end_drifts():
+    """Along a curve, by steps that shrink by 0.7 % per iteration."""
+
+    def step(x: Tensor) -> Tensor:
+        return x + torch.cat([0.1 * (4 - x[..., :1]), 0.007 * (3 - x[..., 1:])], -1) * 0.1
+
+    run = ls.iterate(step, starts(6), 24)
+    result = ls.analyses.measure("cycles", run)
+    convergence = ls.analyses.measure("convergence", run)
+    assert convergence.verdict.name == "slowing"
+    assert result.shares["fixed_point"] == 0
+    assert set(result.fates.values()) <= {"drifts", "unclear", "moves"}
+
+
+@pytest.mark.parametrize("motion", LateMotion)
+@pytest.mark.parametrize("kind", maths.Kind)
+def test_steps_that_deny_a_kind_change_it(kind, motion):
+    """The shares, like the fates, say "rest" only where the steps end, and "motion" only where
+    they don't."""
+    codes = torch.tensor([maths.KINDS.index(kind)] * 2), torch.tensor([LATE_MOTIONS.index(motion)] * 2)
+    judged = [maths.KINDS[i] for i in cycles.judged(codes[0], torch.tensor([True, False]), codes[1])]
+    denied = {"fixed_point": ("slows", "moves", "grows"), "diverging": ("slows", "approaches")}
+    if motion.name in denied.get(kind.name, ()):
+        assert [k.name for k in judged] == ["drifting", "unresolved"]
+    elif kind.name == "fixed_point":
+        assert judged == [kind] * 2
+    else:
+        assert judged == [maths.Kind.unresolved if motion.name == "rests" else kind] * 2
+
+
+def test_the_trajectory_that_is_drawn_is_typical():
+    orbit, point = (
+        next(i for i, k in enumerate(maths.KINDS) if k.name == n) for n in ("orbit", "fixed_point")
+    )
+    kinds = torch.tensor([[orbit, orbit], [orbit, point]])
+    periods, quality = torch.tensor([[8.0, 2.0], [2.0, 1.0]]), torch.tensor([[1.0, 0.97], [0.98, 1.0]])
+    assert cycles.example_trajectory(kinds, quality, periods) == (1, 0)
+    assert cycles.example_trajectory(kinds.where(kinds == point, point), quality, periods / periods) == (0, 0)
 
 
 @pytest.fixture(scope="module")
