@@ -165,7 +165,9 @@ class ConvergenceResult(AnalysisResult):
             f"{shares[APPROACHING]} approach a limit: their steps halve over the last half of all iterations."
             if APPROACHING in shares
             else "",
-            f"The steps of {shares[SLOWING]} shrink by less than that." if SLOWING in shares else "",
+            f"The steps of {shares[SLOWING]} shrink, but don't halve over the last half of all iterations."
+            if SLOWING in shares
+            else "",
             f"{percent(s.undecided_end)} move so little that rest can't be told from slow motion."
             if s.undecided_end
             else "",

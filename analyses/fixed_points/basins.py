@@ -61,8 +61,8 @@ class Basins:
     """From the end of the loop to what Anderson's solver finds from its first state, over its scale
     (`Limit.scale`); NaN if it finds nothing."""
     reachability: float
-    """Fraction of all starts, the examples' own included, that reach a fixed point within the run's
-    length."""
+    """Fraction of all starts, the examples' own included, that after as many iterations as the run
+    has are as near as `merge_distance` to the fixed point to which they lead."""
 
 
 def starts(
@@ -157,7 +157,10 @@ def explore(
                 radius, stable = _radius(loop.select_rows([row]), x)
                 remaining -= 1
             points.append(replace(point, radius=radius, stable=stable))
-    within = (plain.converged & (plain.iterations.to(plain.converged.device) <= length)).sum()
+    within = (
+        plain.converged
+        & ((_after(every, flat, length) - plain.point).norm(dim=1) <= near.repeat_interleave(many))
+    ).sum()
     last = limit.states[min(length, len(limit.states) - 1)]
     reached = (last - limit.point).norm(dim=1) <= near
     gap = (anderson.point - limit.states[-1]).norm(dim=1) / limit.scale
@@ -168,6 +171,13 @@ def explore(
         torch.where(valid, gap, torch.nan).float().cpu(),
         float(within + reached.sum()) / (examples * (many + 1)),
     )
+
+
+def _after(map: IterationMap, x: Float[Tensor, "row n"], iterations: int) -> Float[Tensor, "row n"]:
+    with torch.no_grad():
+        for _ in range(iterations):
+            x = map(x)
+    return x
 
 
 def _searches(

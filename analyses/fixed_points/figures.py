@@ -29,21 +29,22 @@ def draw(result: FixedPointsResult) -> "go.Figure":
         "Trajectories and fixed points", "first principal component", "second principal component", 460
     )
     for row, trajectory in enumerate(result.trajectories):
-        colour = style.COLOURS[row % len(style.COLOURS)]
+        look = style.example_style(result.rows[row])
         x, y = trajectory[:64].T.tolist()
-        line = {"color": colour, "width": 1.5}
+        line = {"color": look.colour, "width": 1.5, "dash": look.dash}
         figure.add_scatter(
             x=x,
             y=y,
             mode="lines+markers",
             line=line,
             marker={"size": 3},
+            showlegend=len(result.rows) <= style.LEGEND_ENTRIES,
             name=f"example {result.rows[row]}",
             opacity=0.7,
         )
     for stable, symbol, name in (
         (True, "circle", "stable"),
-        (False, "circle-open", "unstable"),
+        (False, "x", "unstable"),
         (None, "diamond-open", _undecided_reason([p for p in result.points if p.stable is None])),
     ):
         points = [point for point in result.points if point.stable is stable]
@@ -52,13 +53,19 @@ def draw(result: FixedPointsResult) -> "go.Figure":
                 x=[point.coordinates[0] for point in points],
                 y=[point.coordinates[1] for point in points],
                 mode="markers",
-                marker={"symbol": symbol, "size": 12, "color": style.RED, "line": {"width": 2}},
+                marker={
+                    "symbol": symbol,
+                    "size": 12,
+                    "color": [style.example_style(result.rows[p.example]).colour for p in points],
+                    "line": {"width": 2, "color": style.GREY if stable else style.RED},
+                },
                 text=[
                     f"example {result.rows[p.example]}, {_radius_words(p)}{plural(p.visits, 'visit')}"
                     for p in points
                 ],
                 hovertemplate="%{text}<extra></extra>",
                 name=f"fixed point: {name}",
+                showlegend=True,
             )
     return figure
 
@@ -71,7 +78,8 @@ def panels(result: FixedPointsResult) -> list[Panel]:
             draw(result),
             result.sentence,
             "Each line is one example's states from before the loop on, in the two directions in which they "
-            f"vary most.{_marker_sentences(result)}",
+            f"vary most; large markers of its colour are its fixed points.{_marker_sentences(result)}"
+            f"{_category_sentence(result)}",
         )
     ]
 
@@ -81,10 +89,26 @@ def _marker_sentences(result: FixedPointsResult) -> str:
     undecided = [point for point in result.points if point.stable is None]
     meanings = (
         (any(p.stable is True for p in result.points), "Filled circle: stable."),
-        (any(p.stable is False for p in result.points), "Open circle: unstable."),
+        (any(p.stable is False for p in result.points), "Cross: unstable."),
         (bool(undecided), f"Open diamond: {_undecided_reason(undecided)}."),
     )
     return "".join(f" {meaning}" for present, meaning in meanings if present)
+
+
+_CATEGORIES = {
+    FixedPointsVerdict.one: "the example ends at a fixed point, and so does every other start that was tried",
+    FixedPointsVerdict.several: "it ends at a fixed point, and some other start at another one",
+    FixedPointsVerdict.local: "it ends at a fixed point, and some other start came to none",
+    FixedPointsVerdict.none: "it ends at no fixed point",
+}
+"""What is said of one example, where the verdict's name says too little."""
+
+
+def _category_sentence(result: FixedPointsResult) -> str:
+    """What the categories of the evidence mean, of those that it has."""
+    present = [(v.name, words) for v, words in _CATEGORIES.items() if v in result.verdicts]
+    meanings = "; ".join(f"{name}: {words}" for name, words in present)
+    return f" Of the examples, {meanings}." if meanings else ""
 
 
 def _radius_words(point: FixedPoint) -> str:

@@ -15,12 +15,17 @@ from loopscope.dynamics.outcome import CRITERION, Outcome, fates_of
 from .basins import FixedPoint
 
 MERGE_DISTANCE, RESIDUAL_TOLERANCE = 1e-3, 1e-6
+EQUAL = 1e-3
+"""Rates of all examples within this part of each other are one number."""
 
 
 class FixedPointsVerdict(Verdict):
     """Where a loop ends."""
 
-    one = "The loop ends at a stable fixed point, and all starts that were tried lead to the same one."
+    one = (
+        "The loop ends at a stable fixed point: within an example, all starts that were tried lead to the "
+        "same one."
+    )
     several = (
         "The loop ends at a fixed point, but other starts lead elsewhere: there is more than one attractor."
     )
@@ -83,8 +88,8 @@ class FixedPointsResult(AnalysisResult):
     points: tuple[FixedPoint, ...]
     """The distinct fixed points of all examples."""
     reachability: float
-    """Fraction of all starts, the examples' own included, that reach a fixed point within the run's
-    length."""
+    """Fraction of all starts, the examples' own included, that after as many iterations as the run
+    has are as near as `merge_distance` to the fixed point to which they lead."""
     input_dependence: float
     """Distance between fixed points over distance between inputs; 0 if the loop reads no input, NaN
     for fewer than two examples that reach one."""
@@ -124,7 +129,8 @@ class FixedPointsResult(AnalysisResult):
         if self.verdict is not FixedPointsVerdict.iteration_dependent:
             lines += self._point_sentences()
         lines.append(
-            f"{self.continuation} {plural(self.starts, 'other start')} per example. Thresholds: two fixed "
+            f"{self.continuation} {plural(self.starts, 'other start')} per example, perturbed ends "
+            f"among them. Thresholds: two fixed "
             f"points count as the same if they lie within {self.merge_distance:g} of norm and range; "
             f"converged below a residual of {self.tolerance:g}; perturbations of {self.perturbation:g}."
         )
@@ -148,7 +154,11 @@ class FixedPointsResult(AnalysisResult):
                 f"In {plural(len(far), 'example')} the solver's fixed point is not where the loop ends: they "
                 f"are at most {number(float(far.max()))} of the state's size apart."
             )
-        lines.append(f"{percent(self.reachability)} of all starts have converged within the run's length.")
+        if self.reachability == self.reachability and self.points:
+            lines.append(
+                f"{percent(self.reachability)} of all starts, those of the examples included, are as near to "
+                "their fixed points within the run's length."
+            )
         if self.input_dependence == self.input_dependence:
             read = "" if self.reads_input else " (no input is read)"
             lines.append(f"Input dependence: {number(self.input_dependence)}{read}.")
@@ -160,12 +170,21 @@ class FixedPointsResult(AnalysisResult):
         if not len(reached):
             return ["No example of these reaches a fixed point."]
         lines = [
-            f"{len(reached)} of {plural(len(self.reached), 'example')} reach their fixed point, after "
+            f"{len(reached)} of {plural(len(self.reached), 'example')} come within "
+            f"{self.merge_distance:g} of norm and range of their fixed point, after "
             f"{reached.double().mean():.1f} iterations on average and {int(reached.max())} at most."
         ]
         rates = [e for e in self.evidence.estimates if "rate" in e.name]
-        known = int((~self.rate[self.reached >= 0].isnan()).sum())
-        if rates:
+        values = self.rate[(self.reached >= 0) & ~self.rate.isnan()]
+        known = len(values)
+        if known > 1 and float(values.max() - values.min()) <= EQUAL * float(values.max()):
+            lines.append(
+                f"Fitted contraction rate of an example's distance to its fixed point: "
+                f"{number(float(values[0]), 4)} per iteration in each of {plural(known, 'example')}. That is "
+                "one number measured several times, not a sample: what sets it, such as a position that all "
+                "examples share, doesn't depend on the example."
+            )
+        elif rates:
             lines.append(
                 f"Fitted contraction rate of an example's distance to its fixed point: median "
                 f"{rates[0].text} per iteration, over {plural(known, 'example')}."

@@ -36,7 +36,10 @@ class GeometryVerdict(Verdict):
 
     widening = "The states spread out: their participation ratio rises over the iterations."
     narrowing = "The states concentrate: their participation ratio falls over the iterations."
-    steady = "The states keep about the same participation ratio from start to end."
+    steady = (
+        "The participation ratio of the states is about the same at the end as at the start, within the "
+        "factor that counts as a change."
+    )
     point = "The states are one point from start to end: nothing sets examples or positions apart."
     collapsed = "The states collapse to a point: all positions end in the same state."
     unresolved = (
@@ -99,7 +102,7 @@ class GeometryResult(AnalysisResult):
             )
         change = next((e for e in self.evidence.estimates if e.name == CHANGE), None)
         if change is not None:
-            lines.insert(1, f"It changes by the factor {change.text}, over examples.")
+            lines.insert(1, f"The last is {change.text} times the first, over examples.")
         lines.append(
             f"Measured on {self.vectors} vectors per state; a change by less than the factor "
             f"{self.change_factor:g} counts as none."
@@ -140,6 +143,7 @@ def ratio_text(field: FieldGeometry, states: Sequence[int]) -> str:
     first, last = defined[0], defined[-1]
     text = f" goes from {number(float(ratio[first]))} {_when(states[first])}"
     text += f" to {number(float(ratio[last]))} {_when(states[last])}"
+    text += _between_text(ratio[defined], [states[i] for i in defined])
     missing = [k for i, k in enumerate(states) if i not in defined]
     if not missing:
         return text
@@ -147,6 +151,17 @@ def ratio_text(field: FieldGeometry, states: Sequence[int]) -> str:
         return f"{text} (all examples start at one point, so the comparison begins at k = {states[first]})"
     where = _when(missing[0]) if len(missing) == 1 else f"for {len(missing)} of {len(states)} states"
     return f"{text} (undefined {where}, where all vectors are equal)"
+
+
+def _between_text(ratio: Float[Tensor, " state"], states: Sequence[int]) -> str:
+    """The largest ratio in between, and the smallest, if they are beyond both ends by
+    CHANGE_FACTOR."""
+    low, high = sorted((float(ratio[0]), float(ratio[-1])))
+    top, bottom = int(ratio.argmax()), int(ratio.argmin())
+    peak = f", with a peak of {number(float(ratio[top]))} {_when(states[top])}"
+    trough = f", with a minimum of {number(float(ratio[bottom]))} {_when(states[bottom])}"
+    text = peak if float(ratio[top]) >= CHANGE_FACTOR * high else ""
+    return text + (trough if float(ratio[bottom]) * CHANGE_FACTOR <= low else "")
 
 
 def similarity_sentence(field: FieldGeometry, states: Sequence[int]) -> str:

@@ -21,12 +21,7 @@ def headline(result: PathIndependenceResult) -> tuple[str, str]:
 
 def draw(result: PathIndependenceResult) -> "go.Figure":
     """The alignment of every start, by kind."""
-    figure = style.empty(
-        "Alignment by kind of start",
-        "cosine to the final state from the standard start",
-        "kind of start",
-        320,
-    )
+    figure = style.empty("Alignment by kind of start", "cosine of the final states", "", 320)
     for kind, colour in zip(result.kinds, style.COLOURS, strict=False):
         figure.add_box(
             x=kind.alignment.flatten().tolist(),
@@ -37,6 +32,8 @@ def draw(result: PathIndependenceResult) -> "go.Figure":
             marker={"color": colour, "size": 5},
             line={"width": 1},
         )
+    lowest = min((float(kind.alignment.nan_to_num(1.0).min()) for kind in result.kinds), default=0.0)
+    figure.update_xaxes(range=[min(0.0, lowest) - 0.05, 1.05])
     figure.update_layout(showlegend=False)
     return figure
 

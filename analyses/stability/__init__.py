@@ -21,9 +21,9 @@ the point, and from differences propagated along the trajectory. `agreement` tel
 that are known agree, `disagreement` by how much they don't.
 
 The verdict is one for each example, counted (examples that attract count together: as transient if
-more than a few are). Each is taken from intervals: radius and exponent with
-their errors (an exponent is neutral where its interval is within that of linear growth). Where they
-allow two verdicts, the example is `unclear`.
+more than a few are). Each is taken from intervals: radius and exponent with their errors (an
+exponent is neutral where its interval is within that of linear growth or decay). Where they allow
+two verdicts, the example is `unclear`.
 
 Sources: Benettin et al. 1980 and Eckmann & Ruelle 1985 for the exponents; Trefethen & Embree 2005
 for non-normal growth; the stability of the backward pass and smoothness in the input as axes of

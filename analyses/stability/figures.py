@@ -1,4 +1,4 @@
-"""The leading eigenvalues in the unit disc."""
+"""The leading eigenvalues and the unit circle."""
 
 import math
 from typing import TYPE_CHECKING
@@ -29,8 +29,8 @@ def headline(result: StabilityResult) -> tuple[str, str]:
 
 
 def draw(result: StabilityResult) -> "go.Figure":
-    """The leading eigenvalues in the unit disc."""
-    figure = style.empty("Leading eigenvalues of one iteration", "real part", "imaginary part", 460)
+    """The leading eigenvalues and the unit circle."""
+    figure = style.empty("Leading eigenvalues and the unit circle", "real part", "imaginary part", 500)
     angles = [2 * math.pi * i / 120 for i in range(121)]
     line = {"color": style.GREY, "width": 1}
     figure.add_scatter(
@@ -43,27 +43,53 @@ def draw(result: StabilityResult) -> "go.Figure":
     )
     for row, values in enumerate(result.eigenvalues):
         finite = [complex(v) for v in values.tolist() if v == v]
+        look = style.example_style(result.rows[row])
+        rings = [3 if abs(v) > 1 + result.margin else 0 for v in finite]
         figure.add_scatter(
             x=[v.real for v in finite],
             y=[v.imag for v in finite],
             mode="markers",
-            marker={"size": 9, "color": style.COLOURS[row % len(style.COLOURS)]},
-            text=[f"modulus {number(abs(v), 4)}" for v in finite],
+            marker={
+                "size": 9,
+                "color": look.colour,
+                "symbol": look.symbol,
+                "line": {"color": style.RED, "width": rings},
+            },
+            showlegend=len(result.rows) <= style.LEGEND_ENTRIES,
+            text=[f"example {result.rows[row]}, modulus {number(abs(v), 4)}" for v in finite],
             hovertemplate="%{x:.4f} + %{y:.4f}i, %{text}<extra></extra>",
             name=f"example {result.rows[row]}",
         )
-    figure.update_yaxes(scaleanchor="x", scaleratio=1)
+    style.square(figure, reach=1.0)
     return figure
+
+
+def _place_sentence(result: StabilityResult) -> str:
+    """Where the Jacobian was taken."""
+    here, total = sum(result.at_fixed_point), len(result.rows)
+    if here == total:
+        return "Of the Jacobian of one iteration at the fixed point."
+    elsewhere = (
+        "at the last state, which the loop leaves again, so that they say what one iteration does there and "
+        "not what becomes of differences in the long run"
+    )
+    if not here:
+        return f"Of the Jacobian of one iteration {elsewhere}."
+    return (
+        f"Of the Jacobian of one iteration: in {here} of {plural(total, 'example')} at the fixed point, in "
+        f"the others {elsewhere}."
+    )
 
 
 def panels(result: StabilityResult) -> list[Panel]:
     """The panels of a report."""
     return [
         Panel(
-            "Leading eigenvalues in the unit disc",
+            "Leading eigenvalues and the unit circle",
             draw(result),
             f"{result.sentence} {result.agreement_sentence}",
-            "A difference along an eigenvector is scaled by the eigenvalue's modulus per iteration and turns "
-            "by its angle; inside the circle it dies out, outside it grows.",
+            f"{_place_sentence(result)} A difference along an eigenvector is scaled by the eigenvalue's "
+            "modulus per iteration and turns by its angle; inside the circle it dies out, outside (ringed in "
+            "red) it grows. Each colour and shape is one example.",
         )
     ]

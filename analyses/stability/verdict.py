@@ -28,12 +28,11 @@ class StabilityVerdict(Verdict):
     )
     unstable = "The loop is at an unstable fixed point: small differences grow."
     contracting = (
-        "The loop ends at no fixed point, but small differences die out along its trajectory, as on an "
-        "attracting cycle."
+        "The loop ends at no fixed point, but small differences die out along its path, exponentially."
     )
     neutral = (
-        "The loop ends at no fixed point, and small differences neither die out nor grow exponentially along "
-        "its trajectory."
+        "The loop ends at no fixed point, and small differences are nearly neutral along its trajectory: "
+        "they die out or grow no faster than a power law would have it."
     )
     expanding = (
         "The loop ends at no fixed point, and small differences grow along its trajectory: sensitive "
@@ -114,11 +113,11 @@ def _along_trajectory(exponent: float, error: float, margin: float, iterations: 
     if exponent != exponent:
         return StabilityVerdict.unclear
     # a difference that grows linearly, as between neighbouring orbits, has log(n) / n after n
-    # iterations
+    # iterations, and one that falls as 1 / n, as in a slowing drift, the negative of that
     linear, doubt = max(margin, math.log(iterations) / iterations), 2 * error
     if exponent - doubt > linear:
         return StabilityVerdict.expanding
-    if exponent + doubt < -margin:
+    if exponent + doubt < -linear:
         return StabilityVerdict.contracting
     equal = abs(exponent) + doubt <= 2 * linear
     return StabilityVerdict.neutral if equal else StabilityVerdict.unclear

@@ -285,3 +285,24 @@ def test_thresholds_are_named_and_checked():
     assert "count as the same if they lie within 0.01 of norm and range" in str(result)
     with pytest.raises(ls.LoopscopeError, match="examples must be a whole number, 1 or more, but is 0"):
         measured(torch.cos, starts(1, 1), examples=0)
+
+
+def test_reaching_has_one_criterion_for_examples_and_other_starts():
+    """Of a contraction by a half from starts as large as the state, all come within 0.001 in 24
+    iterations, and none in 4, though a residual of 1e-6 takes about 20."""
+    for iterations, share in ((24, 1.0), (4, 0.0)):
+        run = ls.iterate(lambda x: 0.5 * x + 1, torch.full((3, 2), 5.0, dtype=torch.float64), iterations)
+        result = ls.analyses.measure("fixed_points", run, perturbed=0, exchanged=0)
+        assert result.reachability == share
+        assert bool((result.reached <= iterations).all()) is (share == 1.0)
+    short = ls.iterate(lambda x: 0.5 * x + 1, torch.full((3, 2), 5.0, dtype=torch.float64), 14)
+    result = ls.analyses.measure("fixed_points", short, perturbed=0, exchanged=0)
+    assert result.reachability == 1.0  # within 0.001 of the point, but not at a residual of 1e-6
+    assert "come within 0.001 of norm and range" in str(result)
+
+
+def test_one_rate_measured_several_times_is_no_sample():
+    start = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    text = str(ls.analyses.measure("fixed_points", ls.iterate(lambda x: 0.5 * x + 1, start, 24)))
+    assert "0.5 per iteration in each of 4 examples" in text and "not a sample" in text
+    assert "(0.5 to 0.5)" not in text

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 import loopscope as ls
-from loopscope.analyses.stability import headline  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.stability import headline, panels  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.stability.agreement import Agreement, agreement_of  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.stability.jacobian import Jacobians  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.stability.verdict import StabilityVerdict, verdict_of, verdict_over  # pyright: ignore[reportMissingImports]
 from loopscope.dynamics.outcome import Outcome
 from loopscope.maths.contraction_rate import no_rate
+from loopscope.plots import style
 
 from ..maths.test_lyapunov import henon, scattered
 from ..maths.test_spectrum import KINDS, matrix, rotation
@@ -183,7 +184,11 @@ BY_HAND: dict[str, list[tuple[Outcome, float, float, float, float, float]]] = {
     "marginal": [("converged", 1.0, 0.0, 1.0, 0.0, 0.0)],
     "unstable": [("unstable", 2.0, 0.0, 2.0, 0.69, 0.0)],
     "contracting": [("moving", 2.0, 0.0, 2.0, -0.5, 0.1), ("elsewhere", NAN, NAN, NAN, -math.inf, 0.0)],
-    "neutral": [("moving", 1.0, 0.0, 1.0, 0.0, 0.001), ("moving", NAN, NAN, NAN, 0.005, 0.001)],
+    "neutral": [
+        ("moving", 1.0, 0.0, 1.0, 0.0, 0.001),
+        ("moving", NAN, NAN, NAN, 0.005, 0.001),
+        ("elsewhere", NAN, NAN, NAN, -0.005, 0.001),
+    ],
     "expanding": [("moving", 1.0, 0.0, 1.0, 0.4, 0.05)],
     "diverging": [("growing", NAN, NAN, NAN, NAN, NAN)],
     "contradictory": [("converged", 0.5, 0.0, 0.9, 0.5, 0.01), ("unstable", 2.0, 0.0, 2.0, -0.5, 0.01)],
@@ -271,3 +276,24 @@ def test_examples_that_attract_differ_only_in_whether_differences_can_grow(
     assert verdict.name == expected
     assert evidence.examples == stable + transient + others
     assert len(evidence.alternatives) == (2 if expected == "unclear" else 0)
+
+
+def test_neutral_is_symmetric_so_that_a_slowing_drift_is_no_decay():
+    """Steps of 1 / k along a line: differences fall as a power law, which has no rate."""
+    result = measured(lambda x: x + torch.exp(-x), starts(3, 1), iterations=64)
+    assert result.verdict.name == "neutral"
+    assert "cycle" not in str(result)
+
+
+def test_the_figure_of_eigenvalues_is_square_and_says_where_they_are_from():
+    for map, words in ((torch.cos, "at the fixed point."), (lambda x: 3.2 * x * (1 - x), "the last state")):
+        result = measured(map, 0.3 + 0 * starts(12, 1))
+        (panel,) = panels(result)
+        assert words in panel.reading
+        layout = panel.figure.layout
+        spans = [axis.range[1] - axis.range[0] for axis in (layout.xaxis, layout.yaxis)]
+        assert spans[0] == pytest.approx(spans[1])
+        assert layout.xaxis.range[0] < -1 and layout.xaxis.range[1] > 1
+        legend = [trace.name for trace in panel.figure.data if trace.showlegend is not False]
+        assert len(legend) <= style.LEGEND_ENTRIES
+        assert len({(t.marker.color, t.marker.symbol) for t in panel.figure.data[1:]}) == 12
