@@ -86,8 +86,8 @@ class CyclesResult(AnalysisResult):
     """Fraction of the trajectories (one per example and position) of each kind."""
     shares_by_position: Float[Tensor, "kind position"]
     kind_index: Int[Tensor, "batch position"]
-    """The number of the kind, in the order of `shares`; -1 where a position doesn't count. It is that
-    of the path unless the last steps deny it; see `loopscope.analyses.cycles.judged`."""
+    """The number of the kind, in the order of `shares`; -1 where a position doesn't count. It is
+    that of the path unless the last steps deny it; see `loopscope.analyses.cycles.judged`."""
     period: Float[Tensor, "batch position"]
     """Iterations per return, integer or not; 1 at a point, NaN without one."""
     angle: Float[Tensor, "batch position"]
@@ -210,9 +210,9 @@ def _threshold_sentence(t: Thresholds, share: float) -> str:
 
 
 def example_trajectory(kind_index: Tensor, quality: Tensor, period: Tensor) -> tuple[int, int]:
-    """(batch, position) of a typical trajectory: of the most common kind, an orbit of the most common
-    period, or of the median one where none is whole; among those, the one that its period explains
-    best."""
+    """(batch, position) of a typical trajectory: of the most common kind, an orbit of the most
+    common period, or of the median one where none is whole; among those, the one that its period
+    explains best."""
     kinds, turns = kind_index.cpu().flatten(), period.cpu().flatten().double()
     score = quality.cpu().flatten().double().nan_to_num(0)
     worth = [Kind.orbit, Kind.torus, Kind.irregular, Kind.slider, Kind.drifting, Kind.diverging]

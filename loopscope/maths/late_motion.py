@@ -57,10 +57,10 @@ def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, 
 
     A row rests if every step of the last quarter is below the tolerance, unless the steps add up.
     It grows if its norm leaves its former range, or ends in NaN or infinity. Otherwise it
-    approaches rest while its steps shrink to HALVED or where it has stopped in the last eighth only,
-    slows where they shrink by less, and moves where they don't. It is unresolved where it rests but
-    the precision can't tell rest from slow motion, and where its small steps don't shrink although
-    they are more than rounding.
+    approaches rest while its steps shrink to HALVED or where it has stopped in the last eighth
+    only, slows where they shrink by less, and moves where they don't. It is unresolved where it
+    rests but the precision can't tell rest from slow motion, and where its small steps don't shrink
+    although they are more than rounding.
 
     Arguments:
         values: the states, one after the other; 3 at least.
