@@ -79,7 +79,7 @@ def panels(result: FixedPointsResult) -> list[Panel]:
             result.sentence,
             "Each line is one example's states from before the loop on, in the two directions in which they "
             f"vary most; large markers of its colour are its fixed points.{_marker_sentences(result)}"
-            f"{_category_sentence(result)}",
+            f"{result.category_sentence}",
         )
     ]
 
@@ -93,22 +93,6 @@ def _marker_sentences(result: FixedPointsResult) -> str:
         (bool(undecided), f"Open diamond: {_undecided_reason(undecided)}."),
     )
     return "".join(f" {meaning}" for present, meaning in meanings if present)
-
-
-_CATEGORIES = {
-    FixedPointsVerdict.one: "the example ends at a fixed point, and so does every other start that was tried",
-    FixedPointsVerdict.several: "it ends at a fixed point, and some other start at another one",
-    FixedPointsVerdict.local: "it ends at a fixed point, and some other start came to none",
-    FixedPointsVerdict.none: "it ends at no fixed point",
-}
-"""What is said of one example, where the verdict's name says too little."""
-
-
-def _category_sentence(result: FixedPointsResult) -> str:
-    """What the categories of the evidence mean, of those that it has."""
-    present = [(v.name, words) for v, words in _CATEGORIES.items() if v in result.verdicts]
-    meanings = "; ".join(f"{name}: {words}" for name, words in present)
-    return f" Of the examples, {meanings}." if meanings else ""
 
 
 def _radius_words(point: FixedPoint) -> str:

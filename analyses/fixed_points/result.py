@@ -51,6 +51,15 @@ class FixedPointsVerdict(Verdict):
     unclear = UNCLEAR
 
 
+_CATEGORIES = {
+    FixedPointsVerdict.one: "the example ends at a fixed point, and so does every other start that was tried",
+    FixedPointsVerdict.several: "it ends at a fixed point, and some other start at another one",
+    FixedPointsVerdict.local: "it ends at a fixed point, and some other start came to none",
+    FixedPointsVerdict.none: "it ends at no fixed point",
+}
+"""What is said of one example, where the verdict's name says too little."""
+
+
 @dataclass(frozen=True)
 class FixedPointsResult(AnalysisResult):
     """Where a loop ends, example by example."""
@@ -121,6 +130,12 @@ class FixedPointsResult(AnalysisResult):
     @property
     def fate_criterion(self) -> str:
         return CRITERION
+
+    @property
+    def category_sentence(self) -> str:
+        """What the names of the examples' verdicts mean, of those that occur."""
+        known = [(v.name, words) for v, words in _CATEGORIES.items() if v in self.verdicts]
+        return f" Of the examples, {'; '.join(f'{n}: {w}' for n, w in known)}." if known else ""
 
     def summary(self) -> str:
         lines = [self.sentence, self.evidence.how]

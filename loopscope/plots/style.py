@@ -98,8 +98,9 @@ def square(figure: "go.Figure", reach: float = 0.0) -> None:
         reach: the ranges hold at least -reach to reach.
     """
     ends = []
-    for axis in ("x", "y"):
-        values = [v for trace in figure.data for v in (trace[axis] if trace[axis] is not None else ())]
+    columns = zip(*((trace.x, trace.y) for trace in figure.data), strict=True)  # pyright: ignore[reportAttributeAccessIssue]
+    for column in columns:
+        values = [v for part in column if part is not None for v in part]
         values = [v for v in values if v is not None and math.isfinite(v)] + [-reach, reach]
         ends.append((min(values), max(values)))
     half = 0.54 * max(high - low for low, high in ends) or 1.0
