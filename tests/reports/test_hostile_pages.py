@@ -85,7 +85,7 @@ def opened(browser: Any, html: str, path: Path, hover: bool = True) -> list[str]
     browser.get(path.as_uri())
     until(browser, "return document.documentElement.dataset.drawn")
     browser.execute_script("for (const e of document.querySelectorAll('details')) e.open = true")
-    until(browser, "return [...document.querySelectorAll('.chart')].every((e) => e.dataset.at)")
+    until(browser, "return [...document.querySelectorAll('.chart')].every((e) => e.dataset.at)", 300)
     texts = browser.execute_async_script(TEXTS, hover)
     assert browser.execute_script("return window.alerts") == []
     assert browser.execute_script(FOREIGN) == []
