@@ -25,6 +25,8 @@ What can mislead:
 - Noise is not a state that the model produces: the iterations may correct it before it reaches
   other positions, though a donor's state does reach them. Small noise probes the neighbourhood of
   the trajectory, large noise may break the computation.
+- Of an effect on others that is small it says little where it falls: if less than 5 % of the effect
+  is on others at every m, the verdict is that they are hardly affected.
 - "Alike" is a statement about size: an effect on neighbours between 1 / 1.25 and 1.25 times a
   uniform one at the first m that affects others.
 - A patch after which an answer isn't finite has no effect that can be located: the verdict is then
@@ -51,6 +53,7 @@ from .sums import EffectSums as EffectSums
 from .sums import Spread as Spread
 from .verdict import GROWTH as GROWTH
 from .verdict import LEAST as LEAST
+from .verdict import LITTLE as LITTLE
 from .verdict import LOCAL as LOCAL
 from .verdict import LocalityVerdict as LocalityVerdict
 from .verdict import decide as decide

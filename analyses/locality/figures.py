@@ -2,13 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from loopscope.common.text import number, plural
+from loopscope.common.text import number, percent, plural
 from loopscope.plots import style
 from loopscope.plots.bands import add_band, with_gaps
 from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 
 from .result import LocalityResult
+from .verdict import LocalityVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -20,14 +21,20 @@ VISIBLE = 0.005
 
 def headline(result: LocalityResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    pairs = zip(result.after, result.locality.tolist(), strict=True)
-    known = [(m, value) for m, value in pairs if value == value]
-    if not known:
+    affected = result.affected
+    if not affected:
         return "none", "effect of patching one position on the answers at others"
-    m, value = known[0]
+    m = affected[0]
+    value = float(result.locality[m])
+    if value != value or result.verdict is LocalityVerdict.little:
+        return (
+            percent(1 - float(result.self_share[affected].min())),
+            "of the effect of patching one position is on the answers at others, at most",
+        )
     return (
         f"{number(value, 2)} ×",
-        f"effect on neighbours relative to a uniform effect, {plural(m, 'iteration')} after the patch",
+        f"effect on neighbours relative to a uniform effect, {plural(result.after[m], 'iteration')} after "
+        "the patch",
     )
 
 
@@ -78,18 +85,20 @@ def curves(result: LocalityResult) -> "go.Figure":
 
 def panels(result: LocalityResult) -> list[Panel]:
     """The panels of a report."""
-    finite = [i for i, value in enumerate(result.distance.tolist()) if value == value]
+    finite = result.affected
     distances, neighbours = "", "No other position is affected."
     if finite:
         first, last = finite[0], finite[-1]
+        most = min(finite, key=lambda i: float(result.self_share[i]))
         distances = (
-            f" The mean distance of the effect on others is {number(float(result.distance[first]), 2)} at "
-            f"first, and {number(float(result.distance[last]), 2)} after "
-            f"{plural(result.after[last], 'iteration')}."
+            f" At most {percent(1 - float(result.self_share[most]))} of the effect is on other positions "
+            f"(m = {result.after[most]}). Their mean distance, weighted by the effect, is "
+            f"{number(float(result.distance[first]), 2)} at first (m = {result.after[first]}), and "
+            f"{number(float(result.distance[last]), 2)} after {plural(result.after[last], 'iteration')}."
         )
         neighbours = (
-            f"At first the effect on neighbours is {number(float(result.locality[first]), 2)} times that "
-            "of a uniform effect."
+            f"At first (m = {result.after[first]}) the effect on neighbours is "
+            f"{number(float(result.locality[first]), 2)} times that of a uniform effect."
         )
     return [
         Panel(

@@ -8,7 +8,7 @@ from torch import Tensor
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.text import number, percent, plural
 
-from .verdict import GROWTH, LOCAL, LocalityVerdict
+from .verdict import GROWTH, LITTLE, LOCAL, LocalityVerdict, affected_at
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,16 @@ class LocalityResult(AnalysisResult):
     distant is below one over it; alike is between the two ..."""
     growth_threshold: float = GROWTH
     """... and a local effect is relayed if its distance grows by this factor after that."""
+    little_threshold: float = LITTLE
+    """Others are hardly affected if their share of the effect is below this at every m."""
+
+    @property
+    def affected(self) -> list[int]:
+        """The m at which other positions are affected, by more than a negligible share."""
+        return affected_at(self.distance, self.self_share)
 
     def summary(self) -> str:
-        finite = [i for i, value in enumerate(self.locality.tolist()) if value == value]
+        finite = self.affected
         rows = "; ".join(
             f"after {plural(self.after[i], 'more iteration')} {_times(self.locality[i])} times uniform "
             f"({_times(self.low[i])} to {_times(self.high[i])}), at a mean distance of "
@@ -64,9 +71,10 @@ class LocalityResult(AnalysisResult):
         return (
             f"{self.sentence} The state at k = {self.iteration} was replaced at one position by "
             f"{self.replacement}, in {self.examples} examples; neighbours are {self.neighbours}{reachable}. "
-            f"{'Effect on neighbours: ' + rows if rows else 'No other position was affected'}. The "
-            "verdict is about the first number of iterations that affects others: local from "
-            f"{self.local_threshold:g} times uniform on, distant below 1 / {self.local_threshold:g}, alike "
+            f"{'Effect on neighbours: ' + rows if rows else 'No other position was affected'}. Others are "
+            f"hardly affected if less than {percent(self.little_threshold)} of the effect is on them after "
+            "any number of iterations. Else the verdict is about the first number of iterations that "
+            f"affects others: local from {self.local_threshold:g} times uniform on, distant below 1 / {self.local_threshold:g}, alike "
             f"between; relayed if the distance then grows by a factor of {self.growth_threshold:g}."
         )
 

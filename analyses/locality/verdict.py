@@ -3,15 +3,17 @@
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from loopscope.common.evidence import Estimate, Evidence, by_bootstrap, estimate
 from loopscope.common.verdict import UNCLEAR, Verdict
 
 from .sums import EffectSums, Spread
 
-LOCAL, GROWTH, SHARE, LEAST = 1.25, 1.25, 1e-3, 4
-"""`SHARE`: an effect on others counts from this share of the whole effect on. `LEAST`: examples for
-a verdict."""
+LOCAL, GROWTH, SHARE, LITTLE, LEAST = 1.25, 1.25, 1e-3, 0.05, 4
+"""`SHARE`: an effect on others counts from this share of the whole effect on. `LITTLE`: where it
+never has this share, others are hardly affected. `LEAST`: examples for a verdict."""
 
 
 class LocalityVerdict(Verdict):
@@ -21,15 +23,17 @@ class LocalityVerdict(Verdict):
     local = "An intervention affects neighbours, and stays among them."
     everywhere = "An intervention affects near and distant positions alike."
     distant = "An intervention affects distant positions more than neighbours."
+    little = (
+        "An intervention hardly affects other positions: nearly all of its effect stays where it was made."
+    )
     contained = "An intervention affects no other position's answer."
     unresolved = "The effect on other positions is no more than rounding, so it can't be told from none."
     unclear = UNCLEAR
 
 
-def affected_at(spread: Spread) -> list[int]:
-    """The m at which others are affected."""
-    large = 1 - spread.self_share > SHARE
-    return (torch.isfinite(spread.distance) & large).nonzero()[:, 0].tolist()
+def affected_at(distance: Float[Tensor, " after"], self_share: Float[Tensor, " after"]) -> list[int]:
+    """The m at which others are affected, from the fields of `Spread`."""
+    return (torch.isfinite(distance) & (1 - self_share > SHARE)).nonzero()[:, 0].tolist()
 
 
 def verdict_of(spread: Spread, *, hidden: bool = False) -> LocalityVerdict:
@@ -40,9 +44,11 @@ def verdict_of(spread: Spread, *, hidden: bool = False) -> LocalityVerdict:
     """
     if not spread.is_finite:
         return LocalityVerdict.unclear
-    present = affected_at(spread)
+    present = affected_at(spread.distance, spread.self_share)
     if not present:
         return LocalityVerdict.unresolved if hidden else LocalityVerdict.contained
+    if float((1 - spread.self_share[present]).max()) < LITTLE:
+        return LocalityVerdict.little
     first = present[0]
     locality = float(spread.locality[first])
     if locality != locality:  # no neighbour can be reached
@@ -69,14 +75,21 @@ def decide(sums: EffectSums, *, hidden: bool) -> tuple[LocalityVerdict, Evidence
 
 
 def _estimates(sums: EffectSums) -> tuple[Estimate, ...]:
-    """The effect on neighbours at the first m that affects others, and the distance there and at
-    the last; none where nothing is affected."""
-    present = affected_at(sums.spread())
+    """The largest share of the effect on others, the effect on neighbours at the first m that
+    affects others, and the distance there and at the last; none where nothing is affected."""
+    whole = sums.spread()
+    present = affected_at(whole.distance, whole.self_share)
     if not present:
         return ()
     first, last = present[0], present[-1]
+    largest = min(present, key=lambda m: float(whole.self_share[m]))
     relative = "effect on neighbours over that of a uniform effect"
     return (
+        estimate(
+            f"share of the effect on other positions, largest (m = {largest})",
+            lambda rows: 1 - float(sums.spread(rows).self_share[largest]),
+            sums.whole.shape[1],
+        ),
         interval_of(sums, "locality", first, f"{relative}, m = {first}"),
         *(
             interval_of(sums, "distance", m, f"mean distance of the effect on others, m = {m}")

@@ -10,6 +10,7 @@ import loopscope as ls
 from loopscope.analyses.locality.distances import position_distances  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.text import percent
 from loopscope.nn import LoopedModule
 
 P, N, CLASSES = 10, 8, 4
@@ -69,6 +70,8 @@ CASES = [
     (spread([1.2, 4.0], [1.0, 2.0], [0.5, 0.5]), False, "everywhere"),
     (spread([0.79, 4.0], [3.0, 3.0], [0.5, 0.5]), False, "distant"),
     (spread([NAN, NAN], [NAN, NAN], [0.0, 0.0]), False, "contained"),
+    (spread([NAN, 1.0, 1.0], [NAN, 3.0, 3.0], [0.0, 0.002, 0.04]), False, "little"),
+    (spread([4.0, 4.0], [1.0, 2.0], [0.002, 0.06]), False, "relayed"),  # little at first only
     (spread([4.0, 4.0], [1.0, 1.0], [1e-4, 1e-4]), False, "contained"),  # of the whole effect
     (spread([NAN, NAN], [NAN, NAN], [NAN, NAN]), False, "contained"),  # no effect anywhere
     (spread([NAN, NAN], [NAN, NAN], [0.0, 0.0]), True, "unresolved"),
@@ -222,6 +225,27 @@ def test_a_position_that_no_way_leads_to_is_infinitely_far():
 def test_where_all_answer_alike_noise_is_written():
     result = measured(run_of(SHIFT, tokens=torch.ones(5, P, dtype=torch.long)))
     assert result.replacement.startswith("itself plus noise of norm 1 (100 % of the state's norm)")
+
+
+def test_what_hardly_leaves_its_position_has_no_distance_as_its_headline():
+    """A hundredth of the state comes from all positions alike: an even effect, but none to speak
+    of; the tile and the panel give its share."""
+    result = measured(run_of(0.99 * SELF + 0.01 * ALL), replacement="noise", iterations_after=4)
+    assert result.verdict.name == "little" and result.affected
+    share = 1 - float(result.self_share.min())
+    value, caption = MODULE.headline(result)
+    assert value == percent(share) and "on the answers at others" in caption
+    assert f"At most {value} of the effect is on other positions" in MODULE.panels(result)[0].observation
+
+
+def test_the_headline_is_of_the_first_iteration_that_counts():
+    late = torch.eye(P)
+    late[1:] += 0.01 * torch.eye(P)[:-1]
+    result = measured(run_of(late, (SELF + SHIFT) / 2), replacement="noise", iterations_after=3)
+    assert result.affected and result.affected[0] >= 1
+    first = result.affected[0]
+    assert MODULE.headline(result)[1].count(f"{first} iteration") == 1
+    assert f"m = {first}" in result.evidence.estimates[1].name
 
 
 def test_the_end_of_the_run_ends_it():
