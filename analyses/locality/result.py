@@ -74,8 +74,9 @@ class LocalityResult(AnalysisResult):
             f"{'Effect on neighbours: ' + rows if rows else 'No other position was affected'}. Others are "
             f"hardly affected if less than {percent(self.little_threshold)} of the effect is on them after "
             "any number of iterations. Else the verdict is about the first number of iterations that "
-            f"affects others: local from {self.local_threshold:g} times uniform on, distant below 1 / {self.local_threshold:g}, alike "
-            f"between; relayed if the distance then grows by a factor of {self.growth_threshold:g}."
+            f"affects others: local from {self.local_threshold:g} times uniform on, distant below 1 / "
+            f"{self.local_threshold:g}, alike between; relayed if the distance then grows by a factor of "
+            f"{self.growth_threshold:g}."
         )
 
 
