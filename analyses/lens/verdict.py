@@ -84,6 +84,12 @@ def formation_verdict(formation: Formation) -> tuple[LensVerdict, Evidence]:
     if numbers(torch.arange(examples)).alike:
         how = f"All {len(formation.final)} answers of the {plural(examples, 'example')} are one token."
         verdict, evidence = LensVerdict.alike, replace(evidence, how=how, alternatives=())
+    if (
+        verdict is LensVerdict.unclear
+        and examples >= LEAST
+        and (why := _reason(numbers(torch.arange(examples))))
+    ):
+        evidence = replace(evidence, how=f"{why} {evidence.how}")
     within = "one iteration" if window(steps) == 1 else f"{window(steps)} iterations"
     names = {
         "first": f"kappa with the final answer, k = {formation.iterations[_ends(formation)[0]]}",
@@ -181,6 +187,20 @@ def _verdict(numbers: Numbers, steps: int) -> LensVerdict:
     if math.isnan(numbers.median):
         return LensVerdict.unclear
     return LensVerdict.one_by_one if numbers.median >= jump_threshold(steps) else LensVerdict.gradual
+
+
+def _reason(numbers: Numbers) -> str:
+    """Why some numbers give no verdict; empty where they give one."""
+    if math.isnan(numbers.first) or math.isnan(numbers.last):
+        return "Kappa isn't defined, so it can't be said how the answers form."
+    if math.isnan(numbers.jump):
+        return "Agreement with the final answer doesn't rise over several iterations."
+    if math.isnan(numbers.median):
+        return (
+            f"The probability of the final answers rises by less than {LEAST_RISE:g} in all of them, so it "
+            "can't be said whether they form at once or gradually."
+        )
+    return ""
 
 
 def _median(values: Tensor, weight: Tensor) -> float:

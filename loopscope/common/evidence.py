@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from .text import percent, plural
-from .verdict import UNCLEAR, Verdict
+from .verdict import Verdict
 
 V = TypeVar("V", bound=Verdict)
 
@@ -70,15 +70,19 @@ class Evidence:
     how: str
     """How it was decided, as a sentence."""
     alternatives: tuple[Verdict, ...] = ()
-    """The verdicts that these numbers allow; empty unless the verdict is `unclear`."""
+    """The verdicts that these numbers allow; empty unless the verdict is `unclear`. One alone is
+    suggested, but by too few bootstrap samples; none: no verdict can be given, and `how` says
+    why."""
     estimates: tuple[Estimate, ...] = field(default=())
     """The numbers that the verdict is about, with their intervals."""
 
     @property
     def unclear_sentence(self) -> str:
         """The verdict `unclear` with what it stands between."""
-        if len(self.alternatives) < 2:
-            return f"{UNCLEAR} {self.how}"
+        if not self.alternatives:
+            return f"Unclear: these numbers give no conclusion. {self.how}"
+        if len(self.alternatives) == 1:
+            return f"Unclear, these numbers suggest, but don't establish: {self.alternatives[0].sentence}"
         choices = " ".join(f"({i}) {v.sentence}" for i, v in enumerate(self.alternatives, 1))
         several = "both" if len(self.alternatives) == 2 else "all of these"
         return f"Unclear, these numbers allow {several}: {choices}"
@@ -151,9 +155,18 @@ def by_bootstrap(
     if examples < least:
         how = f"{plural(examples, 'example')} are too few for a verdict, which needs {least}."
         return unclear, Evidence(examples, support, how)
-    if verdict is unclear or counts[verdict] / total >= LEVEL:
-        return verdict, Evidence(examples, support, how)
     likely = [v for v, k in counts.most_common() if v is not unclear and k / total >= LEAST_SUPPORT]
+    if verdict is unclear and draws:
+        others = "; ".join(f"{percent(counts[v] / total)}: {v.sentence}" for v in likely)
+        how = (
+            f"All {plural(examples, 'example')} together give no verdict, nor do "
+            f"{percent(counts[unclear] / total)} of {total} bootstrap samples of them."
+            + (f" Of the rest: {others}" if others else "")
+        )
+    if verdict is unclear:
+        return verdict, Evidence(examples, support, how, tuple(likely))
+    if counts[verdict] / total >= LEVEL:
+        return verdict, Evidence(examples, support, how)
     likely += [v for v, _ in counts.most_common() if v is not unclear and v not in likely][: 2 - len(likely)]
     return unclear, Evidence(examples, support, how, tuple(likely))
 

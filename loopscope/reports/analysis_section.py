@@ -50,7 +50,7 @@ def analysis_section(
         topic=cast(Topic, getattr(module, "TOPIC", "")),
         claim=module.claim(result) if hasattr(module, "claim") else result.sentence,
         rank=NO_RANK if result.verdict.name == "unclear" else getattr(module, "RANK", NO_RANK),
-        evidence=evidence_line(result.evidence),
+        evidence=evidence_line(result.evidence, result.sentence),
         numbers=numbers_of(result),
     )
 

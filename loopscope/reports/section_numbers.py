@@ -10,10 +10,12 @@ IN_LINE = 2
 """Estimates in the line under the verdict; all of them are in the table."""
 
 
-def evidence_line(evidence: Evidence) -> str:
-    """What a verdict rests on: how it was decided, and the first estimates with their intervals."""
+def evidence_line(evidence: Evidence, claim: str = "") -> str:
+    """What a verdict rests on: how it was decided, unless the claim above says it already, and the
+    first estimates with their intervals."""
+    how = "" if evidence.how in claim else evidence.how
     first = [f"{one.name[:1].upper()}{one.name[1:]}: {one.text}." for one in evidence.estimates[:IN_LINE]]
-    return " ".join(filter(None, (evidence.how, *first)))
+    return " ".join(filter(None, (how, *first)))
 
 
 def numbers_of(result: AnalysisResult) -> Table | None:

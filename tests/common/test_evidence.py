@@ -71,7 +71,8 @@ def test_an_unclear_verdict_says_what_the_numbers_allow():
         "Unclear, these numbers allow both: (1) It is dry. (2) Some days are dry, others are not."
     )
     assert evidence.how == "15 of 16 examples dry (72 to 98.9 %); 1 of 16 examples wet (1.1 to 28 %)."
-    assert by_examples([U], **OPTIONS)[1].unclear_sentence.startswith(UNCLEAR)
+    nothing = by_examples([U], **OPTIONS)[1].unclear_sentence
+    assert nothing.startswith("Unclear: these numbers give no conclusion.") and UNCLEAR not in nothing
 
 
 @pytest.mark.parametrize("examples", [12, 16, 64])
@@ -115,6 +116,18 @@ def test_a_bootstrap_verdict_names_its_alternatives_and_its_support():
     assert math.isclose(sum(evidence.support.values()), 1)
     again = by_bootstrap(mean_verdict(values), 16, unclear=U)
     assert again == (verdict, evidence)
+
+
+def test_where_all_examples_give_no_verdict_the_samples_that_give_one_suggest_it():
+    def verdict_of(rows):
+        return W if float((rows == 0).float().mean()) > 1.5 / 16 else U
+
+    verdict, evidence = by_bootstrap(verdict_of, 16, unclear=U)
+    assert verdict is U and evidence.alternatives == (W,)
+    assert evidence.unclear_sentence.endswith(f"don't establish: {W.sentence}")
+    assert "together give no verdict" in evidence.how and "Of the rest" in evidence.how
+    verdict, evidence = by_bootstrap(lambda rows: U, 16, unclear=U)
+    assert verdict is U and not evidence.alternatives and "100 % of 200" in evidence.how
 
 
 def test_one_example_gives_its_verdict_and_says_that_it_says_nothing_of_others():
