@@ -18,8 +18,11 @@ The verdict is about one k, halfway through the loop, and says nothing of others
 rise with k, and the table in `summary()` has them at each. Does the state determine the answer (an
 effect of 0.9 or more), part of it, or nothing (below 0.05)? If all of it, does a single position
 carry most (0.7)? It must hold in 95 % of bootstrap samples of the examples (a pair of example and
-donor is one). And as effects are often all 0 or all 1, it must hold for unseen examples by the rule
-of three: that a patch has no effect takes 59 examples, that it has the whole takes 29.
+donor is one). And as effects are often all 0 or all 1, it must hold for unseen examples: of n examples
+that agree, 1 - 0.05^(1 / n) of all others may not. That a patch has no effect takes 59 examples,
+that it has the whole takes 29. Where the state before the loop already determines the answer in
+every example, the input reaches the answer through the state alone: the whole state then has the
+whole effect by construction, and only its spread over positions is judged.
 
 Sources: activation patching, Vig et al. 2020 (arXiv 2004.12265), Meng et al. 2022 (arXiv
 2202.05262); metric and donors, Zhang & Nanda 2023 (arXiv 2309.16042); restoring a state at one
@@ -32,6 +35,9 @@ What can mislead:
   state and of single positions together.
 - With an answer at every position, most positions carry their own answer, and none carries all:
   only the last answer is judged, unless `answer_positions` are passed.
+- An effect is what remains after the iterations that follow. A loop that reaches one end from every
+  start (path independence) keeps nothing of any state in the long run: part of an effect may mean
+  that too few iterations were left. The control is the same patch in a longer run.
 - A state halfway that has no effect may be one that the loop has not yet written to.
 - With a donor run of one's own there is no second donor: the best position's effect is then an
   upper bound (`second_donors`).

@@ -88,11 +88,18 @@ def panels(result: CausesResult) -> list[Panel]:
             "Activation patching by iteration",
             draw(result),
             f"{result.sentence} At {k} = {middle} the normalised effect of the whole state is "
-            f"{result.whole_at_middle}, of the best single position {result.best_at_middle}.",
+            f"{result.whole_at_middle}, of the best single position {result.best_at_middle}."
+            f"{' ' * bool(result.remarks())}{result.remarks()}",
             "Each point is one patch: the state of another example (the donor) is patched in, and the rest "
             "of the pass is recomputed. 0: the answer doesn't change; 1: it becomes the donor's. Best single "
             f"position: of each example, {result.choice}. Judged by {result.answers}; means over "
-            f"{result.examples} examples with 95 % intervals.",
+            f"{result.examples} examples with 95 % intervals"
+            + (
+                f"; {result.without_donor} without a donor of another answer are left out"
+                if result.without_donor
+                else ""
+            )
+            + (f". Whole state: all positions of {' and '.join(result.tensors)}." if result.tensors else "."),
         ),
         Panel(
             "Activation patching of single positions",

@@ -21,10 +21,11 @@ from loopscope.patching.effects_result import Effects, Method
 from loopscope.patching.metrics import answer_mask, last_position
 from loopscope.patching.patched_forward import affordable_examples, model_to_patch, patchable
 from loopscope.runs.run import Run
+from loopscope.runs.run_mask import rows_that_count
 
 from .normalised import NormalisedEffects, best_position_effects, whole_effects
 from .result import CausesResult
-from .verdict import NO_EFFECT, decide
+from .verdict import FULL, NO_EFFECT, decide
 
 MAX_EXAMPLES, MIN_EXAMPLES, MAX_ITERATIONS = 64, 8, 9
 GRID_WORK = 1e10
@@ -73,10 +74,12 @@ def measure(
     """
     _check(run)
     mask, answers = _answers(run, answer_positions)
-    second, others = donor, 0
+    second, others, without = donor, 0, 0
     if donor is None:
         most = max(MIN_EXAMPLES, _affordable(run)) if examples == "affordable" else examples
+        counted = len(rows_that_count(run))
         run, donor, second, rows, others = two_donors(run, most, mask)
+        without = counted - len(rows) if most is None or len(rows) < most else 0
         mask = mask[rows]
     assert second is not None
     with_positions, fields = _fields(run) if site is None else ([site], [site])
@@ -88,7 +91,10 @@ def measure(
     _require_positions(grid, site)
     whole = whole_effects(full)
     best = best_position_effects(run, grid, second, sites=with_positions, answer_positions=mask)
-    verdict, evidence = _judged(whole, best, full.iterations.index(middle), where.index(middle), middle)
+    only_state = full.iterations[0] == 0 and fields[0] != site and whole.is_whole(0, FULL)
+    verdict, evidence = _judged(
+        whole, best, full.iterations.index(middle), where.index(middle), middle, only_state=only_state
+    )
     effect = grid.carried[0, :, :, 0]
     return CausesResult(
         verdict=verdict,
@@ -112,11 +118,15 @@ def measure(
         agreement=grid.agreement,
         metric=grid.metric,
         answers=answers,
+        tensors=tuple(fields),
+        without_donor=without,
+        only_state=only_state,
+        fall=whole.largest_fall(full.iterations),
     )
 
 
 def _judged(
-    whole: NormalisedEffects, best: NormalisedEffects, i: int, j: int, middle: int
+    whole: NormalisedEffects, best: NormalisedEffects, i: int, j: int, middle: int, *, only_state: bool
 ) -> tuple[Any, Any]:
     """(verdict, evidence) of the effects at the middle, whose index is i in `whole` and j in
     `best`."""
@@ -127,7 +137,7 @@ def _judged(
         means = whole.mean(draw)
         return float(means[i]), float(best.mean(draw)[j]), float(means.nan_to_num(-torch.inf).amax())
 
-    verdict, evidence = decide(statistics, len(rows))
+    verdict, evidence = decide(statistics, len(rows), only_state=only_state)
     estimates = (
         whole.estimate(f"normalised effect of the whole state at {middle}", i),
         best.estimate(f"normalised effect of the best single position at {middle}", j),

@@ -1,6 +1,7 @@
 """Normalised effects of patches, example by example: their means with intervals, and the best
 position of each example, measured with another donor than it was chosen with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -44,6 +45,22 @@ class NormalisedEffects:
         """The effect at the i-th iteration with its 95 % interval over examples."""
         part = NormalisedEffects(self.changes[i : i + 1], self.differences)
         return estimate(name, lambda rows: float(part.mean(rows)), len(self.differences))
+
+    def is_whole(self, i: int, threshold: float) -> bool:
+        """Whether the effect at the i-th iteration is at least this in every example."""
+        shares = self.changes[i] / self.differences
+        return bool((shares[~shares.isnan()] >= threshold).all()) and bool((~shares.isnan()).any())
+
+    def largest_fall(self, iterations: Sequence[int]) -> Estimate | None:
+        """How much the mean effect falls from one iteration to a later one, at most; None where its
+        interval doesn't exclude that it never falls."""
+        means = self.mean().nan_to_num()
+        falls = (means[:, None] - means).triu(1)
+        i, j = divmod(int(falls.argmax()), len(means))
+        name = f"fall of the normalised effect of the whole state from {iterations[i]} to {iterations[j]}"
+        part = NormalisedEffects(self.changes[[i, j]], self.differences)
+        fall = estimate(name, lambda rows: float(-part.mean(rows).diff()), len(self.differences))
+        return fall if fall.low > 0 else None
 
     def intervals(self) -> Float[Tensor, "iteration 2"]:
         """The 95 % interval at each iteration; NaN for a single example."""

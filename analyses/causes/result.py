@@ -7,11 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
+from loopscope.common.evidence import Estimate
 from loopscope.common.text import plural
 from loopscope.core.sites import is_state
 from loopscope.patching import AttributionAgreement
 
 from .verdict import FULL, MOST, NO_EFFECT, CausesVerdict
+
+SMALL = 0.25
+"""A part whose interval lies below this is little of the answer; within this of 1 it is most."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,52 @@ class CausesResult(AnalysisResult):
     """... and a single position carries most of it if its effect is this large."""
     no_effect_threshold: float = NO_EFFECT
     """Below this there is no effect."""
+    tensors: tuple[str, ...] = ()
+    """What is patched jointly with all positions."""
+    without_donor: int = 0
+    """Examples that are left out, as no other example could be their donor."""
+    only_state: bool = False
+    """Whether the state before the loop determines the answer in every example: the input then
+    reaches the answer through the state alone, and a whole effect of all positions is trivial."""
+    fall: Estimate | None = None
+    """The largest fall of the whole state's effect from one iteration to a later one; None where it
+    may be none."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, with the size of a part."""
+        text, i = super().sentence, self.iterations.index(self.middle)
+        if self.verdict is not CausesVerdict.partly:
+            return text
+        low, high = self.whole_interval[i].tolist()
+        size = "little" if high <= SMALL else "most" if low >= 1 - SMALL else "part"
+        return text.replace(
+            "carries part of the answer",
+            f"carries {size} of the answer (normalised effect {self.whole_at_middle})",
+        )
+
+    def remarks(self) -> str:
+        """What else the effects of the whole state say, as sentences; empty for nothing."""
+        left = self.depth - self.middle
+        parts = []
+        if self.only_state:
+            parts.append(
+                "The state before the loop determines the answer: the input reaches the answer through "
+                "the state alone, so that patching all positions has its whole effect after any number of "
+                "iterations. Over how many positions it is spread is not trivial."
+            )
+        if self.fall is not None:
+            between = self.fall.name.split(" from ")[-1].replace(" to ", f" to {self.counter} = ")
+            parts.append(
+                f"The effect doesn't only rise: from {self.counter} = {between} it falls by {self.fall.text}."
+            )
+        if self.verdict is CausesVerdict.partly:
+            parts.append(
+                f"A part is what is left after the {plural(left, 'iteration')} that follow: with more of "
+                "them it may vanish, as it must where the loop is path-independent. The control is the same "
+                "patch in a longer run."
+            )
+        return " ".join(parts)
 
     @property
     def counter(self) -> str:
@@ -100,15 +150,18 @@ class CausesResult(AnalysisResult):
             else " Effects of single positions are first-order estimates, whose correlation with exact "
             f"patches is {self.agreement.correlation:.2f} on {self.agreement.cells} cells."
         )
+        joint = f" (jointly {', '.join(self.tensors)})" if len(self.tensors) > 1 else ""
+        without = f" (no donor with another answer for {self.without_donor})" if self.without_donor else ""
         return (
-            f"{self.sentence} '{self.site}' of {self.source} is patched in, in "
-            f"{plural(self.examples, 'example')} of {self.depth} iterations and "
+            f"{self.sentence} '{self.site}'{joint} of {self.source} is patched in, in "
+            f"{plural(self.examples, 'example')}{without} of {self.depth} iterations and "
             f"{plural(len(self.positions), 'position')}, judged by {self.answers}. Normalised effect (0 "
             f"none, 1 the donor's answer; 95 % intervals over examples) of the whole state: {whole}. Of the "
             f"best single position of each example, {self.choice}: {best}.{estimated} The verdict is "
             f"about {k} = {self.middle}: the state determines the answer from an effect of "
             f"{self.full_threshold:g} on, a single position carries most of it from "
             f"{self.most_threshold:g} on; below {self.no_effect_threshold:g} there is no effect."
+            f"{' ' * bool(self.remarks())}{self.remarks()}"
         )
 
 

@@ -61,19 +61,21 @@ def verdict_of(whole: float, best: float, largest: float) -> CausesVerdict:
 
 
 def unseen(examples: int) -> float:
-    """The share of examples that may behave unlike all of this many, at 95 % (one-sided; about
-    3 / n, the rule of three)."""
+    """The share of examples that may behave unlike all of this many, at 95 % (one-sided): the exact
+    bound 1 - 0.05^(1 / n), which is about 3 / n for many (the rule of three)."""
     return 1 - (1 - LEVEL) ** (1 / examples)
 
 
 def decide(
-    statistics: Callable[[Tensor], tuple[float, float, float]], examples: int
+    statistics: Callable[[Tensor], tuple[float, float, float]], examples: int, *, only_state: bool = False
 ) -> tuple[CausesVerdict, Evidence]:
-    """The verdict on all examples and its evidence: a bootstrap over examples, and the rule of
-    three, as a bootstrap of effects that are all 0, or all 1, knows of no other.
+    """The verdict on all examples and its evidence: a bootstrap over examples, and the exact bound
+    `unseen`, as a bootstrap of effects that are all 0, or all 1, knows of no other.
 
     Arguments:
         statistics: (whole, best, largest), as of `verdict_of`, of the examples with these indices.
+        only_state: whether the input reaches the answer through the state alone. The whole state
+            then has its whole effect in unseen examples too.
     """
     every = statistics(torch.arange(examples))
     if math.isnan(every[0]) or math.isnan(every[1]):
@@ -85,14 +87,19 @@ def decide(
     if verdict is CausesVerdict.unclear:
         return verdict, evidence
     share = unseen(examples)
-    low, high = (
-        verdict_of(*(value * (1 - share) + effect * share for value in every)) for effect in (0.0, 1.0)
-    )
+    whole = every[0]
+
+    def with_unseen(effect: float) -> CausesVerdict:
+        mixed = [value * (1 - share) + effect * share for value in every]
+        return verdict_of(whole if only_state else mixed[0], *mixed[1:])
+
+    low, high = with_unseen(0.0), with_unseen(1.0)
     if {low, high} == {verdict}:
         return verdict, evidence
     how = (
-        f"In {plural(examples, 'example')}, up to {percent(share)} of all examples may behave unlike any of "
-        f"these (rule of three). {evidence.how}"
+        f"{plural(examples, 'example')} {'are' if examples > 1 else 'is'} too few: up to {percent(share)} of "
+        f"all examples may behave unlike any of these (exact 95 % bound, 1 - 0.05^(1 / {examples})), of "
+        "which a bootstrap knows nothing."
     )
-    others = [one for one in dict.fromkeys((low, high)) if one is not verdict]
-    return CausesVerdict.unclear, replace(evidence, alternatives=(verdict, *others), how=how)
+    allowed = [one for one in dict.fromkeys((low, high)) if one is not verdict]
+    return CausesVerdict.unclear, replace(evidence, alternatives=(verdict, *allowed), how=how)

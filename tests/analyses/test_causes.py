@@ -1,5 +1,7 @@
 """Which state carries the answer: loops of which it is known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -103,7 +105,7 @@ def constant(whole, best=0.0):
     ],
 )
 def test_effects_that_are_all_alike_prove_little_in_few_examples(whole, examples, allowed):
-    """The rule of three: of n examples with no effect, 1 - 0.05^(1 / n) of all may have one."""
+    """Of n examples with no effect, 1 - 0.05^(1 / n) of all may have one."""
     verdict, evidence = decide(constant(whole), examples)
     assert evidence.examples == examples
     if len(allowed) == 1:
@@ -111,7 +113,43 @@ def test_effects_that_are_all_alike_prove_little_in_few_examples(whole, examples
     else:
         assert verdict is CausesVerdict.unclear
         assert {one.name for one in evidence.alternatives} == allowed
-        assert "rule of three" in evidence.how
+        assert f"1 - 0.05^(1 / {examples})" in evidence.how and "100 %" not in evidence.how
+
+
+def test_where_the_input_is_in_the_state_alone_a_whole_effect_is_no_finding():
+    """The loop of `Carrying` reads no input: only the spread of the answer may be unclear."""
+    verdict, evidence = decide(constant(1.0, 1.0), 5, only_state=True)
+    assert verdict is CausesVerdict.unclear
+    assert [one.name for one in evidence.alternatives] == ["gathered", "spread"]
+    result = ls.analyses.measure("causes", run_of("one position"), examples=5)
+    assert result.only_state and "through the state alone" in str(result)
+    assert [one.name for one in result.evidence.alternatives] == ["gathered", "spread"]
+    assert not ls.analyses.measure("causes", run_of("forgets"), examples=5).only_state
+
+
+def test_examples_without_a_donor_are_counted():
+    tokens = torch.tensor([[1], [1], [2]])
+    run = run_of("one position", tokens)
+    mask = torch.tensor([[True], [True], [False]])
+    result = ls.analyses.measure("causes", run, answer_positions=mask)
+    assert result.examples == 2 and result.without_donor == 1
+    assert "no donor with another answer for 1" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("effect", "size"), [(0.1, "carries little of"), (0.4, "carries part of"), (0.85, "carries most of")]
+)
+def test_a_part_is_said_with_its_size(effect, size):
+    result = ls.analyses.measure("causes", run_of("forgets"), iterations=3)
+    whole = torch.tensor([0.0, effect, 1.0])
+    part = replace(
+        result,
+        verdict=CausesVerdict.partly,
+        whole_state=whole,
+        whole_interval=torch.stack([whole - 0.05, whole + 0.05], 1),
+    )
+    assert f"{size} the answer (normalised effect {effect:.2f} (" in part.sentence
+    assert "in a longer run" in str(part) and "in a longer run" not in str(result)
 
 
 def test_effects_that_are_unknown_are_no_verdict():
@@ -140,6 +178,23 @@ def test_effects_that_come_and_go_are_said_of_each_iteration_by_itself():
     assert result.verdict.name == "forgotten" and result.middle == 3
     assert "k = 3: 0.00 (0.00 to 0.00); k = 4: 0.00 (0.00 to 0.00); k = 5: 1.00 (1.00 to 1.00)" in str(result)
     assert "k >= " not in str(result)
+    assert result.fall is None  # 0 up to k = 4
+
+
+def test_a_fall_of_the_effect_is_said():
+    from loopscope.analyses.causes.normalised import (  # pyright: ignore[reportMissingImports]
+        NormalisedEffects,
+    )
+
+    noise = 0.1 * torch.randn(3, 40, generator=torch.Generator().manual_seed(0))
+    effects = NormalisedEffects(torch.tensor([[0.2], [0.8], [0.4]]) + noise, torch.ones(40))
+    fall = effects.largest_fall((0, 3, 6))
+    assert fall is not None and fall.name.endswith("from 3 to 6")
+    assert fall.low < 0.4 < fall.high or abs(fall.value - 0.4) < 0.05
+    rising = NormalisedEffects(torch.tensor([[0.2], [0.4], [0.4]]) + noise, torch.ones(40))
+    assert rising.largest_fall((0, 3, 6)) is None
+    result = replace(ls.analyses.measure("causes", run_of("forgets"), examples=4), fall=fall)
+    assert "from k = 3 to k = 6 it falls by 0." in str(result)
 
 
 def test_the_best_position_is_chosen_with_another_donor_than_it_is_measured_with():
