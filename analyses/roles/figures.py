@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from loopscope.common.text import number, percent
+from loopscope.common.text import number, percent, plural
 from loopscope.patching.figures import ITERATIONS_RUN
 from loopscope.plots import style
 from loopscope.plots.bands import with_gaps
@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 def headline(result: RolesResult) -> tuple[str, str]:
     """The result in a few numbers, and what they are."""
-    states = result.frozen_from_start
+    states, shares = result.frozen_from_start, result.evidence.estimates
+    frozen = f"with {' · '.join(state.field for state in states)} frozen from the start"
+    if not shares:
+        return " · ".join(percent(fraction(state.solved)) for state in states), f"examples solved {frozen}"
     return (
-        " · ".join(percent(fraction(state.solved)) for state in states),
-        f"examples solved with {' · '.join(state.field for state in states)} frozen from the start; "
-        f"{percent(result.solved)} with nothing frozen",
+        " · ".join(percent(one.value) for one in shares),
+        f"of the {plural(result.evidence.examples, 'example')} solved with nothing frozen are still solved "
+        f"{frozen}",
     )
 
 
@@ -33,16 +36,22 @@ def draw(result: RolesResult) -> "go.Figure":
     figure = style.empty(
         "Examples solved with one state frozen", "first frozen iteration (t)", "share of examples solved", 380
     )
-    for field, colour in zip(result.fields, style.COLOURS * len(result.fields), strict=False):
+    marks = ("circle", "diamond-open", "square-open", "x")
+    lines = zip(result.fields, style.COLOURS * len(result.fields), marks * len(result.fields), strict=False)
+    for field, colour, mark in lines:
         states = [state for state in result.frozen if state.field == field]
-        for name, variant in (("last_free", "last iteration free"), ("to_end", "to the end")):
+        for name, variant, dash in (
+            ("last_free", "last iteration free", "solid"),
+            ("to_end", "to the end", "dot"),
+        ):
             fair = states[0].read_out == (name == "last_free")
             figure.add_scatter(
                 x=[state.start for state in states],
                 y=[fraction(getattr(state, name)) for state in states],
                 name=f"{style.label(field)}, {variant}",
                 mode="lines+markers",
-                line={"color": colour, "width": 3 if fair else 2, "dash": "solid" if fair else "dot"},
+                line={"color": colour, "width": 4 if fair else 2, "dash": dash},
+                marker={"symbol": mark, "size": 8 if mark == "circle" else 13, "line": {"width": 2}},
                 hovertemplate=f"{style.label(field)} frozen from iteration %{{x}}, {variant}: "
                 "%{y:.1%}<extra></extra>",
             )
@@ -112,17 +121,17 @@ def panels(result: RolesResult) -> list[Panel]:
     solved = " and ".join(
         f"{percent(fraction(state.solved))} with {state.field}" for state in result.frozen_from_start
     )
-    still = "; ".join(f"{one.name}: {one.text}" for one in result.evidence.estimates)
     a, b = result.dimensions[:2]
     rows = [
         Panel(
             "Examples solved with a state frozen",
             draw(result),
-            f"{result.sentence} Frozen from the start: {solved} of {result.examples} examples are "
-            f"solved; {percent(result.solved)} with nothing frozen (dashed)."
-            + (f" With 95 % intervals, {still}." if still else ""),
-            f"Solid lines decide the verdict: {a.field}, which is read out, is frozen until the last "
-            "iteration, the others to the end. Dotted: the other variant. A state that is read out and "
+            f"{result.sentence} Of all {result.examples} examples, unsolved ones among them, "
+            f"{percent(result.solved)} are solved with nothing frozen (dashed line); frozen from the start: "
+            f"{solved}.",
+            "Solid: the last iteration may update the state; dotted: frozen to the end. Thick lines decide "
+            f"the verdict: {a.field}, which is read out, is frozen until the last iteration, the others to "
+            "the end. Larger open markers show a line that lies on another. A state that is read out and "
             "frozen to the end gives the answer that it had when it was frozen.",
         ),
         Panel(

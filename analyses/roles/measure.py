@@ -11,6 +11,7 @@ from torch import Tensor
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Index, PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.evidence import Estimate
 from loopscope.common.text import number, percent, plural
 from loopscope.core.looped_model import Looped
 from loopscope.maths.dimension import participation_ratio
@@ -73,6 +74,23 @@ class RolesResult(AnalysisResult):
     solved."""
 
     @property
+    def sentence(self) -> str:
+        """The verdict, with what is lost with each state frozen."""
+        lost = self.losses()
+        return f"{super().sentence} {lost}" if lost else super().sentence
+
+    def losses(self) -> str:
+        """What is lost with each state frozen, as a sentence; empty if it isn't known."""
+        shares = self.evidence.estimates
+        if not shares:
+            return ""
+        pairs = zip(self.frozen_from_start, shares, strict=True)
+        lost = [(state.field, Estimate("", 1 - of.value, 1 - of.high, 1 - of.low)) for state, of in pairs]
+        parts = [f"freezing {field} loses {one.share_text}" for field, one in lost]
+        text = f"{'; '.join(parts)} of the {plural(self.evidence.examples, 'solved example')}."
+        return text[0].upper() + text[1:]
+
+    @property
     def frozen_from_start(self) -> list[FrozenState]:
         """The states frozen from the first iteration on."""
         return [state for state in self.frozen if state.start == 0]
@@ -89,8 +107,8 @@ class RolesResult(AnalysisResult):
         )
         lines = [
             self.sentence,
-            f"Of {self.examples} examples ({self.criterion}) {percent(self.solved)} are solved with nothing "
-            f"frozen. {frozen}.",
+            f"Of all {self.examples} examples ({self.criterion}) {percent(self.solved)} are solved with "
+            f"nothing frozen. {frozen}.",
             f"At the end the participation ratio of {a.field} is {number(float(a.ratio[-1]))} and that of "
             f"{b.field} {number(float(b.ratio[-1]))}, over {self.vectors} vectors"
             + (f"; untrained {untrained}." if untrained else ". No untrained model can be built."),

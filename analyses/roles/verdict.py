@@ -20,7 +20,7 @@ class RolesVerdict(Verdict):
     """What is lost with each of the states frozen."""
 
     both = "Every state is needed: with any of them frozen, most solved examples are lost."
-    one = "Some states are needed, others not: frozen, only some of them lose most solved examples."
+    one = "Not every state is needed: most solved examples are lost with one frozen, but not with another."
     none = "No single state is needed: with any one frozen, most solved examples are still solved."
     unknown = "Too few examples are solved to measure a loss."
     unclear = UNCLEAR

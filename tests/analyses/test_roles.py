@@ -12,6 +12,7 @@ from transformer_lens.hook_points import HookPoint
 import loopscope as ls
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.text import percent
 from loopscope.nn import LoopedModule
 
 TASK = ls.tasks.sudoku(size=4, fewest=4)
@@ -314,6 +315,19 @@ def test_it_draws_itself_and_says_its_threshold():
         len(discovery.module("analyses", "roles").panels(ls.analyses.measure("roles", team("alone"))))
         == 4 - 1
     )
+
+
+def test_a_dash_means_one_condition_and_the_losses_are_of_the_solved_examples():
+    module, result = discovery.module("analyses", "roles"), ls.analyses.measure("roles", team("counted"))
+    dashes = {trace.name.split(", ")[1]: set() for trace in module.draw(result).data}
+    for trace in module.draw(result).data:
+        dashes[trace.name.split(", ")[1]].add(trace.line.dash)
+    assert dashes == {"last iteration free": {"solid"}, "to the end": {"dot"}}
+    high, low = result.evidence.estimates
+    assert f"high loses {percent(1 - high.value)}" in result.sentence
+    assert f"low loses {percent(1 - low.value)}" in result.sentence
+    assert f"of the {result.evidence.examples} solved examples." in result.sentence
+    assert module.headline(result)[0] == f"{percent(high.value)} · {percent(low.value)}"
 
 
 def test_what_has_no_two_states_gets_a_sentence():
