@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+CHANCE = "final answer, by chance"
+
+
 def headline(result: LensResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     if result.verdict is LensVerdict.alike:
@@ -101,13 +104,14 @@ def _curves(
     """Some means by iteration, at the first site, with their intervals.
 
     Arguments:
-        lines: by name of the curve: the name of its band, and its values (site, iteration).
+        lines: by name of the curve: the name of its band (empty: none), and its values (site,
+            iteration).
     """
     figure = style.empty(_title(result, title), _iteration_axis(result), quantity, 340)
     value = "%{y:.1%}" if share else "%{y}"
     styles = list(zip(style.COLOURS, ("solid", "dash", "dot"), strict=False))
     for (band, values), (colour, _) in zip(lines.values(), styles, strict=False):
-        if values is not None:
+        if values is not None and band:
             add_band(figure, result.iterations, *result.bands[band], colour=colour)
     for (name, (_, values)), (colour, dash) in zip(lines.items(), styles, strict=False):
         if values is not None:
@@ -135,6 +139,8 @@ def panels(result: LensResult) -> list[Panel]:
     kl = result.kl[0]
     caution = f"{result.caution} " if result.caution else ""
     shares = {"final answer": ("agreement", result.agreement), "right answer": ("right", result.right)}
+    if not bool(result.by_chance[0].isnan().all()):
+        shares[CHANCE] = ("", result.by_chance)
     site = "" if result.sites[0] == "state" else f", at '{result.sites[0]}'"
     among = f" among the {result.vocabulary} tokens{site}"
     start, end = _moment(result, i), _moment(result, m)
@@ -167,9 +173,10 @@ def panels(result: LensResult) -> list[Panel]:
             f"{caution}{result.sentence} Half of the answers no longer change "
             f"{_at(result, int(result.settled[0].median()))}; their mean logit margin is "
             f"{number(float(margin[i]))} {start} and {number(float(margin[m]))} {end}.",
-            "The fraction of answers that equal the final one, and of those that are right. With few "
-            "possible answers many agree by chance; the kappa under Details corrects for that. Bands: 95 % "
-            "intervals over examples.",
+            "The fraction of answers that equal the final one, and of those that are right. By chance: "
+            "independent answers, each as frequent as it is here. Agreement below that doesn't mean that the "
+            "state denies what it knows: the read-out wasn't trained on every state. Bands: 95 % intervals "
+            "over examples.",
         ),
         token_table_panel(
             result.table, _title(result, "What is read at each position"), result.sites[0], caution

@@ -1,6 +1,7 @@
 """How the answer forms: agreement with the final answer, divergence, margin and ranks by site and
 iteration, when each answer settles, and the verdict."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -36,6 +37,9 @@ from .metrics import (
 )
 from .verdict import JUMP, LATE, READ, START, Formation, LensVerdict, formation_verdict, sharpness
 
+REPEATED, SATURATED = 1.5, 0.05
+"""From the first on, changes of an answer on its way are in the sentence; below the second, as a
+fraction of the largest entropy, a lens is nearly certain."""
 _LENSES = {
     "coda": "The coda lens applies the model's own output layers to each state.",
     "logit": "The logit lens applies the final norm and the unembedding to each state.",
@@ -98,6 +102,40 @@ class LensResult(AnalysisResult):
     read_threshold: float = READ
     """The verdict is `hidden` if kappa at the last iteration is below this."""
 
+    @property
+    def sentence(self) -> str:
+        """The verdict, and how often answers change on the way where they do so repeatedly."""
+        text = super().sentence
+        if self.flip_count < REPEATED or self.verdict in (LensVerdict.alike, LensVerdict.hidden):
+            return text
+        certain = (
+            " The lens is nearly certain of one token at most iterations, so each change is abrupt, a last "
+            "one too."
+            if self.is_saturated
+            else ""
+        )
+        return f"{text} On the way an answer changes {number(self.flip_count, 2)} times on average.{certain}"
+
+    @property
+    def flip_count(self) -> float:
+        """How often an answer changes from one iteration to the next, mean over items."""
+        return float(self.flips[0].nansum())
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the lens is nearly certain at most iterations after the first: an entropy below
+        5 % of the largest. Probabilities then jump at every change of the answer."""
+        entropy = self.entropy[0][~self.entropy[0].isnan()][1:]
+        limit = SATURATED * math.log(max(self.vocabulary, 2))
+        return len(entropy) > 0 and float((entropy < limit).double().mean()) > 0.5
+
+    @property
+    def by_chance(self) -> Float[Tensor, "site iteration"]:
+        """The agreement with the final answer that answers as frequent as these would have by
+        chance: kappa is (agreement - chance) / (1 - chance)."""
+        chance = (self.agreement - self.kappa) / (1 - self.kappa)
+        return torch.where(self.kappa < 1 - 1e-6, chance, torch.nan)
+
     def summary(self) -> str:
         i, m = ends_of(self.kappa[0])
         quantiles = torch.tensor([0.1, 0.5, 0.9], dtype=torch.float64)
@@ -122,7 +160,7 @@ class LensResult(AnalysisResult):
             f"answer {number(float(self.kl[0, i]))} nats), and {percent(float(self.agreement[0, m]))} at "
             f"{k} = {self.iterations[m]} (KL {number(float(self.kl[0, m]))}). Half of the answers no "
             f"longer change from {k} = {middle:g} on, 90 % from {high:g}, 10 % from {low:g}; on average "
-            f"an answer flips {number(float(self.flips[0].nansum()), 2)} times. Mean rank among "
+            f"an answer flips {number(self.flip_count, 2)} times. Mean rank among "
             f"{self.vocabulary} tokens: {ranks}.{others} Thresholds: readable from the start at a kappa of "
             f"{self.start_threshold:g}; still changing if {percent(self.late_threshold)} change in the last "
             f"quarter; at once if the rise within an eighth of the iterations, or in one, comes "

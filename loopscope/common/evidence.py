@@ -71,7 +71,7 @@ class Evidence:
     """How it was decided, as a sentence."""
     alternatives: tuple[Verdict, ...] = ()
     """The verdicts that these numbers allow; empty unless the verdict is `unclear`. One alone is
-    suggested, but by too few bootstrap samples; none: no verdict can be given, and `how` says
+    possible, but given by too few bootstrap samples; none: no verdict can be given, and `how` says
     why."""
     estimates: tuple[Estimate, ...] = field(default=())
     """The numbers that the verdict is about, with their intervals."""
@@ -82,7 +82,7 @@ class Evidence:
         if not self.alternatives:
             return f"Unclear: these numbers give no conclusion. {self.how}"
         if len(self.alternatives) == 1:
-            return f"Unclear, these numbers suggest, but don't establish: {self.alternatives[0].sentence}"
+            return f"Unclear. Possible, but not established: {self.alternatives[0].sentence}"
         choices = " ".join(f"({i}) {v.sentence}" for i, v in enumerate(self.alternatives, 1))
         several = "both" if len(self.alternatives) == 2 else "all of these"
         return f"Unclear, these numbers allow {several}: {choices}"

@@ -52,6 +52,24 @@ def test_answers_that_flip_to_the_end_go_on_changing():
     assert float(result.kappa[0, :-1].abs().max()) < 4 / (BATCH * 8) ** 0.5, "and agree only by chance"
 
 
+def test_answers_that_come_and_go_are_said_to_and_chance_is_drawn():
+    """Right at even k alone up to 6, then for good: 6 changes, each of an answer that is certain."""
+    result = lens_of((K % 2 == 0) & (K < 6) | (K >= 6))
+    assert result.flip_count == pytest.approx(6) and result.is_saturated
+    assert "On the way an answer changes 6 times on average." in result.sentence
+    assert "nearly certain" in result.sentence
+    steady = lens_of(torch.arange(9)[None, None] <= K)
+    assert "On the way" not in steady.sentence
+    curves = {trace.name: trace for trace in LENS.panels(steady)[2].figure.data if trace.name}
+    drawn = torch.tensor(
+        [float("nan") if v is None else v for v in curves["final answer, by chance"].y]
+    ).double()
+    known = ~drawn.isnan()
+    agreement, kappas = steady.agreement[0][known], steady.kappa[0][known]
+    assert bool(known.any())
+    assert torch.allclose((agreement - drawn[known]) / (1 - drawn[known]), kappas, atol=1e-3)
+
+
 def test_answers_that_grow_likelier_bit_by_bit_form_gradually():
     batch = TASK.batch(BATCH, seed=0)
     answers = torch.nn.functional.one_hot(batch.targets, TASK.vocabulary).float()

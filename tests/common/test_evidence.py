@@ -124,7 +124,7 @@ def test_where_all_examples_give_no_verdict_the_samples_that_give_one_suggest_it
 
     verdict, evidence = by_bootstrap(verdict_of, 16, unclear=U)
     assert verdict is U and evidence.alternatives == (W,)
-    assert evidence.unclear_sentence.endswith(f"don't establish: {W.sentence}")
+    assert evidence.unclear_sentence.endswith(f"not established: {W.sentence}")
     assert "together give no verdict" in evidence.how and "Of the rest" in evidence.how
     verdict, evidence = by_bootstrap(lambda rows: U, 16, unclear=U)
     assert verdict is U and not evidence.alternatives and "100 % of 200" in evidence.how
