@@ -47,6 +47,8 @@ class IntegrationWindows:
     """The same with only the state at its position replaced."""
     candidates: int
     """How many inputs were tested for relevance."""
+    relevant: int
+    """How many of them are relevant; at most `max_inputs` of these were measured."""
 
     @property
     def end(self) -> Float[Tensor, " input"]:
@@ -80,12 +82,20 @@ class IntegrationWindows:
         )
         late, state = self.changes[:, self._halfway].sum(), self.state_changes.any(1).sum()
         return (
-            f"{len(self.item)} of {plural(self.candidates, 'tested input')} are relevant: another token "
-            "there, from the beginning on, changes the answer. If the token is replaced after "
+            f"{self.relevant} of {plural(self.candidates, 'tested input')} are relevant: with another "
+            "example's token at that position from the beginning on, the answer changes."
+            f"{self._measured} If that token is put there only after "
             f"{plural(self.iterations[self._halfway], 'iteration')}, the answer still changes for "
             f"{self._share(int(late))}: {reads}. If only the state at the input is replaced, the answer "
             f"changes for {self._share(int(state))} {'at some' if state else 'at any'} iteration."
         )
+
+    @property
+    def _measured(self) -> str:
+        """How many of the relevant inputs were measured, if not all."""
+        if self.relevant == len(self.item):
+            return ""
+        return f" Of these, {len(self.item)} drawn at random were measured."
 
     def _share(self, count: int) -> str:
         """Some of the relevant inputs, in words."""
@@ -129,10 +139,12 @@ def integration_windows(
             changes = torch.stack([replaced.changes_answer(k) for k in ks], 1)
             state_changes = torch.stack([replaced.changes_answer(k, state_only=True) for k in ks], 1)
             item, position, token = inputs.T
-            return IntegrationWindows(item, position, token, tuple(ks), changes, state_changes, len(rows))
+            return IntegrationWindows(
+                item, position, token, tuple(ks), changes, state_changes, len(rows), int(relevant.sum())
+            )
     empty = torch.zeros(0, dtype=torch.long)
     none = torch.zeros(0, len(ks), dtype=torch.bool)
-    return IntegrationWindows(empty, empty, empty, tuple(ks), none, none, len(rows))
+    return IntegrationWindows(empty, empty, empty, tuple(ks), none, none, len(rows), 0)
 
 
 def _candidates(

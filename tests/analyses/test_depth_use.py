@@ -298,7 +298,9 @@ def test_a_clue_is_where_another_token_turns_the_answer(entry):
     windows = integration_windows(
         run, torch.arange(12), answer_positions, causal=False, max_inputs=12, points=4, seed=0
     )
-    assert windows.candidates == 24 and len(windows.item)
+    assert windows.candidates == 24 and len(windows.item) == min(windows.relevant, 12)
+    assert f"{windows.relevant} of 24 tested inputs are relevant" in windows.sentence
+    assert ("drawn at random were measured" in windows.sentence) == (windows.relevant > 12)
     if (
         entry == "huginn-hops"
     ):  # its prelude spreads the token, its coda looks at other positions, its start is drawn anew
