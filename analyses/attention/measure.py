@@ -103,7 +103,7 @@ def measure(
         largest_ratio=largest_ratio(continued)[: continued.recorded_iterations + 1],
         limit=len(x) - 1,
         residual=float(parts.relative[-1].max()),
-        patterns=pattern_sample(continued.run, every[:shown]),
+        patterns=pattern_sample(continued.run, every[:shown], names),
         continuation=continued.description,
         tolerance=tolerance,
         settled_fraction=settled_fraction,

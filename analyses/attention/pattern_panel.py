@@ -45,12 +45,16 @@ class PatternSample:
     """What isn't shown, as a sentence; empty if all is."""
 
 
-def pattern_sample(run: Run, x: Float[Tensor, "iteration layer example head query key"]) -> PatternSample:
+def pattern_sample(
+    run: Run, x: Float[Tensor, "iteration layer example head query key"], sites: Sequence[str] = ()
+) -> PatternSample:
     """Patterns of the first examples, of heads and iterations spread evenly, as many as fit.
 
     Arguments:
         run: of which the examples are the first ones.
         x: its patterns.
+        sites: of the layers, which name the block (and the network, if there are several) that a
+            head is of; none: layers are numbered.
     """
     iterations, layers, examples, heads, size, _ = x.shape
     positions = min(size, POSITIONS)
@@ -66,7 +70,8 @@ def pattern_sample(run: Run, x: Float[Tensor, "iteration layer example head quer
     shown = x[t][:, :, : counts["example"], :, :positions, :positions]  # (t, layer, example, head, q, k)
     chosen = [shown[:, layer, :, head] for layer, head in (every[i] for i in h)]
     weights = torch.stack(chosen).permute(2, 0, 1, 3, 4)  # (example, head, t, query, key)
-    names = [f"layer {layer}, head {head}" if layers > 1 else f"head {head}" for layer, head in every]
+    blocks = [_block(site) for site in sites] or [f"layer {layer}" for layer in range(layers)]
+    names = [f"{blocks[layer]}, head {head}" if layers > 1 else f"head {head}" for layer, head in every]
     texts = _tokens(run, counts["example"], size)
     parts = [
         f"{shown} of {plural(total, noun)}"
@@ -85,6 +90,13 @@ def pattern_sample(run: Run, x: Float[Tensor, "iteration layer example head quer
         tokens=tuple(tuple(row[:positions]) for row in texts),
         left_out=f"It shows {', '.join(parts)}." if parts else "",
     )
+
+
+def _block(site: str) -> str:
+    """The block that a pattern is of, such as "low.0" of "core.low.0.attn.hook_pattern"."""
+    parts = site.replace("hook_pattern", "").replace("..", ".").strip(".").split(".")
+    kept = [part for part in parts if part not in ("attn", "core")]
+    return ".".join(kept) or site
 
 
 def pattern_panel(sample: PatternSample) -> Panel:

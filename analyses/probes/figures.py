@@ -106,7 +106,8 @@ def panels(result: ProbesResult) -> list[Panel]:
             "Each point is a linear probe tested on held-out examples, with its 95 % interval. Dotted, in "
             "the same colour: the highest baseline of shuffled labels, random features, the most frequent "
             "class, and for intermediate steps the answer alone. "
-            f"{baselines_sentence(result.baselines, curve.kind)} A decodable fact need not be used.",
+            f"{baselines_sentence(result.baselines, curve.kind)} {result.how} "
+            f"{result.groups_sentence} A decodable fact need not be used.",
         )
     ]
     if result.probe_map.numel():

@@ -60,6 +60,16 @@ class ProbesResult(AnalysisResult):
     """A fact is formed at this fraction of the way from the floor to the best score."""
 
     @property
+    def groups_sentence(self) -> str:
+        """How many different inputs there are among the examples."""
+        if self.groups == self.examples:
+            return f"The inputs of the {self.examples} examples differ."
+        return (
+            f"Equal inputs count as one example, and are held out together: {self.groups} of "
+            f"{self.examples} are different."
+        )
+
+    @property
     def _evidence_sentence(self) -> str:
         lead = self.evidence.estimates[0]
         known = lead.value == lead.value
@@ -72,8 +82,8 @@ class ProbesResult(AnalysisResult):
             kind = next(iter(self.facts.values())).kind
             sentences.append(f"The model's own answers: {trail(self.model_score, self.iterations, kind)}.")
         return (
-            f"{self.sentence} {self._evidence_sentence} {self.how} {self.groups} groups of "
-            f"{self.examples} examples, scores on held-out groups; random features: {self.features}. "
+            f"{self.sentence} {self._evidence_sentence} {self.how} {self.groups_sentence} "
+            f"Scores are on held-out groups; random features: {self.features}. "
             f"{' '.join(sentences)} Thresholds: "
             f"formed at {self.share_threshold:g} of the way from the highest baseline to the best; ahead "
             f"or behind from a difference of {self.lead_threshold:g} on average, alike below that."
@@ -210,4 +220,7 @@ def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) ->
         sites=[] if site == "state" else [site],
         seed=seed,
     )
-    return larger, f"{examples} other test examples of the task were recorded, as the run has {count}."
+    return larger, (
+        f"{examples} other test examples of the task were recorded for the probes, as the run's own {count} "
+        "are too few to train them."
+    )

@@ -24,7 +24,10 @@ class ProbesVerdict(Verdict):
     """When the right answer can be decoded from the states."""
 
     ahead = "A linear probe decodes the right answer from the states before the model's own read-out does."
-    alike = "On average over the iterations, linear probes are as accurate as the model's own output."
+    alike = (
+        "On average over the iterations, linear probes are as accurate as the model's own output, to within "
+        f"{LEAD:g}."
+    )
     behind = "The model's own read-out gives right answers that a linear probe does not decode."
     absent = "A linear probe decodes the right answer no better than its baselines do."
     unclear = UNCLEAR
