@@ -93,10 +93,10 @@ def pattern_sample(
 
 
 def _block(site: str) -> str:
-    """The block that a pattern is of, such as "low.0" of "core.low.0.attn.hook_pattern"."""
+    """The block that a pattern is of, such as "low, layer 0" of "core.low.0.attn.hook_pattern"."""
     parts = site.replace("hook_pattern", "").replace("..", ".").strip(".").split(".")
     kept = [part for part in parts if part not in ("attn", "core")]
-    return ".".join(kept) or site
+    return ", ".join(f"layer {part}" if part.isdigit() else part for part in kept) or site
 
 
 def pattern_panel(sample: PatternSample) -> Panel:

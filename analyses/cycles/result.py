@@ -204,8 +204,8 @@ def _periods(period: Tensor, angle: Tensor) -> str:
 def _threshold_sentence(t: Thresholds, share: float) -> str:
     return (
         f'"Nearly every" means {percent(share)} or more; a period explains {t.coherence:g} of the variance '
-        f"of the second half, and motion below {t.noise:g} of the range counts as rest (all "
-        "thresholds are in the result)."
+        f"of the second half, and motion below {t.noise:g} of the range counts as rest (the result's "
+        "field thresholds has all of them)."
     )
 
 

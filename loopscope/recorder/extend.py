@@ -161,8 +161,8 @@ def _recorded_again(
         )
     part = f"first {len(tokens)} " if len(tokens) < len(run.tokens) else ""
     return later, (
-        f"{_absent([name for name in needed if name not in run])} not in the run, so its {part}examples "
-        f"were recorded again, with {plural(n - run.iterations, 'iteration')} beyond those recorded."
+        f"{_absent([name for name in needed if name not in run])} missing in the recording, so its {part}"
+        f"examples were recorded again, with {plural(n - run.iterations, 'iteration')} beyond those recorded."
     )
 
 

@@ -144,6 +144,15 @@ def test_the_panel_stays_small_and_says_what_it_leaves_out(size: int):
     assert not (sample.tokens[0] and size > LABELLED)
 
 
+def test_a_head_is_named_by_its_network_and_layer():
+    x = torch.softmax(torch.randn(2, 2, 3, 2, 4, 4, generator=torch.Generator().manual_seed(0)), -1)
+    run = ls.iterate(lambda x: 0.5 * x, torch.ones(3, 2), 3)
+    sites = [f"core.{network}.0.attn.hook_pattern" for network in ("high", "low")]
+    heads = pattern_sample(run, x, sites).heads
+    assert heads == tuple(f"{network}, layer 0, head {h}" for network in ("high", "low") for h in (0, 1))
+    assert pattern_sample(run, x).heads[-1] == "layer 1, head 1"
+
+
 def test_spread_numbers_differ_and_end_at_the_last():
     assert spread(5, 9) == [0, 1, 2, 3, 4] and spread(7, 1) == [6]
     for total in range(2, 40):
