@@ -18,11 +18,11 @@ The verdict is about one k, halfway through the loop, and says nothing of others
 rise with k, and the table in `summary()` has them at each. Does the state determine the answer (an
 effect of 0.9 or more), part of it, or nothing (below 0.05)? If all of it, does a single position
 carry most (0.7)? It must hold in 95 % of bootstrap samples of the examples (a pair of example and
-donor is one). And as effects are often all 0 or all 1, it must hold for unseen examples: of n examples
-that agree, 1 - 0.05^(1 / n) of all others may not. That a patch has no effect takes 59 examples,
-that it has the whole takes 29. Where the state before the loop already determines the answer in
-every example, the input reaches the answer through the state alone: the whole state then has the
-whole effect by construction, and only its spread over positions is judged.
+donor is one). And as effects are often all 0 or all 1, it must hold for unseen examples: of n that
+agree, 1 - 0.05^(1 / n) of all others may not. That a patch has no effect takes 59 examples, that it
+has the whole takes 29. Where the state before the loop already determines the answer in every
+example, the input reaches the answer through the state alone: the whole state then has the whole
+effect by construction, and only its spread over positions is judged.
 
 Sources: activation patching, Vig et al. 2020 (arXiv 2004.12265), Meng et al. 2022 (arXiv
 2202.05262); metric and donors, Zhang & Nanda 2023 (arXiv 2309.16042); restoring a state at one

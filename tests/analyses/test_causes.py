@@ -128,10 +128,10 @@ def test_where_the_input_is_in_the_state_alone_a_whole_effect_is_no_finding():
 
 
 def test_examples_without_a_donor_are_counted():
-    tokens = torch.tensor([[1], [1], [2]])
-    run = run_of("one position", tokens)
-    mask = torch.tensor([[True], [True], [False]])
-    result = ls.analyses.measure("causes", run, answer_positions=mask)
+    """No other example reaches as far as the first, whose second position others don't have."""
+    run = run_of("one position", torch.tensor([[0, 1], [1, 0], [2, 0]]))
+    mask = torch.tensor([[True, True], [True, False], [True, False]])
+    result = ls.analyses.measure("causes", run, mask=mask)
     assert result.examples == 2 and result.without_donor == 1
     assert "no donor with another answer for 1" in str(result)
 

@@ -299,6 +299,8 @@ def test_a_clue_is_where_another_token_turns_the_answer(entry):
         run, torch.arange(12), answer_positions, causal=False, max_inputs=12, points=4, seed=0
     )
     assert windows.candidates == 24 and len(windows.item) == min(windows.relevant, 12)
+    if entry == "universal-prefix-parity":  # every earlier bit turns the last parity
+        assert windows.relevant == 24
     assert f"{windows.relevant} of 24 tested inputs are relevant" in windows.sentence
     assert ("drawn at random were measured" in windows.sentence) == (windows.relevant > 12)
     if (
