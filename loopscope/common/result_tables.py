@@ -110,9 +110,11 @@ def _value_arrays(
     elif isinstance(value, Mapping) and value and all(isinstance(v, _SCALARS) for v in value.values()):
         yield name, FieldArray(list(value.values()), ("key",), elements, owners, tuple(value))
     elif isinstance(value, list | tuple | Mapping):
+        column = name.rpartition(".")[2]
+        depth = 1 + sum(taken == column or taken.startswith(f"{column}_") for taken, _ in elements)
+        column = column if depth == 1 else f"{column}_{depth}"  # of a sequence in a mapping
         for which, inner in _named_elements(value):
-            column = (name.rpartition(".")[2], which)
-            yield from _value_arrays(inner, hint, name, (*elements, column), owners)
+            yield from _value_arrays(inner, hint, name, (*elements, (column, which)), owners)
 
 
 _SCALARS = (int, float, complex, str, Enum)

@@ -52,6 +52,7 @@ class Planted(AnalysisResult):
     parts: tuple[Part, ...]
     shares: Mapping[str, float]
     by_set: Mapping[str, Float[Tensor, " iteration"]]
+    bands: Mapping[str, tuple[Float[Tensor, " iteration"], Float[Tensor, " iteration"]]]
     threshold: float
     overflow: int | None
 
@@ -72,9 +73,10 @@ def result() -> Planted:
     evidence = Evidence(7, {"hostile": 1.0}, f"7 of 7 examples {HOSTILE}", estimates=estimates)
     parts = (Part("low", torch.arange(3.0)), Part("high", torch.arange(3.0) + 10))
     by_set = {"train": torch.zeros(3), "test": torch.ones(3)}
+    bands = {"test": (torch.zeros(3), torch.ones(3))}
     return Planted(
         Answer.hostile, (0, 2, 8), effect, torch.eye(2), torch.ones(2, 2, 2), parts, {"a": 0.25, "b": NAN},
-        by_set, 0.5, None, evidence=evidence,
+        by_set, bands, 0.5, None, evidence=evidence,
     )  # fmt: skip
 
 
@@ -97,7 +99,9 @@ def test_every_kind_of_field_has_named_axes(result: Planted):
         "parts.score": ["parts", "iteration", "score"],
         "shares": ["key", "shares"],
         "by_set": ["by_set", "iteration", "value"],
+        "bands": ["bands", "bands_2", "iteration", "value"],
     }
+    assert result.to_pandas("bands").groupby("bands_2")["value"].sum().to_dict() == {0: 0.0, 1: 3.0}
     assert result.to_pandas("parts.score").groupby("parts")["score"].sum().to_dict() == {
         "low": 3.0,
         "high": 33.0,

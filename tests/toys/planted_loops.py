@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import loopscope as ls
 from loopscope.common.fate import Fate
+from loopscope.recorder.iterate_function import Iterated
 
 WIDTH, EXAMPLES = 8, 12
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -127,22 +128,25 @@ def _two_basins(x: Tensor) -> Tensor:
     return 0.5 * (x - along[..., None] * direction) + torch.tanh(2 * along)[..., None] * direction
 
 
-def mixture(*loops: tuple[str, int]) -> tuple[Callable[[Tensor], Tensor], list[Fate]]:
-    """A map of a batch whose examples follow different planted loops, and where each goes.
+_MAPS = {name: map for name, (map, _) in FATES.items()} | {"two basins": _two_basins}
+_NAMES = tuple(_MAPS)
+_GOES: dict[str, Fate] = {**FATE_OF, "two basins": "converges"}
+
+
+def mixture(*loops: tuple[str, int]) -> tuple[list[str], list[Fate]]:
+    """The loop that each example of a batch follows, one loop after the other in turn so that the
+    first examples are of all kinds, and where each goes.
 
     Arguments:
-        loops: names in FATES, and how many examples follow each.
+        loops: names of planted loops, and how many examples follow each.
     """
-    names = [name for name, count in loops for _ in range(count)]
-
-    def step(x: Tensor) -> Tensor:
-        return torch.stack([FATES[name][0](x[i]) for i, name in enumerate(names)])
-
-    return step, [FATE_OF[name] for name in names]
+    most = max(count for _, count in loops)
+    names = [name for turn in range(most) for name, count in loops if turn < count]
+    return names, [_GOES[name] for name in names]
 
 
-MIXTURES: dict[str, tuple[Callable[[Tensor], Tensor], list[Fate]]] = {
-    "two basins": (_two_basins, ["converges"] * 24),
+MIXTURES: dict[str, tuple[list[str], list[Fate]]] = {
+    "two basins": mixture(("two basins", 24)),
     "half rest, half cycle": mixture(("fixed point", 12), ("cycle of 3", 12)),
     "half spiral, half chaos": mixture(("spiral", 12), ("logistic chaos", 12)),
     "half rest, half drift": mixture(("fixed point", 12), ("drift on a line", 12)),
@@ -152,14 +156,35 @@ MIXTURES: dict[str, tuple[Callable[[Tensor], Tensor], list[Fate]]] = {
     "one of 24 rests": mixture(("cycle of 5", 23), ("fixed point", 1)),
     "one of 24 diverges": mixture(("spiral", 23), ("divergence", 1)),
 }
-"""By name: the map of a batch, and where each of its examples goes."""
+"""By name: the loop of each example of a batch, and where it goes."""
+
+
+class Mixed(Iterated):
+    """A loop in which each example follows the planted loop that its input names: the last of its
+    numbers, which is no part of the state. So it does in a batch of any of the examples."""
+
+    def __init__(self, iterations: int) -> None:
+        super().__init__(nn.Identity(), iterations)
+
+    def encode(self, tokens: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return tokens[:, :-1], tokens[:, -1].long()
+
+    def initial(self, context: tuple[Tensor, Tensor]) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return context[0]
+
+    def step(self, state: Tensor, context: tuple[Tensor, Tensor], t: int) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        which = context[1]
+        order = torch.argsort(which, stable=True)
+        parts = [_MAPS[_NAMES[i]](state[which == i]) for i in which.unique().tolist()]
+        return torch.cat(parts)[torch.argsort(order)]
 
 
 def mixture_run(name: str, dtype: torch.dtype = torch.float64, iterations: int = 48) -> ls.Run:
     """A run of a mixture: examples of one position, each with a fate of its own."""
-    step, fates = MIXTURES[name]
-    start = 0.3 * _normal(len(fates), WIDTH, seed=3)
-    return ls.iterate(step, start.to(dtype), iterations)
+    names, _ = MIXTURES[name]
+    start = 0.3 * _normal(len(names), WIDTH, seed=3)
+    which = torch.tensor([[_NAMES.index(one)] for one in names])
+    return ls.record(Mixed(iterations), torch.cat([start, which], 1).to(dtype), iterations)
 
 
 def planted_run(name: str, dtype: torch.dtype, offset: float | str, iterations: int = 48) -> ls.Run:
