@@ -23,7 +23,7 @@ class AnalysisResult:
     field, and `summary()`; its file holds `measure(run) -> result` and `draw(result) -> figure`."""
 
     verdict: Verdict
-    evidence: Evidence = field(kw_only=True, default_factory=lambda: Evidence(0, {}, ""))
+    evidence: Evidence = field(kw_only=True)
     """What the verdict rests on, with intervals."""
 
     def summary(self) -> str:

@@ -1,6 +1,7 @@
 """Every analysis fills in its evidence: a verdict without it can't be made."""
 
 import functools
+import inspect
 import math
 import warnings
 
@@ -9,6 +10,7 @@ import torch
 
 import loopscope as ls
 from loopscope.common import discovery
+from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.errors import LoopscopeWarning
 from loopscope.common.verdict import UNCLEAR
 from loopscope.training.history import History
@@ -46,7 +48,7 @@ def subject_of(name: str) -> ls.Run | History:
     return next(run for run in runs if not hasattr(module, "applies") or module.applies(run))
 
 
-@pytest.mark.parametrize("name", [name for name in ls.analyses.names() if name != "grokking"])
+@pytest.mark.parametrize("name", ls.analyses.names())
 def test_a_verdict_rests_on_examples_and_its_support_sums_to_one(name: str):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)
@@ -61,3 +63,7 @@ def test_a_verdict_rests_on_examples_and_its_support_sums_to_one(name: str):
     assert not any(verdict.name == "unclear" for verdict in evidence.alternatives)
     for one in evidence.estimates:
         assert math.isnan(one.low) or one.low <= one.high
+
+
+def test_a_result_without_evidence_can_not_be_made():
+    assert inspect.signature(AnalysisResult).parameters["evidence"].default is inspect.Parameter.empty

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import loopscope as ls
 from loopscope.common.analysis_result import AnalysisResult
+from loopscope.common.evidence import Evidence
 from loopscope.common.fate import Fate, can_both_hold
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.reports.fates import reconcile
@@ -36,6 +37,7 @@ class Example(Verdict):
 class Result(AnalysisResult):
     verdict: Example = Example.something
     goes: dict[int, Fate] = field(default_factory=dict)
+    evidence: Evidence = field(kw_only=True, default=Evidence(1, {}, "By hand."))
 
     @property
     def fates(self) -> Mapping[int, Fate]:
