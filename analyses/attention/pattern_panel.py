@@ -20,6 +20,7 @@ from loopscope.runs.run import Run
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+NAN = float("nan")
 EXAMPLES, HEADS, ITERATIONS, POSITIONS = 4, 8, 17, 64
 """At most so many of each are shown."""
 CELLS = 60_000
@@ -33,7 +34,7 @@ class PatternSample:
     """Some patterns, as a report shows them."""
 
     weights: Float[Tensor, "example head iteration query key"]
-    """Rounded to three digits."""
+    """Rounded to three digits; NaN where the query or the key doesn't count."""
     names: tuple[str, ...]
     """Of the examples."""
     heads: tuple[str, ...]
@@ -56,6 +57,9 @@ def pattern_sample(
         sites: of the layers, which name the block (and the network, if there are several) that a
             head is of; none: layers are numbered.
     """
+    whole = x.shape[-1]
+    begin, end = _span(run, whole)
+    x = x[..., begin:end, begin:end]
     iterations, layers, examples, heads, size, _ = x.shape
     positions = min(size, POSITIONS)
     every = list(product(range(layers), range(heads)))
@@ -69,10 +73,13 @@ def pattern_sample(
     t, h = spread(iterations, counts["iteration"]), spread(len(every), counts["head"])
     shown = x[t][:, :, : counts["example"], :, :positions, :positions]  # (t, layer, example, head, q, k)
     chosen = [shown[:, layer, :, head] for layer, head in (every[i] for i in h)]
-    weights = torch.stack(chosen).permute(2, 0, 1, 3, 4)  # (example, head, t, query, key)
+    weights = torch.stack(chosen).permute(2, 0, 1, 3, 4).cpu()  # (example, head, t, query, key)
+    if run.mask.shape[1] == whole:
+        counted = run.mask[: counts["example"], begin:end][:, :positions].cpu()
+        weights = weights.masked_fill(~(counted[:, None, None, :, None] & counted[:, None, None, None]), NAN)
     blocks = [_block(site) for site in sites] or [f"layer {layer}" for layer in range(layers)]
     names = [f"{blocks[layer]}, head {head}" if layers > 1 else f"head {head}" for layer, head in every]
-    texts = _tokens(run, counts["example"], size)
+    texts = [row[begin:end] for row in _tokens(run, counts["example"], whole)]
     parts = [
         f"{shown} of {plural(total, noun)}"
         for noun, shown, total in (
@@ -90,6 +97,15 @@ def pattern_sample(
         tokens=tuple(tuple(row[:positions]) for row in texts),
         left_out=f"It shows {', '.join(parts)}." if parts else "",
     )
+
+
+def _span(run: Run, size: int) -> tuple[int, int]:
+    """From the first to behind the last position that counts in any example: padding at both ends
+    isn't shown."""
+    if run.mask.shape[1] != size or not bool(run.mask.any()):
+        return 0, size
+    counted = run.mask.any(0).nonzero()[:, 0].tolist()
+    return counted[0], counted[-1] + 1
 
 
 def _block(site: str) -> str:
@@ -116,9 +132,9 @@ def pattern_panel(sample: PatternSample) -> Panel:
     last = len(sample.iterations) - 1
     each = sample.weights[:, :, last].double()
     size = each.shape[-1]
-    itself = float(each.diagonal(dim1=-2, dim2=-1).mean())
-    first = float(each[..., 0].mean())
-    before = float(each.diagonal(-1, -2, -1).mean()) if size > 1 else 0.0
+    itself = float(each.diagonal(dim1=-2, dim2=-1).nanmean())
+    first = float(each[..., 0].nanmean())
+    before = float(each.diagonal(-1, -2, -1).nanmean()) if size > 1 else 0.0
     return Panel(
         "Attention patterns",
         _figure(sample, frames[last]),

@@ -30,7 +30,7 @@ class StartKind:
     """Whether ‖result - end‖ is no more than rounding."""
     moved: Float[Tensor, "example start"]
     """How far the last quarter of the iterations moved the result, over ‖result - end‖: how much of
-    what is left it could close in as many."""
+    what is left it could close in as many. NaN where what is left is rounding."""
 
     @property
     def label(self) -> str:
@@ -93,6 +93,7 @@ def compare(
     scale = torch.where(step[:, None] > 0, torch.minimum(scale, step[:, None]), scale)
     level = rounding(torch.maximum(size, result.norm(dim=2)), resolution(result.dtype))
     moved = (result - earlier).norm(dim=2) / left.clamp(min=1e-300)
+    moved = torch.where(left <= level, torch.nan, moved)  # a ratio of rounding
     return StartKind(
         name,
         alignment.float().cpu(),

@@ -50,12 +50,6 @@ class AnalysisResult:
         report says it where results disagree. Empty if this result doesn't speak of it."""
         return ""
 
-    @property
-    def fate(self) -> Fate:
-        """The fate of all examples: "unclear" where they differ or nothing is said of them."""
-        known = set(self.fates.values())
-        return known.pop() if len(known) == 1 else "unclear"
-
     def figure(self) -> Any:
         """The plotly figure of this result."""
         return _question(type(self)).draw(self)

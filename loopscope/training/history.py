@@ -92,8 +92,8 @@ class History:
         return self._curve(set, "loss")
 
     def sampled(self, set: str) -> int | None:
-        """How many examples of a set were drawn for its accuracy and loss; None if they are all that
-        there are."""
+        """How many examples of a set were drawn for its accuracy and loss; None if they are all
+        that there are."""
         discovery.checked_name("set of examples", set, self.sets)
         task = self.task
         options = task.evaluation_sets[set][1] if set in task.evaluation_sets else {}
