@@ -85,8 +85,8 @@ class CausesResult(AnalysisResult):
         low, high = self.whole_interval[i].tolist()
         size = "little" if high <= SMALL else "most" if low >= 1 - SMALL else "part"
         return text.replace(
-            "carries part of the answer",
-            f"carries {size} of the answer (normalised effect {self.whole_at_middle})",
+            "brings part of the other example's answer",
+            f"brings {size} of the other example's answer (normalised effect {self.whole_at_middle})",
         )
 
     def remarks(self) -> str:

@@ -29,8 +29,8 @@ class CausesVerdict(Verdict):
         "most of it."
     )
     partly = (
-        "Halfway through the loop the state carries part of the answer; the rest depends on what later "
-        "iterations read from the input."
+        "A state patched in halfway through the loop brings part of the other example's answer; the "
+        "later iterations undo the rest."
     )
     forgotten = (
         "The loop forgets its state: another example's state, patched in halfway, has no effect on the "

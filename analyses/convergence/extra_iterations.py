@@ -1,5 +1,4 @@
-"""The iterations beyond a run that give the limit; where a run can't be continued, its own last
-quarter."""
+"""The iterations beyond a run that give the limit; or else the run's own last quarter."""
 
 import math
 import warnings

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def headline(result: HaltingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    return f"{result.mean:.1f} of {result.iterations}", f"iterations run until halting ({result.kind})"
+    return (
+        f"{result.mean:.1f} of {result.iterations}",
+        f"iterations until halting, mean ({result.kind})",
+    )
 
 
 def draw(result: HaltingResult) -> "go.Figure":
@@ -81,6 +84,11 @@ def panels(result: HaltingResult) -> list[Panel]:
 def _range_sentence(result: HaltingResult, means: Tensor) -> str:
     if len(means) == 1:
         return f"The answered position runs {means[0]:.1f} iterations until it halts, on average."
+    if f"{means.min():.2f}" == f"{means.max():.2f}":
+        return (
+            f"The mean number of iterations run until halting, over examples, is {means.min():.2f} at each "
+            f"answered position{result.position_clause()}."
+        )
     return (
         f"The mean number of iterations run until halting ranges from {means.min():.1f} to "
         f"{means.max():.1f} over the answered positions{result.position_clause()}."

@@ -40,7 +40,10 @@ class HaltingPredictionVerdict(Verdict):
         "as from the state."
     )
     late = "The halting iteration can be predicted only late in the loop."
-    unknown = "The state does not predict the halting iteration well, at any iteration."
+    unknown = (
+        "Linear probes of the state do not predict the halting iteration well, after any number of "
+        "iterations; another read-out might."
+    )
     constant = (
         "There is nothing to predict: the answers that still run halt after the same number of iterations."
     )

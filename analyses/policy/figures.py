@@ -19,7 +19,7 @@ def headline(result: PolicyResult) -> tuple[str, str]:
     best = result.best
     return (
         f"{best.iterations:.1f} of {result.iterations}",
-        f"iterations that are enough on average, with {best.label}",
+        f"iterations on average with {best.label}, its threshold set for {percent(best.accuracy)} correct",
     )
 
 

@@ -86,7 +86,7 @@ class RolesResult(AnalysisResult):
             return ""
         pairs = zip(self.frozen_from_start, shares, strict=True)
         lost = [(state.field, Estimate("", 1 - of.value, 1 - of.high, 1 - of.low)) for state, of in pairs]
-        parts = [f"freezing {field} loses {one.share_text}" for field, one in lost]
+        parts = [f"freezing {field} until the last iteration loses {one.share_text}" for field, one in lost]
         text = f"{'; '.join(parts)} of the {plural(self.evidence.examples, 'solved example')}."
         return text[0].upper() + text[1:]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jaxtyping import Bool
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
@@ -60,18 +61,28 @@ def section(run: Run) -> Section | None:
         data=data,
         group="answers",
         topic="model",
-        claim=_claim(score, [main] if whole is None else [main, whole], depth),
+        claim=_claim(score, [main] if whole is None else [main, whole], longer, depth),
         rank=1,
     )
 
 
-def _claim(score: RunScore, curves: list[ScoreCurve], depth: int) -> str:
-    """The scores at the model's own depth, as a sentence."""
+def _claim(
+    score: RunScore, curves: list[ScoreCurve], longer: list[tuple[ScoreCurve, int]], depth: int
+) -> str:
+    """The scores at the model's own depth, and on longer examples, as a sentence."""
     values = ", ".join(f"{curve.name} {interval_text(curve.at(depth))}" for curve in curves)
     return (
         f"After {plural(depth, 'iteration')}, the model's own depth, on {plural(score.examples, 'example')} "
-        f"of {score.task.name}: {values}."
+        f"of {score.task.name}: {values}{_longer_clause(longer)}."
     )
+
+
+def _longer_clause(longer: list[tuple[ScoreCurve, int]]) -> str:
+    """The scores on longer examples, as the end of a sentence."""
+    values = [
+        f"{percent(curve.at(k).value)} at {curve.name} after {plural(k, 'iteration')}" for curve, k in longer
+    ]
+    return f"; on longer examples, {', '.join(values)}" if values else ""
 
 
 def _depth(run: Run) -> int:
@@ -187,14 +198,21 @@ def _clause(name: str, estimate: Estimate) -> str:
 
 
 def _groups(score: RunScore) -> list[ScoreCurve]:
-    """The score on examples of neighbouring difficulties, in at most GROUPS groups of about equal
-    numbers."""
+    """The score on examples of neighbouring difficulties."""
+    return [
+        ScoreCurve(name, score.iterations, score.mean(inside)) for name, inside in _members(score).items()
+    ]
+
+
+def _members(score: RunScore) -> dict[str, Bool[Tensor, " example"]]:
+    """Which examples are in each of at most GROUPS groups of neighbouring difficulties, of about
+    equal numbers."""
     wanted = score.mask.any(1)
     values = score.difficulty[wanted]
     if not bool(values.isfinite().all()):
-        return []
+        return {}
     levels, counts = values.unique(return_counts=True)
-    least, groups, first, members = len(values) / GROUPS, [], 0, 0
+    least, groups, first, members = len(values) / GROUPS, {}, 0, 0
     for i, count in enumerate(counts.tolist()):
         members += count
         rest = int(counts[i + 1 :].sum())
@@ -203,7 +221,7 @@ def _groups(score: RunScore) -> list[ScoreCurve]:
         low, high = float(levels[first]), float(levels[i])
         inside = wanted & (score.difficulty >= levels[first]) & (score.difficulty <= levels[i])
         name = level_range(low, high, score.task.difficulty_unit)
-        groups.append(ScoreCurve(name, score.iterations, score.mean(inside)))
+        groups[name] = inside
         first, members = i + 1, 0
     return groups
 

@@ -122,10 +122,14 @@ def test_each_frame_is_the_pattern_that_its_controls_name():
     b, h, i = 2, 5, 3  # layer 1, head 1
     frame = panel.frames[(b * sizes[1] + h) * sizes[2] + i]
     assert frame.label.endswith("layer 1, head 1, t = 3")
-    A = run["core.1.attn.hook_pattern"][3][b, 1]
-    assert torch.allclose(torch.tensor(frame.update[0]["z"]).float(), A, atol=6e-3)
-    symbols = [model.task.symbols[t] for t in run.tokens[b].tolist()]
-    assert [name.split(" ", 1)[0] for name in frame.update[0]["x"]] == [str(j) for j in range(12)]
+    begin = int(run.mask.any(0).nonzero()[0])  # what no example counts at the ends isn't shown
+    counted = run.mask[b, begin:]
+    A = run["core.1.attn.hook_pattern"][3][b, 1, begin:, begin:]
+    A = A.masked_fill(~(counted[:, None] & counted), math.nan)
+    z = torch.tensor([[math.nan if v is None else v for v in row] for row in frame.update[0]["z"]])
+    assert torch.allclose(z, A, atol=6e-3, equal_nan=True)
+    symbols = [model.task.symbols[t] for t in run.tokens[b, begin:].tolist()]
+    assert [name.split(" ", 1)[0] for name in frame.update[0]["x"]] == [str(j) for j in range(len(symbols))]
     assert [name.split(" ", 1)[1].strip("'") for name in frame.update[0]["y"]] == symbols
     assert list(panel.figure.data[0].z[3]) == list(panel.frames[panel.first].update[0]["z"][3])
 

@@ -137,7 +137,7 @@ def test_examples_without_a_donor_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("effect", "size"), [(0.1, "carries little of"), (0.4, "carries part of"), (0.85, "carries most of")]
+    ("effect", "size"), [(0.1, "brings little of"), (0.4, "brings part of"), (0.85, "brings most of")]
 )
 def test_a_part_is_said_with_its_size(effect, size):
     result = ls.analyses.measure("causes", run_of("forgets"), iterations=3)
@@ -148,7 +148,7 @@ def test_a_part_is_said_with_its_size(effect, size):
         whole_state=whole,
         whole_interval=torch.stack([whole - 0.05, whole + 0.05], 1),
     )
-    assert f"{size} the answer (normalised effect {effect:.2f} (" in part.sentence
+    assert f"{size} the other example's answer (normalised effect {effect:.2f} (" in part.sentence
     assert "in a longer run" in str(part) and "in a longer run" not in str(result)
 
 

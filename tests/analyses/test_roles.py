@@ -324,8 +324,8 @@ def test_a_dash_means_one_condition_and_the_losses_are_of_the_solved_examples():
         dashes[trace.name.split(", ")[1]].add(trace.line.dash)
     assert dashes == {"last iteration free": {"solid"}, "to the end": {"dot"}}
     high, low = result.evidence.estimates
-    assert f"high loses {percent(1 - high.value)}" in result.sentence
-    assert f"low loses {percent(1 - low.value)}" in result.sentence
+    assert f"high until the last iteration loses {percent(1 - high.value)}" in result.sentence
+    assert f"low until the last iteration loses {percent(1 - low.value)}" in result.sentence
     assert f"of the {result.evidence.examples} solved examples." in result.sentence
     assert module.headline(result)[0] == f"{percent(high.value)} · {percent(low.value)}"
 

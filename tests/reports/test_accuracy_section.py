@@ -165,10 +165,10 @@ def test_every_example_is_in_one_group_of_difficulty():
     generator = torch.Generator().manual_seed(0)
     for count in (1, 2, 7, 64, 200):
         values = torch.randint(0, 9, (count,), generator=generator).tolist()
-        groups = accuracy._groups(score([[[True]] * count], values))
+        groups = accuracy._members(score([[[True]] * count], values))
         assert torch.stack(list(groups.values())).sum(0).tolist() == [1] * count
         assert len(groups) <= accuracy.GROUPS
-    masked = accuracy._groups(score([[[True], [None]] * 6], list(range(12))))
+    masked = accuracy._members(score([[[True], [None]] * 6], list(range(12))))
     assert int(torch.stack(list(masked.values())).sum()) == 6
 
 
