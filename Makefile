@@ -55,7 +55,7 @@ verdicts: $(READY) ## run every analysis of every entry on ten batches, and writ
 	@$(PY) -m loopscope.reports.repeated_verdicts
 
 clean: ## remove the environment and the files that tools made
-	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html
+	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html report.json
 
 # The tests of the report drive a real browser. Without one they are skipped, and a message says so.
 browser: ## find Chromium for the tests of the report, or install Debian's where that is possible
