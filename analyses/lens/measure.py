@@ -109,8 +109,7 @@ class LensResult(AnalysisResult):
         if self.flip_count < REPEATED or self.verdict in (LensVerdict.alike, LensVerdict.hidden):
             return text
         certain = (
-            " The lens is nearly certain of one token at most iterations, so each change is abrupt, a last "
-            "one too."
+            " The lens is nearly certain of one token at most iterations, so every change is abrupt."
             if self.is_saturated
             else ""
         )

@@ -15,8 +15,9 @@ HEIGHT, TALLEST = 260, 480
 DIGITS, CELL_DIGITS = 7, 3
 """Significant digits of a number in a figure: as many as float32 has, and of a cell of a heat map,
 whose colour says less."""
-WIDE = 20
-"""Columns of tokens that need a row of the page to themselves."""
+WIDE, LETTERS = 20, 55
+"""Columns of tokens, or letters of all tokens in a row, that need a row of the page to
+themselves."""
 _ROWS = {False: 370, True: 800}
 """Pixels in a line of a legend, in half the width of the page and in all of it."""
 _LINES = 5
@@ -40,7 +41,7 @@ def panel_json(panel: Panel, is_full: bool = False, pixels: int | None = None) -
     if lines > _LINES:
         layout["legend"] = {"orientation": "v", "x": 1.02, "y": 1, "xanchor": "left", "yanchor": "top"}
         lines = 0
-    layout["margin"] = {"l": 54, "r": 12, "t": 12 + 20 * lines, "b": 44}
+    layout["margin"] = {"l": 54, "r": 12, "t": 12, "b": 44}
     layout["font"] = {**layout.get("font", {}), "size": 12}
     long_labels = any(isinstance(y, str) for trace in drawn["data"] for y in list(trace.get("y") or ())[:1])
     inside = layout["height"] - 56 - 20 * lines
