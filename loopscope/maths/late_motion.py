@@ -107,8 +107,8 @@ def _finite(x: Tensor) -> Float[Tensor, "row width"]:
 
 
 def _shrinks(step: Float[Tensor, "iteration row"], level: Float[Tensor, " row"]) -> Bool[Tensor, " row"]:
-    """Whether steps become smaller: along a line in their logarithm, or window by window to a
-    half."""
+    """Whether steps become smaller: along a line in their logarithm, or quarter by quarter to a
+    half, the largest of the last below the smallest of the first."""
     windows = _window_means(step, _WINDOWS)
     logs = windows.clamp(min=1e-300).log()
     count = len(windows)
@@ -120,6 +120,8 @@ def _shrinks(step: Float[Tensor, "iteration row"], level: Float[Tensor, " row"])
     error = (left.square().sum(0) / (count - 2) / x.square().sum()).sqrt()
     quarters = _window_means(step, 4)
     falls = (quarters.diff(dim=0) < 0).all(0) & (quarters[-1] <= 0.5 * quarters[0])
+    ends = step.tensor_split(min(4, len(step)))
+    falls &= ends[-1].amax(0) <= ends[0].amin(0)  # the steps of chaos vary too much for their means
     drop = windows[0] - windows[-1]  # by rounding alone a rotation may lose `level` in every step
     return ((slope < -_SLOPE * error) & (drop > len(step) * level)) | (falls & (drop > level))
 
