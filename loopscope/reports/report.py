@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -127,7 +128,7 @@ def _content(
     with _threads(value):
         parts, results, left_out = _parts(value, names, wanted, step)
     name = str(value.origin.get("entry") or value.origin.get("architecture") or "A looped model")
-    title = name.rstrip("/\\").replace("\\", "/").rpartition("/")[2]  # of a path, its last part
+    title = os.path.basename(os.path.normpath(name)) if os.path.isdir(name) else name
     data = page_data(title, subject.kind, parts, results, left_out, **_recorded(value))
     parts += [section for section in [left_out_section(left_out)] if section is not None]
     details = reproducibility.rows(value)
