@@ -94,12 +94,24 @@
     }
   });
 
+  // Labels may be so long that they leave no room for the plot, which plotly answers with an error:
+  // then the figure is made taller. One that can't be drawn says so, and the others are drawn.
   function draw(plot) {
     if (plot.drawn || !plot.data) return;
-    Plotly.newPlot(plot.div, plot.data, coloured(plot.layout, root), config(plot));
-    plot.drawn = true;
+    for (const more of [0, 300, 900]) {
+      try {
+        plot.div.textContent = "";
+        plot.layout.height += more;
+        Plotly.newPlot(plot.div, plot.data, coloured(plot.layout, root), config(plot));
+        plot.drawn = true;
+        break;
+      } catch (error) {
+        Plotly.purge(plot.div);
+        plot.div.textContent = "This figure can't be drawn: " + error.message + ".";
+      }
+    }
     plot.div.dataset.at = position(plot);
-    watch.observe(plot.div);
+    if (plot.drawn) watch.observe(plot.div);
   }
 
   const folded = (plot) => plot.div.closest("details:not([open])");
