@@ -14,6 +14,7 @@ from ..core.indexing import as_vectors
 from ..core.looped_model import Looped, step_at
 from ..core.state_tree import map_state, primary
 from ..core.states import States
+from ..interventions.edits import Edit, patch
 from ..runs.run import Run
 from ..runs.run_mask import mask_at
 from .record_run import record
@@ -130,6 +131,18 @@ def states_past_halting(run: Run, iterations: int) -> States:
     return States("state", values, run.states.axes, iterations + 1)
 
 
+def _drawn_start(run: Run, model: Looped, examples: int) -> list[Edit]:
+    """The run's own first state as an edit, where the model draws it and no seed can give it again;
+    else nothing."""
+    if run.origin.get("seed") is not None or 0 not in run.states.iterations:
+        return []
+    with run.reader.as_recorded(draws=True), torch.no_grad():
+        drawn = [primary(model.initial(run.reader.context)) for _ in range(2)]
+    if torch.equal(*drawn):
+        return []
+    return [patch("state", iteration=0, value=run.states[0][:examples])]
+
+
 def _recorded_again(
     run: Run, model: Looped, n: int, sites: Sequence[str], *, examples: int | None
 ) -> tuple[Run, str]:
@@ -146,7 +159,8 @@ def _recorded_again(
         counted = replace(counted, mask=counted.mask[:examples])
     seed = run.origin.get("seed")
     with run.reader.as_recorded(draws=True, seeded=seed is not None):
-        later = record(model, tokens, n, sites=needed, seed=seed, **inputs).with_counted(counted)
+        start = _drawn_start(run, model, len(tokens))
+        later = record(model, tokens, n, sites=needed, edits=start, seed=seed, **inputs).with_counted(counted)
     k = min(run.iterations, later.iterations)
     old, new = (
         as_vectors(states[k], states.axes[1:])[: len(tokens)] for states in (run.states, later.states)
