@@ -56,13 +56,3 @@ def test_a_network_in_two_roles_is_two_layers():
         "@iteration core.1.attn.hook_pattern",
     )
     assert all(bound.holds for bound in result.bounds)
-
-
-def test_a_drawn_start_without_a_seed_is_that_of_the_run_when_it_is_recorded_again():
-    model = ls.models.load("huginn-hops")
-    run = ls.record(model, model.task.batch(4, seed=100).tokens, 3)
-    assert run.origin.get("seed") is None
-    again = continue_run(run, 2, ["core.0.attn.hook_pattern"]).run
-    assert "core.0.attn.hook_pattern" not in run.names
-    for k in range(4):
-        assert torch.equal(again.states[k], run.states[k])
