@@ -121,7 +121,7 @@ def test_every_string_is_shown_as_it_is_or_not_at_all(shown: dict[str, list[str]
     for name, texts in shown.items():
         for place in PLACES:
             for text in texts:
-                # plotly breaks a long label into lines at its blanks, which are then not in the text
+                # plotly breaks long labels into lines at their blanks, which are then not there
                 left = joined(unquoted(text)).replace(joined(hostile(place)), "")
                 assert plain(place) not in left, f"{place} in {name}: {text[:400]!r}"
 
