@@ -242,13 +242,28 @@ def test_what_cannot_be_measured_is_said(call, sentence):
         call()
 
 
-def test_a_random_start_without_a_seed_is_noticed():
+def test_a_start_drawn_without_a_seed_is_the_one_of_the_run():
     class Random(type(model())):
         def initial(self, context):
             return torch.randn_like(context.injected)
 
     torch.manual_seed(0)
     net = Random(model(injection="none", norm="stream").config).eval()
+    run = ls.record(net, TOKENS, 3)
+    start = ls.patch("state", iteration=0, value=run.states[0])
+    patterns = ls.record(net, TOKENS, 3, sites=SITES, edits=[start])[SITES[0].replace("*", "0")].tensor
+    moves = (patterns[1:] - patterns[:-1]).norm(dim=(-2, -1)).mean(1)  # (t, head)
+    result = ls.analyses.measure("attention", run)
+    assert torch.allclose(result.change[:2, 0], moves, atol=1e-5)
+
+
+def test_noise_that_no_seed_gives_again_is_noticed():
+    class Noisy(type(model())):
+        def step(self, state, context, t):
+            return super().step(state, context, t) + torch.randn_like(state)
+
+    torch.manual_seed(0)
+    net = Noisy(model(injection="none", norm="stream").config).eval()
     with pytest.raises(ls.LoopscopeError, match="gives other states .a random start without a seed"):
         ls.analyses.measure("attention", ls.record(net, TOKENS, 3))
     assert math.isfinite(ls.analyses.measure("attention", ls.record(net, TOKENS, 3, seed=4)).residual)
