@@ -1,16 +1,13 @@
 """What an analysis of fixed points gives: the verdict, the numbers, and their summary."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult
-from loopscope.common.fate import Fate
 from loopscope.common.text import number, percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
-from loopscope.dynamics.outcome import CRITERION, Outcome, fates_of
+from loopscope.dynamics.outcome_result import OutcomeResult
 
 from .basins import FixedPoint
 
@@ -61,16 +58,11 @@ _CATEGORIES = {
 
 
 @dataclass(frozen=True)
-class FixedPointsResult(AnalysisResult):
+class FixedPointsResult(OutcomeResult):
     """Where a loop ends, example by example."""
 
     verdict: FixedPointsVerdict
     verdicts: tuple[FixedPointsVerdict, ...]
-    """Of each example."""
-    rows: tuple[int, ...]
-    """The examples, by their index in the run."""
-    outcomes: tuple[Outcome, ...]
-    """Where each of them ends."""
     reached: Int[Tensor, " example"]
     """The k from which on the state stays at its fixed point (within `merge_distance`); -1 if it
     never does."""
@@ -122,14 +114,6 @@ class FixedPointsResult(AnalysisResult):
     """The residual below which plain iteration has converged."""
     perturbation: float
     """Size of the perturbations, relative to the state's norm."""
-
-    @property
-    def fates(self) -> Mapping[int, Fate]:
-        return fates_of(self.rows, self.outcomes)
-
-    @property
-    def fate_criterion(self) -> str:
-        return CRITERION
 
     @property
     def category_sentence(self) -> str:

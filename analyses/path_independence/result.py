@@ -1,16 +1,13 @@
 """What an analysis of path independence gives: the verdict, the numbers, and their summary."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult
-from loopscope.common.fate import Fate
 from loopscope.common.text import number, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
-from loopscope.dynamics.outcome import CRITERION, Outcome, fates_of
+from loopscope.dynamics.outcome_result import OutcomeResult
 
 from .alignment import StartKind
 
@@ -35,16 +32,11 @@ class PathIndependenceVerdict(Verdict):
 
 
 @dataclass(frozen=True)
-class PathIndependenceResult(AnalysisResult):
+class PathIndependenceResult(OutcomeResult):
     """Whether the loop reaches the same end from other starts."""
 
     verdict: PathIndependenceVerdict
     verdicts: tuple[PathIndependenceVerdict, ...]
-    """Of each example."""
-    rows: tuple[int, ...]
-    """The examples, by their index in the run."""
-    outcomes: tuple[Outcome, ...]
-    """Where each of them ends from the model's own start."""
     alignment: float
     """Asymptotic alignment over exchanged starts, or over random ones if the run has one
     example."""
@@ -75,14 +67,6 @@ class PathIndependenceResult(AnalysisResult):
     resting: float
     """A start leads to another end if in the last quarter of the iterations it moved by at most
     this part of its distance to the end."""
-
-    @property
-    def fates(self) -> Mapping[int, Fate]:
-        return fates_of(self.rows, self.outcomes)
-
-    @property
-    def fate_criterion(self) -> str:
-        return CRITERION
 
     @property
     def starts(self) -> int:

@@ -1,32 +1,24 @@
 """What an analysis of stability gives: the verdict, the numbers, and their summary."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from loopscope.common.analysis_result import AnalysisResult
-from loopscope.common.fate import Fate
 from loopscope.common.text import number, plural
-from loopscope.dynamics.outcome import CRITERION, Outcome, fates_of
+from loopscope.dynamics.outcome_result import OutcomeResult
 
 from .agreement import Agreement
 from .verdict import StabilityVerdict
 
 
 @dataclass(frozen=True)
-class StabilityResult(AnalysisResult):
+class StabilityResult(OutcomeResult):
     """What becomes of small differences, example by example."""
 
     verdict: StabilityVerdict
     verdicts: tuple[StabilityVerdict, ...]
-    """Of each example."""
-    rows: tuple[int, ...]
-    """The examples, by their index in the run."""
-    outcomes: tuple[Outcome, ...]
-    """Where each of them ends."""
     agreement: Agreement
     agreement_sentence: str
     """Which measures of contraction are known, in how many examples, and in how many they agree."""
@@ -72,14 +64,6 @@ class StabilityResult(AnalysisResult):
     tolerance: float
     """The measures agree when they differ by at most this fraction of the largest, plus twice their
     errors."""
-
-    @property
-    def fates(self) -> Mapping[int, Fate]:
-        return fates_of(self.rows, self.outcomes)
-
-    @property
-    def fate_criterion(self) -> str:
-        return CRITERION
 
     def summary(self) -> str:
         lines = [self.sentence, self.evidence.how, *self._fixed_point_sentences(), self._exponent_sentence()]
