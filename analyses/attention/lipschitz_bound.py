@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.core.states import States
-from loopscope.nn.attention import Attention
 from loopscope.recorder.extend import vectors
 from loopscope.recorder.unroll_inner_loops import module_of
 from loopscope.runs.run import Run
@@ -64,7 +63,8 @@ def lipschitz_bound(run: Run, site: str, last: int, examples: int) -> LipschitzB
         module = run.model.get_submodule(f"{module_of(block)}.attn")
     except (LoopscopeError, AttributeError):
         return _not_checked(site, "its attention module is unknown")
-    if not isinstance(module, Attention):
+    # Known by its parts: importing loopscope's Attention would import TransformerLens.
+    if not (isinstance(getattr(module, "qkv", None), nn.Linear) and hasattr(module, "heads")):
         return _not_checked(site, f"its module is a {type(module).__name__}, not a loopscope Attention")
     sites = [f"{block}.norm_1", f"{block}.attn.hook_q"]
     missing = [name for name in sites if name not in run or not isinstance(run[name], States)]

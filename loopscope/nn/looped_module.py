@@ -7,7 +7,6 @@ from typing import Any
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
-from transformer_lens.HookedRootModule import HookedRootModule
 
 from ..common.errors import LoopscopeError
 from ..core.loop_index import Clock
@@ -17,6 +16,11 @@ from ..core.state_tree import State, primary, through_sites
 from ..core.states import States
 from ..halting.no_halting import NoHalting
 from .readout import UnembedReadOut
+
+try:
+    from transformer_lens.HookedRootModule import HookedRootModule
+except ImportError:  # before transformer-lens 3.3 it lay beside HookPoint
+    from transformer_lens.hook_points import HookedRootModule  # pyright: ignore[reportAttributeAccessIssue]
 
 NamesFilter = Callable[[str], bool] | Sequence[str] | str | None
 
