@@ -20,7 +20,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): FORCE
 endif
 
-.PHONY: help report test test-slow check bench browser zoo verdicts clean FORCE
+.PHONY: help report test test-slow check matrix bench browser zoo verdicts clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -42,6 +42,16 @@ check: $(READY) ## formatting, linting, types and tests: what must pass before a
 	@$(PY) -m pyright --pythonpath $(PY)
 	@$(TESTS) -m "not slow"
 
+# torch of PyPI brings several GB of CUDA into each of the two environments.
+matrix: ## the tests with the oldest versions (Python 3.11) and with the newest (Python 3.13), each in an environment of its own
+	@for name in oldest newest; do \
+	    python=$$([ $$name = oldest ] && echo python3.11 || echo python3.13); \
+	    limits=$$([ $$name = oldest ] && echo "-c constraints-oldest.txt"); \
+	    $$python -m venv --clear .venv-$$name && \
+	    .venv-$$name/bin/python -m pip install --quiet --no-compile $$limits -e '.[dev]' && \
+	    OMP_NUM_THREADS=1 .venv-$$name/bin/python -m pytest -n 2 --dist worksteal -m "not slow" || failed="$$failed $$name"; \
+	done; [ -z "$$failed" ] || { echo "These environments fail:$$failed" >&2; exit 1; }
+
 bench: $(READY) ## the cost of recording, as ratios taken in one run
 	@$(PYTEST) tests/benchmarks/bench_*.py --benchmark-only
 
@@ -55,7 +65,7 @@ verdicts: $(READY) ## run every analysis of every entry on ten batches, and writ
 	@$(PY) -m loopscope.reports.repeated_verdicts
 
 clean: ## remove the environment and the files that tools made
-	@rm -rf .venv .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html report.json
+	@rm -rf .venv .venv-oldest .venv-newest .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html report.json
 
 # The tests of the report drive a real browser. Without one they are skipped, and a message says so.
 browser: ## find Chromium for the tests of the report, or install Debian's where that is possible
