@@ -6,7 +6,8 @@ from loopscope.common.text import number, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .measure import PREDICTORS, HaltingPredictionResult
+from .measure import HaltingPredictionResult
+from .verdict import PREDICTORS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -23,7 +24,7 @@ LABELS = {
 def headline(result: HaltingPredictionResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     if not len(result.iterations):
-        return "constant", "halting iteration: nothing to predict"
+        return result.verdict.name, "halting iteration: nothing to predict it from"
     first = float(result.r2["state"][0])
     return (
         f"R² {first:.2f}",

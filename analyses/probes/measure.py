@@ -12,8 +12,8 @@ from loopscope.common.arguments import PositiveCount, Seed
 from loopscope.common.errors import LoopscopeError, nearest
 from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, FactCurve, probe_fact, trail
+from loopscope.recorder.further_examples import further_examples
 from loopscope.recorder.labels import labels_of, task_of
-from loopscope.recorder.record_run import record
 from loopscope.recorder.untrained import untrained_run
 from loopscope.runs.run import Run
 from loopscope.tasks import Task
@@ -201,26 +201,10 @@ def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) ->
     """The run, or one of more examples of its task, and where the examples come from."""
     size = run.tokens.shape[1] * (run.iterations + 1)
     examples = min(EXAMPLES, max(160, _STATES // size)) if examples is None else examples
-    task, count = task_of(run), len(run.tokens)
-    unchanged = run, f"The run's own {count} examples."
-    if count >= examples or task is None or run.origin.get("edits"):
-        return unchanged
-    try:
-        model = run.model
-        tokens = task.batch(examples, seed=seed + 1).tokens
-    except LoopscopeError:
-        return unchanged
-    if tokens.shape[1:] != run.tokens.shape[1:]:
-        return unchanged
-    parameter = next(iter(model.parameters()), None)
-    larger = record(
-        model,
-        tokens if parameter is None else tokens.to(parameter.device),
-        run.origin.get("requested_iterations"),
-        sites=[] if site == "state" else [site],
-        seed=seed,
-    )
+    larger = further_examples(run, examples, site=site, seed=seed)
+    if larger is None:
+        return run, f"The run's own {len(run.tokens)} examples."
     return larger, (
-        f"{examples} other test examples of the task were recorded for the probes, as the run's own {count} "
-        "are too few to train them."
+        f"{examples} other test examples of the task were recorded for the probes, as the run's own "
+        f"{len(run.tokens)} are too few to train them. Which ones depends on the run's own."
     )
