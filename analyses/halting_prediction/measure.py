@@ -64,8 +64,8 @@ class HaltingPredictionResult(AnalysisResult):
         numbers += f" At the first of them, with 95 % intervals: {first}." if first else ""
         return (
             f"{self.sentence} Halting mechanism: {self.kind}.{numbers} {self.examples} {self.evidence.how} "
-            f"Thresholds: predicted from an R² of {self.r2_threshold:g}, early by iteration {self.early_threshold}; "
-            f"better than the signals from a lead of {self.lead_threshold:g}."
+            f"Thresholds: predicted from an R² of {self.r2_threshold:g}, early by iteration "
+            f"{self.early_threshold}; better than the signals from a lead of {self.lead_threshold:g}."
         )
 
 

@@ -13,6 +13,7 @@ from ..toys.same_result import differences
 WITHOUT_POSITIONS = {"grokking": "it measures a history, which has no positions"}
 OPTIONS = {
     "probes": {"examples": 24},
+    "halting_prediction": {"examples": 24},
     "fixed_points": {"perturbed": 1, "random": 1, "spectra": 1, "double": False},
     "stability": {"count": 2, "exponents_count": 1, "iterations": 10, "gain": 4},
     "depth_use": {"max_inputs": 3, "points": 3},
