@@ -97,6 +97,13 @@ def test_a_head_settles_where_half_of_the_examples_do():
     assert verdict.settling(most, 0.01, EPS).first[0].isnan().tolist() == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("still", "expected"), [(20, V.settled), (19, V.settled), (18, V.partly), (1, V.partly)]
+)
+def test_attention_settles_where_19_of_20_heads_do(still: int, expected: V):
+    assert decided([[SOON] * still + [MOVES] * (20 - still)] * 4)[0] is expected
+
+
 def test_one_position_attends_to_itself_and_rests():
     assert decided([[torch.ones(N, 1, 1)] * 2] * 2)[0] is V.settled
 
