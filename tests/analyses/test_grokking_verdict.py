@@ -92,3 +92,7 @@ def test_ties_are_together_and_few_looks_are_unclear():
     for looks in (1, 7):
         result, evidence = decided(STEPS[:looks], train=torch.ones(looks), test=torch.zeros(looks))
         assert result is V.unclear and "too few" in evidence.how
+
+
+def test_what_is_reached_before_the_test_examples_is_no_systematic_generalisation():
+    assert decided(train=rise(100), test=rise(6000), systematic=rise(2000))[0] is V.grokked

@@ -15,7 +15,7 @@ from loopscope.analyses.halting.result import (  # pyright: ignore[reportMissing
     POSITION_ORDER,
     HaltingVerdict,
 )
-from loopscope.analyses.halting.variation import order, variation  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.halting.variation import Variation, order, variation  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.files import load_file, save_file
@@ -124,6 +124,25 @@ def test_the_noise_of_single_answers_is_no_difference_between_positions_or_examp
     effects = torch.randn(16, generator=generator, dtype=torch.float64)
     result = variation(used + effects, every, every, None, torch.arange(64))
     assert result.positions == pytest.approx(float(effects.std(correction=0)), rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("positions", "examples", "verdict"),
+    [(0.5, 0.5, "both"), (0.5, 0.49, "positions"), (0.49, 0.5, "examples"), (0.49, 0.49, "varied")],
+)
+def test_positions_and_examples_differ_from_half_an_iteration_on(positions, examples, verdict):
+    result = Variation(0.0, 1.0, 0.2, 0.4, positions, examples, math.nan, math.nan)
+    assert verdict_on(result).name == verdict
+
+
+def test_an_order_is_said_where_the_bootstrap_samples_agree_on_it():
+    generator = torch.Generator().manual_seed(0)
+    noise = 6 * torch.randn(64, 9, generator=generator)
+    rising = torch.arange(9)[None].expand(64, 9)
+    clear = ls.analyses.measure("halting", planted(rising.clone(), 10))
+    weak = ls.analyses.measure("halting", planted((rising + noise).round().clamp(0, 9).long(), 10))
+    assert clear.position_order == "later"
+    assert weak.correlation > 0.9 and weak.position_order == "unclear"
 
 
 def times_of(verdict: str) -> torch.Tensor:

@@ -162,6 +162,18 @@ def test_savings_are_counted_at_equal_accuracy_and_each_half_uses_what_the_other
     assert result.rule == (2, 0.5)
 
 
+def test_a_method_is_judged_on_the_half_that_did_not_choose_it():
+    """Each of two rules is right after one iteration on its half alone, and never on the other."""
+    items, first = torch.ones(40).double(), torch.arange(40) % 2 == 0
+    depth = Stops(torch.arange(1, 9.0).double()[:, None].expand(8, 40).clone(), torch.ones(8, 40).double())
+    rules = {
+        name: Stops(torch.ones(1, 40).double(), right.double()[None])
+        for name, right in (("first", first), ("second", ~first))
+    }
+    result = compared(depth, rules, None, items, 0.01)
+    assert result.rules == ("first", "second") and result.rule == (1, 0)
+
+
 def test_the_fewest_iterations_are_those_of_the_concave_hull():
     cost, accuracy = torch.arange(1, 6).double(), torch.tensor([0.2, 0.2, 0.3, 0.3, 1.0]).double()
     assert fewest_iterations(cost, accuracy, 0.6) == pytest.approx(3), "half stop at 1, half at 5"
