@@ -42,7 +42,8 @@ class Albert(SingleBodyAdapter):
 
     def step(self, state: Tensor, context: Context, t: int) -> Tensor:
         _, *others = context["args"]
-        return self.group(t)(self.core_in(state), *others, **context["kwargs"])
+        output = self.group(t)(self.core_in(state), *others, **context["kwargs"])
+        return output[0] if isinstance(output, tuple) else output  # a tuple before transformers 5
 
     def decode(self, state: Tensor, context: Context) -> Tensor:
         if self.base is self.module:  # no head: its output is the last state

@@ -33,8 +33,8 @@ def test_the_two_clocks_of_the_zoo_are_found():
 
 
 def test_transformers_hrm_text():
-    from transformers import HrmTextConfig, HrmTextForCausalLM
-
+    transformers = pytest.importorskip("transformers", minversion="5")
+    HrmTextConfig, HrmTextForCausalLM = transformers.HrmTextConfig, transformers.HrmTextForCausalLM
     config = HrmTextConfig(
         vocab_size=64,
         hidden_size=32,

@@ -39,8 +39,10 @@ COURSES = {
 @pytest.mark.parametrize("offset", [0.0, 1.0, 100.0, 1e4])
 def test_a_kind_is_the_true_one_or_unresolved(course, dtype, offset):
     make, expected = COURSES[course]
-    x = offset + make(Maker(5, 96, 6))
-    kind = maths.limits(x.to(dtype))[()].kind
+    x = (offset + make(Maker(5, 96, 6))).to(dtype)
+    if expected is not Kind.diverging and not bool(x.float().isfinite().all()):
+        pytest.skip(f"this torch has no {dtype} of this size")
+    kind = maths.limits(x)[()].kind
     fine = dtype is DOUBLE or (dtype is torch.float32 and offset <= 1)
     same = {expected, Kind.slider} if expected is Kind.drifting else {expected}
     assert kind in (same if fine else same | {Kind.unresolved})

@@ -4,12 +4,15 @@ from functools import cache
 from tempfile import mkdtemp
 from typing import Any
 
+import pytest
 from torch import nn
 
 
 def hrm_text(**options: Any) -> Any:
-    from transformers import HrmTextConfig, HrmTextForCausalLM
-
+    try:
+        from transformers import HrmTextConfig, HrmTextForCausalLM
+    except ImportError:
+        pytest.skip("this transformers is too old for HRM-Text")
     config = {
         "vocab_size": 40,
         "hidden_size": 16,
