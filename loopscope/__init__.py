@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from .run_loading import load_run as load_run
     from .runs import keep
     from .runs.run import Run as Run
+    from .shelves import use as use
     from .training import load_history as load_history
     from .wrapping import wrap as wrap
 
@@ -97,6 +98,7 @@ _OBJECTS = {
     "resume": "recorder",
     "skip": "interventions",
     "swap": "interventions",
+    "use": "shelves",
     "wrap": "wrapping",
 }
 """Each public name, and the folder that it is imported from when it is first used."""
@@ -106,7 +108,7 @@ __all__ = [
     "TunedLens", "ablate", "add", "analyses", "answer", "bias_halting", "effects", "find_loops",
     "freeze", "from_pretrained", "generate", "halt_at", "iterate", "keep", "lens", "load_history",
     "load_probes", "load_run", "maths", "mediation", "models", "noise", "patch", "record",
-    "recording", "repeat", "report", "resume", "rules", "skip", "swap", "tasks", "wrap",
+    "recording", "repeat", "report", "resume", "rules", "skip", "swap", "tasks", "use", "wrap",
 ]  # fmt: skip
 
 

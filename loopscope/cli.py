@@ -11,37 +11,29 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from .common import discovery
+from .common import discovery, user_files
+from .common.command_options import AsJson, Entry, Examples, Iterations, Source, Texts, Trust
 from .common.errors import LoopscopeError
 
-Entry = Annotated[
-    str, typer.Argument(metavar="NAME", help="A trained entry, such as universal-prefix-parity.")
-]
-Source = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="An entry, a saved run or checkpoint file, or a Hugging Face model."),
-]
-Iterations = Annotated[
-    int | None, typer.Option(min=1, help="Iterations to record. Default: the model's own depth.")
-]
-Texts = Annotated[
+
+def _put_on_shelves(files: list[str] | None) -> list[str] | None:
+    if files:
+        from .shelves import use
+
+        for file in files:
+            use(file if user_files.is_path(file) else Path(file))
+    return files
+
+
+Use = Annotated[
     list[str] | None,
     typer.Option(
-        "--text",
-        help="A text for a Hugging Face model to read. Repeat it for several. Default: random tokens.",
+        "--use",
+        metavar="FILE",
+        callback=_put_on_shelves,
+        help="A file with your own architecture, task, analysis or adapter. Repeat it for several.",
     ),
 ]
-Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust-remote-code", help="Run the code that comes with a Hugging Face model. Read it first."
-    ),
-]
-Examples = Annotated[
-    int | None,
-    typer.Option(min=1, help="Examples to record. Default: 64 for an entry, 8 for a Hugging Face model."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 class _ErrorsAsSentences(TyperGroup):
@@ -90,7 +82,12 @@ def card(name: Entry) -> None:
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An entry that has a recipe.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="An entry that has a recipe, or a file of yours (mine.py[:NAME])."
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Folder for the log and the weights. Default: runs/NAME.")
     ] = None,
@@ -104,12 +101,15 @@ def train(
     fresh: Annotated[
         bool, typer.Option("--fresh/--resume", help="Start again, or resume from the last checkpoint.")
     ] = False,
+    use: Use = None,
 ) -> None:
     """Train an entry by its recipe. Run the command again to resume a training that was stopped."""
+    from .training import named_recipe
     from .training import train as run_recipe
 
+    source, name = name, named_recipe(name)[0]
     folder = Path("runs") / (name if seed is None else f"{name}-{seed}") if out is None else out
-    run_recipe(name, out=folder, steps=steps, seed=seed, resume=not fresh)
+    run_recipe(source, out=folder, steps=steps, seed=seed, resume=not fresh)
     typer.echo(f"Wrote {folder / name}.safetensors. Pass its path to loopscope measure or to ls.models.load.")
 
 
@@ -127,6 +127,7 @@ def sweep(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask cluster whose workers share the folder.")
     ] = None,
+    use: Use = None,
 ) -> None:
     """Train a grid of recipes and write a page about it. Run it again to train what is missing."""
     from .sweeps import sweep as run_grid
@@ -140,7 +141,9 @@ def sweep(
 
 @app.command()
 def measure(
-    analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help="An analysis, such as convergence.")],
+    analysis: Annotated[
+        str, typer.Argument(metavar="ANALYSIS", help="An analysis, such as convergence, or your own file.")
+    ],
     name: Source,
     as_json: AsJson = False,
     iterations: Iterations = None,
@@ -148,12 +151,13 @@ def measure(
     seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
     text: Texts = None,
     trust_remote_code: Trust = False,
+    use: Use = None,
 ) -> None:
     """Run an analysis and print its result."""
     from . import analyses
 
-    discovery.checked_name("analysis", analysis, analyses.names())  # before anything is recorded
-    if getattr(discovery.module("analyses", analysis), "SUBJECT", "run") == "history":
+    analysis = analyses.name_of(analysis)  # before anything is recorded
+    if getattr(analyses.module(analysis), "SUBJECT", "run") == "history":
         from .training.history import load_history
 
         result = analyses.measure(analysis, load_history(name))
@@ -188,6 +192,7 @@ def probe(
     seed: Annotated[int, typer.Option(help="Seed of the examples and of the folds.")] = 0,
     text: Texts = None,
     trust_remote_code: Trust = False,
+    use: Use = None,
 ) -> None:
     """Train linear probes on the states and print their scores. A saved run is read in parts."""
     from .probing import Probes
@@ -240,6 +245,7 @@ def report(
     ] = True,
     text: Texts = None,
     trust_remote_code: Trust = False,
+    use: Use = None,
 ) -> None:
     """Write one self-contained HTML page about an entry, a run, a training or a model."""
     from .reports import report as write
@@ -257,6 +263,21 @@ def report(
     typer.echo(f"Wrote {' and '.join(map(str, files))}")
     if figures is not None:
         typer.echo(f"Wrote {len(page.save_figures(figures, format))} figures into {figures}")
+
+
+@app.command()
+def new(
+    kind: Annotated[
+        Literal["model", "task", "analysis", "adapter"],
+        typer.Argument(metavar="KIND", help="model, task, analysis or adapter."),
+    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the file, such as my_model.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write it into.")] = Path(),
+) -> None:
+    """Write a model, task, analysis or adapter of your own that runs, to change it, with its test."""
+    from .shelves import new as write
+
+    typer.echo(f"Wrote {' and '.join(map(str, write(kind, name, folder)))}")
 
 
 @app.command()

@@ -97,6 +97,11 @@ def named_run(
             f"--text needs the tokenizer of a Hugging Face model, but {name} has none. Leave it out."
         )
     model = models.load(name)
+    if model.task is None:
+        raise LoopscopeError(
+            f"{name} must have a task, whose examples are recorded, but has none. Set model.task before "
+            "model.save, or record it in Python: ls.record(ls.models.load(PATH), tokens)."
+        )
     inside = [site for site in sites if not is_state(site)]
     return record(model, model.task.batch(examples or EXAMPLES, seed=seed).tokens, iterations, sites=inside)
 

@@ -1,10 +1,13 @@
 """Adapters for families of looped models, found by the name of the model's class. Each family is
-one file, which imports the family's package only when it is needed."""
+one file, which imports the family's package only when it is needed. One's own adapter is used
+likewise, once it is on the shelf (`loopscope.adapters.shelf`)."""
 
 import importlib
 from typing import TYPE_CHECKING
 
 from torch import nn
+
+from .shelf import ADAPTERS
 
 if TYPE_CHECKING:
     from .base import Adapter
@@ -25,12 +28,16 @@ FAMILIES = {
 
 def has_adapter(module: nn.Module) -> bool:
     """Whether there is an adapter for the module's class, or for one that it inherits from."""
-    return any(kind.__name__ in FAMILIES for kind in type(module).__mro__)
+    names = {*FAMILIES, *ADAPTERS.names()}
+    return any(kind.__name__ in names for kind in type(module).__mro__)
 
 
 def adapter_for(module: nn.Module) -> "Adapter | None":
     """The adapter of the module's class, or of one that it inherits from; None if there is none."""
+    others = ADAPTERS.names()
     for kind in type(module).__mro__:
+        if kind.__name__ in ADAPTERS.placed or kind.__name__ in others and kind.__name__ not in FAMILIES:
+            return ADAPTERS.get(kind.__name__)(module)
         if kind.__name__ in FAMILIES:
             family = importlib.import_module(f".{FAMILIES[kind.__name__]}", __name__)
             return family.adapt(module)

@@ -60,6 +60,8 @@ class Adapter(LoopCalls, NoHalting, ReadOut, nn.Module):
     follow as the model does. Every other is refused by name."""
     family = ""
     """What one iteration is, as a clause."""
+    model_class = ""
+    """Of an adapter of your own: the class of its models, by which `loopscope.wrap` finds it."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -4,6 +4,7 @@
 >>> import loopscope as ls
 >>> result = ls.analyses.measure("convergence", run)          # the folder analyses/convergence
 >>> result.verdict, result.figure(), print(result)
+>>> ls.analyses.measure("my_analysis.py", run)                # one's own; also its module
 """
 
 import inspect
@@ -11,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..common import discovery
+from ..common.analysis_shelf import ANALYSES
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 
@@ -23,13 +25,24 @@ __path__ = discovery.folders("analyses")
 
 
 def names() -> list[str]:
-    """The names of all analyses."""
-    return discovery.names("analyses")
+    """The names of all analyses: ours, then those of the user and of packages."""
+    return ANALYSES.names()
+
+
+def module(name: str) -> Any:
+    """The module of an analysis, with its `measure` and `draw`."""
+    return ANALYSES.get(name)
+
+
+def name_of(analysis: Any) -> str:
+    """The name of an analysis, which is on the shelf from now on: a name stands for itself, the
+    path of a file or a folder, a module and a function `measure` for one of your own."""
+    return ANALYSES.place(analysis)
 
 
 @guarded
 def measure(
-    name: str, run: "Run | History | str | os.PathLike[str]", *, mask: Any = None, **options: Any
+    name: Any, run: "Run | History | str | os.PathLike[str]", *, mask: Any = None, **options: Any
 ) -> "AnalysisResult":
     """Run an analysis.
 
@@ -37,7 +50,8 @@ def measure(
     >>> result.verdict.sentence
 
     Arguments:
-        name: one of `names()`.
+        name: one of `names()`, or one of your own: the path of its file or folder, its module, or
+            its function `measure`.
         run: what `loopscope.record` returned; for analyses of a training, such as grokking, what
             `loopscope.load_history` returned. Or the path of a saved run, or a training's folder.
         mask: which positions count, bool (batch, position); None: those of `run.mask`, which leaves
@@ -52,7 +66,8 @@ def measure(
         LoopscopeError: there is no analysis or option of that name, the mask doesn't fit, or the
             analysis can't be computed from this run.
     """
-    question = discovery.module("analyses", name).measure
+    name = name_of(name)
+    question = module(name).measure
     run = _loaded(run) if isinstance(run, str | os.PathLike) else run
     for option in options:
         discovery.checked_name(

@@ -3,6 +3,8 @@
 >>> import loopscope as ls
 >>> ls.models.build("universal", width=64)        # an architecture: models/<name>.py
 >>> ls.models.load("universal-prefix-parity")     # an entry: models/<entry>.safetensors and .md
+>>> ls.models.build("mine.py", width=64)          # one's own; also its class, or an installed package's name
+>>> ls.models.load("runs/mine/mine.safetensors", architecture="mine.py")
 """
 
 import dataclasses
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from ..common import discovery
+from ..common.architecture_shelf import ARCHITECTURES
 from ..common.arguments import FilePath, Seed
 from ..common.checked_fields import Count, checked_fields, described_by
 from ..common.errors import LoopscopeError
@@ -21,6 +24,8 @@ from ..common.files import load_file, load_header, load_shapes
 from ..common.guard import guarded, validated
 from ..common.matching_tensors import first_misfit
 from ..common.reading import checked_path, read_text
+from ..common.shelf import Shelf
+from ..common.user_files import stored_name
 
 if TYPE_CHECKING:  # importing the shelf must stay light: TransformerLens comes with the first model
     from ..nn import LoopedModule
@@ -44,7 +49,7 @@ class EntryHeader:
     entry: str
     architecture: str
     config: dict[str, Any]
-    task: StoredTask
+    task: StoredTask | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     step: Count = 0
     buffers: list[str] = field(default_factory=list)
@@ -53,8 +58,8 @@ class EntryHeader:
 
 
 def names() -> list[str]:
-    """The architectures that can be built."""
-    return discovery.names("models")
+    """The architectures that can be built: ours, then those of the user and of packages."""
+    return ARCHITECTURES.names()
 
 
 def entries() -> list[str]:
@@ -64,10 +69,11 @@ def entries() -> list[str]:
 
 
 @guarded
-def build(architecture: str, *, seed: Seed = 0, **config: Any) -> "LoopedModule":
+def build(architecture: Any, *, seed: Seed = 0, **config: Any) -> "LoopedModule":
     """An untrained model of an architecture.
 
     Arguments:
+        architecture: a name, or one of your own: the path of its file, its class or its module.
         seed: of the initial weights. The global random state isn't changed.
         config: fields of the architecture's Config; others have their defaults.
 
@@ -76,44 +82,61 @@ def build(architecture: str, *, seed: Seed = 0, **config: Any) -> "LoopedModule"
     """
     import torch
 
-    module = discovery.module("models", architecture)
+    name = ARCHITECTURES.place(architecture)
+    values = config_of(name, **config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return module.Model(config_of(architecture, **config))
+        model = ARCHITECTURES.get(name).Model(values)
+    model.architecture = name
+    return model
 
 
 def config_of(architecture: str, **config: Any) -> Any:
     """An architecture's Config with these values, after a check of their names and types."""
-    kind = discovery.module("models", architecture).Config
+    kind = ARCHITECTURES.get(architecture).Config
     return kind(**_checked_values(architecture, kind, config))
 
 
 @guarded
-def load(entry: FilePath) -> "LoopedModule":
+def load(entry: FilePath, *, architecture: Any = None, task: Any = None) -> "LoopedModule":
     """A trained model, in evaluation mode, with its `task`: an entry by name, or a checkpoint file
     by path.
 
+    No code runs but that of loopscope, of installed packages, and what you name here or named
+    before (`loopscope.use`).
+
+    Arguments:
+        architecture, task: those of the checkpoint, if they are your own: the path of the file, or
+            the class. None: the ones of the names in the file.
+
     Raises:
-        LoopscopeError: no such entry, or a file that doesn't fit this version.
+        LoopscopeError: no such entry; a file that doesn't fit this version; an architecture or task
+            that is on no shelf.
     """
     from .. import tasks
+    from ..tasks.shelf import TASKS
 
     file = path(entry)
     tensors, header = load_file(file, kind="checkpoint")
     about = _checked_header(file, header)
-    with described_by(f"The header of {file}", _REMEDY):
-        model = build(about.architecture, **about.config)
-        model.task = tasks.build(about.task.name, **about.task.options)
+    what = f"The header of {file}"
+    name = _shelf_name(ARCHITECTURES, architecture, about.architecture, what)
+    task_name = _shelf_name(TASKS, task, about.task.name, what) if about.task is not None else None
+    with described_by(what, _REMEDY):
+        model = build(name, **about.config)
+        if about.task is not None:
+            model.task = tasks.build(task_name, **about.task.options)
     if misfit := first_misfit(tensors, model.state_dict()):
         raise LoopscopeError(
-            f"The weights in {file} must fit the configuration of {about.architecture} in its header, "
-            f"but don't: {misfit}. Either the file or models/{about.architecture}.py has changed since: take "
-            "both from one version, or train it again."
+            f"The weights in {file} must fit the configuration of {name} in its header, but don't: {misfit}. "
+            f"Either the file or that of {name} has changed since: take both from one version, or train it "
+            "again."
         )
     model.load_state_dict(tensors)
     model.name = about.entry
-    by_path = Path(entry).suffix == ".safetensors"
-    model.reload = functools.partial(load, str(file.resolve()) if by_path else os.fspath(entry))
+    place = str(file.resolve()) if Path(entry).suffix == ".safetensors" else os.fspath(entry)
+    code = {"architecture": ARCHITECTURES.reference(name), "task": TASKS.reference(task_name)}
+    model.reload = functools.partial(load, place, **{k: v for k, v in code.items() if v is not None})
     return model.eval()
 
 
@@ -162,7 +185,7 @@ def _checked_values(architecture: str, config: type, values: dict[str, Any]) -> 
     """The values as the types that Config declares; a list from JSON becomes a tuple."""
     types = get_type_hints(config, include_extras=True)
     fields = [one.name for one in dataclasses.fields(config)]
-    about = f"See its Config in models/{architecture}.py."
+    about = f"See the Config of {architecture}."
     checked = {}
     for name, value in values.items():
         discovery.checked_name(f"field of {architecture}'s Config", name, fields)
@@ -171,4 +194,15 @@ def _checked_values(architecture: str, config: type, values: dict[str, Any]) -> 
 
 
 def _checked_header(file: Path, header: dict[str, Any]) -> EntryHeader:
-    return checked_fields(EntryHeader, header, f"{file}", _REMEDY)
+    about = checked_fields(EntryHeader, header, f"{file}", _REMEDY)
+    for name in (about.architecture, about.task.name if about.task is not None else ""):
+        stored_name(name, f"The header of {file}")
+    return about
+
+
+def _shelf_name(shelf: Shelf, passed: Any, stored: str, what: str) -> str:
+    """The name on a shelf of what the caller passed, else of what the file names."""
+    if passed is not None:
+        return shelf.place(passed)
+    shelf.check_stored(stored, what)
+    return stored

@@ -2,12 +2,14 @@
 the driver."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
+from ..common.arguments import FilePath
 from ..common.errors import LoopscopeError
 from ..core.loop_index import Clock
 from ..core.looped_model import Context, drive
@@ -16,6 +18,7 @@ from ..core.state_tree import State, primary, through_sites
 from ..core.states import States
 from ..halting.no_halting import NoHalting
 from .readout import UnembedReadOut
+from .saved_model import save_named
 
 try:
     from transformer_lens.HookedRootModule import HookedRootModule
@@ -49,6 +52,8 @@ class LoopedModule(NoHalting, UnembedReadOut, HookedRootModule):
         self.iterations, self.vocabulary = iterations, vocabulary
         self.clock = Clock()
         self.name: str | None = None
+        self.architecture: str | None = None
+        """By which `loopscope.models.build` built it."""
         self.reload: Callable[[], Any] | None = None
         """Loads the model again in another process: a function that can be pickled."""
         self.task: Any = None
@@ -80,6 +85,25 @@ class LoopedModule(NoHalting, UnembedReadOut, HookedRootModule):
     ) -> Float[Tensor, "batch position vocab"]:
         """The logits after `iterations` iterations (None: the model's own depth)."""
         return drive(self, tokens, iterations).logits
+
+    def save(self, path: FilePath, name: str | None = None) -> Path:
+        """Write the model as a checkpoint, which `loopscope.models.load` and every command read. An
+        architecture or a task of your own is named there, not stored.
+
+        >>> model.save("runs/mine")                        # runs/mine/NAME.safetensors
+        >>> ls.models.load("runs/mine/mine.safetensors", architecture="mine.py")
+
+        Arguments:
+            path: a file that ends in .safetensors, or a folder.
+            name: of the model; None: its `name`, else that of its architecture.
+
+        Returns:
+            the path of the file.
+
+        Raises:
+            LoopscopeError: the file can't be written, or the model has no `config`.
+        """
+        return save_named(self, path, name)
 
     def at_state(self, state: State) -> Any:
         """The state, after the hooks of its sites."""

@@ -3,7 +3,6 @@
 from typing import cast
 
 from .. import analyses as questions
-from ..common import discovery
 from ..common.analysis_result import AnalysisResult
 from ..common.errors import LoopscopeError
 from ..plots.panels import Panel
@@ -24,7 +23,7 @@ def analysis_section(
     summary), RANK (of its tile there), applies(run), panels(result), claim(result) -> its sentence
     in the summary, headline(result) -> (value, caption).
     """
-    module = discovery.module("analyses", name)
+    module = questions.module(name)
     title, place = getattr(module, "TITLE", name.replace("_", " ").capitalize()), getattr(module, "PLACE", 50)
     group = cast(Group, getattr(module, "GROUP", "dynamics"))
     if not wanted and hasattr(module, "applies") and not module.applies(run):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import analyses, models
-from ..common import discovery
 from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, save_file
@@ -62,7 +61,7 @@ def dynamics(entry: str) -> list[str]:
         except LoopscopeError as error:
             lines.append(f"- `{question}` can't be measured: {error}")
             continue
-        value, caption = discovery.module("analyses", question).headline(result)
+        value, caption = analyses.module(question).headline(result)
         lines.append(f"- `{question}`: {result.sentence} ({value} {caption})")
     return lines
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import analyses, models
-from ..common import discovery
 from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
 from ..recorder.record_run import record
@@ -51,7 +50,7 @@ def repeated_verdicts(
     for seed in range(FIRST_SEED, FIRST_SEED + batches):
         run = record(model, model.task.batch(examples, seed=seed).tokens)
         for name in analyses.names() if names is None else names:
-            module = discovery.module("analyses", name)
+            module = analyses.module(name)
             if getattr(module, "SUBJECT", "run") == "run" and getattr(module, "applies", lambda _: True)(run):
                 verdicts.setdefault(name, []).append(analyses.measure(name, run).verdict.name)
     return verdicts

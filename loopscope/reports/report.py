@@ -13,7 +13,6 @@ from markupsafe import Markup
 
 from .. import analyses as questions
 from .. import models
-from ..common import discovery
 from ..common.analysis_result import AnalysisResult
 from ..common.arguments import Count, FilePath, PositiveCount, Seed
 from ..common.errors import LoopscopeError
@@ -44,7 +43,7 @@ SMALL = 20_000_000
 @guarded
 def report(
     subject: Run | History | FilePath | Sequence[Run | History | FilePath],
-    analyses: Sequence[str] | str | None = None,
+    analyses: Any = None,
     *,
     iterations: Count | None = None,
     examples: PositiveCount | None = None,
@@ -65,7 +64,8 @@ def report(
     Arguments:
         subject: a run or a saved one, the name of an entry, the path of a checkpoint, a training's
             history or folder, a Hugging Face model; or a list of them, except trainings.
-        analyses: names of those to show; None: every analysis that applies.
+        analyses: those to show: names, or your own as `loopscope.analyses.measure` takes them, or a
+            list of them; None: every analysis that applies.
         iterations: to record; None: the model's own depth.
         examples: to record; None: 64 of an entry, 8 of a Hugging Face model.
         seed: of the examples.
@@ -79,11 +79,7 @@ def report(
         LoopscopeError: there is nothing to report on under that name, no analysis of that name, an
             option has no effect on the subject, or the states aren't finite.
     """
-    names = (
-        questions.names() if analyses is None else [analyses] if isinstance(analyses, str) else list(analyses)
-    )
-    for name in names:
-        discovery.checked_name("analysis", name, questions.names())  # before anything is recorded
+    names = _names(analyses)  # before anything is recorded
     recording = Recording(iterations, examples, seed, tuple(texts), trust_remote_code)
     subjects = subjects_of(subject, recording)
     steps = len(subjects) * (len(names) + 2)
@@ -95,6 +91,14 @@ def report(
         return _document(contents[0], cdn)
     several = " ".join(shlex.quote(one.name or "RUN") for one in subjects)
     return _document(side_by_side(contents, f"loopscope report {several}{recording.options}"), cdn)
+
+
+def _names(analyses: Any) -> list[str]:
+    """The names of the analyses to show."""
+    if analyses is None:
+        return questions.names()
+    several = isinstance(analyses, Sequence) and not isinstance(analyses, str)
+    return [questions.name_of(one) for one in (analyses if several else [analyses])]
 
 
 def _document(content: Content, cdn: bool) -> Report:
@@ -216,7 +220,7 @@ def _recorded(run: Run) -> dict[str, Any]:
 
 def _subject_of(name: str) -> str:
     """What an analysis is put to: "run" or "history"."""
-    return getattr(discovery.module("analyses", name), "SUBJECT", "run")
+    return getattr(questions.module(name), "SUBJECT", "run")
 
 
 @contextlib.contextmanager

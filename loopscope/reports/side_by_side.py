@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..common import discovery
+from .. import analyses as questions
 from .content import Content
 from .section import Section, Table, anchor
 
@@ -44,7 +44,7 @@ def comparison(contents: Sequence[Content], names: Sequence[str]) -> Table:
     rows: list[list[str]] = []
     for name in dict.fromkeys(name for content in contents for name in content.results):
         results = [content.results.get(name) for content in contents]
-        title = str(getattr(discovery.module("analyses", name), "TITLE", name))
+        title = str(getattr(questions.module(name), "TITLE", name))
         rows.append([title, *("" if result is None else result.sentence for result in results)])
         estimates = [
             {} if result is None else {one.name: one.text for one in result.evidence.estimates}

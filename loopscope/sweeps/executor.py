@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.errors import LoopscopeError
+from ..shelves.use import sources
 from .grid import Grid, Trial
 from .worker import WorkerReport, has_folder_id, run_trial, running_process
 
@@ -59,6 +60,7 @@ def run_trials(
     Raises:
         LoopscopeError: the cluster doesn't exist, doesn't share the folder, or went away.
     """
+    needed = sources()
     tasks = {
         trial: (
             trial.recipe.to_json(),
@@ -66,6 +68,7 @@ def run_trials(
             identity,
             grid.checkpoint_every,
             grid.log_every,
+            needed,
         )
         for trial in trials
     }

@@ -1,6 +1,6 @@
 """A grid of trainings: a recipe, and the values of the fields that vary, from a TOML file.
 
-entry = "universal-prefix-parity"          # or a table [recipe], as in a checkpoint's header
+entry = "universal-prefix-parity"          # or "mine.py", or a table [recipe] as in a checkpoint
 
 [fixed]                                    # the same for all trainings
 steps = 400
@@ -20,12 +20,16 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import models
+from ..common.architecture_shelf import ARCHITECTURES
 from ..common.errors import LoopscopeError, nearest
 from ..common.reading import checked_path, read_text
 from ..common.to_json import to_json
+from ..common.user_files import is_path
+from ..tasks.shelf import TASKS
 from ..training import Recipe, recipe_of
 
 MOST_TEXT = 1_000_000
@@ -105,7 +109,7 @@ def read_grid(path: str | os.PathLike[str]) -> Grid:
     path = checked_path(path, "a grid")
     text = read_text(path, "the TOML file of a grid", MOST_TEXT)
     try:
-        return grid_from_table(tomllib.loads(text), path.stem, text)
+        return grid_from_table(tomllib.loads(text), path.stem, text, folder=path.parent)
     except LoopscopeError as error:
         raise LoopscopeError(f"In {path}: {error}") from error
     except RecursionError as error:
@@ -116,8 +120,14 @@ def read_grid(path: str | os.PathLike[str]) -> Grid:
         raise LoopscopeError(f"The grid must be a TOML file, but {path} isn't one: {error}.") from error
 
 
-def grid_from_table(table: Mapping[str, Any], name: str, text: str = "") -> Grid:
-    """The grid of a table; raises as `read_grid` does."""
+def grid_from_table(
+    table: Mapping[str, Any], name: str, text: str = "", folder: str | os.PathLike[str] = "."
+) -> Grid:
+    """The grid of a table; raises as `read_grid` does.
+
+    Arguments:
+        folder: from which the paths of your own files in it count.
+    """
     for key in table:
         if key not in KEYS:
             raise LoopscopeError(f"A grid has no key {key!r}. {nearest(key, KEYS)}")
@@ -126,9 +136,7 @@ def grid_from_table(table: Mapping[str, Any], name: str, text: str = "") -> Grid
             'A grid must have either entry = "NAME", whose recipe is varied, or a table [recipe], but has '
             f"{'both' if 'entry' in table else 'neither'}."
         )
-    base = (
-        recipe_of(str(table["entry"])) if "entry" in table else _recipe(_table(table, "recipe"), "[recipe]")
-    )
+    base = _base(table, Path(folder))
     fixed = dict(_leaves(_table(table, "fixed")))
     axes = tuple(_axis(key, values) for key, values in _leaves(_table(table, "grid")))
     if not axes:
@@ -147,6 +155,18 @@ def grid_from_table(table: Mapping[str, Any], name: str, text: str = "") -> Grid
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise LoopscopeError(f"{key} must be a whole number of steps, 1 or more, but is {value!r}.")
     return Grid(name, text, axes, trials, **every)
+
+
+def _base(table: Mapping[str, Any], folder: Path) -> Recipe:
+    """The recipe that is varied. A path in it is the user's word, as it is on a command line."""
+    if "entry" in table:
+        entry = str(table["entry"])
+        return recipe_of(str(folder / entry) if is_path(entry) else entry)
+    fields = dict(_table(table, "recipe"))
+    for key, shelf in (("architecture", ARCHITECTURES), ("task", TASKS)):
+        if isinstance(fields.get(key), str) and is_path(fields[key]):
+            fields[key] = shelf.place(folder / fields[key])
+    return _recipe(fields, "[recipe]")
 
 
 def with_field(recipe: Mapping[str, Any], field: str, value: Any) -> dict[str, Any]:

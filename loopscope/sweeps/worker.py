@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from ..common.atomic_write import remove_litter, save_text
 from ..common.errors import LoopscopeError
 from ..common.json_text import read_json
 from ..common.reading import read_text
+from ..shelves.use import use
 from ..training import Recipe, checkpoint, differences, train
 
 ID_FILE, RUNNING_FILE, LOCK_FILE, TRACE_FILE = ".sweep", "running.json", ".lock", "error.txt"
@@ -37,7 +38,12 @@ class WorkerReport(NamedTuple):
 
 
 def run_trial(
-    recipe: Mapping[str, Any], folder: str, identity: str, checkpoint_every: int, log_every: int
+    recipe: Mapping[str, Any],
+    folder: str,
+    identity: str,
+    checkpoint_every: int,
+    log_every: int,
+    sources: Sequence[Any] = (),
 ) -> WorkerReport:
     """Train by `recipe` in `folder`, or resume there. Every error is part of the report, so that
     the scheduler doesn't retry for ever.
@@ -46,6 +52,7 @@ def run_trial(
         recipe: as JSON.
         identity: the id that the sweep's folder must hold (see `folder_id`); a worker that reads
             something else doesn't share the folder.
+        sources: what the user put on the shelves (`loopscope.shelves.use.sources`).
     """
     path = Path(folder)
     if not has_folder_id(str(path.parent), identity):
@@ -54,6 +61,8 @@ def run_trial(
             f"{path.parent}. Choose a folder that they share: --folder."
         )
     try:
+        for source in sources:
+            use(source)
         parsed = Recipe.from_json(recipe)
         with folder_lock(path), _training_lock, _threads(1):
             if is_finished(path, parsed):

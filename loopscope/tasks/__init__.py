@@ -2,12 +2,14 @@
 
 >>> ls.tasks.build("addition", digits=4) == ls.tasks.addition(digits=4)
 True
+>>> ls.tasks.build("my_task.py", length=8)          # one's own
 """
 
 from typing import Any
 
 from ..common.errors import LoopscopeError, nearest
 from ..common.guard import guarded
+from ..common.user_files import is_path
 from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
 from .batch import Batch as Batch
@@ -22,6 +24,7 @@ from .parity_ones import ParityOnes as ParityOnes
 from .prefix_parity import PrefixParity as PrefixParity
 from .regression import Regression as Regression
 from .regression import RegressionBatch as RegressionBatch
+from .shelf import TASKS
 from .strings import Copy as Copy
 from .strings import Reverse as Reverse
 from .sudoku import Sudoku as Sudoku
@@ -40,35 +43,26 @@ regression = Regression
 reverse = Reverse
 sudoku = Sudoku
 
-_ALL: tuple[type[Task], ...] = (
-    Addition,
-    Composition,
-    Copy,
-    Hops,
-    Mano,
-    ModularAddition,
-    ParityOnes,
-    PrefixParity,
-    Regression,
-    Reverse,
-    Sudoku,
-)
-_TASKS = {task.name: task for task in _ALL}
-
 
 def names() -> list[str]:
     """The names that `build` knows."""
-    return sorted(_TASKS)
+    return TASKS.names()
 
 
 @guarded
-def build(name: str, **options: Any) -> Task:
-    """The task of that name ("prefix-parity" or "prefix_parity") with these options."""
-    task = _TASKS.get(name.replace("_", "-"))
-    if task is None:
-        raise LoopscopeError(f"There is no task called {name!r}. {nearest(name.replace('_', '-'), names())}")
-    known = list(task.__dataclass_fields__)
+def build(name: Any, **options: Any) -> Task:
+    """The task of that name ("prefix-parity" or "prefix_parity") with these options.
+
+    Arguments:
+        name: a name, or a task of your own: the path of its file, or its class.
+
+    Raises:
+        LoopscopeError: there is no such task or option.
+    """
+    named = name.replace("_", "-") if isinstance(name, str) and not is_path(name) else name
+    kind = TASKS.get(TASKS.place(named))
+    known = list(kind.__dataclass_fields__)
     for option in options:
         if option not in known:
-            raise LoopscopeError(f"The task {task.name} has no option {option!r}. {nearest(option, known)}")
-    return task(**options)
+            raise LoopscopeError(f"The task {kind.name} has no option {option!r}. {nearest(option, known)}")
+    return kind(**options)

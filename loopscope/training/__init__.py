@@ -31,5 +31,6 @@ from .trainer import train as train
 from .truncated_backprop import Full as Full
 from .truncated_backprop import Implicit as Implicit
 from .truncated_backprop import Last as Last
+from .zoo_recipes import named_recipe as named_recipe
 from .zoo_recipes import recipe_of as recipe_of
 from .zoo_recipes import recipes as recipes

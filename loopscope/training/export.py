@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..common.files import save_file
-from ..common.to_json import to_json
-from ..recorder.provenance import versions
+from ..nn.saved_model import save_model
 from .card_metrics import measure_entry
 from .recipe import Recipe
 
@@ -35,23 +33,17 @@ def export(
     Returns:
         the path of the file.
     """
-    settings = recipe.to_json()
     machine = {
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
-    header = {
-        "kind": "checkpoint",
-        "entry": entry,
-        "architecture": recipe.architecture,
-        # the whole Config, so that a changed default changes no entry
-        "config": settings["config"] | to_json(vars(model.config)),
-        "task": {"name": recipe.task, "options": model.task.options},
-        "recipe": settings,
-        "step": step,
-        "buffers": [name for name, _ in model.named_buffers()],  # saved with the weights, but not trained
-        "measured": measure_entry(model) | dict(seconds) | {"machine": machine},
-        "versions": versions(),
-    }
-    return save_file(path, {name: value.float() for name, value in model.state_dict().items()}, header)
+    return save_model(
+        path,
+        model,
+        entry,
+        str(recipe.architecture),
+        recipe=recipe.to_json(),
+        step=step,
+        measured=measure_entry(model) | dict(seconds) | {"machine": machine},
+    )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .. import models, tasks
 from ..common import discovery
+from ..common.architecture_shelf import ARCHITECTURES
 from ..common.arguments import FilePath
 from ..common.checked_fields import described_by
 from ..common.errors import LoopscopeError
@@ -22,6 +23,7 @@ from ..common.reading import checked_path
 from ..core.states import States
 from ..maths.changepoints import Dated, crossing
 from ..tasks import Task
+from ..tasks.shelf import TASKS
 from .history_header import REMEDY, check_history
 from .history_schedule import Schedule
 
@@ -65,6 +67,7 @@ class History:
     @property
     def task(self) -> Task:
         """The task that was trained on."""
+        TASKS.check_stored(self.recipe["task"], f"The history of {self.entry}")
         with described_by(f"The history of {self.entry}", REMEDY):
             return tasks.build(self.recipe["task"], **self.recipe.get("options", {}))
 
@@ -115,6 +118,7 @@ class History:
                 f"step must be one whose weights were kept, but is {step}. Kept: "
                 f"{', '.join(map(str, self.checkpoints))}."
             )
+        ARCHITECTURES.check_stored(self.recipe["architecture"], f"The history of {self.entry}")
         with described_by(f"The history of {self.entry}", REMEDY):
             model = models.build(self.recipe["architecture"], **self._config)
         prefix = f"{step}/"

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..common.checked_fields import Count, Number, checked_fields
 from ..common.errors import LoopscopeError
+from ..common.user_files import stored_name
 
 REMEDY = "Take another copy, or train it again."
 
@@ -54,6 +55,8 @@ def check_history(what: str, header: Mapping[str, Any], weights: Iterable[str]) 
         LoopscopeError: something is missing, of a wrong type, or doesn't belong together.
     """
     about = checked_fields(HistoryHeader, dict(header), what, REMEDY)
+    for name in (about.recipe.architecture, about.recipe.task):
+        stored_name(name, what)
     if why := _misfit(about.lines, weights):
         raise LoopscopeError(f"{what} must hold the whole history of a training, but {why}. {REMEDY}")
 

@@ -5,8 +5,12 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
+from ..common.architecture_shelf import ARCHITECTURES
 from ..common.checked_fields import is_json_of
 from ..common.errors import LoopscopeError, nearest
+from ..common.user_files import is_path, stored_name
+from ..tasks import Task
+from ..tasks.shelf import TASKS
 from .curriculum import Curriculum
 from .deep_supervision import DeepSupervision
 from .depth import Depth
@@ -24,10 +28,19 @@ Supervision = Final | Every | Progressive | Exits | Gate | Stages | DeepSupervis
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an entry is trained. Trainings by equal recipes end in equal weights."""
+    """How an entry is trained. Trainings by equal recipes end in equal weights.
 
-    architecture: str
-    task: str
+    >>> Recipe(architecture=Model, task=RunningMaximum(length=8), steps=500, depth=Fixed(8))
+
+    An architecture or a task of your own is passed as its class, or as the path of its file; the
+    recipe keeps its name, and the shelf has it in this process. So is a task with its options, or a
+    model, whose configuration is taken.
+    """
+
+    architecture: str | Any
+    """Its name."""
+    task: str | Any
+    """Its name."""
     steps: int
     """Optimiser steps."""
     depth: Depth
@@ -58,6 +71,7 @@ class Recipe:
         if self.batch is not None:
             check_count("Recipe.batch", self.batch, least=1)
         check_count("Recipe.seed", self.seed)
+        self._name_parts()
         for name in ("config", "options"):  # a recipe from JSON, which has no tuples, must be equal
             tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in getattr(self, name).items()}
             object.__setattr__(self, name, tuples)
@@ -66,6 +80,18 @@ class Recipe:
             if not isinstance(part, kinds):
                 expected = " or ".join(sorted(kind.__name__ for kind in kinds))
                 raise LoopscopeError(f"Recipe.{name} must be {expected}, but is {part!r}.")
+
+    def _name_parts(self) -> None:
+        """Names in place of an architecture or a task that is passed as an object or a path."""
+        model, task = self.architecture, self.task
+        if is_dataclass(config := getattr(model, "config", None)) and not isinstance(model, type):
+            object.__setattr__(self, "config", {**vars(config), **self.config})
+        if isinstance(task, Task):
+            object.__setattr__(self, "options", {**task.options, **self.options})
+        for name, shelf in (("architecture", ARCHITECTURES), ("task", TASKS)):
+            thing = getattr(self, name)
+            if not _is_name(thing):  # a name is looked up when it is needed
+                object.__setattr__(self, name, shelf.place(thing))
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as JSON; the key "part" holds the class of a part."""
@@ -81,6 +107,13 @@ class Recipe:
         """
         if not isinstance(values, Mapping):
             raise LoopscopeError(f"A recipe must be a table of its fields, but is {str(values)[:80]!r}.")
+        for name in ("architecture", "task"):
+            thing = values.get(name, "")
+            if not isinstance(thing, str):
+                raise LoopscopeError(
+                    f"A recipe must have the name of its {name}, but has {str(thing)[:80]!r}. Correct it."
+                )
+            stored_name(thing, "A recipe")
         return _built(cls, "A recipe", values)
 
 
@@ -111,6 +144,10 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
         for name in dict.fromkeys([*a, *b])
         if text(a, name) != text(b, name)
     ]
+
+
+def _is_name(thing: Any) -> bool:
+    return isinstance(thing, str) and not is_path(thing)
 
 
 def _exact(value: Any) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -22,7 +23,7 @@ from .objective import LogEntry
 from .recipe import Recipe
 from .session import Session, is_main_process, start_session
 from .validation import check_count
-from .zoo_recipes import recipe_of
+from .zoo_recipes import named_recipe
 
 if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the recipes
     from ..nn import LoopedModule
@@ -30,7 +31,7 @@ if TYPE_CHECKING:  # TransformerLens comes with the first model, not with the re
 
 # It is long because its docstring lists all that a user can choose.
 def train(
-    recipe: Recipe | str,
+    recipe: Recipe | str | Path | ModuleType,
     out: str | Path | None = None,
     *,
     steps: int | None = None,
@@ -51,7 +52,8 @@ def train(
     >>> model = train("universal-prefix-parity", out="runs/parity", steps=500)
 
     Arguments:
-        recipe: a recipe, or the name of an entry that has one.
+        recipe: a recipe, the name of an entry that has one, or a file of your own with `RECIPES`
+            ("mine.py", or "mine.py:NAME" if it has several).
         out: a folder; default runs/NAME.
         steps: stop after this many steps of the recipe, to resume later; None: all of them.
         seed: instead of the recipe's own.
@@ -67,9 +69,7 @@ def train(
         LoopscopeError: another training is working in the folder; the checkpoint is of another
             recipe; the disk is full; the loss is no longer a finite number.
     """
-    recipe, name = (
-        (recipe, recipe.architecture) if isinstance(recipe, Recipe) else (recipe_of(recipe), recipe)
-    )
+    name, recipe = named_recipe(recipe)
     last = recipe.steps if steps is None else steps
     check_count("steps", last, least=1)
     check_count("checkpoint_every", checkpoint_every, least=1)

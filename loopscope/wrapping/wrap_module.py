@@ -17,6 +17,7 @@ from torch import nn
 
 from ..adapters import FAMILIES, adapter_for
 from ..adapters.base import Adapter
+from ..adapters.shelf import ADAPTERS
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.loop_index import Clock
@@ -68,8 +69,8 @@ class Wrapped:
 
 
 @overload
-def wrap(module: nn.Module, *, check: bool = True) -> Adapter:
-    """The adapter of a module of a supported family."""
+def wrap(module: nn.Module, *, adapter: Any = None, check: bool = True) -> Adapter:
+    """The adapter of a module of a supported family, or one of your own."""
 
 
 @overload
@@ -84,6 +85,7 @@ def wrap(
     """Any other module, recorded by its loop body."""
 
 
+# It is long because its docstring lists all that a user can choose.
 @guarded
 def wrap(
     module: nn.Module,
@@ -92,6 +94,7 @@ def wrap(
     inner: Mapping[str, str] | None = None,
     state: Named | None = None,
     axes: Sequence[str] | None = None,
+    adapter: Any = None,
     check: bool = True,
 ) -> Adapter | Wrapped:
     """Give a module that repeats a part of itself an iteration axis. The module is not changed.
@@ -117,6 +120,8 @@ def wrap(
         axes: the names of the state's axes, such as ("batch", "channel", "position"). None:
             (batch, position, width) if nothing in the body speaks against it, else `axis_1`,
             `axis_2` ..., over which nothing is pooled as over positions.
+        adapter: your own adapter for this module: its class, or the path of its file. What
+            `loopscope.use` or an installed package put on the shelf is used without it.
         check: for a supported family: whether the first recording is compared with the model's own
             forward. If they differ, a LoopscopeWarning says how, and runs are recorded from the
             model's own forward. False trusts the family's four functions.
@@ -131,6 +136,10 @@ def wrap(
             f"wrap needs a module that isn't wrapped yet, but got {module!r}. Use it as it is."
         )
     check_visible(module, [""])
+    if adapter is not None:
+        return _user_adapter(
+            module, adapter, {"body": body, "inner": inner, "state": state, "axes": axes}, check
+        )
     if body is None:
         return _family_adapter(module, {"inner": inner, "state": state, "axes": axes}, check)
     modules = modules_of(module)
@@ -140,6 +149,15 @@ def wrap(
     first = modules[names[0]]
     found = BodyState(state_names(state, first), parameters_of(first))
     return Wrapped(module, names, loops, state=found, axes=axis_names(axes, loops))
+
+
+def _user_adapter(module: nn.Module, adapter: Any, options: Mapping[str, Any], check: bool) -> Adapter:
+    """The user's own adapter around a module."""
+    if extra := [name for name, value in options.items() if value is not None]:
+        raise LoopscopeError(f"wrap needs an adapter or {extra[0]}=, but got both. Leave one of them out.")
+    result = ADAPTERS.get(ADAPTERS.place(adapter))(module)
+    result.check = check
+    return result
 
 
 def _family_adapter(module: nn.Module, options: Mapping[str, Any], check: bool) -> Adapter:

@@ -129,7 +129,7 @@ def test_an_unknown_name_gets_a_sentence_that_leads_to_the_right_one(ask, senten
 
 def test_only_what_stands_on_the_shelf_can_be_imported_from_data(tmp_path: Path):
     path = checkpoint(tmp_path / "foreign.safetensors", architecture="..os")
-    with pytest.raises(LoopscopeError, match=r"There is no architecture called '\.\.os'"):
+    with pytest.raises(LoopscopeError, match=r"the architecture '\.\.os', which is on no shelf"):
         models.load(path)
 
 

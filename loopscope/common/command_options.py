@@ -1,0 +1,36 @@
+"""The arguments and options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Entry = Annotated[
+    str, typer.Argument(metavar="NAME", help="A trained entry, such as universal-prefix-parity.")
+]
+Source = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help="An entry, a saved run or checkpoint file, or a Hugging Face model."),
+]
+Iterations = Annotated[
+    int | None, typer.Option(min=1, help="Iterations to record. Default: the model's own depth.")
+]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        help="A text for a Hugging Face model to read. Repeat it for several. Default: random tokens.",
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust-remote-code", help="Run the code that comes with a Hugging Face model. Read it first."
+    ),
+]
+Examples = Annotated[
+    int | None,
+    typer.Option(min=1, help="Examples to record. Default: 64 for an entry, 8 for a Hugging Face model."),
+]
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
