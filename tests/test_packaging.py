@@ -125,3 +125,63 @@ def test_the_command_is_installed(stranger: Path, tmp_path: Path):
     assert (tmp_path / "universal.py").read_bytes() == (ROOT / "models" / "universal.py").read_bytes()
     run(stranger.parent / "loopscope", "copy", "analyses/cycles", ".", cwd=tmp_path)
     assert (tmp_path / "cycles" / "measure.py").is_file()
+
+
+GRID = """
+entry = "mine.py"
+[fixed]
+steps = 70
+batch = 8
+config.width = 8
+[grid]
+seed = [0, 1]
+"""
+
+
+@pytest.mark.slow
+def test_ones_own_model_task_analysis_and_adapter_work_in_every_command(stranger: Path, tmp_path: Path):
+    def loopscope(*command: object) -> str:
+        return run(stranger.with_name("loopscope"), *command, cwd=tmp_path)
+
+    for kind, name in (("model", "mine"), ("task", "largest"), ("analysis", "moves"), ("adapter", "theirs")):
+        loopscope("new", kind, name)
+    run(stranger, "-m", "pytest", "-q", "-p", "no:cacheprovider", ".", cwd=tmp_path)
+    file = tmp_path / "mine.py"
+    text = "from largest import Largest\n" + file.read_text()
+    for old, changed in (
+        ('task="prefix-parity"', "task=Largest(length=4)"),
+        ('options={"length": 8}', "options={}"),
+        ('config={"vocabulary": 3}', 'config={"vocabulary": 10}'),
+    ):
+        assert text.count(old) == 1
+        text = text.replace(old, changed)
+    file.write_text(text)
+
+    loopscope("train", "./mine.py", "--steps", 60, "--out", "stopped")
+    loopscope("train", "./mine.py", "--steps", 120, "--out", "stopped")
+    loopscope("train", "./mine.py", "--steps", 120, "--out", "whole")
+    script = """
+import loopscope as ls
+ends = [ls.models.load(f"{run}/mine-parity.safetensors", architecture="mine.py") for run in ("stopped", "whole")]
+one, other = (end.state_dict() for end in ends)
+assert all(value.equal(other[name]) for name, value in one.items())
+assert ends[0].task.name == "largest"
+assert ls.load_history("whole").model(-1)(ends[0].task.batch(2, seed=0).tokens).isfinite().all()
+print(ends[0].save("again", "again"))
+"""
+    saved = run(stranger, "-c", script, cwd=tmp_path).strip()
+    weights = "whole/mine-parity.safetensors"
+    result = json.loads(loopscope("measure", "./moves.py", weights, "--use", "mine.py", "--json"))
+    assert result["analysis"] == "moves" and len(result["distance"]) == 8
+    again = json.loads(loopscope("measure", "./moves.py", saved, "--use", "mine.py", "--json"))
+    assert len(again["distance"]) == 8
+    loopscope("probe", weights, "--use", "mine.py", "--examples", 64)
+    loopscope("report", weights, "--use", "mine.py", "--use", "moves.py", "--analyses", "moves,convergence")
+    assert "moves the state" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    loopscope("report", "whole", "--use", "mine.py", "--analyses", "grokking", "-o", "training.html")
+    (tmp_path / "grid.toml").write_text(GRID)
+    loopscope("sweep", "grid.toml", "--workers", 2)
+    results = json.loads((tmp_path / "runs" / "grid" / "results.json").read_text())
+    assert [one["status"] for one in results["trainings"]] == ["finished", "finished"]
+    with pytest.raises(AssertionError, match="which is on no shelf"):
+        loopscope("measure", "convergence", weights)

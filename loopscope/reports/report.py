@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shlex
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from .. import analyses as questions
 from .. import models
 from ..common.analysis_result import AnalysisResult
 from ..common.arguments import Count, FilePath, PositiveCount, Seed
-from ..common.errors import LoopscopeError
+from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.guard import guarded
 from ..common.to_json import to_json
 from ..recorder.labels import task_of
@@ -79,7 +80,7 @@ def report(
         LoopscopeError: there is nothing to report on under that name, no analysis of that name, an
             option has no effect on the subject, or the states aren't finite.
     """
-    names = _names(analyses)  # before anything is recorded
+    names = report_names(analyses)  # before anything is recorded
     recording = Recording(iterations, examples, seed, tuple(texts), trust_remote_code)
     subjects = subjects_of(subject, recording)
     steps = len(subjects) * (len(names) + 2)
@@ -93,12 +94,22 @@ def report(
     return _document(side_by_side(contents, f"loopscope report {several}{recording.options}"), cdn)
 
 
-def _names(analyses: Any) -> list[str]:
+def report_names(analyses: Any) -> list[str]:
     """The names of the analyses to show."""
     if analyses is None:
-        return questions.names()
+        return [name for name in questions.names() if _importable(name)]
     several = isinstance(analyses, Sequence) and not isinstance(analyses, str)
     return [questions.name_of(one) for one in (analyses if several else [analyses])]
+
+
+def _importable(name: str) -> bool:
+    """Whether an analysis can be imported; a package whose can't is named in a warning."""
+    try:
+        questions.module(name)
+    except LoopscopeError as error:
+        warnings.warn(f"{error} The page is made without it.", LoopscopeWarning, stacklevel=4)
+        return False
+    return True
 
 
 def _document(content: Content, cdn: bool) -> Report:
