@@ -162,7 +162,8 @@ def test_ones_own_model_task_analysis_and_adapter_work_in_every_command(stranger
     loopscope("train", "./mine.py", "--steps", 120, "--out", "whole")
     script = """
 import loopscope as ls
-ends = [ls.models.load(f"{run}/mine-parity.safetensors", architecture="mine.py") for run in ("stopped", "whole")]
+files = [f"{run}/mine-parity.safetensors" for run in ("stopped", "whole")]
+ends = [ls.models.load(file, architecture="mine.py") for file in files]
 one, other = (end.state_dict() for end in ends)
 assert all(value.equal(other[name]) for name, value in one.items())
 assert ends[0].task.name == "largest"
@@ -175,7 +176,7 @@ print(ends[0].save("again", "again"))
     assert result["analysis"] == "moves" and len(result["distance"]) == 8
     again = json.loads(loopscope("measure", "./moves.py", saved, "--use", "mine.py", "--json"))
     assert len(again["distance"]) == 8
-    loopscope("probe", weights, "--use", "mine.py", "--examples", 64)
+    loopscope("probe", weights, "--use", "mine.py", "--positions", 0)
     loopscope("report", weights, "--use", "mine.py", "--use", "moves.py", "--analyses", "moves,convergence")
     assert "moves the state" in (tmp_path / "report.html").read_text(encoding="utf-8")
     loopscope("report", "whole", "--use", "mine.py", "--analyses", "grokking", "-o", "training.html")

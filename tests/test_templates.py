@@ -1,10 +1,7 @@
-"""The templates of docs/architecture.md work as they are printed: copied into a file, imported and
-run."""
+"""The templates of `loopscope new`, imported and run."""
 
-import importlib.util
 import json
-import re
-import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -12,19 +9,13 @@ import torch
 from torch import nn
 
 import loopscope as ls
-from loopscope import adapters
+from loopscope.common.user_files import import_file
 from loopscope.core.looped_model import step_at
+from loopscope.shelves.new import TEMPLATES
 
 from .toys.import_graph import ROOT
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-KINDS = {
-    "An architecture": "architecture",
-    "A task": "task",
-    "An analysis": "analysis",
-    "An adapter": "adapter",
-}
-"""The heading of each template, and the file that it becomes here."""
+KINDS = ("model", "task", "analysis", "adapter")
 
 
 class Tiny(nn.Module):
@@ -42,29 +33,14 @@ class Tiny(nn.Module):
         return self.head(h)
 
 
-def template(heading: str) -> str:
-    """The first block of code below a heading."""
-    section = re.search(rf"^### {heading}:.*?^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    assert section, f"docs/architecture.md must have a section '### {heading}: ...' with a block ```python"
-    return section[1]
+def template(kind: str) -> Path:
+    """The file of a template."""
+    return TEMPLATES / f"my_{kind}.py"
 
 
-@pytest.fixture
-def load(tmp_path, monkeypatch):
-    """Copies a template into a file of its own and imports it."""
-
-    def loaded(heading: str) -> ModuleType:
-        name = f"{KINDS[heading]}_template"
-        path = tmp_path / f"{name}.py"
-        path.write_text(template(heading), encoding="utf-8")
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
-        return module
-
-    return loaded
+def load(kind: str) -> ModuleType:
+    """A template, imported by its path."""
+    return import_file(template(kind))
 
 
 def four_functions(model, tokens, iterations):
@@ -75,18 +51,21 @@ def four_functions(model, tokens, iterations):
     return model.decode(state, context)
 
 
-def test_the_page_has_these_templates_and_no_other():
-    assert re.findall(r"^### (.*?):.*\n\n(?=```python)", PAGE, re.MULTILINE) == list(KINDS)
-    assert PAGE.count("```python") == len(KINDS)
+def test_each_template_has_its_test_and_is_named_on_the_page():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert {path.name for path in TEMPLATES.glob("*.*")} == {
+        name for kind in KINDS for name in (f"my_{kind}.py", f"test_my_{kind}.py.txt")
+    }
+    assert all(f"](../{template(kind).relative_to(ROOT)})" in page for kind in KINDS)
 
 
-@pytest.mark.parametrize("heading", ["A task", "An adapter"])
-def test_a_template_has_at_most_30_lines(heading):
-    assert len(template(heading).splitlines()) <= 30
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_template_is_short(kind: str):
+    assert len(template(kind).read_text(encoding="utf-8").splitlines()) <= 70
 
 
-def test_an_architecture_is_recorded_and_its_four_functions_are_its_forward(load):
-    file = load("An architecture")
+def test_an_architecture_is_recorded_and_its_four_functions_are_its_forward():
+    file = load("model")
     torch.manual_seed(0)
     model = file.Model(file.Config(iterations=5)).eval()
     tokens = torch.randint(0, 12, (3, 7))
@@ -99,8 +78,8 @@ def test_an_architecture_is_recorded_and_its_four_functions_are_its_forward(load
     assert ls.record(model, tokens, 9, sites=["core.0.attn.hook_pattern"]).iterations == 9
 
 
-def test_a_task_labels_what_it_draws_and_keeps_its_splits_apart(load):
-    task = load("A task").RunningMaximum(length=5)
+def test_a_task_labels_what_it_draws_and_keeps_its_splits_apart():
+    task = load("task").MyTask(length=5)
     for split in ("train", "test"):
         batch, again = (task.batch(64, 3, split) for _ in range(2))
         assert torch.equal(batch.tokens, again.tokens)
@@ -116,8 +95,8 @@ def test_a_task_labels_what_it_draws_and_keeps_its_splits_apart(load):
         task.batch(4, 0, length=1)
 
 
-def test_an_analysis_measures_draws_and_is_written_as_json(load):
-    file = load("An analysis")
+def test_an_analysis_measures_draws_and_is_written_as_json():
+    file = load("analysis")
     model = ls.models.build("universal", width=16, vocabulary=3, injection="add").eval()
     result = file.measure(ls.record(model, torch.zeros(2, 4, dtype=torch.long), 6))
     assert result.distance.shape == (6,) and result.verdict in file.Movement
@@ -127,14 +106,10 @@ def test_an_analysis_measures_draws_and_is_written_as_json(load):
     assert json.loads(result.to_json())["distance"] == pytest.approx(result.distance.tolist())
 
 
-def test_an_adapter_is_chosen_by_the_name_of_the_class_and_answers_as_the_model(load, tmp_path, monkeypatch):
-    load("An adapter")
-    monkeypatch.setattr(adapters, "__path__", [*adapters.__path__, str(tmp_path)])
-    monkeypatch.setitem(adapters.FAMILIES, "Tiny", "adapter_template")
-    monkeypatch.delitem(sys.modules, "loopscope.adapters.adapter_template", raising=False)
+def test_an_adapter_answers_as_the_model():
     torch.manual_seed(0)
     module = Tiny().eval()
-    model, tokens = ls.wrap(module), torch.randint(0, 9, (3, 7))
+    model, tokens = ls.wrap(module, adapter=template("adapter")), torch.randint(0, 9, (3, 7))
     run = ls.record(model, tokens, sites=["core_in", "block"])
     with torch.no_grad():
         logits = module(tokens)

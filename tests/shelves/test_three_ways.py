@@ -83,8 +83,8 @@ def things(way: str, mine: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, o
 def test_a_recipe_of_ones_own_is_trained_loaded_and_measured(way: str, mine: Path, monkeypatch):
     own = things(way, mine, monkeypatch)
     recipe = Recipe(
-        architecture=own["model"], task=own["task"], options={"length": 4}, config={"width": 8, "vocabulary": 10},
-        steps=2, batch=8, depth=Fixed(3),
+        architecture=own["model"], task=own["task"], options={"length": 4},
+        config={"width": 8, "vocabulary": 10}, steps=2, batch=8, depth=Fixed(3),
     )  # fmt: skip
     assert (recipe.architecture, recipe.task) == ("mine", "largest")
     assert Recipe.from_json(recipe.to_json()) == recipe

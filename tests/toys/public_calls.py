@@ -13,6 +13,8 @@ import torch
 import loopscope as ls
 from loopscope.common import discovery
 from loopscope.core.looped_model import Looped
+from loopscope.shelves import SHELVES, new
+from loopscope.shelves.new import TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,25 @@ def _copied(name: str, folder: Any) -> Any:
     return copy
 
 
+def _used(thing: Any) -> list[str]:
+    """`ls.use`, with what it placed removed again."""
+    before = {kind: dict(shelf.placed) for kind, shelf in SHELVES.items()}
+    try:
+        return ls.use(thing)
+    finally:
+        for kind, shelf in SHELVES.items():
+            shelf.placed.clear()
+            shelf.placed.update(before[kind])
+
+
+def _written(kind: Any, name: Any, folder: Any) -> int:
+    """`loopscope.shelves.new`, with the files removed again; how many they were."""
+    files = new(kind, name, folder)
+    for file in files:
+        file.unlink()
+    return len(files)
+
+
 def _shelves() -> Iterator[Call]:
     halting = ls.record(model("accumulated"), run().tokens, 4)
     known = {
@@ -239,6 +260,9 @@ def _shelves() -> Iterator[Call]:
         yield Call(f"tasks.{name}.batch", task.batch, {"size": 2, "seed": 0}, tuple(task.options))
         yield Call(f"tasks.{name}.label", task.label, {"tokens": task.batch(2, seed=0).tokens})
     yield Call("tasks.build", ls.tasks.build, {"name": "hops"})
+    yield Call("use", _used, {"thing": TEMPLATES / "my_task.py"})
+    yield Call("shelves.new", _written, {"kind": "task", "name": "largest", "folder": "."})
+    yield Call("LoopedModule.save", model().save, {"path": "model.safetensors", "name": "a"})
 
 
 def _maths() -> Iterator[Call]:
