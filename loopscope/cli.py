@@ -274,7 +274,7 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the file, such as my_model.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write it into.")] = Path(),
 ) -> None:
-    """Write a model, task, analysis or adapter of your own that runs, to change it, with its test."""
+    """Write your own model, task, analysis or adapter, which runs, and its test."""
     from .shelves import new as write
 
     typer.echo(f"Wrote {' and '.join(map(str, write(kind, name, folder)))}")

@@ -98,7 +98,10 @@ def test_a_checkpoint_of_ones_own_says_what_it_needs_and_takes_it(checkpoint: Pa
     with pytest.raises(ls.LoopscopeError, match="task 'largest', which is on no shelf"):
         ls.models.load(checkpoint, architecture=mine / "mine.py")
     both = ls.models.load(checkpoint, architecture=mine / "mine.py", task=mine / "largest.py")
-    assert both.task.options == {"length": 4} and both.reload()(torch.ones(1, 2, dtype=int)).shape[2] == 12
+    assert (
+        both.task.options == {"length": 4}
+        and ls.models.load(checkpoint)(torch.ones(1, 2, dtype=int)).shape[2] == 12
+    )
 
 
 LOOP = "from loopscope.nn import LoopedModule\nclass Model(LoopedModule): ...\n"
