@@ -21,6 +21,8 @@ FAMILIES = {
     "RavenForCausalLM": "huginn",
     "TransformerWrapper": "x_transformers",
     "TinyRecursiveModel": "tiny_recursive",
+    "HierarchicalReasoningModel_ACTV1": "hrm",
+    "TinyRecursiveReasoningModel_ACTV1": "trm",
     "TransformerBridge": "bridge",
 }
 """By name of a class, the file with its adapter."""

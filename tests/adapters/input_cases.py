@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..toys import carry_doubles
 from ..toys.other_wirings import OuroForCausalLM, RavenForCausalLM
 from ..toys.small_models import albert, bridge, hrm_text, tiny_recursive, x_transformer
 
@@ -40,6 +41,22 @@ HF: Mapping[str, Any] = {
     "temperature": 2.0,
 }
 """Inputs that models of transformers share; `temperature` is one that nobody knows."""
+
+
+def carry() -> carry_doubles.Carry:
+    """Of an earlier call, whose first row has halted."""
+    inner = carry_doubles.InnerCarry(
+        *torch.stack([embeds(), embeds().flip(1)]).repeat(1, 1, 2, 1)[:, :, : LENGTH + 1]
+    )
+    data = {"inputs": tokens().flip(1), "puzzle_identifiers": torch.tensor([2, 3])}
+    return carry_doubles.Carry(inner, torch.ones(BATCH).int(), torch.tensor([True, False]), data)
+
+
+CARRY = {
+    "batch": {"puzzle_identifiers": torch.tensor([1, 4])},
+    "carry": carry(),
+    "temperature": 2.0,
+}
 
 CAUSAL = {"logits_to_keep": 1, "cache_position": torch.arange(LENGTH) + 2}
 
@@ -135,5 +152,7 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Mapping[str, Any]]] = {
         bridge,
         {**HF, **CAUSAL, "return_type": "loss", "stop_at_layer": 1, "loss_per_token": True},
     ),
+    "HierarchicalReasoningModel_ACTV1": (carry_doubles.HierarchicalReasoningModel_ACTV1, CARRY),
+    "TinyRecursiveReasoningModel_ACTV1": (carry_doubles.TinyRecursiveReasoningModel_ACTV1, CARRY),
 }
 """By name of a family: how to build a model of it, and its inputs."""

@@ -28,6 +28,8 @@ FOLLOWED = {
     "tied TransformerWrapper": "mask pos sum_embeds prepend_embeds",
     "TinyRecursiveModel": "outputs latents",
     "TransformerBridge": "attention_mask position_ids use_cache logits_to_keep",
+    "HierarchicalReasoningModel_ACTV1": "batch carry",
+    "TinyRecursiveReasoningModel_ACTV1": "batch carry",
 }
 """By family: the inputs that a recording must follow; it refuses every other."""
 
