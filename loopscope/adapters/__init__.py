@@ -18,6 +18,7 @@ FAMILIES = {
     "AlbertModel": "albert",
     "AlbertPreTrainedModel": "albert",
     "OuroForCausalLM": "ouro",
+    "NanbeigeForCausalLM": "nanbeige",
     "RavenForCausalLM": "huginn",
     "TransformerWrapper": "x_transformers",
     "TinyRecursiveModel": "tiny_recursive",

@@ -53,6 +53,8 @@ class Ouro(Adapter):
         *("attention_mask", "position_ids", "cache_position", "inputs_embeds", "use_cache"),
         *("logits_to_keep", *_EXITS),
     )
+    counter = "current_ut"
+    """The argument of a layer that has the number of the iteration, if there is one."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__(module)
@@ -105,8 +107,8 @@ class Ouro(Adapter):
 
     def step(self, state: Tensor, context: Pass, t: int) -> Tensor:
         kwargs = {name: value for name, value in context.kwargs.items() if name != "hidden_states"}
-        if "current_ut" in kwargs:
-            kwargs["current_ut"] = t
+        if self.counter in kwargs:
+            kwargs[self.counter] = t
         h, parts, layers = self.core_in(state), self.parts_to_read(), self.layers
         for name in self._names:
             part = parts[name]

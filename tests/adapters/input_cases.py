@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..toys import carry_doubles
+from ..toys.nanbeige_double import NanbeigeForCausalLM
 from ..toys.other_wirings import OuroForCausalLM, RavenForCausalLM
 from ..toys.small_models import albert, bridge, hrm_text, tiny_recursive, x_transformer
 
@@ -93,6 +94,7 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Mapping[str, Any]]] = {
             "use_weighted_exit": True,
         },
     ),
+    "NanbeigeForCausalLM": (NanbeigeForCausalLM, {**HF, **CAUSAL, "inputs_embeds": embeds()}),
     "RavenForCausalLM": (
         RavenForCausalLM,
         {

@@ -21,6 +21,8 @@ FOLLOWED = {
     "AlbertPreTrainedModel": "attention_mask position_ids token_type_ids inputs_embeds",
     "OuroForCausalLM": "attention_mask position_ids cache_position inputs_embeds use_cache logits_to_keep "
     "exit_at_step exit_threshold use_weighted_exit",
+    "NanbeigeForCausalLM": "attention_mask position_ids cache_position inputs_embeds use_cache "
+    "logits_to_keep",
     "RavenForCausalLM": "attention_mask position_ids cache_position input_embeds use_cache num_steps "
     "input_states init_scale",
     "TransformerWrapper": "mask attn_mask pos sum_embeds prepend_embeds seq_start_pos looped_steps "
@@ -32,6 +34,8 @@ FOLLOWED = {
     "TinyRecursiveReasoningModel_ACTV1": "batch carry",
 }
 """By family: the inputs that a recording must follow; it refuses every other."""
+NO_FORM = ("RavenForCausalLM", "OuroForCausalLM", "NanbeigeForCausalLM")
+"""Families whose modules here take no return_dict."""
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +85,7 @@ def test_a_value_without_effect_is_no_reason_to_refuse(models, family):
         "past_key_values": None,
     }
     neutral = {name: value for name, value in neutral.items() if name in MODELS[family][1]}
-    if "return_dict" in MODELS[family][1] and family not in ("RavenForCausalLM", "OuroForCausalLM"):
+    if "return_dict" in MODELS[family][1] and family not in NO_FORM:
         neutral["return_dict"] = True
     wrapped = models[family].wrapped
     if family == "TransformerBridge":
