@@ -25,14 +25,23 @@ FAMILIES = {
     "HierarchicalReasoningModel_ACTV1": "hrm",
     "TinyRecursiveReasoningModel_ACTV1": "trm",
     "TransformerBridge": "bridge",
+    "MoEUTLM": "moeut",
+    "GPT": "looped_nanochat",
 }
 """By name of a class, the file with its adapter."""
 
 
 def has_adapter(module: nn.Module) -> bool:
-    """Whether there is an adapter for the module's class, or for one that it inherits from."""
-    names = {*FAMILIES, *ADAPTERS.names()}
-    return any(kind.__name__ in names for kind in type(module).__mro__)
+    """Whether there is an adapter for the module's class, or for one that it inherits from. A
+    family whose class has a name that many models have also looks at the module's parts."""
+    placed = set(ADAPTERS.names())
+    for kind in type(module).__mro__:
+        if kind.__name__ in placed:
+            return True
+        if kind.__name__ in FAMILIES:
+            family = importlib.import_module(f".{FAMILIES[kind.__name__]}", __name__)
+            return getattr(family, "recognises", lambda _: True)(module)
+    return False
 
 
 def adapter_for(module: nn.Module) -> "Adapter | None":

@@ -1,6 +1,7 @@
 """For each adapted model: inputs of its forward, with values that change what it gives."""
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from ..toys import carry_doubles
 from ..toys.nanbeige_double import NanbeigeForCausalLM
 from ..toys.other_wirings import OuroForCausalLM, RavenForCausalLM
 from ..toys.small_models import albert, bridge, hrm_text, tiny_recursive, x_transformer
+from ..toys.stack_doubles import GPT, MoEUTLM, future
 
 BATCH, LENGTH, WIDTH, VOCABULARY = 2, 8, 16, 40
 
@@ -149,6 +151,27 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Mapping[str, Any]]] = {
     "TinyRecursiveModel": (
         tiny_recursive,
         {"outputs": embeds(), "latents": embeds(), "labels": tokens(), "temperature": 2.0},
+    ),
+    "MoEUTLM": (
+        MoEUTLM,
+        {
+            "mask": SimpleNamespace(position_mask=future(LENGTH), src_length_mask=mask().flip(1) == 0),
+            "kv_cache": {},
+            "temperature": 2.0,
+        },
+    ),
+    "GPT": (
+        GPT,
+        {
+            "num_recur": 6,
+            "warm_start_state": embeds()[:, :1],
+            "targets": tokens(),
+            "kv_cache": object(),
+            "loss_reduction": "sum",
+            "return_intermediate_logits": True,
+            "return_intermediate_states": True,
+            "temperature": 2.0,
+        },
     ),
     "TransformerBridge": (
         bridge,

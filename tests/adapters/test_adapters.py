@@ -14,6 +14,7 @@ from loopscope.adapters import FAMILIES
 
 from ..toys.family_doubles import OuroConfig, OuroForCausalLM, RavenConfig, RavenForCausalLM
 from ..toys.small_models import albert, bridge, hrm_text, tiny_recursive, x_transformer
+from ..toys.stack_doubles import GPT, MoEUTLM
 
 SEED = 3
 
@@ -67,6 +68,11 @@ CASES = {
         lambda: x_transformer(looped=True), 7, ("attn_layers.final_norm", {}), inputs={"looped_steps": 7}
     ),
     "x-transformers, tied": Case(lambda: x_transformer(looped=False), 5, ("attn_layers.layers.0.1", {})),
+    "MoEUT": Case(MoEUTLM, 3, ("transformer.layers.1.ffn", {})),
+    "looped_nanochat": Case(GPT, 4, ("transformer.recur.1.attn", {})),
+    "looped_nanochat, six times from noise": Case(
+        lambda: GPT("random_start"), 6, ("inject", {}), inputs={"num_recur": 6}
+    ),
     "TransformerBridge": Case(bridge, 2, ("L_blocks.0.attn.hook_z", {"low": 1})),
 }
 
@@ -83,10 +89,7 @@ def case(request):
 def bare(case) -> torch.Tensor:
     """What the model itself answers."""
     torch.manual_seed(SEED)
-    output = case.model(case.tokens, **case.inputs)
-    for name in ("logits", "last_hidden_state"):
-        output = getattr(output, name, output)
-    return output
+    return case.wrapped.logits_in(case.model(case.tokens, **case.inputs))
 
 
 def recorded(case, **options) -> ls.Run:

@@ -32,6 +32,8 @@ FOLLOWED = {
     "TransformerBridge": "attention_mask position_ids use_cache logits_to_keep",
     "HierarchicalReasoningModel_ACTV1": "batch carry",
     "TinyRecursiveReasoningModel_ACTV1": "batch carry",
+    "MoEUTLM": "mask",
+    "GPT": "num_recur warm_start_state",
 }
 """By family: the inputs that a recording must follow; it refuses every other."""
 NO_FORM = ("RavenForCausalLM", "OuroForCausalLM", "NanbeigeForCausalLM")

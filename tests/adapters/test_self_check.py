@@ -11,6 +11,7 @@ from torch import nn
 import loopscope as ls
 
 from ..toys import other_wirings as own
+from ..toys import stack_doubles as stacks
 from ..toys.small_models import tiny_recursive, x_transformer
 
 FOLLOWED = {
@@ -30,6 +31,8 @@ FOLLOWED = {
     own.OuroForCausalLM: ("published", "no_norm_inside", "swapped_layers", "no_gate"),
     own.HrmTextForCausalLM: ("published",),
     own.AlbertModel: ("published",),
+    stacks.MoEUTLM: ("published", "one_layer", "no_norm"),
+    stacks.GPT: ("published", "passthrough", "no_prelude", "swapped_halves", "no_prelude passthrough"),
 }
 CAUGHT = {
     own.RavenForCausalLM: (
@@ -43,6 +46,8 @@ CAUGHT = {
     own.OuroForCausalLM: ("scaled", "capped", "late_norm", "own_noise"),
     own.HrmTextForCausalLM: ("zero_high", "no_low", "scaled", "capped"),
     own.AlbertModel: ("scaled", "norm_after", "swapped_groups"),
+    stacks.MoEUTLM: ("scaled", "own_noise"),
+    stacks.GPT: ("scaled", "capped", "own_noise", "passthrough scaled"),
 }
 TOKENS = torch.randint(0, 40, (2, 5), generator=torch.Generator().manual_seed(3))
 
@@ -62,8 +67,7 @@ def answer_of(model, **inputs):
     torch.manual_seed(0)
     with torch.no_grad():
         output = model(TOKENS, **inputs)
-    logits = output.last_hidden_state if hasattr(output, "last_hidden_state") else output.logits
-    return logits, list(model.seen)
+    return ls.wrap(model).logits_in(output), list(model.seen)
 
 
 def is_right(run, logits, states):
