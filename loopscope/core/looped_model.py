@@ -95,6 +95,13 @@ def step_at(
         model.clock.set()
 
 
+def first_state(model: Any, context: Context) -> tuple[int, State]:
+    """The first state that is known, and its k: states[0], or a later one for a module whose first
+    state isn't seen."""
+    begin = getattr(model, "begin", None)
+    return (0, model.initial(context)) if begin is None else begin(context)
+
+
 def unroll(
     model: Looped,
     state: State,

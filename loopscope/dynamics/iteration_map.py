@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..core.looped_model import Context, step_at
+from ..core.looped_model import Context, first_state, step_at
 from ..core.state_tree import State, floats, map_state, select_rows, with_floats
 from ..maths.jacobian import differentiable_attention
 from ..maths.precision import resolution
@@ -66,7 +66,9 @@ class IterationMap:
         self._context = self._encode(self.rows)
         self.note = self._leave_out(run)
         """What must be said of positions that don't count, as a sentence; empty if nothing."""
-        self.starts = self.flat(self._initial())
+        self.first, start = self._initial()
+        """The k of `starts`: 0, or 1 for a module whose first state isn't seen."""
+        self.starts = self.flat(start)
         part = self._vector.part
         self.positions = _positions(run) if part is None else part.length
         """How many positions of the primary tensor are in the vector; None if it has no such
@@ -127,8 +129,8 @@ class IterationMap:
         """Whether every iteration applies the same map, so that there can be a fixed point: F
         doesn't depend on the iteration index t."""
         with torch.no_grad():
-            x = list(self.trajectory(self.starts, 2))[-1]
-            times = [*_TIMES, *(self.iterations + t for t in _TIMES)]
+            x = list(self.trajectory(self.starts, 2, self.first))[-1]
+            times = [*(self.first + t for t in _TIMES), *(self.iterations + t for t in _TIMES)]
             images = [torch.nan_to_num(self._step(x, self._context, t)) for t in dict.fromkeys(times)]
         size = float(images[0].norm())
         return all(
@@ -140,7 +142,7 @@ class IterationMap:
     def is_deterministic(self) -> bool:
         """Whether the same state gives the same image twice."""
         with torch.no_grad():
-            first, second = (self._step(self.starts, self._context, 0) for _ in range(2))
+            first, second = (self._step(self.starts, self._context, self.first) for _ in range(2))
         return torch.equal(torch.nan_to_num(first), torch.nan_to_num(second))
 
     # Inputs of the loop
@@ -211,7 +213,7 @@ class IterationMap:
             start = self.flat(self._vector.like, self.rows)
             for filler in (0.0, float(start.square().mean().sqrt())):
                 self._vector.filler = filler
-                x.append(self._step(start, self._context, 0))
+                x.append(self._step(start, self._context, run.states.iterations[0]))
         self._vector.filler = 0.0
         if float((x[1] - x[0]).norm()) <= _LEAK * float(x[0].norm()) + 1e-30:
             return ""
@@ -221,9 +223,9 @@ class IterationMap:
             "map."
         )
 
-    def _initial(self) -> Any:
+    def _initial(self) -> tuple[int, Any]:
         with self._as_recorded(draws=True), torch.no_grad():  # the first state may be a random one
-            return self._model.initial(self._context)
+            return first_state(self._model, self._context)
 
     def _encode(self, rows: Sequence[int]) -> Any:
         tokens, inputs = select_inputs(self._tokens, self._inputs, rows)
@@ -247,7 +249,7 @@ class IterationMap:
         tokens, inputs = select_inputs(self._tokens, self._inputs, [0])
         with torch.no_grad():
             context = single.encode(tokens, **inputs)
-            like = single.initial(context)
+            first, like = first_state(single, context)
         if all(part.dtype == torch.float64 for part in floats(like)):
             return True
         try:
@@ -258,8 +260,8 @@ class IterationMap:
                 other = model.encode(self._precise(tokens), **self._precise_inputs(inputs))
                 self.double = False
                 double = with_floats(like, [part.double() for part in floats(like)])
-                new = step_at(model, double, other, 0)  # a random start would be a different one
-                old = step_at(single, like, context, 0)
+                new = step_at(model, double, other, first)  # a random start would be a different one
+                old = step_at(single, like, context, first)
         except (RuntimeError, TypeError, ValueError):
             return False
         for a, b in zip(floats(new), floats(old), strict=True):

@@ -69,7 +69,7 @@ def patchable(run: Run) -> bool:
         model_to_patch(run)
     except LoopscopeError:
         return False
-    if run.output.ndim != 3:
+    if not isinstance(run.output, Tensor) or run.output.ndim != 3:
         return False
     counted = mask_of(run, *run.output.shape[:2]).to(run.output.device)
     return bool(run.output[counted].isfinite().all())

@@ -98,6 +98,8 @@ def continue_run(
                 f"The run was continued to state {later.iterations}, "
                 f"{plural(later.iterations - n, 'iteration')} beyond those recorded."
             )
+    note = getattr(model, "continuation_note", None)
+    description += "" if note is None else note(later.iterations)
     if run.origin.get("edits"):
         description += " Its edits don't apply in these."
     states, last = later.states, later.iterations
@@ -113,9 +115,9 @@ def continue_run(
 
 def not_iterable(run: Run) -> str:
     """Why the model of a run can't be iterated on, as a clause."""
-    if run.reader.refusal is not None:
+    if run.reader.refusal is not None and "body" not in run.origin:
         return "The adapter's four functions differ from the model and aren't used"
-    return "A module wrapped by its body can't be iterated on"
+    return "This module, wrapped by its body, can't be iterated on"
 
 
 def states_past_halting(run: Run, iterations: int) -> States:

@@ -18,7 +18,9 @@ from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.run import Run
 from ..runs.weights import Marks
+from ..wrapping.iterated import Iterated
 from ..wrapping.recorded_module import record_wrapped, wrapped_edits
+from ..wrapping.substitution_check import offer_iterations
 from ..wrapping.wrap_module import Wrapped
 from .checked_pass import checked_pass
 from .model_forward import record_model_forward
@@ -26,6 +28,7 @@ from .pass_settings import pass_settings
 from .provenance import circumstances
 from .recorded_pass import changes_in_place, check_looped, recorded_pass, warn_nonfinite
 from .recording_plan import Span, edits_of
+from .resume_run import resume
 
 
 # It is long because its docstring explains nine arguments.
@@ -55,7 +58,7 @@ def record(
     Arguments:
         model: a zoo model, any model with the four functions, or what `wrap` returned.
         tokens: (batch, position) or a tokenizer's output; of a wrapped module, its first argument.
-        iterations: None means the model's own depth, which a module wrapped by its body always has.
+        iterations: None means the model's own depth.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
         edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at,
             bias_halting; one alone, or several. Those of one place apply in order.
@@ -77,13 +80,21 @@ def record(
     """
     strings = token_strings(tokens)
     tokens, inputs = model_inputs(model, tokens, inputs)
+    model = model.wrapped if isinstance(model, Iterated) else model
     if isinstance(model, Wrapped):
-        _check_no_iterations(iterations)
+        n = None if iterations is None else checked_iterations(iterations)
+        if n is not None and model.names.count is not None:
+            inputs, n = inputs | {model.names.count: n}, None
+        _check_no_edits(n, edits)
         collector = Collector(keep or Keep(), grad, copy, careful=True)
         run = _recorded_module(model, tokens, inputs, sites, wrapped_edits(model, edits), collector, seed)
         run.origin |= {"token_strings": strings} if strings else {}
         warn_nonfinite(run, stacklevel=3)  # who called record, which is guarded
-        return run
+        if n is None or n == run.iterations:
+            return run
+        first = run.states.iterations[0]
+        start = min(max(n, first), run.iterations)
+        return resume(model, run, n, start=start, seed=seed)
     check_looped(model)
     _check_no_inputs(model, inputs)
     edited = edits_of(model, edits)
@@ -161,14 +172,17 @@ def _recorded_module(
         run = record_wrapped(model, tokens, inputs, sites, edits=edits, collector=collector)
     run.origin |= circumstances(model.module, edits, collector.keep, seed)
     run.inputs |= inputs
+    reader = run.reader
+    reader.later = partial(offer_iterations, reader, model.iterated, run)
     return run
 
 
-def _check_no_iterations(iterations: int | None) -> None:
-    if iterations is not None:
+def _check_no_edits(iterations: int | None, edits: Edits) -> None:
+    if iterations is not None and edits:
         raise LoopscopeError(
-            "a module wrapped by its body decides its own number of iterations, but "
-            f"iterations={iterations!r} was passed. Use the module's own argument for it, if it has one."
+            "a module wrapped by its body runs its own number of iterations, and edits are made in its own "
+            f"pass, but iterations={iterations} was passed with edits. Leave iterations out and resume the "
+            "run, or name the module's own argument: ls.wrap(..., count=...)."
         )
 
 

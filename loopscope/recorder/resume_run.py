@@ -19,6 +19,7 @@ from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.rebuilt_reader import rebuilt_reader
 from ..runs.run import Run, check_uncached
+from ..wrapping.wrap_module import Wrapped
 from .pass_settings import pass_settings
 from .provenance import check_same_model, circumstances
 from .recorded_pass import changes_in_place, check_looped, halting_record, recorded_pass
@@ -57,8 +58,11 @@ def resume(
         LoopscopeError: the model lacks the four functions or isn't the one that made the run, its
             weights have changed, the run has no state at `start`, or `iterations` ends before it.
     """
+    model = model.iterated if isinstance(model, Wrapped) else model
     check_looped(model)
     check_uncached(run)
+    if run.has_model and run.reader.refusal is not None:
+        raise LoopscopeError(run.reader.refusal)
     reader = _reader(model, run)
     n = checked_iterations(iterations)
     k = run.states.iteration_at(run.iterations if start is None else start)

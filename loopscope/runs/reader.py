@@ -46,11 +46,52 @@ class Reader:
             refusal: why nothing is computed with the model; None: its loop body is all that is
                 known.
         """
-        self._model, self._decode, self.refusal = model, decode, refusal
-        self.context, self.state_type, self.grad, self.edited = context, state_type, grad, edited
+        self._model, self._decode, self._refusal = model, decode, refusal
+        self._context, self._state_type, self.grad, self.edited = context, state_type, grad, edited
+        self.later: Callable[[], None] | None = None
+        """Finds out whether the model can be iterated on, when that is first needed: it calls
+        `offer` or `refuse`."""
         self.conditions = Conditions.now(model) if conditions is None else conditions
         """The modes and settings of the recording."""
         self._parts, self._weights = parts_of(model), Weights(model, before)
+
+    def offer(
+        self, model: Any, context: Context, decode: Callable[[State], Tensor], state_type: type | None
+    ) -> None:
+        """Take these for what the reader was made without."""
+        self._model, self._context, self._decode, self._state_type = model, context, decode, state_type
+
+    def refuse(self, reason: str) -> None:
+        """Say why nothing is computed with the model."""
+        self._refusal = reason
+
+    def _find_out(self) -> None:
+        if self.later is not None:
+            later, self.later = self.later, None
+            try:
+                later()
+            except BaseException:
+                self.later = later
+                raise
+
+    @property
+    def context(self) -> Context:
+        """What the model's `encode` gave for the run's tokens; None without one."""
+        self._find_out()
+        return self._context
+
+    @property
+    def state_type(self) -> type | None:
+        """The class of the model's named-tuple state; None for a single tensor."""
+        self._find_out()
+        return self._state_type
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is computed with the model; None: it is, or its loop body is all that is
+        known."""
+        self._find_out()
+        return self._refusal
 
     @property
     def model(self) -> Any:
@@ -60,10 +101,14 @@ class Reader:
             LoopscopeError: its weights were changed since the run was recorded.
         """
         self.require_unchanged()
+        self._find_out()
         return self._model
 
     def made_by(self, model: Any) -> bool:
         """Whether this is the model of the recording, with whatever weights it has now."""
+        if model is self._model:
+            return True
+        self._find_out()
         return model is self._model
 
     def require_unchanged(self) -> None:
@@ -107,6 +152,7 @@ class Reader:
     @property
     def reads_states(self) -> bool:
         """Whether `logits` reads out a state."""
+        self._find_out()
         return self._decode is not None
 
     def logits(self, state: State, *, grad: bool = False) -> Tensor:
@@ -119,6 +165,8 @@ class Reader:
             LoopscopeError: the run is of a module that was wrapped by its loop body, the weights
                 have changed, or the read-out depends on random numbers.
         """
+        self.require_unchanged()
+        self._find_out()
         decode = self._decode
         if decode is None and self.refusal is not None:
             raise LoopscopeError(self.refusal)

@@ -24,6 +24,8 @@ from ..core.loop_index import Clock
 from ..core.sites import modules_of
 from .body_names import axis_names, body_names, check_visible, inner_names
 from .body_state import BodyState
+from .iterated import Iterated
+from .iterated_names import ReadOutNames, read_out_names
 from .state_names import Named, parameters_of, state_names
 
 LOOP_SITES = ("state", "core_in")
@@ -53,12 +55,23 @@ class Wrapped:
         *,
         state: BodyState | None = None,
         axes: tuple[str, ...] | None = None,
+        names: ReadOutNames | None = None,
     ) -> None:
+        self.names = names or ReadOutNames()
         self.module, self.body, self.inner = module, body, inner
         self.state, self.axes = state or BodyState(), axes
         self.clock = Clock()
         self.start_answers: dict[Any, str | None] = {}
         """By what the body received first: why it isn't states[0]."""
+        self._iterated: list[Iterated] = []
+
+    @property
+    def iterated(self) -> Iterated:
+        """The four functions by substitution. Whether they are what the module does shows when
+        something is first computed from a run."""
+        if not self._iterated:
+            self._iterated.append(Iterated(self, self.names))
+        return self._iterated[0]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
@@ -81,6 +94,9 @@ def wrap(
     inner: Mapping[str, str] | None = None,
     state: Named | None = None,
     axes: Sequence[str] | None = None,
+    head: str | None = None,
+    norm: str | None = None,
+    count: str | None = None,
 ) -> Wrapped:
     """Any other module, recorded by its loop body."""
 
@@ -94,6 +110,9 @@ def wrap(
     inner: Mapping[str, str] | None = None,
     state: Named | None = None,
     axes: Sequence[str] | None = None,
+    head: str | None = None,
+    norm: str | None = None,
+    count: str | None = None,
     adapter: Any = None,
     check: bool = True,
 ) -> Adapter | Wrapped:
@@ -120,6 +139,10 @@ def wrap(
         axes: the names of the state's axes, such as ("batch", "channel", "position"). None:
             (batch, position, width) if nothing in the body speaks against it, else `axis_1`,
             `axis_2` ..., over which nothing is pooled as over positions.
+        head: the submodule that returns the logits, where the module's output is something else.
+        norm: the submodule that the head's input passes, for the logit lens.
+        count: the argument of the module's forward that sets the number of iterations, such as
+            "num_steps". None: iterations beyond the module's own are its last one again.
         adapter: your own adapter for this module: its class, or the path of its file. What
             `loopscope.use` or an installed package put on the shelf is used without it.
         check: for a supported family: whether the first recording is compared with the model's own
@@ -136,19 +159,19 @@ def wrap(
             f"wrap needs a module that isn't wrapped yet, but got {module!r}. Use it as it is."
         )
     check_visible(module, [""])
+    options = {"inner": inner, "state": state, "axes": axes, "head": head, "norm": norm, "count": count}
     if adapter is not None:
-        return _user_adapter(
-            module, adapter, {"body": body, "inner": inner, "state": state, "axes": axes}, check
-        )
+        return _user_adapter(module, adapter, {"body": body, **options}, check)
     if body is None:
-        return _family_adapter(module, {"inner": inner, "state": state, "axes": axes}, check)
+        return _family_adapter(module, options, check)
     modules = modules_of(module)
     names = body_names(body, modules)
     loops = inner_names(inner, modules, names)
     check_visible(module, [*names, *loops.values()])
     first = modules[names[0]]
     found = BodyState(state_names(state, first), parameters_of(first))
-    return Wrapped(module, names, loops, state=found, axes=axis_names(axes, loops))
+    read_out = read_out_names(module, modules, head, norm, count)
+    return Wrapped(module, names, loops, state=found, axes=axis_names(axes, loops), names=read_out)
 
 
 def _user_adapter(module: nn.Module, adapter: Any, options: Mapping[str, Any], check: bool) -> Adapter:

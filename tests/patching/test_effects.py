@@ -11,6 +11,7 @@ from loopscope.recorder.subset import select_examples
 
 from ..adapters import test_adapters
 from ..models import test_zoo
+from ..toys.foreign_loops import Nested, batch, build_loop
 from ..toys.known_circuit import (
     CLASSES,
     IDLE,
@@ -246,7 +247,7 @@ def test_a_run_with_edits_is_not_patched_again():
         ls.effects(run, "zero")
 
 
-def test_a_module_wrapped_by_its_body_can_not_be_gone_on_with():
-    run = ls.record(ls.wrap(Plain(), body="core"), torch.randn(2, 4))
+def test_a_module_wrapped_by_a_part_of_its_loop_can_not_be_gone_on_with():
+    run = ls.record(ls.wrap(build_loop(Nested), body="high"), batch())
     with pytest.raises(LoopscopeError, match="wrapped by its loop body"):
         ls.effects(run, "zero")

@@ -210,16 +210,16 @@ def test_iterations_count_from_the_end_also_when_their_number_is_the_modules_own
             r"must be called at least once, .* called it 0 times",
         ),
         (
-            lambda m: ls.record(ls.wrap(m, body="core"), batch(), iterations=3),
-            r"decides its own number of iterations",
+            lambda m: ls.record(ls.wrap(m, body="core"), batch(), iterations=3, edits=ls.skip(1)),
+            r"edits are made in its own pass, but iterations=3 was passed",
         ),
         (
             lambda m: ls.record(ls.wrap(m, body="core"), batch(), edits=[ls.ablate("core", iteration=7)]),
             r"zero of 'core' at iteration=7 never applied: the loop ran 5 iterations \(0..4; states 0..5\)",
         ),
         (
-            lambda m: ls.record(ls.wrap(m, body="core"), batch()).logits[2],
-            r"only the four functions can read out a state",
+            lambda m: ls.record(ls.wrap(build_loop(foreign_loops.Nested), body="high"), batch()).logits[2],
+            r"wrapped by its loop body alone, and Nested can't be iterated on",
         ),
     ],
 )

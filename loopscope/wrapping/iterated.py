@@ -1,0 +1,315 @@
+"""Iterated: the four functions of a module that is wrapped by its loop body, by substitution.
+
+`step(x, t)` is the module's own forward in which the body's calls before t aren't computed but give
+x, and which is left as soon as call t has returned. `decode(x)` is its own forward in which every
+call gives x. Modules that ran before the loop aren't computed again.
+"""
+
+from collections import namedtuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..adapters.base import Adapter
+from ..adapters.forward_inputs import check_no_cache
+from ..common.errors import LoopscopeError
+from ..core.hooks import TemporaryHooks
+from ..core.output_logits import find_logits
+from ..core.sites import modules_of
+from ..core.state_tree import State, tensors
+from ..core.turns import parts_of, running_pass
+from .body_calls import BodyCalls
+from .iterated_names import ReadOutNames
+from .prefix import Outputs, given_again, kept_modules, kept_outputs
+from .substituted_pass import Iteration, Left, SubstitutedPass, is_one_module
+from .whole_gradients import WholeGradients
+
+
+class Context(NamedTuple):
+    """What an iteration reads besides the state."""
+
+    tokens: Any
+    inputs: Mapping[str, Any]
+    """Of the whole module."""
+    kept: Outputs
+    """What the modules before the loop returned."""
+    form: "Form"
+
+
+class Form:
+    """The form of an iteration, and what was seen of the pass besides."""
+
+    def __init__(self, first: Iteration, modules: Sequence[nn.Module], draws: bool) -> None:
+        self.first, self.modules, self.draws = first, list(modules), draws
+        self.count: int | None = None
+        """How many iterations the module runs on these inputs by itself; None: not yet seen."""
+
+
+class Iterated(Adapter):
+    """The four functions of a module wrapped by its body."""
+
+    family = "an iteration is a call of its body; what comes before and after is the module's own forward"
+    body_receives_state = True
+
+    def __init__(self, wrapped: Any, names: ReadOutNames) -> None:
+        """`wrapped`: a `loopscope.wrapping.wrap_module.Wrapped`."""
+        self.fields = wrapped.state.fields
+        super().__init__(wrapped.module)
+        self.recurrent_fields = self.fields
+        self.wrapped, self.names = wrapped, names
+        self.state_type: Any = namedtuple("State", self.fields) if self.fields else None
+        self.answers: dict[Any, tuple[str | None, str | None]] = {}
+        """By kind of inputs: how substitution differs from the module's own pass, and `absent`."""
+        self.absent: str | None = None
+        """Why states[0] isn't known; None if it is."""
+        self.own_count = 1
+        """How many iterations the module ran by itself when it was last verified."""
+        self.writes = False
+        """Whether a state is written into the memory that the body received."""
+
+    @property
+    def iterations(self) -> int:
+        return self.own_count
+
+    def depth(self, tokens: Any, inputs: Mapping[str, Any]) -> int:
+        """The number of iterations that the module runs by itself on these inputs."""
+        return self._count(self.encode(tokens, **inputs))
+
+    def check_inputs(self, tokens: Any, inputs: Mapping[str, Any]) -> None:
+        """Every input is followed, as the module's own forward runs; but no cache of another
+        pass."""
+        check_no_cache(inputs)
+
+    def encode(self, tokens: Any, **inputs: Any) -> Context:
+        """The first iteration, computed, and what the modules before it returned."""
+        body = self._body()
+        kept = kept_modules(self.module, body)
+        one = self._pass()
+        outputs: list[Outputs] = []
+
+        def forward() -> Any:
+            with kept_outputs(kept, lambda: one.before_loop) as values:
+                outputs.append(values)
+                return self.module(*_args(tokens), **inputs)
+
+        first = one.first_iteration(forward)
+        if not first.targets:
+            raise LoopscopeError(
+                f"the forward of {type(self.module).__name__} must run an iteration of "
+                f"{self.wrapped.body}, but ran none on these inputs. Name a part that runs."
+            )
+        return Context(tokens, inputs, outputs[0], Form(first, kept, one.draws))
+
+    def initial(self, context: Context) -> State:
+        if self.absent is not None:
+            raise LoopscopeError(
+                f"states[0] must be known to begin with it, but isn't: {self.absent}. Go on from a later "
+                "state: ls.resume(model, run, n, start=1)."
+            )
+        received = context.form.first.received
+        if context.form.draws:  # the module draws its first state in each pass
+            one = self._pass()
+            received = one.first_iteration(
+                lambda: self.module(*_args(context.tokens), **context.inputs), only_input=True
+            ).received
+        return self._state([value.clone() for value in received])
+
+    def begin(self, context: Context) -> tuple[int, State]:
+        """The first state that is known, and its k: 1 where something comes before the body's first
+        call."""
+        if self.absent is None:
+            return 0, self.initial(context)
+        return 1, self._state([value.clone() for value in context.form.first.returned])
+
+    def step(self, state: State, context: Context, t: int) -> State:
+        if t == 0 and self.absent is not None:
+            self.initial(context)
+        values, form = tensors(state), context.form
+        differentiated = torch.is_grad_enabled() and any(value.requires_grad for value in values)
+        whole = WholeGradients() if differentiated and not self.truncates_gradients else nullcontext()
+        last = t
+        if self.names.count is None and form.count is not None:
+            last = min(t, form.count - 1)
+        with whole, self._inner_loops():
+            result = self._iteration(values, context, last)
+            if result is None:  # beyond the module's own iterations: the map of the last one
+                result = self._iteration(values, context, self._count(context) - 1)
+        if result is None:
+            raise LoopscopeError(
+                f"iteration {t} of {type(self.module).__name__} must be reached, but its forward leaves the "
+                "loop before it when the states no longer change. Ask for an earlier one."
+            )
+        if differentiated and not any(value.requires_grad for value in result):
+            raise LoopscopeError(
+                f"the derivative of an iteration must reach its state, but {type(self.module).__name__} cuts "
+                "it in its own forward. What needs no derivative works."
+            )
+        return self._state(result)
+
+    def decode(self, state: State, context: Context) -> Tensor:
+        one, count = self._pass(), self._count(context)
+        logits: list[Any] = []
+
+        def forward() -> Any:
+            with self._prefix(one, context), self._head(one, logits):
+                return self.module(*_args(context.tokens), **context.inputs)
+
+        output = one.output(forward, context.form.first, tensors(state), count=count, write=self.writes)
+        found = logits[0] if logits else find_logits(output)
+        if not isinstance(found, Tensor):
+            raise LoopscopeError(
+                f"the output of {type(self.module).__name__} must hold logits, but is a "
+                f"{type(output).__name__}. Name the module that returns them: "
+                f"ls.wrap(module, body=..., head=...)."
+            )
+        return found
+
+    def logits_in(self, output: Any) -> Any:
+        return find_logits(output)
+
+    def logits_of(self, h: Tensor, context: Context) -> Tensor:
+        """The norm and the head that were named, of `h`."""
+        if self.names.head is None:
+            raise LoopscopeError(
+                "the logit lens needs the module that makes logits, but a body wrap doesn't know it. Name it "
+                'and the norm before it: ls.wrap(module, body=..., head="lm_head", norm="norm"), or use the '
+                'whole read-out: ls.lens(run, "coda").'
+            )
+        modules = modules_of(self.module)
+        return modules[self.names.head](h if self.names.norm is None else modules[self.names.norm](h))
+
+    def site_modules(self) -> dict[str, nn.Module]:
+        """Every site by name, without the modules between two calls of the body: whose iteration
+        they are part of shows only in the module's own pass."""
+        return {name: part for name, part in super().site_modules().items() if name not in self.between}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The module's own, by which a run knows its weights."""
+        return self.module.state_dict(*args, **kwargs)
+
+    def depth_of(self, context: Context, run: Any) -> int:
+        """The module's own number of iterations in a run, which the context keeps."""
+        if context.form.count is None:
+            context.form.count = run.iterations
+        return self._count(context)
+
+    def modules_between(self, context: Context) -> frozenset[str]:
+        """The modules that are called between two calls of the body, and not before the first."""
+        one, first = self._pass(), context.form.first
+        calls: dict[str, set[int]] = {}
+
+        def attach(hooks: TemporaryHooks, name: str, part: nn.Module) -> None:
+            def before(args: Any, kwargs: Any) -> Any:
+                calls.setdefault(name, set()).add(one.done)
+                return args, kwargs
+
+            hooks.attach(part, before=before)
+
+        with TemporaryHooks() as hooks:
+            for name, part in modules_of(self.module).items():
+                if name not in self.wrapped.body:
+                    attach(hooks, name, part)
+            one.output(
+                lambda: self.module(*_args(context.tokens), **context.inputs),
+                first,
+                first.returned,
+                count=None,
+                write=self.writes,
+            )
+        inside = set(range(1, one.done))
+        return frozenset(name for name, seen in calls.items() if 0 not in seen and seen & inside)
+
+    def continuation_note(self, iterations: int) -> str:
+        """What must be said of a run of so many iterations, as a sentence; empty if nothing."""
+        if iterations <= self.own_count or self.names.count is not None:
+            return ""
+        return (
+            f" Beyond the {self.own_count} that the module runs by itself, each is its last one again; an "
+            "argument of its forward that sets their number would be followed: ls.wrap(..., count=...)."
+        )
+
+    between: frozenset[str] = frozenset()
+    """The modules that are called between two calls of the body, and not before the first."""
+
+    def _state(self, values: Sequence[Tensor]) -> Any:
+        return values[0] if self.state_type is None else self.state_type(*values)
+
+    def _body(self) -> list[nn.Module]:
+        modules = modules_of(self.module)
+        return [modules[name] for name in self.wrapped.body]
+
+    def _pass(self) -> SubstitutedPass:
+        body = self._body()
+        return SubstitutedPass(body, self.wrapped.state, self.clock, one_module=is_one_module(body))
+
+    def _iteration(self, values: list[Tensor], context: Context, t: int) -> list[Tensor] | None:
+        one, inputs = self._pass(), dict(context.inputs)
+        name = self.names.count
+        if name is not None and t >= self._count(context):
+            inputs[name] = t + 1
+
+        def forward() -> Any:
+            with self._prefix(one, context):
+                return self.module(*_args(context.tokens), **inputs)
+
+        core_in: Any = self.get_submodule("core_in")
+        return one.iterate(forward, context.form.first, values, t, core_in=core_in, write=self.writes)
+
+    def _prefix(self, one: SubstitutedPass, context: Context) -> Any:
+        return given_again(context.form.modules, context.kept, lambda: one.before_loop)
+
+    def _count(self, context: Context) -> int:
+        form = context.form
+        if form.count is None:
+            one = self._pass()
+
+            def forward() -> Any:
+                with self._prefix(one, context):
+                    return self.module(*_args(context.tokens), **context.inputs)
+
+            with torch.no_grad():
+                count = one.count(forward, form.first, form.first.returned)
+            form.count = count
+            return count
+        return form.count
+
+    @contextmanager
+    def _head(self, one: SubstitutedPass, logits: list[Any]) -> Iterator[None]:
+        """Leave the pass once the head has returned, after the loop."""
+        if self.names.head is None:
+            yield
+            return
+
+        def after(args: Any, kwargs: Any, output: Any) -> Any:
+            if one.live:
+                logits.append(find_logits(output))
+                raise Left
+            return output
+
+        with TemporaryHooks() as hooks:
+            hooks.attach(modules_of(self.module)[self.names.head], after=after)
+            yield
+
+    @contextmanager
+    def _inner_loops(self) -> Iterator[None]:
+        """Count the turns of the inner loops."""
+        if not self.wrapped.inner:
+            yield
+            return
+        modules = modules_of(self.module)
+        calls = BodyCalls(self.wrapped.body, self._body())
+        with running_pass(parts_of(self.module)), TemporaryHooks() as hooks:
+            for axis, name in self.wrapped.inner.items():
+                before, after = calls.inner_hooks(axis, self.clock)
+                hooks.attach(modules[name], before=before, after=after)
+            yield
+
+    def __repr__(self) -> str:
+        return f"{self.wrapped!r}, iterated by substitution"
+
+
+def _args(tokens: Any) -> tuple[Any, ...]:
+    return () if tokens is None else (tokens,)

@@ -1,0 +1,118 @@
+"""Verification: whether a module's own forward, with its states substituted, gives these states and
+its output again. A run asks when something is first computed from its states."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..adapters.forward_inputs import kind_of_inputs
+from ..adapters.self_check import difference_of
+from ..common.errors import LoopscopeError, LoopscopeWarning
+from ..common.rng import generator_state, restore_generator
+from ..core.copied import copied
+from ..core.output_logits import find_logits
+from ..core.preserved_state import preserved_state
+from ..runs.collector import Collector
+from ..runs.keep import Keep
+from ..runs.reader import Reader
+from ..runs.run import Run
+from .iterated import Context, Iterated
+from .recorded_module import record_wrapped
+
+_MOST = 16
+"""So many iterations are compared."""
+
+
+def offer_iterations(reader: Reader, iterated: Iterated, run: Run) -> None:
+    """Give a reader the four functions by substitution, if they are what the module does; else the
+    sentence that says why not."""
+    tokens, inputs = copied(run.tokens), copied(run.inputs)
+    with reader.as_recorded(draws=True), torch.no_grad(), preserved_state(iterated.module):
+        before = generator_state()
+        try:
+            context = iterated.encode(tokens, **inputs)
+            mismatch = _verified(iterated, tokens, inputs) or _of_run(iterated, context, run)
+        except LoopscopeError as error:
+            mismatch = str(error)
+        except Exception as error:  # of the module, which doesn't stand being left or given a state
+            mismatch = f"its forward fails with a state substituted ({type(error).__name__}: {error})"
+        finally:
+            restore_generator(before)
+    if mismatch is None:
+        iterated.own_count = iterated.depth_of(context, run)
+        reader.offer(iterated, context, lambda state: iterated.decode(state, context), iterated.state_type)
+    else:
+        kind = type(iterated.module).__name__
+        reader.refuse(
+            f"this module was wrapped by its loop body alone, and {kind} can't be iterated on by "
+            f"substitution: {mismatch}. run.output is what it returned after its last iteration, and what "
+            "needs only what was recorded works."
+        )
+
+
+def _verified(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str | None:
+    """How substitution differs from the module's own pass, as a clause; None if it doesn't. Once
+    for each kind of inputs."""
+    kind = kind_of_inputs(iterated.module, tokens, inputs)
+    if kind in iterated.answers:
+        mismatch, iterated.absent = iterated.answers[kind]
+        return mismatch
+    start = generator_state()
+    collector = Collector(Keep(), False, True, careful=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LoopscopeWarning)
+        plain = record_wrapped(iterated.wrapped, tokens, dict(inputs), (), edits=(), collector=collector)
+    iterated.absent = plain.states.reasons.get(0)
+    mismatch = None
+    for iterated.writes in (False, True):
+        restore_generator(start)
+        context = iterated.encode(tokens, **inputs)
+        context.form.count = plain.iterations
+        mismatch = _difference(iterated, context, plain)
+        if mismatch is None or not context.form.first.in_place:
+            break
+    if mismatch is None:
+        iterated.between = iterated.modules_between(context)
+    iterated.answers[kind] = (mismatch, iterated.absent)
+    return mismatch
+
+
+def _difference(iterated: Iterated, context: Context, run: Run) -> str | None:
+    n, first = run.iterations, 0 if iterated.absent is None else 1
+    if any(states.rows for states in [run.states]):
+        return "rows leave its batch during the loop"
+    times = sorted({*range(first, n, max(1, n // _MOST)), n - 1}) if n > first else []
+    for t in times:
+        after = iterated.step(run.state(t), context, t)
+        pairs = zip(_tensors(after), _tensors(run.state(t + 1)), strict=True)
+        if any(difference_of(*pair) for pair in pairs):
+            return (
+                f"iteration {t} from state {t} gives another state {t + 1} than its own pass, so an "
+                "iteration reads more than this state. Name all that is carried: "
+                "ls.wrap(module, body=..., state=...)"
+            )
+    expected = find_logits(run.output) if iterated.names.head is None else None
+    if expected is None and iterated.names.head is None:
+        return "its output holds no logits. Name the module that returns them: ls.wrap(..., head=...)"
+    logits = iterated.decode(run.state(n), context)
+    if expected is not None and difference_of(logits, expected):
+        return "its output with every state replaced by the last is another than its own, so it reads more"
+    return None
+
+
+def _of_run(iterated: Iterated, context: Context, run: Run) -> str | None:
+    """Whether a random pass can be gone on with: only where no iteration reads what was drawn."""
+    n = run.iterations
+    whole = run.origin.get("whole", True) and not run.origin.get("edits")
+    if not context.form.draws or not whole or not {n - 1, n} <= set(run.states.iterations) or n < 2:
+        return None
+    after = iterated.step(run.state(n - 1), context, n - 1)
+    if difference_of(_tensors(after)[0], run.states[n]):
+        return "its iterations read random numbers that were drawn in the recording. Record it with a seed"
+    return None
+
+
+def _tensors(state: Any) -> list[Any]:
+    return [state] if isinstance(state, torch.Tensor) else list(state)
