@@ -23,7 +23,7 @@ from ..core.state_tree import State, tensors
 from ..core.turns import parts_of, running_pass
 from .body_calls import BodyCalls
 from .iterated_names import ReadOutNames
-from .prefix import Outputs, given_again, kept_modules, kept_outputs
+from .prefix import Outputs, kept_modules, kept_outputs, replayed_outputs
 from .substituted_pass import Iteration, Left, SubstitutedPass, is_one_module
 from .whole_gradients import WholeGradients
 
@@ -259,7 +259,7 @@ class Iterated(Adapter):
         return one.iterate(forward, context.form.first, values, t, core_in=core_in, write=self.writes)
 
     def _prefix(self, one: SubstitutedPass, context: Context) -> Any:
-        return given_again(context.form.modules, context.kept, lambda: one.before_loop)
+        return replayed_outputs(context.form.modules, context.kept, lambda: one.before_loop)
 
     def _count(self, context: Context) -> int:
         form = context.form

@@ -58,7 +58,7 @@ def kept_outputs(modules: Sequence[nn.Module], before_loop: Callable[[], bool]) 
 
 
 @contextmanager
-def given_again(
+def replayed_outputs(
     modules: Sequence[nn.Module], outputs: Outputs, before_loop: Callable[[], bool]
 ) -> Iterator[None]:
     """Inside the with-block, calls of these modules give what was kept, as long as
