@@ -122,7 +122,7 @@ class SubstitutedPass:
         def part(number: int, original: Any, args: Any, kwargs: Any) -> Any:
             nonlocal result
             if self.done < t:
-                return self._given(number, first, values, (args, kwargs), write, last=t)
+                return self._replacement(number, first, values, (args, kwargs), write, last=t)
             if self._first(number) and not self._inside:
                 self._inside = True
                 if not t:
@@ -154,7 +154,7 @@ class SubstitutedPass:
         """
 
         def part(number: int, original: Any, args: Any, kwargs: Any) -> Any:
-            return self._given(number, first, values, (args, kwargs), write, last=count)
+            return self._replacement(number, first, values, (args, kwargs), write, last=count)
 
         return self._run(forward, part)
 
@@ -164,7 +164,7 @@ class SubstitutedPass:
     def _last(self, number: int) -> bool:
         return self.one_module or number == len(self.body) - 1
 
-    def _given(
+    def _replacement(
         self,
         number: int,
         first: Iteration,
