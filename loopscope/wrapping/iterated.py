@@ -8,7 +8,7 @@ call gives x. Modules that ran before the loop aren't computed again.
 from collections import namedtuple
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,31 +21,13 @@ from ..core.output_logits import find_logits
 from ..core.sites import modules_of
 from ..core.state_tree import State, tensors
 from ..core.turns import parts_of, running_pass
+from .between_calls import modules_between_calls
 from .body_calls import BodyCalls
 from .iterated_names import ReadOutNames
+from .iteration_context import Context, Form
 from .prefix import Outputs, kept_modules, kept_outputs, replayed_outputs
-from .substituted_pass import Iteration, Left, SubstitutedPass, is_one_module
+from .substituted_pass import Left, SubstitutedPass, is_one_module
 from .whole_gradients import WholeGradients
-
-
-class Context(NamedTuple):
-    """What an iteration reads besides the state."""
-
-    tokens: Any
-    inputs: Mapping[str, Any]
-    """Of the whole module."""
-    kept: Outputs
-    """What the modules before the loop returned."""
-    form: "Form"
-
-
-class Form:
-    """The form of an iteration, and what was seen of the pass besides."""
-
-    def __init__(self, first: Iteration, modules: Sequence[nn.Module], draws: bool) -> None:
-        self.first, self.modules, self.draws = first, list(modules), draws
-        self.count: int | None = None
-        """How many iterations the module runs on these inputs by itself; None: not yet seen."""
 
 
 class Iterated(Adapter):
@@ -198,29 +180,18 @@ class Iterated(Adapter):
 
     def modules_between(self, context: Context) -> frozenset[str]:
         """The modules that are called between two calls of the body, and not before the first."""
-        one, first = self._pass(), context.form.first
-        calls: dict[str, set[int]] = {}
+        one = self._pass()
 
-        def attach(hooks: TemporaryHooks, name: str, part: nn.Module) -> None:
-            def before(args: Any, kwargs: Any) -> Any:
-                calls.setdefault(name, set()).add(one.done)
-                return args, kwargs
-
-            hooks.attach(part, before=before)
-
-        with TemporaryHooks() as hooks:
-            for name, part in modules_of(self.module).items():
-                if name not in self.wrapped.body:
-                    attach(hooks, name, part)
-            one.output(
+        def forward() -> Any:
+            return one.output(
                 lambda: self.module(*_args(context.tokens), **context.inputs),
-                first,
-                first.returned,
+                context.form.first,
+                context.form.first.returned,
                 count=None,
                 write=self.writes,
             )
-        inside = set(range(1, one.done))
-        return frozenset(name for name, seen in calls.items() if 0 not in seen and seen & inside)
+
+        return modules_between_calls(self.module, self.wrapped.body, one, forward)
 
     def continuation_note(self, iterations: int) -> str:
         """What must be said of a run of so many iterations, as a sentence; empty if nothing."""
