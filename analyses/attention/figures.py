@@ -35,7 +35,7 @@ def draw(result: AttentionResult) -> "go.Figure":
             figure.add_scatter(
                 y=y, name=name, legendgroup=layer if several else head, line={"color": colour, "width": 2}
             )
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    style.decades(figure)
     return figure
 
 

@@ -45,7 +45,7 @@ def draw(result: ConvergenceResult) -> "go.Figure":
         line = {"color": style.RED, "width": 2, "dash": "dot"}
         name = f"fit: × {state.rate.value:.3g} per iteration"
         figure.add_scatter(x=x, y=y, name=name, mode="lines", line=line)
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
+    style.decades(figure)
     return figure
 
 

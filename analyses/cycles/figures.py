@@ -93,6 +93,7 @@ def _trajectory_panel(result: CyclesResult) -> Panel:
     example, position = result.example
     period, angle = float(result.period[example, position]), float(result.angle[example, position])
     kind = KINDS[int(result.kind_index[example, position])]
+    share = result.shares[kind.name]
     whole = period == round(period) if period == period else False
     rotation = f" It turns by {number(angle, 5)} radians per iteration (period {number(period, 5)})."
     rotation = f" It returns after {number(period, 5)} iterations." if whole else rotation
@@ -100,7 +101,8 @@ def _trajectory_panel(result: CyclesResult) -> Panel:
     return Panel(
         "A trajectory in its principal plane",
         draw(result),
-        f"Example {example}, position {position}, {kind.value}: one of the most common kind.{rotation} "
+        f"Example {example}, position {position}, {kind.value}, as {percent(share)} of the trajectories "
+        f"do.{rotation} "
         f"{result.period_sentence}".strip(),
         "Each dot is one state; the second half decides the kind. A fixed point is a single dot, an orbit "
         "of integer period a few dots, any other orbit a closed curve, chaos a cloud.",

@@ -90,7 +90,7 @@ def measure(
     grids = {name: _on_grid(value, mask) for name, value in values.items()}
     shares = dict(zip((kind.name for kind in KINDS), _shares(known), strict=True))
     first = continued.states.iterations[0]
-    example = example_trajectory(grids["code"], grids["quality"], grids["period"])
+    example = example_trajectory(grids["code"], grids["quality"], grids["period"], verdict_share)
     trajectory = x[:, example[0], example[1]][: continued.last + 1 - first]
     verdict, evidence = _verdict_and_evidence(grids["code"], verdict_share)
     return CyclesResult(

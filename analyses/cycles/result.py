@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.evidence import NEARLY_ALL
 from loopscope.common.fate import Fate, fates_of_examples
-from loopscope.common.text import number, percent
+from loopscope.common.text import number, percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths import KINDS, Kind, Recurrence, Thresholds
 from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion
@@ -120,6 +121,20 @@ class CyclesResult(AnalysisResult):
     """The verdict is a kind if this fraction of the trajectories is of it."""
 
     @property
+    def sentence(self) -> str:
+        """The verdict, which counts positions, and how many examples have a position that moves
+        where nearly all rest."""
+        at_rest = torch.tensor([KINDS.index(Kind.fixed_point), -1], device=self.kind_index.device)
+        counted = self.kind_index[(self.kind_index >= 0).any(1)]
+        moving = int((~torch.isin(counted, at_rest)).any(1).sum())
+        if self.verdict is not CyclesVerdict.fixed_point or not moving:
+            return super().sentence
+        return (
+            f"{super().sentence} But in {moving} of {plural(len(counted), 'example')} there is a position "
+            "that does not."
+        )
+
+    @property
     def period_sentence(self) -> str:
         """The periods of the orbits; empty where there are none."""
         orbit = self.kind_index == [kind.name for kind in KINDS].index("orbit")
@@ -209,8 +224,11 @@ def _threshold_sentence(t: Thresholds, share: float) -> str:
     )
 
 
-def example_trajectory(kind_index: Tensor, quality: Tensor, period: Tensor) -> tuple[int, int]:
-    """(batch, position) of a typical trajectory: of the most common kind, an orbit of the most
+def example_trajectory(
+    kind_index: Tensor, quality: Tensor, period: Tensor, verdict_share: float = VERDICT_SHARE
+) -> tuple[int, int]:
+    """(batch, position) of a typical trajectory: of the most common kind, or of the most common that
+    moves where some rest, but too few for the verdict to be that they do; an orbit of the most
     common period, or of the median one where none is whole; among those, the one that its period
     explains best."""
     kinds, turns = kind_index.cpu().flatten(), period.cpu().flatten().double()
@@ -218,10 +236,13 @@ def example_trajectory(kind_index: Tensor, quality: Tensor, period: Tensor) -> t
     worth = [Kind.orbit, Kind.torus, Kind.irregular, Kind.slider, Kind.drifting, Kind.diverging]
     order = [*worth, Kind.fixed_point, Kind.unresolved]  # of kinds that are as common
     codes = [KINDS.index(kind) for kind in order]
-    best = (kinds == max(codes, key=lambda code: int((kinds == code).sum()))).nonzero()[:, 0]
+    counts = {code: int((kinds == code).sum()) for code in codes}
+    moving = [code for code in codes[: len(worth)] if counts[code]]
+    rests = counts[KINDS.index(Kind.fixed_point)] >= verdict_share * sum(counts.values()) - 1e-9
+    best = (kinds == max(codes if rests or not moving else moving, key=counts.__getitem__)).nonzero()[:, 0]
     if not bool(turns[best].isnan().any()):
-        values, counts = turns[best].unique(return_counts=True)
-        common = values[counts.argmax()] if int(counts.max()) > 1 else turns[best].quantile(0.5)
+        values, times = turns[best].unique(return_counts=True)
+        common = values[times.argmax()] if int(times.max()) > 1 else turns[best].quantile(0.5)
         away = (turns[best] - common).abs()
         best = best[away == away.min()]
     return divmod(int(best[score[best].argmax()]), kind_index.shape[1])

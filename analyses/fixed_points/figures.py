@@ -42,6 +42,9 @@ def draw(result: FixedPointsResult) -> "go.Figure":
             name=f"example {result.rows[row]}",
             opacity=0.7,
         )
+    if len(result.rows) > style.LEGEND_ENTRIES:
+        names = {"name": "path of an example (a colour and dash each)", "mode": "lines"}
+        figure.add_scatter(x=[None], y=[None], **names, line={"color": style.GREY, "width": 1.5})
     for stable, symbol, name in (
         (True, "circle", "stable"),
         (False, "x", "unstable"),
@@ -65,7 +68,14 @@ def draw(result: FixedPointsResult) -> "go.Figure":
                 ],
                 hovertemplate="%{text}<extra></extra>",
                 name=f"fixed point: {name}",
-                showlegend=True,
+                showlegend=False,
+            )
+            figure.add_scatter(  # the legend's, which would have the colour of the first example
+                x=[None],
+                y=[None],
+                mode="markers",
+                name=f"fixed point: {name}",
+                marker={"symbol": symbol, "size": 12, "color": style.GREY},
             )
     return figure
 

@@ -36,10 +36,7 @@ class GeometryVerdict(Verdict):
 
     widening = "The states spread out: their participation ratio rises over the iterations."
     narrowing = "The states concentrate: their participation ratio falls over the iterations."
-    steady = (
-        "The participation ratio of the states is about the same at the end as at the start, within the "
-        "factor that counts as a change."
-    )
+    steady = "The participation ratio of the states is about the same at the end as at the start."
     point = "The states are one point from start to end: nothing sets examples or positions apart."
     collapsed = "The states collapse to a point: all positions end in the same state."
     unresolved = (
@@ -90,6 +87,16 @@ class GeometryResult(AnalysisResult):
     change_factor: float
     """The verdict is `widening` or `narrowing` if the participation ratio changes by this
     factor."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, with the factor that decides it."""
+        text, factor = super().sentence, f"{self.change_factor:g}"
+        if self.verdict in (GeometryVerdict.widening, GeometryVerdict.narrowing):
+            return f"{text.removesuffix('.')}, by a factor of {factor} or more."
+        if self.verdict is GeometryVerdict.steady:
+            return f"{text.removesuffix('.')}, within a factor of {factor}."
+        return text
 
     def summary(self) -> str:
         lines = [self.sentence, *(_field_sentence(field, self.states) for field in self.fields)]

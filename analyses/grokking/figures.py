@@ -86,10 +86,10 @@ def panels(result: GrokkingResult) -> list[Panel]:
 
 def _losses(result: GrokkingResult) -> "go.Figure":
     figure = style.over_steps("Loss", "loss (nats per answer)")
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1)
     hover = "%{y:.3g} nats"
     for colour, (name, values) in zip(COLOURS, result.loss.items(), strict=False):
         style.step_line(figure, result.steps, values[:, -1].clamp(min=1e-9), name, colour=colour, hover=hover)
+    style.decades(figure)
     fourier = result.progress.fourier
     if fourier is not None:
         for name, values, colour in (

@@ -20,7 +20,7 @@ def headline(result: HaltingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     return (
         f"{result.mean:.1f} of {result.iterations}",
-        f"iterations until halting, mean ({result.kind})",
+        f"iterations, own halting, mean ({result.kind})",
     )
 
 
@@ -54,7 +54,8 @@ def panels(result: HaltingResult) -> list[Panel]:
             draw(result),
             _range_sentence(result, means),
             "Each column is a position and shows the fraction of examples that halt there after k "
-            "iterations; k increases downwards. The white line is the mean.",
+            "iterations; k increases downwards. The white line is the mean over the examples "
+            "at that position, answered or not; a mean over answers leaves out positions without one.",
         ),
         Panel(
             "Halting distribution",
@@ -86,12 +87,12 @@ def _range_sentence(result: HaltingResult, means: Tensor) -> str:
         return f"The answered position runs {means[0]:.1f} iterations until it halts, on average."
     if f"{means.min():.2f}" == f"{means.max():.2f}":
         return (
-            f"The mean number of iterations run until halting, over examples, is {means.min():.2f} at each "
-            f"answered position{result.position_clause()}."
+            f"Mean over the examples at one position, iterations run until halting: {means.min():.2f} at "
+            f"each answered position{result.position_clause()}."
         )
     return (
-        f"The mean number of iterations run until halting ranges from {means.min():.1f} to "
-        f"{means.max():.1f} over the answered positions{result.position_clause()}."
+        "Mean over the examples at one position, iterations run until halting: "
+        f"{means.min():.1f} to {means.max():.1f} over the answered positions{result.position_clause()}."
     )
 
 

@@ -172,7 +172,9 @@ def _decide(
         lambda draw: verdict_on(of(draw)), count, unclear=HaltingVerdict.unclear, least=MIN_EXAMPLES
     )
     estimates = (
-        estimate("iterations run, mean", lambda draw: float(used[draw][answers[draw]].mean()), count),
+        estimate(
+            "iterations run, mean over answers", lambda draw: float(used[draw][answers[draw]].mean()), count
+        ),
         estimate("answers within one iteration of the median", lambda draw: of(draw).near, count),
         estimate("standard deviation between positions", lambda draw: of(draw).positions, count),
         estimate("standard deviation between examples", lambda draw: of(draw).examples, count),

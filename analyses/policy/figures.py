@@ -19,7 +19,8 @@ def headline(result: PolicyResult) -> tuple[str, str]:
     best = result.best
     return (
         f"{best.iterations:.1f} of {result.iterations}",
-        f"iterations on average with {best.label}, its threshold set for {percent(best.accuracy)} correct",
+        f"iterations, mean, if answers were stopped by {best.label} with the threshold that needs the fewest "
+        f"for {percent(best.accuracy)} correct; not the threshold that the model comes with",
     )
 
 

@@ -42,6 +42,8 @@ def draw(result: StabilityResult) -> "go.Figure":
         hoverinfo="skip",
     )
     for row, values in enumerate(result.eigenvalues):
+        if result.outcomes[row] in ("growing", "unresolved"):
+            continue  # of states that overflow or are rounding
         finite = [complex(v) for v in values.tolist() if v == v]
         look = style.example_style(result.rows[row])
         rings = [3 if abs(v) > 1 + result.margin else 0 for v in finite]
@@ -67,6 +69,8 @@ def draw(result: StabilityResult) -> "go.Figure":
 def _place_sentence(result: StabilityResult) -> str:
     """Where the Jacobian was taken."""
     here, total = sum(result.at_fixed_point), len(result.rows)
+    if all(outcome in ("growing", "unresolved") for outcome in result.outcomes):
+        return "No eigenvalue is drawn: the states grow without bound, or are too imprecise for one."
     if here == total:
         return "Of the Jacobian of one iteration at the fixed point."
     elsewhere = (

@@ -28,7 +28,8 @@ class StabilityVerdict(Verdict):
     )
     unstable = "The loop is at an unstable fixed point: small differences grow."
     contracting = (
-        "The loop ends at no fixed point, but small differences die out along its path, exponentially."
+        "The loop ends at no fixed point within the iterations that were run, yet small differences die out "
+        "along its path, exponentially: nearby starts come to follow the same path, which goes on."
     )
     neutral = (
         "The loop ends at no fixed point, and small differences are nearly neutral along its trajectory: "

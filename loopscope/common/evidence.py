@@ -47,8 +47,8 @@ class Estimate:
     def text(self) -> str:
         """Such as "0.52 (0.48 to 0.55)"."""
         if math.isnan(self.low) or math.isnan(self.high):
-            return f"{self.value:.3g}"
-        return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
+            return _three_digits(self.value)
+        return f"{_three_digits(self.value)} ({_three_digits(self.low)} to {_three_digits(self.high)})"
 
     @property
     def share_text(self) -> str:
@@ -232,7 +232,14 @@ def interval_text(hits: int, total: int) -> str:
     return f"{percent(low).removesuffix(' %')} to {percent(high)}"
 
 
+def _three_digits(value: float) -> str:
+    """Three significant digits; thousands as whole numbers, such as "3,349"."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
 def _count_sentence(count: Counter[V], total: int) -> str:
+    if len(count) == 1:
+        return f"The same in each of {plural(total, 'example')} ({interval_text(total, total)} of all)."
     parts = []
     for verdict, k in count.most_common():
         words = verdict.name.replace("_", " ")

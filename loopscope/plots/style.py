@@ -24,6 +24,8 @@ without colour blindness."""
 GREY, FAINT = "#7b828c", "rgba(128,136,148,0.25)"
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+DECADES = 10
+"""Ticks of a logarithmic axis at most."""
 LEGEND_ENTRIES = 8
 """A legend with more of them is longer than what it explains."""
 
@@ -114,6 +116,14 @@ def over_steps(title: str, y: str, height: int = 380) -> "go.Figure":
     figure = empty(title, "optimiser step", y, height)
     figure.update_xaxes(type="log", dtick=1)
     return figure
+
+
+def decades(figure: "go.Figure") -> None:
+    """Make the y axis logarithmic, with ticks at powers of ten: at each, or at as many as fit."""
+    ends = [float(y) for trace in figure.data for y in (trace.y if trace.y is not None else ()) if y]  # pyright: ignore[reportAttributeAccessIssue]
+    ends = [math.log10(y) for y in ends if y > 0 and math.isfinite(y)]
+    span = max(ends) - min(ends) if ends else 0.0
+    figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, math.ceil(span / DECADES)))
 
 
 def step_line(

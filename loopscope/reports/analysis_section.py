@@ -1,5 +1,7 @@
 """The section of an analysis on a page."""
 
+from dataclasses import replace
+from types import ModuleType
 from typing import cast
 
 from .. import analyses as questions
@@ -9,7 +11,7 @@ from ..plots.panels import Panel
 from ..runs.run import Run
 from ..training.history import History
 from .section import NO_RANK, Group, Section, Tile, Topic, anchor
-from .section_numbers import evidence_line, numbers_of
+from .section_numbers import conclusions_of, evidence_line, numbers_of, verdict_line
 
 
 def analysis_section(
@@ -34,6 +36,11 @@ def analysis_section(
         return Section(anchor(name), title, place, text=f"Not measured: {error}", group=group)
     results[name] = result
     panels = module.panels(result) if hasattr(module, "panels") else [_panel(title, result, module.__doc__)]
+    if verdict_line(result) != result.sentence:  # the conclusions are in a table
+        panels = [
+            replace(panel, observation=panel.observation.replace(result.sentence, "").strip())
+            for panel in panels
+        ]
     value, caption = (
         module.headline(result) if hasattr(module, "headline") else (result.verdict.name, result.sentence)
     )
@@ -42,16 +49,24 @@ def analysis_section(
         title,
         place,
         panels,
-        text=result.sentence,
-        summary=result.summary(),
+        text=verdict_line(result),
+        summary=result.summary().replace(result.sentence, "").strip(),
         tiles=[Tile(value, caption)],
         group=group,
         topic=cast(Topic, getattr(module, "TOPIC", "")),
-        claim=module.claim(result) if hasattr(module, "claim") else result.sentence,
+        claim=_claim(module, result),
         rank=NO_RANK if result.verdict.name == "unclear" else getattr(module, "RANK", NO_RANK),
-        evidence=evidence_line(result.evidence, result.sentence),
+        evidence=evidence_line(result.evidence, verdict_line(result)),
         numbers=numbers_of(result),
+        conclusions=conclusions_of(result),
     )
+
+
+def _claim(module: ModuleType, result: AnalysisResult) -> str:
+    """The section's sentence in the summary; none of an unclear verdict, which is named there."""
+    if result.verdict.name == "unclear":
+        return ""
+    return module.claim(result) if hasattr(module, "claim") else result.sentence
 
 
 def _panel(title: str, result: AnalysisResult, docstring: str | None) -> Panel:

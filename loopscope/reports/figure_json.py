@@ -47,6 +47,8 @@ def panel_json(panel: Panel, is_full: bool = False, pixels: int | None = None) -
     inside = layout["height"] - 56 - 20 * lines
     for name, axis in layout.items():
         if re.fullmatch(r"[xy]axis\d*", name):
+            if name[0] == "x" and _is_short(axis, drawn["data"]):
+                axis["dtick"] = 1
             _wrap(axis.get("title"), inside // 8 if name[0] == "y" else 24 if long_labels else 52)
     for trace in drawn["data"]:
         for owner in (trace, trace.get("marker") or {}):
@@ -133,6 +135,13 @@ def _wrap(title: Any, line: int) -> None:
                 lines.append("")
             lines[-1] += f" {word}" if lines[-1] else word
         title["text"] = " <br>".join(lines)  # with the blank: the text can be read as one
+
+
+def _is_short(axis: dict[str, Any], traces: list[dict[str, Any]]) -> bool:
+    """Whether an axis counts so few iterations that plotly would put ticks between them."""
+    title = str((axis.get("title") or {}).get("text") or "")
+    ends = [x for trace in traces for x in list(trace.get("x") or ()) if isinstance(x, (int, float))]
+    return title.startswith("iterations run") and "mean" not in title and bool(ends) and max(ends) <= 4
 
 
 def _update(frame: Frame) -> dict[str, Any]:

@@ -68,7 +68,9 @@ class View:
     @property
     def has_details(self) -> bool:
         """Whether there is anything to fold."""
-        return bool(self.lead or self.folded or self.remarks or self.section.numbers)
+        return bool(
+            self.lead or self.folded or self.remarks or self.section.numbers or self.section.conclusions
+        )
 
 
 def groups(sections: Iterable[Section], page: str) -> list[tuple[str, list[View]]]:

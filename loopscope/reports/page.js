@@ -27,6 +27,85 @@
     return change;
   }
 
+  // Colours of lines and markers that are too dark for a dark page, and those that stand for them.
+  const BRIGHT = new Map([["#0072B2", "#7C9BFF"], ["#009E73", "#2CC79B"], ["#D55E00", "#F5792A"]]);
+
+  function brightened(value) {
+    if (typeof value === "string") return BRIGHT.get(value) ?? value;
+    if (Array.isArray(value)) return value.map(brightened);
+    return value;
+  }
+
+  const COLOURED = ["line.color", "marker.color", "marker.line.color", "error_y.color"];
+  const within = (owner, path) => path.split(".").reduce((value, name) => value?.[name], owner);
+
+  // The colours of a figure's traces in a theme, by path: a value for each trace.
+  function traceColours(data, isDark) {
+    const change = {};
+    for (const path of COLOURED) {
+      if (!data.some((trace) => JSON.stringify(brightened(within(trace, path))) !== JSON.stringify(within(trace, path)))) continue;
+      change[path] = data.map((trace) => (isDark ? brightened(within(trace, path)) : within(trace, path)));
+    }
+    return change;
+  }
+
+  // A copy of traces in the colours that those of `data` have in a theme.
+  function painted(traces, data, isDark) {
+    const result = structuredClone(traces);
+    for (const [path, values] of Object.entries(traceColours(data, isDark))) {
+      const names = path.split(".");
+      const last = names.pop();
+      result.forEach((trace, i) => {
+        const owner = within(trace, names.join("."));
+        if (owner && values[i] !== undefined) owner[last] = values[i];
+      });
+    }
+    return result;
+  }
+
+  // Titles and names of a legend in lines that fit in so many pixels; plotly doesn't break them.
+  function lines(text, letters) {
+    const words = text.replace(/ ?<br>/g, " ").split(" ");
+    const result = [""];
+    for (const word of words) {
+      const line = result[result.length - 1];
+      if (line && line.length + word.length >= letters) result.push(word);
+      else result[result.length - 1] = line ? line + " " + word : word;
+    }
+    return result.join(" <br>");
+  }
+
+  // A title stands in the middle of its axis, and may reach as far as the nearer side of the figure.
+  function fitted(plot) {
+    const { _fullLayout: full } = plot.div;
+    const change = {};
+    for (const axis of axes(plot.layout)) {
+      const text = plot.layout[axis].title?.text;
+      if (axis[0] !== "x" || !text || !full[axis]) continue;
+      const middle = full[axis]._offset + full[axis]._length / 2;
+      const letters = Math.max(12, (2 * Math.min(middle, full.width - middle) - 12) / 7.4);
+      change[axis + ".title.text"] = text.includes("<br>") || text.length > letters ? lines(text, letters) : text;
+    }
+    return change;
+  }
+
+  // On a narrow screen a legend has fewer names in a row; the figure gets the room that it needs.
+  function roomy(plot, pixels) {
+    const names = plot.data.filter((trace) => trace.name && trace.showlegend !== false && plot.layout.showlegend !== false);
+    const widest = Math.max(...names.map((trace) => 52 + 6.6 * trace.name.length), 1);
+    const columns = Math.max(1, Math.floor((pixels - 70) / widest));
+    const count = (trace) => Math.ceil((6.6 * trace.name.length) / (pixels - 120));
+    const rows = Math.ceil(names.reduce((sum, trace) => sum + count(trace), 0) / columns);
+    if (pixels > 500 || rows < 4) return;
+    plot.layout.height += 20 * (rows - 3);
+    plot.layout.legend = { ...plot.layout.legend, maxheight: 22 * rows, orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom" };
+  }
+
+  function named(data, pixels) {
+    for (const trace of data) if (trace.name && 6.6 * trace.name.length > pixels - 120) trace.name = lines(trace.name, (pixels - 120) / 6.6);
+    return data;
+  }
+
   function coloured(layout, element) {
     const result = structuredClone(layout);
     for (const [path, value] of Object.entries(themed(layout, element))) {
@@ -44,7 +123,7 @@
     toggle.textContent = name === "dark" ? "Light" : "Dark";
     toggle.setAttribute("aria-label", "Switch to the " + (name === "dark" ? "light" : "dark") + " theme");
     toggle.setAttribute("aria-pressed", String(name === "dark"));
-    for (const plot of plots) if (plot.drawn) Plotly.relayout(plot.div, themed(plot.layout, root));
+    for (const plot of plots) if (plot.drawn) Plotly.update(plot.div, traceColours(plot.data, name === "dark"), themed(plot.layout, root));
   }
 
   // Drawing
@@ -71,8 +150,9 @@
     layout.margin = { ...layout.margin, t: (layout.margin.t || 0) + 34 };
     layout.paper_bgcolor = layout.plot_bgcolor = "#ffffff";
     const { width, height } = plot.div._fullLayout;
+    const data = painted(plot.div.data, plot.data, false);
     const size = { width: Math.max(width, 560), height: height + 34 };
-    return Plotly.downloadImage({ data: plot.div.data, layout }, { format, filename: plot.div.dataset.file, scale: format === "png" ? 2 : 1, ...size });
+    return Plotly.downloadImage({ data, layout }, { format, filename: plot.div.dataset.file, scale: format === "png" ? 2 : 1, ...size });
   }
 
   function config(plot) {
@@ -90,7 +170,10 @@
   const watch = new ResizeObserver((entries) => {
     for (const { target, contentRect } of entries) {
       const plot = byNumber.get(target.id.slice("plot-".length));
-      if (plot.drawn && contentRect.width > 0 && Math.abs(contentRect.width - plot.div._fullLayout.width) > 1) Plotly.Plots.resize(target);
+      if (plot.drawn && contentRect.width > 0 && Math.abs(contentRect.width - plot.div._fullLayout.width) > 1) {
+        Plotly.Plots.resize(target);
+        Plotly.relayout(target, fitted(plot));
+      }
     }
   });
 
@@ -98,11 +181,14 @@
   // then the figure is made taller. One that can't be drawn says so, and the others are drawn.
   function draw(plot) {
     if (plot.drawn || !plot.data) return;
+    roomy(plot, plot.div.clientWidth);
     for (const more of [0, 300, 900]) {
       try {
         plot.div.textContent = "";
         plot.layout.height += more;
-        Plotly.newPlot(plot.div, plot.data, coloured(plot.layout, root), config(plot));
+        const data = named(painted(plot.data, plot.data, root.dataset.theme === "dark"), plot.div.clientWidth);
+        Plotly.newPlot(plot.div, data, coloured(plot.layout, root), config(plot));
+        Plotly.relayout(plot.div, fitted(plot));
         plot.drawn = true;
         break;
       } catch (error) {

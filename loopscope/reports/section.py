@@ -94,6 +94,8 @@ class Section:
     """What the verdict rests on, in a line under it."""
     numbers: Table | None = None
     """The quantities that the verdict is about, with their intervals; folded."""
+    conclusions: Table | None = None
+    """What examples or samples of them gave, if not all the same; folded."""
 
 
 def anchor(name: str) -> str:

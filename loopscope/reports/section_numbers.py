@@ -3,19 +3,50 @@
 import math
 
 from ..common.analysis_result import AnalysisResult
-from ..common.evidence import Evidence
+from ..common.evidence import Estimate, Evidence
+from ..common.text import percent
 from .section import Table
 
 IN_LINE = 2
 """Estimates in the line under the verdict; all of them are in the table."""
 
 
+def verdict_line(result: AnalysisResult) -> str:
+    """The verdict as a section shows it: what an unclear one stands between is in the table."""
+    count = len(result.evidence.alternatives)
+    if result.verdict.name != "unclear" or not count:
+        return result.sentence
+    if count == 1:
+        return "Unclear: one conclusion is possible, but not established. Details say which."
+    return f"Unclear: these numbers allow {count} conclusions. Details say which."
+
+
 def evidence_line(evidence: Evidence, claim: str = "") -> str:
     """What a verdict rests on: how it was decided, unless the claim above says it already, and the
-    first estimates with their intervals."""
+    first known estimates with their intervals."""
     how = "" if evidence.how in claim else evidence.how
-    first = [f"{one.name[:1].upper()}{one.name[1:]}: {one.text}." for one in evidence.estimates[:IN_LINE]]
+    first = [f"{one.name[:1].upper()}{one.name[1:]}: {one.text}." for one in _numeric(evidence)[:IN_LINE]]
     return " ".join(filter(None, (how, *first)))
+
+
+def conclusions_of(result: AnalysisResult) -> Table | None:
+    """The conclusions that examples or bootstrap samples gave, with the share of each, and those
+    that an unclear verdict allows; None where all gave the one above."""
+    kinds, support = type(result.verdict).__members__, result.evidence.support
+    allowed = [one.name for one in result.evidence.alternatives]
+    names = list(dict.fromkeys([*allowed, *(name for name in support if name in kinds)]))
+    if not names or names == [result.verdict.name]:
+        return None
+    rows = [
+        (name.replace("_", " "), kinds[name].sentence, percent(support[name]) if name in support else "")
+        for name in names
+        if name in kinds
+    ]
+    return Table(("category", "conclusion", "share of examples or samples"), rows)
+
+
+def _numeric(evidence: Evidence) -> list[Estimate]:
+    return [one for one in evidence.estimates if not math.isnan(one.value)]
 
 
 def numbers_of(result: AnalysisResult) -> Table | None:
@@ -23,6 +54,6 @@ def numbers_of(result: AnalysisResult) -> Table | None:
     JSON next to the page."""
     rows = [
         (one.name, f"{one.value:.4g}", "" if math.isnan(one.low) else f"{one.low:.4g} to {one.high:.4g}")
-        for one in result.evidence.estimates
+        for one in _numeric(result.evidence)
     ]
     return Table(("quantity", "value", "95 % interval"), rows) if rows else None

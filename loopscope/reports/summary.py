@@ -32,7 +32,13 @@ def summary(results: Mapping[str, AnalysisResult], sections: Sequence[Section], 
     ranked = sorted(
         (section for section in sections if section.name not in speaks_of_fates), key=lambda s: s.rank
     )
-    tiles = [tile for section in ranked if section.rank < NO_RANK for tile in section.tiles[:1]]
+    tiles = [
+        tile
+        for section in ranked
+        if section.rank < NO_RANK
+        for tile in section.tiles[:1]
+        if tile.value.strip(" -")
+    ]
     if fates.by_example:
         tiles.insert(min(1, len(tiles)), _fate_tile(fates))
     return Summary(

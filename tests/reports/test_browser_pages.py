@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 import loopscope as ls
+from loopscope.plots import style
 from loopscope.plots.panels import Control, Frame, Panel
 from loopscope.reports.page import page as page_of
 from loopscope.reports.section import Section
@@ -119,3 +120,58 @@ def test_a_real_page_is_small_has_few_screens_and_fits_a_phone(
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     assert browser.get_log("browser") == []
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def curves() -> list[Section]:
+    """A figure whose lines have all colours, and whose title and names are longer than a phone is
+    wide."""
+    figure = style.empty("t", "a title of an axis that is longer than the screen of a phone is wide", "y")
+    for i, colour in enumerate(style.COLOURS):
+        name = f"example {i} of those that the loop was continued on after its own depth"
+        figure.add_scatter(y=[i, i + 1], mode="lines+markers", name=name,
+                           line={"color": colour}, marker={"color": [colour, colour]})  # fmt: skip
+    return [Section("s", "S", 0, [Panel("Curves", figure, "Seen.", "To read.")])]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_line_stands_out_from_the_page(browser: Any, tmp_path: Path, theme: str):
+    """At least 2:1 in the light theme, whose palette is Okabe and Ito's; 4.5:1 in the dark one."""
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    opened(browser, curves(), tmp_path / "curves.html")
+    sheet, lines = browser.execute_script("""
+        const rgb = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
+        const card = getComputedStyle(document.querySelector(".card")).backgroundColor;
+        const strokes = [...document.querySelectorAll(".js-line")].map((one) => getComputedStyle(one).stroke);
+        const points = [...document.querySelectorAll(".points path")].map((one) => getComputedStyle(one).fill);
+        return [rgb(card), [...strokes, ...points].map(rgb)];
+    """)
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert len(lines) >= 4 * len(style.COLOURS)  # lines, their legend, two markers each
+    least = {"light": 2.0, "dark": 4.5}[theme]
+    assert min(contrast(line, sheet) for line in lines) >= least
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """The contrast ratio of two colours (WCAG 2.2)."""
+
+    def luminance(colour: list[float]) -> float:
+        parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_no_title_or_name_is_cut_off_on_a_phone(browser: Any, tmp_path: Path):
+    screen(browser, 390)
+    opened(browser, curves(), tmp_path / "phone.html")
+    cut = browser.execute_script("""
+        return [...document.querySelectorAll(".chart text")].filter((text) => {
+          const { left, right, bottom, width } = text.getBoundingClientRect();
+          const frame = text.closest(".chart").getBoundingClientRect();
+          return width && (left < frame.left - 1 || right > frame.right + 1 || bottom > frame.bottom + 1);
+        }).map((text) => text.textContent);
+    """)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert cut == []
