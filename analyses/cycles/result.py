@@ -227,8 +227,8 @@ def _threshold_sentence(t: Thresholds, share: float) -> str:
 def example_trajectory(
     kind_index: Tensor, quality: Tensor, period: Tensor, verdict_share: float = VERDICT_SHARE
 ) -> tuple[int, int]:
-    """(batch, position) of a typical trajectory: of the most common kind, or of the most common that
-    moves where some rest, but too few for the verdict to be that they do; an orbit of the most
+    """(batch, position) of a typical trajectory: of the most common kind, or of the most common
+    that moves where some rest, but too few for the verdict to be that they do; an orbit of the most
     common period, or of the median one where none is whole; among those, the one that its period
     explains best."""
     kinds, turns = kind_index.cpu().flatten(), period.cpu().flatten().double()

@@ -1,5 +1,6 @@
 """Cycles: known maps get their verdict, layers their limits, and the result says what it used."""
 
+import dataclasses
 import json
 import math
 import warnings
@@ -150,6 +151,19 @@ def test_the_trajectory_that_is_drawn_is_typical():
     periods, quality = torch.tensor([[8.0, 2.0], [2.0, 1.0]]), torch.tensor([[1.0, 0.97], [0.98, 1.0]])
     assert cycles.example_trajectory(kinds, quality, periods) == (1, 0)
     assert cycles.example_trajectory(kinds.where(kinds == point, point), quality, periods / periods) == (0, 0)
+    # three of four rest: too few for that verdict, so that the figure shows one that moves
+    kinds = torch.tensor([[point, point], [point, orbit]])
+    assert cycles.example_trajectory(kinds, quality, periods) == (1, 1)
+    assert cycles.example_trajectory(kinds, quality, periods, 0.75) == (1, 0)
+
+
+def test_an_example_that_moves_somewhere_is_named_where_nearly_all_rest():
+    result = ls.analyses.measure("cycles", measured(lambda x, t: 0.5 * x, starts(6), 24))
+    assert result.verdict.name == "fixed_point" and result.sentence == result.verdict.sentence
+    kinds = result.kind_index.clone()
+    kinds[0, 0] = [k.name for k in maths.KINDS].index("orbit")
+    moves = dataclasses.replace(result, kind_index=kinds).sentence
+    assert moves.endswith(f"But in 1 of {len(kinds)} examples there is a position that does not.")
 
 
 @pytest.fixture(scope="module")

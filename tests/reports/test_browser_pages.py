@@ -142,9 +142,9 @@ def test_every_line_stands_out_from_the_page(browser: Any, tmp_path: Path, theme
     sheet, lines = browser.execute_script("""
         const rgb = (text) => text.match(/[\\d.]+/g).slice(0, 3).map(Number);
         const card = getComputedStyle(document.querySelector(".card")).backgroundColor;
-        const strokes = [...document.querySelectorAll(".js-line")].map((one) => getComputedStyle(one).stroke);
-        const points = [...document.querySelectorAll(".points path")].map((one) => getComputedStyle(one).fill);
-        return [rgb(card), [...strokes, ...points].map(rgb)];
+        const all = (selector, name) =>
+          [...document.querySelectorAll(selector)].map((one) => rgb(getComputedStyle(one)[name]));
+        return [rgb(card), [...all(".js-line", "stroke"), ...all(".points path", "fill")]];
     """)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert len(lines) >= 4 * len(style.COLOURS)  # lines, their legend, two markers each
@@ -164,8 +164,11 @@ def contrast(one: list[float], other: list[float]) -> float:
 
 
 def test_no_title_or_name_is_cut_off_on_a_phone(browser: Any, tmp_path: Path):
+    bars = style.empty("t", "cosine of the final states", "")  # its axis begins far to the right
+    bars.add_bar(x=[1, 2], y=["start from another example's state", "random start"], orientation="h")
     screen(browser, 390)
-    opened(browser, curves(), tmp_path / "phone.html")
+    sections = [*curves(), Section("bars", "Bars", 1, [Panel("Bars", bars, "Seen.", "To read.")])]
+    opened(browser, sections, tmp_path / "phone.html")
     cut = browser.execute_script("""
         return [...document.querySelectorAll(".chart text")].filter((text) => {
           const { left, right, bottom, width } = text.getBoundingClientRect();

@@ -1,0 +1,61 @@
+"""What a section says of a verdict in its first lines, and what it leaves to its tables."""
+
+import math
+from dataclasses import dataclass
+
+from loopscope.common.analysis_result import AnalysisResult
+from loopscope.common.evidence import Estimate, by_examples
+from loopscope.common.verdict import UNCLEAR, Verdict
+from loopscope.reports.section_numbers import conclusions_of, evidence_line, numbers_of, verdict_line
+
+TWO_LINES = 110
+"""Letters in two lines of a card of half the page."""
+
+
+class Weather(Verdict):
+    dry = "It is dry: " + "no rain falls anywhere, as far as can be seen, " * 4
+    wet = "It is wet."
+    mixed = "Some days are dry, " + "and others are quite the opposite of dry, " * 4
+    unclear = UNCLEAR
+
+
+@dataclass(frozen=True)
+class WeatherResult(AnalysisResult):
+    verdict: Weather
+
+    def summary(self) -> str:
+        return self.sentence
+
+
+def result_of(*days: Weather) -> WeatherResult:
+    verdict, evidence = by_examples(days, mixed=Weather.mixed, unclear=Weather.unclear)
+    return WeatherResult(verdict, evidence=evidence)
+
+
+def test_an_unclear_verdict_has_two_lines_and_its_conclusions_are_in_the_table():
+    result = result_of(*[Weather.dry] * 15, Weather.wet)
+    assert result.verdict is Weather.unclear and len(verdict_line(result)) <= TWO_LINES < len(result.sentence)
+    table = conclusions_of(result)
+    assert table is not None and [row[:2] for row in table.rows] == [
+        ("dry", Weather.dry.sentence),
+        ("mixed", Weather.mixed.sentence),
+        ("wet", Weather.wet.sentence),
+    ]
+    assert [row[2] for row in table.rows] == ["94 %", "", "6 %"]
+
+
+def test_where_all_examples_agree_the_verdict_is_said_once():
+    result = result_of(*[Weather.wet] * 12)
+    assert verdict_line(result) == "It is wet." and conclusions_of(result) is None
+    assert evidence_line(result.evidence) == "The same in each of 12 examples (76 to 100 % of all)."
+
+
+def test_a_number_that_is_unknown_is_no_evidence():
+    result = result_of(Weather.wet, Weather.wet)
+    nan = Estimate("rain", math.nan, math.nan, math.nan)
+    steps = Estimate("steps", 3349.4, 3330.0, 3420.0)
+    object.__setattr__(result.evidence, "estimates", (nan, steps))
+    assert "nan" not in evidence_line(result.evidence)
+    assert "Steps: 3,349 (3,330 to 3,420)." in evidence_line(result.evidence)
+    table = numbers_of(result)
+    assert table is not None and [row[0] for row in table.rows] == ["steps"]
