@@ -158,7 +158,7 @@ def test_the_trajectory_that_is_drawn_is_typical():
 
 
 def test_an_example_that_moves_somewhere_is_named_where_nearly_all_rest():
-    result = ls.analyses.measure("cycles", measured(lambda x, t: 0.5 * x, starts(6), 24))
+    result = measured(lambda x: 0.5 * x, starts(6), 24)
     assert result.verdict.name == "fixed_point" and result.sentence == result.verdict.sentence
     kinds = result.kind_index.clone()
     kinds[0, 0] = [k.name for k in maths.KINDS].index("orbit")
