@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from . import maths as maths
     from . import models as models
     from . import tasks as tasks
+    from .checks import check as check
     from .common.errors import LoopscopeError as LoopscopeError
     from .common.errors import LoopscopeIndexError as LoopscopeIndexError
     from .common.errors import LoopscopeWarning as LoopscopeWarning
@@ -77,6 +78,7 @@ _OBJECTS = {
     "add": "interventions",
     "answer": "halting",
     "bias_halting": "interventions",
+    "check": "checks",
     "effects": "patching",
     "find_loops": "loop_detection",
     "freeze": "interventions",
@@ -105,7 +107,7 @@ _OBJECTS = {
 
 __all__ = [
     "Halting", "LoopscopeError", "LoopscopeIndexError", "LoopscopeWarning", "Probes", "Run", "States",
-    "TunedLens", "ablate", "add", "analyses", "answer", "bias_halting", "effects", "find_loops",
+    "TunedLens", "ablate", "add", "analyses", "answer", "bias_halting", "check", "effects", "find_loops",
     "freeze", "from_pretrained", "generate", "halt_at", "iterate", "keep", "lens", "load_history",
     "load_probes", "load_run", "maths", "mediation", "models", "noise", "patch", "record",
     "recording", "repeat", "report", "resume", "rules", "skip", "swap", "tasks", "use", "wrap",

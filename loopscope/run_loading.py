@@ -106,6 +106,34 @@ def named_run(
     return record(model, model.task.batch(examples or EXAMPLES, seed=seed).tokens, iterations, sites=inside)
 
 
+def named_model(
+    name: str,
+    texts: Sequence[str] = (),
+    *,
+    body: str | Sequence[str] | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Any, Any]:
+    """The entry, checkpoint or Hugging Face model of that name, and what its tokenizer makes of the
+    texts; None without any.
+
+    Arguments:
+        body: of a Hugging Face model, the part that repeats, where its family isn't known.
+
+    Raises:
+        LoopscopeError: there is nothing of that name, or an option has no effect on it.
+    """
+    if name in models.entries() or not hub.is_pretrained_name(name):
+        for option, value in (("--text", texts), ("--body", body)):
+            if value:
+                raise LoopscopeError(
+                    f"{option} is for a Hugging Face model, which {name} isn't. Leave it out."
+                )
+        return models.load(name), None
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code} | ({"body": body} if body else {})
+    tokens = hub.tokenized(name, texts, trust_remote_code)[1] if texts else None
+    return hub.from_pretrained(name, **options), tokens
+
+
 def is_checkpoint(name: str) -> bool:
     """Whether a name is that of an entry's or a checkpoint's file."""
     try:

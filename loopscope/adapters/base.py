@@ -180,14 +180,22 @@ class Adapter(LoopCalls, NoHalting, ReadOut, nn.Module):
         Raises:
             LoopscopeError: an input that the adapter doesn't follow.
         """
+        pairs = self.comparison(tokens, seed, **inputs)
+        return max(largest_difference(ours, theirs) for ours, theirs in pairs)
+
+    def comparison(self, tokens: Any, seed: int = 0, **inputs: Any) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of logits that must be equal: what the four functions give, and the model's own.
+
+        Raises:
+            LoopscopeError: an input that the adapter doesn't follow.
+        """
         tokens, inputs = model_inputs(self, tokens, inputs)
         self.check_inputs(tokens, inputs)
         with turn(parts_of(self), seeded=True), torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
             expected = self.model_logits(tokens, inputs)
             torch.manual_seed(seed)
-            pairs = self.compared_logits(tokens, inputs, expected)
-        return max(largest_difference(ours, theirs) for ours, theirs in pairs)
+            return self.compared_logits(tokens, inputs, expected)
 
     def check_inputs(self, tokens: Any, inputs: Mapping[str, Any]) -> None:
         """Raise LoopscopeError for an input that the four functions don't follow, by its name."""

@@ -34,8 +34,17 @@ def difference_of(ours: Tensor, expected: Tensor) -> str | None:
 
 
 def largest_difference(ours: Tensor, expected: Tensor) -> float:
-    """The largest difference between two tensors of logits; infinity if their shapes differ."""
-    return float((ours - expected).abs().max()) if ours.shape == expected.shape else float("inf")
+    """The largest absolute difference between two tensors: 0 if they are equal bit for bit, where
+    NaN equals NaN; infinity if their shapes or types differ, or one alone is NaN."""
+    if ours.shape != expected.shape or ours.dtype != expected.dtype:
+        return float("inf")
+    ours, expected = ours.detach(), expected.detach().to(ours.device)
+    differs = ~((ours == expected) | (ours.isnan() & expected.isnan()))
+    if not bool(differs.any()):
+        return 0.0
+    wide = torch.complex128 if ours.is_complex() else torch.float64
+    off = (ours.to(wide) - expected.to(wide)).abs()[differs]
+    return float(torch.nan_to_num(off, float("inf"), float("inf")).max())
 
 
 def refusal(mismatch: str) -> str:

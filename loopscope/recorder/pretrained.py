@@ -4,9 +4,10 @@ transformers finds."""
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
+from torch import nn
 
 from ..adapters.base import Adapter
 from ..common.arguments import FilePath
@@ -15,7 +16,7 @@ from ..common.guard import guarded
 from ..common.json_text import read_json
 from ..common.reading import checked_path, read_text
 from ..runs.run import Run
-from ..wrapping.wrap_module import wrap
+from ..wrapping.wrap_module import Wrapped, wrap
 from .record_run import record
 
 EXAMPLES, LENGTH = 8, 24
@@ -30,10 +31,29 @@ def is_pretrained_name(name: str) -> bool:
     return name.count("/") == 1 and Path(name).suffix != ".safetensors" and not os.path.exists(name)
 
 
-@guarded
+@overload
 def from_pretrained(
     name: FilePath, *, trust_remote_code: bool = False, check: bool = True, **options: Any
 ) -> Adapter:
+    """A model of a known family."""
+
+
+@overload
+def from_pretrained(
+    name: FilePath, *, body: str | Sequence[str], trust_remote_code: bool = False, **options: Any
+) -> Wrapped:
+    """Any other model, recorded by its loop body."""
+
+
+@guarded
+def from_pretrained(
+    name: FilePath,
+    *,
+    body: str | Sequence[str] | None = None,
+    trust_remote_code: bool = False,
+    check: bool = True,
+    **options: Any,
+) -> Adapter | Wrapped:
     """Load a looped model by its folder or name, and wrap it: transformers' from_pretrained, then
     `ls.wrap`.
 
@@ -43,6 +63,7 @@ def from_pretrained(
     Arguments:
         name: a folder that `save_pretrained` wrote, or a name on the Hugging Face hub, which
             transformers downloads unless it is cached or transformers is offline.
+        body: for a model of no known family, the part that repeats, as for `wrap`.
         trust_remote_code: run the code that comes with the checkpoint, as Ouro and Huginn need.
             Read it before you agree.
         check: as for `wrap`: False trusts the family's four functions.
@@ -50,11 +71,20 @@ def from_pretrained(
 
     Raises:
         LoopscopeError: there is no such model, it needs code that you didn't agree to, or it is of
-            no known looped family.
+            no known looped family and no body was named.
     """
+    model = _loaded(os.fspath(checked_path(name, "a model")), trust_remote_code, options)
+    if body is not None:
+        return wrap(model, body=body)
+    wrapped = wrap(model, check=check)
+    wrapped.name = os.fspath(name)
+    return wrapped
+
+
+def _loaded(name: str, trust_remote_code: bool, options: dict[str, Any]) -> nn.Module:
+    """The model as transformers loads it, in evaluation mode."""
     import transformers
 
-    name = os.fspath(checked_path(name, "a model"))
     if os.path.exists(name):
         _check_config(Path(name))
     if options.setdefault("use_safetensors", True) is not True:
@@ -82,9 +112,7 @@ def from_pretrained(
             f"{name} must be a folder that save_pretrained wrote or a model that transformers finds, but: "
             f"{error}"
         ) from error
-    wrapped = wrap(model.eval(), check=check)
-    wrapped.name = name
-    return wrapped
+    return model.eval()
 
 
 def _check_config(folder: Path) -> None:
@@ -122,7 +150,7 @@ def record_pretrained(
     """
     model = from_pretrained(name, **options)
     if texts:
-        model.tokenizer, tokens = _tokenized(name, texts, **options)
+        model.tokenizer, tokens = tokenized(name, texts, **options)
         source = f"texts: {list(texts)}"
     else:
         if model.vocabulary is None:
@@ -138,8 +166,9 @@ def record_pretrained(
     return run
 
 
-def _tokenized(name: str, texts: Sequence[str], trust_remote_code: bool = False, **_: Any) -> tuple[Any, Any]:
-    """(the tokenizer, what it returned), with a mask only where there is padding."""
+def tokenized(name: str, texts: Sequence[str], trust_remote_code: bool = False, **_: Any) -> tuple[Any, Any]:
+    """The tokenizer of a model by its name, and what it makes of texts, with a mask only where there
+    is padding."""
     import transformers  # takes seconds, and only these functions need it
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)

@@ -1,0 +1,81 @@
+"""Whether the four functions, run one after the other, give what the model's own forward gives."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..adapters.base import Adapter
+from ..adapters.self_check import difference_of
+from ..core.copied import copied
+from ..core.looped_model import Looped, step_at
+from ..core.output_logits import find_logits
+from ..core.state_tree import State, items
+from .finding import Finding, failed, inapplicable, largest_difference, same
+from .output_check import unsteady_output
+from .subject import Subject
+
+
+def four_functions(subject: Subject) -> Finding:
+    """The read-out after the model's own depth; and every state, as it was recorded."""
+    model = subject.model
+    if not isinstance(model, Looped):
+        return inapplicable("the model is recorded by its loop body and offers no four functions")
+    if isinstance(model, Adapter):
+        return _of_adapter(subject, model)
+    unsteady = unsteady_output(subject)
+    if unsteady is not None:
+        return unsteady
+    passed, logits = _by_hand(subject, model)
+    theirs = find_logits(subject.output)
+    what = "the read-out of the four functions and the model's own logits"
+    off = largest_difference(logits, theirs)
+    if off:
+        return same(off, what)
+    return same(largest_difference(passed, _recorded(subject, passed)), f"{what}, and every state")
+
+
+def _of_adapter(subject: Subject, adapter: Adapter) -> Finding:
+    subject.before.restore()
+    pairs = adapter.comparison(copied(subject.tokens), subject.seed, **copied(subject.inputs))
+    subject.before.restore()
+    off = max(largest_difference(ours, theirs) for ours, theirs in pairs)
+    mismatch = adapter.mismatch or next((text for pair in pairs if (text := difference_of(*pair))), None)
+    what = "the read-out of the four functions and the model's own logits"
+    if mismatch is not None:
+        return failed(f"{what}: {mismatch}", off)
+    finding = same(off, what)
+    if finding.difference == 0:
+        return finding
+    rounding = "equal up to rounding, which depends on the device and the precision"
+    return Finding(type(finding.outcome).passed, off, f"{what}: {rounding}")
+
+
+def _by_hand(subject: Subject, model: Looped) -> tuple[list[State], Tensor]:
+    """The states and the last read-out of the four functions."""
+    subject.before.restore()
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(subject.seed)
+        model.clock.set()
+        encode: Any = model.encode
+        context = encode(copied(subject.tokens), **copied(subject.inputs))
+        states = [model.initial(context)]
+        for t in range(subject.run.iterations):
+            states.append(step_at(model, states[-1], context, t))
+        return copied(states), model.decode(states[-1], context)
+
+
+def _recorded(subject: Subject, passed: list[State]) -> list[State]:
+    """The recorded states in the form of `passed`, which stand for those that are absent."""
+    run, result = subject.run, []
+    for k, state in enumerate(passed):
+        parts = [run[site].get((k,)) for site in _sites(state)]
+        parts = [
+            own if part is None else part for part, own in zip(parts, items(state).values(), strict=True)
+        ]
+        result.append(parts[0] if isinstance(state, Tensor) else type(state)(*parts))
+    return result
+
+
+def _sites(state: State) -> list[str]:
+    return ["state", *(f"state.{name}" for name in list(items(state))[1:])]
