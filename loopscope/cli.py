@@ -303,7 +303,7 @@ def check(
     if as_json:
         typer.echo(result.to_json())
     else:
-        Console(soft_wrap=False).print(result)
+        Console().print(result) if Console().is_terminal else typer.echo(str(result))
     raise typer.Exit(0 if result.passed else 1)
 
 

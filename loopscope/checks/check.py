@@ -3,6 +3,7 @@
 import platform
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import packages_distributions, version
 from typing import Any
 
 import torch
@@ -144,11 +145,18 @@ def _random_tokens(model: Any, seed: int) -> Tensor:
     if not isinstance(size, int):
         kind = type(getattr(model, "module", model)).__name__
         raise LoopscopeError(
-            f"check needs what {kind} reads, as neither a task nor a config with vocab_size says what it could "
-            "be. Pass it: ls.check(model, tokens)."
+            f"check needs what {kind} reads, as it has neither a task nor a config with vocab_size to make it "
+            "of. Pass it: ls.check(model, tokens)."
         )
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, size, (EXAMPLES, LENGTH), generator=generator)
+
+
+def _version_of(module: nn.Module) -> dict[str, str]:
+    """The version of the package that a module's class is from; empty if it is none's."""
+    package = type(module).__module__.partition(".")[0]
+    names = packages_distributions().get(package, []) if package != "loopscope" else []
+    return {name: version(name) for name in names[:1]}
 
 
 def _about(subject: Subject) -> dict[str, str]:
@@ -160,7 +168,7 @@ def _about(subject: Subject) -> dict[str, str]:
         f"{tuple(tokens.shape)} of {tokens.dtype}" if isinstance(tokens, Tensor) else type(tokens).__name__
     )
     inputs = f", {', '.join(sorted(subject.inputs))}" if subject.inputs else ""
-    packages = [f"{name} {version}" for name, version in versions().items()]
+    packages = [f"{name} {number}" for name, number in (versions() | _version_of(subject.module)).items()]
     return {
         "versions": ", ".join([*packages, f"Python {platform.python_version()}"]),
         "platform": platform.platform(),

@@ -43,7 +43,7 @@ def edit_inside_an_iteration(subject: Subject) -> Finding:
         full = record(sites="all")
         place = _inner_place(full)
         if place is None:
-            return inapplicable("no module inside the loop has floating-point values in two iterations")
+            return inapplicable("no module inside the loop gives floating-point numbers")
         site, index = place
         run = record(sites=[site])
         return _edited(subject, record, run, site, index, lambda: _site_calls(subject, run, site, index))
@@ -67,20 +67,17 @@ def _edited(
         return mistake
     what = f"'{site}' at {', '.join(map(str, [f'iteration {index[0]}', *_words(where | inner)]))}"
     reference = calls()
-    later = max(largest_difference(_after(run, index[0]), _after(edited, index[0])), 0.0)
     if reference is None:
-        if not later:
+        if not largest_difference(_after(run, index[0]), _after(edited, index[0])):
             return failed(f"{what} was edited, but neither a later state nor the output changed")
-        return same(0.0, f"{what} changed, and nothing before it (no hook sees it to compare what follows)")
+        return same(0.0, f"{what}: nothing before it changes, what follows does (no hook shows the state)")
     modules, number, path = reference
     shifts = [
         _replacing(number, path, _grid(run[site], where)),
         _writing(number, path, _grid(run[site], where)),
     ]
     off = min(largest_difference(edited.output, subject.watched(modules, shift).output) for shift in shifts)
-    return same(
-        off, f"{what} changed, nothing before it, and the output edited by loopscope and by a plain hook"
-    )
+    return same(off, f"{what}: nothing before it changes, and the output is as a plain hook edits it")
 
 
 def _misplaced(
@@ -143,15 +140,15 @@ def _site_calls(
 
 
 def _inner_place(run: Run) -> tuple[str, tuple[int, ...]] | None:
-    """A module's site and a loop index of it in the middle of the loop: of the modules, one that is
-    deep inside others, which what comes after depends on."""
+    """A site inside the loop, of the modules deepest inside others, and the first index that it has
+    from the middle of the loop on."""
     for site in sorted(run.names, key=lambda name: name.count("."), reverse=True):
         value = run[site]
         if is_state(site) or site == "core_in" or "@" in site or not isinstance(value, States):
             continue
         indices = [index for index, tensor in value.items() if tensor.is_floating_point() and tensor.ndim > 1]
         later = [index for index in indices if index[0] >= max(1, run.iterations // 2)]
-        if later and len({index[0] for index in indices}) > 1:
+        if later:
             return site, later[0]
     return None
 

@@ -23,11 +23,11 @@ def same(difference: float, what: str, otherwise: str = "") -> Finding:
     """Passed if two things are equal bit for bit.
 
     Arguments:
-        what: was compared, as a clause that begins a sentence.
+        what: was compared; the reason of a check that passed.
         otherwise: what else to say if they differ.
     """
     if difference == 0:
-        return Finding(Outcome.passed, 0.0, f"{what}: equal bit for bit")
+        return Finding(Outcome.passed, 0.0, what)
     how = (
         "their shapes or types differ" if difference == float("inf") else f"differ by up to {difference:.3g}"
     )

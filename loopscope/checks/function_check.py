@@ -13,6 +13,7 @@ from ..core.output_logits import find_logits
 from ..core.state_tree import State, items
 from .finding import Finding, failed, inapplicable, largest_difference, same
 from .output_check import unsteady_output
+from .result import Outcome
 from .subject import Subject
 
 
@@ -48,7 +49,7 @@ def _of_adapter(subject: Subject, adapter: Adapter) -> Finding:
     if finding.difference == 0:
         return finding
     rounding = "equal up to rounding, which depends on the device and the precision"
-    return Finding(type(finding.outcome).passed, off, f"{what}: {rounding}")
+    return Finding(Outcome.passed, off, f"{what}: {rounding}")
 
 
 def _by_hand(subject: Subject, model: Looped) -> tuple[list[State], Tensor]:

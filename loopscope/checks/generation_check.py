@@ -68,7 +68,7 @@ def _generated(subject: Subject, owner: Any, cached: bool | None) -> Finding:
         (largest_difference(states, [call.returned.get(path) for call in calls]) for path in paths),
         default=0.0,
     )
-    return same(off, f"{what}: tokens, and the states of {len(out)} passes by plain hooks")
+    return same(off, f"{what}: the tokens, and what plain hooks see in {len(out)} passes")
 
 
 def _has_switch(owner: Any) -> bool:

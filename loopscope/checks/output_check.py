@@ -28,7 +28,7 @@ def unsteady_output(subject: Subject) -> Finding | None:
     if off == 0:
         return None
     return inapplicable(
-        "the model by itself gives another output each time it is called with the same seed and buffers, "
-        "so there is nothing to compare with",
+        "the model by itself gives another output each time, with the same seed and buffers, so there is "
+        "nothing to compare with",
         off,
     )

@@ -53,7 +53,7 @@ def _padded(subject: Subject, name: str, side: str) -> Finding:
     eps = max(torch.finfo(value.dtype).eps for value in other if value.is_floating_point())
     what = f"a row padded on the {side} and the row alone"
     if off <= _ROUNDING * eps * size:
-        return Finding(Outcome.passed, off, f"{what}: states and logits are equal up to rounding")
+        return Finding(Outcome.passed, off, f"states and logits of {what}, up to rounding")
     own = largest_difference(_logits(padded.output, real), _logits(short.output, slice(None)))
     if largest_difference(replace(padded, seed=subject.seed + 1).output, padded.output):
         return inapplicable("the model draws random numbers, and other ones for a row of another length", off)

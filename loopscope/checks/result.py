@@ -63,9 +63,9 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-        """Whether the model was recorded and no check failed."""
-        recorded = bool(self.rows) and self.rows[0].outcome is not Outcome.refused
-        return recorded and all(row.outcome is not Outcome.failed for row in self.rows)
+        """Whether a recording's output could be compared with the model's own, and no check failed."""
+        compared = bool(self.rows) and self.rows[0].outcome is Outcome.passed
+        return compared and all(row.outcome is not Outcome.failed for row in self.rows)
 
     def row(self, name: str) -> Row:
         """The row of a check by its name."""
@@ -83,6 +83,7 @@ class CheckResult:
         result = Table(*COLUMNS, box=SIMPLE_HEAD)
         for column in result.columns[:3]:
             column.no_wrap = True
+        result.columns[3].overflow = "fold"
         for row in self.rows:
             name, outcome, number, reason = row.cells
             result.add_row(Text(name), Text(outcome, style=_STYLES[outcome]), Text(number), Text(reason))

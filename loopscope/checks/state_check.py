@@ -8,12 +8,15 @@ from ..common.errors import LoopscopeError
 from ..core.sites import Path
 from ..runs.run import Run
 from .finding import Finding, failed, inapplicable, largest_difference, same
+from .output_check import unsteady_output
 from .plain_calls import Call
 from .subject import Subject
 
 
 def states(subject: Subject) -> Finding:
     """Every tensor of every state, and states[0] where the first call must receive it."""
+    if unsteady := unsteady_output(subject):
+        return unsteady
     try:
         ends = subject.ends
     except LoopscopeError as error:

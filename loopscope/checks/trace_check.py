@@ -43,8 +43,8 @@ def nothing_left_behind(subject: Subject) -> Finding:
     return Finding(
         Outcome.passed,
         None,
-        "hooks, attributes, modes, weights, gradients, buffers, random states and inputs are as without "
-        "recording, also after an edit and after a recording that fails",
+        "hooks, attributes, modes, weights, gradients, buffers, random states, inputs; also after an edit "
+        "and after a recording that fails",
     )
 
 
