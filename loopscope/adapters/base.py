@@ -221,6 +221,14 @@ class Adapter(LoopCalls, NoHalting, ReadOut, nn.Module):
 
         vars(self).update(dict.fromkeys(FOUR_FUNCTIONS, refused))
 
+    def check_again(self) -> None:
+        """Compare the four functions with the model's own forward at the next pass, whatever was
+        found before: the model is another one now, such as in another precision."""
+        self.checked.clear()
+        self.mismatch = None
+        for name in FOUR_FUNCTIONS:
+            vars(self).pop(name, None)
+
     @contextmanager
     def functions_allowed(self) -> Iterator[None]:
         """Inside the with-block the four functions compute, even if they were found to differ."""

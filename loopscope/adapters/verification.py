@@ -68,10 +68,10 @@ def mismatch_of(adapter: Any, tokens: Any, inputs: Mapping[str, Any], expected: 
     except LoopscopeError:
         raise
     except Exception as error:
-        return _sentence(adapter, f"they fail on this model ({type(error).__name__}: {error})")
+        return mismatch_sentence(adapter, f"they fail on this model ({type(error).__name__}: {error})")
     finally:
         restore_generator(before)
-    return _sentence(adapter, next((text for pair in pairs if (text := difference_of(*pair))), None))
+    return mismatch_sentence(adapter, next((text for pair in pairs if (text := difference_of(*pair))), None))
 
 
 def read_out_mismatch(adapter: Any, run: Any, expected: Tensor) -> str | None:
@@ -83,10 +83,15 @@ def read_out_mismatch(adapter: Any, run: Any, expected: Tensor) -> str | None:
             pair = adapter.read_outs(run.state(run.iterations), run.reader.context)
         restore_generator(before)
         differs = None if pair is None else difference_of(*pair)
-    return _sentence(adapter, differs)
+    return mismatch_sentence(adapter, differs)
 
 
-def _sentence(adapter: Any, differs: str | None) -> str | None:
+def mismatch_sentence(adapter: Any, differs: str | None) -> str | None:
+    """That the four functions differ, as a sentence.
+
+    Arguments:
+        differs: how, as a clause; None if they don't.
+    """
     kind = type(adapter.module).__name__
     return differs and f"the four functions must give what {kind}'s own forward gives, but {differs}"
 

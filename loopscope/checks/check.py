@@ -1,9 +1,9 @@
 """check: everything that loopscope promises of a recording, tried on one model."""
 
 import platform
+import sys
 import warnings
 from collections.abc import Callable, Sequence
-from importlib.metadata import packages_distributions, version
 from typing import Any
 
 import torch
@@ -145,8 +145,8 @@ def _random_tokens(model: Any, seed: int) -> Tensor:
     if not isinstance(size, int):
         kind = type(getattr(model, "module", model)).__name__
         raise LoopscopeError(
-            f"check needs what {kind} reads, as it has neither a task nor a config with vocab_size to make it "
-            "of. Pass it: ls.check(model, tokens)."
+            f"check needs what {kind} reads, as it has neither a task nor a config with vocab_size. Pass "
+            "it: ls.check(model, tokens)."
         )
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, size, (EXAMPLES, LENGTH), generator=generator)
@@ -155,8 +155,8 @@ def _random_tokens(model: Any, seed: int) -> Tensor:
 def _version_of(module: nn.Module) -> dict[str, str]:
     """The version of the package that a module's class is from; empty if it is none's."""
     package = type(module).__module__.partition(".")[0]
-    names = packages_distributions().get(package, []) if package != "loopscope" else []
-    return {name: version(name) for name in names[:1]}
+    number = getattr(sys.modules.get(package), "__version__", None)
+    return {} if number is None or package in ("loopscope", "torch") else {package: str(number)}
 
 
 def _about(subject: Subject) -> dict[str, str]:

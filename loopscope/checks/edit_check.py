@@ -4,8 +4,6 @@ acts when PyTorch's own hooks make it."""
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
-
 from ..common.errors import LoopscopeError
 from ..core.sites import Path, get_at, is_state, put_at, site_modules
 from ..core.states import States
@@ -14,7 +12,7 @@ from ..runs.run import Run
 from ..wrapping.wrap_module import Wrapped
 from .finding import Finding, failed, inapplicable, largest_difference, same
 from .output_check import unsteady_output
-from .plain_calls import Call, Change
+from .plain_calls import Change
 from .state_check import state_path
 from .subject import Subject
 
@@ -57,6 +55,8 @@ def _edited(
     index: tuple[int, ...],
     calls: Callable[[], "tuple[list[Any], int, Path] | None"],
 ) -> Finding:
+    if run[site].get(index) is None:
+        return failed(f"'{site}' has no value at {index}, though the loop ran {run.iterations} iterations")
     where = _where(run[site], index)
     inner = dict(zip(run[site].axes[1 : len(index)], index[1:], strict=True))
     edit = add(site, value=SHIFT, iteration=index[0], **where, **inner)
@@ -77,7 +77,11 @@ def _edited(
         _writing(number, path, _grid(run[site], where)),
     ]
     off = min(largest_difference(edited.output, subject.watched(modules, shift).output) for shift in shifts)
-    return same(off, f"{what}: nothing before it changes, and the output is as a plain hook edits it")
+    return same(
+        off,
+        f"{what}: nothing before it changes, and the output is as a plain hook edits it",
+        f"an edit of {what} gives another output than the edit of a plain hook, which differs",
+    )
 
 
 def _misplaced(
@@ -107,18 +111,11 @@ def _state_calls(subject: Subject, run: Run, k: int) -> "tuple[list[Any], int, P
         return None
     modules = ends.modules["state"]
     calls = subject.watched(modules).calls
-    return _same_call(
-        modules, calls, k - ends.first, state_path(run, "state", calls, ends.first), run.states[k]
-    )
-
-
-def _same_call(
-    modules: list[Any], calls: list[Call], number: int, path: Path | None, value: Tensor
-) -> "tuple[list[Any], int, Path] | None":
-    if path is None or path[:1] == ("argument",) or not 0 <= number < len(calls):
+    path = state_path(run, "state", calls, ends.first)
+    number = k - ends.first
+    if path is None or path[:1] == ("argument",) or number >= len(calls):
         return None
-    returned = calls[number].returned.get(path)
-    return (modules, number, path) if largest_difference(returned, value) == 0 else None
+    return modules, number, path
 
 
 def _site_calls(

@@ -24,14 +24,12 @@ def same(difference: float, what: str, otherwise: str = "") -> Finding:
 
     Arguments:
         what: was compared; the reason of a check that passed.
-        otherwise: what else to say if they differ.
+        otherwise: what to say if they differ, in place of it.
     """
     if difference == 0:
         return Finding(Outcome.passed, 0.0, what)
-    how = (
-        "their shapes or types differ" if difference == float("inf") else f"differ by up to {difference:.3g}"
-    )
-    return Finding(Outcome.failed, difference, f"{what}: {how}{otherwise}")
+    how = "in shape or type" if difference == float("inf") else f"by up to {difference:.3g}"
+    return failed(f"{otherwise or what + ' differ'} {how}", difference)
 
 
 def failed(reason: str, difference: float | None = None) -> Finding:

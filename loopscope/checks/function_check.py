@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..adapters.base import Adapter
 from ..adapters.self_check import difference_of
+from ..adapters.verification import mismatch_sentence
 from ..core.copied import copied
 from ..core.looped_model import Looped, step_at
 from ..core.output_logits import find_logits
@@ -15,6 +16,8 @@ from .finding import Finding, failed, inapplicable, largest_difference, same
 from .output_check import unsteady_output
 from .result import Outcome
 from .subject import Subject
+
+_READ_OUT = "the read-out of the four functions and the model's own logits"
 
 
 def four_functions(subject: Subject) -> Finding:
@@ -29,11 +32,10 @@ def four_functions(subject: Subject) -> Finding:
         return unsteady
     passed, logits = _by_hand(subject, model)
     theirs = find_logits(subject.output)
-    what = "the read-out of the four functions and the model's own logits"
-    off = largest_difference(logits, theirs)
-    if off:
-        return same(off, what)
-    return same(largest_difference(passed, _recorded(subject, passed)), f"{what}, and every state")
+    if off := largest_difference(logits, theirs):
+        return same(off, _READ_OUT)
+    off = largest_difference(passed, _recorded(subject, passed))
+    return same(off, f"{_READ_OUT}, and every state", "their states and the recorded ones differ")
 
 
 def _of_adapter(subject: Subject, adapter: Adapter) -> Finding:
@@ -41,15 +43,12 @@ def _of_adapter(subject: Subject, adapter: Adapter) -> Finding:
     pairs = adapter.comparison(copied(subject.tokens), subject.seed, **copied(subject.inputs))
     subject.before.restore()
     off = max(largest_difference(ours, theirs) for ours, theirs in pairs)
-    mismatch = adapter.mismatch or next((text for pair in pairs if (text := difference_of(*pair))), None)
-    what = "the read-out of the four functions and the model's own logits"
+    differs = next((text for pair in pairs if (text := difference_of(*pair))), None)
+    mismatch = adapter.mismatch or mismatch_sentence(adapter, differs)
     if mismatch is not None:
-        return failed(f"{what}: {mismatch}", off)
-    finding = same(off, what)
-    if finding.difference == 0:
-        return finding
-    rounding = "equal up to rounding, which depends on the device and the precision"
-    return Finding(Outcome.passed, off, f"{what}: {rounding}")
+        return failed(mismatch, off)
+    rounding = ", up to the rounding of this device and precision" if off else ""
+    return Finding(Outcome.passed, off, f"{_READ_OUT}{rounding}")
 
 
 def _by_hand(subject: Subject, model: Looped) -> tuple[list[State], Tensor]:

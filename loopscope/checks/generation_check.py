@@ -50,6 +50,9 @@ def _generated(subject: Subject, owner: Any, cached: bool | None) -> Finding:
     except Exception as error:  # of the model's own, without any recording
         return inapplicable(f"{what}: the model's own generate raises {type(error).__name__}: {error}")
     theirs = getattr(theirs, "sequences", theirs)
+    again = by_itself()
+    if off := largest_difference(getattr(again, "sequences", again), theirs):
+        return inapplicable(f"{what}: the model by itself generates other tokens each time", off)
     subject.before.restore()
     out = generate(subject.model, subject.tokens, seed=subject.seed, **options)
     off = largest_difference(out.tokens, theirs)

@@ -46,12 +46,8 @@ class Trace:
     def changes(self, later: "Trace") -> list[str]:
         """What is another in a later trace, each as a clause."""
         keys = dict.fromkeys([*self.entries, *later.entries])
-        missing = object()
-        return [
-            f"{key}: {_text(self.entries.get(key, '-'))} became {_text(later.entries.get(key, '-'))}"
-            for key in keys
-            if self.entries.get(key, missing) != later.entries.get(key, missing)
-        ]
+        pairs = {key: (self.entries.get(key), later.entries.get(key)) for key in keys}
+        return [f"{key} {_change(*pair)}" for key, pair in pairs.items() if pair[0] != pair[1]]
 
 
 def passing_state(module: nn.Module) -> dict[str, Any]:
@@ -71,14 +67,20 @@ def _of_part(part: nn.Module) -> Iterator[tuple[str, Any]]:
     hooks = {name: len(value) for name, value in attributes.items() if name.endswith("_hooks") and value}
     yield "the hooks", hooks
     yield "the attributes", sorted(attributes)
-    yield "its training mode", part.training
+    yield "the training mode", part.training
     forward = attributes.get("forward")
-    yield "its forward", None if forward is None else id(forward)
-    yield "its parameters", [(name, id(value)) for name, value in part._parameters.items()]
-    yield "its buffers", sorted(part._buffers)  # a forward may put another tensor in a buffer's place
-    yield "its parts", [(name, id(value)) for name, value in part._modules.items()]
+    yield "the forward", None if forward is None else id(forward)
+    yield "the parameters", [(name, id(value)) for name, value in part._parameters.items()]
+    yield "the buffers", sorted(part._buffers)  # a forward may put another tensor in a buffer's place
+    yield "the parts", [(name, id(value)) for name, value in part._modules.items()]
 
 
-def _text(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else "another"
+def _change(before: Any, after: Any) -> str:
+    """How one value became another, as a predicate."""
+    if isinstance(before, list) and isinstance(after, list):
+        more, less = ([one for one in a if one not in b] for a, b in ((after, before), (before, after)))
+        if all(isinstance(one, str) for one in [*more, *less]):
+            return f"became more by {more} and less by {less}"
+    if isinstance(before, bool | dict) and isinstance(after, bool | dict):
+        return f"became {after}, from {before}"
+    return "changed"

@@ -10,7 +10,7 @@ def output(subject: Subject) -> Finding:
     if unsteady is not None:
         return unsteady
     off = largest_difference(subject.run.output, subject.output)
-    return same(off, f"the output recorded ({subject.run.iterations} iterations) and not recorded")
+    return same(off, f"the outputs recorded ({subject.run.iterations} iterations) and not recorded")
 
 
 def output_with_all_sites(subject: Subject) -> Finding:
@@ -19,12 +19,12 @@ def output_with_all_sites(subject: Subject) -> Finding:
     if unsteady is not None:
         return unsteady
     off = largest_difference(subject.full_run.output, subject.output)
-    return same(off, f"the output with {len(subject.full_run.names)} sites recorded and not recorded")
+    return same(off, f"the outputs with {len(subject.full_run.names)} sites recorded and not recorded")
 
 
 def unsteady_output(subject: Subject) -> Finding | None:
     """That nothing can be compared, since the model itself gives another output every time."""
-    off = largest_difference(subject.output, subject.forward())
+    off = subject.unsteadiness
     if off == 0:
         return None
     return inapplicable(

@@ -48,10 +48,14 @@ def _padded(subject: Subject, name: str, side: str) -> Finding:
     padded = replace(subject, tokens=tokens, inputs=rows | {name: _mask(counts, name, tokens)})
     alone = tokens[:, real]
     short = replace(subject, tokens=alone, inputs=rows | {name: _mask(counts[:, real], name, tokens)})
-    one, other = _values(padded.record(), real), _values(short.record(), slice(None))
+    runs = padded.record(), short.record()
+    one, other = _values(runs[0], real), _values(runs[1], slice(None))
     off, size = largest_difference(one, other), largest_size(other)
     eps = max(torch.finfo(value.dtype).eps for value in other if value.is_floating_point())
     what = f"a row padded on the {side} and the row alone"
+    mismatch = next((run.origin["mismatch"] for run in runs if "mismatch" in run.origin), None)
+    if mismatch is not None and "mismatch" not in subject.run.origin:
+        return failed(f"with a mask {mismatch}")
     if off <= _ROUNDING * eps * size:
         return Finding(Outcome.passed, off, f"states and logits of {what}, up to rounding")
     own = largest_difference(_logits(padded.output, real), _logits(short.output, slice(None)))
@@ -89,8 +93,11 @@ def _is_row(value: Any, batch: int) -> bool:
 def _values(run: Run, real: slice) -> list[Tensor]:
     """The states and logits at the row's own positions."""
     axes = run.states.axes
-    index = tuple(real if name == "position" else slice(None) for name in axes[1:])
-    states = [value[index] for _, value in run.states.items()] if "position" in axes else []
+    states = [
+        value[tuple(real if name == "position" else slice(None) for name in axes[len(index) :])]
+        for index, value in run.states.items()
+        if "position" in axes
+    ]
     return [*states, *_logits(run.output, real)]
 
 

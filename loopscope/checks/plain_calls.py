@@ -13,6 +13,7 @@ from ..core.hooks import in_backward
 from ..core.sites import Path, float_tensors, site_modules
 from ..wrapping.body_calls import tied
 from ..wrapping.wrap_module import Wrapped
+from .finding import largest_difference
 
 Change = Callable[[int, nn.Module, Any], Any]
 """What a hook makes of an output, from the number of the call, its module and the output."""
@@ -24,8 +25,8 @@ class Call(NamedTuple):
     module: nn.Module
     received: dict[Path, Tensor]
     returned: dict[Path, Tensor]
-    """With what its arguments hold after the call, for a body that writes into them; their paths
-    begin with "argument"."""
+    """With those of its arguments that the call has written into; their paths begin with
+    "argument"."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,13 @@ class PlainCalls:
             if in_backward():  # checkpointing computes it again
                 return None
             new = None if change is None else change(len(calls), module, output)
-            held = {("argument", *path): value for path, value in _copies((args, kwargs)).items()}
-            returned = _copies(output if new is None else new) | held
-            calls.append(Call(module, received.pop(), returned))
+            taken = received.pop()
+            written = {
+                ("argument", *path): value
+                for path, value in _copies((args, kwargs)).items()
+                if path not in taken or largest_difference(value, taken[path])
+            }
+            calls.append(Call(module, taken, _copies(output if new is None else new) | written))
             return new
 
         handles = []

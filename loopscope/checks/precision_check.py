@@ -52,7 +52,7 @@ def _copied(model: Any, dtype: torch.dtype) -> Any:
     module: nn.Module = result.module if isinstance(result, Adapter | Wrapped) else result
     module.to(dtype)
     if isinstance(result, Adapter):
-        result.checked.clear()
+        result.check_again()
     if not any(tensor.dtype == dtype for tensor in module.parameters()):
         raise LoopscopeError("it has no floating-point weights to convert")
     return result

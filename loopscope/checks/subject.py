@@ -65,6 +65,11 @@ class Subject:
         return self.forward()
 
     @cached_property
+    def unsteadiness(self) -> float:
+        """The largest difference between two outputs of `forward`, which must be 0."""
+        return largest_difference(self.output, self.forward())
+
+    @cached_property
     def run(self) -> Run:
         """A recording without options."""
         return self.record()
