@@ -12,6 +12,8 @@ import loopscope as ls
 from loopscope.cli import app
 from loopscope.common.files import save_file
 
+from .toys.small_models import hrm_text_folder
+
 HEAVY = ["torch", "plotly", "transformer_lens"]
 HELP = """
 from typer.testing import CliRunner
@@ -126,3 +128,33 @@ def test_a_file_that_is_neither_run_nor_checkpoint_says_so(tmp_path: Path):
     if ls.analyses.names():
         refused = command("measure", ls.analyses.names()[0], tmp_path / "noise.safetensors")
         assert "must be a whole safetensors file" in refused.stderr
+
+
+def test_check_prints_a_row_for_each_check_and_its_exit_code_says_whether_all_passed(checkpoint: Path):
+    text, data = command("check", checkpoint), command("check", checkpoint, "--json")
+    assert (text.exit_code, data.exit_code) == (0, 0)
+    result = json.loads(data.output)
+    assert result["passed"] and text.output.startswith("versions: torch")
+    assert all(row["name"] in text.output for row in result["rows"])
+    assert text.output.rstrip().endswith(result["summary"])
+
+
+def test_check_takes_a_folder_with_its_texts_or_the_part_that_repeats():
+    texts = command("check", hrm_text_folder(), "--text", "w1 w2 w3", "--text", "w4 w5", "--json")
+    assert texts.exit_code == 0
+    about = json.loads(texts.output[texts.output.index("{") :])["about"]
+    assert (
+        about["inputs"] == "(2, 3) of torch.int64, attention_mask, seed 0"
+        and "transformers" in about["versions"]
+    )
+    body = command("check", hrm_text_folder(), "--body", "model.embed_tokens", "--json")
+    assert body.exit_code == 1, "a lookup of tokens receives no state"
+    row = json.loads(body.output[body.output.index("{") :])["rows"][0]
+    assert row["outcome"] == "refused" and "must receive a floating-point tensor" in row["reason"]
+
+
+@pytest.mark.parametrize("option", ["--text", "--body"])
+def test_check_refuses_what_has_no_effect_on_an_entry(option: str):
+    refused = command("check", "recall-plain", option, "core")
+    assert refused.exit_code == 2
+    assert f"{option} is for a Hugging Face model, which recall-plain isn't" in refused.stderr

@@ -95,8 +95,11 @@ def check(
             rows = _rows(subject)
         finally:
             subject.before.restore()
-    said = [str(one.message) for one in caught if issubclass(one.category, LoopscopeWarning)]
-    return CheckResult(_about(subject), tuple(rows), tuple(dict.fromkeys(said)))
+    ours = [str(one.message) for one in caught if issubclass(one.category, LoopscopeWarning)]
+    others = {(one.category, str(one.message)): one for one in caught if str(one.message) not in ours}
+    for one in others.values():  # of the module itself
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return CheckResult(_about(subject), tuple(rows), tuple(dict.fromkeys(ours)))
 
 
 def _rows(subject: Subject) -> list[Row]:

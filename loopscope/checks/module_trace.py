@@ -72,7 +72,7 @@ def _of_part(part: nn.Module) -> Iterator[tuple[str, Any]]:
     yield "the forward", None if forward is None else id(forward)
     yield "the parameters", [(name, id(value)) for name, value in part._parameters.items()]
     yield "the buffers", sorted(part._buffers)  # a forward may put another tensor in a buffer's place
-    yield "the parts", [(name, id(value)) for name, value in part._modules.items()]
+    yield "the parts", [(name, id(value)) for name, value in part.named_children()]
 
 
 def _change(before: Any, after: Any) -> str:

@@ -167,8 +167,8 @@ def record_pretrained(
 
 
 def tokenized(name: str, texts: Sequence[str], trust_remote_code: bool = False, **_: Any) -> tuple[Any, Any]:
-    """The tokenizer of a model by its name, and what it makes of texts, with a mask only where there
-    is padding."""
+    """The tokenizer of a model by its name, and what it makes of texts, with a mask only where
+    there is padding."""
     import transformers  # takes seconds, and only these functions need it
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)

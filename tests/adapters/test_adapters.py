@@ -158,6 +158,11 @@ def test_an_edit_in_the_loop_changes_its_own_call_and_nothing_before_it(case):
     assert torch.allclose(after, before + 1)
 
 
+def test_it_passes_the_self_check(case):
+    result = ls.check(case.wrapped, case.tokens, seed=SEED, **case.inputs)
+    assert result.passed and not result.warnings, str(result)
+
+
 def test_its_loop_is_found_without_knowing_the_family(case):
     result = ls.find_loops(case.model, case.tokens, **case.inputs)
     assert result.has_adapter

@@ -109,7 +109,8 @@ class MovedWhenSeen(Right):
 
 
 class CutElsewhere(Right):
-    """Its state is what the block returns, before the norm that an iteration is said to end with."""
+    """Its state is what the block returns, before the norm that an iteration is said to end
+    with."""
 
     def step(self, state: Tensor, context: Any, t: int) -> Tensor:
         return self.module.block(self.core_in(self.module.norm(state) if t else state), context[1])
