@@ -11,29 +11,11 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from .common import discovery, user_files
+from .commands.check import check
+from .commands.own_files import Use
+from .common import discovery
 from .common.command_options import AsJson, Entry, Examples, Iterations, Source, Texts, Trust
 from .common.errors import LoopscopeError
-
-
-def _put_on_shelves(files: list[str] | None) -> list[str] | None:
-    if files:
-        from .shelves import use
-
-        for file in files:
-            use(file if user_files.is_path(file) else Path(file))
-    return files
-
-
-Use = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--use",
-        metavar="FILE",
-        callback=_put_on_shelves,
-        help="A file with your own architecture, task, analysis or adapter. Repeat it for several.",
-    ),
-]
 
 
 class _ErrorsAsSentences(TyperGroup):
@@ -280,31 +262,7 @@ def new(
     typer.echo(f"Wrote {' and '.join(map(str, write(kind, name, folder)))}")
 
 
-@app.command()
-def check(
-    name: Annotated[
-        str, typer.Argument(metavar="MODEL", help="An entry, a checkpoint or a Hugging Face model.")
-    ],
-    body: Annotated[
-        list[str] | None,
-        typer.Option(help="The part that repeats, where a Hugging Face model is of no known family."),
-    ] = None,
-    as_json: AsJson = False,
-    seed: Annotated[int, typer.Option(help="Seed of random tokens and of what the model draws.")] = 0,
-    text: Texts = None,
-    trust_remote_code: Trust = False,
-) -> None:
-    """Check that recordings of a model are what it computes. Exit code 1 if a check fails."""
-    from .checks import check as run_checks
-    from .run_loading import named_model
-
-    model, tokens = named_model(name, text or [], body=body, trust_remote_code=trust_remote_code)
-    result = run_checks(model, tokens, seed=seed)
-    if as_json:
-        typer.echo(result.to_json())
-    else:
-        Console().print(result) if Console().is_terminal else typer.echo(str(result))
-    raise typer.Exit(0 if result.passed else 1)
+app.command()(check)
 
 
 @app.command()

@@ -6,14 +6,12 @@ rotary angles, the embedded input) comes from the model too: `first_inputs` runs
 up to the first call of a module and returns the inputs of that call.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..common.errors import LoopscopeError
 from ..common.rng import generator_state, restore_generator
 from ..core.loop_index import Clock
 from ..core.looped_model import Context, step_at
@@ -26,13 +24,12 @@ from ..halting.no_halting import NoHalting
 from .forward_hooks import Inputs, first_inputs, naming_unknown_inputs, recorded_calls, replaced_forward
 from .forward_inputs import check_inputs
 from .loop_calls import LoopCalls
-from .self_check import largest_difference, refusal
+from .refused_functions import RefusedFunctions
+from .self_check import largest_difference
 from .verification import verify
 
-FOUR_FUNCTIONS = ("encode", "initial", "step", "decode")
 
-
-class Adapter(LoopCalls, NoHalting, ReadOut, nn.Module):
+class Adapter(RefusedFunctions, LoopCalls, NoHalting, ReadOut, nn.Module):
     """The four functions of a model written by others. `loopscope.wrap` makes one for a model of a
     supported family.
 
@@ -206,37 +203,6 @@ class Adapter(LoopCalls, NoHalting, ReadOut, nn.Module):
         runs once for each kind of inputs to tell."""
         self.check_inputs(tokens, inputs)
         verify(self, tokens, inputs)
-
-    def refuse(self, mismatch: str) -> None:
-        """Compute nothing from the four functions any more: they differ from the model's own
-        forward.
-
-        Arguments:
-            mismatch: how, as a sentence.
-        """
-        self.mismatch = mismatch
-
-        def refused(*_: Any, **__: Any) -> Any:
-            raise LoopscopeError(refusal(mismatch))
-
-        vars(self).update(dict.fromkeys(FOUR_FUNCTIONS, refused))
-
-    def check_again(self) -> None:
-        """Compare the four functions with the model's own forward at the next pass, whatever was
-        found before: the model is another one now, such as in another precision."""
-        self.checked.clear()
-        self.mismatch = None
-        for name in FOUR_FUNCTIONS:
-            vars(self).pop(name, None)
-
-    @contextmanager
-    def functions_allowed(self) -> Iterator[None]:
-        """Inside the with-block the four functions compute, even if they were found to differ."""
-        refused = {name: vars(self).pop(name) for name in FOUR_FUNCTIONS if name in vars(self)}
-        try:
-            yield
-        finally:
-            vars(self).update(refused)
 
     def set_outer_module(self, outer: nn.Module, sites: Mapping[str, nn.Module]) -> None:
         """Use the forward and the site names of a module that contains the model."""

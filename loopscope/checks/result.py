@@ -63,7 +63,7 @@ class CheckResult:
 
     @property
     def passed(self) -> bool:
-            """Whether a recording's output could be compared with the model's own, and no check
+        """Whether a recording's output could be compared with the model's own, and no check
         failed."""
         compared = bool(self.rows) and self.rows[0].outcome is Outcome.passed
         return compared and all(row.outcome is not Outcome.failed for row in self.rows)

@@ -1,0 +1,1 @@
+"""Commands of the command line, and the options they share, that are a file of their own."""
