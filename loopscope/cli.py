@@ -12,7 +12,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from .commands.check import check
-from .commands.own_files import Use
+from .commands.use_option import Use
 from .common import discovery
 from .common.command_options import AsJson, Entry, Examples, Iterations, Source, Texts, Trust
 from .common.errors import LoopscopeError

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from ..common.command_options import AsJson, Texts, Trust
-from .own_files import Use
+from .use_option import Use
 
 
 def check(
