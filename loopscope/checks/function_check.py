@@ -8,10 +8,13 @@ from torch import Tensor
 from ..adapters.base import Adapter
 from ..adapters.self_check import difference_of
 from ..adapters.verification import mismatch_sentence
+from ..common.errors import LoopscopeError
 from ..core.copied import copied
 from ..core.looped_model import Looped, step_at
 from ..core.output_logits import find_logits
 from ..core.state_tree import State, items
+from ..runs.run import iterable_model
+from ..wrapping.wrap_module import Wrapped
 from .finding import Finding, failed, inapplicable, largest_difference, same
 from .output_check import unsteady_output
 from .result import Outcome
@@ -23,13 +26,12 @@ _READ_OUT = "the read-out of the four functions and the model's own logits"
 def four_functions(subject: Subject) -> Finding:
     """The read-out after the model's own depth; and every state, as it was recorded."""
     model = subject.model
-    if not isinstance(model, Looped):
-        return inapplicable("the model is recorded by its loop body and offers no four functions")
     if isinstance(model, Adapter):
         return _of_adapter(subject, model)
-    unsteady = unsteady_output(subject)
-    if unsteady is not None:
+    if unsteady := unsteady_output(subject):
         return unsteady
+    if isinstance(model, Wrapped):
+        return _by_substitution(subject)
     passed, logits = _by_hand(subject, model)
     theirs = find_logits(subject.output)
     if off := largest_difference(logits, theirs):
@@ -51,6 +53,27 @@ def _of_adapter(subject: Subject, adapter: Adapter) -> Finding:
     return Finding(Outcome.passed, off, f"{_READ_OUT}{rounding}")
 
 
+def _by_substitution(subject: Subject) -> Finding:
+    """Every step from the first recorded state on, and the read-out of the last one."""
+    run = subject.run
+    try:
+        model = iterable_model(run)
+    except LoopscopeError as error:
+        return inapplicable(str(error))
+    subject.before.restore()
+    first, context = run.states.iterations[0], run.reader.context
+    with run.reader.as_recorded(draws=True), torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(subject.seed)
+        states = [run.state(first)]
+        for t in range(first, run.iterations):
+            states.append(copied(step_at(model, states[-1], context, t)))  # a body may write into it
+        logits, theirs = model.decode(states[-1], context), find_logits(subject.output)
+    off = largest_difference(states, [run.state(k) for k in range(first, run.iterations + 1)])
+    if not off and theirs is not None:
+        off = largest_difference(logits, theirs)
+    return same(off, f"states and read-out of the four functions by substitution, from states[{first}] on")
+
+
 def _by_hand(subject: Subject, model: Looped) -> tuple[list[State], Tensor]:
     """The states and the last read-out of the four functions."""
     subject.before.restore()
@@ -59,10 +82,10 @@ def _by_hand(subject: Subject, model: Looped) -> tuple[list[State], Tensor]:
         model.clock.set()
         encode: Any = model.encode
         context = encode(copied(subject.tokens), **copied(subject.inputs))
-        states = [model.initial(context)]
+        states = [copied(model.initial(context))]
         for t in range(subject.run.iterations):
-            states.append(step_at(model, states[-1], context, t))
-        return copied(states), model.decode(states[-1], context)
+            states.append(copied(step_at(model, states[-1], context, t)))  # a body may write into it
+        return states, model.decode(states[-1], context)
 
 
 def _recorded(subject: Subject, passed: list[State]) -> list[State]:

@@ -70,3 +70,17 @@ def test_a_state_that_is_recorded_in_part_is_said():
     result = ls.check(wrapped(case), case.example())
     assert any("carries 2 tensors" in text for text in result.warnings)
     assert "warned: the body ['core'] carries 2 tensors" in str(result)
+
+
+def test_the_four_functions_are_compared_by_substitution_where_there_are_any(results):
+    refused = {
+        "two roles": "iteration 3 from state 3 gives another state 4",
+        "leaves the loop when settled": "its forward leaves the loop before it",
+        "rows leave the batch": "rows leave its batch during the loop",
+        "two levels": "iteration 2 from state 2 gives another state 3",
+    }
+    for name, result in results.items():
+        row = result.row("four functions")
+        if name not in LIMITS:
+            assert (row.outcome is Outcome.passed) == (name not in refused), f"{name}: {row}"
+            assert refused.get(name, "by substitution, from states") in row.reason

@@ -33,7 +33,7 @@ def test_what_is_right_passes_every_check():
         result = checked(model)
         assert failures(result) == [] and result.passed
         applies = [row.name for row in result.rows if row.outcome is Outcome.passed]
-        assert {"states", "padding", "bfloat16", "float16", "generation"} <= set(applies)
+        assert {"states", "four functions", "padding", "bfloat16", "float16", "generation"} <= set(applies)
         assert all(row.difference in (None, 0) or row.name == "padding" for row in result.rows)
 
 
