@@ -15,6 +15,7 @@ from .common.arguments import FilePath
 from .common.errors import LoopscopeError, LoopscopeWarning
 from .common.guard import guarded
 from .core.looped_model import Looped
+from .core.model_text import tokenized
 from .core.sites import is_state
 from .recorder import pretrained as hub
 from .recorder.provenance import check_same_model
@@ -130,7 +131,7 @@ def named_model(
                 )
         return models.load(name), None
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code} | ({"body": body} if body else {})
-    tokens = hub.tokenized(name, texts, trust_remote_code)[1] if texts else None
+    tokens = tokenized(hub.tokenizer_of(name, trust_remote_code), list(texts)) if texts else None
     return hub.from_pretrained(name, **options), tokens
 
 

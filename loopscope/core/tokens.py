@@ -45,8 +45,8 @@ def model_inputs(
         tokens, inputs = _of_tokenizer(tokens, inputs)
     if isinstance(tokens, str | bytes) or _holds(tokens, (str, bytes)):
         raise LoopscopeError(
-            f"a model reads tokens, but got text: {str(tokens)[:40]!r}. Tokenize it first, and pass what "
-            f"the model's tokenizer returns: {_TOKENIZE}."
+            f"a model reads tokens, but got text: {str(tokens)[:40]!r}. Pass the model's tokenizer too, "
+            f"tokenizer=..., or what it returns: {_TOKENIZE}."
         )
     if isinstance(tokens, np.ndarray | np.generic) or _holds(tokens, (int, float, np.number, np.ndarray)):
         tokens = _tensor(tokens)
@@ -64,15 +64,6 @@ def model_inputs(
     if strict and isinstance(module, nn.Module) and module is not model:
         _check_names(module, inputs)
     return tokens, inputs
-
-
-def token_strings(tokens: Any) -> dict[str, str]:
-    """By token id, as text: the string of every token in what a fast tokenizer of transformers
-    returned; empty for other tokens."""
-    encodings = getattr(tokens, "encodings", None) or ()
-    return {
-        str(token): string for one in encodings for token, string in zip(one.ids, one.tokens, strict=True)
-    }
 
 
 def _check_mask(tokens: Any, inputs: dict[str, Any]) -> None:
@@ -212,6 +203,11 @@ def _checked(name: str, tokens: Any, vocabulary: int | None) -> Tensor:
         raise LoopscopeError(
             f"{name} needs its tokens as a Tensor of integers (batch, position), but got {kind}{given}. Use "
             f"task.batch(...).tokens, or what the model's tokenizer returns: {_TOKENIZE}."
+        )
+    if tokens.ndim == 3 and tokens.is_floating_point():
+        raise LoopscopeError(
+            f"{name} needs its tokens as integers (batch, position), but got {tokens.dtype} of the shape "
+            f"{tuple(tokens.shape)}. Pass embeddings by name: ls.record(model, None, inputs_embeds=...)."
         )
     if vocabulary is None:
         return tokens

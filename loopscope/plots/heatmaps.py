@@ -188,8 +188,12 @@ def _few(iterations: Sequence[int]) -> list[int]:
 
 
 def token_label(symbol: str) -> str:
-    """A token as a label: literal text, and visible also if it is a blank."""
-    return label(symbol if symbol.strip() else repr(symbol))
+    """A token as a label: literal text, and visible also if it is a blank. Spaces at its ends are
+    written as ␣, since a figure would drop them."""
+    if not symbol.strip():
+        return label(repr(symbol))
+    before, after = (len(symbol) - len(symbol.lstrip(" ")), len(symbol) - len(symbol.rstrip(" ")))
+    return label(f"{'␣' * before}{symbol.strip(' ')}{'␣' * after}")
 
 
 def _whole_ticks(figure: "go.Figure", *, rows: int, columns: int) -> None:

@@ -149,8 +149,9 @@ def record_pretrained(
         LoopscopeError: as `from_pretrained`, or there is no text and the model has no vocabulary.
     """
     model = from_pretrained(name, **options)
+    tokenizer, tokens = None, list(texts)
     if texts:
-        model.tokenizer, tokens = tokenized(name, texts, **options)
+        model.tokenizer = tokenizer = tokenizer_of(name, **options)
         source = f"texts: {list(texts)}"
     else:
         if model.vocabulary is None:
@@ -161,21 +162,16 @@ def record_pretrained(
         generator = torch.Generator().manual_seed(seed)
         tokens = torch.randint(0, model.vocabulary, (examples, LENGTH), generator=generator)
         source = f"{examples} sequences of {LENGTH} tokens drawn uniformly (seed {seed})"
-    run = record(model, tokens, iterations, seed=seed)
+    run = record(model, tokens, iterations, seed=seed, tokenizer=tokenizer)
     run.origin["tokens"] = source
     return run
 
 
-def tokenized(name: str, texts: Sequence[str], trust_remote_code: bool = False, **_: Any) -> tuple[Any, Any]:
-    """The tokenizer of a model by its name, and what it makes of texts, with a mask only where
-    there is padding."""
+def tokenizer_of(name: str, trust_remote_code: bool = False, **_: Any) -> Any:
+    """The model's own, which pads on the left, where every text is read at its last position."""
     import transformers  # takes seconds, and only these functions need it
 
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-    tokenizer.padding_side = "left"  # every text is read at its last position
+    tokenizer.padding_side = "left"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    encoded = tokenizer(list(texts), return_tensors="pt", padding=len(texts) > 1)
-    needed = {"input_ids"} if bool(encoded["attention_mask"].all()) else {"input_ids", "attention_mask"}
-    for key in set(encoded) - needed:
-        del encoded[key]
-    return tokenizer, encoded
+    return tokenizer

@@ -11,8 +11,8 @@ from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
 from ..core.looped_model import checked_iterations
+from ..core.model_text import ModelInput, model_input
 from ..core.sites import Sites
-from ..core.tokens import model_inputs, token_strings
 from ..interventions.edit_checks import AnyEdit, Edits
 from ..runs.collector import Collector
 from ..runs.keep import Keep
@@ -31,7 +31,7 @@ from .recording_plan import Span, edits_of
 from .resume_run import resume
 
 
-# It is long because its docstring explains nine arguments.
+# It is long because its docstring explains eleven arguments.
 @guarded
 def record(
     model: Any,
@@ -44,6 +44,8 @@ def record(
     grad: bool = False,
     seed: Seed | None = None,
     copy: bool | None = None,
+    tokenizer: Any = None,
+    count_special: bool = True,
     **inputs: Any,
 ) -> Run:
     """One forward pass with its states. The output is bitwise what the model gives without being
@@ -57,7 +59,8 @@ def record(
 
     Arguments:
         model: a zoo model, any model with the four functions, or what `wrap` returned.
-        tokens: (batch, position) or a tokenizer's output; of a wrapped module, its first argument.
+        tokens: (batch, position), a tokenizer's output, or with `tokenizer` a text or a list of
+            texts; of a wrapped module, its first argument. None with `inputs_embeds=`.
         iterations: None means the model's own depth.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
         edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at,
@@ -67,19 +70,25 @@ def record(
         seed: for models that draw random numbers (an initial state, dropout); torch's generator is
             restored afterwards. None: draw from torch's generator, as the model itself does.
         copy: True copies every value, False none; None copies those that may change later.
+        tokenizer: the model's own, of transformers. It reads texts, and pads where its
+            padding_side says; the model gets the mask. It names tokens and positions in figures:
+            the run keeps the strings, not the tokenizer.
+        count_special: False: the tokenizer's special tokens (those that begin, end, separate or
+            pad) don't count in pooled numbers, though the model reads them. Unknown and masked
+            words count.
         inputs: further arguments of a wrapped module's forward. The model and the run have copies
             of them and of the tokens, so that nothing of the caller's is written to.
 
     Raises:
-        LoopscopeError: an unknown site, an edit that doesn't fit or never applies, invalid tokens,
-            or an input that a model's adapter doesn't follow.
+        LoopscopeError: an unknown site, an edit that doesn't fit or never applies, invalid tokens
+            or texts, or an input that a model's adapter doesn't follow.
 
     The first recording through an adapter of `wrap`, for each kind of inputs, is compared with the
     model's own forward. If they differ, a LoopscopeWarning says how, and this and later runs are
     recorded from the model's own forward.
     """
-    strings = token_strings(tokens)
-    tokens, inputs = model_inputs(model, tokens, inputs)
+    read = model_input(model, tokens, inputs, tokenizer, count_special=count_special)
+    tokens, inputs = read.tokens, read.inputs
     model = model.wrapped if isinstance(model, Iterated) else model
     if isinstance(model, Wrapped):
         n = None if iterations is None else checked_iterations(iterations)
@@ -88,8 +97,9 @@ def record(
         _check_no_edits(n, edits)
         collector = Collector(keep or Keep(), grad, copy, careful=True)
         run = _recorded_module(model, tokens, inputs, sites, wrapped_edits(model, edits), collector, seed)
-        run.origin |= {"token_strings": strings} if strings else {}
+        run.origin |= read.origin
         warn_nonfinite(run, stacklevel=3)  # who called record, which is guarded
+        run = _counted(run, read)
         if n is None or n == run.iterations:
             return run
         first = run.states.iterations[0]
@@ -101,10 +111,15 @@ def record(
     collector = Collector(keep or Keep(), grad, copy, careful=changes_in_place(model))
     with pass_settings(model, grad, seed) as before:
         tokens, inputs = copied(tokens), copied(inputs)
-        origin = circumstances(model, edited, keep, seed)
-        origin |= {"token_strings": strings} if strings else {}
+        origin = circumstances(model, edited, keep, seed) | read.origin
         request = _Request(model, tokens, inputs, iterations, sites, edited, collector, origin, before)
-        return _adapted(request) if isinstance(model, Adapter) else _with_four_functions(request)
+        run = _adapted(request) if isinstance(model, Adapter) else _with_four_functions(request)
+    return _counted(run, read)
+
+
+def _counted(run: Run, read: ModelInput) -> Run:
+    """The run, without the special tokens in its pooled numbers if they don't count."""
+    return run if read.special is None else run.with_counted(read.without_special(run.counted))
 
 
 @dataclass(frozen=True)

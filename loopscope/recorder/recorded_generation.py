@@ -22,9 +22,9 @@ from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
+from ..core.model_text import model_input, names_by
 from ..core.sites import Sites
 from ..core.states import States
-from ..core.tokens import model_inputs
 from ..core.turns import check_no_pass, parts_of, running_pass, turn
 from ..interventions.edit_checks import Edits
 from ..runs.keep import Keep
@@ -37,12 +37,15 @@ from .pass_settings import pass_settings
 _COUNTS = ("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams",
     "num_return_sequences", "prompt_lookup_num_tokens", "prefill_chunk_size", "top_k")  # fmt: skip
 _SWITCHES = ("do_sample", "use_cache", "return_dict_in_generate")
+_TOKENIZER_FOR = ("stop_strings", "assistant_model")
+"""Options of transformers' generate that need the tokenizer."""
 _LONGEST = 400
 """Characters of an error of generate that are shown."""
 _MISFITS = (TypeError, ValueError, LookupError, AttributeError, NotImplementedError, AssertionError)
 """What a generate raises where its options don't fit."""
 
 
+# It is long because its docstring explains seven arguments.
 @guarded
 def generate(
     model: Any,
@@ -52,6 +55,7 @@ def generate(
     edits: Edits = (),
     keep: Keep | None = None,
     seed: Seed | None = None,
+    tokenizer: Any = None,
     **options: Any,
 ) -> Generation:
     """Let a wrapped model generate with its own `generate`, and record every forward pass.
@@ -67,8 +71,11 @@ def generate(
 
     Arguments:
         model: what `wrap` returned for a model that has a method `generate`.
-        tokens: the prompt, (batch, position), or what a tokenizer returned.
+        tokens: the prompt, (batch, position), what a tokenizer returned, or with `tokenizer` a text
+            or a list of texts, which are padded on the left.
         sites, edits, keep, seed: as for `record`; edits apply in every pass.
+        tokenizer: as for `record`; it also goes to the model's generate where an option needs it
+            (stop_strings, assistant_model).
         options: of the model's own `generate`, such as max_new_tokens=8, use_cache=False,
             do_sample=False.
 
@@ -87,9 +94,15 @@ def generate(
             "a model must have a method generate to be recorded while it generates, but "
             f"{type(owner).__name__} has none. {advice}"
         )
+    named: dict[str, Any] = {}
     if tokens is not None or not any(name in options for name in ("inputs_embeds", "input_ids", "inputs")):
-        tokens, options = model_inputs(model, tokens, options, strict=False)
+        read = model_input(model, tokens, options, tokenizer, side="left", strict=False)
+        tokens, options, named = read.tokens, read.inputs, read.origin
+    elif tokenizer is not None:
+        named = {"token_strings": names_by(tokenizer)}
     options = _checked_options(options)
+    if tokenizer is not None and any(_option(owner, options, name) is not None for name in _TOKENIZER_FOR):
+        options["tokenizer"] = tokenizer
     with (
         torch.no_grad(),
         pass_settings(model, False, seed),
@@ -101,7 +114,7 @@ def generate(
         out.output = _output(owner, [] if tokens is None else [tokens], options, out, edited=bool(edits))
     out.tokens = getattr(out.output, "sequences", out.output)
     for run in out.runs:
-        run.origin["seed"] = seed
+        run.origin |= {"seed": seed, **named}
     return out
 
 

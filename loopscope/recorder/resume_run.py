@@ -84,6 +84,7 @@ def resume(
             "requested_iterations": n,
             "resumed_at": k,
             "edits": [*run.origin.get("edits", []), *origin["edits"]],
+            **{name: run.origin[name] for name in ("token_strings",) if name in run.origin},
         }
         earlier = _earlier(model, run, reader, n, k)
         span = Span(tokens, inputs, n, k, (reader.context, state), run.mask, earlier)

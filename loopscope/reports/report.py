@@ -226,7 +226,8 @@ def _missing(run: Run, title: str) -> str:
 
 def _recorded(run: Run) -> dict[str, Any]:
     """What was recorded, for the page's data."""
-    return {"origin": run.origin, "iterations": run.iterations, "sites": run.names}
+    origin = {name: value for name, value in run.origin.items() if name != "token_strings"}  # a vocabulary
+    return {"origin": origin, "iterations": run.iterations, "sites": run.names}
 
 
 def _subject_of(name: str) -> str:

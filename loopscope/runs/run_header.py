@@ -36,6 +36,7 @@ class StoredOrigin:
     whole: bool = True
     task: StoredTask | None = None
     versions: dict[str, Any] = field(default_factory=dict)
+    token_strings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

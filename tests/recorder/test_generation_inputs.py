@@ -83,7 +83,7 @@ def test_the_difference_of_an_adapter_takes_it_too(model):
 @pytest.mark.parametrize(
     ("tokens", "text"),
     [
-        ("some text", "reads tokens, but got text: 'some text'. Tokenize it first"),
+        ("some text", "reads tokens, but got text: 'some text'. Pass the model's tokenizer too"),
         (["some", "text"], "reads tokens, but got text"),
         (b"text", "reads tokens, but got text"),
         (np.array(["text"]), "must be numbers"),

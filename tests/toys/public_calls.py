@@ -16,6 +16,8 @@ from loopscope.core.looped_model import Looped
 from loopscope.shelves import SHELVES, new
 from loopscope.shelves.new import TEMPLATES
 
+from .text_tokenizers import bytes_tokenizer, looped_gpt2
+
 
 @dataclass(frozen=True)
 class Call:
@@ -90,6 +92,9 @@ def calls() -> Iterator[Call]:
     """Every public function with arguments that work. Files are written into the working folder."""
     tokens = run().tokens
     yield Call("record", ls.record, {"model": model(), "tokens": tokens, "iterations": 2}, ("mask",))
+    looped, tokenizer = ls.wrap(looped_gpt2(), body="transformer.h.0"), bytes_tokenizer()
+    yield Call("record text", ls.record, {"model": looped, "tokens": "A loop", "tokenizer": tokenizer})
+    yield Call("generate text", ls.generate, {"model": looped, "tokens": ["A loop"], "tokenizer": tokenizer})
     yield Call("resume", ls.resume, {"model": model(), "run": run(), "iterations": 5})
     yield Call(
         "iterate", ls.iterate, {"function": _half, "initial": STATE, "iterations": 3}, ("seed", "keep")
