@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.rng import generator_state, restore_generator
+from ..core.attention_pattern import with_patterns
 from ..core.loop_index import Clock
 from ..core.looped_model import Context, step_at
 from ..core.readout_protocol import ReadOut
@@ -154,8 +155,7 @@ class Adapter(RefusedFunctions, LoopCalls, NoHalting, ReadOut, nn.Module):
     ) -> list[tuple[Tensor, Tensor]]:
         """Pairs that must be equal: what the four functions give after the model's own depth,
         whether or not they were found to differ, and `expected`, the model's own; and the same of a
-        read-out alone, where
-        these don't show it."""
+        read-out alone, where these don't show it."""
         with self.functions_allowed():
             n = self.depth(tokens, inputs)
             context = self.encode(tokens, **inputs)
@@ -236,7 +236,7 @@ class Adapter(RefusedFunctions, LoopCalls, NoHalting, ReadOut, nn.Module):
         """Every site by name: those of the model, and those of the loop."""
         points = {site: self.get_submodule(site) for site in self.loop_sites}
         fields = {f"state.{field}": module for field, module in self.state.named_children()}
-        return self._site_modules | {"state": self.state} | fields | points
+        return with_patterns(self._site_modules) | {"state": self.state} | fields | points
 
     @property
     def training(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]

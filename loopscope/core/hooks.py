@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .attention_pattern import AttentionPattern
+
 Before = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
 
@@ -63,6 +65,8 @@ class TemporaryHooks(AbstractContextManager["TemporaryHooks"]):
         one module, the last one's `before` is called first, and its `after` last. Calls during a
         backward pass are skipped: gradient checkpointing makes them to recompute activations.
         """
+        if isinstance(module, AttentionPattern):
+            after, module = module.hook(after) if after is not None else None, module.attention
         hook = Hook(before, after, threading.get_ident())
         if _hooked(module):
             self._register(module, hook)

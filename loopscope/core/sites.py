@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError, nearest
+from .attention_pattern import why_no_pattern
 
 Sites = str | Sequence[str] | Callable[[str], bool]
 
@@ -95,7 +96,9 @@ def resolve(sites: Sites, names: Iterable[str], hooks: Iterable[str]) -> list[st
         else:
             result = [site] if site in names else []
         if not result:
-            raise LoopscopeError(f"there is no site {site!r} in this model. {nearest(site, names)}")
+            raise LoopscopeError(
+                f"there is no site {site!r} in this model. {why_no_pattern(site) or nearest(site, names)}"
+            )
         selected += result
     return list(dict.fromkeys(selected))
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..common.arguments import Meaning
 from ..common.errors import LoopscopeError, nearest
+from ..core.attention_pattern import AttentionPattern
 from ..core.indexing import indices
 from ..core.sites import resolve
 from .compound_edit import CompoundEdit, UpdateSites
@@ -46,7 +47,8 @@ def edit_list(
         LoopscopeError: something is no edit, or a name or pattern matches no site.
     """
     alias = alias or {}
-    names, hooks = [*modules, *alias, *others], [*hooks, *alias]
+    names = [*modules, *alias, *others]
+    hooks = [name for name in [*hooks, *alias] if not isinstance(modules.get(name), AttentionPattern)]
     result: list[AnyEdit] = []
     for edit in _listed(edits):
         site: Any = getattr(edit, "site", None)

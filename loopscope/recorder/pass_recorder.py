@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..adapters.base import Adapter
 from ..adapters.self_check import refusal
 from ..common.errors import LoopscopeError
+from ..core.attention_pattern import with_patterns
 from ..core.copied import copied
 from ..core.counted import PADDING_INPUTS, SpecialTokens, counted_positions
 from ..core.hooks import TemporaryHooks
@@ -52,7 +53,7 @@ class PassRecorder:
         self.empty_collector = collector or Collector(keep or Keep(), False, careful=True)
         self.model, self.keep, self.runs = model, keep or Keep(), runs
         self.adapter = model if isinstance(model, Adapter) else None
-        self.modules = modules_of(model.module)
+        self.modules = with_patterns(modules_of(model.module))
         self.loop: Any = model
         if isinstance(model, Adapter):
             self.loop = _AdapterLoop(model)

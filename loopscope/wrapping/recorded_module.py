@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..common.errors import LoopscopeError
+from ..core.attention_pattern import with_patterns
 from ..core.hooks import TemporaryHooks
 from ..core.preserved_state import preserved_state
 from ..core.sites import Sites, is_state, modules_of, resolve
@@ -96,7 +97,7 @@ def record_wrapped(
 
 
 def _planned(wrapped: Wrapped, sites: Sites, edits: Sequence[AnyEdit], probe: StartProbe) -> _Plan:
-    modules, state = modules_of(wrapped.module), wrapped.state
+    modules, state = with_patterns(modules_of(wrapped.module)), wrapped.state
     values, schedule = expand_edits(edits, state.fields)
     args, inputs = probe.inputs()
     values = with_mask(values, wrapped.module, args[0] if args else None, inputs)
@@ -141,7 +142,7 @@ def wrapped_edits(wrapped: Wrapped, edits: Edits) -> list[AnyEdit]:
     Raises:
         LoopscopeError: something is no edit, or an edit's site doesn't exist.
     """
-    modules, fields = modules_of(wrapped.module), wrapped.state.fields
+    modules, fields = with_patterns(modules_of(wrapped.module)), wrapped.state.fields
     alias = {f"state.{fields[0]}": "state"} if fields else {}
     others = dict.fromkeys([*LOOP_SITES, *wrapped.state.sites])
     return edit_list(edits, modules, modules, alias=alias, others=others)
