@@ -69,7 +69,8 @@ def _edited(
     reference = calls()
     if reference is None:
         if not largest_difference(_after(run, index[0]), _after(edited, index[0])):
-            return failed(f"{what} was edited, but neither a later state nor the output changed")
+            idle = f"{what} was edited, but neither a later state nor the output changed"
+            return failed(idle) if is_state(site) else inapplicable(idle)
         return same(0.0, f"{what}: nothing before it changes, what follows does (no hook shows the state)")
     modules, number, path = reference
     shifts = [
@@ -151,13 +152,13 @@ def _inner_place(run: Run) -> tuple[str, tuple[int, ...]] | None:
 
 
 def _where(states: States, index: tuple[int, ...]) -> dict[str, int]:
-    """The position that is edited, or else the example; all of a value whose rows have left."""
+    """The last position, or else the last example; all of a value whose rows have left. (A causal
+    layer has but one key to attend to at the first position, whatever its query.)"""
     axes, shape = states.axes[len(index) :], states.get(index).shape  # pyright: ignore[reportOptionalMemberAccess]
     if states.rows:
         return {}
-    return next(
-        ({name: 0} for name in ("position", "batch") if name in axes and shape[axes.index(name)] > 1), {}
-    )
+    sizes = dict(zip(axes, shape, strict=True))
+    return next(({name: sizes[name] - 1} for name in ("position", "batch") if sizes.get(name, 1) > 1), {})
 
 
 def _grid(states: States, where: dict[str, int]) -> tuple[Any, ...]:

@@ -48,6 +48,10 @@ def _padded(subject: Subject, name: str, side: str) -> Finding:
     padded = replace(subject, tokens=tokens, inputs=rows | {name: _mask(counts, name, tokens)})
     alone = tokens[:, real]
     short = replace(subject, tokens=alone, inputs=rows | {name: _mask(counts[:, real], name, tokens)})
+    try:
+        padded.forward()
+    except Exception as error:  # of the model's own, whose mask may be no tensor
+        return inapplicable(f"the model itself doesn't take this mask as '{name}': {error}")
     runs = padded.record(), short.record()
     one, other = _values(runs[0], real), _values(runs[1], slice(None))
     off, size = largest_difference(one, other), largest_size(other)
