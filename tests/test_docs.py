@@ -19,7 +19,9 @@ PAGES = [
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """All but the page that names what there was before."""
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
-GUIDES = [page for page in sorted(ROOT.glob("docs/*.md")) if page.name != "architecture.md"]
+TABLES = ("models.md", "verdicts.md")
+"""Pages without code."""
+GUIDES = [p for p in sorted(ROOT.glob("docs/*.md")) if p.name not in ("architecture.md", *TABLES)]
 """Pages whose blocks run one after another. Those of architecture.md are templates and have a test
 of their own."""
 COMMANDS = ["README.md", "CONTRIBUTING.md", "models/README.md", ".github/workflows/ci.yml"]
@@ -42,6 +44,11 @@ def test_a_page_runs_as_it_is_printed(page, capsys):
     for block in code:
         exec(compile(block, str(page), "exec"), names)
     assert "model.L_module, model.H_module run one after another" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_page_without_code_has_none(name):
+    assert blocks((ROOT / "docs" / name).read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("path", [*CURRENT, *NOTEBOOKS], ids=relative)
