@@ -79,10 +79,10 @@ RECIPES = {
         config={"vocabulary": 38, "width": 64, "heads": 4, "layers": 8},
         task="hops",
         options={"nodes": 6, "hops": 4},
-        steps=5000,
+        steps=3000,
         batch=128,
-        curriculum=Growing(start=1, steps=1500),
+        curriculum=Growing(start=1, steps=900),
         depth=Fixed(1),
-        optimiser=AdamW(lr=1e-3, warmup=100, decay=1500),
+        optimiser=AdamW(lr=1e-3, warmup=100, decay=800),
     ),
 }
