@@ -2,6 +2,7 @@
 
     model = ls.wrap(module)                 # of a supported family: the four functions
     wrapped = ls.wrap(module, body="core")  # any other: a call of module.core is an iteration
+    looped = ls.wrap(module, body="layers.2:5", repeat=4)  # a loop put into a feed-forward stack
     run = ls.record(wrapped, tokens)
 
 With a body, the iteration is inferred from its calls. Modules called inside it belong to the
@@ -18,6 +19,7 @@ from torch import nn
 from ..adapters import FAMILIES, adapter_for
 from ..adapters.base import Adapter
 from ..adapters.shelf import ADAPTERS
+from ..common.arguments import PositiveCount
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.loop_index import Clock
@@ -27,6 +29,9 @@ from .body_state import BodyState
 from .iterated import Iterated
 from .iterated_names import ReadOutNames, read_out_names
 from .state_names import Named, parameters_of, state_names
+from .synthetic import synthetic_loop
+from .synthetic_loop import SyntheticLoop
+from .update_rules import UpdateRule
 
 LOOP_SITES = ("state", "core_in")
 """Sites of the loop itself rather than of one module."""
@@ -101,6 +106,18 @@ def wrap(
     """Any other module, recorded by its loop body."""
 
 
+@overload
+def wrap(
+    module: nn.Module, *, body: str | Sequence[str], repeat: int, update: str | UpdateRule | None = None
+) -> SyntheticLoop:
+    """A feed-forward module, with a window of its layers repeated."""
+
+
+@overload
+def wrap(module: nn.Module, *, body: str | Sequence[str], order: Sequence[int]) -> SyntheticLoop:
+    """A feed-forward module, with its layers in another order."""
+
+
 # It is long because its docstring lists all that a user can choose.
 @guarded
 def wrap(
@@ -114,6 +131,9 @@ def wrap(
     norm: str | None = None,
     count: str | None = None,
     adapter: Any = None,
+    repeat: PositiveCount | None = None,
+    update: str | UpdateRule | None = None,
+    order: Sequence[int] | None = None,
     check: bool = True,
 ) -> Adapter | Wrapped:
     """Give a module that repeats a part of itself an iteration axis. The module is not changed.
@@ -145,6 +165,16 @@ def wrap(
             "num_steps". None: iterations beyond the module's own are its last one again.
         adapter: your own adapter for this module: its class, or the path of its file. What
             `loopscope.use` or an installed package put on the shelf is used without it.
+        repeat: of a feed-forward module, put a loop into it: the layers of `body` run so often, and
+            one pass through all of them is an iteration. `body` is then the list of layers, as
+            names or as a range: "transformer.h.2:5". The model's own call of these layers gives
+            what they receive besides the state. The result has all that an adapter has.
+        update: how a repeated window goes on from x and its image F(x): "plain" (F(x), the
+            default), "damped" (x + (F(x) - x) / repeat), "anchored" (as damped, and the rest reads
+            half of F(x_0)), or an `UpdateRule` (`loopscope.wrapping.update_rules`).
+        order: of a feed-forward module: the order in which the layers of `body` run, as indices
+            into it; one left out is skipped, one named twice is repeated. Here one layer is an
+            iteration.
         check: for a supported family: whether the first recording is compared with the model's own
             forward. If they differ, a LoopscopeWarning says how, and runs are recorded from the
             model's own forward. False trusts the family's four functions.
@@ -160,6 +190,8 @@ def wrap(
         )
     check_visible(module, [""])
     options = {"inner": inner, "state": state, "axes": axes, "head": head, "norm": norm, "count": count}
+    if repeat is not None or update is not None or order is not None:
+        return synthetic_loop(module, body, repeat, update, order, {**options, "adapter": adapter})
     if adapter is not None:
         return _user_adapter(module, adapter, {"body": body, **options}, check)
     if body is None:

@@ -100,6 +100,8 @@ def calls() -> Iterator[Call]:
         "iterate", ls.iterate, {"function": _half, "initial": STATE, "iterations": 3}, ("seed", "keep")
     )
     yield Call("wrap", ls.wrap, {"module": _core(), "body": "0"})
+    yield Call("wrap, repeated", ls.wrap, {"module": _core(), "body": "0", "repeat": 2, "update": "damped"})
+    yield Call("wrap, in order", ls.wrap, {"module": _core(), "body": "0", "order": [0, 0]})
     yield Call(
         "find_loops", ls.find_loops, {"module": _core(), "example": torch.ones(2, 8)}, fixed=("example",)
     )
