@@ -17,8 +17,8 @@ from ..core.sites import axes_of
 from ..core.state_tree import State, primary, through_sites
 from ..core.states import States
 from ..halting.no_halting import NoHalting
+from ..recorder.saved_model import save_named
 from .readout import UnembedReadOut
-from .saved_model import save_named
 
 try:
     from transformer_lens.HookedRootModule import HookedRootModule

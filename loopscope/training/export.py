@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..nn.saved_model import save_model
+from ..recorder.saved_model import save_model
 from .card_metrics import measure_entry
 from .recipe import Recipe
 

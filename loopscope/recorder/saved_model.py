@@ -11,10 +11,10 @@ from ..common.errors import LoopscopeError
 from ..common.files import save_file
 from ..common.guard import guarded
 from ..common.to_json import to_json
-from ..recorder.provenance import versions
+from .provenance import versions
 
 if TYPE_CHECKING:
-    from .looped_module import LoopedModule
+    from ..nn.looped_module import LoopedModule
 
 
 @guarded
