@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .interventions.schedule import repeat as repeat
     from .interventions.schedule import skip as skip
     from .interventions.schedule import swap as swap
+    from .interventions.steer import steer as steer
     from .lenses import TunedLens as TunedLens
     from .lenses import lens as lens
     from .loop_detection import find_loops as find_loops
@@ -99,6 +100,7 @@ _OBJECTS = {
     "report": "reports",
     "resume": "recorder",
     "skip": "interventions",
+    "steer": "interventions",
     "swap": "interventions",
     "use": "shelves",
     "wrap": "wrapping",
@@ -110,7 +112,8 @@ __all__ = [
     "TunedLens", "ablate", "add", "analyses", "answer", "bias_halting", "check", "effects", "find_loops",
     "freeze", "from_pretrained", "generate", "halt_at", "iterate", "keep", "lens", "load_history",
     "load_probes", "load_run", "maths", "mediation", "models", "noise", "patch", "record",
-    "recording", "repeat", "report", "resume", "rules", "skip", "swap", "tasks", "use", "wrap",
+    "recording", "repeat", "report", "resume", "rules", "skip", "steer", "swap", "tasks", "use",
+    "wrap",
 ]  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Edits of a run as values: patch, ablate, add, freeze, skip, repeat, swap, halt_at, bias_halting.
+"""Edits of a run as values: patch, ablate, add, steer, freeze, skip, repeat, swap, halt_at,
+bias_halting.
 
 An edit changes nothing by itself; `record(model, tokens, edits=[...])` applies it.
 """
@@ -18,3 +19,4 @@ from .schedule import Swap as Swap
 from .schedule import repeat as repeat
 from .schedule import skip as skip
 from .schedule import swap as swap
+from .steer import steer as steer

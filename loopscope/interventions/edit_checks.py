@@ -19,8 +19,8 @@ AnyEdit = Edit | ScheduleEdit | Swap | CompoundEdit
 Edits = Annotated[
     AnyEdit | Sequence[AnyEdit] | None,
     Meaning(
-        "None, one edit or a list of edits, made by patch, ablate, add, freeze, skip, repeat, swap, halt_at "
-        "or bias_halting"
+        "None, one edit or a list of edits, made by patch, ablate, add, steer, freeze, skip, repeat, swap, "
+        "halt_at or bias_halting"
     ),
 ]
 
@@ -75,7 +75,7 @@ def _listed(edits: Any) -> list[Any]:
     for edit in (result := list(edits) if several else [edits]):
         if not isinstance(edit, AnyEdit):
             raise LoopscopeError(
-                "an edit is made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or "
+                "an edit is made by patch, ablate, add, steer, freeze, skip, repeat, swap, halt_at or "
                 f"bias_halting, but got a {type(edit).__name__}. Pass edits=[ls.ablate(...), ...]."
             )
     return result

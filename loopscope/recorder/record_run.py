@@ -63,8 +63,8 @@ def record(
             texts; of a wrapped module, its first argument. None with `inputs_embeds=`.
         iterations: None means the model's own depth.
         sites: names, glob patterns, "all", or a predicate: what to record besides the states.
-        edits: interventions made by patch, ablate, add, freeze, skip, repeat, swap, halt_at,
-            bias_halting; one alone, or several. Those of one place apply in order.
+        edits: interventions made by patch, ablate, add, steer, freeze, skip, repeat, swap,
+            halt_at, bias_halting; one alone, or several. Those of one place apply in order.
         keep: which values to keep (`ls.keep`); None means all.
         grad: keep the graph, for `torch.autograd.grad(loss, run.states[3])`; else under no_grad.
         seed: for models that draw random numbers (an initial state, dropout); torch's generator is

@@ -73,7 +73,7 @@ def test_every_type_of_integer_is_a_token(model, tokens, dtype):
         ({"mask": 1}, r"takes tokens alone, but \['mask'\] were passed too"),
         (
             {"edits": ["state"]},
-            r"made by patch, ablate, add, freeze, skip, repeat, swap, halt_at or bias_halting, "
+            r"made by patch, ablate, add, steer, freeze, skip, repeat, swap, halt_at or bias_halting, "
             r"but is \['state'\]",
         ),
         ({"edits": [ls.skip(6)]}, r"skip iteration 6: the iteration must lie in 0..5 for this run"),

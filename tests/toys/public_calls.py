@@ -149,6 +149,7 @@ def _edits() -> Iterator[Call]:
     value = torch.ones(8)
     yield Call("patch", recorded(ls.patch), {"value": value, "iteration": 2}, where)
     yield Call("add", recorded(ls.add), {"value": value, "iteration": 2}, where)
+    yield Call("steer", recorded(ls.steer), {"direction": value, "norm": 2.0, "iteration": 2}, where)
     yield Call("ablate", recorded(ls.ablate), {"site": "core.0.attn.hook_z"}, (*where, "head"))
     yield Call("freeze", recorded(ls.freeze), {"iteration": 1}, where)
     yield Call("skip", recorded(ls.skip), {"iteration": 1})
