@@ -35,6 +35,8 @@ class PassReadings:
         """What generate returned, by call."""
         self.inside = False
         """Whether a pass is running."""
+        self.prompt: Tensor | None = None
+        """The tokens that generate was given; None if it was given others, or none is seen."""
         self.mask: Tensor | None = None
         """The pass's attention mask (row, position), of the positions that it computes."""
         self._depth = 0
@@ -57,6 +59,28 @@ class PassReadings:
         if isinstance(given, Tensor) and given.ndim >= 2:
             self._tokens = _integers(ids) if given is ids else torch.full(given.shape[:2], UNKNOWN)
             self._take_prepared(ids, embeddings, kwargs.get("attention_mask"))
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether generate itself prepared the pass that runs."""
+        return self._sequences is not None
+
+    @property
+    def is_inner(self) -> bool:
+        """Whether the pass that runs is of a generate inside generate."""
+        return self._depth > 1
+
+    def tokens_so_far(self) -> Tensor | None:
+        """All tokens up to the end of the pass that has begun, those in its cache included; None if
+        that isn't known. Whether a model leaves out what its cache has shows at the end."""
+        tokens = self._tokens
+        if tokens is None:
+            return None
+        before = self.readings[-1].history if self.readings else None
+        longer = before is not None and before.shape[1] < tokens.shape[1]
+        if before is not None and longer and torch.equal(tokens[:, : before.shape[1]], before):
+            return tokens  # all are given again, also those in the cache
+        return self._history(tokens, tokens.shape[1])
 
     def end(self, output: Any, positions: int | None) -> Reading:
         """Keep and return the reading of a pass, after it.
@@ -156,6 +180,10 @@ class PassReadings:
         @wraps(original)
         def generate(*args: Any, **kwargs: Any) -> Any:
             self._depth += 1
+            if self._depth == 1:
+                given = tokens_of(args, {"input_ids": kwargs.get("inputs")} | kwargs)
+                whole = isinstance(given, Tensor) and given.ndim == 2 and not given.is_floating_point()
+                self.prompt = _integers(given) if whole else None
             try:
                 output = original(*args, **kwargs)
             finally:

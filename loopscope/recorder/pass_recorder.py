@@ -1,7 +1,7 @@
 """PassRecorder: records each forward pass that a wrapped model makes by itself, as in
 generation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resol
 from ..core.state_tree import tensors
 from ..core.states import States
 from ..interventions.counted_mean import with_mask
-from ..interventions.edit_checks import Edits, edit_list, expand_edits
+from ..interventions.edit_checks import AnyEdit, Edits, edit_list, expand_edits
 from ..interventions.edits import Edit
 from ..runs.collector import Collector
 from ..runs.keep import Keep
@@ -62,7 +62,23 @@ class PassRecorder:
         requested = resolve(sites, names, [name for name in self.modules if name[0] != "("])
         self.recorded = [site for site in requested if site not in LOOP_SITES and not is_state(site)]
         hooks = [name for name in self.modules if name[0] != "("]
-        self.edits = edit_list(edits, self.modules, hooks, others=LOOP_SITES)
+        self.use(edit_list(edits, self.modules, hooks, others=LOOP_SITES))
+        self.hooks: TemporaryHooks | None = None
+        self.probe: StartProbe | None = None
+        """Of the first pass of a module wrapped by its body: whether states[0] is what it begins
+        with. Later passes begin alike."""
+        self.start: str | None = None
+        self.probing = False
+        self.read_out_holds: bool | None = None
+        """Whether the first pass's answers are the adapter's read-outs of its states."""
+
+    def use(self, edits: Sequence[AnyEdit]) -> None:
+        """Take these edits from the next pass on, one for each site.
+
+        Raises:
+            LoopscopeError: an edit that isn't of a module's output or of 'state'.
+        """
+        self.edits = list(edits)
         site_edits, schedule = expand_edits(self.edits, ())
         self.by_site: dict[str, list[Edit]] = {}
         for edit in site_edits:
@@ -74,14 +90,6 @@ class PassRecorder:
                 f"{[str(edit) for edit in self.edits]} has others. Use ls.record for skip, repeat and "
                 "further fields of the state."
             )
-        self.hooks: TemporaryHooks | None = None
-        self.probe: StartProbe | None = None
-        """Of the first pass of a module wrapped by its body: whether states[0] is what it begins
-        with. Later passes begin alike."""
-        self.start: str | None = None
-        self.probing = False
-        self.read_out_holds: bool | None = None
-        """Whether the first pass's answers are the adapter's read-outs of its states."""
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Attach the hooks of a pass, before it."""

@@ -33,6 +33,7 @@ from .generation import Generation
 from .pass_readings import PassReadings
 from .pass_recorder import PassRecorder
 from .pass_settings import pass_settings
+from .token_edits import TokenEditError, TokenEdits
 
 _COUNTS = ("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams",
     "num_return_sequences", "prompt_lookup_num_tokens", "prefill_chunk_size", "top_k")  # fmt: skip
@@ -65,6 +66,8 @@ def generate(
     >>> out.at(token=5)[3]             # pass of token 5, after 3 iterations: (batch, position, width)
     >>> out.states[5, 3]               # the same at the last position: (batch, width)
     >>> out.tokens                     # prompt and new tokens
+    >>> push = ls.steer(direction, norm=4, token=5, iteration=3)
+    >>> ls.generate(model, tokens, edits=[push], max_new_tokens=8)
 
     Beams, drafts, chunks and rows that meet their end are followed: the rows are those that were
     returned, and each token's states are those from which it was read.
@@ -73,15 +76,19 @@ def generate(
         model: what `wrap` returned for a model that has a method `generate`.
         tokens: the prompt, (batch, position), what a tokenizer returned, or with `tokenizer` a text
             or a list of texts, which are padded on the left.
-        sites, edits, keep, seed: as for `record`; edits apply in every pass.
+        sites, edits, keep, seed: as for `record`. An edit with `token=` (a number, slice, list or
+            mask, counted from 0) applies in the pass that computes the token, at the position from
+            which it is read; another `position=` is one of that pass, and slice(None) all, or none
+            if the site has no positions. Without token= an edit applies in every pass.
         tokenizer: as for `record`; it also goes to the model's generate where an option needs it
             (stop_strings, assistant_model).
         options: of the model's own `generate`, such as max_new_tokens=8, use_cache=False,
             do_sample=False.
 
     Raises:
-        LoopscopeError: the model has no method `generate`, an edit is of the schedule, or generate
-            refuses an option.
+        LoopscopeError: the model has no method `generate`, an edit is of the schedule, generate
+            refuses an option, or an edit names a token that doesn't come, or doesn't come alone: a
+            pass over drafts computes several.
     """
     owner: Any = model.module if isinstance(model, Adapter | Wrapped) else model
     if not callable(getattr(owner, "generate", None)):
@@ -124,13 +131,15 @@ def _output(owner: Any, args: list[Any], options: dict[str, Any], out: Generatio
     options = {name: copied(value) if isinstance(value, Tensor) else value for name, value in options.items()}
     try:
         return owner.generate(*args, **options)
+    except TokenEditError:
+        raise
     except LoopscopeError as error:
         if not edited or not out.runs:
             raise
         raise LoopscopeError(
-            f"{error} That was in pass {len(out.runs)}: an edit applies in every pass, to its rows and "
-            "positions, and with a cache a later pass has the newest position alone. Choose position=-1, "
-            "or record one pass: ls.record(model, tokens, edits=...)."
+            f"{error} That was in pass {len(out.runs)}: an edit applies in every pass, or in those of "
+            "its token=, to its rows and positions, and with a cache a later pass has the newest position "
+            "alone. Choose position=-1, or record one pass: ls.record(model, tokens, edits=...)."
         ) from error
     except Exception as error:
         # An error of the model itself is the user's, that of an option a misfit.
@@ -159,10 +168,11 @@ def recording(
 
     Arguments:
         model: what `wrap` returned.
-        sites, edits, keep: as for `record`; edits apply in every pass.
+        sites, edits, keep: as for `generate`; the first pass of your own code reads the prompt.
 
     Raises:
-        LoopscopeError: the model isn't wrapped, or an edit is of the schedule.
+        LoopscopeError: the model isn't wrapped, or an edit is of the schedule, or of a token that
+            isn't computed by a pass of its own.
     """
     if not isinstance(model, Adapter | Wrapped):
         raise LoopscopeError(
@@ -183,6 +193,7 @@ def recording(
             yield out
         finally:
             recorder.remove_hooks()
+    passes.token_edits.check_applied()
     if out.tokens is None and len(readings.outputs) == 1:  # a generate of the model itself
         out.output = readings.outputs[0]
         out.tokens = getattr(out.output, "sequences", out.output)
@@ -206,6 +217,7 @@ class _ReadPasses:
 
     def __init__(self, recorder: PassRecorder, readings: PassReadings) -> None:
         self.recorder, self.readings = recorder, readings
+        self.token_edits = TokenEdits(recorder.edits)
         self.ending = False
         """Whether a pass is being made a run, which may take passes of its own."""
 
@@ -213,6 +225,8 @@ class _ReadPasses:
         """Before a pass."""
         if not self.ending:
             self.readings.begin(args, kwargs)
+            if self.token_edits.at_tokens:
+                self.recorder.use(self.token_edits.of_pass(self.readings))
         return self.recorder.begin(args, kwargs)
 
     def end(self, args: Any, kwargs: Any, output: Any) -> Any:
@@ -230,6 +244,7 @@ class _ReadPasses:
             return result
         state = self.recorder.tracker.last_output
         reading = self.readings.end(output, None if state is None or state.ndim != 3 else state.shape[1])
+        self.token_edits.check_reading(self.readings)
         run = runs[-1]
         # What the first part of an iteration receives need not be what `record` calls core_in.
         same = "core_in" in run and _is_core_in(self.recorder.model, run["core_in"], state)
