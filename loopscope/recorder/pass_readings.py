@@ -33,6 +33,8 @@ class PassReadings:
         """Whether stopping criteria were seen."""
         self.outputs: list[Any] = []
         """What generate returned, by call."""
+        self.on_sequences: Callable[[Any], None] = lambda sequences: None
+        """Called with generate's sequences each time that it has new tokens."""
         self.inside = False
         """Whether a pass is running."""
         self.prompt: Tensor | None = None
@@ -222,6 +224,7 @@ class PassReadings:
         return lambda *args, **kwargs: False
 
     def _met_end(self, sequences: Any, done: Any) -> None:
+        self.on_sequences(sequences)
         if isinstance(done, Tensor) and done.ndim == 1 and len(done) == len(sequences):
             for row in _integers(sequences)[done.cpu().bool()]:
                 self.hits.add(key(row))

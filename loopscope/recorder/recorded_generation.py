@@ -9,7 +9,7 @@ Nothing is computed again. A model whose cache depends on the iteration, or that
 state for every token, would have other states then.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ from .pass_readings import PassReadings
 from .pass_recorder import PassRecorder
 from .pass_settings import pass_settings
 from .token_edits import TokenEditError, TokenEdits
+from .token_stream import TokenStream
 
 _COUNTS = ("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams",
     "num_return_sequences", "prompt_lookup_num_tokens", "prefill_chunk_size", "top_k")  # fmt: skip
@@ -57,6 +58,7 @@ def generate(
     keep: Keep | None = None,
     seed: Seed | None = None,
     tokenizer: Any = None,
+    on_token: Callable[[int, Tensor], Any] | None = None,
     **options: Any,
 ) -> Generation:
     """Let a wrapped model generate with its own `generate`, and record every forward pass.
@@ -82,6 +84,9 @@ def generate(
             if the site has no positions. Without token= an edit applies in every pass.
         tokenizer: as for `record`; it also goes to the model's generate where an option needs it
             (stop_strings, assistant_model).
+        on_token: called as each token is chosen, with its number from 0 and the tokens of the rows,
+            (row,) on the CPU. What it raises ends the generation. A generate of the model's own
+            code, without stopping criteria, tells its tokens when it returns.
         options: of the model's own `generate`, such as max_new_tokens=8, use_cache=False,
             do_sample=False.
 
@@ -110,22 +115,41 @@ def generate(
     options = _checked_options(options)
     if tokenizer is not None and any(_option(owner, options, name) is not None for name in _TOKENIZER_FOR):
         options["tokenizer"] = tokenizer
+    beams = (_option(owner, options, "num_beams") or 1) != 1
+    if beams and on_token is not None:
+        raise LoopscopeError(
+            "on_token needs tokens that stay, but which beam is returned is chosen at the end. Generate with "
+            "num_beams=1, or leave on_token= out and read out.tokens."
+        )
     with (
         torch.no_grad(),
         pass_settings(model, False, seed),
         recording(model, sites=sites, edits=edits, keep=keep) as out,
     ):
         out.prompt = tokens.detach().clone() if isinstance(tokens, Tensor) else options.get("input_ids")
-        out.beams = (_option(owner, options, "num_beams") or 1) != 1
+        out.beams = beams
+        stream = TokenStream(on_token, out.prompt)
+        out.readings.on_sequences = stream.take
         out.ends = _ends(_option(owner, options, "eos_token_id"))
-        out.output = _output(owner, [] if tokens is None else [tokens], options, out, edited=bool(edits))
+        out.output = _output(
+            owner, [] if tokens is None else [tokens], options, out, stream, edited=bool(edits)
+        )
     out.tokens = getattr(out.output, "sequences", out.output)
+    stream.take(out.tokens)
     for run in out.runs:
         run.origin |= {"seed": seed, **named}
     return out
 
 
-def _output(owner: Any, args: list[Any], options: dict[str, Any], out: Generation, *, edited: bool) -> Any:
+def _output(
+    owner: Any,
+    args: list[Any],
+    options: dict[str, Any],
+    out: Generation,
+    stream: TokenStream,
+    *,
+    edited: bool,
+) -> Any:
     """What a model's generate returns; what it raises, as a sentence."""
     args = [copied(arg) for arg in args]  # the caller's tensors are not written to
     options = {name: copied(value) if isinstance(value, Tensor) else value for name, value in options.items()}
@@ -142,7 +166,9 @@ def _output(owner: Any, args: list[Any], options: dict[str, Any], out: Generatio
             "alone. Choose position=-1, or record one pass: ls.record(model, tokens, edits=...)."
         ) from error
     except Exception as error:
-        # An error of the model itself is the user's, that of an option a misfit.
+        # An error of the model itself or of on_token is the user's, that of an option a misfit.
+        if error is stream.error:
+            raise
         if not isinstance(error, _MISFITS) and out.readings.inside:
             raise
         raise LoopscopeError(

@@ -30,6 +30,7 @@ class Call:
     """Names of arguments that its **keywords take."""
     functions: tuple[str, ...] = (
         "map", "function", "metric", "kind", "lens", "replacement", "sites", "site", "module",
+        "on_token",
     )  # fmt: skip
     """Names of arguments that take a function of the user's."""
 
