@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from .derivative_errors import derivative_errors
 
 Map = Callable[[Tensor], Tensor]
 _CHUNK = 256
@@ -117,7 +118,8 @@ class Linearisation:
         if not y.requires_grad:  # a constant
             return torch.zeros_like(u)
         u = u.to(self.state).reshape(self.state.shape)
-        (result,) = torch.autograd.grad(y, x, u, retain_graph=True, allow_unused=True)
+        with derivative_errors():
+            (result,) = torch.autograd.grad(y, x, u, retain_graph=True, allow_unused=True)
         return (torch.zeros_like(x) if result is None else result).detach().reshape(self.batch, self.size)
 
     def dense(self) -> Tensor:

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..common.arguments import Count, PositiveCount, Seed
 from ..common.guard import guarded
+from .derivative_errors import derivative_errors
 from .jacobian import Linearisation, Map, apply_map, checked_state, row_sizes
 from .linear_operator import linear_operator, operator_norm
 
@@ -142,7 +143,8 @@ def _products_by_rows(map: Map, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
         if not y.requires_grad:
             return y, torch.zeros_like(q)
         columns = y.reshape(q.shape[:2]).sum(0)
-        result = [torch.autograd.grad(c, x, retain_graph=True, allow_unused=True)[0] for c in columns]
+        with derivative_errors():
+            result = [torch.autograd.grad(c, x, retain_graph=True, allow_unused=True)[0] for c in columns]
     J = torch.stack([torch.zeros_like(x) if row is None else row for row in result]).reshape(-1, *q.shape[:2])
     return y.detach(), J.permute(1, 0, 2).double() @ q
 

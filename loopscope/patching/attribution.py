@@ -18,6 +18,7 @@ from ..core.hooks import TemporaryHooks
 from ..core.looped_model import step_at
 from ..core.sites import find_tensor, get_at, put_at, site_modules
 from ..core.state_tree import map_state
+from ..maths.derivative_errors import derivative_errors
 from ..runs.location import Place, value_at
 from ..runs.run import Run
 from .metrics import Metric
@@ -60,7 +61,8 @@ def slopes(
             )
         keys = list(values)
         total = result[torch.isfinite(result)].sum()
-        gradients = torch.autograd.grad(total, [values[key] for key in keys], allow_unused=True)
+        with derivative_errors():
+            gradients = torch.autograd.grad(total, [values[key] for key in keys], allow_unused=True)
     return {
         key: torch.zeros_like(values[key]) if gradient is None else gradient
         for key, gradient in zip(keys, gradients, strict=True)

@@ -72,7 +72,7 @@ def recorded_pass(
         inputs=span.inputs,
         iterations=k,
         sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
-        output=logits if collector.grad else logits.detach(),
+        output=logits if collector.grad or not isinstance(logits, Tensor) else logits.detach(),
         origin=origin | {"fields": list(fields)} | ({"answers_early": True} if passed.early else {}),
         reader=_reader(hooks, context, type(passed.begin) if fields else None, before),
     )
@@ -89,8 +89,8 @@ class _Passed(NamedTuple):
     context: Context
     iterations: int
     """How many ran, those before the span included."""
-    logits: Tensor
-    """The model's answer."""
+    logits: Any
+    """The model's answer; of a module without logits what it returned."""
     early: bool
     """Whether it isn't the read-out of the last state."""
 
@@ -106,7 +106,8 @@ def _iterated(model: Looped, span: Span, plan: RecordingPlan) -> _Passed:
     steps = unroll(model, begin, context, span.end, start=span.start, **plan.schedule._asdict())
     if not isinstance(model, Adapter) or not model.answers_early(context, span.end):
         k, state = deque(steps, maxlen=1).pop()
-        return _Passed(begin, context, k, model.decode(state, context), early=False)
+        answer = getattr(model, "answer_after", model.decode)  # of a module without logits
+        return _Passed(begin, context, k, answer(state, context), early=False)
     states = [*span.earlier, *(state for _, state in steps)]
     logits = model.answer(states, context)
     model.clock.hidden = True  # the answer has passed the sites of the read-out

@@ -6,8 +6,8 @@ call gives x. Modules that ran before the loop aren't computed again.
 """
 
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,17 +16,16 @@ from torch import Tensor, nn
 from ..adapters.base import Adapter
 from ..adapters.forward_inputs import check_no_cache
 from ..common.errors import LoopscopeError
-from ..core.hooks import TemporaryHooks
 from ..core.output_logits import find_logits
 from ..core.sites import modules_of
 from ..core.state_tree import State, tensors
-from ..core.turns import parts_of, running_pass
 from .between_calls import modules_between_calls
-from .body_calls import BodyCalls
 from .iterated_names import ReadOutNames
 from .iteration_context import Context, Form
+from .pass_hooks import counted_turns, left_after
 from .prefix import Outputs, kept_modules, kept_outputs, replayed_outputs
-from .substituted_pass import Left, SubstitutedPass, is_one_module
+from .substituted_pass import SubstitutedPass, is_one_module
+from .value_reads import ValueReads
 from .whole_gradients import WholeGradients
 
 
@@ -49,6 +48,9 @@ class Iterated(Adapter):
         """Why states[0] isn't known; None if it is."""
         self.own_count = 1
         """How many iterations the module ran by itself when it was last verified."""
+        self.decides = False
+        """Whether its forward reads values during the loop, and so may decide by the states how
+        many iterations it runs."""
         self.writes = False
         """Whether a state is written into the memory that the body received."""
 
@@ -109,21 +111,11 @@ class Iterated(Adapter):
     def step(self, state: State, context: Context, t: int) -> State:
         if t == 0 and self.absent is not None:
             self.initial(context)
-        values, form = tensors(state), context.form
+        values = tensors(state)
         differentiated = torch.is_grad_enabled() and any(value.requires_grad for value in values)
         whole = WholeGradients() if differentiated and not self.truncates_gradients else nullcontext()
-        last = t
-        if self.names.count is None and form.count is not None:
-            last = min(t, form.count - 1)
-        with whole, self._inner_loops():
-            result = self._iteration(values, context, last)
-            if result is None:  # beyond the module's own iterations: the map of the last one
-                result = self._iteration(values, context, self._count(context) - 1)
-        if result is None:
-            raise LoopscopeError(
-                f"iteration {t} of {type(self.module).__name__} must be reached, but its forward leaves the "
-                "loop before it when the states no longer change. Ask for an earlier one."
-            )
+        with whole, counted_turns(self.wrapped, self._body(), self.clock):
+            result = self._mapped(values, context, t)
         if differentiated and not any(value.requires_grad for value in result):
             raise LoopscopeError(
                 f"the derivative of an iteration must reach its state, but {type(self.module).__name__} cuts "
@@ -132,22 +124,30 @@ class Iterated(Adapter):
         return self._state(result)
 
     def decode(self, state: State, context: Context) -> Tensor:
-        one, count = self._pass(), self._count(context)
-        logits: list[Any] = []
-
-        def forward() -> Any:
-            with self._prefix(one, context), self._head(one, logits):
-                return self.module(*_args(context.tokens), **context.inputs)
-
-        output = one.output(forward, context.form.first, tensors(state), count=count, write=self.writes)
-        found = logits[0] if logits else find_logits(output)
+        found = self.answer_after(state, context)
         if not isinstance(found, Tensor):
             raise LoopscopeError(
                 f"the output of {type(self.module).__name__} must hold logits, but is a "
-                f"{type(output).__name__}. Name the module that returns them: "
+                f"{type(found).__name__} without any. Name the module that returns them: "
                 f"ls.wrap(module, body=..., head=...)."
             )
         return found
+
+    def answer_after(self, state: State, context: Context) -> Any:
+        """The logits; what the forward returns, if it holds none and no head was named."""
+        values, logits = tensors(state), list[Any]()
+        count = self._count_from(values, context) if self.decides else self._count(context)
+        one = self._pass()
+
+        def forward() -> Any:
+            with self._prefix(one, context), left_after(self._head(), one, logits):
+                return self.module(*_args(context.tokens), **context.inputs)
+
+        output = one.output(forward, context.form.first, values, count=count, write=self.writes)
+        if logits:
+            return logits[0]
+        found = find_logits(output)
+        return output if found is None else found
 
     def logits_in(self, output: Any) -> Any:
         return find_logits(output)
@@ -193,6 +193,18 @@ class Iterated(Adapter):
 
         return modules_between_calls(self.module, self.wrapped.body, one, forward)
 
+    def reads_values(self, context: Context) -> bool:
+        """Whether the forward reads values of tensors from the first call of the body on."""
+        one = self._pass()
+        reads = ValueReads(lambda: one.begun)
+
+        def forward() -> Any:
+            with reads:
+                return self.module(*_args(context.tokens), **context.inputs)
+
+        one.count(forward, context.form.first, context.form.first.returned, write=self.writes)
+        return reads.seen
+
     def continuation_note(self, iterations: int) -> str:
         """What must be said of a run of so many iterations, as a sentence; empty if nothing."""
         if iterations <= self.own_count or self.names.count is not None:
@@ -212,11 +224,35 @@ class Iterated(Adapter):
         modules = modules_of(self.module)
         return [modules[name] for name in self.wrapped.body]
 
+    def _head(self) -> nn.Module | None:
+        return None if self.names.head is None else modules_of(self.module)[self.names.head]
+
     def _pass(self) -> SubstitutedPass:
         body = self._body()
         return SubstitutedPass(body, self.wrapped.state, self.clock, one_module=is_one_module(body))
 
-    def _iteration(self, values: list[Tensor], context: Context, t: int) -> list[Tensor] | None:
+    def _mapped(self, values: list[Tensor], context: Context, t: int) -> list[Tensor]:
+        """The state after iteration t; where the module's own forward ends before it, after its
+        last one."""
+        count, ended = self._count(context), None
+        beyond = self.names.count is None and t >= count
+        if self.decides or not beyond:  # from these states it may run more iterations than by itself
+            result, ended = self._iteration(values, context, t)
+            if result is not None:
+                return result
+        if beyond and ended in (None, count):
+            result, ended = self._iteration(values, context, count - 1)
+            if result is not None:
+                return result
+        raise LoopscopeError(
+            f"iteration {t} must be reached from this state, but the forward of "
+            f"{type(self.module).__name__} leaves its loop after {ended}, as it decides by the states how "
+            "many it runs. Ask for an earlier iteration, or record this state in the module's own pass: "
+            "ls.record(model, tokens, edits=[ls.patch(...)])."
+        )
+
+    def _iteration(self, values: list[Tensor], context: Context, t: int) -> tuple[list[Tensor] | None, int]:
+        """The state after iteration t, None if the forward ended before it; and how many it ran."""
         one, inputs = self._pass(), dict(context.inputs)
         name = self.names.count
         if name is not None and t >= self._count(context):
@@ -227,7 +263,8 @@ class Iterated(Adapter):
                 return self.module(*_args(context.tokens), **inputs)
 
         core_in: Any = self.get_submodule("core_in")
-        return one.iterate(forward, context.form.first, values, t, core_in=core_in, write=self.writes)
+        first = context.form.first
+        return one.iterate(forward, first, values, t, core_in=core_in, write=self.writes), one.done
 
     def _prefix(self, one: SubstitutedPass, context: Context) -> Any:
         return replayed_outputs(context.form.modules, context.kept, lambda: one.before_loop)
@@ -235,48 +272,19 @@ class Iterated(Adapter):
     def _count(self, context: Context) -> int:
         form = context.form
         if form.count is None:
-            one = self._pass()
-
-            def forward() -> Any:
-                with self._prefix(one, context):
-                    return self.module(*_args(context.tokens), **context.inputs)
-
             with torch.no_grad():
-                count = one.count(forward, form.first, form.first.returned)
-            form.count = count
-            return count
+                form.count = self._count_from(None if self.decides else form.first.returned, context)
         return form.count
 
-    @contextmanager
-    def _head(self, one: SubstitutedPass, logits: list[Any]) -> Iterator[None]:
-        """Leave the pass once the head has returned, after the loop."""
-        if self.names.head is None:
-            yield
-            return
+    def _count_from(self, values: Sequence[Tensor] | None, context: Context) -> int:
+        """How many iterations the forward runs if each gives `values`; None: is computed."""
+        one = self._pass()
 
-        def after(args: Any, kwargs: Any, output: Any) -> Any:
-            if one.live:
-                logits.append(find_logits(output))
-                raise Left
-            return output
+        def forward() -> Any:
+            with self._prefix(one, context):
+                return self.module(*_args(context.tokens), **context.inputs)
 
-        with TemporaryHooks() as hooks:
-            hooks.attach(modules_of(self.module)[self.names.head], after=after)
-            yield
-
-    @contextmanager
-    def _inner_loops(self) -> Iterator[None]:
-        """Count the turns of the inner loops."""
-        if not self.wrapped.inner:
-            yield
-            return
-        modules = modules_of(self.module)
-        calls = BodyCalls(self.wrapped.body, self._body())
-        with running_pass(parts_of(self.module)), TemporaryHooks() as hooks:
-            for axis, name in self.wrapped.inner.items():
-                before, after = calls.inner_hooks(axis, self.clock)
-                hooks.attach(modules[name], before=before, after=after)
-            yield
+        return one.count(forward, context.form.first, values, write=self.writes)
 
     def __repr__(self) -> str:
         return f"{self.wrapped!r}, iterated by substitution"

@@ -95,9 +95,20 @@ class SubstitutedPass:
         self._run(forward, part)
         return result
 
-    def count(self, forward: Callable[[], Any], first: Iteration, values: Sequence[Tensor]) -> int:
-        """How many iterations the module runs."""
-        self.output(forward, first, values, count=None, write=False)
+    def count(
+        self, forward: Callable[[], Any], first: Iteration, values: Sequence[Tensor] | None, *, write: bool
+    ) -> int:
+        """How many iterations the module runs if each gives `values`; None: if each is computed."""
+
+        def computed(number: int, original: Any, args: Any, kwargs: Any) -> Any:
+            output = original(*args, **kwargs)
+            self.done += self._last(number)
+            return output
+
+        if values is None:
+            self._run(forward, computed)
+        else:
+            self.output(forward, first, values, count=None, write=write)
         return self.done
 
     def iterate(

@@ -75,6 +75,7 @@ def _verified(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str
             break
     if mismatch is None:
         iterated.between = iterated.modules_between(context)
+        iterated.decides = iterated.decides or iterated.reads_values(context)
     iterated.answers[kind] = (mismatch, iterated.absent)
     return mismatch
 
@@ -95,7 +96,7 @@ def _difference(iterated: Iterated, context: Context, run: Run) -> str | None:
             )
     expected = find_logits(run.output) if iterated.names.head is None else None
     if expected is None and iterated.names.head is None:
-        return "its output holds no logits. Name the module that returns them: ls.wrap(..., head=...)"
+        return None  # nothing to compare; what needs logits says so
     logits = iterated.decode(run.state(n), context)
     if expected is not None and difference_of(logits, expected):
         return "its output with every state replaced by the last is another than its own, so it reads more"

@@ -16,6 +16,7 @@ from loopscope.core.looped_model import Looped
 from loopscope.shelves import SHELVES, new
 from loopscope.shelves.new import TEMPLATES
 
+from .looped_gpt2 import LoopedGPT2
 from .text_tokenizers import bytes_tokenizer, looped_gpt2
 
 
@@ -82,6 +83,15 @@ def _core() -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Tanh())
 
 
+def _iterated(**arguments: Any) -> torch.Tensor:
+    """What is judged only when the states of a module wrapped by its body are read out."""
+    read = ls.record(ls.wrap(**arguments), torch.arange(10).reshape(2, 5))
+    return ls.lens(ls.resume(ls.wrap(**arguments), read, 5)).logits(2)
+
+
+_iterated.__signature__ = inspect.signature(ls.wrap)  # pyright: ignore[reportFunctionMemberAccess]
+
+
 STATE = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(2, 6)
 MATRIX = torch.linspace(-1, 1, 64, dtype=torch.float64).reshape(16, 4).sin()
 CURVE = torch.linspace(0, 1, 12, dtype=torch.float64)
@@ -103,6 +113,11 @@ def calls() -> Iterator[Call]:
     yield Call("wrap", ls.wrap, {"module": _core(), "body": "0"})
     yield Call("wrap, repeated", ls.wrap, {"module": _core(), "body": "0", "repeat": 2, "update": "damped"})
     yield Call("wrap, in order", ls.wrap, {"module": _core(), "body": "0", "order": [0, 0]})
+    read_out = {"head": "head", "norm": "norm", "count": "num_steps"}
+    axes = ["batch", "position", "width"]
+    yield Call(
+        "wrap.body", _iterated, {"module": LoopedGPT2().eval(), "body": "block", "axes": axes} | read_out
+    )
     yield Call(
         "find_loops", ls.find_loops, {"module": _core(), "example": torch.ones(2, 8)}, fixed=("example",)
     )

@@ -9,7 +9,7 @@ from loopscope.maths.jacobian import jacobian
 from loopscope.recorder.extend import continue_run
 
 from ..toys import family_doubles, small_models
-from ..toys.foreign_loops import InPlace, Nested, build_loop
+from ..toys.foreign_loops import InPlace, Loop, Nested, build_loop
 from ..toys.foreign_loops import batch as vectors
 from ..toys.in_place_loops import batch as family_batch
 from ..toys.in_place_loops import build, family
@@ -163,6 +163,39 @@ def test_bodies_that_write_into_their_input_are_iterated():
         kind = getattr(kind, "values", kind)
         run = ls.record(ls.wrap(build(*kind), body="core"), family_batch())
         assert torch.equal(run.logits[run.iterations], run.output)
+
+
+def test_the_derivative_of_a_body_that_overwrites_its_input_is_refused_in_a_sentence():
+    run = ls.record(ls.wrap(build_loop(InPlace), body="core"), vectors())
+    loop = IterationMap(run)
+    with pytest.raises(ls.LoopscopeError, match="but the map overwrites it in place"):
+        jacobian(loop, loop.starts)
+    with pytest.raises(ls.LoopscopeError, match="but the map overwrites it in place"):
+        ls.analyses.measure("stability", run)
+    assert ls.analyses.measure("convergence", run).summary()
+
+
+class WithoutLogits(Loop):
+    def forward(self, x):
+        super().forward(x)
+        return {"steps": self.turns}
+
+
+def test_a_module_without_logits_is_iterated_and_what_needs_logits_says_so():
+    model, plain, x = build_loop(WithoutLogits), build_loop(Loop), vectors()
+    run, other = (ls.record(ls.wrap(one, body="core"), x) for one in (model, plain))
+    longer = ls.resume(ls.wrap(model, body="core"), run, 9)
+    assert longer.output == run.output == {"steps": 5}
+    assert torch.equal(longer.states[9], ls.resume(ls.wrap(plain, body="core"), other, 9).states[9])
+    for name in ("convergence", "stability"):
+        ours, theirs = (ls.analyses.measure(name, one) for one in (run, other))
+        assert ours.summary() == theirs.summary()
+    with pytest.raises(ls.LoopscopeError, match="must hold logits, but is a dict without any. Name the mod"):
+        _ = run.logits[1]
+    with pytest.raises(ls.LoopscopeError, match="must hold logits"):
+        ls.effects(run, "zero")
+    named = ls.record(ls.wrap(model, body="core", head="head"), x)
+    assert torch.equal(named.logits[2], other.logits[2])
 
 
 @pytest.mark.parametrize(
