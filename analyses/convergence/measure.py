@@ -40,7 +40,10 @@ class ConvergenceVerdict(Verdict):
     """Whether the states converge. "Nearly every position" is SETTLED of them or more."""
 
     settled = "The states converge: nearly every position has stopped moving within the run."
-    late = "The states converge, but some positions only after the iterations of the run."
+    late = (
+        "The states converge at nearly every position, but for that they need more iterations than the run "
+        "has."
+    )
     approaching = (
         "The states approach a limit: the steps of nearly every position shrink towards zero, but many "
         "aren't small yet."
@@ -106,11 +109,14 @@ class ConvergenceResult(AnalysisResult):
     def fates(self) -> dict[int, Fate]:
         """Where each example goes: it converges if all of its positions have stopped moving; see
         `loopscope.common.fate.fate_of_positions`. Unclear while its steps still shrink."""
-        names: list[list[Fate | None]] = [
-            [None if code < 0 else FATE_OF[LATE_MOTIONS[code]] for code in row]
-            for row in self.state.late_motion.tolist()
-        ]
-        return fates_of_examples(names)
+        return fates_of_examples(list(self.fates_by_position.values()))
+
+    @property
+    def fates_by_position(self) -> dict[int, list[Fate | None]]:
+        return {
+            row: [None if code < 0 else FATE_OF[LATE_MOTIONS[code]] for code in codes]
+            for row, codes in enumerate(self.state.late_motion.tolist())
+        }
 
     @property
     def fate_criterion(self) -> str:

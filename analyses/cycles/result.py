@@ -159,16 +159,18 @@ class CyclesResult(AnalysisResult):
     def fates(self) -> dict[int, Fate]:
         """Where each example goes: it converges if all of its positions come to rest; see
         `loopscope.common.fate.fate_of_positions`, and `fate_of` for a position's."""
+        return fates_of_examples(list(self.fates_by_position.values()))
+
+    @property
+    def fates_by_position(self) -> dict[int, list[Fate | None]]:
         pairs = zip(self.kind_index.tolist(), self.late_motion.tolist(), strict=True)
-        return fates_of_examples(
-            [
-                [
-                    None if kind < 0 else fate_of(KINDS[kind], LATE_MOTIONS[motion])
-                    for kind, motion in zip(kinds, motions, strict=True)
-                ]
-                for kinds, motions in pairs
+        return {
+            row: [
+                None if kind < 0 else fate_of(KINDS[kind], LATE_MOTIONS[motion])
+                for kind, motion in zip(kinds, motions, strict=True)
             ]
-        )
+            for row, (kinds, motions) in enumerate(pairs)
+        }
 
     @property
     def fate_criterion(self) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import ModuleType
 from typing import Any
@@ -42,6 +42,12 @@ class AnalysisResult:
     def fates(self) -> Mapping[int, Fate]:
         """Where the states of each example go, by its index in the run; empty unless this result
         says so. A report reconciles the fates of all results (`loopscope.reports.fates`)."""
+        return {}
+
+    @property
+    def fates_by_position(self) -> Mapping[int, Sequence[Fate | None]]:
+        """The same for each position of an example, None where it doesn't count; empty unless this
+        result tells positions apart."""
         return {}
 
     @property

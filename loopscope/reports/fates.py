@@ -2,13 +2,13 @@
 what the analyses disagree."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..common.analysis_result import AnalysisResult
 from ..common.evidence import interval_text
 from ..common.fate import WORDS, Fate, can_both_hold
-from ..common.text import plural
+from ..common.text import percent, plural
 
 _SPECIFIC: tuple[Fate, ...] = (
     "converges",
@@ -32,6 +32,9 @@ class Fates:
 
     by_example: Mapping[int, Fate]
     """By index of the example in the run. `unclear` where no analysis knows, or two disagree."""
+    by_position: Mapping[int, Sequence[Fate]]
+    """By index of the example, the fates of its positions that count, as those analyses say that
+    tell positions apart; empty for an example of which none does."""
     disagreements: tuple[str, ...]
     """On what the analyses disagree, a sentence each."""
 
@@ -42,15 +45,42 @@ class Fates:
         return sorted(counts, key=lambda one: one[0] == "unclear")
 
     @property
+    def position_counts(self) -> tuple[int, int] | None:
+        """How many positions converge, and of how many; None where that says no more than the
+        examples do: no example has positions that converge beside others."""
+        split = any(
+            "converges" in fates and self.by_example[row] != "converges"
+            for row, fates in self.by_position.items()
+        )
+        if not split:
+            return None
+        fates = [fate for row in self.by_position.values() for fate in row]
+        return fates.count("converges"), len(fates)
+
+    @property
     def sentence(self) -> str:
-        """Such as "The states converge to a fixed point in 64 of 64 examples (94 to 100 %)."."""
+        """Such as "The states converge to a fixed point in 64 of 64 examples (94 to 100 %)."
+
+        Where an example has positions that converge beside others, they are counted first, as its
+        own fate isn't theirs.
+        """
         total = len(self.by_example)
         parts = []
         for fate, count in self.counts:
             of = f"{count} of {plural(total, 'example')}" if not parts else f"{count}"
-            verb = f"The states {WORDS[fate]}" if not parts else f"they {WORDS[fate]}"
+            verb = f"the states {WORDS[fate]}" if not parts else f"they {WORDS[fate]}"
             parts.append(f"{verb} in {of} ({interval_text(count, total)})")
-        return f"{'; '.join(parts)}." if parts else ""
+        if not parts:
+            return ""
+        text = "; ".join(parts)
+        if self.position_counts is None:
+            return f"{text[0].upper()}{text[1:]}."
+        at_rest, positions = self.position_counts
+        return (
+            f"The states converge at {at_rest} of {positions} positions ({percent(at_rest / positions)}). By "
+            f"example, which converges only if all of its positions do and else counts as those that don't, "
+            f"{text}."
+        )
 
 
 def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
@@ -81,13 +111,28 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         if sides:
             disputed[sides].append(row)
         fates[row] = "unclear" if sides else _most_specific(by_fate)
+    by_position = {row: _fates_of_positions(row, results.values()) for row in fates}
     own = [
         f"{name} contradicts itself: {result.sentence}"
         for name, result in results.items()
         if result.verdict.name == "contradictory"
     ]
     between = [_disagreement(sides, rows, results, len(fates)) for sides, rows in disputed.items()]
-    return Fates(fates, (*own, *between))
+    return Fates(fates, by_position, (*own, *between))
+
+
+def _fates_of_positions(row: int, results: Iterable[AnalysisResult]) -> list[Fate]:
+    """Of an example's positions that count; unclear where two analyses disagree on one."""
+    by_analysis = [one.fates_by_position[row] for one in results if row in one.fates_by_position]
+    if len({len(fates) for fates in by_analysis}) != 1:
+        return []
+    result: list[Fate] = []
+    for several in zip(*by_analysis, strict=True):
+        fates = [fate for fate in several if fate is not None]
+        if fates:
+            agree = all(can_both_hold(a, b) for a in fates for b in fates)
+            result.append(_most_specific(fates) if agree else "unclear")
+    return result
 
 
 def _most_specific(fates: Collection[Fate]) -> Fate:

@@ -80,6 +80,14 @@ def _unclear_sentence(
 
 def _fate_tile(fates: Fates) -> Tile:
     (fate, count), total = fates.counts[0], len(fates.by_example)
+    if fates.position_counts is not None:
+        at_rest, positions = fates.position_counts
+        whole = sum(one == "converges" for one in fates.by_example.values())
+        return Tile(
+            percent(at_rest / positions),
+            f"of {positions} positions converge to a fixed point; all positions of an example do in {whole} "
+            f"of {total}",
+        )
     caption = f"examples whose states {WORDS[fate]} ({interval_text(count, total)})"
     return Tile(f"{count} of {total}", caption)
 

@@ -1,7 +1,7 @@
 """Fates: what all analyses say of where states go becomes one account, in which nothing contradicts
 anything else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, permutations
 from typing import get_args
@@ -13,7 +13,7 @@ from torch import Tensor
 import loopscope as ls
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.evidence import Evidence
-from loopscope.common.fate import Fate, can_both_hold
+from loopscope.common.fate import Fate, can_both_hold, fates_of_examples
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.reports.fates import reconcile
 from loopscope.reports.section import Section, Tile
@@ -37,11 +37,16 @@ class Example(Verdict):
 class Result(AnalysisResult):
     verdict: Example = Example.something
     goes: dict[int, Fate] = field(default_factory=dict)
+    positions: dict[int, list[Fate | None]] = field(default_factory=dict)
     evidence: Evidence = field(kw_only=True, default=Evidence(1, {}, "By hand."))
 
     @property
     def fates(self) -> Mapping[int, Fate]:
-        return self.goes
+        return self.goes or fates_of_examples(list(self.positions.values()))
+
+    @property
+    def fates_by_position(self) -> Mapping[int, Sequence[Fate | None]]:
+        return self.positions
 
     @property
     def fate_criterion(self) -> str:
@@ -83,6 +88,43 @@ def test_shares_are_over_the_examples_of_all_analyses_with_their_intervals():
         "The states converge to a fixed point in 8 of 9 examples (57 to 98.0 %); they keep moving in 1 "
         "(2.0 to 43 %)."
     )
+
+
+def test_positions_that_converge_in_examples_that_do_not_are_counted_first():
+    rests: list[Fate | None] = ["converges"] * 9
+    results = {
+        "a": Result(positions={0: [*rests, "cycles"], 1: [*rests, "converges"], 2: [*rests, None]}),
+        "b": Result(positions={0: [*rests, "moves"], 1: [*rests, "unclear"], 2: [*rests, None]}),
+    }
+    fates = reconcile(results)
+    assert fates.by_position[0] == [*rests, "cycles"] and fates.position_counts == (28, 29)
+    assert fates.sentence == (
+        "The states converge at 28 of 29 positions (96.6 %). By example, which converges only if all of its "
+        "positions do and else counts as those that don't, the states converge to a fixed point in 2 of 3 "
+        "examples (21 to 94 %); they go round a cycle in 1 (6 to 79 %)."
+    )
+    page = summary(results, [], fates)
+    assert (page.tiles[0].value, page.tiles[0].caption) == (
+        "96.6 %",
+        "of 29 positions converge to a fixed point; all positions of an example do in 2 of 3",
+    )
+
+
+@pytest.mark.parametrize(
+    "positions", [{0: ["converges"], 1: ["cycles", "cycles"]}, {0: ["unclear", None], 1: ["moves"]}]
+)
+def test_positions_are_not_counted_where_examples_say_as_much(positions: dict[int, list[Fate | None]]):
+    fates = reconcile({"a": Result(positions=positions)})
+    assert fates.position_counts is None and "position" not in fates.sentence
+
+
+def test_a_position_on_which_analyses_disagree_is_not_one_that_converges():
+    results = {
+        "a": Result(positions={0: ["converges", "converges"]}),
+        "b": Result(positions={0: ["converges", "cycles"]}),
+    }
+    fates = reconcile(results)
+    assert fates.by_position == {0: ["converges", "unclear"]} and fates.position_counts == (1, 2)
 
 
 def test_a_disagreement_names_who_says_what_of_which_examples_and_why():
