@@ -11,7 +11,7 @@ from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
 from .integration_window import IntegrationWindows
-from .result import DEPTH_NAMES, DepthUseResult
+from .result import DEPTH_NAMES, DepthUseResult, DepthUseVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -22,9 +22,14 @@ DIFFICULTY_GROUPS = 3
 
 def headline(result: DepthUseResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    depth = result.depths[0]
-    value = number(depth.slope.slope, 2) if depth.slope.slope == depth.slope.slope else "no slope"
-    return value, f"iterations later to settle per unit of difficulty ({result.unit})"
+    slope = result.depths[0].slope.slope
+    if slope != slope:
+        return "no slope", f"of iterations to settle over difficulty ({result.unit})"
+    if result.verdict is DepthUseVerdict.same:
+        between = number(abs(slope) * float(result.levels[-1] - result.levels[0]), 2)
+        return between, f"iterations to settle between the easiest and the hardest ({result.unit})"
+    when = "earlier" if slope < 0 else "later"
+    return number(abs(slope), 2), f"iterations {when} to settle per unit of difficulty ({result.unit})"
 
 
 def draw(result: DepthUseResult) -> "go.Figure":

@@ -52,9 +52,9 @@ HALTING: dict[Relation, str] = {
 
 def relation_of(slope: Slope, span: float) -> Relation:
     """How depth goes with difficulty: `same` if the slope's whole interval leaves less than
-    SAME_DEPTH iterations between the easiest and the hardest; later or earlier if the rank
-    correlation's whole interval lies on one side of 0, and the correlation is beyond those of
-    shuffled difficulties; else unclear, as for NaN or few items.
+    SAME_DEPTH iterations between the easiest and the hardest; later or earlier if the slope makes
+    that difference or more, the rank correlation's whole interval lies on its side of 0, and the
+    correlation is beyond those of shuffled difficulties; else unclear, as for NaN or few items.
 
     Arguments:
         span: the largest difficulty minus the smallest.
@@ -64,9 +64,11 @@ def relation_of(slope: Slope, span: float) -> Relation:
         return "unclear"
     if max(abs(slope.low), abs(slope.high)) * span < SAME_DEPTH:
         return "same"
-    if not slope.is_beyond_chance or not (low > 0 or high < 0):
+    if not slope.is_beyond_chance or abs(slope.slope) * span < SAME_DEPTH:
         return "unclear"
-    return "later" if low > 0 else "earlier"
+    if low > 0 and slope.slope > 0:
+        return "later"
+    return "earlier" if high < 0 and slope.slope < 0 else "unclear"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from jaxtyping import Float
+from torch import Tensor
+
 from loopscope.common.text import number, plural
+from loopscope.dynamics.outcome import Outcome
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
@@ -11,6 +15,11 @@ from .result import FixedPointsResult, FixedPointsVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+
+DRAWN_STATES = 64
+DRAWN_GROWTH = 100.0
+"""A path that grows without bound is drawn to where it is this many first steps from its start."""
 
 
 def headline(result: FixedPointsResult) -> tuple[str, str]:
@@ -30,7 +39,7 @@ def draw(result: FixedPointsResult) -> "go.Figure":
     )
     for row, trajectory in enumerate(result.trajectories):
         look = style.example_style(result.rows[row])
-        x, y = trajectory[:64].T.tolist()
+        x, y = _drawn_states(trajectory, result.outcomes[row]).T.tolist()
         line = {"color": look.colour, "width": 1.5, "dash": look.dash}
         figure.add_scatter(
             x=x,
@@ -89,9 +98,29 @@ def panels(result: FixedPointsResult) -> list[Panel]:
             result.sentence,
             "Each line is one example's states from before the loop on, in the two directions in which they "
             f"vary most; large markers of its colour are its fixed points.{_marker_sentences(result)}"
-            f"{result.category_sentence}",
+            f"{_growth_sentence(result)}{result.category_sentence}",
         )
     ]
+
+
+def _drawn_states(trajectory: Float[Tensor, "state plane"], outcome: Outcome) -> Float[Tensor, "drawn plane"]:
+    """The first states of a path. One that grows would leave all others in a single point of the
+    figure, and from where it overflows it has no states."""
+    states = trajectory[:DRAWN_STATES]
+    if outcome != "growing":
+        return states
+    away = (states - states[0]).double().norm(dim=-1)
+    beyond = (away > DRAWN_GROWTH * away[1:2].sum()).nonzero()
+    return states[: int(beyond[0])] if len(beyond) else states
+
+
+def _growth_sentence(result: FixedPointsResult) -> str:
+    if "growing" not in result.outcomes:
+        return ""
+    return (
+        f" A path that grows without bound is drawn to where it is {DRAWN_GROWTH:g} times its first step from "
+        "its start."
+    )
 
 
 def _marker_sentences(result: FixedPointsResult) -> str:

@@ -13,7 +13,7 @@ WORDS: dict[Fate, str] = {
     "cycles": "go round a cycle",
     "quasiperiodic": "move quasi-periodically, on a torus",
     "irregular": "move irregularly",
-    "drifts": "drift",
+    "drifts": "drift on without coming to rest",
     "grows": "grow without bound",
     "moves": "keep moving",
     "unclear": "are undecided",

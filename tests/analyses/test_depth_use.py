@@ -156,6 +156,10 @@ NAN = (math.nan, math.nan)
         (-0.04, 0.04, (-0.3, 0.3), (-0.2, 0.2), "same"),
         (0.01, 0.04, (0.1, 0.3), (-0.1, 0.1), "same"),  # significant, but too small to matter
         (-0.4, 0.4, (-0.3, 0.3), (-0.2, 0.2), "unclear"),
+        (-0.06, -0.01, (-0.5, -0.2), (-0.1, 0.1), "unclear"),  # perhaps 0.6 iterations, likely 0.35
+        (0.01, 0.06, (0.2, 0.5), (-0.1, 0.1), "unclear"),
+        (-1.5, -0.5, (0.4, 0.8), (-0.2, 0.2), "unclear"),  # ranks and iterations differ in sign
+        (0.5, 1.5, (-0.8, -0.4), (-0.2, 0.2), "unclear"),
         (math.nan, math.nan, NAN, NAN, "unclear"),
         (0.5, 1.5, NAN, NAN, "unclear"),
     ],
@@ -165,6 +169,27 @@ def test_a_relation_needs_its_interval_and_chance(low, high, ranks, chance, expe
     result = Slope((low + high) / 2, low, high, middle, chance, 64, 64, ranks, chance)
     assert relation_of(result, 10.0) == expected
     assert relation_of(dataclasses.replace(result, items=19), 10.0) == "unclear"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "slope", "tile"),
+    [
+        ("later", 0.5, ("0.5", "iterations later to settle per unit of difficulty (ones)")),
+        ("earlier", -0.5, ("0.5", "iterations earlier to settle per unit of difficulty (ones)")),
+        ("same", -0.0047, ("0.047", "iterations to settle between the easiest and the hardest (ones)")),
+        ("unclear", math.nan, ("no slope", "of iterations to settle over difficulty (ones)")),
+    ],
+)
+def test_a_tile_says_which_way_the_slope_goes_and_of_none_how_little(verdict, slope, tile):
+    result = depth_use_of(hard() <= K)
+    depth = dataclasses.replace(
+        result.depths[0], slope=dataclasses.replace(result.depths[0].slope, slope=slope)
+    )
+    levels = torch.tensor([1.0, 11.0])
+    other = dataclasses.replace(
+        result, verdict=DepthUseVerdict[verdict], depths=(depth,), levels=levels, correct=None, unit="ones"
+    )
+    assert ls.analyses.module("depth_use").headline(other) == tile
 
 
 @pytest.mark.parametrize("verdict", DepthUseVerdict)

@@ -306,3 +306,20 @@ def test_one_rate_measured_several_times_is_no_sample():
     text = str(ls.analyses.measure("fixed_points", ls.iterate(lambda x: 0.5 * x + 1, start, 24)))
     assert "0.5 per iteration in each of 4 examples" in text and "not a sample" in text
     assert "(0.5 to 0.5)" not in text
+
+
+@pytest.mark.parametrize("map", [lambda z: 17 * z, lambda z: z**2 + 2], ids=["by a factor", "to an overflow"])
+def test_a_path_that_grows_is_drawn_while_it_can_be_compared_with_its_start(map):
+    result = measured(map, starts(4, 6))
+    figure = result.figure()
+    paths = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert len(paths) == 4
+    for path in paths:
+        points = torch.tensor([path.x, path.y], dtype=DOUBLE).T
+        away = (points - points[0]).norm(dim=1)
+        assert len(points) >= 2 and away.max() <= 100 * away[1]
+
+
+def test_a_path_that_does_not_grow_is_drawn_however_far_it_goes():
+    result = measured(lambda z: 0.9 * z, torch.tensor([[1.0, 0.0]], dtype=DOUBLE) * 1e6)
+    assert len(result.figure().data[0].x) == min(64, len(result.trajectories[0]))
