@@ -11,7 +11,7 @@ from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
 from .integration_window import IntegrationWindows
-from .result import DEPTH_NAMES, DepthUseResult, DepthUseVerdict
+from .result import DEPTH_NAMES, Depth, DepthUseResult, DepthUseVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -46,12 +46,18 @@ def draw(result: DepthUseResult) -> "go.Figure":
             name=DEPTH_NAMES[depth.name].lower(),
             mode="lines+markers",
             line={"color": colour, "width": width, "dash": dash},
-            error_y={"array": [0 if v != v else v for v in depth.half_width.tolist()], "thickness": 1},
+            error_y={**_bars(depth), "thickness": 1},
         )
     figure.update_yaxes(rangemode="tozero")
     if len(x) <= 12 and all(level == round(level) for level in x):
         figure.update_xaxes(dtick=1)
     return figure
+
+
+def _bars(depth: Depth) -> dict[str, list[float]]:
+    """Intervals of the means, none of which reaches below 0 iterations."""
+    half, mean = depth.half_width.nan_to_num(0), depth.mean_by_level.nan_to_num(0)
+    return {"array": half.tolist(), "arrayminus": torch.minimum(half, mean).tolist()}
 
 
 def draw_windows(windows: IntegrationWindows, difficulty: Float[Tensor, " item"], unit: str) -> "go.Figure":

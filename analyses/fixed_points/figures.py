@@ -118,8 +118,8 @@ def _growth_sentence(result: FixedPointsResult) -> str:
     if "growing" not in result.outcomes:
         return ""
     return (
-        f" A path that grows without bound is drawn to where it is {DRAWN_GROWTH:g} times its first step from "
-        "its start."
+        f" A path that grows without bound is drawn to where it is {DRAWN_GROWTH:g} times its first step "
+        "from its start."
     )
 
 

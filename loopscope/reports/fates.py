@@ -22,6 +22,14 @@ _SPECIFIC: tuple[Fate, ...] = (
 """Of fates that can all hold, the first of these says the most: a drift also makes a norm grow."""
 
 
+_CONTRACTS_WITHOUT_AN_END = ("contracting",)
+"""Verdicts of stability on an example whose differences die out and whose states end nowhere."""
+_WHY_BOTH_HOLD = (
+    "differences are measured between paths that start next to each other, and an end along one path; it may "
+    "be a cycle that attracts, a slow approach that the iterations didn't see the end of, or a map that "
+    "changes from iteration to iteration"
+)
+
 _Side = tuple[Fate, tuple[str, ...]]
 """A fate, and the analyses that say it."""
 
@@ -37,6 +45,8 @@ class Fates:
     tell positions apart; empty for an example of which none does."""
     disagreements: tuple[str, ...]
     """On what the analyses disagree, a sentence each."""
+    reconciled: tuple[str, ...] = ()
+    """On what they only seem to disagree, and why both hold; a sentence each."""
 
     @property
     def counts(self) -> list[tuple[Fate, int]]:
@@ -118,7 +128,27 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         if result.verdict.name == "contradictory"
     ]
     between = [_disagreement(sides, rows, results, len(fates)) for sides, rows in disputed.items()]
-    return Fates(fates, by_position, (*own, *between))
+    return Fates(fates, by_position, (*own, *between), _differences_that_die_out(results, fates))
+
+
+def _differences_that_die_out(
+    results: Mapping[str, AnalysisResult], fates: Mapping[int, Fate]
+) -> tuple[str, ...]:
+    """A sentence where stability says that small differences die out along paths that end at no
+    fixed point, which reads as if they had to end at one."""
+    stability = results.get("stability")
+    rows, verdicts = getattr(stability, "rows", ()), getattr(stability, "verdicts", ())
+    where = [
+        row for row, verdict in zip(rows, verdicts, strict=True) if verdict.name in _CONTRACTS_WITHOUT_AN_END
+    ]
+    if not where:
+        return ()
+    turning = sum(fates.get(row) == "cycles" for row in where)
+    ends = "that cycle attracts" if turning == len(where) else _WHY_BOTH_HOLD
+    return (
+        f"In {len(where)} of {plural(len(rows), 'example')} small differences die out, as stability says, "
+        f"although the states come to no fixed point. Both hold: {ends}.",
+    )
 
 
 def _fates_of_positions(row: int, results: Iterable[AnalysisResult]) -> list[Fate]:

@@ -75,11 +75,16 @@
     return result.join(" <br>");
   }
 
+  const LABEL = 12.5; // pixels between the labels of neighbouring cells, below which they overlap
+
   // A title stands in the middle of its axis, and may reach as far as the nearer side of the figure.
+  // Where an axis names every cell and has no room for that, it names every second, third, ...
   function fitted(plot) {
     const { _fullLayout: full } = plot.div;
     const change = {};
     for (const axis of axes(plot.layout)) {
+      const names = full[axis]?._categories?.length;
+      if (names && plot.layout[axis].dtick === 1) change[axis + ".dtick"] = Math.max(1, Math.ceil((LABEL * names) / full[axis]._length));
       const text = plot.layout[axis].title?.text;
       if (axis[0] !== "x" || !text || !full[axis]) continue;
       const middle = full[axis]._offset + full[axis]._length / 2;

@@ -45,7 +45,7 @@ def summary(results: Mapping[str, AnalysisResult], sections: Sequence[Section], 
         sentences=[sentence for sentence in sentences if sentence],
         tiles=tiles[:MAX_TILES],
         table=_fate_table(fates) if len(fates.counts) > 1 else None,
-        disagreements=fates.disagreements,
+        disagreements=(*fates.disagreements, *fates.reconciled),
     )
 
 

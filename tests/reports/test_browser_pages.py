@@ -178,3 +178,28 @@ def test_no_title_or_name_is_cut_off_on_a_phone(browser: Any, tmp_path: Path):
     """)
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert cut == []
+
+
+@pytest.mark.parametrize(("width", "count", "every"), [(390, 24, False), (1280, 12, True)])
+def test_labels_of_cells_do_not_overlap(browser: Any, tmp_path: Path, width: int, count: int, every: bool):
+    """On a phone fewer of them are named; a wide screen has room for all."""
+    names = [f"{i} token" for i in range(count)]
+    figure = style.empty("t", "key position", "query position", 520)
+    figure.add_heatmap(z=[[0.5] * count] * count, x=names, y=names)
+    figure.update_yaxes(type="category", autorange="reversed", scaleanchor="x", constrain="domain", dtick=1)
+    figure.update_xaxes(type="category", constrain="domain", tickangle=-90, dtick=1)
+    screen(browser, width)
+    panel = Panel("Patterns", figure, "Seen.", "To read.")
+    opened(browser, [Section("s", "S", 0, [panel])], tmp_path / "cells.html")
+    sides = browser.execute_script("""
+        const boxes = (axis) => [...document.querySelectorAll(`.${axis}tick text`)].map((text) => {
+          const { left, right, top, bottom } = text.getBoundingClientRect();
+          return axis === "x" ? [left, right] : [top, bottom];
+        }).sort((a, b) => a[0] - b[0]);
+        return [boxes("x"), boxes("y")];
+    """)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    for boxes in sides:
+        assert len(boxes) >= 5 and (len(boxes) == count) == every
+        gaps = [after[0] - before[1] for before, after in zip(boxes, boxes[1:], strict=False)]
+        assert min(gaps) > -2, "line boxes touch, letters don't"

@@ -28,6 +28,7 @@ TOGETHER = {
 
 class Example(Verdict):
     something = "It does something."
+    contracting = "Small differences die out."
     contradictory = "It does and it doesn't."
     unresolved = "The precision can't tell."
     unclear = UNCLEAR
@@ -139,6 +140,24 @@ def test_a_disagreement_names_who_says_what_of_which_examples_and_why():
         "that the states go round a cycle: a, b b and c decide by its criterion.",
     )
     assert fates.by_example == {0: "unclear", 1: "moves"}
+
+
+@dataclass(frozen=True)
+class Stability(Result):
+    rows: tuple[int, ...] = (3, 5)
+    verdicts: tuple[Example, ...] = (Example.contracting, Example.something)
+
+
+@pytest.mark.parametrize(("fate", "words"), [("cycles", "that cycle attracts."), ("moves", "slow approach")])
+def test_why_differences_die_out_where_states_come_to_no_fixed_point_is_said_once(fate: Fate, words: str):
+    results = {"stability": Stability(), "fixed_points": Result(goes={3: fate, 5: "moves"})}
+    fates = reconcile(results)
+    page = summary(results, [], fates)
+    assert not fates.disagreements and len(page.disagreements) == 1
+    assert page.disagreements[0].startswith("In 1 of 2 examples small differences die out")
+    assert words in page.disagreements[0]
+    stable = Stability(verdicts=(Example.something, Example.something))
+    assert not reconcile({**results, "stability": stable}).reconciled
 
 
 def test_a_result_that_contradicts_itself_is_named():
