@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import Adapter
-from ..common.arguments import Seed, truth, whole_number
+from ..common.arguments import Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
@@ -30,15 +30,13 @@ from ..interventions.edit_checks import Edits
 from ..runs.keep import Keep
 from ..wrapping.wrap_module import Wrapped
 from .generation import Generation
+from .generation_options import checked_options, end_tokens, option_in_effect
 from .pass_readings import PassReadings
 from .pass_recorder import PassRecorder
 from .pass_settings import pass_settings
 from .token_edits import TokenEditError, TokenEdits
 from .token_stream import TokenStream
 
-_COUNTS = ("max_new_tokens", "min_new_tokens", "max_length", "min_length", "num_beams",
-    "num_return_sequences", "prompt_lookup_num_tokens", "prefill_chunk_size", "top_k")  # fmt: skip
-_SWITCHES = ("do_sample", "use_cache", "return_dict_in_generate")
 _TOKENIZER_FOR = ("stop_strings", "assistant_model")
 """Options of transformers' generate that need the tokenizer."""
 _LONGEST = 400
@@ -112,10 +110,12 @@ def generate(
         tokens, options, named = read.tokens, read.inputs, read.origin
     elif tokenizer is not None:
         named = {"token_strings": names_by(tokenizer)}
-    options = _checked_options(options)
-    if tokenizer is not None and any(_option(owner, options, name) is not None for name in _TOKENIZER_FOR):
+    options = checked_options(options)
+    if tokenizer is not None and any(
+        option_in_effect(owner, options, name) is not None for name in _TOKENIZER_FOR
+    ):
         options["tokenizer"] = tokenizer
-    beams = (_option(owner, options, "num_beams") or 1) != 1
+    beams = (option_in_effect(owner, options, "num_beams") or 1) != 1
     if beams and on_token is not None:
         raise LoopscopeError(
             "on_token needs tokens that stay, but which beam is returned is chosen at the end. Generate with "
@@ -130,7 +130,7 @@ def generate(
         out.beams = beams
         stream = TokenStream(on_token, out.prompt)
         out.readings.on_sequences = stream.take
-        out.ends = _ends(_option(owner, options, "eos_token_id"))
+        out.ends = end_tokens(option_in_effect(owner, options, "eos_token_id"))
         out.output = _output(
             owner, [] if tokens is None else [tokens], options, out, stream, edited=bool(edits)
         )
@@ -289,40 +289,6 @@ def _is_core_in(model: Any, value: States, state: Any) -> bool:
     return "core_in" in model.loop_sites and isinstance(state, Tensor) and shape == state.shape[-1:]
 
 
-def _option(owner: Any, options: dict[str, Any], name: str) -> Any:
-    """An option of transformers' generate, as it takes effect."""
-    configs = [options.get("generation_config"), getattr(owner, "generation_config", None)]
-    values = [options.get(name), *(getattr(config, name, None) for config in configs)]
-    return next((value for value in values if value is not None), None)
-
-
 def _shortened(error: Exception) -> str:
     text = " ".join(str(error).split()).rstrip(".")
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
-
-
-def _checked_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with counts and switches of what type they must be.
-
-    Raises:
-        LoopscopeError: one is of another type, which generate would round or take for True.
-    """
-    for names, form, what in ((_COUNTS, whole_number, "a whole number"), (_SWITCHES, truth, "True or False")):
-        for name in names:
-            if options.get(name) is None:
-                continue
-            try:
-                options[name] = form(options[name])
-            except ValueError:
-                raise LoopscopeError(
-                    f"generate: {name} must be {what}, but is {options[name]!r}. Pass e.g. {name}="
-                    f"{8 if form is whole_number else True}."
-                ) from None
-    return options
-
-
-def _ends(tokens: Any) -> list[int]:
-    if isinstance(tokens, Tensor):
-        tokens = tokens.tolist()
-    many = tokens if isinstance(tokens, list | tuple) else [] if tokens is None else [tokens]
-    return [token for token in many if isinstance(token, int)]
