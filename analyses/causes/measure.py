@@ -148,10 +148,12 @@ def _judged(
 def _check(run: Run) -> None:
     run.require_finite()
     model_to_patch(run)  # which says what it needs
-    if run.output.ndim != 3:
+    output = run.output
+    if not isinstance(output, Tensor) or output.ndim != 3:
+        given = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise LoopscopeError(
-            "causes compares answers (batch, position, vocab), but this run's output is "
-            f"{tuple(run.output.shape)}. Use ls.effects(run, donor, metric=...) with a function of it."
+            f"causes compares answers with logits (batch, position, vocab), but this run's output is {given}. "
+            "Use ls.effects(run, donor, metric=...) with a function of it."
         )
 
 

@@ -204,13 +204,13 @@ def _checked(name: str, tokens: Any, vocabulary: int | None) -> Tensor:
             f"{name} needs its tokens as a Tensor of integers (batch, position), but got {kind}{given}. Use "
             f"task.batch(...).tokens, or what the model's tokenizer returns: {_TOKENIZE}."
         )
+    if vocabulary is None:
+        return tokens
     if tokens.ndim == 3 and tokens.is_floating_point():
         raise LoopscopeError(
             f"{name} needs its tokens as integers (batch, position), but got {tokens.dtype} of the shape "
             f"{tuple(tokens.shape)}. Pass embeddings by name: ls.record(model, None, inputs_embeds=...)."
         )
-    if vocabulary is None:
-        return tokens
     return checked_tokens(tokens, vocabulary, name, of="the model's own tokenizer")
 
 

@@ -30,7 +30,7 @@ class RepeatedWindow(SyntheticLoop):
         image = image.clone() if context.in_place else image
         for layer, call in zip(self.layers(), context.calls, strict=True):
             image = call.computed(layer, image)
-        return self.update_rule.step(state, image, self.repeat)
+        return self.update_rule.following(state, image, self.repeat)
 
     def read(self, state: Tensor, context: LayerContext) -> Tensor:
         return self.update_rule.read(state, context.once)

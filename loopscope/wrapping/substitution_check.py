@@ -12,6 +12,7 @@ from ..adapters.self_check import difference_of
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.rng import generator_state, restore_generator
 from ..core.copied import copied
+from ..core.looped_model import step_at
 from ..core.output_logits import find_logits
 from ..core.preserved_state import preserved_state
 from ..runs.collector import Collector
@@ -47,7 +48,7 @@ def offer_iterations(reader: Reader, iterated: Iterated, run: Run) -> None:
         kind = type(iterated.module).__name__
         reader.refuse(
             f"this module was wrapped by its loop body alone, and {kind} can't be iterated on by "
-            f"substitution: {mismatch}. run.output is what it returned after its last iteration, and what "
+            f"substitution: {mismatch.rstrip('.')}. run.output is what it returned after its last iteration, and what "
             "needs only what was recorded works."
         )
 
@@ -86,7 +87,7 @@ def _difference(iterated: Iterated, context: Context, run: Run) -> str | None:
         return "rows leave its batch during the loop"
     times = sorted({*range(first, n, max(1, n // _MOST)), n - 1}) if n > first else []
     for t in times:
-        after = iterated.step(run.state(t), context, t)
+        after = step_at(iterated, run.state(t), context, t)
         pairs = zip(_tensors(after), _tensors(run.state(t + 1)), strict=True)
         if any(difference_of(*pair) for pair in pairs):
             return (
@@ -109,7 +110,7 @@ def _of_run(iterated: Iterated, context: Context, run: Run) -> str | None:
     whole = run.origin.get("whole", True) and not run.origin.get("edits")
     if not context.form.draws or not whole or not {n - 1, n} <= set(run.states.iterations) or n < 2:
         return None
-    after = iterated.step(run.state(n - 1), context, n - 1)
+    after = step_at(iterated, run.state(n - 1), context, n - 1)
     if difference_of(_tensors(after)[0], run.states[n]):
         return "its iterations read random numbers that were drawn in the recording. Record it with a seed"
     return None

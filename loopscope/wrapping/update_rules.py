@@ -46,7 +46,7 @@ class UpdateRule:
     >>> looped = ls.wrap(model, body="layers.2:5", repeat=4, update=half)
     """
 
-    step: Callable[[Tensor, Tensor, int], Tensor] = plain
+    following: Callable[[Tensor, Tensor, int], Tensor] = plain
     """The next state from x and F(x), both (batch, position, width), and the number of repeats."""
     read: Callable[[Tensor, Tensor], Tensor] = last_state
     """What the layers after the window read, from the state and from F(x_0)."""

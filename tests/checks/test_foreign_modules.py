@@ -75,7 +75,7 @@ def test_a_state_that_is_recorded_in_part_is_said():
 def test_the_four_functions_are_compared_by_substitution_where_there_are_any(results):
     refused = {
         "two roles": "iteration 3 from state 3 gives another state 4",
-        "leaves the loop when settled": "its forward leaves the loop before it",
+        "leaves the loop when settled": "leaves its loop after",
         "rows leave the batch": "rows leave its batch during the loop",
         "two levels": "iteration 2 from state 2 gives another state 3",
     }

@@ -27,7 +27,7 @@ def shelf(tmp_path, monkeypatch):
         "files",
         lambda shelf, suffix: files(shelf, suffix) | ({"tiny": page} if suffix == ".md" else {}),
     )
-    monkeypatch.setattr(trainer, "recipe_of", lambda name: TINY)
+    monkeypatch.setattr(trainer, "named_recipe", lambda name: (name, TINY))
     return tmp_path
 
 

@@ -158,7 +158,13 @@ def write_entry(path: Path) -> Any:
 def read_entry(path: Path) -> Any:
     model = ls.models.load(path)
     header = ls.models.header(path)
-    return [dict(model.state_dict()), model.name, model.task.options, header, ls.models.parameters(path)]
+    return [
+        dict(model.state_dict()),
+        model.name,
+        getattr(model.task, "options", None),
+        header,
+        ls.models.parameters(path),
+    ]
 
 
 KINDS = {
