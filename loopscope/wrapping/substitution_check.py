@@ -48,8 +48,8 @@ def offer_iterations(reader: Reader, iterated: Iterated, run: Run) -> None:
         kind = type(iterated.module).__name__
         reader.refuse(
             f"this module was wrapped by its loop body alone, and {kind} can't be iterated on by "
-            f"substitution: {mismatch.rstrip('.')}. run.output is what it returned after its last iteration, and what "
-            "needs only what was recorded works."
+            f"substitution: {mismatch.rstrip('.')}. run.output is what it returned after its last "
+            "iteration, and what needs only what was recorded works."
         )
 
 
