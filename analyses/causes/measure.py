@@ -152,8 +152,8 @@ def _check(run: Run) -> None:
     if not isinstance(output, Tensor) or output.ndim != 3:
         given = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise LoopscopeError(
-            f"causes compares answers with logits (batch, position, vocab), but this run's output is {given}. "
-            "Use ls.effects(run, donor, metric=...) with a function of it."
+            f"causes compares answers with logits (batch, position, vocab), but this run's output is "
+            f"{given}. Use ls.effects(run, donor, metric=...) with a function of it."
         )
 
 

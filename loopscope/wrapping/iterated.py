@@ -17,7 +17,7 @@ from ..adapters.base import Adapter
 from ..adapters.forward_inputs import check_no_cache
 from ..common.errors import LoopscopeError
 from ..core.output_logits import find_logits
-from ..core.sites import modules_of
+from ..core.sites import float_tensors, modules_of
 from ..core.state_tree import State, tensors
 from .between_calls import modules_between_calls
 from .iterated_names import ReadOutNames
@@ -112,7 +112,8 @@ class Iterated(Adapter):
         if t == 0 and self.absent is not None:
             self.initial(context)
         values = tensors(state)
-        differentiated = torch.is_grad_enabled() and any(value.requires_grad for value in values)
+        read = [tensor for _, tensor in float_tensors(context.kept)]  # inputs of the map, as is the state
+        differentiated = torch.is_grad_enabled() and any(x.requires_grad for x in (*values, *read))
         whole = WholeGradients() if differentiated and not self.truncates_gradients else nullcontext()
         with whole, counted_turns(self.wrapped, self._body(), self.clock):
             result = self._mapped(values, context, t)
