@@ -109,6 +109,7 @@ def wrapped_run(word: Word) -> ls.Run:
     body.add_module(word("part"), nn.Linear(6, 6))
     module = type(word("wrapped class"), (nn.Module,), {"forward": forward})()
     module.add_module(word("body"), body)
+    module.config = {word("configuration name"): word("configuration")}
     site = f"{word('body')}.{word('part')}"
     x = torch.randn(20, 3, 6, generator=torch.Generator().manual_seed(0))
     edit = ls.ablate(site, iteration=2)
@@ -119,7 +120,6 @@ def wrapped_run(word: Word) -> ls.Run:
             "edits": [*result.origin["edits"], word("edit")],
             "versions": {word("version name"): word("version")},
         }
-        | {"config": {word("configuration name"): word("configuration")}}
     )
     return result
 
