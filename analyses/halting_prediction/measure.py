@@ -157,7 +157,7 @@ def _estimates(predictions: Predictions, points: list[int], count: int) -> tuple
 
 
 def _with_more_examples(
-    run: Run, rule: str | None, threshold: float | None, *, examples: int | None, seed: int
+    run: Run, rule: str | None, threshold: float | int | None, *, examples: int | None, seed: int
 ) -> tuple[Run, Halting, str]:
     """The run, or one of more examples of its task, its halting, and where the examples come
     from."""
@@ -185,7 +185,7 @@ def _with_more_examples(
     return larger, more, how
 
 
-def _halting_of(run: Run, rule: str | None, threshold: float | None) -> Halting | None:
+def _halting_of(run: Run, rule: str | None, threshold: float | int | None) -> Halting | None:
     return run.halting if rule is None else rule_halting(run, rule, threshold)
 
 

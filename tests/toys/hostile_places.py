@@ -4,6 +4,7 @@ link or a template; and the same pages of plain words, to compare them with."""
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -109,7 +110,6 @@ def wrapped_run(word: Word) -> ls.Run:
     body.add_module(word("part"), nn.Linear(6, 6))
     module = type(word("wrapped class"), (nn.Module,), {"forward": forward})()
     module.add_module(word("body"), body)
-    module.config = {word("configuration name"): word("configuration")}
     site = f"{word('body')}.{word('part')}"
     x = torch.randn(20, 3, 6, generator=torch.Generator().manual_seed(0))
     edit = ls.ablate(site, iteration=2)
@@ -120,8 +120,10 @@ def wrapped_run(word: Word) -> ls.Run:
             "edits": [*result.origin["edits"], word("edit")],
             "versions": {word("version name"): word("version")},
         }
+        | {"config": {word("configuration name"): word("configuration")}}
     )
-    return result
+    with TemporaryDirectory() as folder:  # without its model, which these words don't fit
+        return ls.load_run(result.save(Path(folder) / "run.safetensors"))
 
 
 def sweep_page(word: Word) -> str:
