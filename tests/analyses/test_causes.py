@@ -337,7 +337,7 @@ def test_a_model_with_one_answer_for_a_whole_example_is_pointed_to_a_metric_of_i
     model = ls.wrap(albert("AlbertForSequenceClassification").eval())
     given = torch.randint(0, 40, (2, 3, 5))
     run, donor = (ls.record(model, one) for one in given)
-    with pytest.raises(LoopscopeError, match=r"causes compares answers \(batch, position, vocab\)"):
+    with pytest.raises(LoopscopeError, match=r"compares answers with logits \(batch, position, vocab\)"):
         ls.analyses.measure("causes", run)
     grid = ls.effects(run, donor, metric=lambda logits: logits[:, 0])
     assert torch.allclose(
