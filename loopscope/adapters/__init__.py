@@ -3,6 +3,8 @@ one file, which imports the family's package only when it is needed. One's own a
 likewise, once it is on the shelf (`loopscope.adapters.shelf`)."""
 
 import importlib
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -34,23 +36,25 @@ FAMILIES = {
 def has_adapter(module: nn.Module) -> bool:
     """Whether there is an adapter for the module's class, or for one that it inherits from. A
     family whose class has a name that many models have also looks at the module's parts."""
-    placed = set(ADAPTERS.names())
-    for kind in type(module).__mro__:
-        if kind.__name__ in placed:
-            return True
-        if kind.__name__ in FAMILIES:
-            family = importlib.import_module(f".{FAMILIES[kind.__name__]}", __name__)
-            return getattr(family, "recognises", lambda _: True)(module)
-    return False
+    make = _maker(module)
+    return make is not None and getattr(sys.modules.get(make.__module__), "recognises", lambda _: True)(
+        module
+    )
 
 
 def adapter_for(module: nn.Module) -> "Adapter | None":
     """The adapter of the module's class, or of one that it inherits from; None if there is none."""
+    make = _maker(module)
+    return None if make is None else make(module)
+
+
+def _maker(module: nn.Module) -> "Callable[[nn.Module], Adapter] | None":
+    """What makes the adapter: what the user placed before ours, ours before a package's."""
     others = ADAPTERS.names()
     for kind in type(module).__mro__:
-        if kind.__name__ in ADAPTERS.placed or kind.__name__ in others and kind.__name__ not in FAMILIES:
-            return ADAPTERS.get(kind.__name__)(module)
-        if kind.__name__ in FAMILIES:
-            family = importlib.import_module(f".{FAMILIES[kind.__name__]}", __name__)
-            return family.adapt(module)
+        name = kind.__name__
+        if name in ADAPTERS.placed or name in others and name not in FAMILIES:
+            return ADAPTERS.get(name)
+        if name in FAMILIES:
+            return importlib.import_module(f".{FAMILIES[name]}", __name__).adapt
     return None

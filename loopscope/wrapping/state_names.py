@@ -46,8 +46,8 @@ class StateNames:
         return [self._source_path(source, inputs) for source in self.sources]
 
     def target_paths(self, output: Any) -> list[Path | None]:
-        """The path to each tensor in what the body returns; None where it isn't said and no part
-        of the output has the tensor's own name.
+        """The path to each tensor in what the body returns; None where it isn't said, no part of
+        the output has the tensor's own name, and there are several tensors.
 
         Raises:
             LoopscopeError: the output has no such tensor.
@@ -62,6 +62,9 @@ class StateNames:
                     f"returns, but it returns {described(output)}. Name one of these."
                 )
             paths.append(path)
+        returned = float_tensors(output)
+        if paths == [None] and len(returned) == 1:
+            return [returned[0][0]]
         return paths
 
     def _word(self, source: Name) -> str:

@@ -161,7 +161,7 @@ class SubstitutedPass:
         """What the module returns if every iteration gives `values`.
 
         Arguments:
-            count: after so many iterations what runs belongs to the read-out.
+            count: the number of iterations; what runs after them belongs to the read-out.
         """
 
         def part(number: int, original: Any, args: Any, kwargs: Any) -> Any:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 import loopscope as ls
 
+from ..toys import foreign_loops
+
 WIDTH, TURNS = 6, 4
 X, OTHER = (torch.randn(2, 3, WIDTH, generator=torch.Generator().manual_seed(n)) for n in (0, 1))
 
@@ -288,3 +290,13 @@ def test_what_names_no_tensor_is_said(state, text):
 def test_one_of_several_fields_is_not_held_alone():
     with pytest.raises(ls.LoopscopeError, match="one alone can't be held. Skip the iteration"):
         recorded("tuple", X, ("branch", "residual"), edits=[ls.freeze("state.residual", iteration=1)])
+
+
+@pytest.mark.parametrize("state", ["h", 0, {"h": 0}])
+def test_the_only_tensor_that_a_body_takes_and_returns_may_be_named(state):
+    module = foreign_loops.build_loop(foreign_loops.Loop)
+    named, plain = (
+        ls.record(ls.wrap(module, body="core", **options), foreign_loops.batch())
+        for options in ({"state": state}, {})
+    )
+    assert all(torch.equal(named.states[k], plain.states[k]) for k in plain.states.iterations)

@@ -8,27 +8,16 @@ import loopscope as ls
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.jacobian import jacobian
 
-from ..toys import family_doubles, small_models
+from ..toys.body_wraps import albert, huginn
 
 N, FAR = 3, 100
-BLOCKS = ["transformer.core_block.0", "transformer.core_block.1"]
-
-
-def albert():
-    model = small_models.albert(num_hidden_layers=N).eval()
-    return ls.wrap(model), ls.wrap(model, body="albert.encoder.albert_layer_groups.0"), {}
-
-
-def huginn():
-    model = family_doubles.RavenForCausalLM().eval()
-    return ls.wrap(model), ls.wrap(model, body=BLOCKS, count="num_steps"), {"iterations": N, "seed": 0}
 
 
 @pytest.fixture(scope="module", params=[albert, huginn])
 def runs(request):
     """A run of the adapter and one of the body."""
     torch.manual_seed(0)
-    *models, options = request.param()
+    *models, options = request.param(N)
     tokens = torch.randint(3, 20, (2, 3))
     return [ls.record(model, tokens, **options) for model in models]
 

@@ -8,7 +8,7 @@ from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.jacobian import jacobian
 from loopscope.recorder.extend import continue_run
 
-from ..toys import family_doubles, small_models
+from ..toys.body_wraps import albert, huginn
 from ..toys.foreign_loops import InPlace, Loop, Nested, build_loop
 from ..toys.foreign_loops import batch as vectors
 from ..toys.in_place_loops import batch as family_batch
@@ -16,17 +16,6 @@ from ..toys.in_place_loops import build, family
 from ..toys.looped_gpt2 import LoopedGPT2, LoopedGPT2Functions
 
 N = 4
-BLOCKS = ["transformer.core_block.0", "transformer.core_block.1"]
-
-
-def albert():
-    model = small_models.albert(num_hidden_layers=N).eval()
-    return ls.wrap(model), ls.wrap(model, body="albert.encoder.albert_layer_groups.0"), {}
-
-
-def huginn():
-    model = family_doubles.RavenForCausalLM().eval()
-    return ls.wrap(model), ls.wrap(model, body=BLOCKS, count="num_steps"), {"iterations": N, "seed": 0}
 
 
 def gpt2(between):
@@ -36,8 +25,8 @@ def gpt2(between):
 
 
 KINDS = {
-    "ALBERT": albert,
-    "Huginn": huginn,
+    "ALBERT": lambda: albert(N),
+    "Huginn": lambda: huginn(N),
     "GPT-2": lambda: gpt2("nothing"),
     "GPT-2 with a timing signal": lambda: gpt2("timing"),
     "GPT-2 with an injection": lambda: gpt2("injection"),
