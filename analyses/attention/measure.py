@@ -37,8 +37,9 @@ _UNROLLED_ITERATIONS = 8
 
 
 def applies(run: Run) -> bool:
-    """Whether the run has attention patterns inside the loop, or its model can record them."""
-    return bool(sites_in_loop(run, "hook_pattern"))
+    """Whether the run has attention patterns inside the loop, or its model can record them, and two
+    iterations or more."""
+    return run.iterations >= 2 and bool(sites_in_loop(run, "hook_pattern"))
 
 
 # It is long because it fills a line for each field of the result.

@@ -211,6 +211,7 @@ def test_it_applies_only_where_there_is_attention():
     run = ls.iterate(lambda x: 0.5 * x, torch.ones(2, 3), 16)
     assert not attention.applies(run)
     assert attention.applies(ls.record(model(), TOKENS, 4))
+    assert not attention.applies(ls.record(model(), TOKENS, 1))
     with pytest.raises(ls.LoopscopeError, match="its model has no hook_pattern"):
         ls.analyses.measure("attention", run)
 

@@ -92,8 +92,8 @@ def hrm_text_folder() -> str:
 
 def bridge() -> Any:
     """TransformerLens' bridge around it."""
+    folder = hrm_text_folder()  # which skips where there is no HRM-Text
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import HrmTextForCausalLM
 
-    folder = hrm_text_folder()
     return TransformerBridge.boot_transformers(folder, hf_model=HrmTextForCausalLM.from_pretrained(folder))
