@@ -11,7 +11,7 @@ from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.core.indexing import as_vectors
 from loopscope.core.looped_model import Looped
 from loopscope.core.states import States
-from loopscope.recorder.extend import first_overflow, not_iterable, states_past_halting
+from loopscope.recorder.extend import first_overflow, kept_short, not_iterable, states_past_halting
 from loopscope.recorder.resume_run import resume
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
@@ -51,6 +51,8 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
         return _last_quarter(run, "The run was loaded without its model")
     if not isinstance(reader.model, Looped):
         return _last_quarter(run, not_iterable(run))
+    if "short" in run.origin:
+        return _last_quarter(run, kept_short(run))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)  # of NaN, which the verdict reports
         later = resume(reader.model, run, goal + 1)

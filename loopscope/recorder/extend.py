@@ -15,6 +15,7 @@ from ..core.looped_model import Looped, step_at
 from ..core.state_tree import map_state, primary
 from ..core.states import States
 from ..interventions.edits import Edit, patch
+from ..maths.precision import resolution
 from ..runs.run import Run
 from ..runs.run_mask import mask_at
 from .record_run import record
@@ -88,6 +89,8 @@ def continue_run(
         return _not_continued(run, missing, not_iterable(run))
     if run.origin.get("cached"):
         return _not_continued(run, missing, "A pass that read a cache can't be iterated on")
+    if "short" in run.origin and not missing:
+        return _not_continued(run, missing, kept_short(run))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)  # overflow is reported in the result
         if missing:
@@ -118,6 +121,11 @@ def not_iterable(run: Run) -> str:
     if run.reader.refusal is not None and "body" not in run.origin:
         return "The adapter's four functions differ from the model and aren't used"
     return "This module, wrapped by its body, can't be iterated on"
+
+
+def kept_short(run: Run) -> str:
+    """Why a run of rounded states isn't continued, as a clause."""
+    return f"States kept in {run.origin['short']} can't be iterated on"
 
 
 def states_past_halting(run: Run, iterations: int) -> States:
@@ -167,9 +175,12 @@ def _recorded_again(
     old, new = (
         as_vectors(states[k], states.axes[1:])[: len(tokens)] for states in (run.states, later.states)
     )
+    eps = resolution(old.dtype)
     if old.shape[:2] == (mask := mask_at(later, later.states)).shape:
         old, new = old[mask.to(old.device)], new[mask.to(new.device)]
-    if not torch.allclose(old, new.to(old), rtol=1e-3, atol=1e-4 * float(old.abs().max()), equal_nan=True):
+    if not torch.allclose(
+        old, new.to(old), rtol=max(1e-3, eps), atol=1e-4 * float(old.abs().max()), equal_nan=True
+    ):
         raise LoopscopeError(
             f"the sites {needed} are needed but were not recorded, and recording the run's tokens again "
             "gives other states (a random start without a seed, or other weights). Record it with "

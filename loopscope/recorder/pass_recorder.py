@@ -23,6 +23,7 @@ from ..interventions.edit_checks import AnyEdit, Edits, edit_list, expand_edits
 from ..interventions.edits import Edit
 from ..runs.collector import Collector
 from ..runs.keep import Keep
+from ..runs.kept_form import Form
 from ..runs.reader import Reader
 from ..runs.run import Run
 from ..runs.run_mask import sequence_shape
@@ -219,7 +220,13 @@ class PassRecorder:
             sites=sites,
             output=run.output,
             origin=run.origin | {"fields": list(adapter.fields)},
-            reader=_reader(adapter, first, grad=not detach, before=self.tracker.before),
+            reader=_reader(
+                adapter,
+                first,
+                grad=not detach,
+                forms=self.tracker.collector.forms,
+                before=self.tracker.before,
+            ),
         )
 
     def _with_first_value(self, states: States, value: Tensor | None, iterations: int) -> States:
@@ -264,7 +271,7 @@ class _AdapterLoop:
             self.inner[axis] = f"({axis})"
 
 
-def _reader(adapter: Adapter, first: Any, *, grad: bool, before: Marks) -> Reader:
+def _reader(adapter: Adapter, first: Any, *, grad: bool, forms: Mapping[str, Form], before: Marks) -> Reader:
     """What reads out the states of a pass, if they alone tell the logits."""
     if adapter.mismatch is not None:
         return Reader(
@@ -273,4 +280,4 @@ def _reader(adapter: Adapter, first: Any, *, grad: bool, before: Marks) -> Reade
     readable = first is not None and adapter.logits_from_state(first) is not None
     decode: Any = adapter.logits_from_state if readable else None
     state_type = None if first is None or isinstance(first, Tensor) else type(first)
-    return Reader(adapter, None, decode, state_type, grad=False, before=before)
+    return Reader(adapter, None, decode, state_type, grad=False, forms=forms, before=before)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import Adapter
+from ..maths.precision import resolution
 from ..runs.reader import Reader
 from ..runs.run import Run
 
@@ -21,7 +22,8 @@ def reads_out(adapter: Adapter, run: Run) -> bool:
         return True
     found = torch.zeros(output.shape[:-1], dtype=torch.bool, device=output.device)
     fields = [run[f"state.{name}"] for name in run.origin.get("fields", ())[1:]]
-    scale = max(_ROUNDING, 8 * torch.finfo(output.dtype).eps) * float(output.abs().max())
+    eps = max(resolution(output.dtype), resolution(run.states[run.states.iterations[-1]].dtype))
+    scale = max(_ROUNDING, 8 * eps) * float(output.abs().max())
     for k in reversed(run.states.iterations):
         if all(k in field.iterations for field in fields):
             with torch.no_grad():

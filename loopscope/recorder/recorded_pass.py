@@ -22,7 +22,6 @@ from ..halting.halting_record import Halting
 from ..interventions.edit_checks import AnyEdit
 from ..interventions.update_sites import check_update_sites, state_field
 from ..runs.collector import Collector
-from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.run import Run
 from ..runs.weight_digests import recorded_digest
@@ -73,10 +72,13 @@ def recorded_pass(
         iterations=k,
         sites={site: values[site] for site in sorted(values, key=lambda site: not is_state(site))},
         output=logits if collector.grad or not isinstance(logits, Tensor) else logits.detach(),
-        origin=origin | {"fields": list(fields)} | ({"answers_early": True} if passed.early else {}),
+        origin=origin
+        | collector.origin
+        | {"fields": list(fields)}
+        | ({"answers_early": True} if passed.early else {}),
         reader=_reader(hooks, context, type(passed.begin) if fields else None, before),
     )
-    if collector.keep == Keep() and span.start == 0:
+    if collector.keep.everything and span.start == 0:
         run.halting = halting_record(model, run)
     warn_nonfinite(run, stacklevel=stacklevel)
     return run
@@ -131,8 +133,8 @@ def _reader(hooks: SiteHooks, context: Context, state_type: type | None, before:
         with edited():
             return model.decode(state, context)
 
-    grad = hooks.collector.grad
-    return Reader(model, context, decode, state_type, grad=grad, edited=edited, before=before)
+    grad, forms = hooks.collector.grad, hooks.collector.forms
+    return Reader(model, context, decode, state_type, grad=grad, forms=forms, edited=edited, before=before)
 
 
 def halting_record(model: Any, run: Run) -> Halting | None:

@@ -64,6 +64,12 @@ def resume(
     if run.has_model and run.reader.refusal is not None:
         raise LoopscopeError(run.reader.refusal)
     reader = _reader(model, run)
+    if "short" in run.origin:
+        raise LoopscopeError(
+            f"a run goes on from states as they were computed, but this one's were rounded to "
+            f"{run.origin['short']} (keep={run.origin['keep']}), so it would go on otherwise than the model. "
+            "Record again without the dtype, or record as many iterations as are needed."
+        )
     n = checked_iterations(iterations)
     k = run.states.iteration_at(run.iterations if start is None else start)
     if n < k:

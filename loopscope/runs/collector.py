@@ -17,6 +17,7 @@ from ..common.errors import LoopscopeError
 from ..core.sites import axes_of, is_state
 from ..core.states import States
 from .keep import Keep
+from .kept_form import Form, form_of
 
 
 class Entry(NamedTuple):
@@ -43,7 +44,15 @@ class Collector:
                 differentiated at.
             copy: True copies every value, False none. None: copy if values may be changed in place
                 (`careful`), and whenever only a part of a tensor is kept.
+
+        Raises:
+            LoopscopeError: with gradients, if values are to be moved or shortened.
         """
+        if grad and (keep.device is not None or keep.dtype is not None):
+            raise LoopscopeError(
+                "grad=True needs values as they were computed, but keep= stores others in their place "
+                f"(keep={keep}), which can't be differentiated at. Leave out keep.to(...), or grad=True."
+            )
         self.keep, self.grad = keep, grad
         self.copy = copy if copy is not None else careful and not grad
         self._entries: dict[str, list[Entry]] = defaultdict(list)
@@ -55,6 +64,10 @@ class Collector:
         """The numbers of the rows in the batch, if rows can leave it; None otherwise."""
         self.batch: int | None = None
         """The number of rows at first."""
+        self.forms: dict[str, Form] = {}
+        """How the states were computed, by site."""
+        self.short: torch.dtype | None = None
+        """The dtype that a state was rounded to; None: they are kept as they were computed."""
 
     def fresh(self) -> "Collector":
         """An empty collector with the same settings."""
@@ -80,6 +93,9 @@ class Collector:
         if index and index[0] % self.keep.stride:
             return
         kept, axes = self.keep.value(value, self.axes(site, value, self.state), site)
+        if is_state(site):
+            self.forms.setdefault(site, form_of(value))
+            self.short = self.short if kept.dtype == value.dtype else self.keep.dtype
         if not self.grad:
             kept = kept.detach()
         if self._must_copy(kept) and _share(kept, value):
@@ -97,6 +113,11 @@ class Collector:
 
     def _forget(self, site: str, newest: int) -> None:
         self._entries[site] = [e for e in self._entries[site] if not e.index or e.index[0] > newest]
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """What a run's provenance says of the values: the dtype that states were rounded to."""
+        return {"short": str(self.short).removeprefix("torch.")} if self.short is not None else {}
 
     @property
     def sites(self) -> list[str]:

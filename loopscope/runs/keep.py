@@ -15,6 +15,7 @@ from ..common.arguments import Indices, PositiveCount
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.indexing import select
+from .kept_form import Device, ShortDtype, shortened
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Keep:
     """The positions to keep; None: all."""
     reduce: Callable[[Tensor], Tensor] | None = None
     """Maps a value (batch, position, width) to what is stored in its place, batch first."""
+    device: torch.device | None = None
+    """Where values are stored; None: where they were computed."""
+    dtype: torch.dtype | None = None
+    """What more precise floating-point values are rounded to; None: stored as they were
+    computed."""
 
     def __and__(self, other: "Keep") -> "Keep":
         changed = {name: value for name, value in vars(other).items() if value != getattr(Keep(), name)}
@@ -38,7 +44,8 @@ class Keep:
         """What is stored of one value, and the names of its axes.
 
         Raises:
-            LoopscopeError: `reduce` gives no tensor, or one with more axes.
+            LoopscopeError: `reduce` gives no tensor, or one with more axes; or `dtype` is too
+                narrow for the value.
         """
         if self.positions is not None and "position" in axes:
             where = self.positions if isinstance(self.positions, slice) else list(self.positions)
@@ -52,12 +59,19 @@ class Keep:
                     f"gave {getattr(value, 'shape', type(value).__name__)}. Reduce over the last axes."
                 )
             axes = axes[: value.ndim]
-        return value, axes
+        if self.dtype is not None:  # before it moves: there is less to move then
+            value = shortened(value, self.dtype, site)
+        return value if self.device is None else value.to(self.device), axes
 
     @property
     def whole(self) -> bool:
-        """Whether values are stored as they are."""
+        """Whether all numbers of a value are stored."""
         return self.positions is None and self.reduce is None
+
+    @property
+    def everything(self) -> bool:
+        """Whether every value is stored, with all its digits."""
+        return replace(self, device=None) == Keep()
 
     def __str__(self) -> str:
         parts = [f"every({self.stride})"] * (self.stride != 1) + [f"last({self.last})"] * (
@@ -65,6 +79,8 @@ class Keep:
         )
         parts += [f"positions({self.positions})"] if self.positions is not None else []
         parts += [getattr(self.reduce, "__name__", "reduce")] if self.reduce is not None else []
+        form = [str(part).removeprefix("torch.") for part in (self.device, self.dtype) if part is not None]
+        parts += [f"to({', '.join(form)})"] * bool(form)
         return " & ".join(parts) or "everything"
 
 
@@ -104,6 +120,36 @@ def reduce(function: Callable[[Tensor], Tensor]) -> Keep:
     >>> ls.record(model, tokens, keep=ls.keep.reduce(lambda x: x.mean(1)))
     """
     return Keep(reduce=function)
+
+
+@guarded
+def to(*, device: Device = None, dtype: ShortDtype = None) -> Keep:
+    """Store values on another device, in a shorter dtype, or both.
+
+    >>> ls.record(model, tokens, keep=ls.keep.to(device="cpu", dtype=torch.float16))
+
+    A value is moved as soon as it is computed, so that states take no room on the model's device.
+    What is computed from them later moves them back.
+
+    A run of shortened states is measured with the precision of the short dtype, and can't be
+    resumed, as that would give other states than the model's own. Its logits and lenses are
+    computed from the rounded states. float16 has numbers from 6e-8 to 65504; bfloat16 has the
+    range of float32, and 8 times fewer steps between two powers of 2 than float16.
+
+    Arguments:
+        device: such as "cpu"; None: where they are computed.
+        dtype: torch.float32, torch.float16 or torch.bfloat16. Values that are no more precise, and
+            whole numbers, are stored as they are. None: all are.
+
+    Raises:
+        LoopscopeError: neither is passed, there is no such device, or (in the recording) a value
+            that is finite isn't in the short dtype, or the run is recorded with grad=True.
+    """
+    if device is None and dtype is None:
+        raise LoopscopeError(
+            'keep.to needs a device or a dtype, but has neither. Try ls.keep.to(device="cpu").'
+        )
+    return Keep(device=device, dtype=dtype)
 
 
 def _norm(value: Tensor) -> Tensor:

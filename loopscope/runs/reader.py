@@ -1,6 +1,6 @@
 """Reader: the model that made a run, with what is needed to read out any of the run's states."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..core.looped_model import Context
 from ..core.state_tree import State
 from ..core.turns import check_no_pass, parts_of, turn
 from .conditions import Conditions
+from .kept_form import Form
 from .weights import Marks, Weights
 
 
@@ -29,6 +30,7 @@ class Reader:
         state_type: type | None,
         *,
         grad: bool,
+        forms: Mapping[str, Form] | None = None,
         edited: Callable[[], AbstractContextManager[None]] = nullcontext,
         before: Marks | None = None,
         conditions: Conditions | None = None,
@@ -40,6 +42,7 @@ class Reader:
             decode: state to logits, with the run's own edits; None if a state can't be read out.
             state_type: the class of the model's named-tuple state; None for a single tensor.
             grad: whether the run was recorded with gradients.
+            forms: how the model computed the tensors of its state, by site; None: not known.
             edited: makes a with-block in which the run's own edits of the read-out apply.
             before: the model's buffers before the pass (`loopscope.runs.weights.buffer_marks`).
             conditions: of the recording; None: those of this moment.
@@ -48,6 +51,8 @@ class Reader:
         """
         self._model, self._decode, self._refusal = model, decode, refusal
         self._context, self._state_type, self.grad, self.edited = context, state_type, grad, edited
+        self.forms = dict(forms or {})
+        """How the model computed the tensors of its state, by site."""
         self.later: Callable[[], None] | None = None
         """Finds out whether the model can be iterated on, when that is first needed: it calls
         `offer` or `refuse`."""

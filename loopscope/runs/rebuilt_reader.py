@@ -6,8 +6,11 @@ from typing import Any
 import torch
 
 from ..common.errors import LoopscopeError
+from ..core.looped_model import first_state
+from ..core.state_tree import field_names, tensors
 from ..core.turns import check_no_pass, parts_of, turn
 from .conditions import conditions_from
+from .kept_form import form_of
 from .reader import Reader, raise_if_drawn
 from .weight_digests import weights_digest
 from .weights import buffer_marks
@@ -77,13 +80,16 @@ def rebuilt_reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: M
     with turn(parts), conditions.restored(), torch.no_grad(), torch.random.fork_rng():
         with raise_if_drawn(conditions.trains):
             context = model.encode(tokens, **inputs)
-        state_type = type(model.initial(context)) if origin.get("fields") else None
+        _, begin = first_state(model, context)
+        sites = ["state", *(f"state.{name}" for name in field_names(begin)[1:])]
+        forms = {site: form_of(part) for site, part in zip(sites, tensors(begin), strict=True)}
     return Reader(
         model,
         context,
         lambda state: model.decode(state, context),
-        state_type,
+        type(begin) if origin.get("fields") else None,
         grad=False,
+        forms=forms,
         before=before,
         conditions=conditions,
     )

@@ -18,6 +18,7 @@ from ..core.states import States
 from ..halting.halting_record import Halting
 from .activation_cache import cache
 from .finite import first_nonfinite
+from .kept_form import restored
 from .logits import Logits
 from .reader import Reader
 from .rebuilt_reader import PICKLED, WITHOUT_MODEL, reloaded_reader
@@ -147,7 +148,7 @@ class Run(RunDisplay):
 
     def state(self, k: int) -> Any:
         """The whole state after k iterations, a tensor or a named tuple, as the model's `step` and
-        `decode` take it.
+        `decode` take it: on its device, and in its dtype.
 
         Raises:
             LoopscopeError: states were kept only in part.
@@ -157,12 +158,13 @@ class Run(RunDisplay):
                 f"state {k} was kept only in part (keep={self.origin['keep']}), so nothing can be computed "
                 "from it. Record again with a keep= that leaves values whole: every(...) or last(...)."
             )
-        first = self.states[k]
-        fields = [self._sites[f"state.{name}"][k] for name in self.origin.get("fields", ())[1:]]
-        if not fields:
-            return first
+        sites = ["state", *(f"state.{name}" for name in self.origin.get("fields", ())[1:])]
+        forms, short = self.reader.forms if self.has_model else {}, "short" in self.origin
+        parts = [restored(self[site][k], forms.get(site), short=short) for site in sites]
+        if len(parts) == 1:
+            return parts[0]
         state_type = self.reader.state_type if self.has_model else None
-        return (first, *fields) if state_type is None else state_type(first, *fields)
+        return tuple(parts) if state_type is None else state_type(*parts)
 
     @guarded
     def select_inputs(self, rows: Sequence[Index]) -> tuple[Tensor, dict[str, Any]]:

@@ -56,8 +56,16 @@ def finished_run(tracker: "CallTracker", tokens: Any, output: Any, unknown_start
         iterations=done,
         sites=result,
         output=output.detach() if detached else output,
-        origin={"body": wrapped.body, "inner": wrapped.inner} | fields,
-        reader=Reader(wrapped.module, None, None, None, grad=collector.grad, before=tracker.before),
+        origin={"body": wrapped.body, "inner": wrapped.inner} | fields | collector.origin,
+        reader=Reader(
+            wrapped.module,
+            None,
+            None,
+            None,
+            grad=collector.grad,
+            forms=collector.forms,
+            before=tracker.before,
+        ),
     )
 
 

@@ -110,6 +110,8 @@ def _of_run(iterated: Iterated, context: Context, run: Run) -> str | None:
     whole = run.origin.get("whole", True) and not run.origin.get("edits")
     if not context.form.draws or not whole or not {n - 1, n} <= set(run.states.iterations) or n < 2:
         return None
+    if "short" in run.origin:
+        return "its pass draws random numbers, and states that are kept rounded don't show how they are used"
     after = step_at(iterated, run.state(n - 1), context, n - 1)
     if difference_of(_tensors(after)[0], run.states[n]):
         return "its iterations read random numbers that were drawn in the recording. Record it with a seed"

@@ -177,6 +177,7 @@ def _edits() -> Iterator[Call]:
         kept = {"every": {"stride": 2}, "last": {"count": 2}, "positions": {"where": 0}}
         make = getattr(ls.keep, name)
         yield Call(f"keep.{name}", recorded_with(make), kept.get(name, {"function": torch.abs}))
+    yield Call("keep.to", recorded_with(ls.keep.to), {"device": "cpu", "dtype": torch.float16})
 
 
 def recorded_with(make: Callable[..., Any]) -> Callable[..., Any]:
