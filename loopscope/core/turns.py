@@ -16,9 +16,14 @@ from typing import Any
 from torch import nn
 
 from ..common.errors import LoopscopeError
+from .offloaded import is_offloaded, weights_at_hand
 
-Parts = frozenset[int]
-"""What a model consists of: its modules and the memory of its weights, as numbers."""
+
+class Parts(frozenset[int]):
+    """What a model consists of: its modules and the memory of its weights, as numbers."""
+
+    offloaded: tuple[nn.Module, ...] = ()
+    """The modules whose weights accelerate keeps elsewhere."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,20 +64,23 @@ def modules_within(model: Any) -> list[nn.Module]:
 
 def parts_of(model: Any) -> Parts:
     """The parts of a model, by which two models that share some are recognised."""
-    parts = {id(model)}
-    for module in modules_within(model):
+    parts, modules = {id(model)}, modules_within(model)
+    for module in modules:
         parts.add(id(module))
         for parameter in module._parameters.values():
             with suppress(RuntimeError, NotImplementedError, AttributeError):  # weights without memory
                 if parameter is not None and (address := parameter.untyped_storage().data_ptr()):
                     parts.add(-address)
-    return frozenset(parts)
+    result = Parts(parts)
+    result.offloaded = tuple(module for module in modules if is_offloaded(module))
+    return result
 
 
 @contextmanager
 def turn(parts: Parts, *, seeded: bool = False) -> Iterator[None]:
     """Wait until no other thread computes with these parts; others wait until the block has ended.
-    A thread may take a turn inside its own.
+    A thread may take a turn inside its own. Weights that are offloaded are afterwards where they
+    were.
 
     Arguments:
         seeded: whether the block sets torch's global generator: then no other thread has a turn
@@ -94,7 +102,8 @@ def turn(parts: Parts, *, seeded: bool = False) -> Iterator[None]:
                 _changed.notify_all()
         _turns.append(mine)
     try:
-        yield
+        with weights_at_hand(parts.offloaded):
+            yield
     finally:
         with _changed:
             _turns.remove(mine)

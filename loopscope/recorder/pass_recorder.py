@@ -31,7 +31,6 @@ from ..runs.weights import Marks
 from ..wrapping.call_tracker import ITERATION, CallTracker
 from ..wrapping.start_probe import StartProbe
 from ..wrapping.wrap_module import LOOP_SITES, Wrapped
-from .offloaded_weights import direct_weights
 from .provenance import circumstances
 from .read_out_check import reads_out, without_read_out
 
@@ -203,8 +202,7 @@ class PassRecorder:
         assert self.tracker.first_input is not None
         detach = not self.tracker.collector.grad
         first_input = self.tracker.first_input.detach() if detach else self.tracker.first_input
-        with direct_weights(adapter.module):
-            first = adapter.initial_from_call(first_input, self.embedded)
+        first = adapter.initial_from_call(first_input, self.embedded)
         direct = all(self.tracker.first.direct) or not adapter.body_receives_state
         known = first is not None and direct and self.carried_unchanged
         sites: dict[str, Any] = {name: run[name] for name in run.names}

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from ..core.offloaded import is_offloaded
 from ..core.turns import modules_within
 from .weight_digests import sampled_digests, version_of
 
@@ -50,6 +51,11 @@ class Slot(NamedTuple):
         """Whether it is a buffer that is no part of the model's state."""
         return self.buffer and self.key in self.module._non_persistent_buffers_set
 
+    @property
+    def loaded(self) -> bool:
+        """Whether accelerate loads it for each call, so that it is another tensor each time."""
+        return is_offloaded(self.module, buffers=self.buffer)
+
 
 @dataclass(frozen=True, eq=False)
 class Mark:
@@ -60,12 +66,16 @@ class Mark:
     version: int
     form: tuple[Any, ...]
     sample: int
+    loaded: bool
+    """Whether accelerate loads it for each call."""
 
     def fits(self, tensor: Tensor | None, sample: int) -> bool:
-        """Whether a tensor is the same, and unchanged."""
-        if tensor is None or self.form != _form(tensor):
+        """Whether a tensor is the same, and unchanged. Of one that is loaded for each call only the
+        shape and the dtype are compared."""
+        kept = 2 if self.loaded else None
+        if tensor is None or self.form[:kept] != _form(tensor)[:kept]:
             return False
-        if tensor.is_meta:  # offloaded weights are another object after every pass
+        if self.loaded or tensor.is_meta:
             return True
         unchanged = (self.address, self.version) == (_address(tensor), version_of(tensor))
         return self.tensor() is tensor and unchanged and self.sample == sample
@@ -192,7 +202,7 @@ def _marks(slots: list[Slot]) -> Marks:
     tensors = {slot: tensor for slot in slots if (tensor := slot.tensor) is not None}
     samples = sampled_digests(list(tensors.values()))
     return {
-        slot: Mark(ref(tensor), _address(tensor), version_of(tensor), _form(tensor), sample)
+        slot: Mark(ref(tensor), _address(tensor), version_of(tensor), _form(tensor), sample, slot.loaded)
         for (slot, tensor), sample in zip(tensors.items(), samples, strict=True)
     }
 
