@@ -1,5 +1,5 @@
-"""A model whose weights accelerate keeps elsewhere gives what it gives with them at hand, and has them
-where they were afterwards."""
+"""A model whose weights accelerate keeps elsewhere gives what it gives with them at hand, and has
+them where they were afterwards."""
 
 import copy
 from types import SimpleNamespace
