@@ -20,7 +20,7 @@ from .core.sites import is_state
 from .recorder import pretrained as hub
 from .recorder.provenance import check_same_model
 from .recorder.record_run import record
-from .runs.rebuilt_reader import rebuilt_reader
+from .runs.rebuilt_reader import beside_weights, rebuilt_reader
 from .runs.run import Run
 from .runs.storage import read_run
 from .runs.weight_digests import weights_digest
@@ -53,6 +53,8 @@ def load_run(path: FilePath, model: Any = None) -> Run:
     model = _zoo_model(origin) if model is None else model
     if model is None or isinstance(model, Wrapped):
         return Run(**content)
+    for name in ("tokens", "inputs", "output"):
+        content[name] = beside_weights(model, content[name])
     try:
         return Run(**content, reader=rebuilt_reader(model, origin, content["tokens"], content["inputs"]))
     except LoopscopeError as error:  # its states are whole, but nothing can be computed from them

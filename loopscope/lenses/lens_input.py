@@ -13,6 +13,7 @@ from ..common.errors import LoopscopeError, nearest
 from ..core.looped_model import Looped
 from ..core.state_tree import State, primary, with_primary
 from ..core.states import States
+from ..runs.kept_form import form_of, restored
 from ..runs.location import Place, iterations_of, places_of, value_at
 from ..runs.run import Run
 
@@ -91,6 +92,7 @@ def lens_input(run: Run, place: Place, k: int) -> LensInput | None:
             f"for each example, but '{place.site}' holds {tuple(value.shape[1:])}. Take a site of the "
             "residual stream, such as one that ends in hook_resid_post."
         )
+    value = restored(value, form_of(like), short="short" in run.origin)
     return LensInput(place, k, state, value)
 
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..core.looped_model import first_state
 from ..core.state_tree import field_names, tensors
-from ..core.turns import check_no_pass, parts_of, turn
+from ..core.turns import check_no_pass, modules_within, parts_of, turn
 from .conditions import conditions_from
 from .kept_form import form_of
 from .reader import Reader, raise_if_drawn
@@ -49,12 +50,27 @@ def reloaded_reader(
         LoopscopeError: the model has other weights by now, or as `rebuilt_reader`.
     """
     model = reload()
+    tokens, inputs = beside_weights(model, tokens), beside_weights(model, inputs)
     if weights_digest(model) != origin.get("weights"):
         raise LoopscopeError(
             f"{origin.get('entry')} must have the weights of this run's recording, {origin.get('weights')}, "
             "for anything to be computed from the run, but has others here. Record it again."
         )
     return rebuilt_reader(model, origin, tokens, inputs)
+
+
+def beside_weights(model: Any, value: Any) -> Any:
+    """The tensors within a value on the device of the model's weights: a file's are on the CPU. Of
+    weights that are loaded for each call the device isn't known, and what loads them moves the
+    inputs."""
+    weight = next((one for module in modules_within(model) for one in module.parameters()), None)
+    if weight is None or weight.is_meta:
+        return value
+    if isinstance(value, Tensor):
+        return value.to(weight.device)
+    if isinstance(value, dict):
+        return {name: beside_weights(model, one) for name, one in value.items()}
+    return type(value)(beside_weights(model, one) for one in value) if type(value) in (list, tuple) else value
 
 
 def rebuilt_reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]) -> Reader:

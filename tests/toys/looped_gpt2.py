@@ -26,7 +26,7 @@ class LoopedGPT2(nn.Module):
         self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 20, bias=False)
 
     def forward(self, tokens: Tensor, num_steps: int | None = None) -> Any:
-        e = self.embed(tokens) + self.place(torch.arange(tokens.shape[1]))
+        e = self.embed(tokens) + self.place(torch.arange(tokens.shape[1], device=tokens.device))
         x = e
         for t in range(self.turns if num_steps is None else num_steps):
             x = self.before(x, e, t)
@@ -52,7 +52,7 @@ class LoopedGPT2Functions(nn.Module):
         self.state = nn.Identity()
 
     def encode(self, tokens: Tensor) -> Tensor:
-        return self.model.embed(tokens) + self.model.place(torch.arange(tokens.shape[1]))
+        return self.model.embed(tokens) + self.model.place(torch.arange(tokens.shape[1], device=tokens.device))
 
     def initial(self, context: Tensor) -> Tensor:
         return context
