@@ -75,8 +75,20 @@ def measure(
         )
     from ..core.outside_modes import outside_modes  # the names of the analyses need no torch
 
+    run = run if mask is None else _with_mask(run, mask)
     with outside_modes():
-        return guarded(question, name)(run if mask is None else _with_mask(run, mask), **options)
+        return guarded(question, name)(_measurable(run), **options)
+
+
+def _measurable(run: Any) -> Any:
+    """A run with its values where there is double precision, in which they are measured."""
+    from ..runs.kept_form import on_device_with_64_bits
+    from ..runs.run import Run
+
+    if not isinstance(run, Run):
+        return run
+    sites = {name: on_device_with_64_bits(run[name]) for name in run.names}
+    return run if all(sites[name] is run[name] for name in sites) else run.with_sites(sites)
 
 
 def _loaded(path: str | os.PathLike[str]) -> "Run | History":

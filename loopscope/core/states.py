@@ -95,8 +95,8 @@ class States(StatesDisplay):
 
     @property
     def tensor(self) -> Tensor:
-        """All present values in one tensor (iteration, inner loops ..., batch, ...); an absent turn
-        of an inner loop is NaN.
+        """All present values in one tensor (iteration, inner loops ..., batch, ...), on the device
+        of the first; an absent turn of an inner loop is NaN.
 
         Raises:
             LoopscopeError: nothing is present, or the values differ in shape.
@@ -112,7 +112,7 @@ class States(StatesDisplay):
                 "Take its values one by one, or keep a reduction that is of one shape: "
                 "keep=ls.keep.reduce(...)."
             )
-        return torch.stack([self._at(label) for label in self.iterations])
+        return _stacked([self._at(label) for label in self.iterations])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -264,7 +264,7 @@ class States(StatesDisplay):
         like = next(iter(present.values()))
         filler = torch.full_like(like, float("nan")) if like.is_floating_point() else torch.zeros_like(like)
         grid = [present.get(index, filler) for index in index_grid(self.inner)]
-        return torch.stack(grid).unflatten(0, self.inner)
+        return _stacked(grid).unflatten(0, self.inner)
 
     def _absent(self, label: int) -> LoopscopeIndexError:
         kept = self.iterations
@@ -274,6 +274,12 @@ class States(StatesDisplay):
         return LoopscopeIndexError(
             f"'{self.name}' has no value at iteration {label}: {why}. Present: {listed or 'none'}.{advice}"
         )
+
+
+def _stacked(values: list[Tensor]) -> Tensor:
+    """The values in one tensor, on the device of the first: a loop may go over several."""
+    device = values[0].device
+    return torch.stack([value.to(device) for value in values])
 
 
 @to_json.register

@@ -24,9 +24,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..core.looped_model import Context, first_state, step_at
-from ..core.state_tree import State, floats, map_state, select_rows, with_floats
+from ..core.state_tree import State, floats, map_state, select_rows
 from ..maths.jacobian import differentiable_attention
-from ..maths.precision import resolution
+from ..maths.precision import has_64_bits, resolution, wide
 from ..runs.run import Run, iterable_model, select_inputs
 from ..runs.run_mask import mask_at
 from .context_tensors import leaves_of, with_leaves
@@ -189,7 +189,7 @@ class IterationMap:
         """A state as (row, n)."""
         state = state if rows is None else select_rows(state, list(rows))
         result = self._vector.flat(state).detach()
-        return result.double() if self.double else result
+        return wide(result) if self.double else result
 
     def state(self, x: Tensor) -> Any:
         """Flat rows as a state that the model's `step` takes."""
@@ -233,7 +233,10 @@ class IterationMap:
             return self._model.encode(self._precise(tokens), **self._precise_inputs(inputs))
 
     def _precise(self, value: Tensor) -> Tensor:
-        return value.double() if self.double and value.is_floating_point() else value
+        if not self.double:
+            return value
+        value = value if has_64_bits(value.device) else value.cpu()
+        return value.double() if value.is_floating_point() else value
 
     def _precise_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs in the precision of the computation."""
@@ -254,19 +257,22 @@ class IterationMap:
             return True
         try:
             model = copy.deepcopy(single)
-            model = model.double() if isinstance(model, torch.nn.Module) else model
+            if isinstance(model, torch.nn.Module):
+                elsewhere = not all(has_64_bits(part.device) for part in floats(like))
+                model = (model.cpu() if elsewhere else model).double()
             with torch.no_grad():
                 self.double = True
                 other = model.encode(self._precise(tokens), **self._precise_inputs(inputs))
+                double = map_state(self._precise, like)
                 self.double = False
-                double = with_floats(like, [part.double() for part in floats(like)])
                 new = step_at(model, double, other, first)  # a random start would be a different one
                 old = step_at(single, like, context, first)
         except (RuntimeError, TypeError, ValueError):
             return False
         for a, b in zip(floats(new), floats(old), strict=True):
-            gap, size = float((a - b).norm()), float(b.double().norm())
-            if a.dtype != torch.float64 or not gap <= agreement(b.dtype) * size + 1e-30:
+            b, dtype = wide(b), b.dtype
+            gap, size = float((a - b).norm()), float(b.norm())
+            if a.dtype != torch.float64 or not gap <= agreement(dtype) * size + 1e-30:
                 return False
         self._model = model
         return True

@@ -76,18 +76,18 @@ def converted(value: Tensor, like: Tensor, name: str) -> Tensor:
             f"{name}: the site holds real numbers ({like.dtype}), but the value is complex ({value.dtype}). "
             "Choose value.real or value.abs()."
         )
-    new = value.to(device=like.device, dtype=like.dtype)
+    new = value.to(like.dtype)  # before it moves: not every device has its dtype
     if like.is_floating_point() or like.is_complex():
-        lost = new.isinf() & ~value.to(like.device).isinf()
+        lost = new.isinf() & ~value.isinf()
     else:
-        lost = new.to(value.dtype) != value.to(like.device)  # NaN too
+        lost = new.to(value.dtype) != value  # NaN too
     if bool(lost.any()):
-        example = value.to(like.device)[lost].flatten()[0].item()
+        example = value[lost].flatten()[0].item()
         raise LoopscopeError(
             f"{name}: the site holds {like.dtype}, which can't hold {example!r}. Round or scale the value "
             "first, or record the model in a wider dtype."
         )
-    return new
+    return new.to(like.device)
 
 
 def fitted(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
+from ..maths.precision import wide
 from ..runs.location import Place
 from ..runs.run import Run
 from ..runs.run_mask import mask_of
@@ -23,7 +24,8 @@ def require_faithful(run: Run, lens: Lens) -> None:
     """Raise unless a lens gives the model's own logits at the last iteration.
 
     A model of ours must be reproduced bit for bit; models of others, user functions and states that
-    were kept rounded up to TOLERANCE, with the same answers wherever the model's margin is more than twice that.
+    were kept rounded up to TOLERANCE, with the same answers wherever the model's margin is more than
+    twice that.
 
     Raises:
         LoopscopeError: the lens gives other logits, or the last state wasn't kept.
@@ -55,10 +57,10 @@ def require_faithful(run: Run, lens: Lens) -> None:
     computed = _model(run) is not None and "short" not in run.origin
     if lens.exact and computed and not isinstance(_model(run), Adapter):
         share = 0.0
-    size = float(expected.double()[expected.isfinite()].abs().max())
+    size = float(expected[expected.isfinite()].abs().max())
     if difference <= share * size:
         return
-    flips = float((logits.argmax(-1) != expected.argmax(-1)).double().mean())
+    flips = float((logits.argmax(-1) != expected.argmax(-1)).float().mean())
     raise LoopscopeError(
         f"the lens '{lens.name}' must give the model's own logits at the last iteration, but differs by up "
         f"to {difference:.3g} (the largest logit is {size:.3g}, {share * size:.1g} would be allowed) and "
@@ -93,7 +95,7 @@ def _last_logits(run: Run, lens: Lens) -> Float[Tensor, "batch position vocab"]:
 def max_difference(logits: Tensor, expected: Tensor) -> float:
     """The largest difference of two tensors of logits; infinity where only one of them is infinite.
     An answer whose margin is more than twice as large is the same in both."""
-    logits, expected = logits.double(), expected.double()
+    logits, expected = wide(logits), wide(expected)
     finite = expected.isfinite() & logits.isfinite()
     if not torch.equal(logits[~finite], expected[~finite]):
         return float("inf")

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..common.errors import LoopscopeError, nearest
 from ..core.outside_modes import outside_modes
 from ..maths import output_signals
+from ..maths.precision import wide
 from ..runs.location import Place
 from ..runs.run import Run
 from ..runs.run_mask import mask_of
@@ -168,8 +169,8 @@ class Readings:
         parts: list[list[Tensor]] = [[] for _ in measures]
         for start in range(0, len(logits), size):
             rows = slice(start, start + size)
-            chunk = LogitChunk(logits[rows].detach().double(), self._final[rows], rows)
-            absent = chunk.logits.isnan().any(-1) | ~self._mask[rows].to(logits.device)
+            chunk = LogitChunk(wide(logits[rows].detach()), self._final[rows], rows)
+            absent = chunk.logits.isnan().any(-1) | ~self._mask[rows].to(chunk.logits.device)
             for values, measure in zip(parts, measures, strict=True):
                 value = measure(chunk).double()
                 mask = absent.reshape(absent.shape + (1,) * (value.ndim - absent.ndim))

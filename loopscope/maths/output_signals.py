@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from .precision import wide
+
 
 def latent_change(
     previous: Float[Tensor, "*axes width"], current: Float[Tensor, "*axes width"]
 ) -> Float[Tensor, "*axes"]:
     """‖h_k - h_(k-1)‖ / ‖h_k‖ (Geiping et al. 2025, arXiv 2502.05171). 0 where both are zero."""
-    previous, current = previous.double(), current.double()
+    previous, current = wide(previous), wide(current)
     return (current - previous).norm(dim=-1) / current.norm(dim=-1).clamp(min=1e-300)
 
 
@@ -21,14 +23,14 @@ def cosine_change(
     previous: Float[Tensor, "*axes width"], current: Float[Tensor, "*axes width"]
 ) -> Float[Tensor, "*axes"]:
     """1 - cos of two states, 0..2; 1 where one of them is zero (Geiping et al. 2025)."""
-    previous, current = previous.double(), current.double()
+    previous, current = wide(previous), wide(current)
     sizes = (previous.norm(dim=-1) * current.norm(dim=-1)).clamp(min=1e-300)
     return (1 - (previous * current).sum(-1) / sizes).clamp(min=0)
 
 
 def log_probabilities(logits: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes vocab"]:
     """log softmax of the logits, nats, in double precision."""
-    return torch.log_softmax(logits.double(), dim=-1)
+    return torch.log_softmax(wide(logits), dim=-1)
 
 
 def uniform(like: Float[Tensor, "*axes vocab"]) -> Float[Tensor, "*axes vocab"]:

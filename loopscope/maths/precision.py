@@ -33,6 +33,20 @@ ORIGIN = 0.1
 origin no step would be small."""
 
 
+WITHOUT_64_BITS = {"mps"}
+"""Types of devices that have no float64."""
+
+
+def has_64_bits(device: torch.device) -> bool:
+    """Whether a device has float64."""
+    return device.type not in WITHOUT_64_BITS
+
+
+def wide(x: Tensor) -> Tensor:
+    """The numbers in double precision: on the CPU where their device has none."""
+    return x.double() if has_64_bits(x.device) else x.cpu().double()
+
+
 def resolution(dtype: torch.dtype) -> float:
     """The machine epsilon of a dtype; of whole numbers that of float64, in which they are judged.
 

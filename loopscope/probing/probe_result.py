@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..maths.precision import wide
 from .labels import Kind
 
 SETTINGS = (
@@ -45,7 +46,8 @@ class Probe:
             raise LoopscopeError(
                 f"this probe reads states of width {len(self.weight)}, but got {tuple(states.shape)}."
             )
-        return states.double() @ self.weight.to(states.device) + self.bias.to(states.device)
+        x = wide(states)
+        return x @ self.weight.to(x.device) + self.bias.to(x.device)
 
     def predict(self, states: Float[Tensor, "*axes width"]) -> Float[Tensor, "*axes"] | Int[Tensor, "*axes"]:
         """The predicted labels or numbers; for classes that are words their indices in

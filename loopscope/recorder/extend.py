@@ -239,9 +239,8 @@ def vectors(
     """
     labels = states.iterations
     first, last = labels[0] if first is None else first, labels[-1] if last is None else last
-    return torch.stack(
-        [as_vectors(states[k].detach(), states.axes[1:]) for k in labels if first <= k <= last]
-    )
+    chosen = [states[k].detach() for k in labels if first <= k <= last]
+    return torch.stack([as_vectors(value.to(chosen[0].device), states.axes[1:]) for value in chosen])
 
 
 def sites_in_loop(run: Run, suffix: str) -> list[str]:

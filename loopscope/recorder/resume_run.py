@@ -135,7 +135,10 @@ def _joined(run: Run, later: Run, k: int) -> dict[str, States | Tensor]:
         if isinstance(new, States):
             # states[k] passed its site again, where an edit may have changed it: it is the later
             # one
-            before = run[name].items() if name in run else ()
-            values = {index: value for index, value in before if index[0] < k} | dict(new.items())
+            before = dict(run[name].items()) if name in run else {}
+            here = next((value.device for value in before.values()), None)
+            # where the run's values are, as they may have been moved when they were recorded
+            after = {index: value if here is None else value.to(here) for index, value in new.items()}
+            values = {index: value for index, value in before.items() if index[0] < k} | after
             joined[name] = States(name, values, new.axes, later.iterations + is_state(name))
     return joined

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ..common.arguments import Canonical, Meaning
 from ..common.errors import LoopscopeError
+from ..core.states import States
+from ..maths.precision import has_64_bits
 
 SHORT = (torch.float32, torch.float16, torch.bfloat16)
 """What values can be rounded to."""
@@ -88,6 +90,15 @@ class Form(NamedTuple):
 def form_of(value: Tensor) -> Form:
     """The form of a tensor."""
     return Form(value.dtype, value.device)
+
+
+def on_device_with_64_bits(site: States | Tensor) -> States | Tensor:
+    """A site's values on the CPU if their device has no double precision; else as they are."""
+    if isinstance(site, Tensor):
+        return site if has_64_bits(site.device) else site.cpu()
+    if all(has_64_bits(value.device) for _, value in site.items()):
+        return site
+    return site.with_values({index: value.cpu() for index, value in site.items()})
 
 
 def restored(value: Tensor, form: Form | None, *, short: bool) -> Tensor:

@@ -8,7 +8,7 @@ the full digest alone.
 
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -70,14 +70,24 @@ def weights_digest(model: Any) -> str | None:
         return None
     digest = hashlib.sha256()
     try:
-        for name, tensor in sorted(model.state_dict().items()):
-            if isinstance(tensor, Tensor):
+        for name, value in sorted(model.state_dict().items()):
+            for tensor in _tensors_of(value):
                 values = tensor.detach().cpu().contiguous().reshape(-1)
                 digest.update(name.encode())
                 digest.update(values.view(torch.uint8).numpy().data)
     except _FAILURES:
         return None
     return digest.hexdigest()[:16]
+
+
+def _tensors_of(value: Any) -> Iterator[Tensor]:
+    """The tensors of an entry of a state_dict: the weights of a layer in 8 bits are packed with its
+    bias."""
+    if isinstance(value, Tensor):
+        yield value.dequantize() if value.is_quantized else value
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from _tensors_of(one)
 
 
 def recorded_digest(model: Any) -> str | None:

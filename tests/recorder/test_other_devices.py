@@ -13,6 +13,7 @@ from torch import Tensor
 
 import loopscope as ls
 from loopscope.core.states import States
+from loopscope.maths import precision
 from tests.toys.looped_gpt2 import LoopedGPT2
 from tests.toys.second_device import NEEDS_SECOND_DEVICE, SecondDevice
 from tests.toys.small_models import hrm_text
@@ -22,7 +23,7 @@ GPU = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU"),
 ]
 DEVICES = [
-    pytest.param("second", marks=NEEDS_SECOND_DEVICE),
+    pytest.param("second", marks=[NEEDS_SECOND_DEVICE, pytest.mark.slow]),
     pytest.param("second without 64 bits", marks=NEEDS_SECOND_DEVICE),
     pytest.param("cuda", marks=GPU),
 ]
@@ -34,7 +35,9 @@ def device(request) -> Iterator[torch.device]:
     if request.param == "cuda":
         yield torch.device("cuda")
         return
-    with SecondDevice(float64=request.param == "second") as second:
+    wide = request.param == "second"
+    with pytest.MonkeyPatch.context() as patch, SecondDevice(float64=wide) as second:
+        patch.setattr(precision, "WITHOUT_64_BITS", set() if wide else {second.type})
         yield second
 
 
@@ -96,8 +99,8 @@ def test_states_kept_on_the_cpu_go_back_where_they_are_needed(made, device):
     assert is_on(kept.logits[2], device)
     assert torch.equal(kept.logits[2].cpu(), whole.logits[2].cpu())
     assert is_on(kept.state(2), device)
-    later = [ls.resume(made.there, run, 6).states[6].cpu() for run in (kept, whole)]
-    assert torch.equal(*later)
+    later = [ls.resume(made.there, run, 6).states.tensor for run in (kept, whole)]
+    assert torch.equal(later[0], later[1].cpu()) and is_on(later[1], device)
     for sites in ("state", SITE):
         lens = "coda" if sites == "state" else "logit"
         one, other = (ls.lens(run, lens, sites=sites, check=lens == "coda") for run in (kept, whole))
@@ -118,13 +121,20 @@ def test_half_of_the_digits_on_the_cpu(made, device, tmp_path):
         ls.resume(made.there, kept, 6)
 
 
+def test_values_of_several_devices_are_stacked_on_the_first(device):
+    values = {(0,): torch.ones(2, 3), (1,): torch.full((2, 3), 2.0).to(device)}
+    states = States("state", values, ("iteration", "batch", "width"), 2)
+    assert is_on(states.tensor, torch.device("cpu"))
+    assert torch.equal(states.tensor.cpu()[1], values[(1,)].cpu())
+
+
 def test_effects_and_probes(made):
     donors = [ls.record(model, tokens.flip(0), 4) for model, tokens in made.pair]
     grids = [
         ls.effects(run, donor, sites=["state"], iterations=[2], metric="kl")
         for run, donor in zip(made.runs, donors, strict=True)
     ]
-    assert close(grids[0].exact, grids[1].exact)
+    assert close(grids[0].values, grids[1].values)
     labels = (made.tokens.cpu() % 2)[:, 0]
     fits = [
         ls.Probes.fit(run, labels, positions=0, iterations=[2, 4], folds=2, controls=1, random=False)
@@ -133,21 +143,24 @@ def test_effects_and_probes(made):
     assert close(fits[0].score, fits[1].score)
 
 
-@pytest.mark.parametrize("analysis", ["convergence", "lens", "attention"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("analysis", ["convergence", pytest.param("lens", marks=SLOW)])
 def test_analyses(made, analysis):
     options = {"extra": 8} if analysis == "convergence" else {}
     one, other = (ls.analyses.measure(analysis, run, **options) for run in made.runs)
     assert one.verdict == other.verdict
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("analysis", ["cycles", "geometry", "locality"])
+@SLOW
+@pytest.mark.parametrize("analysis", ["attention", "cycles", "geometry", "locality", "path_independence"])
 def test_analyses_that_take_long(made, analysis):
     one, other = (ls.analyses.measure(analysis, run) for run in made.runs)
     assert one.verdict == other.verdict
 
 
-@pytest.mark.parametrize("kind", ["adapter", "body"])
+@pytest.mark.parametrize("kind", [pytest.param("adapter", marks=SLOW), "body"])
 def test_models_of_others(device, kind):
     torch.manual_seed(0)
     module = (hrm_text() if kind == "adapter" else LoopedGPT2("timing")).eval()
@@ -157,3 +170,36 @@ def test_models_of_others(device, kind):
     one, other = ls.record(wrap(module), tokens), ls.record(wrap(there), tokens.to(device))
     assert is_on(other.states[1], device)
     assert close(one.states[1:], other.states[1:]) and close(one.logits[1], other.logits[1])
+
+
+ON_A_GPU = pytest.mark.parametrize("device", [DEVICES[-1]], indirect=True)
+
+
+@ON_A_GPU
+@pytest.mark.parametrize("analysis", ["fixed_points", "stability", "path_independence", "attention"])
+def test_analyses_with_gradients(made, analysis):
+    one, other = (ls.analyses.measure(analysis, run) for run in made.runs)
+    assert one.verdict == other.verdict
+
+
+@ON_A_GPU
+def test_a_trained_lens(device):
+    torch.manual_seed(0)
+    model = ls.models.build("universal", vocabulary=5, width=8, heads=2).eval().to(device)
+    run = ls.record(model, torch.randint(0, 5, (16, 5), device=device), 4)
+    lens = ls.TunedLens.fit(run, steps=4, positions="all", check=False)
+    assert ls.lens(run, lens, check=False).entropy().isfinite().all()
+
+
+@ON_A_GPU
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_generation_and_the_check_of_a_model(device, dtype):
+    torch.manual_seed(0)
+    module = hrm_text(eos_token_id=None).eval().to(device, dtype)
+    wrapped, prompt = ls.wrap(module), torch.tensor([[1, 2, 3], [4, 5, 6]], device=device)
+    half = ls.keep.to(device="cpu", dtype=torch.bfloat16)
+    options = {"max_new_tokens": 3, "do_sample": False}
+    out = ls.generate(wrapped, prompt, keep=half, **options)
+    assert torch.equal(out.tokens, module.generate(prompt, **options))
+    assert is_on(out.at(token=1).states[-1], torch.device("cpu"))
+    assert ls.check(wrapped, prompt).passed

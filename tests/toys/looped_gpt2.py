@@ -52,7 +52,9 @@ class LoopedGPT2Functions(nn.Module):
         self.state = nn.Identity()
 
     def encode(self, tokens: Tensor) -> Tensor:
-        return self.model.embed(tokens) + self.model.place(torch.arange(tokens.shape[1], device=tokens.device))
+        return self.model.embed(tokens) + self.model.place(
+            torch.arange(tokens.shape[1], device=tokens.device)
+        )
 
     def initial(self, context: Tensor) -> Tensor:
         return context

@@ -28,7 +28,7 @@ class Elsewhere(Tensor):
     """A tensor that says it is on the second device."""
 
     held: Tensor
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # pyright: ignore[reportAssignmentType]
 
     @staticmethod
     def __new__(cls, real: Tensor) -> "Elsewhere":
@@ -128,7 +128,11 @@ def second_device_is_possible() -> bool:
 
         if not hasattr(torch, "privateuseone"):
             torch._C._acc.register_python_privateuseone_device_guard(_DummyDeviceGuard())
-            module = {"is_initialized": lambda: True, "_is_in_bad_fork": lambda: False, "manual_seed_all": lambda seed: None}
+            module = {
+                "is_initialized": lambda: True,
+                "_is_in_bad_fork": lambda: False,
+                "manual_seed_all": lambda seed: None,
+            }
             torch._register_device_module("privateuseone", SimpleNamespace(**module))
     except (ImportError, AttributeError):
         return False
