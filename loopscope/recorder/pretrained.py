@@ -17,6 +17,7 @@ from ..common.json_text import read_json
 from ..common.reading import checked_path, read_text
 from ..runs.run import Run
 from ..wrapping.wrap_module import Wrapped, wrap
+from .load_failure import load_failure
 from .record_run import record
 
 EXAMPLES, LENGTH = 8, 24
@@ -110,7 +111,7 @@ def _loaded(name: str, trust_remote_code: bool, options: dict[str, Any]) -> nn.M
             ) from error
         raise LoopscopeError(
             f"{name} must be a folder that save_pretrained wrote or a model that transformers finds, but: "
-            f"{error}"
+            f"{load_failure(name, error)}"
         ) from error
     return model.eval()
 

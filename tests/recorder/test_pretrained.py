@@ -133,6 +133,36 @@ def test_agreed_code_is_what_runs(tmp_path, monkeypatch):
     assert run.iterations == 4
 
 
+def test_a_model_of_a_newer_transformers_names_the_version_that_it_needs(tmp_path):
+    config = {"model_type": "of_tomorrow", "architectures": ["Tomorrow"], "transformers_version": "99.1.0"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    needed = r"doesn't know models of type 'of_tomorrow', and 99\.1\.0 wrote this one.*transformers>=99\.1\.0"
+    with pytest.raises(ls.LoopscopeError, match=needed):
+        ls.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("version", ["3.9.0", "99.1.0"])
+def test_code_that_was_written_for_another_transformers_says_so(tmp_path, version, monkeypatch):
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    named = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
+    config = {"model_type": "of_others", "auto_map": named, "transformers_version": version}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "code.py").write_text("raise ImportError('there is no such name')")
+    reason = rf"there is no such name \(It was written by transformers {version}, and [\d.]+ is installed\.\)"
+    with pytest.raises(ls.LoopscopeError, match=reason):
+        ls.from_pretrained(tmp_path, trust_remote_code=True)
+
+
+def test_a_model_of_the_installed_transformers_keeps_the_reason_alone(tmp_path):
+    import transformers
+
+    config = {"model_type": "albert", "transformers_version": transformers.__version__}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ls.LoopscopeError, match=SENTENCE) as error:
+        ls.from_pretrained(tmp_path)
+    assert "was written by" not in str(error.value)
+
+
 REMOTE = """
 from transformers import PretrainedConfig, PreTrainedModel
 from .doubles import OuroConfig, OuroForCausalLM as Double
