@@ -5,6 +5,8 @@ SHELL  := /bin/bash
 PY     := .venv/bin/python
 READY  := .venv/.ready
 ENTRY  ?= universal-prefix-parity
+OLDEST ?= python3.11
+NEWEST ?= python3.13
 PYTEST := $(PY) -m pytest
 # One thread per worker: with more they wait for each other (measured on two cores: 71 s instead of
 # 117 s). A worker that has finished takes half of the other's remaining tests, in one piece, so that
@@ -20,11 +22,11 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): FORCE
 endif
 
-.PHONY: help report test test-slow check matrix bench browser zoo verdicts clean FORCE
+.PHONY: help report test test-slow check matrix matrix-oldest matrix-newest bench browser zoo verdicts clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list these targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 20
 
 report: $(READY) ## write report.html about a trained looped transformer (another one: ENTRY=name)
 	@.venv/bin/loopscope report $(ENTRY) -o report.html
@@ -42,15 +44,23 @@ check: $(READY) ## formatting, linting, types and tests: what must pass before a
 	@$(PY) -m pyright --pythonpath $(PY)
 	@$(TESTS) -m "not slow"
 
-# torch of PyPI brings several GB of CUDA into each of the two environments.
-matrix: ## the tests with the oldest versions (Python 3.11) and with the newest (Python 3.13), each in an environment of its own
-	@for name in oldest newest; do \
-	    python=$$([ $$name = oldest ] && echo python3.11 || echo python3.13); \
-	    limits=$$([ $$name = oldest ] && echo "-c constraints-oldest.txt"); \
-	    $$python -m venv --clear .venv-$$name && \
-	    .venv-$$name/bin/python -m pip install --quiet --no-compile $$limits -e '.[dev]' && \
-	    OMP_NUM_THREADS=1 .venv-$$name/bin/python -m pytest -n 2 --dist worksteal -m "not slow" || failed="$$failed $$name"; \
-	done; [ -z "$$failed" ] || { echo "These environments fail:$$failed" >&2; exit 1; }
+# torch of PyPI brings several GB of CUDA into each of the two environments. Each first gets the wheel
+# alone, as a user's would, and then what the tests need.
+matrix: matrix-oldest matrix-newest ## the tests with the oldest versions and with the newest, each in an environment of its own
+
+matrix-oldest: ## with the oldest versions that pyproject.toml allows (another Python 3.11: OLDEST=/path/to/python3.11)
+	@$(call tested_in,.venv-oldest,$(OLDEST),-c constraints-oldest.txt)
+
+matrix-newest: ## with the newest versions (another Python 3.13: NEWEST=/path/to/python3.13)
+	@$(call tested_in,.venv-newest,$(NEWEST))
+
+define tested_in
+set -e; $(2) -m venv --clear $(1) || { echo "$@ needs $(2) with its venv module: install it, or name one: make $@ OLDEST=/path/to/python3.11 NEWEST=/path/to/python3.13" >&2; exit 2; }; \
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(3) .; \
+$(1)/bin/python -I tests/wheel_alone.py; \
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(3) -e '.[dev]'; \
+OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
+endef
 
 bench: $(READY) ## the cost of recording, as ratios taken in one run
 	@$(PYTEST) tests/benchmarks/bench_*.py --benchmark-only

@@ -127,6 +127,12 @@ def test_the_command_is_installed(stranger: Path, tmp_path: Path):
     assert (tmp_path / "cycles" / "measure.py").is_file()
 
 
+@pytest.mark.slow
+def test_what_needs_no_checkout_works_with_the_wheel_alone(stranger: Path, tmp_path: Path):
+    """`make matrix` runs the same program where nothing but the wheel was installed."""
+    run(stranger, "-I", ROOT / "tests" / "wheel_alone.py", cwd=tmp_path)
+
+
 GRID = """
 entry = "mine.py"
 [fixed]

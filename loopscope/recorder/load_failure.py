@@ -18,7 +18,11 @@ def load_failure(name: str, error: Exception) -> str:
         config, _ = transformers.PretrainedConfig.get_config_dict(name)
     except Exception:  # it has no configuration that can be read, which is why it didn't load
         return str(error)
-    here, written, kind = transformers.__version__, config.get("transformers_version"), config.get("model_type")
+    here, written, kind = (
+        transformers.__version__,
+        config.get("transformers_version"),
+        config.get("model_type"),
+    )
     if not isinstance(written, str) or not isinstance(kind, str):
         return str(error)
     older = _release(here) < _release(written)
