@@ -80,7 +80,8 @@ def why_no_pattern(site: str) -> str:
         return ""
     return (
         "The attention of a model of transformers has a pattern if it computes one: call "
-        "model.set_attn_implementation('eager') before recording. Results then differ by rounding."
+        "model.set_attn_implementation('eager') before recording. Results then differ by rounding. In "
+        "transformers 4 some models, such as ALBERT, can't be switched and give no pattern."
     )
 
 

@@ -15,7 +15,7 @@ def load_failure(name: str, error: Exception) -> str:
     import transformers  # takes seconds, and only a failure needs it here
 
     try:
-        config, _ = transformers.PretrainedConfig.get_config_dict(name)
+        config, _ = transformers.PretrainedConfig.get_config_dict(name, local_files_only=True)
     except Exception:  # it has no configuration that can be read, which is why it didn't load
         return str(error)
     here, written, kind = (
@@ -28,8 +28,8 @@ def load_failure(name: str, error: Exception) -> str:
     older = _release(here) < _release(written)
     if older and kind not in transformers.CONFIG_MAPPING and not config.get("auto_map"):
         return (
-            f"transformers {here} doesn't know models of type {kind!r}, and {written} wrote this one. Install "
-            f'that: pip install "transformers>={written}".'
+            f"transformers {here} doesn't know models of type {kind!r}, and {written} wrote this one. "
+            f'Install that: pip install "transformers>={written}".'
         )
     if older or _release(here)[0] > _release(written)[0]:
         return f"{error} (It was written by transformers {written}, and {here} is installed.)"

@@ -28,6 +28,8 @@ def case(request: Any) -> tuple[Any, Any, str]:
         torch.manual_seed(5)
         module = make().eval()
     module.set_attn_implementation("eager")
+    if module.config._attn_implementation != "eager":
+        pytest.skip("this transformers is too old to switch the attention of a model that was made")
     return module, ls.wrap(module) if body is None else ls.wrap(module, body=body), attention
 
 
