@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from .. import analyses, models
-from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, save_file
 from ..recorder.record_run import record
 from ..training.card_metrics import SEED, measure_entry
+from .marked_section import check_markers, write_section
 
 QUESTIONS = ("convergence", "cycles", "fixed_points", "stability", "path_independence")
 """The analyses of an entry's dynamics."""
 RECORDED = 32
 """Examples that the analyses record."""
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+SECTION = "measured"
+"""Of the card, between its markers."""
 
 
 def rewrite(entry: str) -> Path:
@@ -33,16 +34,10 @@ def rewrite(entry: str) -> Path:
     card = file.with_suffix(".md")
     tensors, header = load_file(file, kind="checkpoint")
     numbers = header["measured"] | measure_entry(models.load(entry))  # the training time stays
-    text = card.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-        raise LoopscopeError(
-            f"{card} must have one line {BEGIN} and after it one line {END}, between which the numbers go, "
-            "but doesn't. Add them where the numbers belong."
-        )
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    check_markers(card, SECTION)
     save_file(file, tensors, header | {"measured": numbers})
     content = _wrapped("\n".join([section(header, numbers), "", *dynamics(entry)]))
-    save_text(card, f"{before}{BEGIN}\n{content}\n{END}{after}")
+    write_section(card, SECTION, content)
     return card
 
 

@@ -18,9 +18,10 @@ from .model_card import rewrite
 SHORT = 600.0
 """Seconds of processor time; a shorter training is repeated with other seeds."""
 SEEDS = (1, 2)
+RUNS = Path("runs/zoo")
 
 
-def reproduce(entry: str, runs: str | Path = "runs/zoo", seeds: tuple[int, ...] = SEEDS) -> Path:
+def reproduce(entry: str, runs: str | Path = RUNS, seeds: tuple[int, ...] = SEEDS) -> Path:
     """Train an entry by its recipe, write its weights into the zoo, and renew the numbers in its
     card.
 
@@ -51,14 +52,20 @@ def reproduce(entry: str, runs: str | Path = "runs/zoo", seeds: tuple[int, ...] 
     if measured["processor_seconds"] < SHORT:
         measured["seeds"] = {}
         for seed in seeds:
-            other_folder = Path(runs) / f"{entry}-{seed}"
-            train(entry, other_folder, seed=seed, progress=False)
-            other = load_header(other_folder / f"{entry}.safetensors", kind="checkpoint")["measured"]
+            other = load_header(trained_with_seed(entry, seed, runs), kind="checkpoint")["measured"]
             measured["seeds"][str(seed)] = {name: other[name] for name in ("accuracy", "processor_seconds")}
     save_file(card.with_suffix(".safetensors"), tensors, header)
     if (history := folder / f"{entry}{ENDING}.safetensors").exists():
         shutil.copyfile(history, card.with_name(history.name))
     return rewrite(str(card.with_suffix(".safetensors")))
+
+
+def trained_with_seed(entry: str, seed: int, runs: str | Path = RUNS) -> Path:
+    """The file of an entry's recipe trained from another seed; what is in `runs` already isn't
+    trained again."""
+    folder = Path(runs) / f"{entry}-{seed}"
+    train(entry, folder, seed=seed, progress=False)
+    return folder / f"{entry}.safetensors"
 
 
 if __name__ == "__main__":

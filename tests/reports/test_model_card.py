@@ -5,21 +5,22 @@ import pytest
 import loopscope as ls
 from loopscope.common.errors import LoopscopeError
 from loopscope.reports import model_card
+from loopscope.reports.marked_section import markers
 from loopscope.training import train
 
 from .test_reproduce import TINY
+
+BEGIN, END = markers(model_card.SECTION)
 
 
 def test_a_card_gets_new_numbers_and_keeps_its_words(tmp_path):
     train(TINY, tmp_path, progress=False)
     page = tmp_path / "universal.md"
-    page.write_text(
-        f"# Before\n{model_card.BEGIN}\nold numbers\n{model_card.END}\n## After\n", encoding="utf-8"
-    )
+    page.write_text(f"# Before\n{BEGIN}\nold numbers\n{END}\n## After\n", encoding="utf-8")
     model_card.rewrite(str(tmp_path / "universal.safetensors"))
     text = page.read_text(encoding="utf-8")
-    assert text.startswith(f"# Before\n{model_card.BEGIN}\n")
-    assert text.endswith(f"\n{model_card.END}\n## After\n")
+    assert text.startswith(f"# Before\n{BEGIN}\n")
+    assert text.endswith(f"\n{END}\n## After\n")
     assert "old numbers" not in text
     measured = ls.models.header(tmp_path / "universal.safetensors")["measured"]
     assert f"length 5, 2 iterations: {measured['accuracy']:.2%} of answers correct" in text

@@ -4,8 +4,10 @@ import pytest
 
 import loopscope as ls
 from loopscope.reports import model_card, reproduce
+from loopscope.reports.marked_section import markers
 from loopscope.training import Fixed, Recipe, trainer
 
+BEGIN, END = markers(model_card.SECTION)
 TINY = Recipe(
     architecture="universal",
     task="prefix-parity",
@@ -20,7 +22,7 @@ TINY = Recipe(
 def shelf(tmp_path, monkeypatch):
     """A shelf with one card on it, and a recipe of its name."""
     page = tmp_path / "tiny.md"
-    page.write_text(f"# tiny\n{model_card.BEGIN}\n{model_card.END}\nwords\n", encoding="utf-8")
+    page.write_text(f"# tiny\n{BEGIN}\n{END}\nwords\n", encoding="utf-8")
     files = reproduce.discovery.files
     monkeypatch.setattr(
         reproduce.discovery,
@@ -40,7 +42,7 @@ def test_an_entry_is_made_with_its_numbers_and_its_other_seeds(shelf):
     assert other["measured"]["accuracy"] == measured["seeds"]["2"]["accuracy"]
     text = (shelf / "tiny.md").read_text(encoding="utf-8")
     assert f"{measured['seeds']['1']['accuracy']:.2%} (seed 1, " in text
-    assert text.endswith(f"{model_card.END}\nwords\n")
+    assert text.endswith(f"{END}\nwords\n")
 
 
 def test_a_long_training_is_not_repeated(shelf, monkeypatch):
