@@ -12,11 +12,12 @@ from torch import Tensor
 from loopscope.common.evidence import Estimate, Evidence, by_bootstrap, estimate
 from loopscope.common.text import percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
+from loopscope.maths.changepoints import LEAST
 
 from .curve import Crossing, Curve
 
 MIN_STAGE, DELAY_FACTOR = 0.1, 1.5
-LEAST_LOOKS = 8
+LEAST_LOOKS = LEAST
 """With fewer looks the verdict is `unclear`."""
 DELAY = "steps from memorisation to generalisation"
 

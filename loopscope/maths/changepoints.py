@@ -22,6 +22,8 @@ DRAWS = 200
 """Bootstrap samples."""
 SEED = 0
 """Of the bootstrap."""
+LEAST = 8
+"""Measurements that a curve must have."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def transitions(
         stages: the largest number of transitions.
 
     Raises:
-        LoopscopeError: fewer than eight measurements, or values that aren't finite.
+        LoopscopeError: fewer than LEAST measurements, or values that aren't finite.
     """
     u, y = _axis(steps), _checked(steps, values)
     noise = _noise(y)
@@ -99,7 +101,7 @@ def crossing(
     A single measurement above the level doesn't count, nor does a dip after it has been reached.
 
     Raises:
-        LoopscopeError: fewer than eight measurements, or values that aren't finite.
+        LoopscopeError: fewer than LEAST measurements, or values that aren't finite.
     """
     y, at = _checked(steps, values), np.asarray(steps, dtype=float)
     fit = _isotonic(y)
@@ -119,7 +121,7 @@ def _axis(steps: Tensor) -> np.ndarray:
 
 def _checked(steps: Tensor, values: Tensor) -> np.ndarray:
     at, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
-    if at.ndim != 1 or at.shape != y.shape or len(at) < 8 or not (np.diff(at) > 0).all():
+    if at.ndim != 1 or at.shape != y.shape or len(at) < LEAST or not (np.diff(at) > 0).all():
         raise LoopscopeError(
             "a curve needs a value for each of eight steps or more, in increasing order, but has steps "
             f"{at.shape} and values {y.shape}. Measure the training more often."

@@ -5,12 +5,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..maths.changepoints import LEAST
 from .censored_median import CensoredMedian
 from .conditions import Condition
 from .sweep_result import SweepResult
 
 _SIGNS = (
-    "● generalised, ◐ memorised but did not generalise, ○ neither, × failed, – not trained yet, · no history"
+    "● generalised, ◐ memorised but did not generalise, ○ neither, × failed, – not trained yet, · no dates"
 )
 
 
@@ -39,7 +40,7 @@ class Captions:
             )
         return (
             f"Colour and number: the median over seeds of the last {self.score} on fresh examples. No "
-            "histories were kept, so it is not known when each seed learned."
+            f"histories of {LEAST} looks or more were kept, so it is not known when each seed learned."
         )
 
     @property

@@ -9,7 +9,7 @@ from .sweep_result import SweepResult
 from .trial_result import TrialResult
 
 SIGNS = {"generalised": "●", "memorised": "◐", "neither": "○"}
-FAILED, MISSING, NO_HISTORY = "×", "–", "·"
+FAILED, MISSING, NO_DATES = "×", "–", "·"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Condition:
     @property
     def signs(self) -> str:
         """A sign for each seed, the best first: how it ended."""
-        order = [*SIGNS.values(), FAILED, MISSING, NO_HISTORY]
+        order = [*SIGNS.values(), FAILED, MISSING, NO_DATES]
         signs = [_sign(result) for result in self.results]
         if len(signs) <= 8:
             return "".join(sorted(signs, key=order.index))
@@ -56,7 +56,7 @@ class Condition:
 def _sign(result: TrialResult) -> str:
     if result.phase:
         return SIGNS[result.phase]
-    return {"failed": FAILED, "missing": MISSING}.get(result.status, NO_HISTORY)
+    return {"failed": FAILED, "missing": MISSING}.get(result.status, NO_DATES)
 
 
 def condition_axes(sweep: SweepResult) -> list[Axis]:

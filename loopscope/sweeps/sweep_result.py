@@ -31,7 +31,7 @@ class SweepResult:
 
     @property
     def has_histories(self) -> bool:
-        """Whether any training kept a history, from which it is known when it memorised."""
+        """Whether any training kept a history of enough looks to know when it memorised."""
         return any(result.phase is not None for result in self.results)
 
     def __str__(self) -> str:

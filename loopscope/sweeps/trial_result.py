@@ -47,7 +47,7 @@ class TrialResult:
     """By the name of the set of examples ("train", "test"), if the training kept a history; absent
     if the set was never learned."""
     phase: Phase | None = None
-    """None without a history."""
+    """None without a history of enough looks."""
     delay: float | None = None
     """Steps from memorised (train) to generalised (test)."""
     delay_bound: float | None = None
@@ -86,14 +86,16 @@ def read_history(folder: Path) -> History | None:
 
 def _learning(folder: Path) -> dict[str, Any]:
     """When the trial memorised and generalised, by the same rule as the analysis `grokking`; empty
-    without a history."""
+    without a history, or with too few looks to tell (`maths.changepoints.LEAST`)."""
     history = read_history(folder)
     if history is None:
         return {}
+    try:
+        dates = learning_times(history)
+    except LoopscopeError:  # too few looks
+        return {}
     times = {
-        name: LearningTime(time.step, time.low, time.high)
-        for name, time in learning_times(history).items()
-        if time is not None
+        name: LearningTime(time.step, time.low, time.high) for name, time in dates.items() if time is not None
     }
     train, test = times.get("train"), times.get("test")
     return {

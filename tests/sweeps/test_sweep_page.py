@@ -3,7 +3,8 @@
 import pytest
 
 import loopscope as ls
-from loopscope.sweeps import Sweep, TrialResult, read_result
+from loopscope.maths.changepoints import LEAST
+from loopscope.sweeps import Sweep, TrialResult, grid_from_table, read_result
 from loopscope.sweeps.captions import captions_of
 from loopscope.sweeps.conditions import conditions
 from loopscope.sweeps.grid import Trial
@@ -83,19 +84,22 @@ def test_the_page_holds_every_training_and_the_grid_that_makes_it_again(undistur
     assert "12 of 12 trainings of tiny are finished" in page
 
 
+GROKKING = {
+    "architecture": "nanda",
+    "task": "modular-addition",
+    "steps": 120,
+    "batch": None,
+    "depth": {"part": "Fixed", "iterations": 1},
+    "config": {"vocabulary": 8, "width": 16, "heads": 2, "iterations": 1},
+    "options": {"modulus": 7},
+    "optimiser": {"part": "AdamW", "lr": 0.01, "warmup": 4},
+    "history": {"part": "Schedule", "finest": 2, "coarsest": 6},
+}
+"""The recipe of a training that keeps a history."""
+
+
 def test_delays_come_from_the_history_that_a_training_kept(tmp_path):
-    recipe = {
-        "architecture": "nanda",
-        "task": "modular-addition",
-        "steps": 120,
-        "batch": None,
-        "depth": {"part": "Fixed", "iterations": 1},
-        "config": {"vocabulary": 8, "width": 16, "heads": 2, "iterations": 1},
-        "options": {"modulus": 7},
-        "optimiser": {"part": "AdamW", "lr": 0.01, "warmup": 4},
-        "history": {"part": "Schedule", "finest": 2, "coarsest": 6},
-    }
-    trial = Trial(Recipe.from_json(recipe), (), "one")
+    trial = Trial(Recipe.from_json(GROKKING), (), "one")
     really_train(trial.recipe, tmp_path, progress=False)
     result = read_result(trial, tmp_path)
     grokking = ls.analyses.measure("grokking", ls.load_history(tmp_path))
@@ -107,3 +111,15 @@ def test_delays_come_from_the_history_that_a_training_kept(tmp_path):
     assert result.delay == grokking.delay
     assert result.phase == ("memorised" if grokking.transitions["test"] is None else "generalised")
     assert (result.delay_bound is None) == (result.phase == "generalised")
+
+
+def test_a_history_of_too_few_looks_gives_no_dates_and_the_page_says_so(tmp_path):
+    grid = grid_from_table({"recipe": GROKKING, "grid": {"steps": [6, 7]}}, "short")
+    folder = tmp_path / grid.trials[0].name
+    really_train(grid.trials[0].recipe, folder, progress=False)
+    assert 0 < len(ls.load_history(folder).steps) < LEAST
+    result = read_result(grid.trials[0], folder)
+    assert result.score is not None
+    assert (result.phase, result.delay, result.learning_times) == (None, None, {})
+    page = Sweep(grid, tmp_path, (result, result)).page().html
+    assert f"No histories of {LEAST} looks or more were kept" in page
