@@ -10,6 +10,7 @@ from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
 from ..core.copied import copied
 from ..recorder.recorded_generation import generate
+from ..wrapping.synthetic_loop import SyntheticLoop
 from ..wrapping.wrap_module import Wrapped
 from .finding import Finding, failed, inapplicable, largest_difference, same
 from .plain_calls import PlainCalls
@@ -26,6 +27,8 @@ def generation(subject: Subject) -> Finding:
         return inapplicable("the model has no method generate")
     if not isinstance(subject.tokens, Tensor) or subject.tokens.is_floating_point():
         return inapplicable("a generation goes on from tokens, and these are none")
+    if isinstance(subject.model, SyntheticLoop):
+        return inapplicable("the model's own generate runs without the loop that was put into it")
     findings = []
     for cached in (True, False) if _has_switch(owner) else (None,):
         findings.append(_generated(subject, owner, cached))

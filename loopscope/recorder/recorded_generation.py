@@ -28,9 +28,11 @@ from ..core.states import States
 from ..core.turns import check_no_pass, parts_of, running_pass, turn
 from ..interventions.edit_checks import Edits
 from ..runs.keep import Keep
+from ..wrapping.synthetic_loop import SyntheticLoop
 from ..wrapping.wrap_module import Wrapped
 from .generation import Generation
 from .generation_options import checked_options, end_tokens, option_in_effect
+from .looped_passes import LoopedPasses, without_cache
 from .pass_readings import PassReadings
 from .pass_recorder import PassRecorder
 from .pass_settings import pass_settings
@@ -111,6 +113,8 @@ def generate(
     elif tokenizer is not None:
         named = {"token_strings": names_by(tokenizer)}
     options = checked_options(options)
+    if isinstance(model, SyntheticLoop) and hasattr(owner, "generation_config"):
+        options = without_cache(options)
     if tokenizer is not None and any(
         option_in_effect(owner, options, name) is not None for name in _TOKENIZER_FOR
     ):
@@ -207,7 +211,8 @@ def recording(
         )
     readings = PassReadings()
     out = Generation([], None, readings, keep=keep)
-    recorder = PassRecorder(model, sites, edits, keep, runs=out.runs)
+    passes_of = LoopedPasses if isinstance(model, SyntheticLoop) else PassRecorder
+    recorder: Any = passes_of(model, sites, edits, keep, runs=out.runs)
     if isinstance(model, Wrapped):
         _check_counted_from_start(recorder.edits)
     passes = _ReadPasses(recorder, readings)
@@ -241,7 +246,7 @@ def _check_counted_from_start(edits: Sequence[Any]) -> None:
 class _ReadPasses:
     """Records each pass, and what it read."""
 
-    def __init__(self, recorder: PassRecorder, readings: PassReadings) -> None:
+    def __init__(self, recorder: PassRecorder | LoopedPasses, readings: PassReadings) -> None:
         self.recorder, self.readings = recorder, readings
         self.token_edits = TokenEdits(recorder.edits)
         self.ending = False

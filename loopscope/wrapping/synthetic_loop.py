@@ -160,8 +160,8 @@ class SyntheticLoop(Adapter):
 
     def loop_ends(self) -> tuple[nn.Module, nn.Module]:
         raise LoopscopeError(
-            "a model that generates must run by itself, but a synthetic loop repeats layers that keep one "
-            "entry of keys and values each. Record its passes one by one: ls.record(model, tokens)."
+            "the loop of a synthetic loop isn't in the calls of its model's own forward. Record its passes: "
+            "ls.record(model, tokens), or ls.generate(model, tokens)."
         )
 
     def layers(self) -> list[nn.Module]:

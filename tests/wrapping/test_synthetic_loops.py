@@ -1,6 +1,8 @@
 """A loop put into a feed-forward model runs its layers as the model itself would, were it built
 with them in that order."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -199,7 +201,7 @@ def test_what_a_synthetic_loop_cannot_follow_is_refused(case):
         ls.record(looped, torch.ones(2, 3, 4, dtype=torch.float64))
 
 
-def test_a_cache_and_generation_are_refused():
+def test_a_cache_is_refused():
     from transformers import DynamicCache
 
     model = gpt2()
@@ -208,8 +210,61 @@ def test_a_cache_and_generation_are_refused():
         ls.record(looped, TOKENS, past_key_values=DynamicCache())
     with pytest.raises(LoopscopeError, match="must not have a cache, but past_key_values was passed"):
         looped(TOKENS, past_key_values=DynamicCache())
-    with pytest.raises(LoopscopeError, match="a synthetic loop repeats layers that keep one entry"):
-        ls.generate(looped, TOKENS, max_new_tokens=2)
+    with pytest.raises(LoopscopeError, match=r"each iteration makes its own, but use_cache=True was passed"):
+        ls.generate(looped, TOKENS, max_new_tokens=2, use_cache=True)
+    with (
+        pytest.raises(LoopscopeError, match=r"but the pass has one\. Pass use_cache=False"),
+        ls.recording(looped),
+    ):
+        model.generate(TOKENS, max_new_tokens=2)
+
+
+@pytest.fixture(scope="module")
+def generated() -> tuple[Any, Any, Any]:
+    model = llama()
+    looped = ls.wrap(model, body="model.layers.1:3", repeat=3, update="damped")
+    return model, looped, ls.generate(looped, TOKENS, max_new_tokens=3, do_sample=False, sites="state")
+
+
+def test_generation_runs_the_loop_in_every_pass(generated):
+    """By hand: the most likely token after all tokens so far, of the model with its loop."""
+    _, looped, out = generated
+    tokens = TOKENS
+    for token in range(3):
+        run = ls.record(looped, tokens)
+        assert all(torch.equal(out.at(token=token).states[k], run.states[k]) for k in range(4))
+        # generate lets the head read the last position alone, which rounds otherwise
+        torch.testing.assert_close(out.at(token=token).output[:, -1], run.output[:, -1])
+        with torch.no_grad():
+            newest = looped(tokens).logits[:, -1].argmax(-1)
+        tokens = torch.cat([tokens, newest[:, None]], 1)
+    assert torch.equal(out.tokens, tokens)
+    assert len(out) == 3 and out.states.axes[:2] == ("token", "iteration")
+
+
+def test_a_repeated_window_generates_as_the_model_built_with_its_layers_repeated():
+    model = gpt2()
+    order = [0, 1, 2, 1, 2, 3, 4]
+    deep = with_layers(model, "transformer.h", order)
+    expected = deep.generate(TOKENS, max_new_tokens=4, do_sample=False, use_cache=False)
+    looped = ls.wrap(model, body="transformer.h.1:3", repeat=2)
+    assert torch.equal(ls.generate(looped, TOKENS, max_new_tokens=4, do_sample=False).tokens, expected)
+    path = ls.wrap(model, body="transformer.h", order=order)
+    assert torch.equal(ls.generate(path, TOKENS, max_new_tokens=4, do_sample=False).tokens, expected)
+
+
+def test_an_edit_at_a_token_changes_that_pass_of_a_synthetic_loop(generated):
+    _, looped, plain = generated
+    direction = 40 * torch.tensor([1.0, -1.0] * 4)
+    push = ls.add("state", value=direction, iteration=2, token=1)
+    out = ls.generate(looped, TOKENS, max_new_tokens=3, do_sample=False, edits=[push])
+    assert all(torch.equal(out.states[0, k], plain.states[0, k]) for k in range(4))
+    assert all(torch.equal(out.states[1, k], plain.states[1, k]) for k in range(2))
+    assert not torch.equal(out.states[1, 2], plain.states[1, 2])
+    again = ls.record(
+        looped, out.tokens[:, :7], edits=[ls.add("state", value=direction, iteration=2, position=-1)]
+    )
+    torch.testing.assert_close(out.at(token=1).output[:, -1], again.output[:, -1])
 
 
 WRONG = {
