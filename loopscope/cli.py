@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from .commands.check import check
 from .commands.use_option import Use
 from .common import discovery
+from .common.architecture_shelf import ARCHITECTURES
 from .common.command_options import AsJson, Entry, Examples, Iterations, Source, Texts, Trust
 from .common.errors import LoopscopeError
 
@@ -42,7 +43,7 @@ app = typer.Typer(
 def list_models(
     names: Annotated[bool, typer.Option("--names", help="Print only the names, one per line.")] = False,
 ) -> None:
-    """List the trained entries of the zoo."""
+    """List the trained entries of the zoo and of installed packages."""
     from . import models
 
     if names:
@@ -51,15 +52,23 @@ def list_models(
     from .reports.zoo_table import print_zoo_table
 
     print_zoo_table()
-    typer.echo(f"Architectures: {', '.join(models.names())}. Show an entry's card: loopscope card NAME.")
+    packages = ARCHITECTURES.packages()
+    named = [f"{name} ({packages[name]})" if name in packages else name for name in models.names()]
+    typer.echo(f"Architectures: {', '.join(named)}. Show an entry's card: loopscope card NAME.")
 
 
 @app.command()
 def card(name: Entry) -> None:
-    """Print the card of an entry: how it was trained and what was measured."""
+    """Print the card of an entry: how it was trained and what was measured. Of a checkpoint without
+    a card, what its header says."""
     from . import models
 
-    typer.echo(models.card(name))
+    if models.path(name).with_suffix(".md").is_file():
+        typer.echo(models.card(name))
+        return
+    from .reports.entry_card import header_card
+
+    typer.echo(header_card(name))
 
 
 @app.command()
@@ -271,6 +280,10 @@ def copy(
         str, typer.Argument(metavar="FILE", help="Such as models/universal.py or analyses/cycles.")
     ],
     folder: Annotated[Path, typer.Argument(help="Folder to copy it into.")] = Path(),
+    rename: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of the copy, by which it can be trained and loaded beside ours."),
+    ] = None,
 ) -> None:
     """Copy a model's file or an analysis' folder, to change it there."""
     shelf, _, name = file.rstrip("/").rpartition("/")
@@ -278,7 +291,7 @@ def copy(
         raise LoopscopeError(
             f"The file must be named with its shelf, but is {file!r}. Write e.g. models/universal.py."
         )
-    typer.echo(f"Wrote {discovery.copy(shelf, name, folder)}")
+    typer.echo(f"Wrote {discovery.copy(shelf, name, folder, rename)}")
 
 
 if __name__ == "__main__":

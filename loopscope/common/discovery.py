@@ -9,12 +9,14 @@ of its model or analysis: there is no registry.
 
 import importlib
 import os
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 from .errors import LoopscopeError, nearest
+from .renamed_source import renamed_source
 
 SHELVES = {"models": "architecture", "analyses": "analysis"}
 """Each shelf, and the kind of its modules."""
@@ -54,12 +56,18 @@ def module(shelf: str, name: str) -> ModuleType:
     return importlib.import_module(f"{_PACKAGE.name}.{shelf}.{name}")
 
 
-def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
+def copy(shelf: str, name: str, folder: str | os.PathLike[str], rename: str | None = None) -> Path:
     """Copy a module of the shelf into a folder, to change it there: `universal` (or `universal.py`)
     is one file, `cycles` a folder. Any other file is named with its ending.
 
+    Arguments:
+        rename: the name of the copy, which is then one's own: an architecture's recipes train it,
+            and their entries have names of their own. None: the same, which no shelf takes beside
+            loopscope's.
+
     Raises:
-        LoopscopeError: there is no such module or folder, or the file exists already.
+        LoopscopeError: there is no such module or folder, the file exists already, or the new name
+            can't be one.
     """
     checked_name("shelf", shelf, SHELVES)
     on_shelf = {path.name: path for path in modules(shelf).values()}
@@ -67,6 +75,9 @@ def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
         on_shelf = {path.name: path for path in files(shelf, Path(name).suffix).values()}
     name = f"{name}.py" if f"{name}.py" in on_shelf else name
     source = on_shelf[checked_name("file", name, on_shelf)]
+    if rename is not None:
+        _check_new_name(shelf, rename)
+        name = f"{rename}{source.suffix}"
     target = Path(folder) / name
     if not target.parent.is_dir():
         raise LoopscopeError(
@@ -76,6 +87,10 @@ def copy(shelf: str, name: str, folder: str | os.PathLike[str]) -> Path:
         raise LoopscopeError(f"{target} exists and would be lost. Move it away, or copy into another folder.")
     if source.is_dir():
         return Path(shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__")))
+    if rename is not None and source.suffix == ".py":
+        text = renamed_source(source.read_text(encoding="utf-8"), source.stem, rename)
+        target.write_text(text, encoding="utf-8")
+        return target
     return Path(shutil.copyfile(source, target))
 
 
@@ -88,6 +103,14 @@ def checked_name(kind: str, name: str, names: Iterable[str]) -> str:
     if not isinstance(name, str) or name not in (names := list(names)):
         raise LoopscopeError(f"There is no {kind} called {name!r}. {nearest(str(name), names)}")
     return name
+
+
+def _check_new_name(shelf: str, name: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or name in names(shelf):
+        raise LoopscopeError(
+            "The new name must be words of small letters and digits with underscores, and not loopscope's "
+            f"own, but is {name[:80]!r}. Write e.g. my_{SHELVES[shelf]}."
+        )
 
 
 def _named(paths: Iterable[Path]) -> dict[str, Path]:

@@ -8,19 +8,19 @@ An entry point is imported when its name is first used, never to list it. loopsc
 can't be taken: a file or an object of such a name is refused, a package's is ignored.
 """
 
-import functools
 import importlib
 import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from .discovery import checked_name
+from .entry_points import offers, package_of
 from .errors import LoopscopeError
 from .user_files import file_of, import_file, is_path
 
@@ -68,12 +68,12 @@ class Shelf:
     def names(self) -> list[str]:
         """All names: ours first, then the others in alphabetical order. Nothing is imported."""
         ours = list(self.ours())
-        return [*ours, *sorted({*self.placed, *_offers(self.group)} - set(ours))]
+        return [*ours, *sorted({*self.placed, *offers(self.group)} - set(ours))]
 
     def packages(self) -> dict[str, str]:
         """The names that installed packages offer, each with its package."""
         ours = set(self.ours())
-        return {name: _package(one) for name, one in _offers(self.group).items() if name not in ours}
+        return {name: package_of(one) for name, one in offers(self.group).items() if name not in ours}
 
     def get(self, name: str) -> Any:
         """What a name stands for.
@@ -85,8 +85,8 @@ class Shelf:
             return self.placed[name].item
         if name in self.ours():
             return self._load(name)
-        if name in (offers := _offers(self.group)):
-            return self._offered(name, offers[name])
+        if name in (there := offers(self.group)):
+            return self._offered(name, there[name])
         checked_name(self.kind, name, self.names())
         raise AssertionError("a name of the shelf is in one of its three places")
 
@@ -154,18 +154,18 @@ class Shelf:
                 thing = offer.load()
             except Exception as error:  # a package may raise anything
                 raise LoopscopeError(
-                    f"The {self.kind} {name!r} comes with the package {_package(offer)}, but its "
+                    f"The {self.kind} {name!r} comes with the package {package_of(offer)}, but its "
                     f"{offer.value} can't be imported: {type(error).__name__}: {error}. Update or uninstall "
                     "that package."
                 ) from error
             try:
                 called, self._packages[offer] = self._read(thing, name)
             except LoopscopeError as error:
-                raise LoopscopeError(f"In the package {_package(offer)}: {error}") from error
+                raise LoopscopeError(f"In the package {package_of(offer)}: {error}") from error
             if called != name:
                 raise LoopscopeError(
-                    f"The package {_package(offer)} must offer the {self.kind} {called!r} by that name, but "
-                    f"its entry point in {self.group} is called {name!r}. Rename the entry point."
+                    f"The package {package_of(offer)} must offer the {self.kind} {called!r} by that name, "
+                    f"but its entry point in {self.group} is called {name!r}. Rename the entry point."
                 )
         return self._packages[offer]
 
@@ -204,19 +204,6 @@ def _is_file_of(item: Any, path: Path) -> bool:
     return bool(file) and path.exists() and Path(str(file)).resolve() in (
         path.resolve(), (path / "__init__.py").resolve(),
     )  # fmt: skip
-
-
-def _offers(group: str) -> dict[str, EntryPoint]:
-    return _offers_on(group, tuple(sys.path))
-
-
-@functools.lru_cache(64)  # reading the metadata of all packages takes milliseconds
-def _offers_on(group: str, path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    return {one.name: one for one in entry_points(group=group)}
-
-
-def _package(offer: EntryPoint) -> str:
-    return offer.dist.name if offer.dist is not None else offer.module
 
 
 def last_word(name: str) -> str:

@@ -19,6 +19,7 @@ from ..common import discovery
 from ..common.architecture_shelf import ARCHITECTURES
 from ..common.arguments import FilePath, Seed
 from ..common.checked_fields import Count, checked_fields, described_by
+from ..common.entry_points import ENTRIES, offered_entries, offered_file, offers, package_of
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, load_header, load_shapes
 from ..common.guard import guarded, validated
@@ -63,9 +64,14 @@ def names() -> list[str]:
 
 
 def entries() -> list[str]:
-    """The trained entries that can be loaded."""
-    cards = discovery.files("models", ".md")
-    return [name for name in discovery.files("models", ".safetensors") if name in cards]
+    """The trained entries that can be loaded: ours, then those of installed packages."""
+    return [*_our_entries(), *packages()]
+
+
+def packages() -> dict[str, str]:
+    """The trained entries of installed packages, each with its package."""
+    ours = _our_entries()
+    return {name: package_of(offers(ENTRIES)[name]) for name in offered_entries() if name not in ours}
 
 
 @guarded
@@ -133,8 +139,9 @@ def load(entry: FilePath, *, architecture: Any = None, task: Any = None) -> "Loo
             "again."
         )
     model.load_state_dict(tensors)
-    model.name = about.entry
-    place = str(file.resolve()) if Path(entry).suffix == ".safetensors" else os.fspath(entry)
+    by_path = Path(entry).suffix == ".safetensors"
+    model.name = about.entry if by_path else os.fspath(entry)
+    place = str(file.resolve()) if by_path else os.fspath(entry)
     code = {"architecture": ARCHITECTURES.reference(name), "task": TASKS.reference(task_name)}
     model.reload = functools.partial(load, place, **{k: v for k, v in code.items() if v is not None})
     return model.eval()
@@ -170,15 +177,33 @@ def path(entry: FilePath) -> Path:
     file = checked_path(entry, "an entry")
     if file.suffix == ".safetensors":
         return file
-    return discovery.files("models", ".safetensors")[
-        discovery.checked_name("entry", os.fspath(entry), entries())
-    ]
+    name, ours = os.fspath(entry), _our_entries()
+    if name not in ours and name in offers(ENTRIES):
+        return offered_file(name)
+    return ours[discovery.checked_name("entry", name, entries())]
 
 
 @guarded
-def copy(name: str, folder: FilePath = ".") -> Path:
-    """Copy an architecture's file into a folder, to change it there."""
-    return discovery.copy("models", name, folder)
+def copy(name: str, folder: FilePath = ".", rename: str | None = None) -> Path:
+    """Copy an architecture's file into a folder, to change it there.
+
+    >>> ls.models.copy("universal", rename="mine")         # then: loopscope train mine.py:mine-prefix-parity
+
+    Arguments:
+        rename: the name of the copy, by which its recipes train it. None: the same, which no model
+            can have beside loopscope's.
+
+    Raises:
+        LoopscopeError: there is no such file or folder, the copy exists already, or the new name
+            can't be one.
+    """
+    return discovery.copy("models", name, folder, rename)
+
+
+def _our_entries() -> dict[str, Path]:
+    cards = discovery.files("models", ".md")
+    weights = discovery.files("models", ".safetensors")
+    return {name: file for name, file in weights.items() if name in cards}
 
 
 def _checked_values(architecture: str, config: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def rewrite(entry: str) -> Path:
     numbers = header["measured"] | measure_entry(models.load(entry))  # the training time stays
     check_markers(card, SECTION)
     save_file(file, tensors, header | {"measured": numbers})
-    content = _wrapped("\n".join([section(header, numbers), "", *dynamics(entry)]))
+    content = wrapped("\n".join([section(header, numbers), "", *dynamics(entry)]))
     write_section(card, SECTION, content)
     return card
 
@@ -114,7 +114,7 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _wrapped(markdown: str) -> str:
+def wrapped(markdown: str) -> str:
     """The text with paragraphs and list items of at most 100 columns; tables keep their rows."""
     lines = []
     for line in markdown.splitlines():

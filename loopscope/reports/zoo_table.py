@@ -11,8 +11,11 @@ _NUMBERS = {"parameters", "iterations", "accuracy"}
 
 
 def zoo_table() -> Table:
-    """A row for each entry: architecture, task, parameters, iterations and accuracy."""
-    table = Table("entry", "architecture", "task", "parameters", "iterations", "accuracy", box=SIMPLE_HEAD)
+    """A row for each entry: architecture, task, parameters, iterations, accuracy, and the package
+    that it is from if any is from one."""
+    packages = models.packages()
+    columns = ["entry", "architecture", "task", "parameters", "iterations", "accuracy"]
+    table = Table(*columns, *(["package"] if packages else []), box=SIMPLE_HEAD)
     for column in table.columns:
         column.no_wrap, column.justify = True, "right" if column.header in _NUMBERS else "left"
     for entry in models.entries():
@@ -22,12 +25,12 @@ def zoo_table() -> Table:
         row = [
             entry,
             header["architecture"],
-            header["task"]["name"],
+            (header.get("task") or {}).get("name", ""),
             f"{models.parameters(entry):,}",
             str(measured.get("iterations", header["config"].get("iterations", ""))),
             "" if accuracy is None else f"{accuracy:.2%}",
         ]
-        table.add_row(*map(Text, row))
+        table.add_row(*map(Text, [*row, packages.get(entry, "")][: len(table.columns)]))
     return table
 
 

@@ -219,9 +219,9 @@ def _methods() -> Iterator[Call]:
     yield Call("TunedLens.load", ls.TunedLens.load, {"path": lens.save("lens.safetensors")})
 
 
-def _copied(name: str, folder: Any) -> Any:
+def _copied(name: str, folder: Any, rename: str | None) -> Any:
     """`ls.models.copy`, with the copy removed again."""
-    copy = ls.models.copy(name, folder)
+    copy = ls.models.copy(name, folder, rename)
     copy.unlink()
     return copy
 
@@ -275,7 +275,7 @@ def _shelves() -> Iterator[Call]:
     yield Call("models.header", ls.models.header, {"entry": "recall-plain"})
     yield Call("models.parameters", ls.models.parameters, {"entry": "recall-plain"})
     yield Call("models.path", ls.models.path, {"entry": "recall-plain"})
-    yield Call("models.copy", _copied, {"name": "recall", "folder": "."})
+    yield Call("models.copy", _copied, {"name": "recall", "folder": ".", "rename": "my_recall"})
     for name in ls.tasks.names():
         task = ls.tasks.build(name)
 
