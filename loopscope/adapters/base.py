@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..common.rng import generator_state, restore_generator
-from ..core.attention_pattern import with_patterns
 from ..core.loop_index import Clock
 from ..core.looped_model import Context, step_at
+from ..core.pattern_sites import with_patterns
 from ..core.readout_protocol import ReadOut
 from ..core.sites import modules_of
 from ..core.state_tree import State, through_sites

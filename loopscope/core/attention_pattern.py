@@ -2,8 +2,9 @@
 module NAME, as TransformerLens names its own.
 
 Such a module has no part of its own for its pattern; it returns it beside its output, if its
-implementation computes it ("eager" does, others multiply without it). So the pattern can be
-recorded, and not edited: what the module made of it is computed by then.
+implementation computes it ("eager" does). So the pattern can be recorded, and not edited: what the
+module made of it is computed by then. `fused_attention` has the patterns of modules that multiply
+without one.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,6 +34,10 @@ class AttentionPattern(nn.Module):
         """The module that returns the pattern."""
         return self._attention[0]
 
+    def pattern_of(self, output: Any) -> Tensor | None:
+        """The pattern of a call that returned `output`."""
+        return pattern_in(output)
+
     def hook(self, after: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], Any]:
         """A hook of the attention module, from one of the pattern.
 
@@ -41,7 +46,7 @@ class AttentionPattern(nn.Module):
         """
 
         def after_attention(args: Any, kwargs: Any, output: Any) -> Any:
-            pattern = pattern_in(output)
+            pattern = self.pattern_of(output)
             if pattern is None:
                 return output
             new = after(args, kwargs, pattern)
@@ -55,15 +60,14 @@ class AttentionPattern(nn.Module):
         return after_attention
 
 
-def with_patterns(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Modules by name, with the patterns of those that return one as they are set now."""
-    own = {name: module for name, module in modules.items() if not isinstance(module, AttentionPattern)}
-    patterns = {
+def returned_patterns(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """The patterns of those modules that return one as they are set now, and have no site for
+    it."""
+    return {
         f"{name}{PATTERN}": AttentionPattern(name, module)
-        for name, module in own.items()
-        if _implementation(module) == "eager" and f"{name}{PATTERN}" not in own
+        for name, module in modules.items()
+        if implementation(module) == "eager" and f"{name}{PATTERN}" not in modules
     }
-    return own | patterns
 
 
 def pattern_in(output: Any) -> Tensor | None:
@@ -79,13 +83,14 @@ def why_no_pattern(site: str) -> str:
     if not site.endswith(PATTERN):
         return ""
     return (
-        "The attention of a model of transformers has a pattern if it computes one: call "
-        "model.set_attn_implementation('eager') before recording. Results then differ by rounding. In "
-        "transformers 4 some models, such as ALBERT, can't be switched and give no pattern."
+        "An attention module has a pattern if it returns one or calls torch's scaled_dot_product_attention, as "
+        "those of transformers do after model.set_attn_implementation('eager') or ('sdpa'). Call it before "
+        "recording. Results then differ by rounding."
     )
 
 
-def _implementation(module: Any) -> str | None:
-    """How an attention module of transformers computes; None for other modules."""
+def implementation(module: Any) -> str | None:
+    """How an attention module of transformers computes; None for other modules, and for those that
+    don't say."""
     setting = getattr(getattr(module, "config", None), _SETTING, None)
     return setting if isinstance(setting, str) and "Attention" in type(module).__name__ else None

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from .attention_pattern import AttentionPattern
+from .fused_attention import FusedPattern
 
 Before = Callable[[tuple[Any, ...], dict[str, Any]], tuple[tuple[Any, ...], dict[str, Any]]]
 After = Callable[[tuple[Any, ...], dict[str, Any], Any], Any]
@@ -65,6 +66,9 @@ class TemporaryHooks(AbstractContextManager["TemporaryHooks"]):
         one module, the last one's `before` is called first, and its `after` last. Calls during a
         backward pass are skipped: gradient checkpointing makes them to recompute activations.
         """
+        if isinstance(module, FusedPattern) and after is not None:
+            self._stack.enter_context(module.watching())
+            before = module.begin
         if isinstance(module, AttentionPattern):
             after, module = module.hook(after) if after is not None else None, module.attention
         hook = Hook(before, after, threading.get_ident())

@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..core.pattern_sites import listed
 from ..core.sites import Sites, resolve, site_modules
 from ..recorder.resume_run import resume
 from ..runs.location import Place, iterations_of, states_in_loop, value_at
@@ -83,7 +84,7 @@ def site_names(run: Run, sites: Sites) -> list[str]:
     modules = site_modules(run.model)
     fields = run.origin.get("fields", ())
     alias = {f"state.{fields[0]}": "state"} if fields else {}
-    names = resolve(sites, [*modules, *alias], list(getattr(run.model, "hook_dict", modules)))
+    names = resolve(sites, [*modules, *alias], list(getattr(run.model, "hook_dict", listed(modules))))
     if not names:
         raise LoopscopeError(
             "a grid of patches needs one site or more, but sites selects none. Try sites='state'."

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from ..adapters.base import Adapter
 from ..adapters.self_check import refusal
 from ..common.errors import LoopscopeError
-from ..core.attention_pattern import with_patterns
 from ..core.copied import copied
 from ..core.counted import PADDING_INPUTS, SpecialTokens, counted_positions
 from ..core.hooks import TemporaryHooks
 from ..core.output_logits import find_logits
+from ..core.pattern_sites import listed, with_patterns
 from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
 from ..core.state_tree import tensors
 from ..core.states import States
@@ -59,7 +59,7 @@ class PassRecorder:
             self.loop = _AdapterLoop(model)
             self.modules = self.modules | model.site_modules() | self.loop.parts
         names = [*self.modules, *LOOP_SITES]
-        requested = resolve(sites, names, [name for name in self.modules if name[0] != "("])
+        requested = resolve(sites, names, [name for name in listed(self.modules) if name[0] != "("])
         self.recorded = [site for site in requested if site not in LOOP_SITES and not is_state(site)]
         hooks = [name for name in self.modules if name[0] != "("]
         self.use(edit_list(edits, self.modules, hooks, others=LOOP_SITES))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
 from ..core.looped_model import Context, Looped
+from ..core.pattern_sites import listed
 from ..core.sites import Sites, is_state, resolve, site_modules
 from ..core.state_tree import State
 from ..interventions.counted_mean import with_mask
@@ -92,7 +93,7 @@ def plan_recording(model: Looped, span: Span, sites: Sites, edits: Sequence[AnyE
     halting_edited = any(edit.site == "halting" for edit in site_edits)
     if halting_edited or sites == "halting" or (not callable(sites) and "halting" in sites):
         _check_halting(model, modules)
-    requested = resolve(sites, [*modules, *alias], list(getattr(model, "hook_dict", modules)))
+    requested = resolve(sites, [*modules, *alias], list(getattr(model, "hook_dict", listed(modules))))
     by_site: dict[str, list[Edit]] = {}
     start, n = span.start, span.end
     for edit in site_edits:

@@ -10,6 +10,7 @@ from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
 from ..core.looped_model import checked_iterations
+from ..core.pattern_sites import listed
 from ..core.sites import Sites, is_state, resolve, site_modules
 from ..core.state_tree import map_state
 from ..core.states import States
@@ -123,7 +124,7 @@ def _recorded_sites(model: Any, run: Run, sites: Sites) -> list[str]:
         name for name in run.names if "@" not in name and not is_state(name) and isinstance(run[name], States)
     ]
     modules = site_modules(model)
-    further = resolve(sites, modules, list(getattr(model, "hook_dict", modules)))
+    further = resolve(sites, modules, list(getattr(model, "hook_dict", listed(modules))))
     return list(dict.fromkeys([*recorded, *further]))
 
 

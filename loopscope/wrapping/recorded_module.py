@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from ..common.errors import LoopscopeError
-from ..core.attention_pattern import with_patterns
 from ..core.hooks import TemporaryHooks
+from ..core.pattern_sites import listed, with_patterns
 from ..core.preserved_state import preserved_state
 from ..core.sites import Sites, is_state, modules_of, resolve
 from ..core.turns import parts_of, running_pass
@@ -111,7 +111,9 @@ def _planned(wrapped: Wrapped, sites: Sites, edits: Sequence[AnyEdit], probe: St
     alias = {f"state.{state.fields[0]}": "state"} if state.fields else {}
     loop_sites = [*state.sites, "core_in"]
     all_sites = [*modules, *loop_sites, *alias]
-    wanted = [site for site in resolve(sites, all_sites, modules) if site not in [*loop_sites, *alias]]
+    wanted = [
+        site for site in resolve(sites, all_sites, listed(modules)) if site not in [*loop_sites, *alias]
+    ]
     by_site: dict[str, list[Edit]] = {}
     for edit in values:
         site = str(edit.site)

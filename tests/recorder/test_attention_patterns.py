@@ -4,9 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 import loopscope as ls
+from loopscope.core.fused_attention import fused_pattern
+from loopscope.core.pattern_sites import listed, with_patterns
+from loopscope.core.sites import modules_of, resolve
 
+from ..toys.family_doubles import OuroConfig, OuroForCausalLM, RavenConfig, RavenForCausalLM
 from ..toys.small_models import albert, hrm_text
 from ..toys.text_tokenizers import looped_gpt2
 
@@ -63,17 +68,33 @@ def test_a_pattern_can_be_recorded_but_not_edited(case):
         ls.record(model, TOKENS, edits=[edit])
 
 
-def test_without_a_pattern_the_error_says_how_to_switch(case):
+def test_patterns_of_torchs_attention_are_those_of_the_plain_implementation(case):
     module, model, attention = case
+    site, plain = f"{attention}.hook_pattern", patterns_seen(module, attention)
     module.set_attn_implementation("sdpa")
     try:
-        for site in (f"{attention}.hook_pattern", "*.hook_pattern"):
-            with pytest.raises(ls.LoopscopeError, match=r"set_attn_implementation\('eager'\)"):
-                ls.record(model, TOKENS, sites=[site])
+        run = ls.record(model, TOKENS, sites="*.hook_pattern")
+        assert run[site].axes == ("iteration", "batch", "head", "position", "key")
+        for t, pattern in enumerate(plain):
+            torch.testing.assert_close(run[site][t], pattern)
+        assert torch.equal(run.states[-1], ls.record(model, TOKENS).states[-1])
         assert not any("hook_pattern" in name for name in ls.record(model, TOKENS, sites="all").names)
+        with pytest.raises(ls.LoopscopeError, match="can be recorded but not edited"):
+            ls.record(model, TOKENS, edits=[ls.ablate(site)])
     finally:
         module.set_attn_implementation("eager")
-    assert ls.record(model, TOKENS, sites=[f"{attention}.hook_pattern"])
+
+
+def test_without_a_pattern_the_error_says_how_to_switch(case):
+    module, _, attention = case
+    module.config._attn_implementation = "flash_attention_2"  # needs a GPU to run
+    try:
+        sites = with_patterns(modules_of(module))
+        for site in (f"{attention}.hook_pattern", "*.hook_pattern"):
+            with pytest.raises(ls.LoopscopeError, match=r"set_attn_implementation\('eager'\)"):
+                resolve(site, sites, listed(sites))
+    finally:
+        module.set_attn_implementation("eager")
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +125,45 @@ def test_generation_has_the_patterns_of_each_token(hrm):
     site = "model.H_module.layers.0.self_attn.hook_pattern"
     out = ls.generate(hrm, TOKENS, max_new_tokens=3, do_sample=False, sites=[site])
     assert [run[site][0].shape[-2:] for run in out.runs] == [(5, 5), (1, 6), (1, 7)]
+
+
+ARGUMENTS = {
+    "nothing": {},
+    "causal": {"is_causal": True},
+    "a mask": {"attn_mask": torch.tensor([[1, 0, 0, 1], [1, 1, 0, 0], [0, 1, 1, 1]]).bool()},
+    "an added mask": {"attn_mask": torch.linspace(-2, 2, 12).reshape(3, 4)},
+    "a position that sees nothing": {"attn_mask": torch.tensor([[1] * 4, [0] * 4, [1] * 4]).bool()},
+    "a scale": {"scale": 0.3},
+    "groups of heads": {"enable_gqa": True},
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_the_values_weighted_by_the_pattern_are_what_torch_computes(case):
+    options, draw = ARGUMENTS[case], torch.Generator().manual_seed(0)
+    heads = 2 if "enable_gqa" in options else 4
+    q, (k, v) = torch.randn(2, 4, 3, 5, generator=draw), torch.randn(2, 2, heads, 4, 5, generator=draw)
+    pattern = fused_pattern(q, k, v, **options)
+    v = v.repeat_interleave(4 // heads, 1)
+    expected = F.scaled_dot_product_attention(q, k.repeat_interleave(4 // heads, 1), v, **options)
+    torch.testing.assert_close(pattern @ v, expected.nan_to_num(0.0))
+
+
+OWN = {
+    "Huginn": (lambda: RavenForCausalLM(RavenConfig()).eval(), "transformer.core_block.0.attn", 2),
+    "Ouro": (lambda: OuroForCausalLM(OuroConfig()).eval(), "model.layers.1.self_attn", 2),
+}
+
+
+@pytest.mark.parametrize("case", OWN)
+def test_attention_of_a_familys_own_code_has_patterns_by_iteration(case):
+    make, attention, heads = OWN[case]
+    model, site = ls.wrap(make()), f"{attention}.hook_pattern"
+    run = ls.record(model, TOKENS, sites=[site], seed=0)
+    assert run[site].axes == ("iteration", "batch", "head", "position", "key")
+    assert len(run[site]) == run.iterations > 1
+    assert run[site].shape[1:] == (2, heads, 5, 5)
+    torch.testing.assert_close(run[site][-1].sum(-1), torch.ones(2, heads, 5))
+    assert not run[site][-1].triu(1).any() and not torch.equal(run[site][0], run[site][-1])
+    assert torch.equal(run.states[-1], ls.record(model, TOKENS, seed=0).states[-1])
+    assert ls.analyses.measure("attention", run).summary()
