@@ -83,9 +83,9 @@ def why_no_pattern(site: str) -> str:
     if not site.endswith(PATTERN):
         return ""
     return (
-        "An attention module has a pattern if it returns one or calls torch's scaled_dot_product_attention, as "
-        "those of transformers do after model.set_attn_implementation('eager') or ('sdpa'). Call it before "
-        "recording. Results then differ by rounding."
+        "An attention module has a pattern if it returns one or calls torch's scaled_dot_product_attention, "
+        "as those of transformers do after model.set_attn_implementation('eager') or ('sdpa'). Call that "
+        "before recording. Results then differ by rounding."
     )
 
 
