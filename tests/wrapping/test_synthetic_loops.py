@@ -242,15 +242,22 @@ def test_generation_runs_the_loop_in_every_pass(generated):
     assert len(out) == 3 and out.states.axes[:2] == ("token", "iteration")
 
 
+def strong(model: Any, layers: Any) -> Any:
+    """The model with larger weights in its layers, whose answers depend on how often they run."""
+    with torch.no_grad():
+        for weight in layers.parameters():
+            weight.mul_(20)
+    return model
+
+
 def test_a_repeated_window_generates_as_the_model_built_with_its_layers_repeated():
     model = gpt2()
-    order = [0, 1, 2, 1, 2, 3, 4]
-    deep = with_layers(model, "transformer.h", order)
-    expected = deep.generate(TOKENS, max_new_tokens=4, do_sample=False, use_cache=False)
-    looped = ls.wrap(model, body="transformer.h.1:3", repeat=2)
-    assert torch.equal(ls.generate(looped, TOKENS, max_new_tokens=4, do_sample=False).tokens, expected)
-    path = ls.wrap(model, body="transformer.h", order=order)
-    assert torch.equal(ls.generate(path, TOKENS, max_new_tokens=4, do_sample=False).tokens, expected)
+    model = strong(model, model.get_submodule("transformer.h"))
+    order, options = [0, 1, 2, 1, 2, 3, 4], {"max_new_tokens": 4, "do_sample": False}
+    expected = with_layers(model, "transformer.h", order).generate(TOKENS, use_cache=False, **options)
+    assert not torch.equal(model.generate(TOKENS, **options), expected), "the loop matters"
+    for arguments in ({"body": "transformer.h.1:3", "repeat": 2}, {"body": "transformer.h", "order": order}):
+        assert torch.equal(ls.generate(ls.wrap(model, **arguments), TOKENS, **options).tokens, expected)
 
 
 def test_an_edit_at_a_token_changes_that_pass_of_a_synthetic_loop(generated):
