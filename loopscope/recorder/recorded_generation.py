@@ -211,8 +211,8 @@ def recording(
         )
     readings = PassReadings()
     out = Generation([], None, readings, keep=keep)
-    passes_of = LoopedPasses if isinstance(model, SyntheticLoop) else PassRecorder
-    recorder: Any = passes_of(model, sites, edits, keep, runs=out.runs)
+    passes_of: Any = LoopedPasses if isinstance(model, SyntheticLoop) else PassRecorder
+    recorder = passes_of(model, sites, edits, keep, runs=out.runs)
     if isinstance(model, Wrapped):
         _check_counted_from_start(recorder.edits)
     passes = _ReadPasses(recorder, readings)
