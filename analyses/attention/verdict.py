@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.evidence import Evidence, by_examples, mean_estimate, share_estimate
+from loopscope.common.evidence import Evidence, by_examples, mean_estimate, share_estimate, with_unseen
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths.precision import motion_scale, rounding
 
@@ -98,7 +98,10 @@ def attention_verdict(
     share = parts.converged.double().mean((0, 2))
     converges = sum(v in (AttentionVerdict.settled, AttentionVerdict.late) for v in verdicts)
     estimates = (
-        mean_estimate("fraction of heads whose pattern converges, mean over examples", share),
+        with_unseen(
+            mean_estimate("fraction of heads whose pattern converges, mean over examples", share),
+            len(verdicts),
+        ),
         share_estimate("fraction of examples in which attention converges", converges, len(verdicts)),
     )
     return verdict, replace(evidence, estimates=estimates)

@@ -12,7 +12,7 @@ from torch import Tensor
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import Count, Positive
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.evidence import NEARLY_ALL, Estimate, Evidence, by_bootstrap, estimate
+from loopscope.common.evidence import NEARLY_ALL, Estimate, Evidence, by_bootstrap, estimate, with_unseen
 from loopscope.common.fate import Fate, fates_of_examples
 from loopscope.common.text import number, percent
 from loopscope.common.verdict import UNCLEAR, Verdict
@@ -267,7 +267,8 @@ def verdict_and_evidence(
         return (counts[draw].sum(0) / total[draw].sum()).tolist()
 
     def share(name: str, *codes: int) -> Estimate:
-        return estimate(name, lambda draw: sum(shares(draw)[code] for code in codes), len(rows))
+        drawn = estimate(name, lambda draw: sum(shares(draw)[code] for code in codes), len(rows))
+        return with_unseen(drawn, len(rows))
 
     verdict, evidence = by_bootstrap(
         lambda draw: verdict_of(*shares(draw)), len(rows), unclear=ConvergenceVerdict.unclear

@@ -8,7 +8,7 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
-from .result import CyclesResult
+from .result import CyclesResult, kind_in
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def headline(result: CyclesResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     share = max(result.evidence.estimates, key=lambda estimate: estimate.value)
-    return percent(share.value), f"of the trajectories: {share.name}"
+    return percent(share.value), f"of the trajectories: {kind_in(share.name)}"
 
 
 def draw(result: CyclesResult) -> "go.Figure":

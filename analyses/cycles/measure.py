@@ -10,7 +10,7 @@ from torch import Tensor
 
 from loopscope.common.arguments import Count, NotNegative, PositiveCount, Share
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.evidence import Evidence, by_bootstrap, estimate
+from loopscope.common.evidence import Evidence, by_bootstrap, estimate, with_unseen
 from loopscope.core.masked import masked_mean
 from loopscope.maths import KINDS, Kind, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
@@ -23,7 +23,14 @@ from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
 from .layer_limits import DEGENERACY_THRESHOLD, layer_limits
-from .result import VERDICT_SHARE, CyclesResult, CyclesVerdict, Sensitivity, example_trajectory
+from .result import (
+    VERDICT_SHARE,
+    CyclesResult,
+    CyclesVerdict,
+    Sensitivity,
+    example_trajectory,
+    share_name,
+)
 
 _MIN_STATES = 12
 _TOLERANCE = 1e-3
@@ -169,7 +176,9 @@ def _verdict_and_evidence(
         unclear=CyclesVerdict.unclear,
     )
     estimates = [
-        estimate(KINDS[i].name.replace("_", " "), lambda draw, i=i: shares(draw)[i], len(counts))
+        with_unseen(
+            estimate(share_name(KINDS[i]), lambda draw, i=i: shares(draw)[i], len(counts)), len(counts)
+        )
         for i in counts.sum(0).nonzero()[:, 0].tolist()
     ]
     return verdict, replace(evidence, estimates=tuple(estimates))

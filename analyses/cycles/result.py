@@ -38,6 +38,17 @@ class CyclesVerdict(Verdict):
     unclear = UNCLEAR
 
 
+def share_name(kind: Kind) -> str:
+    """The name of the estimate of a kind's share."""
+    return f"{_SHARE}{kind.name.replace('_', ' ')}"
+
+
+def kind_in(name: str) -> str:
+    """The kind in such a name."""
+    return name.removeprefix(_SHARE)
+
+
+_SHARE = "share of trajectories, "
 _FATES: dict[Kind, Fate] = {
     Kind.fixed_point: "converges",
     Kind.orbit: "cycles",
@@ -180,7 +191,7 @@ class CyclesResult(AnalysisResult):
         )
 
     def summary(self) -> str:
-        kinds = [f"{e.share_text} {e.name}" for e in self.evidence.estimates]
+        kinds = [f"{e.share_text} {kind_in(e.name)}" for e in self.evidence.estimates]
         count = int((self.kind_index >= 0).sum())
         lines = [
             self.sentence,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from loopscope.common.arguments import Finite, Index
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.evidence import LEVEL, Evidence, by_bootstrap, estimate
+from loopscope.common.evidence import LEVEL, Evidence, by_bootstrap, estimate, with_unseen
 from loopscope.core.masked import masked_mean
 from loopscope.halting.exit_rules import Level, rule_halting
 from loopscope.halting.halting_record import Halting
@@ -175,7 +175,9 @@ def _decide(
         estimate(
             "iterations run, mean over answers", lambda draw: float(used[draw][answers[draw]].mean()), count
         ),
-        estimate("answers within one iteration of the median", lambda draw: of(draw).near, count),
+        with_unseen(
+            estimate("answers within one iteration of the median", lambda draw: of(draw).near, count), count
+        ),
         estimate("standard deviation between positions", lambda draw: of(draw).positions, count),
         estimate("standard deviation between examples", lambda draw: of(draw).examples, count),
         estimate("rank correlation with the position", lambda draw: of(draw).position_order, count),

@@ -10,7 +10,7 @@ import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -28,6 +28,8 @@ NEARLY_ALL = 0.9
 """A verdict speaks of all examples if, beyond those measured, at least this share has it."""
 RESAMPLES = 200
 """Bootstrap samples of a verdict."""
+CONSTANT = "the same in every sample"
+"""What stands in place of an interval without width."""
 LEAST_SUPPORT = 0.05
 """Verdicts of fewer bootstrap samples than this share are no alternatives."""
 
@@ -44,10 +46,18 @@ class Estimate:
     high: float
 
     @property
+    def is_constant(self) -> bool:
+        """Whether every bootstrap sample gave the same value, which leaves its interval no
+        width."""
+        return self.low == self.high
+
+    @property
     def text(self) -> str:
         """Such as "0.52 (0.48 to 0.55)"."""
         if math.isnan(self.low) or math.isnan(self.high):
             return _three_digits(self.value)
+        if self.is_constant:
+            return f"{_three_digits(self.value)} ({CONSTANT})"
         return f"{_three_digits(self.value)} ({_three_digits(self.low)} to {_three_digits(self.high)})"
 
     @property
@@ -55,6 +65,8 @@ class Estimate:
         """The same of a share, such as "86 % (82 to 90 %)"."""
         if math.isnan(self.low) or math.isnan(self.high):
             return percent(self.value)
+        if self.is_constant:
+            return f"{percent(self.value)} ({CONSTANT})"
         return f"{percent(self.value)} ({percent(self.low).removesuffix(' %')} to {percent(self.high)})"
 
 
@@ -153,15 +165,20 @@ def by_bootstrap(
         else "It was measured on one example, and says nothing of others."
     )
     if examples < least:
-        how = f"{plural(examples, 'example')} are too few for a verdict, which needs {least}."
+        few = f"{plural(examples, 'example')} {'is' if examples == 1 else 'are'} too few"
+        how = f"{few} for a verdict, which needs {least}."
         return unclear, Evidence(examples, support, how)
     likely = [v for v, k in counts.most_common() if v is not unclear and k / total >= LEAST_SUPPORT]
     if verdict is unclear and draws:
         others = "; ".join(f"{percent(counts[v] / total)}: {v.sentence}" for v in likely)
+        samples = (
+            f"does any of {total}"
+            if counts[unclear] == total
+            else f"do {percent(counts[unclear] / total)} of {total}"
+        )
         how = (
-            f"All {plural(examples, 'example')} together give no verdict, nor do "
-            f"{percent(counts[unclear] / total)} of {total} bootstrap samples of them."
-            + (f" Of the rest: {others}" if others else "")
+            f"All {plural(examples, 'example')} together give no verdict, nor {samples} bootstrap samples of "
+            "them." + (f" Of the rest: {others}" if others else "")
         )
     if verdict is unclear:
         return verdict, Evidence(examples, support, how, tuple(likely))
@@ -187,6 +204,9 @@ def estimate(
 ) -> Estimate:
     """A statistic of the examples with its 95 % interval: percentiles over bootstrap samples.
 
+    Samples repeat examples, which makes some statistics smaller or larger, such as a number of
+    dimensions. An interval that leaves the value out by this is moved by the median's bias.
+
     Arguments:
         statistic: its value on the examples with these indices, some of them repeated.
     """
@@ -197,8 +217,10 @@ def estimate(
     values = values[values.isfinite()]
     if len(values) < resamples / 2:
         return Estimate(name, value, math.nan, math.nan)
-    low, high = values.quantile((1 - LEVEL) / 2), values.quantile((1 + LEVEL) / 2)
-    return Estimate(name, value, float(low), float(high))
+    ends = torch.tensor([(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2], dtype=values.dtype)
+    low, median, high = values.quantile(ends).tolist()
+    bias = 0.0 if low <= value <= high else median - value
+    return Estimate(name, value, low - bias, high - bias)
 
 
 def mean_estimate(name: str, values: Float[Tensor, " example"]) -> Estimate:
@@ -207,6 +229,15 @@ def mean_estimate(name: str, values: Float[Tensor, " example"]) -> Estimate:
     if not len(known):
         return Estimate(name, math.nan, math.nan, math.nan)
     return estimate(name, lambda draw: float(known[draw].mean()), len(known))
+
+
+def with_unseen(share: Estimate, examples: int) -> Estimate:
+    """A share, counted over parts of examples, with an interval that allows for examples unlike
+    these: where all samples give the same share, that of as many trials as there are examples."""
+    if not share.is_constant or not 0 <= share.value <= 1:
+        return share
+    low, high = share_interval(round(share.value * examples), examples)
+    return replace(share, low=min(low, share.value), high=max(high, share.value))
 
 
 def share_estimate(name: str, hits: int, total: int) -> Estimate:
@@ -240,8 +271,9 @@ def _three_digits(value: float) -> str:
 def _count_sentence(count: Counter[V], total: int) -> str:
     if len(count) == 1:
         return f"The same in each of {plural(total, 'example')} ({interval_text(total, total)} of all)."
-    parts = []
-    for verdict, k in count.most_common():
-        words = verdict.name.replace("_", " ")
-        parts.append(f"{k} of {plural(total, 'example')} {words} ({interval_text(k, total)})")
-    return f"{'; '.join(parts)}."
+    parts = [
+        f"{verdict.name.replace('_', ' ')}: {k} of {plural(total, 'example')} ({interval_text(k, total)})"
+        for verdict, k in count.most_common()
+    ]
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."

@@ -3,7 +3,7 @@
 import math
 
 from ..common.analysis_result import AnalysisResult
-from ..common.evidence import Estimate, Evidence
+from ..common.evidence import CONSTANT, Estimate, Evidence
 from ..common.text import percent
 from .section import Table
 
@@ -52,8 +52,11 @@ def _numeric(evidence: Evidence) -> list[Estimate]:
 def numbers_of(result: AnalysisResult) -> Table | None:
     """The estimates with their 95 % intervals; None if there are none. All other numbers are in the
     JSON next to the page."""
-    rows = [
-        (one.name, f"{one.value:.4g}", "" if math.isnan(one.low) else f"{one.low:.4g} to {one.high:.4g}")
-        for one in _numeric(result.evidence)
-    ]
+    rows = [(one.name, f"{one.value:.4g}", _interval(one)) for one in _numeric(result.evidence)]
     return Table(("quantity", "value", "95 % interval"), rows) if rows else None
+
+
+def _interval(one: Estimate) -> str:
+    if math.isnan(one.low) or math.isnan(one.high):
+        return ""
+    return CONSTANT if one.is_constant else f"{one.low:.4g} to {one.high:.4g}"

@@ -17,6 +17,7 @@ from loopscope.common.evidence import (
     resample,
     share_estimate,
     share_interval,
+    with_unseen,
 )
 from loopscope.common.verdict import UNCLEAR, Verdict
 
@@ -70,7 +71,7 @@ def test_an_unclear_verdict_says_what_the_numbers_allow():
     assert evidence.unclear_sentence == (
         "Unclear, these numbers allow both: (1) It is dry. (2) Some days are dry, others are not."
     )
-    assert evidence.how == "15 of 16 examples dry (72 to 98.9 %); 1 of 16 examples wet (1.1 to 28 %)."
+    assert evidence.how == "Dry: 15 of 16 examples (72 to 98.9 %); wet: 1 of 16 examples (1.1 to 28 %)."
     nothing = by_examples([U], **OPTIONS)[1].unclear_sentence
     assert nothing.startswith("Unclear: these numbers give no conclusion.") and UNCLEAR not in nothing
 
@@ -127,7 +128,7 @@ def test_where_all_examples_give_no_verdict_the_samples_that_give_one_suggest_it
     assert evidence.unclear_sentence.endswith(f"not established: {W.sentence}")
     assert "together give no verdict" in evidence.how and "Of the rest" in evidence.how
     verdict, evidence = by_bootstrap(lambda rows: U, 16, unclear=U)
-    assert verdict is U and not evidence.alternatives and "100 % of 200" in evidence.how
+    assert verdict is U and not evidence.alternatives and "nor does any of 200 bootstrap" in evidence.how
 
 
 def test_one_example_gives_its_verdict_and_says_that_it_says_nothing_of_others():
@@ -135,6 +136,11 @@ def test_one_example_gives_its_verdict_and_says_that_it_says_nothing_of_others()
     assert verdict is W and "says nothing of others" in evidence.how
     verdict, evidence = by_bootstrap(mean_verdict(torch.ones(3)), 3, unclear=U, least=8)
     assert verdict is U and "3 examples are too few for a verdict, which needs 8" in evidence.how
+
+
+def test_one_example_is_too_few():
+    _, evidence = by_bootstrap(mean_verdict(torch.ones(1)), 1, unclear=U, least=8)
+    assert evidence.how == "1 example is too few for a verdict, which needs 8."
 
 
 def test_what_cannot_be_told_stays_that():
@@ -169,6 +175,26 @@ def test_means_leave_out_nan_and_one_example_has_no_interval():
     assert one.value == 1 and math.isnan(one.low) and one.text == "1"
     assert math.isnan(mean_estimate("mean", torch.tensor([math.nan])).value)
     assert Estimate("x", 0.5, 0.25, 0.75).text == "0.5 (0.25 to 0.75)"
+
+
+@pytest.mark.parametrize("examples", [3, 20, 64])
+def test_an_interval_holds_its_value_although_samples_repeat_examples(examples: int):
+    result = estimate("different examples", lambda draw: len(set(draw.tolist())), examples)
+    assert result.value == examples
+    assert result.low <= examples <= result.high and result.low < result.high
+
+
+def test_an_interval_without_width_says_what_it_is_and_a_share_allows_for_unseen_examples():
+    constant = estimate("share", lambda draw: 1.0, 20)
+    assert constant.text == "1 (the same in every sample)" == constant.share_text.replace("100 %", "1")
+    wider = with_unseen(constant, 20)
+    assert (wider.low, wider.high) == share_interval(20, 20) and wider.value == 1
+    none = with_unseen(estimate("share", lambda draw: 0.0, 20), 20)
+    assert (none.low, none.high) == share_interval(0, 20)
+    varied = estimate("share", lambda draw: float((draw < 5).double().mean()), 20)
+    assert with_unseen(varied, 20) is varied
+    count = estimate("iterations", lambda draw: 7.0, 20)  # no share
+    assert with_unseen(count, 20) is count
 
 
 def test_a_statistic_that_is_mostly_undefined_has_no_interval():
