@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.text import plural
+from loopscope.common.text import percent, plural
 from loopscope.plots import style
-from loopscope.plots.heatmaps import token_label
+from loopscope.plots.heatmaps import short, token_label
 from loopscope.plots.panels import Control, Frame, Panel
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
@@ -131,16 +131,10 @@ def pattern_panel(sample: PatternSample) -> Panel:
     ]
     last = len(sample.iterations) - 1
     each = sample.weights[:, :, last].double()
-    size = each.shape[-1]
-    itself = float(each.diagonal(dim1=-2, dim2=-1).nanmean())
-    first = float(each[..., 0].nanmean())
-    before = float(each.diagonal(-1, -2, -1).nanmean()) if size > 1 else 0.0
     return Panel(
         "Attention patterns",
         _figure(sample, frames[last]),
-        f"In the last iteration shown (t = {sample.iterations[last]}) a query gives {itself:.0%} of its "
-        f"attention to its own position, {before:.0%} to the one before, and {first:.0%} to the first, on "
-        f"average over these examples and heads. {sample.left_out}".strip(),
+        f"{_shares_sentence(each, sample.iterations[last])} {sample.left_out}".strip(),
         "Each row is a query position, each column a key position that it attends to; a row sums to 1 over "
         "the keys. Attention to positions that don't count (padding) is left out. Choose an example and a "
         "head, and move through the iterations.",
@@ -150,11 +144,27 @@ def pattern_panel(sample: PatternSample) -> Panel:
     )
 
 
+def _shares_sentence(weights: Float[Tensor, "example head query key"], t: int) -> str:
+    """How much of their attention queries give to their own position, the one before and the first:
+    those from the third on, for which these are three positions."""
+    later = weights[..., 2:, :]
+    if not later.shape[-2]:
+        return ""
+    itself = float(later.diagonal(2, -2, -1).nanmean())
+    before = float(later.diagonal(1, -2, -1).nanmean())
+    first = float(later[..., 0].nanmean())
+    return (
+        f"In the last iteration shown (t = {t}) a query from the third on gives {percent(itself)} of its "
+        f"attention to its own position, {percent(before)} to the one before, and {percent(first)} to the "
+        "first, on average over these examples and heads."
+    )
+
+
 def position_labels(tokens: Sequence[str], positions: int) -> list[str]:
     """A label for each position: its number, and its token where there are few."""
     if len(tokens) != positions or positions > LABELLED:
         return [str(i) for i in range(positions)]
-    return [f"{i} {token_label(token)}" for i, token in enumerate(tokens)]
+    return [f"{i}: {token_label(short(token))}" for i, token in enumerate(tokens)]
 
 
 def spread(total: int, count: int) -> list[int]:
@@ -181,7 +191,9 @@ def _figure(sample: PatternSample, frame: Frame) -> "go.Figure":
     figure.update_yaxes(
         type="category", autorange="reversed", scaleanchor="x", constrain="domain", showgrid=False, **few
     )
-    figure.update_xaxes(type="category", constrain="domain", showgrid=False, tickangle=-90, **few)
+    figure.update_xaxes(
+        type="category", constrain="domain", constraintoward="right", showgrid=False, tickangle=-90, **few
+    )
     return figure
 
 

@@ -10,11 +10,15 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 
-from .measure import ConvergenceResult
+from .measure import ConvergenceResult, ConvergenceVerdict
 from .site_convergence import SiteConvergence
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+
+_NO_LIMIT = (ConvergenceVerdict.growing, ConvergenceVerdict.moving)
+"""Of these a distance to the last state is that to a place which means nothing."""
 
 
 def headline(result: ConvergenceResult) -> tuple[str, str]:
@@ -25,19 +29,19 @@ def headline(result: ConvergenceResult) -> tuple[str, str]:
 
 
 def draw(result: ConvergenceResult) -> "go.Figure":
-    """Distance to the limit and step size, by iteration."""
+    """Distance to the limit, if there is one or may be, and step size, by iteration."""
     state = result.state
-    figure = style.empty(
-        f"Distance to {result.target} and step size, by iteration", "iterations run (k)", "Euclidean norm"
-    )
+    figure = style.empty(_title(result), "iterations run (k)", "Euclidean norm")
     name = f"distance to {result.target} (rms)"
-    _curve(figure, state.first, state.rms_distance, name, colour=style.BLUE, width=3)
-    _curve(figure, state.first + 1, state.mean_step, "step size (mean)", colour=style.ORANGE)
+    if result.verdict not in _NO_LIMIT:
+        _curve(figure, state.first, state.rms_distance, name, colour=style.BLUE, width=3)
+    _curve(figure, state.first + 1, state.mean_step, "size of the steps (mean)", colour=style.ORANGE)
     p = state.slowest_position
     if p is not None and state.distance.shape[1] > 1:
         name = f"distance at the slowest position, {p} (mean)"
         _curve(figure, state.first, state.distance[:, p], name, colour=style.SKY, dash="dash")
-    for site, colour in zip(result.sites, style.COLOURS[2:] * len(result.sites), strict=False):
+    sites = () if result.verdict in _NO_LIMIT else result.sites
+    for site, colour in zip(sites, style.COLOURS[2:] * len(sites), strict=False):
         _curve(figure, site.first, site.rms_distance, f"{style.label(site.site)}: distance", colour=colour)
     if state.rate.points:
         x = [state.rate.first, state.rate.last]
@@ -45,8 +49,15 @@ def draw(result: ConvergenceResult) -> "go.Figure":
         line = {"color": style.RED, "width": 2, "dash": "dot"}
         name = f"fit: × {state.rate.value:.3g} per iteration"
         figure.add_scatter(x=x, y=y, name=name, mode="lines", line=line)
+    figure.update_layout(showlegend=True)
     style.decades(figure)
     return figure
+
+
+def _title(result: ConvergenceResult) -> str:
+    if result.verdict in _NO_LIMIT:
+        return "Size of the steps"
+    return f"Distance to {result.target} and size of the steps"
 
 
 def _curve(
@@ -72,7 +83,7 @@ def panels(result: ConvergenceResult) -> list[Panel]:
     first, last = (number(state.mean_cosine[k].item(), 3) for k in (0, -1))
     return [
         Panel(
-            f"Distance to {result.target}",
+            _title(result),
             draw(result),
             f"{result.rate_sentence} {state.position_rates_sentence} {result.limit_sentence}",
             "On this logarithmic scale a straight fall is contraction at a constant rate. A plateau means "

@@ -119,6 +119,10 @@ class ConvergenceResult(AnalysisResult):
         }
 
     @property
+    def fate_iterations(self) -> int:
+        return self.limit
+
+    @property
     def fate_criterion(self) -> str:
         return (
             f"steps below {self.tolerance:g} of norm and range, or shrinking, in the last quarter of "

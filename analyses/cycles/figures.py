@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from loopscope.common.text import number, percent
-from loopscope.maths import KINDS
+from loopscope.maths import KINDS, Kind
 from loopscope.plots import style
+from loopscope.plots.growing_path import GROWTH_SENTENCE, drawn_path
 from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
@@ -22,11 +23,10 @@ def headline(result: CyclesResult) -> tuple[str, str]:
 
 def draw(result: CyclesResult) -> "go.Figure":
     """One trajectory in the principal plane of its second half."""
-    x, y = (
-        [None if v != v else float(f"{v:.5g}") for v in column] for column in result.projection.T.tolist()
-    )
     example, position = result.example
     kind = KINDS[int(result.kind_index[example, position])]
+    path = drawn_path(result.projection, kind is Kind.diverging)
+    x, y = ([None if v != v else float(f"{v:.5g}") for v in column] for column in path.T.tolist())
     title = f"Example {example}, position {position}: it {kind.value}"
     figure = style.empty(title, "component 1", "component 2", 480)
     line = {"color": style.FAINT, "width": 1}
@@ -37,6 +37,8 @@ def draw(result: CyclesResult) -> "go.Figure":
         ("first half", slice(0, half), style.SKY),
         ("second half", slice(half, None), style.RED),
     ):
+        if not x[part]:
+            continue  # it has grown out of the figure before
         figure.add_scatter(
             x=x[part],
             y=y[part],
@@ -83,10 +85,16 @@ def panels(result: CyclesResult) -> list[Panel]:
             draw_shares(result),
             result.sensitivity_sentence,
             "Fraction of the trajectories of each kind as one threshold is varied and the others stay; the "
-            "dotted line is the value that was used.",
+            f"dotted line is the value that was used. {_kinds_sentence(result)}",
         )
     )
     return out
+
+
+def _kinds_sentence(result: CyclesResult) -> str:
+    """What the kinds that occur do."""
+    kinds = [KINDS[i] for i in range(len(KINDS)) if result.shares[KINDS[i].name] > 0]
+    return "; ".join(f"{kind.name.replace('_', ' ')}: it {kind.value}" for kind in kinds).capitalize() + "."
 
 
 def _trajectory_panel(result: CyclesResult) -> Panel:
@@ -98,6 +106,7 @@ def _trajectory_panel(result: CyclesResult) -> Panel:
     rotation = f" It turns by {number(angle, 5)} radians per iteration (period {number(period, 5)})."
     rotation = f" It returns after {number(period, 5)} iterations." if whole else rotation
     rotation = rotation if angle > 0 else ""
+    growth = f" {GROWTH_SENTENCE}" if kind is Kind.diverging else ""
     return Panel(
         "A trajectory in its principal plane",
         draw(result),
@@ -105,7 +114,7 @@ def _trajectory_panel(result: CyclesResult) -> Panel:
         f"do.{rotation} "
         f"{result.period_sentence}".strip(),
         "Each dot is one state; the second half decides the kind. A fixed point is a single dot, an orbit "
-        "of integer period a few dots, any other orbit a closed curve, chaos a cloud.",
+        f"of integer period a few dots, any other orbit a closed curve, chaos a cloud.{growth}",
     )
 
 
@@ -151,4 +160,5 @@ def draw_shares(result: CyclesResult, threshold: str = "coherence") -> "go.Figur
             )
     figure.add_vline(x=getattr(result.thresholds, threshold), line={"dash": "dot", "color": style.GREY})
     figure.update_yaxes(range=[-0.03, 1.03])
+    figure.update_layout(showlegend=True)  # of a single kind too
     return figure

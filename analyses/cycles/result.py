@@ -184,6 +184,10 @@ class CyclesResult(AnalysisResult):
         }
 
     @property
+    def fate_iterations(self) -> int:
+        return self.iterations[2]
+
+    @property
     def fate_criterion(self) -> str:
         return (
             f"the path of the second half of {self.iterations[2]} iterations: its period, its direction, and "

@@ -31,7 +31,7 @@ class DepthUseVerdict(Verdict):
     """How the iterations until answers settle depend on difficulty."""
 
     later = "Answers of harder items settle later."
-    same = "Answers settle after the same number of iterations, whatever their difficulty."
+    same = "Answers settle within half an iteration of each other on average, whatever their difficulty."
     earlier = "Answers of harder items settle earlier."
     in_part = (
         "Answers of harder items settle later only because some of them are wrong: those that end correct "

@@ -2,12 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from jaxtyping import Float
-from torch import Tensor
-
 from loopscope.common.text import number, plural
-from loopscope.dynamics.outcome import Outcome
 from loopscope.plots import style
+from loopscope.plots.growing_path import GROWTH_SENTENCE, drawn_path
 from loopscope.plots.panels import Panel
 
 from .basins import FixedPoint
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
 
 
 DRAWN_STATES = 64
-DRAWN_GROWTH = 100.0
-"""A path that grows without bound is drawn to where it is this many first steps from its start."""
 
 
 def headline(result: FixedPointsResult) -> tuple[str, str]:
@@ -39,7 +34,7 @@ def draw(result: FixedPointsResult) -> "go.Figure":
     )
     for row, trajectory in enumerate(result.trajectories):
         look = style.example_style(result.rows[row])
-        x, y = _drawn_states(trajectory, result.outcomes[row]).T.tolist()
+        x, y = drawn_path(trajectory[:DRAWN_STATES], result.outcomes[row] == "growing").T.tolist()
         line = {"color": look.colour, "width": 1.5, "dash": look.dash}
         figure.add_scatter(
             x=x,
@@ -103,24 +98,8 @@ def panels(result: FixedPointsResult) -> list[Panel]:
     ]
 
 
-def _drawn_states(trajectory: Float[Tensor, "state plane"], outcome: Outcome) -> Float[Tensor, "drawn plane"]:
-    """The first states of a path. One that grows would leave all others in a single point of the
-    figure, and from where it overflows it has no states."""
-    states = trajectory[:DRAWN_STATES]
-    if outcome != "growing":
-        return states
-    away = (states - states[0]).double().norm(dim=-1)
-    beyond = (away > DRAWN_GROWTH * away[1:2].sum()).nonzero()
-    return states[: int(beyond[0])] if len(beyond) else states
-
-
 def _growth_sentence(result: FixedPointsResult) -> str:
-    if "growing" not in result.outcomes:
-        return ""
-    return (
-        f" A path that grows without bound is drawn to where it is {DRAWN_GROWTH:g} times its first step "
-        "from its start."
-    )
+    return f" {GROWTH_SENTENCE}" if "growing" in result.outcomes else ""
 
 
 def _marker_sentences(result: FixedPointsResult) -> str:

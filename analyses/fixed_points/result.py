@@ -119,7 +119,7 @@ class FixedPointsResult(OutcomeResult):
     def category_sentence(self) -> str:
         """What the names of the examples' verdicts mean, of those that occur."""
         known = [(v.name, words) for v, words in _CATEGORIES.items() if v in self.verdicts]
-        return f" Of the examples, {'; '.join(f'{n}: {w}' for n, w in known)}." if known else ""
+        return f" Kinds of examples: {'; '.join(f'{n}: {w}' for n, w in known)}." if known else ""
 
     def summary(self) -> str:
         lines = [self.sentence, self.evidence.how]

@@ -109,7 +109,7 @@ class GeometryResult(AnalysisResult):
             )
         change = next((e for e in self.evidence.estimates if e.name == CHANGE), None)
         if change is not None:
-            lines.insert(1, f"The last is {change.text} times the first, over examples.")
+            lines.insert(1, f"The last participation ratio is {change.text} times the first, over examples.")
         lines.append(
             f"Measured on {self.vectors} vectors per state; a change by less than the factor "
             f"{self.change_factor:g} counts as none."

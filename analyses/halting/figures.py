@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 def headline(result: HaltingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
+    ended = f"; {percent(result.not_halted)} had not halted when the loop ended" if result.not_halted else ""
     return (
         f"{result.mean:.1f} of {result.iterations}",
-        f"iterations, own halting, mean ({result.kind})",
+        f"iterations, own halting, mean over answers ({result.kind}){ended}",
     )
 
 
@@ -33,6 +34,7 @@ def draw(result: HaltingResult) -> "go.Figure":
         "fraction of examples",
         hover="position %{x} halts after %{y}: %{z:.1%}",
         zmin=0,
+        zmax=None if bool((result.by_position.nan_to_num(0) > 0).any()) else 1,
         y0=1,
         dy=1,
     )
@@ -83,12 +85,20 @@ def panels(result: HaltingResult) -> list[Panel]:
 
 
 def _range_sentence(result: HaltingResult, means: Tensor) -> str:
+    if result.not_halted == 1:
+        return f"No answer halts within the {plural(result.iterations, 'iteration')} that were run."
     if len(means) == 1:
         return f"The answered position runs {means[0]:.1f} iterations until it halts, on average."
     if f"{means.min():.2f}" == f"{means.max():.2f}":
+        weighed = (
+            f" Each example counts once there; over answers, of which examples have different numbers, the "
+            f"mean is {result.mean:.2f}."
+            if f"{means.min():.2f}" != f"{result.mean:.2f}"
+            else ""
+        )
         return (
             f"Mean over the examples at one position, iterations run until halting: {means.min():.2f} at "
-            f"each answered position{result.position_clause()}."
+            f"each answered position{result.position_clause()}.{weighed}"
         )
     return (
         "Mean over the examples at one position, iterations run until halting: "

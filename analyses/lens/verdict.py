@@ -87,19 +87,21 @@ def formation_verdict(formation: Formation) -> tuple[LensVerdict, Evidence]:
     if (
         verdict is LensVerdict.unclear
         and examples >= LEAST
-        and (why := _reason(numbers(torch.arange(examples))))
+        and (why := _reason(numbers(torch.arange(examples)), steps))
     ):
         evidence = replace(evidence, how=f"{why} {evidence.how}")
     within = "one iteration" if window(steps) == 1 else f"{window(steps)} iterations"
     names = {
-        "first": f"kappa with the final answer, k = {formation.iterations[_ends(formation)[0]]}",
-        "jump": f"largest rise of kappa within {within}, as a fraction of its whole rise",
+        "first": f"agreement with the final answer beyond chance (kappa), k = "
+        f"{formation.iterations[_ends(formation)[0]]}",
+        "jump": f"largest rise of this agreement within {within}, as a fraction of its whole rise",
         "median": f"largest rise of an answer's probability within {within}, as a fraction, median",
         "late": "fraction of answers that change in the last quarter of the iterations",
     }
     estimates = tuple(
         estimate(name, lambda draw, field=field: getattr(numbers(draw), field), examples)
         for field, name in names.items()
+        if steps > 1 or field == "first"
     )
     return verdict, replace(evidence, estimates=estimates)
 
@@ -189,8 +191,10 @@ def _verdict(numbers: Numbers, steps: int) -> LensVerdict:
     return LensVerdict.one_by_one if numbers.median >= jump_threshold(steps) else LensVerdict.gradual
 
 
-def _reason(numbers: Numbers) -> str:
+def _reason(numbers: Numbers, steps: int) -> str:
     """Why some numbers give no verdict; empty where they give one."""
+    if steps < 2:
+        return "In a single iteration answers can't be seen to form at once or step by step."
     if math.isnan(numbers.first) or math.isnan(numbers.last):
         return "Kappa isn't defined, so it can't be said how the answers form."
     if math.isnan(numbers.jump):

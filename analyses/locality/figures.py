@@ -50,6 +50,7 @@ def draw(result: LocalityResult) -> "go.Figure":
         hover="m = %{y}, at distance %{x}: %{z:.1%} of the effect",
         height=170 + 26 * len(result.after),
         zmin=0,
+        zmax=1 if shares.shape[1] == 1 else None,  # one column alone has no scale of its own
     )
     figure.update_xaxes(
         title="distance from the patched position", dtick=1 if shares.shape[1] <= 20 else None

@@ -6,10 +6,17 @@ from loopscope.common.text import percent, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
-from .result import PathIndependenceResult
+from .result import PathIndependenceResult, PathIndependenceVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+
+_NO_ENDS = (
+    PathIndependenceVerdict.restless,
+    PathIndependenceVerdict.diverging,
+    PathIndependenceVerdict.unresolved,
+)
 
 
 def headline(result: PathIndependenceResult) -> tuple[str, str]:
@@ -20,11 +27,12 @@ def headline(result: PathIndependenceResult) -> tuple[str, str]:
 
 
 def draw(result: PathIndependenceResult) -> "go.Figure":
-    """The alignment of every start, by kind."""
+    """The alignment of every start, by kind, of the examples whose ends were compared."""
     figure = style.empty("Alignment by kind of start", "cosine of the final states", "", 320)
+    rows = _ending(result)
     for kind, colour in zip(result.kinds, style.COLOURS, strict=False):
         figure.add_box(
-            x=kind.alignment.flatten().tolist(),
+            x=kind.alignment[rows].flatten().tolist(),
             name=kind.label,
             boxpoints="all",
             jitter=0.5,
@@ -32,20 +40,35 @@ def draw(result: PathIndependenceResult) -> "go.Figure":
             marker={"color": colour, "size": 5},
             line={"width": 1},
         )
-    lowest = min((float(kind.alignment.nan_to_num(1.0).min()) for kind in result.kinds), default=0.0)
+    drawn = [kind.alignment[rows].nan_to_num(1.0) for kind in result.kinds if rows]
+    lowest = min((float(values.min()) for values in drawn), default=0.0)
     figure.update_xaxes(range=[min(0.0, lowest) - 0.05, 1.05])
     figure.update_layout(showlegend=False)
     return figure
 
 
 def panels(result: PathIndependenceResult) -> list[Panel]:
-    """The panels of a report."""
+    """The panels of a report; none where no example has ends to compare."""
+    count, total = len(_ending(result)), len(result.outcomes)
+    if not count:
+        return []
+    left_out = (
+        f" Left out are the {total - count} of {plural(total, 'example')} whose ends can't be compared."
+        if count < total
+        else ""
+    )
     return [
         Panel(
             "Asymptotic alignment by kind of start",
             draw(result),
             result.sentence,
             "Each point is one example run from one other start; 1 means that its final state has the "
-            "direction of the final state from the standard start.",
+            f"direction of the final state from the standard start.{left_out}",
         )
     ]
+
+
+def _ending(result: PathIndependenceResult) -> list[int]:
+    """The examples whose ends were compared: cosines of states that still move or grow say nothing
+    of ends."""
+    return [row for row, verdict in enumerate(result.verdicts) if verdict not in _NO_ENDS]

@@ -20,7 +20,7 @@ def headline(result: PolicyResult) -> tuple[str, str]:
     return (
         f"{best.iterations:.1f} of {result.iterations}",
         f"iterations, mean, if answers were stopped by {best.label} with the threshold that needs the fewest "
-        f"for {percent(best.accuracy)} correct; not the threshold that the model comes with",
+        f"for {percent(best.accuracy)} correct, chosen on these examples",
     )
 
 

@@ -37,7 +37,7 @@ class PolicyVerdict(Verdict):
     gate = "The model's own halting needs fewer iterations than a fixed depth, and as few as any exit rule."
     reading = "An exit rule needs fewer iterations than the model's own halting to be as accurate."
     rule = "An exit rule needs fewer iterations than a fixed depth to be as accurate."
-    fixed = "A fixed depth needs about as few iterations as early exit to be as accurate."
+    fixed = "A fixed depth is as accurate as early exit with about as many iterations, or fewer."
     unclear = UNCLEAR
 
 
@@ -105,12 +105,13 @@ class PolicyResult(AnalysisResult):
     def comparison_sentence(self) -> str:
         """What the best rule and the model's own halting save on held-out examples."""
         c = self.comparison
-        names = " and ".join(dict.fromkeys(c.rules))
-        savings = "; ".join(f"{e.name} {e.text}" for e in self.evidence.estimates)
+        names = " on one half and ".join(dict.fromkeys(c.rules))
+        halves = f"{names} on the other" if len(set(c.rules)) > 1 else f"{names} on both halves"
+        savings = "; ".join(f"{e.name.removeprefix(f'{SAVED}, ')} {e.text}" for e in self.evidence.estimates)
         return (
-            f"On examples that did not choose it, the best rule ({names}) runs {c.rule[0]:.2f} iterations on "
-            f"average and is right in {percent(c.rule[1])}. Fraction of iterations saved at equal accuracy, "
-            f"with 95 % intervals: {savings}."
+            f"Chosen on one half of the examples and tried on the other, the best rule ({halves}) runs "
+            f"{c.rule[0]:.2f} iterations on average and is right in {percent(c.rule[1])}. Share of "
+            f"iterations saved at equal accuracy, with 95 % intervals: {savings}."
         )
 
     def calibration_sentence(self) -> str:
@@ -122,6 +123,9 @@ class PolicyResult(AnalysisResult):
             f"Expected calibration error: {self.best.calibration.error:.3f} for the largest answer "
             f"probability where {self.best.label} stops{gate}."
         )
+
+
+SAVED = "share of iterations saved at equal accuracy"
 
 
 def oracle_iterations(result: PolicyResult) -> float:
@@ -270,9 +274,17 @@ def decide(
         lambda draw: verdict_on(of(draw)), count, unclear=PolicyVerdict.unclear, least=MIN_EXAMPLES
     )
     estimates = (
-        estimate("best rule against a fixed depth", lambda draw: of(draw).rule_over_depth, count),
-        estimate("model's own halting against a fixed depth", lambda draw: of(draw).model_over_depth, count),
-        estimate("best rule against the model's own halting", lambda draw: of(draw).rule_over_model, count),
+        estimate(f"{SAVED}, best rule against a fixed depth", lambda draw: of(draw).rule_over_depth, count),
+        estimate(
+            f"{SAVED}, model's own halting against a fixed depth",
+            lambda draw: of(draw).model_over_depth,
+            count,
+        ),
+        estimate(
+            f"{SAVED}, best rule against the model's own halting",
+            lambda draw: of(draw).rule_over_model,
+            count,
+        ),
     )
     known = tuple(e for e in estimates if e.value == e.value)
     return of(torch.arange(count)), verdict, replace(evidence, estimates=known)

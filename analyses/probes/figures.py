@@ -101,7 +101,7 @@ def panels(result: ProbesResult) -> list[Panel]:
         Panel(
             "Scores of linear probes by iteration",
             draw(result),
-            f"Score of the {name}: {trail(curve.score, result.iterations, curve.kind)} iterations."
+            f"Score of the {name}, k iterations run: {trail(curve.score, result.iterations, curve.kind)}."
             f"{intermediate}",
             "Each point is a linear probe tested on held-out examples, with its 95 % interval. Dotted, in "
             "the same colour: the highest baseline of shuffled labels, random features, the most frequent "
@@ -134,12 +134,14 @@ def _map_panel(result: ProbesResult) -> Panel:
     if len(k) <= 12:
         figure.update_yaxes(tickmode="array", tickvals=k)
     good = result.probe_map[probed] >= 0.9
-    counts = [f"{int(good[i].sum())} after {k[i]}" for i in sorted({0, len(k) // 4, len(k) // 2, len(k) - 1})]
+    counts = [
+        f"{int(good[i].sum())} at k = {k[i]}" for i in sorted({0, len(k) // 4, len(k) // 2, len(k) - 1})
+    ]
     return Panel(
         "Accuracy of probes by position and iteration",
         figure,
-        f"Number of positions, of {len(result.positions)} answered ones, whose probe is right in 90 %: "
-        f"{', '.join(counts)} iterations.",
+        f"Number of positions, of {len(result.positions)} answered ones, whose probe is right in 90 %, k "
+        f"iterations run: {', '.join(counts)}.",
         "One probe for each position and iteration, tested on held-out examples. Hover for the model's own "
         "answers.",
     )

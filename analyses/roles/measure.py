@@ -144,10 +144,12 @@ def fraction(solved: Tensor) -> float:
 
 
 def applies(run: Run) -> bool:
-    """Whether the run's state has two such tensors, and the run can be continued from the start."""
+    """Whether the run's state has two such tensors, the run can be continued from the start, and
+    its right answers are known: without them no example is solved."""
     try:
         return (
             run.iterations >= MIN_ITERATIONS
+            and labels_of(run) is not None
             and run.origin.get("whole", True)
             and not run.origin.get("edits")
             and isinstance(run.model, Looped)

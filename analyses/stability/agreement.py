@@ -29,8 +29,8 @@ class Agreement(Verdict):
     agree = "The measures of contraction agree within their errors."
     disagree = "The measures of contraction disagree by more than their errors."
     incomparable = (
-        "The measures of contraction can't be compared: at no fixed point two of them are known, and "
-        "elsewhere they measure different things."
+        "Spectral radius, fitted contraction rate and Lyapunov exponent are not compared: they measure the "
+        "same only at a fixed point, and there is no example at one in which two of them are known."
     )
 
 
@@ -74,7 +74,7 @@ def agreement_of(
     largest = max(gaps)
     beyond = f", elsewhere they disagree by up to {number(largest)} nats per iteration" if largest else ""
     sentence = (
-        f"Of {plural(len(gaps), 'example')} at a fixed point two or more measures of contraction are known: "
+        f"In {plural(len(gaps), 'example')} at a fixed point two or more measures of contraction are known: "
         f"{names}. They agree within their errors in {agreeing}{beyond}.{missing}"
     )
     return Comparison(Agreement.disagree if largest else Agreement.agree, largest, sentence)

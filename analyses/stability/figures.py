@@ -42,8 +42,8 @@ def draw(result: StabilityResult) -> "go.Figure":
         hoverinfo="skip",
     )
     for row, values in enumerate(result.eigenvalues):
-        if result.outcomes[row] in ("growing", "unresolved"):
-            continue  # of states that overflow or are rounding
+        if not _has_eigenvalues(result, row):
+            continue
         finite = [complex(v) for v in values.tolist() if v == v]
         look = style.example_style(result.rows[row])
         rings = [3 if abs(v) > 1 + result.margin else 0 for v in finite]
@@ -66,27 +66,33 @@ def draw(result: StabilityResult) -> "go.Figure":
     return figure
 
 
+def _has_eigenvalues(result: StabilityResult, row: int) -> bool:
+    """Whether an example has eigenvalues, and not those at states that overflow or are rounding."""
+    known = bool((result.eigenvalues[row] == result.eigenvalues[row]).any())
+    return known and result.outcomes[row] not in ("growing", "unresolved")
+
+
 def _place_sentence(result: StabilityResult) -> str:
     """Where the Jacobian was taken."""
     here, total = sum(result.at_fixed_point), len(result.rows)
-    if all(outcome in ("growing", "unresolved") for outcome in result.outcomes):
-        return "No eigenvalue is drawn: the states grow without bound, or are too imprecise for one."
     if here == total:
-        return "Of the Jacobian of one iteration at the fixed point."
+        return "They are those of the Jacobian of one iteration at the fixed point."
     elsewhere = (
         "at the last state, which the loop leaves again, so that they say what one iteration does there and "
         "not what becomes of differences in the long run"
     )
     if not here:
-        return f"Of the Jacobian of one iteration {elsewhere}."
+        return f"They are those of the Jacobian of one iteration {elsewhere}."
     return (
-        f"Of the Jacobian of one iteration: in {here} of {plural(total, 'example')} at the fixed point, in "
-        f"the others {elsewhere}."
+        f"They are those of the Jacobian of one iteration: in {here} of {plural(total, 'example')} at the "
+        f"fixed point, in the others {elsewhere}."
     )
 
 
 def panels(result: StabilityResult) -> list[Panel]:
-    """The panels of a report."""
+    """The panels of a report; none where no example has eigenvalues that mean anything."""
+    if not any(_has_eigenvalues(result, row) for row in range(len(result.rows))):
+        return []
     return [
         Panel(
             "Leading eigenvalues and the unit circle",

@@ -45,6 +45,11 @@ class AnalysisResult:
         return {}
 
     @property
+    def fate_iterations(self) -> int | None:
+        """The k up to which its `fates` follow the states; None where it doesn't say."""
+        return None
+
+    @property
     def fates_by_position(self) -> Mapping[int, Sequence[Fate | None]]:
         """The same for each position of an example, None where it doesn't count; empty unless this
         result tells positions apart."""

@@ -95,7 +95,9 @@ def board_figure(
     )
     # without constrain="domain" equal scales would widen a range beyond the boards
     plain = {"showgrid": False, "zeroline": False, "showline": False, "constrain": "domain"}
-    figure.update_layout(xaxis=plain, yaxis=plain | {"scaleanchor": "x", "scaleratio": 1})
+    figure.update_layout(
+        xaxis=plain, yaxis=plain | {"scaleanchor": "x", "scaleratio": 1, "constraintoward": "top"}
+    )
     return figure
 
 

@@ -18,6 +18,8 @@ WIDEST, LONGEST = 64, 72
 """Positions and iterations up to which the tokens are written into the cells."""
 NAMED = 40
 """Positions up to which each has its name under the axis."""
+LABEL = 12
+"""Characters of a token on an axis."""
 _FEW = 12
 """Rows or columns up to which each has a tick."""
 _TICKS = 10
@@ -58,7 +60,7 @@ def position_heatmap(
     figure.update_xaxes(showgrid=False, zeroline=False)
     _whole_ticks(figure, rows=len(cells), columns=len(cells[0]) if cells else 0)
     if 0 < len(names) <= NAMED:
-        ticks = [token_label(name) for name in names]
+        ticks = [token_label(short(name)) for name in names]
         figure.update_xaxes(tickvals=list(range(len(names))), ticktext=ticks)
     return figure
 
@@ -104,7 +106,7 @@ def square_heatmap(
     figure.update_yaxes(
         autorange="reversed", scaleanchor="x", scaleratio=1, constrain="domain", showgrid=False
     )
-    figure.update_xaxes(constrain="domain", showgrid=False)
+    figure.update_xaxes(constrain="domain", constraintoward="right", showgrid=False)
     return figure
 
 
@@ -185,6 +187,11 @@ def _few(iterations: Sequence[int]) -> list[int]:
     strides = (n * 10**power for power in itertools.count() for n in (1, 2, 5))
     stride = next(n for n in strides if n * _TICKS >= len(iterations))
     return list(iterations[::stride])
+
+
+def short(token: str) -> str:
+    """A token for the label of an axis: its beginning, if it is long."""
+    return token if len(token) <= LABEL else f"{token[: LABEL - 1]}…"
 
 
 def token_label(symbol: str) -> str:

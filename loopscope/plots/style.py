@@ -26,6 +26,8 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 DECADES = 10
 """Ticks of a logarithmic axis at most."""
+FEW_DECADES = 1.5
+"""Below it powers of ten alone leave a logarithmic axis with one tick or none."""
 LEGEND_ENTRIES = 8
 """A legend with more of them is longer than what it explains."""
 
@@ -119,11 +121,14 @@ def over_steps(title: str, y: str, height: int = 380) -> "go.Figure":
 
 
 def decades(figure: "go.Figure") -> None:
-    """Make the y axis logarithmic, with ticks at powers of ten: at each, or at as many as fit."""
+    """Make the y axis logarithmic, with ticks at powers of ten: at each, or at as many as fit; also
+    at 2 and 5 times these where there are few."""
     ends = [float(y) for trace in figure.data for y in (trace.y if trace.y is not None else ()) if y]  # pyright: ignore[reportAttributeAccessIssue]
     ends = [math.log10(y) for y in ends if y > 0 and math.isfinite(y)]
     span = max(ends) - min(ends) if ends else 0.0
     figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, math.ceil(span / DECADES)))
+    if ends and span < FEW_DECADES:
+        figure.update_yaxes(**ticks_125(math.floor(min(ends)), math.ceil(max(ends))))
 
 
 def step_line(

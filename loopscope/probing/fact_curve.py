@@ -106,7 +106,7 @@ def trail(values: Tensor, iterations: tuple[int, ...], kind: str) -> str:
     """Four points of a curve, in words."""
     text = _formatter(kind)
     places = sorted({0, len(values) // 4, len(values) // 2, len(values) - 1})
-    return ", ".join(f"{text(float(values[i]))} after {iterations[i]}" for i in places)
+    return ", ".join(f"{text(float(values[i]))} at k = {iterations[i]}" for i in places)
 
 
 def _curve(probes: Probes, fact: Fact) -> FactCurve:

@@ -13,6 +13,9 @@ from ..recorder.provenance import versions
 from .figure_json import DIGITS
 from .section import Section, Table
 
+IN_SIGHT = 3
+"""Parts left out that are said at once; more are folded."""
+
 
 @dataclass(frozen=True)
 class Content:
@@ -57,7 +60,8 @@ def page_data(
 
 
 def left_out_section(left_out: Sequence[tuple[str, str]]) -> Section | None:
-    """What isn't on the page and why, a line each, folded; None if nothing is left out."""
+    """What isn't on the page and why, a line each, folded if there are several; None if nothing is
+    left out."""
     if not left_out:
         return None
     return Section(
@@ -65,6 +69,6 @@ def left_out_section(left_out: Sequence[tuple[str, str]]) -> Section | None:
         "Left out",
         999,
         text=f"{plural(len(left_out), 'part')} of a page could not be made from this run.",
-        table=Table(("part", "why"), list(left_out), is_folded=True),
+        table=Table(("part", "why"), list(left_out), is_folded=len(left_out) > IN_SIGHT),
         group="absent",
     )

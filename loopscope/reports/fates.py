@@ -47,6 +47,8 @@ class Fates:
     """On what the analyses disagree, a sentence each."""
     reconciled: tuple[str, ...] = ()
     """On what they only seem to disagree, and why both hold; a sentence each."""
+    iterations: int | None = None
+    """The k to which the states were followed at least; None where no analysis says."""
 
     @property
     def counts(self) -> list[tuple[Fate, int]]:
@@ -83,6 +85,7 @@ class Fates:
         if not parts:
             return ""
         text = "; ".join(parts)
+        text += "" if self.iterations is None else f", followed to k = {self.iterations}"
         if self.position_counts is None:
             return f"{text[0].upper()}{text[1:]}."
         at_rest, positions = self.position_counts
@@ -128,7 +131,14 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         if result.verdict.name == "contradictory"
     ]
     between = [_disagreement(sides, rows, results, len(fates)) for sides, rows in disputed.items()]
-    return Fates(fates, by_position, (*own, *between), _differences_that_die_out(results, fates))
+    lengths = [r.fate_iterations for r in results.values() if r.fates and r.fate_iterations is not None]
+    return Fates(
+        fates,
+        by_position,
+        (*own, *between),
+        _differences_that_die_out(results, fates),
+        min(lengths, default=None),
+    )
 
 
 def _differences_that_die_out(

@@ -1,6 +1,7 @@
 """Figures as JSON that is safe in a page."""
 
 import base64
+import html
 import json
 import math
 import re
@@ -9,15 +10,15 @@ from typing import Any
 
 from ..common.to_json import rounded
 from ..plots.panels import Frame, Panel
+from .section import Table
 
 HEIGHT, TALLEST = 260, 480
 """Pixels of a figure on the page, without its legend; and of one whose rows are iterations."""
 DIGITS, CELL_DIGITS = 7, 3
 """Significant digits of a number in a figure: as many as float32 has, and of a cell of a heat map,
 whose colour says less."""
-WIDE, LETTERS = 20, 55
-"""Columns of tokens, or letters of all tokens in a row, that need a row of the page to
-themselves."""
+WIDE = 20
+"""Columns of tokens that need a row of the page to themselves."""
 _ROWS = {False: 370, True: 800}
 """Pixels in a line of a legend, in half the width of the page and in all of it."""
 _LINES = 5
@@ -77,6 +78,17 @@ def height(panel: Panel, is_full: bool = False) -> int:
         return min(wanted, TALLEST)
     lines = _legend_lines(traces, is_full)
     return min(wanted, HEIGHT) + 20 * max(0, lines - 1 if lines <= _LINES else 0)
+
+
+def table_of(panel: Panel) -> Table | None:
+    """A figure that is nothing but a table, which a page writes as one: in a figure it would be cut
+    off below."""
+    traces = _traces(panel)
+    if [trace["type"] for trace in traces] != ["table"]:
+        return None
+    header, columns = (list(traces[0][part]["values"]) for part in ("header", "cells"))
+    rows = [[html.unescape(str(cell)) for cell in row] for row in zip(*columns, strict=True)]
+    return Table([html.unescape(str(cell)) for cell in header], rows)
 
 
 def is_wide(panel: Panel) -> bool:
@@ -141,7 +153,8 @@ def _is_short(axis: dict[str, Any], traces: list[dict[str, Any]]) -> bool:
     """Whether an axis counts so few iterations that plotly would put ticks between them."""
     title = str((axis.get("title") or {}).get("text") or "")
     ends = [x for trace in traces for x in list(trace.get("x") or ()) if isinstance(x, (int, float))]
-    return title.startswith("iterations run") and "mean" not in title and bool(ends) and max(ends) <= 4
+    counts = title.startswith(("iterations run", "iteration (t)", "first frozen iteration"))
+    return counts and "mean" not in title and bool(ends) and max(ends) <= 4
 
 
 def _update(frame: Frame) -> dict[str, Any]:

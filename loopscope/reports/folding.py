@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ..plots.panels import Control, Panel
-from .figure_json import height, is_wide, panel_json
-from .section import GROUPS, Section
+from .figure_json import height, is_wide, panel_json, table_of
+from .section import GROUPS, Section, Table
 
 CAPTION = 170
 """Characters up to which sentences are taken into the caption under a section's first figure."""
@@ -38,6 +38,11 @@ class Figure:
     """Pixels."""
     is_full: bool
     """It has all of the page's width; otherwise half of it."""
+
+    @property
+    def table(self) -> Table | None:
+        """What the page writes in place of a figure that is a table."""
+        return table_of(self.panel)
 
     @property
     def data(self) -> str:

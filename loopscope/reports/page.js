@@ -111,6 +111,43 @@
     return data;
   }
 
+  // Tokens in cells, and in the rows above and below them, are cut to the width of a cell; the text
+  // under the pointer has all of them.
+  const holdsTokens = (trace) => (trace.type === "heatmap" ? trace.texttemplate === "%{text}" : trace.mode === "text");
+  const LETTER = 0.62; // the width of a letter as a part of its height
+
+  function cut(text, letters) {
+    const parts = text.match(/<[^>]*>|&[^;\s]+;|./gsu) ?? [];
+    const mark = / ?[✗✓]$/u.exec(text)?.[0] ?? "";
+    if (parts.filter((part) => part[0] !== "<").length <= letters) return text;
+    return parts.slice(0, Math.max(1, letters - 1 - mark.length)).join("") + "…" + mark;
+  }
+
+  function short(plot, trace, texts) {
+    const columns = trace.type === "heatmap" ? texts[0].length : new Set(trace.x).size;
+    const room = (plot.div.clientWidth - 110) / Math.max(1, columns) - 3;
+    const letters = Math.max(2, Math.floor(room / (LETTER * (trace.textfont?.size ?? 12))));
+    const each = (one) => (Array.isArray(one) ? one.map(each) : cut(String(one ?? ""), letters));
+    return texts.map(each);
+  }
+
+  function tokensThatFit(plot, data) {
+    for (const trace of data) {
+      if (!holdsTokens(trace) || !trace.text?.length) continue;
+      trace.hovertext = trace.text;
+      trace.hovertemplate = trace.hovertemplate?.replaceAll("%{text}", "%{hovertext}");
+      trace.text = short(plot, trace, trace.text);
+    }
+    return data;
+  }
+
+  // The same of a frame's change of one trace.
+  function changeThatFits(plot, number, update) {
+    const trace = plot.data[number];
+    if (!update.text || !holdsTokens(trace)) return update;
+    return { ...update, hovertext: update.text, text: short(plot, trace, update.text) };
+  }
+
   function coloured(layout, element) {
     const result = structuredClone(layout);
     for (const [path, value] of Object.entries(themed(layout, element))) {
@@ -178,6 +215,7 @@
       if (plot.drawn && contentRect.width > 0 && Math.abs(contentRect.width - plot.div._fullLayout.width) > 1) {
         Plotly.Plots.resize(target);
         Plotly.relayout(target, fitted(plot));
+        refit(plot);
       }
     }
   });
@@ -191,7 +229,7 @@
       try {
         plot.div.textContent = "";
         plot.layout.height += more;
-        const data = named(painted(plot.data, plot.data, root.dataset.theme === "dark"), plot.div.clientWidth);
+        const data = tokensThatFit(plot, named(painted(plot.data, plot.data, root.dataset.theme === "dark"), plot.div.clientWidth));
         Plotly.newPlot(plot.div, data, coloured(plot.layout, root), config(plot));
         Plotly.relayout(plot.div, fitted(plot));
         plot.drawn = true;
@@ -224,7 +262,8 @@
   function show(plot) {
     const at = position(plot);
     const calls = new Map();
-    for (const [trace, update] of Object.entries(plot.frames[at])) {
+    for (const [trace, whole] of Object.entries(plot.frames[at])) {
+      const update = changeThatFits(plot, trace, whole);
       const names = Object.keys(update).sort();
       const key = JSON.stringify(names);
       if (!calls.has(key)) calls.set(key, { traces: [], values: Object.fromEntries(names.map((name) => [name, []])) });
@@ -235,6 +274,14 @@
     for (const { traces, values } of calls.values()) Plotly.restyle(plot.div, values, traces);
     plot.div.dataset.at = at;
     for (const control of plot.controls) say(control);
+  }
+
+  // Where a figure has got another width, its tokens are cut anew.
+  function refit(plot) {
+    plot.data.forEach((trace, i) => {
+      const text = plot.div.data[i].hovertext;
+      if (holdsTokens(trace) && text?.length) Plotly.restyle(plot.div, { text: [short(plot, trace, text)] }, [i]);
+    });
   }
 
   // Goes through the values of one slider; the figure's other controls stay.

@@ -50,7 +50,8 @@ def page(
     plotly, script = get_plotlyjs(), _text("page.js")
     address = f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js" if cdn else None
     grouped = groups(sections, title)
-    data = [f'"{f.number}":{f.data}' for _, views in grouped for view in views for f in view.figures]
+    figures = [f for _, views in grouped for view in views for f in view.figures if f.table is None]
+    data = [f'"{f.number}":{f.data}' for f in figures]
     return _template().render(
         title=title,
         subtitle=subtitle,

@@ -18,6 +18,7 @@ from ..common.analysis_result import AnalysisResult
 from ..common.arguments import Count, FilePath, PositiveCount, Seed
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.guard import guarded
+from ..common.text import plural
 from ..common.to_json import to_json
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
@@ -269,5 +270,8 @@ def _subtitle(run: Run) -> str:
             f"trained on {task.name} ({task.difficulty_option} {task.options[task.difficulty_option]})"
         )
     batch, positions, *_ = run.states.shape[1:] if len(run.states.shape) > 2 else (0, 0)
-    parts.append(f"{run.iterations} iterations recorded on {batch} examples of {positions} positions")
+    parts.append(
+        f"{plural(run.iterations, 'iteration')} recorded on {plural(batch, 'example')} of "
+        f"{plural(positions, 'position')}"
+    )
     return " · ".join(parts)

@@ -13,12 +13,17 @@ IN_LINE = 2
 
 def verdict_line(result: AnalysisResult) -> str:
     """The verdict as a section shows it: what an unclear one stands between is in the table."""
-    count = len(result.evidence.alternatives)
-    if result.verdict.name != "unclear" or not count:
+    if result.verdict.name != "unclear" or not result.evidence.alternatives:
         return result.sentence
-    if count == 1:
-        return "Unclear: one conclusion is possible, but not established. Details say which."
-    return f"Unclear: these numbers allow {count} conclusions. Details say which."
+    return f"{unclear_names(result)} Details say what is meant."
+
+
+def unclear_names(result: AnalysisResult) -> str:
+    """What an unclear verdict stands between, by the names of its conclusions."""
+    names = [f"“{one.name.replace('_', ' ')}”" for one in result.evidence.alternatives]
+    if len(names) == 1:
+        return f"Unclear: {names[0]} is possible, but not established."
+    return f"Unclear: the numbers allow {', '.join(names[:-1])} and {names[-1]}."
 
 
 def evidence_line(evidence: Evidence, claim: str = "") -> str:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .. import analyses as questions
+from ..common.analysis_result import AnalysisResult
 from .content import Content
 from .section import Section, Table, anchor
+from .section_numbers import unclear_names
 
 
 def side_by_side(contents: Sequence[Content], command: str) -> Content:
@@ -45,7 +47,7 @@ def comparison(contents: Sequence[Content], names: Sequence[str]) -> Table:
     for name in dict.fromkeys(name for content in contents for name in content.results):
         results = [content.results.get(name) for content in contents]
         title = str(getattr(questions.module(name), "TITLE", name))
-        rows.append([title, *("" if result is None else result.sentence for result in results)])
+        rows.append([title, *("" if result is None else _conclusion(result) for result in results)])
         estimates = [
             {} if result is None else {one.name: one.text for one in result.evidence.estimates}
             for result in results
@@ -60,6 +62,12 @@ def comparison(contents: Sequence[Content], names: Sequence[str]) -> Table:
     for caption in dict.fromkeys(caption for one in tiles for caption in one):
         rows.append([caption, *(one.get(caption, "") for one in tiles)])
     return Table(["", *names], rows)
+
+
+def _conclusion(result: AnalysisResult) -> str:
+    """A result's sentence; of an unclear one, by name, what it stands between."""
+    is_open = result.verdict.name == "unclear" and bool(result.evidence.alternatives)
+    return unclear_names(result) if is_open else result.sentence
 
 
 def _names(contents: Sequence[Content]) -> list[str]:
