@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from jaxtyping import Float
+from torch import Tensor
+
 from loopscope.common.text import number, percent
 from loopscope.maths import KINDS, Kind
 from loopscope.plots import style
@@ -25,7 +28,7 @@ def draw(result: CyclesResult) -> "go.Figure":
     """One trajectory in the principal plane of its second half."""
     example, position = result.example
     kind = KINDS[int(result.kind_index[example, position])]
-    path = drawn_path(result.projection, kind is Kind.diverging)
+    path = _path(result)
     x, y = ([None if v != v else float(f"{v:.5g}") for v in column] for column in path.T.tolist())
     title = f"Example {example}, position {position}: it {kind.value}"
     figure = style.empty(title, "component 1", "component 2", 480)
@@ -50,6 +53,12 @@ def draw(result: CyclesResult) -> "go.Figure":
         )
     style.square(figure)
     return figure
+
+
+def _path(result: CyclesResult) -> Float[Tensor, "drawn 2"]:
+    """The part of the trajectory that is drawn. A slider too may grow by a factor per iteration."""
+    kind = KINDS[int(result.kind_index[result.example])]
+    return drawn_path(result.projection, kind in (Kind.diverging, Kind.slider))
 
 
 def panels(result: CyclesResult) -> list[Panel]:
@@ -106,7 +115,7 @@ def _trajectory_panel(result: CyclesResult) -> Panel:
     rotation = f" It turns by {number(angle, 5)} radians per iteration (period {number(period, 5)})."
     rotation = f" It returns after {number(period, 5)} iterations." if whole else rotation
     rotation = rotation if angle > 0 else ""
-    growth = f" {GROWTH_SENTENCE}" if kind is Kind.diverging else ""
+    growth = f" {GROWTH_SENTENCE}" if len(_path(result)) < len(result.projection) else ""
     return Panel(
         "A trajectory in its principal plane",
         draw(result),

@@ -18,11 +18,8 @@ if TYPE_CHECKING:
 
 def headline(result: HaltingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
-    ended = f"; {percent(result.not_halted)} had not halted when the loop ended" if result.not_halted else ""
-    return (
-        f"{result.mean:.1f} of {result.iterations}",
-        f"iterations, own halting, mean over answers ({result.kind}){ended}",
-    )
+    ended = f"; {percent(result.not_halted)} didn't halt" if result.not_halted else ", own halting, mean"
+    return f"{result.mean:.1f} of {result.iterations}", f"iterations{ended} ({result.kind})"
 
 
 def draw(result: HaltingResult) -> "go.Figure":

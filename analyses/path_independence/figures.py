@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+_ENDS = ("converged", "unstable")
 _NO_ENDS = (
     PathIndependenceVerdict.restless,
     PathIndependenceVerdict.diverging,
@@ -69,6 +70,7 @@ def panels(result: PathIndependenceResult) -> list[Panel]:
 
 
 def _ending(result: PathIndependenceResult) -> list[int]:
-    """The examples whose ends were compared: cosines of states that still move or grow say nothing
-    of ends."""
-    return [row for row, verdict in enumerate(result.verdicts) if verdict not in _NO_ENDS]
+    """The examples whose own loop comes to an end, or reaches the same state from all starts: a
+    cosine to a state that still moves or grows says nothing of ends."""
+    pairs = enumerate(zip(result.outcomes, result.verdicts, strict=True))
+    return [row for row, (end, verdict) in pairs if end in _ENDS or verdict not in _NO_ENDS]

@@ -47,9 +47,9 @@ class Estimate:
 
     @property
     def is_constant(self) -> bool:
-        """Whether every bootstrap sample gave the same value, which leaves its interval no
-        width."""
-        return self.low == self.high
+        """Whether all bootstrap samples gave the same value, to the three digits that are written,
+        which leaves its interval no width."""
+        return _three_digits(self.low) == _three_digits(self.high)
 
     @property
     def text(self) -> str:
@@ -234,7 +234,7 @@ def mean_estimate(name: str, values: Float[Tensor, " example"]) -> Estimate:
 def with_unseen(share: Estimate, examples: int) -> Estimate:
     """A share, counted over parts of examples, with an interval that allows for examples unlike
     these: where all samples give the same share, that of as many trials as there are examples."""
-    if not share.is_constant or not 0 <= share.value <= 1:
+    if math.isnan(share.low) or not share.is_constant or not 0 <= share.value <= 1:
         return share
     low, high = share_interval(round(share.value * examples), examples)
     return replace(share, low=min(low, share.value), high=max(high, share.value))

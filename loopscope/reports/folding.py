@@ -145,7 +145,9 @@ def _level(views: Sequence[View]) -> list[View]:
 
 
 def _needs_row(section: Section) -> bool:
-    return bool(section.table) or bool(section.panels) and is_wide(section.panels[0])
+    """Whether a section has a row to itself; also one of words alone, beside which there would be
+    an empty half."""
+    return bool(section.table) or not section.panels or is_wide(section.panels[0])
 
 
 def _view(section: Section, is_alone: bool, page: str, first: int) -> View:

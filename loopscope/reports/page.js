@@ -114,7 +114,7 @@
   // Tokens in cells, and in the rows above and below them, are cut to the width of a cell; the text
   // under the pointer has all of them.
   const holdsTokens = (trace) => (trace.type === "heatmap" ? trace.texttemplate === "%{text}" : trace.mode === "text");
-  const LETTER = 0.62; // the width of a letter as a part of its height
+  const LETTER = 0.57; // the width of a letter as a part of its height
 
   function cut(text, letters) {
     const parts = text.match(/<[^>]*>|&[^;\s]+;|./gsu) ?? [];
@@ -125,7 +125,7 @@
 
   function short(plot, trace, texts) {
     const columns = trace.type === "heatmap" ? texts[0].length : new Set(trace.x).size;
-    const room = (plot.div.clientWidth - 110) / Math.max(1, columns) - 3;
+    const room = (plot.div.clientWidth - 90) / Math.max(1, columns) - 3;
     const letters = Math.max(2, Math.floor(room / (LETTER * (trace.textfont?.size ?? 12))));
     const each = (one) => (Array.isArray(one) ? one.map(each) : cut(String(one ?? ""), letters));
     return texts.map(each);

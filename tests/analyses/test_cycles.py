@@ -247,6 +247,21 @@ def test_everything_is_in_the_json_and_the_figures_draw():
         panel.figure.to_json()
 
 
+@pytest.mark.parametrize(
+    ("map", "start", "verdict"),
+    [(lambda x: 4 * x, starts(), "slider"), (lambda x: x**2 * 1.1, starts() + 3, "diverging")],
+)
+def test_the_axes_of_a_growing_trajectory_hold_its_first_states(map, start, verdict):
+    result = measured(map, start, 8)
+    assert result.verdict.name == verdict
+    trace = result.figure().data[0]
+    first_step = math.dist(result.projection[0], result.projection[1])
+    assert len(trace.x) > 1 and max(abs(x - trace.x[0]) for x in trace.x) <= 101 * first_step
+    panel = cycles.panels(result)[0]
+    assert "drawn to where it is 100 times" in panel.reading
+    assert "100 times" not in cycles.panels(measured(torch.cos, starts()))[0].reading
+
+
 def test_the_trained_entry_settles():
     model = ls.models.load("universal-prefix-parity")
     result = ls.analyses.measure("cycles", ls.record(model, model.task.batch(16, seed=0).tokens))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import loopscope as ls
+from loopscope.analyses.path_independence import panels as panels_of  # pyright: ignore[reportMissingImports]
 
 from .test_fixed_points import DOUBLE, starts
 
@@ -122,6 +123,16 @@ def test_a_transformer_loop(halting):
     assert [kind.name for kind in result.kinds] == ["exchanged", "zero", "random"]
     assert result.verdict.name == "independent"
     assert -1 <= result.contrast < 1
+
+
+def test_cosines_are_drawn_of_ends_only():
+    assert not panels_of(measured(lambda x: x * x, 3 + 0 * starts(4, 3)))  # it diverges
+    (panel,) = panels_of(measured(torch.cos, starts(4, 3)))
+    assert all(len(trace.x) for trace in panel.figure.data) and "Left out" not in panel.reading
+    mixed = measured(lambda x: torch.where(x > 1, 2 * x, x / 2), torch.tensor([[0.5], [3.0]]))
+    (panel,) = panels_of(mixed)
+    assert "Left out are the 1 of 2 examples" in panel.reading
+    assert sum(len(trace.x) for trace in panel.figure.data) == mixed.starts
 
 
 def test_overflow_is_named_at_its_state():

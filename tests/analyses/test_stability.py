@@ -285,6 +285,10 @@ def test_neutral_is_symmetric_so_that_a_slowing_drift_is_no_decay():
     assert "cycle" not in str(result)
 
 
+def test_eigenvalues_that_mean_nothing_are_not_drawn():
+    assert not panels(measured(lambda x: x * x, 3 + 0 * starts(2, 2)))  # it overflows
+
+
 def test_the_figure_of_eigenvalues_is_square_and_says_where_they_are_from():
     for map, words in ((torch.cos, "at the fixed point."), (lambda x: 3.2 * x * (1 - x), "the last state")):
         result = measured(map, 0.3 + 0 * starts(12, 1))

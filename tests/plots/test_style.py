@@ -1,9 +1,11 @@
 """The style of figures: each example's look, ticks, and rows of tokens."""
 
+import math
+
 import pytest
 
 from loopscope.plots import style
-from loopscope.plots.heatmaps import NAMED, position_heatmap, token_heatmap, token_rows
+from loopscope.plots.heatmaps import LABEL, NAMED, position_heatmap, token_heatmap, token_rows
 
 
 def test_no_two_of_many_examples_look_alike():
@@ -25,6 +27,24 @@ def test_the_names_of_few_positions_stand_under_the_axis():
 
     assert axis(3) == ("&lt;b&gt;", "' '", "7")
     assert axis(NAMED + 1) is None
+
+
+def test_long_tokens_are_short_on_an_axis_and_escaped_whole():
+    figure = position_heatmap([[0.0] * 2], "", "k", "share", hover="", names=["<" * 40, "a" * LABEL])
+    assert figure.layout.xaxis.ticktext == (f"{'&lt;' * (LABEL - 1)}…", "a" * LABEL)
+
+
+@pytest.mark.parametrize("values", [(0.3, 1.7), (2.0, 3.0), (1e-9, 1.0), (5.0, 5.0), (7e4, 9e4)])
+def test_a_logarithmic_axis_has_two_ticks_or_more(values: tuple[float, float]):
+    figure = style.empty("", "", "")
+    figure.add_scatter(y=values)
+    style.decades(figure)
+    axis = figure.layout.yaxis
+    if axis.tickvals is None:
+        assert math.log10(max(values) / min(values)) >= style.FEW_DECADES
+    else:
+        assert min(axis.tickvals) <= min(values) and max(axis.tickvals) >= max(values)
+        assert len(axis.tickvals) == len(axis.ticktext) >= 2
 
 
 @pytest.mark.parametrize(
