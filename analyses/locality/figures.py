@@ -92,7 +92,7 @@ def panels(result: LocalityResult) -> list[Panel]:
         first, last = finite[0], finite[-1]
         most = min(finite, key=lambda i: float(result.self_share[i]))
         distances = (
-            f" At most {percent(1 - float(result.self_share[most]))} of the effect is on other positions "
+            f" Up to {percent(1 - float(result.self_share[most]))} of the effect is on other positions "
             f"(m = {result.after[most]}). Their mean distance, weighted by the effect, is "
             f"{number(float(result.distance[first]), 2)} at first (m = {result.after[first]}), and "
             f"{number(float(result.distance[last]), 2)} after {plural(result.after[last], 'iteration')}."

@@ -101,8 +101,7 @@ def panels(result: ProbesResult) -> list[Panel]:
         Panel(
             "Scores of linear probes by iteration",
             draw(result),
-            f"Score of the {name}, k iterations run: {trail(curve.score, result.iterations, curve.kind)}."
-            f"{intermediate}",
+            f"Score of the {name}: {trail(curve.score, result.iterations, curve.kind)}.{intermediate}",
             "Each point is a linear probe tested on held-out examples, with its 95 % interval. Dotted, in "
             "the same colour: the highest baseline of shuffled labels, random features, the most frequent "
             "class, and for intermediate steps the answer alone. "
@@ -140,8 +139,8 @@ def _map_panel(result: ProbesResult) -> Panel:
     return Panel(
         "Accuracy of probes by position and iteration",
         figure,
-        f"Number of positions, of {len(result.positions)} answered ones, whose probe is right in 90 %, k "
-        f"iterations run: {', '.join(counts)}.",
+        f"Number of positions, of {len(result.positions)} answered ones, whose probe is right in 90 %: "
+        f"{', '.join(counts)}.",
         "One probe for each position and iteration, tested on held-out examples. Hover for the model's own "
         "answers.",
     )

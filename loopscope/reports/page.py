@@ -5,6 +5,7 @@ import base64
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -14,6 +15,8 @@ from markupsafe import Markup
 from .figure_json import packed
 from .folding import groups
 from .section import Section, Summary
+
+_EQUALS = re.compile(r"\b([kmt]) = ")
 
 
 def page(
@@ -81,8 +84,13 @@ def _template() -> Any:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["labels"] = lambda labels: json.dumps(list(labels))
-    environment.filters["tight"] = lambda text: str(text).replace(" %", "\u00a0%")
+    environment.filters["tight"] = _tight
     return environment.from_string(_text("template.html"))
+
+
+def _tight(text: object) -> str:
+    """A text whose lines don't break within "5 %" or "k = 3"."""
+    return _EQUALS.sub("\\1\u00a0=\u00a0", str(text).replace(" %", "\u00a0%"))
 
 
 @functools.cache

@@ -236,7 +236,7 @@ def test_what_hardly_leaves_its_position_has_no_distance_as_its_headline():
     value, caption = MODULE.headline(result)
     assert value == share and "on the answers at others" in caption
     assert MODULE.headline(plain)[0] != share
-    assert f"At most {share} of the effect is on other positions" in MODULE.panels(result)[0].observation
+    assert f"Up to {share} of the effect is on other positions" in MODULE.panels(result)[0].observation
 
 
 def test_the_headline_is_of_the_first_iteration_that_counts():

@@ -10,6 +10,7 @@ import pytest
 
 import loopscope as ls
 from loopscope.plots import style
+from loopscope.plots.heatmaps import token_heatmap, token_label, token_rows
 from loopscope.plots.panels import Control, Frame, Panel
 from loopscope.reports.page import page as page_of
 from loopscope.reports.section import Section
@@ -178,6 +179,42 @@ def test_no_title_or_name_is_cut_off_on_a_phone(browser: Any, tmp_path: Path):
     """)
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert cut == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_tokens_are_cut_to_their_cells_and_whole_under_the_pointer(browser: Any, tmp_path: Path, width: int):
+    tokens = ["<eos>", "a", "electroencephalographically✗", "internationalization", "&lt;", "to"] * 2
+    cells = [[token_label(token) for token in tokens]] * 3
+    update = {"z": [[0] * 12] * 3, "text": cells, "customdata": [[0.5] * 12] * 3}
+    hover = "k = %{y}, position %{x}: %{text}"
+    figure = token_heatmap("t", update, range(3), 12, hover=hover, rows=token_rows(tokens), showscale=False)
+    frames = [Frame(name, {0: {"text": cells}, 1: token_rows(tokens)}) for name in ("one", "two")]
+    screen(browser, width)
+    panel = Panel("Answers", figure, "Seen.", "To read.", frames)
+    opened(browser, [Section("s", "S", 0, [panel])], tmp_path / "tokens.html")
+    for chosen in (0, 1):
+        browser.execute_script(f"""
+            const menu = document.getElementById("choose-1");
+            menu.value = "{chosen}";
+            menu.dispatchEvent(new Event("input"));
+        """)
+        rows = browser.execute_script("""
+            const rows = {};
+            for (const text of document.querySelectorAll(".heatmap-label text, .textpoint text")) {
+              const { left, right, top } = text.getBoundingClientRect();
+              if (right > left) (rows[Math.round(top / 4)] ??= []).push([left, right, text.textContent]);
+            }
+            return Object.values(rows).map((row) => row.sort((a, b) => a[0] - b[0]));
+        """)
+        assert len(rows) >= 4
+        for row in rows:
+            assert min(after[0] - before[1] for before, after in zip(row, row[1:], strict=False)) > -2
+        assert any(text.endswith("…✗") for row in rows for _, _, text in row)
+        browser.execute_script('Plotly.Fx.unhover("plot-1")')
+        browser.execute_script('Plotly.Fx.hover("plot-1", { xval: 2, yval: 1 }, "xy")')
+        words = "k = 1, position 2: electroencephalographically✗"
+        until(browser, f"return document.querySelector('.hoverlayer').textContent === '{words}'")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 @pytest.mark.parametrize(("width", "count", "every"), [(390, 24, False), (1280, 12, True)])

@@ -170,6 +170,16 @@ def test_only_what_stands_elsewhere_is_left_out():
     assert without("One. Two. Three.", "Two. Four.") == ["One.", "Three."]
 
 
+def test_a_figure_that_is_a_table_is_written_as_one():
+    figure = style.empty("Rules", "", "", 900)
+    cells = [[f"rule {i}" for i in range(12)], ["&lt;b&gt;"] * 12]
+    figure.add_table(header={"values": ["rule", "reads"]}, cells={"values": cells})
+    html = made([Section("s", "S", 1, [Panel("Rules", figure, "Seen.", "To read.")])])
+    assert 'id="plot-1"' not in html and "<h4" in html
+    for i in range(12):
+        assert f"<td>rule {i}</td><td>&lt;b&gt;</td>" in html
+
+
 def test_the_summary_is_at_the_top():
     summary = Summary(["It converges."], [Tile("0.5", "rate")], Table(["a"], [["b"]]), ["They differ."])
     text = Page(made([Section("a", "The section", 0)], summary=summary)).text
