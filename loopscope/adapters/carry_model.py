@@ -23,14 +23,7 @@ from ..halting.halting_record import Halting, q_halting
 from ..halting.model_rules import q_rule
 from ..halting.rule import Rule
 from .base import Adapter
-
-
-class State(NamedTuple):
-    """The two states of the carry."""
-
-    high: Tensor
-    """(batch, position, width)"""
-    low: Tensor
+from .high_low import State
 
 
 class Context(NamedTuple):

@@ -17,14 +17,7 @@ from torch import Tensor, nn
 from ..core.hooks import TemporaryHooks
 from .base import Adapter
 from .forward_inputs import check_no_cache, dropped_cache, without_cache
-
-
-class State(NamedTuple):
-    """The states of the two stacks."""
-
-    high: Tensor
-    """(batch, position, width)"""
-    low: Tensor
+from .high_low import State
 
 
 class Context(NamedTuple):

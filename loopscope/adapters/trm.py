@@ -8,7 +8,8 @@ value alone decides.
 
 from torch import Tensor, nn
 
-from .carry_model import CarryModel, State
+from .carry_model import CarryModel
+from .high_low import State
 
 
 class Trm(CarryModel):

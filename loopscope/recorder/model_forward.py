@@ -49,8 +49,9 @@ def record_model_forward(
         if not runs:
             raise LoopscopeError("no call of its loop was seen.")
     except LoopscopeError as error:
+        reason = refusal(adapter.mismatch)
         raise LoopscopeError(
-            f"this model can't be recorded by its family's adapter: {error} {refusal(adapter.mismatch)}"
+            f"this model can't be recorded by its family's adapter: {error} {reason[0].upper()}{reason[1:]}"
         ) from error
     run = runs[0]
     if iterations is not None and iterations != run.iterations:

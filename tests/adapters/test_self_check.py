@@ -49,6 +49,12 @@ CAUGHT = {
     stacks.MoEUTLM: ("scaled", "own_noise"),
     stacks.GPT: ("scaled", "capped", "own_noise", "passthrough scaled"),
 }
+UNSEEN = {
+    own.HrmTextForCausalLM: ("swapped_stacks",),
+    stacks.MoEUTLM: ("alternating",),
+    stacks.GPT: ("skip_injection",),
+}
+"""Whose loop isn't between the parts that begin and end an iteration."""
 TOKENS = torch.randint(0, 40, (2, 5), generator=torch.Generator().manual_seed(3))
 
 
@@ -123,8 +129,9 @@ def test_a_wiring_that_is_not_followed_is_said_and_recorded_as_it_is(kind, wirin
             refused()
 
 
-def test_stacks_in_another_order_are_refused():
-    model = built(own.HrmTextForCausalLM, "swapped_stacks")
+@cases(UNSEEN)
+def test_parts_in_another_order_are_refused(kind, wiring):
+    model = built(kind, wiring)
     with (
         pytest.warns(ls.LoopscopeWarning, match="own forward gives, but"),
         pytest.raises(ls.LoopscopeError, match="can't be recorded by its family's adapter"),
@@ -193,7 +200,8 @@ def test_a_model_whose_loop_no_hook_shows_is_refused():
     with (
         pytest.warns(ls.LoopscopeWarning, match="own forward gives, but"),
         pytest.raises(
-            ls.LoopscopeError, match="can't be recorded by its family's adapter.*own forward gives"
+            ls.LoopscopeError,
+            match="can't be recorded by its family's adapter.*The four functions.*own forward gives",
         ),
     ):
         ls.record(ls.wrap(model), torch.randint(0, 40, (2, 8)))
