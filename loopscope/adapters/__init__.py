@@ -22,6 +22,7 @@ FAMILIES = {
     "OuroForCausalLM": "ouro",
     "NanbeigeForCausalLM": "nanbeige",
     "RavenForCausalLM": "huginn",
+    "Parcae": "parcae",
     "TransformerWrapper": "x_transformers",
     "TinyRecursiveModel": "tiny_recursive",
     "HierarchicalReasoningModel_ACTV1": "hrm",

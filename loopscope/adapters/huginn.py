@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..common.errors import LoopscopeError
 from ..common.rng import generator_state, restore_generator
 from ..core.hooks import TemporaryHooks
 from .base import Adapter
 from .forward_hooks import Call, Inputs, members
 from .forward_inputs import check_no_cache, dropped_cache
 from .huginn_wiring import Wiring, draws_start, read_wiring, stream, watched_start, without_noise
+from .step_counts import step_counts
 
 _ALL_ITERATIONS = 10**9
 
@@ -74,12 +74,12 @@ class Huginn(Adapter):
     def check_inputs(self, tokens: Any, inputs: Mapping[str, Any]) -> None:
         super().check_inputs(tokens, inputs)
         if inputs.get("num_steps") is not None:
-            _steps(inputs["num_steps"])
+            step_counts(inputs["num_steps"], "num_steps")
 
     def depth(self, tokens: Any, inputs: Mapping[str, Any]) -> int:
         steps = inputs.get("num_steps")
         if steps is not None:
-            return sum(_steps(steps))
+            return sum(step_counts(steps, "num_steps"))
         if self._samples(inputs):
             return sum(self._iteration_draw(tokens, inputs))
         known = self._wirings.get(self._key(inputs))
@@ -127,8 +127,8 @@ class Huginn(Adapter):
         if wiring.redraws:  # the model drew its first state; `initial` draws the same one again
             restore_generator(seen["generator"])
         steps, without = inputs.get("num_steps"), _ALL_ITERATIONS
-        if steps is not None and len(_steps(steps)) > 1:
-            without = _steps(steps)[0]
+        if steps is not None and len(step_counts(steps, "num_steps")) > 1:
+            without = step_counts(steps, "num_steps")[0]
         elif self._samples(inputs):
             without = self._iteration_draw(tokens, inputs)[0]
         return Context(
@@ -242,21 +242,6 @@ class Huginn(Adapter):
                 self._drawn(weight.new_empty(*tokens.shape, weight.shape[1]), inputs.get("init_scale", 1.0))
             without, with_gradient = self.module.randomized_iteration_sampler()
         return int(without), int(with_gradient)
-
-
-def _steps(steps: Any) -> tuple[int, ...]:
-    """The iterations of num_steps: one number, or those without and with gradients."""
-    parts = steps if hasattr(steps, "__len__") and getattr(steps, "ndim", 1) else [steps]
-    try:
-        counts = tuple(int(part) for part in parts)
-        if all(part == count for part, count in zip(parts, counts, strict=True)):
-            return counts
-    except (TypeError, ValueError):
-        pass
-    raise LoopscopeError(
-        "num_steps must be a number of iterations, or two of them, without and with gradients, but is "
-        f"{steps!r}."
-    )
 
 
 def _is_number(value: Any) -> bool:

@@ -162,8 +162,8 @@ class Generation:
         """
         if not self.runs:
             raise LoopscopeError(
-                f"a generation must have a pass to have '{site}', but the model made none. Generate a token: "
-                "max_new_tokens=1."
+                f"a generation must have a pass to have '{site}', but the model's forward wasn't called. "
+                "Generate a token: max_new_tokens=1; a generate() that calls another method isn't seen."
             )
         if not isinstance(site, str) or all(site not in run for run in self.runs):
             names = f"{nearest(site, self.names)} " if isinstance(site, str) else ""

@@ -10,6 +10,7 @@ from torch import nn
 from ..toys import carry_doubles
 from ..toys.nanbeige_double import NanbeigeForCausalLM
 from ..toys.other_wirings import OuroForCausalLM, RavenForCausalLM
+from ..toys.parcae_double import Parcae
 from ..toys.small_models import albert, bridge, hrm_text, tiny_recursive, x_transformer
 from ..toys.stack_doubles import GPT, MoEUTLM, future
 
@@ -107,6 +108,17 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Mapping[str, Any]]] = {
             "init_scale": 0.5,
             "input_embeds": embeds(),
             "output_details": {"return_logits": True},
+        },
+    ),
+    "Parcae": (
+        Parcae,
+        {
+            "num_steps_pair": (2, 1),
+            "attention_mask": mask(),
+            "position_ids": torch.arange(LENGTH).flip(0),
+            "return_logits": False,
+            "labels": tokens(),
+            "temperature": 2.0,
         },
     ),
     "TransformerWrapper": (

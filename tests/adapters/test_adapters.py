@@ -13,6 +13,7 @@ import loopscope as ls
 from loopscope.adapters import FAMILIES
 
 from ..toys.family_doubles import OuroConfig, OuroForCausalLM, RavenConfig, RavenForCausalLM
+from ..toys.parcae_double import Parcae
 from ..toys.small_models import albert, bridge, hrm_text, tiny_recursive, x_transformer
 from ..toys.stack_doubles import GPT, MoEUTLM
 
@@ -62,6 +63,9 @@ CASES = {
         lambda: RavenForCausalLM(RavenConfig(n_layers_in_recurrent_block=1, n_layers_in_prelude=1)),
         6,
         ("transformer.core_block.0", {}),
+    ),
+    "Parcae": Case(
+        Parcae, 5, ("value_embeds.3", {}), inputs={"num_steps_pair": (2, 3), "return_logits": True}
     ),
     "x-transformers, looped": Case(lambda: x_transformer(looped=True), 4, ("attn_layers.layers.1.1", {})),
     "x-transformers, looped seven times": Case(

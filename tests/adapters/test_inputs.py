@@ -25,6 +25,7 @@ FOLLOWED = {
     "logits_to_keep",
     "RavenForCausalLM": "attention_mask position_ids cache_position input_embeds use_cache num_steps "
     "input_states init_scale",
+    "Parcae": "num_steps_pair attention_mask position_ids return_logits",
     "TransformerWrapper": "mask attn_mask pos sum_embeds prepend_embeds seq_start_pos looped_steps "
     "max_looped_steps",
     "tied TransformerWrapper": "mask pos sum_embeds prepend_embeds",

@@ -12,6 +12,7 @@ import loopscope as ls
 
 from ..toys import other_wirings as own
 from ..toys import stack_doubles as stacks
+from ..toys.parcae_double import Parcae
 from ..toys.small_models import tiny_recursive, x_transformer
 
 FOLLOWED = {
@@ -32,6 +33,7 @@ FOLLOWED = {
     own.HrmTextForCausalLM: ("published",),
     own.AlbertModel: ("published",),
     stacks.MoEUTLM: ("published", "one_layer", "no_norm"),
+    Parcae: ("published", "linear", "zero_start no_prelude_norm", "softcap", "no_coda"),
     stacks.GPT: ("published", "passthrough", "no_prelude", "swapped_halves", "no_prelude passthrough"),
 }
 CAUGHT = {
@@ -47,12 +49,14 @@ CAUGHT = {
     own.HrmTextForCausalLM: ("zero_high", "no_low", "scaled", "capped"),
     own.AlbertModel: ("scaled", "norm_after", "swapped_groups"),
     stacks.MoEUTLM: ("scaled", "own_noise"),
+    Parcae: ("scaled", "capped", "own_noise", "own_draw", "late_values"),
     stacks.GPT: ("scaled", "capped", "own_noise", "passthrough scaled"),
 }
 UNSEEN = {
     own.HrmTextForCausalLM: ("swapped_stacks",),
     stacks.MoEUTLM: ("alternating",),
     stacks.GPT: ("skip_injection",),
+    Parcae: ("skip_injection",),
 }
 """Whose loop isn't between the parts that begin and end an iteration."""
 TOKENS = torch.randint(0, 40, (2, 5), generator=torch.Generator().manual_seed(3))
@@ -72,8 +76,7 @@ def answer_of(model, **inputs):
     """The model's own answer and states."""
     torch.manual_seed(0)
     with torch.no_grad():
-        output = model(TOKENS, **inputs)
-    return ls.wrap(model).logits_in(output), list(model.seen)
+        return ls.wrap(model).forward_logits(TOKENS, **inputs), list(model.seen)
 
 
 def is_right(run, logits, states):
