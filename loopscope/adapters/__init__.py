@@ -29,6 +29,7 @@ FAMILIES = {
     "TinyRecursiveReasoningModel_ACTV1": "trm",
     "TransformerBridge": "bridge",
     "MoEUTLM": "moeut",
+    "BabiUTransformer": "universal",
     "GPT": "looped_nanochat",
 }
 """By name of a class, the file with its adapter."""

@@ -70,7 +70,8 @@ def _edited(
     if reference is None:
         if not largest_difference(_after(run, index[0]), _after(edited, index[0])):
             idle = f"{what} was edited, but neither a later state nor the output changed"
-            return failed(idle) if is_state(site) else inapplicable(idle)
+            unread = not is_state(site) or (index[0] == run.iterations and _keeps_accounts(run.model))
+            return inapplicable(idle) if unread else failed(idle)
         return same(0.0, f"{what}: nothing before it changes, what follows does (no hook shows the state)")
     modules, number, path = reference
     shifts = [
@@ -105,7 +106,10 @@ def _misplaced(
 
 def _state_calls(subject: Subject, run: Run, k: int) -> "tuple[list[Any], int, Path] | None":
     """The modules whose calls return the state, the number of the call that returns states[k], and
-    where; None where no hook sees it."""
+    where; None where no hook sees it, or the loop keeps accounts of what these modules return,
+    which a hook on them would change too."""
+    if _keeps_accounts(subject.model):
+        return None
     try:
         ends = subject.ends
     except LoopscopeError:  # an adapter that knows of no such module
@@ -117,6 +121,11 @@ def _state_calls(subject: Subject, run: Run, k: int) -> "tuple[list[Any], int, P
     if path is None or path[:1] == ("argument",) or number >= len(calls):
         return None
     return modules, number, path
+
+
+def _keeps_accounts(model: Any) -> bool:
+    """Whether the answer is read from what the loop keeps of its states, as with ACT."""
+    return getattr(model, "recurrent_fields", ()) != getattr(model, "fields", ())
 
 
 def _site_calls(
@@ -144,8 +153,12 @@ def _inner_place(run: Run) -> tuple[str, tuple[int, ...]] | None:
         value = run[site]
         if is_state(site) or site == "core_in" or "@" in site or not isinstance(value, States):
             continue
+        if value.axes[0] != "iteration":  # called several times, but outside the loop
+            continue
         indices = [index for index, tensor in value.items() if tensor.is_floating_point() and tensor.ndim > 1]
-        later = [index for index in indices if index[0] >= max(1, run.iterations // 2)]
+        later = [
+            index for index in indices if index[0] >= max(min(1, run.iterations - 1), run.iterations // 2)
+        ]
         if later:
             return site, later[0]
     return None

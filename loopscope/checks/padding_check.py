@@ -1,6 +1,7 @@
 """Whether a padded row is the row alone, where the model takes a mask."""
 
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -75,7 +76,7 @@ def _mask_name(subject: Subject) -> str | None:
         return None
     model: Any = subject.model
     module = model.module if isinstance(model, Adapter) else subject.module
-    names = module.forward.__code__.co_varnames if hasattr(module.forward, "__code__") else ()
+    names = signature(module.forward).parameters
     followed = model.followed_inputs if isinstance(model, Adapter) else PADDING_INPUTS
     offered = [name for name in PADDING_INPUTS if takes(module, name) and (name in names or name in followed)]
     if not isinstance(model, Adapter):

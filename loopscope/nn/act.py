@@ -1,32 +1,17 @@
 """Adaptive computation time per position (Graves 2016, arXiv 1603.08983), in both common forms."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from ..halting.act_state import ACTState
+
 OutputForm = Literal["interpolated", "accumulated"]
 """accumulated: the output is sum_n u_n h_n, Graves' mean field, with weights u that sum to one.
 interpolated: output <- u_n h_n + (1 - u_n) output, as in tensor2tensor's Universal Transformer. The
 two differ."""
-
-
-class ACTState(NamedTuple):
-    """The state of a loop with ACT. `h` is still updated, and read by other positions, after its
-    position has halted."""
-
-    h: Float[Tensor, "batch position width"]
-    output: Float[Tensor, "batch position width"]
-    """What the read-out reads; constant once the position has halted."""
-    mass: Float[Tensor, "batch position"]
-    """The sum of halting probabilities so far, 0..1; exactly 1 once halted. Its differences are the
-    weights u."""
-    remainder: Float[Tensor, "batch position"]
-    """R: the weight of the last iteration; before halting, its weight if the loop ended with
-    it."""
-    count: Float[Tensor, "batch position"]
-    """N: the number of iterations so far, including the one that halts."""
 
 
 class ACT(nn.Module):

@@ -1,6 +1,7 @@
 """Each row of the self-check is red where it must be: adapters and models that are wrong in one
 way."""
 
+import functools
 import re
 
 import pytest
@@ -35,6 +36,19 @@ def test_what_is_right_passes_every_check():
         applies = [row.name for row in result.rows if row.outcome is Outcome.passed]
         assert {"states", "four functions", "padding", "bfloat16", "float16", "generation"} <= set(applies)
         assert all(row.difference in (None, 0) or row.name == "padding" for row in result.rows)
+
+
+def test_a_mask_is_seen_behind_the_decorator_of_a_forward():
+    model = small()
+    own = type(model).forward
+
+    @functools.wraps(own)
+    def forward(self, *args, **kwargs):
+        return own(self, *args, **kwargs)
+
+    model.__class__ = type("Decorated", (type(model),), {"forward": forward})
+    row = checked(ls.wrap(model, body=["block", "norm"])).row("padding")
+    assert row.outcome is Outcome.passed, row.reason
 
 
 def test_a_step_that_is_off_by_a_millionth_is_seen():
