@@ -27,7 +27,8 @@ from ..core.looped_model import Context, first_state, step_at
 from ..core.state_tree import State, floats, map_state, select_rows
 from ..maths.jacobian import differentiable_attention
 from ..maths.precision import has_64_bits, resolution, wide
-from ..runs.run import Run, iterable_model, select_inputs
+from ..runs.example_inputs import select_inputs
+from ..runs.run import Run, iterable_model
 from ..runs.run_mask import mask_at
 from .context_tensors import leaves_of, with_leaves
 from .counted_part import CountedPart

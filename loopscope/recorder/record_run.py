@@ -91,7 +91,7 @@ def record(
     tokens, inputs = read.tokens, read.inputs
     model = model.wrapped if isinstance(model, Iterated) else model
     if isinstance(model, Wrapped):
-        n = None if iterations is None else checked_iterations(iterations)
+        n = count = None if iterations is None else checked_iterations(iterations)
         if n is not None and model.names.count is not None:
             inputs, n = inputs | {model.names.count: n}, None
         _check_no_edits(n, edits)
@@ -99,6 +99,8 @@ def record(
         run = _recorded_module(model, tokens, inputs, sites, wrapped_edits(model, edits), collector, seed)
         run.origin |= read.origin
         warn_nonfinite(run, stacklevel=3)  # who called record, which is guarded
+        if n is None and count is not None:
+            _check_count(model.names.count, count, run.iterations)
         run = _counted(run, read)
         if n is None or n == run.iterations:
             return run
@@ -190,6 +192,16 @@ def _recorded_module(
     reader = run.reader
     reader.later = partial(offer_iterations, reader, model.iterated, run)
     return run
+
+
+def _check_count(name: str | None, count: int, ran: int) -> None:
+    """A loop may leave earlier than it is told, but not later."""
+    if ran > count:
+        raise LoopscopeError(
+            f"count='{name}' must name the argument that is the number of iterations, but {name}={count} ran "
+            f"{ran} of them. Leave count out, and pass what the forward takes: ls.record(model, tokens, "
+            f"{name}={max(count - (ran - count), 0)})."
+        )
 
 
 def _check_no_edits(iterations: int | None, edits: Edits) -> None:

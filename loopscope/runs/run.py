@@ -10,13 +10,14 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from ..common.arguments import Index
-from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
+from ..common.errors import LoopscopeError, nearest
 from ..common.guard import guarded
 from ..core.counted import Counted, checked_mask
 from ..core.looped_model import Looped
 from ..core.states import States
 from ..halting.halting_record import Halting
 from .activation_cache import cache
+from .example_inputs import select_inputs
 from .finite import first_nonfinite
 from .kept_form import restored
 from .logits import Logits
@@ -281,24 +282,6 @@ class Run(RunDisplay):
             for value in (value for _, value in site.items()) if isinstance(site, States) else [site]:
                 unique[value.data_ptr()] = value.nbytes
         return sum(unique.values())
-
-
-def select_inputs(
-    tokens: Tensor, inputs: Mapping[str, Any], rows: Sequence[int]
-) -> tuple[Tensor, dict[str, Any]]:
-    """The tokens and further inputs of some examples: these rows of every tensor that has one row
-    for each example.
-
-    Raises:
-        LoopscopeIndexError: there is no such example.
-    """
-    rows, batch = list(rows), len(tokens)
-    if outside := [row for row in rows if not -batch <= row < batch]:
-        raise LoopscopeIndexError(f"rows must be among the {batch} examples, but {outside} are not.")
-    return tokens[rows], {
-        name: value[rows] if isinstance(value, Tensor) and value.shape[:1] == (batch,) else value
-        for name, value in inputs.items()
-    }
 
 
 def check_uncached(run: Run) -> None:
