@@ -67,11 +67,29 @@ def _by_substitution(subject: Subject) -> Finding:
         states = [run.state(first)]
         for t in range(first, run.iterations):
             states.append(copied(step_at(model, states[-1], context, t)))  # a body may write into it
-        logits, theirs = model.decode(states[-1], context), find_logits(subject.output)
+        logits = model.decode(states[-1], context)
+    theirs = _own_logits(subject)
     off = largest_difference(states, [run.state(k) for k in range(first, run.iterations + 1)])
     if not off and theirs is not None:
         off = largest_difference(logits, theirs)
     return same(off, f"states and read-out of the four functions by substitution, from states[{first}] on")
+
+
+def _own_logits(subject: Subject) -> Any:
+    """The logits of the module's own forward: of a head that was named, what it returns first after
+    the loop."""
+    wrapped, module = subject.model, subject.module
+    if wrapped.names.head is None:
+        return find_logits(subject.output)
+    head = module.get_submodule(wrapped.names.head)
+    calls = subject.watched([*(module.get_submodule(name) for name in wrapped.body), head]).calls
+    last = max(place for place, call in enumerate(calls) if call.module is not head)
+    after = [call.returned for call in calls[last + 1 :]]
+    return (
+        next((value for path, value in after[0].items() if path[:1] != ("argument",)), None)
+        if after
+        else None
+    )
 
 
 def _by_hand(subject: Subject, model: Looped) -> tuple[list[State], Tensor]:

@@ -29,4 +29,3 @@ def copied(value: Any) -> Any:
         return map_parts(value, copied) if is_container(value) else copy.deepcopy(value)
     except Exception:  # what an object's own copying raises
         return value
-

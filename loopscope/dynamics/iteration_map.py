@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ..core.containers import is_container, map_parts
 from ..core.looped_model import Context, first_state, step_at
 from ..core.state_tree import State, floats, map_state, select_rows
 from ..maths.jacobian import differentiable_attention
@@ -233,18 +234,18 @@ class IterationMap:
         with self._as_recorded(), torch.no_grad():
             return self._model.encode(self._precise(tokens), **self._precise_inputs(inputs))
 
-    def _precise(self, value: Tensor) -> Tensor:
+    def _precise(self, value: Any) -> Any:
+        """A tensor in the precision of the computation, or a container of them."""
         if not self.double:
             return value
+        if not isinstance(value, Tensor):
+            return map_parts(value, self._precise) if is_container(value) else value
         value = value if has_64_bits(value.device) else value.cpu()
         return value.double() if value.is_floating_point() else value
 
     def _precise_inputs(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Inputs in the precision of the computation."""
-        return {
-            name: self._precise(value) if isinstance(value, Tensor) else value
-            for name, value in inputs.items()
-        }
+        return {name: self._precise(value) for name, value in inputs.items()}
 
     def _use_double_precision(self) -> bool:
         """Copy the model to double precision. False, and no change, where that isn't the same

@@ -188,6 +188,8 @@ def _recorded_module(
         tokens, inputs = copied(tokens), copied(inputs)
         run = record_wrapped(model, tokens, inputs, sites, edits=edits, collector=collector)
     run.origin |= circumstances(model.module, edits, collector.keep, seed)
+    if model.names.head is not None:  # what the forward returns need not be what the head does
+        run.origin["answers_early"] = True
     run.inputs |= inputs
     reader = run.reader
     reader.later = partial(offer_iterations, reader, model.iterated, run)

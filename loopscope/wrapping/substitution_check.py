@@ -2,7 +2,8 @@
 its output again. A run asks when something is first computed from its states."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from ..adapters.self_check import difference_of
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.rng import generator_state, restore_generator
 from ..core.copied import copied
+from ..core.hooks import TemporaryHooks
 from ..core.looped_model import step_at
 from ..core.output_logits import find_logits
 from ..core.preserved_state import preserved_state
+from ..core.sites import modules_of
 from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.reader import Reader
@@ -64,14 +67,15 @@ def _verified(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str
     collector = Collector(Keep(), False, True, careful=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)
-        plain = record_wrapped(iterated.wrapped, tokens, dict(inputs), (), edits=(), collector=collector)
+        with _read_outs(iterated) as read_outs:
+            plain = record_wrapped(iterated.wrapped, tokens, dict(inputs), (), edits=(), collector=collector)
     iterated.absent = plain.states.reasons.get(0)
     mismatch = None
     for iterated.writes in (False, True):
         restore_generator(start)
         context = iterated.encode(tokens, **inputs)
         context.form.count = plain.iterations
-        mismatch = _difference(iterated, context, plain)
+        mismatch = _difference(iterated, context, plain, read_outs)
         if mismatch is None or not context.form.first.in_place:
             break
     if mismatch is None:
@@ -81,8 +85,29 @@ def _verified(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str
     return mismatch
 
 
-def _difference(iterated: Iterated, context: Context, run: Run) -> str | None:
-    n, first = run.iterations, 0 if iterated.absent is None else 1
+@contextmanager
+def _read_outs(iterated: Iterated) -> Iterator[list[Any]]:
+    """What the head that was named returns after the latest call of the body."""
+    modules, returned = modules_of(iterated.module), list[Any]()
+
+    def begin(args: Any, kwargs: Any, output: Any) -> Any:
+        returned.clear()
+        return output
+
+    def keep(args: Any, kwargs: Any, output: Any) -> Any:
+        returned.append(find_logits(output))
+        return output
+
+    with TemporaryHooks() as hooks:
+        if iterated.names.head is not None:
+            for name in iterated.wrapped.body:
+                hooks.attach(modules[name], after=begin)
+            hooks.attach(modules[iterated.names.head], after=keep)
+        yield returned
+
+
+def _difference(iterated: Iterated, context: Context, run: Run, read_outs: list[Any]) -> str | None:
+    head, n, first = iterated.names.head, run.iterations, 0 if iterated.absent is None else 1
     if any(states.rows for states in [run.states]):
         return "rows leave its batch during the loop"
     times = sorted({*range(first, n, max(1, n // _MOST)), n - 1}) if n > first else []
@@ -95,13 +120,21 @@ def _difference(iterated: Iterated, context: Context, run: Run) -> str | None:
                 "iteration reads more than this state. Name all that is carried: "
                 "ls.wrap(module, body=..., state=...)"
             )
-    expected = find_logits(run.output) if iterated.names.head is None else None
-    if expected is None and iterated.names.head is None:
+    expected = next(iter([find_logits(run.output)] if head is None else read_outs), None)
+    if expected is None and head is None:
         return None  # nothing to compare; what needs logits says so
     logits = iterated.decode(run.state(n), context)
-    if expected is not None and difference_of(logits, expected):
-        return "its output with every state replaced by the last is another than its own, so it reads more"
-    return None
+    if expected is None or not difference_of(logits, expected):
+        return None
+    if head is not None:
+        return (
+            f"what '{head}' returns with every state replaced by the last is another than in its own pass, so "
+            "it reads more"
+        )
+    return (
+        "its output with every state replaced by the last is another than its own, so it reads more. If one "
+        "of its modules returns the logits of a single state, name it: ls.wrap(module, body=..., head=...)"
+    )
 
 
 def _of_run(iterated: Iterated, context: Context, run: Run) -> str | None:
