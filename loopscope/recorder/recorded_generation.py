@@ -32,6 +32,7 @@ from ..wrapping.synthetic_loop import SyntheticLoop
 from ..wrapping.wrap_module import Wrapped
 from .generation import Generation
 from .generation_options import checked_options, end_tokens, option_in_effect
+from .known_misfits import known_misfit
 from .looped_passes import LoopedPasses, without_cache
 from .pass_readings import PassReadings
 from .pass_recorder import PassRecorder
@@ -173,6 +174,10 @@ def _output(
         # An error of the model itself or of on_token is the user's, that of an option a misfit.
         if error is stream.error:
             raise
+        if misfit := known_misfit(owner, options):
+            raise LoopscopeError(
+                f"{misfit} It raised {type(error).__name__}: {_shortened(error)}."
+            ) from error
         if not isinstance(error, _MISFITS) and out.readings.inside:
             raise
         raise LoopscopeError(

@@ -128,8 +128,8 @@ def _difference(iterated: Iterated, context: Context, run: Run, read_outs: list[
         return None
     if head is not None:
         return (
-            f"what '{head}' returns with every state replaced by the last is another than in its own pass, so "
-            "it reads more"
+            f"what '{head}' returns with every state replaced by the last is another than in its own pass, "
+            "so it reads more"
         )
     return (
         "its output with every state replaced by the last is another than its own, so it reads more. If one "

@@ -23,7 +23,7 @@ def esm_fold() -> Any:
         "pair_intermediate_size": 8,
         "atom_encoder": atoms,
     }
-    bins = {name: 4 for name in ("num_plddt_bins", "num_pde_bins", "num_pae_bins", "distogram_bins")}
+    bins = dict.fromkeys(("num_plddt_bins", "num_pde_bins", "num_pae_bins", "distogram_bins"), 4)
     config = EsmFold2Config(
         hidden_size=8,
         pairwise_hidden_size=8,
