@@ -32,7 +32,7 @@ def known_misfit(owner: Any, options: dict[str, Any]) -> str:
         return ""
     return (
         f"{type(owner).__name__}'s own code waits for cache_position in prepare_inputs_for_generation, which "
-        f"transformers {transformers.__version__} no longer passes, so it can't generate with a cache, with or "
+        f"transformers {transformers.__version__} no longer passes: it can't generate with a cache, with or "
         "without loopscope. Generate without one, ls.generate(model, tokens, use_cache=False), or with the "
         "transformers 4 that this code was written for."
     )
