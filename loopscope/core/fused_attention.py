@@ -7,6 +7,7 @@ module's own numbers stay what they are, bit for bit. It is as large as the squa
 so that these sites are recorded by name or by a pattern of names, and "all" leaves them out.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ..common.errors import LoopscopeError
 from .attention_pattern import PATTERN, AttentionPattern, implementation
 
 _NAME = "scaled_dot_product_attention"
@@ -56,9 +58,20 @@ class FusedPattern(AttentionPattern):
                 self._calls.clear()
 
     def pattern_of(self, output: Any) -> Tensor | None:
-        """Of the call that ends; None unless it computed exactly one."""
+        """Of the call that ends: the one that it computed, or else returned.
+
+        Raises:
+            LoopscopeError: there is none, or there are several.
+        """
         seen = self._calls.pop() if self._calls else []
-        return seen[0] if len(seen) == 1 else None
+        if not seen and (returned := super().pattern_of(output)) is not None:
+            return returned
+        if len(seen) != 1:
+            raise LoopscopeError(
+                f"'{self.name}{PATTERN}' is the pattern of one call of torch's {_NAME}, but a call of "
+                f"'{self.name}' made {len(seen) or 'none'}. Leave that site out, or name a module inside it."
+            )
+        return seen[0]
 
 
 class _Watch(TorchFunctionMode):
@@ -109,13 +122,11 @@ def fused_patterns(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
 
 
 def _is_fused(module: nn.Module) -> bool:
-    own = implementation(module)
-    if own is not None and own != "eager":
-        return own == "sdpa"
     forward = getattr(type(module), "forward", None)
-    return isinstance(forward, FunctionType) and _mentions(forward)
+    return implementation(module) == "sdpa" or (isinstance(forward, FunctionType) and _mentions(forward))
 
 
+@functools.lru_cache(1024)  # asked of every module at each recording
 def _mentions(function: FunctionType, deeper: bool = True) -> bool:
     """Whether the code of a function, or of one of its file that it calls, names torch's
     attention."""

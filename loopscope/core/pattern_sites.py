@@ -11,8 +11,8 @@ from .fused_attention import FusedPattern, fused_patterns
 def with_patterns(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
     """Modules by name, with the patterns of attention modules as they are set now."""
     own = {name: module for name, module in modules.items() if not isinstance(module, AttentionPattern)}
-    own |= returned_patterns(own)
-    return own | fused_patterns(own)
+    own |= fused_patterns(own)
+    return own | returned_patterns(own)
 
 
 def listed(modules: Mapping[str, nn.Module]) -> list[str]:

@@ -1,9 +1,11 @@
 """Attention patterns of models of transformers, by iteration, as sites."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import loopscope as ls
@@ -167,3 +169,54 @@ def test_attention_of_a_familys_own_code_has_patterns_by_iteration(case):
     assert not run[site][-1].triu(1).any() and not torch.equal(run[site][0], run[site][-1])
     assert torch.equal(run.states[-1], ls.record(model, TOKENS, seed=0).states[-1])
     assert ls.analyses.measure("attention", run).summary()
+
+
+def test_code_that_calls_torchs_attention_has_a_pattern_whatever_its_configuration_says():
+    """As Huginn's does, whose configuration of transformers may say "eager"."""
+    module = RavenForCausalLM(RavenConfig()).eval()
+    attention: Any = module.get_submodule("transformer.core_block.0.attn")
+    attention.config = SimpleNamespace(_attn_implementation="eager")
+    site = "transformer.core_block.0.attn.hook_pattern"
+    run = ls.record(ls.wrap(module), TOKENS, sites=[site], seed=0)
+    torch.testing.assert_close(run[site][-1].sum(-1), torch.ones(2, 2, 5))
+
+
+class Attending(nn.Module):
+    """Calls torch's attention a number of times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(self.times):
+            x = x + F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])[:, 0]
+        return x
+
+
+class AttendingLoop(nn.Module):
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.embed, self.body, self.head = nn.Embedding(10, 8), Attending(times), nn.Linear(8, 10)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.embed(tokens)
+        for _ in range(3):
+            x = self.body(x)
+        return self.head(x)
+
+
+@pytest.mark.parametrize(("times", "said"), [(0, "none"), (1, None), (2, "2")])
+def test_a_module_that_attends_several_times_or_never_has_no_pattern_and_says_so(times, said):
+    model = ls.wrap(AttendingLoop(times), body="body")
+    if said is None:
+        assert ls.record(model, TOKENS, sites="body.hook_pattern")["body.hook_pattern"].shape == (
+            3,
+            2,
+            1,
+            5,
+            5,
+        )
+        return
+    with pytest.raises(ls.LoopscopeError, match=f"but a call of 'body' made {said}. Leave that site out"):
+        ls.record(model, TOKENS, sites="body.hook_pattern")
