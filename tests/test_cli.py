@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 import loopscope as ls
 from loopscope.cli import app
 from loopscope.common.files import save_file
+from loopscope.shelves import new
 
 from .toys.small_models import hrm_text_folder
 
@@ -158,3 +159,9 @@ def test_check_refuses_what_has_no_effect_on_an_entry(option: str):
     refused = command("check", "recall-plain", option, "core")
     assert refused.exit_code == 2
     assert f"{option} is for a Hugging Face model, which recall-plain isn't" in refused.stderr
+
+
+def test_check_takes_a_file_of_ones_own(tmp_path: Path):
+    file = new("model", "own_loop", tmp_path)[0]
+    result = command("check", file, "--json")
+    assert result.exit_code == 0 and json.loads(result.output)["passed"]

@@ -15,7 +15,7 @@ from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.guard import guarded
 from ..core.copied import copied
 from ..core.looped_model import Looped
-from ..core.tokens import model_inputs
+from ..core.model_text import model_input
 from ..core.turns import check_no_pass, parts_of, turn
 from ..recorder.provenance import versions
 from ..wrapping.wrap_module import Wrapped, wrap
@@ -23,6 +23,7 @@ from .edit_check import edit_inside_an_iteration, edit_of_a_state
 from .finding import Finding, failed, inapplicable
 from .function_check import four_functions
 from .generation_check import generation
+from .model_file import is_model_file, model_of_file
 from .output_check import output, output_with_all_sites
 from .padding_check import padding
 from .precision_check import half_precision
@@ -56,6 +57,7 @@ def check(
     *,
     body: str | Sequence[str] | None = None,
     seed: Seed = 0,
+    tokenizer: Any = None,
     **inputs: Any,
 ) -> CheckResult:
     """Check on a model whether recordings of it are what it computes. The model is not changed; its
@@ -63,6 +65,7 @@ def check(
 
     >>> print(ls.check(model, tokens))
     >>> assert ls.check(module, example, body="core").passed
+    >>> print(ls.check("mine.py"))
 
     A row for each of these, with the largest difference and the reason: the output with and without
     recording, and with all sites; the states against plain hooks; the four functions against the
@@ -70,22 +73,24 @@ def check(
     against the row alone; copies in bfloat16 and float16; generation.
 
     Arguments:
-        model: a zoo model, any model with the four functions, what `wrap` returned, or a module
-            that `wrap` takes.
-        tokens: as for `record`. None: a batch of the model's task, or random tokens of its
-            vocabulary.
+        model: a zoo model, any model with the four functions, what `wrap` returned, a module that
+            `wrap` takes, or the path of a file of your own with an architecture ("mine.py", or
+            "mine.py:NAME" of several recipes), which is built untrained as its recipe says.
+        tokens: as for `record`, also text with `tokenizer`. None: a batch of the model's task, or
+            random tokens of its vocabulary.
         body: for a module that isn't wrapped yet, as for `wrap`.
-        seed: of the random tokens, and of what the model draws.
+        seed: of the random tokens, of what the model draws, and of a file's weights.
+        tokenizer: as for `record`: the model's own, which reads texts.
         inputs: further arguments of the model's forward.
 
     Raises:
         LoopscopeError: the model can't be wrapped, needs tokens, or its own forward fails on them.
     """
-    model = _looped(model, body)
+    model = _looped(model_of_file(model, seed) if is_model_file(model) else model, body)
     if tokens is None and not any(inputs.get(name) is not None for name in ("inputs_embeds", "input_ids")):
         tokens = _random_tokens(model, seed)
-    tokens, inputs = model_inputs(model, tokens, inputs)
-    tokens, inputs = copied(tokens), copied(inputs)
+    read = model_input(model, tokens, inputs, tokenizer)
+    tokens, inputs = copied(read.tokens), copied(read.inputs)
     parts = parts_of(model)
     check_no_pass(parts, "a check")
     with turn(parts, seeded=True), warnings.catch_warnings(record=True) as caught:

@@ -11,7 +11,11 @@ from .use_option import Use
 
 def check(
     name: Annotated[
-        str, typer.Argument(metavar="MODEL", help="An entry, a checkpoint or a Hugging Face model.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="An entry, a checkpoint, a Hugging Face model, or a file of yours (mine.py[:NAME]).",
+        ),
     ],
     body: Annotated[
         list[str] | None,
@@ -25,9 +29,13 @@ def check(
 ) -> None:
     """Check that recordings of a model are what it computes. Exit code 1 if a check fails."""
     from ..checks import check as run_checks
+    from ..checks.model_file import is_model_file
     from ..run_loading import named_model
 
-    model, tokens = named_model(name, text or [], body=body, trust_remote_code=trust_remote_code)
+    if is_model_file(name) and not text and not body:
+        model, tokens = name, None
+    else:
+        model, tokens = named_model(name, text or [], body=body, trust_remote_code=trust_remote_code)
     result = run_checks(model, tokens, seed=seed)
     if as_json:
         typer.echo(result.to_json())

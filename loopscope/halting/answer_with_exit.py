@@ -6,6 +6,7 @@ batch.
     result.logits, result.iterations_used               # the same logits as of the full pass
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.counted import counted_positions, special_tokens
 from ..core.looped_model import Looped, checked_iterations
+from ..core.model_text import model_input
 from ..core.turns import check_no_pass, parts_of, turn
 from .exit_rules import Level, get_rule
 from .metrics import fraction_saved, position_iterations
@@ -59,11 +61,12 @@ class Answer:
         )
 
 
+# It is long because its docstring explains nine arguments.
 @torch.no_grad()
 @guarded
 def answer(
     model: Any,
-    tokens: Int[Tensor, "batch position"],
+    tokens: Any,
     iterations: Count | None = None,
     *,
     rule: str | Rule | None = None,
@@ -71,6 +74,8 @@ def answer(
     level: Level = "position",
     answer_positions: Bool[Tensor, "batch position"] | None = None,
     seed: Seed | None = None,
+    tokenizer: Any = None,
+    **inputs: Any,
 ) -> Answer:
     """Run a model until every position that needs an answer has stopped. Rows that have halted
     leave the batch.
@@ -84,6 +89,8 @@ def answer(
     the positions at the end leave too, once no row in the batch needs them.
 
     Arguments:
+        tokens: (batch, position), a tokenizer's output, or with `tokenizer` a text or a list of
+            texts.
         iterations: the largest number; None means the model's own depth.
         rule: None: the model's own halting, as its forward pass has it. A name or a Rule: positions
             stop where the rule decides. "model" is the model's own halting as a rule, which lets
@@ -93,24 +100,31 @@ def answer(
         answer_positions: positions whose answer is needed; None means all but pad tokens at the
             beginning and end of a row, where the model or its task names one.
         seed: for a model with a random start.
+        tokenizer: the model's own, of transformers, for texts. The model gets the mask of padding.
+        inputs: further arguments of a wrapped model's forward, with a row for each of the tokens.
 
     Raises:
         LoopscopeError: a model without the four functions or in training mode, tokens of another
-            shape, or a threshold without a rule.
+            shape, an input without rows, or a threshold without a rule.
     """
-    _check(model, tokens, rule, threshold)
+    _check_model(model)
+    read = model_input(model, tokens, inputs, tokenizer)
+    tokens, inputs = read.tokens, read.inputs
+    _check(model, tokens, inputs, rule, threshold)
     n = checked_iterations(model.iterations if iterations is None else iterations)
     rule = None if rule is None else get_rule(rule, model).with_threshold(threshold)
     if answer_positions is None:
         special = special_tokens(getattr(model, "config", None), getattr(model, "task", None))
         shape = (tokens.shape[0], tokens.shape[1])
-        answer_positions = counted_positions(tokens, {}, special, shape).mask
+        answer_positions = counted_positions(tokens, inputs, special, shape).mask
     seeded, parts = seed is not None, parts_of(model)
     check_no_pass(parts, "an answer")
     with turn(parts, seeded=seeded), torch.random.fork_rng(enabled=seeded):
         if seed is not None:
             torch.manual_seed(seed)
-        batch = ShrinkingBatch(model, tokens, n, rule, level=level, answer_positions=answer_positions)
+        batch = ShrinkingBatch(
+            model, tokens, n, rule, level=level, answer_positions=answer_positions, inputs=inputs
+        )
         _run_until_stopped(batch)
     assert batch.logits is not None
     return Answer(
@@ -144,26 +158,42 @@ def _run_until_stopped(batch: ShrinkingBatch) -> None:
         model.clock.set()
 
 
-def _check(model: Any, tokens: Any, rule: str | Rule | None, threshold: float | None) -> None:
+def _check_model(model: Any) -> None:
     if not isinstance(model, Looped):
         raise LoopscopeError(
             f"answer needs a model with encode, initial, step and decode, but got {type(model).__name__}. "
             "Wrap it by its family first: ls.wrap(model)."
-        )
-    if not isinstance(tokens, Tensor) or tokens.ndim < 2 or not len(tokens):
-        received = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
-        raise LoopscopeError(
-            f"answer needs tokens (batch, position) with one row or more, but got {received}. Pass a tensor "
-            "of tokens."
         )
     if model.training:
         raise LoopscopeError(
             "rows leave the batch in evaluation only, but the model is in training mode. Call model.eval() "
             "first."
         )
+
+
+def _check(
+    model: Any, tokens: Any, inputs: Mapping[str, Any], rule: str | Rule | None, threshold: float | None
+) -> None:
+    if not isinstance(tokens, Tensor) or tokens.ndim < 2 or not len(tokens):
+        received = tuple(tokens.shape) if isinstance(tokens, Tensor) else type(tokens).__name__
+        raise LoopscopeError(
+            f"answer needs tokens (batch, position) with one row or more, but got {received}. Pass a tensor "
+            "of tokens."
+        )
     verify = getattr(model, "verify", None)  # of an adapter, whose functions may differ from its model
     if verify is not None:
-        verify(tokens, {})
+        verify(tokens, inputs)
+    elif inputs:
+        raise LoopscopeError(
+            f"a looped model takes tokens alone, but {sorted(inputs)} were passed too. Leave them out."
+        )
+    for name, value in inputs.items():
+        if not isinstance(value, Tensor) or value.shape[:1] != tokens.shape[:1]:
+            shape = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise LoopscopeError(
+                f"an input must have a row for each of the {len(tokens)} rows, which leave the batch one by "
+                f"one, but {name} is {shape}. Pass a tensor (batch, ...), or leave it out."
+            )
     if threshold is not None and rule is None:
         raise LoopscopeError(
             f'threshold={threshold!r} needs the rule that it belongs to. Pass rule= too; rule="model" is the '

@@ -1,6 +1,7 @@
 """ShrinkingBatch: one pass through the loop. Rows that have halted leave the batch, and so do the
 positions at the end of a causal model that no row needs any more."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -30,7 +31,10 @@ class ShrinkingBatch:
         *,
         level: Level,
         answer_positions: Tensor | None,
+        inputs: Mapping[str, Tensor] | None = None,
     ) -> None:
+        """`inputs`: further ones of the model's forward, with a row for each of the tokens."""
+        self.inputs = dict(inputs or {})
         self.model, self.tokens, self.iterations, self.rule = model, tokens, iterations, rule
         self.level: Level = level
         (batch, positions), device = tokens.shape[:2], tokens.device
@@ -70,7 +74,13 @@ class ShrinkingBatch:
         """The context of some rows, computed again from their tokens, since a context may hold
         anything."""
         self.model.clock.set()
-        return self.model.encode(self.tokens[rows, : self.width])
+        positions = self.tokens.shape[1]
+        inputs = {name: value[rows.to(value.device)] for name, value in self.inputs.items()}
+        inputs = {
+            name: value[:, : self.width] if value.shape[1:2] == (positions,) else value
+            for name, value in inputs.items()
+        }
+        return self.model.encode(self.tokens[rows, : self.width], **inputs)
 
     # Which positions stop
 

@@ -15,6 +15,7 @@ from torch import nn
 from ..adapters import has_adapter
 from ..common.guard import guarded
 from ..core.copied import copied
+from ..core.model_text import model_input
 from ..core.sites import modules_of
 from .call_trace import trace_calls
 from .loop_candidate import BodyPart, LoopCandidate
@@ -23,7 +24,7 @@ from .repetition_search import LoopSearch
 
 
 @guarded
-def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:
+def find_loops(module: nn.Module, example: Any = None, *, tokenizer: Any = None, **inputs: Any) -> Loops:
     """Run a module once and find the parts of it that loop, and how to `wrap` them.
 
     The pass runs without gradients, in the module's current mode. Random generators, buffers and
@@ -37,13 +38,18 @@ def find_loops(module: nn.Module, example: Any = None, **inputs: Any) -> Loops:
 
     Arguments:
         module: any PyTorch module.
-        example: the first argument of its forward, such as tokens of shape (batch, position); None
-            to pass only `inputs`.
+        example: the first argument of its forward, such as tokens of shape (batch, position), a
+            tokenizer's output, or with `tokenizer` a text or a list of texts; None to pass only
+            `inputs`, such as inputs_embeds=.
+        tokenizer: the module's own, of transformers.
         inputs: further arguments by name.
 
     Raises:
-        LoopscopeError: `module` is no module. Errors of the module itself are not caught.
+        LoopscopeError: `module` is no module, or texts can't be read. Errors of the module itself
+            are not caught.
     """
+    read = model_input(module, example, inputs, tokenizer, strict=False)
+    example, inputs = read.tokens, read.inputs
     arguments = () if example is None else (copied(example),)  # the module may write into them
     root, operations = trace_calls(module, arguments, copied(inputs))
     search = LoopSearch(module, operations)

@@ -9,6 +9,8 @@ import torch
 import loopscope as ls
 from loopscope.checks import CheckResult, Outcome, Row
 from loopscope.checks.check import CHECKS
+from loopscope.checks.model_file import model_of_file
+from loopscope.shelves import new
 
 from ..toys import foreign_loops as foreign
 from ..toys.broken_adapters import Right, small, tokens
@@ -78,6 +80,29 @@ def test_tokens_are_made_where_none_are_passed():
     assert drawn.passed and drawn.about["inputs"] == "(2, 6) of torch.int64, seed 0"
     zoo = ls.check(model())
     assert zoo.passed and zoo.row("four functions").reason.endswith("and every state")
+
+
+def test_a_text_is_read_as_its_tokens_are():
+    from ..toys.text_tokenizers import bytes_tokenizer
+
+    model = torch.nn.Sequential(torch.nn.Embedding(300, foreign.WIDTH), foreign.Loop()).eval()
+    shown = ls.check(model, "A loop", body="1.core", tokenizer=bytes_tokenizer())
+    assert shown.passed and shown.about["inputs"] == "(1, 2) of torch.int64, seed 0"
+
+
+def test_a_file_of_ones_own_is_checked_at_the_size_of_its_recipe(tmp_path):
+    file = new("model", "fresh_net", tmp_path)[0]
+    shown = ls.check(str(file))
+    assert shown.passed and shown.about["class"].endswith("fresh_net.Model")
+    assert shown.about["inputs"] == "(2, 9) of torch.int64, seed 0"
+    text = file.read_text()
+    file.write_text(text.replace("\n}\n", '\n    "second": Recipe("fresh_net", "hops", 1, Fixed(2)),\n}\n'))
+    with pytest.raises(ls.LoopscopeError, match=r"has 2 recipes, .* so one must be named. Write .*\.py:NAME"):
+        ls.check(file)
+    assert model_of_file(f"{file}:fresh-net-parity", 0).task.length == 8
+    file.write_text(text.partition("# By name")[0].replace("vocabulary: int = 12", "vocabulary: int"))
+    with pytest.raises(ls.LoopscopeError, match="must say how large its model is, by defaults of Config"):
+        ls.check(file)
 
 
 @pytest.mark.parametrize("halting", ["accumulated", "interpolated"])

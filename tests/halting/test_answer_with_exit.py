@@ -139,6 +139,23 @@ def test_a_wrapped_model_of_others_answers_early_too():
     assert torch.equal(result.exit_depth, halting.iteration + 1)
 
 
+def test_texts_are_answered_as_each_alone():
+    from ..toys.small_models import albert
+    from ..toys.text_tokenizers import words_tokenizer
+
+    torch.manual_seed(0)
+    model, tokenizer = ls.wrap(albert(vocab_size=320).eval()), words_tokenizer()
+    texts = ["the loop", "once the loop has come to rest"]
+    result = ls.answer(model, texts, rule="argmax", threshold=2, tokenizer=tokenizer)
+    padded = tokenizer(texts, padding=True, return_tensors="pt")
+    for row, text in enumerate(texts):
+        alone = ls.answer(model, text, rule="argmax", threshold=2, tokenizer=tokenizer)
+        n = int(padded["attention_mask"][row].sum())
+        assert torch.allclose(result.logits[row, :n], alone.logits[0], atol=1e-5)
+        assert torch.equal(result.exit_depth[row, :n], alone.exit_depth[0])
+    assert torch.equal(ls.answer(model, padded, rule="argmax", threshold=2).logits, result.logits)
+
+
 def test_what_cannot_answer_early_says_so(tokens):
     model = built("universal")
     with pytest.raises(LoopscopeError, match="threshold=0.1 needs the rule that it belongs to"):
@@ -149,5 +166,7 @@ def test_what_cannot_answer_early_says_so(tokens):
         LoopscopeError, match="needs a model with encode, initial, step and decode, but got Linear"
     ):
         ls.answer(torch.nn.Linear(2, 2), tokens)
-    with pytest.raises(LoopscopeError, match="tokens must be a tensor of integers"):
+    with pytest.raises(LoopscopeError, match="takes tokens alone, but .'attention_mask'. were passed"):
+        ls.answer(model.eval(), tokens, attention_mask=torch.ones_like(tokens))
+    with pytest.raises(LoopscopeError, match="a model reads tokens, but got text: 'words'"):
         ls.answer(Planted(torch.zeros(2, 1, 1, 2)).eval(), "words")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import loopscope as ls
 from loopscope.loop_detection.loop_finder import find_loops
 from loopscope.loop_detection.loops import Sharing
 
@@ -242,3 +243,27 @@ def test_forward_called_by_hand_and_modules_with_hooks_are_seen():
     model = Module(forward, core=Core(), hooked=Core())
     model.hooked.register_forward_hook(lambda module, args, output: output * 1.5)
     assert [loop.times for loop in find_loops(model, batch()).loops] == [4, 3]
+
+
+def test_a_text_and_embeddings_are_read_as_record_reads_them():
+    from ..toys.text_tokenizers import bytes_tokenizer
+
+    class Texts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.core = nn.Embedding(300, 4), nn.Linear(4, 4)
+
+        def forward(self, input_ids=None, attention_mask=None, token_type_ids=None, inputs_embeds=None):
+            h = self.embed(input_ids) if inputs_embeds is None else inputs_embeds
+            for _ in range(3):
+                h = self.core(h)
+            return h
+
+    tokenizer, model = bytes_tokenizer(), Texts()
+    expected = str(find_loops(model, torch.tensor([tokenizer("A loop").input_ids])))
+    assert "core runs 3 times" in expected
+    assert str(find_loops(model, "A loop", tokenizer=tokenizer)) == expected
+    assert str(find_loops(model, tokenizer("A loop", return_tensors="pt"))) == expected
+    assert str(find_loops(model, inputs_embeds=torch.ones(1, 2, 4))) == expected
+    with pytest.raises(ls.LoopscopeError, match="a model reads tokens, but got text"):
+        find_loops(model, "A loop")

@@ -122,6 +122,7 @@ def calls() -> Iterator[Call]:
         "find_loops", ls.find_loops, {"module": _core(), "example": torch.ones(2, 8)}, fixed=("example",)
     )
     yield Call("check", ls.check, {"model": _core(), "tokens": torch.ones(2, 3, 8), "body": "0"})
+    yield Call("check text", ls.check, {"model": looped, "tokens": "A loop", "tokenizer": tokenizer})
     yield Call("generate", ls.generate, {"model": ls.wrap(_core(), body="0"), "tokens": tokens})
     yield Call("from_pretrained", ls.from_pretrained, {"name": "no-such-folder"})
     yield Call("answer", ls.answer, {"model": model(), "tokens": tokens, "rule": "kl"})
