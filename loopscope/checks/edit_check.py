@@ -67,11 +67,12 @@ def _edited(
         return mistake
     what = f"'{site}' at {', '.join(map(str, [f'iteration {index[0]}', *_words(where | inner)]))}"
     reference = calls()
+    idle = not largest_difference(_after(run, index[0]), _after(edited, index[0]))
+    if idle and (is_state(site) or reference is None):
+        text = f"{what} was edited, but neither a later state nor the output changed"
+        unread = not is_state(site) or (index[0] == run.iterations and _keeps_accounts(run.model))
+        return inapplicable(text) if unread else failed(text)
     if reference is None:
-        if not largest_difference(_after(run, index[0]), _after(edited, index[0])):
-            idle = f"{what} was edited, but neither a later state nor the output changed"
-            unread = not is_state(site) or (index[0] == run.iterations and _keeps_accounts(run.model))
-            return inapplicable(idle) if unread else failed(idle)
         return same(0.0, f"{what}: nothing before it changes, what follows does (no hook shows the state)")
     modules, number, path = reference
     shifts = [

@@ -57,7 +57,7 @@ def _by_substitution(subject: Subject) -> Finding:
     """Every step from the first recorded state on, and the read-out of the last one."""
     run = subject.run
     try:
-        model = iterable_model(run)
+        model: Any = iterable_model(run)
     except LoopscopeError as error:
         return inapplicable(str(error))
     subject.before.restore()
@@ -67,11 +67,11 @@ def _by_substitution(subject: Subject) -> Finding:
         states = [run.state(first)]
         for t in range(first, run.iterations):
             states.append(copied(step_at(model, states[-1], context, t)))  # a body may write into it
-        logits = model.decode(states[-1], context)
+        answer = find_logits(model.answer_after(states[-1], context))
     theirs = _own_logits(subject)
     off = largest_difference(states, [run.state(k) for k in range(first, run.iterations + 1)])
     if not off and theirs is not None:
-        off = largest_difference(logits, theirs)
+        off = largest_difference(answer, theirs)
     return same(off, f"states and read-out of the four functions by substitution, from states[{first}] on")
 
 

@@ -12,6 +12,7 @@ from ..common.errors import LoopscopeError
 from ..core.hooks import in_backward
 from ..core.sites import Path, float_tensors, site_modules
 from ..wrapping.body_calls import tied
+from ..wrapping.part_state import PartState
 from ..wrapping.wrap_module import Wrapped
 from .finding import largest_difference
 
@@ -96,8 +97,11 @@ def loop_ends(model: Any) -> LoopEnds:
     """
     if isinstance(model, Wrapped):
         members = [model.module.get_submodule(name) for name in model.body]
-        ends = members if tied(members) else members[-1:]
-        return LoopEnds(dict.fromkeys(model.state.sites, ends), 1, members)
+        ends = dict.fromkeys(model.state.sites, members if tied(members) else members[-1:])
+        if isinstance(model.state, PartState):
+            numbers = zip(model.state.sites, model.state.numbers, strict=True)
+            ends = {site: [members[number]] for site, number in numbers}
+        return LoopEnds(ends, 1, members)
     if isinstance(model, Adapter):
         bodies = list(model.loop_bodies())
         begin, end = (bodies, bodies) if bodies else ([module] for module in model.loop_ends())

@@ -199,9 +199,8 @@ class PassRecorder:
     def _with_first_state(self, adapter: Adapter, run: Run) -> Run:
         """The run with states[0], which is computed before the loop's first call, and a
         read-out."""
-        assert self.tracker.first_input is not None
-        detach = not self.tracker.collector.grad
-        first_input = self.tracker.first_input.detach() if detach else self.tracker.first_input
+        first_input, detach = self.tracker.first.inputs[0], not self.tracker.collector.grad
+        first_input = first_input.detach() if detach else first_input
         first = adapter.initial_from_call(first_input, self.embedded)
         direct = all(self.tracker.first.direct) or not adapter.body_receives_state
         known = first is not None and direct and self.carried_unchanged

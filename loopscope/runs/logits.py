@@ -36,7 +36,8 @@ class Logits:
             return States("logits", values, ("iteration", "batch", "position", "vocab"), labels[index])
         k = self._run.states.iteration_at(index)
         early = self._run.origin.get("answers_early", False)
-        if k == self._run.iterations and isinstance(self._run.output, Tensor) and not early:
+        last = k == self._run.iterations and isinstance(self._run.output, Tensor) and not early
+        if last and (not self._run.has_model or self._run.reader.output_is_logits):
             return self._run.output
         return self._run.reader.logits(self._run.state(k))
 

@@ -160,6 +160,16 @@ class Reader:
         self._find_out()
         return self._decode is not None
 
+    @property
+    def output_is_logits(self) -> bool:
+        """Whether a tensor that the model returned is its logits, as far as that is known."""
+        if self.later is not None:
+            try:
+                self._find_out()
+            except LoopscopeError:  # nothing can be computed, so nothing is known
+                return True
+        return getattr(self._model, "ends_with_logits", True)
+
     def logits(self, state: State, *, grad: bool = False) -> Tensor:
         """The logits (batch, position, vocab) of a state, with the run's own edits of the read-out.
 

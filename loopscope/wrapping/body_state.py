@@ -1,11 +1,12 @@
 """BodyState: where the loop's body receives its state, and where it returns it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
+from ..core.hooks import TemporaryHooks
 from ..core.sites import Path, find_tensor, float_tensors
 from .state_names import StateNames, described, source_text, target_text
 from .wiring import Feed, Wiring
@@ -28,6 +29,9 @@ class BodyState:
     Without names it is the tensor that goes from one call to the next, known after a pass
     (`learn`); until then the first floating-point tensor, of the shape of the last state.
     """
+
+    received_again = True
+    """Whether the body's calls receive the state as it was returned, or may."""
 
     def __init__(self, names: StateNames | None = None, parameters: Sequence[str] = ()) -> None:
         self.names, self.parameters = names, tuple(parameters)
@@ -79,6 +83,23 @@ class BodyState:
                 f"{described(output)}."
             )
         return [path for path in paths if path is not None]
+
+    def targets_of(self, number: int, last: bool, output: Any, like: Tensor | None) -> list[tuple[int, Path]]:
+        """The tensors of the state in what a part of the body returns: the number of each in the
+        state, and the path to it.
+
+        Arguments:
+            number: of the part in the body.
+            last: whether its call ends an iteration.
+        """
+        return list(enumerate(self.targets(output, like))) if last else []
+
+    def watched(self, hooks: TemporaryHooks, modules: Mapping[str, nn.Module]) -> dict[str, Tensor]:
+        """By site, the latest of each tensor that another part than the body's last one returns."""
+        return {}
+
+    def check_edits(self, edits: Sequence[Any], schedule: Sequence[Any]) -> None:
+        """Raise LoopscopeError for an edit that can't be made in the module's own pass."""
 
     def learn(self, wiring: Wiring, last: "SeenPass") -> bool:
         """Take over from a whole pass where the state is received and returned.

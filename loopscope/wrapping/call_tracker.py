@@ -95,7 +95,7 @@ class CallTracker:
         self.calls = BodyCalls(wrapped.body, members, alternating=wrapped.alternating)
         self.sites = SiteCalls()
         self.wiring = Wiring()
-        self.first = FirstState(bool(schedule) or bool(edits), len(self.state.sites))
+        self.first = FirstState(bool(schedule or edits), len(self.state.sites), self.state.received_again)
         self.passed: list[Passed] = []
         """The tensors of the state that the running call received."""
         self.last: list[Tensor] = []
@@ -122,11 +122,6 @@ class CallTracker:
         """Whether the running iteration is skipped."""
         return self.done in self.times and not self.times[self.done].times
 
-    @property
-    def first_input(self) -> Tensor | None:
-        """The body's first input."""
-        return self.first.inputs[0] if self.first.inputs else None
-
     def attach(self, hooks: TemporaryHooks) -> None:
         """Attach hooks to the body and the inner loops, after those of the sites."""
         for site in self.edits:
@@ -136,6 +131,7 @@ class CallTracker:
         for axis, name in self.wrapped.inner.items():
             before, after = self.calls.inner_hooks(axis, self.clock)
             hooks.attach(self.modules[name], before=before, after=after)
+        self.parts = self.state.watched(hooks, self.modules)
         self.calls.attach(hooks, self._begin, self._end)
 
     def _begin(self, args: Any, kwargs: Any) -> Any:
@@ -156,10 +152,10 @@ class CallTracker:
             self.axes.see(values[0])
             self.first.begin(values, inputs)
         else:
-            self._check_followed(values)
+            self._check_followed(values, inputs)
             self.first.compare(values, self.last)
         self.passed = []
-        for site, path, value in zip(self.state.sites, paths, values, strict=True):
+        for site, path, value in zip(self.state.sites, paths, values, strict=False):
             new = value
             if not done and self.wrapped.body_receives_state:
                 new = self._edited(site, new, (0,))
@@ -175,11 +171,13 @@ class CallTracker:
         self._inputs, self._sources = inputs, paths
         return inputs
 
-    def _check_followed(self, values: list[Tensor]) -> None:
+    def _check_followed(self, values: list[Tensor], inputs: Any) -> None:
         """Raise LoopscopeError if the module goes on from what the body returned, and not from what
         an edit put in its place."""
         for value, returned, edited in zip(values, self.bypassed, self.last, strict=True):
-            if returned is not None and same_values(value, returned) and not same_values(value, edited):
+            if returned is None or same_values(value, edited):
+                continue
+            if same_values(value, returned) or self.first.repeated(inputs, edited):
                 raise LoopscopeError(
                     "an edit of the state must reach what comes after, but "
                     f"{type(self.wrapped.module).__name__} "
@@ -206,7 +204,7 @@ class CallTracker:
         if moment is not None:
             self.unused.remove(moment)
             self.first.edited |= not (done or moment.times)
-        for number, (site, path) in enumerate(zip(self.state.sites, paths, strict=True)):
+        for number, (site, path) in enumerate(zip(self.state.sites, paths, strict=False)):
             value = new = get_at(output, path)
             if moment is not None and not moment.times:
                 new = last[number].clone()
@@ -218,6 +216,8 @@ class CallTracker:
             if number == 0:
                 self.last_output = new
             output = output if new is value else put_at(output, path, new)
+        for site, value in self.parts.items():
+            self.collector.take(site, ITERATION, (done + 1,), value)
         self.calls.finish()
         self.clock.set(("iteration", self.done))
         self.wiring.returned(output)

@@ -20,18 +20,19 @@ _LARGEST = 1 << 26
 class FirstState:
     """What the first call of the body received and returned, and how the later ones follow."""
 
-    def __init__(self, edits: bool, count: int) -> None:
+    def __init__(self, edits: bool, count: int, received_again: bool = True) -> None:
         """
         Arguments:
             edits: whether there are any edits in this pass.
             count: the number of the state's tensors.
+            received_again: whether the body may receive the state as it was returned.
         """
         self.edits = edits
         self.inputs: list[Tensor] = []
         """The tensors of the state that the first call received, copied."""
         self.outputs: list[tuple[Any, Tensor]] = []
         """Every floating-point tensor that the first call returned, copied."""
-        self.direct = [True] * count
+        self.direct = [received_again] * count
         """By tensor, whether every later call received exactly what the one before returned."""
         self.constant = True
         """Whether every call received the same first tensor."""
@@ -45,14 +46,21 @@ class FirstState:
         self.inputs = [value.detach().clone() for value in values]
         self.digest = _digest(inputs)
 
+    def repeated(self, inputs: Any, state: Tensor) -> bool:
+        """Whether a later call receives the tensors of the first one, and nowhere this state."""
+        if any(same_values(tensor, state) for _, tensor in float_tensors(inputs)):
+            return False
+        return self.digest is not None and self.digest == _digest(inputs)
+
     def end(self, output: Any) -> None:
         """What the first call returns, before any edit."""
         self.outputs = [(path, tensor.detach().clone()) for path, tensor in float_tensors(output)]
 
     def compare(self, values: list[Tensor], last: list[Tensor]) -> None:
         """What a later call receives, and the state that it should be."""
-        pairs = zip(self.direct, values, last, strict=True)
-        self.direct = [direct and same_values(value, state) for direct, value, state in pairs]
+        if any(self.direct):
+            pairs = zip(self.direct, values, last, strict=True)
+            self.direct = [direct and same_values(value, state) for direct, value, state in pairs]
         self.constant = self.constant and same_values(values[0], self.inputs[0])
 
     def unknown(self, done: int) -> list[str | None]:

@@ -16,16 +16,15 @@ from torch import Tensor, nn
 from ..adapters.base import Adapter
 from ..adapters.forward_inputs import check_no_cache
 from ..common.errors import LoopscopeError
-from ..core.output_logits import find_logits
+from ..core.output_logits import find_logits, named_logits
 from ..core.sites import float_tensors, modules_of
 from ..core.state_tree import State, tensors
-from .between_calls import modules_between_calls
 from .iterated_names import ReadOutNames
 from .iteration_context import Context, Form
+from .missing_logits import missing_logits
 from .pass_hooks import counted_turns, left_after
 from .prefix import Outputs, kept_modules, kept_outputs, replayed_outputs
 from .substituted_pass import SubstitutedPass, is_one_module
-from .value_reads import ValueReads
 from .whole_gradients import WholeGradients
 
 
@@ -42,8 +41,9 @@ class Iterated(Adapter):
         self.recurrent_fields = self.fields
         self.wrapped, self.names = wrapped, names
         self.state_type: Any = namedtuple("State", self.fields) if self.fields else None
-        self.answers: dict[Any, tuple[str | None, str | None]] = {}
-        """By kind of inputs: how substitution differs from the module's own pass, and `absent`."""
+        self.answers: dict[Any, tuple[str | None, str | None, bool]] = {}
+        """By kind of inputs: how substitution differs from the module's own pass, `absent`, and
+        `ends_with_logits`."""
         self.absent: str | None = None
         """Why states[0] isn't known; None if it is."""
         self.own_count = 1
@@ -51,6 +51,8 @@ class Iterated(Adapter):
         self.decides = False
         """Whether its forward reads values during the loop, and so may decide by the states how
         many iterations it runs."""
+        self.ends_with_logits = True
+        """Whether a tensor of the output that has no such name are logits."""
         self.writes = False
         """Whether a state is written into the memory that the body received."""
 
@@ -71,7 +73,7 @@ class Iterated(Adapter):
         """The first iteration, computed, and what the modules before it returned."""
         body = self._body()
         kept = kept_modules(self.module, body)
-        one = self._pass()
+        one = self.new_pass()
         outputs: list[Outputs] = []
 
         def forward() -> Any:
@@ -95,10 +97,8 @@ class Iterated(Adapter):
             )
         received = context.form.first.received
         if context.form.draws:  # the module draws its first state in each pass
-            one = self._pass()
-            received = one.first_iteration(
-                lambda: self.module(*_args(context.tokens), **context.inputs), only_input=True
-            ).received
+            one = self.new_pass()
+            received = one.first_iteration(lambda: self.run_module(context), only_input=True).received
         return self._state([value.clone() for value in received])
 
     def begin(self, context: Context) -> tuple[int, State]:
@@ -125,33 +125,35 @@ class Iterated(Adapter):
         return self._state(result)
 
     def decode(self, state: State, context: Context) -> Tensor:
-        found = self.answer_after(state, context)
-        if not isinstance(found, Tensor):
-            raise LoopscopeError(
-                f"the output of {type(self.module).__name__} must hold logits, but is a "
-                f"{type(found).__name__} without any. Name the module that returns them: "
-                f"ls.wrap(module, body=..., head=...)."
-            )
-        return found
+        logits, output = self._read_out(state, context)
+        if isinstance(logits, Tensor):
+            return logits
+        raise missing_logits(self.module, self.names.head, output)
 
     def answer_after(self, state: State, context: Context) -> Any:
         """The logits; what the forward returns, if it holds none and no head was named."""
+        logits, output = self._read_out(state, context)
+        return output if logits is None else logits
+
+    def _read_out(self, state: State, context: Context) -> tuple[Tensor | None, Any]:
+        """The logits, those of the head if one was named; and what the forward returns, if it
+        wasn't left before."""
         values, logits = tensors(state), list[Any]()
         count = self._count_from(values, context) if self.decides else self._count(context)
-        one = self._pass()
+        one = self.new_pass()
 
         def forward() -> Any:
             with self._prefix(one, context), left_after(self._head(), one, logits):
-                return self.module(*_args(context.tokens), **context.inputs)
+                return self.run_module(context)
 
         output = one.output(forward, context.form.first, values, count=count, write=self.writes)
-        if logits:
-            return logits[0]
-        found = find_logits(output)
-        return output if found is None else found
+        if self.names.head is not None:
+            return next(iter(logits), None), output
+        return self.logits_in(output), output
 
     def logits_in(self, output: Any) -> Any:
-        return find_logits(output)
+        """The logits in an output; None if it holds none."""
+        return find_logits(output) if self.ends_with_logits else named_logits(output)
 
     def logits_of(self, h: Tensor, context: Context) -> Tensor:
         """The norm and the head that were named, of `h`."""
@@ -173,46 +175,32 @@ class Iterated(Adapter):
         """The module's own, by which a run knows its weights."""
         return self.module.state_dict(*args, **kwargs)
 
+    def run_module(self, context: Context) -> Any:
+        """The module's own forward."""
+        return self.module(*_args(context.tokens), **context.inputs)
+
+    def depth_in(self, context: Context) -> int:
+        """The number of iterations that the module runs by itself in this context."""
+        return self._count(context)
+
     def depth_of(self, context: Context, run: Any) -> int:
         """The module's own number of iterations in a run, which the context keeps."""
         if context.form.count is None:
             context.form.count = run.iterations
         return self._count(context)
 
-    def modules_between(self, context: Context) -> frozenset[str]:
-        """The modules that are called between two calls of the body, and not before the first."""
-        one = self._pass()
-
-        def forward() -> Any:
-            return one.output(
-                lambda: self.module(*_args(context.tokens), **context.inputs),
-                context.form.first,
-                context.form.first.returned,
-                count=None,
-                write=self.writes,
-            )
-
-        return modules_between_calls(self.module, self.wrapped.body, one, forward)
-
-    def reads_values(self, context: Context) -> bool:
-        """Whether the forward reads values of tensors from the first call of the body on."""
-        one = self._pass()
-        reads = ValueReads(lambda: one.begun)
-
-        def forward() -> Any:
-            with reads:
-                return self.module(*_args(context.tokens), **context.inputs)
-
-        one.count(forward, context.form.first, context.form.first.returned, write=self.writes)
-        return reads.seen
-
     def continuation_note(self, iterations: int) -> str:
         """What must be said of a run of so many iterations, as a sentence; empty if nothing."""
         if iterations <= self.own_count or self.names.count is not None:
             return ""
+        few = (
+            " From so few it can't be seen whether an iteration reads more than this state."
+            if self.own_count < 3
+            else ""
+        )
         return (
             f" Beyond the {self.own_count} that the module runs by itself, each is its last one again; an "
-            "argument of its forward that sets their number would be followed: ls.wrap(..., count=...)."
+            f"argument of its forward that sets their number would be followed: ls.wrap(..., count=...).{few}"
         )
 
     between: frozenset[str] = frozenset()
@@ -228,7 +216,8 @@ class Iterated(Adapter):
     def _head(self) -> nn.Module | None:
         return None if self.names.head is None else modules_of(self.module)[self.names.head]
 
-    def _pass(self) -> SubstitutedPass:
+    def new_pass(self) -> SubstitutedPass:
+        """A pass of the module, which is still to run."""
         body = self._body()
         return SubstitutedPass(body, self.wrapped.state, self.clock, one_module=is_one_module(body))
 
@@ -254,7 +243,7 @@ class Iterated(Adapter):
 
     def _iteration(self, values: list[Tensor], context: Context, t: int) -> tuple[list[Tensor] | None, int]:
         """The state after iteration t, None if the forward ended before it; and how many it ran."""
-        one, inputs = self._pass(), dict(context.inputs)
+        one, inputs = self.new_pass(), dict(context.inputs)
         name = self.names.count
         if name is not None and t >= self._count(context):
             inputs[name] = t + 1
@@ -279,11 +268,11 @@ class Iterated(Adapter):
 
     def _count_from(self, values: Sequence[Tensor] | None, context: Context) -> int:
         """How many iterations the forward runs if each gives `values`; None: is computed."""
-        one = self._pass()
+        one = self.new_pass()
 
         def forward() -> Any:
             with self._prefix(one, context):
-                return self.module(*_args(context.tokens), **context.inputs)
+                return self.run_module(context)
 
         return one.count(forward, context.form.first, values, write=self.writes)
 

@@ -100,6 +100,7 @@ def _planned(wrapped: Wrapped, sites: Sites, edits: Sequence[AnyEdit], probe: St
     modules, state = with_patterns(modules_of(wrapped.module)), wrapped.state
     values, schedule = expand_edits(edits, state.fields)
     args, inputs = probe.inputs()
+    state.check_edits(values, schedule)
     values = with_mask(values, wrapped.module, args[0] if args else None, inputs)
     moments = [moment for moment in schedule if not isinstance(moment, Swap)]
     for moment in schedule:

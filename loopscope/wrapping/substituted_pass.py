@@ -22,6 +22,7 @@ from ..core.sites import Path, float_tensors, get_at, put_at
 from .body_calls import tied
 from .body_state import BodyState
 from .tensor_match import fresh_copy, same_memory
+from .unread_outputs import further_outputs
 
 
 @dataclass
@@ -32,9 +33,12 @@ class Iteration:
     """The tensors of the state, as the first call received them; empty if it received none."""
     outputs: dict[int, Any] = field(default_factory=dict)
     """By part of the body, what it returned."""
-    targets: list[Path] = field(default_factory=list)
-    """Where the last part returns each tensor of the state."""
+    targets: dict[int, list[tuple[int, Path]]] = field(default_factory=dict)
+    """By part, the tensors of the state that it returns: the number in the state, and where."""
     returned: list[Tensor] = field(default_factory=list)
+    unread: dict[int, list[Path]] = field(default_factory=dict)
+    """By part, where else it returns a tensor that it didn't receive: nothing may read it but what
+    belongs to its own iteration."""
     in_place: bool = False
     """Whether the body returns the memory that it received."""
 
@@ -68,7 +72,7 @@ class SubstitutedPass:
         Arguments:
             only_input: leave the pass before it.
         """
-        result = Iteration()
+        result, returned = Iteration(), dict[int, Tensor]()
 
         def part(number: int, original: Any, args: Any, kwargs: Any) -> Any:
             if self._first(number) and not self._inside:
@@ -80,14 +84,18 @@ class SubstitutedPass:
                     self.live = True  # its draws are the pass's own
                     raise Left
             output = original(*args, **kwargs)
+            like = result.received[0] if result.received else None
+            found = self.state.targets_of(number, self._last(number), output, like)
+            if found:
+                result.targets[number] = found
+                returned.update({place: get_at(output, path) for place, path in found})
             if self._last(number):
-                like = result.received[0] if result.received else None
-                result.targets = self.state.targets(output, like)
-                values = [get_at(output, path) for path in result.targets]
+                values = [returned[place] for place in sorted(returned)]
                 inputs = [tensor for _, tensor in float_tensors((args, kwargs))]
                 result.in_place = any(same_memory(a, b) for a in values for b in inputs)
                 result.returned = [value.detach().clone() for value in values]
             result.outputs[number] = copied(output)
+            result.unread[number] = further_outputs(output, (args, kwargs), found)
             if self._last(number):
                 raise Left
             return output
@@ -129,6 +137,7 @@ class SubstitutedPass:
             write: whether the state is also written into the memory that the body received.
         """
         result: list[Tensor] | None = None
+        returned: dict[int, Tensor] = {}
 
         def part(number: int, original: Any, args: Any, kwargs: Any) -> Any:
             nonlocal result
@@ -140,9 +149,10 @@ class SubstitutedPass:
                     self._go_live()
                 args, kwargs = self._received((args, kwargs), values if not t else None, core_in, write)
             output = original(*args, **kwargs)
+            found = self.state.targets_of(number, self._last(number), output, values[0])
+            returned.update({place: get_at(output, path) for place, path in found})
             if self._last(number):
-                paths = self.state.targets(output, values[0])
-                result = [get_at(output, path) for path in paths]
+                result = [returned[place] for place in sorted(returned)]
                 raise Left
             return output
 
@@ -186,17 +196,18 @@ class SubstitutedPass:
     ) -> Any:
         """What a call that isn't computed returns: the first iteration's output, with the state."""
         output = first.outputs.get(number, first.outputs[next(reversed(first.outputs))])
-        output = copied(output)
-        if not self._last(number):
-            return output
-        sources = self.state.sources(inputs, values[0]) if write else []
-        for place, (path, value) in enumerate(zip(first.targets, values, strict=True)):
-            like = get_at(output, path)
+        output, last_part = copied(output), self._last(number)
+        sources = self.state.sources(inputs, values[0]) if write and last_part else []
+        form = number if number in first.targets else next(reversed(first.targets))
+        for place, path in first.targets[form] if last_part or number in first.targets else []:
+            value, like = values[place], get_at(output, path)
             if place < len(sources):
                 new = get_at(inputs, sources[place]).copy_(value)
             else:
                 new = fresh_copy(value, like) if like.shape == value.shape else value.clone()
             output = put_at(output, path, new)
+        if not last_part:
+            return output
         self.done += 1
         if self.done == last:
             self._go_live()

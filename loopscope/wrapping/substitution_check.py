@@ -4,6 +4,7 @@ its output again. A run asks when something is first computed from its states.""
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import torch
@@ -22,11 +23,21 @@ from ..runs.collector import Collector
 from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.run import Run
+from .forward_questions import ends_with_logits, modules_between, reads_values
 from .iterated import Context, Iterated
 from .recorded_module import record_wrapped
+from .unread_outputs import with_other_numbers
 
 _MOST = 16
 """So many iterations are compared."""
+_MORE = (
+    "{}. Name all that is carried: ls.wrap(module, body=..., state=...). What the module itself adds to it "
+    "between two calls, as in h + body(h), is carried too, and no call returns it: make a body of both"
+)
+_DRAWS = (
+    "its iterations read random numbers, which are other ones when an iteration runs alone, so the state "
+    "isn't all that an iteration reads"
+)
 
 
 def offer_iterations(reader: Reader, iterated: Iterated, run: Run) -> None:
@@ -61,7 +72,7 @@ def _verified(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str
     for each kind of inputs."""
     kind = kind_of_inputs(iterated.module, tokens, inputs)
     if kind in iterated.answers:
-        mismatch, iterated.absent = iterated.answers[kind]
+        mismatch, iterated.absent, iterated.ends_with_logits = iterated.answers[kind]
         return mismatch
     start = generator_state()
     collector = Collector(Keep(), False, True, careful=True)
@@ -79,9 +90,10 @@ def _verified(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str
         if mismatch is None or not context.form.first.in_place:
             break
     if mismatch is None:
-        iterated.between = iterated.modules_between(context)
-        iterated.decides = iterated.decides or iterated.reads_values(context)
-    iterated.answers[kind] = (mismatch, iterated.absent)
+        iterated.between = modules_between(iterated, context)
+        iterated.decides = iterated.decides or reads_values(iterated, context)
+        iterated.ends_with_logits = ends_with_logits(iterated, context, plain.output)
+    iterated.answers[kind] = (mismatch, iterated.absent, iterated.ends_with_logits)
     return mismatch
 
 
@@ -108,6 +120,8 @@ def _read_outs(iterated: Iterated) -> Iterator[list[Any]]:
 
 def _difference(iterated: Iterated, context: Context, run: Run, read_outs: list[Any]) -> str | None:
     head, n, first = iterated.names.head, run.iterations, 0 if iterated.absent is None else 1
+    if n == 2 and any(context.form.first.unread.values()) and _reads_further(iterated, context, run):
+        return _MORE.format("iteration 1 reads what the one before returned besides this state")
     if any(states.rows for states in [run.states]):
         return "rows leave its batch during the loop"
     times = sorted({*range(first, n, max(1, n // _MOST)), n - 1}) if n > first else []
@@ -115,16 +129,17 @@ def _difference(iterated: Iterated, context: Context, run: Run, read_outs: list[
         after = step_at(iterated, run.state(t), context, t)
         pairs = zip(_tensors(after), _tensors(run.state(t + 1)), strict=True)
         if any(difference_of(*pair) for pair in pairs):
-            return (
+            if context.form.draws:
+                return _DRAWS
+            return _MORE.format(
                 f"iteration {t} from state {t} gives another state {t + 1} than its own pass, so an "
-                "iteration reads more than this state. Name all that is carried: "
-                "ls.wrap(module, body=..., state=...)"
+                "iteration reads more than this state"
             )
     expected = next(iter([find_logits(run.output)] if head is None else read_outs), None)
     if expected is None and head is None:
         return None  # nothing to compare; what needs logits says so
-    logits = iterated.decode(run.state(n), context)
-    if expected is None or not difference_of(logits, expected):
+    answer: Any = find_logits(iterated.answer_after(run.state(n), context))
+    if expected is None or not difference_of(answer, expected):
         return None
     if head is not None:
         return (
@@ -137,6 +152,16 @@ def _difference(iterated: Iterated, context: Context, run: Run, read_outs: list[
     )
 
 
+def _reads_further(iterated: Iterated, context: Context, run: Run) -> bool:
+    """Whether iteration 1 gives another state where iteration 0 returned other numbers besides its
+    state."""
+    form = copy(context.form)
+    form.first = with_other_numbers(form.first)
+    after = step_at(iterated, run.state(1), context._replace(form=form), 1)
+    pairs = zip(_tensors(after), _tensors(run.state(2)), strict=True)
+    return any(difference_of(*pair) is not None for pair in pairs)
+
+
 def _of_run(iterated: Iterated, context: Context, run: Run) -> str | None:
     """Whether a random pass can be gone on with: only where no iteration reads what was drawn."""
     n = run.iterations
@@ -147,7 +172,7 @@ def _of_run(iterated: Iterated, context: Context, run: Run) -> str | None:
         return "its pass draws random numbers, and states that are kept rounded don't show how they are used"
     after = step_at(iterated, run.state(n - 1), context, n - 1)
     if difference_of(_tensors(after)[0], run.states[n]):
-        return "its iterations read random numbers that were drawn in the recording. Record it with a seed"
+        return _DRAWS
     return None
 
 

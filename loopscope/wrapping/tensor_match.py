@@ -21,9 +21,12 @@ def same_memory(one: Tensor, other: Tensor) -> bool:
 
 
 def fresh_copy(value: Tensor, like: Tensor) -> Tensor:
-    """A tensor of its own with the numbers of `value`, laid out in memory as `like`. It keeps the
-    graph."""
-    return torch.empty_like(like).copy_(value)
+    """A tensor of its own with the numbers of `value`, laid out in memory as `like`, gaps included:
+    short dtypes round by it. It keeps the graph."""
+    if any(step == 0 and size > 1 for size, step in zip(like.shape, like.stride(), strict=True)):
+        return torch.empty_like(like).copy_(value)  # its places are one
+    spread = torch.empty_strided(like.shape, like.stride(), dtype=like.dtype, device=like.device)
+    return spread.copy_(value)
 
 
 def version(tensor: Tensor) -> int | None:

@@ -28,6 +28,7 @@ from .body_names import axis_names, body_names, check_visible, inner_names
 from .body_state import BodyState
 from .iterated import Iterated
 from .iterated_names import ReadOutNames, read_out_names
+from .part_state import part_state
 from .state_names import Named, parameters_of, state_names
 from .synthetic import synthetic_loop
 from .synthetic_loop import SyntheticLoop
@@ -155,7 +156,9 @@ def wrap(
             and `run.state(k)` is a tuple that `patch` takes. None: the tensor that goes from one
             call to the next; if there are several, a recording says so. Which output becomes which
             argument is seen from the calls; where it isn't, a dictionary says it by the number or
-            name of the output: `state={"branch": 0, "residual": 1}`.
+            name of the output: `state={"branch": 0, "residual": 1}`. Of a body of several parts
+            whose next iteration reads what each of them returned, it names the parts, the last one
+            first: `state={"high": "H_module", "low": "L_module"}`.
         axes: the names of the state's axes, such as ("batch", "channel", "position"). None:
             (batch, position, width) if nothing in the body speaks against it, else `axis_1`,
             `axis_2` ..., over which nothing is pooled as over positions.
@@ -201,7 +204,7 @@ def wrap(
     loops = inner_names(inner, modules, names)
     check_visible(module, [*names, *loops.values()])
     first = modules[names[0]]
-    found = BodyState(state_names(state, first), parameters_of(first))
+    found = part_state(state, names) or BodyState(state_names(state, first), parameters_of(first))
     read_out = read_out_names(module, modules, head, norm, count)
     return Wrapped(module, names, loops, state=found, axes=axis_names(axes, loops), names=read_out)
 

@@ -8,6 +8,8 @@ from . import family_doubles, small_models
 
 BLOCKS = ["transformer.core_block.0", "transformer.core_block.1"]
 """The body of Huginn's double."""
+CYCLE = ["model.L_module", "model.H_module"]
+"""The body of HRM-Text."""
 
 
 def albert(iterations: int) -> tuple[Any, Any, dict[str, Any]]:
@@ -19,3 +21,12 @@ def huginn(iterations: int) -> tuple[Any, Any, dict[str, Any]]:
     model = family_doubles.RavenForCausalLM().eval()
     options = {"iterations": iterations, "seed": 0}
     return ls.wrap(model), ls.wrap(model, body=BLOCKS, count="num_steps"), options
+
+
+def hrm_text(iterations: int) -> tuple[Any, Any, dict[str, Any]]:
+    model = small_models.hrm_text(H_cycles=iterations, L_cycles=2, hidden_size=8, head_dim=4).eval()
+    return (
+        ls.wrap(model),
+        ls.wrap(model, body=CYCLE, state=dict(zip(("high", "low"), CYCLE[::-1], strict=True))),
+        {},
+    )

@@ -37,7 +37,7 @@ def _of(kind: str, place: str) -> Callable[[], nn.Module]:
     return lambda: in_place.build(kind, place)
 
 
-def _image() -> Tensor:
+def image() -> Tensor:
     return torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(1))
 
 
@@ -63,7 +63,7 @@ CASES = {
     "a dictionary": Case(strange.DictOutput, "core"),
     "several carried tensors": Case(strange.Pair, "core", options={"state": ("branch", "residual")}),
     "a cell of two states": Case(strange.Cell, "cell", _vectors, {"state": ("hx.0", "hx.1")}),
-    "convolutional": Case(strange.Convolutional, "recall", _image),
+    "convolutional": Case(strange.Convolutional, "recall", image),
     "the first iteration differs": Case(strange.FirstDifferent, "core"),
     "two roles": Case(strange.Roles, "network"),
     "segments of an uninitialised carry": Case(

@@ -8,18 +8,22 @@ import loopscope as ls
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.jacobian import jacobian
 
-from ..toys.body_wraps import albert, huginn
+from ..toys.body_wraps import albert, hrm_text, huginn
 
 N, FAR = 3, 100
 
 
-@pytest.fixture(scope="module", params=[albert, huginn])
-def runs(request):
+def recorded(make):
     """A run of the adapter and one of the body."""
     torch.manual_seed(0)
-    *models, options = request.param(N)
+    *models, options = make(N)
     tokens = torch.randint(3, 20, (2, 3))
     return [ls.record(model, tokens, **options) for model in models]
+
+
+@pytest.fixture(scope="module", params=[albert, huginn, hrm_text])
+def runs(request):
+    return recorded(request.param)
 
 
 def test_where_its_states_go_and_how_fast_they_contract_there(runs):
@@ -34,8 +38,9 @@ def test_where_its_states_go_and_how_fast_they_contract_there(runs):
     assert torch.allclose(*radii, rtol=0, atol=1e-6)
 
 
-def test_measured_fixed_points_and_spectral_radii(runs):
-    theirs, ours = (ls.analyses.measure("stability", run) for run in runs)
+@pytest.mark.parametrize("make", [albert, huginn, pytest.param(hrm_text, marks=pytest.mark.slow)])
+def test_measured_fixed_points_and_spectral_radii(make):
+    theirs, ours = (ls.analyses.measure("stability", run) for run in recorded(make))
     assert ours.verdict is theirs.verdict
     assert torch.allclose(ours.radius, theirs.radius, rtol=0, atol=1e-6, equal_nan=True)
 

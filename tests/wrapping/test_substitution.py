@@ -8,7 +8,7 @@ from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.jacobian import jacobian
 from loopscope.recorder.extend import continue_run
 
-from ..toys.body_wraps import albert, huginn
+from ..toys.body_wraps import CYCLE, albert, hrm_text, huginn
 from ..toys.foreign_loops import InPlace, Loop, Nested, build_loop
 from ..toys.foreign_loops import batch as vectors
 from ..toys.in_place_loops import batch as family_batch
@@ -27,6 +27,7 @@ def gpt2(between):
 KINDS = {
     "ALBERT": lambda: albert(N),
     "Huginn": lambda: huginn(N),
+    "HRM-Text": lambda: hrm_text(N),
     "GPT-2": lambda: gpt2("nothing"),
     "GPT-2 with a timing signal": lambda: gpt2("timing"),
     "GPT-2 with an injection": lambda: gpt2("injection"),
@@ -42,13 +43,19 @@ def pair(request):
     return model, wrapped, ls.record(model, tokens, **options), ls.record(wrapped, tokens, **options)
 
 
+def values(state):
+    """The tensors of a state."""
+    return [state] if isinstance(state, torch.Tensor) else state
+
+
 def test_states_and_logits_are_bit_for_bit_those_of_the_adapter(pair):
     _, _, run, by_body = pair
     first = by_body.states.iterations[0]
     assert by_body.reader.refusal is None
     assert by_body.iterations == N
     for k in range(first, N + 1):
-        assert torch.equal(by_body.states[k], run.states[k])
+        pairs = zip(values(by_body.state(k)), values(run.state(k)), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs)
         assert torch.equal(by_body.logits[k], run.logits[k])
         assert torch.equal(ls.lens(by_body, "coda").logits(k), ls.lens(run, "coda").logits(k))
 
@@ -70,6 +77,32 @@ def test_a_resumed_run_is_bit_for_bit_that_of_the_adapter(pair):
         ls.resume(m, r, N, start=1, edits=[edit]).output for m, r in ((wrapped, by_body), (model, run))
     )
     assert torch.equal(ours, theirs)
+
+
+def test_a_state_of_parts_is_named_whole_or_refused():
+    adapter, wrapped, _ = hrm_text(2)
+    tokens = torch.randint(3, 20, (1, 3))
+    high_alone = ls.record(ls.wrap(adapter.module, body=CYCLE), tokens)
+    with pytest.raises(ls.LoopscopeError, match="reads what the one before returned besides this state"):
+        _ = high_alone.logits[1]
+    run = ls.record(wrapped, tokens)
+    assert torch.equal(run.logits[2], run.output.logits)
+    for edit in (ls.ablate("state.low", iteration=1), ls.skip(1), ls.patch(iteration=1, value=run.state(1))):
+        with pytest.raises(ls.LoopscopeError, match="L_module returned is read in the same iteration, too"):
+            ls.record(wrapped, tokens, edits=[edit])
+    both = ls.patch(iteration=1, value=tuple(0.5 * value for value in run.state(1)))
+    ours, theirs = (
+        ls.resume(model, ls.record(model, tokens), 2, start=1, edits=[both]).output
+        for model in (wrapped, adapter)
+    )
+    assert torch.equal(ours, theirs) and not torch.equal(ours, run.output.logits)
+    for state in ({"low": CYCLE[0], "high": CYCLE[1]}, dict.fromkeys(("a", "b"), CYCLE[1])):
+        with pytest.raises(
+            ls.LoopscopeError, match="must name each part of the body once, and first the one"
+        ):
+            ls.wrap(adapter.module, body=CYCLE, state=state)
+    with pytest.raises(ls.LoopscopeError, match="must have a name of one word, but 'high up' is none"):
+        ls.wrap(adapter.module, body=CYCLE, state={"high up": CYCLE[1]})
 
 
 def test_the_map_and_its_jacobian_are_those_of_the_adapter(pair):
@@ -151,7 +184,8 @@ def test_bodies_that_write_into_their_input_are_iterated():
     for kind in family():
         kind = getattr(kind, "values", kind)
         run = ls.record(ls.wrap(build(*kind), body="core"), family_batch())
-        assert torch.equal(run.logits[run.iterations], run.output)
+        four, context = run.reader.model, run.reader.context
+        assert torch.equal(four.answer_after(run.state(run.iterations), context), run.output)
 
 
 def test_the_derivative_of_a_body_that_overwrites_its_input_is_refused_in_a_sentence():
