@@ -74,6 +74,8 @@ class Adapter(RefusedFunctions, LoopCalls, NoHalting, ReadOut, nn.Module):
         """Whether a first recording compares the four functions with the model's own forward."""
         self.checked: set[Any] = set()
         """The kinds of inputs for which they were found equal."""
+        self.checked_weights: Any = None
+        """The kind of the weights (`forward_inputs.kind_of_weights`) at the last comparison."""
         self.mismatch: str | None = None
         """How they differ, as a sentence; None as long as they don't."""
         self.recurrent_fields = self.fields

@@ -135,6 +135,15 @@ def kind_of_inputs(module: nn.Module, tokens: Any, inputs: Mapping[str, Any]) ->
     )
 
 
+def kind_of_weights(module: nn.Module) -> tuple[Any, ...]:
+    """The precisions, the devices and the versions of a module's weights, as a key that is another
+    one once they were converted, moved, loaded or trained."""
+    return tuple(
+        (weight.dtype, str(weight.device), 0 if weight.is_inference() else weight._version)
+        for weight in module.parameters()
+    )
+
+
 def _kind(value: Any) -> str:
     if isinstance(value, Tensor):
         single = [size == 1 for size in value.shape[:2]]

@@ -11,14 +11,24 @@ from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.rng import generator_state, restore_generator
-from .forward_inputs import kind_of_inputs
+from .forward_inputs import kind_of_inputs, kind_of_weights
 from .self_check import difference_of, refusal
 
 
 def kind_to_verify(adapter: Any, tokens: Any, inputs: Mapping[str, Any]) -> Any:
     """The kind of the inputs, as a key of `adapter.checked`; None if nothing is to be compared."""
+    compare_other_weights(adapter)
     kind = kind_of_inputs(adapter.module, tokens, inputs)
     return kind if adapter.check and kind not in adapter.checked else None
+
+
+def compare_other_weights(adapter: Any) -> None:
+    """Forget what was found of weights that the model doesn't have any more: in half precision, on
+    another device, after a training the four functions may be another matter."""
+    weights = kind_of_weights(adapter.module)
+    if adapter.checked_weights not in (None, weights):
+        adapter.check_again()
+    adapter.checked_weights = weights
 
 
 def verify(adapter: Any, tokens: Any, inputs: Mapping[str, Any]) -> None:
@@ -28,6 +38,7 @@ def verify(adapter: Any, tokens: Any, inputs: Mapping[str, Any]) -> None:
     Raises:
         LoopscopeError: they differ.
     """
+    compare_other_weights(adapter)
     kind = None if adapter.mismatch else kind_to_verify(adapter, tokens, inputs)
     if kind is not None:
         expected = model_logits_aside(adapter, tokens, inputs)

@@ -14,6 +14,7 @@ from ..core.sites import is_state
 from .edit_checks import check_axes
 from .edits import Edit
 from .freeze import FrozenSite
+from .recomputation import check_not_recomputed
 from .schedule import Schedule, ScheduleEdit, Swap
 
 CALL = "call"
@@ -47,7 +48,12 @@ class Applied:
         return False
 
     def apply(self, edit: Edit, loops: tuple[str, ...], index: tuple[int, ...]) -> None:
-        """Note that an edit applied."""
+        """Note that an edit applied.
+
+        Raises:
+            LoopscopeError: a backward pass would compute its site again, without it.
+        """
+        check_not_recomputed(edit)
         turns = self._turns.setdefault(id(edit), defaultdict(set))
         for loop, number in zip(loops, index, strict=True):
             turns[loop].add(number)

@@ -6,7 +6,13 @@ from typing import Any
 
 from ..adapters.base import Adapter
 from ..adapters.self_check import refusal
-from ..adapters.verification import kind_to_verify, mismatch_of, model_logits_aside, read_out_mismatch
+from ..adapters.verification import (
+    compare_other_weights,
+    kind_to_verify,
+    mismatch_of,
+    model_logits_aside,
+    read_out_mismatch,
+)
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.rng import generator_state, restore_generator
 from ..runs.run import Run
@@ -31,6 +37,7 @@ def checked_pass(
         plain: whether `record` runs the model's own depth without edits, so that its output can be
             compared.
     """
+    compare_other_weights(adapter)
     if adapter.mismatch is not None:
         return record_model()
     kind = kind_to_verify(adapter, tokens, inputs)

@@ -12,6 +12,7 @@ from ..core.hooks import After, Before, TemporaryHooks
 from ..core.loop_index import Clock
 from ..core.sites import Path, find_tensor, float_tensors, get_at, put_at
 from ..interventions.edits import Edit
+from ..interventions.recomputation import check_not_recomputed
 from ..interventions.schedule import ScheduleEdit
 from ..runs.collector import Collector
 from ..runs.run import Run
@@ -82,9 +83,8 @@ class CallTracker:
             tokens: the module's input.
             state: where the state is, in place of what `wrapped` says.
         """
-        self.rows = rows
+        self.rows, self.clock = rows, wrapped.clock
         self.wrapped, self.modules, self.collector, self.edits = wrapped, modules, collector, edits
-        self.clock = wrapped.clock
         self.state = state or wrapped.state or BodyState()
         self.times = {m.iteration + (count or 0) if m.iteration < 0 else m.iteration: m for m in schedule}
         members = [modules[name] for name in wrapped.body]
@@ -179,8 +179,7 @@ class CallTracker:
                 continue
             if same_values(value, returned) or self.first.repeated(inputs, edited):
                 raise LoopscopeError(
-                    "an edit of the state must reach what comes after, but "
-                    f"{type(self.wrapped.module).__name__} "
+                    f"an edit of the state must reach what comes after, but {type(self.wrapped.module).__name__} "
                     f"doesn't use what '{self.wrapped.body[-1]}' returns: it keeps its state elsewhere. Edit "
                     "'core_in', which the body receives, or a site inside it."
                 )
@@ -203,6 +202,7 @@ class CallTracker:
         last, self.last, self.bypassed = self.last or self.first.inputs, [], []
         if moment is not None:
             self.unused.remove(moment)
+            check_not_recomputed(moment)
             self.first.edited |= not (done or moment.times)
         for number, (site, path) in enumerate(zip(self.state.sites, paths, strict=False)):
             value = new = get_at(output, path)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..adapters.forward_inputs import kind_of_inputs
+from ..adapters.forward_inputs import kind_of_inputs, kind_of_weights
 from ..adapters.self_check import difference_of
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.rng import generator_state, restore_generator
@@ -70,7 +70,7 @@ def offer_iterations(reader: Reader, iterated: Iterated, run: Run) -> None:
 def _verified(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str | None:
     """How substitution differs from the module's own pass, as a clause; None if it doesn't. Once
     for each kind of inputs."""
-    kind = kind_of_inputs(iterated.module, tokens, inputs)
+    kind = (kind_of_inputs(iterated.module, tokens, inputs), kind_of_weights(iterated.module))
     if kind in iterated.answers:
         mismatch, iterated.absent, iterated.ends_with_logits = iterated.answers[kind]
         return mismatch
