@@ -8,19 +8,23 @@ the parameters that run in an iteration are the same in every iteration. One for
 the calls of modules and the tensor operations.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..adapters import has_adapter
 from ..common.guard import guarded
 from ..core.copied import copied
+from ..core.looped_model import Looped
 from ..core.model_text import model_input
 from ..core.sites import modules_of
 from .call_trace import trace_calls
 from .loop_candidate import BodyPart, LoopCandidate
-from .loops import Loop, Loops, Sharing
+from .loops import Loop, Loops, Sharing, wrap_call
 from .repetition_search import LoopSearch
+from .wrap_arguments import wrap_arguments
 
 
 @guarded
@@ -33,6 +37,11 @@ def find_loops(module: nn.Module, example: Any = None, *, tokenizer: Any = None,
     A loop's body holds at least 1 % of the parameters outside embeddings, and at least three
     quarters of those that run in an iteration. Each iteration depends on the result of an earlier
     one: a part that is applied to several inputs is no loop.
+
+    Further passes show the arguments of `wrap` for each loop, and each is tried before it stands in
+    the call: the tensors that are carried (`state`), the module that returns the logits and the
+    norm before it (`head`, `norm`), the axes of a convolutional net, and the argument that sets the
+    number of iterations (`count`).
 
     >>> print(ls.find_loops(module, tokens))
 
@@ -48,17 +57,21 @@ def find_loops(module: nn.Module, example: Any = None, *, tokenizer: Any = None,
         LoopscopeError: `module` is no module, or texts can't be read. Errors of the module itself
             are not caught.
     """
-    read = model_input(module, example, inputs, tokenizer, strict=False)
-    example, inputs = read.tokens, read.inputs
+    if tokenizer is not None or not isinstance(example, Tensor | None):  # else also on the device meta
+        read = model_input(module, example, inputs, tokenizer, strict=False)
+        example, inputs = read.tokens, read.inputs
     arguments = () if example is None else (copied(example),)  # the module may write into them
     root, operations = trace_calls(module, arguments, copied(inputs))
     search = LoopSearch(module, operations)
     names = _Names(module)
     total = search.weight([module])
     candidates, rejected = search.loops_in(root, total)
+    adapted = has_adapter(module)
     loops = tuple(_loop(candidate, names, search, total) for candidate in candidates)
+    if not adapted and not isinstance(module, Looped):
+        loops = tuple(_with_arguments(loop, module, example, inputs) for loop in loops)
     sentences = tuple(dict.fromkeys(reason.format(names.of(part)) for part, reason in rejected))
-    return Loops(type(module).__name__, loops, sentences, has_adapter=has_adapter(module))
+    return Loops(type(module).__name__, loops, sentences, has_adapter=adapted)
 
 
 class _Names:
@@ -100,6 +113,7 @@ def _loop(candidate: LoopCandidate, names: _Names, search: LoopSearch, total: in
         sharing = Sharing.SAME_MODULE
     loops = tuple(_loop(inner, names, search, total) for inner in candidate.inner)
     inner = _inner(candidate, names)
+    suggested = _suggested_body(parts, inner, names)
     return Loop(
         body=body,
         times=candidate.times,
@@ -112,8 +126,18 @@ def _loop(candidate: LoopCandidate, names: _Names, search: LoopSearch, total: in
         share=search.weight(modules) / total if total else 0.0,
         inner=inner,
         loops=loops,
-        suggestion=_suggestion(parts, inner, names),
+        wrapped_body=tuple(suggested),
+        suggestion=wrap_call(suggested, {"inner": inner or None}) if suggested else "",
     )
+
+
+def _with_arguments(loop: Loop, module: nn.Module, example: Any, inputs: Mapping[str, Any]) -> Loop:
+    """The loop with all arguments in its call of `wrap`."""
+    if not loop.wrapped_body:
+        return loop
+    body, inner = list(loop.wrapped_body), loop.inner
+    further = wrap_arguments(module, body[0] if len(body) == 1 else body, inner, example, inputs)
+    return replace(loop, suggestion=wrap_call(body, {"inner": inner or None} | further))
 
 
 def _inner(candidate: LoopCandidate, names: _Names) -> dict[str, str]:
@@ -134,7 +158,8 @@ def _inner(candidate: LoopCandidate, names: _Names) -> dict[str, str]:
     return by_axis
 
 
-def _suggestion(parts: list[BodyPart], inner: dict[str, str], names: _Names) -> str:
+def _suggested_body(parts: list[BodyPart], inner: dict[str, str], names: _Names) -> list[str]:
+    """The body that `wrap` takes, by name; nothing if none."""
     # An iteration begins with its first part and ends with its last, so each must run once in it,
     # except for an inner loop that begins it. A first part that receives the state concatenated
     # with other inputs, such as an adapter, receives no state that could be recorded.
@@ -146,10 +171,7 @@ def _suggestion(parts: list[BodyPart], inner: dict[str, str], names: _Names) -> 
     ):
         parts = parts[1:]
     if not parts:
-        return ""
+        return []
     if any(len(part.modules) > 1 for part in parts):
         parts = parts[-1:]  # wrap takes modules that share their parameters for an iteration each
-    body = names.listed(list(dict.fromkeys(module for part in parts for module in part.modules)))
-    argument = repr(body[0]) if len(body) == 1 else repr(body)
-    text = f"ls.wrap(model, body={argument}" + (f", inner={inner!r})" if inner else ")")
-    return text.replace("'", '"')
+    return names.listed(list(dict.fromkeys(module for part in parts for module in part.modules)))

@@ -1,8 +1,9 @@
 """What `find_loops` returns: the loops of a module, in sentences, with the call of `wrap` for
 each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..common.verdict import Verdict
 
@@ -49,8 +50,11 @@ class Loop:
     accepts this."""
     loops: tuple["Loop", ...]
     """The loops in an iteration."""
+    wrapped_body: tuple[str, ...]
+    """The body that `wrap` takes; empty if no call of `wrap` can name this loop."""
     suggestion: str
-    """The call of `wrap` that gives this loop an iteration axis; empty if no call of `wrap` can."""
+    """The call of `wrap` that gives this loop an iteration axis, with all that it takes to; empty
+    if none can."""
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -118,6 +122,13 @@ class Loops:
             yield from (f"  {sentence}" for sentence in self.rejected)
         if not self.loops:
             yield ONLY_CALLS
+
+
+def wrap_call(body: Sequence[str], options: Mapping[str, Any]) -> str:
+    """The call of `wrap` with this body, as code."""
+    values = {"body": body[0] if len(body) == 1 else list(body)} | dict(options)
+    words = [f"{name}={value!r}" for name, value in values.items() if value is not None]
+    return f"ls.wrap(model, {', '.join(words)})".replace("'", '"')
 
 
 def _number(times: int) -> str:

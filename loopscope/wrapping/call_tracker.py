@@ -175,13 +175,13 @@ class CallTracker:
         """Raise LoopscopeError if the module goes on from what the body returned, and not from what
         an edit put in its place."""
         for value, returned, edited in zip(values, self.bypassed, self.last, strict=True):
-            if returned is None or same_values(value, edited):
-                continue
-            if same_values(value, returned) or self.first.repeated(inputs, edited):
+            kept = returned is not None and not same_values(value, edited)
+            if kept and (same_values(value, returned) or self.first.repeated(inputs, edited)):
                 raise LoopscopeError(
-                    f"an edit of the state must reach what comes after, but {type(self.wrapped.module).__name__} "
-                    f"doesn't use what '{self.wrapped.body[-1]}' returns: it keeps its state elsewhere. Edit "
-                    "'core_in', which the body receives, or a site inside it."
+                    "an edit of the state must reach what comes after, but "
+                    f"{type(self.wrapped.module).__name__} doesn't use what '{self.wrapped.body[-1]}' "
+                    "returns: it keeps its state elsewhere. Edit 'core_in', which the body receives, or a "
+                    "site inside it."
                 )
 
     def _end(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:

@@ -151,6 +151,21 @@ def wrapped_edits(wrapped: Wrapped, edits: Edits) -> list[AnyEdit]:
     return edit_list(edits, modules, modules, alias=alias, others=others)
 
 
+def carried_names(wrapped: Wrapped, tokens: Any, inputs: dict[str, Any]) -> list[Any]:
+    """The arguments of the body that carry its state from one call to the next, by the names that
+    `wrap` takes, if they are several; else nothing."""
+    probe = StartProbe(wrapped.module, wrapped.body, () if tokens is None else (tokens,), inputs)
+    with preserved_state(wrapped.module):
+        plan, collector = _Plan(modules_of(wrapped.module), (), {}, (), None), Collector(last(1), grad=False)
+        tracker, _ = _run(wrapped, plan, collector, probe, state=BodyState(None, wrapped.state.parameters))
+    tracker.calls.check(wrapped.module)
+    seen = tracker.pass_seen
+    if seen is not None:
+        tracker.state.learn(tracker.wiring, seen)
+    others = tracker.state.others(tracker.wiring, seen)
+    return [tracker.state.name(feed) for feed in (*tracker.state.feeds_of(seen), *others)] if others else []
+
+
 def _run(
     wrapped: Wrapped,
     plan: _Plan,

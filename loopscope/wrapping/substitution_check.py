@@ -48,7 +48,7 @@ def offer_iterations(reader: Reader, iterated: Iterated, run: Run) -> None:
         before = generator_state()
         try:
             context = iterated.encode(tokens, **inputs)
-            mismatch = _verified(iterated, tokens, inputs) or _of_run(iterated, context, run)
+            mismatch = substitution_mismatch(iterated, tokens, inputs) or _of_run(iterated, context, run)
         except LoopscopeError as error:
             mismatch = str(error)
         except Exception as error:  # of the module, which doesn't stand being left or given a state
@@ -67,7 +67,7 @@ def offer_iterations(reader: Reader, iterated: Iterated, run: Run) -> None:
         )
 
 
-def _verified(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str | None:
+def substitution_mismatch(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str | None:
     """How substitution differs from the module's own pass, as a clause; None if it doesn't. Once
     for each kind of inputs."""
     kind = (kind_of_inputs(iterated.module, tokens, inputs), kind_of_weights(iterated.module))

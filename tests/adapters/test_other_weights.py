@@ -29,7 +29,9 @@ def refused(model):
         warnings.simplefilter("always")
         run = ls.record(model, tokens())
     assert torch.equal(run.output, model.module(tokens()))
-    return any("the four functions must give what Small's own forward gives" in str(one.message) for one in caught)
+    return any(
+        "the four functions must give what Small's own forward gives" in str(one.message) for one in caught
+    )
 
 
 def test_a_model_that_is_converted_is_compared_again_and_again_when_converted_back():

@@ -37,7 +37,7 @@ def test_how_parameters_come_to_be_shared_is_told():
         "core",
         *(f"layers.{i}" for i in range(5)),
     }
-    assert twins.suggestion == 'ls.wrap(model, body="layers")'
+    assert twins.suggestion == 'ls.wrap(model, body="layers", head="head")'
     assert {loop.parameters for loop in (same, alias, twins)} == {WIDTH * (WIDTH + 1)}
 
 

@@ -17,7 +17,9 @@ def test_two_networks_in_turn_are_one_loop_with_a_loop_in_it():
     loop = only(result)
     assert (loop.body, loop.times, loop.inner) == (("low", "high"), 4, {"low": "low"})
     assert [(inner.body, inner.times) for inner in loop.loops] == [(("low",), 3)]
-    assert loop.suggestion == 'ls.wrap(model, body=["low", "high"], inner={"low": "low"})'
+    assert loop.suggestion.startswith(
+        'ls.wrap(model, body=["low", "high"], inner={"low": "low"}, state={"high"'
+    )
     assert "low, high run one after another, 4 times." in str(
         result
     ) and "In each iteration low runs 3 times." in str(result)
@@ -112,9 +114,8 @@ def test_several_modules_in_an_iteration_are_named_in_their_order_and_a_list_by_
     )
     loop = only(find_loops(model, batch()))
     assert loop.body == ("adapter", "layers.0", "layers.1") and loop.times == 4
-    assert (
-        loop.suggestion == 'ls.wrap(model, body="layers")'
-    )  # the adapter takes state and input side by side
+    # the adapter takes state and input side by side
+    assert loop.suggestion == 'ls.wrap(model, body="layers", head="head")'
     assert iterations(model, loop, batch()) == 4
 
 
