@@ -49,7 +49,7 @@ def wrap_arguments(
     try:
         with turn(parts_of(module)), torch.no_grad(), preserved_state(module), warnings.catch_warnings():
             warnings.simplefilter("ignore", LoopscopeWarning)
-            return _Seen(module, body, inner, tokens, inputs).arguments()
+            return _Trials(module, body, inner, tokens, inputs).arguments()
     except Exception:  # of loopscope, which can't record it, or of a module that has no numbers to compare
         return {}
     finally:
@@ -66,8 +66,8 @@ class _Call(NamedTuple):
     """Whether its weights are a matrix."""
 
 
-class _Seen:
-    """What the passes of a module with this body show."""
+class _Trials:
+    """Passes of a module with this body, and what they show."""
 
     def __init__(
         self,

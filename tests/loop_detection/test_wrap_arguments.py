@@ -1,5 +1,5 @@
-"""The call of wrap that find_loops prints works as it stands: it wraps, is iterated where the module
-can be, and passes the self-check."""
+"""The call of wrap that find_loops prints works as it stands: it wraps, is iterated where the
+module can be, and passes the self-check."""
 
 import warnings
 

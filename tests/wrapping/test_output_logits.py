@@ -26,7 +26,7 @@ class Scaled(Hidden):
 
 
 class Pooled(Hidden):
-    """A matrix is used after the loop, on one position, and isn't what the first tensor came from."""
+    """A matrix after the loop reads one position, and the first tensor isn't from it."""
 
     def __init__(self):
         super().__init__()
