@@ -175,8 +175,8 @@ class CallTracker:
         """Raise LoopscopeError if the module goes on from what the body returned, and not from what
         an edit put in its place."""
         for value, returned, edited in zip(values, self.bypassed, self.last, strict=True):
-            kept = returned is not None and not same_values(value, edited)
-            if kept and (same_values(value, returned) or self.first.repeated(inputs, edited)):
+            kept = None if returned is None or same_values(value, edited) else returned
+            if kept is not None and (same_values(value, kept) or self.first.repeated(inputs, edited)):
                 raise LoopscopeError(
                     "an edit of the state must reach what comes after, but "
                     f"{type(self.wrapped.module).__name__} doesn't use what '{self.wrapped.body[-1]}' "
