@@ -68,14 +68,14 @@ def _by_substitution(subject: Subject) -> Finding:
         for t in range(first, run.iterations):
             states.append(copied(step_at(model, states[-1], context, t)))  # a body may write into it
         answer = find_logits(model.answer_after(states[-1], context))
-    theirs = _own_logits(subject)
+    theirs = _forward_logits(subject)
     off = largest_difference(states, [run.state(k) for k in range(first, run.iterations + 1)])
     if not off and theirs is not None:
         off = largest_difference(answer, theirs)
     return same(off, f"states and read-out of the four functions by substitution, from states[{first}] on")
 
 
-def _own_logits(subject: Subject) -> Any:
+def _forward_logits(subject: Subject) -> Any:
     """The logits of the module's own forward: of a head that was named, what it returns first after
     the loop."""
     wrapped, module = subject.model, subject.module
