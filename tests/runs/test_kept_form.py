@@ -7,6 +7,7 @@ import torch
 import loopscope as ls
 from loopscope.maths.precision import precision
 from loopscope.runs.kept_form import Form, restored
+from tests.toys.family_doubles import OuroForCausalLM
 from tests.toys.looped_gpt2 import LoopedGPT2
 
 SITE = "core.0.attn.hook_pattern"
@@ -150,6 +151,18 @@ def test_a_body_wrapped_module_too():
     assert torch.allclose(short.logits[2], whole.logits[2], atol=1e-2)
     with pytest.raises(ls.LoopscopeError, match="rounded to float16"):
         ls.resume(wrapped, short, 6)
+
+
+def test_a_generation_too(tmp_path):
+    torch.manual_seed(1)
+    wrapped, prompt = ls.wrap(OuroForCausalLM().eval()), torch.tensor([[1, 2, 3], [4, 5, 6]])
+    whole, short = (ls.generate(wrapped, prompt, max_new_tokens=3, keep=keep) for keep in (None, HALF))
+    assert torch.equal(whole.tokens, short.tokens)
+    for token in range(3):
+        one, other = whole.at(token=token), short.at(token=token)
+        assert torch.equal(other.states.tensor, one.states.tensor.half())
+        assert torch.allclose(other.logits[1], one.logits[1], atol=1e-2)
+    assert short.states.tensor.dtype == torch.float16
 
 
 def test_a_state_goes_back_to_where_it_was_computed():
