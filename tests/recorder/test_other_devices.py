@@ -13,6 +13,7 @@ from torch import Tensor
 
 import loopscope as ls
 from loopscope.core.states import States
+from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths import precision
 from tests.toys.looped_gpt2 import LoopedGPT2
 from tests.toys.second_device import NEEDS_SECOND_DEVICE, SecondDevice
@@ -119,6 +120,13 @@ def test_half_of_the_digits_on_the_cpu(made, device, tmp_path):
     assert ls.lens(kept).entropy().shape == ls.lens(loaded).entropy().shape
     with pytest.raises(ls.LoopscopeError, match="rounded to float16"):
         ls.resume(made.there, kept, 6)
+
+
+def test_an_iterated_map_is_computed_in_double_precision(made):
+    one, other = (IterationMap(run) for run in made.runs)
+    assert one.double and other.double
+    x, y = (loop(loop.starts).detach() for loop in (one, other))
+    assert x.dtype == y.dtype == torch.float64 and torch.allclose(x, y.cpu(), rtol=0, atol=1e-6)
 
 
 def test_values_of_several_devices_are_stacked_on_the_first(device):
