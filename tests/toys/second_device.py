@@ -1,6 +1,6 @@
-"""A second device on a machine that has none: tensors that say they are elsewhere, and whose numbers
-are computed on the CPU. As on an accelerator, an operation of tensors of both devices fails, a
-generator of the CPU draws nothing there, and NumPy can't read them.
+"""A second device on a machine that has none: tensors that say they are elsewhere, and that the CPU
+computes. As on an accelerator, an operation of tensors of both devices fails, a generator of the
+CPU draws nothing there, and NumPy cannot read them.
 
 with SecondDevice() as device:
     model.to(device)
