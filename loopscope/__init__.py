@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from .interventions.halting_edits import bias_halting as bias_halting
     from .interventions.halting_edits import halt_at as halt_at
     from .interventions.schedule import repeat as repeat
-    from .interventions.schedule import skip as skip
     from .interventions.schedule import swap as swap
+    from .interventions.skip import skip as skip
     from .interventions.steer import steer as steer
     from .lenses import TunedLens as TunedLens
     from .lenses import lens as lens

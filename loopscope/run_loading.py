@@ -6,6 +6,7 @@ entry's model to compute logits or to resume, so the function that finds it stan
 here.
 """
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,16 +14,21 @@ from typing import Any
 from . import models
 from .common.arguments import FilePath
 from .common.errors import LoopscopeError, LoopscopeWarning
+from .common.files import open_file
 from .common.guard import guarded
 from .core.looped_model import Looped
 from .core.model_text import tokenized
 from .core.sites import is_state
 from .recorder import pretrained as hub
+from .recorder.generation import Generation
+from .recorder.generation_storage import KIND as GENERATION
+from .recorder.generation_storage import generation_content
+from .recorder.pass_reader import loaded_passes
 from .recorder.provenance import check_same_model
 from .recorder.record_run import record
 from .runs.rebuilt_reader import beside_weights, rebuilt_reader
 from .runs.run import Run
-from .runs.storage import read_run
+from .runs.storage import run_content
 from .runs.weight_digests import weights_digest
 from .wrapping.wrap_module import Wrapped
 
@@ -31,8 +37,8 @@ EXAMPLES = 64
 
 
 @guarded
-def load_run(path: FilePath, model: Any = None) -> Run:
-    """Read a run that `run.save(path)` wrote.
+def load_run(path: FilePath, model: Any = None) -> Any:
+    """Read a run that `run.save(path)` wrote, or a generation.
 
     >>> run.save("run.safetensors")
     >>> ls.load_run("run.safetensors").states[3].equal(run.states[3])
@@ -42,15 +48,23 @@ def load_run(path: FilePath, model: Any = None) -> Run:
         model: the model that made it, needed only to compute from states (`run.logits[k]`,
             `ls.resume`). The model of a zoo entry is loaded from the zoo.
 
+    Returns:
+        The Run, or for what `generation.save(path)` wrote the Generation.
+
     Raises:
         LoopscopeError: the file is missing, damaged, or no run; or `model` is another one than made
             the run, or has other weights.
     """
-    content = read_run(path)
+    tensors, header = open_file(path, "run", GENERATION)
+    what = os.fspath(path)
+    if header["kind"] == GENERATION:
+        arguments, output = generation_content(
+            what, header, tensors, lambda contents: _passes(contents, model, path)
+        )
+        return Generation(**arguments, output=output)
+    content = run_content(what, header, tensors)
     origin = content["origin"]
-    if model is not None:
-        _check_passed_model(model, origin, path)
-    model = _zoo_model(origin) if model is None else model
+    model = _model_of(origin, model, path)
     if model is None or isinstance(model, Wrapped):
         return Run(**content)
     for name in ("tokens", "inputs", "output"):
@@ -59,6 +73,20 @@ def load_run(path: FilePath, model: Any = None) -> Run:
         return Run(**content, reader=rebuilt_reader(model, origin, content["tokens"], content["inputs"]))
     except LoopscopeError as error:  # its states are whole, but nothing can be computed from them
         return Run(**content, no_reader=str(error))
+
+
+def _passes(contents: list[dict[str, Any]], model: Any, path: Any) -> list[Run]:
+    """The passes of a generation."""
+    return loaded_passes(_model_of(contents[0]["origin"], model, path) if contents else None, contents)
+
+
+def _model_of(origin: Mapping[str, Any], model: Any, path: Any) -> Any:
+    """The model that was passed, if it is that of the recording, else that of the zoo; None if
+    there is none."""
+    if model is None:
+        return _zoo_model(origin)
+    _check_passed_model(model, origin, path)
+    return model
 
 
 def named_run(
@@ -89,7 +117,8 @@ def named_run(
                 f"{name} is recorded already, so --iterations={iterations} has no effect. "
                 "Leave it out, or name the entry."
             )
-        return load_run(name)
+        loaded = load_run(name)
+        return loaded.run if isinstance(loaded, Generation) else loaded
     if name not in models.entries() and hub.is_pretrained_name(name):
         count = examples or hub.EXAMPLES
         return hub.record_pretrained(
@@ -159,7 +188,7 @@ def _check_passed_model(model: Any, origin: Mapping[str, Any], path: Any) -> Non
             f"{path} doesn't say with which weights it was recorded, so it can't be known whether model= has "
             "them. What is computed from its states is right only if it has.",
             LoopscopeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.core.indexing import as_vectors
-from loopscope.core.looped_model import Looped
 from loopscope.core.states import States
 from loopscope.recorder.extend import first_overflow, kept_short, not_iterable, states_past_halting
 from loopscope.recorder.resume_run import resume
@@ -49,8 +48,8 @@ def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedR
         reader = run.reader
     except LoopscopeError:
         return _last_quarter(run, "The run was loaded without its model")
-    if not isinstance(reader.model, Looped):
-        return _last_quarter(run, not_iterable(run))
+    if (reason := not_iterable(run)) is not None:
+        return _last_quarter(run, reason)
     if "short" in run.origin:
         return _last_quarter(run, kept_short(run))
     with warnings.catch_warnings():

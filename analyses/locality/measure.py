@@ -16,7 +16,7 @@ from loopscope.patching.patched_forward import PatchedForward, affordable_exampl
 from loopscope.patching.replacements import noise, replacement_for
 from loopscope.recorder.subset import select_examples
 from loopscope.runs.location import places_of
-from loopscope.runs.run import Run
+from loopscope.runs.run import Run, check_uncached
 from loopscope.runs.run_mask import counted_vectors, mask_at, rows_that_count
 
 from .change_of_answers import change_of_answers
@@ -72,6 +72,7 @@ def measure(
         LoopscopeError: the run can't be patched or has fewer than 4 positions with an answer.
     """
     run.require_finite()
+    check_uncached(run)
     if not _patchable(run):
         raise LoopscopeError(
             "locality needs a run without edits of a model with the four functions, with an answer at each "

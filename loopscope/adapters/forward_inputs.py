@@ -98,9 +98,9 @@ def without_cache(module: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any
 def dropped_cache(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The inputs of a part without the cache that the model made for the pass. The pass that they
     are taken from may make one, since its mask can depend on it; iterations must not share it."""
-    kept = {name: None if _is_cache(value) else value for name, value in kwargs.items()}
+    kept = {name: None if is_cache(value) else value for name, value in kwargs.items()}
     off = {"use_cache": False} if "use_cache" in kwargs else {}
-    return tuple(None if _is_cache(value) else value for value in args), kept | off
+    return tuple(None if is_cache(value) else value for value in args), kept | off
 
 
 def takes(module: nn.Module, name: str) -> bool:
@@ -157,7 +157,7 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-def _is_cache(value: Any) -> bool:
+def is_cache(value: Any) -> bool:
     return hasattr(value, "update") and hasattr(value, "get_seq_length")
 
 

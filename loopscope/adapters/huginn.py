@@ -191,6 +191,9 @@ class Huginn(Adapter):
     def carried(self, first_input: Tensor) -> Tensor | None:
         return self._any_wiring.split(first_input)[0] if self._any_wiring.joins_first else None
 
+    def exit_inputs(self, iteration: int) -> Mapping[str, Any]:
+        return {"num_steps": iteration + 1}
+
     def initial_from_call(self, first_input: Tensor, embedded: Tensor | None) -> Tensor:
         return self._any_wiring.split(first_input)[0] if self._any_wiring.joins_first else first_input
 

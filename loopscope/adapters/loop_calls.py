@@ -58,6 +58,11 @@ class LoopCalls:
         """The logits, if they depend on the state alone; else None."""
         return None
 
+    def exit_inputs(self, iteration: int) -> Mapping[str, Any] | None:
+        """The arguments by which the model's forward ends its loop after an iteration; None if it
+        has none, or its halting unit decides."""
+        return None
+
     def parts_to_read(self) -> Mapping[str, nn.Module]:
         """By name, the parts whose calls tell how the model is wired."""
         return {}

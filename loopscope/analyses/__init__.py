@@ -18,6 +18,7 @@ from ..common.guard import guarded
 
 if TYPE_CHECKING:
     from ..common.analysis_result import AnalysisResult
+    from ..recorder.generation import Generation
     from ..runs.run import Run
     from ..training.history import History
 
@@ -42,7 +43,7 @@ def name_of(analysis: Any) -> str:
 
 @guarded
 def measure(
-    name: Any, run: "Run | History | str | os.PathLike[str]", *, mask: Any = None, **options: Any
+    name: Any, run: "Run | Generation | History | str | os.PathLike[str]", *, mask: Any = None, **options: Any
 ) -> "AnalysisResult":
     """Run an analysis.
 
@@ -53,7 +54,9 @@ def measure(
         name: one of `names()`, or one of your own: the path of its file or folder, its module, or
             its function `measure`.
         run: what `loopscope.record` returned; for analyses of a training, such as grokking, what
-            `loopscope.load_history` returned. Or the path of a saved run, or a training's folder.
+            `loopscope.load_history` returned. A generation is measured at its new tokens, which are
+            the positions (`generation.run`). Or the path of a saved run or generation, or a
+            training's folder.
         mask: which positions count, bool (batch, position); None: those of `run.mask`, which leaves
             out what an attention mask hides and pad tokens at both ends. Others have no influence
             on any number, and are absent (NaN) from numbers by position.
@@ -66,9 +69,12 @@ def measure(
         LoopscopeError: there is no analysis or option of that name, the mask doesn't fit, or the
             analysis can't be computed from this run.
     """
+    from ..recorder.generation import Generation  # the names of the analyses need no torch
+
     name = name_of(name)
     question = module(name).measure
     run = _loaded(run) if isinstance(run, str | os.PathLike) else run
+    run = run.run if isinstance(run, Generation) else run
     for option in options:
         discovery.checked_name(
             f"option of {name}", option, [n for n in inspect.signature(question).parameters if n != "run"]
@@ -91,8 +97,8 @@ def _measurable(run: Any) -> Any:
     return run if all(sites[name] is run[name] for name in sites) else run.with_sites(sites)
 
 
-def _loaded(path: str | os.PathLike[str]) -> "Run | History":
-    """The run in a file, or the history in a training's folder."""
+def _loaded(path: str | os.PathLike[str]) -> "Run | Generation | History":
+    """The run or generation in a file, or the history in a training's folder."""
     if os.path.isdir(path):
         from ..training import load_history
 

@@ -96,11 +96,11 @@ def write_layout(header: str, entries: Mapping[str, Any], tensors: Mapping[str, 
     return struct.pack("<Q", len(content)) + content
 
 
-def read_layout(path: Path, kind: str) -> Layout:
+def read_layout(path: Path, kind: str, *others: str) -> Layout:
     """The beginning of a file, with its digest checked.
 
     Raises:
-        LoopscopeError: the file is damaged, not of loopscope, or of another kind than `kind`.
+        LoopscopeError: the file is damaged, not of loopscope, or of another kind than these.
     """
     entries, start = _entries(path)
     metadata = entries.pop("__metadata__", None)
@@ -112,7 +112,7 @@ def read_layout(path: Path, kind: str) -> Layout:
             f"A {kind} file is made by loopscope's own save."
         )
     tensors = _checked_tensors(path, text, header, metadata, entries)
-    if header.get("kind") != kind:
+    if header.get("kind") not in (kind, *others):
         received = str(header.get("kind"))[:80]
         raise LoopscopeError(f"{path} must hold a {kind}, but holds a {received!r}. Pass the right file.")
     names = entries if tensors is None else tensors

@@ -108,11 +108,11 @@ class StoredTensors(Mapping[str, Tensor]):
         return len(self._tensors)
 
 
-def open_file(path: str | os.PathLike[str], kind: str) -> tuple[StoredTensors, dict[str, Any]]:
-    """The tensors and the header of a file that loopscope wrote. A file larger than
-    CHECKED_AT_ONCE is mapped into memory, and each tensor checked when it is first read; else as
-    `load_file`."""
-    file, layout = _opened(path, kind)
+def open_file(path: str | os.PathLike[str], kind: str, *others: str) -> tuple[StoredTensors, dict[str, Any]]:
+    """The tensors and the header of a file that loopscope wrote, of this kind or of one of
+    `others`. A file larger than CHECKED_AT_ONCE is mapped into memory, and each tensor checked when
+    it is first read; else as `load_file`."""
+    file, layout = _opened(path, kind, *others)
     tensors: dict[str, Tensor] = {}
     try:
         is_small = file.stat().st_size <= CHECKED_AT_ONCE
@@ -152,10 +152,10 @@ def load_header(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     return load_layout(path, kind).header
 
 
-def load_layout(path: str | os.PathLike[str], kind: str) -> Layout:
+def load_layout(path: str | os.PathLike[str], kind: str, *others: str) -> Layout:
     """The header, and the place of each tensor in the file, without the tensors. Raises as
     `load_file` does."""
-    return _opened(path, kind)[1]
+    return _opened(path, kind, *others)[1]
 
 
 def load_shapes(path: str | os.PathLike[str], kind: str) -> dict[str, tuple[int, ...]]:
@@ -175,13 +175,13 @@ def aligned(tensor: Tensor) -> Tensor:
     return tensor.clone() if tensor.data_ptr() % ALIGNMENT else tensor
 
 
-def _opened(path: Any, kind: str) -> tuple[Path, Layout]:
+def _opened(path: Any, kind: str, *others: str) -> tuple[Path, Layout]:
     """The path, and what the beginning of the file says. Litter next to it is removed."""
     path = checked_path(path, f"a {kind}")
     remove_litter(path.parent)
     path = regular_file(path, f"a file that holds a {kind}")
     try:
-        return path, read_layout(path, kind)
+        return path, read_layout(path, kind, *others)
     except OSError as error:
         raise LoopscopeError(f"{path} must hold a {kind}, but {reason(error)}. Check the path.") from error
 

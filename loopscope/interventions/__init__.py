@@ -17,6 +17,7 @@ from .schedule import Schedule as Schedule
 from .schedule import ScheduleEdit as ScheduleEdit
 from .schedule import Swap as Swap
 from .schedule import repeat as repeat
-from .schedule import skip as skip
 from .schedule import swap as swap
+from .skip import SkipPart as SkipPart
+from .skip import skip as skip
 from .steer import steer as steer

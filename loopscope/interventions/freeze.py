@@ -114,6 +114,9 @@ class FrozenSite(Edit):
     field_site: str | None = None
     """For a site that updates of a state's field pass: the site of the field, whose value it
     takes."""
+    whole: bool = False
+    """Whether all fields of the state are held, so that none is computed from the new value of
+    another that isn't."""
 
     def applies_at(self, axes: tuple[str, ...], index: tuple[int, ...], count: int | None) -> bool:
         turns = dict(zip(axes, index, strict=True))

@@ -95,24 +95,6 @@ def composed(edits: Sequence[ScheduleEdit | Swap], size: int) -> Schedule:
 
 
 @guarded
-def skip(iteration: Index) -> ScheduleEdit:
-    """Leave an iteration out: states[t+1] = states[t], and the sites inside have no value at t.
-
-    >>> ls.record(model, tokens, edits=[ls.skip(5)])
-
-    An iteration that is skipped can't be repeated or swapped in the same run.
-
-    Arguments:
-        iteration: t; negative ones count from the end.
-
-    Raises:
-        LoopscopeError: it is no whole number. When recorded: there is no such iteration, the loop
-            ends before it, or another edit repeats, skips or swaps it.
-    """
-    return ScheduleEdit(iteration, 0)
-
-
-@guarded
 def repeat(iteration: Index, times: Count = 2) -> ScheduleEdit:
     """Run an iteration several times, each time on the state that the last time gave. The sites
     inside it get an axis `call`.
@@ -124,7 +106,8 @@ def repeat(iteration: Index, times: Count = 2) -> ScheduleEdit:
         times: how often; 0 skips the iteration.
 
     Raises:
-        LoopscopeError: they are no whole numbers, or `times` is below 0; else as for `skip`.
+        LoopscopeError: they are no whole numbers, or `times` is below 0; else as for `skip`. When
+            recorded: the body of a wrapped module has a cache, into which each call would write.
     """
     return ScheduleEdit(iteration, times)
 

@@ -3,8 +3,8 @@ format."""
 
 from .generation import Generation as Generation
 from .iterate_function import iterate as iterate
+from .pass_recording import recording as recording
 from .pretrained import from_pretrained as from_pretrained
 from .record_run import record as record
 from .recorded_generation import generate as generate
-from .recorded_generation import recording as recording
 from .resume_run import resume as resume

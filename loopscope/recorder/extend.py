@@ -85,10 +85,8 @@ def continue_run(
         model = run.model
     except LoopscopeError as error:
         return _not_continued(run, missing, f"The run can't be continued ({str(error).split(',')[0]})")
-    if not isinstance(model, Looped):
-        return _not_continued(run, missing, not_iterable(run))
-    if run.origin.get("cached"):
-        return _not_continued(run, missing, "A pass that read a cache can't be iterated on")
+    if (reason := not_iterable(run)) is not None:
+        return _not_continued(run, missing, reason)
     if "short" in run.origin and not missing:
         return _not_continued(run, missing, kept_short(run))
     with warnings.catch_warnings():
@@ -116,8 +114,14 @@ def continue_run(
     return Continuation(later, states, n, last, overflow, description)
 
 
-def not_iterable(run: Run) -> str:
-    """Why the model of a run can't be iterated on, as a clause."""
+def not_iterable(run: Run) -> str | None:
+    """Why a run can't be iterated on by its model, as a clause; None if it can."""
+    if run.origin.get("generated"):
+        return "The tokens of a generation can't be iterated on"
+    if run.origin.get("cached"):
+        return "A pass that read a cache can't be iterated on"
+    if isinstance(run.model, Looped):
+        return None
     if run.reader.refusal is not None and "body" not in run.origin:
         return "The adapter's four functions differ from the model and aren't used"
     return "This module, wrapped by its body, can't be iterated on"

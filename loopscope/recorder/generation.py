@@ -1,7 +1,10 @@
 """Generation: the forward passes of a model while it generated, and which of them computed which
 token."""
 
+import os
 from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,17 +17,20 @@ from ..common.text import plural
 from ..core.states import States
 from ..runs.keep import Keep
 from ..runs.run import Run
+from .generated_run import generated_run
+from .generation_storage import save_generation
 from .pass_readings import PassReadings
 from .returned_rows import ReturnedRows, chained_rows, returned_rows
-from .token_places import Place, TokenPlaces, find_places
-from .token_values import part_of_run, values_at
+from .token_places import TokenPlaces, find_places
+from .token_states import same_state, token_states
+from .token_values import part_of_run
 
 
 class Generation:
     """The forward passes of a model while it generated. `at` and `states` go by the tokens that
     were returned, whichever pass computed them; `runs` has the passes as they ran."""
 
-    instead = "Pass one of its runs: out.at(token=0)."
+    instead = "Pass its tokens as one run, out.run, or the run of one pass: out.at(token=0)."
     """What to do where a run is needed."""
 
     def __init__(
@@ -37,6 +43,7 @@ class Generation:
         keep: Keep | None = None,
         beams: bool = False,
         ends: Sequence[int] = (),
+        output: Any = None,
     ) -> None:
         """
         Arguments:
@@ -53,7 +60,7 @@ class Generation:
         self.tokens = tokens
         """Prompt and new tokens, (row, position); None if your own code made the passes. Set it to
         what your code returned, if a pass gave several tokens or none."""
-        self.output: Any = tokens
+        self.output: Any = tokens if output is None else output
         """All that the model's generate returned."""
         self.readings, self.prompt, self.keep = readings, prompt, keep or Keep()
         self.beams, self.ends = beams, ends
@@ -79,7 +86,7 @@ class Generation:
             rows.prompt,
             rows.lengths,
             identity=not self.beams,
-            same_state=self._same_state,
+            same_state=partial(same_state, self),
         )
         if rows.problem is not None:
             places.problems[len(places)] = f"{rows.problem}. Set out.tokens to the tokens that were returned"
@@ -92,6 +99,37 @@ class Generation:
         return returned_rows(
             self.tokens, self.prompt, self.readings.readings, ended=self.readings.hits, ends=ends
         )
+
+    @property
+    def run(self) -> Run:
+        """The new tokens as one run, for analyses: position j is that from which token j was read,
+        `run.states[k]` (batch, position, width), and the batch are the returned rows. Its logits
+        are the model's own, before any sampling.
+
+        >>> ls.analyses.measure("convergence", out)      # as with out.run
+        >>> ls.report(out).save("generation.html")
+
+        Nothing is iterated on from it, as what its positions read of others isn't there: for that
+        record the tokens in one pass, `ls.record(model, out.tokens[:, :-1])`. A site of which
+        tokens have values of different sizes, such as an attention pattern, is left out.
+
+        Raises:
+            LoopscopeError: no token was generated, which pass computed one isn't known, or the
+                passes ran different numbers of iterations.
+        """
+        for token in sorted(self.places.problems):
+            self._number(token)
+        return generated_run(self, self._rows())
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the generation as one safetensors file with a JSON header; `loopscope.load_run`
+        reads it.
+
+        Raises:
+            LoopscopeError: its tokens, or a further input of a pass, can't be written as JSON, or
+                the file can't be written.
+        """
+        return save_generation(self, path)
 
     @guarded
     def at(self, *, token: Index) -> Run:
@@ -170,63 +208,9 @@ class Generation:
             raise LoopscopeError(
                 f"{site!r} was not recorded in any pass. {names}To have it: sites=[{site!r}]."
             )
-        places = self.places
-        for token in sorted(places.problems):
+        for token in sorted(self.places.problems):
             self._number(token)
-        values: dict[tuple[int, ...], Tensor] = {}
-        masks: dict[tuple[int, ...], Tensor] = {}
-        axes: tuple[str, ...] = ()
-        for token in range(len(places)):
-            values_of, axes_of = values_at(
-                site, self.runs, places.passes.shape[1], self._of_token(token), self.keep
-            )
-            axes = ("token", *axes_of) if axes_of else axes
-            values |= {(token, *index): value for index, (value, _) in values_of.items()}
-            masks |= {(token, *index): mask for index, (_, mask) in values_of.items() if not mask.all()}
-        if not values:
-            raise LoopscopeError(
-                f"'{site}' must be kept at the positions from which tokens were read, but "
-                f"keep={self.keep} left them out. Generate again with keep=ls.keep.positions(-1), or "
-                "without keep=."
-            )
-        return TokenStates(site, values, axes, len(places), rows=masks)
-
-    def _of_token(self, token: int) -> dict[int, tuple[Tensor, Tensor, int, int]]:
-        """By pass: the returned rows of a token that it computed, the same in its batch, the
-        position, and the number of its positions."""
-        places, result = self.places, {}
-        for number in places.passes[token].unique().tolist():
-            if number >= 0:
-                rows = (places.passes[token] == number).nonzero()[:, 0]
-                position = int(places.positions[token, rows[0]])
-                result[number] = (
-                    rows,
-                    places.rows[token, rows],
-                    position,
-                    self.readings.readings[number].length,
-                )
-        return result
-
-    def _same_state(self, one: Place, other: Place) -> bool:
-        """Whether two places hold the same states, up to rounding."""
-        if any("state" not in self.runs[place[0]] for place in (one, other)):
-            return False
-        index = torch.tensor([0])
-        first, second = (
-            values_at(
-                "state",
-                self.runs,
-                1,
-                {number: (index, torch.tensor([row]), position, self.readings.readings[number].length)},
-                self.keep,
-            )[0]
-            for number, row, position in (one, other)
-        )
-        return (
-            bool(first)
-            and first.keys() == second.keys()
-            and all(_close(first[k][0], second[k][0]) for k in first)
-        )
+        return token_states(site, self)
 
     @property
     def names(self) -> list[str]:
@@ -267,26 +251,5 @@ class GenerationAttributeError(LoopscopeError, AttributeError):
     """A generation was used in place of one of its runs."""
 
 
-class TokenStates(States):
-    """States whose first axis are tokens."""
-
-    def iteration_at(self, index: int) -> int:
-        try:
-            return self.iteration_range[index]
-        except IndexError:
-            raise LoopscopeIndexError(
-                f"'{self.name}' at token {index} was requested, but this generation has "
-                f"{plural(len(self), 'token')}, numbered from 0. Generate more: max_new_tokens=..."
-            ) from None
-
-
 def _passes(count: int) -> str:
     return f"{count} pass{'es' * (count != 1)}"
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    """Whether two states are the same computation, up to the rounding of another batch."""
-    if not one.is_floating_point():
-        return torch.equal(one, other)
-    scale = float(other.abs().max()) if other.numel() else 0.0
-    return torch.allclose(one, other, rtol=0.0, atol=100 * torch.finfo(one.dtype).eps * scale, equal_nan=True)

@@ -35,6 +35,9 @@ class PassReadings:
         """What generate returned, by call."""
         self.on_sequences: Callable[[Any], None] = lambda sequences: None
         """Called with generate's sequences each time that it has new tokens."""
+        self.chosen: int | None = None
+        """How many tokens generate's sequences have, prompt included, since its last choice; None
+        before the first one, or if that isn't seen."""
         self.inside = False
         """Whether a pass is running."""
         self.prompt: Tensor | None = None
@@ -225,6 +228,7 @@ class PassReadings:
 
     def _met_end(self, sequences: Any, done: Any) -> None:
         self.on_sequences(sequences)
+        self.chosen = sequences.shape[-1] if isinstance(sequences, Tensor) else None
         if isinstance(done, Tensor) and done.ndim == 1 and len(done) == len(sequences):
             for row in _integers(sequences)[done.cpu().bool()]:
                 self.hits.add(key(row))

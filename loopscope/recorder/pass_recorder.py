@@ -5,32 +5,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..adapters.base import Adapter
-from ..adapters.self_check import refusal
 from ..common.errors import LoopscopeError
 from ..core.copied import copied
 from ..core.counted import PADDING_INPUTS, SpecialTokens, counted_positions
 from ..core.hooks import TemporaryHooks
 from ..core.output_logits import find_logits
 from ..core.pattern_sites import listed, with_patterns
-from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve
+from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve, site_modules
 from ..core.state_tree import tensors
 from ..core.states import States
 from ..interventions.counted_mean import with_mask
 from ..interventions.edit_checks import AnyEdit, Edits, edit_list, expand_edits
 from ..interventions.edits import Edit
+from ..interventions.schedule import ScheduleEdit, composed
 from ..runs.collector import Collector
 from ..runs.keep import Keep
-from ..runs.kept_form import Form
-from ..runs.reader import Reader
 from ..runs.run import Run
 from ..runs.run_mask import sequence_shape
-from ..runs.weights import Marks
 from ..wrapping.call_tracker import ITERATION, CallTracker
 from ..wrapping.start_probe import StartProbe
 from ..wrapping.wrap_module import LOOP_SITES, Wrapped
+from .adapter_loop import AdapterLoop
+from .forced_exits import check_forced, exits_by_input
+from .pass_reader import pass_reader
 from .provenance import circumstances
 from .read_out_check import reads_out, without_read_out
 
@@ -56,13 +56,16 @@ class PassRecorder:
         self.modules = with_patterns(modules_of(model.module))
         self.loop: Any = model
         if isinstance(model, Adapter):
-            self.loop = _AdapterLoop(model)
-            self.modules = self.modules | model.site_modules() | self.loop.parts
+            self.loop = AdapterLoop(model)
+            self.modules = self.modules | site_modules(model) | self.loop.parts
         names = [*self.modules, *LOOP_SITES]
         requested = resolve(sites, names, [name for name in listed(self.modules) if name[0] != "("])
         self.recorded = [site for site in requested if site not in LOOP_SITES and not is_state(site)]
         hooks = [name for name in self.modules if name[0] != "("]
-        self.use(edit_list(edits, self.modules, hooks, others=LOOP_SITES))
+        others = LOOP_SITES if self.adapter is None else [*LOOP_SITES, "halting"]
+        self.use(edit_list(edits, self.modules, hooks, others=others))
+        if "halting" in self.by_site and "halting" not in self.recorded:
+            self.recorded.append("halting")  # what halts is then what was edited
         self.hooks: TemporaryHooks | None = None
         self.probe: StartProbe | None = None
         """Of the first pass of a module wrapped by its body: whether states[0] is what it begins
@@ -76,25 +79,39 @@ class PassRecorder:
         """Take these edits from the next pass on, one for each site.
 
         Raises:
-            LoopscopeError: an edit that isn't of a module's output or of 'state'.
+            LoopscopeError: an edit of another site than a module's output or 'state', or one of the
+                schedule that passes which the model makes by itself can't follow.
         """
         self.edits = list(edits)
-        site_edits, schedule = expand_edits(self.edits, ())
+        self.exits = exits_by_input(self.adapter, self.modules, self.edits)
+        fields = self.model.state.fields if isinstance(self.model, Wrapped) else self.model.fields
+        others = [edit for edit in self.edits if edit not in self.exits]
+        site_edits, schedule = expand_edits(others, fields)
         self.by_site: dict[str, list[Edit]] = {}
         for edit in site_edits:
             self.by_site.setdefault(str(edit.site), []).append(edit)
-        if schedule or any(is_state(site) and site != "state" for site in self.by_site):
+        self.schedule = [edit for edit in schedule if isinstance(edit, ScheduleEdit)]
+        if len(self.schedule) < len(schedule) or (self.schedule and len(fields) > 1):
+            raise LoopscopeError(
+                "of the schedule, a model that makes its passes by itself follows skip and repeat, for a "
+                f"state of one tensor, but got {[str(edit) for edit in schedule]} for a state of "
+                f"{max(1, len(fields))}. Use ls.record."
+            )
+        if any(is_state(site) and site != "state" for site in self.by_site):
             raise LoopscopeError(
                 "edits of a pass that the model makes by itself must be of a module's output or of 'state', "
-                "but "
-                f"{[str(edit) for edit in self.edits]} has others. Use ls.record for skip, repeat and "
-                "further fields of the state."
+                f"but {[str(edit) for edit in self.edits]} has others. Use ls.record for further fields of "
+                "the state."
             )
+        composed(schedule, 0 if self.adapter is None else self.adapter.iterations)
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """Attach the hooks of a pass, before it."""
         if self.probing:
             return args, kwargs
+        for edit in self.exits:
+            assert self.adapter is not None
+            kwargs = kwargs | dict(self.adapter.exit_inputs(edit.iteration) or {})
         if isinstance(self.model, Wrapped) and not self.runs:
             self.probe = StartProbe(self.model.module, self.model.body, args, kwargs)
         self.tokens = copied(kwargs.get("input_ids", args[0] if args else None))
@@ -105,7 +122,9 @@ class PassRecorder:
             site: with_mask(edits, self.model.module, self.tokens, kwargs)
             for site, edits in self.by_site.items()
         }
-        self.tracker = CallTracker(self.loop, self.modules, collector, by_site, schedule=(), count=count)
+        self.tracker = CallTracker(
+            self.loop, self.modules, collector, by_site, schedule=self.schedule, count=count
+        )
         self.embedded: Any = None
         self.extra_fields: dict[str, Any] = {}
         self.carried_unchanged = True
@@ -137,7 +156,9 @@ class PassRecorder:
                 self.read_out_holds = reads_out(self.adapter, run)
             if self.read_out_holds is False and self.adapter.mismatch is None:
                 run = without_read_out(self.adapter, run)
-        run.origin |= circumstances(self.model, self.edits, self.keep, None)
+            check_forced(self.adapter, self.edits, run)
+        module = self.model.module if isinstance(self.model, Wrapped) else self.model
+        run.origin |= circumstances(module, self.edits, self.keep, None)
         self.runs.append(_with_padding(run, kwargs))
         return output
 
@@ -217,14 +238,24 @@ class PassRecorder:
             sites=sites,
             output=run.output,
             origin=run.origin | {"fields": list(adapter.fields)},
-            reader=_reader(
+            reader=pass_reader(
                 adapter,
                 first,
                 grad=not detach,
                 forms=self.tracker.collector.forms,
                 before=self.tracker.before,
+                edited=self._edited_after(),
             ),
         )
+
+    def _edited_after(self) -> list[str]:
+        """The edited sites that were called after the loop."""
+        calls = self.tracker.sites
+        return [
+            site
+            for site in self.by_site
+            if site in calls.gaps and 0 not in calls.gaps[site] and calls.outside(site, self.tracker.done)
+        ]
 
     def _with_first_value(self, states: States, value: Tensor | None, iterations: int) -> States:
         """The site's values with `value` before the loop; None: it isn't known."""
@@ -244,37 +275,3 @@ def _with_padding(run: Run, inputs: Mapping[str, Any]) -> Run:
     masks = {name: value for name, value in inputs.items() if name in PADDING_INPUTS}
     counted = counted_positions(None, masks, SpecialTokens(), shape)
     return run if counted.everything else run.with_counted(counted)
-
-
-class _AdapterLoop:
-    """The loop of an adapter, with the names that `CallTracker` needs."""
-
-    def __init__(self, adapter: Adapter) -> None:
-        bodies = list(adapter.loop_bodies())
-        first, last = (bodies[0], bodies[-1]) if bodies else adapter.loop_ends()
-        self.alternating = bool(bodies)
-        """Whether each call of a part is an iteration."""
-        self.module, self.clock = adapter.module, adapter.clock
-        self.body_receives_state = adapter.body_receives_state
-        self.state, self.axes = None, None
-        self.parts: dict[str, nn.Module] = {"(first)": first, "(last)": last}
-        self.parts |= {f"(body {number})": body for number, body in enumerate(bodies)}
-        self.body = ["(first)"] if first is last else ["(first)", "(last)"]
-        if len(bodies) > 1:
-            self.body = [name for name in self.parts if name.startswith("(body")]
-        self.inner = {}
-        for axis, module in adapter.inner_loop_modules().items():
-            self.parts[f"({axis})"] = module
-            self.inner[axis] = f"({axis})"
-
-
-def _reader(adapter: Adapter, first: Any, *, grad: bool, forms: Mapping[str, Form], before: Marks) -> Reader:
-    """What reads out the states of a pass, if they alone tell the logits."""
-    if adapter.mismatch is not None:
-        return Reader(
-            adapter.module, None, None, None, grad=grad, before=before, refusal=refusal(adapter.mismatch)
-        )
-    readable = first is not None and adapter.logits_from_state(first) is not None
-    decode: Any = adapter.logits_from_state if readable else None
-    state_type = None if first is None or isinstance(first, Tensor) else type(first)
-    return Reader(adapter, None, decode, state_type, grad=False, forms=forms, before=before)

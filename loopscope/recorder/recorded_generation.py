@@ -9,8 +9,7 @@ Nothing is computed again. A model whose cache depends on the iteration, or that
 state for every token, would have other states then.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,11 +20,8 @@ from ..common.arguments import Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
-from ..core.hooks import TemporaryHooks
 from ..core.model_text import model_input, names_by
 from ..core.sites import Sites
-from ..core.states import States
-from ..core.turns import check_no_pass, parts_of, running_pass, turn
 from ..interventions.edit_checks import Edits
 from ..runs.keep import Keep
 from ..wrapping.synthetic_loop import SyntheticLoop
@@ -33,11 +29,10 @@ from ..wrapping.wrap_module import Wrapped
 from .generation import Generation
 from .generation_options import checked_options, end_tokens, option_in_effect
 from .known_misfits import known_misfit
-from .looped_passes import LoopedPasses, without_cache
-from .pass_readings import PassReadings
-from .pass_recorder import PassRecorder
+from .looped_passes import without_cache
+from .pass_recording import recording
 from .pass_settings import pass_settings
-from .token_edits import TokenEditError, TokenEdits
+from .token_edits import TokenEditError
 from .token_stream import TokenStream
 
 _TOKENIZER_FOR = ("stop_strings", "assistant_model")
@@ -71,6 +66,8 @@ def generate(
     >>> out.tokens                     # prompt and new tokens
     >>> push = ls.steer(direction, norm=4, token=5, iteration=3)
     >>> ls.generate(model, tokens, edits=[push], max_new_tokens=8)
+    >>> ls.analyses.measure("convergence", out)          # of the new tokens, which are positions
+    >>> ls.load_run(out.save("out.safetensors"))         # the same again
 
     Beams, drafts, chunks and rows that meet their end are followed: the rows are those that were
     returned, and each token's states are those from which it was read.
@@ -81,8 +78,8 @@ def generate(
             or a list of texts, which are padded on the left.
         sites, edits, keep, seed: as for `record`. An edit with `token=` (a number, slice, list or
             mask, counted from 0) applies in the pass that computes the token, at the position from
-            which it is read; another `position=` is one of that pass, and slice(None) all, or none
-            if the site has no positions. Without token= an edit applies in every pass.
+            which it is read, drafts too; another `position=` is one of that pass, and slice(None)
+            all, or none if the site has no positions. Without token= an edit applies in every pass.
         tokenizer: as for `record`; it also goes to the model's generate where an option needs it
             (stop_strings, assistant_model).
         on_token: called as each token is chosen, with its number from 0 and the tokens of the rows,
@@ -92,9 +89,9 @@ def generate(
             do_sample=False.
 
     Raises:
-        LoopscopeError: the model has no method `generate`, an edit is of the schedule, generate
-            refuses an option, or an edit names a token that doesn't come, or doesn't come alone: a
-            pass over drafts computes several.
+        LoopscopeError: the model has no method `generate`, generate refuses an option, an edit is a
+            swap, or a repeat of what has a cache; or it names a token that doesn't come, a row of
+            beams, or a position where a pass computes several tokens, as one over drafts does.
     """
     owner: Any = model.module if isinstance(model, Adapter | Wrapped) else model
     if not callable(getattr(owner, "generate", None)):
@@ -126,6 +123,8 @@ def generate(
             "on_token needs tokens that stay, but which beam is returned is chosen at the end. Generate with "
             "num_beams=1, or leave on_token= out and read out.tokens."
         )
+    if beams:
+        _check_rows(edits)
     with (
         torch.no_grad(),
         pass_settings(model, False, seed),
@@ -144,6 +143,15 @@ def generate(
     for run in out.runs:
         run.origin |= {"seed": seed, **named}
     return out
+
+
+def _check_rows(edits: Edits) -> None:
+    for edit in edits if isinstance(edits, list | tuple) else [edits]:
+        if "batch" in getattr(edit, "where", {}):
+            raise LoopscopeError(
+                f"{edit}: which rows of a pass become the returned ones is chosen at the end among beams, so "
+                "batch= can't name them. Leave it out, or generate with num_beams=1."
+            )
 
 
 def _output(
@@ -184,119 +192,6 @@ def _output(
             f"{type(owner).__name__}.generate must take these options, {sorted(options)}, but raised "
             f"{type(error).__name__}: {_shortened(error)}. Leave out or change what it names."
         ) from error
-
-
-@guarded
-@contextmanager
-def recording(
-    model: Any, *, sites: Sites = (), edits: Edits = (), keep: Keep | None = None
-) -> Iterator[Generation]:
-    """Record every forward pass of a wrapped model inside the with-block: those of another
-    package's `generate`, or of your own code.
-
-    >>> with ls.recording(model) as out:
-    ...     AutoregressiveWrapper(model.module).generate(prompt, seq_len=8)
-    >>> out.at(token=0).states
-
-    A pass that goes on with the one before by one token computed a token. If your code made other
-    passes (drafts, beams), set `out.tokens` to the tokens that it returned, prompt and new ones.
-
-    Arguments:
-        model: what `wrap` returned.
-        sites, edits, keep: as for `generate`; the first pass of your own code reads the prompt.
-
-    Raises:
-        LoopscopeError: the model isn't wrapped, or an edit is of the schedule, or of a token that
-            isn't computed by a pass of its own.
-    """
-    if not isinstance(model, Adapter | Wrapped):
-        raise LoopscopeError(
-            f"recording needs what ls.wrap makes of a model, but got {type(model).__name__}. For one pass "
-            "of a model with the four functions there is ls.record(model, tokens)."
-        )
-    readings = PassReadings()
-    out = Generation([], None, readings, keep=keep)
-    passes_of: Any = LoopedPasses if isinstance(model, SyntheticLoop) else PassRecorder
-    recorder = passes_of(model, sites, edits, keep, runs=out.runs)
-    if isinstance(model, Wrapped):
-        _check_counted_from_start(recorder.edits)
-    passes = _ReadPasses(recorder, readings)
-    parts = parts_of(model)
-    check_no_pass(parts, "a recording")
-    with turn(parts), running_pass(parts), TemporaryHooks() as hooks, readings.watching(model.module):
-        hooks.attach(model.module, before=passes.begin, after=passes.end)
-        try:
-            yield out
-        finally:
-            recorder.remove_hooks()
-    passes.token_edits.check_applied()
-    if out.tokens is None and len(readings.outputs) == 1:  # a generate of the model itself
-        out.output = readings.outputs[0]
-        out.tokens = getattr(out.output, "sequences", out.output)
-
-
-def _check_counted_from_start(edits: Sequence[Any]) -> None:
-    for edit in edits:
-        where = getattr(edit, "iteration", None)
-        if isinstance(where, slice):
-            where = [bound for bound in (where.start, where.stop) if bound is not None]
-        if any(number < 0 for number in ([where] if isinstance(where, int) else where or ())):
-            raise LoopscopeError(
-                f"{edit}: how many iterations a module wrapped by its body runs is known only after each "
-                "pass, so iterations must be counted from the start while it generates. Choose one of 0 or "
-                "more."
-            )
-
-
-class _ReadPasses:
-    """Records each pass, and what it read."""
-
-    def __init__(self, recorder: PassRecorder | LoopedPasses, readings: PassReadings) -> None:
-        self.recorder, self.readings = recorder, readings
-        self.token_edits = TokenEdits(recorder.edits)
-        self.ending = False
-        """Whether a pass is being made a run, which may take passes of its own."""
-
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Before a pass."""
-        if not self.ending:
-            self.readings.begin(args, kwargs)
-            if self.token_edits.at_tokens:
-                self.recorder.use(self.token_edits.of_pass(self.readings))
-        return self.recorder.begin(args, kwargs)
-
-    def end(self, args: Any, kwargs: Any, output: Any) -> Any:
-        """After a pass."""
-        if self.ending:
-            return self.recorder.end(args, kwargs, output)
-        runs, self.ending = self.recorder.runs, True
-        before = len(runs)
-        try:
-            result = self.recorder.end(args, kwargs, output)
-        finally:
-            self.ending = False
-        if len(runs) == before:  # it ran no iteration
-            self.readings.leave(output)
-            return result
-        state = self.recorder.tracker.last_output
-        reading = self.readings.end(output, None if state is None or state.ndim != 3 else state.shape[1])
-        self.token_edits.check_reading(self.readings)
-        run = runs[-1]
-        # What the first part of an iteration receives need not be what `record` calls core_in.
-        same = "core_in" in run and _is_core_in(self.recorder.model, run["core_in"], state)
-        if not same:
-            run = run.with_sites({name: run[name] for name in run.names if name != "core_in"})
-        run.inputs = self.readings.inputs(kwargs)
-        run.origin |= {"pass": f"{before}: {reading.describe()}", "cached": reading.cached}
-        runs[-1] = run
-        return result
-
-
-def _is_core_in(model: Any, value: States, state: Any) -> bool:
-    if not isinstance(model, Adapter):
-        return True
-    shape = value.shape[-1:] if value.iterations else ()
-    return "core_in" in model.loop_sites and isinstance(state, Tensor) and shape == state.shape[-1:]
 
 
 def _shortened(error: Exception) -> str:

@@ -60,7 +60,9 @@ def recorded_pass(
         passed = _iterated(model, span, plan)
     context, k, logits = passed.context, passed.iterations, passed.logits
     hooks.check_applied(k)
-    frozen = [name for edit in plan.frozen_sites if (name := state_field(edit.site, fields))]
+    frozen = [
+        name for edit in plan.frozen_sites if not edit.whole and (name := state_field(edit.site, fields))
+    ]
     if frozen and span.end > span.start:
         check_update_sites(model, frozen, passed.begin, context, t=span.start)
     values = collector.finish(k)

@@ -92,7 +92,7 @@ def plan_recording(model: Looped, span: Span, sites: Sites, edits: Sequence[AnyE
     site_edits = with_mask(site_edits, model, span.tokens, span.inputs, span.mask)
     halting_edited = any(edit.site == "halting" for edit in site_edits)
     if halting_edited or sites == "halting" or (not callable(sites) and "halting" in sites):
-        _check_halting(model, modules)
+        check_halting(model, modules)
     requested = resolve(sites, [*modules, *alias], list(getattr(model, "hook_dict", listed(modules))))
     by_site: dict[str, list[Edit]] = {}
     start, n = span.start, span.end
@@ -118,7 +118,7 @@ def plan_recording(model: Looped, span: Span, sites: Sites, edits: Sequence[AnyE
     )
 
 
-def _check_halting(model: Any, modules: Mapping[str, nn.Module]) -> None:
+def check_halting(model: Any, modules: Mapping[str, nn.Module]) -> None:
     """Raise LoopscopeError if no unit of the model decides about halting in every iteration."""
     if "halting" in modules:
         return

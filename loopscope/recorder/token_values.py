@@ -104,6 +104,9 @@ def values_at(
                 value = value.select(axis, kept.index(position))
             elif position < length - 1:
                 continue  # one value for all positions of the pass, those after the token too
+            elif "position" in states.axes[depth:]:
+                axis = _single_axis(states.axes[depth:], value)  # of the last position alone
+                value = value if axis is None else value.select(axis, 0)
             names = states.axes[depth:]
             axes = states.axes[:depth] + tuple(n for d, n in enumerate(names) if d != axis)
             whole, present = result.get(index) or (
@@ -140,6 +143,12 @@ def _position_axis(axes: tuple[str, ...], value: Tensor, count: int) -> int | No
     """The axis of positions; None if there is none, as after a mean over positions."""
     axis = axes.index("position") if "position" in axes else None
     return None if axis is None or value.shape[axis] != count else axis
+
+
+def _single_axis(axes: tuple[str, ...], value: Tensor) -> int | None:
+    """The axis of positions, if there is one of them; else None."""
+    axis = axes.index("position")
+    return axis if value.shape[axis] == 1 else None
 
 
 def _width(states: States) -> int:

@@ -20,6 +20,7 @@ from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.guard import guarded
 from ..common.text import plural
 from ..common.to_json import to_json
+from ..recorder.generation import Generation
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
 from ..run_loading import EXAMPLES
@@ -44,7 +45,7 @@ SMALL = 20_000_000
 
 @guarded
 def report(
-    subject: Run | History | FilePath | Sequence[Run | History | FilePath],
+    subject: Run | Generation | History | FilePath | Sequence[Run | Generation | History | FilePath],
     analyses: Any = None,
     *,
     iterations: Count | None = None,
@@ -64,8 +65,9 @@ def report(
     >>> ls.report("runs/mine").save_figures("figures")          # a training's folder
 
     Arguments:
-        subject: a run or a saved one, the name of an entry, the path of a checkpoint, a training's
-            history or folder, a Hugging Face model; or a list of them, except trainings.
+        subject: a run, a generation or a saved one, the name of an entry, the path of a checkpoint,
+            a training's history or folder, a Hugging Face model; or a list of them, except
+            trainings.
         analyses: those to show: names, or your own as `loopscope.analyses.measure` takes them, or a
             list of them; None: every analysis that applies.
         iterations: to record; None: the model's own depth.

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from .. import models
 from ..common.errors import LoopscopeError, nearest
-from ..common.files import load_header
+from ..common.files import load_layout
+from ..recorder.generation import Generation
+from ..recorder.generation_storage import KIND as GENERATION
 from ..recorder.pretrained import is_pretrained_name
 from ..run_loading import EXAMPLES, is_checkpoint, named_run
 from ..runs.run import Run
@@ -114,6 +116,7 @@ def subjects_of(subject: Any, recording: Recording) -> list[Subject]:
 
 
 def _subject(subject: Any, recording: Recording) -> Subject:
+    subject = subject.run if isinstance(subject, Generation) else subject
     if isinstance(subject, Run | History):
         kind: Kind = "run" if isinstance(subject, Run) else "training"
         name, result = f"a {type(subject).__name__}", Subject(kind, "", subject)
@@ -152,7 +155,7 @@ def _kind(name: str) -> Kind:
             return "training"
         if is_checkpoint(name):
             return "checkpoint"
-        load_header(path, "run")
+        load_layout(path, "run", GENERATION)
         return "saved run"
     if os.path.isdir(path) and not (path / "config.json").is_file():
         if (path / LOG).is_file() or _weights(path):

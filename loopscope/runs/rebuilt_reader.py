@@ -28,6 +28,10 @@ WITH_CACHE = (
     "this run is a pass that read a cache, which is not in its file, so nothing can be computed from its "
     "states but what was recorded. Record the tokens so far in one pass: ls.record(model, tokens)."
 )
+GENERATED = (
+    "this run is of the tokens of a generation, which several passes computed, so nothing can be computed "
+    "from its states but what was recorded. Record them in one pass: ls.record(model, out.tokens[:, :-1])."
+)
 DIFFERENT = (
     "So this run was recorded from the model's own forward, and nothing is computed from its states. Trust "
     "the four functions nevertheless: ls.wrap(model, check=False)."
@@ -88,6 +92,8 @@ def rebuilt_reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: M
         raise LoopscopeError(f"{origin['mismatch']}. {DIFFERENT}")
     if origin.get("edits"):
         raise LoopscopeError(WITH_EDITS)
+    if origin.get("generated"):
+        raise LoopscopeError(GENERATED)
     if origin.get("cached"):
         raise LoopscopeError(WITH_CACHE)
     conditions, before = conditions_from(model, origin), buffer_marks(model)

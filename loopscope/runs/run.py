@@ -285,7 +285,13 @@ class Run(RunDisplay):
 
 
 def check_uncached(run: Run) -> None:
-    """Raise LoopscopeError if a run's iterations read a cache, which is gone."""
+    """Raise LoopscopeError if a run's iterations read what is gone: a cache, or other passes of a
+    generation."""
+    if run.origin.get("generated"):
+        raise LoopscopeError(
+            "the tokens of a generation can't be iterated on as one run, as what they read of each other "
+            "came from several passes. Record them in one pass: ls.record(model, out.tokens[:, :-1])."
+        )
     if run.origin.get("cached"):
         raise LoopscopeError(
             "a pass that read a cache can't be iterated on, as what its iterations read of earlier positions "

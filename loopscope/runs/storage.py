@@ -6,6 +6,7 @@ name.
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.files import StoredTensors, open_file, save_file
+from ..common.files import StoredTensors, save_file
 from ..core.counted import Counted
 from ..core.states import States
 from ..halting.halting_record import Halting
+from .distinct_tensors import DistinctTensors, packed
 from .run_header import REMEDY, RunHeader, StoredSite, checked_header, format_index
-from .stored_values import Unwritable, pack, unpack
+from .stored_values import unpack
 
 if TYPE_CHECKING:
     from .run import Run
@@ -33,15 +35,19 @@ def save_run(run: "Run", path: str | os.PathLike[str]) -> Path:
     Raises:
         LoopscopeError: a further input of the model can't be written, or the file can't be.
     """
-    tensors = _Distinct()
+    tensors = DistinctTensors()
+    return save_file(path, tensors.by_name, {"kind": "run", **stored_run(run, tensors)})
+
+
+def stored_run(run: "Run", tensors: DistinctTensors) -> dict[str, Any]:
+    """A run as JSON, with its tensors kept in `tensors`. Raises as `save_run` does."""
     header: dict[str, Any] = {
-        "kind": "run",
         "origin": run.origin,
         "iterations": run.iterations,
         "sites": {name: _stored_site(tensors, i, run[name]) for i, name in enumerate(run.names)},
-        "tokens": _packed(tensors, "tokens", run.tokens),
-        "output": _packed(tensors, "output", run.output, optional=True),
-        "inputs": {name: _packed(tensors, f"input {name!r}", one) for name, one in run.inputs.items()},
+        "tokens": packed(tensors, "tokens", run.tokens),
+        "output": packed(tensors, "output", run.output, optional=True),
+        "inputs": {name: packed(tensors, f"input {name!r}", one) for name, one in run.inputs.items()},
     }
     if run.halting is not None:
         header["halting"] = {
@@ -50,18 +56,20 @@ def save_run(run: "Run", path: str | os.PathLike[str]) -> Path:
         }
     if not run.counted.everything:
         header["counted"] = {"mask": tensors.keep("counted", run.mask), "source": run.counted.source}
-    return save_file(path, tensors.by_name, header)
+    return header
 
 
-def read_run(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a file that `save_run` wrote, as arguments of `Run`.
+def run_content(what: str, header: Mapping[str, Any], tensors: StoredTensors) -> dict[str, Any]:
+    """What `stored_run` made JSON of, as arguments of `Run`.
+
+    Arguments:
+        what: the file.
 
     Raises:
-        LoopscopeError: the file is no run, or is damaged.
+        LoopscopeError: it isn't such JSON, or a tensor is missing or damaged.
     """
-    tensors, header = open_file(path, kind="run")
-    about = checked_header(os.fspath(path), header, tensors.keys())
-    try:
+    about = checked_header(what, header, tensors.keys())
+    with whole(what, "run"):
         return {
             "tokens": None if about.tokens is None else unpack(about.tokens, tensors),
             "inputs": {name: unpack(value, tensors) for name, value in about.inputs.items()},
@@ -72,10 +80,17 @@ def read_run(path: str | os.PathLike[str]) -> dict[str, Any]:
             "halting": _halting(about, tensors),
             "counted": _counted(about, tensors),
         }
+
+
+@contextmanager
+def whole(what: str, kind: str) -> Iterator[None]:
+    """Name the file, and what to do, in an error about its content."""
+    try:
+        yield
     except LoopscopeError as error:
-        if os.fspath(path) in str(error):
+        if what in str(error):
             raise
-        raise LoopscopeError(f"{path} must hold a whole run, but {error}. {REMEDY}") from error
+        raise LoopscopeError(f"{what} must hold a whole {kind}, but {error}. {REMEDY}") from error
 
 
 class SiteValues(Mapping[tuple[int, ...], Tensor]):
@@ -97,23 +112,7 @@ class SiteValues(Mapping[tuple[int, ...], Tensor]):
         return len(self._names)
 
 
-class _Distinct:
-    """The tensors of a file, each of them once."""
-
-    def __init__(self) -> None:
-        self.by_name: dict[str, Tensor] = {}
-        self._names: dict[tuple[Any, ...], str] = {}
-
-    def keep(self, name: str, tensor: Tensor) -> str:
-        """The name of the tensor in the file: `name`, or that under which it is there already."""
-        if tensor.layout == torch.strided and tensor.numel() and tensor.device.type != "meta":
-            identity = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device)
-            name = self._names.setdefault((*identity, tensor.is_conj(), tensor.is_neg()), name)
-        self.by_name[name] = self.by_name.get(name, tensor)
-        return name
-
-
-def _stored_site(tensors: _Distinct, number: int, site: States | Tensor) -> dict[str, Any]:
+def _stored_site(tensors: DistinctTensors, number: int, site: States | Tensor) -> dict[str, Any]:
     if not isinstance(site, States):
         return {"values": {"": tensors.keep(f"site/{number}/", site)}}
     labels = site.iteration_range
@@ -127,27 +126,6 @@ def _stored_site(tensors: _Distinct, number: int, site: States | Tensor) -> dict
             for index, value in site.items()
         },
     }
-
-
-def _packed(tensors: _Distinct, what: str, value: Any, optional: bool = False) -> Any:
-    def keep(tensor: Tensor) -> str:
-        name = what if what in ("tokens", "output") and tensor is value else f"value/{len(tensors.by_name)}"
-        return tensors.keep(name, tensor)
-
-    before = dict(tensors.by_name)
-    try:
-        return pack(value, keep)
-    except Unwritable as error:
-        if optional:
-            tensors.by_name = before
-            return None
-        name = what.removeprefix("input ")
-        place = "run.tokens" if name == what else f"run.inputs[{name}]"
-        raise LoopscopeError(
-            f"a run's {what} must be made of tensors, arrays, numbers, words, and lists or dicts of them to "
-            f"be saved, but holds one of type {error}. Set {place} to what can be saved, or to None, and "
-            "save again: the recorded values are kept; only what the loaded run computes anew needs it."
-        ) from error
 
 
 def _site(name: str, stored: StoredSite, tensors: StoredTensors) -> States | Tensor:

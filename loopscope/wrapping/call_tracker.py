@@ -23,6 +23,7 @@ from .body_state import BodyState, SeenPass
 from .edited_memory import Passed, follow_in_place
 from .finished_pass import finished_run
 from .first_state import FirstState
+from .repetition import check_repeatable
 from .site_calls import BETWEEN, SiteCalls
 from .site_edits import ITERATION as ITERATION
 from .site_edits import SiteEdits
@@ -227,11 +228,7 @@ class CallTracker:
         self, module: nn.Module, moment: ScheduleEdit | None, args: Any, kwargs: Any, output: Any
     ) -> Any:
         for _ in range(1, 1 if moment is None else moment.times):
-            if not self.calls.one_module:
-                raise LoopscopeError(
-                    f"{moment}: only a body that is one module can be repeated. Skip it, or wrap "
-                    "another body."
-                )
+            check_repeatable(moment, self.calls, args, kwargs)
             targets = self.state.targets(output, self.passed[0].value)
             inputs = (args, kwargs)
             for source, target in zip(self._sources, targets, strict=False):

@@ -119,7 +119,8 @@ def _planned(wrapped: Wrapped, sites: Sites, edits: Sequence[AnyEdit], probe: St
     for edit in values:
         site = str(edit.site)
         by_site.setdefault(alias.get(site, site), []).append(edit)
-        if isinstance(edit, FrozenSite) and state.fields and is_state(str(edit.site)):
+        frozen = isinstance(edit, FrozenSite) and not edit.whole
+        if frozen and state.fields and is_state(str(edit.site)):
             raise LoopscopeError(
                 f"{edit}: other tensors of this state may be computed from its new value within a call of "
                 "the body, so one alone can't be held. Skip the iteration, which holds all: ls.skip(t)."

@@ -131,11 +131,10 @@ def test_nothing_is_computed_from_a_saved_pass_whose_cache_is_lost(model, tmp_pa
 
 def test_a_generation_is_no_run(model):
     out = ls.generate(ls.wrap(model), TOKENS, **GREEDY)
-    calls = [lambda name=name: ls.analyses.measure(name, out) for name in ls.analyses.names()]
-    calls += [lambda: ls.lens(out), lambda: ls.effects(out, out), lambda: ls.resume(ls.wrap(model), out, 5)]
-    calls += [lambda: out.logits, lambda: out.save("x"), lambda: out.iterations]
+    calls = [lambda: ls.lens(out), lambda: ls.effects(out, out), lambda: ls.resume(ls.wrap(model), out, 5)]
+    calls += [lambda: out.logits, lambda: out.iterations]
     for call in calls:
-        with pytest.raises(ls.LoopscopeError, match=r"ass one of .*: out\.at\(token=0\)\."):
+        with pytest.raises(ls.LoopscopeError, match=r"ass .*out\.run, .*: out\.at\(token=0\)\."):
             call()
     assert not hasattr(out, "nothing")
 
@@ -150,7 +149,7 @@ def test_an_edit_that_does_not_fit_a_later_pass_says_which(model, edit):
 
 
 @pytest.mark.parametrize("edit", [
-    ls.skip(1), ls.repeat(1, 2), ls.swap(0, 1), ls.halt_at(1), ls.bias_halting(1.0),
+    ls.skip(9), ls.repeat(1, 2), ls.swap(0, 1), ls.halt_at(1), ls.bias_halting(1.0),
     ls.patch("state", iteration=9, value=torch.zeros(16)),
     ls.patch("state", iteration=1, value=torch.zeros(16), batch=7),
     ls.ablate("nothing"),

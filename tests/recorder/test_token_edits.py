@@ -150,11 +150,18 @@ def test_embeddings_in_place_of_a_prompt_count_as_one(model):
         ({"token": 7}, {}, r"never applied: 5 tokens came \(0..4\). Choose one of them, or generate more"),
         ({"token": [2, 7]}, {}, r"did not apply at token 7: 5 tokens came"),
         ({"token": slice(6, 9)}, {}, r"token=6:9 never applied: 5 tokens came"),
-        ({"token": 1}, {"prompt_lookup_num_tokens": 3}, "compute one new token each.*without drafts"),
-        ({"token": 1}, {"assistant_model": "own"}, "compute one new token each.*without drafts"),
+        ({"token": 1, "position": 0}, {"prompt_lookup_num_tokens": 3}, "must compute one new token alone"),
+        ({"token": 1, "position": 0}, {"assistant_model": "own"}, "must compute one new token alone"),
+        (
+            {"position": -1},
+            {"prompt_lookup_num_tokens": 3},
+            r"Name the tokens, such as token=slice\(0, None\)",
+        ),
+        ({"position": -1}, {"assistant_model": "own"}, "is a draft or checks one"),
+        ({"token": 1, "batch": 0}, {"num_beams": 2}, "batch= can't name them"),
     ],
 )
-def test_a_token_that_does_not_come_alone_is_refused(model, where, options, text):
+def test_what_no_pass_of_its_own_has_is_refused(model, where, options, text):
     if options.get("assistant_model"):
         options = {"assistant_model": model}
     put = ls.patch("state", value=DIRECTION, iteration=1, **where)

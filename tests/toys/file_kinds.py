@@ -15,6 +15,8 @@ from loopscope.lenses.translator import KLGain, Translator
 from loopscope.training import AdamW, Fixed, Recipe, checkpoint
 from loopscope.training.export import export
 
+from .family_doubles import OuroConfig, OuroForCausalLM
+
 CONFIG = {"vocabulary": 3, "width": 4, "heads": 2, "iterations": 2, "norm": "stream", "injection": "add"}
 RECIPE = Recipe("universal", "prefix-parity", 3, Fixed(2), config=CONFIG, options={"length": 8}, batch=2)
 
@@ -64,6 +66,27 @@ def read_run(path: Path) -> Any:
     run = ls.load_run(path)
     sites = {name: site(run[name]) for name in run.names}
     return [sites, run.tokens, run.inputs, run.output, run.iterations, run.origin, str(run)]
+
+
+def write_generation(path: Path) -> Any:
+    torch.manual_seed(0)
+    model = ls.wrap(OuroForCausalLM(OuroConfig(total_ut_steps=2, hidden_size=8)).eval())
+    return ls.generate(model, torch.tensor([[1, 2], [3, 4]]), max_new_tokens=2).save(path)
+
+
+def read_generation(path: Path) -> Any:
+    out = ls.load_run(path)
+    passes = [[{name: site(run[name]) for name in run.names}, run.tokens, run.origin] for run in out]
+    places = out.places if isinstance(out.tokens, Tensor) else None
+    return [
+        passes,
+        out.tokens,
+        out.output,
+        out.prompt,
+        str(out.keep),
+        str(vars(places or out.keep)),
+        str(out),
+    ]
 
 
 def write_history(path: Path) -> Any:
@@ -169,6 +192,7 @@ def read_entry(path: Path) -> Any:
 
 KINDS = {
     "run": FileKind(write_run, read_run),
+    "generation": FileKind(write_generation, read_generation),
     "history": FileKind(write_history, read_history),
     "checkpoint": FileKind(write_checkpoint, read_checkpoint),
     "probes": FileKind(write_probes, read_probes),

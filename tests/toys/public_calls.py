@@ -16,6 +16,7 @@ from loopscope.core.looped_model import Looped
 from loopscope.shelves import SHELVES, new
 from loopscope.shelves.new import TEMPLATES
 
+from .family_doubles import OuroConfig, OuroForCausalLM
 from .looped_gpt2 import LoopedGPT2
 from .text_tokenizers import bytes_tokenizer, looped_gpt2
 
@@ -170,6 +171,7 @@ def _edits() -> Iterator[Call]:
     yield Call("ablate", recorded(ls.ablate), {"site": "core.0.attn.hook_z"}, (*where, "head"))
     yield Call("freeze", recorded(ls.freeze), {"iteration": 1}, where)
     yield Call("skip", recorded(ls.skip), {"iteration": 1})
+    yield Call("skip at positions", recorded(ls.skip), {"iteration": 1, "position": 0}, where)
     yield Call("repeat", recorded(ls.repeat), {"iteration": 1, "times": 2})
     yield Call("swap", recorded(ls.swap), {"first": 1, "second": 2})
     yield Call("halt_at", recorded(ls.halt_at, "accumulated"), {"iteration": 1}, where)
@@ -198,6 +200,9 @@ def _methods() -> Iterator[Call]:
     yield Call("Run.select_inputs", run().select_inputs, {"rows": [0]})
     yield Call("Run.cache", run().cache, {"iteration": 1})
     yield Call("Run.save", run().save, {"path": "run again.safetensors"})
+    yield Call("Generation.save", _generation().save, {"path": "generation.safetensors"})
+    yield Call("Generation.at", _generation().at, {"token": 0})
+    yield Call("measure a generation", ls.analyses.measure, {"name": "geometry", "run": _generation()})
     yield Call("Run.logits", lambda index: run().logits[index], {"index": 1})
     yield Call("States.__getitem__", lambda index: states[index], {"index": 1})
     yield Call("States.iteration_at", states.iteration_at, {"index": 1})
@@ -218,6 +223,14 @@ def _methods() -> Iterator[Call]:
     yield Call("TunedLens.require", lens.require, {"run": run()})
     yield Call("TunedLens.save", lens.save, {"path": "lens.safetensors"})
     yield Call("TunedLens.load", ls.TunedLens.load, {"path": lens.save("lens.safetensors")})
+
+
+@cache
+def _generation() -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        wrapped = ls.wrap(OuroForCausalLM(OuroConfig(hidden_size=8)).eval())
+        return ls.generate(wrapped, torch.tensor([[1, 2], [3, 4]]), max_new_tokens=2)
 
 
 def _copied(name: str, folder: Any, rename: str | None) -> Any:
