@@ -158,6 +158,7 @@ def _kind(value: Any) -> str:
 
 
 def is_cache(value: Any) -> bool:
+    """Whether a value is a cache of keys and values, as transformers has them."""
     return hasattr(value, "update") and hasattr(value, "get_seq_length")
 
 
