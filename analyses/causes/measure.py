@@ -20,6 +20,7 @@ from loopscope.patching.donors import has_donor_pair, two_donors
 from loopscope.patching.effects_result import Effects, Method
 from loopscope.patching.metrics import answer_mask, last_position
 from loopscope.patching.patched_forward import affordable_examples, model_to_patch, patchable
+from loopscope.runs.output_logits import output_logits, position_logits
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import rows_that_count
 
@@ -37,7 +38,8 @@ _Several = Annotated[int, Ge(2), Meaning("a whole number, 2 or more")]
 def applies(run: Run) -> bool:
     """Whether states can be patched within seconds in several examples, and there are examples with
     different answers."""
-    if not patchable(run) or run.output.shape[-1] == 1:
+    logits = position_logits(run)
+    if logits is None or logits.shape[-1] == 1 or not patchable(run):
         return False
     return _affordable(run) >= MIN_EXAMPLES and has_donor_pair(run, _answers(run, None)[0])
 
@@ -148,9 +150,9 @@ def _judged(
 def _check(run: Run) -> None:
     run.require_finite()
     model_to_patch(run)  # which says what it needs
-    output = run.output
-    if not isinstance(output, Tensor) or output.ndim != 3:
-        given = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+    if position_logits(run) is None:
+        logits = output_logits(run)
+        given = f"a {type(run.output).__name__}" if logits is None else tuple(logits.shape)
         raise LoopscopeError(
             f"causes compares answers with logits (batch, position, vocab), but this run's output is "
             f"{given}. Use ls.effects(run, donor, metric=...) with a function of it."
@@ -192,11 +194,14 @@ def _position_count(states: States) -> int | None:
 
 
 def _spaced(run: Run, site: str | None, count: int | None) -> list[int] | None:
-    """Evenly spaced iterations, among them the first, the middle and the last; None for all."""
-    n = run.iterations if site is None or is_state(site) else run.iterations - 1
-    if count is None or n + 1 <= count:
+    """Evenly spaced iterations, among them the first that is known, the middle and the last; None
+    for all."""
+    start = run.states.iterations[0] if site is None or is_state(site) else 0
+    last = run.iterations if site is None or is_state(site) else run.iterations - 1
+    if count is None or last - start + 1 <= count:
         return None
-    return sorted({n // 2} | {round(i * n / (count - 1)) for i in range(count)})
+    even = {start + round(i * (last - start) / (count - 1)) for i in range(count)}
+    return sorted({last // 2} | even)
 
 
 def _middle(iterations: Sequence[int]) -> int:

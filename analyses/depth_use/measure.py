@@ -15,6 +15,7 @@ from loopscope.core.looped_model import Looped
 from loopscope.maths.bootstrap_slope import slope
 from loopscope.patching.metrics import answer_mask
 from loopscope.recorder.labels import labels_of, task_of
+from loopscope.runs.output_logits import position_logits
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
 
@@ -126,8 +127,7 @@ def _is_readable(run: Run) -> bool:
         and not run.origin.get("edits")
         and isinstance(run.tokens, Tensor)
         and not run.tokens.is_floating_point()
-        and isinstance(run.output, Tensor)
-        and run.output.ndim == 3
+        and position_logits(run) is not None
         and run.states.iterations == list(range(run.iterations + 1))
         and isinstance(run.model, Looped)
     )

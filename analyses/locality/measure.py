@@ -16,6 +16,7 @@ from loopscope.patching.patched_forward import PatchedForward, affordable_exampl
 from loopscope.patching.replacements import noise, replacement_for
 from loopscope.recorder.subset import select_examples
 from loopscope.runs.location import places_of
+from loopscope.runs.output_logits import position_logits
 from loopscope.runs.run import Run, check_uncached
 from loopscope.runs.run_mask import counted_vectors, mask_at, rows_that_count
 
@@ -42,7 +43,9 @@ def _affordable(run: Run) -> int:
 
 def _patchable(run: Run) -> bool:
     positions = int(mask_at(run, run.states).any(0).sum())
-    return patchable(run) and run.output.shape[1] == run.states.shape[2] and positions >= 4
+    logits = position_logits(run)
+    at_each = logits is not None and logits.shape[1] == run.states.shape[2]
+    return patchable(run) and at_each and positions >= 4
 
 
 # It is long because its docstring explains seven arguments.
@@ -73,11 +76,12 @@ def measure(
     """
     run.require_finite()
     check_uncached(run)
-    if not _patchable(run):
+    logits = position_logits(run)
+    if logits is None or not _patchable(run):
         raise LoopscopeError(
             "locality needs a run without edits of a model with the four functions, with an answer at each "
-            f"of 4 positions or more, but got {run!r} whose output is "
-            f"{tuple(getattr(run.output, 'shape', ()))}. Record one."
+            f"of 4 positions or more, but got {run!r} whose logits are "
+            f"{None if logits is None else tuple(logits.shape)}. Record one."
         )
     most = max(MIN_EXAMPLES, _affordable(run)) if examples == "affordable" else examples
     k = run.iterations // 2 if iteration is None else run.states.iteration_at(iteration)
@@ -114,7 +118,7 @@ def measure(
         size=size,
         by_distance=(sums.by_distance.double().sum(1) / whole[:, None]).float(),
         causal=sums.causal,
-        unit="output" if run.output.shape[-1] == 1 else "nats",
+        unit="output" if logits.shape[-1] == 1 else "nats",
         replacement=words,
         neighbours=geometry.later_neighbours if sums.causal else geometry.neighbours,
         examples=effect.shape[1],

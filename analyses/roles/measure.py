@@ -21,6 +21,7 @@ from loopscope.recorder.labels import labels_of, task_of
 from loopscope.recorder.record_run import record
 from loopscope.recorder.subset import select_examples
 from loopscope.recorder.untrained import untrained_run
+from loopscope.runs.output_logits import position_logits
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at, mask_of, rows_that_count
 
@@ -155,8 +156,7 @@ def applies(run: Run) -> bool:
             and isinstance(run.model, Looped)
             and run.states.iterations == list(range(run.iterations + 1))
             and len(state_fields(run)) > 1
-            and isinstance(run.output, Tensor)
-            and run.output.ndim == 3
+            and position_logits(run) is not None
             and not getattr(task_of(run), "continuous", False)
         )
     except (LoopscopeError, KeyError):
@@ -202,7 +202,7 @@ def measure(
         trials, from_start = freeze_from(run, field, starts, key)
         frozen += trials
         changes += [key.changes(from_start, other, frozen=field) for other in fields if other != field]
-    solved = key.solved(run.output)
+    solved = key.solved(_answers(run))
     kept = {state.field: state.solved[solved] for state in frozen if state.start == 0}
     verdict, evidence = decide(kept)
     attention, note = _attention(run, key)
@@ -230,8 +230,14 @@ def _answer_key(run: Run) -> AnswerKey:
     blank = None if task is None else task.blank_token
     if labels is not None:
         return AnswerKey(labels.targets, labels.mask, blank)
-    answers = run.output.cpu().argmax(-1)
+    answers = _answers(run).cpu().argmax(-1)
     return AnswerKey(answers, mask_of(run, *answers.shape), blank)
+
+
+def _answers(run: Run) -> Float[Tensor, "batch position vocab"]:
+    logits = position_logits(run)
+    assert logits is not None  # applies
+    return logits
 
 
 def _dimensions(run: Run, fields: Sequence[str], fresh: Run | None) -> tuple[StateDimension, ...]:

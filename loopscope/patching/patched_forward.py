@@ -20,6 +20,7 @@ from ..core.looped_model import Context, Looped, step_at
 from ..core.sites import find_tensor, get_at, is_state, put_at, site_modules
 from ..core.state_tree import State, from_tensors, map_state, repeat_rows, select_rows, tensors
 from ..runs.location import Place, value_at
+from ..runs.output_logits import output_logits, position_logits
 from ..runs.run import Run, iterable_model
 from ..runs.run_mask import mask_of
 from .patch_cell import PatchCell
@@ -59,20 +60,22 @@ def model_to_patch(run: Run) -> Looped:
 
 
 def patchable(run: Run) -> bool:
-    """Whether every state of a run can be patched at a position, and its answers can be
-    compared."""
+    """Whether every state of a run can be patched at a position, and its answers can be compared.
+    The first may be absent, where something comes between two calls of a body."""
     if run.states.axes != ("iteration", "batch", "position", "width") or run.iterations < 2:
         return False
-    if run.states.iterations != list(range(run.iterations + 1)):
+    known = range(run.states.iterations[0], run.iterations + 1)
+    if known.start > 1 or run.states.iterations != list(known):
         return False
     try:
         model_to_patch(run)
     except LoopscopeError:
         return False
-    if not isinstance(run.output, Tensor) or run.output.ndim != 3:
+    logits = position_logits(run)
+    if logits is None:
         return False
-    counted = mask_of(run, *run.output.shape[:2]).to(run.output.device)
-    return bool(run.output[counted].isfinite().all())
+    counted = mask_of(run, *logits.shape[:2]).to(logits.device)
+    return bool(logits[counted].isfinite().all())
 
 
 def affordable_examples(run: Run, iterations: int, most: int) -> int:
@@ -114,7 +117,8 @@ class PatchedForward:
         """
         last = self.iterations if until is None else min(until, self.iterations)
         each = self.batch * max(1, self.run.tokens.shape[1] if self.run.tokens.ndim > 1 else 1)
-        wide = self.run.output.shape[-1] if isinstance(self.run.output, Tensor) else 1
+        logits = output_logits(self.run)
+        wide = 1 if logits is None else logits.shape[-1]
         size = max(1, (min(TOKENS, LOGITS // wide) if tokens is None else tokens) // each)
         ordered = sorted(cells, key=lambda cell: cell.iteration)
         for start in range(0, len(ordered), size):

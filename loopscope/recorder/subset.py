@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..core.states import States
+from ..runs.output_logits import output_logits
 from ..runs.reader import Reader
 from ..runs.run import Run, iterable_model
 
@@ -45,12 +46,13 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
             run.reader.state_type,
             grad=run.reader.grad,
         )
+    logits = output_logits(run)  # of an output with several values, all that analyses read
     result = Run(
         tokens=tokens,
         inputs=inputs,
         iterations=run.iterations,
         sites=sites,
-        output=run.output[rows] if isinstance(run.output, Tensor) else run.output,
+        output=None if logits is None else logits[rows],
         origin=run.origin,
         counted=replace(run.counted, mask=run.mask[rows]),
         reader=reader,
