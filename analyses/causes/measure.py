@@ -152,7 +152,7 @@ def _check(run: Run) -> None:
     model_to_patch(run)  # which says what it needs
     if position_logits(run) is None:
         logits = output_logits(run)
-        given = f"a {type(run.output).__name__}" if logits is None else tuple(logits.shape)
+        given = f"a {type(run.output).__name__} without logits" if logits is None else tuple(logits.shape)
         raise LoopscopeError(
             f"causes compares answers with logits (batch, position, vocab), but this run's output is "
             f"{given}. Use ls.effects(run, donor, metric=...) with a function of it."

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..core.output_logits import find_logits
+from ..runs.output_logits import output_logits
 from ..runs.run import Run
 
 
@@ -17,7 +17,7 @@ def final_logits(run: Run) -> Float[Tensor, "batch position vocab"]:
         LoopscopeError: the output isn't logits over a vocabulary at every position.
     """
     early = bool(run.origin.get("answers_early"))
-    logits = run.logits[run.iterations] if early else find_logits(run.output)
+    logits = run.logits[run.iterations] if early else output_logits(run)
     if isinstance(logits, Tensor) and logits.ndim == 2 and _last_state(run).ndim == 2:
         logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 3 or not logits.is_floating_point():
