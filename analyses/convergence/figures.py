@@ -43,7 +43,8 @@ def draw(result: ConvergenceResult) -> "go.Figure":
     sites = () if result.verdict in _NO_LIMIT else result.sites
     for site, colour in zip(sites, style.COLOURS[2:] * len(sites), strict=False):
         _curve(figure, site.first, site.rms_distance, f"{style.label(site.site)}: distance", colour=colour)
-    if state.rate.points:
+    drawn = state.first + len(state.rms_distance)
+    if state.rate.points and state.rate.first < drawn:  # a line beyond the curves fits nothing in sight
         x = [state.rate.first, state.rate.last]
         y = [state.rate.start * state.rate.value ** (k - state.rate.first) for k in x]
         line = {"color": style.RED, "width": 2, "dash": "dot"}

@@ -67,15 +67,17 @@ def agreement_of(
         return Comparison(Agreement.incomparable, math.nan, Agreement.incomparable.sentence)
     compared = [known for known in measures if sum(value == value for value, _ in known) > 1]
     counts = [sum(known[i][0] == known[i][0] for known in compared) for i in range(len(MEASURES))]
-    names = ", ".join(f"{name} (in {k})" for name, k in zip(MEASURES, counts, strict=True) if k)
+    names = ", ".join(
+        name if k == len(gaps) else f"{name} (in {k})" for name, k in zip(MEASURES, counts, strict=True) if k
+    )
     absent = [name for name, k in zip(MEASURES, counts, strict=True) if not k]
     missing = f" No {absent[0]} is known." if absent else ""
     agreeing = sum(gap == 0 for gap in gaps)
     largest = max(gaps)
-    beyond = f", elsewhere they disagree by up to {number(largest)} nats per iteration" if largest else ""
+    beyond = f"; elsewhere they disagree by up to {number(largest)} nats per iteration" if largest else ""
     sentence = (
-        f"In {plural(len(gaps), 'example')} at a fixed point two or more measures of contraction are known: "
-        f"{names}. They agree within their errors in {agreeing}{beyond}.{missing}"
+        f"Measures of contraction agree within their errors in {agreeing} of "
+        f"{plural(len(gaps), 'example')} at a fixed point: {names}{beyond}.{missing}"
     )
     return Comparison(Agreement.disagree if largest else Agreement.agree, largest, sentence)
 

@@ -239,7 +239,7 @@ def _observation(score: RunScore) -> str:
         best = ks[solved.index(True)]
         rest = f"{every} are correct after {plural(best, 'iteration')}, but not at the end"
     else:
-        rest = f"{every} are correct after no number of iterations"
+        rest = "some are wrong after any number of iterations"
     return (
         f"Of the answers in the run's {plural(score.examples, 'example')}, {percent(value[0])} are correct "
         f"{begin} and {percent(value[-1])} after {plural(ks[-1], 'iteration')}; {rest}."

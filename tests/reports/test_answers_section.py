@@ -96,8 +96,8 @@ def test_an_example_that_the_model_fails_on_is_among_those_drawn():
          "are correct before the loop and 95 % after 1 iteration; all of them are correct after 0 "
          "iterations, but not at the end."),
         ([[[False]] * 20, [[False]] * 19 + [[True]]], (4, 8), "Of the answers in the run's 20 examples, 0 % "
-         "are correct after 4 iterations and 5 % after 8 iterations; all of them are correct after "
-         "no number of iterations."),
+         "are correct after 4 iterations and 5 % after 8 iterations; some are wrong after any "
+         "number of iterations."),
         ([[[True, None]], [[True, None]]], (0, 1), "Of the answers in the run's 1 example, 100 % are correct "
          "before the loop and 100 % after 1 iteration; all of its answers are correct before the loop and "
          "from then on."),
