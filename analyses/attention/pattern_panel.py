@@ -12,7 +12,7 @@ from torch import Tensor
 
 from loopscope.common.text import percent, plural
 from loopscope.plots import style
-from loopscope.plots.heatmaps import short, token_label
+from loopscope.plots.heatmaps import TITLE_STANDOFF, short, token_label
 from loopscope.plots.panels import Control, Frame, Panel
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
@@ -191,6 +191,7 @@ def _figure(sample: PatternSample, frame: Frame) -> "go.Figure":
     figure.update_yaxes(
         type="category", autorange="reversed", scaleanchor="x", constrain="domain", showgrid=False, **few
     )
+    figure.update_yaxes(title_standoff=TITLE_STANDOFF)
     figure.update_xaxes(
         type="category", constrain="domain", constraintoward="right", showgrid=False, tickangle=-90, **few
     )

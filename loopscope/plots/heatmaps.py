@@ -18,6 +18,9 @@ WIDEST, LONGEST = 64, 72
 """Positions and iterations up to which the tokens are written into the cells."""
 NAMED = 40
 """Positions up to which each has its name under the axis."""
+TITLE_STANDOFF = 10
+"""Pixels between an axis' title and its labels, where an equal scale makes the plot narrower than
+its room: without it plotly lets them overlap."""
 LABEL = 12
 """Characters of a token on an axis."""
 _FEW = 12
@@ -104,7 +107,12 @@ def square_heatmap(
         figure.update_layout({axis: {"type": "category", "nticks": _TICKS} for axis in ("xaxis", "yaxis")})
     # without constrain="domain" equal scales would widen a range beyond the data
     figure.update_yaxes(
-        autorange="reversed", scaleanchor="x", scaleratio=1, constrain="domain", showgrid=False
+        autorange="reversed",
+        scaleanchor="x",
+        scaleratio=1,
+        constrain="domain",
+        showgrid=False,
+        title_standoff=TITLE_STANDOFF,
     )
     figure.update_xaxes(constrain="domain", constraintoward="right", showgrid=False)
     return figure

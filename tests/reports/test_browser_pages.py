@@ -7,10 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+import torch
 
 import loopscope as ls
 from loopscope.plots import style
-from loopscope.plots.heatmaps import token_heatmap, token_label, token_rows
+from loopscope.plots.heatmaps import square_heatmap, token_heatmap, token_label, token_rows
 from loopscope.plots.panels import Control, Frame, Panel
 from loopscope.reports.page import page as page_of
 from loopscope.reports.section import Section
@@ -179,6 +180,23 @@ def test_no_title_or_name_is_cut_off_on_a_phone(browser: Any, tmp_path: Path):
     """)
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert cut == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_title_of_an_axis_keeps_clear_of_its_labels(browser: Any, tmp_path: Path, width: int):
+    names = ["0: e23", "1: another", "2: r6"]
+    figure = square_heatmap("t", torch.eye(3), "query position", "attention", labels=names)
+    screen(browser, width)
+    panels = [Section(name, name, 0, [Panel("P", figure, "Seen.", "To read.")]) for name in ("s", "t")]
+    opened(browser, panels, tmp_path / "title.html")
+    title, labels = browser.execute_script("""
+        const box = (text) => text.getBoundingClientRect();
+        const labels = document.querySelector(".chart").querySelectorAll(".ytick text");
+        const left = Math.min(...[...labels].map((label) => box(label).left));
+        return [box(document.querySelector(".ytitle")).right, left];
+    """)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert title <= labels
 
 
 @pytest.mark.parametrize("width", [390, 1280])
