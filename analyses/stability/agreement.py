@@ -29,8 +29,8 @@ class Agreement(Verdict):
     agree = "The measures of contraction agree within their errors."
     disagree = "The measures of contraction disagree by more than their errors."
     incomparable = (
-        "Spectral radius, fitted contraction rate and Lyapunov exponent are not compared: they measure the "
-        "same only at a fixed point, and there is no example at one in which two of them are known."
+        "The measures of contraction can't be compared: they are one quantity only at a fixed point, and no "
+        "example is at one with two of them known."
     )
 
 
