@@ -26,7 +26,7 @@ from .recorder.generation_storage import generation_content
 from .recorder.pass_reader import loaded_passes
 from .recorder.provenance import check_same_model
 from .recorder.record_run import record
-from .runs.rebuilt_reader import beside_weights, rebuilt_reader
+from .runs.rebuilt_reader import on_device_of, rebuilt_reader
 from .runs.run import Run
 from .runs.storage import run_content
 from .runs.weight_digests import weights_digest
@@ -68,7 +68,7 @@ def load_run(path: FilePath, model: Any = None) -> Any:
     if model is None or isinstance(model, Wrapped):
         return Run(**content)
     for name in ("tokens", "inputs", "output"):
-        content[name] = beside_weights(model, content[name])
+        content[name] = on_device_of(model, content[name])
     try:
         return Run(**content, reader=rebuilt_reader(model, origin, content["tokens"], content["inputs"]))
     except LoopscopeError as error:  # its states are whole, but nothing can be computed from them

@@ -56,15 +56,15 @@ from .exit_methods import ExitMethod as ExitMethod
 from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
-from .measure import MARGIN as MARGIN
-from .measure import MIN_EXAMPLES as MIN_EXAMPLES
 from .measure import MIN_ITERATIONS as MIN_ITERATIONS
-from .measure import SAVING as SAVING
 from .measure import PolicyResult as PolicyResult
-from .measure import PolicyVerdict as PolicyVerdict
 from .measure import applies as applies
 from .measure import measure as measure
 from .measure import oracle_iterations as oracle_iterations
+from .verdict import MARGIN as MARGIN
+from .verdict import MIN_EXAMPLES as MIN_EXAMPLES
+from .verdict import SAVING as SAVING
+from .verdict import PolicyVerdict as PolicyVerdict
 
 TITLE, PLACE = "Early-exit policy", 31
 GROUP = "halting"

@@ -1,20 +1,17 @@
 """What early exit costs and achieves: every exit method at its operating point, the oracle's
 frontier, calibration, agreement of the stops, and the verdict."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.arguments import PositiveCount
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.evidence import Evidence, by_bootstrap, estimate
 from loopscope.common.text import number, percent, plural
-from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.halting.exit_rules import RULES, model_rule
 from loopscope.halting.metrics import Calibration, calibration, oracle_accuracy, stop_iterations
 from loopscope.halting.observation import answers_after
@@ -24,21 +21,11 @@ from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
 
-from .comparison import Comparison, Stops, choose, compare
-from .exit_methods import MODEL, ExitMethod, Items, fixed_depth, rule_method
+from .comparison import Comparison, Stops
+from .exit_methods import ExitMethod, Items, fixed_depth, rule_method
+from .verdict import MARGIN, SAVED, SAVING, PolicyVerdict, decide, sum_by_example
 
-MARGIN, SAVING, MIN_ITERATIONS, MIN_EXAMPLES = 0.01, 0.05, 3, 12
-
-
-class PolicyVerdict(Verdict):
-    """What early exit is worth."""
-
-    instant = "One iteration is as accurate as all of them, so there is nothing to decide."
-    gate = "The model's own halting needs fewer iterations than a fixed depth, and as few as any exit rule."
-    reading = "An exit rule needs fewer iterations than the model's own halting to be as accurate."
-    rule = "An exit rule needs fewer iterations than a fixed depth to be as accurate."
-    fixed = "A fixed depth is as accurate as early exit with about as many iterations, or fewer."
-    unclear = UNCLEAR
+MIN_ITERATIONS = 3
 
 
 @dataclass(frozen=True)
@@ -123,9 +110,6 @@ class PolicyResult(AnalysisResult):
             f"Expected calibration error: {self.best.calibration.error:.3f} for the largest answer "
             f"probability where {self.best.label} stops{gate}."
         )
-
-
-SAVED = "share of iterations saved at equal accuracy"
 
 
 def oracle_iterations(result: PolicyResult) -> float:
@@ -234,71 +218,8 @@ def _agreement(stops: Sequence[Tensor]) -> Float[Tensor, "rule rule"]:
     return (ranks @ ranks.T) / norm[:, None] / norm
 
 
-def _sum_by_example(values: Shaped[Tensor, "point item"], example: Tensor) -> Float[Tensor, "point example"]:
-    index = example.unique(return_inverse=True)[1]
-    zeros = torch.zeros(len(values), int(index.max()) + 1, dtype=torch.float64)
-    return zeros.index_add(1, index, values.double())
-
-
 def _stops(rule: Rule, method: ExitMethod, score: Tensor, right: Tensor, example: Tensor) -> Stops:
     """The stops of a rule at each threshold of its curve."""
     thresholds = -method.curve.thresholds if rule.stops_above else method.curve.thresholds
     stop = torch.stack([stop_iterations(score, float(threshold)) for threshold in thresholds])
-    return Stops(_sum_by_example(stop + 1, example), _sum_by_example(right.gather(0, stop), example))
-
-
-def decide(
-    stops: dict[str, Stops], right: Bool[Tensor, "iteration item"], example: Tensor
-) -> tuple[Comparison, PolicyVerdict, Evidence]:
-    """The methods on held-out examples, the verdict and its evidence."""
-    items = _sum_by_example(torch.ones(1, right.shape[1]), example)[0]
-    k = torch.arange(1, len(right) + 1, dtype=torch.float64)[:, None]
-    depth = Stops(k * items, _sum_by_example(right, example))
-    rules = {name: one for name, one in stops.items() if name != MODEL}
-    model = stops.get(MODEL)
-    rule_choice = choose(depth, rules, items, margin=MARGIN)
-    model_choice = None if model is None else choose(depth, {MODEL: model}, items, margin=MARGIN)
-    memory: dict[bytes, Comparison] = {}
-
-    def of(draw: Int[Tensor, " sample"]) -> Comparison:
-        key = draw.numpy().tobytes()
-        if key not in memory:
-            memory[key] = compare(
-                depth, rules, model, items, draw,
-                rule_choice=rule_choice, model_choice=model_choice, margin=MARGIN,
-            )  # fmt: skip
-        return memory[key]
-
-    count = len(items)
-    verdict, evidence = by_bootstrap(
-        lambda draw: verdict_on(of(draw)), count, unclear=PolicyVerdict.unclear, least=MIN_EXAMPLES
-    )
-    estimates = (
-        estimate(f"{SAVED}, best rule against a fixed depth", lambda draw: of(draw).rule_over_depth, count),
-        estimate(
-            f"{SAVED}, model's own halting against a fixed depth",
-            lambda draw: of(draw).model_over_depth,
-            count,
-        ),
-        estimate(
-            f"{SAVED}, best rule against the model's own halting",
-            lambda draw: of(draw).rule_over_model,
-            count,
-        ),
-    )
-    known = tuple(e for e in estimates if e.value == e.value)
-    return of(torch.arange(count)), verdict, replace(evidence, estimates=known)
-
-
-def verdict_on(c: Comparison) -> PolicyVerdict:
-    """The verdict on a comparison; unclear where accuracy is unknown."""
-    if math.isnan(c.at_once) or math.isnan(c.rule_over_depth):
-        return PolicyVerdict.unclear
-    if c.at_once >= -MARGIN - 1e-9:
-        return PolicyVerdict.instant
-    has_model = not math.isnan(c.model_over_depth)
-    if max(c.rule_over_depth, c.model_over_depth if has_model else -math.inf) < SAVING:
-        return PolicyVerdict.fixed
-    if not has_model:
-        return PolicyVerdict.rule
-    return PolicyVerdict.reading if c.rule_over_model >= SAVING else PolicyVerdict.gate
+    return Stops(sum_by_example(stop + 1, example), sum_by_example(right.gather(0, stop), example))

@@ -24,8 +24,8 @@ def require_faithful(run: Run, lens: Lens) -> None:
     """Raise unless a lens gives the model's own logits at the last iteration.
 
     A model of ours must be reproduced bit for bit; models of others, user functions and states that
-    were kept rounded up to TOLERANCE, with the same answers wherever the model's margin is more than
-    twice that.
+    were kept rounded up to TOLERANCE, with the same answers wherever the model's margin is more
+    than twice that.
 
     Raises:
         LoopscopeError: the lens gives other logits, or the last state wasn't kept.

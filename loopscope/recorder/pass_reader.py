@@ -11,7 +11,7 @@ from ..common.errors import LoopscopeError
 from ..runs.conditions import conditions_from
 from ..runs.kept_form import Form
 from ..runs.reader import Reader
-from ..runs.rebuilt_reader import WITH_EDITS, WITHOUT_MODEL, beside_weights, rebuilt_reader
+from ..runs.rebuilt_reader import WITH_EDITS, WITHOUT_MODEL, on_device_of, rebuilt_reader
 from ..runs.run import Run
 from ..runs.weights import Marks, buffer_marks
 
@@ -66,7 +66,7 @@ def loaded_passes(model: Any, contents: Sequence[dict[str, Any]]) -> list[Run]:
     before = buffer_marks(model)
     for content in contents:
         for name in ("tokens", "inputs", "output"):
-            content[name] = beside_weights(model, content[name])
+            content[name] = on_device_of(model, content[name])
     return [
         Run(
             **content,

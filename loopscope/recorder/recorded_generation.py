@@ -26,9 +26,9 @@ from ..interventions.edit_checks import Edits
 from ..runs.keep import Keep
 from ..wrapping.synthetic_loop import SyntheticLoop
 from ..wrapping.wrap_module import Wrapped
+from .generate_failure import failure_reason
 from .generation import Generation
 from .generation_options import checked_options, end_tokens, option_in_effect
-from .known_misfits import known_misfit
 from .looped_passes import without_cache
 from .pass_recording import recording
 from .pass_settings import pass_settings
@@ -179,12 +179,12 @@ def _output(
             "alone. Choose position=-1, or record one pass: ls.record(model, tokens, edits=...)."
         ) from error
     except Exception as error:
-        # An error of the model itself or of on_token is the user's, that of an option a misfit.
+        # An error of the model itself or of on_token is the user's, that of an option a reason.
         if error is stream.error:
             raise
-        if misfit := known_misfit(owner, options):
+        if reason := failure_reason(owner, options):
             raise LoopscopeError(
-                f"{misfit} It raised {type(error).__name__}: {_shortened(error)}."
+                f"{reason} It raised {type(error).__name__}: {_shortened(error)}."
             ) from error
         if not isinstance(error, _MISFITS) and out.readings.inside:
             raise

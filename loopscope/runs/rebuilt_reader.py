@@ -54,7 +54,7 @@ def reloaded_reader(
         LoopscopeError: the model has other weights by now, or as `rebuilt_reader`.
     """
     model = reload()
-    tokens, inputs = beside_weights(model, tokens), beside_weights(model, inputs)
+    tokens, inputs = on_device_of(model, tokens), on_device_of(model, inputs)
     if weights_digest(model) != origin.get("weights"):
         raise LoopscopeError(
             f"{origin.get('entry')} must have the weights of this run's recording, {origin.get('weights')}, "
@@ -63,7 +63,7 @@ def reloaded_reader(
     return rebuilt_reader(model, origin, tokens, inputs)
 
 
-def beside_weights(model: Any, value: Any) -> Any:
+def on_device_of(model: Any, value: Any) -> Any:
     """The tensors within a value on the device of the model's weights: a file's are on the CPU. Of
     weights that are loaded for each call the device isn't known, and what loads them moves the
     inputs."""
@@ -73,8 +73,8 @@ def beside_weights(model: Any, value: Any) -> Any:
     if isinstance(value, Tensor):
         return value.to(weight.device)
     if isinstance(value, dict):
-        return {name: beside_weights(model, one) for name, one in value.items()}
-    return type(value)(beside_weights(model, one) for one in value) if type(value) in (list, tuple) else value
+        return {name: on_device_of(model, one) for name, one in value.items()}
+    return type(value)(on_device_of(model, one) for one in value) if type(value) in (list, tuple) else value
 
 
 def rebuilt_reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]) -> Reader:

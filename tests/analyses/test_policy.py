@@ -14,7 +14,7 @@ from loopscope.analyses.policy.comparison import (  # pyright: ignore[reportMiss
     compare,
     fewest_iterations,
 )
-from loopscope.analyses.policy.measure import (  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.policy.verdict import (  # pyright: ignore[reportMissingImports]
     PolicyVerdict,
     decide,
     verdict_on,

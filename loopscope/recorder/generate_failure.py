@@ -7,7 +7,7 @@ from typing import Any
 from .generation_options import option_in_effect
 
 
-def known_misfit(owner: Any, options: dict[str, Any]) -> str:
+def failure_reason(owner: Any, options: dict[str, Any]) -> str:
     """The reason and the remedy as sentences; empty if no reason is known.
 
     Code that came with a checkpoint, such as Huginn's, reads its newest tokens at cache_position,
