@@ -38,17 +38,27 @@ class FirstState:
         """Whether every call received the same first tensor."""
         self.edited = False
         """Whether an edit was made at states[0]."""
+        self.received: list[Tensor] = []
+        """All tensors that the first call received, held so that no other one gets their memory."""
         self.digest: bytes | None = None
-        """Of all that the first call received; None if that is too large."""
+        """Of these; None if that is too large."""
 
     def begin(self, values: list[Tensor], inputs: Any) -> None:
         """What the first call receives."""
         self.inputs = [value.detach().clone() for value in values]
-        self.digest = _digest(inputs)
+        if self.edits:
+            self.received = [tensor for _, tensor in tensors_in(inputs)]
+            self.digest = _digest(inputs)
 
     def repeated(self, inputs: Any, state: Tensor) -> bool:
-        """Whether a later call receives the tensors of the first one, and nowhere this state."""
+        """Whether a later call receives the tensors of the first one, and nowhere this state.
+
+        Equal values aren't enough: without the state, what is added to it is left.
+        """
         if any(same_values(tensor, state) for _, tensor in float_tensors(inputs)):
+            return False
+        tensors = [tensor for _, tensor in tensors_in(inputs)]
+        if [one.data_ptr() for one in tensors] != [one.data_ptr() for one in self.received]:
             return False
         return self.digest is not None and self.digest == _digest(inputs)
 
