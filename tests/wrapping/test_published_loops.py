@@ -10,6 +10,7 @@ import torch
 import loopscope as ls
 
 from ..toys.body_families import DTNet, TransformerModelLooped
+from ..toys.mor_double import MoRLlamaForCausalLM
 from ..toys.transformers_loops import esm_fold, protein, zamba
 
 IMAGE = torch.rand(2, 3, 5, 6, generator=torch.Generator().manual_seed(1))
@@ -132,6 +133,50 @@ def test_another_wiring_is_caught(name):
     ):
         with pytest.raises(ls.LoopscopeError, match=f"can't be iterated on by substitution: {reason}"):
             refused()
+
+
+# Mixture-of-Recursions
+# ------------------------------------------------------------------------------------------
+
+RECURSIONS = [f"model.layers.{i}.block.0" for i in (1, 2, 3)]
+TOKENS = torch.randint(0, 40, (2, 8), generator=torch.Generator().manual_seed(3))
+
+
+def test_recursions_are_recorded_with_the_tokens_that_are_left_and_their_routing():
+    torch.manual_seed(1)
+    model = MoRLlamaForCausalLM().eval()
+    assert f'body=["{RECURSIONS[0]}", "{RECURSIONS[1]}"' in str(ls.find_loops(model, TOKENS))
+    wrapped = ls.wrap(model, body=RECURSIONS)
+    routers = [f"model.layers.{i}.mor_router" for i in (1, 2, 3)]
+    run = ls.record(wrapped, TOKENS, sites=routers)
+    with torch.no_grad():
+        assert torch.equal(run.output.logits, model(TOKENS).logits)
+    assert torch.equal(ls.record(wrapped, TOKENS, sites="all").output.logits, run.output.logits)
+    assert [tuple(run.states[k].shape) for k in (1, 2, 3)] == [(2, 8, 8), (2, 4, 8), (2, 3, 8)]
+    assert [tuple(run[router].shape) for router in routers] == [(2, 8, 1), (2, 8, 1), (2, 4, 1)]
+    for row in ls.check(wrapped, TOKENS).rows:
+        assert row.outcome.value in ("pass", "not applicable"), row
+    with pytest.raises(ls.LoopscopeError, match="can't be iterated on by substitution"):
+        run.logits[1]
+
+
+def test_a_routing_that_is_edited_decides_which_tokens_go_on():
+    torch.manual_seed(1)
+    model = MoRLlamaForCausalLM().eval()
+    falling = torch.linspace(4, -4, 8)[None, :, None].expand(2, 8, 1)
+    edit = ls.patch("model.layers.2.mor_router", value=falling)
+    run = ls.record(ls.wrap(model, body=RECURSIONS), TOKENS, edits=[edit])
+    first, one, two, *_ = model.model.layers
+    with torch.no_grad():
+        h = one(first(model.model.embed_tokens(TOKENS))[0]).hidden_state
+        assert torch.equal(run.states[2], two.block[0](h[:, :4])[0])
+
+
+def test_recursions_of_blocks_of_their_own_are_no_loop():
+    torch.manual_seed(1)
+    model = MoRLlamaForCausalLM("untied").eval()
+    assert not ls.find_loops(model, TOKENS).loops
+    assert ls.record(ls.wrap(model, body=RECURSIONS), TOKENS).iterations == 1
 
 
 # Of transformers
