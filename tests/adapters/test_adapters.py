@@ -362,7 +362,7 @@ def test_an_iteration_that_opens_with_an_inner_loop_begins_once():
 def test_layers_that_hand_on_more_than_the_stream_are_refused():
     with pytest.raises(ls.LoopscopeError, match="must pass on the residual stream alone"):
         ls.wrap(x_transformer(looped=False, add_value_residual=True))
-    with pytest.raises(ls.LoopscopeError, match="which repeats nothing"):
+    with pytest.raises(ls.LoopscopeError, match="which isn't one order again and again"):
         ls.wrap(x_transformer(looped=False, weight_tie_layers=False))
 
 

@@ -58,7 +58,7 @@ def x_transformer(looped: bool, **options: Any) -> Any:
             emb_dropout=0.1,
             attn_layers=layers,
         )
-    layers = Encoder(depth=5, **(shape | {"weight_tie_layers": True} | options))
+    layers = Encoder(**({"depth": 5} | shape | {"weight_tie_layers": True} | options))
     return TransformerWrapper(num_tokens=40, max_seq_len=32, emb_dropout=0.1, attn_layers=layers)
 
 
