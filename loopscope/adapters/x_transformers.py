@@ -161,8 +161,8 @@ def adapt(module: nn.Module) -> SingleBodyAdapter:
     if len(_period(layers.layers_execute_order)) == len(layers.layers_execute_order):
         raise LoopscopeError(
             f"a TransformerWrapper must loop to be wrapped without a body, but runs its layers in the order "
-            f"{layers.layers_execute_order}, which isn't one order again and again. Build it with looped=True "
-            "or weight_tie_layers=True, or name the part that repeats: ls.wrap(model, body=...)."
+            f"{layers.layers_execute_order}, which isn't one order again and again. Build it with "
+            "looped=True or weight_tie_layers=True, or name the part that repeats: ls.wrap(model, body=...)."
         )
     carries = [name for name in _CARRIES if getattr(layers, name, False)]
     if carries or layers.num_residual_streams > 1 or any(map(bool, layers.layer_integrators)):
