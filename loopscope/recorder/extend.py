@@ -240,11 +240,21 @@ def vectors(
 
     Arguments:
         first, last: the iterations, both included; None: from the first, to the last.
+
+    Raises:
+        LoopscopeError: the values differ in shape.
     """
     labels = states.iterations
     first, last = labels[0] if first is None else first, labels[-1] if last is None else last
     chosen = [states[k].detach() for k in labels if first <= k <= last]
-    return torch.stack([as_vectors(value.to(chosen[0].device), states.axes[1:]) for value in chosen])
+    parts = [as_vectors(value.to(chosen[0].device), states.axes[1:]) for value in chosen]
+    if len({part.shape for part in parts}) > 1:
+        shapes = sorted({tuple(part.shape) for part in parts})
+        raise LoopscopeError(
+            f"'{states.name}' must have the same examples, positions and width at every iteration to be "
+            f"compared between them, but had {shapes}. Take its values one by one: run.states[k]."
+        )
+    return torch.stack(parts)
 
 
 def sites_in_loop(run: Run, suffix: str) -> list[str]:

@@ -50,10 +50,13 @@ class Path:
 
 
 def state_plane(run: Run) -> StatePlane | None:
-    """The plane; None if states aren't finite, have one number only, or never differ."""
+    """The plane; None if states aren't finite, have one number only, or never differ, or if later
+    iterations have other positions."""
     from sklearn.decomposition import PCA
 
     ks = run.states.iterations
+    if len({run.states[k].shape for k in ks}) > 1:
+        return None
     states = torch.stack([run.states[k].detach().float().cpu() for k in ks]).numpy()
     mask = mask_at(run, run.states).numpy()
     if not np.isfinite(states[:, mask]).all() or states.shape[-1] < 2:

@@ -1,5 +1,6 @@
 """A page of every family's model, by its adapter or by its body: nothing on it has failed."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -44,9 +45,7 @@ OTHERS: dict[str, Callable[[], Made]] = {
     "Universal Transformer": lambda: (ls.wrap(BabiUTransformer().eval()), STORY, {"query": QUERY}),
     "with ACT": lambda: (ls.wrap(BabiUTransformer("act").eval()), STORY, {"query": QUERY}),
     "deep thinking": lambda: (
-        ls.wrap(
-            DTNet("recall").eval(), body="recur_block", head="head", count="iters_to_do", axes=AXES
-        ),
+        ls.wrap(DTNet("recall").eval(), body="recur_block", head="head", count="iters_to_do", axes=AXES),
         torch.rand(2, 3, 5, 6),
         {"iters_to_do": 4},
     ),
@@ -61,6 +60,16 @@ OTHERS: dict[str, Callable[[], Made]] = {
 }
 
 
+REASONS = (
+    "can't be read out as tokens of the model's task",
+    "needs a state vector at each position",
+    r"states\[0\] must be known",
+    "can't be iterated on",
+    "must have the same examples, positions and width at every iteration",
+)
+"""Why a page of what isn't tokens in and logits out, or is wrapped by its body, may lack a part."""
+
+
 @pytest.mark.parametrize("name", [*MODELS, *OTHERS])
 def test_a_page_has_no_failed_section(name):
     torch.manual_seed(1)
@@ -68,8 +77,9 @@ def test_a_page_has_no_failed_section(name):
     run = ls.record(wrapped, given, seed=3, **inputs)
     page = ls.report(run)
     assert "Not measured:" not in page.html
-    assert page.data["results"]["convergence"]
     left_out = {one["part"]: one["why"] for one in page.data["left_out"]}
     assert "no task" in left_out.pop("Accuracy")
-    iterated = "can't be iterated on by substitution"
-    assert all(iterated in why for why in left_out.values()), left_out
+    if name in MODELS:
+        assert not left_out
+        assert {"convergence", "stability"} <= set(page.data["results"])
+    assert all(re.search("|".join(REASONS), why) for why in left_out.values()), left_out
