@@ -25,7 +25,7 @@ def failure_reason(owner: Any, options: dict[str, Any]) -> str:
         or option_in_effect(owner, options, "use_cache") is False
     ):
         return ""
-    expected, passed = (
+    own, theirs = (
         set(signature(kind.prepare_inputs_for_generation).parameters) for kind in (type(owner), mixin)
     )
     if "cache_position" not in own - theirs:

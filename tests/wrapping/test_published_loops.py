@@ -166,7 +166,8 @@ def test_a_routing_that_is_edited_decides_which_tokens_go_on():
     falling = torch.linspace(4, -4, 8)[None, :, None].expand(2, 8, 1)
     edit = ls.patch("model.layers.2.mor_router", value=falling)
     run = ls.record(ls.wrap(model, body=RECURSIONS), TOKENS, edits=[edit])
-    first, one, two, *_ = model.model.layers
+    layers: Any = model.model.layers
+    first, one, two, *_ = layers
     with torch.no_grad():
         h = one(first(model.model.embed_tokens(TOKENS))[0]).hidden_state
         assert torch.equal(run.states[2], two.block[0](h[:, :4])[0])
