@@ -83,7 +83,7 @@ def model_input(
         names: Mapping[str, str] = token_strings(tokens)
     else:
         names = names_by(tokenizer)
-        if _is_text(tokens):
+        if is_text(tokens):
             tokens = tokenized(tokenizer, tokens, side=side)
     tokens, inputs = model_inputs(model, tokens, inputs, strict=strict)
     return ModelInput(tokens, inputs, names, None if count_special else special_ids(tokenizer))
@@ -151,7 +151,7 @@ def text_positions(tokens: Any, special: Sequence[int]) -> Bool[Tensor, "batch p
     return ~torch.isin(ids, torch.tensor(special, dtype=ids.dtype))
 
 
-def _is_text(tokens: Any) -> bool:
+def is_text(tokens: Any) -> bool:
     """Whether a value is a text, or a list with one in it."""
     return isinstance(tokens, str | bytes) or (
         isinstance(tokens, list | tuple) and any(isinstance(one, str | bytes) for one in tokens)

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from ..adapters.base import Adapter
+from ..adapters.forward_inputs import takes
 from ..common.arguments import Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
-from ..core.model_text import model_input, names_by
+from ..core.model_text import is_text, model_input, names_by
 from ..core.sites import Sites
 from ..interventions.edit_checks import Edits
 from ..runs.keep import Keep
@@ -106,8 +107,12 @@ def generate(
         )
     named: dict[str, Any] = {}
     if tokens is not None or not any(name in options for name in ("inputs_embeds", "input_ids", "inputs")):
+        text = is_text(tokens)
         read = model_input(model, tokens, options, tokenizer, side="left", strict=False)
-        tokens, options, named = read.tokens, read.inputs, read.origin
+        tokens, options, named = read.tokens, dict(read.inputs), read.origin
+        if text and hasattr(owner, "generation_config") and takes(owner, "attention_mask"):
+            # transformers would guess it from the tokens
+            options.setdefault("attention_mask", torch.ones_like(tokens))
     elif tokenizer is not None:
         named = {"token_strings": names_by(tokenizer)}
     options = checked_options(options)

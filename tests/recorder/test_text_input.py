@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import loopscope as ls
 from loopscope.core.token_names import readable, token_names
@@ -241,3 +242,18 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(models):
     with pytest.raises(ls.LoopscopeError, match="tokens in 0..319, but they reach from .* Use the tokens of"):
         ls.record(models["HRM-Text"], "word29", tokenizer=tokenizer)
     assert token_names(tokenizer)["329"] == "word29"
+
+
+def test_a_generate_of_transformers_gets_the_mask_of_texts_without_padding(monkeypatch):
+    """It would guess one from the tokens, with a warning where padding and end are one token."""
+    tokenizer, model = bytes_tokenizer(), looped_gpt2()
+    given: list[Any] = []
+    generate = model.generate
+
+    def spy(tokens: Tensor, **options: Any) -> Any:
+        given.append(options.get("attention_mask"))
+        return generate(tokens, **options)
+
+    monkeypatch.setattr(model, "generate", spy)
+    out = ls.generate(ls.wrap(model), "A loop", tokenizer=tokenizer, max_new_tokens=1)
+    assert given[0].equal(torch.ones_like(out.prompt))
