@@ -255,5 +255,5 @@ def test_a_generate_of_transformers_gets_the_mask_of_texts_without_padding(monke
         return generate(tokens, **options)
 
     monkeypatch.setattr(model, "generate", spy)
-    out = ls.generate(ls.wrap(model), "A loop", tokenizer=tokenizer, max_new_tokens=1)
+    out = ls.generate(ls.wrap(model, body="transformer.h.0"), "A loop", tokenizer=tokenizer, max_new_tokens=1)
     assert given[0].equal(torch.ones_like(out.prompt))
