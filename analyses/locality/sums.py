@@ -1,6 +1,6 @@
 """Where the effect of an intervention falls, summed over pairs of positions, example by example."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,6 +29,8 @@ class EffectSums:
     """At each distance 0, 1, 2 ..."""
     causal: bool
     """Whether no position affects an earlier one."""
+    spreads: dict[bytes, "Spread"] = field(default_factory=dict, repr=False, compare=False)
+    """By the examples they are of: every interval is computed from the same samples."""
 
     @classmethod
     def of(
@@ -60,7 +62,12 @@ class EffectSums:
 
     def spread(self, rows: Tensor | None = None) -> "Spread":
         """Where the effect falls in these examples, some of them repeated; None: in all."""
+        key = b"" if rows is None else rows.numpy().tobytes()
+        if key not in self.spreads:
+            self.spreads[key] = self._spread(rows)
+        return self.spreads[key]
 
+    def _spread(self, rows: Tensor | None) -> "Spread":
         def total(values: Tensor) -> Tensor:
             return (values if rows is None else values[:, rows]).double().sum(1)
 
