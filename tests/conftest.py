@@ -66,6 +66,18 @@ def no_network() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def shelves_as_before() -> Iterator[None]:
+    """What a test puts on a shelf is on it in that test alone."""
+    from loopscope.shelves import SHELVES
+
+    before = {kind: dict(shelf.placed) for kind, shelf in SHELVES.items()}
+    yield
+    for kind, shelf in SHELVES.items():
+        shelf.placed.clear()
+        shelf.placed.update(before[kind])
+
+
 def _is_here(host: Any) -> bool:
     """Whether a host is this machine; 0.0.0.0 and :: are all of its own addresses."""
     if host in (None, "", b"", "localhost", b"localhost", socket.gethostname()):

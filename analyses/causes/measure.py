@@ -151,6 +151,8 @@ def _check(run: Run) -> None:
     run.require_finite()
     model_to_patch(run)  # which says what it needs
     if position_logits(run) is None:
+        if run.has_model and not run.reader.output_is_logits:
+            run.logits[run.iterations]  # which says how to name what returns them
         logits = output_logits(run)
         given = f"a {type(run.output).__name__} without logits" if logits is None else tuple(logits.shape)
         raise LoopscopeError(

@@ -147,10 +147,13 @@ def fraction(solved: Tensor) -> float:
 def applies(run: Run) -> bool:
     """Whether the run's state has two such tensors, the run can be continued from the start, and
     its right answers are known: without them no example is solved."""
+    return _is_measurable(run) and labels_of(run) is not None
+
+
+def _is_measurable(run: Run) -> bool:
     try:
         return (
             run.iterations >= MIN_ITERATIONS
-            and labels_of(run) is not None
             and run.origin.get("whole", True)
             and not run.origin.get("edits")
             and isinstance(run.model, Looped)
@@ -184,7 +187,7 @@ def measure(
         LoopscopeError: the state has no two such tensors, or the run can't be continued.
     """
     run.require_finite()
-    if not applies(run):
+    if not _is_measurable(run):
         raise LoopscopeError(
             f"roles needs a run of {MIN_ITERATIONS} iterations or more, whole and without edits, of a model "
             f"whose state has two tensors of one shape that it iterates on, but got {run!r}. Record an HRM "

@@ -166,6 +166,7 @@ def checked_mask(mask: Any, shape: tuple[int, int]) -> Bool[Tensor, "batch posit
     """
     try:
         values = torch.as_tensor(mask).detach().cpu()
+        values = values if values.layout == torch.strided else values.to_dense()
     except (TypeError, ValueError, RuntimeError):
         values = torch.empty(0)
     if tuple(values.shape) != shape:

@@ -17,7 +17,9 @@ def final_logits(run: Run) -> Float[Tensor, "batch position vocab"]:
         LoopscopeError: the output isn't logits over a vocabulary at every position.
     """
     early = bool(run.origin.get("answers_early"))
-    logits = run.logits[run.iterations] if early else output_logits(run)
+    without = run.has_model and not run.reader.output_is_logits
+    # Where the model's output holds no logits, reading them out says what to do.
+    logits = run.logits[run.iterations] if early or without else output_logits(run)
     if isinstance(logits, Tensor) and logits.ndim == 2 and _last_state(run).ndim == 2:
         logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 3 or not logits.is_floating_point():

@@ -100,14 +100,15 @@ def substitution_mismatch(iterated: Iterated, tokens: Any, inputs: Mapping[str, 
 @contextmanager
 def _read_outs(iterated: Iterated) -> Iterator[list[Any]]:
     """What the head that was named returns after the latest call of the body."""
-    modules, returned = modules_of(iterated.module), list[Any]()
+    modules, returned, latest = modules_of(iterated.module), list[Any](), list[Any]()
 
     def begin(args: Any, kwargs: Any, output: Any) -> Any:
-        returned.clear()
+        latest.clear()
         return output
 
     def keep(args: Any, kwargs: Any, output: Any) -> Any:
-        returned.append(find_logits(output))
+        latest.append(find_logits(output))
+        returned[:] = latest  # a pass that is left after its first call of the body changes nothing
         return output
 
     with TemporaryHooks() as hooks:

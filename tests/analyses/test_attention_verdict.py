@@ -136,7 +136,7 @@ def test_each_frame_is_the_pattern_that_its_controls_name():
     z = torch.tensor([[math.nan if v is None else v for v in row] for row in frame.update[0]["z"]])
     assert torch.allclose(z, A, atol=6e-3, equal_nan=True)
     symbols = [model.task.symbols[t] for t in run.tokens[b, begin:].tolist()]
-    assert [name.split(" ", 1)[0] for name in frame.update[0]["x"]] == [str(j) for j in range(len(symbols))]
+    assert [name.split(" ", 1)[0] for name in frame.update[0]["x"]] == [f"{j}:" for j in range(len(symbols))]
     assert [name.split(" ", 1)[1].strip("'") for name in frame.update[0]["y"]] == symbols
     assert list(panel.figure.data[0].z[3]) == list(panel.frames[panel.first].update[0]["z"][3])
 

@@ -1,20 +1,10 @@
-"""Templates of one's own, and shelves that are as before after each test."""
+"""Templates of one's own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from loopscope.shelves import SHELVES, new
-
-
-@pytest.fixture(autouse=True)
-def shelves_as_before() -> Iterator[None]:
-    before = {kind: dict(shelf.placed) for kind, shelf in SHELVES.items()}
-    yield
-    for kind, shelf in SHELVES.items():
-        shelf.placed.clear()
-        shelf.placed.update(before[kind])
+from loopscope.shelves import new
 
 
 @pytest.fixture

@@ -131,6 +131,7 @@ def second_device_is_possible() -> bool:
             module = {
                 "is_initialized": lambda: True,
                 "_is_in_bad_fork": lambda: False,
+                "is_available": lambda: False,
                 "manual_seed_all": lambda seed: None,
             }
             torch._register_device_module("privateuseone", SimpleNamespace(**module))

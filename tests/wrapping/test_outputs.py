@@ -84,7 +84,7 @@ def test_every_iteration_is_read_out_from_it(form):
 @pytest.mark.parametrize("analysis", ["causes", "lens"])
 def test_an_analysis_of_it_says_what_it_needs(form, analysis):
     _, run = recorded(lambda y: NONE[form])
-    with pytest.raises(ls.LoopscopeError, match="wrapped by its loop body|answers with logits"):
+    with pytest.raises(ls.LoopscopeError, match="must hold logits|with logits"):
         ls.analyses.measure(analysis, run)
 
 
