@@ -30,10 +30,10 @@ def effect_map(
     """A heat map: iterations downwards, positions (or heads) to the right, 0 in white.
 
     Arguments:
-        cells: (iteration, column); NaN leaves a gap.
+        cells: (iteration, column); NaN leaves a gap. Without any number the figure says so.
         most: the value at which the colours saturate; None: the largest cell.
     """
-    figure = style.empty(title, x, y, min(760, 170 + 18 * len(iterations)))
+    figure = style.empty(title, x, y, min(760, max(300, 170 + 18 * len(iterations))))
     most = float(cells.abs().nan_to_num().max()) if most is None else most
     figure.add_heatmap(
         z=[[None if v != v else round(v, 4) for v in row] for row in cells.tolist()],
@@ -49,4 +49,9 @@ def effect_map(
     figure.update_xaxes(showgrid=False, zeroline=False)
     if len(columns) <= 20 and all(isinstance(label, int) for label in columns):
         figure.update_xaxes(dtick=1)
+    if not bool(cells.isfinite().any()):
+        figure.add_annotation(
+            text=style.label(f"no {quantity} is defined, such as where donor and example answer alike"),
+            **{"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper", "showarrow": False},
+        )
     return figure

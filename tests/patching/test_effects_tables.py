@@ -1,9 +1,12 @@
 """Effects as a table, and what a notebook shows of them."""
 
+import math
+
 import pytest
 import torch
 
 import loopscope as ls
+from loopscope.patching.figures import effect_map
 
 from ..toys.public_calls import other, run
 
@@ -27,3 +30,14 @@ def test_a_notebook_shows_the_strongest_effects_first():
         html.index(f"<td>{float(value):.3g}</td>") for value in effects.mean.flatten()
     )
     assert "Plotly.newPlot" in html
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_figure_without_any_number_says_so(known):
+    cells = torch.full((3, 4), math.nan)
+    if known:
+        cells[1, 2] = 0.5
+    figure = effect_map(cells, [0, 1, 2], range(4), "", x="position", y="k", quantity="change of margin")
+    notes = [note.text for note in figure.layout.annotations]
+    without = "no change of margin is defined, such as where donor and example answer alike"
+    assert notes == ([] if known else [without])
