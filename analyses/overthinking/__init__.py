@@ -2,13 +2,14 @@
 
 The run is continued, unless it is long enough, to STRETCH times the model's own depth (at most
 MAX_EXTRA iterations more), and its answers are compared with the right ones after every iteration.
-An item is one answered position of an example. Definitions, for k = 1..n (the state before the loop
-counts as no answer):
+An item is one answered position of an example. Definitions, for k = 1..n (what is read before the
+loop is drawn, but is no candidate for the best iteration):
 
 - accuracy and logit margin by iteration: the fraction of right answers; the logit of the right
   answer minus the largest other. Both also by difficulty.
 - flips: answers that differ from those one iteration before, and among them those from right to
-  wrong and from wrong to right.
+  wrong and from wrong to right. Those of the first iteration, in which most answers form, are
+  counted apart.
 - change beyond the model's own depth: accuracy at the end minus accuracy at the model's own depth,
   on the same answers, with a 95 % interval: bootstrap over examples, widened to allow for changes
   that none of them has (`accuracy_change.unseen_interval`). On it the verdict is based: `worse` or
@@ -21,7 +22,8 @@ counts as no answer):
   depth (`peaked`, if in 95 % of the samples it has fallen by MARGIN or more since). The best
   iteration is the one where accuracy is largest, the last of several; it is chosen on one half of
   the examples and used on the other, and vice versa, so that no example is tested at an iteration
-  that it helped to choose.
+  that it helped to choose. So it may be milder than the fall from the figure's peak, which is
+  quoted beside it: a peak that is chosen on the same examples is too high.
 - lost: right before and wrong at the end; the opposite is gained. Answers that are right by chance
   before they have formed come and go in both directions.
 - `ended`: the loop stops by itself by the model's own depth, when all positions have halted.

@@ -51,7 +51,7 @@ def _curves(
     figure.add_scatter(
         y=[round(v, 4) for v in whole.tolist()], name="all", line={"color": style.BLUE, "width": 3.5}
     )
-    figure.add_vline(x=result.depth, line={"color": style.GREY, "width": 1, "dash": "dot"})
+    figure.add_vline(x=result.marked, line={"color": style.GREY, "width": 1, "dash": "dot"})
     if quantity == "answers correct":
         figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])
     return figure
@@ -68,8 +68,8 @@ def panels(result: OverthinkingResult) -> list[Panel]:
             "Accuracy beyond the model's own depth",
             draw(result),
             f"{result.growth_sentence()} {result.peak_sentence()}",
-            "The dotted line marks the model's own depth: from there to the end is the comparison of the "
-            "verdict. The best iteration is chosen on one half of the examples and used on the other.",
+            f"{_line_sentence(result)} A best iteration that is chosen on the same examples looks better "
+            "than it is, so it is also chosen on one half of them and used on the other.",
         ),
         Panel(
             "Logit margin by iteration",
@@ -83,13 +83,21 @@ def panels(result: OverthinkingResult) -> list[Panel]:
         Panel(
             "Answer changes by iteration",
             _flips(result),
-            f"Answers change {plural(int(result.to_wrong[1:].sum()), 'time')} from right to wrong and "
-            f"{plural(int(result.to_right[1:].sum()), 'time')} from wrong to right; "
-            f"{plural(result.late_flips, 'change')} come beyond the model's own depth.",
-            "Bars count answers that change from one iteration to the next: upwards to right, downwards to "
-            "wrong. While answers form, some are right by chance for a few iterations.",
+            f"{result.flips_sentence()} {plural(result.late_flips, 'change')} come beyond the model's own "
+            "depth.",
+            "Bars count answers that change from one iteration to the next, from the second iteration on: "
+            "upwards to right, downwards to wrong. While answers form, some are right by chance for a few "
+            "iterations.",
         ),
     ]
+
+
+def _line_sentence(result: OverthinkingResult) -> str:
+    if result.verdict is OverthinkingVerdict.ended:
+        return "The dotted line marks where the loop had ended by itself."
+    return (
+        "The dotted line marks the model's own depth: from there to the end is the comparison of the verdict."
+    )
 
 
 def _flips(result: OverthinkingResult) -> "go.Figure":
@@ -101,5 +109,5 @@ def _flips(result: OverthinkingResult) -> "go.Figure":
     ):
         figure.add_bar(x=k, y=values.tolist(), name=name, marker={"color": colour})
     figure.update_layout(barmode="relative")
-    figure.add_vline(x=result.depth, line={"color": style.GREY, "width": 1, "dash": "dot"})
+    figure.add_vline(x=result.marked, line={"color": style.GREY, "width": 1, "dash": "dot"})
     return figure

@@ -92,8 +92,11 @@ def measure(run: Run, *, iterations: PositiveCount | None = None) -> Overthinkin
         )
     ]
     since_best = _gain(best, right[n], items.example, torch.ones_like(best))
+    estimates = _since_best(drop, n)
     verdict, evidence = (
-        _decide(gains, since_best, growth, drop) if n > depth else _ended(growth, drop, len(since_best.more))
+        _decide(gains, since_best, growth, estimates)
+        if n > depth
+        else _ended(len(since_best.more), estimates)
     )
     return OverthinkingResult(
         verdict=verdict,
@@ -187,26 +190,21 @@ def falls(change: AccuracyChange) -> bool:
     return change.high < -MARGIN
 
 
-def _estimates(growth: AccuracyChange, drop: AccuracyChange) -> tuple[Estimate, ...]:
-    return (
-        Estimate("change of accuracy beyond the model's own depth", growth.change, growth.low, growth.high),
-        Estimate("change of accuracy since the best iteration", drop.change, drop.low, drop.high),
-        growth.changed,
-    )
+def _since_best(drop: AccuracyChange, end: int) -> tuple[Estimate, ...]:
+    """The change since the best iteration; nothing where that is the end itself."""
+    name = "change of accuracy since the iteration that is best on the other half of the examples"
+    return () if drop.before == (end,) else (Estimate(name, drop.change, drop.low, drop.high),)
 
 
-def _ended(
-    growth: AccuracyChange, drop: AccuracyChange, examples: int
-) -> tuple[OverthinkingVerdict, Evidence]:
+def _ended(examples: int, estimates: tuple[Estimate, ...]) -> tuple[OverthinkingVerdict, Evidence]:
     """The verdict where the loop ended by itself, with no iteration beyond the model's depth."""
     how = "The loop ended by itself for all examples of the run."
-    estimates = _estimates(growth, drop)[1:2]
     verdict = OverthinkingVerdict.ended
     return verdict, Evidence(examples, {verdict.name: 1.0}, how, estimates=estimates)
 
 
 def _decide(
-    gains: Sequence[_Gain], since_best: _Gain, growth: AccuracyChange, drop: AccuracyChange
+    gains: Sequence[_Gain], since_best: _Gain, growth: AccuracyChange, estimates: tuple[Estimate, ...]
 ) -> tuple[OverthinkingVerdict, Evidence]:
     """The verdict and its evidence.
 
@@ -214,6 +212,7 @@ def _decide(
         gains: beyond the model's own depth: of all answers, then of those of each difficulty at
             which accuracy falls (`falls`).
         since_best: from the best iteration to the end.
+        estimates: the change since the best iteration, as a number.
     """
     whole, *parts = gains
 
@@ -232,7 +231,10 @@ def _decide(
         down = OverthinkingVerdict.worse if -growth.low >= growth.high else OverthinkingVerdict.improves
         evidence = replace(evidence, how=how, alternatives=(verdict, down))
         verdict = OverthinkingVerdict.unclear
-    return verdict, replace(evidence, estimates=_estimates(growth, drop))
+    beyond = Estimate(
+        "change of accuracy beyond the model's own depth", growth.change, growth.low, growth.high
+    )
+    return verdict, replace(evidence, estimates=(beyond, *estimates, growth.changed))
 
 
 def verdict_on(change: float, since_best: float, parts: Sequence[float] = ()) -> OverthinkingVerdict:

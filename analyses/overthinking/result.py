@@ -33,7 +33,8 @@ class OverthinkingVerdict(Verdict):
     improves = "Accuracy still rises when the loop runs beyond the model's own depth."
     steady = "Accuracy stays the same when the loop runs beyond the model's own depth."
     ended = (
-        "The loop ends by itself by the model's own depth, so that more iterations can't change its answers."
+        "The loop ends by itself, once all positions have halted, so that more iterations can't change "
+        "its answers."
     )
     unclear = UNCLEAR
 
@@ -94,20 +95,20 @@ class OverthinkingResult(AnalysisResult):
 
     def summary(self) -> str:
         best = int(self.margin[1:].argmax()) + 1
-        worse = [
-            f"{level(value, self.difficulty)} ({percent(change.first)} to {percent(change.last)}, "
-            f"{change.text})"
-            for value, change in zip(self.levels.tolist(), self.growths, strict=True)
-            if change.high < -self.margin_threshold
-        ]
-        where = f" Accuracy falls at {'; '.join(worse)}." if worse else ""
+        rows = list(zip(self.levels.tolist(), self.growths, strict=True))
+        falling = [self._change_at(*row) for row in rows if row[1].high < -self.margin_threshold]
+        rising = [self._change_at(*row) for row in rows if row[1].low > self.margin_threshold]
+        where = "".join(
+            f" Accuracy {verb} at {'; '.join(some)}."
+            for verb, some in (("falls", falling), ("rises", rising))
+            if some
+        )
         return (
             f"{self.sentence} {self.how} {self.growth_sentence()}{where} {self.peak_sentence()} "
-            f"{plural(self.late_flips, 'answer')} change beyond the model's own depth, right or wrong. Over "
-            f"all iterations {int(self.to_wrong[1:].sum())} changes are from right to wrong and "
-            f"{int(self.to_right[1:].sum())} from wrong to right. The logit margin is largest after "
-            f"{plural(best, 'iteration')}. {self.evidence.how} Intervals are 95 %, from a bootstrap over "
-            f"examples, and allow for changes that none of them has. Thresholds: the same within "
+            f"{plural(self.late_flips, 'answer')} change beyond the model's own depth, right or wrong. "
+            f"{self.flips_sentence()} The logit margin is largest after {plural(best, 'iteration')}. "
+            f"{self.evidence.how} Intervals are 95 %, from a bootstrap over examples, and allow for "
+            f"changes that none of them has. Thresholds: the same within "
             f"{100 * self.margin_threshold:g} points of accuracy, if the interval leaves less than "
             f"{100 * self.limit_threshold:g}."
         )
@@ -127,13 +128,51 @@ class OverthinkingResult(AnalysisResult):
             f"{g.gained} gained. {_changed_sentence(g.changed, self.examples)}"
         )
 
+    def _change_at(self, value: float, change: AccuracyChange) -> str:
+        """The change at one difficulty."""
+        before, after = percent(change.first), percent(change.last)
+        return f"{level(value, self.difficulty)} ({before} to {after}, {change.text})"
+
+    @property
+    def marked(self) -> int:
+        """The iteration that figures mark: the model's own depth, or where the loop ended."""
+        return min(self.depth, len(self.accuracy) - 1)
+
+    @property
+    def best(self) -> int:
+        """The iteration with the largest accuracy on these examples, the last of several."""
+        values = self.accuracy[1:]
+        return 1 + int((values == values.max()).nonzero()[-1, 0])
+
+    def flips_sentence(self) -> str:
+        """How many answers turn right and wrong: in the first iteration, and in all others."""
+        return (
+            f"In the first iteration {plural(int(self.to_right[0]), 'answer')} "
+            f"{'turns' if int(self.to_right[0]) == 1 else 'turn'} right and {int(self.to_wrong[0])} wrong; "
+            f"in the later ones together answers change {plural(int(self.to_wrong[1:].sum()), 'time')} from "
+            f"right to wrong and {plural(int(self.to_right[1:].sum()), 'time')} from wrong to right."
+        )
+
     def peak_sentence(self) -> str:
-        """The change since the best iteration, which is another comparison."""
-        d = self.drop
+        """The change since the best iteration, which is another comparison: with that of these very
+        examples, and with that of others, as the first is too good by its choice."""
+        d, n = self.drop, len(self.accuracy) - 1
+        peak = float(self.accuracy[self.best])
+        if self.best == n:
+            text = f"On these examples no iteration is better than the last ({percent(peak)})."
+        else:
+            change = points(float(self.accuracy[n]) - peak)
+            text = (
+                f"On these examples accuracy is largest after {plural(self.best, 'iteration')} "
+                f"({percent(peak)}), {change} points from there to the end; but chosen on the same examples, "
+                "the best iteration looks better than it is."
+            )
+        if d.before == (n,):
+            return f"{text} The same holds if it is chosen on one half of them and used on the other."
         best = " and ".join(str(k) for k in d.before)
         return (
-            f"Compared with the best iteration instead ({best}, chosen on the other half of the "
-            f"examples), accuracy changes by {d.text}, with {d.lost} lost and {d.gained} gained."
+            f"{text} Chosen on one half of them and used on the other ({best}), it is followed by a change "
+            f"of {d.text}, with {d.lost} lost and {d.gained} gained."
         )
 
 

@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jaxtyping import Bool
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from ..common.evidence import Estimate
 from ..common.score_band import score_band
-from ..common.text import level_range, percent, plural
+from ..common.text import percent, plural
 from ..plots import style
 from ..plots.heatmaps import position_heatmap
 from ..plots.panels import Panel
 from ..recorder.labels import position_names
+from ..recorder.run_depth import RunDepth, depth_of
 from ..recorder.run_score import RunScore, score_of
 from ..runs.run import Run
 from ..training.evaluate import accuracy
+from .accuracy_by_difficulty import difficulty_curves, difficulty_panel
 from .score_curve import ScoreCurve, draw_curve, finish_curves, interval_text
 from .section import Section, Tile
 
@@ -24,12 +25,8 @@ EXAMPLES, SEED, LONGEST = 128, 1, 96
 """Fresh examples of each longer length, their seed, and the most iterations run on them."""
 CORRECT = 0.95
 """Fraction of examples from which on a position counts as answered correctly."""
-GROUPS = 5
-"""Groups of examples by difficulty, at most."""
 _INTERVALS = ": by bootstrap, and by Wilson's score where each example is wholly right or wholly wrong"
 _STRETCH = (2, 3)
-_LINE = 24
-"""Height of a line of a legend in pixels."""
 
 
 def section(run: Run) -> Section | None:
@@ -38,16 +35,18 @@ def section(run: Run) -> Section | None:
     score = score_of(run)
     if score is None:
         return None
-    depth = _depth(run)
+    depth = depth_of(run).iterations
     main = ScoreCurve(score.name, score.iterations, score.mean())
     whole = None
     if score.whole_name is not None:
         whole = ScoreCurve(score.whole_name, score.iterations, score.whole())
     longer = _longer(run, score)
-    panels = [_score_panel(score, main, whole, longer, depth=depth)]
-    groups = _groups(score)
+    panels = [
+        _score_panel(score, main, whole, longer, depth=depth_of(run), entry=bool(run.origin.get("entry")))
+    ]
+    groups = difficulty_curves(score)
     if len(groups) > 1:
-        panels.append(_difficulty_panel(score, groups, depth))
+        panels.append(difficulty_panel(score, groups, depth))
     if score.task.shape is None and not score.task.continuous and int(score.mask.any(0).sum()) > 1:
         panels.append(_position_panel(run, score))
     data = {"depth": depth, "score": main, "whole": whole, "by_difficulty": groups}
@@ -61,19 +60,19 @@ def section(run: Run) -> Section | None:
         data=data,
         group="answers",
         topic="model",
-        claim=_claim(score, [main] if whole is None else [main, whole], longer, depth),
+        claim=_claim(score, [main] if whole is None else [main, whole], longer, depth_of(run)),
         rank=1,
     )
 
 
 def _claim(
-    score: RunScore, curves: list[ScoreCurve], longer: list[tuple[ScoreCurve, int]], depth: int
+    score: RunScore, curves: list[ScoreCurve], longer: list[tuple[ScoreCurve, int]], depth: RunDepth
 ) -> str:
     """The scores at the model's own depth, and on longer examples, as a sentence."""
-    values = ", ".join(f"{curve.name} {interval_text(curve.at(depth))}" for curve in curves)
+    values = ", ".join(f"{curve.name} {interval_text(curve.at(depth.iterations))}" for curve in curves)
     return (
-        f"After {plural(depth, 'iteration')}, the model's own depth, on {plural(score.examples, 'example')} "
-        f"of {score.task.name}: {values}{_longer_clause(longer)}."
+        f"After {plural(depth.iterations, 'iteration')}, {depth.text}, on "
+        f"{plural(score.examples, 'example')} of {score.task.name}: {values}{_longer_clause(longer)}."
     )
 
 
@@ -83,12 +82,6 @@ def _longer_clause(longer: list[tuple[ScoreCurve, int]]) -> str:
         f"{percent(curve.at(k).value)} at {curve.name} after {plural(k, 'iteration')}" for curve, k in longer
     ]
     return f"; on longer examples, {', '.join(values)}" if values else ""
-
-
-def _depth(run: Run) -> int:
-    """The model's own number of iterations, or the run's where it is smaller or alone known."""
-    own = getattr(run.model, "iterations", None) if run.has_model else None
-    return min(own, run.iterations) if isinstance(own, int) else run.iterations
 
 
 def _longer(run: Run, score: RunScore) -> list[tuple[ScoreCurve, int]]:
@@ -147,7 +140,8 @@ def _score_panel(
     whole: ScoreCurve | None,
     longer: list[tuple[ScoreCurve, int]],
     *,
-    depth: int,
+    depth: RunDepth,
+    entry: bool,
 ) -> Panel:
     name, dial = score.name, score.task.difficulty_option
     figure = style.empty(f"{name.capitalize()} after k iterations", "iterations run (k)", name)
@@ -157,15 +151,16 @@ def _score_panel(
         draw_curve(figure, whole, f"{whole.name}, the same examples", style.BLUE, dash="dash")
     for (curve, _), colour in zip(longer, style.COLOURS[1:], strict=False):
         draw_curve(figure, curve, f"{name} at {curve.name}, {plural(EXAMPLES, 'fresh example')}", colour)
-    finish_curves(figure, [main, *(curve for curve, _ in longer)], depth)
-    observed = f"After {plural(depth, 'iteration')} {_clause(name, main.at(depth))}"
+    k = depth.iterations
+    finish_curves(figure, [main, *(curve for curve, _ in longer)], k)
+    observed = f"After {plural(k, 'iteration')} {_clause(name, main.at(k))}"
     if whole is not None:
-        observed += f"; {_clause(whole.name, whole.at(depth))}"
+        observed += f"; {_clause(whole.name, whole.at(k))}"
     observed += "."
     if longer:
         values = "; ".join(
-            f"{interval_text(curve.at(k))} at {curve.name} after {plural(k, 'iteration')}"
-            for curve, k in longer
+            f"{interval_text(curve.at(last))} at {curve.name} after {plural(last, 'iteration')}"
+            for curve, last in longer
         )
         observed += f" On fresh examples: {values}."
     fresh = (
@@ -174,14 +169,16 @@ def _score_panel(
         if longer
         else ""
     )
+    card = " The model card has it on many more." if entry else ""
     return Panel(
         f"{name.capitalize()} after k iterations",
         figure,
         observed,
         f"The answers are those that the model would give if it stopped after k iterations, on this run's "
         f"own {plural(score.examples, 'example')}.{fresh} Bands are 95 % intervals over "
-        f"examples{_INTERVALS if not score.task.continuous else ''}. The dotted line marks the "
-        f"model's own depth, {plural(depth, 'iteration')}.",
+        f"examples{_INTERVALS if not score.task.continuous else ''}: the score on very many such examples "
+        f"is expected within them, but one band in twenty misses it.{card} The dotted line marks "
+        f"{plural(k, 'iteration')}, {depth.text}.",
     )
 
 
@@ -195,62 +192,6 @@ def _clause(name: str, estimate: Estimate) -> str:
         if name.endswith(ending):
             return f"{interval_text(estimate)} of the {name.removesuffix(ending)} {verb}"
     return f"the {name} is {interval_text(estimate)}"
-
-
-def _groups(score: RunScore) -> list[ScoreCurve]:
-    """The score on examples of neighbouring difficulties."""
-    return [
-        ScoreCurve(name, score.iterations, score.mean(inside)) for name, inside in _members(score).items()
-    ]
-
-
-def _members(score: RunScore) -> dict[str, Bool[Tensor, " example"]]:
-    """Which examples are in each of at most GROUPS groups of neighbouring difficulties, of about
-    equal numbers."""
-    wanted = score.mask.any(1)
-    values = score.difficulty[wanted]
-    if not bool(values.isfinite().all()):
-        return {}
-    levels, counts = values.unique(return_counts=True)
-    least, groups, first, members = len(values) / GROUPS, {}, 0, 0
-    for i, count in enumerate(counts.tolist()):
-        members += count
-        rest = int(counts[i + 1 :].sum())
-        if members < least and rest or 0 < rest < least / 2:
-            continue
-        low, high = float(levels[first]), float(levels[i])
-        inside = wanted & (score.difficulty >= levels[first]) & (score.difficulty <= levels[i])
-        name = level_range(low, high, score.task.difficulty_unit)
-        groups[name] = inside
-        first, members = i + 1, 0
-    return groups
-
-
-def _difficulty_panel(score: RunScore, curves: list[ScoreCurve], depth: int) -> Panel:
-    unit, name = score.task.difficulty_unit, score.name
-    title = f"{name.capitalize()} by {unit}"
-    figure = style.empty(title, "iterations run (k)", name, 340 + _LINE * len(curves))
-    for curve, colour in zip(curves, style.COLOURS, strict=False):
-        draw_curve(figure, curve, f"{curve.name} ({plural(curve.band.examples, 'example')})", colour)
-    finish_curves(figure, curves, depth)
-    easy, hard = curves[0].at(depth), curves[-1].at(depth)
-    return Panel(
-        title,
-        figure,
-        f"After {plural(depth, 'iteration')}: {interval_text(easy)} at {easy.name}, "
-        f"{interval_text(hard)} at {hard.name}.{_comparison(easy, hard)}",
-        f"This run's examples, grouped by difficulty ({unit}) into groups of about the same number. Bands "
-        "are 95 % intervals over the examples of a group.",
-    )
-
-
-def _comparison(easy: Estimate, hard: Estimate) -> str:
-    """Whether the intervals of the easiest and the hardest examples tell them apart."""
-    if easy.low != easy.low or hard.low != hard.low:
-        return ""
-    if easy.low <= hard.high and hard.low <= easy.high:
-        return " The intervals overlap: these examples are too few to tell whether difficulty matters then."
-    return f" The harder ones are answered {'worse' if hard.value < easy.value else 'better'}."
 
 
 def _position_panel(run: Run, score: RunScore) -> Panel:

@@ -16,6 +16,7 @@ from loopscope.analyses.overthinking.result import OverthinkingVerdict  # pyrigh
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.evidence import share_interval
+from loopscope.recorder.run_depth import depth_of
 from loopscope.recorder.run_score import score_of
 
 from ..toys.table_loop import planted
@@ -142,7 +143,7 @@ def test_the_best_iterations_are_named_one_by_one():
     late = torch.arange(BATCH) % 2 == 1  # one half is best after 4 iterations, the other after 6
     right = torch.where(late[None, :, None], (K >= 2) & (K < 7), (K >= 2) & (K < 5))
     result = overthinking_of(right, depth=9)
-    assert result.drop.before == (4, 6) and "(4 and 6, chosen on" in str(result)
+    assert result.drop.before == (4, 6) and "on the other (4 and 6)" in str(result)
 
 
 CASES = {
@@ -220,3 +221,41 @@ def test_a_run_without_known_answers_gets_a_sentence():
     run = ls.record(model, TASK.batch(8, seed=0).tokens, 4)
     with pytest.raises(LoopscopeError, match="overthinking needs a run of 3 iterations or more on examples"):
         ls.analyses.measure("overthinking", run)
+
+
+def test_the_changes_of_all_iterations_lead_from_the_first_accuracy_to_the_last():
+    guess = torch.rand(N + 1, BATCH, 9, generator=torch.Generator().manual_seed(1)) < 0.5
+    result = overthinking_of(guess)
+    net = int(result.to_right.sum() - result.to_wrong.sum())
+    assert net == round(float(result.accuracy[-1] - result.accuracy[0]) * result.items)
+    assert (
+        f"In the first iteration {int(result.to_right[0])} answers turn right and {int(result.to_wrong[0])} "
+        f"wrong; in the later ones together answers change {int(result.to_wrong[1:].sum())} times from right "
+        f"to wrong and {int(result.to_right[1:].sum())} times from wrong to right."
+    ) in str(result)
+
+
+def test_the_peak_of_the_figure_is_quoted_beside_the_one_chosen_on_other_examples():
+    even = (torch.arange(BATCH) % 2 == 0)[None, :, None]  # each half has its own best iteration
+    result = overthinking_of(torch.where(even, (K == 5) | (K == 6), (K == 6) | (K == 9)))
+    assert result.best == 6 and float(result.accuracy[6]) == 1 and float(result.accuracy[-1]) == 0
+    text = result.peak_sentence()
+    assert "largest after 6 iterations (100 %), -100.0 points" in text and result.drop.before == (6, 9)
+    assert result.drop.change > -1, "the choice on other examples is less favourable"
+    since = [e for e in result.evidence.estimates if "best on the other half" in e.name]
+    assert [e.value for e in since] == [result.drop.change]
+
+
+def test_where_the_end_is_best_no_change_since_then_is_a_number():
+    result = overthinking_of((K >= 3) & (torch.arange(BATCH) < 40)[None, :, None])
+    assert result.best == N and result.drop.before == (N,)
+    assert not [e for e in result.evidence.estimates if "best" in e.name], "the end since the end"
+    assert "no iteration is better" in result.peak_sentence()
+
+
+def test_the_marked_iteration_is_where_a_loop_ended_by_itself():
+    run = ls.record(halting_model(bias=-2.0, gate=0.0), TASK.batch(16, seed=0).tokens, 12)
+    result = ls.analyses.measure("overthinking", run)
+    assert result.marked == len(result.accuracy) - 1 < result.depth
+    figure = result.figure()
+    assert figure.layout.shapes[0].x0 == depth_of(run).iterations == result.marked

@@ -3,17 +3,20 @@ it; and sentences that their numbers bear out."""
 
 import dataclasses
 import math
+import pickle
 import re
 
 import pytest
 import torch
 
 import loopscope as ls
-from loopscope.common.evidence import share_interval
+from loopscope.common.evidence import Estimate, share_interval
 from loopscope.common.score_band import score_band
 from loopscope.common.text import level_range, percent
+from loopscope.recorder.run_depth import RunDepth, depth_of
 from loopscope.recorder.run_score import RunScore, score_of
 from loopscope.reports import accuracy, answers
+from loopscope.reports.accuracy_by_difficulty import GROUPS, comparison, difficulty_groups
 
 from ..toys import hostile_strings
 
@@ -165,21 +168,11 @@ def test_every_example_is_in_one_group_of_difficulty():
     generator = torch.Generator().manual_seed(0)
     for count in (1, 2, 7, 64, 200):
         values = torch.randint(0, 9, (count,), generator=generator).tolist()
-        groups = accuracy._members(score([[[True]] * count], values))
+        groups = difficulty_groups(score([[[True]] * count], values))
         assert torch.stack(list(groups.values())).sum(0).tolist() == [1] * count
-        assert len(groups) <= accuracy.GROUPS
-    masked = accuracy._members(score([[[True], [None]] * 6], list(range(12))))
+        assert len(groups) <= GROUPS
+    masked = difficulty_groups(score([[[True], [None]] * 6], list(range(12))))
     assert int(torch.stack(list(masked.values())).sum()) == 6
-
-
-def test_difficulty_is_said_to_matter_only_where_the_intervals_part():
-    easy, hard = ([[[True]] * n + [[False]] * (24 - n)] for n in (24, 2))
-    apart = [score(correct).mean().at(0, "") for correct in (easy, hard)]
-    assert accuracy._comparison(*apart) == " The harder ones are answered worse."
-    assert accuracy._comparison(*apart[::-1]) == " The harder ones are answered better."
-    assert "too few to tell" in accuracy._comparison(apart[0], apart[0])
-    unknown = score([[[True, False]]]).mean().at(0, "")
-    assert accuracy._comparison(unknown, apart[0]) == ""
 
 
 @pytest.mark.parametrize(
@@ -211,3 +204,43 @@ def test_hostile_names_are_shown_as_they_are():
     assert section is not None
     legends = [trace.name or "" for panel in section.panels for trace in panel.figure.data]
     assert not [name for name in legends if "<img" in name]
+
+
+def share_right(name: str, right: int, examples: int) -> Estimate:
+    """The score of so many right examples."""
+    return score([[[True]] * right + [[False]] * (examples - right)]).mean().at(0, name)
+
+
+@pytest.mark.parametrize(
+    ("hits", "sentence"),
+    [
+        ((15, 13, 6, 12), "can't be told apart, but others can: 40 % (95 % interval 20 % to 64 %) at 3"),
+        ((15, 13, 6, 2), "The harder ones are answered worse."),
+        ((2, 13, 6, 15), "The harder ones are answered better."),
+        ((12, 13, 13, 12), "All intervals overlap"),
+        ((15, 15, 15, 15), "It is the same in all groups"),
+    ],
+)
+def test_difficulty_matters_where_any_two_intervals_are_apart(hits, sentence):
+    groups = [share_right(str(i + 1), right, 15) for i, right in enumerate(hits)]
+    assert sentence in comparison(groups)
+    unknown = score([[[True, False]]]).mean().at(0, "5")  # one example has no interval
+    assert comparison([*groups, unknown]) == ""
+
+
+def test_one_depth_is_the_models_own_or_where_the_loop_ended_or_what_was_recorded():
+    model = parity_run().model
+    tokens = model.task.batch(4, seed=0).tokens
+    assert depth_of(ls.record(model, tokens, 6)) == RunDepth(4, "the model's own depth")
+    short = depth_of(ls.record(model, tokens, 3))
+    assert short == RunDepth(3, "all that were recorded (the model's own depth is 4)")
+    bare = pickle.loads(pickle.dumps(ls.record(model, tokens, 3)))  # without its model
+    assert not bare.has_model
+    assert depth_of(bare) == RunDepth(3, "all that were recorded")
+    ended = ls.models.load("ponder-parity")
+    run = ls.record(ended, ended.task.batch(8, seed=0).tokens)
+    assert run.iterations < ended.iterations
+    most = f"when the loop had ended by itself for all examples (at most {ended.iterations})"
+    assert depth_of(run) == RunDepth(run.iterations, most)
+    section = accuracy.section(run)
+    assert section is not None and f"{most}, on 8 examples" in section.claim
