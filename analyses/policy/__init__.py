@@ -39,7 +39,10 @@ What can mislead:
 - Operating points in the figures are chosen on the examples that they are reported for, and two
   close ones can't be distinguished. The verdict uses held-out ones.
 - The reference of a comparison has its thresholds chosen with hindsight, and MARGIN of accuracy
-  less to reach. Both favour it.
+  less to reach. Both favour it: where accuracy hardly rises with iterations, a method that stops
+  after as many as a fixed depth has a saving far below 0.
+- The model's own halting is compared at the best of its thresholds. What it does at its own is what
+  `halting` measures, and the diamond in the figure.
 - Where accuracy hardly rises with iterations, or few answers are there, savings at equal accuracy
   have wide intervals, and the verdict is unclear: record more examples.
 - The oracle profits from lucky guesses: an answer that is right by chance for one iteration counts.

@@ -19,8 +19,9 @@ def headline(result: PolicyResult) -> tuple[str, str]:
     best = result.best
     return (
         f"{best.iterations:.1f} of {result.iterations}",
-        f"iterations, mean, if answers were stopped by {best.label} with the threshold that needs the fewest "
-        f"for {percent(best.accuracy)} correct, chosen on these examples",
+        f"iterations, mean, with {best.label} at the threshold that needs the fewest to come within "
+        f"{100 * result.margin:g} point of all iterations ({percent(best.accuracy)} correct), chosen on "
+        f"these examples; a fixed depth needs {result.method(DEPTH).iterations:.0f}",
     )
 
 
@@ -77,8 +78,8 @@ def panels(result: PolicyResult) -> list[Panel]:
             f"{result.iterations}), {best.label} needs {best.iterations:.2f} iterations on average, a fixed "
             f"depth {depth.iterations:.2f}, and the oracle {number(oracle_iterations(result), 3)}.",
             "Each line sweeps the threshold of one exit rule; further up and to the left is better. "
-            "Diamonds: the published threshold, or the model's own. The oracle knows the right answers. "
-            "The table says what each rule reads.",
+            "Diamonds: the published threshold, or the model's own, of which its line has others, too. The "
+            "oracle knows the right answers. The table says what each rule reads.",
         ),
         Panel(
             "Early-exit criteria",

@@ -66,6 +66,18 @@ class PolicyResult(AnalysisResult):
         """The method with the fewest iterations, fixed depth excepted."""
         return min(self.methods[1:], key=lambda method: method.iterations)
 
+    @property
+    def sentence(self) -> str:
+        """The verdict, with the accuracy that it is about."""
+        text = super().sentence
+        if self.verdict in (PolicyVerdict.unclear, PolicyVerdict.instant):
+            return text
+        reached = self.comparison.model if self.verdict is PolicyVerdict.gate else self.comparison.rule
+        return (
+            f"{text} Early exit reaches {percent(reached[1])} correct with {reached[0]:.2f} iterations on "
+            f"average, all {self.iterations} iterations {percent(self.full)}."
+        )
+
     def summary(self) -> str:
         rows = "; ".join(
             f"{method.label} {method.iterations:.2f} ({percent(method.accuracy)} right, regret "
@@ -76,8 +88,9 @@ class PolicyResult(AnalysisResult):
         return (
             f"{self.sentence} {self.accuracy_sentence()} {self.comparison_sentence()} {self.evidence.how} "
             f"With thresholds chosen on all examples, the mean iterations to come within {self.margin:g} of "
-            f"full depth are: {rows}. The oracle needs {number(oracle_iterations(self), 3)}. Of the answers "
-            f"stopped by {best.label}, {percent(best.underthinking)} are wrong and would have become right, "
+            f"full depth, that of the model's own halting too, are: {rows}. The oracle needs "
+            f"{number(oracle_iterations(self), 3)}. Of the answers stopped by {best.label}, "
+            f"{percent(best.underthinking)} are wrong and would have become right, "
             f"{percent(best.overthinking)} are wrong and had been right. {self.calibration_sentence()} "
             f"Threshold: fewer by {self.saving_threshold:g} of the iterations."
         )
@@ -98,7 +111,9 @@ class PolicyResult(AnalysisResult):
         return (
             f"Chosen on one half of the examples and tried on the other, the best rule ({halves}) runs "
             f"{c.rule[0]:.2f} iterations on average and is right in {percent(c.rule[1])}. Share of "
-            f"iterations saved at equal accuracy, with 95 % intervals: {savings}."
+            f"iterations saved against the other's fewest, with 95 % intervals: {savings}. Below 0 more are "
+            "needed: the other may be less accurate and mixes its thresholds with hindsight, so it can need "
+            "fewer than one that resembles it."
         )
 
     def calibration_sentence(self) -> str:

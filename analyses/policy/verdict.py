@@ -14,18 +14,26 @@ from .comparison import Comparison, Stops, choose, compare
 from .exit_methods import MODEL
 
 MARGIN, SAVING, MIN_EXAMPLES = 0.01, 0.05, 12
-SAVED = "share of iterations saved at equal accuracy"
+SAVED = "share of iterations saved"
 """What the evidence measures."""
+ALLOWED = f"whose accuracy may be {100 * MARGIN:g} point lower"
+"""What the reference of a comparison is allowed."""
 
 
 class PolicyVerdict(Verdict):
     """What early exit is worth."""
 
-    instant = "One iteration is as accurate as all of them, so there is nothing to decide."
-    gate = "The model's own halting needs fewer iterations than a fixed depth, and as few as any exit rule."
-    reading = "An exit rule needs fewer iterations than the model's own halting to be as accurate."
-    rule = "An exit rule needs fewer iterations than a fixed depth to be as accurate."
-    fixed = "A fixed depth is as accurate as early exit with about as many iterations, or fewer."
+    instant = "One iteration is about as accurate as all of them, so there is nothing to decide."
+    gate = (
+        "The model's own halting, at the best of its thresholds, needs fewer iterations than a fixed depth "
+        "of about the same accuracy, and no exit rule needs clearly fewer still."
+    )
+    reading = (
+        "An exit rule needs fewer iterations than the model's own halting, at the best of its thresholds, "
+        "with about the same accuracy."
+    )
+    rule = "An exit rule needs fewer iterations than a fixed depth of about the same accuracy."
+    fixed = "A fixed depth is about as accurate as early exit with about as many iterations, or fewer."
     unclear = UNCLEAR
 
 
@@ -56,14 +64,18 @@ def decide(
         lambda draw: verdict_on(of(draw)), count, unclear=PolicyVerdict.unclear, least=MIN_EXAMPLES
     )
     estimates = (
-        estimate(f"{SAVED}, best rule against a fixed depth", lambda draw: of(draw).rule_over_depth, count),
         estimate(
-            f"{SAVED}, model's own halting against a fixed depth",
+            f"{SAVED}, best rule against a fixed depth {ALLOWED}",
+            lambda draw: of(draw).rule_over_depth,
+            count,
+        ),
+        estimate(
+            f"{SAVED}, model's own halting against a fixed depth {ALLOWED}",
             lambda draw: of(draw).model_over_depth,
             count,
         ),
         estimate(
-            f"{SAVED}, best rule against the model's own halting",
+            f"{SAVED}, best rule against the model's own halting {ALLOWED}",
             lambda draw: of(draw).rule_over_model,
             count,
         ),

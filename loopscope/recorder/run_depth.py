@@ -1,5 +1,6 @@
 """depth_of: up to which iteration a run's model goes by itself, and what that number is. A page
-has one such depth, whether its model stops after a fixed number of iterations or when it has halted."""
+has one such depth, whether its model stops after a fixed number of iterations or when it has
+halted."""
 
 from dataclasses import dataclass
 

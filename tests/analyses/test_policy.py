@@ -15,12 +15,14 @@ from loopscope.analyses.policy.comparison import (  # pyright: ignore[reportMiss
     fewest_iterations,
 )
 from loopscope.analyses.policy.verdict import (  # pyright: ignore[reportMissingImports]
+    ALLOWED,
     PolicyVerdict,
     decide,
     verdict_on,
 )
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.text import percent
 from loopscope.halting.metrics import stop_iterations
 
 from ..toys.table_loop import planted
@@ -231,3 +233,17 @@ def test_a_run_without_known_answers_gets_a_sentence():
         LoopscopeError, match="policy needs a run of 3 iterations or more on examples of its model's task"
     ):
         ls.analyses.measure("policy", run)
+
+
+def test_a_verdict_quotes_what_early_exit_reaches_and_says_what_its_reference_is_allowed():
+    result = ls.analyses.measure("policy", by_difficulty())
+    reached = result.comparison.rule
+    assert result.sentence.endswith(
+        f"reaches {percent(reached[1])} correct with {reached[0]:.2f} iterations on average, all "
+        f"{result.iterations} iterations {percent(result.full)}."
+    )
+    names = [e.name for e in result.evidence.estimates]
+    assert names == ["share of iterations saved, best rule against a fixed depth " + ALLOWED]
+    assert f"{100 * result.margin:g} point" in ALLOWED
+    caption = discovery.module("analyses", "policy").headline(result)[1]
+    assert f"a fixed depth needs {result.method('depth').iterations:.0f}" in caption
