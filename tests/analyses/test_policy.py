@@ -1,6 +1,7 @@
 """Early-exit policy on answers that are right or wrong by construction, and on runs of real
 halting."""
 
+import dataclasses
 import math
 
 import pytest
@@ -237,11 +238,13 @@ def test_a_run_without_known_answers_gets_a_sentence():
 
 def test_a_verdict_quotes_what_early_exit_reaches_and_says_what_its_reference_is_allowed():
     result = ls.analyses.measure("policy", by_difficulty())
-    reached = result.comparison.rule
-    assert result.sentence.endswith(
-        f"reaches {percent(reached[1])} correct with {reached[0]:.2f} iterations on average, all "
-        f"{result.iterations} iterations {percent(result.full)}."
+    lower = dataclasses.replace(
+        result, comparison=dataclasses.replace(result.comparison, rule=(2.5, 0.9), model=(3.5, 0.8))
     )
+    whole = f"all {result.iterations} iterations {percent(result.full)}."
+    assert lower.sentence.endswith(f"reaches 90 % correct with 2.50 iterations on average, {whole}")
+    gate = dataclasses.replace(lower, verdict=PolicyVerdict.gate)
+    assert gate.sentence.endswith(f"reaches 80 % correct with 3.50 iterations on average, {whole}")
     names = [e.name for e in result.evidence.estimates]
     assert names == ["share of iterations saved, best rule against a fixed depth " + ALLOWED]
     assert f"{100 * result.margin:g} point" in ALLOWED
