@@ -18,20 +18,23 @@ if TYPE_CHECKING:
 
 def headline(result: HaltingResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
+    if result.not_halted == 1:
+        return "none", f"of the answers halts within {plural(result.iterations, 'iteration')} ({result.kind})"
     ended = f"; {percent(result.not_halted)} didn't halt" if result.not_halted else ", own halting, mean"
     return f"{result.mean:.1f} of {result.iterations}", f"iterations{ended} ({result.kind})"
 
 
 def draw(result: HaltingResult) -> "go.Figure":
-    """Heat map of the halting iterations at each position."""
+    """Heat map of the halting iterations at each position; where no answer halts, only that."""
+    if result.not_halted == 1:
+        return _distribution(result)
     figure = position_heatmap(
         [[None if v != v else round(v, 4) for v in row] for row in result.by_position.T.tolist()],
-        "Halting, by position",
+        "Halting, by position (white line: mean)",
         "iterations run (k)",
         "fraction of examples",
         hover="position %{x} halts after %{y}: %{z:.1%}",
         zmin=0,
-        zmax=None if bool((result.by_position.nan_to_num(0) > 0).any()) else 1,
         y0=1,
         dy=1,
     )
@@ -45,61 +48,63 @@ def draw(result: HaltingResult) -> "go.Figure":
 
 
 def panels(result: HaltingResult) -> list[Panel]:
-    """The panels of a report."""
-    means = result.mean_by_position[result.answered]
-    rows = [
-        Panel(
-            "Iterations run until halting, by position",
-            draw(result),
-            _range_sentence(result, means),
-            "Each column is a position and shows the fraction of examples that halt there after k "
-            "iterations; k increases downwards. The white line is the mean over the examples "
-            "at that position, answered or not; a mean over answers leaves out positions without one.",
-        ),
-        Panel(
-            "Halting distribution",
-            _distribution(result),
-            f"{_mode_sentence(result)}{percent(result.not_halted)} of the answers had not halted when the "
-            f"loop ended, after {plural(result.iterations, 'iteration')}.{result.mechanism_sentence()}",
-            "Bars count the answers of all examples by the iterations run until they halt.",
-        ),
-    ]
+    """The panels of a report. Where no answer halts there is nothing to compare."""
+    rows = [] if result.not_halted == 1 else [_position_panel(result)]
+    rows.append(_distribution_panel(result))
+    if result.not_halted == 1:
+        return rows
     if result.difficulty is not None and len(result.levels) > 1:
         rows.append(_difficulty_panel(result))
-    if len(result.by_example) > 1:
-        low, high = float(result.by_example.min()), float(result.by_example.max())
+    known = result.by_example[~result.by_example.isnan()]
+    if len(known.unique()) > 1:
         rows.append(
             Panel(
                 "Iterations run until halting, by example",
                 _examples(result),
                 f"On average over an example's answers, the iterations run until halting range from "
-                f"{low:.1f} to {high:.1f}.",
-                "Bars count examples by the mean over their answers. A single bar means that all examples "
-                "run as many iterations.",
+                f"{float(known.min()):.1f} to {float(known.max()):.1f}.",
+                "Bars count examples by the mean over their answers.",
             )
         )
     return rows
 
 
-def _range_sentence(result: HaltingResult, means: Tensor) -> str:
+def _position_panel(result: HaltingResult) -> Panel:
+    return Panel(
+        "Iterations run until halting, by position",
+        draw(result),
+        _range_sentence(result, result.mean_by_position[result.answered]),
+        "Each column is a position and shows the fraction of the examples with an answer there that halt "
+        "after k iterations (of all examples where none has one); k increases downwards. The white line is "
+        "their mean.",
+    )
+
+
+def _distribution_panel(result: HaltingResult) -> Panel:
+    none = ""
     if result.not_halted == 1:
-        return f"No answer halts within the {plural(result.iterations, 'iteration')} that were run."
+        none = f"No answer halts within the {plural(result.iterations, 'iteration')} that were run. "
+        if result.others_halted == result.others_halted:
+            none += f"Of the positions without an answer {percent(result.others_halted)} halt."
+    share = "" if none else f"{percent(result.not_halted)} of the answers had not halted when the loop "
+    ended = "" if none else f"ended, after {plural(result.iterations, 'iteration')}."
+    return Panel(
+        "Halting distribution",
+        _distribution(result),
+        f"{_mode_sentence(result)}{none.rstrip()}{share}{ended}{result.mechanism_sentence()}",
+        "Bars count the answers of all examples by the iterations run until they halt. Orange: answers that "
+        "had not halted when the loop ended.",
+    )
+
+
+def _range_sentence(result: HaltingResult, means: Tensor) -> str:
     if len(means) == 1:
         return f"The answered position runs {means[0]:.1f} iterations until it halts, on average."
-    if f"{means.min():.2f}" == f"{means.max():.2f}":
-        weighed = (
-            f" Each example counts once there; over answers, of which examples have different numbers, the "
-            f"mean is {result.mean:.2f}."
-            if f"{means.min():.2f}" != f"{result.mean:.2f}"
-            else ""
-        )
-        return (
-            f"Mean over the examples at one position, iterations run until halting: {means.min():.2f} at "
-            f"each answered position{result.position_clause()}.{weighed}"
-        )
+    low, high = f"{means.min():.2f}", f"{means.max():.2f}"
+    span = f"{low} at each answered position" if low == high else f"{low} to {high} over the positions"
     return (
-        "Mean over the examples at one position, iterations run until halting: "
-        f"{means.min():.1f} to {means.max():.1f} over the answered positions{result.position_clause()}."
+        f"Mean over the answers at one position, iterations run until halting: "
+        f"{span}{result.position_clause()}."
     )
 
 
@@ -133,7 +138,19 @@ def _distribution(result: HaltingResult) -> "go.Figure":
         y=result.share.tolist(),
         marker={"color": style.BLUE},
         hovertemplate="after %{x}: %{y:.2%}<extra></extra>",
+        name="halted",
     )
+    if result.not_halted > 0:
+        figure.add_bar(
+            x=[result.iterations],
+            y=[result.not_halted],
+            marker={"color": style.ORANGE},
+            hovertemplate="not halted after %{x}: %{y:.2%}<extra></extra>",
+            name=f"not halted after {plural(result.iterations, 'iteration')}",
+        )
+    figure.update_xaxes(range=[0.4, result.iterations + 0.6])
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(barmode="stack")
     return figure
 
 
@@ -141,7 +158,7 @@ def _difficulty(result: HaltingResult) -> "go.Figure":
     name = style.label(result.difficulty)
     figure = position_heatmap(
         [[round(v, 4) for v in row] for row in result.by_level.T.tolist()],
-        "Halting, by difficulty",
+        "Halting, by difficulty (white line: mean)",
         "iterations run (k)",
         "fraction of answers",
         hover=f"{name} %{{x}} halts after %{{y}}: %{{z:.1%}}",

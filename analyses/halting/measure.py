@@ -57,6 +57,7 @@ def measure(
     answered = mask.any(0) if labels is None else labels.mask.any(0)
     judged = mask & answered if labels is None else mask & labels.mask
     used = iteration.float() + 1
+    drawn = judged | (mask & ~judged.any(0))  # where no example has an answer, all of them
     by_example = masked_mean(used, judged, 1)
     share, not_halted = halts[judged].mean(0), (~halted[judged]).float().mean().item()
     difficulty = None if labels is None else labels.difficulty
@@ -75,8 +76,10 @@ def measure(
         evidence=evidence,
         kind=halting.kind,
         share=share,
-        by_position=masked_mean(halts, mask[..., None], 0),
+        by_position=masked_mean(halts, drawn[..., None], 0),
         not_halted=not_halted,
+        others_halted=halted[mask & ~judged].float().mean().item(),
+        together=bool((used == by_example.round()[:, None])[judged].all()),
         mean=used[judged].mean().item(),
         spread=used[judged].std(correction=0).item(),
         deviation=whole.deviation,
@@ -84,11 +87,11 @@ def measure(
         near=whole.near,
         position_spread=whole.positions,
         example_spread=whole.examples,
-        mean_by_position=masked_mean(used, mask, 0),
+        mean_by_position=masked_mean(used, drawn, 0),
         remainder=remainder[judged].mean().item(),
-        remainder_by_position=masked_mean(remainder, mask, 0),
+        remainder_by_position=masked_mean(remainder, drawn, 0),
         cost=cost[judged].mean().item(),
-        cost_by_position=masked_mean(cost, mask, 0),
+        cost_by_position=masked_mean(cost, drawn, 0),
         answered=answered,
         correlation=whole.position_order,
         position_order=position_order,

@@ -21,7 +21,7 @@ SAME, NEAR = 0.5, 0.8
 class HaltingVerdict(Verdict):
     """What halting differs between."""
 
-    cut = "The loop ended before many answers had halted, so when they would halt is unknown."
+    cut = "The run ended before many answers had halted, so it doesn't show when they would."
     constant = (
         "Most answers halt after the same number of iterations, and four of five or more within one "
         "iteration of it."
@@ -42,6 +42,8 @@ POSITION_ORDER: dict[Order, str] = {
     "none": "The positions halt in no order from left to right.",
     "unclear": "Whether later positions halt later is unclear.",
 }
+NONE_HALTED = "The run ended before any answer had halted, so it doesn't show when they would."
+"""In place of the sentence of `cut` where that is so."""
 DIFFICULTY_ORDER: dict[Order, str] = {
     "later": "Harder examples halt later.",
     "earlier": "Harder examples halt earlier.",
@@ -61,9 +63,14 @@ class HaltingResult(AnalysisResult):
     """Fraction of all answers that halt in iteration t = 0..n-1, after t+1 iterations run; answers
     that never halt count in none."""
     by_position: Float[Tensor, "position iteration"]
-    """The same at each position: fraction of examples."""
+    """The same at each position: fraction of the examples that have an answer there; of all
+    examples where none has."""
     not_halted: float
     """Fraction of answers that had not halted when the loop ended."""
+    others_halted: float
+    """Fraction of the positions without an answer that halt; NaN if there are none."""
+    together: bool
+    """Whether the answers of each example all run as many iterations as each other."""
     mean: float
     """Mean number of iterations run until an answer halts, 1..n."""
     spread: float
@@ -79,7 +86,8 @@ class HaltingResult(AnalysisResult):
     example_spread: float
     """Standard deviation between examples, in iterations; NaN for one."""
     mean_by_position: Float[Tensor, " position"]
-    """Mean number of iterations run at each position, 1..n."""
+    """Mean number of iterations run at each position, 1..n, over the examples that have an answer
+    there; over all examples where none has."""
     remainder: float
     """Mean remainder R of adaptive computation time, 0..1; NaN for other mechanisms."""
     remainder_by_position: Float[Tensor, " position"]
@@ -137,7 +145,8 @@ class HaltingResult(AnalysisResult):
     @property
     def sentence(self) -> str:
         """The verdict, with the order of what varies."""
-        parts = [super().sentence]
+        none = self.verdict is HaltingVerdict.cut and self.not_halted == 1
+        parts = [NONE_HALTED if none else super().sentence]
         if self.verdict in (HaltingVerdict.positions, HaltingVerdict.both):
             parts.append(POSITION_ORDER[self.position_order])
         varying = (HaltingVerdict.examples, HaltingVerdict.both)
@@ -149,7 +158,7 @@ class HaltingResult(AnalysisResult):
         estimates = "; ".join(f"{e.name} {e.text}" for e in self.evidence.estimates)
         return (
             f"{self.sentence} Halting mechanism: {self.kind}. An answer runs {self.mean:.2f} of "
-            f"{self.iterations} iterations before it halts, on average (standard deviation "
+            f"{self.iterations} iterations until it halts or the loop ends, on average (standard deviation "
             f"{self.spread:.2f}). {percent(self.not_halted)} of the answers had not halted when the loop "
             f"ended.{self.mechanism_sentence()} {self.evidence.how} "
             f"{f'With 95 % intervals: {estimates}. ' if estimates else ''}Thresholds: cut above "
@@ -182,5 +191,10 @@ class HaltingResult(AnalysisResult):
         if not math.isnan(self.correlation):
             return f"; their rank correlation with the position is {number(self.correlation, 3)}"
         means = self.mean_by_position[self.answered]
-        same = len(means) > 1 and bool((means == means[0]).all())
-        return ": the same at all of them" if same else ""
+        if len(means) > 1 and bool((means == means[0]).all()):
+            return ": the same at all of them"
+        return (
+            "; all answers of an example halt together, so these differ by which examples have one there"
+            if self.together
+            else ""
+        )

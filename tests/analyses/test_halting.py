@@ -167,9 +167,13 @@ def test_every_verdict_is_reached_and_draws_itself(verdict):
     halted = torch.full(times.shape, verdict.name != "cut")
     result = ls.analyses.measure("halting", planted(times, 10, halted))
     assert result.verdict is verdict
-    assert 3 <= len(panels_of(result)) <= 4 and "nan" not in str(result)
     value, caption = discovery.module("analyses", "halting").headline(result)
-    assert float(value.split(" of ")[0]) <= 10 and value.endswith("of 10") and len(caption) < 60
+    assert "nan" not in str(result) and len(caption) < 80
+    if verdict.name == "cut":  # no answer halts
+        assert len(panels_of(result)) == 1 and value == "none"
+    else:
+        assert 2 <= len(panels_of(result)) <= 4
+        assert float(value.split(" of ")[0]) <= 10 and value.endswith("of 10")
     if verdict.name == "unclear":
         assert "allow both" in result.sentence
 
@@ -257,7 +261,7 @@ def test_a_run_of_an_unknown_task_has_no_difficulty():
     result = ls.analyses.measure("halting", run)
     assert result.difficulty is None
     assert "difficulty (" not in str(result) and "Harder" not in str(result)
-    assert len(discovery.module("analyses", "halting").panels(result)) == 3
+    assert len(panels_of(result)) == 2
 
 
 def test_every_level_has_a_distribution_of_its_own_and_every_example_its_mean():
@@ -344,3 +348,36 @@ def test_a_model_that_does_not_halt_gets_a_sentence():
     run = ls.record(ls.models.build("universal", width=16, vocabulary=3), TASK.batch(4, seed=0).tokens, 6)
     with pytest.raises(LoopscopeError, match="every position used all 6 iterations"):
         ls.analyses.measure("halting", run)
+
+
+def test_where_no_answer_halts_nothing_is_drawn_of_positions_that_give_none():
+    times = torch.full((16, 9), 9)
+    times[:, 0], halted = 2, torch.zeros(16, 9, dtype=torch.bool)
+    halted[:, 0] = True  # the first position gives no answer, and halts
+    result = ls.analyses.measure("halting", planted(times, 10, halted))
+    assert result.not_halted == result.others_halted == 1
+    assert "before any answer had halted" in result.sentence
+    (panel,) = panels_of(result)
+    assert "No answer halts within the 10 iterations that were run. Of the positions without an answer " in (
+        panel.observation
+    )
+    assert result.figure().data[0].type == "bar"
+    assert [bar.y[0] for bar in panel.figure.data if "not halted" in bar.name] == [1]
+
+
+def test_a_position_shows_the_examples_that_have_an_answer_there():
+    model = ls.models.load("memory-sudoku")
+    batch = model.task.batch(16, seed=0)
+    run = ls.record(model, batch.tokens, 8)
+    result = ls.analyses.measure("halting", run)
+    hits = run.halting.halted & batch.mask
+    counts = batch.mask.sum(0)
+    weighed = (result.by_position.sum(1) * counts)[counts > 0].sum()
+    assert float(weighed) == pytest.approx(float(hits.sum()))
+    means = (result.mean_by_position * counts)[counts > 0].sum() / counts.sum()
+    assert float(means) == pytest.approx(result.mean), "one mean, by position and over all answers"
+
+
+def test_examples_that_all_run_alike_are_no_histogram():
+    titles = [p.title for p in panels_of(ls.analyses.measure("halting", planted(torch.full((16, 9), 3), 10)))]
+    assert not any("by example" in title for title in titles)
