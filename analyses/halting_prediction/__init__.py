@@ -19,7 +19,7 @@ the signals, it holds information about halting that no exit rule uses.
 
 The verdict is the one that 95 % of bootstrap samples of the held-out examples agree on; the probes
 are the same in all of them. `constant`: nowhere do MIN_POSITIONS positions still run whose halting
-iterations deviate by more than SPREAD.
+iterations deviate by more than SPREAD. `never`: no answer halts within the run.
 
 Probes are trained on enough examples: where the run has too few, and its model and task are known,
 others are recorded. That a state does not predict is said only from OBSERVATIONS halting iterations

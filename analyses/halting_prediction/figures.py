@@ -25,10 +25,10 @@ def headline(result: HaltingPredictionResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     if not len(result.iterations):
         return result.verdict.name, "halting iteration: nothing to predict it from"
-    first = float(result.r2["state"][0])
+    k = int(result.iterations[result.best])
     return (
-        f"R² {first:.2f}",
-        f"of the halting iteration, predicted after {plural(int(result.iterations[0]), 'iteration')}",
+        f"R² {float(result.r2['state'][result.best]):.2f}",
+        f"of the halting iteration, predicted from the state after {plural(k, 'iteration')}",
     )
 
 
@@ -62,7 +62,7 @@ def panels(result: HaltingPredictionResult) -> list[Panel]:
         Panel(
             "Predictability of the halting iteration",
             draw(result),
-            f"{result.sentence} After {plural(int(result.iterations[i]), 'iteration')}, with "
+            f"{result.sentence} Halfway, after {plural(int(result.iterations[i]), 'iteration')}, with "
             f"{int(result.running[i])} positions still running: R² {r2['state']} from the state, "
             f"{r2['signals']} from the signals, {r2['position']} from the position.",
             "Each point is a linear probe on the positions that are still running, tested on held-out "

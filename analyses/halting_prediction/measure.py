@@ -1,6 +1,7 @@
 """R² of the halting iteration, predicted after each iteration from the state, from the signals of
 exit rules and from the position, with a shuffled control; and the verdict."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -51,6 +52,28 @@ class HaltingPredictionResult(AnalysisResult):
     over the first half of the iterations."""
     early_threshold: int = EARLY
     """Early is by this k."""
+
+    @property
+    def best(self) -> int:
+        """The index of the largest R² of the state, among early k where the verdict is of those."""
+        values = self.r2["state"].nan_to_num(-math.inf)
+        verdict = HaltingPredictionVerdict
+        early = (self.iterations <= self.early_threshold).nonzero()[:, 0]
+        if self.verdict in (verdict.early, verdict.early_more) and len(early):
+            return int(early[values[early].argmax()])
+        return int(values.argmax())
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, with R² where the state's is largest."""
+        text = super().sentence
+        if not len(self.iterations) or self.verdict is HaltingPredictionVerdict.unclear:
+            return text
+        state, signals, position = (number(float(self.r2[name][self.best]), 2) for name in PREDICTORS[:3])
+        return (
+            f"{text} R² after {plural(int(self.iterations[self.best]), 'iteration')}: {state} from the "
+            f"state, {signals} from the signals, {position} from the position."
+        )
 
     def summary(self) -> str:
         rows = "; ".join(
@@ -112,7 +135,7 @@ def measure(
         )
     points = items.points(run.iterations)
     if not points:
-        return _nothing_to_predict(halting.kind, items, how)
+        return _nothing_to_predict(halting, items, how)
     predictions, k, count = predict(run, items, points), torch.tensor(points), len(items.mask)
     fitted = predictions.observations >= OBSERVATIONS * run.states[0].shape[-1]
 
@@ -180,7 +203,7 @@ def _with_more_examples(
         return run, halting, f"The run's own {plural(count, 'example')}."
     how = (
         f"{examples} other test examples of the task were recorded, as the run's own {count} are too few. "
-        "Which ones depends on the run's own."
+        "Which they are follows from the tokens of the run."
     )
     return larger, more, how
 
@@ -189,8 +212,8 @@ def _halting_of(run: Run, rule: str | None, threshold: float | int | None) -> Ha
     return run.halting if rule is None else rule_halting(run, rule, threshold)
 
 
-def _nothing_to_predict(kind: str, items: Items, how: str) -> HaltingPredictionResult:
-    """The result where all that still run halt alike, or too few still run to tell."""
+def _nothing_to_predict(halting: Halting, items: Items, how: str) -> HaltingPredictionResult:
+    """The result where all that still run halt alike, or none does, or too few still run to tell."""
     stops = items.stop[items.stop >= 1]
     verdict, sentence = HaltingPredictionVerdict.constant, "All positions that still run halt alike."
     if not items.enough(1) or len(stops.unique()) > 1:
@@ -200,11 +223,13 @@ def _nothing_to_predict(kind: str, items: Items, how: str) -> HaltingPredictionR
             f"{items.observations(1)} halting iterations (one for positions of an example that halt "
             f"together), which are too few: it needs {MIN_POSITIONS} of {2 * FOLDS} examples."
         )
+    elif not bool(halting.halted.cpu()[items.mask].any()):
+        verdict, sentence = HaltingPredictionVerdict.never, "The loop ended before any answer had halted."
     none = torch.empty(0)
     return HaltingPredictionResult(
         verdict=verdict,
         evidence=Evidence(len(items.example.unique()), {verdict.name: 1.0}, sentence),
-        kind=kind,
+        kind=halting.kind,
         iterations=none.long(),
         running=none.long(),
         r2=dict.fromkeys(PREDICTORS, none),

@@ -20,8 +20,8 @@ class HaltingPredictionVerdict(Verdict):
         "position do."
     )
     early = (
-        "The halting iteration can be predicted early, from the exit rules' signals or the position as well "
-        "as from the state."
+        "The halting iteration can be predicted early, but the state does not predict it clearly better "
+        "than both the exit rules' signals and the position do."
     )
     late = "The halting iteration can be predicted only late in the loop."
     unknown = (
@@ -31,6 +31,7 @@ class HaltingPredictionVerdict(Verdict):
     constant = (
         "There is nothing to predict: the answers that still run halt after the same number of iterations."
     )
+    never = "There is nothing to predict: no answer halts within the run's iterations."
     unclear = UNCLEAR
 
 

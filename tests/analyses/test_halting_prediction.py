@@ -1,5 +1,7 @@
 """Halting prediction on states that encode their halting iteration, or don't."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from loopscope.analyses.halting_prediction.verdict import (  # pyright: ignore[r
 )
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.text import number, plural
 
 from ..toys.table_loop import Planted
 from .test_halting import TASK
@@ -191,3 +194,26 @@ def test_noise_of_too_few_examples_is_unclear():
     wide = run_of("nothing", width=32)
     assert BATCH * 8 <= OBSERVATIONS * 32
     assert ls.analyses.measure("halting_prediction", wide, examples=BATCH).verdict.name == "unclear"
+
+
+def test_where_no_answer_halts_they_are_not_said_to_halt_alike():
+    run = halts_at(torch.full((BATCH, 9), N - 1))
+    run.halting = dataclasses.replace(run.halting, halted=torch.zeros(BATCH, 9, dtype=torch.bool))
+    result = ls.analyses.measure("halting_prediction", run, examples=BATCH)
+    assert result.verdict.name == "never" and "halt alike" not in str(result)
+    run.halting.halted[:] = True
+    assert ls.analyses.measure("halting_prediction", run, examples=BATCH).verdict.name == "constant"
+
+
+def test_the_sentence_quotes_what_each_predictor_reaches_where_the_state_is_best():
+    result = ls.analyses.measure("halting_prediction", run_of("state"), examples=BATCH)
+    i = result.best
+    assert float(result.r2["state"][i]) >= float(result.r2["state"][result.iterations <= 2].max())
+    k = int(result.iterations[i])
+    values = [number(float(result.r2[name][i]), 2) for name in ("state", "signals", "position")]
+    assert (
+        f"R² after {plural(k, 'iteration')}: {values[0]} from the state, {values[1]} from the signals, "
+        in (result.sentence)
+    )
+    value, caption = discovery.module("analyses", "halting_prediction").headline(result)
+    assert value == f"R² {float(result.r2['state'][i]):.2f}" and str(k) in caption
