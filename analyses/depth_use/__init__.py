@@ -18,7 +18,9 @@ intervals (95 %, resampling whole examples) and with those for shuffled difficul
 chance gives. `same` needs the slope's whole interval within SAME_DEPTH iterations from the easiest
 to the hardest. `later` and `earlier` need the correlation's whole interval on one side of 0, and a
 correlation beyond those of shuffled difficulties: ranks, since a few answers that never settle move
-a slope far. A model of fixed depth computes all its iterations for every item: that its answers
+a slope far. A zigzag may have a trend, too: the verdict is `irregular` if more of the differences
+between difficulties are against their order than in it (`analyses/depth_use/order_share.py`). A
+model of fixed depth computes all its iterations for every item: that its answers
 settle later is no use of depth. A model that halts uses its depth adaptively if it halts later.
 
 Sources: depth and windows against difficulty, Curth, Lawrence, Karmalkar & Prasad 2026 (arXiv
@@ -47,6 +49,8 @@ from .measure import MAX_INPUTS as MAX_INPUTS
 from .measure import MIN_EXAMPLES as MIN_EXAMPLES
 from .measure import applies as applies
 from .measure import measure as measure
+from .order_share import order_share as order_share
+from .result import IN_ORDER as IN_ORDER
 from .result import MIN_ITEMS as MIN_ITEMS
 from .result import SAME_DEPTH as SAME_DEPTH
 from .result import Depth as Depth

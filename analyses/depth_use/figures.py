@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from loopscope.common.text import number, plural
+from loopscope.common.text import number, percent, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
 
@@ -28,6 +28,12 @@ def headline(result: DepthUseResult) -> tuple[str, str]:
     if result.verdict is DepthUseVerdict.same:
         between = number(abs(slope) * float(result.levels[-1] - result.levels[0]), 2)
         return between, f"iterations to settle between the easiest and the hardest ({result.unit})"
+    if result.verdict is DepthUseVerdict.irregular:
+        share = percent(result.depths[0].order[0])
+        return (
+            share,
+            f"of the differences in settling between difficulties are in their order ({result.unit})",
+        )
     when = "earlier" if slope < 0 else "later"
     return number(abs(slope), 2), f"iterations {when} to settle per unit of difficulty ({result.unit})"
 
@@ -46,7 +52,11 @@ def draw(result: DepthUseResult) -> "go.Figure":
             name=DEPTH_NAMES[depth.name].lower(),
             mode="lines+markers",
             line={"color": colour, "width": width, "dash": dash},
-            error_y={**_bars(depth), "thickness": 1},
+            error_y={**_bars(depth, result.iterations), "thickness": 1},
+            customdata=[
+                int(((result.difficulty == x) & ~depth.iterations.isnan()).sum()) for x in result.levels
+            ],
+            hovertemplate="%{y:.2f} (%{customdata} items)",
         )
     figure.update_yaxes(rangemode="tozero")
     if len(x) <= 12 and all(level == round(level) for level in x):
@@ -54,10 +64,22 @@ def draw(result: DepthUseResult) -> "go.Figure":
     return figure
 
 
-def _bars(depth: Depth) -> dict[str, list[float]]:
-    """Intervals of the means, none of which reaches below 0 iterations."""
+def _bars(depth: Depth, most: int) -> dict[str, list[float]]:
+    """Intervals of the means, none of which reaches below 0 or beyond the run's iterations."""
     half, mean = depth.half_width.nan_to_num(0), depth.mean_by_level.nan_to_num(0)
-    return {"array": half.tolist(), "arrayminus": torch.minimum(half, mean).tolist()}
+    return {
+        "array": torch.minimum(half, most - mean).clamp(min=0).tolist(),
+        "arrayminus": torch.minimum(half, mean).tolist(),
+    }
+
+
+def _counts(result: DepthUseResult) -> str:
+    """How many items there are of each difficulty, in words."""
+    counts = [int((result.difficulty == x).sum()) for x in result.levels]
+    if len(counts) > 8:
+        return f"Each difficulty has {min(counts)} to {max(counts)} items."
+    each = ", ".join(f"{n} at {float(x):g}" for x, n in zip(result.levels, counts, strict=True))
+    return f"Items at each difficulty: {each}."
 
 
 def draw_windows(windows: IntegrationWindows, difficulty: Float[Tensor, " item"], unit: str) -> "go.Figure":
@@ -116,7 +138,8 @@ def panels(result: DepthUseResult) -> list[Panel]:
             "Iterations until the answer settles",
             draw(result),
             " ".join(depth.sentence for depth in result.depths if depth.name != "window"),
-            "Means with 95 % intervals. An answer has settled from the iteration on after which the read-out "
+            f"Means with 95 % intervals; no bar where all items of a difficulty agree. {_counts(result)} An "
+            "answer has settled from the iteration on after which the read-out "
             "no longer changes, correct or not. Dashed: from which on it stays correct.",
         )
     ]

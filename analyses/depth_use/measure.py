@@ -21,6 +21,7 @@ from loopscope.tasks import Batch, Task
 
 from .integration_window import IntegrationWindows, integration_windows
 from .items import first_lasting, items_of
+from .order_share import order_share
 from .result import MIN_ITEMS, Depth, DepthUseResult, DepthUseVerdict, Relation, relation_of
 
 MAX_INPUTS, EXCHANGE_POINTS, MIN_EXAMPLES = 20, 9, 12
@@ -94,7 +95,8 @@ def measure(
     return DepthUseResult(
         verdict=verdict,
         evidence=evidence,
-        halting=halting,
+        halting="never" if _never_halts(run, example, positions) else halting,
+        alike=len(run.logits[run.iterations].argmax(-1).cpu()[example][positions].unique()) == 1,
         by=item,
         unit=unit or _unit(task, difficulty, item),
         difficulty=level,
@@ -178,10 +180,19 @@ def _iterations(run: Run, labels: Batch | None, example: Tensor, positions: Tens
     out = {"settled": first_lasting(answers == answers[-1], example, positions)}
     if labels is not None:
         out["correct"] = first_lasting(answers == labels.targets.cpu(), example, positions)
+    if _never_halts(run, example, positions):
+        return out
     if run.halting is not None and tuple(run.halting.iteration.shape) == tuple(answers.shape[1:]):
         halting = run.halting.iteration.cpu().double() + 1
         out["halting"] = torch.where(positions, halting[example], -1).amax(1)
     return out
+
+
+def _never_halts(run: Run, example: Tensor, positions: Tensor) -> bool:
+    """Whether the model halts, but at none of the answers within the run."""
+    if run.halting is None or run.halting.halted.shape != run.tokens.shape[:2]:
+        return False
+    return not bool(run.halting.halted.cpu()[example][positions].any())
 
 
 def _window_ends(windows: IntegrationWindows, items: int) -> Float[Tensor, " item"]:
@@ -201,9 +212,11 @@ def _depth(name: str, values: Tensor, level: Tensor, levels: Tensor, *, example:
         count = len(example[rows].unique())  # answers of one example aren't independent
         means.append(x.mean() if len(x) else nan)
         half_widths.append(1.96 * x.std() / count**0.5 if count > 1 else nan)
+    trend = slope(level, values, example, seed)
     return Depth(
-        name, values, torch.stack(means), torch.stack(half_widths), slope(level, values, example, seed)
-    )
+        name, values, torch.stack(means), torch.stack(half_widths), trend,
+        order=order_share(level, values, rising=trend.slope >= 0),
+    )  # fmt: skip
 
 
 def _changes_by_level(
@@ -222,7 +235,9 @@ def _decide(
 ) -> tuple[DepthUseVerdict, Evidence, Relation | None]:
     """The verdict, its evidence, and how halting goes with difficulty."""
     span = float(level.max() - level.min())
-    relations: dict[str, Relation] = {depth.name: relation_of(depth.slope, span) for depth in depths}
+    relations: dict[str, Relation] = {
+        depth.name: relation_of(depth.slope, span, depth.order) for depth in depths
+    }
     verdict = verdict_on(relations["settled"], relations.get("correct"))
     settled = next(depth for depth in depths if depth.name == "settled").slope
     low, high = settled.correlation_interval
@@ -263,4 +278,4 @@ def verdict_on(settled: Relation, correct: Relation | None) -> DepthUseVerdict:
     """
     if settled != "later" or correct in (None, "later"):
         return DepthUseVerdict[settled]
-    return DepthUseVerdict.unclear if correct == "unclear" else DepthUseVerdict.in_part
+    return DepthUseVerdict.unclear if correct in ("unclear", "irregular") else DepthUseVerdict.in_part

@@ -17,6 +17,9 @@ from .integration_window import IntegrationWindows
 SAME_DEPTH = 0.5
 """Depth is the same for all if the slope's interval leaves fewer iterations than this between the
 easiest and the hardest."""
+IN_ORDER = 0.5
+"""Depth goes with difficulty in its order if a monotone curve has this share or more of the
+differences between difficulties."""
 MIN_ITEMS = 20
 """Fewer items don't give a slope."""
 DEPTH_NAMES = {
@@ -33,6 +36,10 @@ class DepthUseVerdict(Verdict):
     later = "Answers of harder items settle later."
     same = "Answers settle within half an iteration of each other on average, whatever their difficulty."
     earlier = "Answers of harder items settle earlier."
+    irregular = (
+        "Answers settle after different numbers of iterations at different difficulties, but not in their "
+        "order."
+    )
     in_part = (
         "Answers of harder items settle later only because some of them are wrong: those that end correct "
         "settle after the same number of iterations, or earlier."
@@ -40,35 +47,41 @@ class DepthUseVerdict(Verdict):
     unclear = UNCLEAR
 
 
-Relation = Literal["later", "same", "earlier", "unclear"]
-"""How one measure of depth goes with difficulty."""
+Relation = Literal["later", "same", "earlier", "irregular", "never", "unclear"]
+"""How one measure of depth goes with difficulty; `never`: no item halts."""
 HALTING: dict[Relation, str] = {
     "later": "The model halts later on harder items too: it uses its depth adaptively.",
-    "same": "The model halts after the same number of iterations, whatever the difficulty.",
+    "same": "The model halts after about the same number of iterations on easy and on hard items.",
     "earlier": "The model halts earlier on harder items.",
+    "irregular": "When the model halts differs between difficulties, but not in their order.",
+    "never": "No item halts within the run, so it doesn't show whether the model halts later on harder ones.",
     "unclear": "Whether the model halts later on harder items is unclear.",
 }
 
 
-def relation_of(slope: Slope, span: float) -> Relation:
+def relation_of(slope: Slope, span: float, order: tuple[float, float] = (1.0, 0.0)) -> Relation:
     """How depth goes with difficulty: `same` if the slope's whole interval leaves less than
     SAME_DEPTH iterations between the easiest and the hardest; later or earlier if the slope makes
     that difference or more, the rank correlation's whole interval lies on its side of 0, and the
-    correlation is beyond those of shuffled difficulties; else unclear, as for NaN or few items.
+    correlation is beyond those of shuffled difficulties; `irregular` where one of these would hold,
+    but more of the differences between difficulties are against their order than in it (for `same`:
+    if they amount to SAME_DEPTH iterations); else unclear, as for NaN or few items.
 
     Arguments:
         span: the largest difficulty minus the smallest.
+        order: of `order_share`.
     """
     low, high = slope.correlation_interval
     if slope.items < MIN_ITEMS or math.isnan(slope.low) or math.isnan(slope.high):
         return "unclear"
+    zigzag = order[0] < IN_ORDER  # False for NaN
     if max(abs(slope.low), abs(slope.high)) * span < SAME_DEPTH:
-        return "same"
+        return "irregular" if zigzag and order[1] >= SAME_DEPTH else "same"
     if not slope.is_beyond_chance or abs(slope.slope) * span < SAME_DEPTH:
         return "unclear"
-    if low > 0 and slope.slope > 0:
-        return "later"
-    return "earlier" if high < 0 and slope.slope < 0 else "unclear"
+    if (low > 0 and slope.slope > 0) or (high < 0 and slope.slope < 0):
+        return "irregular" if zigzag else "later" if slope.slope > 0 else "earlier"
+    return "unclear"
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,8 @@ class Depth:
     """1.96 standard errors of that mean over examples; NaN for fewer than two."""
     slope: Slope
     """Iterations for one unit of difficulty."""
+    order: tuple[float, float] = (1.0, 0.0)
+    """How much of the differences between difficulties is in their order (`order_share`)."""
 
     @property
     def slope_text(self) -> str:
@@ -96,12 +111,17 @@ class Depth:
     def sentence(self) -> str:
         """Depth at the easiest and the hardest, and the slope."""
         name, s = DEPTH_NAMES[self.name], self.slope
+        zigzag = (
+            f"; {percent(self.order[0])} of the differences between difficulties are in their order"
+            if self.order[0] < 1
+            else ""
+        )
         if s.items < MIN_ITEMS:
             return f"{name}: available for {s.items} items only, too few for a slope."
         return (
             f"{name}: {number(float(self.mean_by_level[0]))} at the easiest and "
             f"{number(float(self.mean_by_level[-1]))} at the hardest; slope {self.slope_text} iterations per "
-            f"unit{self._correlation_text()} ({s.items} items of {s.groups} examples)."
+            f"unit{self._correlation_text()}{zigzag} ({s.items} items of {s.groups} examples)."
         )
 
     def _correlation_text(self) -> str:
@@ -137,6 +157,8 @@ class DepthUseResult(AnalysisResult):
     """Items whose answer changes in the last iteration."""
     windows: IntegrationWindows | None
     """None where `max_inputs` is 0."""
+    alike: bool
+    """Whether all final answers are the same token."""
     changes_by_level: Float[Tensor, "level k"] | None
     """Fraction of the relevant inputs whose replacement after k changes the answer; NaN where a
     level has none."""
@@ -151,12 +173,15 @@ class DepthUseResult(AnalysisResult):
     @property
     def sentence(self) -> str:
         """The verdict, and what the model does with its depth."""
+        alike = " All final answers are the same token, whatever the input." if self.alike else ""
         if self.verdict is DepthUseVerdict.unclear:
-            return super().sentence
+            return super().sentence + alike
         if self.halting is not None:
-            return f"{self.verdict.sentence} {HALTING[self.halting]}"
+            return f"{self.verdict.sentence}{alike} {HALTING[self.halting]}"
         depth = plural(self.iterations, "iteration")
-        return f"{self.verdict.sentence} The model's depth is fixed: it computes {depth} for every item."
+        return (
+            f"{self.verdict.sentence}{alike} The model's depth is fixed: it computes {depth} for every item."
+        )
 
     def summary(self) -> str:
         lines = [

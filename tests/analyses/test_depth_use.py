@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 import loopscope as ls
 from loopscope.analyses.depth_use.integration_window import integration_windows  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.depth_use.measure import verdict_on  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.depth_use.order_share import order_share  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.depth_use.result import DepthUseVerdict, relation_of  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
@@ -194,7 +195,7 @@ def test_a_tile_says_which_way_the_slope_goes_and_of_none_how_little(verdict, sl
 
 @pytest.mark.parametrize("verdict", DepthUseVerdict)
 def test_every_verdict_is_reached(verdict):
-    relations = ("later", "same", "earlier", "unclear")
+    relations = ("later", "same", "earlier", "irregular", "unclear")
     reached = {verdict_on(s, c) for s in relations for c in (None, *relations)}
     assert verdict in reached
     assert verdict_on("later", "unclear") is DepthUseVerdict.unclear, "not significant is not the same"
@@ -392,3 +393,67 @@ def test_the_front_of_prefix_parity_moves_with_the_iterations(entry, least, most
     assert result.halting == ("later" if entry.endswith("act") else None)
     assert least < result.depths[0].slope.low and result.depths[0].slope.high < most
     assert abs(result.depths[0].slope.shuffled[1]) < 0.1
+
+
+ZIGZAG = torch.tensor([1, 2, 1, 0, 2, 2, 1, 2, 1, 2]).double()
+
+
+def test_a_zigzag_with_a_trend_is_in_no_order():
+    level = torch.arange(10).double().repeat(6)
+    share, rest = order_share(level, ZIGZAG.repeat(6), rising=True)
+    assert share < 0.5 and rest > 0.4
+    trend = slope(level, ZIGZAG.repeat(6), torch.arange(60))
+    assert relation_of(trend, 9.0) == "later" and relation_of(trend, 9.0, (share, rest)) == "irregular"
+    flat = dataclasses.replace(trend, slope=0.0, low=-0.01, high=0.01)
+    assert relation_of(flat, 9.0, (share, 0.6)) == "irregular"
+    assert relation_of(flat, 9.0, (share, 0.4)) == "same", "too small to matter"
+    assert relation_of(trend, 9.0, (math.nan, math.nan)) == "later"
+
+
+def test_noise_within_difficulties_puts_no_trend_out_of_order():
+    generator = torch.Generator().manual_seed(0)
+    level = torch.arange(10).double().repeat(6)
+    for sign in (1, -1):
+        exact = order_share(level, sign * level, rising=sign > 0)
+        assert exact == (pytest.approx(1), pytest.approx(0))
+        noisy = sign * level + 2 * torch.randn(60, generator=generator, dtype=torch.float64)
+        assert order_share(level, noisy, rising=sign > 0)[0] > 0.9
+    assert all(math.isnan(x) for x in order_share(torch.ones(4), torch.arange(4.0), rising=True))
+
+
+def test_what_settles_in_a_zigzag_is_not_said_to_settle_later():
+    odd = torch.where(hard() % 2 == 1, 7, 2 + hard() // 2)  # odd numbers of ones take seven
+    result = depth_use_of(odd <= K)
+    assert result.depths[0].order[0] < 0.5 and result.verdict.name in ("irregular", "unclear")
+    assert "settle later" not in result.verdict.sentence
+
+
+def test_a_model_that_halts_at_no_answer_is_not_said_to_halt_alike():
+    batch = TASK.batch(BATCH, seed=0)
+    run = planted((hard() <= K).expand(N + 1, BATCH, 9), TASK, batch)
+    when, weights = torch.full((BATCH, 9), N - 1), torch.ones(N, BATCH, 9) / N
+    halted = torch.zeros(BATCH, 9, dtype=torch.bool)
+    run.halting = ls.Halting(weights, when, halted, when.float(), when.float(), "plan")
+    result = ls.analyses.measure("depth_use", run, by="example", max_inputs=0)
+    assert result.halting == "never" and "No item halts within the run" in result.sentence
+    assert [depth.name for depth in result.depths] == ["settled", "correct"]
+
+
+def test_intervals_in_the_figure_stay_within_the_run_and_items_are_counted():
+    result = depth_use_of((N - 12 * (hard() % 2)) <= K)
+    module = ls.analyses.module("depth_use")
+    for line in module.draw(result).data:
+        top = [y + up for y, up in zip(line.y, line.error_y.array, strict=True) if y is not None]
+        assert max(top) <= N + 1e-6
+    counts = [int((result.difficulty == x).sum()) for x in result.levels]
+    assert f"{min(counts)} to {max(counts)} items" in module.panels(result)[0].reading or all(
+        f"{n} at {float(x):g}" in module.panels(result)[0].reading
+        for x, n in zip(result.levels, counts, strict=True)
+    )
+
+
+def test_one_constant_answer_is_said_so():
+    result = depth_use_of(hard() <= K)
+    assert not result.alike and "same token" not in result.sentence
+    constant = dataclasses.replace(result, alike=True)
+    assert "All final answers are the same token, whatever the input." in constant.sentence

@@ -207,6 +207,9 @@ def test_where_no_answer_halts_they_are_not_said_to_halt_alike():
 
 def test_the_sentence_quotes_what_each_predictor_reaches_where_the_state_is_best():
     result = ls.analyses.measure("halting_prediction", run_of("state"), examples=BATCH)
+    assert result.iterations[:2].tolist() == [1, 2] and result.verdict.name.startswith("early")
+    late = result.r2 | {"state": torch.arange(len(result.iterations)) / 10}  # best after 2, of the early
+    result = dataclasses.replace(result, r2=late)
     i = result.best
     assert float(result.r2["state"][i]) >= float(result.r2["state"][result.iterations <= 2].max())
     k = int(result.iterations[i])
