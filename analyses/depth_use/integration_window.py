@@ -75,12 +75,13 @@ class IntegrationWindows:
                 "No relevant input was found: another token at one of "
                 f"{self.candidates} positions changed no answer."
             )
-        reads = (
-            "the loop keeps reading its input"
-            if self.late_fraction >= 0.5
-            else "by then the input has been integrated"
-        )
         late, state = self.changes[:, self._halfway].sum(), self.state_changes.any(1).sum()
+        all_read, none_read = self.late_fraction == 1, self.late_fraction == 0
+        reads = (
+            f"the loop keeps reading {'its inputs' if all_read else 'half of its inputs or more'}"
+            if self.late_fraction >= 0.5
+            else f"by then it has integrated {'its inputs' if none_read else 'most of its inputs'}"
+        )
         return (
             f"{self.relevant} of {plural(self.candidates, 'tested input')} are relevant: with another "
             "example's token at that position from the beginning on, the answer changes."

@@ -113,7 +113,10 @@ class LensResult(AnalysisResult):
             if self.is_saturated
             else ""
         )
-        return f"{text} On the way an answer changes {number(self.flip_count, 2)} times on average.{certain}"
+        return (
+            f"{text} On the way an answer changes {number(self.flip_count, 2)} times on average. It may appear "
+            f"and vanish again before it stays.{certain}"
+        )
 
     @property
     def flip_count(self) -> float:

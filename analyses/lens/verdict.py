@@ -28,7 +28,7 @@ class LensVerdict(Verdict):
 
     start = "The final answer can be read from the start: the iterations change little of it."
     at_once = "The answer forms at once: most answers appear within the same few iterations."
-    one_by_one = "Each answer appears at once, but at different iterations."
+    one_by_one = "The probability of an answer jumps rather than grows, at different iterations for each."
     gradual = "The answer forms gradually: its probability grows from iteration to iteration."
     changing = "The answer keeps changing up to the last iterations."
     alike = "All final answers are the same token, so how they form cannot be measured."

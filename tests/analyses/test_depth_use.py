@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 import loopscope as ls
-from loopscope.analyses.depth_use.integration_window import integration_windows  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.depth_use.integration_window import IntegrationWindows, integration_windows  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.depth_use.measure import verdict_on  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.depth_use.order_share import order_share  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.depth_use.result import DepthUseVerdict, relation_of  # pyright: ignore[reportMissingImports]
@@ -440,7 +440,8 @@ def test_a_model_that_halts_at_no_answer_is_not_said_to_halt_alike():
 
 
 def test_intervals_in_the_figure_stay_within_the_run_and_items_are_counted():
-    result = depth_use_of((N - 12 * (hard() % 2)) <= K)
+    late = (torch.arange(BATCH) % 2 == 1)[None, :, None]  # half of the items of a difficulty
+    result = depth_use_of(torch.where(late, K >= N, K >= 1))
     module = ls.analyses.module("depth_use")
     for line in module.draw(result).data:
         top = [y + up for y, up in zip(line.y, line.error_y.array, strict=True) if y is not None]
@@ -457,3 +458,21 @@ def test_one_constant_answer_is_said_so():
     assert not result.alike and "same token" not in result.sentence
     constant = dataclasses.replace(result, alike=True)
     assert "All final answers are the same token, whatever the input." in constant.sentence
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        (0, "by then it has integrated its inputs"),
+        (1, "by then it has integrated most of its inputs"),
+        (2, "the loop keeps reading half of its inputs or more"),
+        (4, "the loop keeps reading its inputs"),
+    ],
+)
+def test_what_is_said_of_inputs_follows_from_how_many_still_change_the_answer(late, words):
+    changes = torch.ones(4, 3, dtype=torch.bool)
+    changes[late:, 1:] = False
+    windows = IntegrationWindows(
+        torch.arange(4), torch.zeros(4).long(), torch.ones(4).long(), (0, 2, 4), changes, changes, 4, 4
+    )
+    assert f": {words}." in windows.sentence
