@@ -213,7 +213,7 @@ def _halting_of(run: Run, rule: str | None, threshold: float | int | None) -> Ha
 
 
 def _nothing_to_predict(halting: Halting, items: Items, how: str) -> HaltingPredictionResult:
-    """The result where all that still run halt alike, or none does, or too few still run to tell."""
+    """The result where all that still run halt alike, none does, or too few still run to tell."""
     stops = items.stop[items.stop >= 1]
     verdict, sentence = HaltingPredictionVerdict.constant, "All positions that still run halt alike."
     if not items.enough(1) or len(stops.unique()) > 1:

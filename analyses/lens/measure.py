@@ -114,8 +114,8 @@ class LensResult(AnalysisResult):
             else ""
         )
         return (
-            f"{text} On the way an answer changes {number(self.flip_count, 2)} times on average. It may appear "
-            f"and vanish again before it stays.{certain}"
+            f"{text} On the way an answer changes {number(self.flip_count, 2)} times on average. It may "
+            f"appear and vanish again before it stays.{certain}"
         )
 
     @property
