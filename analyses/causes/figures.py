@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 def headline(result: CausesResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    value = result.whole_at_middle.split(" (")[0]
+    trivial = result.only_state  # patching the whole state has its whole effect by construction
+    value = result.best_at_middle if trivial else result.whole_at_middle
     return (
-        value,
-        f"normalised effect of patching the whole state, {result.counter} = {result.middle} of "
-        f"{result.depth} iterations",
+        value.split(" (")[0],
+        f"normalised effect of patching {'the best single position' if trivial else 'the whole state'}, "
+        f"{result.counter} = {result.middle} of {result.depth} iterations",
     )
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.evidence import Estimate
-from loopscope.common.text import plural
+from loopscope.common.text import percent, plural
 from loopscope.core.sites import is_state
 from loopscope.patching import AttributionAgreement
 
@@ -16,6 +16,20 @@ from .verdict import FULL, MOST, NO_EFFECT, CausesVerdict
 
 SMALL = 0.25
 """A part whose interval lies below this is little of the answer; within this of 1 it is most."""
+
+
+_NONE = (CausesVerdict.forgotten, CausesVerdict.nothing)
+_BY_CONSTRUCTION = (
+    "That the state as a whole determines it is so by construction: nothing of the input is read after the "
+    "first state."
+)
+_TRIVIAL = {
+    CausesVerdict.gathered: f"Halfway through the loop a single position carries at least {percent(MOST)} of "
+    f"the answer: patching that position alone changes it. {_BY_CONSTRUCTION}",
+    CausesVerdict.spread: f"Halfway through the loop no single position carries {percent(MOST)} of the "
+    f"answer. {_BY_CONSTRUCTION}",
+}
+"""The verdicts where the input reaches the answer through the state alone."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class CausesResult(AnalysisResult):
     full_threshold: float = FULL
     """The state determines the answer if its effect is this large ..."""
     most_threshold: float = MOST
-    """... and a single position carries most of it if its effect is this large."""
+    """... and a single position carries the answer alone if its effect is this large."""
     no_effect_threshold: float = NO_EFFECT
     """Below this there is no effect."""
     tensors: tuple[str, ...] = ()
@@ -78,8 +92,11 @@ class CausesResult(AnalysisResult):
 
     @property
     def sentence(self) -> str:
-        """The verdict, with the size of a part."""
+        """The verdict, with the size of a part; what the whole state brings is no part of it where
+        that is so by construction."""
         text, i = super().sentence, self.iterations.index(self.middle)
+        if self.only_state and self.verdict in _TRIVIAL:
+            return _TRIVIAL[self.verdict]
         if self.verdict is not CausesVerdict.partly:
             return text
         low, high = self.whole_interval[i].tolist()
@@ -98,6 +115,13 @@ class CausesResult(AnalysisResult):
                 "The state before the loop determines the answer: the input reaches the answer through "
                 "the state alone, so that patching all positions has its whole effect after any number of "
                 "iterations. Over how many positions it is spread is not trivial."
+            )
+        i, j = self.iterations.index(self.middle), self.position_iterations.index(self.middle)
+        if float(self.best_position[j]) > float(self.whole_state[i]) and self.verdict not in _NONE:
+            parts.append(
+                f"The best single position brings more ({self.best_at_middle}) than the whole state "
+                f"({self.whole_at_middle}): an effect isn't bounded by 1, and what other positions bring can "
+                "work against it."
             )
         if self.fall is not None:
             between = self.fall.name.split(" from ")[-1].replace(" to ", f" to {self.counter} = ")
@@ -159,7 +183,7 @@ class CausesResult(AnalysisResult):
             f"none, 1 the donor's answer; 95 % intervals over examples) of the whole state: {whole}. Of the "
             f"best single position of each example, {self.choice}: {best}.{estimated} The verdict is "
             f"about {k} = {self.middle}: the state determines the answer from an effect of "
-            f"{self.full_threshold:g} on, a single position carries most of it from "
+            f"{self.full_threshold:g} on, a single position carries it alone from "
             f"{self.most_threshold:g} on; below {self.no_effect_threshold:g} there is no effect."
             f"{' ' * bool(self.remarks())}{self.remarks()}"
         )

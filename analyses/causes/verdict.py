@@ -13,7 +13,7 @@ from loopscope.common.text import percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
 
 FULL, MOST, NO_EFFECT = 0.9, 0.7, 0.05
-"""A state determines the answer from the first on, a position carries most of it from the second
+"""A state determines the answer from the first on, a position carries it alone from the second
 on, and below the third a patch has no effect."""
 
 
@@ -21,12 +21,12 @@ class CausesVerdict(Verdict):
     """Where the answer is carried, halfway through the loop."""
 
     gathered = (
-        "Halfway through the loop the state determines the answer, and a single position carries most of it: "
-        "patching that position alone changes the answer."
+        "Halfway through the loop the state determines the answer, and a single position carries at least "
+        f"{percent(MOST)} of it: patching that position alone changes the answer."
     )
     spread = (
         "Halfway through the loop the state as a whole determines the answer, but no single position carries "
-        "most of it."
+        f"{percent(MOST)} of it."
     )
     partly = (
         "A state patched in halfway through the loop brings part of the other example's answer; the "

@@ -28,7 +28,7 @@ class LensVerdict(Verdict):
 
     start = "The final answer can be read from the start: the iterations change little of it."
     at_once = "The answer forms at once: most answers appear within the same few iterations."
-    one_by_one = "The probability of an answer jumps rather than grows, at different iterations for each."
+    one_by_one = "The probability of most answers jumps rather than grows, at different iterations for each."
     gradual = "The answer forms gradually: its probability grows from iteration to iteration."
     changing = "The answer keeps changing up to the last iterations."
     alike = "All final answers are the same token, so how they form cannot be measured."
@@ -90,17 +90,23 @@ def formation_verdict(formation: Formation) -> tuple[LensVerdict, Evidence]:
         and (why := _reason(numbers(torch.arange(examples)), steps))
     ):
         evidence = replace(evidence, how=f"{why} {evidence.how}")
+    by_answer = verdict in (LensVerdict.one_by_one, LensVerdict.gradual)
     within = "one iteration" if window(steps) == 1 else f"{window(steps)} iterations"
+    answers = {
+        "median": f"largest rise of an answer's probability within {within}, as a fraction of its whole rise, "
+        "median over answers",
+    }
     names = {
         "first": f"agreement with the final answer beyond chance (kappa), k = "
         f"{formation.iterations[_ends(formation)[0]]}",
-        "jump": f"largest rise of this agreement within {within}, as a fraction of its whole rise",
-        "median": f"largest rise of an answer's probability within {within}, as a fraction, median",
+        "jump": f"largest rise within {within} of the agreement of all answers with their final ones, as a "
+        "fraction of its whole rise",
         "late": "fraction of answers that change in the last quarter of the iterations",
     }
+    named = answers | names if by_answer else names | answers  # what decides stands first
     estimates = tuple(
         estimate(name, lambda draw, field=field: getattr(numbers(draw), field), examples)
-        for field, name in names.items()
+        for field, name in named.items()
         if steps > 1 or field == "first"
     )
     return verdict, replace(evidence, estimates=estimates)

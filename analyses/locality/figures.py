@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 AFTER_PATCH = "iterations after the patch (m)"
-VISIBLE = 0.005
-"""Distances beyond the last share above this are not drawn."""
+VISIBLE, LEAST_DISTANCES = 0.005, 4
+"""Distances beyond the last share above the first are not drawn, except that this many are."""
 
 
 def headline(result: LocalityResult) -> tuple[str, str]:
@@ -41,7 +41,8 @@ def headline(result: LocalityResult) -> tuple[str, str]:
 def draw(result: LocalityResult) -> "go.Figure":
     """Share of the effect by distance and iterations after the intervention."""
     visible = (result.by_distance > VISIBLE).any(0)
-    shares = result.by_distance[:, : int(visible.nonzero().max()) + 1 if bool(visible.any()) else 1]
+    last = int(visible.nonzero().max()) + 1 if bool(visible.any()) else 1
+    shares = result.by_distance[:, : max(last, LEAST_DISTANCES)]
     figure = position_heatmap(
         [with_gaps(row) for row in shares],
         "Effect by distance",
@@ -50,10 +51,10 @@ def draw(result: LocalityResult) -> "go.Figure":
         hover="m = %{y}, at distance %{x}: %{z:.1%} of the effect",
         height=170 + 26 * len(result.after),
         zmin=0,
-        zmax=1 if shares.shape[1] == 1 else None,  # one column alone has no scale of its own
+        zmax=1,
     )
     figure.update_xaxes(
-        title="distance from the patched position", dtick=1 if shares.shape[1] <= 20 else None
+        title="distance from the patched position", dtick=1 if shares.shape[1] <= 20 else None, tickangle=0
     )
     figure.update_yaxes(dtick=1)
     return figure
@@ -84,6 +85,14 @@ def curves(result: LocalityResult) -> "go.Figure":
     return figure
 
 
+def _empty_rows(result: LocalityResult) -> str:
+    """Which rows have no share to show, as part of a sentence; nothing if all have."""
+    empty = [m for m, row in zip(result.after, result.by_distance, strict=True) if bool(row.isnan().any())]
+    if not empty:
+        return ""
+    return f"; at m = {', '.join(map(str, empty))} no answer changes, and the row is empty"
+
+
 def panels(result: LocalityResult) -> list[Panel]:
     """The panels of a report."""
     finite = result.affected
@@ -108,7 +117,7 @@ def panels(result: LocalityResult) -> list[Panel]:
             f"{result.sentence}{distances}",
             f"The state at k = {result.iteration} is replaced at one position by {result.replacement}; each "
             "row shows the share of the effect on the answers at each distance, m iterations later. "
-            f"Rows sum to 1. The distance counts steps from neighbour to neighbour; at distance 1 are "
+            f"Rows sum to 1{_empty_rows(result)}. The distance counts steps from neighbour to neighbour; at distance 1 are "
             f"{result.neighbours}.",
         ),
         Panel(

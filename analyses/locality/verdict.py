@@ -19,10 +19,18 @@ never has this share, others are hardly affected. `LEAST`: examples for a verdic
 class LocalityVerdict(Verdict):
     """How the effect of an intervention spreads."""
 
-    relayed = "An intervention affects neighbours first, and more distant positions in later iterations."
-    local = "An intervention affects neighbours, and stays among them."
-    everywhere = "An intervention affects near and distant positions alike."
-    distant = "An intervention affects distant positions more than neighbours."
+    relayed = (
+        "At first an intervention affects neighbours more than an even spread over all other positions would; "
+        "in later iterations its effect lies at more distant positions."
+    )
+    local = (
+        "An intervention affects neighbours more than an even spread over all other positions would, and its "
+        "effect doesn't move away from them."
+    )
+    everywhere = "At first an intervention affects near and distant positions alike."
+    distant = (
+        "At first an intervention affects neighbours less than an even spread over all other positions would."
+    )
     little = (
         "An intervention hardly affects other positions: nearly all of its effect stays where it was made."
     )

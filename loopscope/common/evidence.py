@@ -272,8 +272,7 @@ def _count_sentence(count: Counter[V], total: int) -> str:
     if len(count) == 1:
         return f"The same in each of {plural(total, 'example')} ({interval_text(total, total)} of all)."
     parts = [
-        f"{verdict.name.replace('_', ' ')}: {k} of {plural(total, 'example')} ({interval_text(k, total)})"
+        f"“{verdict.brief}”: {k} of {plural(total, 'example')} ({interval_text(k, total)})"
         for verdict, k in count.most_common()
     ]
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    return f"{'; '.join(parts)}."

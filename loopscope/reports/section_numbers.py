@@ -15,15 +15,15 @@ def verdict_line(result: AnalysisResult) -> str:
     """The verdict as a section shows it: what an unclear one stands between is in the table."""
     if result.verdict.name != "unclear" or not result.evidence.alternatives:
         return result.sentence
-    return f"{unclear_names(result)} Details say what is meant."
+    return unclear_names(result)
 
 
 def unclear_names(result: AnalysisResult) -> str:
-    """What an unclear verdict stands between, by the names of its conclusions."""
-    names = [f"“{one.name.replace('_', ' ')}”" for one in result.evidence.alternatives]
+    """What an unclear verdict stands between, by the beginnings of its conclusions."""
+    names = [f"“{one.brief}”" for one in result.evidence.alternatives]
     if len(names) == 1:
         return f"Unclear: {names[0]} is possible, but not established."
-    return f"Unclear: the numbers allow {', '.join(names[:-1])} and {names[-1]}."
+    return f"Unclear: these numbers allow {', '.join(names[:-1])} and {names[-1]}."
 
 
 def evidence_line(evidence: Evidence, claim: str = "") -> str:

@@ -123,6 +123,9 @@ def test_where_the_input_is_in_the_state_alone_a_whole_effect_is_no_finding():
     assert [one.name for one in evidence.alternatives] == ["gathered", "spread"]
     result = ls.analyses.measure("causes", run_of("one position"), examples=5)
     assert result.only_state and "through the state alone" in str(result)
+    assert MODULE.headline(result)[1].startswith("normalised effect of patching the best single position")
+    whole = ls.analyses.measure("causes", run_of("one position"), examples=64)
+    assert whole.verdict.name == "gathered" and "is so by construction" in whole.sentence
     assert [one.name for one in result.evidence.alternatives] == ["gathered", "spread"]
     assert not ls.analyses.measure("causes", run_of("forgets"), examples=5).only_state
 

@@ -8,14 +8,11 @@ from loopscope.common.evidence import Estimate, by_examples
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.reports.section_numbers import conclusions_of, evidence_line, numbers_of, verdict_line
 
-TWO_LINES = 110
-"""Letters in two lines of a card of half the page."""
-
 
 class Weather(Verdict):
     dry = "It is dry: " + "no rain falls anywhere, as far as can be seen, " * 4
     wet = "It is wet."
-    mixed = "Some days are dry, " + "and others are quite the opposite of dry, " * 4
+    mixed = "Some days are dry: " + "others are quite the opposite of dry, " * 4
     unclear = UNCLEAR
 
 
@@ -32,9 +29,11 @@ def result_of(*days: Weather) -> WeatherResult:
     return WeatherResult(verdict, evidence=evidence)
 
 
-def test_an_unclear_verdict_has_two_lines_and_its_conclusions_are_in_the_table():
+def test_an_unclear_verdict_is_said_in_words_and_its_conclusions_are_in_the_table():
     result = result_of(*[Weather.dry] * 15, Weather.wet)
-    assert result.verdict is Weather.unclear and len(verdict_line(result)) <= TWO_LINES < len(result.sentence)
+    assert result.verdict is Weather.unclear
+    assert verdict_line(result) == "Unclear: these numbers allow “It is dry” and “Some days are dry”."
+    assert "“It is dry”: 15 of 16 examples" in evidence_line(result.evidence)
     table = conclusions_of(result)
     assert table is not None and [row[:2] for row in table.rows] == [
         ("dry", Weather.dry.sentence),
@@ -42,6 +41,15 @@ def test_an_unclear_verdict_has_two_lines_and_its_conclusions_are_in_the_table()
         ("wet", Weather.wet.sentence),
     ]
     assert [row[2] for row in table.rows] == ["94 %", "", "6 %"]
+
+
+def test_conclusions_that_begin_alike_are_said_in_full():
+    class Sky(Verdict):
+        blue = "No rain: the sky is blue."
+        grey = "No rain: the sky is grey."
+        black = "Rain; take a coat."
+
+    assert Sky.blue.brief == "No rain: the sky is blue" and Sky.black.brief == "Rain"
 
 
 def test_where_all_examples_agree_the_verdict_is_said_once():
