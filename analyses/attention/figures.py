@@ -25,15 +25,21 @@ def headline(result: AttentionResult) -> tuple[str, str]:
 def draw(result: AttentionResult) -> "go.Figure":
     """The distance of each head's pattern from its limit, by iteration."""
     figure = style.empty("Distance of attention patterns to their limits", "iteration (t)", "Frobenius norm")
-    several = len(result.layers) > 1
-    for layer in range(len(result.layers)):
-        colour = style.COLOURS[layer % len(style.COLOURS)]
-        for head in range(result.distance.shape[2]):
+    layers, heads = len(result.layers), result.distance.shape[2]
+    several = layers > 1
+    for layer in range(layers):
+        for head in range(heads):
+            look = style.example_style(layer if several else head)  # a colour alone would come twice
             name = (f"layer {layer}, " if several else "") + f"head {head}"
-            colour = colour if several else style.COLOURS[head % len(style.COLOURS)]
             y = [v if v > 0 else None for v in result.distance[:, layer, head].tolist()]
             figure.add_scatter(
-                y=y, name=name, legendgroup=layer if several else head, line={"color": colour, "width": 2}
+                y=y,
+                name=f"layer {layer}" if several and not head else name,
+                legendgroup=layer if several else head,
+                showlegend=not several or not head,  # of the heads of a layer the first stands for all
+                line={"color": look.colour, "width": 2, "dash": look.dash},
+                mode="lines",
+                hovertemplate=f"{name}, t = %{{x}}: %{{y:.3g}}<extra></extra>",
             )
     style.decades(figure)
     return figure
@@ -71,7 +77,8 @@ def panels(result: AttentionResult) -> list[Panel]:
             draw(result),
             f"{headline(result)[0]} converge, on average over examples; in the run's last iteration "
             f"patterns are at most {number(float(result.distance[-1].max()))} from their limits.",
-            "One line per head, on a logarithmic scale: a straight fall is contraction at a constant rate. "
+            "One line per head, those of a layer in one colour, on a logarithmic scale: a straight fall is "
+            "contraction at a constant rate. "
             f"{result.continuation}",
         ),
         Panel(

@@ -86,11 +86,11 @@ def lipschitz_bound(run: Run, site: str, last: int, examples: int) -> LipschitzB
     if torch.allclose(unrotated, q, rtol=1e-3, atol=atol):
         kappa = torch.linalg.matrix_norm(wq.mT @ wk, ord=2)
         size = torch.linalg.matrix_norm(x, ord=2)  # (t, batch)
-        form = "as published"
+        form = "that of Blayney et al. 2026"
     elif torch.allclose(unrotated.norm(dim=-1), q.norm(dim=-1), rtol=1e-3, atol=atol):
         kappa = torch.linalg.matrix_norm(wq, ord=2) * torch.linalg.matrix_norm(wk, ord=2)
         size = torch.linalg.matrix_norm(x)
-        form = "in the weaker form for rotary positions, which the published one doesn't cover"
+        form = "a weaker form of that of Blayney et al. 2026, which doesn't cover rotary positions"
     else:
         return _not_checked(site, "its queries aren't a rotation of W_Q x (they were edited or transformed)")
     return _checked(site, A, x, size, kappa=kappa, form=form, width=wq.shape[1])
@@ -111,8 +111,9 @@ def bounds_sentence(bounds: Sequence[LipschitzBound]) -> str:
 
 def _sentence(verb: str, form: str, ratio: str, slack: str) -> str:
     return (
-        f"The Lipschitz bound of attention {verb} ({form}): the change of a pattern is at most {ratio} of "
-        f"the bound, and the median ratio of bound to change is {slack}."
+        f"The Lipschitz bound of attention, on how far a pattern may move when its input moves, {verb} "
+        f"({form}): the change of a pattern is at most {ratio} of the bound, and the median ratio of bound "
+        f"to change is {slack}."
     )
 
 

@@ -136,8 +136,8 @@ def pattern_panel(sample: PatternSample) -> Panel:
         _figure(sample, frames[last]),
         f"{_shares_sentence(each, sample.iterations[last])} {sample.left_out}".strip(),
         "Each row is a query position, each column a key position that it attends to; a row sums to 1 over "
-        "the keys. Attention to positions that don't count (padding) is left out. Choose an example and a "
-        "head, and move through the iterations.",
+        "the keys. The colours of all frames end at the largest weight in any. Attention to positions that "
+        "don't count (padding) is left out. Choose an example and a head, and move through the iterations.",
         frames,
         first=last,
         controls=controls,
@@ -183,7 +183,7 @@ def _figure(sample: PatternSample, frame: Frame) -> "go.Figure":
         **frame.update[0],
         colorscale=style.SCALE,
         zmin=0,
-        zmax=1,
+        zmax=_largest(sample),
         colorbar=style.colourbar("attention"),
         hovertemplate="query %{y}, key %{x}: %{z:.0%}<extra></extra>",
     )
@@ -196,6 +196,13 @@ def _figure(sample: PatternSample, frame: Frame) -> "go.Figure":
         type="category", constrain="domain", constraintoward="right", showgrid=False, tickangle=-90, **few
     )
     return figure
+
+
+def _largest(sample: PatternSample) -> float:
+    """Where the colours end, the same in all frames: at the largest of the weights, as those of many
+    positions are small."""
+    largest = float(sample.weights.nan_to_num(0.0).max()) if sample.weights.numel() else 0.0
+    return largest or 1.0
 
 
 def _cells(sample: PatternSample, b: int, head: int, i: int) -> dict[str, Any]:

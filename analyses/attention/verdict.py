@@ -1,7 +1,7 @@
 """Whether attention converges: example by example, and on all of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,7 +9,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.common.evidence import Evidence, by_examples, mean_estimate, share_estimate, with_unseen
+from loopscope.common.evidence import (
+    NEARLY_ALL,
+    Evidence,
+    by_examples,
+    mean_estimate,
+    share_estimate,
+    share_interval,
+    with_unseen,
+)
 from loopscope.common.verdict import UNCLEAR, Verdict
 from loopscope.maths.precision import motion_scale, rounding
 
@@ -102,7 +110,11 @@ def attention_verdict(
             mean_estimate("fraction of heads whose pattern converges, mean over examples", share),
             len(verdicts),
         ),
-        share_estimate("fraction of examples in which attention converges", converges, len(verdicts)),
+        share_estimate(
+            "fraction of examples in which attention converges, within the run or after it",
+            converges,
+            len(verdicts),
+        ),
     )
     return verdict, replace(evidence, estimates=estimates)
 
@@ -129,7 +141,20 @@ def overall(verdicts: Sequence[AttentionVerdict]) -> tuple[AttentionVerdict, Evi
         merged = [same if one in members else one for one in merged]
     verdict, evidence = by_examples(merged, mixed=v.mixed, unclear=v.unclear, unresolved=v.unresolved)
     counted = by_examples(verdicts, mixed=v.mixed, unclear=v.unclear)[1]
-    return verdict, replace(counted, alternatives=evidence.alternatives)
+    alternatives = [one for kept in evidence.alternatives for one in _allowed(kept, verdicts, kinds)]
+    return verdict, replace(counted, alternatives=tuple(alternatives))
+
+
+def _allowed(
+    verdict: AttentionVerdict,
+    verdicts: Sequence[AttentionVerdict],
+    kinds: Mapping[AttentionVerdict, tuple[AttentionVerdict, ...]],
+) -> list[AttentionVerdict]:
+    """The verdicts that one about all of a kind may stand for: the first member of the kind too, if
+    nearly all examples may have that."""
+    first = kinds.get(verdict, (verdict,))[0]
+    share = share_interval(verdicts.count(first), len(verdicts))[1]
+    return [first, verdict] if first is not verdict and share >= NEARLY_ALL else [verdict]
 
 
 def _of_example(parts: Settling, b: int, iterations: int, settled_fraction: float) -> AttentionVerdict:

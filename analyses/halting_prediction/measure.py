@@ -203,7 +203,7 @@ def _with_more_examples(
         return run, halting, f"The run's own {plural(count, 'example')}."
     how = (
         f"{examples} other test examples of the task were recorded, as the run's own {count} are too few. "
-        "Which they are follows from the tokens of the run."
+        "They are drawn so that the same run always gets the same ones."
     )
     return larger, more, how
 

@@ -93,8 +93,8 @@ def formation_verdict(formation: Formation) -> tuple[LensVerdict, Evidence]:
     by_answer = verdict in (LensVerdict.one_by_one, LensVerdict.gradual)
     within = "one iteration" if window(steps) == 1 else f"{window(steps)} iterations"
     answers = {
-        "median": f"largest rise of an answer's probability within {within}, as a fraction of its whole rise, "
-        "median over answers",
+        "median": f"largest rise of an answer's probability within {within}, as a fraction of its whole "
+        "rise, median over answers",
     }
     names = {
         "first": f"agreement with the final answer beyond chance (kappa), k = "

@@ -20,8 +20,8 @@ class LocalityVerdict(Verdict):
     """How the effect of an intervention spreads."""
 
     relayed = (
-        "At first an intervention affects neighbours more than an even spread over all other positions would; "
-        "in later iterations its effect lies at more distant positions."
+        "At first an intervention affects neighbours more than an even spread over all other positions "
+        "would; in later iterations its effect lies at more distant positions."
     )
     local = (
         "An intervention affects neighbours more than an even spread over all other positions would, and its "

@@ -1,8 +1,9 @@
 """Scores of the probes by fact and iteration, and the map of positions."""
 
+import math
 from typing import TYPE_CHECKING
 
-from loopscope.common.text import plural
+from loopscope.common.text import percent, plural
 from loopscope.plots import style
 from loopscope.plots.bands import add_band
 from loopscope.plots.heatmaps import position_heatmap
@@ -11,6 +12,7 @@ from loopscope.probing.fact_curve import FactCurve, trail
 
 from .baselines import baselines_sentence
 from .measure import ProbesResult
+from .verdict import ProbesVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,15 +21,27 @@ if TYPE_CHECKING:
 def headline(result: ProbesResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     name, curve = next(iter(result.facts.items()))
-    if curve.formed is None:
-        return "never", f"does a linear probe decode the {name} better than its baselines"
-    return plural(curve.formed, "iteration"), f"run before a linear probe decodes the {name}"
+    text = percent if curve.kind == "classes" else "{:.2f}".format
+    quality = curve.score - result.model_score if result.verdict is ProbesVerdict.ahead else curve.score
+    i = int(quality.nan_to_num(-math.inf).argmax())
+    own = float(result.model_score[i])
+    caption = (
+        f"{'accuracy' if curve.kind == 'classes' else 'R²'} of a linear probe for the {name} after "
+        f"{plural(curve.iterations[i], 'iteration')}; highest baseline {text(float(curve.floor[i]))}"
+    )
+    if name == "answer" and own == own:
+        caption += f", the model's own answers {text(own)}"
+    return text(float(curve.score[i])), caption
 
 
 def draw(result: ProbesResult) -> "go.Figure":
     """Scores of all facts by iteration, and the model's own answers."""
     numbers = any(curve.kind == "numbers" for curve in result.facts.values())
-    quantity = f"accuracy{' or R²' if numbers else ''} on held-out examples"
+    words = {
+        curve.kind == "numbers": "R²" if curve.kind == "numbers" else "accuracy"
+        for curve in result.facts.values()
+    }
+    quantity = f"{' or '.join(words.values())} on held-out examples"
     figure = style.empty("Linear probes", "iterations run (k)", quantity, 420)
     k, digits = list(result.iterations), ".2f" if numbers else ".1%"
     for (name, curve), colour in zip(result.facts.items(), style.COLOURS * 3, strict=False):

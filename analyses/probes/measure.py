@@ -206,5 +206,6 @@ def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) ->
         return run, f"The run's own {len(run.tokens)} examples."
     return larger, (
         f"{examples} other test examples of the task were recorded for the probes, as the run's own "
-        f"{len(run.tokens)} are too few to train them. Which ones depends on the run's own."
+        f"{len(run.tokens)} are too few to train them. They are drawn so that the same run "
+        "always gets the same ones."
     )

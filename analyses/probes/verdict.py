@@ -23,12 +23,18 @@ LEAD = 0.05
 class ProbesVerdict(Verdict):
     """When the right answer can be decoded from the states."""
 
-    ahead = "A linear probe decodes the right answer from the states before the model's own read-out does."
+    ahead = (
+        "Linear probes of the states decode the right answer better than the model's own read-out does, on "
+        "average over the iterations at which either decodes it."
+    )
     alike = (
         "On average over the iterations, linear probes are as accurate as the model's own output, to within "
         f"{LEAD:g}."
     )
-    behind = "The model's own read-out gives right answers that a linear probe does not decode."
+    behind = (
+        "The model's own read-out decodes the right answer better than linear probes of the states do, on "
+        "average over the iterations at which either decodes it."
+    )
     absent = "A linear probe decodes the right answer no better than its baselines do."
     unclear = UNCLEAR
 

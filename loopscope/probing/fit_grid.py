@@ -10,7 +10,7 @@ from numpy import ndarray as Array
 from ..maths.precision import resolution
 from .fit_linear import fit_linear
 from .labels import ProbeLabels
-from .moments import SAME, Moments
+from .moments import SAME, Moments, are_equal
 from .score_tally import ProbePlan, ProbeScore, ScoreTally, Unit, label_at, labelled_rows
 from .sources import ExampleChunk, FeatureSource, SiteIteration
 
@@ -36,7 +36,7 @@ def _closed(
             if len(x) == 0:
                 continue
             if key not in moments:
-                same = min(SAME, resolution(chunk.pieces[key[:2]].values.dtype))
+                same = _epsilon(chunk, key)
                 moments[key] = Moments.empty(x, folds, sets * labels.columns, centre=labels.centre, same=same)
             moments[key].add(x, _targets(plan, example, place), plan.folding.fold[example])
     learned = {
@@ -69,12 +69,16 @@ def _estimated(
     from sklearn.preprocessing import StandardScaler
 
     rows_by_key: dict[tuple[str, int, Unit], list[tuple[Array, Array, Array]]] = {}
+    epsilon: dict[tuple[str, int, Unit], float] = {}
     for chunk in source.chunks(block):
         for key, x, example, place in _rows(chunk, plan):
             rows_by_key.setdefault(key, []).append((x, example, place))
+            epsilon[key] = _epsilon(chunk, key)
     result, labels = {}, plan.labels
     for key, parts in rows_by_key.items():
         x, example, place = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if are_equal(x.mean(0), x.var(0), epsilon[key]):
+            x = np.zeros_like(x)
         fold, tally = plan.folding.fold[example], ScoreTally(plan)
         columns = (1 + len(plan.controls)) * labels.columns
         moments = Moments.empty(x[:, :0], plan.folding.folds, columns, centre=labels.centre)
@@ -91,6 +95,11 @@ def _estimated(
         tally.add(predictions, example, place)
         result[key] = tally.result([])
     return result
+
+
+def _epsilon(chunk: ExampleChunk, key: tuple[str, int, Unit]) -> float:
+    """The machine epsilon of features, SAME of a shorter dtype."""
+    return min(SAME, resolution(chunk.pieces[key[:2]].values.dtype))
 
 
 def _rows(chunk: ExampleChunk, plan: ProbePlan) -> Any:

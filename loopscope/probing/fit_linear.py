@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
-from .moments import Moments, Sums
+from .moments import Moments, Sums, are_equal
 
 ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridge penalties, times the rows; chosen inside the training folds."""
@@ -56,6 +56,7 @@ def _scaled(sums: Sums) -> _Scaled:
     covariance = sums.xx / count[..., None] - mean[..., :, None] * mean[..., None, :]
     variance = np.diagonal(covariance, axis1=-2, axis2=-1).clip(min=0)
     constant = variance <= (sums.same * np.abs(mean + sums.shift)) ** 2
+    constant |= are_equal(mean + sums.shift, variance, sums.same)[..., None]
     scale = np.where(constant, np.inf, np.sqrt(variance))
     return _Scaled(mean, scale, covariance / (scale[..., :, None] * scale[..., None, :]))
 

@@ -6,9 +6,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
+from ..maths.precision import FLOOR
+
 SAME = 1e-7
 """The machine epsilon of float32, about: no feature in a shorter dtype is constant for its
 rounding."""
+
+
+def are_equal(mean: Array, variance: Array, same: float) -> Array:
+    """(*set): whether rows are equal but for rounding, as `loopscope.maths.precision.are_alike` has
+    it. What is left of a state that a loop has forgotten is such dust, and must not be scaled up to
+    features.
+
+    Arguments:
+        mean, variance: (*set, width) of the features.
+        same: the machine epsilon of the rows.
+    """
+    spread = variance.sum(-1)
+    return spread <= (FLOOR * same) ** 2 * ((mean**2).sum(-1) + spread)
 
 
 @dataclass

@@ -81,6 +81,19 @@ def test_examples_are_first_asked_whether_attention_converges(counts, expected):
     assert evidence.examples == sum(count for _, count in counts)
 
 
+@pytest.mark.parametrize(
+    ("counts", "allowed"),
+    [
+        (((V.settled, 56), (V.late, 5), (V.moving, 3)), {V.settled, V.late, V.mixed}),
+        (((V.settled, 48), (V.late, 8), (V.moving, 8)), {V.late, V.mixed}),  # too few settle within the run
+        (((V.settled, 61), (V.moving, 3)), {V.settled, V.mixed}),
+    ],
+)
+def test_the_verdicts_allowed_follow_from_the_counts(counts, allowed):
+    result, evidence = verdict.overall([v for v, count in counts for _ in range(count)])
+    assert result is V.unclear and set(evidence.alternatives) == allowed
+
+
 def test_a_last_small_change_alone_is_no_convergence():
     stops = MOVES.clone()
     stops[-2:] = MOVES[-1]

@@ -127,6 +127,20 @@ def test_features_that_are_constant_or_repeated_do_no_harm():
     )
 
 
+@pytest.mark.parametrize("estimator", [None, "logistic"])
+def test_states_that_are_equal_but_for_rounding_hold_no_label(estimator):
+    """The dust that is left of a forgotten state would be a feature like any other once scaled."""
+    from sklearn.linear_model import LogisticRegression
+
+    labels, size = drawn(2, BATCH), torch.finfo(torch.float32).eps
+    chosen = None if estimator is None else LogisticRegression()
+    for ulps, decoded in ((2, False), (100, True)):
+        table = torch.ones(1, BATCH, 1, WIDTH) + ulps * size * labels[None, :, None, None]
+        probes = ls.Probes.fit(states_of(table.float()), labels, random=False, controls=1, estimator=chosen)
+        assert (float(probes.score) > 0.9) == decoded
+        assert decoded or abs(float(probes.score) - float(probes.majority)) < 0.05
+
+
 def test_more_features_than_examples_are_no_obstacle():
     labels, table = drawn(2, 60), noise(1, 60, 1, 300)
     table[0, :, 0, :40] += 2 * labels[:, None]
