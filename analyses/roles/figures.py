@@ -119,15 +119,18 @@ def draw_attention(contrast: AttentionContrast) -> "go.Figure":
 def panels(result: RolesResult) -> list[Panel]:
     """The panels of a report."""
     solved = " and ".join(
-        f"{percent(fraction(state.solved))} with {state.field}" for state in result.frozen_from_start
+        f"{percent(fraction(state.solved))} with {state.field} frozen {state.until}"
+        + (f" (to the end: {percent(fraction(state.to_end))})" if state.read_out else "")
+        for state in result.frozen_from_start
     )
+    unsolved = ", unsolved ones among them," if result.solved < 1 else ""
     a, b = result.dimensions[:2]
     rows = [
         Panel(
             "Examples solved with a state frozen",
             draw(result),
-            f"{result.sentence} Of all {result.examples} examples, unsolved ones among them, "
-            f"{percent(result.solved)} are solved with nothing frozen (dashed line); frozen from the start: "
+            f"{result.sentence} Of all {result.examples} examples{unsolved} "
+            f"{percent(result.solved)} are solved with nothing frozen (dashed line); from the start on: "
             f"{solved}.",
             "Solid: the last iteration may update the state; dotted: frozen to the end. Thick lines decide "
             f"the verdict: {a.field}, which is read out, is frozen until the last iteration, the others to "

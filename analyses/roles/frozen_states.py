@@ -38,6 +38,11 @@ class FrozenState:
     """Whether the read-out reads this state."""
 
     @property
+    def until(self) -> str:
+        """How long it is frozen in the fair test, in words."""
+        return "until the last iteration" if self.read_out else "to the end"
+
+    @property
     def solved(self) -> Bool[Tensor, " example"]:
         """Which examples are solved in the fair test: with a free last iteration for the state that
         is read out, else frozen to the end."""

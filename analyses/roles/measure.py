@@ -86,8 +86,8 @@ class RolesResult(AnalysisResult):
         if not shares:
             return ""
         pairs = zip(self.frozen_from_start, shares, strict=True)
-        lost = [(state.field, Estimate("", 1 - of.value, 1 - of.high, 1 - of.low)) for state, of in pairs]
-        parts = [f"freezing {field} until the last iteration loses {one.share_text}" for field, one in lost]
+        lost = [(state, Estimate("", 1 - of.value, 1 - of.high, 1 - of.low)) for state, of in pairs]
+        parts = [f"freezing {state.field} {state.until} loses {one.share_text}" for state, one in lost]
         text = f"{'; '.join(parts)} of the {plural(self.evidence.examples, 'solved example')}."
         return text[0].upper() + text[1:]
 

@@ -325,7 +325,7 @@ def test_a_dash_means_one_condition_and_the_losses_are_of_the_solved_examples():
     assert dashes == {"last iteration free": {"solid"}, "to the end": {"dot"}}
     high, low = result.evidence.estimates
     assert f"high until the last iteration loses {percent(1 - high.value)}" in result.sentence
-    assert f"low until the last iteration loses {percent(1 - low.value)}" in result.sentence
+    assert f"low to the end loses {percent(1 - low.value)}" in result.sentence
     assert f"of the {result.evidence.examples} solved examples." in result.sentence
     assert module.headline(result)[0] == f"{percent(high.value)} · {percent(low.value)}"
 
