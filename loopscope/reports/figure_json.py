@@ -12,8 +12,9 @@ from ..common.to_json import rounded
 from ..plots.panels import Frame, Panel
 from .section import Table
 
-HEIGHT, TALLEST = 260, 480
-"""Pixels of a figure on the page, without its legend; and of one whose rows are iterations."""
+HEIGHT, TALLEST, ROW = 260, 480, 13
+"""Pixels of a figure on the page, without its legend; of one whose rows are iterations; and of such
+a row, at least."""
 DIGITS, CELL_DIGITS = 7, 3
 """Significant digits of a number in a figure: as many as float32 has, and of a cell of a heat map,
 whose colour says less."""
@@ -74,8 +75,11 @@ def height(panel: Panel, is_full: bool = False) -> int:
     """Pixels of a panel's figure on the page."""
     traces = _traces(panel)
     wanted = int(panel.figure.layout.height or HEIGHT)
-    if any(trace.get("texttemplate") for trace in traces if trace["type"] == "heatmap"):
-        return min(wanted, TALLEST)
+    rows = [
+        len(trace["z"]) + 2 for trace in traces if trace["type"] == "heatmap" and trace.get("texttemplate")
+    ]
+    if rows:  # with room for a line of text in each row
+        return min(wanted, max(TALLEST, 100 + ROW * max(rows)))
     lines = _legend_lines(traces, is_full)
     return min(wanted, HEIGHT) + 20 * max(0, lines - 1 if lines <= _LINES else 0)
 

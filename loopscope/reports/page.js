@@ -123,20 +123,47 @@
     return parts.slice(0, Math.max(1, letters - 1 - mark.length)).join("") + "…" + mark;
   }
 
-  function short(plot, trace, texts) {
-    const columns = trace.type === "heatmap" ? texts[0].length : new Set(trace.x).size;
+  const SMALLEST = 6.5; // pixels of letters that can be read
+  const lengths = {}; // by figure and trace
+
+  // How large the letters of a trace are, and how many fit into a cell; 0 letters where none can.
+  function lettering(plot, trace) {
+    const heatmap = plot.data.find((one) => one.type === "heatmap") ?? trace;
+    const { xaxis, yaxis, height } = plot.layout;
+    const span = (range, otherwise) => (range?.length === 2 ? Math.abs(range[1] - range[0]) : otherwise);
+    const step = heatmap.y?.length > 1 ? Math.abs(heatmap.y[1] - heatmap.y[0]) : 1;
+    const columns = span(xaxis?.range, heatmap.z?.[0]?.length ?? new Set(trace.x).size);
     const room = (plot.div.clientWidth - 90) / Math.max(1, columns) - 3;
-    const letters = Math.max(2, Math.floor(room / (LETTER * (trace.textfont?.size ?? 12))));
-    const each = (one) => (Array.isArray(one) ? one.map(each) : cut(String(one ?? ""), letters));
+    const tall = (height - 100) / Math.max(1, span(yaxis?.range, heatmap.z?.length ?? 1) / step);
+    const most = (lengths[plot.number + " " + plot.data.indexOf(trace)] ??= longest(plot, trace));
+    const base = Math.min(trace.textfont?.size ?? 12, tall / 1.15);
+    for (let wanted = Math.min(3, most); wanted > 0; wanted--) {
+      const size = Math.min(base, room / (LETTER * wanted));
+      if (size >= SMALLEST && (wanted > 1 || most === 1)) return { size, letters: Math.floor(room / (LETTER * size) + 0.01) };
+    }
+    return { size: SMALLEST, letters: 0 };
+  }
+
+  // Letters of the longest of a trace's texts, in all frames.
+  function longest(plot, trace) {
+    const number = plot.data.indexOf(trace);
+    const texts = [trace.text, ...plot.frames.map((frame) => frame[number]?.text ?? [])].flat(3);
+    return Math.max(1, ...texts.map((text) => String(text ?? "").replace(/<[^>]*>/g, "").replace(/&[^;\s]+;/g, "x").length));
+  }
+
+  function short(plot, trace, texts) {
+    const { letters } = lettering(plot, trace);
+    const each = (one) => (Array.isArray(one) ? one.map(each) : letters ? cut(String(one ?? ""), letters) : "");
     return texts.map(each);
   }
 
   function tokensThatFit(plot, data) {
-    for (const trace of data) {
+    for (const [i, trace] of data.entries()) {
       if (!holdsTokens(trace) || !trace.text?.length) continue;
       trace.hovertext = trace.text;
       trace.hovertemplate = trace.hovertemplate?.replaceAll("%{text}", "%{hovertext}");
-      trace.text = short(plot, trace, trace.text);
+      trace.text = short(plot, plot.data[i], trace.text);
+      trace.textfont = { ...trace.textfont, size: lettering(plot, plot.data[i]).size };
     }
     return data;
   }
@@ -280,7 +307,7 @@
   function refit(plot) {
     plot.data.forEach((trace, i) => {
       const text = plot.div.data[i].hovertext;
-      if (holdsTokens(trace) && text?.length) Plotly.restyle(plot.div, { text: [short(plot, trace, text)] }, [i]);
+      if (holdsTokens(trace) && text?.length) Plotly.restyle(plot.div, { text: [short(plot, trace, text)], "textfont.size": lettering(plot, trace).size }, [i]);
     });
   }
 

@@ -39,6 +39,10 @@ from .side_by_side import side_by_side
 from .subjects import Recording, Subject, subjects_of
 from .summary import summary
 
+_NOT_APPLICABLE = (
+    "It doesn't apply to this run, or would take minutes: ls.analyses.measure('{}', run) says what it needs, "
+    "or measures it."
+)
 SMALL = 20_000_000
 """Parameters of a model, below which its page is made by one thread."""
 
@@ -209,6 +213,9 @@ def _parts(
         section = analysis_section(name, run, wanted, results)
         if section is not None and name not in results and not wanted:
             left_out.append((section.title, section.text.removeprefix("Not measured: ")))
+        elif section is None and _subject_of(name) == "run":
+            module = questions.module(name)
+            left_out.append((getattr(module, "TITLE", name), _NOT_APPLICABLE.format(name)))
         elif section is not None:
             sections.append(section)
     return sections, results, left_out

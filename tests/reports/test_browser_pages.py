@@ -11,6 +11,7 @@ import torch
 
 import loopscope as ls
 from loopscope.plots import style
+from loopscope.plots.boards import CORRECT, board_cells, board_figure
 from loopscope.plots.heatmaps import square_heatmap, token_heatmap, token_label, token_rows
 from loopscope.plots.panels import Control, Frame, Panel
 from loopscope.reports.page import page as page_of
@@ -233,6 +234,28 @@ def test_tokens_are_cut_to_their_cells_and_whole_under_the_pointer(browser: Any,
         words = "k = 1, position 2: electroencephalographically✗"
         until(browser, f"return document.querySelector('.hoverlayer').textContent === '{words}'")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_signs_of_a_board_and_long_numbers_fit_their_cells_on_a_phone(browser: Any, tmp_path: Path):
+    cells = board_cells(["4"] * 36, [CORRECT] * 36, (6, 6))
+    board = board_figure("b", cells, cells, (6, 6), box=(2, 3), hover="%{text}")
+    update = {"z": [[0] * 24] * 30, "text": [["72985"] * 24] * 30, "customdata": [[0.5] * 24] * 30}
+    rows = token_heatmap("t", update, range(30), 24, hover="%{text}", rows=token_rows(["72985"] * 24))
+    screen(browser, 390)
+    panels = [Panel("Board", board, "", ""), Panel("Answers", rows, "", "")]
+    sections = [Section(f"s{i}", "S", i, [panel]) for i, panel in enumerate(panels)]
+    opened(browser, sections, tmp_path / "cells.html")
+    lines = browser.execute_script("""
+        const rows = {};
+        for (const text of document.querySelectorAll(".heatmap-label text, .textpoint text")) {
+          const { left, right, top, bottom } = text.getBoundingClientRect();
+          if (right > left) (rows[Math.round(top)] ??= []).push([left, right, top, bottom]);
+        }
+        return Object.values(rows).map((row) => row.sort((a, b) => a[0] - b[0]));
+    """)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert any(len(row) == 12 for row in lines), "both boards have their signs"
+    assert all(a[1] - b[0] < 1 for row in lines for a, b in zip(row, row[1:], strict=False))
 
 
 @pytest.mark.parametrize(("width", "count", "every"), [(390, 24, False), (1280, 12, True)])

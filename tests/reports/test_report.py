@@ -224,10 +224,17 @@ def test_the_page_asks_for_nothing_from_outside(html: str):
 
 
 def test_every_analysis_that_applies_is_shown():
-    ids = [
-        a["id"] for a in Page(ls.report(hostile_strings.run(halting=False, name=None)).html).named("section")
-    ]
+    page = ls.report(hostile_strings.run(halting=False, name=None))
+    ids = [a["id"] for a in Page(page.html).named("section")]
     assert "halting" not in ids  # the model doesn't halt
+    left = {one["part"] for one in page.data["left_out"]}
+    assert "Halting" in left
+    shown = set(page.data["results"])
+    modules = [(n, discovery.module("analyses", n)) for n in ls.analyses.names()]
+    on_runs = {
+        n: m.TITLE for n, m in modules if getattr(m, "SUBJECT", "run") == "run" and hasattr(m, "TITLE")
+    }
+    assert {title for name, title in on_runs.items() if name not in shown} <= left, "each is shown or listed"
     assert "convergence" in ids
     always = [n for n in ls.analyses.names() if not hasattr(discovery.module("analyses", n), "applies")]
     assert {name.replace("_", "-") for name in always} <= set(ids)
