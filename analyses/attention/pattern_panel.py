@@ -199,8 +199,8 @@ def _figure(sample: PatternSample, frame: Frame) -> "go.Figure":
 
 
 def _largest(sample: PatternSample) -> float:
-    """Where the colours end, the same in all frames: at the largest of the weights, as those of many
-    positions are small."""
+    """Where the colours end, the same in all frames: at the largest of the weights, as those of
+    many positions are small."""
     largest = float(sample.weights.nan_to_num(0.0).max()) if sample.weights.numel() else 0.0
     return largest or 1.0
 

@@ -141,7 +141,7 @@ def overall(verdicts: Sequence[AttentionVerdict]) -> tuple[AttentionVerdict, Evi
         merged = [same if one in members else one for one in merged]
     verdict, evidence = by_examples(merged, mixed=v.mixed, unclear=v.unclear, unresolved=v.unresolved)
     counted = by_examples(verdicts, mixed=v.mixed, unclear=v.unclear)[1]
-    alternatives = [one for kept in evidence.alternatives for one in _allowed(kept, verdicts, kinds)]
+    alternatives = [one for kept in evidence.alternatives for one in _allowed(v[kept.name], verdicts, kinds)]
     return verdict, replace(counted, alternatives=tuple(alternatives))
 
 

@@ -119,13 +119,23 @@ def panels(result: ProbesResult) -> list[Panel]:
             "Each point is a linear probe tested on held-out examples, with its 95 % interval. Dotted, in "
             "the same colour: the highest baseline of shuffled labels, random features, the most frequent "
             "class, and for intermediate steps the answer alone. "
-            f"{baselines_sentence(result.baselines, curve.kind)} {result.how} "
+            f"{_variance(curve)}{baselines_sentence(result.baselines, curve.kind)} {result.how} "
             f"{result.groups_sentence} A decodable fact need not be used.",
         )
     ]
     if result.probe_map.numel():
         rows.append(_map_panel(result))
     return rows
+
+
+def _variance(curve: FactCurve) -> str:
+    """What R² is here, as a task's own score of numbers may divide by another variance."""
+    if curve.kind == "classes":
+        return ""
+    return (
+        "R² is 1 minus the squared error over the variance of these examples' labels; a score of the task "
+        "itself divides by the variance that its answers have in all. "
+    )
 
 
 def _map_panel(result: ProbesResult) -> Panel:

@@ -278,6 +278,8 @@ def _subtitle(run: Run) -> str:
         parts.append(
             f"trained on {task.name} ({task.difficulty_option} {task.options[task.difficulty_option]})"
         )
+    if run.has_model and getattr(run.model, "iterations", None) == 1:
+        parts.append("one iteration is the whole model; later ones, if any, are its blocks applied again")
     batch, positions, *_ = run.states.shape[1:] if len(run.states.shape) > 2 else (0, 0)
     parts.append(
         f"{plural(run.iterations, 'iteration')} recorded on {plural(batch, 'example')} of "

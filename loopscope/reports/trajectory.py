@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 ENDS = 300
 """Final states drawn behind the paths."""
+COVERED = 0.005
+"""Dots nearer to each other than this part of the figure lie on one another."""
 TAIL = 6
 """Iterations in the tail of a moving state."""
 _REST_TEXT = f"{100 * REST:.0f} %"
@@ -78,7 +80,7 @@ def _panel(plane: StatePlane, views: dict[str, list[Path]], title: str, observat
     _draw_moving(figure, plane, frames[len(places) - 1].update, ends)
     span = plane.states[:, plane.drawn].reshape(-1, 2)
     for axis, low, high in zip(("xaxis", "yaxis"), span.min(0), span.max(0), strict=True):
-        pad = 0.06 * (high - low) or 1
+        pad = 0.1 * (high - low) or 1  # a star at the edge is drawn whole
         figure.layout[axis].range = [float(low - pad), float(high + pad)]
     controls = (Control("Example", list(views)), Control("Iterations run (k)", steps, "slide"))
     return Panel(
@@ -186,8 +188,8 @@ def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int)
     at_rest, elsewhere = ends + EXAMPLES + 1, ends + EXAMPLES + 2
     for trace, name, symbol, size in (
         (ends + EXAMPLES, "start", "circle-open", 16),
-        (at_rest, "end", "star-open", 20),
-        (elsewhere, "end", "square-open", 17),
+        (at_rest, "end, nearly at rest", "star-open", 20),
+        (elsewhere, "end, moving", "square-open", 17),
     ):
         figure.add_scatter(
             **update[trace],
@@ -195,7 +197,7 @@ def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int)
             name=name,
             marker={"size": size, "color": style.GREY, "symbol": symbol, "line": {"width": 1.5}},
             hoverinfo="skip",
-            showlegend=trace == ends + EXAMPLES or bool(update[at_rest]["x"]) == (trace == at_rest),
+            showlegend=bool(update[trace]["x"]),
         )
     for slot, look in enumerate(looks):
         dots = update[ends + EXAMPLES + 3 + slot]
@@ -235,7 +237,23 @@ def _observation(plane: StatePlane) -> str:
         f"The two components hold {percent(sum(plane.shares))} of the variance of the states over k = "
         f"{plane.iterations[0]} to {plane.iterations[-1]}. The last step is shorter than {_REST_TEXT} of the "
         f"largest distance from the end for {resting} of {plural(total, 'state')} of {examples}."
+        f"{_covered(plane)}"
     )
+
+
+def _covered(plane: StatePlane) -> str:
+    """Which examples' dots lie under another's at the end, as a sentence; empty for none."""
+    paths = last_positions(plane)
+    ends = np.array([_points(plane, path)[-1] for path in paths])
+    span = np.ptp(plane.states[:, plane.drawn].reshape(-1, 2), axis=0)
+    for end in ends:
+        near = (np.abs(ends - end) <= COVERED * span).all(1)
+        if near.sum() > 1:
+            rows = [str(other.example) for other, one in zip(paths, near, strict=True) if one]
+            return (
+                f" At the end the dots of examples {', '.join(rows[:-1])} and {rows[-1]} lie on one another."
+            )
+    return ""
 
 
 def _single_observation(plane: StatePlane, views: dict[str, list[Path]]) -> str:

@@ -47,6 +47,14 @@ def test_a_dot_is_its_example_in_its_colour():
         assert "correct answer" in trace.customdata[0]
 
 
+def test_dots_that_cover_each_other_are_named():
+    apart = decaying(0.95, examples=3)
+    assert "lie on one another" not in trajectory._observation(plane(apart))
+    same = apart.copy()
+    same[-1, 2] = same[-1, 0]
+    assert "the dots of examples 0 and 2 lie on one another" in trajectory._observation(plane(same))
+
+
 def test_examples_keep_their_numbers_where_some_do_not_count():
     drawn = np.ones((9, 2), dtype=bool)
     drawn[[0, 2]] = False
