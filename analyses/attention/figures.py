@@ -50,7 +50,8 @@ def draw_map(result: AttentionResult) -> "go.Figure":
     depth, values = len(result.layers), result.pattern_distance
     names = [f"iteration {u // depth}, layer {u % depth}" for u in range(len(values))]
     title = "Distance between the patterns of unrolled layers"
-    return square_heatmap(title, values, "unrolled layer", "Frobenius norm", labels=names, reversescale=True)
+    axis, quantity = "iteration, each with its layers", "Frobenius norm"
+    return square_heatmap(title, values, axis, quantity, labels=names, group=depth, reversescale=True)
 
 
 def draw_stages(result: AttentionResult) -> "go.Figure":

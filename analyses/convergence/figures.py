@@ -38,7 +38,7 @@ def draw(result: ConvergenceResult) -> "go.Figure":
     _curve(figure, state.first + 1, state.mean_step, "size of the steps (mean)", colour=style.ORANGE)
     p = state.slowest_position
     if p is not None and state.distance.shape[1] > 1:
-        name = f"distance at the slowest position, {p} (mean)"
+        name = f"distance at position {p}, of the slowest rate (mean)"
         _curve(figure, state.first, state.distance[:, p], name, colour=style.SKY, dash="dash")
     sites = () if result.verdict in _NO_LIMIT else result.sites
     for site, colour in zip(sites, style.COLOURS[2:] * len(sites), strict=False):
@@ -89,7 +89,7 @@ def panels(result: ConvergenceResult) -> list[Panel]:
             f"{result.rate_sentence} {state.position_rates_sentence} {result.limit_sentence}",
             "On this logarithmic scale a straight fall is contraction at a constant rate. A plateau means "
             "that the state has stopped moving, or that the precision of the numbers is reached. "
-            f"{result.limit_note}",
+            f"{_slowest_sentence(state)}{result.limit_note}",
         ),
         Panel(
             "Relative step by iteration and position",
@@ -108,6 +108,16 @@ def panels(result: ConvergenceResult) -> list[Panel]:
             "the length can still change.",
         ),
     ]
+
+
+def _slowest_sentence(state: SiteConvergence) -> str:
+    """What the line of one position is, where it is drawn."""
+    if state.slowest_position is None or state.distance.shape[1] < 2:
+        return ""
+    return (
+        "The position of the slowest rate is the one whose own line falls least steeply where it is fitted; "
+        "it needn't be the last to come near. "
+    )
 
 
 def _step_map(state: SiteConvergence) -> "go.Figure":

@@ -78,5 +78,7 @@ class Rates:
         floor = CLEARANCE * max(precision, left)
         floor = floor if step <= _ROUNDING * precision else 10 * floor
         if left > precision and step > _ROUNDING * precision and float(rms[0]) <= floor:
-            return no_rate("the states haven't settled, so no limit is known")
+            return no_rate(
+                "too much of the distance is left beyond the run, as where some positions haven't settled"
+            )
         return contraction(rms[:count].tolist(), floor, self.labels)

@@ -95,7 +95,7 @@ class SiteConvergence:
         """How many positions have a rate, and the slowest."""
         count = int((~self.rate_by_position.isnan()).sum())
         if not count:
-            return "No position has a rate of its own either."
+            return "Nor does one fit the rms distance over the examples at any single position."
         return (
             f"Fitted to each position by itself, {count} of {self.position_count} have a rate; the slowest "
             f"is {self.slowest_rate:.3g}, at position {self.slowest_position}."

@@ -41,7 +41,7 @@ def draw(result: CyclesResult) -> "go.Figure":
         ("second half", slice(half, None), style.RED),
     ):
         if not x[part]:
-            continue  # it has grown out of the figure before
+            continue  # it has left the figure before
         figure.add_scatter(
             x=x[part],
             y=y[part],
@@ -51,6 +51,9 @@ def draw(result: CyclesResult) -> "go.Figure":
             text=list(range(first, first + len(x)))[part],
             hovertemplate="state %{text}<extra></extra>",
         )
+    if x and x[0] is not None:
+        marker = {"symbol": "x", "size": 10, "color": style.GREY}
+        figure.add_scatter(x=x[:1], y=y[:1], mode="markers", name=f"start (state {first})", marker=marker)
     style.square(figure)
     return figure
 
@@ -144,8 +147,9 @@ def draw_layers(result: CyclesResult) -> "go.Figure":
     layers = result.layers
     names = layers.unrolled_names if layers is not None else ()
     values = layers.similarity if layers is not None else None
+    axis, depth = "iteration, each with its layers", len(layers.names) if layers is not None else 0
     return square_heatmap(
-        "Cosine of all unrolled layers", values, "unrolled layer", "cosine", labels=names, zmax=1
+        "Cosine of all unrolled layers", values, axis, "cosine", labels=names, group=depth, zmax=1
     )
 
 

@@ -18,6 +18,7 @@ from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion, late_motion
 from loopscope.maths.precision import resolution
 from loopscope.maths.trajectory_features import Features
 from loopscope.maths.trajectory_kind import classify_features, join_limits, measure_features
+from loopscope.plots.growing_path import drawn_path
 from loopscope.recorder.extend import Continuation, continue_run, extra_of, vectors
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
@@ -241,10 +242,15 @@ def _sensitivity(features: Features, used: Thresholds, motion: Int[Tensor, " row
 
 
 def _projection(x: Float[Tensor, "state width"]) -> Float[Tensor, "state 2"]:
-    """A trajectory on the two principal directions of its second half."""
+    """A trajectory on the two principal directions of its second half.
+
+    The middle of one that has grown far away is no centre: beside it the first states, which a
+    figure shows, would be one point, and less than its rounding apart.
+    """
     if len(x) < 3:
         return x.new_zeros(len(x), 2)
     late = x[len(x) // 2 :]
     _, _, directions = torch.linalg.svd(late - late.mean(0), full_matrices=False)
-    projected = (x - late.mean(0)) @ directions[:2].T
+    leaves = len(drawn_path(x, grows=True)) < len(x)
+    projected = (x - (x[0] if leaves else late.mean(0))) @ directions[:2].T
     return torch.nn.functional.pad(projected, (0, 2 - projected.shape[1]))

@@ -118,7 +118,8 @@ class CyclesResult(AnalysisResult):
     example: tuple[int, int]
     """(batch, position) of the trajectory in `projection` and `recurrence`."""
     projection: Float[Tensor, "state 2"]
-    """That trajectory on the two principal directions of its second half."""
+    """That trajectory on the two principal directions of its second half; of one that leaves where
+    it began, from its start on, and so that the first states can be told apart."""
     recurrence: Recurrence | None
     """Of the last states of that trajectory; None where it has too few finite ones."""
     layers: LayerLimits | None
@@ -221,12 +222,15 @@ def _periods(period: Tensor, angle: Tensor) -> str:
     most_common = sorted(zip(values, counts, strict=True), key=lambda item: -int(item[1]))[:4]
     sentences = []
     if most_common:
-        parts = ", ".join(f"{int(value)} ({int(count)})" for value, count in most_common)
-        sentences.append(f"Integer periods (trajectories): {parts}.")
+        parts = ", ".join(f"{int(count)} after {int(value)}" for value, count in most_common)
+        parts += ", ..." if len(values) > len(most_common) else ""
+        several = plural(int(closes.sum()), "orbit")
+        verb = "closes" if several == "1 orbit" else "close"
+        sentences.append(f"{several} {verb} after a whole number of iterations: {parts}.")
     if bool((~closes).any()):
         a = angle[~closes]
         sentences.append(
-            f"{int((~closes).sum())} orbits never close: their median rotation is "
+            f"{plural(int((~closes).sum()), 'orbit')} never closed: the median rotation is "
             f"{number(float(a.median()), 6)} radians per iteration ({number(float(a.min()))} to "
             f"{number(float(a.max()))})."
         )

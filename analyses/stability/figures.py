@@ -3,6 +3,9 @@
 import math
 from typing import TYPE_CHECKING
 
+from jaxtyping import Complex
+from torch import Tensor
+
 from loopscope.common.text import number, plural
 from loopscope.plots import style
 from loopscope.plots.panels import Panel
@@ -11,6 +14,11 @@ from .result import StabilityResult
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+
+FARTHEST = 3.0
+"""Eigenvalues of a larger modulus aren't drawn, or the unit circle would be a dot; they are
+counted."""
 
 
 def headline(result: StabilityResult) -> tuple[str, str]:
@@ -44,7 +52,7 @@ def draw(result: StabilityResult) -> "go.Figure":
     for row, values in enumerate(result.eigenvalues):
         if not _has_eigenvalues(result, row):
             continue
-        finite = [complex(v) for v in values.tolist() if v == v]
+        finite = [v for v in _finite_values(values) if abs(v) <= FARTHEST]
         look = style.example_style(result.rows[row])
         rings = [3 if abs(v) > 1 + result.margin else 0 for v in finite]
         figure.add_scatter(
@@ -66,10 +74,38 @@ def draw(result: StabilityResult) -> "go.Figure":
     return figure
 
 
+def _finite_values(values: Complex[Tensor, " count"]) -> list[complex]:
+    return [complex(v) for v in values.tolist() if v == v]
+
+
 def _has_eigenvalues(result: StabilityResult, row: int) -> bool:
     """Whether an example has eigenvalues, and not those at states that overflow or are rounding."""
-    known = bool((result.eigenvalues[row] == result.eigenvalues[row]).any())
-    return known and result.outcomes[row] not in ("growing", "unresolved")
+    return bool(_finite_values(result.eigenvalues[row])) and result.outcomes[row] not in (
+        "growing",
+        "unresolved",
+    )
+
+
+def counts_sentence(result: StabilityResult) -> str:
+    """In how many examples an eigenvalue lies outside the unit circle, at a fixed point and
+    elsewhere, and how many eigenvalues are too far out to be drawn."""
+    rows = [row for row in range(len(result.rows)) if _has_eigenvalues(result, row)]
+    moduli = {row: [abs(v) for v in _finite_values(result.eigenvalues[row])] for row in rows}
+    parts = []
+    for place, here in (("at the fixed point", True), ("at a state that the loop leaves again", False)):
+        some = [row for row in rows if result.at_fixed_point[row] is here]
+        outside = sum(max(moduli[row]) > 1 + result.margin for row in some)
+        if some:
+            parts.append(f"in {outside} of the {len(some)} taken {place}")
+    text = f"An eigenvalue lies outside the circle {' and '.join(parts)}."
+    every = [modulus for row in rows for modulus in moduli[row]]
+    far = sum(modulus > FARTHEST for modulus in every)
+    if not far:
+        return text
+    return (
+        f"{text} Not drawn: {far} of {plural(len(every), 'eigenvalue')}, of moduli above {FARTHEST:g} and up "
+        f"to {number(max(every))}."
+    )
 
 
 def _place_sentence(result: StabilityResult) -> str:
@@ -97,7 +133,7 @@ def panels(result: StabilityResult) -> list[Panel]:
         Panel(
             "Leading eigenvalues and the unit circle",
             draw(result),
-            f"{result.sentence} {result.agreement_sentence}",
+            f"{result.sentence} {counts_sentence(result)} {result.agreement_sentence}",
             f"{_place_sentence(result)} A difference along an eigenvector is scaled by the eigenvalue's "
             "modulus per iteration and turns by its angle; inside the circle it dies out, outside (ringed in "
             "red) it grows. Each colour and shape is one example.",

@@ -75,6 +75,7 @@ def square_heatmap(
     quantity: str,
     *,
     labels: Sequence[Any],
+    group: int = 0,
     digits: int = 4,
     **more: Any,
 ) -> "go.Figure":
@@ -86,6 +87,8 @@ def square_heatmap(
         quantity: title of the colour bar, with its unit.
         labels: names of the items, shown under the pointer; if they are numbers, the axes show them
             too. Names are distinct.
+        group: where names come in groups of this many, the axes number some of the groups, each at
+            its first item, as names would lie on top of each other; 0: they show some names.
         more: options of plotly's heat map, such as zmax.
     """
     figure = empty(title, axis, axis, 460)
@@ -102,7 +105,11 @@ def square_heatmap(
         hovertemplate="%{y} and %{x}: %{z}<extra></extra>",
         **more,
     )
-    if not numbers:
+    if group:
+        firsts = _few(range(0, len(names), group))
+        ticks = {"tickvals": [names[i] for i in firsts], "ticktext": [str(i // group) for i in firsts]}
+        figure.update_layout({axis: {"type": "category", **ticks} for axis in ("xaxis", "yaxis")})
+    elif not numbers:
         # between the ticks: all names would be too many
         figure.update_layout({axis: {"type": "category", "nticks": _TICKS} for axis in ("xaxis", "yaxis")})
     # without constrain="domain" equal scales would widen a range beyond the data

@@ -26,8 +26,10 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 DECADES = 10
 """Ticks of a logarithmic axis at most."""
-FEW_DECADES = 1.5
-"""Below it powers of ten alone leave a logarithmic axis with one tick or none."""
+FEW_DECADES = 2.0
+"""Below it powers of ten alone may leave a logarithmic axis with one tick or none."""
+FEWEST_TICKS = 3
+"""Ticks of a logarithmic axis at least."""
 LEGEND_ENTRIES = 8
 """A legend with more of them is longer than what it explains."""
 
@@ -122,13 +124,13 @@ def over_steps(title: str, y: str, height: int = 380) -> "go.Figure":
 
 def decades(figure: "go.Figure") -> None:
     """Make the y axis logarithmic, with ticks at powers of ten: at each, or at as many as fit; also
-    at 2 and 5 times these where there are few."""
+    at multiples of these where there are few."""
     ends = [float(y) for trace in figure.data for y in (trace.y if trace.y is not None else ()) if y]  # pyright: ignore[reportAttributeAccessIssue]
     ends = [math.log10(y) for y in ends if y > 0 and math.isfinite(y)]
     span = max(ends) - min(ends) if ends else 0.0
     figure.update_yaxes(type="log", exponentformat="power", dtick=max(1, math.ceil(span / DECADES)))
     if ends and span < FEW_DECADES:
-        figure.update_yaxes(**ticks_125(math.floor(min(ends)), math.ceil(max(ends))))
+        figure.update_yaxes(**_ticks_of_few_decades(min(ends), max(ends)))
 
 
 def step_line(
@@ -172,6 +174,32 @@ def colourbar(title: str, **more: Any) -> dict[str, Any]:
 
 def ticks_125(low: float, high: float) -> dict[str, Any]:
     """Ticks of a logarithmic axis at 1, 2 and 5 times the powers of ten, from 10^low to 10^high."""
-    values = [n * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for n in (1, 2, 5)]
-    values = [value for value in values if low <= math.log10(value) <= high]
-    return {"tickvals": values, "ticktext": [f"{value:,g}" for value in values]}
+    return _ticks(_multiples(low, high, (1, 2, 5)))
+
+
+def _ticks_of_few_decades(low: float, high: float) -> dict[str, Any]:
+    """The range of a logarithmic axis that holds 10^low to 10^high, and FEWEST_TICKS ticks in it or
+    more: at 1, 2 and 5 times the powers of ten, else at all multiples of them, else evenly."""
+    pad = max(0.05 * (high - low), 0.02)
+    low, high = low - pad, high + pad
+    several = (_multiples(low, high, of) for of in ((1, 2, 5), range(1, 10)))
+    values = next((values for values in several if len(values) >= FEWEST_TICKS), None)
+    return {"range": [low, high], **_ticks(values or _even_values(10**low, 10**high))}
+
+
+def _multiples(low: float, high: float, of: Sequence[int]) -> list[float]:
+    """These multiples of the powers of ten from 10^low to 10^high."""
+    values = [n * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for n in of]
+    return [value for value in values if low <= math.log10(value) <= high]
+
+
+def _even_values(low: float, high: float) -> list[float]:
+    """At least FEWEST_TICKS round numbers between two, equally far apart."""
+    gap = (high - low) / FEWEST_TICKS
+    unit = 10.0 ** math.floor(math.log10(gap))
+    gap = unit * max(n for n in (1, 2, 5) if n * unit <= gap)
+    return [n * gap for n in range(math.ceil(low / gap), math.floor(high / gap) + 1)]
+
+
+def _ticks(values: Sequence[float]) -> dict[str, Any]:
+    return {"tickvals": list(values), "ticktext": [f"{value:,g}" for value in values]}

@@ -44,7 +44,7 @@ def test_the_logistic_map_goes_round_its_cycles(r, period):
     result = measured(logistic(r), torch.full((1, 1), 0.4, dtype=DOUBLE), 300)
     assert result.verdict.name == "orbit"
     assert result.period.tolist() == [[period]]
-    assert f"Integer periods (trajectories): {period} (1)" in str(result)
+    assert f"1 after {period}." in str(result)
 
 
 def test_the_logistic_map_at_four_is_irregular():
@@ -247,6 +247,12 @@ def test_everything_is_in_the_json_and_the_figures_draw():
         panel.figure.to_json()
 
 
+def test_the_first_states_of_a_trajectory_that_ends_far_away_are_told_apart():
+    result = measured(lambda x: 3 * x, starts(), 60)  # to 3^60: beside its middle the start is rounding
+    drawn = result.figure().data[0]
+    assert len(set(drawn.x)) == len(drawn.x) >= 4
+
+
 @pytest.mark.parametrize(
     ("map", "start", "verdict"),
     [(lambda x: 4 * x, starts(), "slider"), (lambda x: x**2 * 1.1, starts() + 3, "diverging")],
@@ -257,6 +263,7 @@ def test_the_axes_of_a_growing_trajectory_hold_its_first_states(map, start, verd
     trace = result.figure().data[0]
     first_step = math.dist(result.projection[0], result.projection[1])
     assert len(trace.x) > 1 and max(abs(x - trace.x[0]) for x in trace.x) <= 101 * first_step
+    assert (trace.x[0], trace.y[0]) == (0, 0)
     panel = cycles.panels(result)[0]
     assert "drawn to where it is 100 times" in panel.reading
     assert "100 times" not in cycles.panels(measured(torch.cos, starts()))[0].reading

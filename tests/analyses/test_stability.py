@@ -301,3 +301,15 @@ def test_the_figure_of_eigenvalues_is_square_and_says_where_they_are_from():
         legend = [trace.name for trace in panel.figure.data if trace.showlegend is not False]
         assert len(legend) <= style.LEGEND_ENTRIES
         assert len({(t.marker.color, t.marker.symbol) for t in panel.figure.data[1:]}) == 12
+
+
+def test_eigenvalues_far_outside_the_circle_are_counted_not_drawn():
+    result = measured(lambda x: x @ torch.diag(torch.tensor([-9.0, 0.5], dtype=DOUBLE)), starts(2, 2) * 0)
+    panel = panels(result)[0]
+    points = [trace for trace in panel.figure.data if trace.mode == "markers"]
+    assert all(list(trace.x) == [0.5] for trace in points)
+    assert max(abs(end) for end in panel.figure.layout.xaxis.range) < 2
+    assert (
+        "An eigenvalue lies outside the circle in 2 of the 2 taken at the fixed point." in panel.observation
+    )
+    assert "Not drawn: 2 of 4 eigenvalues, of moduli above 3 and up to 9." in panel.observation

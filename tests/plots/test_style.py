@@ -3,9 +3,10 @@
 import math
 
 import pytest
+import torch
 
 from loopscope.plots import style
-from loopscope.plots.heatmaps import LABEL, NAMED, position_heatmap, token_heatmap, token_rows
+from loopscope.plots.heatmaps import LABEL, NAMED, position_heatmap, square_heatmap, token_heatmap, token_rows
 
 
 def test_no_two_of_many_examples_look_alike():
@@ -34,17 +35,22 @@ def test_long_tokens_are_short_on_an_axis_and_escaped_whole():
     assert figure.layout.xaxis.ticktext == (f"{'&lt;' * (LABEL - 1)}…", "a" * LABEL)
 
 
-@pytest.mark.parametrize("values", [(0.3, 1.7), (2.0, 3.0), (1e-9, 1.0), (5.0, 5.0), (7e4, 9e4)])
+LOG_VALUES = [(0.3, 1.7), (2.0, 3.0), (1e-9, 1.0), (5.0, 5.0), (7e4, 9e4), (13.0, 13.1), (4.0, 350.0)]
+
+
+@pytest.mark.parametrize("values", LOG_VALUES)
 def test_a_logarithmic_axis_has_two_ticks_or_more(values: tuple[float, float]):
     figure = style.empty("", "", "")
     figure.add_scatter(y=values)
     style.decades(figure)
     axis = figure.layout.yaxis
-    if axis.tickvals is None:
-        assert math.log10(max(values) / min(values)) >= style.FEW_DECADES
+    low, high = (math.log10(pick(values)) for pick in (min, max))
+    if axis.tickvals is None:  # at powers of ten
+        assert math.floor(high / axis.dtick) - math.ceil(low / axis.dtick) >= 1
     else:
-        assert min(axis.tickvals) <= min(values) and max(axis.tickvals) >= max(values)
-        assert len(axis.tickvals) == len(axis.ticktext) >= 2
+        assert axis.range[0] < low and high < axis.range[1]
+        drawn = [v for v in axis.tickvals if axis.range[0] <= math.log10(v) <= axis.range[1]]
+        assert len(drawn) == len(set(axis.ticktext)) >= style.FEWEST_TICKS
 
 
 @pytest.mark.parametrize(
@@ -65,3 +71,12 @@ def test_iterations_have_few_ticks_between_the_rows_of_tokens(count: int, ticks:
 def test_a_legend_stands_below_the_figure():
     legend = style.empty("", "", "").layout.legend
     assert (legend.yref, legend.y, legend.yanchor) == ("container", 0, "bottom")
+
+
+@pytest.mark.parametrize(("layers", "iterations"), [(1, 3), (8, 16), (2, 40)])
+def test_the_axes_of_grouped_items_number_some_groups_instead_of_naming_all(layers: int, iterations: int):
+    names = [f"iteration {t}, layer {layer}" for t in range(iterations) for layer in range(layers)]
+    axis = square_heatmap("", torch.eye(len(names)), "", "", labels=names, group=layers).layout.xaxis
+    assert 2 <= len(axis.tickvals) <= 10
+    for name, text in zip(axis.tickvals, axis.ticktext, strict=True):
+        assert name == f"iteration {text}, layer 0"
