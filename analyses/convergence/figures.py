@@ -86,7 +86,8 @@ def panels(result: ConvergenceResult) -> list[Panel]:
         Panel(
             _title(result),
             draw(result),
-            f"{result.rate_sentence} {state.position_rates_sentence} {result.limit_sentence}",
+            " ".join(filter(None, (result.rate_sentence, result.example_rates_sentence)))
+            + f" {state.position_rates_sentence} {result.limit_sentence}",
             "On this logarithmic scale a straight fall is contraction at a constant rate. A plateau means "
             "that the state has stopped moving, or that the precision of the numbers is reached. "
             f"{_slowest_sentence(state)}{result.limit_note}",

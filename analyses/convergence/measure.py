@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
@@ -32,6 +32,8 @@ SETTLED_END = "share of positions settled after the extra iterations"
 APPROACHING = "share of positions that approach a limit"
 SLOWING = "share of positions whose steps shrink too slowly for a limit to be in sight"
 SETTLED, PARTLY = NEARLY_ALL, 1 - NEARLY_ALL
+RATES_DIFFER = 1.05
+"""Two rates differ if one is this many times the other."""
 _MIN_EXTRA = 8
 """Fewer extra iterations don't give a limit."""
 
@@ -87,6 +89,9 @@ class ConvergenceResult(AnalysisResult):
     """The k of the state that is taken as the limit."""
     extra: int
     """Iterations from the last k of the result to the limit."""
+    rate_by_example: Float[Tensor, " example"]
+    """Contraction factor per iteration of each example's rms distance over its positions; NaN where
+    none can be fitted."""
     limit_note: str
     """How the limit was taken, as a sentence."""
     overflow: int | None
@@ -151,6 +156,26 @@ class ConvergenceResult(AnalysisResult):
         )
 
     @property
+    def example_rates_sentence(self) -> str:
+        """The rates of the examples by themselves, and why that of all of them is slower than most:
+        in the end what is left of the distance is that of the slowest."""
+        known = self.rate_by_example[~self.rate_by_example.isnan()]
+        total = int((self.state.late_motion >= 0).any(1).sum())
+        if len(known) < 2:
+            return ""
+        middle, slowest, overall = float(known.median()), float(known.max()), self.state.rate.value
+        text = (
+            f"Fitted to each example by itself, {len(known)} of {total} have a rate: median {middle:.3g}, "
+            f"the slowest {slowest:.3g}."
+        )
+        if not (overall > RATES_DIFFER * middle and slowest * RATES_DIFFER > overall):
+            return text
+        return (
+            f"{text} The rate over all is slower than the median because the distance of most examples has "
+            "vanished where it is fitted: what is left is that of the slowest."
+        )
+
+    @property
     def limit_sentence(self) -> str:
         """How far one more iteration moves the last state; it is a limit only if they converge."""
         s = self.state
@@ -181,7 +206,8 @@ class ConvergenceResult(AnalysisResult):
             f"{percent(s.undecided_end)} move so little that rest can't be told from slow motion."
             if s.undecided_end
             else "",
-            f"{self.rate_sentence} {s.position_rates_sentence}",
+            f"{self.rate_sentence} {self.example_rates_sentence}",
+            s.position_rates_sentence,
             f"{self.limit_note} {self.limit_sentence}",
             f'"Nearly every" means {percent(self.settled_threshold)} or more.',
         ]
@@ -226,6 +252,7 @@ def measure(
             for name in names
         ),
         limit=limit,
+        rate_by_example=rates.by_example(),
         extra=limit - end,
         limit_note=extended.note,
         overflow=extended.overflow,

@@ -62,6 +62,14 @@ class Rates:
         norm, step = (float(value) for value in values)
         return self._rate(masked_mean(self.square[:, rows], mask, (1, 2)).sqrt(), norm, step)
 
+    def by_example(self) -> Float[Tensor, " example"]:
+        """The rate of each example over its positions; NaN where none can be fitted."""
+        counted = self.mask.any(1).tolist()
+        rates = [
+            self.overall(torch.tensor([i])).value if counted[i] else math.nan for i in range(len(counted))
+        ]
+        return torch.tensor(rates)
+
     def by_position(self) -> Float[Tensor, " position"]:
         """The rate of each position over the examples; NaN where none can be fitted."""
         rms = masked_mean(self.square, self.mask, 1).sqrt()

@@ -86,7 +86,7 @@ def measure(
     reads_input, dependence = input_dependence(loop, limit, converged)
     return FixedPointsResult(
         verdict=verdict,
-        evidence=replace(evidence, estimates=_estimates(converged, numbers["rate"])),
+        evidence=replace(evidence, estimates=_estimates(converged, numbers["rate"]) if basins else ()),
         verdicts=verdicts,
         rows=tuple(counted),
         outcomes=ends,

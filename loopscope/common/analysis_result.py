@@ -45,6 +45,12 @@ class AnalysisResult:
         return {}
 
     @property
+    def examined(self) -> Sequence[int]:
+        """The examples whose states it follows, by their index in the run: those too of which it
+        can't say where they go."""
+        return tuple(self.fates)
+
+    @property
     def fate_iterations(self) -> int | None:
         """The k up to which its `fates` follow the states; None where it doesn't say."""
         return None

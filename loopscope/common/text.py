@@ -1,6 +1,7 @@
 """Numbers as text in sentences."""
 
 import re
+from collections.abc import Sequence
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -22,6 +23,12 @@ def percent(share: float) -> str:
         ):
             return f"{text} %"
     return f"{'less than 0.001' if share < 0.5 else 'more than 99.999'} %"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names of analyses as a reader says them, such as "cycles, fixed points and stability"."""
+    words = [name.replace("_", " ") for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -67,7 +67,10 @@ def nears_point(limit: Limit, row: int, at: float = NEWTON_STEP) -> bool:
     return is_at_point(limit, row, at) or is_approaching(limit, row)
 
 
-CRITERION = "whether the continued states come to a fixed point that solvers find, and attracts"
+CRITERION = (
+    "whether the whole continued state, with what belongs to no position, comes to a fixed point that "
+    "solvers find, and attracts"
+)
 """By what an outcome is decided."""
 
 

@@ -25,5 +25,9 @@ class OutcomeResult(AnalysisResult):
         return fates_of(self.rows, self.outcomes)
 
     @property
+    def examined(self) -> tuple[int, ...]:
+        return self.rows
+
+    @property
     def fate_criterion(self) -> str:
         return CRITERION

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ..common.analysis_result import AnalysisResult
 from ..common.evidence import interval_text
 from ..common.fate import WORDS, Fate, can_both_hold
-from ..common.text import percent, plural
+from ..common.text import listed, percent, plural
+from .rest_counts import rest_counts_sentence
 
 _SPECIFIC: tuple[Fate, ...] = (
     "converges",
@@ -47,6 +48,9 @@ class Fates:
     """On what the analyses disagree, a sentence each."""
     reconciled: tuple[str, ...] = ()
     """On what they only seem to disagree, and why both hold; a sentence each."""
+    notes: tuple[str, ...] = ()
+    """Where numbers on one thing differ with how they are measured: how much comes to rest, and how
+    fast; a sentence each."""
     iterations: int | None = None
     """The k to which the states were followed at least; None where no analysis says."""
 
@@ -70,6 +74,16 @@ class Fates:
         return fates.count("converges"), len(fates)
 
     @property
+    def whole_at_rest(self) -> int:
+        """In how many examples all positions converge, whatever is said of the whole state."""
+        return sum(bool(fates) and set(fates) == {"converges"} for fates in self.by_position.values())
+
+    @property
+    def _undisputed(self) -> str:
+        converging = sum(fate == "converges" for fate in self.by_example.values())
+        return ", and no analysis of its whole state denies it," if converging < self.whole_at_rest else ""
+
+    @property
     def sentence(self) -> str:
         """Such as "The states converge to a fixed point in 64 of 64 examples (94 to 100 %)."
 
@@ -91,8 +105,8 @@ class Fates:
         at_rest, positions = self.position_counts
         return (
             f"The states converge at {at_rest} of {positions} positions ({percent(at_rest / positions)}). By "
-            f"example, which converges only if all of its positions do and else counts as those that don't, "
-            f"{text}."
+            f"example, which converges only if all of its positions do{self._undisputed} and else counts as "
+            f"those that don't, {text}."
         )
 
 
@@ -108,15 +122,15 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
     Arguments:
         results: by the name of the analysis, all of one run (`AnalysisResult.fates`).
     """
-    said: dict[int, dict[str, Fate]] = defaultdict(dict)
+    claims: dict[int, dict[str, Fate]] = defaultdict(dict)
     for name, result in results.items():
         for row, fate in result.fates.items():
-            said[row][name] = fate
+            claims[row][name] = fate
     fates: dict[int, Fate] = {}
     disputed: dict[tuple[_Side, ...], list[int]] = defaultdict(list)
-    for row in sorted(said):
+    for row in sorted(claims):
         by_fate: dict[Fate, tuple[str, ...]] = {}
-        for name, fate in said[row].items():
+        for name, fate in claims[row].items():
             by_fate[fate] = (*by_fate.get(fate, ()), name)
         sides: tuple[_Side, ...] = tuple(
             (a, by_fate[a]) for a in by_fate if any(not can_both_hold(a, b) for b in by_fate)
@@ -124,6 +138,9 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         if sides:
             disputed[sides].append(row)
         fates[row] = "unclear" if sides else _most_specific(by_fate)
+    doubted = _like_the_denied(claims, fates)
+    for rows in doubted.values():
+        fates.update(dict.fromkeys(rows, "unclear"))
     by_position = {row: _fates_of_positions(row, results.values()) for row in fates}
     own = [
         f"{name} contradicts itself: {result.sentence}"
@@ -131,14 +148,53 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         if result.verdict.name == "contradictory"
     ]
     between = [_disagreement(sides, rows, results, len(fates)) for sides, rows in disputed.items()]
+    between += [_doubt(fate, rows) for fate, rows in doubted.items()]
     lengths = [r.fate_iterations for r in results.values() if r.fates and r.fate_iterations is not None]
     return Fates(
         fates,
         by_position,
         (*own, *between),
         _differences_that_die_out(results, fates),
+        _how_measured(results),
         min(lengths, default=None),
     )
+
+
+def _like_the_denied(
+    by_row: Mapping[int, Mapping[str, Fate]], fates: Mapping[int, Fate]
+) -> dict[Fate, list[int]]:
+    """By fate, the examples to which some analyses give it, where others didn't examine them, but
+    denied it of most of the examples that they did examine: it is no better known of the rest."""
+    result: dict[Fate, list[int]] = {}
+    for fate in dict.fromkeys(fates.values()):
+        if fate == "unclear":
+            continue
+        claimed = [by_name for by_name in by_row.values() if fate in by_name.values()]
+        denied = [[n for n, one in by_name.items() if not can_both_hold(fate, one)] for by_name in claimed]
+        deniers = {name for names in denied for name in names}
+        confirmed = sum(any(by_name.get(name) == fate for name in deniers) for by_name in claimed)
+        if not deniers or sum(map(bool, denied)) <= confirmed:
+            continue
+        alone = [row for row, one in fates.items() if one == fate and deniers.isdisjoint(by_row[row])]
+        if alone:
+            result[fate] = alone
+    return result
+
+
+def _doubt(fate: Fate, rows: Sequence[int]) -> str:
+    return (
+        f"{plural(len(rows), 'further example')}, of which not all of these analyses speak, would "
+        f"{WORDS[fate]}; as that is denied of most of those of which all do, the fate of these is undecided "
+        "too."
+    )
+
+
+def _how_measured(results: Mapping[str, AnalysisResult]) -> tuple[str, ...]:
+    """How much comes to rest by which criterion, and measures of contraction that disagree."""
+    stability = results.get("stability")
+    disagree = getattr(getattr(stability, "agreement", None), "name", "") == "disagree"
+    measures = getattr(stability, "agreement_sentence", "") if disagree else ""
+    return tuple(filter(None, (rest_counts_sentence(results), measures)))
 
 
 def _differences_that_die_out(
@@ -193,12 +249,12 @@ def _disagreement(
     claims, reasons = [], {}
     for fate, names in sides:
         verb = "says" if len(names) == 1 else "say"
-        claims.append(f"{_listed(names)} {verb} that the states {WORDS[fate]}")
+        claims.append(f"{listed(names)} {verb} that the states {WORDS[fate]}")
         for name in names:
             if criterion := results[name].fate_criterion:
                 reasons[criterion] = (*reasons.get(criterion, ()), name)
     why = "; ".join(
-        f"{_listed(names)} {'decides' if len(names) == 1 else 'decide'} by {criterion}"
+        f"{listed(names)} {'decides' if len(names) == 1 else 'decide'} by {criterion}"
         for criterion, names in reasons.items()
     )
     number = "number" if len(rows) == 1 else "numbers"
@@ -206,9 +262,3 @@ def _disagreement(
         f"In {len(rows)} of {plural(total, 'example')} ({number} {which}) {', but '.join(claims)}"
         f"{': ' if why else ''}{why}."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Names of analyses as a reader says them, such as "cycles, fixed points and stability"."""
-    words = [name.replace("_", " ") for name in names]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

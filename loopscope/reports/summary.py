@@ -45,7 +45,7 @@ def summary(results: Mapping[str, AnalysisResult], sections: Sequence[Section], 
         sentences=[sentence for sentence in sentences if sentence],
         tiles=tiles[:MAX_TILES],
         table=_fate_table(fates) if len(fates.counts) > 1 else None,
-        disagreements=(*fates.disagreements, *fates.reconciled),
+        disagreements=(*fates.disagreements, *fates.reconciled, *fates.notes),
     )
 
 
@@ -72,6 +72,8 @@ def _unclear_sentence(
         parts.append(f"the precision of the states decides nothing on {', '.join(limited)}")
     if fates.disagreements:
         parts.append("analyses disagree, as is said below")
+    if fates.notes:
+        parts.append("numbers on one thing differ with how they are measured, as is said below")
     if not parts:
         return f"No verdict is unclear, of {len(results)}." if results else ""
     text = "; ".join(parts)
@@ -82,11 +84,12 @@ def _fate_tile(fates: Fates) -> Tile:
     (fate, count), total = fates.counts[0], len(fates.by_example)
     if fates.position_counts is not None:
         at_rest, positions = fates.position_counts
-        whole = sum(one == "converges" for one in fates.by_example.values())
+        whole, known = fates.whole_at_rest, sum(one == "converges" for one in fates.by_example.values())
+        disputed = f"; of the whole state that is known in {known}" if known < whole else ""
         return Tile(
             percent(at_rest / positions),
             f"of {positions} positions converge to a fixed point; all positions of an example do in {whole} "
-            f"of {total}",
+            f"of {total}{disputed}",
         )
     caption = f"examples whose states {WORDS[fate]} ({interval_text(count, total)})"
     return Tile(f"{count} of {total}", caption)

@@ -161,6 +161,7 @@ def test_a_wrapped_module_is_measured_against_its_own_last_state():
     body = torch.nn.Linear(4, 4)
     with torch.no_grad():
         body.weight.copy_(0.5 * torch.eye(4))
+        body.bias.copy_(torch.arange(4))
 
     class Loop(torch.nn.Module):
         def __init__(self) -> None:
@@ -173,10 +174,10 @@ def test_a_wrapped_module_is_measured_against_its_own_last_state():
                 x = self.body(x + 1e-3 * self.passes)
             return x
 
-    run = ls.record(ls.wrap(Loop(), body="body"), torch.randn(3, 5, 4))
+    run = ls.record(ls.wrap(Loop(), body="body"), torch.arange(60.0).reshape(3, 5, 4))
     result = measure("convergence", run)
     assert "can't be iterated on" in result.limit_note
-    assert result.state.rate.value == pytest.approx(0.5, rel=1e-3)
+    assert result.state.rate.value == pytest.approx(0.5, rel=1e-2)
     assert result.limit == 39
     assert result.state.first + len(result.state.rms_distance) - 1 == 30
 
@@ -305,3 +306,15 @@ def test_the_rate_has_an_interval_over_examples():
     assert rate.value == pytest.approx(0.7, rel=1e-3)
     assert "which is no limit" not in str(result)
     assert "which is no limit" in str(convergence_of(known_maps.rotating(2.0)))
+
+
+@pytest.mark.parametrize("slow", [0.5, 0.8])
+def test_a_rate_over_examples_that_is_no_typical_one_has_its_reason(slow: float):
+    """Eleven examples halve their distance; where one is slower, the rate over all is its own."""
+    rates = torch.tensor([0.5] * 11 + [slow], dtype=torch.float64)[:, None]
+    run = ls.iterate(lambda x: rates[: len(x)] * x, torch.ones(12, 1, dtype=torch.float64), 64)
+    result = measure("convergence", run)
+    assert result.state.rate.value == pytest.approx(slow, rel=1e-2)
+    assert result.rate_by_example.tolist() == pytest.approx(rates[:, 0].tolist(), rel=1e-2)
+    assert f"12 of 12 have a rate: median 0.5, the slowest {slow:g}." in str(result)
+    assert ("slower than the median because" in str(result)) == (slow == 0.8)

@@ -142,6 +142,46 @@ def test_a_disagreement_names_who_says_what_of_which_examples_and_why():
     assert fates.by_example == {0: "unclear", 1: "moves"}
 
 
+def test_what_is_denied_of_most_examples_is_undecided_of_those_that_only_one_side_examined():
+    claims: dict[int, Fate] = dict.fromkeys(range(6), "converges")
+    few = Result(goes={0: "moves", 1: "moves", 2: "converges"})
+    fates = reconcile({"a": Result(goes=claims), "b": few})
+    assert fates.by_example == {**dict.fromkeys(range(6), "unclear"), 2: "converges"}
+    assert any(text.startswith("3 further examples") for text in fates.disagreements)
+    few = Result(goes={0: "moves", 1: "converges", 2: "converges"})
+    fates = reconcile({"a": Result(goes=claims), "b": few})
+    assert fates.by_example == {**claims, 0: "unclear"} and len(fates.disagreements) == 1
+
+
+def test_counts_at_rest_that_differ_stand_together_with_their_criteria():
+    rests: list[Fate | None] = ["converges"]
+    two: dict[int, list[Fate | None]] = {row: [*rests, *rests] for row in range(4)}
+    half: dict[int, list[Fate | None]] = {row: [*rests, "unclear"] for row in range(4)}
+    fates = reconcile({"a": Result(positions=two), "b": Result(positions=half)})
+    assert not fates.disagreements and len(fates.notes) == 1
+    for words in ("a 8 of 8 positions (100 %; its criterion)", "b 4 of 8 positions (50 %; its criterion)"):
+        assert words in fates.notes[0]
+    page = summary({"a": Result()}, [], fates)
+    assert page.disagreements == fates.notes and "No verdict is unclear" not in page.sentences[-1]
+    assert not reconcile({"a": Result(positions=two), "c": Result(positions={0: [*rests]})}).notes
+
+
+def test_other_examples_are_no_other_count():
+    """Half of the examples rest, but all of those that both examined."""
+    everywhere: dict[int, Fate] = {row: "converges" if row < 4 else "moves" for row in range(8)}
+    few: dict[int, Fate] = dict.fromkeys(range(4), "converges")
+    assert not reconcile({"a": Result(goes=everywhere), "b": Result(goes=few)}).notes
+
+
+def test_whole_states_that_move_beside_positions_at_rest_are_no_examples_at_rest():
+    rests: list[Fate | None] = ["converges", "converges"]
+    results = {"a": Result(positions={0: rests, 1: rests}), "b": Result(goes={0: "moves"})}
+    fates = reconcile(results)
+    assert set(fates.by_example.values()) == {"unclear"} and fates.whole_at_rest == 2
+    caption = summary(results, [], fates).tiles[0].caption
+    assert caption.endswith("all positions of an example do in 2 of 2; of the whole state that is known in 0")
+
+
 @dataclass(frozen=True)
 class Stability(Result):
     rows: tuple[int, ...] = (3, 5)
