@@ -12,7 +12,7 @@ from loopscope.plots.growing_path import GROWTH_SENTENCE, drawn_path
 from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
-from .result import CyclesResult, kind_in
+from .result import CyclesResult, kind_in, share_name
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -106,7 +106,7 @@ def panels(result: CyclesResult) -> list[Panel]:
 def _kinds_sentence(result: CyclesResult) -> str:
     """What the kinds that occur do."""
     kinds = [KINDS[i] for i in range(len(KINDS)) if result.shares[KINDS[i].name] > 0]
-    return "; ".join(f"{kind.name.replace('_', ' ')}: it {kind.value}" for kind in kinds).capitalize() + "."
+    return "; ".join(f"{kind_in(share_name(kind))}: it {kind.value}" for kind in kinds).capitalize() + "."
 
 
 def _trajectory_panel(result: CyclesResult) -> Panel:
@@ -164,7 +164,7 @@ def draw_shares(result: CyclesResult, threshold: str = "coherence") -> "go.Figur
             figure.add_scatter(
                 x=sensitivity.values,
                 y=y,
-                name=kind.name.replace("_", " "),
+                name=kind_in(share_name(kind)),
                 line={
                     "color": colours[i % len(colours)],
                     "width": 3,

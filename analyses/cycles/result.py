@@ -26,7 +26,7 @@ class CyclesVerdict(Verdict):
     fixed_point = "Nearly every trajectory comes to rest at a point."
     orbit = "Nearly every trajectory goes round an orbit."
     torus = "Nearly every trajectory winds with two independent frequencies."
-    slider = "Nearly every trajectory slides: its direction settles while its norm grows."
+    slider = "Nearly every trajectory drifts outward: its direction settles while its norm grows."
     drifting = "Nearly every trajectory drifts on without returning."
     irregular = "Nearly every trajectory keeps moving irregularly: no period explains it."
     diverging = "Nearly every trajectory diverges."
@@ -40,7 +40,7 @@ class CyclesVerdict(Verdict):
 
 def share_name(kind: Kind) -> str:
     """The name of the estimate of a kind's share."""
-    return f"{_SHARE}{kind.name.replace('_', ' ')}"
+    return f"{_SHARE}{_NAMES.get(kind, kind.name.replace('_', ' '))}"
 
 
 def kind_in(name: str) -> str:
@@ -49,6 +49,7 @@ def kind_in(name: str) -> str:
 
 
 _SHARE = "share of trajectories, "
+_NAMES = {Kind.slider: "drifting outward"}
 _FATES: dict[Kind, Fate] = {
     Kind.fixed_point: "converges",
     Kind.orbit: "cycles",

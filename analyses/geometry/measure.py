@@ -34,8 +34,8 @@ _TRAJECTORIES, _COMPONENTS = 24, 6
 class GeometryVerdict(Verdict):
     """How the participation ratio of the states changes over the iterations."""
 
-    widening = "The states spread out: their participation ratio rises over the iterations."
-    narrowing = "The states concentrate: their participation ratio falls over the iterations."
+    widening = "The states spread out: their participation ratio is larger at the end than at the start."
+    narrowing = "The states concentrate: their participation ratio is smaller at the end than at the start."
     steady = "The participation ratio of the states is about the same at the end as at the start."
     point = "The states are one point from start to end: nothing sets examples or positions apart."
     collapsed = "The states collapse to a point: all positions end in the same state."
@@ -90,13 +90,21 @@ class GeometryResult(AnalysisResult):
 
     @property
     def sentence(self) -> str:
-        """The verdict, with the factor that decides it."""
+        """The verdict on the two ends, with the factor that decides it, and the values between that
+        are beyond both."""
         text, factor = super().sentence, f"{self.change_factor:g}"
+        factor += self._beyond_both_ends
         if self.verdict in (GeometryVerdict.widening, GeometryVerdict.narrowing):
             return f"{text.removesuffix('.')}, by a factor of {factor} or more."
         if self.verdict is GeometryVerdict.steady:
             return f"{text.removesuffix('.')}, within a factor of {factor}."
         return text
+
+    @property
+    def _beyond_both_ends(self) -> str:
+        ratio = self.fields[0].participation_ratio
+        known = [i for i, value in enumerate(ratio.tolist()) if not math.isnan(value)]
+        return _between_text(ratio[known], [self.states[i] for i in known]) if known else ""
 
     def summary(self) -> str:
         lines = [self.sentence, *(_field_sentence(field, self.states) for field in self.fields)]

@@ -64,7 +64,8 @@ def panels(result: PathIndependenceResult) -> list[Panel]:
             draw(result),
             result.sentence,
             "Each point is one example run from one other start; 1 means that its final state has the "
-            f"direction of the final state from the standard start.{left_out}",
+            "direction of the final state from the standard start. A cosine ignores length: the same end "
+            f"also needs a relative distance of {result.near:g} or less.{left_out}",
         )
     ]
 

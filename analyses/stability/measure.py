@@ -11,6 +11,7 @@ from torch import Tensor
 
 from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, PositiveCount, SmallSeed
 from loopscope.common.evidence import Estimate, Evidence, estimate
+from loopscope.common.text import plural
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.dynamics.outcome import EXAMPLES, MARGIN, nears_point, outcomes
@@ -126,13 +127,22 @@ def measure(
 def _with_estimates(evidence: Evidence, result: StabilityResult) -> Evidence:
     """The evidence with medians over examples: at fixed points, and along all trajectories."""
     here = torch.tensor(result.at_fixed_point)
+    where = _where(int(here.sum()), len(here), result.iteration_index)
     named = (
-        ("spectral radius at the fixed point, median", result.radius[here]),
-        ("largest singular value at the fixed point, median", result.singular_value[here]),
+        (f"spectral radius at the fixed point{where}", result.radius[here]),
+        (f"largest singular value at the fixed point{where}", result.singular_value[here]),
         ("largest Lyapunov exponent in nats per iteration, median", result.exponents[:, 0]),
     )
     estimates = tuple(_median(name, values) for name, values in named if len(values[~values.isnan()]))
     return replace(evidence, estimates=estimates)
+
+
+def _where(count: int, total: int, iteration_index: bool) -> str:
+    """Of how many examples, and of which map, a number at fixed points is; that of one is no
+    median."""
+    of = ", of the last iteration's map" if iteration_index else ""
+    median = "median of the" if count > 1 else "in the"
+    return f"{of}, {median} {count} of {plural(total, 'example')} at one or near it"
 
 
 def _median(name: str, values: Float[Tensor, " example"]) -> Estimate:

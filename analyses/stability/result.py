@@ -93,9 +93,10 @@ class StabilityResult(OutcomeResult):
         turns = abs(leading.imag) > 1e-9
         turn = f", its leading eigenvalue turning by {number(angle)}° per iteration" if turns else ""
         lines = [
-            f"Spectral radius at the fixed point: median {radius} over {plural(len(here), 'example')}"
+            f"Spectral radius at the fixed point: {'median ' * (len(here) > 1)}{radius} over "
+            f"{plural(len(here), 'example')}"
             f"{f' (example {self.rows[here[0]]}{turn})' if turn else ''}; largest singular value there: "
-            f"median {singular}."
+            f"{'median ' * (len(here) > 1)}{singular}."
         ]
         known = self.sensitivity[~self.sensitivity.isnan()]
         if len(known):

@@ -10,7 +10,7 @@ import torch
 import loopscope as ls
 import loopscope.analyses.geometry as geometry  # pyright: ignore[reportMissingImports]
 from loopscope import maths
-from loopscope.analyses.geometry.measure import ratio_text  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.geometry.measure import GeometryVerdict, ratio_text  # pyright: ignore[reportMissingImports]
 
 DOUBLE = torch.float64
 
@@ -210,3 +210,14 @@ def test_a_ratio_that_rises_and_returns_has_its_peak_named():
     assert "peak" not in ratio_text(flat, [0, 1, 2, 3])
     low = dataclasses.replace(field, participation_ratio=torch.tensor([2.0, 1.0, 2.0, 2.0]))
     assert "with a minimum of 1 after 1 iteration" in ratio_text(low, [0, 1, 2, 3])
+
+
+@pytest.mark.parametrize(("verdict", "word"), [("narrowing", "smaller"), ("widening", "larger")])
+def test_a_verdict_on_the_ends_says_what_lies_beyond_both_between(verdict: str, word: str):
+    result = measured(lambda x: 0.9 * x, cloud(40, 6), iterations=3)
+    ends = (2.0, 1.4) if verdict == "narrowing" else (1.4, 2.0)
+    ratio = torch.tensor([ends[0], 2.1, 3.2, ends[1]])
+    field = dataclasses.replace(result.fields[0], participation_ratio=ratio)
+    result = dataclasses.replace(result, fields=(field,), verdict=GeometryVerdict[verdict])
+    assert f"is {word} at the end than at the start, by a factor of 1.25" in result.sentence
+    assert "with a peak of 3.2 after 2 iterations" in result.sentence

@@ -253,6 +253,16 @@ def test_a_verdict_of_examples_that_differ_counts_them():
     assert "Stable: 6 of 12 examples" in str(result)
     value, caption = headline(result)
     assert (value, caption) == ("0.5", "spectral radius at the fixed point, median of 6 of 12 examples")
+    names = [estimate.name for estimate in result.evidence.estimates]
+    assert "spectral radius at the fixed point, median of the 6 of 12 examples at one or near it" in names
+
+
+def test_a_number_of_one_example_is_no_median():
+    start = torch.cat([torch.full((1, 1), -0.5), torch.full((11, 1), 0.3)]).double()
+    result = measured(lambda x: torch.where(x < 0, 0.5 * x - 0.5, 3.2 * x * (1 - x)), start)
+    names = [estimate.name for estimate in result.evidence.estimates]
+    assert "spectral radius at the fixed point, in the 1 of 12 examples at one or near it" in names
+    assert "Spectral radius at the fixed point: 0.5 over 1 example" in str(result)
 
 
 @pytest.mark.parametrize(
