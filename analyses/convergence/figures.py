@@ -86,8 +86,7 @@ def panels(result: ConvergenceResult) -> list[Panel]:
         Panel(
             _title(result),
             draw(result),
-            " ".join(filter(None, (result.rate_sentence, result.example_rates_sentence)))
-            + f" {state.position_rates_sentence} {result.limit_sentence}",
+            f"{_rates_text(result)} {state.position_rates_sentence} {result.limit_sentence}",
             "On this logarithmic scale a straight fall is contraction at a constant rate. A plateau means "
             "that the state has stopped moving, or that the precision of the numbers is reached. "
             f"{_slowest_sentence(state)}{result.limit_note}",
@@ -109,6 +108,13 @@ def panels(result: ConvergenceResult) -> list[Panel]:
             "the length can still change.",
         ),
     ]
+
+
+def _rates_text(result: ConvergenceResult) -> str:
+    """The rate over all examples and those of each in one sentence, so that a page that is folded
+    shows neither without the other."""
+    own = result.example_rates_sentence
+    return result.rate_sentence if not own else f"{result.rate_sentence[:-1]}; {own[0].lower()}{own[1:]}"
 
 
 def _slowest_sentence(state: SiteConvergence) -> str:

@@ -171,8 +171,8 @@ class ConvergenceResult(AnalysisResult):
         if not (overall > RATES_DIFFER * middle and slowest * RATES_DIFFER > overall):
             return text
         return (
-            f"{text} The rate over all is slower than the median because the distance of most examples has "
-            "vanished where it is fitted: what is left is that of the slowest."
+            f"{text.removesuffix('.')}; the rate over all is slower than the median because the distance of "
+            "most examples has vanished where it is fitted: what is left is that of the slowest."
         )
 
     @property

@@ -103,8 +103,8 @@ def counts_sentence(result: StabilityResult) -> str:
     if not far:
         return text
     return (
-        f"{text} Not drawn: {far} of {plural(len(every), 'eigenvalue')}, of moduli above {FARTHEST:g} and up "
-        f"to {number(max(every))}."
+        f"{text.removesuffix('.')}; not drawn: {far} of {plural(len(every), 'eigenvalue')}, of moduli above "
+        f"{FARTHEST:g} and up to {number(max(every))}."
     )
 
 
