@@ -6,19 +6,17 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.functional import one_hot
 
 import loopscope as ls
-from loopscope.analyses.depth_use.integration_window import IntegrationWindows, integration_windows  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.depth_use.measure import verdict_on  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.depth_use.order_share import order_share  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.depth_use.result import DepthUseVerdict, relation_of  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
 from loopscope.common.errors import LoopscopeError
 from loopscope.maths import Slope, slope
-from loopscope.nn import LoopedModule
 
+from ..toys.reading_loops import Reads, depth_of, reads
 from ..toys.table_loop import planted
 from .test_halting import TASK
 
@@ -35,10 +33,6 @@ def depth_use_of(right, by="example", **options):
 
 def hard():
     return TASK.batch(BATCH, seed=0).difficulty[None, :, None]
-
-
-def depth_of(result, name):
-    return next(depth for depth in result.depths if depth.name == name)
 
 
 def test_a_loop_that_needs_as_many_iterations_as_its_difficulty_has_slope_one():
@@ -210,140 +204,6 @@ def test_few_examples_give_no_verdict_however_many_items_they_have():
     assert "too few" in result.sentence
 
 
-# Windows
-
-
-class Reads(LoopedModule):
-    """Tokens (fact, when, query). In iteration `when` the query's state takes the fact's; that is
-    its answer."""
-
-    def __init__(self) -> None:
-        super().__init__(8, 8)
-        self.setup()
-
-    def encode(self, tokens: Tensor) -> Tensor:
-        return tokens
-
-    def initial(self, context: Tensor) -> Tensor:
-        return one_hot(context, 8).float()
-
-    def step(self, state: Tensor, context: Tensor, t: int) -> Tensor:
-        new = state.clone()
-        now = state[:, 1].argmax(-1) == t
-        new[:, 2] = torch.where(now[:, None], state[:, 0], state[:, 2])
-        return new
-
-    def decode(self, state: Tensor, context: Tensor) -> Tensor:
-        return state
-
-
-class Passes(Reads):
-    """A chain of places: each takes in every iteration what the one before it had, the first reads
-    its token anew."""
-
-    def step(self, state: Tensor, context: Tensor, t: int) -> Tensor:
-        return torch.cat([one_hot(context[:, :1], 8).float(), state[:, :-1]], 1)
-
-
-def reads(size: int = 60):
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(0, 8, (size, 3), generator=generator)
-    tokens[:, 2] = 0
-    return tokens
-
-
-def test_the_window_of_an_input_ends_where_it_is_read():
-    tokens = reads()
-    run = ls.record(Reads().eval(), tokens)
-    result = ls.analyses.measure(
-        "depth_use", run, difficulty=tokens[:, 1], unit="when", max_inputs=None, points=None
-    )
-    windows = result.windows
-    assert (windows.position == 0).sum() > 40 and windows.iterations == tuple(range(9))
-    fact = windows.position == 0
-    assert torch.equal(windows.end[fact], tokens[windows.item[fact], 1].double())
-    assert torch.equal(windows.changes[fact], windows.state_changes[fact]), (
-        "the context is never read, so the state is all that there is"
-    )
-    for row, when in zip(windows.changes[fact], tokens[windows.item[fact], 1], strict=True):
-        assert row.tolist() == [k <= when for k in range(9)]
-    assert depth_of(result, "window").slope.slope == pytest.approx(1)
-
-
-def test_what_is_read_on_and_on_turns_the_answer_as_long_as_it_can_still_arrive():
-    tokens = torch.randint(0, 8, (40, 4), generator=torch.Generator().manual_seed(1))
-    run = ls.record(Passes().eval(), tokens)
-    result = ls.analyses.measure("depth_use", run, difficulty=tokens[:, 1], max_inputs=None, points=None)
-    windows = result.windows
-    # three iterations carry it from the first place to the last, and the one before them reads it
-    assert set(windows.position.tolist()) == {0} and (windows.end == 8 - 3).all()
-    assert windows.changes.tolist() == [[k <= 5 for k in range(9)]] * len(windows.item)
-    assert windows.state_changes.tolist() == [[k == 5 for k in range(9)]] * len(windows.item), (
-        "later tokens overwrite the others"
-    )
-    assert windows.late_fraction == 1 and "keeps reading" in str(result)
-
-
-def test_a_fact_that_is_read_from_the_context_has_its_window_there():
-    from ..toys.known_circuit import CLUE, WRITE, written
-
-    run = written(60)
-    result = ls.analyses.measure(
-        "depth_use", run, difficulty=torch.arange(60) % 3, max_inputs=None, points=None
-    )
-    windows = result.windows
-    assert set(windows.position.tolist()) == {CLUE}, "the idle fact is read too, but answers nothing"
-    assert (windows.end == WRITE).all() and not windows.state_changes.any()
-    assert windows.candidates == 60 * 5
-
-
-def test_no_clue_is_said_so():
-    tokens = reads()
-    tokens[:, 1] = 7
-    model = Reads().eval()
-    run = ls.record(model, tokens, 4)  # it ends before anything is read
-    result = ls.analyses.measure("depth_use", run, difficulty=torch.arange(60) % 3)
-    assert (
-        not len(result.windows.item)
-        and result.changes_by_level is None
-        and "No relevant input was found" in str(result)
-    )
-    assert len(discovery.module("analyses", "depth_use").panels(result)) == 1
-
-
-@pytest.mark.parametrize("entry", ["universal-prefix-parity", "ouro-mano", "huginn-hops", "trm-sudoku"])
-def test_a_clue_is_where_another_token_turns_the_answer(entry):
-    """Where only the embedding comes before the loop, exchanging it there is the same; after the
-    last iteration it is nothing."""
-    model = ls.models.load(entry)
-    batch = model.task.batch(12, seed=0)
-    run = ls.record(model, batch.tokens, seed=0)
-    answer_positions = batch.mask.clone()
-    if entry == "universal-prefix-parity":
-        answer_positions[:, :-1] = False
-    windows = integration_windows(
-        run, torch.arange(12), answer_positions, causal=False, max_inputs=12, points=4, seed=0
-    )
-    assert windows.candidates == 24 and len(windows.item) == min(windows.relevant, 12)
-    if entry == "universal-prefix-parity":  # every earlier bit turns the last parity
-        assert windows.relevant == 24
-    assert f"{windows.relevant} of 24 tested inputs are relevant" in windows.sentence
-    assert ("drawn at random were measured" in windows.sentence) == (windows.relevant > 12)
-    if (
-        entry == "huginn-hops"
-    ):  # its prelude spreads the token, its coda looks at other positions, its start is drawn anew
-        return
-    assert not windows.changes[:, -1].any() and not windows.state_changes[:, -1].any()
-    assert windows.changes[:, 0].all()
-    other = batch.tokens[windows.item].clone()
-    other[torch.arange(len(other)), windows.position] = windows.token
-    turned = ls.record(model, other).output.argmax(-1) != run.output[windows.item].argmax(-1)
-    assert (turned & answer_positions[windows.item]).any(1).all()
-
-
-# The rest
-
-
 def test_it_draws_itself_and_says_its_thresholds():
     tokens = reads()
     run = ls.record(Reads().eval(), tokens)
@@ -458,21 +318,3 @@ def test_one_constant_answer_is_said_so():
     assert not result.alike and "same token" not in result.sentence
     constant = dataclasses.replace(result, alike=True)
     assert "All final answers are the same token, whatever the input." in constant.sentence
-
-
-@pytest.mark.parametrize(
-    ("late", "words"),
-    [
-        (0, "by then it has integrated its inputs"),
-        (1, "by then it has integrated most of its inputs"),
-        (2, "the loop keeps reading half of its inputs or more"),
-        (4, "the loop keeps reading its inputs"),
-    ],
-)
-def test_what_is_said_of_inputs_follows_from_how_many_still_change_the_answer(late, words):
-    changes = torch.ones(4, 3, dtype=torch.bool)
-    changes[late:, 1:] = False
-    windows = IntegrationWindows(
-        torch.arange(4), torch.zeros(4).long(), torch.ones(4).long(), (0, 2, 4), changes, changes, 4, 4
-    )
-    assert f": {words}." in windows.sentence

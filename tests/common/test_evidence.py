@@ -71,7 +71,10 @@ def test_an_unclear_verdict_says_what_the_numbers_allow():
     assert evidence.unclear_sentence == (
         "Unclear, these numbers allow both: (1) It is dry. (2) Some days are dry, others are not."
     )
-    assert evidence.how == "Dry: 15 of 16 examples (72 to 98.9 %); wet: 1 of 16 examples (1.1 to 28 %)."
+    assert (
+        evidence.how
+        == "“It is dry”: 15 of 16 examples (72 to 98.9 %); “It is wet”: 1 of 16 examples (1.1 to 28 %)."
+    )
     nothing = by_examples([U], **OPTIONS)[1].unclear_sentence
     assert nothing.startswith("Unclear: these numbers give no conclusion.") and UNCLEAR not in nothing
 

@@ -232,7 +232,7 @@ def test_generation_runs_the_loop_in_every_pass(generated):
     tokens = TOKENS
     for token in range(3):
         run = ls.record(looped, tokens)
-        # generate brings a mask, and lets the head read the last position alone: both round otherwise
+        # generate brings a mask, and lets the head read the last position alone: both round
         torch.testing.assert_close(out.at(token=token).states.tensor, run.states.tensor, rtol=0, atol=1e-7)
         torch.testing.assert_close(out.at(token=token).output[:, -1], run.output[:, -1])
         with torch.no_grad():
