@@ -38,9 +38,12 @@ def half_precision(dtype: torch.dtype) -> Callable[[Subject], Finding]:
         except Exception as error:  # whatever a foreign module raises in a precision it isn't made for
             reason = str(error.__cause__ or error).split("\n")[0]
             return inapplicable(f"the model itself doesn't run in {name}: {reason}")
-        first, second = output(half), four_functions(half)
-        if first.outcome is Outcome.passed and second.outcome is Outcome.failed:
-            return second
+        first = output(half)
+        # What isn't iterated in its own precision isn't in a shorter one, which hides why.
+        if first.outcome is Outcome.passed and four_functions(subject).outcome is Outcome.passed:
+            functions = four_functions(half)
+            if functions.outcome is Outcome.failed:
+                return functions
         return first._replace(reason=f"in {name}: {first.reason}")
 
     return check

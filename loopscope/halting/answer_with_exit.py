@@ -180,6 +180,11 @@ def _check(
             f"answer needs tokens (batch, position) with one row or more, but got {received}. Pass a tensor "
             "of tokens."
         )
+    if tokens.layout != torch.strided:
+        raise LoopscopeError(
+            f"answer needs dense tokens, of which rows can be taken, but got {tokens.layout}. Pass "
+            "tokens.to_dense()."
+        )
     verify = getattr(model, "verify", None)  # of an adapter, whose functions may differ from its model
     if verify is not None:
         verify(tokens, inputs)

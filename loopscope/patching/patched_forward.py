@@ -239,9 +239,7 @@ class PatchedForward:
             if key not in replacements:
                 replacements[key] = self.replacement(*key, self._original(*key))
             rows = self._rows(c)
-            result[rows] = torch.where(
-                cell.mask(place, value), replacements[key].to(value.dtype), value[rows]
-            )
+            result[rows] = torch.where(cell.mask(place, value), replacements[key].to(value), value[rows])
         return result
 
     def _original(self, place: Place, iteration: int) -> Tensor:

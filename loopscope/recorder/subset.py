@@ -45,6 +45,7 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
             lambda state: model.decode(state, context),
             run.reader.state_type,
             grad=run.reader.grad,
+            forms=run.reader.forms,
         )
     logits = output_logits(run)  # of an output with several values, all that analyses read
     result = Run(

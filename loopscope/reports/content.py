@@ -13,7 +13,7 @@ from ..recorder.provenance import versions
 from .figure_json import DIGITS
 from .section import Section, Table
 
-IN_SIGHT = 3
+IN_SIGHT = 1
 """Parts left out that are said at once; more are folded."""
 
 

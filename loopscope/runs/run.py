@@ -161,6 +161,7 @@ class Run(RunDisplay):
             )
         sites = ["state", *(f"state.{name}" for name in self.origin.get("fields", ())[1:])]
         forms, short = self.reader.forms if self.has_model else {}, "short" in self.origin
+        k = self.states.iteration_at(k)
         parts = [restored(self[site][k], forms.get(site), short=short) for site in sites]
         if len(parts) == 1:
             return parts[0]

@@ -99,7 +99,7 @@ class SecondDevice(TorchDispatchMode):
         float64: whether it has 64 bits; Apple's GPUs have none.
     """
 
-    widest = True
+    widest, active = True, False
 
     def __init__(self, float64: bool = True) -> None:
         super().__init__()
@@ -109,11 +109,11 @@ class SecondDevice(TorchDispatchMode):
         super().__enter__()
         self.made = _MadeOfData()
         self.made.__enter__()
-        SecondDevice.widest = self.float64
+        SecondDevice.widest, SecondDevice.active = self.float64, True
         return torch.device("privateuseone", 0)
 
     def __exit__(self, *exception: Any) -> None:
-        SecondDevice.widest = True
+        SecondDevice.widest, SecondDevice.active = True, False
         self.made.__exit__(*exception)
         super().__exit__(*exception)
 
@@ -131,7 +131,7 @@ def second_device_is_possible() -> bool:
             module = {
                 "is_initialized": lambda: True,
                 "_is_in_bad_fork": lambda: False,
-                "is_available": lambda: False,
+                "is_available": lambda: SecondDevice.active,
                 "manual_seed_all": lambda seed: None,
             }
             torch._register_device_module("privateuseone", SimpleNamespace(**module))
