@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import loopscope as ls
-from loopscope.plots.heatmaps import short
 
 from ..toys import hostile_strings
 from ..toys.real_browser import cut_network, forget, press, requests, screen, start, until
@@ -92,7 +91,7 @@ def test_hostile_strings_stay_strings_after_drawing(unfolded: Any):
     drawn = page.execute_script(
         "return [...document.querySelectorAll('.chart text')].map((e) => e.textContent)"
     )
-    assert short(hostile_strings.SYMBOLS[0]) in drawn
+    assert any(text.startswith("<img src") for text in drawn), "the beginning of a symbol"
     assert hostile_strings.Parity.difficulty_unit in drawn
     options = page.execute_script("return document.querySelector('option').textContent")
     assert hostile_strings.SYMBOLS[0] in options
