@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.arguments import Finite, Index
 from loopscope.common.errors import LoopscopeError
-from loopscope.common.evidence import LEVEL, Evidence, by_bootstrap, estimate, with_unseen
+from loopscope.common.evidence import LEVEL, Evidence, by_bootstrap, estimate, resample, with_unseen
+from loopscope.common.sample_memory import once_per_sample
 from loopscope.core.masked import masked_mean
 from loopscope.halting.exit_rules import Level, rule_halting
 from loopscope.halting.halting_record import Halting
@@ -162,14 +163,7 @@ def _decide(
 ) -> tuple[Variation, HaltingVerdict, Evidence, Order, Order]:
     """What varies, the verdict with its evidence, and the orders by position and by difficulty,
     each as the bootstrap samples agree on."""
-    memory: dict[bytes, Variation] = {}
-
-    def of(draw: Int[Tensor, " sample"]) -> Variation:
-        key = draw.numpy().tobytes()
-        if key not in memory:
-            memory[key] = variation(used, halted, answers, difficulty, draw)
-        return memory[key]
-
+    of = once_per_sample(lambda draw: variation(used, halted, answers, difficulty, draw))
     count = len(used)
     verdict, evidence = by_bootstrap(
         lambda draw: verdict_on(of(draw)), count, unclear=HaltingVerdict.unclear, least=MIN_EXAMPLES
@@ -188,10 +182,9 @@ def _decide(
     )
     whole = of(torch.arange(count))
     estimates = tuple(e for e in estimates if e.value == e.value)
-    position = _agreed([order(v.position_order, ORDER) for v in memory.values()], whole.position_order, ORDER)
-    level = _agreed(
-        [order(v.difficulty_order, RELATED) for v in memory.values()], whole.difficulty_order, RELATED
-    )
+    samples = [whole, *(of(draw) for draw in resample(count))]
+    position = _agreed([order(v.position_order, ORDER) for v in samples], whole.position_order, ORDER)
+    level = _agreed([order(v.difficulty_order, RELATED) for v in samples], whole.difficulty_order, RELATED)
     return whole, verdict, replace(evidence, estimates=estimates), position, level
 
 

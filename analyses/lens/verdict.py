@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from loopscope.common.evidence import Evidence, by_bootstrap, estimate
+from loopscope.common.sample_memory import once_per_sample
 from loopscope.common.text import plural
 from loopscope.common.verdict import UNCLEAR, Verdict
 
@@ -70,13 +71,10 @@ class Numbers(NamedTuple):
 def formation_verdict(formation: Formation) -> tuple[LensVerdict, Evidence]:
     """The verdict, and its evidence."""
     examples, steps = int(formation.example.max()) + 1, _steps(formation)
-    memory: dict[bytes, Numbers] = {}
 
+    @once_per_sample
     def numbers(draw: Int[Tensor, " example"]) -> Numbers:
-        key = draw.numpy().tobytes()  # the verdict and the estimates are about the same samples
-        if key not in memory:
-            memory[key] = _numbers(formation, torch.bincount(draw, minlength=examples).double())
-        return memory[key]
+        return _numbers(formation, torch.bincount(draw, minlength=examples).double())
 
     verdict, evidence = by_bootstrap(
         lambda draw: _verdict(numbers(draw), steps), examples, unclear=LensVerdict.unclear, least=LEAST

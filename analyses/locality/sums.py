@@ -1,10 +1,14 @@
 """Where the effect of an intervention falls, summed over pairs of positions, example by example."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from loopscope.common.sample_memory import once_per_sample
 
 from .distances import PositionDistances
 
@@ -29,8 +33,6 @@ class EffectSums:
     """At each distance 0, 1, 2 ..."""
     causal: bool
     """Whether no position affects an earlier one."""
-    spreads: dict[bytes, "Spread"] = field(default_factory=dict, repr=False, compare=False)
-    """By the examples they are of: every interval is computed from the same samples."""
 
     @classmethod
     def of(
@@ -62,14 +64,15 @@ class EffectSums:
 
     def spread(self, rows: Tensor | None = None) -> "Spread":
         """Where the effect falls in these examples, some of them repeated; None: in all."""
-        key = b"" if rows is None else rows.numpy().tobytes()
-        if key not in self.spreads:
-            self.spreads[key] = self._spread(rows)
-        return self.spreads[key]
+        return self._spread_of(torch.arange(self.whole.shape[1]) if rows is None else rows)
 
-    def _spread(self, rows: Tensor | None) -> "Spread":
+    @cached_property
+    def _spread_of(self) -> "Callable[[Tensor], Spread]":
+        return once_per_sample(self._spread)
+
+    def _spread(self, rows: Tensor) -> "Spread":
         def total(values: Tensor) -> Tensor:
-            return (values if rows is None else values[:, rows]).double().sum(1)
+            return values[:, rows].double().sum(1)
 
         whole, others = total(self.whole), total(self.others)
         negligible = others <= NEGLIGIBLE * whole.max()

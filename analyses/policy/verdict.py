@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from loopscope.common.evidence import Evidence, by_bootstrap, estimate
+from loopscope.common.sample_memory import once_per_sample
 from loopscope.common.verdict import UNCLEAR, Verdict
 
 from .comparison import Comparison, Stops, choose, compare
@@ -48,16 +49,13 @@ def decide(
     model = stops.get(MODEL)
     rule_choice = choose(depth, rules, items, margin=MARGIN)
     model_choice = None if model is None else choose(depth, {MODEL: model}, items, margin=MARGIN)
-    memory: dict[bytes, Comparison] = {}
 
+    @once_per_sample
     def of(draw: Int[Tensor, " sample"]) -> Comparison:
-        key = draw.numpy().tobytes()
-        if key not in memory:
-            memory[key] = compare(
-                depth, rules, model, items, draw,
-                rule_choice=rule_choice, model_choice=model_choice, margin=MARGIN,
-            )  # fmt: skip
-        return memory[key]
+        return compare(
+            depth, rules, model, items, draw,
+            rule_choice=rule_choice, model_choice=model_choice, margin=MARGIN,
+        )  # fmt: skip
 
     count = len(items)
     verdict, evidence = by_bootstrap(
