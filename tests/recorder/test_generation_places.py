@@ -11,7 +11,7 @@ from torch import Tensor
 
 import loopscope as ls
 
-from ..toys.small_models import hrm_text
+from ..toys.small_models import hrm_text, wrapped_as
 
 PROMPT = torch.tensor([[5, 6, 7, 5, 6, 7, 5, 6], [9, 3, 9, 3, 9, 3, 9, 3]])
 ENDS = [3, 4, 6, 8, 14, 21, 30]
@@ -57,10 +57,6 @@ def models():
         for parameter in other.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
     return SimpleNamespace(own=own, same=copy.deepcopy(own), other=other, random=random)
-
-
-def wrapped_as(kind: str, model: Any) -> Any:
-    return ls.wrap(model) if kind == "adapter" else ls.wrap(model, body="model.H_module")
 
 
 def generated(models: Any, kind: str, setting: str, **more: Any) -> Any:

@@ -11,7 +11,7 @@ from loopscope.common.files import load_file, save_file
 from loopscope.core.states import States
 from loopscope.run_loading import named_run
 
-from ..toys.small_models import hrm_text
+from ..toys.small_models import hrm_text, wrapped_as
 
 PROMPT = torch.tensor([[5, 6, 7, 5], [9, 3, 9, 3]])
 SITES = ["lm_head", "model.L_module.layers.1.mlp"]
@@ -34,10 +34,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def model():
     torch.manual_seed(1)
     return hrm_text(eos_token_id=None, pad_token_id=0).eval()
-
-
-def wrapped_as(kind: str, model: Any) -> Any:
-    return ls.wrap(model) if kind == "adapter" else ls.wrap(model, body="model.H_module")
 
 
 def generated(wrapped: Any, **options: Any) -> Any:

@@ -7,7 +7,7 @@ import torch
 
 import loopscope as ls
 
-from ..toys.small_models import hrm_text, x_transformer
+from ..toys.small_models import hrm_text, wrapped_as, x_transformer
 
 PROMPT = torch.tensor([[5, 6, 7, 5], [9, 3, 9, 3]])
 NEW, WIDTH = 5, 16
@@ -29,10 +29,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def model():
     torch.manual_seed(1)
     return hrm_text(eos_token_id=None, pad_token_id=0).eval()
-
-
-def wrapped_as(kind: str, model: Any) -> Any:
-    return ls.wrap(model) if kind == "adapter" else ls.wrap(model, body="model.H_module")
 
 
 def generated(wrapped: Any, *edits: Any, **options: Any) -> Any:

@@ -29,6 +29,13 @@ def hrm_text(**options: Any) -> Any:
     return HrmTextForCausalLM(HrmTextConfig(**(config | options)))
 
 
+def wrapped_as(kind: str, model: Any) -> Any:
+    """An HRM-Text by its adapter, or by the part that ends an iteration."""
+    import loopscope as ls
+
+    return ls.wrap(model) if kind == "adapter" else ls.wrap(model, body="model.H_module")
+
+
 def albert(kind: str = "AlbertForMaskedLM", **options: Any) -> Any:
     import transformers
 
