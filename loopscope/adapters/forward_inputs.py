@@ -136,11 +136,12 @@ def kind_of_inputs(module: nn.Module, tokens: Any, inputs: Mapping[str, Any]) ->
 
 
 def kind_of_weights(module: nn.Module) -> tuple[Any, ...]:
-    """The precisions, the devices and the versions of a module's weights, as a key that is another
-    one once they were converted, moved, loaded or trained."""
+    """The precisions, devices, places in memory and versions of a module's weights, as a key that
+    is another one once they were converted, moved, loaded, replaced or trained. What is written
+    through `.data` doesn't show."""
     return tuple(
-        (weight.dtype, str(weight.device), 0 if weight.is_inference() else weight._version)
-        for weight in module.parameters()
+        (w.dtype, str(w.device), 0 if w.is_meta else w.data_ptr(), 0 if w.is_inference() else w._version)
+        for w in module.parameters()
     )
 
 

@@ -92,7 +92,7 @@ def lens_input(run: Run, place: Place, k: int) -> LensInput | None:
             f"for each example, but '{place.site}' holds {tuple(value.shape[1:])}. Take a site of the "
             "residual stream, such as one that ends in hook_resid_post."
         )
-    value = restored(value, form_of(like), short="short" in run.origin)
+    value = restored(value, form_of(like), run.origin)
     return LensInput(place, k, state, value)
 
 

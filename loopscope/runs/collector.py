@@ -68,6 +68,8 @@ class Collector:
         """How the states were computed, by site."""
         self.short: torch.dtype | None = None
         """The dtype that a state was rounded to; None: they are kept as they were computed."""
+        self.moved = False
+        """Whether a state was moved to another device."""
 
     def fresh(self) -> "Collector":
         """An empty collector with the same settings."""
@@ -96,6 +98,7 @@ class Collector:
         if is_state(site):
             self.forms.setdefault(site, form_of(value))
             self.short = self.short if kept.dtype == value.dtype else self.keep.dtype
+            self.moved = self.moved or kept.device != value.device
         if not self.grad:
             kept = kept.detach()
         if self._must_copy(kept) and _share(kept, value):
@@ -116,8 +119,10 @@ class Collector:
 
     @property
     def origin(self) -> dict[str, str]:
-        """What a run's provenance says of the values: the dtype that states were rounded to."""
-        return {"short": str(self.short).removeprefix("torch.")} if self.short is not None else {}
+        """What a run's provenance says of the values: the dtype that states were rounded to, and
+        the device that they were moved to."""
+        short = {} if self.short is None else {"short": str(self.short).removeprefix("torch.")}
+        return short | ({"moved": str(self.keep.device)} if self.moved else {})
 
     @property
     def sites(self) -> list[str]:

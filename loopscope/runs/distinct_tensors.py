@@ -1,5 +1,7 @@
 """The tensors of a file that is being written, each of them once, and values made of them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +29,18 @@ class DistinctTensors:
         self.by_name[name] = self.by_name.get(name, tensor)
         return name
 
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """A block after whose failure the tensors are those from before it."""
+        by_name, names = dict(self.by_name), dict(self._names)
+        try:
+            yield
+        except Unwritable:
+            self.by_name.clear()  # the dictionaries themselves stay: a caller may hold them
+            self.by_name.update(by_name)
+            self._names = names
+            raise
+
 
 def packed(tensors: DistinctTensors, what: str, value: Any, optional: bool = False) -> Any:
     """A value as JSON, with its tensors kept in `tensors`.
@@ -43,12 +57,11 @@ def packed(tensors: DistinctTensors, what: str, value: Any, optional: bool = Fal
         name = what if what in ("tokens", "output") and tensor is value else f"value/{len(tensors.by_name)}"
         return tensors.keep(name, tensor)
 
-    before = dict(tensors.by_name)
     try:
-        return pack(value, keep)
+        with tensors.all_or_none():
+            return pack(value, keep)
     except Unwritable as error:
         if optional:
-            tensors.by_name = before
             return None
         name = what.removeprefix("input ")
         place = "run.tokens" if name == what else f"run.inputs[{name}]"

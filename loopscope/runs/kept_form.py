@@ -1,6 +1,7 @@
 """In which form values are kept: on which device, and with how many digits; and the way back to
 what the model computes with."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -101,17 +102,17 @@ def on_device_with_64_bits(site: States | Tensor) -> States | Tensor:
     return site.with_values({index: value.cpu() for index, value in site.items()})
 
 
-def restored(value: Tensor, form: Form | None, *, short: bool) -> Tensor:
+def restored(value: Tensor, form: Form | None, origin: Mapping[str, Any]) -> Tensor:
     """A kept tensor as the model takes it.
 
     Arguments:
         form: of such a tensor when the model computed it; None: not known.
-        short: whether values were kept in a shorter dtype. Else their own is what was computed,
-            which may be another in each iteration, as under autocast.
+        origin: of the run; whether values were kept in a shorter dtype, "short", or on another
+            device, "moved". Else their own are what was computed, which may be others in each
+            iteration, as under autocast or where a loop goes over several devices.
     """
     if form is None:
         return value
-    if short and value.is_floating_point() and is_longer(form.dtype, value.dtype):
+    if "short" in origin and value.is_floating_point() and is_longer(form.dtype, value.dtype):
         value = value.to(form.dtype)
-    # where a loop goes over several devices, the model moves its state by itself
-    return value.to(form.device) if value.device.type == "cpu" else value
+    return value.to(form.device) if "moved" in origin or value.device.type == "cpu" else value

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..core.containers import is_container, map_parts
 from ..core.looped_model import first_state
 from ..core.state_tree import field_names, tensors
 from ..core.turns import check_no_pass, modules_within, parts_of, turn
@@ -72,9 +73,7 @@ def on_device_of(model: Any, value: Any) -> Any:
         return value
     if isinstance(value, Tensor):
         return value.to(weight.device)
-    if isinstance(value, dict):
-        return {name: on_device_of(model, one) for name, one in value.items()}
-    return type(value)(on_device_of(model, one) for one in value) if type(value) in (list, tuple) else value
+    return map_parts(value, lambda one: on_device_of(model, one)) if is_container(value) else value
 
 
 def rebuilt_reader(model: Any, origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]) -> Reader:

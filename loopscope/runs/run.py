@@ -160,9 +160,9 @@ class Run(RunDisplay):
                 "from it. Record again with a keep= that leaves values whole: every(...) or last(...)."
             )
         sites = ["state", *(f"state.{name}" for name in self.origin.get("fields", ())[1:])]
-        forms, short = self.reader.forms if self.has_model else {}, "short" in self.origin
+        forms = self.reader.forms if self.has_model else {}
         k = self.states.iteration_at(k)
-        parts = [restored(self[site][k], forms.get(site), short=short) for site in sites]
+        parts = [restored(self[site][k], forms.get(site), self.origin) for site in sites]
         if len(parts) == 1:
             return parts[0]
         state_type = self.reader.state_type if self.has_model else None

@@ -36,7 +36,8 @@ def save_run(run: "Run", path: str | os.PathLike[str]) -> Path:
         LoopscopeError: a further input of the model can't be written, or the file can't be.
     """
     tensors = DistinctTensors()
-    return save_file(path, tensors.by_name, {"kind": "run", **stored_run(run, tensors)})
+    header = {"kind": "run", **stored_run(run, tensors)}
+    return save_file(path, tensors.by_name, header)
 
 
 def stored_run(run: "Run", tensors: DistinctTensors) -> dict[str, Any]:

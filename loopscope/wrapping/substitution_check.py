@@ -70,7 +70,9 @@ def offer_iterations(reader: Reader, iterated: Iterated, run: Run) -> None:
 def substitution_mismatch(iterated: Iterated, tokens: Any, inputs: Mapping[str, Any]) -> str | None:
     """How substitution differs from the module's own pass, as a clause; None if it doesn't. Once
     for each kind of inputs."""
-    kind = (kind_of_inputs(iterated.module, tokens, inputs), kind_of_weights(iterated.module))
+    weights = kind_of_weights(iterated.module)
+    kind = (kind_of_inputs(iterated.module, tokens, inputs), weights)
+    iterated.answers = {key: one for key, one in iterated.answers.items() if key[1] == weights}
     if kind in iterated.answers:
         mismatch, iterated.absent, iterated.ends_with_logits = iterated.answers[kind]
         return mismatch

@@ -61,12 +61,18 @@ def test_the_same_weights_are_compared_once():
     assert len(calls) == 1
 
 
-def test_a_body_wrap_is_compared_again():
-    model = ls.wrap(build_loop(Loop), body="core")
-    _ = ls.record(model, batch()).logits[1]
+def test_a_body_wrap_is_compared_again_and_keeps_the_answer_on_its_present_weights_alone():
+    model, kinds = ls.wrap(build_loop(Loop), body="core"), set()
+
+    def compare(tokens):
+        _ = ls.record(model, tokens).logits[1]
+        assert len(model.iterated.answers) == 1
+        kinds.update(model.iterated.answers)
+
+    compare(batch())
     model.module.double()
-    _ = ls.record(model, batch().double()).logits[1]
+    compare(batch().double())
     with torch.no_grad():
         model.module.core.linear.weight.mul_(0.5)
-    _ = ls.record(model, batch().double()).logits[1]
-    assert len(model.iterated.answers) == 3
+    compare(batch().double())
+    assert len(kinds) == 3

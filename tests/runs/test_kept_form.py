@@ -168,7 +168,7 @@ def test_a_generation_too(tmp_path):
 def test_a_state_goes_back_to_where_it_was_computed():
     form = Form(torch.float32, torch.device("cpu"))
     bits = torch.ones(2, dtype=torch.bfloat16)
-    assert restored(bits, form, short=False).dtype == torch.bfloat16, "under autocast it is what it was"
-    assert restored(bits, form, short=True).dtype == torch.float32
+    assert restored(bits, form, {}).dtype == torch.bfloat16, "under autocast it is what it was"
+    assert restored(bits, form, {"short": "float16"}).dtype == torch.float32
     counts = torch.ones(2, dtype=torch.long)
-    assert restored(counts, form, short=True) is counts
+    assert restored(counts, form, {"short": "float16"}) is counts

@@ -148,3 +148,15 @@ def test_a_loaded_run_is_its_own_whatever_happens_to_the_file(run, tmp_path):
     loaded = ls.load_run(path)
     path.write_bytes(bytes(path.stat().st_size))
     assert torch.equal(loaded.states.tensor, run.states.tensor)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_output_that_cannot_be_written_leaves_everything_else_as_it_was(run, shared, tmp_path):
+    """Also where it shares a tensor with an input."""
+    mask, embeds = torch.rand(2, 5), torch.rand(2, 5, 3)
+    run.inputs = {"mask": mask, "embeds": embeds}
+    run.output = (embeds if shared else torch.rand(2, 5, 6), object())
+    loaded = ls.load_run(run.save(tmp_path / "run.safetensors"))
+    assert loaded.output is None
+    assert loaded.inputs["mask"].equal(mask) and loaded.inputs["embeds"].equal(embeds)
+    assert loaded.states.tensor.equal(run.states.tensor)
