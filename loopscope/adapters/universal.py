@@ -5,9 +5,10 @@ An iteration adds the signals of position and of depth to the state and applies 
 iterations beyond the model's depth the signal of depth is the last one.
 
 With its ACT (`act_fn`, Graves 2016, arXiv 1603.08983) the answer is read from `output`, into which
-every iteration is mixed with its weight, and the loop ends once all positions have halted. A
-position that hasn't halted by the last iteration keeps what was mixed so far: its weights sum to
-less than one. `ls.record(model, story, query=...)`: (batch, sentence, word) and (batch, word).
+every iteration is mixed with its weight w, as h w + output (1 - w), and the loop ends once all
+positions have halted. So the share of an iteration in the answer is its w times all later 1 - w,
+and the shares sum to less than one. `ls.record(model, story, query=...)`: (batch, sentence, word)
+and (batch, word).
 """
 
 from collections.abc import Mapping
@@ -130,7 +131,9 @@ class UniversalTransformerACT(UniversalTransformer):
         return act_rule()
 
     def halting(self, run: Any) -> Halting:
-        return replace(act_halting(run), weights=run["state.mass"].tensor.float().diff(dim=0))
+        w = run["state.mass"].tensor.float().diff(dim=0)
+        left = torch.cat([1 - w[1:], torch.ones_like(w[:1])])  # by later iterations, of what is mixed in
+        return replace(act_halting(run), weights=w * left.flip(0).cumprod(0).flip(0))
 
 
 def adapt(module: nn.Module) -> UniversalTransformer:

@@ -17,7 +17,6 @@ from .self_check import difference_of, refusal
 
 def kind_to_verify(adapter: Any, tokens: Any, inputs: Mapping[str, Any]) -> Any:
     """The kind of the inputs, as a key of `adapter.checked`; None if nothing is to be compared."""
-    compare_other_weights(adapter)
     kind = kind_of_inputs(adapter.module, tokens, inputs)
     return kind if adapter.check and kind not in adapter.checked else None
 

@@ -15,7 +15,7 @@ class ACTState(NamedTuple):
     """What the read-out reads; constant once the position has halted."""
     mass: Float[Tensor, "batch position"]
     """The sum of halting probabilities so far, 0..1; exactly 1 once halted. Its differences are the
-    weights u."""
+    weights u, with which Graves sums the outputs."""
     remainder: Float[Tensor, "batch position"]
     """R: the weight of the last iteration; before halting, its weight if the loop ended with
     it."""
