@@ -133,7 +133,7 @@ def _checked(
     ratio = torch.where(changed, left / right.clamp(min=1e-300), math.nan)
     max_ratio = torch.stack([_largest(head) for head in ratio.flatten(0, 1).T])
     finite = ratio[changed]
-    slack = float((1 / finite).median()) if len(finite) else math.nan
+    slack = float((1 / finite).quantile(0.5)) if len(finite) else math.nan
     holds = bool((finite <= 1 + 1e-3).all())
     verb = "holds" if holds else "does NOT hold"
     sentence = (

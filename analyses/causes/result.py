@@ -117,7 +117,7 @@ class CausesResult(AnalysisResult):
                 "iterations. Over how many positions it is spread is not trivial."
             )
         i, j = self.iterations.index(self.middle), self.position_iterations.index(self.middle)
-        if float(self.best_position[j]) > float(self.whole_state[i]) and self.verdict not in _NONE:
+        if float(self.best_interval[j, 0]) > float(self.whole_interval[i, 1]) and self.verdict not in _NONE:
             parts.append(
                 f"The best single position brings more ({self.best_at_middle}) than the whole state "
                 f"({self.whole_at_middle}): an effect isn't bounded by 1, and what other positions bring can "

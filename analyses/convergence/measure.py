@@ -157,22 +157,23 @@ class ConvergenceResult(AnalysisResult):
 
     @property
     def example_rates_sentence(self) -> str:
-        """The rates of the examples by themselves, and why that of all of them is slower than most:
-        in the end what is left of the distance is that of the slowest."""
+        """The rates of the examples by themselves, and why that of all of them is slower than
+        most."""
         known = self.rate_by_example[~self.rate_by_example.isnan()]
         total = int((self.state.late_motion >= 0).any(1).sum())
         if len(known) < 2:
             return ""
-        middle, slowest, overall = float(known.median()), float(known.max()), self.state.rate.value
+        middle, slowest, overall = float(known.quantile(0.5)), float(known.max()), self.state.rate.value
         text = (
             f"Fitted to each example by itself, {len(known)} of {total} have a rate: median {middle:.3g}, "
             f"the slowest {slowest:.3g}."
         )
-        if not (overall > RATES_DIFFER * middle and slowest * RATES_DIFFER > overall):
+        differs = overall > RATES_DIFFER * middle and slowest * RATES_DIFFER > overall
+        if not differs or len(known) < total / 2:
             return text
         return (
-            f"{text.removesuffix('.')}; the rate over all is slower than the median because the distance of "
-            "most examples has vanished where it is fitted: what is left is that of the slowest."
+            f"{text.removesuffix('.')}. The rate over all is slower than the median: the faster an example "
+            "converges, the less it adds to the distance that is fitted."
         )
 
     @property

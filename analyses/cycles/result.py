@@ -225,14 +225,13 @@ def _periods(period: Tensor, angle: Tensor) -> str:
     if most_common:
         parts = ", ".join(f"{int(count)} after {int(value)}" for value, count in most_common)
         parts += ", ..." if len(values) > len(most_common) else ""
-        several = plural(int(closes.sum()), "orbit")
-        verb = "closes" if several == "1 orbit" else "close"
+        several, verb = plural(int(closes.sum()), "orbit"), "closes" if int(closes.sum()) == 1 else "close"
         sentences.append(f"{several} {verb} after a whole number of iterations: {parts}.")
     if bool((~closes).any()):
         a = angle[~closes]
         sentences.append(
             f"{plural(int((~closes).sum()), 'orbit')} never closed: the median rotation is "
-            f"{number(float(a.median()), 6)} radians per iteration ({number(float(a.min()))} to "
+            f"{number(float(a.quantile(0.5)), 6)} radians per iteration ({number(float(a.min()))} to "
             f"{number(float(a.max()))})."
         )
     return " ".join(sentences)

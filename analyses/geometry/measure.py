@@ -93,11 +93,11 @@ class GeometryResult(AnalysisResult):
         """The verdict on the two ends, with the factor that decides it, and the values between that
         are beyond both."""
         text, factor = super().sentence, f"{self.change_factor:g}"
-        factor += self._beyond_both_ends
+        between = self._beyond_both_ends
         if self.verdict in (GeometryVerdict.widening, GeometryVerdict.narrowing):
-            return f"{text.removesuffix('.')}, by a factor of {factor} or more."
+            return f"{text.removesuffix('.')}, by a factor of {factor} or more{between}."
         if self.verdict is GeometryVerdict.steady:
-            return f"{text.removesuffix('.')}, within a factor of {factor}."
+            return f"{text.removesuffix('.')}, within a factor of {factor}{between}."
         return text
 
     @property

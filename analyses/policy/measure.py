@@ -111,9 +111,9 @@ class PolicyResult(AnalysisResult):
         return (
             f"Chosen on one half of the examples and tried on the other, the best rule ({halves}) runs "
             f"{c.rule[0]:.2f} iterations on average and is right in {percent(c.rule[1])}. Share of "
-            f"iterations saved against the other's fewest, with 95 % intervals: {savings}. Below 0 more are "
-            "needed: the other may be less accurate and mixes its thresholds with hindsight, so it can need "
-            "fewer than one that resembles it."
+            f"iterations saved against the other's fewest, with 95 % intervals: {savings}. Below 0 "
+            "more are needed. The method compared with may be less accurate by the margin, and its threshold "
+            "is chosen on the same examples, so even an equal method can need fewer."
         )
 
     def calibration_sentence(self) -> str:

@@ -28,7 +28,7 @@ NEARLY_ALL = 0.9
 """A verdict speaks of all examples if, beyond those measured, at least this share has it."""
 RESAMPLES = 200
 """Bootstrap samples of a verdict."""
-CONSTANT = "the same in every sample"
+CONSTANT = "the same in 95 % of samples"
 """What stands in place of an interval without width."""
 LEAST_SUPPORT = 0.05
 """Verdicts of fewer bootstrap samples than this share are no alternatives."""
@@ -47,9 +47,8 @@ class Estimate:
 
     @property
     def is_constant(self) -> bool:
-        """Whether all bootstrap samples gave the same value, to the three digits that are written,
-        which leaves its interval no width."""
-        return _three_digits(self.low) == _three_digits(self.high)
+        """Whether the interval has no width, to the three digits that are written."""
+        return not math.isnan(self.low) and _three_digits(self.low) == _three_digits(self.high)
 
     @property
     def text(self) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import models
 from ..common.errors import LoopscopeError
 from ..common.evidence import Estimate
 from ..common.score_band import score_band
@@ -41,9 +42,8 @@ def section(run: Run) -> Section | None:
     if score.whole_name is not None:
         whole = ScoreCurve(score.whole_name, score.iterations, score.whole())
     longer = _longer(run, score)
-    panels = [
-        _score_panel(score, main, whole, longer, depth=depth_of(run), entry=bool(run.origin.get("entry")))
-    ]
+    has_card = run.origin.get("entry") in models.entries()
+    panels = [_score_panel(score, main, whole, longer, depth=depth_of(run), has_card=has_card)]
     groups = difficulty_curves(score)
     if len(groups) > 1:
         panels.append(difficulty_panel(score, groups, depth))
@@ -141,7 +141,7 @@ def _score_panel(
     longer: list[tuple[ScoreCurve, int]],
     *,
     depth: RunDepth,
-    entry: bool,
+    has_card: bool,
 ) -> Panel:
     name, dial = score.name, score.task.difficulty_option
     figure = style.empty(f"{name.capitalize()} after k iterations", "iterations run (k)", name)
@@ -169,7 +169,7 @@ def _score_panel(
         if longer
         else ""
     )
-    card = " The model card has it on many more." if entry else ""
+    card = " The model card has it on many more." if has_card else ""
     return Panel(
         f"{name.capitalize()} after k iterations",
         figure,

@@ -64,11 +64,12 @@ def left_out_section(left_out: Sequence[tuple[str, str]]) -> Section | None:
     left out."""
     if not left_out:
         return None
+    verb = "isn't" if len(left_out) == 1 else "aren't"
     return Section(
         "left-out",
         "Left out",
         999,
-        text=f"{plural(len(left_out), 'part')} of a page could not be made from this run.",
+        text=f"{plural(len(left_out), 'part')} of a page {verb} on this one.",
         table=Table(("part", "why"), list(left_out), is_folded=len(left_out) > IN_SIGHT),
         group="absent",
     )

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..common.analysis_result import AnalysisResult
-from ..common.evidence import interval_text
+from ..common.evidence import interval_text, share_interval
 from ..common.fate import WORDS, Fate, can_both_hold
 from ..common.text import listed, percent, plural
 from .rest_counts import rest_counts_sentence
@@ -81,7 +81,8 @@ class Fates:
     @property
     def _undisputed(self) -> str:
         converging = sum(fate == "converges" for fate in self.by_example.values())
-        return ", and no analysis of its whole state denies it," if converging < self.whole_at_rest else ""
+        denied = converging < self.whole_at_rest
+        return ", unless an analysis of its whole state says otherwise" if denied else ""
 
     @property
     def sentence(self) -> str:
@@ -104,9 +105,8 @@ class Fates:
             return f"{text[0].upper()}{text[1:]}."
         at_rest, positions = self.position_counts
         return (
-            f"The states converge at {at_rest} of {positions} positions ({percent(at_rest / positions)}). By "
-            f"example, which converges only if all of its positions do{self._undisputed} and else counts as "
-            f"those that don't, {text}."
+            f"The states converge at {at_rest} of {positions} positions ({percent(at_rest / positions)}). An "
+            f"example converges if all of its positions do{self._undisputed}. By example, {text}."
         )
 
 
@@ -139,8 +139,8 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
             disputed[sides].append(row)
         fates[row] = "unclear" if sides else _most_specific(by_fate)
     doubted = _like_the_denied(claims, fates)
-    for rows in doubted.values():
-        fates.update(dict.fromkeys(rows, "unclear"))
+    for doubt in doubted.values():
+        fates.update(dict.fromkeys(doubt.rows, "unclear"))
     by_position = {row: _fates_of_positions(row, results.values()) for row in fates}
     own = [
         f"{name} contradicts itself: {result.sentence}"
@@ -148,7 +148,7 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         if result.verdict.name == "contradictory"
     ]
     between = [_disagreement(sides, rows, results, len(fates)) for sides, rows in disputed.items()]
-    between += [_doubt(fate, rows) for fate, rows in doubted.items()]
+    between += [_doubt_sentence(fate, doubt) for fate, doubt in doubted.items()]
     lengths = [r.fate_iterations for r in results.values() if r.fates and r.fate_iterations is not None]
     return Fates(
         fates,
@@ -160,12 +160,25 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
     )
 
 
+@dataclass(frozen=True)
+class _Doubt:
+    """Examples of which a fate is no better known than of those of which it is denied."""
+
+    rows: list[int]
+    analyses: tuple[str, ...]
+    """Those that deny it."""
+    denied: int
+    examined: int
+    """By both sides."""
+
+
 def _like_the_denied(
     by_row: Mapping[int, Mapping[str, Fate]], fates: Mapping[int, Fate]
-) -> dict[Fate, list[int]]:
+) -> dict[Fate, _Doubt]:
     """By fate, the examples to which some analyses give it, where others didn't examine them, but
-    denied it of most of the examples that they did examine: it is no better known of the rest."""
-    result: dict[Fate, list[int]] = {}
+    denied it of most of the examples that they did examine, and of more than half with 95 %
+    confidence: it is no better known of the rest."""
+    result: dict[Fate, _Doubt] = {}
     for fate in dict.fromkeys(fates.values()):
         if fate == "unclear":
             continue
@@ -173,19 +186,21 @@ def _like_the_denied(
         denied = [[n for n, one in by_name.items() if not can_both_hold(fate, one)] for by_name in claimed]
         deniers = {name for names in denied for name in names}
         confirmed = sum(any(by_name.get(name) == fate for name in deniers) for by_name in claimed)
-        if not deniers or sum(map(bool, denied)) <= confirmed:
+        no = sum(map(bool, denied))
+        if not deniers or share_interval(no, no + confirmed)[0] <= 0.5:
             continue
         alone = [row for row, one in fates.items() if one == fate and deniers.isdisjoint(by_row[row])]
         if alone:
-            result[fate] = alone
+            result[fate] = _Doubt(alone, tuple(sorted(deniers)), no, no + confirmed)
     return result
 
 
-def _doubt(fate: Fate, rows: Sequence[int]) -> str:
+def _doubt_sentence(fate: Fate, doubt: _Doubt) -> str:
+    verb = "denies" if len(doubt.analyses) == 1 else "deny"
     return (
-        f"{plural(len(rows), 'further example')}, of which not all of these analyses speak, would "
-        f"{WORDS[fate]}; as that is denied of most of those of which all do, the fate of these is undecided "
-        "too."
+        f"In {plural(len(doubt.rows), 'further example')} the states would {WORDS[fate]}. "
+        f"{' and '.join(doubt.analyses).capitalize()} {verb} that in {doubt.denied} of the "
+        f"{doubt.examined} that were examined by both sides, so these are undecided, too."
     )
 
 

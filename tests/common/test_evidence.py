@@ -189,7 +189,7 @@ def test_an_interval_holds_its_value_although_samples_repeat_examples(examples: 
 
 def test_an_interval_without_width_says_what_it_is_and_a_share_allows_for_unseen_examples():
     constant = estimate("share", lambda draw: 1.0, 20)
-    assert constant.text == "1 (the same in every sample)" == constant.share_text.replace("100 %", "1")
+    assert constant.text == "1 (the same in 95 % of samples)" == constant.share_text.replace("100 %", "1")
     wider = with_unseen(constant, 20)
     assert (wider.low, wider.high) == share_interval(20, 20) and wider.value == 1
     none = with_unseen(estimate("share", lambda draw: 0.0, 20), 20)
