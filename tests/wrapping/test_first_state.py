@@ -61,8 +61,9 @@ BEGINNINGS = {
 @pytest.mark.parametrize("reset", [(1, 1, 1), (1, 0, 0), (0, 1, 0), (0, 0, 1)])
 def test_a_state_that_is_reset_inside_the_body_is_absent(begin, reset):
     model = Outer(BEGINNINGS[begin], [bool(row) for row in reset])
+    numbers = begin not in ("NaN and infinity", "never written")  # memory may hold anything
     with warnings.catch_warnings():  # of rows that aren't reset, and go on with NaN
-        warnings.simplefilter("ignore" if begin == "NaN and infinity" else "error", ls.LoopscopeWarning)
+        warnings.simplefilter("error" if numbers else "ignore", ls.LoopscopeWarning)
         run = ls.record(ls.wrap(model, body="body"), X)
     assert run.states.iterations == [1, 2, 3, 4]
     assert run["core_in"].iterations == [1, 2, 3]
