@@ -5,7 +5,7 @@
 
 A part loops if its calls repeat, if each depends on the result of an earlier one, and if most of
 the parameters that run in an iteration are the same in every iteration. One forward pass is traced:
-the calls of modules and the tensor operations.
+the calls of modules and the tensor operations. Some further passes try the arguments of `wrap`.
 """
 
 from collections.abc import Mapping
@@ -29,9 +29,9 @@ from .wrap_arguments import wrap_arguments
 
 @guarded
 def find_loops(module: nn.Module, example: Any = None, *, tokenizer: Any = None, **inputs: Any) -> Loops:
-    """Run a module once and find the parts of it that loop, and how to `wrap` them.
+    """Run a module and find the parts of it that loop, and how to `wrap` them.
 
-    The pass runs without gradients, in the module's current mode. Random generators, buffers and
+    The passes run without gradients, in the module's current mode. Random generators, buffers and
     hooks are left as they were.
 
     A loop's body holds at least 1 % of the parameters outside embeddings, and at least three

@@ -3,7 +3,7 @@ state, its read-out and its number of iterations. Each was tried before it is su
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +39,7 @@ def wrap_arguments(
     inputs: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The further arguments of `wrap`, by name; none where the module can't be recorded by this
-    body, or has nothing to say about them.
+    body, and without those that its passes don't show.
 
     Arguments:
         body, inner: those of the loop.
@@ -54,6 +54,14 @@ def wrap_arguments(
         return {}
     finally:
         restore_generator(before)
+
+
+def _none_if_it_fails(trial: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a trial shows; nothing where the module can't be passed through as it needs."""
+    try:
+        return trial()
+    except Exception:
+        return {}
 
 
 class _Call(NamedTuple):
@@ -89,10 +97,10 @@ class _Trials:
                 found["state"] = tuple(names)
         run = self.recorded(wrapped, self.inputs)
         if "state" not in found and len(wrapped.body) > 1:
-            found |= self.state_of_parts(wrapped)
-        found |= self.axes(wrapped, run) | self.read_out(wrapped)
-        name = count_argument(self.module, run.iterations, self.inputs, self.iterations_with)
-        return found | ({} if name is None else {"count": name})
+            found |= _none_if_it_fails(lambda: self.state_of_parts(wrapped))
+        found |= self.axes(wrapped, run)
+        found |= _none_if_it_fails(lambda: self.read_out(wrapped))
+        return found | _none_if_it_fails(lambda: self.count(run.iterations))
 
     def wrapped(self, **options: Any) -> Wrapped:
         """The module with this body."""
@@ -109,6 +117,11 @@ class _Trials:
     def iterations_with(self, inputs: Mapping[str, Any]) -> int:
         """How many iterations run with these inputs."""
         return self.recorded(self.wrapped(), inputs).iterations
+
+    def count(self, iterations: int) -> dict[str, Any]:
+        """The argument that sets the number of iterations."""
+        name = count_argument(self.module, iterations, self.inputs, self.iterations_with)
+        return {} if name is None else {"count": name}
 
     def state_of_parts(self, wrapped: Wrapped) -> dict[str, Any]:
         """The state by parts of the body, if each of them is read again and the last alone isn't

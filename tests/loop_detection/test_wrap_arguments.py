@@ -110,6 +110,17 @@ def test_the_printed_line_passes_the_self_check(kind):
     assert result.row("four functions").difference == 0
 
 
+def test_a_trial_that_fails_takes_nothing_from_the_others():
+    class Unreadable(Counted):
+        def forward(self, *args, **kwargs):
+            return super().forward(*args, **kwargs)
+
+    Unreadable.forward.__signature__ = "none"  # which inspect refuses
+    assert ls.find_loops(Unreadable(), batch()).loops[0].suggestion == (
+        'ls.wrap(model, body="core", head="head", norm="norm")'
+    )
+
+
 def test_nothing_is_left_behind_by_the_trials():
     model, x = foreign.build_loop(Counted), batch()
     kept, random = x.clone(), torch.get_rng_state()
