@@ -34,12 +34,12 @@ class Clock(threading.local):
     @property
     def index(self) -> tuple[int, ...]:
         """The index of each running loop, such as (iteration, low). Empty outside the loop."""
-        return tuple(index for _, index in self._counters)
+        return tuple([index for _, index in self._counters])
 
     @property
     def axes(self) -> tuple[str, ...]:
         """The name of each running loop, in the order of `index`."""
-        return tuple(loop for loop, _ in self._counters)
+        return tuple([loop for loop, _ in self._counters])
 
     @property
     def iteration(self) -> int | None:

@@ -110,6 +110,8 @@ def find_tensor(value: Any, like: Tensor | None = None) -> Path | None:
     It is the first floating-point tensor of the shape of `like`, else the first floating-point
     tensor. None if there is none.
     """
+    if isinstance(value, Tensor):
+        return () if value.is_floating_point() else None
     result = float_tensors(value)
     if like is not None:
         same = [path for path, tensor in result if tensor.shape == like.shape]
@@ -120,6 +122,8 @@ def find_tensor(value: Any, like: Tensor | None = None) -> Path | None:
 
 def float_tensors(value: Any) -> list[tuple[Path, Tensor]]:
     """Every floating-point tensor in a module's input or output, with its path."""
+    if isinstance(value, Tensor):
+        return [((), value)] if value.is_floating_point() else []
     return [(path, tensor) for path, tensor in tensors_in(value, ()) if tensor.is_floating_point()]
 
 

@@ -70,6 +70,11 @@ class Collector:
         """The dtype that a state was rounded to; None: they are kept as they were computed."""
         self.moved = False
         """Whether a state was moved to another device."""
+        self._copied: tuple[Tensor, Tensor] | None = None
+        """The latest value that was copied whole, and its copy: one tensor may pass several
+        sites."""
+        self._fresh = False
+        """Whether that is the value taken last."""
 
     def fresh(self) -> "Collector":
         """An empty collector with the same settings."""
@@ -77,8 +82,18 @@ class Collector:
         other.copy = self.copy
         return other
 
-    def take(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> Tensor:
+    def take(
+        self,
+        site: str,
+        loops: tuple[str, ...],
+        index: tuple[int, ...],
+        value: Tensor,
+        copy: Tensor | None = None,
+    ) -> Tensor:
         """Record one value of a site at a loop index (empty outside the loop).
+
+        Arguments:
+            copy: one that holds the same numbers already, and that nobody writes to.
 
         Returns:
             the tensor to use in its place: with gradients a view, so that the gradient at the
@@ -86,10 +101,20 @@ class Collector:
         """
         if self.grad and value.requires_grad and torch.is_grad_enabled():
             value = value.view_as(value)
-        self._keep(site, loops, index, value)
+        self._keep(site, loops, index, value, copy)
         return value
 
-    def _keep(self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor) -> None:
+    def copy_of(self, value: Tensor) -> Tensor:
+        """A copy of the value that was taken last: the recorded one, if there is one. It must not
+        be written to."""
+        if self._fresh and self._copied is not None and self._copied[0] is value:
+            return self._copied[1]
+        return value.detach().clone()
+
+    def _keep(
+        self, site: str, loops: tuple[str, ...], index: tuple[int, ...], value: Tensor, copy: Tensor | None
+    ) -> None:
+        self._fresh = False
         if site == "state":
             self.state = value
         if index and index[0] % self.keep.stride:
@@ -102,12 +127,25 @@ class Collector:
         if not self.grad:
             kept = kept.detach()
         if self._must_copy(kept) and _share(kept, value):
-            kept = kept.clone()
+            kept = self._copy(kept, value, copy)
         version = None if kept.is_inference() else kept._version
         rows = self.rows if self.rows is not None and len(self.rows) == len(value) else None
         self._entries[site].append(Entry(loops, index, kept, axes, version, torch.is_grad_enabled(), rows))
         if self.keep.last is not None and index:
             self._forget(site, index[0] - self.keep.last)
+
+    def _copy(self, kept: Tensor, value: Tensor, copy: Tensor | None) -> Tensor:
+        """A copy of what is kept of a value: `copy`, or the one that was made of this tensor last
+        if it still holds the same numbers. Comparing them costs less than a copy, and shows what
+        moves no version counter, too."""
+        if self.grad or not self.keep.whole:
+            return kept.clone()
+        if copy is None or copy.stride() != value.stride():
+            seen, copy = self._copied or (None, None)
+            if copy is None or seen is not value or not torch.equal(value, copy):
+                copy = kept.clone()
+        self._copied, self._fresh = (value, copy), True
+        return copy
 
     def _must_copy(self, value: Tensor) -> bool:
         if self.copy or self.grad:
@@ -148,6 +186,7 @@ class Collector:
         Raises:
             LoopscopeError: a value was changed in place after it was recorded.
         """
+        self._copied = None
         result: dict[str, States | Tensor] = {}
         for site, entries in self._entries.items():
             self._check_untouched(site, entries)

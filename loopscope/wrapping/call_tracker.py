@@ -149,12 +149,13 @@ class CallTracker:
         if self.rows is not None:
             self.collector.rows = self.rows.at(len(values[0]))
             self.collector.batch = self.rows.batch
+        copy: Tensor | None = None
         if not done:
             self.axes.see(values[0])
             self.first.begin(values, inputs)
         else:
             self._check_followed(values, inputs)
-            self.first.compare(values, self.last)
+            copy = self.last[0] if self.first.compare(values, self.last)[0] else None
         self.passed = []
         for site, path, value in zip(self.state.sites, paths, values, strict=False):
             new = value
@@ -164,7 +165,7 @@ class CallTracker:
                 new = self.collector.take(site, ITERATION, (0,), new)
             if site == "state":
                 new = new if self.skipping else self._edited("core_in", new, (done,))
-                new = self.collector.take("core_in", ITERATION, (done,), new)
+                new = self.collector.take("core_in", ITERATION, (done,), new, copy if new is value else None)
             if new is not value:
                 inputs = put_at(inputs, path, new)
             watched = bool(self.edits or self.times)
@@ -213,7 +214,7 @@ class CallTracker:
             self.bypassed.append(None if new is value else value.detach().clone())
             new = follow_in_place(value, new, self.passed[number])
             new = self.collector.take(site, ITERATION, (done + 1,), new)
-            self.last.append(new.detach().clone())
+            self.last.append(self.collector.copy_of(new))
             if number == 0:
                 self.last_output = new
             output = output if new is value else put_at(output, path, new)
@@ -250,7 +251,7 @@ class CallTracker:
 
         def after(args: Any, kwargs: Any, output: Any) -> Any:
             entered = self._entered[name].pop() if self._entered.get(name) else []
-            path = find_tensor(output, self._like())
+            path = find_tensor(output, None if isinstance(output, Tensor) else self._like())
             if path is None:
                 return output
             value = get_at(output, path)
@@ -263,7 +264,8 @@ class CallTracker:
                 index = (self.sites.iteration_between(name, self.done), *inner)
                 at, place = (self.done, *inner), (BETWEEN, *loops)
             new, module = value, self.modules[name]
-            if not (self.calls.inside and self.skipping):  # what a skipped iteration computes is dropped
+            # what a skipped iteration computes is dropped
+            if name in self.edits and not (self.calls.inside and self.skipping):
                 new = self.site_edits.apply(name, value, index, like=self._like(), loops=loops, module=module)
             if new is not value:
                 for tensor, copy in entered:

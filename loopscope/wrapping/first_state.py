@@ -5,6 +5,7 @@ comes between two calls, and nothing came before the first one either.
 """
 
 import hashlib
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -42,10 +43,15 @@ class FirstState:
         """All tensors that the first call received, held so that no other one gets their memory."""
         self.digest: bytes | None = None
         """Of these; None if that is too large."""
+        self.form: Any = None
+        """What the first call received, without the numbers of its large floating-point tensors;
+        None if that can't be compared."""
 
     def begin(self, values: list[Tensor], inputs: Any) -> None:
         """What the first call receives."""
         self.inputs = [value.detach().clone() for value in values]
+        with suppress(TypeError):
+            self.form = _form(inputs)
         if self.edits:
             self.received = [tensor for _, tensor in tensors_in(inputs)]
             self.digest = _digest(inputs)
@@ -66,12 +72,17 @@ class FirstState:
         """What the first call returns, before any edit."""
         self.outputs = [(path, tensor.detach().clone()) for path, tensor in float_tensors(output)]
 
-    def compare(self, values: list[Tensor], last: list[Tensor]) -> None:
-        """What a later call receives, and the state that it should be."""
+    def compare(self, values: list[Tensor], last: list[Tensor]) -> list[bool]:
+        """What a later call receives, and the state that it should be.
+
+        Returns:
+            by tensor, whether it is known to be that.
+        """
         if any(self.direct):
             pairs = zip(self.direct, values, last, strict=True)
             self.direct = [direct and same_values(value, state) for direct, value, state in pairs]
         self.constant = self.constant and same_values(values[0], self.inputs[0])
+        return self.direct
 
     def unknown(self, done: int) -> list[str | None]:
         """By tensor, why what the first call received isn't states[0], as a clause; None if nothing
@@ -91,6 +102,24 @@ class FirstState:
             "call isn't seen"
         )
         return [None if direct else between for direct in self.direct]
+
+
+def _form(value: Any) -> Any:
+    """A value without the numbers of its floating-point tensors of two axes and more.
+
+    Raises:
+        TypeError: it has parts of other kinds, such as a cache.
+    """
+    if isinstance(value, Tensor):
+        large = value.is_floating_point() and value.ndim > 1
+        return value.dtype, tuple(value.shape), None if large else _digest(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return type(value), value
+    if isinstance(value, tuple | list):
+        return tuple(_form(part) for part in value)
+    if isinstance(value, dict):
+        return tuple((key, _form(part)) for key, part in value.items())
+    raise TypeError(f"a {type(value).__name__} can't be compared")
 
 
 def _digest(inputs: Any) -> bytes | None:

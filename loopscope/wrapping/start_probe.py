@@ -51,16 +51,26 @@ class StartProbe:
 
         Arguments:
             tracker: the `CallTracker` of the pass.
-            answers: those of earlier passes, by what the body received; the new one is added.
+            answers: those of earlier passes; the new one is added.
         """
-        first = tracker.first
-        weights = tuple((p.data_ptr(), version(p)) for p in self.module.parameters())
-        key = (first.digest, weights, self.module.training)
-        if first.digest is None or key not in answers:
+        key = self._key(tracker)
+        if key is None or key not in answers:
             if len(answers) >= _MOST:
                 answers.clear()
             answers[key] = self._answer(tracker)
         return answers[key]
+
+    def _key(self, tracker: Any) -> Any:
+        """What the answer depends on: weights, buffers, modes, and what the body receives. Of its
+        large floating-point tensors only the form counts, as whether a state is used is a matter of
+        the code, and of flags and numbers for whole rows. None: not known."""
+        if tracker.first.form is None:
+            return None
+        weights = tuple((p.data_ptr(), version(p)) for p in self.module.parameters())
+        buffers = tuple(mark.sample for mark in tracker.before.values())
+        modes = tuple(part.training for part in self.module.modules())
+        state = tuple(tracker.state.known or ())
+        return tracker.first.form, weights, buffers, modes, state
 
     def _answer(self, tracker: Any) -> str | None:
         inputs, outputs = tracker.first.inputs, tracker.first.outputs

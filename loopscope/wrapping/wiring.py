@@ -53,7 +53,8 @@ class Wiring:
     def give(self, output: Any) -> None:
         """What the call returns, before any edit."""
         for feed, received in self._pending.items():
-            self.carried[feed] |= _changed(received, _at(output, feed.target))
+            # one call that changes it is enough, and comparing costs as much as copying
+            self.carried[feed] = self.carried[feed] or _changed(received, _at(output, feed.target))
 
     def returned(self, output: Any) -> None:
         """What the caller gets, after the edits."""

@@ -68,7 +68,7 @@ class Wrapped:
         self.state, self.axes = state or BodyState(), axes
         self.clock = Clock()
         self.start_answers: dict[Any, str | None] = {}
-        """By what the body received first: why it isn't states[0]."""
+        """By what the body received first (`StartProbe`): why it isn't states[0]."""
         self._iterated: list[Iterated] = []
 
     @property
