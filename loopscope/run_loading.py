@@ -9,10 +9,12 @@ here.
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from . import models
 from .common.arguments import FilePath
+from .common.caller import users_stacklevel
 from .common.errors import LoopscopeError, LoopscopeWarning
 from .common.files import open_file
 from .common.guard import guarded
@@ -26,8 +28,10 @@ from .recorder.generation_storage import generation_content
 from .recorder.pass_reader import loaded_passes
 from .recorder.provenance import check_same_model
 from .recorder.record_run import record
+from .recorder.unfinished_run import unfinished_run
 from .runs.rebuilt_reader import on_device_of, rebuilt_reader
 from .runs.run import Run
+from .runs.run_folder import is_finished, open_run_folder
 from .runs.storage import run_content
 from .runs.weight_digests import weights_digest
 from .wrapping.wrap_module import Wrapped
@@ -38,7 +42,7 @@ EXAMPLES = 64
 
 @guarded
 def load_run(path: FilePath, model: Any = None) -> Any:
-    """Read a run that `run.save(path)` wrote, or a generation.
+    """Read a run that `run.save(path)` or `record(..., to=path)` wrote, or a generation.
 
     >>> run.save("run.safetensors")
     >>> ls.load_run("run.safetensors").states[3].equal(run.states[3])
@@ -55,14 +59,35 @@ def load_run(path: FilePath, model: Any = None) -> Any:
         LoopscopeError: the file is missing, damaged, or no run; or `model` is another one than made
             the run, or has other weights.
     """
-    tensors, header = open_file(path, "run", GENERATION)
     what = os.fspath(path)
+    if os.path.isdir(what):
+        return _with_model(_folder_content(Path(what)), model, path)
+    tensors, header = open_file(path, "run", GENERATION)
     if header["kind"] == GENERATION:
         arguments, output = generation_content(
             what, header, tensors, lambda contents: _passes(contents, model, path)
         )
         return Generation(**arguments, output=output)
-    content = run_content(what, header, tensors)
+    return _with_model(run_content(what, header, tensors), model, path)
+
+
+def _folder_content(folder: Path) -> dict[str, Any]:
+    """What `record(..., to=folder)` has left there, as arguments of Run."""
+    if is_finished(folder):
+        tensors, header = open_run_folder(folder)
+        return run_content(os.fspath(folder), header, tensors)
+    content = unfinished_run(folder)
+    warnings.warn(
+        f"{folder} has a recording that was interrupted: the run ends with iteration "
+        f"{content['iterations']}, and has no output.",
+        LoopscopeWarning,
+        stacklevel=users_stacklevel(),
+    )
+    return content
+
+
+def _with_model(content: dict[str, Any], model: Any, path: Any) -> Run:
+    """The run of what a file holds, with the model that made it."""
     origin = content["origin"]
     model = _model_of(origin, model, path)
     if model is None or isinstance(model, Wrapped):

@@ -29,6 +29,7 @@ from .atomic_write import atomic_write, remove_litter
 from .errors import LoopscopeError
 from .file_layout import DTYPES, FORMAT, PADDING, Layout, as_view, damaged, read_layout, write_layout
 from .json_text import write_json
+from .lazy_tensors import LazyTensors
 from .reading import checked_path, reason, regular_file
 
 ALIGNMENT = 64
@@ -69,7 +70,7 @@ def save_file(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], heade
     return path
 
 
-class StoredTensors(Mapping[str, Tensor]):
+class StoredTensors(LazyTensors):
     """The tensors of a file, by name. Each is checked before it is first given.
 
     Reading one raises LoopscopeError if its bytes aren't those that were written.
@@ -78,10 +79,22 @@ class StoredTensors(Mapping[str, Tensor]):
     def __init__(self, path: Path, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
         self._path, self._tensors = path, dict(tensors)
         self._shapes, self._unchecked = layout.shapes, dict(layout.tensors or {})
+        self._views = {name: one.view[0] for name, one in (layout.tensors or {}).items() if one.view}
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape, without reading it."""
         return self._shapes[name]
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The type of a tensor's numbers.
+
+        Raises:
+            LoopscopeError: there is no such type.
+        """
+        view = self._views.get(name)
+        dtype = self._tensors[name].dtype if view is None else getattr(torch, view, None)
+        if not isinstance(dtype, torch.dtype):
+            raise damaged(self._path, f"'{name}' is of a type {str(view)[:40]!r} that doesn't exist")
+        return dtype
 
     def __getitem__(self, name: str) -> Tensor:
         tensor = self._tensors[name]
@@ -166,7 +179,7 @@ def load_shapes(path: str | os.PathLike[str], kind: str) -> dict[str, tuple[int,
 
 def checksum(tensor: Tensor) -> str:
     """CRC-32 of a tensor's bytes, in hexadecimal digits."""
-    return f"{zlib.crc32(_bytes(tensor)):08x}"
+    return f"{zlib.crc32(bytes_of(tensor)):08x}"
 
 
 def aligned(tensor: Tensor) -> Tensor:
@@ -219,7 +232,7 @@ def _write(file: io.BufferedWriter, name: str, tensor: Tensor) -> str:
     """Write a tensor's bytes, and zeros up to the next multiple of ALIGNMENT. Returns the
     checksum."""
     try:
-        content = _bytes(tensor)
+        content = bytes_of(tensor)
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
         raise LoopscopeError(
             f"a file's tensors must be dense and have numbers, but '{name}' is {tensor.layout} of "
@@ -230,6 +243,12 @@ def _write(file: io.BufferedWriter, name: str, tensor: Tensor) -> str:
     return f"{zlib.crc32(content):08x}"
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def bytes_of(tensor: Tensor) -> memoryview:
+    """A dense tensor's bytes, in the order of its indices: its own memory where that is possible.
+
+    Raises:
+        RuntimeError, NotImplementedError, TypeError, AttributeError: it has no bytes, as it is
+            sparse or on the device "meta".
+    """
     values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     return values.reshape(-1).view(torch.uint8).numpy().data

@@ -10,6 +10,7 @@ from ..common.arguments import whole_number
 from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
 from ..common.to_json import to_json
 from .indexing import canonical_selectors, index_grid, iteration_selector, rest_of_index, select
+from .lazy_values import chosen, form_at, identity_at
 from .states_display import StatesDisplay
 
 
@@ -105,7 +106,7 @@ class States(StatesDisplay):
             raise LoopscopeError(
                 f"'{self.name}' has no iteration left to stack. Record or keep at least one."
             )
-        shapes = sorted({tuple(value.shape) for value in self._values.values()})
+        shapes = sorted({tuple(form_at(self._values, index).shape) for index in self._values})
         if len(shapes) > 1:
             raise LoopscopeError(
                 f"'{self.name}' must have one shape at every iteration to be stacked, but had {shapes}. "
@@ -117,14 +118,25 @@ class States(StatesDisplay):
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of `.tensor`."""
-        one = next(iter(self._values.values())).shape if self._values else ()
+        one = form_at(self._values, next(iter(self._values))).shape if self._values else ()
         return (len(self.iterations), *self.inner, *one)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The type of the first value's numbers; None if nothing is present."""
+        return form_at(self._values, next(iter(self._values))).dtype if self._values else None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the distinct values."""
-        unique = {(v.data_ptr(), v.shape): v.nbytes for v in self._values.values()}
-        return sum(unique.values())
+        distinct = {identity_at(self._values, k): form_at(self._values, k).nbytes for k in self._values}
+        return sum(distinct.values())
+
+    @property
+    def by_index(self) -> Mapping[tuple[int, ...], Tensor]:
+        """Every present value by its loop index (iteration, inner loops ...); of a run on disk each
+        is read when it is asked for (`core.lazy_values`)."""
+        return self._values
 
     def items(self) -> Iterator[tuple[tuple[int, ...], Tensor]]:
         """Every present value with its loop index (iteration, inner loops ...)."""
@@ -152,7 +164,7 @@ class States(StatesDisplay):
         index = iteration_selector(index, self.name)
         if isinstance(index, slice):
             labels = self.iteration_range[index]
-            values = {key: self._values[key] for key in self._values if key[0] in labels}
+            values = chosen(self._values, lambda key: key[0] in labels)
             return self.with_values(values, iteration_range=labels)
         return self._at(self.iteration_at(index))
 

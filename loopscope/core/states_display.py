@@ -67,7 +67,7 @@ class StatesDisplay:
 
 def dtype(states: "States") -> str:
     """The type of the numbers, such as float32."""
-    return str(next(value for _, value in states.items()).dtype).removeprefix("torch.")
+    return str(states.dtype).removeprefix("torch.")
 
 
 def iterations_text(iterations: list[int]) -> str:

@@ -12,6 +12,7 @@ from ..common.errors import LoopscopeError
 from ..core.copied import copied
 from ..core.counted import PADDING_INPUTS, SpecialTokens, counted_positions
 from ..core.hooks import TemporaryHooks
+from ..core.lazy_values import chosen, form_at, joined
 from ..core.output_logits import find_logits
 from ..core.pattern_sites import listed, with_patterns
 from ..core.sites import Sites, find_tensor, get_at, is_state, modules_of, resolve, site_modules
@@ -259,14 +260,14 @@ class PassRecorder:
 
     def _with_first_value(self, states: States, value: Tensor | None, iterations: int) -> States:
         """The site's values with `value` before the loop; None: it isn't known."""
-        later = {index: one for index, one in states.items() if index[0] > 0}
+        later = chosen(states.by_index, lambda index: index[0] > 0)
         if value is None:
             return states.with_values(later, iteration_range=range(iterations + 1))
         kept, _ = self.keep.value(value, states.axes[1:], states.name)
-        shape = next((one.shape for one in later.values()), kept.shape)
+        shape = next((form_at(later, index).shape for index in later), kept.shape)
         if kept.shape != shape and kept.ndim == 3:
             kept = kept[:, -shape[1] :]  # a cache holds the other positions: only the newest go on
-        return States(states.name, {(0,): kept} | later, states.axes, iterations + 1)
+        return States(states.name, joined([{(0,): kept}, later]), states.axes, iterations + 1)
 
 
 def _with_padding(run: Run, inputs: Mapping[str, Any]) -> Run:

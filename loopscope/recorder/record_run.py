@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from ..adapters.base import Adapter
-from ..common.arguments import Count, Seed
+from ..common.arguments import Count, FilePath, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
@@ -23,6 +23,7 @@ from ..wrapping.recorded_module import record_wrapped, wrapped_edits
 from ..wrapping.substitution_check import offer_iterations
 from ..wrapping.wrap_module import Wrapped
 from .checked_pass import checked_pass
+from .disk_recording import begin, disk_store, stored
 from .model_forward import record_model_forward
 from .pass_settings import pass_settings
 from .provenance import circumstances
@@ -31,7 +32,7 @@ from .recording_plan import Span, edits_of
 from .resume_run import resume
 
 
-# It is long because its docstring explains eleven arguments.
+# It is long because its docstring explains twelve arguments.
 @guarded
 def record(
     model: Any,
@@ -46,6 +47,7 @@ def record(
     copy: bool | None = None,
     tokenizer: Any = None,
     count_special: bool = True,
+    to: FilePath | None = None,
     **inputs: Any,
 ) -> Run:
     """One forward pass with its states. The output is bitwise what the model gives without being
@@ -76,6 +78,9 @@ def record(
         count_special: False: the tokenizer's special tokens (those that begin, end, separate or
             pad) don't count in pooled numbers, though the model reads them. Unknown and masked
             words count.
+        to: a folder, where each value is written as soon as it is computed, so that a run may be
+            larger than memory. It can be read by `load_run` even if the recording was killed: up to
+            its last whole iteration. An unfinished run in the folder is replaced.
         inputs: further arguments of a wrapped module's forward. The model and the run have copies
             of them and of the tokens, so that nothing of the caller's is written to.
 
@@ -90,33 +95,39 @@ def record(
     read = model_input(model, tokens, inputs, tokenizer, count_special=count_special)
     tokens, inputs = read.tokens, read.inputs
     model = model.wrapped if isinstance(model, Iterated) else model
-    if isinstance(model, Wrapped):
-        n = count = None if iterations is None else checked_iterations(iterations)
-        if n is not None and model.names.count is not None:
-            inputs, n = inputs | {model.names.count: n}, None
-        _check_no_edits(n, edits)
-        collector = Collector(keep or Keep(), grad, copy, careful=True)
-        run = _recorded_module(model, tokens, inputs, sites, wrapped_edits(model, edits), collector, seed)
-        run.origin |= read.origin
-        warn_nonfinite(run, stacklevel=3)  # who called record, which is guarded
-        if n is None and count is not None:
-            _check_count(model.names.count, count, run.iterations)
-        run = _counted(run, read)
-        if n is None or n == run.iterations:
-            return run
-        first = run.states.iterations[0]
-        start = min(max(n, first), run.iterations)
-        return resume(model, run, n, start=start, seed=seed)
-    check_looped(model)
-    _check_no_inputs(model, inputs)
-    edited = edits_of(model, edits)
-    collector = Collector(keep or Keep(), grad, copy, careful=changes_in_place(model))
-    with pass_settings(model, grad, seed) as before:
-        tokens, inputs = copied(tokens), copied(inputs)
-        origin = circumstances(model, edited, keep, seed) | read.origin
-        request = _Request(model, tokens, inputs, iterations, sites, edited, collector, origin, before)
-        run = _adapted(request) if isinstance(model, Adapter) else _with_four_functions(request)
-    return _counted(run, read)
+    with disk_store(to, keep, grad) as store:
+        if isinstance(model, Wrapped):
+            n = count = None if iterations is None else checked_iterations(iterations)
+            if n is not None and model.names.count is not None:
+                inputs, n = inputs | {model.names.count: n}, None
+            _check_module_pass(n, edits, to)
+            collector = Collector(keep or Keep(), grad, copy, careful=True, store=store)
+            run = _recorded_module(model, tokens, inputs, sites, wrapped_edits(model, edits), collector, seed)
+            run.origin |= read.origin
+            warn_nonfinite(run, stacklevel=3)  # who called record, which is guarded
+            if n is None and count is not None:
+                _check_count(model.names.count, count, run.iterations)
+            run = _counted(run, read)
+            if n is None or n == run.iterations:
+                return stored(store, run)
+            first = run.states.iterations[0]
+            start = min(max(n, first), run.iterations)
+            return resume(model, run, n, start=start, seed=seed)
+        check_looped(model)
+        _check_no_inputs(model, inputs)
+        edited = edits_of(model, edits)
+        collector = Collector(keep or Keep(), grad, copy, careful=changes_in_place(model), store=store)
+        with pass_settings(model, grad, seed) as before:
+            tokens, inputs = copied(tokens), copied(inputs)
+            origin = circumstances(model, edited, keep, seed) | read.origin
+            begin(store, tokens, inputs, {"origin": origin | _fields(model)})
+            request = _Request(model, tokens, inputs, iterations, sites, edited, collector, origin, before)
+            run = _adapted(request) if isinstance(model, Adapter) else _with_four_functions(request)
+        return stored(store, _counted(run, read))
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    return {"fields": list(getattr(model, "fields", ()))}
 
 
 def _counted(run: Run, read: ModelInput) -> Run:
@@ -186,6 +197,13 @@ def _recorded_module(
     """The run of a module wrapped by its body."""
     with pass_settings(model, collector.grad, seed):
         tokens, inputs = copied(tokens), copied(inputs)
+        if collector.store is not None:
+            about = circumstances(model.module, edits, collector.keep, seed) | {
+                "body": model.body,
+                "inner": model.inner,
+                "fields": list(model.state.fields),
+            }
+            begin(collector.store, tokens, inputs, {"origin": about, "module_pass": True})
         run = record_wrapped(model, tokens, inputs, sites, edits=edits, collector=collector)
     run.origin |= circumstances(model.module, edits, collector.keep, seed)
     if model.names.head is not None:  # what the forward returns need not be what the head does
@@ -206,7 +224,14 @@ def _check_count(name: str | None, count: int, ran: int) -> None:
         )
 
 
-def _check_no_edits(iterations: int | None, edits: Edits) -> None:
+def _check_module_pass(iterations: int | None, edits: Edits, to: Any) -> None:
+    if iterations is not None and to is not None:
+        raise LoopscopeError(
+            "a module wrapped by its body runs its own number of iterations, and to= writes its own pass, "
+            f"but iterations={iterations} was passed. Leave iterations out, and go on from there: "
+            "ls.resume(model, run, iterations, to=...); or name the module's own argument: ls.wrap(..., "
+            "count=...)."
+        )
     if iterations is not None and edits:
         raise LoopscopeError(
             "a module wrapped by its body runs its own number of iterations, and edits are made in its own "

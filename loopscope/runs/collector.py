@@ -8,7 +8,6 @@ in memory), under inference mode (no version counter), and where values may be c
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,34 +15,31 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..core.sites import axes_of, is_state
 from ..core.states import States
+from .entry import Entry
+from .finished_sites import finished_sites, full_batch
 from .keep import Keep
 from .kept_form import Form, form_of
-
-
-class Entry(NamedTuple):
-    """One recorded value."""
-
-    loops: tuple[str, ...]
-    index: tuple[int, ...]
-    value: Tensor
-    axes: tuple[str, ...]
-    version: int | None
-    grad: bool
-    """Whether it was computed with gradients enabled."""
-    rows: Tensor | None = None
-    """The numbers of its rows, if rows have left the batch."""
+from .value_store import ValueStore
 
 
 class Collector:
     """Collects the values of all sites in one forward pass."""
 
-    def __init__(self, keep: Keep, grad: bool, copy: bool | None = None, careful: bool = False) -> None:
+    def __init__(
+        self,
+        keep: Keep,
+        grad: bool,
+        copy: bool | None = None,
+        careful: bool = False,
+        store: ValueStore | None = None,
+    ) -> None:
         """
         Arguments:
             grad: keep the values attached to their graph, as references: a copy can't be
                 differentiated at.
             copy: True copies every value, False none. None: copy if values may be changed in place
                 (`careful`), and whenever only a part of a tensor is kept.
+            store: where values are written as they come; None: they stay in memory.
 
         Raises:
             LoopscopeError: with gradients, if values are to be moved or shortened.
@@ -53,7 +49,7 @@ class Collector:
                 "grad=True needs values as they were computed, but keep= stores others in their place "
                 f"(keep={keep}), which can't be differentiated at. Leave out keep.to(...), or grad=True."
             )
-        self.keep, self.grad = keep, grad
+        self.keep, self.grad, self.store = keep, grad, store
         self.copy = copy if copy is not None else careful and not grad
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self.state: Tensor | None = None
@@ -78,7 +74,9 @@ class Collector:
 
     def fresh(self) -> "Collector":
         """An empty collector with the same settings."""
-        other = Collector(self.keep, self.grad)
+        if self.store is not None:
+            self.store.restart()
+        other = Collector(self.keep, self.grad, store=self.store)
         other.copy = self.copy
         return other
 
@@ -126,13 +124,20 @@ class Collector:
             self.moved = self.moved or kept.device != value.device
         if not self.grad:
             kept = kept.detach()
-        if self._must_copy(kept) and _share(kept, value):
-            kept = self._copy(kept, value, copy)
-        version = None if kept.is_inference() else kept._version
         rows = self.rows if self.rows is not None and len(self.rows) == len(value) else None
-        self._entries[site].append(Entry(loops, index, kept, axes, version, torch.is_grad_enabled(), rows))
+        entry = Entry(loops, index, kept, axes, None, torch.is_grad_enabled(), rows)
+        self._entries[site].append(self._held(site, entry, value, copy))
         if self.keep.last is not None and index:
             self._forget(site, index[0] - self.keep.last)
+
+    def _held(self, site: str, entry: Entry, value: Tensor, copy: Tensor | None) -> Entry:
+        """The entry, such that what happens to the model's own tensor is harmless or noticed."""
+        if self.store is not None:
+            return self.store.take(site, full_batch(entry, self.batch))
+        kept = entry.value
+        if self._must_copy(kept) and _share(kept, value):
+            kept = self._copy(kept, value, copy)
+        return entry._replace(value=kept, version=None if kept.is_inference() else kept._version)
 
     def _copy(self, kept: Tensor, value: Tensor, copy: Tensor | None) -> Tensor:
         """A copy of what is kept of a value: `copy`, or the one that was made of this tensor last
@@ -187,18 +192,9 @@ class Collector:
             LoopscopeError: a value was changed in place after it was recorded.
         """
         self._copied = None
-        result: dict[str, States | Tensor] = {}
         for site, entries in self._entries.items():
             self._check_untouched(site, entries)
-            groups: dict[tuple[str, ...], list[Entry]] = defaultdict(list)
-            for entry in entries:
-                groups[entry.loops].append(entry)
-            ordered = sorted(groups, key=len, reverse=True)
-            for number, loops in enumerate(ordered):
-                name = f"{site}@{'.'.join(loops) or 'outside'}" if number else site
-                group = [_full_batch(entry, self.batch) for entry in groups[loops]]
-                result[name] = _as_states(name, loops, group, iterations + is_state(site), grad=self.grad)
-        return result
+        return finished_sites(self._entries, iterations, grad=self.grad, batch=self.batch, store=self.store)
 
     def _check_untouched(self, site: str, entries: list[Entry]) -> None:
         for entry in entries:
@@ -212,40 +208,3 @@ class Collector:
 
 def _share(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
-
-
-def _as_states(
-    name: str, loops: tuple[str, ...], entries: list[Entry], length: int, *, grad: bool
-) -> States | Tensor:
-    calls: dict[tuple[int, ...], list[Entry]] = defaultdict(list)
-    for entry in entries:
-        calls[entry.index].append(entry)
-    axes = entries[0].axes
-    if all(len(group) == 1 for group in calls.values()):
-        if not loops:
-            return calls[()][0].value
-        single = {index: group[0] for index, group in calls.items()}
-        return _states(name, single, loops + axes, length, grad=grad)
-    several = {(*index, n): entry for index, group in calls.items() for n, entry in enumerate(group)}
-    return _states(name, several, (*loops, "call", *axes), length if loops else len(several), grad=grad)
-
-
-def _states(
-    name: str, entries: dict[tuple[int, ...], Entry], axes: tuple[str, ...], length: int, *, grad: bool
-) -> States:
-    rows = {index: entry.rows for index, entry in entries.items() if entry.rows is not None}
-    without = [index for index, entry in entries.items() if not entry.grad] if grad else []
-    values = {index: entry.value for index, entry in entries.items()}
-    return States(name, values, axes, length, rows=rows, without_grad=without)
-
-
-def _full_batch(entry: Entry, batch: int | None) -> Entry:
-    """The entry with a row for each example of the first batch, NaN for those that have left, and
-    `rows` as a mask."""
-    rows, value = entry.rows, entry.value
-    if rows is None or batch is None or len(rows) == batch or not value.is_floating_point():
-        return entry._replace(rows=None)
-    whole = value.new_full((batch, *value.shape[1:]), float("nan"))
-    mask = torch.zeros(batch, dtype=torch.bool)
-    mask[rows] = True
-    return entry._replace(value=whole.index_copy(0, rows.to(value.device), value), rows=mask)

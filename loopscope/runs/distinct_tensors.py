@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..core.lazy_values import LoopPlace
+from ..core.states import States
+from .run_header import format_index
 from .stored_values import Unwritable, pack
 
 
@@ -28,6 +31,10 @@ class DistinctTensors:
             name = self._names.setdefault((*identity, tensor.is_conj(), tensor.is_neg()), name)
         self.by_name[name] = self.by_name.get(name, tensor)
         return name
+
+    def keep_site(self, name: str, site: States) -> dict[LoopPlace, str]:
+        """The names of a site's values in the file, by loop index, each beginning with `name`."""
+        return {index: self.keep(f"{name}{format_index(index)}", value) for index, value in site.items()}
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:

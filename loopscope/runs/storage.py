@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
-from ..common.files import StoredTensors, save_file
+from ..common.files import save_file
+from ..common.lazy_tensors import LazyTensors
 from ..core.counted import Counted
 from ..core.states import States
 from ..halting.halting_record import Halting
 from .distinct_tensors import DistinctTensors, packed
 from .run_header import REMEDY, RunHeader, StoredSite, checked_header, format_index
+from .site_values import SiteValues
 from .stored_values import unpack
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def stored_run(run: "Run", tensors: DistinctTensors) -> dict[str, Any]:
     return header
 
 
-def run_content(what: str, header: Mapping[str, Any], tensors: StoredTensors) -> dict[str, Any]:
+def run_content(what: str, header: Mapping[str, Any], tensors: LazyTensors) -> dict[str, Any]:
     """What `stored_run` made JSON of, as arguments of `Run`.
 
     Arguments:
@@ -94,25 +96,6 @@ def whole(what: str, kind: str) -> Iterator[None]:
         raise LoopscopeError(f"{what} must hold a whole {kind}, but {error}. {REMEDY}") from error
 
 
-class SiteValues(Mapping[tuple[int, ...], Tensor]):
-    """A site's tensors by loop index, each of them checked when it is first read."""
-
-    def __init__(self, names: Mapping[tuple[int, ...], str], tensors: Mapping[str, Tensor]) -> None:
-        self._names, self._tensors = dict(names), tensors
-
-    def __getitem__(self, index: tuple[int, ...]) -> Tensor:
-        return self._tensors[self._names[index]]
-
-    def __contains__(self, index: object) -> bool:
-        return index in self._names  # without reading it
-
-    def __iter__(self) -> Iterator[tuple[int, ...]]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
 def _stored_site(tensors: DistinctTensors, number: int, site: States | Tensor) -> dict[str, Any]:
     if not isinstance(site, States):
         return {"values": {"": tensors.keep(f"site/{number}/", site)}}
@@ -122,14 +105,11 @@ def _stored_site(tensors: DistinctTensors, number: int, site: States | Tensor) -
         "labels": [labels.start, labels.stop, labels.step],
         "rows": {format_index(index): mask.tolist() for index, mask in site.rows.items()},
         "reasons": {str(iteration): reason for iteration, reason in site.reasons.items()},
-        "values": {
-            format_index(index): tensors.keep(f"site/{number}/{format_index(index)}", value)
-            for index, value in site.items()
-        },
+        "values": {format_index(k): name for k, name in tensors.keep_site(f"site/{number}/", site).items()},
     }
 
 
-def _site(name: str, stored: StoredSite, tensors: StoredTensors) -> States | Tensor:
+def _site(name: str, stored: StoredSite, tensors: LazyTensors) -> States | Tensor:
     if stored.axes is None:
         return tensors[stored.values[""]]
     rows = {index: torch.tensor(mask, dtype=torch.bool) for index, mask in stored.masks.items()}
@@ -146,7 +126,7 @@ def _site(name: str, stored: StoredSite, tensors: StoredTensors) -> States | Ten
     return States(name, values, tuple(stored.axes), stored.iteration_range, rows=rows, reasons=reasons)
 
 
-def _halting(header: RunHeader, tensors: StoredTensors) -> Halting | None:
+def _halting(header: RunHeader, tensors: LazyTensors) -> Halting | None:
     if header.halting is None:
         return None
     names = [field.name for field in fields(Halting) if field.name != "kind"]
@@ -160,7 +140,7 @@ def _halting(header: RunHeader, tensors: StoredTensors) -> Halting | None:
     return Halting(**parts, kind=header.halting.get("kind", Halting.kind))
 
 
-def _counted(header: RunHeader, tensors: StoredTensors) -> Counted | None:
+def _counted(header: RunHeader, tensors: LazyTensors) -> Counted | None:
     if header.counted is None:
         return None
     mask = tensors[header.counted["mask"]] if header.counted.get("mask") in tensors else None

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..common.caller import users_stacklevel
 from ..common.errors import LoopscopeError, LoopscopeWarning
+from ..core.lazy_values import chosen
 from ..core.sites import is_state
 from ..core.states import States
 from ..interventions.edits import Edit
@@ -43,12 +44,12 @@ def finished_run(tracker: "CallTracker", tokens: Any, output: Any, unknown_start
         collector.replace(site, entries)
     result = collector.finish(done)
     if unknown_start is not None and isinstance(states := result.get("core_in"), States):
-        result["core_in"] = _without_first(states, unknown_start)
+        result["core_in"] = without_first(states, unknown_start)
     if wrapped.body_receives_state:
         for site, reason in zip(tracker.state.sites, unknown, strict=True):
             states = result.get(site)
             if reason is not None and isinstance(states, States):
-                result[site] = _without_first(states, reason)
+                result[site] = without_first(states, reason)
     detached = isinstance(output, Tensor) and not collector.grad
     fields = {"fields": list(tracker.state.fields)} if tracker.state.fields else {}
     return Run(
@@ -69,8 +70,13 @@ def finished_run(tracker: "CallTracker", tokens: Any, output: Any, unknown_start
     )
 
 
-def _without_first(states: States, reason: str) -> States:
-    values = {index: value for index, value in states.items() if index[0] > 0}
+def without_first(states: States, reason: str) -> States:
+    """A site without its value at iteration 0, which isn't known.
+
+    Arguments:
+        reason: why, as a clause.
+    """
+    values = chosen(states.by_index, lambda index: index[0] > 0)
     return States(
         states.name,
         values,

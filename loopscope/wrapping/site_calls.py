@@ -8,7 +8,7 @@ outside the loop.
 
 from collections import defaultdict
 
-from ..runs.collector import Entry
+from ..runs.entry import Entry
 
 BETWEEN = "between"
 """Marks a call between two calls of the body, whose iteration is determined after the pass."""

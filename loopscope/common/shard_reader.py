@@ -1,0 +1,95 @@
+"""ShardedTensors: the tensors that a ShardWriter wrote, or is still writing, each of them mapped
+into memory when it is first read."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .errors import LoopscopeError
+from .file_layout import damaged
+from .files import checksum
+from .lazy_tensors import LazyTensors
+from .reading import reason
+from .shard_index import Place, shard_file
+
+
+class ShardedTensors(LazyTensors):
+    """The tensors of a folder, by name. What is read of them is the file's own memory: it takes no
+    room of the process's own, and writing to it changes no file. Each is checked when it is first
+    read.
+
+    Reading one raises LoopscopeError if its bytes aren't those that were written.
+    """
+
+    def __init__(self, folder: Path, places: Mapping[str, Place]) -> None:
+        """`places`: may grow."""
+        self.folder, self._places = folder, places
+        self._shards: dict[int, torch.UntypedStorage] = {}
+        self._checked: set[str] = set()
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._places[name].shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        return self._places[name].torch_dtype
+
+    def __getitem__(self, name: str) -> Tensor:
+        place = self._places[name]
+        dtype, path = place.torch_dtype, shard_file(self.folder, place.shard)
+        if not place.nbytes:
+            return torch.empty(place.shape, dtype=dtype)
+        if place.offset % dtype.itemsize:
+            raise damaged(path, f"{_described(place)} can't begin there")
+        storage = self._mapped(place, path)
+        strides = torch.empty(place.shape, device="meta").stride()
+        tensor = torch.empty(0, dtype=dtype)
+        tensor.set_(storage, place.offset // dtype.itemsize, place.shape, strides)  # pyright: ignore
+        if name not in self._checked:
+            if checksum(tensor) != place.checksum:
+                raise damaged(path, f"the numbers of {_described(place)} have changed")
+            self._checked.add(name)
+        return tensor
+
+    def _mapped(self, place: Place, path: Path) -> torch.UntypedStorage:
+        """The whole shard; anew if it has grown."""
+        end = place.offset + place.nbytes
+        storage = self._shards.get(place.shard)
+        if storage is None or storage.nbytes() < end:
+            try:
+                size = path.stat().st_size
+                if size < end:
+                    raise damaged(path, f"it ends before {_described(place)}")
+                storage = _map(path, size)
+            except (OSError, RuntimeError) as error:
+                why = reason(error) if isinstance(error, OSError) else str(error)
+                raise LoopscopeError(
+                    f"{path} must hold {_described(place)}, but {why}. Take another copy of the folder."
+                ) from error
+            self._shards[place.shard] = storage
+        return storage
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places  # without reading it
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def _map(path: Path, size: int) -> torch.UntypedStorage:
+    """A file as memory that may be written to without changing the file."""
+    storage = torch.UntypedStorage.from_file(os.fspath(path), shared=False, nbytes=size)
+    assert isinstance(storage, torch.UntypedStorage)
+    return storage
+
+
+def _described(place: Place) -> str:
+    """A tensor, as the folder's writer speaks of it."""
+    site, index = place.about.get("site"), place.about.get("index") or []
+    where = f" at iteration {index[0]}" if index else ""
+    return f"'{place.name}'" if site is None else f"'{site}'{where}"
