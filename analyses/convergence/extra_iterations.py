@@ -8,6 +8,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
+from loopscope.core.finite import all_finite
 from loopscope.core.indexing import as_vectors
 from loopscope.core.states import States
 from loopscope.recorder.extend import first_overflow, kept_short, not_iterable, states_past_halting
@@ -88,7 +89,7 @@ def finite_positions(states: States, mask: Bool[Tensor, "batch position"]) -> Bo
     """Which of the positions in the mask are finite in every state."""
     finite = mask.clone()
     for k in states.iterations:
-        if not bool(states[k].isfinite().all()):
+        if not all_finite(states[k]):
             finite &= as_vectors(states[k], states.axes[1:]).isfinite().all(-1).to(mask.device)
     return finite
 

@@ -4,11 +4,12 @@ and of each position by itself."""
 import math
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from loopscope.core.masked import masked_mean
 from loopscope.maths.contraction_rate import Rate, contraction, no_rate
+
+from .site_sums import SiteSums
 
 CLEARANCE = 10.0
 """Rates are fitted where the distance is at least this many times the floor. The floor is the
@@ -22,33 +23,20 @@ _ROUNDING = 8
 class Rates:
     """Contraction rates of distances to a limit, fitted above their floor."""
 
-    def __init__(
-        self,
-        distance: Float[Tensor, "state batch position"],
-        norm: Float[Tensor, "batch position"],
-        step: Float[Tensor, "batch position"],
-        *,
-        labels: range,
-        middle: int,
-        eps: float,
-        mask: Bool[Tensor, "batch position"],
-    ) -> None:
+    def __init__(self, sums: SiteSums, *, labels: range, middle: int, eps: float) -> None:
         """
         Arguments:
-            distance: to the limit; the last is that of the limit itself.
-            norm: of the limit.
-            step: of the iteration after it.
+            sums: of the distance to the limit; the last is that of the limit itself.
             labels: the k of the distances before the limit.
             middle: index from which on what is left of the distance counts as the floor.
-            mask: which positions count.
         """
-        self.square = distance.double().square()
-        self.norm, self.step = norm.double().square(), step.double().square()
-        self.labels, self.middle, self.eps, self.mask = labels, middle, eps, mask
+        self.sums, self.labels, self.middle, self.eps = sums, labels, middle, eps
+        self._counts = sums.used.sum(1)
+        self._ends = sums.limit_norm.sum(1), sums.limit_step.sum(1)
 
     def rms(self) -> Float[Tensor, " state"]:
         """Distance to the limit, root mean square over examples and positions."""
-        return masked_mean(self.square, self.mask, (1, 2)).sqrt()
+        return (self.sums.square.sum(1) / self._counts.sum()).sqrt()
 
     def overall(self, examples: Int[Tensor, " example"] | None = None) -> Rate:
         """The rate of the root mean square distance over examples and positions.
@@ -56,15 +44,14 @@ class Rates:
         Arguments:
             examples: which examples, some of them repeated; None: all.
         """
-        rows = torch.arange(len(self.mask)) if examples is None else examples
-        mask = self.mask[rows]
-        values = (masked_mean(x[rows], mask, (0, 1)).sqrt() for x in (self.norm, self.step))
-        norm, step = (float(value) for value in values)
-        return self._rate(masked_mean(self.square[:, rows], mask, (1, 2)).sqrt(), norm, step)
+        rows = torch.arange(len(self._counts)) if examples is None else examples
+        count = self._counts[rows].sum()
+        norm, step = (float((end[rows].sum() / count).sqrt()) for end in self._ends)
+        return self._rate((self.sums.square_by_example[:, rows].sum(1) / count).sqrt(), norm, step)
 
     def by_example(self) -> Float[Tensor, " example"]:
         """The rate of each example over its positions; NaN where none can be fitted."""
-        counted = self.mask.any(1).tolist()
+        counted = (self._counts > 0).tolist()
         rates = [
             self.overall(torch.tensor([i])).value if counted[i] else math.nan for i in range(len(counted))
         ]
@@ -72,8 +59,10 @@ class Rates:
 
     def by_position(self) -> Float[Tensor, " position"]:
         """The rate of each position over the examples; NaN where none can be fitted."""
-        rms = masked_mean(self.square, self.mask, 1).sqrt()
-        norms, steps = (masked_mean(value, self.mask, 0).sqrt().tolist() for value in (self.norm, self.step))
+        count = self.sums.used.sum(0)
+        rms = (self.sums.square / count).sqrt()
+        ends = (self.sums.limit_norm, self.sums.limit_step)
+        norms, steps = ((end.sum(0) / count).sqrt().tolist() for end in ends)
         rates = [
             self._rate(rms[:, p], norms[p], steps[p]).value if norms[p] == norms[p] else math.nan
             for p in range(len(norms))

@@ -8,15 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.errors import LoopscopeError
-from loopscope.core.indexing import as_vectors
-from loopscope.core.masked import masked_mean
 from loopscope.core.states import States
 from loopscope.maths.contraction_rate import Rate
-from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion, late_motion
+from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion
 from loopscope.maths.precision import resolution
 
-from .extra_iterations import finite_positions
 from .rates import Rates
+from .site_sums import Span, site_sums
 
 
 @dataclass(frozen=True)
@@ -132,74 +130,48 @@ def site_convergence(
             f"{labels}. Record again without keep=."
         )
     first = labels[0]
-    n, m = end - first, limit - first  # indices in `values`
-    eps = resolution(states[first].dtype)
-    motions, settled = _late_motion(states, last, tolerance, mask, eps)
-    finite = mask & finite_positions(states, mask)
-    mask = finite if bool(finite.any()) else mask  # without the positions that overflow
-    values = [_vectors(states, k, mask) for k in range(first, limit + 2)]
-    mask = mask.to(values[0].device)
-    norm = torch.stack([v.double().norm(dim=-1) for v in values])
-    step = torch.stack([_gap(b, a) for a, b in zip(values, values[1:], strict=False)])
-    relative = torch.where(step == 0, 0, step / norm[1:])
-    distance = torch.stack([_gap(v, values[m]) for v in values[: m + 1]])
-    of_range = torch.where(step == 0, 0, step / distance.amax(0))
-    similarity = torch.nn.functional.cosine_similarity
-    cosine = torch.stack([similarity(v.double(), values[m].double(), dim=-1) for v in values[: n + 1]])
-    middle, residual = n + (m - n) // 2, torch.where(step[m] == 0, 0, step[m] / norm[m])
-    rates = Rates(distance, norm[m], step[m], labels=range(first, limit), middle=middle, eps=eps, mask=mask)
+    span = Span(end - first, limit - first, last - first)
+    sums = site_sums(states, span, tolerance, mask)
+    (n, m, _), used, motions = span, sums.used, sums.motion - 1
+    examples, counted = used.sum(0), (motions >= 0).sum(0)
+    rates = Rates(
+        sums,
+        labels=range(first, limit),
+        middle=n + (m - n) // 2,
+        eps=resolution(states[first].dtype),
+    )
     result = SiteConvergence(
         site=states.name,
         first=first,
-        step=masked_mean(step[:n], mask, 1).float(),
-        relative_step=masked_mean(relative[:n], mask, 1).float(),
-        step_of_range=masked_mean(of_range[:n], mask, 1).float(),
-        distance=masked_mean(distance[: n + 1], mask, 1).float(),
-        cosine=masked_mean(cosine, mask, 1).float(),
-        settled=masked_mean(settled[:n].float(), motions >= 0, 1),
+        step=_mean(sums.step[:n], examples).float(),
+        relative_step=_mean(sums.relative, examples).float(),
+        step_of_range=_mean(sums.of_range[:n], examples).float(),
+        distance=_mean(sums.distance, examples).float(),
+        cosine=_mean(sums.cosine, examples).float(),
+        settled=_mean(sums.settled, counted).float(),
         rms_distance=rates.rms()[: n + 1].float(),
-        norm=masked_mean(norm, mask, (1, 2))[: n + 1].float(),
+        norm=(sums.norm / used.sum()).float(),
         rate=rates.overall(),
         rate_by_position=rates.by_position(),
-        residual=residual[mask].mean().item(),
-        residual_of_range=of_range[m][mask].mean().item(),
-        residual_max=residual[mask].max().item(),
-        settled_fraction=masked_mean(settled[:n].float(), motions >= 0, (1, 2)),
-        mean_step=masked_mean(step, mask, (1, 2))[:n].float(),
-        mean_cosine=masked_mean(cosine, mask, (1, 2)).float(),
+        residual=sums.residual[used].mean().item(),
+        residual_of_range=(sums.of_range[m].sum() / used.sum()).item(),
+        residual_max=sums.residual[used].max().item(),
+        settled_fraction=(sums.settled.sum(1) / counted.sum()).float(),
+        mean_step=(sums.step[:n].sum(1) / used.sum()).float(),
+        mean_cosine=(sums.cosine.sum(1) / used.sum()).float(),
         settled_end=_share(motions, LateMotion.rests),
         undecided_end=_share(motions, LateMotion.unresolved),
         late_motion=motions,
     )
-    return result, rates, settled[n - 1].sum(1)
+    return result, rates, sums.within
 
 
-def _late_motion(
-    states: States, last: int, tolerance: float, mask: Bool[Tensor, "example position"], eps: float
-) -> tuple[Int[Tensor, "example position"], Bool[Tensor, "iteration example position"]]:
-    """(the late motion of each position, -1 where it doesn't count; whether it has settled from
-    each iteration on)"""
-    labels = range(states.iterations[0], last + 1)
-    rows = [_vectors(states, k, mask)[mask.to(states[k].device)] for k in labels]
-    result = late_motion(rows, tolerance, eps)
-    code = torch.full(mask.shape, -1)
-    code[mask.cpu()] = result.code.cpu()
-    settled = torch.zeros(len(result.settled), *mask.shape, dtype=torch.bool)
-    settled[:, mask.cpu()] = result.settled.cpu()
-    return code, settled
+def _mean(
+    total: Float[Tensor, "row position"], count: Int[Tensor, " position"]
+) -> Float[Tensor, "row position"]:
+    """NaN where nothing counts."""
+    return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
 
 
 def _share(motions: Int[Tensor, "example position"], motion: LateMotion) -> float:
     return int((motions == LATE_MOTIONS.index(motion)).sum()) / int((motions >= 0).sum())
-
-
-def _gap(a: Tensor, b: Tensor) -> Float[Tensor, "batch position"]:
-    """The distance of two values, in double precision."""
-    return (a.double() - b.double()).norm(dim=-1)
-
-
-def _vectors(states: States, k: int, mask: Tensor) -> Float[Tensor, "batch position width"]:
-    """The value at k as one vector per example and position, zero where none counts; a site without
-    positions has one."""
-    x = as_vectors(states[k].detach(), states.axes[1:])
-    return x.where(mask[..., None].to(x.device), torch.zeros_like(x))

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .precision import motion_scale, rest_level, rounding, state_scale
+from .trajectory_sizes import TrajectorySizes, trajectory_sizes
 
 GROWTH, STEADY = 1.1, 0.9
 """A trajectory grows if its norm rises by the first factor from the second quarter to the last one,
@@ -67,12 +68,20 @@ def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, 
         tolerance: of a step over norm and range (`loopscope.maths.precision.motion_scale`).
         eps: machine epsilon of the states as they were recorded.
     """
-    overflows = torch.stack([~v.isfinite().all(1) for v in values]).any(0)
-    first, last = (_finite(values[k]) for k in (0, -1))
-    norm = torch.stack([_finite(v).norm(dim=1) for v in values])
-    pairs = zip(values, values[1:], strict=False)
-    step = torch.stack([(_finite(b) - _finite(a)).norm(dim=1) for a, b in pairs])
-    away, left = (torch.stack([(_finite(v) - x).norm(dim=1) for v in values]) for x in (first, last))
+    return late_motion_of(trajectory_sizes(values), tolerance, eps)
+
+
+def late_motion_of(
+    sizes: TrajectorySizes, tolerance: float, eps: float, across: float | None = None
+) -> LateMotions:
+    """The late motion of trajectories whose states are no longer needed; see `late_motion`.
+
+    Arguments:
+        across: the spread between the last states of all rows, where these are some of them
+            (`loopscope.maths.precision.spread_between`); None: these are all.
+    """
+    norm, step, away, left = sizes.norm, sizes.step, sizes.away, sizes.left
+    overflows = sizes.bad.any(0)
     range, level = left.amax(0), rounding(norm, eps)
     tail = max(1, len(step) // 4)
     small = tolerance * motion_scale(norm[1:], range)
@@ -85,7 +94,7 @@ def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, 
     shrinks = parts[0][1] | parts[1][1]
     ends = torch.stack([falling & _halves(part) for part, falling in parts]).any(0)
     lingers = ~shrinks & (late.mean(0) > rest_level(norm[-1], range, eps))
-    scale = state_scale(last, range, eps)
+    scale = state_scale(sizes.last, range, eps, across)
     known = (level[-1] <= tolerance * motion_scale(norm[-1], scale)) & ~lingers
     started = step[0] > level[0]
     rules = [
@@ -99,11 +108,6 @@ def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, 
     for applies, motion in reversed(rules):
         code = torch.where(applies, _CODE[motion], code)
     return LateMotions(code, settled & known & ~overflows)
-
-
-def _finite(x: Tensor) -> Float[Tensor, "row width"]:
-    """In double precision, with zeros for what isn't finite."""
-    return torch.nan_to_num(x.double(), 0.0, 0.0, 0.0)
 
 
 def _shrinks(step: Float[Tensor, "iteration row"], level: Float[Tensor, " row"]) -> Bool[Tensor, " row"]:

@@ -9,6 +9,8 @@ spread are distances between states, so that a constant added to every state cha
 unless it takes away the digits that the judgement needs.
 """
 
+import math
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -95,7 +97,7 @@ def motion_scale(norm: Tensor, range: Tensor) -> Tensor:
 
 
 def state_scale(
-    last: Float[Tensor, "row width"], range: Float[Tensor, " row"], eps: float
+    last: Float[Tensor, "row width"], range: Float[Tensor, " row"], eps: float, across: float | None = None
 ) -> Float[Tensor, " row"]:
     """The scale of each row's state: the range that it covered. Where that is no more than rounding
     it is the spread between the rows, else that between the numbers of a state, else its norm.
@@ -106,18 +108,41 @@ def state_scale(
     Arguments:
         last: a late state of each row.
         range: the largest distance that each row covered.
+        across: the spread between all rows, where these are some of them; None: these are all.
     """
-    x = torch.nan_to_num(last.double(), 0.0, 0.0, 0.0)
+    x = _zeroed(last)
     norm, range = x.norm(dim=1), range.double()
     level = rounding(norm, eps)
-    across = (x - x.mean(0)).square().sum(1).mean().sqrt().expand_as(norm)
+    between = spread_between([x]) if across is None else across
     inside = (x - x.median(1, keepdim=True).values).abs().median(1).values
     # of an even count torch takes the lower median, which of two numbers is 0
     inside = torch.where(inside > level, inside, (x - x.mean(1, keepdim=True)).abs().mean(1))
     result = norm
-    for scale in (inside, across, range):
+    for scale in (inside, torch.full_like(norm, between), range):
         result = torch.where(scale > level, scale, result)
     return result
+
+
+def spread_between(parts: Iterable[Float[Tensor, "row width"]]) -> float:
+    """The root mean square distance of all rows from their mean, with zeros for what isn't finite;
+    NaN for none. Rows come in parts, which are gone through twice.
+
+    >>> x = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    >>> spread_between([x[:1], x[1:]])
+    2.5
+    """
+    parts = list(parts) if isinstance(parts, Iterator) else parts
+    count, total = 0, torch.zeros(())
+    for part in parts:
+        count, total = count + len(part), total + _zeroed(part).sum(0)
+    if not count:
+        return math.nan
+    mean = total / count
+    return math.sqrt(sum(float((_zeroed(part) - mean).square().sum()) for part in parts) / count)
+
+
+def _zeroed(x: Tensor) -> Tensor:
+    return torch.nan_to_num(x.double(), 0.0, 0.0, 0.0)
 
 
 def can_tell_end(

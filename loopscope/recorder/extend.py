@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.text import plural
+from ..core.finite import all_finite
 from ..core.indexing import as_vectors
 from ..core.looped_model import Looped, step_at
 from ..core.state_tree import map_state, primary
@@ -222,7 +223,7 @@ def first_overflow(states: States, mask: Bool[Tensor, "batch position"]) -> int 
     finite."""
 
     def finite(k: int) -> bool:
-        if bool(states[k].isfinite().all()):
+        if all_finite(states[k]):
             return True
         x = as_vectors(states[k], states.axes[1:])
         return bool(x[mask.to(x.device)].isfinite().all())

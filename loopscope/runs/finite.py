@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
+from ..core.finite import all_finite, has_nan
 from ..core.sites import is_state
 from ..core.states import States
 from .run_mask import mask_at
@@ -51,4 +51,4 @@ def _bad(site: str, value: Tensor) -> bool:
     if not value.is_floating_point():
         return False
     masked = site.endswith("hook_attn_scores")  # -inf there is the causal mask
-    return bool(torch.isnan(value).any() if masked else ~torch.isfinite(value).all())
+    return has_nan(value) if masked else not all_finite(value)

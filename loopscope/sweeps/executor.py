@@ -7,15 +7,13 @@ without a password, as dask's do by default; on this machine through 127.0.0.1 o
 
 import contextlib
 import hashlib
-import logging
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.cluster import cluster_client
 from ..common.errors import LoopscopeError
 from ..shelves.use import sources
 from .grid import Grid, Trial
@@ -26,13 +24,14 @@ MOST_DEATHS = 4
 TIMEOUT = 60.0
 """Seconds that a cluster has to answer, or to get its first worker."""
 
-_LOCAL_CLUSTER: dict[str, Any] = {
-    "threads_per_worker": 1,
-    "processes": True,
-    "dashboard_address": "127.0.0.1:0",  # any port: nobody looks at it
-    "memory_limit": 0,  # dask would pause a worker to spill its data to disk; a training has none to spill
-    "silence_logs": logging.CRITICAL,  # the death of a worker is no error: its trial is rescheduled
-}
+_MISSING = (
+    "A sweep on several processes needs dask.distributed, which isn't installed ({error}). Run "
+    'pip install "loopscope[sweep]", or train one after another in this process: --workers 0.'
+)
+_UNREACHABLE = (
+    "--scheduler must be the address of a running dask scheduler, but {address!r} doesn't answer ({error}). "
+    "Write e.g. tcp://10.0.0.1:8786, or leave it out to use this machine's cores."
+)
 
 ProgressCallback = Callable[[dict[Trial, WorkerReport], list[Trial]], None]
 """Called several times a second with the reports of the trials that have ended since the last call,
@@ -79,7 +78,11 @@ def run_trials(
             on_progress({}, [trial])
             on_progress({trial: run_trial(*task)}, [])
         return
-    with _client(min(workers or os.cpu_count() or 1, len(tasks)), scheduler) as client:
+    count = min(workers or os.cpu_count() or 1, len(tasks))
+    cluster = cluster_client(
+        scheduler, count, missing=_MISSING, unreachable=_UNREACHABLE, deaths=MOST_DEATHS, timeout=TIMEOUT
+    )
+    with cluster as client:
         if scheduler is not None:
             _check_shared_folder(client, folder, identity)
         futures = {
@@ -129,54 +132,6 @@ def _running(client: Any, futures: dict[Trial, Any], folder: Path) -> list[Trial
         keys = {str(key) for keys in client.processing().values() for key in keys}
         return [t for t, future in futures.items() if future.key in keys and running_process(folder / t.name)]
     return []
-
-
-@contextlib.contextmanager
-def _client(workers: int, scheduler: str | None) -> Iterator[Any]:
-    try:
-        from dask import config
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise LoopscopeError(
-            f"A sweep on several processes needs dask.distributed, which isn't installed ({error}). Run "
-            'pip install "loopscope[sweep]", or train one after another in this process: --workers 0.'
-        ) from error
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=TIMEOUT / 4)
-        except (OSError, ValueError) as error:
-            raise LoopscopeError(
-                f"--scheduler must be the address of a running dask scheduler, but {scheduler!r} doesn't "
-                f"answer ({error}). Write e.g. tcp://10.0.0.1:8786, or leave it out to use this machine's "
-                "cores."
-            ) from error
-        with client:
-            yield client
-        return
-    settings = {
-        "distributed.scheduler.allowed-failures": MOST_DEATHS - 1,
-        "distributed.scheduler.worker-saturation": 1.0,  # no trial waits while a worker is free
-        "distributed.comm.timeouts.connect": f"{TIMEOUT:g}s",
-    }
-    with config.set(settings):
-        with _ignoring_interrupts():
-            cluster = LocalCluster(n_workers=workers, **_LOCAL_CLUSTER)
-        with cluster, Client(cluster) as client:
-            yield client
-
-
-@contextlib.contextmanager
-def _ignoring_interrupts() -> Iterator[None]:
-    """Processes that are started here ignore Ctrl-C: this process handles it and ends them, without
-    their tracebacks."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread can set it
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _check_shared_folder(client: Any, folder: Path, identity: str) -> None:
