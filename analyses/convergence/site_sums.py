@@ -111,7 +111,7 @@ def _block_sums(question: _Question, content: tuple[list[Tensor], Tensor]) -> Si
     fine = ~sizes.bad.any(0) | question.overflowing
 
     def grid(x: Tensor) -> Tensor:
-        """(..., batch, position) of what there is of each vector, 0 where a position doesn't count."""
+        """(..., batch, position) of numbers of each vector, 0 where a position doesn't count."""
         result = torch.zeros((*x.shape[:-1], *mask.shape), dtype=x.dtype)
         result[..., mask] = x.cpu()
         return result

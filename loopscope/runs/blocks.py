@@ -104,7 +104,7 @@ def joined(
             block's.
     """
     result: dict[str, Tensor] = {}
-    sizes = dict(zip(("batch", "position"), grid, strict=True))
+    sizes: dict[str, int] = dict(zip(("batch", "position"), grid, strict=True))
     for block, part in parts:
         where = {"batch": block.rows, "position": block.positions}
         for name, value in part.items():

@@ -1,11 +1,12 @@
-"""map_blocks: a function of each block of a run's vectors, computed on all cores, with bounded memory.
+"""map_blocks: a function of each block of a run's vectors, on all cores and in bounded memory.
 
     results = map_blocks(function, read, blocks_of(states))
 
 By default dask's threads compute them: torch releases Python's lock, and a thread reads its block
 by itself. With "processes", or the address of a cluster, blocks are read here, a few at a time, and
-sent. Which blocks there are doesn't depend on who computes them, and results come in their order, so
-the numbers are the same everywhere. Nothing is kept of a computation that is killed: start it again.
+sent. Which blocks there are doesn't depend on who computes them, and results come in their order,
+so the numbers are the same everywhere. Nothing is kept of a computation that is killed: start it
+again.
 """
 
 from collections import deque
@@ -22,7 +23,8 @@ from ..core.copied import copied
 from ..core.states import States
 from .blocks import BLOCK, Block, blocks_of
 
-V, R = TypeVar("V"), TypeVar("R")
+V = TypeVar("V")
+R = TypeVar("R")
 
 PARALLEL = 256_000_000
 """Bytes of values from which on blocks are computed in parallel by default."""
@@ -39,12 +41,13 @@ class Chunking(NamedTuple):
 
 
 _MISSING = (
-    'scheduler= needs dask, which isn\'t installed ({error}). Run pip install "loopscope[sweep]", or leave it '
-    "out."
+    "scheduler= needs dask, which isn't installed ({error}). Run "
+    'pip install "loopscope[sweep]", or leave it out.'
 )
 _UNREACHABLE = (
-    'scheduler must be "threads", "processes" or the address of a running dask scheduler, but {address!r} '
-    "doesn't answer ({error}). Write e.g. tcp://10.0.0.1:8786, or leave it out to use this machine's cores."
+    'scheduler must be "threads", "processes" or the address of a running dask scheduler, but '
+    "{address!r} doesn't answer ({error}). Write e.g. tcp://10.0.0.1:8786, or leave it "
+    "out to use this machine's cores."
 )
 _DEFAULT = Chunking()
 _CHUNKING: ContextVar[Chunking] = ContextVar("chunking", default=_DEFAULT)
@@ -91,31 +94,34 @@ def map_blocks(
 
 
 def _computed(function: Callable[[V], R], read: Callable[[Block], V], block: Block) -> R:
-    try:
+    with _named(block):
         return function(read(block))
+
+
+@contextmanager
+def _named(block: Block) -> Iterator[None]:
+    """A with-block whose errors name the block's examples."""
+    try:
+        yield
+    except LoopscopeError as error:
+        raise LoopscopeError(f"{block.text} can't be measured: {error}") from error
     except Exception as error:
-        raise _named(block, error) from error
-
-
-def _named(block: Block, error: Exception) -> Exception:
-    """The error with the block's examples."""
-    if isinstance(error, LoopscopeError):
-        return LoopscopeError(f"{block.text} can't be measured: {error}")
-    error.add_note(f"This happened with {block.text}.")
-    return error
+        error.add_note(f"This happened with {block.text}.")
+        raise
 
 
 def _by_threads(function: Any, read: Any, blocks: Sequence[Block], scheduler: str | None) -> list[Any]:
     try:
-        import dask
+        from dask.base import compute
+        from dask.delayed import delayed
         from dask.system import CPU_COUNT
     except ImportError as error:
         if scheduler is not None:
             raise not_installed(_MISSING, error) from error
         return [_computed(function, read, block) for block in blocks]
-    tasks = [dask.delayed(_computed, pure=False, traverse=False)(function, read, block) for block in blocks]
+    tasks = [delayed(_computed, pure=False, traverse=False)(function, read, block) for block in blocks]
     with _one_torch_thread():
-        return list(dask.compute(*tasks, scheduler="threads", num_workers=CPU_COUNT))
+        return list(compute(*tasks, scheduler="threads", num_workers=CPU_COUNT))
 
 
 @contextmanager
@@ -135,10 +141,8 @@ def _by_cluster(function: Any, read: Any, blocks: Sequence[Block], scheduler: st
 
     def take() -> None:
         block, future = waiting.popleft()
-        try:
+        with _named(block):
             results.append(future.result())
-        except Exception as error:
-            raise _named(block, error) from error
 
     address = None if scheduler == "processes" else scheduler
     with cluster_client(address, missing=_MISSING, unreachable=_UNREACHABLE) as client:
