@@ -1,18 +1,18 @@
 """The iterations beyond a run that give the limit; or else the run's own last quarter."""
 
 import math
-import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Bool
 from torch import Tensor
 
-from loopscope.common.errors import LoopscopeError, LoopscopeWarning
+from loopscope.common.errors import LoopscopeError
 from loopscope.core.finite import all_finite
 from loopscope.core.indexing import as_vectors
 from loopscope.core.states import States
-from loopscope.recorder.extend import first_overflow, kept_short, not_iterable, states_past_halting
-from loopscope.recorder.resume_run import resume
+from loopscope.recorder.continued_run import continued_run, states_past_halting
+from loopscope.recorder.extend import first_overflow, kept_short, not_iterable
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
@@ -33,33 +33,31 @@ class ExtendedRun(NamedTuple):
     """The first k that holds NaN or infinity."""
 
 
-def with_extra_iterations(run: Run, extra: int, past_halting: bool) -> ExtendedRun:
+def with_extra_iterations(run: Run, extra: int, sites: Sequence[str]) -> ExtendedRun:
     """A run and its extra iterations; where there can't be any, the run with its last quarter used
     for the limit.
 
     Arguments:
-        past_halting: whether a loop that halts is iterated further, which gives the state but no
-            other site.
+        sites: measured besides the state. Without any, a loop that halts is iterated further, which
+            gives the state but no other site.
 
     Raises:
         LoopscopeError: the run can't be continued and has too few iterations.
     """
     n, goal = run.iterations, run.iterations + extra
     try:
-        reader = run.reader
+        _ = run.reader
     except LoopscopeError:
         return _last_quarter(run, "The run was loaded without its model")
     if (reason := not_iterable(run)) is not None:
         return _last_quarter(run, reason)
     if "short" in run.origin:
         return _last_quarter(run, kept_short(run))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LoopscopeWarning)  # of NaN, which the verdict reports
-        later = resume(reader.model, run, goal + 1)
+    later = continued_run(run, goal + 1, sites)
     states = {name: later[name] for name in later.names}
     note = f"Distances are to state {goal}, {extra} iterations beyond the run."
     if later.iterations <= goal and later.first_nonfinite() is None:
-        if not past_halting:
+        if sites:
             return _last_quarter(run, "The loop halts by itself")
         states["state"] = states_past_halting(later, goal + 1)
         note += (

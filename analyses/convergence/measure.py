@@ -237,7 +237,7 @@ def measure(
     run.require_finite()
     names = [sites] if isinstance(sites, str) else list(sites or ())
     _check(run, names, extra)
-    extended = with_extra_iterations(run, extra_of(run, extra), past_halting=not names)
+    extended = with_extra_iterations(run, extra_of(run, extra), names)
     end, limit, states = extended.end, extended.limit, extended.states
     masks = {name: mask_at(run, run[name]) for name in ("state", *names)}
     state, rates, within = site_convergence(

@@ -93,7 +93,7 @@ def layer_limits(
             this.
         continued: the continued run, which is used if it has the sites.
     """
-    names = sites_in_loop(run, "hook_resid_post") if sites is None else list(sites)
+    names = layer_names(run, sites)
     if not names:
         return None
     if continued is None or any(name not in continued.run for name in names):
@@ -125,6 +125,11 @@ def layer_limits(
         same_layer_fraction=_same_layer_fraction(similarity, len(names)),
         threshold=threshold,
     )
+
+
+def layer_names(run: Run, sites: Sequence[str] | None) -> list[str]:
+    """The sites of the layers' outputs: these, or every `hook_resid_post` in the loop."""
+    return sites_in_loop(run, "hook_resid_post") if sites is None else list(sites)
 
 
 def _same_layer_fraction(similarity: Tensor, depth: int) -> float:

@@ -23,7 +23,7 @@ from loopscope.recorder.extend import Continuation, continue_run, extra_of, vect
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
-from .layer_limits import DEGENERACY_THRESHOLD, layer_limits
+from .layer_limits import DEGENERACY_THRESHOLD, layer_limits, layer_names
 from .result import (
     VERDICT_SHARE,
     CyclesResult,
@@ -84,7 +84,7 @@ def measure(
             out of range.
     """
     used = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
-    extra, continued = _continued(run, extra)
+    extra, continued = _continued(run, extra, layers)
     x, mask = vectors(continued.states), mask_at(run, run.states)
     counted = x[:, mask.to(x.device)]  # (state, trajectory, width)
     motions = late_motion(
@@ -137,10 +137,11 @@ def measure(
     )
 
 
-def _continued(run: Run, extra: int | None) -> tuple[int, Continuation]:
-    """The number of extra iterations, and the run with them."""
-    extra = extra_of(run, extra)
-    continued = continue_run(run, extra)
+def _continued(run: Run, extra: int | None, layers: Sequence[str] | None) -> tuple[int, Continuation]:
+    """The number of extra iterations, and the run with them, and with its layers if all of them
+    were recorded."""
+    extra, names = extra_of(run, extra), layer_names(run, layers)
+    continued = continue_run(run, extra, names if all(name in run for name in names) else ())
     states = len(continued.states.iterations)
     if states < _MIN_STATES:
         raise LoopscopeError(

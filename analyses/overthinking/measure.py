@@ -2,7 +2,6 @@
 the verdict."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,13 +11,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.arguments import PositiveCount
-from loopscope.common.errors import LoopscopeError, LoopscopeWarning
+from loopscope.common.errors import LoopscopeError
 from loopscope.common.evidence import Estimate, Evidence, by_bootstrap
 from loopscope.common.text import plural
 from loopscope.core.looped_model import Looped
 from loopscope.maths.output_signals import margin
+from loopscope.recorder.continued_run import continued_run
 from loopscope.recorder.labels import labels_of, task_of
-from loopscope.recorder.resume_run import resume
 from loopscope.recorder.run_score import score_of
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
@@ -155,9 +154,7 @@ def _continue(run: Run, goal: int) -> tuple[Run, str]:
     recorded = run.iterations
     if recorded >= goal:
         return run, f"All {recorded} iterations are the run's own."
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LoopscopeWarning)
-        longer = resume(run.model, run, goal)
+    longer = continued_run(run, goal)
     longer.require_finite()
     if longer.iterations < goal:
         return (

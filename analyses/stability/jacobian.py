@@ -10,6 +10,7 @@ from torch import Tensor
 
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit
+from loopscope.dynamics.point_spectrum import point_spectrum
 from loopscope.maths import backward_gain, sensitivity, singular_value, spectrum
 from loopscope.maths.dense_eigenvalues import DENSE
 
@@ -51,7 +52,11 @@ def jacobians(
         example = loop.select_rows([row])
         x = (limit.point[row] if fixed else _last_finite(limit, row))[None]
         # of long rows the error costs as much again, and is far below any margin
-        spectra.append(spectrum(example, x, count, errors=small, seed=seed))
+        spectra.append(
+            point_spectrum(loop, limit, row, count, seed=seed)
+            if fixed
+            else spectrum(example, x, count, errors=small, seed=seed)
+        )
         norms.append(singular_value(example, x, seed=seed)[0])
         unknown = torch.tensor(math.nan, dtype=torch.float64)
         first, within = limit.states[0, row][None], row < gains

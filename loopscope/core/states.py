@@ -66,6 +66,11 @@ class States(StatesDisplay):
         """The iterations that can be addressed, whether present or not."""
         self._depth = len(next(iter(self._values))) if self._values else 1
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the values are held as tensors, rather than read when they are needed."""
+        return isinstance(self._values, dict)
+
     # What is present
 
     @property

@@ -12,7 +12,8 @@ from ..maths.contraction_rate import Rate, contraction, no_rate
 from ..maths.precision import can_tell_end, resolution, rest_level, rounding
 from ..maths.slowest_mode import mode
 from ..runs.run import Run
-from .iteration_map import IterationMap, agreement
+from .flat_trajectory import first_and_last, flat_trajectory
+from .iteration_map import IterationMap
 from .newton_point import condition_and_step, nearest_fixed_point
 
 ORIGIN = 0.1
@@ -35,7 +36,7 @@ NOISE_MARGIN = 100.0
 the limit itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Limit:
     """Some examples' states, continued, and the fixed point nearest to where they end."""
 
@@ -124,7 +125,9 @@ def _with_wider_error(rate: Rate, gap: Tensor, first: int) -> Rate:
 def continue_to_limit(
     run: Run, rows: Sequence[int] | None, extra: int, double: bool = True
 ) -> tuple[IterationMap, Limit]:
-    """The map of some examples, and where it leads in `extra` iterations beyond the run.
+    """The map of some examples, and where it leads in `extra` iterations beyond the run. The run
+    remembers both, so they are computed once for all analyses that ask the same; nothing may be
+    written into them.
 
     In double precision and from the run's first state, if that reproduces the run's own states;
     else (a chaotic loop, a map that can't be put in double precision) in the run's own precision.
@@ -135,22 +138,15 @@ def continue_to_limit(
         extra: iterations beyond the run.
         double: whether to try double precision.
     """
-    loop = IterationMap(run, rows, double)
-    labels = run.states.iterations
-    first, last = labels[0], labels[-1]
-    if run.origin.get("edits"):
-        first = last
+    _ = run.model  # refuses weights that have changed
+    chosen = None if rows is None else tuple(rows)
+    return run.memory.once(("limit", chosen, extra, double), lambda: _limit(run, chosen, extra, double))
+
+
+def _limit(run: Run, rows: Sequence[int] | None, extra: int, double: bool) -> tuple[IterationMap, Limit]:
+    first, last = first_and_last(run)
     recorded = run.states[first].dtype
-    short = torch.finfo(recorded).bits < 32
-    states = _continued(loop, run, first, last + extra)
-    if loop.double and first < last:
-        if short:  # rounding leads elsewhere, so its map is compared step by step
-            same = _steps_agree(loop, run, agreement(recorded))
-        else:
-            same = _agree(states[last - first], loop.at(last, run))
-        if not same:
-            loop = IterationMap(run, rows, double=False)
-            states = _continued(loop, run, first, last + extra)
+    loop, states = flat_trajectory(run, rows, last + extra, double)
     finite = states.isfinite().all(2)
     overflow = torch.where(finite.all(0), -1, first + (~finite).int().argmax(0)).cpu()
     norm = states.norm(dim=2)
@@ -242,30 +238,3 @@ def is_growing(
         # of the last state alone, as chaos may well be largest in its last third
         grows = grows & (middle >= GROWTH * first) & (values[-1] >= GROWTH * middle)
     return grows
-
-
-def _continued(loop: IterationMap, run: Run, first: int, last: int) -> Tensor:
-    return torch.stack(list(loop.trajectory(loop.at(first, run), last - first, first)))
-
-
-def _steps_agree(loop: IterationMap, run: Run, tolerance: float) -> bool:
-    """Whether each step of the run is one of the map, to this part of its norm."""
-    labels = run.states.iterations
-    largest = torch.stack([loop.at(k, run).nan_to_num(0.0, 0.0, 0.0).norm(dim=1) for k in labels]).amax(0)
-    with torch.no_grad():
-        for k, after in zip(labels, labels[1:], strict=False):
-            x, y = loop(loop.at(k, run), k), loop.at(after, run)
-            finite = x.isfinite().all(1) & y.isfinite().all(1)
-            # near the origin numbers of a short dtype underflow
-            size = torch.maximum(torch.maximum(x.norm(dim=1), y.norm(dim=1)), 1e-3 * largest)[finite]
-            gap = (x - y)[finite].norm(dim=1)
-            if after == k + 1 and not bool((gap <= tolerance * size + 1e-30).all()):
-                return False
-    return True
-
-
-def _agree(x: Tensor, y: Tensor) -> bool:
-    """Whether two precisions lead to the same states, in the rows that are finite in both."""
-    both = x.isfinite().all(1) & y.isfinite().all(1)
-    gap, size = (x - y)[both].norm(dim=1), y[both].norm(dim=1)
-    return bool((gap <= 1e-3 * size + 1e-30).all())

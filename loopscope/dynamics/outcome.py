@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..common.fate import Fate
 from ..maths.precision import resolution, rounding
-from ..maths.spectrum import spectrum
 from .iteration_map import IterationMap
 from .limit_point import NEWTON_STEP, Limit
+from .point_spectrum import point_spectrum
 
 EXAMPLES = 12
 """How many examples the analyses of the map follow: the first of the run that count."""
@@ -58,7 +58,7 @@ def end_radii(loop: IterationMap, limit: Limit, at: float = NEWTON_STEP) -> Floa
     radius = torch.full((len(limit.point),), torch.nan, dtype=torch.float64)
     for row in range(len(radius)):
         if bool(limit.resolved[row]) and not bool(limit.diverges[row]) and nears_point(limit, row, at):
-            radius[row] = spectrum(loop.select_rows([row]), limit.point[row][None], 1).radius[0]
+            radius[row] = point_spectrum(loop, limit, row).radius[0]
     return radius
 
 

@@ -12,15 +12,15 @@ from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.text import plural
 from ..core.finite import all_finite
 from ..core.indexing import as_vectors
-from ..core.looped_model import Looped, step_at
-from ..core.state_tree import map_state, primary
+from ..core.looped_model import Looped
+from ..core.state_tree import primary
 from ..core.states import States
 from ..interventions.edits import Edit, patch
 from ..maths.precision import resolution
 from ..runs.run import Run
 from ..runs.run_mask import mask_at
+from .continued_run import continued_run, states_past_halting
 from .record_run import record
-from .resume_run import resume
 
 EXTRA = 64
 """Iterations beyond a run after which it is judged where its states go, at least."""
@@ -95,7 +95,7 @@ def continue_run(
         if missing:
             later, description = _recorded_again(run, model, n + extra, sites, examples=examples)
         else:
-            later = resume(model, run, n + extra)
+            later = continued_run(run, n + extra, sites)
             description = (
                 f"The run was continued to state {later.iterations}, "
                 f"{plural(later.iterations - n, 'iteration')} beyond those recorded."
@@ -133,19 +133,6 @@ def kept_short(run: Run) -> str:
     return f"States kept in {run.origin['short']} can't be iterated on"
 
 
-def states_past_halting(run: Run, iterations: int) -> States:
-    """The states of a loop that ended early because every position had halted, with its map
-    iterated to `iterations` nevertheless."""
-    model, context = run.reader.model, run.reader.context
-    state = map_state(Tensor.clone, run.state(run.iterations))  # the model may write into it
-    values = dict(run.states.items())
-    with run.reader.as_recorded(), torch.no_grad():
-        for t in range(run.iterations, iterations):
-            state = step_at(model, state, context, t)
-            values[(t + 1,)] = primary(state).clone()
-    return States("state", values, run.states.axes, iterations + 1)
-
-
 def _drawn_start(run: Run, model: Looped, examples: int) -> list[Edit]:
     """The run's own first state as an edit, where the model draws it and no seed can give it again;
     else nothing."""
@@ -161,15 +148,35 @@ def _drawn_start(run: Run, model: Looped, examples: int) -> list[Edit]:
 def _recorded_again(
     run: Run, model: Looped, n: int, sites: Sequence[str], *, examples: int | None
 ) -> tuple[Run, str]:
-    """A recording of the run's tokens with these sites, and its description."""
+    """A recording of the run's tokens with these sites, and its description. The run remembers the
+    recording for whoever asks for no other sites and as many examples."""
     needed = list(dict.fromkeys(sites))
+    count = len(run.tokens) if examples is None else min(examples, len(run.tokens))
+    recordings: dict[tuple[int, tuple[str, ...]], Run] = run.memory.recall("recordings") or {}
+    later = next(
+        (one for (of, names), one in recordings.items() if of == count and {*needed} <= {*names}), None
+    )
+    if later is None:
+        later = _recording(run, model, n, needed, examples=count)
+        run.memory.keep("recordings", recordings | {(count, tuple(needed)): later})
+    else:
+        later = continued_run(later, n, needed)
+    part = f"first {count} " if count < len(run.tokens) else ""
+    return later, (
+        f"{_absent([name for name in needed if name not in run])} missing in the recording, so its {part}"
+        f"examples were recorded again, with {plural(n - run.iterations, 'iteration')} beyond those recorded."
+    )
+
+
+def _recording(run: Run, model: Looped, n: int, needed: list[str], *, examples: int) -> Run:
+    """A recording of the run's tokens with these sites, if it has the run's states."""
     if run.origin.get("edits"):
         raise LoopscopeError(
             f"the sites {needed} are needed but were not recorded, and a run with edits can't be made again "
             f"from its tokens. Record it with sites={needed}."
         )
     tokens, inputs, counted = run.tokens, run.inputs, run.counted
-    if isinstance(tokens, Tensor) and examples is not None and examples < len(tokens):
+    if isinstance(tokens, Tensor) and examples < len(tokens):
         tokens, inputs = run.select_inputs(range(examples))
         counted = replace(counted, mask=counted.mask[:examples])
     seed = run.origin.get("seed")
@@ -191,11 +198,7 @@ def _recorded_again(
             "gives other states (a random start without a seed, or other weights). Record it with "
             f"sites={needed}."
         )
-    part = f"first {len(tokens)} " if len(tokens) < len(run.tokens) else ""
-    return later, (
-        f"{_absent([name for name in needed if name not in run])} missing in the recording, so its {part}"
-        f"examples were recorded again, with {plural(n - run.iterations, 'iteration')} beyond those recorded."
-    )
+    return later
 
 
 def _absent(sites: list[str]) -> str:
@@ -262,15 +265,17 @@ def sites_in_loop(run: Run, suffix: str) -> list[str]:
     """The sites inside the loop whose names end in `suffix`: the recorded ones, or if there are
     none, those of the model."""
     recorded = [name for name in run.names if name.endswith(suffix) and isinstance(run[name], States)]
-    if recorded:
-        return recorded
+    return recorded or list(run.memory.once(("sites", suffix), lambda: _sites_of_model(run, suffix)))
+
+
+def _sites_of_model(run: Run, suffix: str) -> tuple[str, ...]:
     try:
         hooks = list(getattr(run.model, "hook_dict", {}))
     except LoopscopeError:
-        return []
+        return ()
     candidates = [name for name in hooks if name.endswith(suffix)]
     if not candidates:
-        return []
+        return ()
     # which of them run inside the loop shows only when it runs: one iteration of one example
     tokens, inputs = run.select_inputs([0])
     with warnings.catch_warnings():
@@ -278,4 +283,4 @@ def sites_in_loop(run: Run, suffix: str) -> list[str]:
         seed = run.origin.get("seed")
         with run.reader.as_recorded(draws=True, seeded=seed is not None) as model:
             short = record(model, tokens, 1, sites=candidates, seed=seed, **inputs)
-    return [name for name in candidates if name in short and isinstance(short[name], States)]
+    return tuple(name for name in candidates if name in short and isinstance(short[name], States))

@@ -15,7 +15,7 @@ def further_examples(run: Run, examples: int, *, site: str = "state", seed: int 
     already, its model or its task isn't known, or it was edited.
 
     Which examples depends on the run's tokens, too: two runs get different ones, so what is
-    measured on them is measured twice, and the same run gets the same again.
+    measured on them is measured twice, and the same run gets the same again, which it remembers.
 
     Arguments:
         examples: how many are needed.
@@ -34,10 +34,9 @@ def further_examples(run: Run, examples: int, *, site: str = "state", seed: int 
     if others.shape[1:] != tokens.shape[1:]:
         return None
     parameter = next(iter(model.parameters()), None)
-    return record(
-        model,
-        others if parameter is None else others.to(parameter.device),
-        run.origin.get("requested_iterations"),
-        sites=[] if is_state(site) else [site],
-        seed=seed,
+    others = others if parameter is None else others.to(parameter.device)
+    sites = [] if is_state(site) else [site]
+    return run.memory.once(
+        ("further examples", examples, site, seed),
+        lambda: record(model, others, run.origin.get("requested_iterations"), sites=sites, seed=seed),
     )

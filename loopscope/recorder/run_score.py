@@ -72,7 +72,16 @@ class RunScore:
 
 
 def score_of(run: Run) -> RunScore | None:
-    """The score of a run's own examples; None where the run has no labels, or can't be read out."""
+    """The score of a run's own examples, which the run remembers; None where it has no labels, or
+    can't be read out."""
+    try:
+        _ = run.model if run.has_model else None  # refuses weights that have changed
+    except LoopscopeError:
+        return _score(run)
+    return run.memory.once("score", lambda: _score(run))
+
+
+def _score(run: Run) -> RunScore | None:
     task, labels = task_of(run), labels_of(run)
     if task is None or labels is None or not bool(labels.mask.any()):
         return None

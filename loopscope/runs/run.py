@@ -26,6 +26,7 @@ from .rebuilt_reader import PICKLED, WITHOUT_MODEL, reloaded_reader
 from .run_copies import copied, detached
 from .run_display import RunDisplay
 from .run_mask import counted_of, require_counted, sequence_shape
+from .run_memory import RunMemory
 from .storage import save_run
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ class Run(RunDisplay):
         self.halting = halting
         self._sites, self._reader, self._no_reader = dict(sites), reader, no_reader
         self._counted = counted
+        self.memory = RunMemory(self)
+        """What was computed from this run, for whoever needs it next."""
         self._reload: Callable[[], Any] | None = None
         """Gives the model of a run that came from another process."""
 
@@ -214,6 +217,7 @@ class Run(RunDisplay):
         new = Run.__new__(Run)
         vars(new).update(vars(self))
         new.inputs, new.origin, new._sites = dict(self.inputs), dict(self.origin), dict(self._sites)
+        new.memory = RunMemory(new)
         return new
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Run":
@@ -230,7 +234,11 @@ class Run(RunDisplay):
             state[name] = detached(state[name])
         if self._reader is not None:
             state["_reload"], state["_no_reader"] = self._reader.reload, PICKLED
+        del state["memory"]
         return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, memory=RunMemory(self))
 
     @property
     def model(self) -> Any:

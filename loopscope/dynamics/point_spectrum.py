@@ -1,0 +1,38 @@
+"""point_spectrum: the leading eigenvalues at the point where a row ends, computed once for all who
+ask."""
+
+from weakref import WeakKeyDictionary
+
+from ..maths.dense_eigenvalues import DENSE
+from ..maths.spectrum import TRIANGULAR, Spectrum, spectrum
+from .iteration_map import IterationMap
+from .limit_point import Limit
+
+LEADING = 8
+"""Eigenvalues that are computed where they cost no more than one, as from the whole Jacobian."""
+
+_remembered: WeakKeyDictionary[Limit, dict[tuple[int, int], Spectrum]] = WeakKeyDictionary()
+
+
+def point_spectrum(loop: IterationMap, limit: Limit, row: int, count: int = 1, *, seed: int = 0) -> Spectrum:
+    """The `count` leading eigenvalues of the Jacobian at a row's point, as
+    `loopscope.maths.spectrum` gives them. They are remembered as long as the limit lives.
+
+    Arguments:
+        seed: of the vector that the search starts from.
+    """
+    spectra = _remembered.setdefault(limit, {})
+    result = spectra.get((row, seed))
+    width = limit.point.shape[1]
+    if result is None or result.values.shape[1] < min(count, width):
+        many = max(count, LEADING) if width <= TRIANGULAR else count
+        result = _computed(loop, limit, row, many, seed)
+        if many > count and bool(result.values.isnan().any()):  # one is found where eight aren't
+            result = _computed(loop, limit, row, count, seed)
+        spectra[(row, seed)] = result
+    return Spectrum(result.values[:, :count].clone(), result.error[:, :count].clone(), result.sentences)
+
+
+def _computed(loop: IterationMap, limit: Limit, row: int, count: int, seed: int) -> Spectrum:
+    x = limit.point[row][None]
+    return spectrum(loop.select_rows([row]), x, count, errors=x.shape[1] <= DENSE, seed=seed)
