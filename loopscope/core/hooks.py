@@ -101,7 +101,10 @@ class _WrappedForward:
 
         @wraps(original)  # transformers' generate reads its signature
         def forward(*args: Any, **kwargs: Any) -> Any:
-            hooks = [hook for hook in self.hooks if hook.applies]
+            hooks = [] if in_backward() else self.hooks
+            if hooks:
+                thread = threading.get_ident()
+                hooks = [hook for hook in hooks if hook.thread == thread]
             for hook in reversed(hooks):
                 if hook.before is not None:
                     args, kwargs = hook.before(args, kwargs)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..common.rng import generator_state, restore_generator
+from .turns import modules_within
 
 
 class ModuleState:
@@ -19,7 +20,7 @@ class ModuleState:
         self._torch, self._python, self._numpy = generator_state(), random.getstate(), np.random.get_state()
         self._kept = [
             (part, name, buffer, None if buffer is None else buffer.detach().clone())
-            for part in module.modules()
+            for part in modules_within(module)
             for name, buffer in part._buffers.items()
         ]
 

@@ -50,7 +50,16 @@ def is_state(site: str) -> bool:
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     """Every module by every name it is registered under; one module can have several."""
-    return {name: module for name, module in model.named_modules(remove_duplicate=False) if name}
+    result: dict[str, nn.Module] = {}
+    _add_named(model, "", result)
+    return result
+
+
+def _add_named(module: nn.Module, prefix: str, result: dict[str, nn.Module]) -> None:
+    for name, part in module._modules.items():
+        if part is not None:
+            result[f"{prefix}{name}"] = part
+            _add_named(part, f"{prefix}{name}.", result)
 
 
 def site_modules(model: Any) -> dict[str, nn.Module]:

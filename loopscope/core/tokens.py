@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
+from .turns import modules_within
 
 IDS = "input_ids"
 _INSTEAD = ("inputs_embeds", IDS)
@@ -130,9 +131,11 @@ def _check_names(module: nn.Module, inputs: Mapping[str, Any]) -> None:
 
 def _check_loaded(module: Any) -> None:
     """Weights on the device meta have no values, unless accelerate loads them for each call."""
-    if not isinstance(module, nn.Module) or any(hasattr(part, "_hf_hook") for part in module.modules()):
+    parts = modules_within(module) if isinstance(module, nn.Module) else []
+    if any("_hf_hook" in vars(part) for part in parts):
         return
-    if any(parameter.is_meta for parameter in module.parameters()):
+    weights = (weight for part in parts for weight in part._parameters.values() if weight is not None)
+    if any(weight.is_meta for weight in weights):
         raise LoopscopeError(
             f"the weights of {type(module).__name__} must be loaded, but are on the device meta, which holds "
             "no values. Load them: model.to_empty(device='cpu') and load_state_dict, or from_pretrained."

@@ -9,7 +9,7 @@ by side, except beside a seeded pass: it sets torch's global generator, which al
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +58,21 @@ def modules_within(model: Any) -> list[nn.Module]:
     roots = [model, getattr(model, "module", None), getattr(model, "whole", None)]
     if not isinstance(model, nn.Module):
         roots += vars(model).values() if hasattr(model, "__dict__") else []
-    modules = (module for root in roots if isinstance(root, nn.Module) for module in root.modules())
-    return list(dict.fromkeys(modules))
+    result: dict[nn.Module, None] = {}
+    for root in roots:
+        if isinstance(root, nn.Module):
+            _add_modules(root, result)
+    return list(result)
+
+
+def _add_modules(module: nn.Module, result: dict[nn.Module, None]) -> None:
+    """Add a module and its parts, in the order of `nn.Module.modules`, which takes several times as
+    long: every recording goes through all modules several times."""
+    if module not in result:
+        result[module] = None
+        for part in module._modules.values():
+            if part is not None:
+                _add_modules(part, result)
 
 
 def parts_of(model: Any) -> Parts:
@@ -68,9 +81,11 @@ def parts_of(model: Any) -> Parts:
     for module in modules:
         parts.add(id(module))
         for parameter in module._parameters.values():
-            with suppress(RuntimeError, NotImplementedError, AttributeError):  # weights without memory
+            try:
                 if parameter is not None and (address := parameter.untyped_storage().data_ptr()):
                     parts.add(-address)
+            except (RuntimeError, NotImplementedError, AttributeError):  # weights without memory
+                continue
     result = Parts(parts)
     result.offloaded = tuple(module for module in modules if is_offloaded(module))
     return result

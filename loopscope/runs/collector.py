@@ -8,6 +8,7 @@ in memory), under inference mode (no version counter), and where values may be c
 
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,6 +67,10 @@ class Collector:
         """The dtype that a state was rounded to; None: they are kept as they were computed."""
         self.moved = False
         """Whether a state was moved to another device."""
+        self._plain = keep.whole and keep.device is None and keep.dtype is None
+        """Whether values are kept as they are."""
+        self._axes: dict[Any, tuple[str, ...]] = {}
+        """By site and shapes: the names of its axes."""
         self._copied: tuple[Tensor, Tensor] | None = None
         """The latest value that was copied whole, and its copy: one tensor may pass several
         sites."""
@@ -117,7 +122,12 @@ class Collector:
             self.state = value
         if index and index[0] % self.keep.stride:
             return
-        kept, axes = self.keep.value(value, self.axes(site, value, self.state), site)
+        form = site, value.shape, None if self.state is None else self.state.shape
+        if form not in self._axes:
+            self._axes[form] = self.axes(site, value, self.state)
+        kept, axes = value, self._axes[form]
+        if not self._plain:
+            kept, axes = self.keep.value(value, axes, site)
         if is_state(site):
             self.forms.setdefault(site, form_of(value))
             self.short = self.short if kept.dtype == value.dtype else self.keep.dtype
@@ -135,7 +145,7 @@ class Collector:
         if self.store is not None:
             return self.store.take(site, full_batch(entry, self.batch))
         kept = entry.value
-        if self._must_copy(kept) and _share(kept, value):
+        if self._must_copy(kept) and (self._plain or _share(kept, value)):
             kept = self._copy(kept, value, copy)
         return entry._replace(value=kept, version=None if kept.is_inference() else kept._version)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..common.errors import LoopscopeError
 from ..core.hooks import TemporaryHooks
-from ..core.sites import Path, find_tensor, float_tensors
+from ..core.sites import Path, find_tensor, get_at
 from .state_names import StateNames, described, source_text, target_text
 from .wiring import Feed, Wiring
 
@@ -150,4 +150,11 @@ class BodyState:
 
 def _holds(value: Any, path: Path) -> bool:
     """Whether there is a floating-point tensor at a path."""
-    return any(path == other for other, _ in float_tensors(value))
+    for step in path:
+        if isinstance(value, Tensor):  # whose rows are no parts
+            return False
+        try:
+            value = get_at(value, (step,))
+        except (LookupError, AttributeError, TypeError):
+            return False
+    return isinstance(value, Tensor) and value.is_floating_point()

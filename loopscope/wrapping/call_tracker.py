@@ -254,7 +254,7 @@ class CallTracker:
             path = find_tensor(output, None if isinstance(output, Tensor) else self._like())
             if path is None:
                 return output
-            value = get_at(output, path)
+            value = get_at(output, path) if path else output
             if self.calls.inside:
                 loops, index = self.clock.axes, self.clock.index
                 at, place = index, loops

@@ -146,6 +146,8 @@ def wrapped_edits(wrapped: Wrapped, edits: Edits) -> list[AnyEdit]:
     Raises:
         LoopscopeError: something is no edit, or an edit's site doesn't exist.
     """
+    if isinstance(edits, tuple | list) and not edits:
+        return []
     modules, fields = with_patterns(modules_of(wrapped.module)), wrapped.state.fields
     alias = {f"state.{fields[0]}": "state"} if fields else {}
     others = dict.fromkeys([*LOOP_SITES, *wrapped.state.sites])

@@ -15,7 +15,7 @@ from ..core.copied import copied
 from ..core.hooks import TemporaryHooks
 from ..core.preserved_state import ModuleState
 from ..core.sites import float_tensors, get_at, put_at
-from ..core.turns import parts_of, running_pass
+from ..core.turns import modules_within, parts_of, running_pass
 from .body_calls import BodyCalls
 from .body_state import BodyState
 from .tensor_match import fresh_copy, same_values, version
@@ -66,9 +66,11 @@ class StartProbe:
         the code, and of flags and numbers for whole rows. None: not known."""
         if tracker.first.form is None:
             return None
-        weights = tuple((p.data_ptr(), version(p)) for p in self.module.parameters())
+        parts = modules_within(self.module)
+        found = (weight for part in parts for weight in part._parameters.values() if weight is not None)
+        weights = tuple((weight.data_ptr(), version(weight)) for weight in found)
         buffers = tuple(mark.sample for mark in tracker.before.values())
-        modes = tuple(part.training for part in self.module.modules())
+        modes = tuple(part.training for part in parts)
         state = tuple(tracker.state.known or ())
         return tracker.first.form, weights, buffers, modes, state
 
