@@ -4,6 +4,7 @@ into memory when it is first read."""
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,10 @@ class ShardedTensors(LazyTensors):
         self.folder, self._places = folder, places
         self._shards: dict[int, torch.UntypedStorage] = {}
         self._checked: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied or pickled: where the tensors are, not what has been read of them."""
+        return {**vars(self), "_shards": {}, "_checked": set(), "_places": dict(self._places)}
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._places[name].shape

@@ -1,16 +1,28 @@
 """labelled_array: a site's values as an array of xarray."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from .indexing import index_grid
+from .lazy_values import LazyValues, LoopPlace
 
 
-def labelled_array(tensor: Tensor, axes: Sequence[str], iterations: Sequence[int], name: str) -> Any:
+def labelled_array(
+    values: Tensor | LazyValues,
+    axes: Sequence[str],
+    iterations: Sequence[int],
+    name: str,
+    inner: Sequence[int] = (),
+) -> Any:
     """An xarray.DataArray with named dimensions, and the iterations as coordinates of the first.
+
+    Arguments:
+        values: in one tensor; or to be read when they are asked for, each a chunk of a dask array.
+        inner: lengths of the inner loop axes.
 
     Raises:
         LoopscopeError: xarray isn't installed (extra: xarray).
@@ -21,6 +33,35 @@ def labelled_array(tensor: Tensor, axes: Sequence[str], iterations: Sequence[int
         raise LoopscopeError(
             "to_xarray needs xarray, which isn't installed. Run: pip install xarray."
         ) from None
+    array = _numbers(values) if isinstance(values, Tensor) else _chunked(values, iterations, inner)
+    return xarray.DataArray(array, dims=axes, coords={axes[0]: iterations}, name=name)
+
+
+def _chunked(values: LazyValues, iterations: Sequence[int], inner: Sequence[int]) -> Any:
+    """A dask array with a chunk for each value; an absent turn of an inner loop is NaN."""
+    import dask.array
+    from dask.delayed import delayed
+
+    first = next(iter(values))
+    form = values.form(first)
+    like = _numbers(torch.empty(0, dtype=form.dtype))
+
+    def chunk(index: LoopPlace) -> Any:
+        if index not in values:
+            filler = float("nan") if like.dtype.kind == "f" else 0
+            return dask.array.full(tuple(form.shape), filler, dtype=like.dtype)
+        value = delayed(_read, pure=False)(values, index)
+        return dask.array.from_delayed(value, shape=tuple(form.shape), dtype=like.dtype)
+
+    grid = index_grid(tuple(inner)) if inner else [()]
+    stacked = dask.array.stack([chunk((k, *turn)) for k in iterations for turn in grid])
+    return stacked.reshape((len(iterations), *inner, *form.shape)) if inner else stacked
+
+
+def _read(values: Mapping[LoopPlace, Tensor], index: LoopPlace) -> Any:
+    return _numbers(values[index])
+
+
+def _numbers(tensor: Tensor) -> Any:
     tensor = tensor.detach().cpu()
-    tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
-    return xarray.DataArray(tensor.numpy(), dims=axes, coords={axes[0]: iterations}, name=name)
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()

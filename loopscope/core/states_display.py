@@ -10,6 +10,7 @@ from ..common.errors import LoopscopeError
 from ..common.notebook import paragraph, table
 from ..common.tidy_table import as_array, pandas, tidy
 from .labelled_array import labelled_array
+from .lazy_values import LazyValues
 
 if TYPE_CHECKING:
     from .states import States
@@ -23,12 +24,13 @@ class StatesDisplay:
 
     def to_xarray(self: Any) -> Any:
         """An xarray.DataArray of `.tensor`, with named dimensions and the iterations as
-        coordinates.
+        coordinates. Of a run on disk it is an array of dask, which reads what is computed.
 
         Raises:
             LoopscopeError: xarray isn't installed (extra: xarray).
         """
-        return labelled_array(self.tensor, self.axes, self.iterations, self.name)
+        values = self.by_index if isinstance(self.by_index, LazyValues) and self.iterations else self.tensor
+        return labelled_array(values, self.axes, self.iterations, self.name, self.inner)
 
     def to_pandas(self: Any) -> Any:
         """A DataFrame in long format: a column for each axis, and the columns w0, w1 ... of the

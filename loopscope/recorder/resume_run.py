@@ -9,6 +9,8 @@ from ..common.arguments import Count, Index, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
+from ..core.lazy_values import LazyValues, chosen
+from ..core.lazy_values import joined as in_order
 from ..core.looped_model import checked_iterations
 from ..core.pattern_sites import listed
 from ..core.sites import Sites, is_state, resolve, site_modules
@@ -136,10 +138,12 @@ def _joined(run: Run, later: Run, k: int) -> dict[str, States | Tensor]:
         if isinstance(new, States):
             # states[k] passed its site again, where an edit may have changed it: it is the later
             # one
-            before = dict(run[name].items()) if name in run else {}
-            here = next((value.device for value in before.values()), None)
-            # where the run's values are, as they may have been moved when they were recorded
-            after = {index: value if here is None else value.to(here) for index, value in new.items()}
-            values = {index: value for index, value in before.items() if index[0] < k} | after
+            before = run[name].by_index if name in run else {}
+            after: Any = new.by_index
+            if before and not isinstance(before, LazyValues):
+                # where the run's values are, as they may have been moved when they were recorded
+                here = next(iter(before.values())).device
+                after = {index: value.to(here) for index, value in after.items()}
+            values = in_order([chosen(before, lambda index: index[0] < k), after])
             joined[name] = States(name, values, new.axes, later.iterations + is_state(name))
     return joined

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..core.lazy_values import LazyValues
 from ..core.states import States
 
 
@@ -33,6 +34,8 @@ def detached(value: Any) -> Any:
 def _mapped(value: Any, tensor: Callable[[Tensor], Tensor], other: Callable[[Any], Any]) -> Any:
     if isinstance(value, Tensor):
         return tensor(value)
+    if isinstance(value, States) and isinstance(value.by_index, LazyValues):
+        return value.with_values(other(value.by_index))  # which says where they are
     if isinstance(value, States):
         return value.with_values({index: tensor(one) for index, one in value.items()})
     if type(value) is dict:

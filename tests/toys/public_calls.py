@@ -2,6 +2,7 @@
 after the other."""
 
 import inspect
+import shutil
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ def calls() -> Iterator[Call]:
     """Every public function with arguments that work. Files are written into the working folder."""
     tokens = run().tokens
     yield Call("record", ls.record, {"model": model(), "tokens": tokens, "iterations": 2}, ("mask",))
+    yield Call("record to disk", _recorded_to_disk, {"model": model(), "tokens": tokens, "to": "run"})
     looped, tokenizer = ls.wrap(looped_gpt2(), body="transformer.h.0"), bytes_tokenizer()
     yield Call("record text", ls.record, {"model": looped, "tokens": "A loop", "tokenizer": tokenizer})
     yield Call("generate text", ls.generate, {"model": looped, "tokens": ["A loop"], "tokenizer": tokenizer})
@@ -139,6 +141,13 @@ def calls() -> Iterator[Call]:
     yield from _methods()
     yield from _shelves()
     yield from _maths()
+
+
+def _recorded_to_disk(model: Any, tokens: Any, to: Any) -> ls.Run:
+    """`ls.record` to disk, with the folder removed again."""
+    result = ls.record(model, tokens, 2, to=to)
+    shutil.rmtree(to)
+    return result
 
 
 def _edited() -> ls.Run:
