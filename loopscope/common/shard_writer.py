@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,10 @@ class ShardWriter:
         self._number = -1
         self._entries: dict[str, Any] = {}
         self._start = self._end = self._text = 0
+        self._disk = ThreadPoolExecutor(1, "loopscope-disk")
+        """Sends complete shards to the disk while the next is written: else all would wait for the
+        end."""
+        self._sent: list[Future[None]] = []
 
     def write(self, name: str, tensor: Tensor, about: Mapping[str, Any]) -> Place:
         """Write a tensor, and then its line of the index.
@@ -98,13 +103,15 @@ class ShardWriter:
         self._finish_shard()
         os.fsync(self._index)
         os.close(self._index)
-        for number in range(self._number + 1):
-            _synchronised(shard_file(self.folder, number))
+        for sent in self._sent:
+            sent.result()
+        self._disk.shutdown()
         _synchronised(self.folder)
         return {"bytes": self._index_bytes, "checksum": f"{self._index_checksum:08x}"}
 
     def abandon(self) -> None:
         """Close the files as they are."""
+        self._disk.shutdown(cancel_futures=True)
         for file in (self._index, self._shard):
             if file is not None:
                 os.close(file)
@@ -150,6 +157,7 @@ class ShardWriter:
         _write(self._shard, memoryview(content), 0)
         os.close(self._shard)
         self._shard = None
+        self._sent.append(self._disk.submit(_synchronised, shard_file(self.folder, self._number)))
 
 
 def _write(file: int, content: memoryview, offset: int | None = None) -> None:
