@@ -56,4 +56,5 @@ from .rates import CLEARANCE as CLEARANCE
 from .site_convergence import SiteConvergence as SiteConvergence
 
 TITLE, PLACE = "Convergence", 10
+NEEDS = ("blocks", "resume")
 GROUP = "dynamics"

@@ -52,4 +52,5 @@ from .result import example_trajectory as example_trajectory
 from .result import fate_of as fate_of
 
 TITLE, PLACE = "Cycles", 30
+NEEDS = ("blocks", "resume")
 GROUP = "dynamics"

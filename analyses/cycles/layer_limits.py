@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.text import number, percent
+from loopscope.core.states import States
 from loopscope.maths.similarity import cosine_map
 from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
 from loopscope.recorder.unroll_inner_loops import unroll_inner_loops
@@ -102,7 +103,7 @@ def layer_limits(
     mask = mask_at(continued.run, continued.run[names[0]])[:examples]
     if not bool(mask.any()):
         return None
-    values = [vectors(continued.run[name])[:, :examples] for name in names]
+    values = [vectors(_first(continued.run[name], examples)) for name in names]
     count = min(len(value) for value in values)
     # (t, layer, sample, width)
     x = torch.stack([value[:count] for value in values], dim=1)[:, :, mask.to(values[0].device)].double()
@@ -130,6 +131,11 @@ def layer_limits(
 def layer_names(run: Run, sites: Sequence[str] | None) -> list[str]:
     """The sites of the layers' outputs: these, or every `hook_resid_post` in the loop."""
     return sites_in_loop(run, "hook_resid_post") if sites is None else list(sites)
+
+
+def _first(site: States, examples: int) -> States:
+    """The values of the first examples."""
+    return site.at(batch=slice(0, examples)) if "batch" in site.axes else site
 
 
 def _same_layer_fraction(similarity: Tensor, depth: int) -> float:

@@ -14,12 +14,11 @@ from loopscope.common.evidence import Evidence, by_bootstrap, estimate, with_uns
 from loopscope.core.masked import masked_mean
 from loopscope.maths import KINDS, Kind, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
-from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion, late_motion
-from loopscope.maths.precision import resolution
+from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion
 from loopscope.maths.trajectory_features import Features
-from loopscope.maths.trajectory_kind import classify_features, join_limits, measure_features
+from loopscope.maths.trajectory_kind import classify_features
 from loopscope.plots.growing_path import drawn_path
-from loopscope.recorder.extend import Continuation, continue_run, extra_of, vectors
+from loopscope.recorder.extend import Continuation, continue_run, extra_of
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
@@ -32,10 +31,9 @@ from .result import (
     example_trajectory,
     share_name,
 )
+from .trajectory_blocks import measured_trajectories, trajectory
 
 _MIN_STATES = 12
-_TOLERANCE = 1e-3
-"""Of the last steps, as convergence has it by default: both then say the same of rest."""
 _RECURRENCE_STATES = 96
 _THRESHOLD_VALUES: dict[str, tuple[float, ...]] = {
     "coherence": (0.8, 0.9, 0.95, 0.98, 0.99),
@@ -85,21 +83,17 @@ def measure(
     """
     used = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
     extra, continued = _continued(run, extra, layers)
-    x, mask = vectors(continued.states), mask_at(run, run.states)
-    counted = x[:, mask.to(x.device)]  # (state, trajectory, width)
-    motions = late_motion(
-        list(counted), _TOLERANCE, resolution(continued.states[continued.states.iterations[0]].dtype)
-    )
-    features = measure_features(counted[:, :, None], noisy=False)
-    kinds = join_limits([classify_features(features, used)], (counted.shape[1],))
-    known = judged(kinds.code, features.arc >= used.arc, motions.code)
+    mask = mask_at(run, run.states)
+    features, motions = measured_trajectories(continued.states, mask)
+    kinds = classify_features(features, used)
+    known = judged(kinds.code, features.arc >= used.arc, motions)
     values = {"code": known, **{name: getattr(kinds, name) for name in ("period", "angle", "quality")}}
     values |= {name: values[name].where(known == kinds.code, math.nan) for name in ("period", "angle")}
     grids = {name: _on_grid(value, mask) for name, value in values.items()}
     shares = dict(zip((kind.name for kind in KINDS), _shares(known), strict=True))
     first = continued.states.iterations[0]
     example = example_trajectory(grids["code"], grids["quality"], grids["period"], verdict_share)
-    trajectory = x[:, example[0], example[1]][: continued.last + 1 - first]
+    path = trajectory(continued.states, *example)[: continued.last + 1 - first]
     verdict, evidence = _verdict_and_evidence(grids["code"], verdict_share)
     return CyclesResult(
         verdict=verdict,
@@ -112,15 +106,15 @@ def measure(
         period=grids["period"],
         angle=grids["angle"],
         quality=grids["quality"],
-        late_motion=_on_grid(motions.code, mask),
+        late_motion=_on_grid(motions, mask),
         overflow=continued.overflow,
         iterations=(first, continued.recorded_iterations, continued.states.iterations[-1]),
         continuation=continued.description,
         thresholds=used,
-        sensitivity=_sensitivity(features, used, motions.code),
+        sensitivity=_sensitivity(features, used, motions),
         example=example,
-        projection=_projection(trajectory.double()),
-        recurrence=recurrence(trajectory[-_RECURRENCE_STATES:]) if len(trajectory) > 2 else None,
+        projection=_projection(path.double()),
+        recurrence=recurrence(path[-_RECURRENCE_STATES:]) if len(path) > 2 else None,
         layers=layer_limits(
             run,
             layers,
@@ -132,7 +126,7 @@ def measure(
         )
         if continued.overflow is None
         else None,
-        modes=dynamic_modes(trajectory) if dmd else None,
+        modes=dynamic_modes(path) if dmd else None,
         verdict_share=verdict_share,
     )
 

@@ -38,4 +38,5 @@ from .measure import measure as measure
 from .measure import verdict_of as verdict_of
 
 TITLE, PLACE = "Geometry of states", 45
+NEEDS = ("blocks",)
 GROUP = "dynamics"

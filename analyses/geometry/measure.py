@@ -17,12 +17,16 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.common.evidence import Evidence, by_bootstrap, estimate
 from loopscope.common.text import number, percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
+from loopscope.core.indexing import as_vectors
+from loopscope.core.states import States
 from loopscope.maths import cka_map
 from loopscope.maths.dimension import effective_dimensions, variances
-from loopscope.maths.precision import RESOLVED, can_tell_rest, resolution, rest_level, rounding
-from loopscope.recorder.extend import vectors
+from loopscope.maths.precision import RESOLVED, can_tell_rest, resolution, rounding
+from loopscope.recorder.extend import vector_shape
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
+
+from .step_angles import step_angles
 
 _Several = Annotated[int, Ge(2), Meaning("a whole number, 2 or more")]
 _Factor = Annotated[float, Gt(1), Meaning("a number above 1")]
@@ -238,7 +242,7 @@ def measure(
     sample = torch.randperm(total, generator=generator)[:max_vectors].sort().values
     drawn = sample[:: max(1, len(sample) // _TRAJECTORIES)][:_TRAJECTORIES]
     result = tuple(_field(run, name, ks, sample, trajectories=drawn) for name in names)
-    cloud = _vectors(run, names[0])[:, sample].double()
+    cloud = _vectors(run[names[0]], places[sample])
     verdict, evidence = _verdict_and_evidence(cloud, result[0], places[sample, 0], change_factor)
     return GeometryResult(
         verdict=verdict,
@@ -253,45 +257,53 @@ def measure(
 
 def _fields(run: Run) -> list[str]:
     """The state's tensors that have the primary one's iterations, examples, positions and width."""
-    shape = vectors(run.states).shape
+    shape = vector_shape(run.states)
     others = [name for name in run.names if name.startswith("state.") and "@" not in name]
-    return ["state", *(name for name in others if vectors(run[name]).shape == shape)]
+    return ["state", *(name for name in others if vector_shape(run[name]) == shape)]
 
 
-def _vectors(run: Run, name: str) -> Float[Tensor, "state vector width"]:
-    """The vectors that count of each state."""
-    every = vectors(run[name])
-    return every[:, mask_at(run, run[name]).to(every.device)]
+def _vectors(states: States, places: Int[Tensor, "vector axis"]) -> Float[Tensor, "state vector width"]:
+    """Vectors of each state, in double precision.
+
+    Arguments:
+        places: example and position of each.
+    """
+    rows, positions = places.T
+    parts = []
+    for k in states.iterations:
+        x = as_vectors(states[k].detach(), states.axes[1:])
+        parts.append(x[rows.to(x.device), positions.to(x.device)].double())
+    return torch.stack([part.to(parts[0].device) for part in parts])
 
 
 def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: Tensor) -> FieldGeometry:
-    x = _vectors(run, name).double()
-    eps = resolution(run[name][ks[-1]].dtype)
-    if len(x) != len(ks) or sample.max() >= x.shape[1]:
+    states, mask = run[name], mask_at(run, run[name])
+    places = mask.nonzero()
+    eps = resolution(states[ks[-1]].dtype)
+    if states.iterations != ks or sample.max() >= len(places):
         raise LoopscopeError(
             f"'{name}' must have the examples, positions and iterations of the state, but its vectors are "
-            f"{tuple(x.shape)}. Choose fields that are part of the state."
+            f"{len(places)} in {len(states.iterations)} iterations. Choose fields that are part of the state."
         )
-    cloud = x[:, sample.to(x.device)]
-    variance = variances(cloud)
-    size = cloud.square().sum(2).mean(1)
+    cloud = _vectors(states, places[sample])
+    variance = torch.stack([variances(x) for x in cloud])
+    size = torch.stack([x.square().sum(1).mean() for x in cloud])
     is_point, resolved = _points(variance.sum(1).sqrt(), size.sqrt(), eps)
     ratio, rank = (torch.where(is_point, math.nan, v) for v in effective_dimensions(variance))
-    flat = cloud.flatten(0, 1)
-    mean = flat.mean(0)
-    _, sizes, directions = torch.linalg.svd(_reduced(flat - mean), full_matrices=False)
+    mean = cloud.mean((0, 1))
+    sizes, directions = _principal(cloud, mean)
     count = min(_COMPONENTS, len(sizes))
-    components = (x[:, trajectories.to(x.device)] - mean) @ directions[:count].T
+    components = (_vectors(states, places[trajectories]) - mean) @ directions[:count].T
     power = sizes.square()
     return FieldGeometry(
         name=name,
         participation_ratio=ratio,
         effective_rank=rank,
-        step_angle=_step_angles(x, eps),
+        step_angle=step_angles(states, mask, eps),
         cka=cka_map(cloud).masked_fill(is_point[:, None] | is_point, math.nan),
         components=components.transpose(0, 1).float(),
         explained=(power / power.sum().clamp(min=1e-300))[:count],
-        width=x.shape[-1],
+        width=cloud.shape[-1],
         resolved=resolved,
     )
 
@@ -309,18 +321,18 @@ def _points(
     return is_point, resolved
 
 
-def _reduced(x: Float[Tensor, "sample width"]) -> Float[Tensor, "row width"]:
-    """A matrix of at most `width` rows with the same principal directions."""
-    return torch.linalg.qr(x, mode="r").R if len(x) > x.shape[1] else x
-
-
-def _step_angles(x: Float[Tensor, "state vector width"], eps: float) -> Float[Tensor, " turn"]:
-    steps = x[1:] - x[:-1]
-    range = (x - x[-1]).norm(dim=2).amax(0)
-    moves = steps.norm(dim=2) > rest_level(x[1:].norm(dim=2), range.expand(len(steps), -1), eps)
-    valid = moves[1:] & moves[:-1]
-    cosine = torch.nn.functional.cosine_similarity(steps[1:], steps[:-1], dim=2, eps=1e-300).clamp(-1, 1)
-    return torch.where(valid, cosine.acos(), 0).sum(1) / torch.where(valid.any(1), valid.sum(1), math.nan)
+def _principal(
+    cloud: Float[Tensor, "state vector width"], mean: Float[Tensor, " width"]
+) -> tuple[Float[Tensor, " direction"], Float[Tensor, "direction width"]]:
+    """(sizes, principal directions) of all vectors less their mean, from one state after the
+    other."""
+    width = cloud.shape[-1]
+    rows = torch.empty(0, width, dtype=cloud.dtype, device=cloud.device)
+    for x in cloud:
+        rows = torch.cat([rows, x - mean])
+        rows = torch.linalg.qr(rows, mode="r").R if len(rows) > width else rows
+    _, sizes, directions = torch.linalg.svd(rows, full_matrices=False)
+    return sizes, directions
 
 
 def _verdict_and_evidence(

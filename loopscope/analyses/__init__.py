@@ -9,6 +9,7 @@
 
 import inspect
 import os
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ..common import discovery
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from ..recorder.generation import Generation
     from ..runs.run import Run
     from ..training.history import History
+
+BLOCKS = "blocks"
+"""Among the NEEDS of an analysis's module: it needs no more of a run's states than a block at a
+time."""
 
 __path__ = discovery.folders("analyses")
 
@@ -43,7 +48,12 @@ def name_of(analysis: Any) -> str:
 
 @guarded
 def measure(
-    name: Any, run: "Run | Generation | History | str | os.PathLike[str]", *, mask: Any = None, **options: Any
+    name: Any,
+    run: "Run | Generation | History | str | os.PathLike[str]",
+    *,
+    mask: Any = None,
+    scheduler: str | None = None,
+    **options: Any,
 ) -> "AnalysisResult":
     """Run an analysis.
 
@@ -56,18 +66,21 @@ def measure(
         run: what `loopscope.record` returned; for analyses of a training, such as grokking, what
             `loopscope.load_history` returned. A generation is measured at its new tokens, which are
             the positions (`generation.run`). Or the path of a saved run or generation, or a
-            training's folder.
+            training's folder. A run that is larger than the memory is measured block by block.
         mask: which positions count, bool (batch, position); None: those of `run.mask`, which leaves
             out what an attention mask hides and pad tokens at both ends. Others have no influence
             on any number, and are absent (NaN) from numbers by position.
+        scheduler: who computes the blocks: "threads" or "processes" of this machine, or the address
+            of a running dask scheduler. None: threads, where there is much to do.
         options: of the analysis; its `measure` documents them.
 
     Returns:
         A frozen dataclass of numbers with a `verdict`, `summary()`, `figure()` and `to_json()`.
 
     Raises:
-        LoopscopeError: there is no analysis or option of that name, the mask doesn't fit, or the
-            analysis can't be computed from this run.
+        LoopscopeError: there is no analysis or option of that name, the mask doesn't fit, the
+            analysis can't be computed from this run, or isn't computed in blocks and a scheduler
+            was named.
     """
     from ..recorder.generation import Generation  # the names of the analyses need no torch
 
@@ -82,8 +95,23 @@ def measure(
     from ..core.outside_modes import outside_modes  # the names of the analyses need no torch
 
     run = run if mask is None else _with_mask(run, mask)
-    with outside_modes():
+    with outside_modes(), _scheduled(name, scheduler):
         return guarded(question, name)(_measurable(run), **options)
+
+
+def _scheduled(name: str, scheduler: str | None) -> AbstractContextManager[None]:
+    """A with-block in which blocks are computed by this scheduler."""
+    if scheduler is None:
+        return nullcontext()
+    if BLOCKS not in getattr(module(name), "NEEDS", ()):
+        others = [one for one in names() if BLOCKS in getattr(module(one), "NEEDS", ())]
+        raise LoopscopeError(
+            f"scheduler= is for analyses that go in blocks ({', '.join(others)}), but {name} doesn't. "
+            "Leave it out."
+        )
+    from ..runs.chunked import chunking
+
+    return chunking(scheduler)
 
 
 def _measurable(run: Any) -> Any:

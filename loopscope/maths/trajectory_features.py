@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..core.finite import all_finite
 from .neighbour_divergence import is_predictable
 from .precision import rest_level
 from .returns import Returns, fit_returns
@@ -103,12 +104,13 @@ def trajectory_features(
             f"to tell where trajectories go they must have {FEWEST} states or more, but they have {n}. "
             "Record more iterations."
         )
-    bad = ~x.isfinite().all(2)
-    overflow = torch.where(bad.any(1), bad.int().argmax(1), -1)
-    recorded = x
-    x = torch.where((overflow >= 0)[:, None, None], torch.zeros_like(x), x)
-    unit = x.abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-    x = x / unit
+    recorded, overflow = x, torch.full((rows,), -1, device=x.device)
+    if not all_finite(x):
+        bad = ~x.isfinite().all(2)
+        overflow = torch.where(bad.any(1), bad.int().argmax(1), -1)
+        x = torch.where((overflow >= 0)[:, None, None], torch.zeros_like(x), x)
+    unit = torch.maximum(x.amax((1, 2), keepdim=True), -x.amin((1, 2), keepdim=True))
+    x = x / unit.clamp(min=torch.finfo(x.dtype).tiny)
     h = n // 4
     quarters = [x[:, n - 3 * h : n - 2 * h], x[:, n - 2 * h : n - h], x[:, n - h :]]
     late = x[:, n - 2 * h :]

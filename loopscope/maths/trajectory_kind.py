@@ -12,7 +12,7 @@ its thresholds are arguments.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
@@ -32,6 +32,10 @@ from .returns import Returns
 from .trajectory_array import trajectories
 from .trajectory_features import Features, trajectory_features
 from .trajectory_precision import TrajectoryPrecision
+
+CHUNK = 8_000_000
+"""Bytes of trajectories, in double precision, that features are measured of at once: about what
+stays in a processor's cache."""
 
 
 class Kind(Enum):
@@ -160,23 +164,33 @@ def stream(chunks: Iterable[Any], thresholds: Thresholds | None = None, **change
     return (limits(states, limits_thresholds) for states in chunks)
 
 
-def measure_features(states: Any, *, chunk: int = 2048, noisy: bool = True) -> Features:
+def measure_features(
+    states: Any, *, chunk: int = 2048, noisy: bool = True, across: float | None = None
+) -> Features:
     """The features that `limits` reads, to classify them by several thresholds:
     `classify_features(measure_features(states), thresholds)`.
 
     Arguments:
+        chunk: trajectories that are computed at once; fewer where they are long or wide.
         noisy: whether the states may hold noise, as measured data do. Without it unpredictable
             motion is no noise, however small.
+        across: the spread between all last states, where these are some of them
+            (`loopscope.maths.precision.spread_between`); None: these are all.
     """
     x, _ = trajectories(states)
     eps = precision(states)
     last = x[-1].double()
-    others = state_scale(last, torch.zeros_like(last[:, 0]), eps)
-    size = max(1, chunk)
+    others = state_scale(last, torch.zeros_like(last[:, 0]), eps, across)
+    size = max(1, min(chunk, CHUNK // (8 * x.shape[0] * x.shape[2])))
     parts = [
         trajectory_features(part.double().transpose(0, 1), eps, scale, noisy=noisy)
         for part, scale in zip(x.split(size, dim=1), others.split(size), strict=True)
     ]
+    return join_features(parts)
+
+
+def join_features(parts: Sequence[Features]) -> Features:
+    """The features of several sets of trajectories as one."""
     names = [name for name in vars(parts[0]) if name not in ("returns", "precision")]
     columns = {name: torch.cat([vars(part)[name] for part in parts]) for name in names}
     return Features(

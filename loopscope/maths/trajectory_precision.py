@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ..core.finite import all_finite
 from .precision import CELLS, FLOOR, can_tell_rest, rounding
 
 CHANCE = 40.0
@@ -55,8 +56,10 @@ def trajectory_precision(
         eps: machine epsilon of the numbers as they were recorded.
         others: the scale of a row that never moved (`loopscope.maths.precision.state_scale`).
     """
-    overflows = ~x.isfinite().all(2).all(1)
-    x = torch.nan_to_num(x, 0.0, 0.0, 0.0)
+    overflows = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    if not all_finite(x):
+        overflows = ~x.isfinite().all(2).all(1)
+        x = torch.nan_to_num(x, 0.0, 0.0, 0.0)
     n = x.shape[1]
     h = n // 4
     late = x[:, n - 2 * h :]

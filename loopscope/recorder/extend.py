@@ -250,15 +250,29 @@ def vectors(
     """
     labels = states.iterations
     first, last = labels[0] if first is None else first, labels[-1] if last is None else last
-    chosen = [states[k].detach() for k in labels if first <= k <= last]
-    parts = [as_vectors(value.to(chosen[0].device), states.axes[1:]) for value in chosen]
-    if len({part.shape for part in parts}) > 1:
-        shapes = sorted({tuple(part.shape) for part in parts})
+    labels = [k for k in labels if first <= k <= last]
+    vector_shape(states, labels)
+    chosen = [states[k].detach() for k in labels]
+    return torch.stack([as_vectors(value.to(chosen[0].device), states.axes[1:]) for value in chosen])
+
+
+def vector_shape(states: States, labels: Sequence[int] | None = None) -> tuple[int, ...]:
+    """(iteration, batch, position, width) of a site's values as vectors.
+
+    Arguments:
+        labels: the iterations; None: all that are present.
+
+    Raises:
+        LoopscopeError: the values differ in shape.
+    """
+    labels = states.iterations if labels is None else labels
+    shapes = sorted({tuple(as_vectors(states[k], states.axes[1:]).shape) for k in labels})
+    if len(shapes) > 1:
         raise LoopscopeError(
             f"'{states.name}' must have the same examples, positions and width at every iteration to be "
             f"compared between them, but had {shapes}. Take its values one by one: run.states[k]."
         )
-    return torch.stack(parts)
+    return (len(labels), *shapes[0])
 
 
 def sites_in_loop(run: Run, suffix: str) -> list[str]:
