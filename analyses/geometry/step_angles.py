@@ -26,8 +26,9 @@ def step_angles(states: States, mask: Bool[Tensor, "batch position"], eps: float
     def read(block: Block) -> list[Tensor]:
         return block_values(states, block, mask)
 
-    parts = map_blocks(partial(_angle_sums, eps), read, chosen_blocks(states))
-    total, count = (torch.stack([part[i] for _, part in parts]).sum(0) for i in (0, 1))
+    total = count = torch.zeros(max(0, len(states.iterations) - 2), dtype=torch.float64)
+    for _, (angles, moving) in map_blocks(partial(_angle_sums, eps), read, chosen_blocks(states)):
+        total, count = total + angles.cpu(), count + moving.cpu()
     return total / torch.where(count > 0, count, torch.nan)
 
 

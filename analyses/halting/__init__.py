@@ -63,6 +63,6 @@ from .result import HaltingResult as HaltingResult
 from .result import HaltingVerdict as HaltingVerdict
 
 TITLE, PLACE = "Halting", 30
-NEEDS = ("blocks",)
+NEEDS = ("halting",)
 GROUP = "halting"
 TOPIC, RANK = "halting", 3

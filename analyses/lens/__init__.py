@@ -49,6 +49,6 @@ from .verdict import START as START
 from .verdict import LensVerdict as LensVerdict
 
 TITLE, PLACE = "How the answer forms", 3
-NEEDS = ("blocks", "read-out")
+NEEDS = ("read-out",)
 GROUP = "answers"
 RANK = 8

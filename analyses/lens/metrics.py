@@ -10,6 +10,7 @@ from torch import Tensor
 from loopscope.common.bands import mean_band
 from loopscope.lenses.lens_measures import LogitChunk, answer_flips, token_rank
 from loopscope.lenses.readings import Readings
+from loopscope.lenses.token_table import EXAMPLES
 from loopscope.maths import output_signals
 
 TOP = 5
@@ -27,15 +28,17 @@ class RankFields(TypedDict):
 def read_all(
     readings: Readings, tokens: Mapping[str, Int[Tensor, "batch position"]]
 ) -> dict[str, Float[Tensor, "site iteration batch position *more"]]:
-    """Every quantity that is measured, in one pass over the readings; NaN where there is none.
+    """Every quantity that is measured, in one pass over the readings; NaN where there is none. The
+    likeliest tokens, "top" and "top p", are those of the first EXAMPLES alone.
 
     Arguments:
         tokens: ids to follow by name, among them FINAL; -1 where there is none.
     """
     final = tokens[FINAL]
 
-    def top(chunk: LogitChunk) -> Tensor:
-        return chunk.p.topk(min(TOP, chunk.p.shape[-1])).indices
+    def top(chunk: LogitChunk) -> torch.return_types.topk:
+        few = chunk.p[: max(0, EXAMPLES - chunk.rows.start)]  # of the examples in the table
+        return few.topk(min(TOP, few.shape[-1]))
 
     def final_probability(chunk: LogitChunk) -> Tensor:
         ids = final[chunk.rows].to(chunk.p.device)
@@ -49,8 +52,8 @@ def read_all(
             chunk.logits, final[chunk.rows].to(chunk.logits.device)
         ),
         "probability": final_probability,
-        "top": top,
-        "top p": lambda chunk: chunk.p.gather(-1, top(chunk)).exp(),
+        "top": lambda chunk: top(chunk).indices,
+        "top p": lambda chunk: top(chunk).values.exp(),
     }
     for name, ids in tokens.items():
         quantities[f"rank {name}"] = lambda chunk, ids=ids: token_rank(chunk, ids[chunk.rows])

@@ -43,6 +43,6 @@ from .verdict import LEAD as LEAD
 from .verdict import ProbesVerdict as ProbesVerdict
 
 TITLE, PLACE = "Linear probes", 24
-NEEDS = ("blocks", "labels")
+NEEDS = ("labels",)
 GROUP = "answers"
 RANK = 9

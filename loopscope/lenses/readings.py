@@ -143,7 +143,7 @@ class Readings:
     @outside_modes()
     def measure(self, *measures: Callable[[LogitChunk], Tensor]) -> list[Tensor]:
         """Each measure of the logits, (site, iteration, batch, position, ...), in one pass; NaN
-        where a site has no value."""
+        where a site has no value. One of the first examples alone gives no rows of later chunks."""
         result: list[list[list[Tensor | None]]] = [[] for _ in measures]
         for place in self.places:
             for by_site in result:
@@ -173,7 +173,8 @@ class Readings:
             absent = chunk.logits.isnan().any(-1) | ~self._mask[rows].to(chunk.logits.device)
             for values, measure in zip(parts, measures, strict=True):
                 value = measure(chunk).double()
-                mask = absent.reshape(absent.shape + (1,) * (value.ndim - absent.ndim))
+                here = absent[: len(value)]
+                mask = here.reshape(here.shape + (1,) * (value.ndim - here.ndim))
                 values.append(value.masked_fill(mask, float("nan")).cpu())
         return [torch.cat(values) for values in parts]
 

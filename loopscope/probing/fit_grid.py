@@ -1,6 +1,7 @@
 """Fitting of a linear probe for every site, iteration and position of a source, in two passes: the
 sums that the fit needs, then the scores on held-out rows."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,10 @@ from .fit_linear import fit_linear
 from .labels import ProbeLabels
 from .moments import SAME, Moments, are_equal
 from .score_tally import ProbePlan, ProbeScore, ScoreTally, Unit, label_at, labelled_rows
-from .sources import ExampleChunk, FeatureSource, SiteIteration
+from .sources import ExampleChunk, FeatureSource, SiteFeatures, SiteIteration
+
+PART = 64_000_000
+"""Bytes of features, in double precision, that are gone through at once."""
 
 
 def fit_grid(source: FeatureSource, plan: ProbePlan) -> dict[tuple[str, int, Unit], ProbeScore]:
@@ -105,9 +109,20 @@ def _epsilon(chunk: ExampleChunk, key: tuple[str, int, Unit]) -> float:
 def _rows(chunk: ExampleChunk, plan: ProbePlan) -> Any:
     """(key, x (row, width), example (row), position (row)) for every site, iteration and unit."""
     for (site, k), piece in chunk.pieces.items():
-        values = piece.values.cpu().to(torch.float64).numpy()
-        for unit in plan.units:
-            yield ((site, k, unit), *labelled_rows(values, piece, unit, plan, first=chunk.first))
+        for first, part in _parts(piece):
+            values = part.values.cpu().to(torch.float64).numpy()
+            for unit in plan.units:
+                yield ((site, k, unit), *labelled_rows(values, part, unit, plan, first=chunk.first + first))
+
+
+def _parts(piece: SiteFeatures) -> Iterator[tuple[int, SiteFeatures]]:
+    """(number of the first example, features) of parts that aren't larger than PART in double
+    precision."""
+    count = len(piece.values)
+    step = max(1, PART * count // max(1, 8 * piece.values.numel()))
+    for a in range(0, count, step):
+        present = None if piece.present is None else piece.present[a : a + step]
+        yield a, SiteFeatures(piece.values[a : a + step], present)
 
 
 def _targets(plan: ProbePlan, example: Array, place: Array) -> Array:
