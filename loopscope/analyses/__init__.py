@@ -104,10 +104,9 @@ def _scheduled(name: str, scheduler: str | None) -> AbstractContextManager[None]
     if scheduler is None:
         return nullcontext()
     if BLOCKS not in getattr(module(name), "NEEDS", ()):
-        others = [one for one in names() if BLOCKS in getattr(module(one), "NEEDS", ())]
         raise LoopscopeError(
-            f"scheduler= is for analyses that go in blocks ({', '.join(others)}), but {name} doesn't. "
-            "Leave it out."
+            f"scheduler= is for analyses that go in blocks, such as convergence and cycles, but {name} "
+            "doesn't. Leave it out."
         )
     from ..runs.chunked import chunking
 

@@ -3,6 +3,8 @@ computes them, and without a copy of the states."""
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -31,9 +33,8 @@ def plain(iterations: int = 16) -> Run:
 
 def run_of(values: list[torch.Tensor], **options) -> Run:
     named = {(k,): value for k, value in enumerate(values)}
-    sites = {
-        "state": States("state", named, ("iteration", "batch", "position", "width"), len(values), **options)
-    }
+    axes = ("iteration", "batch", "position", "width")
+    sites = {"state": States("state", named, axes, len(values), **options)}
     batch, positions = values[0].shape[:2]
     tokens = torch.arange(batch * positions).view(batch, positions)
     return Run(tokens=tokens, iterations=len(values) - 1, sites=sites, output=None, origin={})
@@ -74,7 +75,11 @@ def modelled() -> Run:
     return ls.record(known_maps.contracting(0.7), known_maps.TOKENS, 16)
 
 
-RUNS = {f.__name__: f for f in (plain, masked, with_nan, ragged, one_example, modelled)}
+def overflowing() -> Run:
+    return ls.record(known_maps.growing(10.0), known_maps.TOKENS, 20)
+
+
+RUNS = {f.__name__: f for f in (plain, masked, with_nan, ragged, one_example, modelled, overflowing)}
 
 
 def assert_same(one, other, place: str = "result") -> None:
@@ -106,7 +111,7 @@ def assert_same(one, other, place: str = "result") -> None:
 def test_blocks_change_nothing(name: str, kind: str):
     run = RUNS[kind]()
     whole = ls.analyses.measure(name, run)
-    with chunking("threads", 600):  # about two vectors
+    with chunking("threads", 1200):  # a few vectors
         parts = ls.analyses.measure(name, run)
     assert_same(whole, parts)
     assert str(whole) == str(parts)
@@ -151,8 +156,29 @@ def test_a_path_is_measured_as_the_run(tmp_path):
     assert_same(whole, ls.analyses.measure("cycles", run))
 
 
+@pytest.mark.slow
+def test_a_computation_that_is_killed_leaves_nothing_and_starts_again(tmp_path):
+    path = plain().save(tmp_path / "run.safetensors")
+    whole = ls.analyses.measure("cycles", path)
+    for block in (1, 2, 4):
+        code = (
+            "import os, sys, loopscope as ls\n"
+            "from loopscope.runs import chunked\n"
+            "computed, left = chunked._computed, [int(sys.argv[2])]\n"
+            "def killed(*arguments):\n"
+            "    left[0] -= 1\n"
+            "    return computed(*arguments) if left[0] else os.kill(os.getpid(), 9)\n"
+            "chunked._computed = killed\n"
+            "with chunked.chunking(None, 600):\n"
+            "    ls.analyses.measure('cycles', sys.argv[1])\n"
+        )
+        ended = subprocess.run([sys.executable, "-c", code, str(path), str(block)], timeout=300)
+        assert ended.returncode == -9
+        assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
+        assert_same(ls.analyses.measure("cycles", path), whole)
+
+
 def test_an_analysis_that_takes_all_at_once_has_no_scheduler():
-    with pytest.raises(
-        LoopscopeError, match="scheduler= is for analyses that go in blocks .*, but lens doesn't"
-    ):
+    message = "scheduler= is for analyses that go in blocks, .*, but lens doesn't"
+    with pytest.raises(LoopscopeError, match=message):
         ls.analyses.measure("lens", plain(), scheduler="threads")
