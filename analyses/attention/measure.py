@@ -140,10 +140,12 @@ def _continued(
             "record(..., sites=[...])."
         )
     needed = list(names)
+    for block in blocks_of(names):
+        needed += [f"{block}.norm_1", f"{block}.attn.hook_q", f"{block}.hook_resid_post"] if block else []
     if any(name not in run for name in names):
-        for block in blocks_of(names):
-            needed += [f"{block}.norm_1", f"{block}.attn.hook_q", f"{block}.hook_resid_post"] if block else []
         needed = [name for name in needed if name in dict(run.model.named_modules())]
+    else:  # of what only some of the numbers need, what was recorded
+        needed = [name for name in needed if name in names or isinstance(_site(run, name), States)]
     continued = continue_run(run, max(32, run.iterations) if extra is None else extra, needed, examples)
     continued, names = unroll_inner_loops(continued, names)
     if continued.overflow is not None and continued.last < 2:
@@ -152,6 +154,10 @@ def _continued(
             f"{continued.overflow}. Record fewer iterations."
         )
     return continued, names
+
+
+def _site(run: Run, name: str) -> Any:
+    return run[name] if name in run else None
 
 
 def _patterns(
