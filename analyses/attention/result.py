@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.analysis_result import AnalysisResult
-from loopscope.common.text import number, percent
+from loopscope.common.text import number, percent, plural
 from loopscope.maths.attention import SINK
 
 from .counted_patterns import LOST
@@ -73,6 +73,15 @@ class AttentionResult(AnalysisResult):
     massive_size: float
     sink_threshold: float = SINK
     """A position is a sink if it receives this fraction of the attention."""
+
+    @property
+    def sentence(self) -> str:
+        """The verdict; where patterns keep changing, with the iterations that were followed, which
+        may be fewer than those of the states: a loop that has halted has no further patterns."""
+        text = super().sentence
+        if self.verdict not in (AttentionVerdict.moving, AttentionVerdict.partly):
+            return text
+        return f"{text} They were followed for {plural(len(self.distance), 'iteration')}."
 
     def summary(self) -> str:
         settled = self.settled[~self.settled.isnan()]

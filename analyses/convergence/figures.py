@@ -10,15 +10,22 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import position_heatmap
 from loopscope.plots.panels import Panel
 
-from .measure import ConvergenceResult, ConvergenceVerdict
+from .measure import RATES_DIFFER, ConvergenceResult, ConvergenceVerdict
 from .site_convergence import SiteConvergence
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-_NO_LIMIT = (ConvergenceVerdict.growing, ConvergenceVerdict.moving)
+_NO_LIMIT = (ConvergenceVerdict.growing, ConvergenceVerdict.moving, ConvergenceVerdict.slowing)
 """Of these a distance to the last state is that to a place which means nothing."""
+
+
+def has_limit(result: ConvergenceResult) -> bool:
+    """Whether distances to the last state may be to a limit, as far as the verdict says; of an
+    unclear one, any of the conclusions that the numbers allow."""
+    allowed = result.evidence.alternatives if result.verdict is ConvergenceVerdict.unclear else ()
+    return any(one not in _NO_LIMIT for one in allowed or (result.verdict,))
 
 
 def headline(result: ConvergenceResult) -> tuple[str, str]:
@@ -33,14 +40,15 @@ def draw(result: ConvergenceResult) -> "go.Figure":
     state = result.state
     figure = style.empty(_title(result), "iterations run (k)", "Euclidean norm")
     name = f"distance to {result.target} (rms)"
-    if result.verdict not in _NO_LIMIT:
+    limited = has_limit(result)
+    if limited:
         _curve(figure, state.first, state.rms_distance, name, colour=style.BLUE, width=3)
     _curve(figure, state.first + 1, state.mean_step, "size of the steps (mean)", colour=style.ORANGE)
     p = state.slowest_position
-    if p is not None and state.distance.shape[1] > 1:
+    if p is not None and _draws_slowest(result):
         name = f"distance at position {p}, of the slowest rate (mean)"
         _curve(figure, state.first, state.distance[:, p], name, colour=style.SKY, dash="dash")
-    sites = () if result.verdict in _NO_LIMIT else result.sites
+    sites = result.sites if limited else ()
     for site, colour in zip(sites, style.COLOURS[2:] * len(sites), strict=False):
         _curve(figure, site.first, site.rms_distance, f"{style.label(site.site)}: distance", colour=colour)
     drawn = state.first + len(state.rms_distance)
@@ -56,7 +64,7 @@ def draw(result: ConvergenceResult) -> "go.Figure":
 
 
 def _title(result: ConvergenceResult) -> str:
-    if result.verdict in _NO_LIMIT:
+    if not has_limit(result):
         return "Size of the steps"
     return f"Distance to {result.target} and size of the steps"
 
@@ -89,7 +97,7 @@ def panels(result: ConvergenceResult) -> list[Panel]:
             f"{_rates_text(result)} {state.position_rates_sentence} {result.limit_sentence}",
             "On this logarithmic scale a straight fall is contraction at a constant rate. A plateau means "
             "that the state has stopped moving, or that the precision of the numbers is reached. "
-            f"{_slowest_sentence(state)}{result.limit_note}",
+            f"{_slowest_sentence(result)}{result.limit_note}",
         ),
         Panel(
             "Relative step by iteration and position",
@@ -117,9 +125,18 @@ def _rates_text(result: ConvergenceResult) -> str:
     return result.rate_sentence if not own else f"{result.rate_sentence[:-1]}; {own[0].lower()}{own[1:]}"
 
 
-def _slowest_sentence(state: SiteConvergence) -> str:
+def _draws_slowest(result: ConvergenceResult) -> bool:
+    """Whether one position has a line: there are others, and it falls less steeply than the
+    distance over all of them, where that has a rate."""
+    state = result.state
+    if state.slowest_position is None or state.distance.shape[1] < 2 or not has_limit(result):
+        return False
+    return not state.rate.points or state.slowest_rate > RATES_DIFFER * state.rate.value
+
+
+def _slowest_sentence(result: ConvergenceResult) -> str:
     """What the line of one position is, where it is drawn."""
-    if state.slowest_position is None or state.distance.shape[1] < 2:
+    if not _draws_slowest(result):
         return ""
     return (
         "The position of the slowest rate is the one whose own line falls least steeply where it is fitted; "

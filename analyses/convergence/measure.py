@@ -135,6 +135,21 @@ class ConvergenceResult(AnalysisResult):
         )
 
     @property
+    def sentence(self) -> str:
+        """The verdict, and how many positions rest only because they are kept where they halt."""
+        total = int((self.state.late_motion >= 0).sum())
+        if not self.kept:
+            return super().sentence
+        return (
+            f"{super().sentence} But {self.kept} of {total} positions ({percent(self.kept / total)}) stop at "
+            "once, from a full step to none at all: the model keeps their state from where they halt."
+        )
+
+    @property
+    def kept(self) -> int:
+        return self.state.frozen
+
+    @property
     def target(self) -> str:
         """What distances are to: a limit only if the states converge."""
         limit = self.verdict in (ConvergenceVerdict.settled, ConvergenceVerdict.late)

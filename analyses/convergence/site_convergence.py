@@ -16,6 +16,9 @@ from loopscope.maths.precision import resolution
 from .rates import Rates
 from .site_sums import Span, site_sums
 
+_STILL = 3
+"""So many steps without any motion are no accident."""
+
 
 @dataclass(frozen=True)
 class SiteConvergence:
@@ -64,6 +67,9 @@ class SiteConvergence:
     undecided_end: float
     """Fraction that rests there as far as the numbers can tell, which can't tell rest from slow
     motion."""
+    frozen: int
+    """Positions that stopped at once, from a step above the tolerance to none at all: a model keeps
+    the state of what has halted. They come to rest, but not by converging."""
     late_motion: Int[Tensor, "example position"]
     """What each position does at the end: its number in `loopscope.maths.late_motion.LATE_MOTIONS`;
     -1 where it doesn't count."""
@@ -161,6 +167,7 @@ def site_convergence(
         mean_cosine=(sums.cosine.sum(1) / used.sum()).float(),
         settled_end=_share(motions, LateMotion.rests),
         undecided_end=_share(motions, LateMotion.unresolved),
+        frozen=int(_stops_at_once(step, relative, tolerance)[mask].sum()),
         late_motion=motions,
     )
     return result, rates, sums.within
@@ -171,6 +178,18 @@ def _mean(
 ) -> Float[Tensor, "row position"]:
     """NaN where nothing counts."""
     return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
+
+
+def _stops_at_once(
+    step: Float[Tensor, "iteration example position"],
+    relative: Float[Tensor, "iteration example position"],
+    tolerance: float,
+) -> Bool[Tensor, "example position"]:
+    """Whether nothing moves any more after a step that was above the tolerance; what converges has
+    ever smaller steps first."""
+    after = (step > 0).flip(0).cummax(0).values.flip(0).sum(0)  # steps up to the last that moves
+    last = relative.gather(0, (after - 1).clamp(min=0)[None])[0]
+    return (after > 0) & (after <= len(step) - _STILL) & (last >= tolerance)
 
 
 def _share(motions: Int[Tensor, "example position"], motion: LateMotion) -> float:

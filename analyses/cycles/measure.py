@@ -34,6 +34,7 @@ from .result import (
 from .trajectory_blocks import measured_trajectories, trajectory
 
 _MIN_STATES = 12
+_LEAVING = (Kind.slider, Kind.drifting, Kind.diverging)
 _RECURRENCE_STATES = 96
 _THRESHOLD_VALUES: dict[str, tuple[float, ...]] = {
     "coherence": (0.8, 0.9, 0.95, 0.98, 0.99),
@@ -113,7 +114,7 @@ def measure(
         thresholds=used,
         sensitivity=_sensitivity(features, used, motions),
         example=example,
-        projection=_projection(path.double()),
+        projection=_projection(path.double(), KINDS[int(grids["code"][example])] in _LEAVING),
         recurrence=recurrence(path[-_RECURRENCE_STATES:]) if len(path) > 2 else None,
         layers=layer_limits(
             run,
@@ -236,16 +237,20 @@ def _sensitivity(features: Features, used: Thresholds, motion: Int[Tensor, " row
     return result
 
 
-def _projection(x: Float[Tensor, "state width"]) -> Float[Tensor, "state 2"]:
+def _projection(x: Float[Tensor, "state width"], leaves: bool) -> Float[Tensor, "state 2"]:
     """A trajectory on the two principal directions of its second half.
 
-    The middle of one that has grown far away is no centre: beside it the first states, which a
-    figure shows, would be one point, and less than its rounding apart.
+    The middle of one that leaves where it began is no centre: beside it the first states of one
+    that has grown far away would be one point, and less than its rounding apart, and its norm would
+    seem to fall. It begins at zero, and ends where both components are positive.
     """
     if len(x) < 3:
         return x.new_zeros(len(x), 2)
     late = x[len(x) // 2 :]
     _, _, directions = torch.linalg.svd(late - late.mean(0), full_matrices=False)
-    leaves = len(drawn_path(x, grows=True)) < len(x)
+    leaves |= len(drawn_path(x, grows=True)) < len(x)
     projected = (x - (x[0] if leaves else late.mean(0))) @ directions[:2].T
+    if leaves:
+        finite = projected[projected.isfinite().all(1)]
+        projected = projected * torch.where(finite[-1] < 0, -1.0, 1.0)
     return torch.nn.functional.pad(projected, (0, 2 - projected.shape[1]))

@@ -27,7 +27,7 @@ class CyclesVerdict(Verdict):
     orbit = "Nearly every trajectory goes round an orbit."
     torus = "Nearly every trajectory winds with two independent frequencies."
     slider = "Nearly every trajectory drifts outward: its direction settles while its norm grows."
-    drifting = "Nearly every trajectory drifts on without returning."
+    drifting = "Nearly every trajectory drifts on without returning, and not straight outward."
     irregular = "Nearly every trajectory keeps moving irregularly: no period explains it."
     diverging = "Nearly every trajectory diverges."
     mixed = "The trajectories are of different kinds."
@@ -49,7 +49,7 @@ def kind_in(name: str) -> str:
 
 
 _SHARE = "share of trajectories, "
-_NAMES = {Kind.slider: "drifting outward"}
+_NAMES = {Kind.slider: "drifting outward", Kind.drifting: "drifting otherwise"}
 _FATES: dict[Kind, Fate] = {
     Kind.fixed_point: "converges",
     Kind.orbit: "cycles",

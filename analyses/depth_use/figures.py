@@ -22,14 +22,17 @@ DIFFICULTY_GROUPS = 3
 
 def headline(result: DepthUseResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    slope = result.depths[0].slope.slope
+    if result.alike:
+        return "-", "all final answers are the same token"
+    settled = result.depths[0]
+    slope = settled.slope.slope
     if slope != slope:
         return "no slope", f"of iterations to settle over difficulty ({result.unit})"
     if result.verdict is DepthUseVerdict.same:
-        between = number(abs(slope) * float(result.levels[-1] - result.levels[0]), 2)
+        between = number(abs(float(settled.mean_by_level[-1] - settled.mean_by_level[0])), 2)
         return between, f"iterations to settle between the easiest and the hardest ({result.unit})"
     if result.verdict is DepthUseVerdict.irregular:
-        share = percent(result.depths[0].order[0])
+        share = percent(settled.order[0])
         return (
             share,
             f"of the differences in settling between difficulties are in their order ({result.unit})",

@@ -34,7 +34,7 @@ class DepthUseVerdict(Verdict):
     """How the iterations until answers settle depend on difficulty."""
 
     later = "Answers of harder items settle later."
-    same = "Answers settle within half an iteration of each other on average, whatever their difficulty."
+    same = "Answers of easy and hard items settle within half an iteration of each other, on average."
     earlier = "Answers of harder items settle earlier."
     irregular = (
         "Answers settle after different numbers of iterations at different difficulties, but not in their "

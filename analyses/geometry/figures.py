@@ -7,7 +7,7 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
-from .measure import GeometryResult, ratio_text, similarity_sentence
+from .measure import FieldGeometry, GeometryResult, ratio_text, similarity_sentence
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -27,24 +27,45 @@ def headline(result: GeometryResult) -> tuple[str, str]:
     )
 
 
+_DRAWN = (
+    ("participation ratio", "participation_ratio", "solid"),
+    ("effective rank", "effective_rank", "dot"),
+)
+"""By name: the field of the numbers, and the dash of the line."""
+
+
 def draw(result: GeometryResult) -> "go.Figure":
     """Participation ratio and effective rank by iteration, for every field of the state."""
     figure = style.empty(
         "Participation ratio and effective rank of the states", "iterations run (k)", "dimensions"
     )
-    for field, colour in zip(result.fields, style.COLOURS * len(result.fields), strict=False):
-        for name, values, dash in (
-            ("participation ratio", field.participation_ratio, "solid"),
-            ("effective rank", field.effective_rank, "dot"),
-        ):
+    for (label, field), colour in zip(_distinct(result), style.COLOURS * len(result.fields), strict=False):
+        for name, quantity, dash in _DRAWN:
             figure.add_scatter(
                 x=list(result.states),
-                y=[None if v != v else v for v in values.tolist()],
-                name=f"{style.label(field.name)}: {name}",
+                y=[None if v != v else v for v in getattr(field, quantity).tolist()],
+                name=f"{style.label(label)}: {name}",
                 line={"color": colour, "width": 3 if dash == "solid" else 2, "dash": dash},
             )
     figure.update_yaxes(rangemode="tozero")
     return figure
+
+
+def _distinct(result: GeometryResult) -> list[tuple[str, FieldGeometry]]:
+    """The fields with their names; those of the same numbers are one, as their lines would lie on
+    one another."""
+    fields: list[tuple[str, FieldGeometry]] = []
+    for field in result.fields:
+        for i, (label, other) in enumerate(fields):
+            pairs = (
+                (getattr(field, of).nan_to_num(), getattr(other, of).nan_to_num()) for _, of, _ in _DRAWN
+            )
+            if all(a.equal(b) for a, b in pairs):
+                fields[i] = (f"{label} and {field.name}", other)
+                break
+        else:
+            fields.append((field.name, field))
+    return fields
 
 
 def draw_trajectories(result: GeometryResult, field: int = 0) -> "go.Figure":

@@ -71,7 +71,7 @@ def panels(result: HaltingResult) -> list[Panel]:
 
 def _position_panel(result: HaltingResult) -> Panel:
     return Panel(
-        "Iterations run until halting, by position",
+        "Iterations run until halting, by position (white line: mean)",
         draw(result),
         _range_sentence(result, result.mean_by_position[result.answered]),
         "Each column is a position and shows the fraction of the examples with an answer there that halt "

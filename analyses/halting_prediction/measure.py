@@ -126,7 +126,8 @@ def measure(
             positions.
     """
     run.require_finite()
-    run, halting, how = _with_more_examples(run, rule, threshold, examples=examples, seed=seed)
+    own = run
+    run, halting, how = _with_more_examples(own, rule, threshold, examples=examples, seed=seed)
     items = items_of(run, halting.iteration.cpu())
     if not items.enough():
         raise LoopscopeError(
@@ -143,15 +144,14 @@ def measure(
         weight = _weight(draw, count)
         return verdict_on(k, predictions.r2(weight), predictions.spread(weight), fitted)
 
-    verdict, evidence = by_bootstrap(
-        verdict_of, count, unclear=HaltingPredictionVerdict.unclear, least=2 * FOLDS
-    )
+    unclear, called = HaltingPredictionVerdict.unclear, "example" if run is own else "fresh example"
+    verdict, evidence = by_bootstrap(verdict_of, count, unclear=unclear, least=2 * FOLDS, called=called)
     every = _weight(torch.arange(count), count)
     r2, spread = predictions.r2(every), predictions.spread(every)
     kept = (spread > SPREAD).nonzero()[:, 0]
     return HaltingPredictionResult(
         verdict=verdict,
-        evidence=replace(evidence, estimates=_estimates(predictions, kept.tolist(), count)),
+        evidence=replace(evidence, estimates=_estimates(predictions, k, kept.tolist(), count)),
         kind=halting.kind,
         iterations=k[kept],
         running=torch.tensor([int((items.stop >= j).sum()) for j in k[kept].tolist()]).long(),
@@ -165,13 +165,15 @@ def _weight(draw: Int[Tensor, " sample"], count: int) -> Float[Tensor, " example
     return torch.bincount(draw, minlength=count).double()
 
 
-def _estimates(predictions: Predictions, points: list[int], count: int) -> tuple[Estimate, ...]:
+def _estimates(
+    predictions: Predictions, k: Int[Tensor, " point"], points: list[int], count: int
+) -> tuple[Estimate, ...]:
     """R² at the first of these points, with intervals."""
     if not points:
         return ()
     return tuple(
         estimate(
-            f"R² from the {name}",
+            f"R² from the {name} after {plural(int(k[points[0]]), 'iteration')}",
             lambda draw, name=name: float(predictions.r2(_weight(draw, count))[name][points[0]]),
             count,
         )

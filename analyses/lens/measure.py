@@ -109,7 +109,7 @@ class LensResult(AnalysisResult):
         if self.flip_count < REPEATED or self.verdict in (LensVerdict.alike, LensVerdict.hidden):
             return text
         certain = (
-            " The lens is nearly certain of one token at most iterations, so every change is abrupt."
+            " The read-out is nearly certain of one token at most iterations, so every change is abrupt."
             if self.is_saturated
             else ""
         )

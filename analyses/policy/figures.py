@@ -19,9 +19,9 @@ def headline(result: PolicyResult) -> tuple[str, str]:
     best = result.best
     return (
         f"{best.iterations:.1f} of {result.iterations}",
-        f"iterations, mean, with {best.label} at the threshold that needs the fewest to come within "
-        f"{100 * result.margin:g} point of all iterations ({percent(best.accuracy)} correct), chosen on "
-        f"these examples; a fixed depth needs {result.method(DEPTH).iterations:.0f}",
+        f"iterations, mean, with which {best.label} comes within {100 * result.margin:g} point of all of "
+        f"them ({percent(best.accuracy)} correct; chosen here); a fixed depth needs "
+        f"{result.method(DEPTH).iterations:.0f}",
     )
 
 

@@ -125,7 +125,8 @@ def measure(
     """
     run.require_finite()
     _check(run)
-    run, how = _with_more_examples(run, site, examples, seed)
+    given = run
+    run, how = _with_more_examples(given, site, examples, seed)
     task, labels = task_of(run), labels_of(run)
     assert task is not None and labels is not None
     present = run[site].iterations
@@ -140,7 +141,8 @@ def measure(
         maps = answer_maps(run, labels, answers, **where)
     first = next(iter(facts))
     compared = comparison(run, probes[first], facts[first], None if answer is None else answers, site=site)
-    verdict, evidence = probes_verdict(compared)
+    called = "example" if run is given else "fresh example"
+    verdict, evidence = probes_verdict(compared, called)
     return ProbesResult(
         verdict=verdict,
         evidence=evidence,

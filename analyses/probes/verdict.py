@@ -97,15 +97,23 @@ def comparison(
     return Comparison(torch.stack(columns), model, truth.double(), example, curve.floor, numbers)
 
 
-def probes_verdict(parts: Comparison) -> tuple[ProbesVerdict, Evidence]:
-    """The verdict, and its evidence."""
+def probes_verdict(parts: Comparison, called: str = "example") -> tuple[ProbesVerdict, Evidence]:
+    """The verdict, and its evidence.
+
+    Arguments:
+        called: what an example is, as in `by_bootstrap`.
+    """
     examples = int(parts.example.max()) + 1
 
     def weight(draw: Int[Tensor, " example"]) -> Float[Tensor, " row"]:
         return torch.bincount(draw, minlength=examples).double()[parts.example]
 
     verdict, evidence = by_bootstrap(
-        lambda draw: _verdict(parts, weight(draw)), examples, unclear=ProbesVerdict.unclear, least=10
+        lambda draw: _verdict(parts, weight(draw)),
+        examples,
+        unclear=ProbesVerdict.unclear,
+        least=10,
+        called=called,
     )
     score = "R²" if parts.numbers else "accuracy"
     estimates = (

@@ -74,10 +74,11 @@ def agreement_of(
     missing = f" No {absent[0]} is known." if absent else ""
     agreeing = sum(gap == 0 for gap in gaps)
     largest = max(gaps)
-    beyond = f"; elsewhere they disagree by up to {number(largest)} nats per iteration" if largest else ""
+    where = "elsewhere they" if agreeing else "they"
+    beyond = f"; {where} disagree by up to {number(largest)} nats per iteration" if largest else ""
     sentence = (
-        f"Measures of contraction agree within their errors in {agreeing} of "
-        f"{plural(len(gaps), 'example')} at a fixed point: {names}{beyond}.{missing}"
+        f"Measures of contraction agree within their errors in {agreeing or 'none'} of "
+        f"{plural(len(gaps), 'example')} at a fixed point or near one: {names}{beyond}.{missing}"
     )
     return Comparison(Agreement.disagree if largest else Agreement.agree, largest, sentence)
 

@@ -65,6 +65,15 @@ class StabilityResult(OutcomeResult):
     """The measures agree when they differ by at most this fraction of the largest, plus twice their
     errors."""
 
+    @property
+    def contracting(self) -> tuple[int, ...]:
+        pairs = zip(self.rows, self.verdicts, strict=True)
+        return tuple(row for row, verdict in pairs if verdict is StabilityVerdict.contracting)
+
+    @property
+    def caveat(self) -> str:
+        return self.agreement_sentence if self.agreement is Agreement.disagree else ""
+
     def summary(self) -> str:
         lines = [self.sentence, self.evidence.how, *self._fixed_point_sentences(), self._exponent_sentence()]
         lines += [self.agreement_sentence, self._gain_sentence()]

@@ -67,6 +67,23 @@ class AnalysisResult:
         report says it where results disagree. Empty if this result doesn't speak of it."""
         return ""
 
+    @property
+    def contracting(self) -> Sequence[int]:
+        """The examples of which it says that small differences die out although their states come
+        to no fixed point, by their index in the run; a report says why both can hold."""
+        return ()
+
+    @property
+    def kept(self) -> int:
+        """How many positions rest only because the model keeps their state from where they halt."""
+        return 0
+
+    @property
+    def caveat(self) -> str:
+        """Where its own measures of one thing disagree, a sentence that a report's summary
+        repeats; empty if they don't."""
+        return ""
+
     def figure(self) -> Any:
         """The plotly figure of this result."""
         return _question(type(self)).draw(self)

@@ -141,6 +141,7 @@ def by_bootstrap(
     resamples: int = RESAMPLES,
     least: int = 1,
     seed: int = 0,
+    called: str = "example",
 ) -> tuple[V, Evidence]:
     """A verdict that is a function of all examples, and its evidence: in which share of bootstrap
     samples of the examples (Efron 1979) it comes out the same.
@@ -150,6 +151,7 @@ def by_bootstrap(
         examples: how many there are.
         unclear: the verdict where fewer than 95 % of the samples agree with that on all examples.
         least: with fewer examples than this the verdict is `unclear`.
+        called: what one is, such as "fresh example" where they aren't the run's own.
     """
     every = torch.arange(examples)
     verdict = verdict_of(every)
@@ -159,12 +161,12 @@ def by_bootstrap(
     support = {v.name: k / total for v, k in counts.most_common()}
     how = (
         f"The same verdict in {counts[verdict]} of {total} bootstrap samples of the "
-        f"{plural(examples, 'example')}."
+        f"{plural(examples, called)}."
         if draws
         else "It was measured on one example, and says nothing of others."
     )
     if examples < least:
-        few = f"{plural(examples, 'example')} {'is' if examples == 1 else 'are'} too few"
+        few = f"{plural(examples, called)} {'is' if examples == 1 else 'are'} too few"
         how = f"{few} for a verdict, which needs {least}."
         return unclear, Evidence(examples, support, how)
     likely = [v for v, k in counts.most_common() if v is not unclear and k / total >= LEAST_SUPPORT]
@@ -176,7 +178,7 @@ def by_bootstrap(
             else f"do {percent(counts[unclear] / total)} of {total}"
         )
         how = (
-            f"All {plural(examples, 'example')} together give no verdict, nor {samples} bootstrap samples of "
+            f"All {plural(examples, called)} together give no verdict, nor {samples} bootstrap samples of "
             "them." + (f" Of the rest: {others}" if others else "")
         )
     if verdict is unclear:

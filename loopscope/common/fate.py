@@ -20,6 +20,18 @@ WORDS: dict[Fate, str] = {
 }
 """What the states do, after "the states"."""
 
+MEANINGS: dict[Fate, str] = {
+    "converges": "their steps shrink to nothing",
+    "cycles": "they return after a number of iterations",
+    "quasiperiodic": "they turn with two frequencies that never close",
+    "irregular": "they return without a period",
+    "drifts": "their path goes on smoothly and doesn't return, outward or not",
+    "grows": "their norm keeps rising; no more is known of their path",
+    "moves": "they don't converge; how they go on isn't known, or differs between positions",
+    "unclear": "no analysis knows, or two disagree",
+}
+"""What that means, of the same."""
+
 _COMPATIBLE = {
     frozenset(pair)
     for pair in (

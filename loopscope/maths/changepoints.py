@@ -123,7 +123,7 @@ def _checked(steps: Tensor, values: Tensor) -> np.ndarray:
     at, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     if at.ndim != 1 or at.shape != y.shape or len(at) < LEAST or not (np.diff(at) > 0).all():
         raise LoopscopeError(
-            "a curve needs a value for each of eight steps or more, in increasing order, but has steps "
+            f"a curve needs a value for each of {LEAST} steps or more, in increasing order, but has steps "
             f"{at.shape} and values {y.shape}. Measure the training more often."
         )
     return y

@@ -45,7 +45,7 @@ class Kind(Enum):
     orbit = "goes round an orbit"
     torus = "winds with two independent frequencies"
     slider = "drifts outward: it settles in direction while its norm grows"
-    drifting = "drifts on without returning"
+    drifting = "drifts on without returning, and not straight outward"
     irregular = "goes on moving without a period"
     diverging = "grows exponentially or overflows"
     unresolved = "moves in a way that the precision of its numbers can't tell from others"

@@ -20,8 +20,8 @@ INK = "#15181c"
 _BORDER = "#4a515b"
 _SIGNS = ("", " ✗", " ✓", "")
 _NAMES = ("given", "wrong", "correct")
-_CELL = 64
-"""Height of a cell in pixels."""
+_CELL, _HALF = 64, 340
+"""Pixels: height of a cell, at most; width of two boards in half a page, which makes it less."""
 
 
 def board_cells(
@@ -59,8 +59,9 @@ def board_figure(
         hover: plotly's template of the text for a cell of the answer under the pointer.
     """
     rows, columns = shape
-    figure = empty(title, "", "", 130 + _CELL * rows)
     offset = columns + 1
+    cell = min(_CELL, _HALF / (offset + columns))
+    figure = empty(title, "", "", round(130 + cell * rows))
     scale = [[(i + edge) / 4, colour] for i, colour in enumerate(KIND_COLOURS) for edge in (0, 1)]
     for cells, left, template in (
         (answer, 0, hover),
@@ -77,7 +78,7 @@ def board_figure(
             xgap=2,
             ygap=2,
             texttemplate="%{text}",
-            textfont={"color": INK, "size": 17},
+            textfont={"color": INK, "size": min(17, round(0.42 * cell))},
             hovertemplate=f"{template}<extra></extra>",
         )
         _draw_lines(figure, left, shape, box or shape)

@@ -13,7 +13,7 @@ from ..common.text import percent, plural
 from ..plots import style
 from ..plots.heatmaps import position_heatmap
 from ..plots.panels import Panel
-from ..recorder.labels import position_names
+from ..recorder.labels import position_names, symbol_of
 from ..recorder.run_depth import RunDepth, depth_of
 from ..recorder.run_score import RunScore, score_of
 from ..runs.run import Run
@@ -60,7 +60,8 @@ def section(run: Run) -> Section | None:
         data=data,
         group="answers",
         topic="model",
-        claim=_claim(score, [main] if whole is None else [main, whole], longer, depth_of(run)),
+        claim=_claim(score, [main] if whole is None else [main, whole], longer, depth_of(run))
+        + _only_answer(run, score, depth),
         rank=1,
     )
 
@@ -74,6 +75,16 @@ def _claim(
         f"After {plural(depth.iterations, 'iteration')}, {depth.text}, on "
         f"{plural(score.examples, 'example')} of {score.task.name}: {values}{_longer_clause(longer)}."
     )
+
+
+def _only_answer(run: Run, score: RunScore, depth: int) -> str:
+    """A sentence where all answers at the model's own depth are one token, whatever the input."""
+    if score.task.continuous:
+        return ""
+    tokens = run.logits[depth].argmax(-1).cpu()[score.mask].unique().tolist()
+    if len(tokens) > 1 or int(score.mask.sum()) < 2:
+        return ""
+    return f" It answers “{symbol_of(run)(tokens[0])}” everywhere, whatever the input."
 
 
 def _longer_clause(longer: list[tuple[ScoreCurve, int]]) -> str:

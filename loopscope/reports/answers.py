@@ -100,7 +100,8 @@ def _board_panel(run: Run, answers: _Answers, score: RunScore) -> Panel:
     boards = range(len(answers.rows))
     frames = [
         Frame(
-            f"{name}, after {plural(answers.iterations[i], 'iteration')}", {0: answer(b, i), 1: solution(b)}
+            f"example {name}, after {plural(answers.iterations[i], 'iteration')}",
+            {0: answer(b, i), 1: solution(b)},
         )
         for b, name in zip(boards, _board_names(answers, score), strict=True)
         for i in places
@@ -125,7 +126,7 @@ def _board_panel(run: Run, answers: _Answers, score: RunScore) -> Panel:
             Control("Example", _board_names(answers, score)),
             Control(
                 "Iterations run (k)",
-                [f"after {plural(answers.iterations[i], 'iteration')}" for i in places],
+                [str(answers.iterations[i]) for i in places],
                 "slide",
             ),
         ),
@@ -137,10 +138,8 @@ def _board_names(answers: _Answers, score: RunScore) -> list[str]:
     for row in answers.rows:
         wrong = (~score.solved[:, row]).nonzero()[:, 0].tolist()
         after = wrong[-1] + 1 if wrong else 0
-        fate = (
-            f"solved from k = {score.iterations[after]} on" if after < len(score.iterations) else "not solved"
-        )
-        names.append(f"example {row}: {plural(int(score.mask[row].sum()), 'cell')} to fill, {fate}")
+        fate = f"solved from k = {score.iterations[after]}" if after < len(score.iterations) else "not solved"
+        names.append(f"{row}: {int(score.mask[row].sum())} to fill, {fate}")
     return names
 
 

@@ -31,6 +31,8 @@ class Content:
     data: Mapping[str, Any]
     """The page's numbers, as JSON values."""
     card: tuple[Markup, Markup] | None = None
+    beyond: str = ""
+    """As in `Fates`."""
 
 
 def page_data(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ..common.analysis_result import AnalysisResult
 from ..common.evidence import interval_text, share_interval
 from ..common.fate import WORDS, Fate, can_both_hold
-from ..common.text import listed, percent, plural
-from .rest_counts import rest_counts_sentence
+from ..common.text import percent, plural
+from .fate_sentences import Doubt, Side, criteria, differences_that_die_out, disagreement, doubt_sentence
+from .rest_counts import rest_counts_sentence, rest_range
 
 _SPECIFIC: tuple[Fate, ...] = (
     "converges",
@@ -21,18 +22,6 @@ _SPECIFIC: tuple[Fate, ...] = (
     "moves",
 )
 """Of fates that can all hold, the first of these says the most: a drift also makes a norm grow."""
-
-
-_CONTRACTS_WITHOUT_AN_END = ("contracting",)
-"""Verdicts of stability on an example whose differences die out and whose states end nowhere."""
-_WHY_BOTH_HOLD = (
-    "differences are measured between paths that start next to each other, and an end along one path; it may "
-    "be a cycle that attracts, a slow approach that the iterations didn't see the end of, or a map that "
-    "changes from iteration to iteration"
-)
-
-_Side = tuple[Fate, tuple[str, ...]]
-"""A fate, and the analyses that say it."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +39,32 @@ class Fates:
     """On what they only seem to disagree, and why both hold; a sentence each."""
     notes: tuple[str, ...] = ()
     """Where numbers on one thing differ with how they are measured: how much comes to rest, and how
-    fast; a sentence each."""
+    fast; and by which criterion those analyses decide that differ. A sentence each."""
     iterations: int | None = None
     """The k to which the states were followed at least; None where no analysis says."""
+    rest_range: tuple[int, int, int] | None = None
+    """How many positions come to rest by the strictest and by the most lenient of the analyses that
+    count them, and of how many; None unless these shares differ (`rest_counts.APART`)."""
+    kept: int = 0
+    """How many positions rest only because the model keeps their state from where they halt."""
+    beyond: str = ""
+    """How states were followed to where the model by itself doesn't go, such as "with its one
+    iteration applied again"; empty if it does."""
+
+    @property
+    def beyond_clause(self) -> str:
+        """The same as the end of a sentence or caption."""
+        return f", {self.beyond}" if self.beyond else ""
+
+    @property
+    def kept_clause(self) -> str:
+        """How many positions are kept where they halt, as the end of a sentence or caption."""
+        return f"; {self.kept} stop at once as they halt, and are kept from there" if self.kept else ""
+
+    @property
+    def clauses(self) -> str:
+        """Both, as the end of a caption."""
+        return f"{self.kept_clause}{self.beyond_clause}"
 
     @property
     def counts(self) -> list[tuple[Fate, int]]:
@@ -101,16 +113,22 @@ class Fates:
             return ""
         text = "; ".join(parts)
         text += "" if self.iterations is None else f", followed to k = {self.iterations}"
+        text += f" {self.beyond}" if self.beyond and self.iterations is not None else self.beyond_clause
         if self.position_counts is None:
             return f"{text[0].upper()}{text[1:]}."
         at_rest, positions = self.position_counts
+        share = f"{at_rest} of {positions} positions ({percent(at_rest / positions)})"
+        if self.rest_range is not None:
+            low, high, positions = self.rest_range
+            shares = f"{percent(low / positions).removesuffix(' %')} to {percent(high / positions)}"
+            share = f"{low} to {high} of {positions} positions, by criterion ({shares}; see below)"
         return (
-            f"The states converge at {at_rest} of {positions} positions ({percent(at_rest / positions)}). An "
+            f"The states converge at {share}{self.kept_clause}. An "
             f"example converges if all of its positions do{self._undisputed}. By example, {text}."
         )
 
 
-def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
+def reconcile(results: Mapping[str, AnalysisResult], beyond: str = "") -> Fates:
     """The fates of a run's examples, from everything that its analyses say of them.
 
     Where two analyses say of an example what can't both be true, its fate is unclear, and a
@@ -121,18 +139,19 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
 
     Arguments:
         results: by the name of the analysis, all of one run (`AnalysisResult.fates`).
+        beyond: as in `Fates`.
     """
     claims: dict[int, dict[str, Fate]] = defaultdict(dict)
     for name, result in results.items():
         for row, fate in result.fates.items():
             claims[row][name] = fate
     fates: dict[int, Fate] = {}
-    disputed: dict[tuple[_Side, ...], list[int]] = defaultdict(list)
+    disputed: dict[tuple[Side, ...], list[int]] = defaultdict(list)
     for row in sorted(claims):
         by_fate: dict[Fate, tuple[str, ...]] = {}
         for name, fate in claims[row].items():
             by_fate[fate] = (*by_fate.get(fate, ()), name)
-        sides: tuple[_Side, ...] = tuple(
+        sides: tuple[Side, ...] = tuple(
             (a, by_fate[a]) for a in by_fate if any(not can_both_hold(a, b) for b in by_fate)
         )
         if sides:
@@ -147,38 +166,35 @@ def reconcile(results: Mapping[str, AnalysisResult]) -> Fates:
         for name, result in results.items()
         if result.verdict.name == "contradictory"
     ]
-    between = [_disagreement(sides, rows, results, len(fates)) for sides, rows in disputed.items()]
-    between += [_doubt_sentence(fate, doubt) for fate, doubt in doubted.items()]
+    between = [disagreement(sides, rows, len(fates)) for sides, rows in disputed.items()]
+    between += [doubt_sentence(fate, doubt) for fate, doubt in doubted.items()]
+    rest = rest_counts_sentence(results)
+    named = {name for sides in disputed for _, names in sides for name in names}
+    named |= {name for name, result in results.items() if rest and result.examined}
     lengths = [r.fate_iterations for r in results.values() if r.fates and r.fate_iterations is not None]
     return Fates(
         fates,
         by_position,
         (*own, *between),
-        _differences_that_die_out(results, fates),
-        _how_measured(results),
+        differences_that_die_out(results, fates),
+        (
+            *filter(None, (rest, *(result.caveat for result in results.values()))),
+            *criteria([name for name in results if name in named], results),
+        ),
         min(lengths, default=None),
+        rest_range(results),
+        max((result.kept for result in results.values()), default=0),
+        beyond,
     )
-
-
-@dataclass(frozen=True)
-class _Doubt:
-    """Examples of which a fate is no better known than of those of which it is denied."""
-
-    rows: list[int]
-    analyses: tuple[str, ...]
-    """Those that deny it."""
-    denied: int
-    examined: int
-    """By both sides."""
 
 
 def _like_the_denied(
     by_row: Mapping[int, Mapping[str, Fate]], fates: Mapping[int, Fate]
-) -> dict[Fate, _Doubt]:
+) -> dict[Fate, Doubt]:
     """By fate, the examples to which some analyses give it, where others didn't examine them, but
     denied it of most of the examples that they did examine, and of more than half with 95 %
     confidence: it is no better known of the rest."""
-    result: dict[Fate, _Doubt] = {}
+    result: dict[Fate, Doubt] = {}
     for fate in dict.fromkeys(fates.values()):
         if fate == "unclear":
             continue
@@ -191,45 +207,8 @@ def _like_the_denied(
             continue
         alone = [row for row, one in fates.items() if one == fate and deniers.isdisjoint(by_row[row])]
         if alone:
-            result[fate] = _Doubt(alone, tuple(sorted(deniers)), no, no + confirmed)
+            result[fate] = Doubt(alone, tuple(sorted(deniers)), no, no + confirmed)
     return result
-
-
-def _doubt_sentence(fate: Fate, doubt: _Doubt) -> str:
-    verb = "denies" if len(doubt.analyses) == 1 else "deny"
-    return (
-        f"In {plural(len(doubt.rows), 'further example')} the states would {WORDS[fate]}. "
-        f"{' and '.join(doubt.analyses).capitalize()} {verb} that in {doubt.denied} of the "
-        f"{doubt.examined} that were examined by both sides, so these are undecided, too."
-    )
-
-
-def _how_measured(results: Mapping[str, AnalysisResult]) -> tuple[str, ...]:
-    """How much comes to rest by which criterion, and measures of contraction that disagree."""
-    stability = results.get("stability")
-    disagree = getattr(getattr(stability, "agreement", None), "name", "") == "disagree"
-    measures = getattr(stability, "agreement_sentence", "") if disagree else ""
-    return tuple(filter(None, (rest_counts_sentence(results), measures)))
-
-
-def _differences_that_die_out(
-    results: Mapping[str, AnalysisResult], fates: Mapping[int, Fate]
-) -> tuple[str, ...]:
-    """A sentence where stability says that small differences die out along paths that end at no
-    fixed point, which reads as if they had to end at one."""
-    stability = results.get("stability")
-    rows, verdicts = getattr(stability, "rows", ()), getattr(stability, "verdicts", ())
-    where = [
-        row for row, verdict in zip(rows, verdicts, strict=True) if verdict.name in _CONTRACTS_WITHOUT_AN_END
-    ]
-    if not where:
-        return ()
-    turning = sum(fates.get(row) == "cycles" for row in where)
-    ends = "that cycle attracts" if turning == len(where) else _WHY_BOTH_HOLD
-    return (
-        f"In {len(where)} of {plural(len(rows), 'example')} small differences die out, as stability says, "
-        f"although the states come to no fixed point. Both hold: {ends}.",
-    )
 
 
 def _fates_of_positions(row: int, results: Iterable[AnalysisResult]) -> list[Fate]:
@@ -251,29 +230,3 @@ def _most_specific(fates: Collection[Fate]) -> Fate:
         if fate in fates:
             return fate
     return "unclear"
-
-
-def _disagreement(
-    sides: Sequence[_Side],
-    rows: Sequence[int],
-    results: Mapping[str, AnalysisResult],
-    total: int,
-) -> str:
-    """Who says what of which examples, and by which criterion."""
-    which = ", ".join(str(row) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
-    claims, reasons = [], {}
-    for fate, names in sides:
-        verb = "says" if len(names) == 1 else "say"
-        claims.append(f"{listed(names)} {verb} that the states {WORDS[fate]}")
-        for name in names:
-            if criterion := results[name].fate_criterion:
-                reasons[criterion] = (*reasons.get(criterion, ()), name)
-    why = "; ".join(
-        f"{listed(names)} {'decides' if len(names) == 1 else 'decide'} by {criterion}"
-        for criterion, names in reasons.items()
-    )
-    number = "number" if len(rows) == 1 else "numbers"
-    return (
-        f"In {len(rows)} of {plural(total, 'example')} ({number} {which}) {', but '.join(claims)}"
-        f"{': ' if why else ''}{why}."
-    )

@@ -23,6 +23,7 @@ from ..common.to_json import to_json
 from ..recorder.generation import Generation
 from ..recorder.labels import task_of
 from ..recorder.record_run import record
+from ..recorder.run_depth import beyond_of, is_stack
 from ..run_loading import EXAMPLES
 from ..runs.run import Run
 from ..training.history import History
@@ -121,7 +122,7 @@ def _importable(name: str) -> bool:
 
 def _document(content: Content, cdn: bool) -> Report:
     sections = sorted(content.sections, key=lambda section: section.place)
-    fates = reconcile(content.results)
+    fates = reconcile(content.results, content.beyond)
     html = page(
         title=content.title,
         subtitle=content.subtitle,
@@ -154,7 +155,17 @@ def _content(
     data = page_data(title, subject.kind, parts, results, left_out, **_recorded(value))
     parts += [section for section in [left_out_section(left_out)] if section is not None]
     details = reproducibility.rows(value)
-    return Content(title, _subtitle(value), parts, results, details, command, data, _card(subject.entry))
+    return Content(
+        title,
+        _subtitle(value),
+        parts,
+        results,
+        details,
+        command,
+        data,
+        _card(subject.entry),
+        beyond_of(value),
+    )
 
 
 def _training_content(
@@ -278,7 +289,7 @@ def _subtitle(run: Run) -> str:
         parts.append(
             f"trained on {task.name} ({task.difficulty_option} {task.options[task.difficulty_option]})"
         )
-    if run.has_model and getattr(run.model, "iterations", None) == 1:
+    if is_stack(run):
         parts.append("one iteration is the whole model; later ones, if any, are its blocks applied again")
     batch, positions, *_ = run.states.shape[1:] if len(run.states.shape) > 2 else (0, 0)
     parts.append(

@@ -8,7 +8,7 @@ from ..common.text import percent
 from .section import Table
 
 IN_LINE = 2
-"""Estimates in the line under the verdict; all of them are in the table."""
+"""Estimates, and conclusions of examples, in the line under the verdict; tables have all of them."""
 
 
 def verdict_line(result: AnalysisResult) -> str:
@@ -29,9 +29,19 @@ def unclear_names(result: AnalysisResult) -> str:
 def evidence_line(evidence: Evidence, claim: str = "") -> str:
     """What a verdict rests on: how it was decided, unless the claim above says it already, and the
     first known estimates with their intervals."""
-    how = "" if evidence.how in claim else evidence.how
+    how = "" if evidence.how in claim else _shortened(evidence.how)
     first = [f"{one.name[:1].upper()}{one.name[1:]}: {one.text}." for one in _numeric(evidence)[:IN_LINE]]
     return " ".join(filter(None, (how, *first)))
+
+
+def _shortened(how: str) -> str:
+    """The first conclusions of a sentence that counts several; the table has the others."""
+    counted = how.removesuffix(".").split("; ")
+    others = len(counted) - IN_LINE
+    if others < 1 or not how.startswith("“"):
+        return how
+    rest = "another conclusion" if others == 1 else f"{others} other conclusions"
+    return f"{'; '.join(counted[:IN_LINE])}; {rest} in the rest."
 
 
 def conclusions_of(result: AnalysisResult) -> Table | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..common.analysis_result import AnalysisResult
 from ..common.evidence import interval_text
-from ..common.fate import WORDS
+from ..common.fate import MEANINGS, WORDS
 from ..common.text import percent, plural
 from .fates import Fates
 from .section import NO_RANK, Section, Summary, Table, Tile, Topic, anchor
@@ -72,7 +72,7 @@ def _unclear_sentence(
         parts.append(f"the precision of the states decides nothing on {', '.join(limited)}")
     if fates.disagreements:
         parts.append("analyses disagree, as is said below")
-    if fates.notes:
+    if fates.notes and not fates.disagreements:
         parts.append("numbers on one thing differ with how they are measured, as is said below")
     if not parts:
         return f"No verdict is unclear, of {len(results)}." if results else ""
@@ -82,16 +82,23 @@ def _unclear_sentence(
 
 def _fate_tile(fates: Fates) -> Tile:
     (fate, count), total = fates.counts[0], len(fates.by_example)
+    if fates.rest_range is not None:
+        low, high, positions = fates.rest_range
+        return Tile(
+            f"{percent(low / positions).removesuffix(' %')} to {percent(high / positions)}",
+            f"of {positions} positions converge, by criterion; all positions of an example do in "
+            f"{fates.whole_at_rest} of {total} by the most lenient one{fates.clauses}",
+        )
     if fates.position_counts is not None:
         at_rest, positions = fates.position_counts
         whole, known = fates.whole_at_rest, sum(one == "converges" for one in fates.by_example.values())
         disputed = f"; of the whole state that is known in {known}" if known < whole else ""
         return Tile(
             percent(at_rest / positions),
-            f"of {positions} positions converge to a fixed point; all positions of an example do in {whole} "
-            f"of {total}{disputed}",
+            f"of {positions} positions converge; all positions of an example do in {whole} "
+            f"of {total}{disputed}{fates.clauses}",
         )
-    caption = f"examples whose states {WORDS[fate]} ({interval_text(count, total)})"
+    caption = f"examples whose states {WORDS[fate]} ({interval_text(count, total)}){fates.clauses}"
     return Tile(f"{count} of {total}", caption)
 
 
@@ -105,6 +112,7 @@ def _fate_table(fates: Fates) -> Table:
                 f"{count} of {total}",
                 percent(count / total),
                 interval_text(count, total),
+                MEANINGS[fate],
             )
         )
-    return Table(("Where the states go", "Examples", "Share", "95 % interval"), rows)
+    return Table(("Where the states go", "Examples", "Share", "95 % interval", "That is"), rows)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray as Array
 
-from ..common.text import percent, plural
+from ..common.text import listed, percent, plural
 from ..plots import style
 from ..plots.panels import Control, Frame, Panel
 from ..runs.run import Run
@@ -70,6 +70,7 @@ def _panel(plane: StatePlane, views: dict[str, list[Path]], title: str, observat
     """An animation, with a menu of views if there are several."""
     figure = style.empty(title, _axis(plane, 0), _axis(plane, 1), 560)
     ends = _draw_final(figure, plane)
+    paths = [path for view in views.values() for path in view]
     places = thinned(len(plane.iterations))
     steps = [f"after {plural(plane.iterations[i], 'iteration')}" for i in places]
     frames = [
@@ -77,8 +78,9 @@ def _panel(plane: StatePlane, views: dict[str, list[Path]], title: str, observat
         for name, view in views.items()
         for step, i in zip(steps, places, strict=True)
     ]
-    _draw_moving(figure, plane, frames[len(places) - 1].update, ends)
-    span = plane.states[:, plane.drawn].reshape(-1, 2)
+    _draw_moving(figure, plane, frames[len(places) - 1].update, ends, paths)
+    drawn = [_points(plane, path) for path in paths]
+    span = np.concatenate([*drawn, plane.states[-1, plane.drawn]])
     for axis, low, high in zip(("xaxis", "yaxis"), span.min(0), span.max(0), strict=True):
         pad = 0.1 * (high - low) or 1  # a star at the edge is drawn whole
         figure.layout[axis].range = [float(low - pad), float(high + pad)]
@@ -178,7 +180,9 @@ def _points(plane: StatePlane, path: Path) -> Float[Array, "state 2"]:
     return plane.states[:, path.example, path.position]
 
 
-def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int) -> None:
+def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int, paths: list[Path]) -> None:
+    """The moving parts as one frame has them; the legend has the ends of all views' paths."""
+    resting = {bool(plane.resting[path.example, path.position]) for path in paths}
     looks = [style.example_style(_example(plane, slot) or 0) for slot in range(EXAMPLES)]
     for slot, look in enumerate(looks):
         line = {"color": look.colour, "width": 1.6, "dash": look.dash}
@@ -186,10 +190,10 @@ def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int)
             **update[ends + slot], mode="lines", line=line, hoverinfo="skip", opacity=0.55, showlegend=False
         )
     at_rest, elsewhere = ends + EXAMPLES + 1, ends + EXAMPLES + 2
-    for trace, name, symbol, size in (
-        (ends + EXAMPLES, "start", "circle-open", 16),
-        (at_rest, "end, nearly at rest", "star-open", 20),
-        (elsewhere, "end, moving", "square-open", 17),
+    for trace, name, symbol, size, occurs in (
+        (ends + EXAMPLES, "start", "circle-open", 16, True),
+        (at_rest, "end of the run, nearly at rest", "star-open", 20, True in resting),
+        (elsewhere, "end of the run, still moving", "square-open", 17, False in resting),
     ):
         figure.add_scatter(
             **update[trace],
@@ -197,7 +201,7 @@ def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int)
             name=name,
             marker={"size": size, "color": style.GREY, "symbol": symbol, "line": {"width": 1.5}},
             hoverinfo="skip",
-            showlegend=bool(update[trace]["x"]),
+            showlegend=occurs,
         )
     for slot, look in enumerate(looks):
         dots = update[ends + EXAMPLES + 3 + slot]
@@ -223,8 +227,8 @@ def _reading(plane: StatePlane, several: bool) -> str:
     )
     return (
         "Each dot with its tail is the state at one position of one example; its colour is the example. "
-        f"Rings: states {start}. Stars: ends whose last step is shorter than {_REST_TEXT} of the largest "
-        "distance from the end; squares: other ends. Grey: final states of all examples"
+        f"Rings: states {start}. Stars: ends of the run whose last step is shorter than {_REST_TEXT} of the "
+        "largest distance from the end; squares: other ends. Grey: final states of all examples"
         f"{f' ({markers})' if markers else ''}.{menu} Play or move the slider to step through the iterations."
     )
 
@@ -246,14 +250,15 @@ def _covered(plane: StatePlane) -> str:
     paths = last_positions(plane)
     ends = np.array([_points(plane, path)[-1] for path in paths])
     span = np.ptp(plane.states[:, plane.drawn].reshape(-1, 2), axis=0)
-    for end in ends:
-        near = (np.abs(ends - end) <= COVERED * span).all(1)
-        if near.sum() > 1:
-            rows = [str(other.example) for other, one in zip(paths, near, strict=True) if one]
-            return (
-                f" At the end the dots of examples {', '.join(rows[:-1])} and {rows[-1]} lie on one another."
-            )
-    return ""
+    left, groups = list(range(len(paths))), []
+    while left:
+        near = [i for i in left if (np.abs(ends[i] - ends[left[0]]) <= COVERED * span).all()]
+        left = [i for i in left if i not in near]
+        if len(near) > 1:
+            groups.append(listed([str(paths[i].example) for i in near]))
+    if not groups:
+        return ""
+    return f" At the end the dots of examples {'; and of '.join(groups)} lie on one another."
 
 
 def _single_observation(plane: StatePlane, views: dict[str, list[Path]]) -> str:

@@ -1,6 +1,7 @@
 """Convergence: known maps give their known rates, and where there is no limit no number is made
 up."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -71,6 +72,37 @@ def test_a_rotation_never_settles_and_has_no_rate():
     assert result.verdict.name == "moving"
     assert result.state.settled_fraction.max() == 0
     assert math.isnan(result.state.rate.value)
+
+
+@pytest.mark.parametrize("verdict", convergence.ConvergenceVerdict)
+def test_distances_are_drawn_only_where_there_may_be_a_limit(verdict):
+    """Of an unclear verdict, where one of the conclusions that the numbers allow has one."""
+    result, v = convergence_of(known_maps.contracting(0.7)), convergence.ConvergenceVerdict
+    without = {v.growing, v.moving, v.slowing}
+
+    def drawn(*allowed) -> bool:
+        evidence = dataclasses.replace(result.evidence, alternatives=allowed)
+        other = dataclasses.replace(result, verdict=verdict, evidence=evidence)
+        figure = ls.analyses.module("convergence").draw(other)
+        shown = any("distance" in trace.name for trace in figure.data)
+        assert ("Distance" in figure.layout.title.text) == shown
+        return shown
+
+    if verdict is v.unclear:
+        assert drawn(v.growing, v.partly) and not drawn(v.growing, v.moving)
+    else:
+        assert drawn() == (verdict not in without)
+
+
+@pytest.mark.parametrize("overall", [0.7, 0.6])
+def test_one_position_has_a_line_where_it_is_slower_than_all_together(overall: float):
+    result = convergence_of(known_maps.contracting(0.7))
+    rate = dataclasses.replace(result.state.rate, value=overall)
+    other = dataclasses.replace(result, state=dataclasses.replace(result.state, rate=rate))
+    assert other.state.slowest_rate == pytest.approx(0.7, rel=1e-2)
+    module = ls.analyses.module("convergence")
+    drawn = any("slowest rate" in trace.name for trace in module.draw(other).data)
+    assert drawn == ("slowest rate" in module.panels(other)[0].reading) == (overall == 0.6)
 
 
 def test_a_growing_map_grows():

@@ -253,6 +253,16 @@ def test_the_first_states_of_a_trajectory_that_ends_far_away_are_told_apart():
     assert len(set(drawn.x)) == len(drawn.x) >= 4
 
 
+@pytest.mark.parametrize("direction", [(3.0, 1.0), (-3.0, -1.0), (0.5, -2.0)])
+def test_a_path_that_drifts_outward_is_drawn_outward(direction):
+    """Whatever the sign of the principal directions."""
+    step = torch.tensor(direction, dtype=DOUBLE)
+    result = measured(lambda x: x + step, starts(1))
+    assert result.verdict.name == "slider" and result.projection[0].tolist() == [0, 0]
+    away = result.projection.norm(dim=1)
+    assert bool((away[1:] > away[:-1]).all()) and bool((result.projection[-1] >= 0).all())
+
+
 @pytest.mark.parametrize(
     ("map", "start", "verdict"),
     [(lambda x: 4 * x, starts(), "slider"), (lambda x: x**2 * 1.1, starts() + 3, "diverging")],

@@ -177,14 +177,20 @@ def test_a_relation_needs_its_interval_and_chance(low, high, ranks, chance, expe
 )
 def test_a_tile_says_which_way_the_slope_goes_and_of_none_how_little(verdict, slope, tile):
     result = depth_use_of(hard() <= K)
+    means = torch.full_like(result.depths[0].mean_by_level, 3.0)
+    means[0] = 3.047
     depth = dataclasses.replace(
-        result.depths[0], slope=dataclasses.replace(result.depths[0].slope, slope=slope)
+        result.depths[0],
+        slope=dataclasses.replace(result.depths[0].slope, slope=slope),
+        mean_by_level=means,  # the figure's caption has the same difference
     )
-    levels = torch.tensor([1.0, 11.0])
+    levels = result.levels.clone()
     other = dataclasses.replace(
         result, verdict=DepthUseVerdict[verdict], depths=(depth,), levels=levels, correct=None, unit="ones"
     )
     assert ls.analyses.module("depth_use").headline(other) == tile
+    alike = dataclasses.replace(other, alike=True)
+    assert ls.analyses.module("depth_use").headline(alike) == ("-", "all final answers are the same token")
 
 
 @pytest.mark.parametrize("verdict", DepthUseVerdict)

@@ -101,6 +101,12 @@ def test_the_tensors_of_a_state_stand_side_by_side():
     assert [field.name for field in result.fields] == ["state", "state.output"]
     assert "At the end the participation ratio of state is" in str(result)
     assert len(geometry.draw(result).data) == 4
+    twice = dataclasses.replace(result.fields[0], name="state.copy")
+    same = geometry.draw(dataclasses.replace(result, fields=(*result.fields, twice))).data
+    assert [trace.name for trace in same][::2] == [
+        "state and state.copy: participation ratio",
+        "state.output: participation ratio",
+    ], "lines that lie on one another are one"
     assert [f.name for f in ls.analyses.measure("geometry", run, fields="state").fields] == ["state"]
 
 

@@ -236,7 +236,9 @@ def test_measures_are_compared_where_two_are_known(agreement):
         assert math.isnan(found.gap)
     else:
         assert "No fitted contraction rate of the example's distance is known." in found.sentence
-        assert f"agree within their errors in {int(agreement is Agreement.agree)}" in found.sentence
+        agree, sentence = agreement is Agreement.agree, found.sentence
+        assert f"agree within their errors in {1 if agree else 'none'} of 1 example" in sentence
+        assert ("; they disagree by up to" in sentence) == (not agree) and "elsewhere" not in sentence
 
 
 def test_what_is_not_there_is_not_said():

@@ -63,6 +63,22 @@ def test_every_sentence_quotes_the_share_that_the_runs_own_answers_have():
     assert len(other.panels[0].frames) == 8
 
 
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_model_that_answers_one_token_everywhere_is_said_to(everywhere: bool):
+    run = parity_run(iterations=4)
+    model, mask = run.model, run.model.task.label(run.tokens).mask
+    unembed = model.unembed
+    states = run.states[4][mask]
+    with torch.no_grad():  # the sign of what varies most decides, or nothing that varies
+        direction = torch.linalg.svd(states - states.mean(0)).Vh[0]
+        unembed.weight[:] = torch.stack([direction, -direction, 0 * direction]) * (not everywhere)
+        unembed.bias[:] = torch.tensor([0.0, 9.0, 0.0]) if everywhere else -unembed.weight @ states.mean(0)
+        model.ln_final = torch.nn.Identity()
+    answers = ls.record(model, run.tokens, 4)
+    assert (len(answers.logits[4].argmax(-1)[mask].unique()) == 1) == everywhere
+    assert ("It answers “1” everywhere, whatever the input." in accuracy.section(answers).claim) == everywhere
+
+
 def test_longer_examples_are_fresh_and_said_to_be_so():
     section = accuracy.section(parity_run())
     assert section is not None

@@ -28,7 +28,6 @@ TOGETHER = {
 
 class Example(Verdict):
     something = "It does something."
-    contracting = "Small differences die out."
     contradictory = "It does and it doesn't."
     unresolved = "The precision can't tell."
     unclear = UNCLEAR
@@ -107,7 +106,7 @@ def test_positions_that_converge_in_examples_that_do_not_are_counted_first():
     page = summary(results, [], fates)
     assert (page.tiles[0].value, page.tiles[0].caption) == (
         "96.6 %",
-        "of 29 positions converge to a fixed point; all positions of an example do in 2 of 3",
+        "of 29 positions converge; all positions of an example do in 2 of 3",
     )
 
 
@@ -137,8 +136,9 @@ def test_a_disagreement_names_who_says_what_of_which_examples_and_why():
     fates = reconcile(results)
     assert fates.disagreements == (
         "In 1 of 2 examples (number 0) a says that the states converge to a fixed point, but b b and c say "
-        "that the states go round a cycle: a, b b and c decide by its criterion.",
+        "that the states go round a cycle.",
     )
+    assert fates.notes[-1] == "A, b b and c decide by its criterion."
     assert fates.by_example == {0: "unclear", 1: "moves"}
 
 
@@ -168,12 +168,37 @@ def test_counts_at_rest_that_differ_stand_together_with_their_criteria():
     two: dict[int, list[Fate | None]] = {row: [*rests, *rests] for row in range(4)}
     half: dict[int, list[Fate | None]] = {row: [*rests, "unclear"] for row in range(4)}
     fates = reconcile({"a": Result(positions=two), "b": Result(positions=half)})
-    assert not fates.disagreements and len(fates.notes) == 1
-    for words in ("a 8 of 8 positions (100 %; its criterion)", "b 4 of 8 positions (50 %; its criterion)"):
+    assert not fates.disagreements and fates.notes[1:] == ("A and b decide by its criterion.",)
+    for words in ("a 8 of 8 positions (100 %)", "b 4 of 8 positions (50 %)"):
         assert words in fates.notes[0]
     page = summary({"a": Result()}, [], fates)
     assert page.disagreements == fates.notes and "No verdict is unclear" not in page.sentences[-1]
     assert not reconcile({"a": Result(positions=two), "c": Result(positions={0: [*rests]})}).notes
+
+
+def test_where_counts_at_rest_differ_their_range_stands_for_them():
+    rests: list[Fate | None] = ["converges"]
+    two: dict[int, list[Fate | None]] = {row: [*rests, *rests] for row in range(4)}
+    half: dict[int, list[Fate | None]] = {row: [*rests, "moves" if row else "unclear"] for row in range(4)}
+    half[0] = two[0]
+    fates = reconcile({"a": Result(positions=half), "b": Result(positions={**two, 1: [*rests, "moves"]})})
+    assert fates.rest_range == (5, 7, 8)
+    assert "converge at 5 to 7 of 8 positions, by criterion (62 to 88 %; see below)" in fates.sentence
+    tile = summary({}, [], fates).tiles[0]
+    assert tile.value == "62 to 88 %" and "by the most lenient one" in tile.caption
+    alike = reconcile({"a": Result(positions=two), "b": Result(positions=two)})
+    assert alike.rest_range is None and "criterion" not in alike.sentence
+
+
+def test_states_that_were_followed_beyond_the_model_are_said_to_be():
+    results = {"a": Result(goes={0: "drifts", 1: "grows"})}
+    by_itself, beyond = reconcile(results), reconcile(results, "with its one iteration applied again")
+    for fates, said in ((by_itself, False), (beyond, True)):
+        page = summary(results, [], fates)
+        for text in (*page.sentences[1:2], page.tiles[0].caption):
+            assert ("with its one iteration applied again" in text) == said
+    table = summary(results, [], beyond).table
+    assert table is not None and table.header[-1] == "That is" and all(row[-1] for row in table.rows)
 
 
 def test_other_examples_are_no_other_count():
@@ -194,8 +219,20 @@ def test_whole_states_that_move_beside_positions_at_rest_are_no_examples_at_rest
 
 @dataclass(frozen=True)
 class Stability(Result):
-    rows: tuple[int, ...] = (3, 5)
-    verdicts: tuple[Example, ...] = (Example.contracting, Example.something)
+    dying: tuple[int, ...] = (3,)
+    disputed: str = ""
+
+    @property
+    def examined(self) -> Sequence[int]:
+        return (3, 5)
+
+    @property
+    def contracting(self) -> Sequence[int]:
+        return self.dying
+
+    @property
+    def caveat(self) -> str:
+        return self.disputed
 
 
 @pytest.mark.parametrize(("fate", "words"), [("cycles", "that cycle attracts."), ("moves", "slow approach")])
@@ -206,8 +243,14 @@ def test_why_differences_die_out_where_states_come_to_no_fixed_point_is_said_onc
     assert not fates.disagreements and len(page.disagreements) == 1
     assert page.disagreements[0].startswith("In 1 of 2 examples small differences die out")
     assert words in page.disagreements[0]
-    stable = Stability(verdicts=(Example.something, Example.something))
-    assert not reconcile({**results, "stability": stable}).reconciled
+    assert not reconcile({**results, "stability": Stability(dying=())}).reconciled
+
+
+def test_measures_of_one_result_that_disagree_are_said_in_the_summary():
+    words = "Two measures disagree by 0.3."
+    fates = reconcile({"any": Stability(dying=(), disputed=words)})
+    assert fates.notes == (words,) and words in summary({}, [], fates).disagreements
+    assert not reconcile({"any": Stability(dying=())}).notes
 
 
 def test_a_result_that_contradicts_itself_is_named():

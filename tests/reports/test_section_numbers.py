@@ -43,6 +43,27 @@ def test_an_unclear_verdict_is_said_in_words_and_its_conclusions_are_in_the_tabl
     assert [row[2] for row in table.rows] == ["94 %", "", "6 %"]
 
 
+def test_of_many_conclusions_the_first_two_are_said_and_the_table_has_all():
+    class Sky(Verdict):
+        blue = "It is blue."
+        grey = "It is grey."
+        black = "It is black."
+        red = "It is red."
+        mixed = "It differs."
+        unclear = UNCLEAR
+
+    v = Sky
+    days = [*[v.blue] * 6, *[v.grey] * 3, *[v.black] * 2, v.red]
+    for count, rest in ((9, None), (11, "; another conclusion in the rest"), (12, "; 2 other conclusions")):
+        verdict, evidence = by_examples(days[:count], mixed=v.mixed, unclear=v.unclear)
+        line = evidence_line(evidence)
+        assert line.startswith("“It is blue”: 6 of") and "“It is grey”: 3 of" in line
+        assert "“It is black”" not in line and (rest is None) == ("in the rest." not in line)
+        assert rest is None or rest in line
+        table = conclusions_of(WeatherResult(verdict, evidence=evidence))  # pyright: ignore[reportArgumentType]
+        assert table is not None and len(table.rows) >= len(set(days[:count]))
+
+
 def test_conclusions_that_begin_alike_are_said_in_full():
     class Sky(Verdict):
         blue = "No rain: the sky is blue."

@@ -53,6 +53,35 @@ def test_dots_that_cover_each_other_are_named():
     same = apart.copy()
     same[-1, 2] = same[-1, 0]
     assert "the dots of examples 0 and 2 lie on one another" in trajectory._observation(plane(same))
+    groups = decaying(0.95, examples=6)
+    groups[-1, [2, 4]], groups[-1, [3, 5]] = groups[-1, 0], groups[-1, 1]
+    said = trajectory._observation(plane(groups))
+    assert "the dots of examples 0, 2 and 4; and of 1, 3 and 5 lie on one another" in said
+
+
+def test_the_axes_hold_what_is_drawn_and_no_more():
+    """Another example, of which no path is drawn, has been far away."""
+    states = decaying(0.5, examples=8)
+    states[0, 7] = 1e4
+    result = plane(states)
+    views = {"some": state_plane.last_positions(result)}
+    figure = trajectory._panel(result, views, "title", "observation").figure
+    drawn = states[:, :6].reshape(-1, 2)
+    for axis, column in zip(("xaxis", "yaxis"), drawn.T, strict=True):
+        low, high = figure.layout[axis].range
+        assert low <= column.min() and column.max() <= high < 1.2 * column.max()
+
+
+@pytest.mark.parametrize("resting", [{"resting"}, {"moving"}, {"resting", "moving"}])
+def test_the_legend_has_the_ends_of_every_view(resting):
+    states = np.concatenate([decaying(0.5 if "resting" in resting else 0.95, 2, 2)], axis=1)
+    if len(resting) == 2:
+        states[-2, 0, 1] += 100.0  # a position of the first example that its own view alone shows
+    result = plane(states)
+    figure = trajectory._panel(result, state_plane.single_examples(result), "title", "seen").figure
+    shown = {trace.name for trace in figure.data if trace.showlegend is not False and "end of" in trace.name}
+    names = {"resting": "end of the run, nearly at rest", "moving": "end of the run, still moving"}
+    assert shown == {names[one] for one in resting}
 
 
 def test_examples_keep_their_numbers_where_some_do_not_count():
