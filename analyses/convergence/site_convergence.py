@@ -16,9 +16,6 @@ from loopscope.maths.precision import resolution
 from .rates import Rates
 from .site_sums import Span, site_sums
 
-_STILL = 3
-"""So many steps without any motion are no accident."""
-
 
 @dataclass(frozen=True)
 class SiteConvergence:
@@ -167,7 +164,7 @@ def site_convergence(
         mean_cosine=(sums.cosine.sum(1) / used.sum()).float(),
         settled_end=_share(motions, LateMotion.rests),
         undecided_end=_share(motions, LateMotion.unresolved),
-        frozen=int(_stops_at_once(step, relative, tolerance)[mask].sum()),
+        frozen=int(sums.frozen.sum()),
         late_motion=motions,
     )
     return result, rates, sums.within
@@ -178,18 +175,6 @@ def _mean(
 ) -> Float[Tensor, "row position"]:
     """NaN where nothing counts."""
     return torch.where(count > 0, total / count.clamp(min=1), torch.nan)
-
-
-def _stops_at_once(
-    step: Float[Tensor, "iteration example position"],
-    relative: Float[Tensor, "iteration example position"],
-    tolerance: float,
-) -> Bool[Tensor, "example position"]:
-    """Whether nothing moves any more after a step that was above the tolerance; what converges has
-    ever smaller steps first."""
-    after = (step > 0).flip(0).cummax(0).values.flip(0).sum(0)  # steps up to the last that moves
-    last = relative.gather(0, (after - 1).clamp(min=0)[None])[0]
-    return (after > 0) & (after <= len(step) - _STILL) & (last >= tolerance)
 
 
 def _share(motions: Int[Tensor, "example position"], motion: LateMotion) -> float:
