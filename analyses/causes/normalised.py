@@ -55,8 +55,9 @@ class NormalisedEffects:
         """How much the mean effect falls from one iteration to a later one, at most; None where its
         interval doesn't exclude that it never falls."""
         means = self.mean().nan_to_num()
-        falls = (means[:, None] - means).triu(1)
-        i, j = divmod(int(falls.argmax()), len(means))
+        highest = means.cummax(0)
+        j = int((highest.values - means).argmax())
+        i = int(highest.indices[j])
         name = f"fall of the normalised effect of the whole state from {iterations[i]} to {iterations[j]}"
         part = NormalisedEffects(self.changes[[i, j]], self.differences)
         fall = estimate(name, lambda rows: float(-part.mean(rows).diff()), len(self.differences))

@@ -15,6 +15,7 @@ from loopscope.core.masked import masked_mean
 from loopscope.maths import KINDS, Kind, Thresholds, recurrence
 from loopscope.maths.dmd import dynamic_modes
 from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion
+from loopscope.maths.leading_directions import leading_directions
 from loopscope.maths.trajectory_features import Features
 from loopscope.maths.trajectory_kind import classify_features
 from loopscope.plots.growing_path import drawn_path
@@ -247,9 +248,9 @@ def _projection(x: Float[Tensor, "state width"], leaves: bool) -> Float[Tensor, 
     if len(x) < 3:
         return x.new_zeros(len(x), 2)
     late = x[len(x) // 2 :]
-    _, _, directions = torch.linalg.svd(late - late.mean(0), full_matrices=False)
+    directions, _ = leading_directions(late - late.mean(0), 2)
     leaves |= len(drawn_path(x, grows=True)) < len(x)
-    projected = (x - (x[0] if leaves else late.mean(0))) @ directions[:2].T
+    projected = (x - (x[0] if leaves else late.mean(0))) @ directions.T
     if leaves:
         finite = projected[projected.isfinite().all(1)]
         projected = projected * torch.where(finite[-1] < 0, -1.0, 1.0)

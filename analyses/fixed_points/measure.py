@@ -14,6 +14,7 @@ from loopscope.common.evidence import Estimate, by_examples, estimate, share_est
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.dynamics.outcome import EXAMPLES, Outcome, end_radii, outcomes
+from loopscope.maths.leading_directions import leading_directions
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import require_counted, rows_that_count
 
@@ -177,7 +178,7 @@ def _projection(limit: Limit) -> Callable[[Float[Tensor, "*rows width"]], Float[
         states = torch.nan_to_num(limit.states[:2].reshape(-1, width), 0.0, 0.0, 0.0)
     states = states[:: max(1, len(states) // 1000)].double()
     mean = states.mean(0)
-    _, _, v = torch.linalg.svd(states - mean, full_matrices=False)
+    found, _ = leading_directions(states - mean, 2)
     axes = torch.zeros(2, width, dtype=states.dtype, device=states.device)
-    axes[: len(v[:2])] = v[:2]
+    axes[: len(found)] = found
     return lambda x: ((x.to(mean) - mean) @ axes.T).float().cpu()

@@ -77,8 +77,8 @@ class Limit:
 
     def distances(self, row: int, part: Tensor | None = None) -> Float[Tensor, " state"]:
         """‖x_k - point‖ of a row, or of a part of its numbers (a mask or slice)."""
-        gap = self.states[:, row] - self.point[row]
-        return (gap if part is None else gap[:, part]).norm(dim=1)
+        where = slice(None) if part is None else part
+        return (self.states[:, row][:, where] - self.point[row][where]).norm(dim=1)
 
     def rate(self, row: int, part: Tensor | None = None) -> Rate:
         """The factor per iteration by which a row, or a part of it, nears its point
@@ -89,7 +89,7 @@ class Limit:
             )
         where = slice(None) if part is None else part
         eps = torch.finfo(self.states.dtype).eps
-        gap = (self.states[:, row] - self.point[row])[:, where]
+        gap = self.states[:, row][:, where] - self.point[row][where]
         # the limit's error is rounding times the condition of x = F(x); rounding moves a row as a
         # whole
         noise = max(eps * float(self.point[row][where].norm()), float(self.residual[row] * self.size[row]))

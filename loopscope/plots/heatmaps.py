@@ -21,6 +21,8 @@ NAMED = 40
 TITLE_STANDOFF = 10
 """Pixels between an axis' title and its labels, where an equal scale makes the plot narrower than
 its room: without it plotly lets them overlap."""
+WIDEST_SQUARE = 256
+"""Items of a square map, at most: a page holds the numbers of every cell."""
 LABEL = 12
 """Characters of a token on an axis."""
 _FEW = 12
@@ -86,11 +88,16 @@ def square_heatmap(
         axis: title of both axes.
         quantity: title of the colour bar, with its unit.
         labels: names of the items, shown under the pointer; if they are numbers, the axes show them
-            too. Names are distinct.
+            too. Names are distinct. Of more than WIDEST_SQUARE without groups some are left out,
+            at equal distances.
         group: where names come in groups of this many, the axes number some of the groups, each at
             its first item, as names would lie on top of each other; 0: they show some names.
         more: options of plotly's heat map, such as zmax.
     """
+    step = 1 if values is None or group else -(-len(values) // WIDEST_SQUARE)
+    if values is not None and step > 1:
+        values, labels = values[::step, ::step], labels[::step]
+        axis = f"{axis}, one in {step}"
     figure = empty(title, axis, axis, 460)
     if values is None:
         return figure

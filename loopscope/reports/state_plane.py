@@ -7,7 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from numpy import ndarray as Array
+from torch import Tensor
 
+from ..maths.leading_directions import leading_directions
 from ..plots.heatmaps import token_label
 from ..recorder.labels import inputs_of, labels_of, symbol_of
 from ..runs.run import Run
@@ -52,8 +54,6 @@ class Path:
 def state_plane(run: Run) -> StatePlane | None:
     """The plane; None if states aren't finite, have one number only, or never differ, or if later
     iterations have other positions."""
-    from sklearn.decomposition import PCA
-
     ks = run.states.iterations
     if len({run.states[k].shape for k in ks}) > 1:
         return None
@@ -69,20 +69,32 @@ def state_plane(run: Run) -> StatePlane | None:
     sample = np.random.default_rng(0).permutation(len(flat))[:VECTORS]
     if (flat[sample] == flat[sample[0]]).all():
         return None
-    pca = PCA(n_components=2, random_state=0).fit(flat[sample])
+    centre, axes, shares = _plane(torch.from_numpy(flat[sample]).double())
     safe = np.where(mask[None, :, :, None], states, 0.0)
     size = np.linalg.norm(safe - safe[-1], axis=-1).max(0)
     last = np.linalg.norm(safe[-1] - safe[-2], axis=-1)
     names, answers = _names(run, mask.shape)
     return StatePlane(
         iterations=ks,
-        states=pca.transform(safe.reshape(-1, safe.shape[-1])).reshape(*safe.shape[:-1], 2),
-        shares=(float(pca.explained_variance_ratio_[0]), float(pca.explained_variance_ratio_[1])),
+        states=((safe.reshape(-1, safe.shape[-1]) - centre) @ axes).reshape(*safe.shape[:-1], 2),
+        shares=shares,
         drawn=drawn,
         resting=last <= REST * size,
         names=names,
         answers=answers,
     )
+
+
+def _plane(
+    x: Float[Tensor, "vector width"],
+) -> tuple[Float[Array, " width"], Float[Array, "width 2"], tuple[float, float]]:
+    """(the vectors' mean, the two principal directions, each one's share of the variance)."""
+    mean = x.mean(0)
+    x = x - mean
+    found, sizes = leading_directions(x, 2)
+    axes, shares = torch.zeros(x.shape[1], 2), torch.zeros(2).double()
+    axes[:, : len(found)], shares[: len(found)] = found.T, sizes.square() / x.square().sum()
+    return mean.float().numpy(), axes.numpy(), (float(shares[0]), float(shares[1]))
 
 
 def _names(run: Run, shape: tuple[int, ...]) -> tuple[list[list[str]], list[list[str]] | None]:
