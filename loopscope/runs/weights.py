@@ -94,8 +94,8 @@ class Weights:
 
     def __init__(self, model: Any, before: Marks | None = None) -> None:
         """`before`: the buffers before the pass, from `buffer_marks`."""
-        self._modules = modules_within(model)
-        self._structure = [(module, _structure(module)) for module in self._modules]
+        self._within = modules_within(model)
+        self._structure = [(module, _structure(module)) for module in self._within]
         self._names = {id(module): name for name, module in _named(model)}
         self._marks = dict(_marks(_slots(model)))
         changing = [
@@ -146,7 +146,7 @@ class Weights:
         kept = self._derived | self._changing
         moved = {slot.module for slot in self._changing}
         moved |= {slot.module for slot, tensor in self._derived.items() if slot.tensor is not tensor}
-        moved |= {m for m in self._modules if any(s.derived and s not in kept for s in _buffers_in(m))}
+        moved |= {m for m in self._within if any(s.derived and s not in kept for s in _buffers_in(m))}
         if not moved:
             yield
             return
