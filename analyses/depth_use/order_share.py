@@ -26,7 +26,7 @@ def order_share(
         the share of the sum of squares between difficulties that the curve has, 0..1, NaN where
         there is no difference; and the root mean square of what it leaves over, over items.
     """
-    from sklearn.isotonic import IsotonicRegression
+    from scipy.optimize import isotonic_regression
 
     known = ~values.isnan()
     levels, index, count = level[known].unique(return_inverse=True, return_counts=True)
@@ -34,10 +34,8 @@ def order_share(
         return math.nan, math.nan
     y, n = values[known].double(), count.double()
     mean = torch.zeros(len(levels), dtype=torch.float64).index_add(0, index, y) / n
-    fit = IsotonicRegression(increasing=rising).fit_transform(
-        levels.numpy(), mean.numpy(), sample_weight=n.numpy()
-    )
-    curve = torch.from_numpy(fit).double()
+    fit = isotonic_regression(mean.numpy(), weights=n.numpy(), increasing=rising)
+    curve = torch.from_numpy(fit.x.copy()).double()  # of a falling curve it runs backwards
     within = float((y - mean[index]).square().sum()) / max(1, len(y) - len(levels))
     ordered = float((n * (curve - y.mean()).square()).sum())
     rest = max(0.0, float((n * (mean - curve).square()).sum()) - (len(levels) - 1) * within)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from loopscope.common.evidence import LEVEL, Estimate, resample, share_estimate
+from loopscope.common.wilson import wilson_interval
 
 MIN_EXAMPLES, RESAMPLES = 12, 2000
 
@@ -125,15 +126,12 @@ def unseen_interval(change: Float[Tensor, " example"], level: float = LEVEL) -> 
     Arguments:
         change: of each example's accuracy, -1..1.
     """
-    from scipy.stats import binomtest
-
     total, changed = len(change), int((change != 0).sum())
     size = (float(change.abs().sum()) + 1) / (changed + 1)
     shares, ends = [], []
     for hits in (int((change > 0).sum()), int((change < 0).sum())):
-        interval = binomtest(hits, total).proportion_ci(level, "wilson")
         shares.append(hits / total)
-        ends.append((float(interval.low), float(interval.high)))
+        ends.append(wilson_interval(hits, total, level))
     (gain, loss), (of_gain, of_loss) = shares, ends
     below = math.hypot(gain - of_gain[0], of_loss[1] - loss)
     above = math.hypot(of_gain[1] - gain, loss - of_loss[0])

@@ -17,6 +17,7 @@ from loopscope.halting.metrics import Calibration, calibration, oracle_accuracy,
 from loopscope.halting.observation import answers_after
 from loopscope.halting.rule import Rule, scores
 from loopscope.maths import output_signals
+from loopscope.maths.ranks import centred_ranks
 from loopscope.recorder.labels import labels_of, task_of
 from loopscope.runs.run import Run
 from loopscope.tasks import Batch, Task
@@ -224,10 +225,7 @@ def _gate_calibration(
 
 
 def _agreement(stops: Sequence[Tensor]) -> Float[Tensor, "rule rule"]:
-    from scipy.stats import rankdata
-
-    ranks = torch.stack([torch.from_numpy(rankdata(stop.numpy())).double() for stop in stops])
-    ranks = ranks - ranks.mean(1, keepdim=True)
+    ranks = torch.stack([centred_ranks(stop) for stop in stops])
     norm = ranks.norm(dim=1)
     norm = torch.where(norm > 0, norm, torch.nan)
     return (ranks @ ranks.T) / norm[:, None] / norm

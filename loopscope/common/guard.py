@@ -131,6 +131,8 @@ def annotations(function: Callable[..., Any]) -> dict[str, Any]:
 @cache
 def _type_checking_imports(module: types.ModuleType) -> dict[str, Any]:
     """What a module imports in its blocks `if TYPE_CHECKING:`."""
+    if not hasattr(module, "TYPE_CHECKING"):
+        return {}
     blocks = [
         block
         for block in ast.parse(inspect.getsource(module)).body

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..common.arguments import PositiveCount, Seed
 from ..common.guard import guarded
+from .ranks import centred_ranks
 
 DRAWS = 1000
 """Bootstrap samples."""
@@ -89,12 +90,12 @@ def slope(
     each = each[each.isfinite()]  # a sample in which x doesn't vary has no slope
     permuted = _permuted(x, number, generator)
     chance = ((permuted - permuted.mean(1, keepdim=True)) * y).sum(1) / x.square().sum()
-    rank_x, rank_y = _ranks(x), _ranks(y)
+    rank_x, rank_y = centred_ranks(x), centred_ranks(y)
     ranks = torch.stack([torch.ones_like(x), rank_x, rank_y, rank_x**2, rank_x * rank_y, rank_y**2], 1)
     by_group = torch.zeros(groups, 6, dtype=torch.float64).index_add_(0, number, ranks)
     correlations = _correlations(times @ by_group)
     correlations = correlations[correlations.isfinite()]
-    shuffled = [_pearson(_ranks(row), rank_y) for row in permuted] if float(y.var()) > 0 else []
+    shuffled = [_pearson(centred_ranks(row), rank_y) for row in permuted] if float(y.var()) > 0 else []
     by_chance = torch.tensor(shuffled, dtype=torch.float64)
     return Slope(
         slope=float(_slopes(sums.sum(0))),
@@ -131,15 +132,7 @@ def _quantile(values: Tensor, q: float) -> float:
 
 
 def _spearman(x: Tensor, y: Tensor) -> float:
-    return _pearson(_ranks(x), _ranks(y)) if float(y.var()) > 0 else math.nan
-
-
-def _ranks(values: Tensor) -> Float[Tensor, " item"]:
-    """Ranks, centred; equal values have their mean rank."""
-    from scipy.stats import rankdata
-
-    ranks = torch.from_numpy(rankdata(values.numpy())).double()
-    return ranks - ranks.mean()
+    return _pearson(centred_ranks(x), centred_ranks(y)) if float(y.var()) > 0 else math.nan
 
 
 def _pearson(x: Tensor, y: Tensor) -> float:

@@ -26,6 +26,7 @@ _LINES = 5
 """Lines of a legend above a figure; a longer one stands at its right."""
 _TAG = re.compile(r"<(?!/?(?:b|i|br|sub|sup|extra)>)")
 _SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_UNSAFE = re.compile(f"[{''.join(_SCRIPT)}]")
 
 
 def panel_json(panel: Panel, is_full: bool = False, pixels: int | None = None) -> str:
@@ -108,7 +109,7 @@ def is_wide(panel: Panel) -> bool:
 def safe_json(value: Any) -> str:
     """JSON for a script element: nothing in it can end the element or begin another."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    return "".join(_SCRIPT.get(character, character) for character in text)
+    return _UNSAFE.sub(lambda found: _SCRIPT[found[0]], text)
 
 
 def literal(value: Any) -> Any:
