@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .recorder import generate as generate
     from .recorder import iterate as iterate
     from .recorder import record as record
+    from .recorder import record_many as record_many
     from .recorder import recording as recording
     from .recorder import resume as resume
     from .reports import report as report
@@ -95,6 +96,7 @@ _OBJECTS = {
     "noise": "patching",
     "patch": "interventions",
     "record": "recorder",
+    "record_many": "recorder",
     "recording": "recorder",
     "repeat": "interventions",
     "report": "reports",
@@ -112,8 +114,8 @@ __all__ = [
     "TunedLens", "ablate", "add", "analyses", "answer", "bias_halting", "check", "effects", "find_loops",
     "freeze", "from_pretrained", "generate", "halt_at", "iterate", "keep", "lens", "load_history",
     "load_probes", "load_run", "maths", "mediation", "models", "noise", "patch", "record",
-    "recording", "repeat", "report", "resume", "rules", "skip", "steer", "swap", "tasks", "use",
-    "wrap",
+    "record_many", "recording", "repeat", "report", "resume", "rules", "skip", "steer", "swap", "tasks",
+    "use", "wrap",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from .core.looped_model import Looped
 from .core.model_text import tokenized
 from .core.sites import is_state
 from .recorder import pretrained as hub
+from .recorder.batch_folders import BATCHES, SETTINGS, batch_runs
 from .recorder.generation import Generation
 from .recorder.generation_storage import KIND as GENERATION
 from .recorder.generation_storage import generation_content
@@ -29,7 +30,8 @@ from .recorder.pass_reader import loaded_passes
 from .recorder.provenance import check_same_model
 from .recorder.record_run import record
 from .recorder.unfinished_run import unfinished_run
-from .runs.rebuilt_reader import on_device_of, rebuilt_reader
+from .runs.joined_batches import joined_batches
+from .runs.rebuilt_reader import HeldModel, on_device_of, rebuilt_reader
 from .runs.run import Run
 from .runs.run_folder import is_finished, open_run_folder
 from .runs.storage import run_content
@@ -42,7 +44,8 @@ EXAMPLES = 64
 
 @guarded
 def load_run(path: FilePath, model: Any = None) -> Any:
-    """Read a run that `run.save(path)` or `record(..., to=path)` wrote, or a generation.
+    """Read a run that `run.save(path)`, `record(..., to=path)` or `record_many` wrote, or a
+    generation.
 
     >>> run.save("run.safetensors")
     >>> ls.load_run("run.safetensors").states[3].equal(run.states[3])
@@ -60,6 +63,8 @@ def load_run(path: FilePath, model: Any = None) -> Any:
             the run, or has other weights.
     """
     what = os.fspath(path)
+    if os.path.isfile(os.path.join(what, SETTINGS)):
+        return _batches(Path(what), model)
     if os.path.isdir(what):
         return _with_model(_folder_content(Path(what)), model, path)
     tensors, header = open_file(path, "run", GENERATION)
@@ -84,6 +89,24 @@ def _folder_content(folder: Path) -> dict[str, Any]:
         stacklevel=users_stacklevel(),
     )
     return content
+
+
+def _batches(folder: Path, model: Any) -> Run:
+    """What `record_many(..., to=folder)` has left there."""
+    runs = batch_runs(folder)
+    if not runs:
+        raise LoopscopeError(
+            f"{folder} must hold a whole batch, but its recording was interrupted before the end of the "
+            "first. Record again into this folder."
+        )
+    if not (folder / BATCHES).is_file():
+        warnings.warn(
+            f"{folder} has a recording that was interrupted: the run has the first {len(runs)} batches.",
+            LoopscopeWarning,
+            stacklevel=users_stacklevel(),
+        )
+    model = _model_of(runs[0].origin, model, folder)
+    return joined_batches(runs, None if model is None or isinstance(model, Wrapped) else HeldModel(model))
 
 
 def _with_model(content: dict[str, Any], model: Any, path: Any) -> Run:

@@ -22,6 +22,10 @@ class LazyValues(Mapping[LoopPlace, Tensor]):
     def identity(self, index: LoopPlace) -> Hashable:
         """The same for two values if they are the same bytes in a file."""
 
+    def rows(self, index: LoopPlace, rows: slice) -> Tensor:
+        """A part of a value along its first axis; only this is read where values are in parts."""
+        return self[index][rows]
+
 
 class ChosenValues(LazyValues):
     """Some of the values, or those of several mappings one after the other; none of them is read
@@ -39,6 +43,10 @@ class ChosenValues(LazyValues):
 
     def identity(self, index: LoopPlace) -> Hashable:
         return identity_at(self._sources[index], index)
+
+    def rows(self, index: LoopPlace, rows: slice) -> Tensor:
+        source = self._sources[index]
+        return source.rows(index, rows) if isinstance(source, LazyValues) else source[index][rows]
 
     def source(self, index: LoopPlace) -> Mapping[LoopPlace, Tensor]:
         """The mapping that has a value."""

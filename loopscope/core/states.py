@@ -11,6 +11,7 @@ from ..common.errors import LoopscopeError, LoopscopeIndexError, nearest
 from ..common.to_json import to_json
 from .indexing import canonical_selectors, index_grid, iteration_selector, rest_of_index, select
 from .lazy_values import chosen, form_at, identity_at
+from .selected_values import selected
 from .states_display import StatesDisplay
 
 
@@ -214,10 +215,7 @@ class States(StatesDisplay):
                 raise LoopscopeError(f"'{self.name}' has no axis {name!r}. {nearest(name, body)}")
         where = canonical_selectors(where, self.name)
         selection = tuple(where.get(name, slice(None)) for name in body)
-        # One axis after the other, so that two lists select a grid, not pairs.
-        values = {
-            index: select(value, selection, f"'{self.name}'", body) for index, value in self._values.items()
-        }
+        values = selected(self._values, selection, self.name, body)
         remaining = tuple(name for name in body if not isinstance(where.get(name), int))
         return self.with_values(values, axes=self.axes[: self._depth] + remaining, batch=where.get("batch"))
 

@@ -18,6 +18,7 @@ from ..common.analysis_result import AnalysisResult
 from ..common.arguments import Count, FilePath, PositiveCount, Seed
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.guard import guarded
+from ..common.progress_line import progress_line
 from ..common.text import plural
 from ..common.to_json import to_json
 from ..recorder.generation import Generation
@@ -34,7 +35,6 @@ from .content import Content, left_out_section, page_data
 from .document import Report
 from .fates import reconcile
 from .page import page
-from .progress_line import progress_line
 from .section import Section
 from .side_by_side import side_by_side
 from .subjects import Recording, Subject, subjects_of

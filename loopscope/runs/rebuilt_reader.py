@@ -43,6 +43,26 @@ PICKLED = (
 )
 
 
+class HeldModel:
+    """Gives a model that stays in this process."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"model": None}
+
+    def __call__(self) -> Any:
+        """The model.
+
+        Raises:
+            LoopscopeError: it stayed in another process.
+        """
+        if self.model is None:
+            raise LoopscopeError(PICKLED)
+        return self.model
+
+
 def reloaded_reader(
     reload: Callable[[], Any], origin: Mapping[str, Any], tokens: Any, inputs: Mapping[str, Any]
 ) -> Reader:

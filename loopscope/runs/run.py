@@ -55,8 +55,10 @@ class Run(RunDisplay):
         inputs: Mapping[str, Any] | None = None,
         no_reader: str = WITHOUT_MODEL,
         counted: Counted | None = None,
+        reload: Callable[[], Any] | None = None,
     ) -> None:
-        """`no_reader`: why there is none, as a sentence."""
+        """`no_reader`: why there is none, as a sentence; `reload` gives the model when it is
+        needed."""
         self.tokens = tokens
         """(batch, position)"""
         self.inputs = dict(inputs or {})
@@ -74,8 +76,7 @@ class Run(RunDisplay):
         self._counted = counted
         self.memory = RunMemory(self)
         """What was computed from this run, for whoever needs it next."""
-        self._reload: Callable[[], Any] | None = None
-        """Gives the model of a run that came from another process."""
+        self._reload = reload
 
     @property
     def states(self) -> States:

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 import loopscope as ls
 from loopscope.cli import app
-from loopscope.common import discovery
+from loopscope.common import discovery, progress_line
 from loopscope.common.files import save_file
 from loopscope.common.to_json import rounded
-from loopscope.reports import progress_line, subjects
+from loopscope.reports import subjects
 from loopscope.reports.section_numbers import unclear_names
 
 from ..toys import hostile_strings

@@ -105,6 +105,9 @@ def calls() -> Iterator[Call]:
     """Every public function with arguments that work. Files are written into the working folder."""
     tokens = run().tokens
     yield Call("record", ls.record, {"model": model(), "tokens": tokens, "iterations": 2}, ("mask",))
+    yield Call(
+        "record_many", _recorded_many, {"model": model(), "batches": [tokens[:4], tokens[4:6]], "to": "many"}
+    )
     yield Call("record to disk", _recorded_to_disk, {"model": model(), "tokens": tokens, "to": "run"})
     looped, tokenizer = ls.wrap(looped_gpt2(), body="transformer.h.0"), bytes_tokenizer()
     yield Call("record text", ls.record, {"model": looped, "tokens": "A loop", "tokenizer": tokenizer})
@@ -148,6 +151,14 @@ def _recorded_to_disk(model: Any, tokens: Any, to: Any) -> ls.Run:
     result = ls.record(model, tokens, 2, to=to)
     shutil.rmtree(to)
     return result
+
+
+def _recorded_many(model: Any, batches: Any, to: Any, iterations: Any = 2, seed: Any = None) -> ls.Run:
+    """`ls.record_many`, with the folder removed again."""
+    try:
+        return ls.record_many(model, batches, to=to, iterations=iterations, seed=seed)
+    finally:
+        shutil.rmtree("many", ignore_errors=True)
 
 
 def _edited() -> ls.Run:

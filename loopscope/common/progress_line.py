@@ -1,4 +1,4 @@
-"""The progress of a report: one line on a terminal or in a notebook, nothing elsewhere."""
+"""The progress of long work: one line on a terminal or in a notebook, nothing elsewhere."""
 
 import importlib.util
 import sys
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_line(total: int, visible: bool | None) -> Iterator[Callable[[str], None]]:
+def progress_line(total: int | None, visible: bool | None) -> Iterator[Callable[[str], None]]:
     """Yield a function that is called at the beginning of every step with what it does.
 
     Arguments:
-        total: number of steps.
+        total: number of steps; None: not known.
         visible: None: on a terminal (stderr) and in a notebook.
     """
     from rich.console import Console
