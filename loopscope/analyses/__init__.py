@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common import discovery
 from ..common.analysis_shelf import ANALYSES
+from ..common.arguments import Scheduler
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 
@@ -52,7 +53,7 @@ def measure(
     run: "Run | Generation | History | str | os.PathLike[str]",
     *,
     mask: Any = None,
-    scheduler: str | None = None,
+    scheduler: Scheduler | None = None,
     **options: Any,
 ) -> "AnalysisResult":
     """Run an analysis.

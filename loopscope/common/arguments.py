@@ -32,6 +32,12 @@ SmallSeed = Annotated[int, Ge(0), Le(2**32 - 1), Meaning("a whole number, 0 to 2
 Finite = Annotated[float, Predicate(math.isfinite), Meaning("a finite number")]
 Positive = Annotated[float, Gt(0), Predicate(math.isfinite), Meaning("a finite number above 0")]
 NotNegative = Annotated[float, Ge(0), Meaning("a number, 0 or more")]
+Scheduler = Annotated[
+    str,
+    Predicate(lambda one: one in ("threads", "processes") or ":" in one),
+    Meaning('"threads", "processes" or the address of a dask scheduler, such as tcp://10.0.0.1:8786'),
+]
+"""Who computes several things at the same time."""
 Share = Annotated[float, Ge(0), Le(1), Meaning("a number from 0 to 1")]
 
 

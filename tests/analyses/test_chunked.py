@@ -178,6 +178,11 @@ def test_a_computation_that_is_killed_leaves_nothing_and_starts_again(tmp_path):
         assert_same(ls.analyses.measure("cycles", path), whole)
 
 
+def test_a_scheduler_is_threads_processes_or_an_address():
+    with pytest.raises(LoopscopeError, match='scheduler must be "threads", "processes" or the address'):
+        ls.analyses.measure("cycles", plain(), scheduler="thread")
+
+
 def test_an_analysis_that_takes_all_at_once_has_no_scheduler():
     message = "scheduler= is for analyses that go in blocks, .*, but lens doesn't"
     with pytest.raises(LoopscopeError, match=message):
