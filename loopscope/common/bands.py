@@ -29,9 +29,9 @@ def mean_band(
     if len(names) < 2:
         return absent, absent.clone()
     weights = draw_weights(len(names), resamples, seed)
-    of_example = torch.nn.functional.one_hot(index, len(names)).double()
-    total = values.nan_to_num(0.0).cpu().double() @ of_example  # (*axes, example)
-    count = known.cpu().double() @ of_example
+    nothing = values.new_zeros((*values.shape[:-1], len(names)), dtype=torch.float64, device="cpu")
+    total = nothing.index_add(-1, index, values.nan_to_num(0.0).cpu().double())  # (*axes, example)
+    count = nothing.index_add(-1, index, known.cpu().double())
     means = (total @ weights.T) / (count @ weights.T)  # (*axes, sample); 0 / 0 is NaN
     low, high = means.nanquantile(torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2]).double(), dim=-1)
     return low, high
