@@ -15,7 +15,7 @@ from .commands.check import check
 from .commands.use_option import Use
 from .common import discovery
 from .common.architecture_shelf import ARCHITECTURES
-from .common.command_options import AsJson, Entry, Examples, Iterations, Source, Texts, Trust
+from .common.command_options import AsJson, BudgetOption, Entry, Examples, Iterations, Source, Texts, Trust
 from .common.errors import LoopscopeError
 
 
@@ -142,6 +142,7 @@ def measure(
     seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
     text: Texts = None,
     trust_remote_code: Trust = False,
+    budget: BudgetOption = None,
     use: Use = None,
 ) -> None:
     """Run an analysis and print its result."""
@@ -156,7 +157,7 @@ def measure(
         from .run_loading import named_run
 
         run = named_run(name, iterations, examples, seed, text or [], trust_remote_code=trust_remote_code)
-        result = analyses.measure(analysis, run)
+        result = analyses.measure(analysis, run, budget=budget)
     typer.echo(result.to_json() if as_json else str(result))
 
 
@@ -236,6 +237,7 @@ def report(
     ] = True,
     text: Texts = None,
     trust_remote_code: Trust = False,
+    budget: BudgetOption = None,
     use: Use = None,
 ) -> None:
     """Write one self-contained HTML page about an entry, a run, a training or a model."""
@@ -247,7 +249,7 @@ def report(
     chosen = None if analyses is None else [one.strip() for one in analyses.split(",") if one.strip()]
     page = write(
         names, chosen, iterations=iterations, examples=examples, seed=seed, texts=text or [], cdn=cdn,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=trust_remote_code, budget=budget,
     )  # fmt: skip
     page.save(output, json=json)
     files = [output, *([output.with_suffix(".json")] if json else [])]

@@ -42,6 +42,8 @@ from .massive_activations import MassiveActivation as MassiveActivation
 from .measure import applies as applies
 from .measure import measure as measure
 from .pattern_panel import PatternSample as PatternSample
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .result import AttentionResult as AttentionResult
 from .verdict import SETTLED_FRACTION as SETTLED_FRACTION
 from .verdict import TOLERANCE as TOLERANCE

@@ -71,7 +71,7 @@ def measure(
     """
     run.require_finite()
     _check(run)
-    examples = _example_count(run, sites, extra) if examples is None else examples
+    examples = example_count(run, sites, extra) if examples is None else examples
     continued, names = _continued(run, sites, extra, examples)
     blocks = blocks_of(names)
     last = continued.last - 1  # a pattern belongs to the iteration that makes the next state
@@ -120,7 +120,7 @@ def _check(run: Run) -> None:
         )
 
 
-def _example_count(run: Run, sites: Sequence[str] | None, extra: int | None) -> int:
+def example_count(run: Run, sites: Sequence[str] | None, extra: int | None) -> int:
     """How many examples are used if the caller doesn't say."""
     layers = len(sites_in_loop(run, "hook_pattern") if sites is None else sites)
     iterations = run.iterations + (max(32, run.iterations) if extra is None else extra)
@@ -145,7 +145,7 @@ def _continued(
     if any(name not in run for name in names):
         needed = [name for name in needed if name in dict(run.model.named_modules())]
     else:  # of what only some of the numbers need, what was recorded
-        needed = [name for name in needed if name in names or isinstance(_site(run, name), States)]
+        needed = [name for name in needed if name in run and isinstance(run[name], States)]
     continued = continue_run(run, max(32, run.iterations) if extra is None else extra, needed, examples)
     continued, names = unroll_inner_loops(continued, names)
     if continued.overflow is not None and continued.last < 2:
@@ -154,10 +154,6 @@ def _continued(
             f"{continued.overflow}. Record fewer iterations."
         )
     return continued, names
-
-
-def _site(run: Run, name: str) -> Any:
-    return run[name] if name in run else None  # noqa: SIM401 - a run has no get
 
 
 def _patterns(

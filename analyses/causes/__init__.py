@@ -57,6 +57,8 @@ from .measure import MAX_ITERATIONS as MAX_ITERATIONS
 from .measure import MIN_EXAMPLES as MIN_EXAMPLES
 from .measure import applies as applies
 from .measure import measure as measure
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .result import CausesResult as CausesResult
 from .verdict import FULL as FULL
 from .verdict import MOST as MOST

@@ -41,7 +41,7 @@ def applies(run: Run) -> bool:
     logits = position_logits(run)
     if logits is None or logits.shape[-1] == 1 or not patchable(run):
         return False
-    return _affordable(run) >= MIN_EXAMPLES and has_donor_pair(run, _answers(run, None)[0])
+    return affordable(run) >= MIN_EXAMPLES and has_donor_pair(run, _answers(run, None)[0])
 
 
 # It is long because its docstring explains seven arguments.
@@ -78,7 +78,7 @@ def measure(
     mask, answers = _answers(run, answer_positions)
     second, others, without = donor, 0, 0
     if donor is None:
-        most = max(MIN_EXAMPLES, _affordable(run)) if examples == "affordable" else examples
+        most = max(MIN_EXAMPLES, affordable(run)) if examples == "affordable" else examples
         counted = len(rows_that_count(run))
         run, donor, second, rows, others = two_donors(run, most, mask)
         without = counted - len(rows) if most is None or len(rows) < most else 0
@@ -86,9 +86,9 @@ def measure(
     assert second is not None
     with_positions, fields = _fields(run) if site is None else ([site], [site])
     patched = partial(effects, run, donor, jointly=True, answer_positions=mask)
-    full = patched(sites=fields, iterations=_spaced(run, site, iterations), positions="all")
+    full = patched(sites=fields, iterations=spaced(run, site, iterations), positions="all")
     middle = _middle(full.iterations)
-    where = _position_iterations(run, full.iterations, every=iterations is None)
+    where = position_iterations(run, full.iterations, every=iterations is None)
     grid = patched(sites=with_positions, iterations=where, method=method)
     _require_positions(grid, site)
     whole = whole_effects(full)
@@ -195,7 +195,7 @@ def _position_count(states: States) -> int | None:
     return states.shape[states.axes.index("position")] if "position" in states.axes else None
 
 
-def _spaced(run: Run, site: str | None, count: int | None) -> list[int] | None:
+def spaced(run: Run, site: str | None, count: int | None) -> list[int] | None:
     """Evenly spaced iterations, among them the first that is known, the middle and the last; None
     for all."""
     start = run.states.iterations[0] if site is None or is_state(site) else 0
@@ -211,7 +211,7 @@ def _middle(iterations: Sequence[int]) -> int:
     return min(iterations[:-1] or iterations, key=lambda k: (abs(k - iterations[-1] / 2), k))
 
 
-def _position_iterations(run: Run, iterations: Sequence[int], *, every: bool) -> list[int]:
+def position_iterations(run: Run, iterations: Sequence[int], *, every: bool) -> list[int]:
     """Where single positions are patched: at all of the iterations if asked for or cheap, else at
     the middle, the last and a late one between."""
     each = run.states.shape[2] ** 2 * sum(p.numel() for p in run.model.parameters())
@@ -223,10 +223,10 @@ def _position_iterations(run: Run, iterations: Sequence[int], *, every: bool) ->
     return sorted({middle, between, last})
 
 
-def _affordable(run: Run) -> int:
+def affordable(run: Run) -> int:
     """In how many examples states can be patched within seconds."""
     n = run.iterations
-    iterations = _spaced(run, None, MAX_ITERATIONS) or range(n + 1)
-    where = _position_iterations(run, iterations, every=False)
+    iterations = spaced(run, None, MAX_ITERATIONS) or range(n + 1)
+    where = position_iterations(run, iterations, every=False)
     passes = sum(n - k for k in iterations) + run.states.shape[2] * sum(n - k for k in where)
     return affordable_examples(run, passes, MAX_EXAMPLES)

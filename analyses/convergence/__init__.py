@@ -52,6 +52,7 @@ from .measure import ConvergenceResult as ConvergenceResult
 from .measure import ConvergenceVerdict as ConvergenceVerdict
 from .measure import measure as measure
 from .measure import verdict_of as verdict_of
+from .price import price as price
 from .rates import CLEARANCE as CLEARANCE
 from .site_convergence import SiteConvergence as SiteConvergence
 

@@ -45,6 +45,8 @@ from .layer_limits import LayerLimits as LayerLimits
 from .measure import judged as judged
 from .measure import measure as measure
 from .measure import verdict_of as verdict_of
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .result import VERDICT_SHARE as VERDICT_SHARE
 from .result import CyclesResult as CyclesResult
 from .result import CyclesVerdict as CyclesVerdict

@@ -50,6 +50,8 @@ from .measure import MIN_EXAMPLES as MIN_EXAMPLES
 from .measure import applies as applies
 from .measure import measure as measure
 from .order_share import order_share as order_share
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .result import IN_ORDER as IN_ORDER
 from .result import MIN_ITEMS as MIN_ITEMS
 from .result import SAME_DEPTH as SAME_DEPTH

@@ -42,6 +42,8 @@ from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
 from .measure import measure as measure
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .result import MERGE_DISTANCE as MERGE_DISTANCE
 from .result import RESIDUAL_TOLERANCE as RESIDUAL_TOLERANCE
 from .result import FixedPointsResult as FixedPointsResult

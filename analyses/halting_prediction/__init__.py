@@ -49,6 +49,8 @@ from .measure import measure as measure
 from .predictors import FOLDS as FOLDS
 from .predictors import MAX_POSITIONS as MAX_POSITIONS
 from .predictors import MIN_POSITIONS as MIN_POSITIONS
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .verdict import EARLY as EARLY
 from .verdict import LEAD as LEAD
 from .verdict import PREDICTORS as PREDICTORS

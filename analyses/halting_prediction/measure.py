@@ -186,21 +186,16 @@ def _with_more_examples(
 ) -> tuple[Run, Halting, str]:
     """The run, or one of more examples of its task, its halting, and where the examples come
     from."""
-    halting = _halting_of(run, rule, threshold)
+    halting = halting_of(run, rule, threshold)
     if halting is None:
         raise LoopscopeError(
             "halting_prediction needs a run of a model that halts, or a rule, but this one has neither. "
             'Pass rule=, such as "latent".'
         )
     count = len(run.tokens)
-    if examples is None:
-        answers = len(items_of(run, halting.iteration.cpu()).stop) / max(1, count)
-        observations = 2 * OBSERVATIONS * run.states[0].shape[-1]  # some halt in the first iteration
-        needed = max(MAX_POSITIONS / max(1.0, answers), observations)
-        size = halting.iteration.shape[1] * (run.iterations + 1)
-        examples = min(int(needed), _EXAMPLES, _STATES // size)
+    examples = example_count(run, halting) if examples is None else examples
     larger = further_examples(run, examples, seed=seed)
-    more = None if larger is None else _halting_of(larger, rule, threshold)
+    more = None if larger is None else halting_of(larger, rule, threshold)
     if larger is None or more is None:
         return run, halting, f"The run's own {plural(count, 'example')}."
     how = (
@@ -210,7 +205,16 @@ def _with_more_examples(
     return larger, more, how
 
 
-def _halting_of(run: Run, rule: str | None, threshold: float | int | None) -> Halting | None:
+def example_count(run: Run, halting: Halting) -> int:
+    """How many examples are used if the caller doesn't say."""
+    answers = len(items_of(run, halting.iteration.cpu()).stop) / max(1, len(run.tokens))
+    observations = 2 * OBSERVATIONS * run.states[0].shape[-1]  # some halt in the first iteration
+    needed = max(MAX_POSITIONS / max(1.0, answers), observations)
+    size = halting.iteration.shape[1] * (run.iterations + 1)
+    return min(int(needed), _EXAMPLES, _STATES // size)
+
+
+def halting_of(run: Run, rule: str | None, threshold: float | int | None) -> Halting | None:
     return run.halting if rule is None else rule_halting(run, rule, threshold)
 
 

@@ -46,6 +46,8 @@ from .measure import MIN_EXAMPLES as MIN_EXAMPLES
 from .measure import Replacement as Replacement
 from .measure import applies as applies
 from .measure import measure as measure
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .result import LocalityResult as LocalityResult
 from .sums import NEGLIGIBLE as NEGLIGIBLE
 from .sums import ROUNDING as ROUNDING

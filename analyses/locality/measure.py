@@ -33,10 +33,10 @@ Replacement = Literal["donor", "noise"]
 def applies(run: Run) -> bool:
     """Whether states can be patched and the loop continued in seconds, and there are enough
     positions."""
-    return _patchable(run) and _affordable(run) >= MIN_EXAMPLES
+    return _patchable(run) and affordable(run) >= MIN_EXAMPLES
 
 
-def _affordable(run: Run) -> int:
+def affordable(run: Run) -> int:
     """In how many examples every position can be patched within seconds."""
     return affordable_examples(run, run.states.shape[2] * AFTER, EXAMPLES)
 
@@ -83,7 +83,7 @@ def measure(
             f"of 4 positions or more, but got {run!r} whose logits are "
             f"{None if logits is None else tuple(logits.shape)}. Record one."
         )
-    most = max(MIN_EXAMPLES, _affordable(run)) if examples == "affordable" else examples
+    most = max(MIN_EXAMPLES, affordable(run)) if examples == "affordable" else examples
     k = run.iterations // 2 if iteration is None else run.states.iteration_at(iteration)
     if replacement == "donor" and has_donor_pair(run):
         run, donor, _ = donor_pairs(run, most)

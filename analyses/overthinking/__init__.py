@@ -50,6 +50,7 @@ from .measure import MIN_ITERATIONS as MIN_ITERATIONS
 from .measure import STRETCH as STRETCH
 from .measure import applies as applies
 from .measure import measure as measure
+from .price import price as price
 from .result import LIMIT as LIMIT
 from .result import MARGIN as MARGIN
 from .result import OverthinkingResult as OverthinkingResult

@@ -60,7 +60,7 @@ def measure(run: Run, *, iterations: PositiveCount | None = None) -> Overthinkin
         )
     labels, task, depth = labels_of(run), task_of(run), run.model.iterations
     assert labels is not None and task is not None
-    goal = min(STRETCH * depth, depth + MAX_EXTRA) if iterations is None else iterations
+    goal = goal_of(run, iterations)
     if goal <= depth:
         raise LoopscopeError(
             f"iterations must be larger than the model's own depth, {depth}, to say what more of them do, "
@@ -119,6 +119,12 @@ def measure(run: Run, *, iterations: PositiveCount | None = None) -> Overthinkin
         growths=growths,
         how=how,
     )
+
+
+def goal_of(run: Run, iterations: int | None) -> int:
+    """The iterations to which a run is continued."""
+    depth = run.model.iterations
+    return min(STRETCH * depth, depth + MAX_EXTRA) if iterations is None else iterations
 
 
 class _Items(NamedTuple):

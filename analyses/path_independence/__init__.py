@@ -42,6 +42,8 @@ from .measure import ALIGNED as ALIGNED
 from .measure import NEAR as NEAR
 from .measure import REST as REST
 from .measure import measure as measure
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .result import PathIndependenceResult as PathIndependenceResult
 from .result import PathIndependenceVerdict as PathIndependenceVerdict
 

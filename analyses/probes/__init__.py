@@ -39,6 +39,8 @@ from .measure import MAX_ROWS as MAX_ROWS
 from .measure import ProbesResult as ProbesResult
 from .measure import applies as applies
 from .measure import measure as measure
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .verdict import LEAD as LEAD
 from .verdict import ProbesVerdict as ProbesVerdict
 

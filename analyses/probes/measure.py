@@ -199,10 +199,15 @@ def _decode_facts(
     return curves, probes
 
 
+def example_count(run: Run, examples: int | None) -> int:
+    """How many examples the probes are trained on: as the caller says, or as memory allows."""
+    size = run.tokens.shape[1] * (run.iterations + 1)
+    return min(EXAMPLES, max(160, _STATES // size)) if examples is None else examples
+
+
 def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, str]:
     """The run, or one of more examples of its task, and where the examples come from."""
-    size = run.tokens.shape[1] * (run.iterations + 1)
-    examples = min(EXAMPLES, max(160, _STATES // size)) if examples is None else examples
+    examples = example_count(run, examples)
     larger = further_examples(run, examples, site=site, seed=seed)
     if larger is None:
         return run, f"The run's own {len(run.tokens)} examples."

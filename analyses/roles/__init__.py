@@ -53,6 +53,8 @@ from .measure import RolesResult as RolesResult
 from .measure import StateDimension as StateDimension
 from .measure import applies as applies
 from .measure import measure as measure
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .verdict import LEAST as LEAST
 from .verdict import LOSS as LOSS
 from .verdict import RolesVerdict as RolesVerdict

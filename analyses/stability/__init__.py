@@ -47,6 +47,8 @@ from .measure import LARGE_STATE as LARGE_STATE
 from .measure import MARGIN as MARGIN
 from .measure import TOLERANCE as TOLERANCE
 from .measure import measure as measure
+from .price import REDUCED as REDUCED
+from .price import price as price
 from .result import StabilityResult as StabilityResult
 from .verdict import NON_NORMAL as NON_NORMAL
 from .verdict import StabilityVerdict as StabilityVerdict

@@ -20,6 +20,7 @@ from ..common.guard import guarded
 
 if TYPE_CHECKING:
     from ..common.analysis_result import AnalysisResult
+    from ..common.price import Price
     from ..recorder.generation import Generation
     from ..runs.run import Run
     from ..training.history import History
@@ -54,6 +55,7 @@ def measure(
     *,
     mask: Any = None,
     scheduler: Scheduler | None = None,
+    budget: float | str | None = None,
     **options: Any,
 ) -> "AnalysisResult":
     """Run an analysis.
@@ -73,6 +75,9 @@ def measure(
             on any number, and are absent (NaN) from numbers by position.
         scheduler: who computes the blocks: "threads" or "processes" of this machine, or the address
             of a running dask scheduler. None: threads, where there is much to do.
+        budget: what it may cost: forward passes of the recorded batch, such as 500 or "500 passes",
+            or a time, such as "2 min". Where the whole costs more (`price`), it is measured with
+            fewer examples or directions, and its evidence says so. None: no limit.
         options: of the analysis; its `measure` documents them.
 
     Returns:
@@ -80,24 +85,78 @@ def measure(
 
     Raises:
         LoopscopeError: there is no analysis or option of that name, the mask doesn't fit, the
-            analysis can't be computed from this run, or isn't computed in blocks and a scheduler
-            was named.
+            analysis can't be computed from this run, or not within the budget, or isn't computed
+            in blocks and a scheduler was named.
     """
-    from ..recorder.generation import Generation  # the names of the analyses need no torch
-
-    name = name_of(name)
-    question = module(name).measure
-    run = _loaded(run) if isinstance(run, str | os.PathLike) else run
-    run = run.run if isinstance(run, Generation) else run
-    for option in options:
-        discovery.checked_name(
-            f"option of {name}", option, [n for n in inspect.signature(question).parameters if n != "run"]
-        )
     from ..core.outside_modes import outside_modes  # the names of the analyses need no torch
 
-    run = run if mask is None else _with_mask(run, mask)
+    name, run = name_of(name), _subject(run, mask)
+    _check_options(name, options)
+    question = guarded(module(name).measure, name)
     with outside_modes(), _scheduled(name, scheduler):
-        return guarded(question, name)(_measurable(run), **options)
+        if budget is None:
+            return question(_measurable(run), **options)
+        return _within(name, question, _measurable(run), options, budget)
+
+
+@guarded
+def price(
+    name: Any,
+    run: "Run | Generation | History | str | os.PathLike[str]",
+    *,
+    mask: Any = None,
+    **options: Any,
+) -> "Price":
+    """What an analysis of a run costs, in forward passes of the recorded batch, before it starts:
+    within a factor of two of what is counted then. What the run remembers from other analyses costs
+    nothing again, and reading states doesn't count.
+
+    >>> ls.analyses.price("stability", run).passes
+
+    Arguments and errors: as of `measure`.
+    """
+    from ..core.outside_modes import outside_modes
+    from ..recorder.within_budget import price_of
+
+    name, run = name_of(name), _subject(run, mask)
+    _check_options(name, options)
+    with outside_modes():
+        return price_of(module(name), run, options)
+
+
+def _within(name: str, question: Any, run: Any, options: dict[str, Any], budget: float | str) -> Any:
+    """The result that a budget allows, whose evidence says what was left out."""
+    from dataclasses import replace
+
+    from ..common.price import Budget, Price
+    from ..recorder.prices import passes_of
+    from ..recorder.within_budget import fitted
+
+    allowed = Budget.of(budget)
+    fit = fitted(module(name), run, options, passes_of(allowed, run))
+    if isinstance(fit, Price):
+        raise LoopscopeError(
+            f"{name} of this run costs {fit.text} at least, more than the budget of {allowed.text}. Pass a "
+            f'larger one: budget="{fit.text}".'
+        )
+    result = question(fit.run, **fit.options)
+    note = fit.note(allowed.text)
+    return replace(result, evidence=replace(result.evidence, how=result.evidence.how + note))
+
+
+def _check_options(name: str, options: dict[str, Any]) -> None:
+    parameters = inspect.signature(module(name).measure).parameters
+    for option in options:
+        discovery.checked_name(f"option of {name}", option, [one for one in parameters if one != "run"])
+
+
+def _subject(run: Any, mask: Any) -> Any:
+    """What is measured: a run, or a history."""
+    from ..recorder.generation import Generation
+
+    run = _loaded(run) if isinstance(run, str | os.PathLike) else run
+    run = run.run if isinstance(run, Generation) else run
+    return run if mask is None else _with_mask(run, mask)
 
 
 def _scheduled(name: str, scheduler: str | None) -> AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from .shelf import Shelf, last_word, source_name
 
 _NAMES = (
     "draw", "SUBJECT", "TITLE", "PLACE", "GROUP", "TOPIC", "RANK", "applies", "panels", "claim", "headline",
+    "price", "REDUCED",
 )  # fmt: skip
 """What a report reads of a module besides `measure`."""
 _MUST = "An analysis must be a file, a folder or a module with the functions measure and draw, or its measure"

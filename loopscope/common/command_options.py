@@ -33,4 +33,14 @@ Examples = Annotated[
 ]
 
 
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AMOUNT",
+        help="What it may cost: a time (90 s, 2 min) or forward passes of the batch (500). What is cut down "
+        "or left out is said.",
+    ),
+]
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -8,12 +8,14 @@ from torch import Tensor
 from .. import models
 from ..common.errors import LoopscopeError
 from ..common.evidence import Estimate
+from ..common.price import Price
 from ..common.score_band import score_band
 from ..common.text import percent, plural
 from ..plots import style
 from ..plots.heatmaps import position_heatmap
 from ..plots.panels import Panel
-from ..recorder.labels import position_names, symbol_of
+from ..recorder.labels import position_names, symbol_of, task_of
+from ..recorder.prices import in_passes
 from ..recorder.run_depth import RunDepth, depth_of
 from ..recorder.run_score import RunScore, score_of
 from ..runs.run import Run
@@ -30,9 +32,12 @@ _INTERVALS = ": by bootstrap, and by Wilson's score where each example is wholly
 _STRETCH = (2, 3)
 
 
-def section(run: Run) -> Section | None:
-    """How correct the run's answers are; None for a run without labels, or that can't be read
-    out."""
+def section(run: Run, longer: bool = True) -> Section | None:
+    """How correct the run's answers are; None for a run without labels, or that can't be read out.
+
+    Arguments:
+        longer: whether to run fresh examples that are longer (`longer_price`).
+    """
     score = score_of(run)
     if score is None:
         return None
@@ -41,26 +46,26 @@ def section(run: Run) -> Section | None:
     whole = None
     if score.whole_name is not None:
         whole = ScoreCurve(score.whole_name, score.iterations, score.whole())
-    longer = _longer(run, score)
+    stretched = _longer(run, score) if longer else []
     has_card = run.origin.get("entry") in models.entries()
-    panels = [_score_panel(score, main, whole, longer, depth=depth_of(run), has_card=has_card)]
+    panels = [_score_panel(score, main, whole, stretched, depth=depth_of(run), has_card=has_card)]
     groups = difficulty_curves(score)
     if len(groups) > 1:
         panels.append(difficulty_panel(score, groups, depth))
     if score.task.shape is None and not score.task.continuous and int(score.mask.any(0).sum()) > 1:
         panels.append(_position_panel(run, score))
     data = {"depth": depth, "score": main, "whole": whole, "by_difficulty": groups}
-    data["longer"] = [curve for curve, _ in longer]
+    data["longer"] = [curve for curve, _ in stretched]
     return Section(
         "accuracy",
         "Accuracy",
         1,
         panels,
-        tiles=_tiles(score, main, whole, longer, depth=depth),
+        tiles=_tiles(score, main, whole, stretched, depth=depth),
         data=data,
         group="answers",
         topic="model",
-        claim=_claim(score, [main] if whole is None else [main, whole], longer, depth_of(run))
+        claim=_claim(score, [main] if whole is None else [main, whole], stretched, depth_of(run))
         + _only_answer(run, score, depth),
         rank=1,
     )
@@ -93,6 +98,15 @@ def _longer_clause(longer: list[tuple[ScoreCurve, int]]) -> str:
         f"{percent(curve.at(k).value)} at {curve.name} after {plural(k, 'iteration')}" for curve, k in longer
     ]
     return f"; on longer examples, {', '.join(values)}" if values else ""
+
+
+def longer_price(run: Run) -> Price:
+    """What the accuracy on longer examples costs, at most."""
+    task: Any = task_of(run)
+    if task is None or not run.has_model or not isinstance(task.options.get(task.difficulty_option), int):
+        return Price(0.0)
+    iterations = max(run.iterations, min(LONGEST, max(_STRETCH) * getattr(run.model, "iterations", 0)))
+    return Price(in_passes(run, len(_STRETCH) * EXAMPLES * iterations))
 
 
 def _longer(run: Run, score: RunScore) -> list[tuple[ScoreCurve, int]]:

@@ -15,7 +15,7 @@ from .section_numbers import conclusions_of, evidence_line, numbers_of, verdict_
 
 
 def analysis_section(
-    name: str, run: Run | History, wanted: bool, results: dict[str, AnalysisResult]
+    name: str, run: Run | History, wanted: bool, results: dict[str, AnalysisResult], budget: str | None = None
 ) -> Section | None:
     """An analysis' panels, or its figure with its verdict. None if the analysis doesn't apply. Its
     result is added to `results`.
@@ -23,7 +23,8 @@ def analysis_section(
     Besides measure and draw, an analysis may define TITLE, GROUP (of `section.GROUPS`), PLACE (by
     which the sections of a group are sorted), TOPIC (on which its sentence stands in the page's
     summary), RANK (of its tile there), applies(run), panels(result), claim(result) -> its sentence
-    in the summary, headline(result) -> (value, caption).
+    in the summary, headline(result) -> (value, caption), price(run, **options) and REDUCED (see
+    `loopscope.analyses.measure`'s budget).
     """
     module = questions.module(name)
     title, place = getattr(module, "TITLE", name.replace("_", " ").capitalize()), getattr(module, "PLACE", 50)
@@ -31,7 +32,7 @@ def analysis_section(
     if not wanted and hasattr(module, "applies") and not module.applies(run):
         return None
     try:
-        result = questions.measure(name, run)
+        result = questions.measure(name, run, budget=budget)
     except LoopscopeError as error:
         return Section(anchor(name), title, place, text=f"Not measured: {error}", group=group)
     results[name] = result

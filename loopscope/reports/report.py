@@ -14,10 +14,10 @@ from markupsafe import Markup
 
 from .. import analyses as questions
 from .. import models
-from ..common.analysis_result import AnalysisResult
 from ..common.arguments import Count, FilePath, PositiveCount, Seed
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.guard import guarded
+from ..common.price import Budget
 from ..common.progress_line import progress_line
 from ..common.text import plural
 from ..common.to_json import to_json
@@ -28,22 +28,19 @@ from ..recorder.run_depth import beyond_of, is_stack
 from ..run_loading import EXAMPLES
 from ..runs.run import Run
 from ..training.history import History
-from . import accuracy, answers, reproducibility, training_curves, trajectory
+from . import reproducibility, training_curves
 from .analysis_section import analysis_section
 from .card_html import card_html
 from .content import Content, left_out_section, page_data
 from .document import Report
 from .fates import reconcile
 from .page import page
-from .section import Section
+from .run_sections import run_sections, subject_of
 from .side_by_side import side_by_side
+from .spending import Spending
 from .subjects import Recording, Subject, subjects_of
 from .summary import summary
 
-_NOT_APPLICABLE = (
-    "It doesn't apply to this run, or would take minutes: ls.analyses.measure('{}', run) says what it needs, "
-    "or measures it."
-)
 SMALL = 20_000_000
 """Parameters of a model, below which its page is made by one thread."""
 
@@ -60,6 +57,7 @@ def report(
     trust_remote_code: bool = False,
     cdn: bool = False,
     progress: bool | None = None,
+    budget: float | str | None = None,
 ) -> Report:
     """A page about a run, a trained entry, a training or a model; or about several runs or entries
     side by side. What is no run yet is recorded first.
@@ -83,18 +81,25 @@ def report(
         cdn: load plotly's script from its server, so that the page is 5 MB smaller and needs a
             network.
         progress: say on stderr what is being measured; None: on a terminal or in a notebook.
+        budget: what the analyses of each subject may cost together: forward passes of the recorded
+            batch, such as 500 or "500 passes", or a time, such as "2 min". They are measured with
+            fewer examples and directions where it is needed, and say so; what doesn't fit is left
+            out, with its price. None: 10 minutes for a model of 20 million parameters or more
+            whose page would take longer, else no limit.
 
     Raises:
         LoopscopeError: there is nothing to report on under that name, no analysis of that name, an
             option has no effect on the subject, or the states aren't finite.
     """
     names = report_names(analyses)  # before anything is recorded
+    allowed = None if budget is None else Budget.of(budget)
     recording = Recording(iterations, examples, seed, tuple(texts), trust_remote_code)
     subjects = subjects_of(subject, recording)
     steps = len(subjects) * (len(names) + 2)
     with progress_line(steps, progress) as step:
         contents = [
-            _content(one, recording, names, wanted=analyses is not None, step=step) for one in subjects
+            _content(one, recording, names, wanted=analyses is not None, step=step, budget=allowed)
+            for one in subjects
         ]
     if len(contents) == 1:
         return _document(contents[0], cdn)
@@ -139,22 +144,31 @@ def _document(content: Content, cdn: bool) -> Report:
 
 
 def _content(
-    subject: Subject, recording: Recording, names: Sequence[str], *, wanted: bool, step: Callable[[str], None]
+    subject: Subject,
+    recording: Recording,
+    names: Sequence[str],
+    *,
+    wanted: bool,
+    step: Callable[[str], None],
+    budget: Budget | None,
 ) -> Content:
     step(f"reading {subject.name}" if subject.name else "looking at what was recorded")
     with _threads(None) if subject.kind != "model" else contextlib.nullcontext():
         value = subject.load(recording)
     command = subject.command(recording)
     if isinstance(value, History):
-        return _training_content(value, recording, names, command=command, wanted=wanted, step=step)
+        return _training_content(
+            value, recording, names, command=command, wanted=wanted, step=step, budget=budget
+        )
     command += subject.recording_comment(value, recording)
     with _threads(value):
-        parts, results, left_out = _parts(value, names, wanted, step)
+        spending = Spending(value, names, budget)
+        parts, results, left_out = run_sections(value, names, wanted, step, spending)
     name = str(value.origin.get("entry") or value.origin.get("architecture") or "A looped model")
     title = os.path.basename(os.path.normpath(name)) if os.path.isdir(name) else name
     data = page_data(title, subject.kind, parts, results, left_out, **_recorded(value))
     parts += [section for section in [left_out_section(left_out)] if section is not None]
-    details = reproducibility.rows(value)
+    details = reproducibility.rows(value) + _budget_rows(spending)
     return Content(
         title,
         _subtitle(value),
@@ -176,9 +190,10 @@ def _training_content(
     command: str,
     wanted: bool,
     step: Callable[[str], None],
+    budget: Budget | None,
 ) -> Content:
     """The page of a training: its curves, the analyses of histories, and its final model."""
-    of_training = [name for name in names if _subject_of(name) == "history"]
+    of_training = [name for name in names if subject_of(name) == "history"]
     sections, results, left_out = [training_curves.section(history)], {}, []
     for name in of_training:
         step(name)
@@ -195,65 +210,25 @@ def _training_content(
     else:
         with _threads(run):
             rest = [name for name in names if name not in of_training]
-            parts, run_results, left_out = _parts(run, rest, wanted, step)
+            spending = Spending(run, rest, budget)
+            parts, run_results, left_out = run_sections(run, rest, wanted, step, spending)
         sections, results = [*sections, *parts], results | run_results
         more |= _recorded(run)
-        details += reproducibility.rows(run)
+        details += reproducibility.rows(run) + _budget_rows(spending)
         subtitle = f"{history!r} · {_subtitle(run)}"
     data = page_data(history.entry, "training", sections, results, left_out, **more)
     sections += [section for section in [left_out_section(left_out)] if section is not None]
     return Content(history.entry, subtitle, sections, results, details, command, data)
 
 
-def _parts(
-    run: Run, names: Sequence[str], wanted: bool, step: Callable[[str], None]
-) -> tuple[list[Section], dict[str, AnalysisResult], list[tuple[str, str]]]:
-    """The sections of a run's page, the results of its analyses, and what was left out and why."""
-    run.require_finite()
-    step("accuracy, answers and trajectory")
-    results: dict[str, AnalysisResult] = {}
-    sections, left_out = [], []
-    for title, module in (("Accuracy", accuracy), ("Answers", answers), ("Trajectory", trajectory)):
-        section = module.section(run)
-        if section is None:
-            left_out.append((title, _missing(run, title)))
-        else:
-            sections.append(section)
-    for name in names:
-        step(name)
-        section = analysis_section(name, run, wanted, results)
-        if section is not None and name not in results and not wanted:
-            left_out.append((section.title, section.text.removeprefix("Not measured: ")))
-        elif section is None and _subject_of(name) == "run":
-            module = questions.module(name)
-            left_out.append((getattr(module, "TITLE", name), _NOT_APPLICABLE.format(name)))
-        elif section is not None:
-            sections.append(section)
-    return sections, results, left_out
-
-
-def _missing(run: Run, title: str) -> str:
-    """Why a run has no such section."""
-    if title == "Trajectory":
-        return "It needs a state vector at each position, which changes, after three or more iterations."
-    try:
-        _ = run.model
-    except LoopscopeError as error:
-        return str(error)
-    if title == "Accuracy" and task_of(run) is None:
-        return "The model has no task, so that there are no correct answers to compare with."
-    return "The states can't be read out as tokens of the model's task."
+def _budget_rows(spending: Spending) -> list[tuple[str, str]]:
+    return [("budget", spending.text)] if spending.text else []
 
 
 def _recorded(run: Run) -> dict[str, Any]:
     """What was recorded, for the page's data."""
     origin = {name: value for name, value in run.origin.items() if name != "token_strings"}  # a vocabulary
     return {"origin": origin, "iterations": run.iterations, "sites": run.names}
-
-
-def _subject_of(name: str) -> str:
-    """What an analysis is put to: "run" or "history"."""
-    return getattr(questions.module(name), "SUBJECT", "run")
 
 
 @contextlib.contextmanager

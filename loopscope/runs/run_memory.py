@@ -41,6 +41,11 @@ class RunMemory:
         self._run = ref(run)
         self._entries: dict[Hashable, _Entry] = {}
 
+    @property
+    def questions(self) -> list[tuple[Any, ...]]:
+        """What is remembered, of several parts."""
+        return [question for question in self._entries if isinstance(question, tuple)]
+
     def once(self, question: Hashable, compute: Callable[[], T]) -> T:
         """The result of `compute`, which is called where it isn't remembered."""
         value = self.recall(question)

@@ -1,0 +1,48 @@
+"""What stability costs: the limit of the loop, Jacobians there, and Lyapunov exponents."""
+
+from typing import Any
+
+from loopscope.common.price import Price
+from loopscope.dynamics.outcome import EXAMPLES
+from loopscope.dynamics.prices import PRODUCT, limit_cost, spectra_cost
+from loopscope.maths.dense_eigenvalues import DENSE
+from loopscope.recorder.prices import in_passes, state_numbers
+from loopscope.runs.run import Run
+from loopscope.runs.run_mask import rows_that_count
+
+from .measure import LARGE_STATE, SMALL_STATE
+
+REDUCED = (
+    {"examples": 6},
+    {"examples": 3, "gains": 1},
+    {"examples": 3, "gains": 1, "count": 2, "iterations": 16},
+    {"examples": 2, "gains": 1, "gain": 2, "count": 1, "iterations": 10},
+)
+
+
+SEARCH = 20
+"""Products by which a singular value is found, half of them with the transpose."""
+
+
+def price(
+    run: Run,
+    *,
+    examples: int = EXAMPLES,
+    count: int = 8,
+    exponents_count: int = 1,
+    iterations: int | None = None,
+    gain: int | None = None,
+    gains: int | None = None,
+    extra: int | None = None,
+    **_: Any,
+) -> Price:
+    rows, numbers, n = min(examples, len(rows_that_count(run))), state_numbers(run), run.iterations
+    iterations = (2000 if numbers <= SMALL_STATE else 64) if iterations is None else iterations
+    gain = min(32, n) if gain is None else gain
+    gains = (rows if numbers <= LARGE_STATE else min(rows, 2)) if gains is None else gains
+    cost = limit_cost(run, rows, max(96, n) if extra is None else extra, numbers)
+    cost += spectra_cost(run, rows, numbers, count)
+    products = rows * (numbers if numbers <= DENSE else 2 * SEARCH)  # of the singular value
+    products += min(gains, rows) * (gain * SEARCH + min(numbers, 100 * SEARCH) + 2 * SEARCH)
+    cost += PRODUCT * products + rows * iterations * 1.25 * (2 + PRODUCT * (1 + exponents_count))
+    return Price(in_passes(run, cost))

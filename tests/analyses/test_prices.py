@@ -1,0 +1,153 @@
+"""What an analysis costs is known before it starts, and a budget isn't exceeded."""
+
+import functools
+import warnings
+
+import pytest
+import torch
+
+import loopscope as ls
+from loopscope.common.price import smaller
+from loopscope.recorder.prices import in_passes
+
+from ..toys.counted_steps import counted_steps
+from ..toys.planted_loops import planted_run
+
+TWICE = 2.0
+"""A price is within this factor of what is counted."""
+UNLESS_FOUND = {"depth_use"}
+"""Analyses that cost less where what they look for isn't there."""
+FEW = ["attention", "causes", "locality", "path_independence"]
+
+
+@functools.cache
+def model(width: int = 8, iterations: int = 4, **options):
+    task = ls.tasks.prefix_parity(length=8)
+    sizes = {"vocabulary": task.vocabulary, "width": width, "heads": 2, "iterations": iterations}
+    built = ls.models.build("universal", seed=1, **sizes, **options).eval()
+    built.task = task
+    return built
+
+
+def recorded(examples: int = 5, **options) -> ls.Run:
+    net = model(**options)
+    return ls.record(net, net.task.batch(examples, seed=0).tokens)
+
+
+def applicable(run: ls.Run) -> list[str]:
+    modules = {name: ls.analyses.module(name) for name in ls.analyses.names()}
+    return [
+        name
+        for name, module in modules.items()
+        if getattr(module, "SUBJECT", "run") == "run"
+        and (not hasattr(module, "applies") or module.applies(run))
+    ]
+
+
+def counted(name: str, run: ls.Run, **options) -> float:
+    with counted_steps(run.model) as steps, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ls.analyses.measure(name, run, **options)
+    return steps.passes(run)
+
+
+def assert_price(name: str, make, **options) -> None:
+    price, passes = ls.analyses.price(name, make(), **options).passes, counted(name, make(), **options)
+    assert passes <= TWICE * price + 0.5, (name, price, passes)
+    assert price <= TWICE * passes + 0.5 or name in UNLESS_FOUND, (name, price, passes)
+
+
+def test_every_analysis_knows_its_price():
+    for name in applicable(recorded()):
+        assert_price(name, recorded)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_a_price_grows_with_the_run_as_the_cost_does(name):
+    make = functools.partial(recorded, 16, width=16, iterations=3, step_code="none", injection="add")
+    assert_price(name, make)
+
+
+@pytest.mark.slow
+def test_every_analysis_knows_its_price_on_a_trained_model():
+    net = ls.models.load("universal-prefix-parity")
+
+    def make() -> ls.Run:
+        return ls.record(net, net.task.batch(64, seed=0).tokens)
+
+    for name in applicable(make()):
+        assert_price(name, make)
+
+
+def test_what_is_cut_down_costs_less_and_less():
+    run = recorded(16)
+    for name in applicable(run):
+        module = ls.analyses.module(name)
+        prices = [ls.analyses.price(name, run, **options).passes for options in smaller(module, {})]
+        assert prices == sorted(prices, reverse=True), name
+        assert all(price <= ls.analyses.price(name, run).passes for price in prices)
+
+
+def test_what_the_run_remembers_costs_nothing_again():
+    run = recorded()
+    first = ls.analyses.price("cycles", run).passes
+    ls.analyses.measure("convergence", run)
+    assert ls.analyses.price("cycles", run).passes == pytest.approx(first - in_passes(run, 5 * 64))
+
+
+@pytest.mark.parametrize("part", [0.6, 0.3])
+@pytest.mark.parametrize("name", ["convergence", "attention", "path_independence", "locality"])
+def test_a_budget_is_kept_and_what_it_left_out_is_said(name, part):
+    run, budget = recorded(16), part * ls.analyses.price(name, recorded(16)).passes
+    with counted_steps(run.model) as steps:
+        result = ls.analyses.measure(name, run, budget=budget)
+    assert steps.passes(run) <= TWICE * budget
+    assert "The budget of" in result.evidence.how and "the whole costs" in result.evidence.how
+
+
+def test_what_no_budget_allows_is_refused_with_its_price():
+    with pytest.raises(
+        ls.LoopscopeError, match=r"convergence of this run costs [0-9.]+ passes at least, more"
+    ):
+        ls.analyses.measure("convergence", recorded(), budget=0.1)
+
+
+def test_with_budget_enough_and_without_one_the_numbers_are_the_same():
+    without = ls.analyses.measure("attention", recorded()).to_dict()
+    assert ls.analyses.measure("attention", recorded(), budget=1e9).to_dict() == without
+    assert ls.analyses.measure("attention", recorded(), budget="100 h").to_dict() == without
+
+
+def test_options_of_the_caller_are_not_cut_down():
+    result = ls.analyses.measure("attention", recorded(16), examples=12, budget=6)
+    assert result.evidence.examples == 8
+    assert "allowed the first 8 of 16 examples, for" in result.evidence.how
+
+
+@pytest.mark.parametrize("name", ["fixed point", "rotation", "divergence"])
+@pytest.mark.parametrize("analysis", ["convergence", "path_independence"])
+def test_the_verdict_of_a_planted_loop_on_few_examples_is_the_same_or_unclear(name, analysis):
+    run = planted_run(name, torch.float64, 0.0)
+    whole = ls.analyses.measure(analysis, run).verdict
+    price = ls.analyses.price(analysis, planted_run(name, torch.float64, 0.0)).passes
+    cut = ls.analyses.measure(analysis, planted_run(name, torch.float64, 0.0), budget=0.6 * price)
+    assert "The budget of" in cut.evidence.how
+    assert cut.verdict is whole or cut.verdict.name == "unclear"
+
+
+def test_the_analyses_of_a_page_cost_no_more_than_its_budget_together():
+    run, names = recorded(16), ["attention", "convergence", "cycles", "path_independence", "probes"]
+    whole = sum(ls.analyses.price(name, run).passes for name in names)
+    with counted_steps(run.model) as steps:
+        page = ls.report(run, names, budget=0.1 * whole)
+    assert steps.passes(run) <= TWICE * 0.1 * whole
+    left = {one["part"]: one["why"] for one in page.data["left_out"]}
+    assert "a large part of the budget" in left["Accuracy on longer examples"]
+    assert "budget" in page.html and "a pass is one bare forward of the recorded batch" in page.html
+
+
+def test_an_analysis_that_does_not_fit_is_left_out_with_its_price():
+    page = ls.report(recorded(5), budget=0.5)
+    left = {one["part"]: one["why"] for one in page.data["left_out"]}
+    assert "costs" in left["Convergence"] and "passes" in left["Convergence"]
+    assert "geometry" in page.data["results"]  # it only reads states

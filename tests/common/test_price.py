@@ -1,0 +1,58 @@
+"""Budgets in words, and how they are shared."""
+
+import math
+
+import pytest
+
+from loopscope.common.errors import LoopscopeError
+from loopscope.common.price import Budget, Price, passes_text
+from loopscope.reports.spending import level
+
+
+@pytest.mark.parametrize(
+    ("written", "passes", "seconds"),
+    [
+        (500, 500, None),
+        (0.5, 0.5, None),
+        ("500", 500, None),
+        ("500 passes", 500, None),
+        ("1 pass", 1, None),
+        ("90 s", None, 90),
+        ("2 min", None, 120),
+        ("1.5min", None, 90),
+        (" 1 H ", None, 3600),
+    ],
+)
+def test_a_budget_is_a_time_or_a_number_of_passes(written, passes, seconds):
+    budget = Budget.of(written)
+    assert (budget.passes, budget.seconds) == (passes, seconds)
+    assert Budget.of(budget) == budget == Budget.of(budget.text)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["soon", "2 days", "-3 s", "", "0 s", 0, -1, math.inf, math.nan, True, None]
+)
+def test_what_is_no_budget_is_refused_with_what_to_write(wrong):
+    with pytest.raises(LoopscopeError, match='"90 s", "2 min" or "1 h", or forward passes such as 500'):
+        Budget.of(wrong)
+
+
+def test_a_time_is_as_many_passes_as_slow_ones_fit_into_it():
+    assert Budget.of("60 s").in_passes(2.0) == 60 / 3 / 2
+    assert Budget.of("60 s").in_passes(0.0) > 1e9
+    assert Budget.of(7).in_passes(2.0) == 7
+
+
+def test_numbers_of_passes_in_words():
+    assert [passes_text(n) for n in (0, 0.001, 0.25, 1, 12.3, 1234.5)] == [
+        "0 passes", "less than 0.01 passes", "0.25 passes", "1 pass", "12 passes", "1,234 passes",
+    ]  # fmt: skip
+    assert Price(3.0).text == "3 passes"
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.5, 3.0, 10.0, 17.0, 40.0])
+@pytest.mark.parametrize("prices", [[1.0], [1.0, 2.0, 30.0], [5.0, 5.0, 5.0], [0.0, 9.0, 9.0, 1.0]])
+def test_an_amount_is_shared_evenly_among_those_that_cost_more_and_never_exceeded(prices, amount):
+    part = level(prices, amount)
+    assert sum(min(price, part) for price in prices) == pytest.approx(min(sum(prices), amount))
+    assert (part == math.inf) == (sum(prices) <= amount)
