@@ -21,6 +21,7 @@ def price(
     examples: int | None = None,
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     names = sites_in_loop(run, "hook_pattern") if sites is None else list(sites)
     examples = example_count(run, sites, extra) if examples is None else examples
     return Price(sites_passes(run, names, max(32, run.iterations) if extra is None else extra, examples))

@@ -19,6 +19,7 @@ def price(
     iterations: int | None = MAX_ITERATIONS,
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     most = affordable(run) if examples == "affordable" else examples
     rows, n = min(most or len(run.tokens), len(run.tokens)), run.iterations
     whole = spaced(run, site, iterations) or range(n + 1)

@@ -9,4 +9,5 @@ from loopscope.runs.run import Run
 
 
 def price(run: Run, *, extra: int | None = None, **_: Any) -> Price:
+    """Of `measure` with these options."""
     return Price(continuation_passes(run, extra_of(run, extra) + 1))

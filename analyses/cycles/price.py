@@ -21,6 +21,7 @@ def price(
     examples: int = 16,
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     extra, names = extra_of(run, extra), layer_names(run, layers)
     again = [name for name in names if name not in run]
     recorded = sites_passes(run, again, extra, examples) if again else 0.0

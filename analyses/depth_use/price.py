@@ -14,6 +14,7 @@ REDUCED = ({"max_inputs": 10}, {"max_inputs": 5}, {"max_inputs": 0})
 def price(
     run: Run, *, max_inputs: int | None = MAX_INPUTS, points: int | None = EXCHANGE_POINTS, **_: Any
 ) -> Price:
+    """Of `measure` with these options."""
     n = run.iterations
     inputs = run.tokens.numel() if max_inputs is None else max_inputs
     candidates = inputs if max_inputs is None else 2 * inputs

@@ -31,6 +31,7 @@ def price(
     random: int = 12,
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     counted, n = rows_that_count(run)[:examples], run.iterations
     rows, numbers = len(counted), state_numbers(run)
     extra = max(96, n) if extra is None else extra

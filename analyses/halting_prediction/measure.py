@@ -215,6 +215,7 @@ def example_count(run: Run, halting: Halting) -> int:
 
 
 def halting_of(run: Run, rule: str | None, threshold: float | int | None) -> Halting | None:
+    """The run's own halting, or by a rule; None if there is none."""
     return run.halting if rule is None else rule_halting(run, rule, threshold)
 
 

@@ -19,6 +19,7 @@ def price(
     examples: int | None = None,
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     halting = halting_of(run, rule, threshold)
     if halting is None:
         return Price(0.0)

@@ -20,6 +20,7 @@ def price(
     examples: int | Literal["affordable"] | None = "affordable",
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     most = affordable(run) if examples == "affordable" else examples
     rows = min(most or len(run.tokens), len(run.tokens))
     k = run.iterations // 2 if iteration is None else run.states.iteration_at(iteration)

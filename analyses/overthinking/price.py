@@ -10,4 +10,5 @@ from .measure import goal_of
 
 
 def price(run: Run, *, iterations: int | None = None, **_: Any) -> Price:
+    """Of `measure` with these options."""
     return Price(continuation_passes(run, goal_of(run, iterations) - run.iterations))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from loopscope.common.progress import tracked
 from loopscope.dynamics.iteration_map import IterationMap
 
 
@@ -22,7 +23,8 @@ class Ends:
 def run_to_end(loop: IterationMap, x: Float[Tensor, "row number"], iterations: int) -> Ends:
     """Apply the loop `iterations` times."""
     overflow, before, earlier = -1, iterations - max(1, iterations // 4), x
-    for k, y in enumerate(loop.trajectory(x, iterations)):
+    steps = tracked(loop.trajectory(x, iterations), "running from other starts", iterations + 1)
+    for k, y in enumerate(steps):
         x = y
         if k == before:
             earlier = x

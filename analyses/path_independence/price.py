@@ -27,6 +27,7 @@ def price(
     iterations: int | None = None,
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     rows, numbers, n = min(examples, len(rows_that_count(run))), state_numbers(run), run.iterations
     iterations = n + max(96, n) if iterations is None else iterations
     starts = min(exchanged, rows - 1) + random + 1

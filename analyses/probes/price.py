@@ -12,6 +12,7 @@ REDUCED = ({"examples": 160}, {"examples": 80}, {"examples": 40})
 
 
 def price(run: Run, *, examples: int | None = None, **_: Any) -> Price:
+    """Of `measure` with these options."""
     examples = example_count(run, examples)
     further = examples if examples > len(run.tokens) else 0
     return Price(in_passes(run, (further + max(examples, len(run.tokens))) * run.iterations))

@@ -22,6 +22,7 @@ def price(
     compare: bool = True,
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     n, rows = run.iterations, len(rows_that_count(run)[:examples])
     frozen = sum(n - start + 1 for start in sorted({0, 1, n // 4} if starts is None else {0, *starts}))
     cost = rows * (len(state_fields(run)) * frozen + n) + (rows * n if compare else 0)

@@ -36,6 +36,7 @@ def price(
     extra: int | None = None,
     **_: Any,
 ) -> Price:
+    """Of `measure` with these options."""
     rows, numbers, n = min(examples, len(rows_that_count(run))), state_numbers(run), run.iterations
     iterations = (2000 if numbers <= SMALL_STATE else 64) if iterations is None else iterations
     gain = min(32, n) if gain is None else gain

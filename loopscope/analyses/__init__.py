@@ -17,6 +17,7 @@ from ..common.analysis_shelf import ANALYSES
 from ..common.arguments import Scheduler
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from ..common.progress import progress
 
 if TYPE_CHECKING:
     from ..common.analysis_result import AnalysisResult
@@ -93,7 +94,7 @@ def measure(
     name, run = name_of(name), _subject(run, mask)
     _check_options(name, options)
     question = guarded(module(name).measure, name)
-    with outside_modes(), _scheduled(name, scheduler):
+    with outside_modes(), _scheduled(name, scheduler), progress(f"measuring {name}"):
         if budget is None:
             return question(_measurable(run), **options)
         return _within(name, question, _measurable(run), options, budget)

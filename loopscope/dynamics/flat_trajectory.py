@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..common.progress import tracked
 from ..runs.run import Run
 from .iteration_map import IterationMap, agreement
 
@@ -30,7 +31,8 @@ def flat_trajectory(
     loop, states = _to_the_end_of(run, rows, double) if remembered is None else remembered
     missing = end - first - (len(states) - 1)
     if missing > 0:
-        later = list(loop.trajectory(states[-1], missing, end - missing))
+        steps = loop.trajectory(states[-1], missing, end - missing)
+        later = list(tracked(steps, "continuing the loop", missing + 1))
         states = torch.cat([states, torch.stack(later[1:])])
     if missing > 0 or remembered is None:
         run.memory.keep(question, (loop, states))

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..common.progress import tracked
 from ..runs.location import Place
 from ..runs.run import Run
 from ..runs.run_mask import mask_of
@@ -78,7 +79,8 @@ def train_tuned_lens(
         )
     data, counts = divide(runs, positions == "answers", seed)
     translators, gains = {}, {}
-    for place in lens_places(runs[0], sites):
+    places = lens_places(runs[0], sites)
+    for place in tracked(places, "tuning lenses", len(places)):
         translators[place.label], gains[place.label] = _train_place(
             data, place, base, shared=shared, decay=decay, steps=steps, seed=seed
         )
@@ -106,7 +108,8 @@ def _train_place(
     a = torch.zeros(len(iterations), width, width, dtype=dtype)
     b = torch.zeros(len(iterations), width, dtype=dtype)
     active = torch.zeros(len(iterations), dtype=torch.bool)
-    for group in [trainable] if shared and trainable else [[k] for k in trainable]:
+    groups = [trainable] if shared and trainable else [[k] for k in trainable]
+    for group in tracked(groups, place.label, len(groups)):
         affine = train_map([pair for k in group for pair in inputs[k]], base, decay, steps, seed=seed)
         for k in group:
             i = iterations.index(k)

@@ -23,6 +23,7 @@ from torch import Tensor
 from ..common.arguments import Count, MaskOrPositions, PositiveCount, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from ..common.progress import progress
 from ..common.rng import mixed
 from ..core.outside_modes import outside_modes
 from ..core.sites import Sites
@@ -190,11 +191,13 @@ def _exact(
     changing = [cell for cell in cells if _changes(setup, cell)]
     for cell in cells.keys() - set(changing):
         values[cells[cell]] = base - base
-    for patched in forward.states_after(changing, tokens):
-        if patched.k < forward.iterations:
-            continue
-        for cell, logits in zip(patched.cells, forward.decode(patched), strict=True):
-            values[cells[cell]] = metric(logits) - base
+    with progress("patching", len(changing)) as step:
+        for patched in forward.states_after(changing, tokens):
+            if patched.k < forward.iterations:
+                continue
+            for cell, logits in zip(patched.cells, forward.decode(patched), strict=True):
+                values[cells[cell]] = metric(logits) - base
+                step()
     return values
 
 

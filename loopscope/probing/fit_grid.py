@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy import ndarray as Array
 
+from ..common.progress import tracked
 from ..maths.precision import resolution
 from .fit_linear import fit_linear
 from .labels import ProbeLabels
@@ -23,7 +24,7 @@ def fit_grid(source: FeatureSource, plan: ProbePlan) -> dict[tuple[str, int, Uni
     """Fit and score a probe of every site, iteration and unit. Probes with too few labels are left
     out."""
     result: dict[tuple[str, int, Unit], ProbeScore] = {}
-    for block in source.blocks():
+    for block in tracked(source.blocks(), "fitting probes"):
         one = _estimated if plan.estimator is not None else _closed
         result |= one(source, block, plan)
     return result

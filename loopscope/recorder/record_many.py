@@ -12,7 +12,7 @@ from ..common.errors import LoopscopeError
 from ..common.files import load_header, save_file
 from ..common.folder_lock import exclusive_use
 from ..common.guard import guarded
-from ..common.progress_line import progress_line
+from ..common.progress import progress as progress_bar
 from ..common.reading import checked_path
 from ..core.model_text import model_input
 from ..core.sites import Sites
@@ -86,9 +86,8 @@ def record_many(
     first: Run | None = None
     count = 0
     total = len(batches) if hasattr(batches, "__len__") else None  # pyright: ignore[reportArgumentType]
-    with exclusive_use(folder, "recording"), progress_line(total, progress) as step:
+    with exclusive_use(folder, "recording"), progress_bar("recording batches", total, progress) as step:
         for number, batch in enumerate(batches):
-            step(f"batch {number}")
             tokens, inputs = _parts(batch)
             place = batch_folder(folder, number)
             run = batch_run(place)
@@ -101,6 +100,7 @@ def record_many(
             else:
                 _check_batch(model, tokens, inputs, options, run, number, place)
             first, count = first or run, number + 1
+            step()
         _check_count(folder, count)
         save_file(folder / BATCHES, {}, {"kind": "run of batches", "batches": count})
     return joined_batches(batch_runs(folder), None if isinstance(model, Wrapped) else HeldModel(model))

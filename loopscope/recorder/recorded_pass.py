@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, LoopscopeWarning
+from ..common.progress import tracked
 from ..core.copied import copied
 from ..core.looped_model import Context, Looped, unroll
 from ..core.sites import Sites, is_state
@@ -108,6 +109,7 @@ def _iterated(model: Looped, span: Span, plan: RecordingPlan) -> _Passed:
     else:
         context, begin = span.begin
     steps = unroll(model, begin, context, span.end, start=span.start, **plan.schedule._asdict())
+    steps = tracked(steps, "recording", span.end - span.start + 1)
     if not isinstance(model, Adapter) or not model.answers_early(context, span.end):
         k, state = deque(steps, maxlen=1).pop()
         answer = getattr(model, "answer_after", model.decode)  # of a module without logits

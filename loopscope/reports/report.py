@@ -18,7 +18,7 @@ from ..common.arguments import Count, FilePath, PositiveCount, Seed
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..common.guard import guarded
 from ..common.price import Budget
-from ..common.progress_line import progress_line
+from ..common.progress import progress as progress_bar
 from ..common.text import plural
 from ..common.to_json import to_json
 from ..recorder.generation import Generation
@@ -96,7 +96,7 @@ def report(
     recording = Recording(iterations, examples, seed, tuple(texts), trust_remote_code)
     subjects = subjects_of(subject, recording)
     steps = len(subjects) * (len(names) + 2)
-    with progress_line(steps, progress) as step:
+    with progress_bar("", steps, progress, begun=-1) as step:
         contents = [
             _content(one, recording, names, wanted=analyses is not None, step=step, budget=allowed)
             for one in subjects

@@ -2,9 +2,10 @@
 for bit."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +15,7 @@ import torch
 from ..common.atomic_write import remove_litter
 from ..common.errors import LoopscopeError
 from ..common.folder_lock import exclusive_use
+from ..common.progress import progress as progress_bar
 from ..common.to_json import to_json
 from . import checkpoint, step_log
 from .ema import Average
@@ -82,7 +84,8 @@ def train(
     with exclusive_use(folder, "training") if is_main_process() else nullcontext():
         remove_litter(folder)
         session = start_session(recipe, name, folder, precision=precision, resume=resume)
-        bar = _progress_bar(progress and session.is_main, name, session.first_step, last)
+        visible = None if progress and session.is_main else False
+        bar = progress_bar(name, last, visible, begun=session.first_step)
         history = _run(session, last, bar, checkpoint_every=checkpoint_every, log_every=log_every)
         return _finish(session, history, last)
 
@@ -90,7 +93,7 @@ def train(
 def _run(
     session: Session,
     last: int,
-    bar: AbstractContextManager[Callable[[LogEntry], None]],
+    bar: AbstractContextManager[Callable[..., None]],
     *,
     checkpoint_every: int,
     log_every: int,
@@ -109,7 +112,7 @@ def _run(
             entry = _step(session, step)
             if session.average is not None and recipe.average is not None:
                 recipe.average.update(session.average, model, step)
-            advance(entry)
+            advance(partial(_summary, session.name, entry))
             if history is not None:
                 history.look(step + 1, session.weights, last=step + 1 == recipe.steps)
             if session.is_main and (step + 1) % log_every == 0:
@@ -175,22 +178,8 @@ def _folder(out: Path) -> Path:
     return out
 
 
-@contextmanager
-def _progress_bar(visible: bool, name: str, done: int, last: int) -> Iterator[Callable[[LogEntry], None]]:
-    """A progress bar, or nothing; yields a function to call with the log entry of every step."""
-    if not visible:
-        yield lambda entry: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[summary]}")) as bar:
-        row = bar.add_task(name, total=last, completed=done, summary="")
-        yield lambda entry: bar.update(row, advance=1, summary=_summary(entry))
-
-
-def _summary(entry: LogEntry) -> str:
+def _summary(name: str, entry: LogEntry) -> str:
     return (
-        f"loss {entry.loss:.4f}, accuracy {entry.accuracy:.1%}, length {entry.length}, "
+        f"{name}: loss {entry.loss:.4f}, accuracy {entry.accuracy:.1%}, length {entry.length}, "
         f"iterations {entry.iterations}"
     )

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import loopscope as ls
 from loopscope.cli import app
-from loopscope.common import discovery, progress_line
+from loopscope.common import discovery
 from loopscope.common.files import save_file
 from loopscope.common.to_json import rounded
 from loopscope.reports import subjects
@@ -207,25 +207,15 @@ def test_what_cannot_be_reported_on_gets_a_sentence_before_anything_runs(
             ls.report(subject, **options)
 
 
-def test_progress_is_silent_unless_on_a_terminal(capsys: pytest.CaptureFixture[str]):
-    with progress_line.progress_line(2, None) as step:
-        step("geometry")
-    assert capsys.readouterr() == ("", "")
-    with progress_line.progress_line(2, True) as step:
-        step("[bold]geometry")
-    said = capsys.readouterr()
-    assert said.out == ""
-
-
 def test_progress_names_every_analysis(monkeypatch: pytest.MonkeyPatch):
     said: list[str] = []
 
     @contextmanager
-    def listener(total: int, visible: bool | None) -> Any:
+    def listener(what: str, total: int, visible: bool | None, *, begun: int) -> Any:
         yield said.append
-        assert len(said) == total
+        assert len(said) + begun + 1 == total
 
-    monkeypatch.setattr(sys.modules["loopscope.reports.report"], "progress_line", listener)
+    monkeypatch.setattr(sys.modules["loopscope.reports.report"], "progress_bar", listener)
     ls.report(run(), ["geometry", "halting"])
     assert said[-2:] == ["geometry", "halting"]
 

@@ -296,6 +296,7 @@ def _shelves() -> Iterator[Call]:
         call.__signature__ = inspect.signature(measure)  # pyright: ignore[reportFunctionMemberAccess]
         yield Call(f"analyses.{name}", call, known.get(name, {"run": run()}))
     yield Call("analyses.measure", ls.analyses.measure, {"name": "convergence", "run": run()})
+    yield Call("analyses.price", ls.analyses.price, {"name": "convergence", "run": run()})
     for name in ls.models.names():
         fields = inspect.signature(discovery.module("models", name).Config).parameters
 
