@@ -36,6 +36,8 @@ What can mislead:
 - Where the limit is the origin, every relative step is large; where the norm grows without bound,
   every relative step is small. The verdict `growing` and the cosine reveal the second.
 - A model that receives the iteration index applies another map each time; F is then the next one.
+- A model may keep the state of what has halted. Such a position stops at once, from a full step to
+  none, and would rest wherever it halted: how many do is said beside the verdict.
 - The whole state has one rate only if one part of it is the slowest throughout. Where an answer
   spreads along the positions, the early ones contract slowly for long and the late ones catch up
   fast: look at the rates by position. That of a late position may only reflect the catching up.

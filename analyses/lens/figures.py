@@ -56,7 +56,8 @@ def draw(result: LensResult) -> "go.Figure":
         )
     tops = [result.bands[f"rank {name}"][1] for name in result.rank] + [v[0] for v in result.rank.values()]
     top = max([1.5, *(float(values.nan_to_num().max()) for values in tops)])
-    figure.update_yaxes(type="log", range=[_log(top * 1.15), _log(0.93)], dtick="D1" if top < 12 else 1)
+    ticks = [rank for rank in (1, 1.2, 1.5, 2, 3, 5, 7) if rank <= 1.15 * top] if top < 12 else None
+    figure.update_yaxes(type="log", range=[_log(top * 1.15), _log(0.93)], dtick=1, tickvals=ticks)
     return figure
 
 

@@ -102,7 +102,7 @@
     const count = (trace) => Math.ceil((6.6 * trace.name.length) / (pixels - 120));
     const rows = Math.ceil(names.reduce((sum, trace) => sum + count(trace), 0) / columns);
     if (pixels > 500 || rows < 4) return;
-    plot.layout.height += 20 * (rows - 3);
+    plot.layout.height += 24 * (rows - 3);
     plot.layout.legend = { ...plot.layout.legend, maxheight: 22 * rows, orientation: "h", x: 0, xanchor: "left", y: 0, yref: "container", yanchor: "bottom" };
   }
 

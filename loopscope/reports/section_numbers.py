@@ -8,7 +8,7 @@ from ..common.text import percent
 from .section import Table
 
 IN_LINE = 2
-"""Estimates, and conclusions of examples, in the line under the verdict; tables have all of them."""
+"""Estimates, and conclusions of examples, in the line under the verdict; tables have all."""
 
 
 def verdict_line(result: AnalysisResult) -> str:

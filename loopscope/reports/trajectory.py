@@ -114,7 +114,7 @@ def _changes(frames: list[Frame]) -> list[Frame]:
 
 
 def _axis(plane: StatePlane, i: int) -> str:
-    return f"principal component {i + 1} ({percent(plane.shares[i])} of the variance)"
+    return f"PC {i + 1} ({percent(plane.shares[i])} of the variance)"
 
 
 def _answer_kinds(plane: StatePlane) -> list[str]:
@@ -192,8 +192,8 @@ def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int,
     at_rest, elsewhere = ends + EXAMPLES + 1, ends + EXAMPLES + 2
     for trace, name, symbol, size, occurs in (
         (ends + EXAMPLES, "start", "circle-open", 16, True),
-        (at_rest, "end of the run, nearly at rest", "star-open", 20, True in resting),
-        (elsewhere, "end of the run, still moving", "square-open", 17, False in resting),
+        (at_rest, f"end, last step below {_REST_TEXT} of the way", "star-open", 20, True in resting),
+        (elsewhere, f"end, last step above {_REST_TEXT} of the way", "square-open", 17, False in resting),
     ):
         figure.add_scatter(
             **update[trace],
@@ -226,7 +226,8 @@ def _reading(plane: StatePlane, several: bool) -> str:
         "before the loop" if plane.iterations[0] == 0 else f"after {plural(plane.iterations[0], 'iteration')}"
     )
     return (
-        "Each dot with its tail is the state at one position of one example; its colour is the example. "
+        "PC: principal component. Each dot with its tail is the state at one position of one example; its "
+        "colour is the example. "
         f"Rings: states {start}. Stars: ends of the run whose last step is shorter than {_REST_TEXT} of the "
         "largest distance from the end; squares: other ends. Grey: final states of all examples"
         f"{f' ({markers})' if markers else ''}.{menu} Play or move the slider to step through the iterations."
@@ -238,10 +239,10 @@ def _observation(plane: StatePlane) -> str:
     resting, total = int(plane.resting[plane.drawn].sum()), int(plane.drawn.sum())
     examples = plural(int(plane.drawn.any(1).sum()), "example")
     return (
-        f"The two components hold {percent(sum(plane.shares))} of the variance of the states over k = "
-        f"{plane.iterations[0]} to {plane.iterations[-1]}. The last step is shorter than {_REST_TEXT} of the "
-        f"largest distance from the end for {resting} of {plural(total, 'state')} of {examples}."
-        f"{_covered(plane)}"
+        f"The two principal components hold {percent(sum(plane.shares))} of the variance of the states "
+        f"over k = {plane.iterations[0]} to {plane.iterations[-1]}.{_covered(plane)} The last step is "
+        f"shorter than {_REST_TEXT} of the largest distance from the end for {resting} of "
+        f"{plural(total, 'state')} of {examples}."
     )
 
 

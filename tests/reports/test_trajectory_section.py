@@ -79,8 +79,13 @@ def test_the_legend_has_the_ends_of_every_view(resting):
         states[-2, 0, 1] += 100.0  # a position of the first example that its own view alone shows
     result = plane(states)
     figure = trajectory._panel(result, state_plane.single_examples(result), "title", "seen").figure
-    shown = {trace.name for trace in figure.data if trace.showlegend is not False and "end of" in trace.name}
-    names = {"resting": "end of the run, nearly at rest", "moving": "end of the run, still moving"}
+    shown = {
+        trace.name for trace in figure.data if trace.showlegend is not False and trace.name.startswith("end,")
+    }
+    names = {
+        "resting": "end, last step below 1 % of the way",
+        "moving": "end, last step above 1 % of the way",
+    }
     assert shown == {names[one] for one in resting}
 
 
@@ -146,7 +151,7 @@ def test_a_panel_has_a_frame_for_each_iteration_and_example():
     assert [len(control.labels) for control in second.controls] == [3, 7]
     assert len(second.frames) == 21
     for panel in section.panels:
-        assert panel.figure.layout.xaxis.title.text.startswith("principal component 1 (")
+        assert panel.figure.layout.xaxis.title.text.startswith("PC 1 (")
         assert sum(trace.showlegend is not False for trace in panel.figure.data) <= style.LEGEND_ENTRIES
         assert all(set(frame.update) == set(panel.frames[0].update) for frame in panel.frames)
 
