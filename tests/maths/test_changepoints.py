@@ -126,7 +126,7 @@ def test_the_interval_grows_with_the_noise():
 
 
 def test_what_cannot_be_dated_is_said():
-    with pytest.raises(ls.LoopscopeError, match="eight steps or more"):
+    with pytest.raises(ls.LoopscopeError, match="8 steps or more"):
         transitions(torch.arange(5.0), torch.arange(5.0))
     with pytest.raises(ls.LoopscopeError, match="without NaN or infinity"):
         crossing(STEPS, torch.full_like(STEPS, float("nan")), 0.5)
