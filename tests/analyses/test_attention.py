@@ -1,5 +1,6 @@
 """Attention over the iterations: what freezes, the published bound, and what towers."""
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -133,6 +134,10 @@ def test_attention_freezes_where_the_state_does_and_not_where_it_goes_on():
             block.mlp.requires_grad_(False)
     moving = ls.analyses.measure("attention", ls.record(net, TOKENS, 20), tolerance=1e-9)
     assert moving.verdict.name in ("moving", "partly", "late")
+    for verdict in type(moving.verdict):
+        other = dataclasses.replace(moving, verdict=verdict)
+        said = f"They were followed for {len(moving.distance)} iterations." in other.sentence
+        assert said == (verdict.name in ("moving", "partly"))
 
 
 def test_the_null_is_that_of_the_mask():

@@ -94,6 +94,23 @@ def test_distances_are_drawn_only_where_there_may_be_a_limit(verdict):
         assert drawn() == (verdict not in without)
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_states_that_are_kept_where_they_halt_are_told_from_those_that_converge(keeps: bool):
+    """Each walks on until it has gone so far; then it is kept, or goes to a point."""
+    goal = torch.tensor([4.0, 0.0])
+
+    def step(x):
+        return torch.where(
+            x[..., :1] < 3, x + torch.tensor([0.5, 0.1]), x if keeps else goal + 0.5 * (x - goal)
+        )
+
+    result = convergence_of(known_maps.Map(step))
+    total = int((result.state.late_motion >= 0).sum())
+    assert set(result.fates.values()) == {"converges"} and result.kept == (total if keeps else 0)
+    assert (f"But {total} of {total} positions (100 %) stop at once" in result.sentence) == keeps
+    assert convergence_of(known_maps.standing()).kept == 0, "what never moves halts nowhere"
+
+
 @pytest.mark.parametrize("overall", [0.7, 0.6])
 def test_one_position_has_a_line_where_it_is_slower_than_all_together(overall: float):
     result = convergence_of(known_maps.contracting(0.7))

@@ -144,6 +144,7 @@ def test_a_small_run_of_an_entry_is_joined_by_others_of_its_task_that_follow_fro
     ]
     assert [r.verdict.name for r in results] == ["early"] * 2
     assert "2000 other test examples of the task" in str(results[0])
+    assert "2000 fresh examples" in results[0].evidence.how
     assert results[0].r2["state"].tolist() != results[1].r2["state"].tolist()
 
 

@@ -75,6 +75,7 @@ def test_a_small_run_is_joined_by_more_examples_of_its_task_and_one_with_edits_i
     tokens = model.task.batch(40, seed=0).tokens
     result = ls.analyses.measure("probes", ls.record(model, tokens), examples=300)
     assert result.examples == 300 and "300 other test examples" in str(result)
+    assert "fresh examples" in result.evidence.how, "they aren't those that the page shows"
     assert "the run's own 40 are too few" in str(result) and result.groups_sentence in str(result)
     assert result.groups == 300 or f"{result.groups} of 300 are different" in result.groups_sentence
     edited = ls.record(model, tokens, edits=[ls.skip(1)])
