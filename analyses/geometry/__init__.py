@@ -29,13 +29,13 @@ from .figures import draw_similarity as draw_similarity
 from .figures import draw_trajectories as draw_trajectories
 from .figures import headline as headline
 from .figures import panels as panels
-from .measure import CHANGE_FACTOR as CHANGE_FACTOR
 from .measure import MAX_VECTORS as MAX_VECTORS
-from .measure import FieldGeometry as FieldGeometry
-from .measure import GeometryResult as GeometryResult
-from .measure import GeometryVerdict as GeometryVerdict
 from .measure import measure as measure
-from .measure import verdict_of as verdict_of
+from .result import CHANGE_FACTOR as CHANGE_FACTOR
+from .result import FieldGeometry as FieldGeometry
+from .result import GeometryResult as GeometryResult
+from .result import GeometryVerdict as GeometryVerdict
+from .result import verdict_of as verdict_of
 
 TITLE, PLACE = "Geometry of states", 45
 NEEDS = ("blocks",)

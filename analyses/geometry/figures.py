@@ -7,7 +7,7 @@ from loopscope.plots import style
 from loopscope.plots.heatmaps import square_heatmap
 from loopscope.plots.panels import Panel
 
-from .measure import FieldGeometry, GeometryResult, ratio_text, similarity_sentence
+from .result import FieldGeometry, GeometryResult, ratio_text, similarity_sentence
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -109,7 +109,7 @@ def is_wide(panel: Panel) -> bool:
 def safe_json(value: Any) -> str:
     """JSON for a script element: nothing in it can end the element or begin another."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
-    return _UNSAFE.sub(lambda found: _SCRIPT[found[0]], text)
+    return _UNSAFE.sub(lambda match: _SCRIPT[match[0]], text)
 
 
 def literal(value: Any) -> Any:

@@ -1,5 +1,5 @@
-"""Analyses in blocks: the same verdict, evidence, numbers and words as of all states at once, whoever
-computes them, and without a copy of the states."""
+"""Analyses in blocks: the same verdict, evidence, numbers and words as of all states at once,
+whoever computes them, and without a copy of the states."""
 
 import dataclasses
 import math

@@ -10,7 +10,7 @@ import torch
 import loopscope as ls
 import loopscope.analyses.geometry as geometry  # pyright: ignore[reportMissingImports]
 from loopscope import maths
-from loopscope.analyses.geometry.measure import GeometryVerdict, ratio_text  # pyright: ignore[reportMissingImports]
+from loopscope.analyses.geometry.result import GeometryVerdict, ratio_text  # pyright: ignore[reportMissingImports]
 
 DOUBLE = torch.float64
 
