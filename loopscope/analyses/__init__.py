@@ -186,8 +186,11 @@ def _measurable(run: Any) -> Any:
 
 
 def _loaded(path: str | os.PathLike[str]) -> "Run | Generation | History":
-    """The run or generation in a file, or the history in a training's folder."""
-    if os.path.isdir(path):
+    """The run or generation in a file, the run in a folder, or the history in a training's
+    folder."""
+    from ..runs.run_folder import has_run
+
+    if os.path.isdir(path) and not has_run(path):
         from ..training import load_history
 
         return load_history(path)

@@ -12,6 +12,7 @@ from ..core.sites import is_state
 from ..core.state_tree import map_state, primary
 from ..core.states import States
 from ..runs.run import Run
+from ..runs.spilled import is_large_in_files, spilled
 from .resume_run import resume
 
 
@@ -81,11 +82,11 @@ def _iterated_past(run: Run, iterations: int) -> States:
     model, context = run.reader.model, run.reader.context
     # of later states only the first field is kept, so that this begins at the end of the run
     state = map_state(Tensor.clone, run.state(run.iterations))  # the model may write into it
-    values = dict(run.states.items())
+    values, large = dict(run.states.items()), is_large_in_files(run, iterations - run.iterations)
     with run.reader.as_recorded(), torch.no_grad():
         for t in range(run.iterations, iterations):
             state = step_at(model, state, context, t)
-            values[(t + 1,)] = primary(state).clone()
+            values[(t + 1,)] = spilled(primary(state)) if large else primary(state).clone()
     return States("state", values, run.states.axes, iterations + 1)
 
 

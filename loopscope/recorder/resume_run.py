@@ -22,6 +22,7 @@ from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.rebuilt_reader import rebuilt_reader
 from ..runs.run import Run, check_uncached
+from ..runs.spilled import is_large_in_files, spilling
 from ..wrapping.wrap_module import Wrapped
 from .pass_settings import pass_settings
 from .provenance import check_same_model, circumstances
@@ -98,7 +99,10 @@ def resume(
         earlier = _earlier(model, run, reader, n, k)
         span = Span(tokens, inputs, n, k, (reader.context, state), run.mask, earlier)
         names = _recorded_sites(model, run, sites)
-        later = recorded_pass(model, span, names, edited, collector=collector, origin=origin, before=before)
+        with spilling(is_large_in_files(run, n - k)):
+            later = recorded_pass(
+                model, span, names, edited, collector=collector, origin=origin, before=before
+            )
         result = later.with_sites(_joined(run, later, k)).with_counted(run.counted)
         result.halting = halting_record(model, result) if run.halting is not None else None
     return result

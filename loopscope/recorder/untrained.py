@@ -12,6 +12,7 @@ from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..core.sites import is_state
 from ..runs.run import Run
+from ..runs.spilled import is_large_in_files, spilling
 from ..wrapping.wrap_module import wrap
 from .record_run import record
 
@@ -31,7 +32,8 @@ def untrained_run(run: Run, seed: int = 0, sites: Sequence[str] = ()) -> Run | N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LoopscopeWarning)
         inside = [site for site in sites if not is_state(site)]
-        fresh = record(model, run.tokens, run.iterations, sites=inside, seed=seed, **run.inputs)
+        with spilling(is_large_in_files(run, run.iterations)):
+            fresh = record(model, run.tokens, run.iterations, sites=inside, seed=seed, **run.inputs)
         return fresh.with_counted(run.counted)
 
 

@@ -20,6 +20,7 @@ from .entry import Entry
 from .finished_sites import finished_sites, full_batch
 from .keep import Keep
 from .kept_form import Form, form_of
+from .spilled import is_spilling, spilled
 from .value_store import ValueStore
 
 
@@ -145,6 +146,8 @@ class Collector:
         if self.store is not None:
             return self.store.take(site, full_batch(entry, self.batch))
         kept = entry.value
+        if is_spilling() and not self.grad:
+            return entry._replace(value=spilled(kept))
         if self._must_copy(kept) and (self._plain or _share(kept, value)):
             kept = self._copy(kept, value, copy)
         return entry._replace(value=kept, version=None if kept.is_inference() else kept._version)

@@ -19,6 +19,11 @@ from ..common.shard_reader import ShardedTensors
 from .value_store import BEGIN, BEGUN, RUN
 
 
+def has_run(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder has a run, finished or not."""
+    return any(os.path.exists(os.path.join(folder, name)) for name in (BEGIN, RUN))
+
+
 class FolderTensors(LazyTensors):
     """The tensors of a run's file, and the values beside it, by name."""
 

@@ -79,7 +79,14 @@ def overflowing() -> Run:
     return ls.record(known_maps.growing(10.0), known_maps.TOKENS, 20)
 
 
-RUNS = {f.__name__: f for f in (plain, masked, with_nan, ragged, one_example, modelled, overflowing)}
+def standing() -> Run:
+    """Nothing moves, and whether that is rest depends on how far apart all examples are."""
+    x = 1000 + torch.linspace(0, 1, 15).view(5, 3, 1).expand(5, 3, 2)
+    return run_of([x.clone() for _ in range(17)])
+
+
+KINDS = (plain, masked, with_nan, ragged, one_example, modelled, overflowing, standing)
+RUNS = {kind.__name__: kind for kind in KINDS}
 
 
 def assert_same(one, other, place: str = "result") -> None:
@@ -176,6 +183,13 @@ def test_a_computation_that_is_killed_leaves_nothing_and_starts_again(tmp_path):
         assert ended.returncode == -9
         assert [file.name for file in tmp_path.iterdir()] == ["run.safetensors"]
         assert_same(ls.analyses.measure("cycles", path), whole)
+
+
+def test_the_folder_of_a_recording_is_measured_as_the_run(tmp_path):
+    model = known_maps.contracting(0.7)
+    ls.record(model, known_maps.TOKENS, 16, to=tmp_path / "run")
+    whole = ls.analyses.measure("convergence", ls.load_run(tmp_path / "run"))
+    assert_same(ls.analyses.measure("convergence", tmp_path / "run"), whole)
 
 
 def test_a_scheduler_is_threads_processes_or_an_address():
