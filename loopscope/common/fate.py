@@ -27,7 +27,7 @@ MEANINGS: dict[Fate, str] = {
     "irregular": "they return without a period",
     "drifts": "their path goes on smoothly and doesn't return, outward or not",
     "grows": "their norm keeps rising; no more is known of their path",
-    "moves": "they don't converge; how they go on isn't known, or differs between positions",
+    "moves": "how they go on isn't known, or differs by position",
     "unclear": "no analysis knows, or two disagree",
 }
 """What that means, of the same."""

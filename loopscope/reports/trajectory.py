@@ -192,8 +192,8 @@ def _draw_moving(figure: "go.Figure", plane: StatePlane, update: Any, ends: int,
     at_rest, elsewhere = ends + EXAMPLES + 1, ends + EXAMPLES + 2
     for trace, name, symbol, size, occurs in (
         (ends + EXAMPLES, "start", "circle-open", 16, True),
-        (at_rest, f"end, last step below {_REST_TEXT} of the way", "star-open", 20, True in resting),
-        (elsewhere, f"end, last step above {_REST_TEXT} of the way", "square-open", 17, False in resting),
+        (at_rest, f"end, last step < {_REST_TEXT}", "star-open", 20, True in resting),
+        (elsewhere, f"end, last step ≥ {_REST_TEXT}", "square-open", 17, False in resting),
     ):
         figure.add_scatter(
             **update[trace],

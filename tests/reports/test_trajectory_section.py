@@ -83,8 +83,8 @@ def test_the_legend_has_the_ends_of_every_view(resting):
         trace.name for trace in figure.data if trace.showlegend is not False and trace.name.startswith("end,")
     }
     names = {
-        "resting": "end, last step below 1 % of the way",
-        "moving": "end, last step above 1 % of the way",
+        "resting": "end, last step < 1 %",
+        "moving": "end, last step ≥ 1 %",
     }
     assert shown == {names[one] for one in resting}
 
