@@ -76,7 +76,7 @@ def test_the_axes_hold_what_is_drawn_and_no_more():
 def test_the_legend_has_the_ends_of_every_view(resting):
     states = np.concatenate([decaying(0.5 if "resting" in resting else 0.95, 2, 2)], axis=1)
     if len(resting) == 2:
-        states[-2, 0, 1] += 100.0  # a position of the first example that its own view alone shows
+        states[-2, 1, 1] += 100.0  # of an example whose view isn't the first
     result = plane(states)
     figure = trajectory._panel(result, state_plane.single_examples(result), "title", "seen").figure
     shown = {
