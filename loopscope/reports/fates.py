@@ -59,7 +59,9 @@ class Fates:
     @property
     def kept_clause(self) -> str:
         """How many positions are kept where they halt, as the end of a sentence or caption."""
-        return f"; {self.kept} stop at once as they halt, and are kept from there" if self.kept else ""
+        return (
+            f"; in fact {self.kept} stop at once as they halt, and are kept from there" if self.kept else ""
+        )
 
     @property
     def clauses(self) -> str:

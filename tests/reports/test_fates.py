@@ -190,6 +190,25 @@ def test_where_counts_at_rest_differ_their_range_stands_for_them():
     assert alike.rest_range is None and "criterion" not in alike.sentence
 
 
+@dataclass(frozen=True)
+class Kept(Result):
+    number: int = 0
+
+    @property
+    def kept(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+def test_positions_that_are_kept_where_they_halt_are_said_beside_those_that_converge(kept: int):
+    rests: list[Fate | None] = ["converges", "converges"]
+    positions = {0: rests, 1: [*rests[:1], "moves"]}
+    fates = reconcile({"a": Kept(positions=positions, number=kept), "b": Result(goes={1: "moves"})})
+    said = "; in fact 3 stop at once as they halt, and are kept from there"
+    for text in (fates.sentence, summary({}, [], fates).tiles[0].caption):
+        assert (said in text) == bool(kept)
+
+
 def test_states_that_were_followed_beyond_the_model_are_said_to_be():
     results = {"a": Result(goes={0: "drifts", 1: "grows"})}
     by_itself, beyond = reconcile(results), reconcile(results, "with its one iteration applied again")
