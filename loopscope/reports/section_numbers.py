@@ -10,6 +10,9 @@ from .section import Table
 IN_LINE = 2
 """Estimates, and conclusions of examples, in the line under the verdict; tables have all."""
 
+COUNTED = "“"
+"""A sentence that counts conclusions begins with one of them, in quotation marks."""
+
 
 def verdict_line(result: AnalysisResult) -> str:
     """The verdict as a section shows it: what an unclear one stands between is in the table."""
@@ -30,7 +33,8 @@ def evidence_line(evidence: Evidence, claim: str = "") -> str:
     """What a verdict rests on: how it was decided, unless the claim above says it already, and the
     first known estimates with their intervals."""
     how = "" if evidence.how in claim else _shortened(evidence.how)
-    first = [f"{one.name[:1].upper()}{one.name[1:]}: {one.text}." for one in _numeric(evidence)[:IN_LINE]]
+    known = _numeric(evidence)[: IN_LINE - how.startswith(COUNTED)]  # a count of conclusions is long
+    first = [f"{one.name[:1].upper()}{one.name[1:]}: {one.text}." for one in known]
     return " ".join(filter(None, (how, *first)))
 
 
@@ -38,7 +42,7 @@ def _shortened(how: str) -> str:
     """The first conclusions of a sentence that counts several; the table has the others."""
     counted = how.removesuffix(".").split("; ")
     others = len(counted) - IN_LINE
-    if others < 1 or not how.startswith("“"):
+    if others < 1 or not how.startswith(COUNTED):
         return how
     rest = "another conclusion" if others == 1 else f"{others} other conclusions"
     return f"{'; '.join(counted[:IN_LINE])}; {rest} in the rest."

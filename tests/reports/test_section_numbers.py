@@ -1,5 +1,6 @@
 """What a section says of a verdict in its first lines, and what it leaves to its tables."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -60,6 +61,9 @@ def test_of_many_conclusions_the_first_two_are_said_and_the_table_has_all():
         assert line.startswith("“It is blue”: 6 of") and "“It is grey”: 3 of" in line
         assert "“It is black”" not in line and (rest is None) == ("in the rest." not in line)
         assert rest is None or rest in line
+        one = Estimate("one", 1.0, 0.0, 2.0)
+        numbers = evidence_line(dataclasses.replace(evidence, estimates=(one, one)))
+        assert numbers.count("One: 1 (0 to 2).") == 1, "it is long enough"
         table = conclusions_of(WeatherResult(verdict, evidence=evidence))  # pyright: ignore[reportArgumentType]
         assert table is not None and len(table.rows) >= len(set(days[:count]))
 
