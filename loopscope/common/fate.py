@@ -21,12 +21,12 @@ WORDS: dict[Fate, str] = {
 """What the states do, after "the states"."""
 
 MEANINGS: dict[Fate, str] = {
-    "converges": "their steps shrink to nothing",
+    "converges": "the steps shrink to nothing",
     "cycles": "they return after a number of iterations",
     "quasiperiodic": "they turn with two frequencies that never close",
     "irregular": "they return without a period",
-    "drifts": "their path goes on smoothly and doesn't return, outward or not",
-    "grows": "their norm keeps rising; no more is known of their path",
+    "drifts": "the path goes on smoothly and doesn't return, outward or not",
+    "grows": "the norm keeps rising; no more is known of the path",
     "moves": "how they go on isn't known, or differs by position",
     "unclear": "no analysis knows, or two disagree",
 }

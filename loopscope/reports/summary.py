@@ -108,11 +108,10 @@ def _fate_table(fates: Fates) -> Table:
     for fate, count in fates.counts:
         rows.append(
             (
-                f"They {WORDS[fate]}",
+                f"They {WORDS[fate]}: {MEANINGS[fate]}",
                 f"{count} of {total}",
                 percent(count / total),
                 interval_text(count, total),
-                MEANINGS[fate],
             )
         )
-    return Table(("Where the states go", "Examples", "Share", "95 % interval", "That is"), rows)
+    return Table(("Where the states go", "Examples", "Share", "95 % interval"), rows)

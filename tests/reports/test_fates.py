@@ -217,7 +217,7 @@ def test_states_that_were_followed_beyond_the_model_are_said_to_be():
         for text in (*page.sentences[1:2], page.tiles[0].caption):
             assert ("with its one iteration applied again" in text) == said
     table = summary(results, [], beyond).table
-    assert table is not None and table.header[-1] == "That is" and all(row[-1] for row in table.rows)
+    assert table is not None and all(": " in row[0] for row in table.rows), "words of fates are explained"
 
 
 def test_other_examples_are_no_other_count():
