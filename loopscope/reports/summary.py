@@ -82,7 +82,7 @@ def _unclear_sentence(
 
 def _fate_tile(fates: Fates) -> Tile:
     (fate, count), total = fates.counts[0], len(fates.by_example)
-    if fates.rest_range is not None:
+    if fates.rest_range is not None and fates.position_counts is not None:
         low, high, positions = fates.rest_range
         return Tile(
             f"{percent(low / positions).removesuffix(' %')} to {percent(high / positions)}",
