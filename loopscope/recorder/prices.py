@@ -12,7 +12,7 @@ from ..common.price import Budget
 from ..core.looped_model import step_at
 from ..core.state_tree import items
 from ..runs.run import Run, iterable_model
-from .extend import sites_in_loop
+from .extend import not_iterable
 
 
 def in_passes(run: Run, row_iterations: float) -> float:
@@ -21,7 +21,9 @@ def in_passes(run: Run, row_iterations: float) -> float:
 
 
 def continuation_passes(run: Run, extra: int) -> float:
-    """Of continuing the states of a run; nothing where it remembers them."""
+    """Of continuing the states of a run; nothing where it remembers them, or can't be continued."""
+    if "short" in run.origin or not_iterable(run) is not None:
+        return 0.0
     continuations: Sequence[Run] = run.memory.recall("continuations") or ()
     reached = max((one.iterations for one in continuations), default=run.iterations)
     return in_passes(run, len(run.tokens) * max(0, run.iterations + extra - reached))
@@ -32,12 +34,6 @@ def sites_passes(run: Run, sites: Sequence[str], extra: int, examples: int) -> f
     if all(site in run for site in sites):
         return continuation_passes(run, extra)
     return in_passes(run, min(examples, len(run.tokens)) * (run.iterations + extra))
-
-
-def layers_of(run: Run, suffix: str) -> list[str]:
-    """The sites in the loop with this suffix, as `sites_in_loop` has them; none for a run that
-    can't be recorded again."""
-    return sites_in_loop(run, suffix) if run.has_model else []
 
 
 def state_numbers(run: Run) -> int:
