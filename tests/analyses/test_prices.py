@@ -22,7 +22,7 @@ FEW = ["attention", "causes", "locality", "path_independence"]
 
 @functools.cache
 def model(width: int = 8, iterations: int = 3, **options):
-    task = ls.tasks.prefix_parity(length=6)
+    task = ls.tasks.prefix_parity(length=8)
     sizes = {"vocabulary": task.vocabulary, "width": width, "heads": 2, "iterations": iterations}
     built = ls.models.build("universal", seed=1, **sizes, **options).eval()
     built.task = task
