@@ -7,8 +7,9 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.common.price import smaller
+from loopscope.common.price import Budget, smaller
 from loopscope.recorder.prices import in_passes
+from loopscope.reports import spending
 
 from ..toys.counted_steps import counted_steps
 from ..toys.planted_loops import planted_run
@@ -159,3 +160,13 @@ def test_an_analysis_that_does_not_fit_is_left_out_with_its_price():
     left = {one["part"]: one["why"] for one in page.data["left_out"]}
     assert "costs" in left["Convergence"] and "passes" in left["Convergence"]
     assert "geometry" in page.data["results"]  # it only reads states
+
+
+def test_a_large_model_has_a_budget_where_its_page_would_take_long_and_a_small_one_has_none(monkeypatch):
+    words = "as the whole page would take longer"
+    assert words not in ls.report(recorded(), ["convergence"]).html
+    monkeypatch.setattr(spending, "LARGE", 1)
+    assert words not in ls.report(recorded(), ["convergence"]).html  # this one takes no ten minutes
+    monkeypatch.setattr(spending, "DEFAULT", Budget(None, 1e-6))
+    page = ls.report(recorded(), ["convergence"])
+    assert words in page.html and "convergence of this run costs" in page.html
