@@ -129,7 +129,7 @@ def _within(name: str, question: Any, run: Any, options: dict[str, Any], budget:
     """The result that a budget allows, whose evidence says what was left out."""
     from dataclasses import replace
 
-    from ..common.price import Budget, Price
+    from ..common.price import Budget, Price, passes_text
     from ..recorder.prices import passes_of
     from ..recorder.within_budget import fitted
 
@@ -138,7 +138,7 @@ def _within(name: str, question: Any, run: Any, options: dict[str, Any], budget:
     if isinstance(fit, Price):
         raise LoopscopeError(
             f"{name} of this run costs {fit.text} at least, more than the budget of {allowed.text}. Pass a "
-            f'larger one: budget="{fit.text}".'
+            f'larger one: budget="{passes_text(1.1 * fit.passes)}".'
         )
     result = question(fit.run, **fit.options)
     note = fit.note(allowed.text)

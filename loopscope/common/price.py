@@ -51,7 +51,7 @@ class Budget:
         """
         if isinstance(value, Budget):
             return value
-        found = _FORM.fullmatch(value.lower()) if isinstance(value, str) else None
+        found = _FORM.fullmatch(value.lower().replace(",", "")) if isinstance(value, str) else None
         if found and (found[2] or "pass") in _UNITS:
             amount, unit = float(found[1]), _UNITS[found[2] or "pass"]
         elif isinstance(value, int | float) and not isinstance(value, bool):

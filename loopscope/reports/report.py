@@ -93,7 +93,9 @@ def report(
     """
     names = report_names(analyses)  # before anything is recorded
     allowed = None if budget is None else Budget.of(budget)
-    recording = Recording(iterations, examples, seed, tuple(texts), trust_remote_code)
+    recording = Recording(
+        iterations, examples, seed, tuple(texts), trust_remote_code, "" if budget is None else str(budget)
+    )
     subjects = subjects_of(subject, recording)
     steps = len(subjects) * (len(names) + 2)
     with progress_bar("", steps, progress, begun=-1) as step:

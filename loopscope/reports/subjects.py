@@ -30,6 +30,8 @@ class Recording:
     seed: int
     texts: tuple[str, ...]
     trust_remote_code: bool
+    budget: str = ""
+    """What the analyses may cost, in words; empty where it wasn't said."""
 
     @property
     def options(self) -> str:
@@ -42,6 +44,7 @@ class Recording:
         parts += [f"--seed {self.seed}"] if self.seed else []
         parts += [f"--text {shlex.quote(text)}" for text in self.texts]
         parts += ["--trust-remote-code"] if self.trust_remote_code else []
+        parts += [f"--budget {shlex.quote(self.budget)}"] if self.budget else []
         return "".join(f" {part}" for part in parts)
 
 
@@ -69,7 +72,8 @@ class Subject:
         if self.name:
             return f"loopscope report {shlex.quote(self.name)}{recording.options} -o report.html"
         what = "history" if isinstance(self.value, History) else "run"
-        return f'ls.report({what}).save("report.html")   # with the {what} described above'
+        budget = f', budget="{recording.budget}"' if recording.budget else ""
+        return f'ls.report({what}{budget}).save("report.html")   # with the {what} described above'
 
     def load(self, recording: Recording) -> Run | History:
         """The run, recorded if it is none yet, or the history of a training.

@@ -152,7 +152,8 @@ def test_the_analyses_of_a_page_cost_no_more_than_its_budget_together():
     assert steps.passes(run) <= TWICE * 0.1 * whole
     left = {one["part"]: one["why"] for one in page.data["left_out"]}
     assert "a large part of the budget" in left["Accuracy on longer examples"]
-    assert "budget" in page.html and "a pass is one bare forward of the recorded batch" in page.html
+    assert f"budget=&#34;{0.1 * whole:.2g} passes&#34;" in page.html
+    assert "a pass is one bare forward of the recorded batch" in page.html
 
 
 def test_an_analysis_that_does_not_fit_is_left_out_with_its_price():

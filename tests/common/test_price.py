@@ -17,6 +17,7 @@ from loopscope.reports.spending import level
         ("500", 500, None),
         ("500 passes", 500, None),
         ("1 pass", 1, None),
+        ("1,500 passes", 1500, None),
         ("90 s", None, 90),
         ("2 min", None, 120),
         ("1.5min", None, 90),
