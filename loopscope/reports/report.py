@@ -45,6 +45,7 @@ SMALL = 20_000_000
 """Parameters of a model, below which its page is made by one thread."""
 
 
+# It is long because its docstring explains ten arguments.
 @guarded
 def report(
     subject: Run | Generation | History | FilePath | Sequence[Run | Generation | History | FilePath],
