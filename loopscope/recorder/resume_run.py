@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from ..adapters.base import Adapter
-from ..common.arguments import Count, Index, Seed
+from ..common.arguments import Count, FilePath, Index, Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..core.copied import copied
@@ -24,13 +24,14 @@ from ..runs.rebuilt_reader import rebuilt_reader
 from ..runs.run import Run, check_uncached
 from ..runs.spilled import is_large_in_files, spilling
 from ..wrapping.wrap_module import Wrapped
+from .disk_recording import begin, disk_store, stored
 from .pass_settings import pass_settings
 from .provenance import check_same_model, circumstances
 from .recorded_pass import changes_in_place, check_looped, halting_record, recorded_pass
 from .recording_plan import Span, edits_of
 
 
-# It is long because its docstring explains five arguments.
+# It is long because its docstring explains six arguments.
 @guarded
 def resume(
     model: Any,
@@ -41,6 +42,7 @@ def resume(
     sites: Sites = (),
     edits: Edits = (),
     seed: Seed | None = None,
+    to: FilePath | None = None,
 ) -> Run:
     """Go on with a run from any of its states. The result equals `record(model, tokens,
     iterations)`, bitwise.
@@ -57,6 +59,7 @@ def resume(
         edits: for the iterations from `start` on; an edit of `state` at `start` counts.
         seed: as for `record`. A run of a model in training mode whose iterations draw random
             numbers goes on only with a seed, and then with other draws than `record` would make.
+        to: a folder for the result, as for `record`; what the run has is copied there first.
 
     Raises:
         LoopscopeError: the model lacks the four functions or isn't the one that made the run, its
@@ -82,30 +85,36 @@ def resume(
             f"{n}."
         )
     edited = edits_of(model, edits)
-    collector = Collector(Keep(), reader.grad, careful=changes_in_place(model))
-    seeded = seed is not None
-    with reader.as_recorded(draws=seeded, seeded=seeded), pass_settings(model, reader.grad, seed) as before:
-        # every byte, with the buffers of the recording
-        check_same_model(model, run.origin, "resume needs")
-        state = map_state(Tensor.clone, run.state(k))  # the model may write into it
-        tokens, inputs = copied(run.tokens), copied(run.inputs)
-        origin = circumstances(model, edited, None, seed)
-        origin |= {
-            "requested_iterations": n,
-            "resumed_at": k,
-            "edits": [*run.origin.get("edits", []), *origin["edits"]],
-            **{name: run.origin[name] for name in ("token_strings",) if name in run.origin},
-        }
-        earlier = _earlier(model, run, reader, n, k)
-        span = Span(tokens, inputs, n, k, (reader.context, state), run.mask, earlier)
-        names = _recorded_sites(model, run, sites)
-        with spilling(is_large_in_files(run, n - k)):
-            later = recorded_pass(
-                model, span, names, edited, collector=collector, origin=origin, before=before
-            )
-        result = later.with_sites(_joined(run, later, k)).with_counted(run.counted)
-        result.halting = halting_record(model, result) if run.halting is not None else None
-    return result
+    with disk_store(to, None, reader.grad) as store:
+        collector = Collector(Keep(), reader.grad, careful=changes_in_place(model), store=store)
+        seeded = seed is not None
+        with (
+            reader.as_recorded(draws=seeded, seeded=seeded),
+            pass_settings(model, reader.grad, seed) as before,
+        ):
+            # every byte, with the buffers of the recording
+            check_same_model(model, run.origin, "resume needs")
+            state = map_state(Tensor.clone, run.state(k))  # the model may write into it
+            tokens, inputs = copied(run.tokens), copied(run.inputs)
+            origin = circumstances(model, edited, None, seed)
+            origin |= {
+                "requested_iterations": n,
+                "resumed_at": k,
+                "edits": [*run.origin.get("edits", []), *origin["edits"]],
+                **{name: run.origin[name] for name in ("token_strings",) if name in run.origin},
+            }
+            begin(store, tokens, inputs, {"origin": origin | {"fields": run.origin.get("fields", [])}})
+            run = run if store is None else run.with_sites(store.copied(run, k))
+            earlier = _earlier(model, run, reader, n, k)
+            span = Span(tokens, inputs, n, k, (reader.context, state), run.mask, earlier)
+            names = _recorded_sites(model, run, sites)
+            with spilling(store is None and is_large_in_files(run, n - k)):
+                later = recorded_pass(
+                    model, span, names, edited, collector=collector, origin=origin, before=before
+                )
+            result = later.with_sites(_joined(run, later, k)).with_counted(run.counted)
+            result.halting = halting_record(model, result) if run.halting is not None else None
+        return stored(store, result)
 
 
 def _earlier(model: Any, run: Run, reader: Reader, n: int, k: int) -> tuple[Any, ...]:

@@ -107,6 +107,35 @@ class ValueStore(StoredEntries):
         form = torch.empty(value.shape, dtype=value.dtype, device="meta")
         return entry._replace(value=form, version=None, stored=name)
 
+    def copied(self, run: "Run", end: int) -> dict[str, States | Tensor]:
+        """Write the values of another run before iteration `end`, in the order in which they were
+        computed.
+
+        Returns:
+            its sites, with these values read from here.
+        """
+        sites = {name: run[name] for name in run.names}
+        names: dict[str, dict[LoopPlace, str]] = {name: {} for name in sites}
+        for t in range(end):
+            for name, site in sites.items():
+                for index in [k for k in site.by_index if k[0] == t] if isinstance(site, States) else []:
+                    names[name][index] = self.add(site, index)
+        return {
+            name: site.with_values(SiteValues(names[name], self.tensors))
+            if isinstance(site, States)
+            else site
+            for name, site in sites.items()
+        }
+
+    def add(self, site: States, index: LoopPlace) -> str:
+        """Write a value of a site that is there already, and give its name here."""
+        depth, value = len(index), site.by_index[index]
+        rows = site.rows.get(index)
+        entry = Entry(site.axes[:depth], index, value, site.axes[depth:], None, False, rows)
+        stored = self.take(site.name, entry).stored
+        assert stored is not None
+        return stored
+
     def finish(self, run: "Run") -> dict[str, States | Tensor]:
         """Write what the run has besides the values, and values that came after the pass.
 
@@ -155,19 +184,7 @@ class _StoreTensors(DistinctTensors):
             if isinstance(source, SiteValues) and source.tensors is self._store.tensors:
                 result[index] = source.names[index]
                 continue
-            depth = len(index)
-            entry = Entry(
-                site.axes[:depth],
-                index,
-                site.by_index[index],
-                site.axes[depth:],
-                None,
-                False,
-                site.rows.get(index),
-            )
-            stored = self._store.take(site.name, entry).stored
-            assert stored is not None
-            result[index] = stored
+            result[index] = self._store.add(site, index)
         return result
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 
 import loopscope as ls
+from loopscope.common.shard_index import read_index
+from loopscope.common.shard_reader import ShardedTensors
 
 from .disk_runs import difference, last_state, prefix_difference
 from .foreign_loops import Around, batch, build_loop
@@ -27,6 +29,7 @@ ITERATIONS = 24
 
 
 def of_the_zoo(to: Path | None) -> Any:
+    torch.manual_seed(0)
     model = ls.models.build("universal", vocabulary=5, width=8, heads=2)
     return ls.record(model.eval(), torch.arange(12).reshape(2, 6) % 5, ITERATIONS, sites="all", to=to)
 
@@ -63,6 +66,9 @@ def check(folder: Path, whole: Any, killed: bool) -> None:
     if not killed:
         assert not difference(ls.load_run(folder), whole), difference(ls.load_run(folder), whole)
         return
+    if (folder / "index.jsonl").exists():  # what it names is whole
+        places = {place.name: place for place in read_index(folder)}
+        assert len(list(ShardedTensors(folder, places).values())) == len(places)
     if not folder.exists():
         return
     run, why = read(folder)
@@ -82,17 +88,15 @@ def main(how: str, count: int, folder: Path) -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     draw, killed = random.Random(how), 0
+    works = (of_the_zoo, of_a_module)
+    wholes = [work(None) for work in works]
+    begin = time.monotonic()
+    of_the_zoo(folder / "timed")
+    length = time.monotonic() - begin
     for number in range(count):
-        work = (of_the_zoo, of_a_module)[number % 2]
-        torch.manual_seed(0)
-        whole = work(None)
-        begin = time.monotonic()
-        torch.manual_seed(0)
-        work(folder / f"timed {number}")
-        length = time.monotonic() - begin
+        work, whole = works[number % 2], wholes[number % 2]
         place = folder / f"{number}"
-        torch.manual_seed(0)
-        pid = child(work, place, draw.randrange(5_000, 60_000) if how == "write" else None)
+        pid = child(work, place, draw.randrange(17_000, 60_000) if how == "write" else None)
         if how == "moment":
             time.sleep(draw.random() * length)
             os.kill(pid, signal.SIGKILL)
@@ -101,7 +105,6 @@ def main(how: str, count: int, folder: Path) -> None:
         killed += os.WIFSIGNALED(status)
         check(place, whole, os.WIFSIGNALED(status))
         if not (place / "run.safetensors").exists():
-            torch.manual_seed(0)
             work(place)  # again, over what the killed one has left
             check(place, whole, False)
     sys.stdout.write(f"{killed}\n")
