@@ -35,6 +35,7 @@ from .runs.rebuilt_reader import HeldModel, on_device_of, rebuilt_reader
 from .runs.run import Run
 from .runs.run_folder import is_finished, open_run_folder
 from .runs.storage import run_content
+from .runs.value_store import BEGIN, RUN
 from .runs.weight_digests import weights_digest
 from .wrapping.wrap_module import Wrapped
 
@@ -159,7 +160,7 @@ def named_run(
     Raises:
         LoopscopeError: there is nothing of that name, or an option has no effect on it.
     """
-    if name.endswith(".safetensors") and not is_checkpoint(name):
+    if is_run_folder(Path(name)) or (name.endswith(".safetensors") and not is_checkpoint(name)):
         if iterations is not None:
             raise LoopscopeError(
                 f"{name} is recorded already, so --iterations={iterations} has no effect. "
@@ -212,6 +213,11 @@ def named_model(
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code} | ({"body": body} if body else {})
     tokens = tokenized(hub.tokenizer_of(name, trust_remote_code), list(texts)) if texts else None
     return hub.from_pretrained(name, **options), tokens
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder is one that `record(..., to=)` or `record_many` wrote."""
+    return any((folder / name).is_file() for name in (RUN, BEGIN, SETTINGS))
 
 
 def is_checkpoint(name: str) -> bool:

@@ -21,6 +21,7 @@ from torch import Tensor
 from .errors import LoopscopeError
 from .file_layout import DTYPES, PADDING
 from .files import ALIGNMENT, bytes_of
+from .freed_memory import return_freed_memory
 from .shard_index import INDEX, Place, index_line, shard_file
 
 SHARD = 128_000_000
@@ -157,6 +158,7 @@ class ShardWriter:
         _write(self._shard, memoryview(content), 0)
         os.close(self._shard)
         self._shard = None
+        return_freed_memory()
         self._sent.append(self._disk.submit(_synchronised, shard_file(self.folder, self._number)))
 
 

@@ -2,6 +2,7 @@
 beginning."""
 
 import copy
+import json
 import pickle
 import subprocess
 import sys
@@ -64,6 +65,14 @@ def test_a_foreign_module_has_the_same_run_on_disk(name, tmp_path):
     stored = ls.record(wrapped(case), case.example(), sites="all", seed=0, to=tmp_path / "run")
     assert not difference(stored, whole)
     assert not difference(ls.load_run(tmp_path / "run"), whole)
+
+
+def test_a_pass_that_is_made_again_replaces_the_first(tmp_path):
+    """Rows leave this batch, which is seen after a pass: a second one tracks them."""
+    case = CASES["rows leave the batch"]
+    run = ls.record(wrapped(case), case.example(), to=tmp_path / "run")
+    lines = (tmp_path / "run" / "index.jsonl").read_text().splitlines()
+    assert [json.loads(line)["about"]["site"] for line in lines].count("core_in") == run.iterations
 
 
 class Stops(Exception):
@@ -144,6 +153,16 @@ def test_a_recording_that_is_killed_within_a_write_is_read(tmp_path):
 def test_a_recording_that_is_killed_at_any_moment_is_read(tmp_path):
     """Thirty times; how many end before the kernel gets to it depends on the machine."""
     assert command("moment", 40, tmp_path) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted by Linux' RssAnon")
+def test_memory_does_not_grow_with_the_run(tmp_path):
+    """A run of 800 MB, of 95 values of 8.4 MB: those that the model computes with are in memory, and
+    what was freed goes back to the system with each shard."""
+    line = [sys.executable, "-m", "tests.toys.recorded_megabytes", str(tmp_path), "800"]
+    result = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+    assert result["megabytes"] > 750 and result["growth"] < 300, result
 
 
 def test_a_damaged_value_is_named_when_it_is_read(tmp_path):
