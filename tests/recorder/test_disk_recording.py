@@ -158,8 +158,8 @@ def test_a_recording_that_is_killed_at_any_moment_is_read(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted by Linux' RssAnon")
 def test_memory_does_not_grow_with_the_run(tmp_path):
-    """A run of 800 MB, of 95 values of 8.4 MB: those that the model computes with are in memory, and
-    what was freed goes back to the system with each shard."""
+    """A run of 800 MB, of 95 values of 8.4 MB: those that the model computes with are in memory,
+    and what was freed goes back to the system with each shard."""
     line = [sys.executable, "-m", "tests.toys.recorded_megabytes", str(tmp_path), "800"]
     result = json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
     assert result["megabytes"] > 750 and result["growth"] < 300, result

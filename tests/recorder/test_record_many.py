@@ -84,6 +84,7 @@ def test_an_interrupted_recording_goes_on(kind, models, tmp_path, monkeypatch):
         ls.record_many(model, interrupted(BATCHES, 2), to=tmp_path / "run", **options)
     with pytest.warns(LoopscopeWarning, match="the run has the first 2 batches"):
         assert ls.load_run(tmp_path / "run").states.shape[1] == 5
+    assert ls.load_run(tmp_path / "whole" / "batch-00001").origin["seed"] == 4  # another draw
     passes = []
     handle = model.register_forward_pre_hook(lambda *_: passes.append(1))
     embedded = model.embed.register_forward_hook(lambda *_: passes.append(1))
