@@ -10,9 +10,12 @@ from torch import Tensor
 
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit
-from loopscope.dynamics.point_spectrum import point_spectrum
-from loopscope.maths import backward_gain, sensitivity, singular_value, spectrum
+from loopscope.dynamics.point_spectrum import PRODUCTS, point_spectrum
+from loopscope.maths import backward_gain, sensitivity
 from loopscope.maths.dense_eigenvalues import DENSE
+from loopscope.maths.jacobian import Linearisation
+from loopscope.maths.singular_values import row_singular_value
+from loopscope.maths.spectrum import rows_spectrum
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,14 @@ def jacobians(
     for row, fixed in enumerate(at_fixed_point):
         example = loop.select_rows([row])
         x = (limit.point[row] if fixed else _last_finite(limit, row))[None]
-        # of long rows the error costs as much again, and is far below any margin
+        linear = Linearisation(example, x)
+        # of long rows the span of a few vectors tells their condition well enough
         spectra.append(
             point_spectrum(loop, limit, row, count, seed=seed)
             if fixed
-            else spectrum(example, x, count, errors=small, seed=seed)
+            else rows_spectrum([(linear, 0)], count, errors=small, seed=seed, products=PRODUCTS)
         )
-        norms.append(singular_value(example, x, seed=seed)[0])
+        norms.append(row_singular_value(linear, 0, seed))
         unknown = torch.tensor(math.nan, dtype=torch.float64)
         first, within = limit.states[0, row][None], row < gains
         gain_values.append(backward_gain(example, first, gain, seed=seed)[0] if within else unknown)
@@ -67,7 +71,7 @@ def jacobians(
         eigenvalues=eigenvalues,
         radius=eigenvalues.abs()[:, 0],
         radius_error=torch.stack([result.error[0, 0] for result in spectra]),
-        singular_value=torch.stack(norms),
+        singular_value=torch.tensor(norms, dtype=torch.float64),
         backward_gain=torch.stack(gain_values),
         sensitivity=torch.stack(sensitivities),
         notes=tuple(result.sentences[0] for result in spectra),

@@ -11,7 +11,7 @@ from loopscope.dynamics.outcome import Outcome
 
 NON_NORMAL = 1.0
 """A difference can grow in one iteration if the largest singular value is above this."""
-SEARCHED = 1e-5
+SEARCHED = 5e-5
 """Relative error of a largest singular value, as it is searched for."""
 
 

@@ -10,6 +10,12 @@ from .limit_point import Limit
 
 LEADING = 8
 """Eigenvalues that are computed where they cost no more than one, as from the whole Jacobian."""
+LONG = 4096
+"""Numbers per row from which on a search ends at fewer digits, since each product costs much ..."""
+TOLERANCE = 1e-4
+"""... a tenth of what tells an eigenvalue from 1 ..."""
+PRODUCTS = 600
+"""... or, about, after so many: of a crowded spectrum with the first eigenvalue alone."""
 
 _remembered: WeakKeyDictionary[Limit, dict[tuple[int, int], Spectrum]] = WeakKeyDictionary()
 
@@ -35,4 +41,7 @@ def point_spectrum(loop: IterationMap, limit: Limit, row: int, count: int = 1, *
 
 def _computed(loop: IterationMap, limit: Limit, row: int, count: int, seed: int) -> Spectrum:
     x = limit.point[row][None]
-    return spectrum(loop.select_rows([row]), x, count, errors=x.shape[1] <= DENSE, seed=seed)
+    n, one = x.shape[1], loop.select_rows([row])
+    if n <= LONG:
+        return spectrum(one, x, count, errors=n <= DENSE, seed=seed)
+    return spectrum(one, x, count, seed=seed, products=PRODUCTS, tolerance=TOLERANCE)

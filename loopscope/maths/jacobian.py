@@ -73,12 +73,15 @@ class Linearisation:
     def __init__(self, map: Map, state: Tensor) -> None:
         self.map, self.state = map, checked_state(state).detach().clone()
         self.batch, self.size = row_sizes(state)
-        self.value = self.flat(apply_map(map, self.state))
-        """F(state), (batch, n)"""
         self._forward_mode = False
         self._graph: tuple[Tensor, Tensor] | None = None
         self._double: tuple[Tensor, Tensor] | None = None
         self._dense: Tensor | None = None
+
+    @property
+    def value(self) -> Tensor:
+        """F(state), (batch, n), from the pass that products differentiate."""
+        return self.flat(self._graph_of_map()[1])
 
     def flat(self, x: Tensor) -> Tensor:
         """Anything of the state's shape as (batch, n).
@@ -112,9 +115,7 @@ class Linearisation:
 
     def backward(self, u: Tensor) -> Tensor:
         """J^T u, (batch, n)."""
-        if self._graph is None:
-            self._graph = self._run()
-        x, y = self._graph
+        x, y = self._graph_of_map()
         if not y.requires_grad:  # a constant
             return torch.zeros_like(u)
         u = u.to(self.state).reshape(self.state.shape)
@@ -140,8 +141,7 @@ class Linearisation:
 
     def _backward_products(self, u: Tensor) -> Tensor:
         """J^T u for many u at once, (many, batch, n)."""
-        self._graph = self._run() if self._graph is None else self._graph
-        x, y = self._graph
+        x, y = self._graph_of_map()
         if not y.requires_grad:
             return torch.zeros_like(u)
         u = u.reshape(len(u), *self.state.shape)
@@ -157,10 +157,13 @@ class Linearisation:
             .reshape(len(u), self.batch, self.size)
         )
 
-    def _run(self) -> tuple[Tensor, Tensor]:
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            x = self.state.clone().requires_grad_()
-            return x, apply_map(self.map, x)
+    def _graph_of_map(self) -> tuple[Tensor, Tensor]:
+        """(x, F(x)), with what their derivatives need; computed once."""
+        if self._graph is None:
+            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+                x = self.state.clone().requires_grad_()
+                self._graph = x, apply_map(self.map, x)
+        return self._graph
 
     def _forward_mode_product(self, v: Tensor) -> Tensor:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), forward_ad.dual_level():
@@ -171,8 +174,7 @@ class Linearisation:
     def _twice_backward(self, v: Tensor) -> Tensor:
         """J v from the backward pass, differentiated with respect to its cotangent."""
         if self._double is None:
-            self._graph = self._run() if self._graph is None else self._graph
-            x, y = self._graph
+            x, y = self._graph_of_map()
             with torch.enable_grad():
                 u = torch.zeros_like(y).requires_grad_()
                 back = (

@@ -28,6 +28,9 @@ from .linear_operator import linear_operator, operator_norm
 
 SMALL = 8
 """Numbers per row up to which the whole Jacobian is cheaper than products with it."""
+GAIN_TOLERANCE = 1e-3
+"""Relative, of the square of a gain: three digits, as each product is a pass through all
+iterations."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +197,7 @@ def backward_gain(
             product = linear_operator(
                 partial(_forward_product, steps), partial(_backward_product, steps), len(finite), n, row=b
             )
-            result.append(operator_norm(product, seed))
+            result.append(operator_norm(product, seed, GAIN_TOLERANCE))
     values = torch.tensor(result, dtype=torch.float64)
     return values if state.ndim > 1 else values[0]
 

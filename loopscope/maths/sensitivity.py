@@ -16,9 +16,13 @@ from torch import Tensor
 from ..common.arguments import Seed
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
+from .arnoldi import WHOLE
 from .jacobian import Linearisation, checked_state
 from .linear_operator import operator_norm, sparse
-from .spectrum import WHOLE
+
+TOLERANCE = 1e-3
+"""Relative, of the square of a sensitivity; the linear systems of long rows are solved to a tenth
+of it."""
 
 Solver = Callable[[np.ndarray, bool], np.ndarray]
 """v -> (I - J_x)^-1 v, or transposed."""
@@ -61,7 +65,7 @@ def sensitivity(
     response = sparse().LinearOperator(
         (n, m), matvec=lambda v: solve(push(v), False), rmatvec=lambda u: pull(solve(u, True)), dtype=float
     )
-    return torch.tensor(operator_norm(response, seed), dtype=torch.float64)
+    return torch.tensor(operator_norm(response, seed, TOLERANCE), dtype=torch.float64)
 
 
 def _input_products(
@@ -119,7 +123,7 @@ def _iterative_solver(linear_x: Linearisation, n: int) -> Solver:
             return w - _numpy(times(torch.from_numpy(w.reshape(1, n).copy())))
 
         within = linalg.LinearOperator((n, n), matvec=without, dtype=float)
-        result, failed = linalg.gmres(within, v, rtol=1e-6, maxiter=20, restart=50)
+        result, failed = linalg.gmres(within, v, rtol=TOLERANCE / 10, maxiter=20, restart=50)
         return result if not failed else np.full(n, np.nan)
 
     return solve

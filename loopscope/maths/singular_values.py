@@ -9,7 +9,7 @@ from torch import Tensor
 from ..common.arguments import Seed
 from ..common.guard import guarded
 from .dense_eigenvalues import DENSE
-from .jacobian import Map, linearised_rows
+from .jacobian import Linearisation, Map, linearised_rows
 from .linear_operator import jacobian_operator, operator_norm, to_numpy
 
 
@@ -30,12 +30,15 @@ def singular_value(
         row_by_row: pass one row at a time to the map, as in `spectrum`.
         seed: of the vector that the search starts from.
     """
-    result = []
-    for linear, b in linearised_rows(map, state, row_by_row):
-        if linear.size <= DENSE:
-            J = to_numpy(linear.dense()[b])
-            result.append(float(np.linalg.norm(J, 2)) if np.isfinite(J).all() else float("nan"))
-        else:
-            result.append(operator_norm(jacobian_operator(linear, b), seed))
-    values = torch.tensor(result, dtype=torch.float64)
+    rows = linearised_rows(map, state, row_by_row)
+    values = torch.tensor([row_singular_value(linear, b, seed) for linear, b in rows], dtype=torch.float64)
     return values if state.ndim > 1 else values[0]
+
+
+def row_singular_value(linear: Linearisation, b: int, seed: int = 0) -> float:
+    """The largest singular value of row b's Jacobian, of a map that is linearised already; see
+    `singular_value`."""
+    if linear.size > DENSE:
+        return operator_norm(jacobian_operator(linear, b), seed)
+    J = to_numpy(linear.dense()[b])
+    return float(np.linalg.norm(J, 2)) if np.isfinite(J).all() else float("nan")

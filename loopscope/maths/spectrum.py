@@ -10,6 +10,7 @@ Up to DENSE numbers per row the whole Jacobian is formed (`dense_eigenvalues`). 
 solved from products alone (`arnoldi`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +21,16 @@ from torch import Tensor
 
 from ..common.arguments import PositiveCount, Seed
 from ..common.guard import guarded
-from .arnoldi import arnoldi_eigenvalues
+from .arnoldi import WHOLE, arnoldi_eigenvalues
 from .dense_eigenvalues import DENSE, leading_dense_eigenvalues, strong_blocks
 from .jacobian import Linearisation, Map, linearised_rows
 from .linear_operator import to_numpy
 
 TRIANGULAR = 3072
 """Numbers per row up to which the whole Jacobian is formed where it falls into blocks, as a causal
-model's does ..."""
-WHOLE = 2048
-"""... and where ARPACK can't separate the leading eigenvalues, as those of a rotation, which all
-have one modulus."""
+model's does."""
+PRODUCTS = 2000
+"""With the Jacobian of a row, in one search, at most; about."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,10 @@ class Spectrum:
     values: Complex[Tensor, "row count"]
     """Per iteration; a complex pair is two of them, the one above the real axis first."""
     error: Float[Tensor, "row count"]
-    """What rounding in the Jacobian can move a value by, to first order: eps ‖J‖ times the value's
-    condition number. NaN where the left eigenvectors aren't computed; see `spectrum`'s `errors`."""
+    """How far a value may be off, to first order: its condition number times the sum of eps ‖J‖,
+    for rounding in the Jacobian, and of its residual. Of long rows the condition number is that
+    within the span of the eigenvectors that were found, a lower bound, unless `spectrum`'s `errors`
+    is set. NaN in blocks of more than DENSE numbers of a whole Jacobian."""
     sentences: tuple[str, ...]
     """By which method each row's values were computed, or why there are none."""
 
@@ -89,24 +91,44 @@ def spectrum(
     errors: bool = False,
     row_by_row: bool = False,
     seed: Seed = 0,
+    products: PositiveCount = PRODUCTS,
 ) -> Spectrum:
     """The `count` leading eigenvalues of each row's Jacobian, with their errors.
 
     Arguments:
         state: (batch, ...); one row's Jacobian is n x n, with n the numbers in a row.
         count: how many; all n if there are fewer.
-        errors: also find the left eigenvector of the leading value, which doubles the work of a
-            large row, for `error`.
+        errors: also find the left eigenvectors of a long row, for the condition numbers in `error`;
+            half as much work again.
         row_by_row: pass one row at a time to the map, (1, ...). Faster, where the map treats all
             rows alike, whichever they are.
         seed: of the vector that the search starts from.
+        products: with the Jacobian of a long row, at most, about. Where they don't suffice to tell
+            many crowded eigenvalues apart, the first alone is looked for.
 
     Raises:
         LoopscopeError: a count below 1.
     """
+    rows = linearised_rows(map, state, row_by_row)
+    return rows_spectrum(rows, count, errors=errors, seed=seed, products=products)
+
+
+def rows_spectrum(
+    rows: Iterable[tuple[Linearisation, int]],
+    count: int,
+    *,
+    errors: bool = False,
+    seed: int = 0,
+    products: int = PRODUCTS,
+) -> Spectrum:
+    """The spectrum of rows of maps that are linearised already; see `spectrum`.
+
+    Arguments:
+        rows: (linearisation, row in it).
+    """
     values, error, sentences = [], [], []
-    for linear, b in linearised_rows(map, state, row_by_row):
-        row = _row_eigenvalues(linear, b, min(count, linear.size), errors, seed=seed)
+    for linear, b in rows:
+        row = _row_eigenvalues(linear, b, min(count, linear.size), errors, seed=seed, products=products)
         values.append(torch.from_numpy(row[0]))
         error.append(torch.from_numpy(row[1]))
         sentences.append(row[2])
@@ -114,7 +136,7 @@ def spectrum(
 
 
 def _row_eigenvalues(
-    linear: Linearisation, b: int, count: int, errors: bool, *, seed: int
+    linear: Linearisation, b: int, count: int, errors: bool, *, seed: int, products: int
 ) -> tuple[np.ndarray, np.ndarray, str]:
     eps = torch.finfo(linear.state.dtype).eps
     nan = np.full(count, np.nan)
@@ -126,7 +148,7 @@ def _row_eigenvalues(
             return nan + 0j, nan, "The Jacobian holds NaN or infinity at this state."
         if strong_blocks(J)[1] <= 2 * DENSE:
             return leading_dense_eigenvalues(J, count, eps)
-    values, error, how = arnoldi_eigenvalues(linear, b, count, errors, eps=eps, seed=seed)
+    values, error, how = arnoldi_eigenvalues(linear, b, count, errors, eps=eps, seed=seed, products=products)
     if np.isnan(values).any() and linear.size <= WHOLE:
         J = to_numpy(linear.dense()[b])
         return leading_dense_eigenvalues(J, count, eps) if np.isfinite(J).all() else (values, error, how)
