@@ -18,6 +18,8 @@ from loopscope.maths.point_clusters import cluster
 from loopscope.maths.precision import FLOOR, resolution, rounding
 from loopscope.maths.spectrum import spectrum
 
+from .iterated_starts import LONG, iterate_starts, taken_in_turn
+
 MOST = 24
 """Distinct points kept per example."""
 
@@ -74,8 +76,9 @@ def starts(
     exchanged: int,
     perturbation: float,
     seed: int,
+    most: int | None = None,
 ) -> Float[Tensor, "example start width"]:
-    """Other starts: perturbed ends, and those of `other_starts`.
+    """Other starts: perturbed ends, and those of `other_starts`; at most so many.
 
     They differ only in the numbers that a start may set (`IterationMap.start_mask`); halting's
     counters begin as in the model.
@@ -89,7 +92,7 @@ def starts(
     drawn = torch.randn(len(end), perturbed, count, generator=generator, dtype=torch.float64).to(end)
     made = [end[:, None, free] + perturbation * norm[:, None, None] * drawn / count**0.5]
     made += other_starts(loop, limit, exchanged=exchanged, random=random, seed=seed).values()
-    values = torch.cat(made, 1)
+    values = torch.cat(made, 1)[:, taken_in_turn([part.shape[1] for part in made], most)]
     result = begin[:, None].repeat(1, values.shape[1], 1)
     result[:, :, free] = values
     return torch.stack([loop.cleaned(start) for start in result.unbind(1)], 1)
@@ -123,13 +126,25 @@ def explore(
     length = max(1, limit.run_end - limit.first)
     near = merge_lengths(limit, merge_distance)
     tolerance = scaled_tolerance(limit, tolerance)
-    plain = solve(every, flat, "plain", tolerance, max_iterations=len(limit.states) - 1, scale=size)
+    attracts = (end_radius < 1 - MARGIN).to(limit.point.device)  # false for NaN
+    goal = torch.where(attracts[:, None], limit.point, torch.nan)
+    plain = iterate_starts(
+        every,
+        flat,
+        iterations=len(limit.states) - 1,
+        length=length,
+        size=size,
+        tolerance=tolerance,
+        goal=goal.repeat_interleave(many, 0),
+        near=near.repeat_interleave(many),
+    )
     iterated = torch.where(plain.converged[:, None], plain.point, torch.nan).reshape(others.shape)
     ends = plain.point.reshape(others.shape)
     same_end = (ends - limit.point[:, None]).norm(dim=2) <= near[:, None]
     begin, end = (torch.nan_to_num(limit.states[k], 0.0, 0.0, 0.0) for k in (0, -1))
-    anderson = solve(loop, begin, "anderson", tolerance, max_iterations=200, scale=limit.size)
-    damped = solve(loop, end, "damped", tolerance, max_iterations=100, scale=limit.size)
+    most = (200, 100) if n <= LONG else (100, 50)
+    anderson = solve(loop, begin, "anderson", tolerance, max_iterations=most[0], scale=limit.size)
+    damped = solve(loop, end, "damped", tolerance, max_iterations=most[1], scale=limit.size)
     searches = [torch.where(s.converged[:, None], s.point, torch.nan) for s in (anderson, damped)]
     # of long rows from where iteration came to rest no solver is sent: it would find the same point
     left = torch.arange(len(flat)) if n <= DENSE else (~plain.converged).nonzero()[:, 0].cpu()
@@ -157,10 +172,8 @@ def explore(
                 radius, stable = _radius(loop.select_rows([row]), x)
                 remaining -= 1
             points.append(replace(point, radius=radius, stable=stable))
-    within = (
-        plain.converged
-        & ((_after(every, flat, length) - plain.point).norm(dim=1) <= near.repeat_interleave(many))
-    ).sum()
+    after = (plain.early - plain.point).norm(dim=1)
+    within = (plain.converged & (after <= near.repeat_interleave(many))).sum()
     last = limit.states[min(length, len(limit.states) - 1)]
     reached = (last - limit.point).norm(dim=1) <= near
     gap = (anderson.point - limit.states[-1]).norm(dim=1) / limit.scale
@@ -171,13 +184,6 @@ def explore(
         torch.where(valid, gap, torch.nan).float().cpu(),
         float(within + reached.sum()) / (examples * (many + 1)),
     )
-
-
-def _after(map: IterationMap, x: Float[Tensor, "row n"], iterations: int) -> Float[Tensor, "row n"]:
-    with torch.no_grad():
-        for _ in range(iterations):
-            x = map(x)
-    return x
 
 
 def _searches(

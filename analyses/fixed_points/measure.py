@@ -21,6 +21,7 @@ from loopscope.runs.run_mask import require_counted, rows_that_count
 from .basins import Basins, explore, merge_lengths, starts
 from .convergence_times import reached_from, times_and_rates_by_position
 from .input_dependence import input_dependence
+from .iterated_starts import affordable
 from .result import MERGE_DISTANCE, RESIDUAL_TOLERANCE, FixedPointsResult, FixedPointsVerdict
 
 
@@ -33,6 +34,7 @@ def measure(
     perturbed: Count = 2,
     exchanged: Count = 4,
     random: Count = 12,
+    most: PositiveCount | None = None,
     perturbation: Positive = 0.1,
     merge_distance: Positive = MERGE_DISTANCE,
     tolerance: Positive = RESIDUAL_TOLERANCE,
@@ -47,6 +49,8 @@ def measure(
         extra: iterations beyond the run; None: as many as it has, 96 at least.
         perturbed, exchanged, random: starts per example of each kind, besides one near zero: its
             own end, perturbed; the ends of other examples; normal numbers of their size.
+        most: starts per example, one of each kind in turn; None: all, or of states of more than
+            4,096 numbers as many as 40 forward passes allow.
         perturbation: size of the perturbations, relative to the state's norm.
         merge_distance: points nearer than this, relative to their size, are one.
         tolerance: the residual below which plain iteration has converged.
@@ -64,7 +68,20 @@ def measure(
     counted = rows_that_count(run)[:examples]
     rows = range(len(counted))
     loop, limit = continue_to_limit(run, counted, extra, double)
-    others = starts(loop, limit, perturbed, random, exchanged=exchanged, perturbation=perturbation, seed=seed)
+    numbers, followed = limit.states.shape[2], len(limit.states) - 1
+    if most is None:
+        most = affordable(numbers, followed, max(1, limit.run_end - limit.first))
+    others = starts(
+        loop,
+        limit,
+        perturbed,
+        random,
+        exchanged=exchanged,
+        perturbation=perturbation,
+        seed=seed,
+        most=most,
+    )
+    every_start = perturbed + min(exchanged, len(counted) - 1) + 1 + random
     radius = end_radii(loop, limit, merge_distance)
     # A loop that receives the iteration index has no single map to solve.
     basins = (
@@ -100,11 +117,18 @@ def measure(
         overflow=limit.overflow,
         starts=others.shape[1],
         first=limit.first,
-        continuation=limit.how,
+        continuation=limit.how + _left_out(others.shape[1], every_start),
         merge_distance=merge_distance,
         tolerance=tolerance,
         perturbation=perturbation,
     )
+
+
+def _left_out(followed: int, every: int) -> str:
+    """How many starts weren't followed, as a sentence; empty if none."""
+    if followed == every:
+        return ""
+    return f" Of {every} other starts per example {followed} were followed (most={every} follows all)."
 
 
 def _estimates(converged: Bool[Tensor, " example"], rate: Float[Tensor, " example"]) -> tuple[Estimate, ...]:

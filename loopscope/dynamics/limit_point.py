@@ -207,16 +207,17 @@ def _fixed_points(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(point, residual, condition) of the fixed point near each row's last state; NaN where there
     is none."""
-    diverges = diverges.to(last.device)
-    end = torch.where(diverges[:, None], torch.zeros_like(last), last)
-    point, residual = nearest_fixed_point(loop, end, size, scale)
-    nan = torch.full_like(residual, float("nan"))
-    point = torch.where(diverges[:, None], nan[:, None], point)
-    residual = torch.where(diverges, nan, residual)
+    point = torch.full_like(last, torch.nan)
+    residual = torch.full_like(size, torch.nan)
+    ends = (~diverges).nonzero()[:, 0].tolist()
+    if ends:  # a row that diverges ends at no point
+        point[ends], residual[ends] = nearest_fixed_point(
+            loop.select_rows(ends), last[ends], size[ends], scale[ends]
+        )
     condition, step = condition_and_step(loop, point)
     reach = FAR * torch.nan_to_num(norm, 0.0, 0.0, 0.0).amax(0)
     valid = (step <= NEWTON_STEP * scale) & (point.norm(dim=1) <= torch.maximum(reach, size))
-    return torch.where(valid[:, None], point, nan[:, None]), torch.where(valid, residual, nan), condition
+    return torch.where(valid[:, None], point, torch.nan), torch.where(valid, residual, torch.nan), condition
 
 
 def is_growing(

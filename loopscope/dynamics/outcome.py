@@ -58,7 +58,11 @@ def end_radii(loop: IterationMap, limit: Limit, at: float = NEWTON_STEP) -> Floa
     radius = torch.full((len(limit.point),), torch.nan, dtype=torch.float64)
     for row in range(len(radius)):
         if bool(limit.resolved[row]) and not bool(limit.diverges[row]) and nears_point(limit, row, at):
-            radius[row] = point_spectrum(loop, limit, row).radius[0]
+            result = point_spectrum(loop, limit, row)
+            value, error = float(result.radius[0]), float(result.error[0, 0].nan_to_num(0.0))
+            # of a crowded spectrum it may be known too roughly to say on which side of 1 it is
+            decided = error <= MARGIN or abs(value - 1) > MARGIN + error
+            radius[row] = value if decided else torch.nan
     return radius
 
 

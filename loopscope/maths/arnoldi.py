@@ -33,11 +33,11 @@ class Search(NamedTuple):
     """Of the residual, relative to the value."""
 
 
-FEW = Search(40, 300, 1e-5)
+FEW = Search(40, 220, 1e-5)
 """The first search: what leads clearly is found with few vectors."""
 SEVERAL = Search(120, 1200, 1e-5)
 """The second one of a row whose whole Jacobian can be formed where this fails too."""
-MANY = Search(240, 2000, 1e-2)
+MANY = Search(240, 2000, 3e-2)
 """The second one of a longer row: more digits of a crowded spectrum would cost thousands of
 products."""
 ONE_DIGIT = Search(40, 300, 1e-2)
@@ -56,6 +56,7 @@ def arnoldi_eigenvalues(
     eps: float,
     seed: int,
     products: int,
+    tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray, str]:
     """(values, error, a sentence) of the `count` leading eigenvalues of row b's Jacobian. NaN where
     ARPACK finds none, and the sentence gives the reason.
@@ -67,6 +68,7 @@ def arnoldi_eigenvalues(
         seed: of the vector that the search starts from.
         products: the most that a search may take, about. Where they don't suffice for all of many
             crowded values, the first alone is looked for.
+        tolerance: of the residual, relative to the value.
     """
     nan = np.full(count, np.nan)
     # transposed: a backward pass is the cheaper product
@@ -80,10 +82,15 @@ def arnoldi_eigenvalues(
     # A pair must not be cut in two, and the last value found is the least accurate. For the modulus
     # of the first alone neither matters, and each further value costs as many products again.
     more = 1 if count == 1 and not errors else min(count + 2, linear.size - 2)
-    second = SEVERAL if linear.size <= WHOLE else MANY._replace(products=min(products, MANY.products))
+    first = FEW._replace(tolerance=tolerance)
+    second = (
+        SEVERAL._replace(tolerance=tolerance)
+        if linear.size <= WHOLE
+        else MANY._replace(products=min(products, MANY.products))
+    )
     fewer = more if second.products >= 4 * second.vectors else 1
     try:
-        values, vectors, search = _first_that_finds(J, start, [(FEW, more), (second, fewer)], eps)
+        values, vectors, search = _first_that_finds(J, start, [(first, more), (second, fewer)], eps)
     except sparse().ArpackNoConvergence as error:
         reason = (
             f"ARPACK found {len(error.eigenvalues)} of {fewer} eigenvalues in "

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from ..common.arguments import PositiveCount, Seed
+from ..common.arguments import Positive, PositiveCount, Seed
 from ..common.guard import guarded
 from .arnoldi import WHOLE, arnoldi_eigenvalues
 from .dense_eigenvalues import DENSE, leading_dense_eigenvalues, strong_blocks
@@ -31,6 +31,8 @@ TRIANGULAR = 3072
 model's does."""
 PRODUCTS = 2000
 """With the Jacobian of a row, in one search, at most; about."""
+TOLERANCE = 1e-5
+"""Of residuals: more than the digits that are printed."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,7 @@ def spectrum(
     row_by_row: bool = False,
     seed: Seed = 0,
     products: PositiveCount = PRODUCTS,
+    tolerance: Positive = TOLERANCE,
 ) -> Spectrum:
     """The `count` leading eigenvalues of each row's Jacobian, with their errors.
 
@@ -105,12 +108,13 @@ def spectrum(
         seed: of the vector that the search starts from.
         products: with the Jacobian of a long row, at most, about. Where they don't suffice to tell
             many crowded eigenvalues apart, the first alone is looked for.
+        tolerance: of the residual of a long row's values, relative to them.
 
     Raises:
         LoopscopeError: a count below 1.
     """
     rows = linearised_rows(map, state, row_by_row)
-    return rows_spectrum(rows, count, errors=errors, seed=seed, products=products)
+    return rows_spectrum(rows, count, errors=errors, seed=seed, products=products, tolerance=tolerance)
 
 
 def rows_spectrum(
@@ -120,6 +124,7 @@ def rows_spectrum(
     errors: bool = False,
     seed: int = 0,
     products: int = PRODUCTS,
+    tolerance: float = TOLERANCE,
 ) -> Spectrum:
     """The spectrum of rows of maps that are linearised already; see `spectrum`.
 
@@ -128,7 +133,9 @@ def rows_spectrum(
     """
     values, error, sentences = [], [], []
     for linear, b in rows:
-        row = _row_eigenvalues(linear, b, min(count, linear.size), errors, seed=seed, products=products)
+        row = _row_eigenvalues(
+            linear, b, min(count, linear.size), errors, seed=seed, products=products, tolerance=tolerance
+        )
         values.append(torch.from_numpy(row[0]))
         error.append(torch.from_numpy(row[1]))
         sentences.append(row[2])
@@ -136,7 +143,14 @@ def rows_spectrum(
 
 
 def _row_eigenvalues(
-    linear: Linearisation, b: int, count: int, errors: bool, *, seed: int, products: int
+    linear: Linearisation,
+    b: int,
+    count: int,
+    errors: bool,
+    *,
+    seed: int,
+    products: int,
+    tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray, str]:
     eps = torch.finfo(linear.state.dtype).eps
     nan = np.full(count, np.nan)
@@ -148,7 +162,9 @@ def _row_eigenvalues(
             return nan + 0j, nan, "The Jacobian holds NaN or infinity at this state."
         if strong_blocks(J)[1] <= 2 * DENSE:
             return leading_dense_eigenvalues(J, count, eps)
-    values, error, how = arnoldi_eigenvalues(linear, b, count, errors, eps=eps, seed=seed, products=products)
+    values, error, how = arnoldi_eigenvalues(
+        linear, b, count, errors, eps=eps, seed=seed, products=products, tolerance=tolerance
+    )
     if np.isnan(values).any() and linear.size <= WHOLE:
         J = to_numpy(linear.dense()[b])
         return leading_dense_eigenvalues(J, count, eps) if np.isfinite(J).all() else (values, error, how)

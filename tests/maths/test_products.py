@@ -53,17 +53,18 @@ def test_a_linearisation_runs_its_map_once():
     assert len(calls) == 1
 
 
-def test_a_leading_eigenvalue_takes_no_more_products_than_arpack_by_hand(far_from_normal):
+def test_a_leading_eigenvalue_takes_as_many_products_as_arpack_by_hand(far_from_normal):
+    """Of a linear map, whose product is the map itself; and to the same tolerance."""
+
     def map(x: Tensor) -> Tensor:
         return x @ far_from_normal.T
 
     def by_hand():
         def times(v: np.ndarray) -> np.ndarray:
-            tangent = torch.from_numpy(v.reshape(1, -1).copy())
-            return torch.func.jvp(map, (STATE,), (tangent,))[1].numpy()[0]
+            return map(torch.from_numpy(v.reshape(1, -1).copy())).numpy()[0]
 
         operator = LinearOperator((N, N), matvec=times, dtype=np.float64)
-        values.append(abs(eigs(operator, k=1, v0=np.ones(N), return_eigenvectors=False)[0]))
+        values.append(abs(eigs(operator, k=1, v0=np.ones(N), tol=1e-5, return_eigenvectors=False)[0]))
 
     values: list[float] = []
     ours = products(lambda: values.append(float(maths.spectral_radius(map, STATE))))
@@ -113,4 +114,4 @@ def test_a_singular_value_has_more_digits_than_its_search(far_from_normal):
         lambda: values.append(float(maths.singular_value(lambda x: x @ far_from_normal.T, STATE)))
     )
     assert values[0] == pytest.approx(goal, rel=1e-6)
-    assert cost <= 160
+    assert cost <= 60
