@@ -9,12 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.text import number, percent
-from loopscope.core.states import States
 from loopscope.maths.similarity import cosine_map
-from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
-from loopscope.recorder.unroll_inner_loops import unroll_inner_loops
+from loopscope.recorder.extend import Continuation, sites_in_loop
 from loopscope.runs.run import Run
-from loopscope.runs.run_mask import mask_at
+
+from .layer_values import layer_values
 
 DEGENERACY_THRESHOLD = 0.99
 """Layers share one point if every cosine to the first layer's limit is at least this."""
@@ -97,33 +96,24 @@ def layer_limits(
     names = layer_names(run, sites)
     if not names:
         return None
-    if continued is None or any(name not in continued.run for name in names):
-        continued = continue_run(run, extra, names, examples)
-    continued, names = unroll_inner_loops(continued, names)
-    mask = mask_at(continued.run, continued.run[names[0]])[:examples]
-    if not bool(mask.any()):
+    values = layer_values(run, names, extra, examples, first=unrolled_iterations, continued=continued)
+    x, end = values.begin, values.end
+    if not x.numel() or min(len(x), len(end)) < 2 or not (x.isfinite().all() and end.isfinite().all()):
         return None
-    values = [vectors(_first(continued.run[name], examples)) for name in names]
-    count = min(len(value) for value in values)
-    # (t, layer, sample, width)
-    x = torch.stack([value[:count] for value in values], dim=1)[:, :, mask.to(values[0].device)].double()
-    if not x.isfinite().all() or count < 2:
-        return None
-    cosine = cosine_map(x[-1])
-    residual = ((x[-1] - x[-2]).norm(dim=-1) / x[-1].norm(dim=-1).clamp(min=1e-300)).mean(1)
-    unrolled_iterations = min(unrolled_iterations, count)
-    similarity = cosine_map(x[:unrolled_iterations].flatten(0, 1))
+    cosine = cosine_map(end[-1])
+    residual = ((end[-1] - end[-2]).norm(dim=-1) / end[-1].norm(dim=-1).clamp(min=1e-300)).mean(1)
+    similarity = cosine_map(x.flatten(0, 1))
     degeneracy = float(cosine[0].min())
     return LayerLimits(
-        names=tuple(names),
+        names=tuple(values.sites),
         cosine=cosine,
         degeneracy=degeneracy,
-        distinct=len(names) > 1 and degeneracy < threshold,
+        distinct=len(values.sites) > 1 and degeneracy < threshold,
         residual=residual,
-        limit=continued.run[names[0]].iterations[-1],
+        limit=values.limit,
         similarity=similarity,
-        unrolled_iterations=unrolled_iterations,
-        same_layer_fraction=_same_layer_fraction(similarity, len(names)),
+        unrolled_iterations=len(x),
+        same_layer_fraction=_same_layer_fraction(similarity, len(values.sites)),
         threshold=threshold,
     )
 
@@ -132,10 +122,6 @@ def layer_names(run: Run, sites: Sequence[str] | None) -> list[str]:
     """The sites of the layers' outputs: these, or every `hook_resid_post` in the loop."""
     return sites_in_loop(run, "hook_resid_post") if sites is None else list(sites)
 
-
-def _first(site: States, examples: int) -> States:
-    """The values of the first examples."""
-    return site.at(batch=slice(0, examples)) if "batch" in site.axes else site
 
 
 def _same_layer_fraction(similarity: Tensor, depth: int) -> float:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from loopscope.dynamics.iteration_map import IterationMap
+from loopscope.maths.jacobian import Map
 from loopscope.maths.solver_rows import SolverRows, image
 
 LONG = 4096
@@ -29,7 +29,7 @@ class IteratedStarts:
 
 
 def iterate_starts(
-    every: IterationMap,
+    every: Map,
     flat: Float[Tensor, "row n"],
     *,
     iterations: int,

@@ -25,3 +25,15 @@ def passes(run: Run, call: Callable[[], Any]) -> float:
             run.model(run.tokens, iterations=run.iterations)
 
     return operations(call) / operations(forward)
+
+
+def step_passes(run: Run, module: torch.nn.Module, call: Callable[[], Any]) -> float:
+    """Rows for which a call runs a module of the model that runs once per iteration, over those of
+    one forward of the run's batch through its iterations. Copies of the model count too."""
+    rows: list[int] = []
+    handle = module.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    try:
+        call()
+    finally:
+        handle.remove()
+    return sum(rows) / (len(run.states[0]) * run.iterations)

@@ -1,0 +1,98 @@
+"""What the analyses of the map cost, in forward passes of the recorded batch: counts, not
+seconds."""
+
+import pytest
+import torch
+
+import loopscope as ls
+from loopscope.analyses.fixed_points.iterated_starts import (
+    LONG,
+    affordable,
+    iterate_starts,
+    taken_in_turn,
+)
+from loopscope.dynamics.limit_point import continue_to_limit
+from tests.toys.large_loop import BlockLoop
+from tests.toys.pass_counter import step_passes
+
+ITERATIONS, EXAMPLES, POSITIONS, WIDTH = 8, 3, 4, 8
+
+
+@pytest.fixture(scope="module")
+def runs():
+    tokens = torch.randint(0, 16, (EXAMPLES, POSITIONS), generator=torch.Generator().manual_seed(0))
+    result = {}
+    for fate in ("settles", "turns", "grows"):
+        model = BlockLoop(fate, WIDTH, causal=False, heads=2).eval()
+        result[fate] = ls.record(model, tokens, ITERATIONS)
+    return result
+
+
+@pytest.fixture
+def long(monkeypatch):
+    """States of as few numbers as these count as long."""
+    monkeypatch.setattr("loopscope.analyses.fixed_points.iterated_starts.LONG", WIDTH)
+    monkeypatch.setattr("loopscope.analyses.fixed_points.basins.LONG", WIDTH)
+    monkeypatch.setattr("loopscope.recorder.extend.LONG", WIDTH)
+
+
+def cost(run, name: str, **options) -> float:
+    return step_passes(run, run.model.block, lambda: ls.analyses.measure(name, run, **options))
+
+
+def test_cycles_runs_its_layers_in_the_iterations_alone_that_it_reads(runs):
+    """Two passes go on with the run; one is of its first eight iterations, a quarter of the last
+    two. The rest finds out which sites are in the loop, and whether the loop draws."""
+    extra = 16
+    assert cost(runs["settles"], "cycles", extra=extra) <= (extra + 8 + 2 + 2) / ITERATIONS
+
+
+def test_cycles_of_long_states_takes_eight_passes(runs, long):
+    assert cost(runs["turns"], "cycles") <= 8
+
+
+def test_fixed_points_of_long_states_take_a_hundred_passes(runs, long):
+    run, result = runs["turns"], []
+    passes = step_passes(
+        run, run.model.block, lambda: result.append(ls.analyses.measure("fixed_points", run))
+    )
+    assert passes <= 100
+    assert result[0].starts == 3
+    assert "Of 17 other starts per example 3 were followed (most=17 follows all)." in str(result[0])
+
+
+def test_what_diverges_is_not_searched_for_a_point(runs):
+    run, extra = runs["grows"], 96
+    rows = []
+    passes = step_passes(run, run.model.block, lambda: rows.append(continue_to_limit(run, None, extra)[1]))
+    assert bool(rows[0].diverges.all())
+    assert passes <= (ITERATIONS + extra + 2) / ITERATIONS
+
+
+def test_a_start_is_followed_no_further_than_decides_and_ends_at_its_goal(runs):
+    loop, limit = continue_to_limit(runs["settles"], None, 150)
+    starts = limit.point + torch.randn(limit.point.shape, generator=torch.Generator().manual_seed(0)).double()
+    results = []
+    for goal in (limit.point, torch.full_like(limit.point, torch.nan)):
+        calls = []
+
+        def counted(x, calls=calls):
+            calls.append(len(x))
+            return loop(x)
+
+        options = {"iterations": 400, "length": 24, "size": limit.size, "tolerance": 1e-8}
+        ends = iterate_starts(counted, starts, goal=goal, near=1e-3 * limit.size, **options)
+        results.append((len(calls), ends))
+    (short, near), (whole, far) = results
+    assert short < 0.6 * whole
+    assert bool(near.converged.all()) and bool(far.converged.all())
+    assert torch.equal(near.point, limit.point)
+    assert torch.allclose(near.point, far.point, atol=1e-6)
+    assert torch.equal(near.early, far.early)
+
+
+def test_starts_that_can_be_afforded_are_of_each_kind_in_turn():
+    assert taken_in_turn([2, 4, 1, 12], 5) == [0, 1, 2, 6, 7]
+    assert taken_in_turn([2, 4, 1, 12], None) == list(range(19))
+    assert affordable(LONG, 104, 8) is None
+    assert [affordable(LONG + 1, 96 + t, t) for t in (1, 8, 32)] == [1, 3, 10]
