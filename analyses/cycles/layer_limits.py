@@ -123,7 +123,6 @@ def layer_names(run: Run, sites: Sequence[str] | None) -> list[str]:
     return sites_in_loop(run, "hook_resid_post") if sites is None else list(sites)
 
 
-
 def _same_layer_fraction(similarity: Tensor, depth: int) -> float:
     """Fraction of unrolled layers after the first iteration whose most similar other one is the
     same layer."""

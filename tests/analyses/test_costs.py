@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.analyses.fixed_points.iterated_starts import (
+from loopscope.analyses.fixed_points.iterated_starts import (  # pyright: ignore[reportMissingImports]
     LONG,
     affordable,
     iterate_starts,
