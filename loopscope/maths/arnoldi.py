@@ -47,6 +47,7 @@ WHOLE = 2048
 eigenvalues, as those of a rotation, which all have one modulus."""
 
 
+# It is long because a search has two ways to fail, and each is a sentence.
 def arnoldi_eigenvalues(
     linear: Linearisation,
     b: int,

@@ -1,5 +1,5 @@
-"""The leading eigenvalue of a loop of 8,192 numbers, as a ratio of processor times taken in one run,
-interleaved: `make bench`."""
+"""The leading eigenvalue of a loop of 8,192 numbers, as a ratio of processor times taken in one
+run, interleaved: `make bench`."""
 
 import statistics
 import time
