@@ -20,14 +20,10 @@ from ..maths.precision import resolution
 from ..runs.run import Run
 from ..runs.run_mask import mask_at
 from .continued_run import continued_run, states_past_halting
+from .extra_iterations import EXTRA as EXTRA
+from .extra_iterations import extra_of as extra_of
 from .record_run import record
 
-EXTRA = 64
-"""Iterations beyond a run after which it is judged where its states go, at least."""
-LONG = 4096
-"""Numbers in an example's state from which on a run is continued by FOLD times its iterations at
-most, as each costs much."""
-FOLD = 6
 _MOST_NAMES = 3
 """As many names of sites are listed in a sentence."""
 
@@ -53,16 +49,6 @@ class Continuation:
     def extra(self) -> int:
         """How many finite states there are beyond those of the original run."""
         return self.last - self.recorded_iterations
-
-
-def extra_of(run: Run, extra: int | None) -> int:
-    """How many iterations a run is continued by: `extra`, or if that is None as many as it has,
-    EXTRA at least; of long states (LONG) no more than FOLD times as many."""
-    if extra is not None:
-        return extra
-    every = max(EXTRA, run.iterations)
-    long = run.states[run.states.iterations[0]][0].numel() > LONG
-    return min(every, FOLD * run.iterations) if long else every
 
 
 def continue_run(

@@ -33,7 +33,7 @@ def long(monkeypatch):
     """States of as few numbers as these count as long."""
     monkeypatch.setattr("loopscope.analyses.fixed_points.iterated_starts.LONG", WIDTH)
     monkeypatch.setattr("loopscope.analyses.fixed_points.basins.LONG", WIDTH)
-    monkeypatch.setattr("loopscope.recorder.extend.LONG", WIDTH)
+    monkeypatch.setattr("loopscope.recorder.extra_iterations.LONG", WIDTH)
 
 
 def cost(run, name: str, **options) -> float:
