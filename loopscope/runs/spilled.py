@@ -57,7 +57,9 @@ def spilled(value: Tensor) -> Tensor:
         return value.clone()
     try:
         with tempfile.NamedTemporaryFile(prefix="loopscope-") as file:
-            os.posix_fallocate(file.fileno(), 0, value.numel() * value.itemsize)  # or there is no room
+            file.truncate(value.numel() * value.itemsize)
+            if hasattr(os, "posix_fallocate"):  # fails where there is no room, instead of at a write
+                os.posix_fallocate(file.fileno(), 0, value.numel() * value.itemsize)
             copy = torch.from_file(file.name, shared=True, size=value.numel(), dtype=value.dtype)
     except (OSError, RuntimeError) as error:
         raise LoopscopeError(
