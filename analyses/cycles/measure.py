@@ -21,7 +21,7 @@ from loopscope.maths.trajectory_kind import classify_features
 from loopscope.plots.growing_path import drawn_path
 from loopscope.recorder.extend import Continuation, continue_run, extra_of
 from loopscope.runs.run import Run
-from loopscope.runs.run_mask import mask_at
+from loopscope.runs.run_mask import mask_at, require_counted
 
 from .layer_limits import DEGENERACY_THRESHOLD, layer_limits, layer_names
 from .result import (
@@ -80,9 +80,10 @@ def measure(
         thresholds: the others (these four are taken from the options above).
 
     Raises:
-        LoopscopeError: the run and its extra iterations have fewer than 12 states, or an option is
-            out of range.
+        LoopscopeError: the run and its extra iterations have fewer than 12 states, no position counts,
+            or an option is out of range.
     """
+    require_counted(run)
     used = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)
     extra, continued = _continued(run, extra, layers)
     mask = mask_at(run, run.states)

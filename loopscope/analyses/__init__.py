@@ -91,9 +91,10 @@ def measure(
     """
     from ..core.outside_modes import outside_modes  # the names of the analyses need no torch
 
-    name, run = name_of(name), _subject(run, mask)
-    _check_options(name, options)
+    name = name_of(name)
     question = guarded(module(name).measure, name)
+    run = _subject(run, mask)
+    _check_options(name, options)
     with outside_modes(), _scheduled(name, scheduler), progress(f"measuring {name}"):
         if budget is None:
             return question(_measurable(run), **options)

@@ -82,16 +82,24 @@ def _member(owner: object, name: str) -> object:
         return None
 
 
+def _is_measured(call: ast.Call) -> bool:
+    """Whether an analysis is measured that the call names."""
+    function = _value(ast.unparse(call.func))
+    return function is ls.analyses.measure and isinstance(call.args[0], ast.Constant)
+
+
 def _parameters(call: ast.Call) -> set[str] | None:
     """The parameters of the function that is called, or None where it takes any keyword."""
     function = _value(ast.unparse(call.func))
-    if function is ls.analyses.measure and isinstance(call.args[0], ast.Constant):
-        if str(call.args[0].value).endswith(".py"):  # a reader's own
+    if _is_measured(call):
+        name = ast.literal_eval(call.args[0])
+        if name.endswith(".py"):  # a reader's own
             return None
-        function = discovery.module("analyses", str(call.args[0].value)).measure
+        function = discovery.module("analyses", name).measure
     if not callable(function):
         return None
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return None
-    return set(parameters)
+    shared = inspect.signature(ls.analyses.measure).parameters if _is_measured(call) else ()
+    return {*parameters, *shared} - {"options"}
