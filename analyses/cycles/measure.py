@@ -80,8 +80,8 @@ def measure(
         thresholds: the others (these four are taken from the options above).
 
     Raises:
-        LoopscopeError: the run and its extra iterations have fewer than 12 states, no position counts,
-            or an option is out of range.
+        LoopscopeError: the run and its extra iterations have fewer than 12 states, no position
+            counts, or an option is out of range.
     """
     require_counted(run)
     used = replace(thresholds or Thresholds(), coherence=coherence, noise=noise, growth=growth, trend=trend)

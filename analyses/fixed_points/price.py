@@ -11,6 +11,8 @@ from loopscope.recorder.prices import in_passes, state_numbers
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import rows_that_count
 
+from .iterated_starts import affordable
+
 REDUCED = (
     {"examples": 6},
     {"examples": 3},
@@ -29,6 +31,7 @@ def price(
     perturbed: int = 2,
     exchanged: int = 4,
     random: int = 12,
+    most: int | None = None,
     **_: Any,
 ) -> Price:
     """Of `measure` with these options."""
@@ -38,6 +41,8 @@ def price(
     cost = limit_cost(run, rows, extra, numbers) + spectra_cost(run, rows, numbers)
     if is_one_map(run):
         starts = perturbed + min(exchanged, rows - 1) + random + 1
+        few = affordable(numbers, n + extra, n) if most is None else most
+        starts = starts if few is None else min(starts, few)
         search = ANDERSON + SEARCH * numbers * PRODUCT if numbers <= DENSE else ANDERSON
         # iteration from there stops where it has converged, which half of it may be enough for
         cost += rows * starts * ((n + extra) / 2 + n + search)
