@@ -45,7 +45,7 @@ def measured_trajectories(states: States, mask: Bool[Tensor, "batch position"]) 
 
 
 def _measured(eps: float, across: float, values: list[Tensor]) -> MeasuredTrajectories:
-    motion = late_motion_of(trajectory_sizes(values), _TOLERANCE, eps, across).code.cpu()
+    motion = late_motion_of(trajectory_sizes(values), _TOLERANCE, eps, across).code
     x = torch.stack([value.to(values[0].device) for value in values])
     return MeasuredTrajectories(measure_features(x, noisy=False, across=across), motion)
 

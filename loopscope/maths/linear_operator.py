@@ -69,7 +69,7 @@ def operator_norm(operator: Any, seed: int = 0, tolerance: float = 1e-4) -> floa
                     tol=tolerance,
                     return_singular_vectors=False,
                     maxiter=1000,
-                    ncv=min(m, n, VECTORS),
+                    ncv=min(m - 1, n - 1, VECTORS),
                 )[0]
             )
     except (sparse().ArpackError, np.linalg.LinAlgError):

@@ -6,12 +6,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scipy.sparse.linalg import LinearOperator, eigs
+from scipy.sparse.linalg import LinearOperator, aslinearoperator, eigs
 from torch import Tensor
 
 from loopscope import maths
 from loopscope.maths.dense_eigenvalues import DENSE
 from loopscope.maths.jacobian import Linearisation
+from loopscope.maths.linear_operator import operator_norm
 from tests.toys.pass_counter import operations
 
 N = DENSE + 88
@@ -115,3 +116,9 @@ def test_a_singular_value_has_more_digits_than_its_search(far_from_normal):
     )
     assert values[0] == pytest.approx(goal, rel=1e-6)
     assert cost <= 60
+
+
+@pytest.mark.parametrize("shape", [(17, 40), (40, 17), (18, 18), (20, 300), (21, 21), (64, 64)])
+def test_the_norm_of_an_operator_of_any_shape_is_that_of_its_matrix(shape: tuple[int, int]):
+    matrix = np.random.default_rng(0).standard_normal(shape)
+    assert operator_norm(aslinearoperator(matrix)) == pytest.approx(np.linalg.norm(matrix, 2), rel=1e-3)
