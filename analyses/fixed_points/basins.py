@@ -78,7 +78,8 @@ def starts(
     seed: int,
     most: int | None = None,
 ) -> Float[Tensor, "example start width"]:
-    """Other starts: perturbed ends, and those of `other_starts`; at most so many.
+    """Other starts: perturbed ends, and those of `other_starts`; at most so many, those that are
+    farthest from the ends first.
 
     They differ only in the numbers that a start may set (`IterationMap.start_mask`); halting's
     counters begin as in the model.

@@ -81,18 +81,18 @@ def iterate_starts(
 
 
 def affordable(numbers: int, iterations: int, length: int) -> int | None:
-    """How many starts per example can be followed, one at least; None: any.
+    """How many starts per example can be followed, three at least; None: any.
 
     Arguments:
         numbers: in a state.
         iterations: that a start is followed for, at most.
         length: iterations of the run.
     """
-    return None if numbers <= LONG else max(1, int(PASSES * length / iterations))
+    return None if numbers <= LONG else max(3, int(PASSES * length / iterations))
 
 
 def taken_in_turn(kinds: Sequence[int], most: int | None) -> list[int]:
-    """At most so many starts, by number, one of each kind in turn.
+    """At most so many starts, by number, one of each kind in turn, from the last kind on.
 
     Arguments:
         kinds: how many starts there are of each kind, one kind after the other.
@@ -101,7 +101,7 @@ def taken_in_turn(kinds: Sequence[int], most: int | None) -> list[int]:
     turns = [
         first + turn
         for turn in range(max(kinds))
-        for first, count in zip(firsts, kinds, strict=True)
+        for first, count in reversed(list(zip(firsts, kinds, strict=True)))
         if turn < count
     ]
     return sorted(turns[:most])

@@ -15,9 +15,8 @@ from .iterated_starts import affordable
 
 REDUCED = (
     {"examples": 6},
-    {"examples": 3},
-    {"examples": 3, "random": 4, "exchanged": 2, "perturbed": 1},
-    {"examples": 2, "random": 1, "exchanged": 1, "perturbed": 0},
+    {"examples": 6, "random": 4, "exchanged": 2, "perturbed": 1},
+    {"examples": 6, "random": 1, "exchanged": 1, "perturbed": 0},
 )
 SEARCH = 10
 """Iterations of Newton's search from far away."""

@@ -11,9 +11,8 @@ from loopscope.runs.run_mask import rows_that_count
 
 REDUCED = (
     {"examples": 6},
-    {"examples": 3},
-    {"examples": 3, "random": 4, "exchanged": 2},
-    {"examples": 2, "random": 1, "exchanged": 1},
+    {"examples": 6, "random": 4, "exchanged": 2},
+    {"examples": 6, "random": 1, "exchanged": 1},
 )
 
 

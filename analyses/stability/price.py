@@ -14,9 +14,10 @@ from .measure import LARGE_STATE, SMALL_STATE
 
 REDUCED = (
     {"examples": 6},
-    {"examples": 3, "gains": 1},
-    {"examples": 3, "gains": 1, "count": 2, "iterations": 16},
-    {"examples": 2, "gains": 1, "gain": 2, "count": 1, "iterations": 10},
+    {"examples": 6, "gains": 1},
+    {"examples": 6, "gains": 1, "iterations": 400},
+    {"examples": 6, "gains": 1, "count": 2, "iterations": 64},
+    {"examples": 6, "gains": 1, "gain": 2, "count": 1, "iterations": 16},
 )
 
 

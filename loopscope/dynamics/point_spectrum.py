@@ -1,7 +1,10 @@
 """point_spectrum: the leading eigenvalues at the point where a row ends, computed once for all who
 ask."""
 
+import math
 from weakref import WeakKeyDictionary
+
+import torch
 
 from ..maths.dense_eigenvalues import DENSE
 from ..maths.spectrum import TRIANGULAR, Spectrum, spectrum
@@ -16,6 +19,9 @@ TOLERANCE = 1e-4
 """... a tenth of what tells an eigenvalue from 1 ..."""
 PRODUCTS = 600
 """... or, about, after so many: of a crowded spectrum with the first eigenvalue alone."""
+NEAR = 0.05
+"""A radius this near to 1 is computed to all digits: in a map far from normal it is off by many
+times its residual."""
 
 _remembered: WeakKeyDictionary[Limit, dict[tuple[int, int], Spectrum]] = WeakKeyDictionary()
 
@@ -28,13 +34,15 @@ def point_spectrum(loop: IterationMap, limit: Limit, row: int, count: int = 1, *
         seed: of the vector that the search starts from.
     """
     spectra = _remembered.setdefault(limit, {})
-    result = spectra.get((row, seed))
+    earlier = result = spectra.get((row, seed))
     width = limit.point.shape[1]
     if result is None or result.values.shape[1] < min(count, width):
         many = max(count, LEADING) if width <= TRIANGULAR else count
         result = _computed(loop, limit, row, many, seed)
         if many > count and bool(result.values.isnan().any()):  # one is found where eight aren't
             result = _computed(loop, limit, row, count, seed)
+        if bool(result.values[:, :1].isnan().any()) and result.values.shape[1] > 1:
+            result = _padded(earlier or _computed(loop, limit, row, 1, seed), result.values.shape[1])
         spectra[(row, seed)] = result
     return Spectrum(result.values[:, :count].clone(), result.error[:, :count].clone(), result.sentences)
 
@@ -44,4 +52,15 @@ def _computed(loop: IterationMap, limit: Limit, row: int, count: int, seed: int)
     n, one = x.shape[1], loop.select_rows([row])
     if n <= LONG:
         return spectrum(one, x, count, errors=n <= DENSE, seed=seed)
-    return spectrum(one, x, count, seed=seed, products=PRODUCTS, tolerance=TOLERANCE)
+    result = spectrum(one, x, count, seed=seed, products=PRODUCTS, tolerance=TOLERANCE)
+    near = abs(float(result.radius[0]) - 1) < NEAR
+    return spectrum(one, x, count, seed=seed) if near else result
+
+
+def _padded(result: Spectrum, count: int) -> Spectrum:
+    """With NaN for the eigenvalues that weren't found."""
+    missing = (0, count - result.values.shape[1])
+    values, error = (
+        torch.nn.functional.pad(x, missing, value=math.nan) for x in (result.values, result.error)
+    )
+    return Spectrum(values, error, result.sentences)

@@ -83,7 +83,7 @@ def arnoldi_eigenvalues(
     # A pair must not be cut in two, and the last value found is the least accurate. For the modulus
     # of the first alone neither matters, and each further value costs as many products again.
     more = 1 if count == 1 and not errors else min(count + 2, linear.size - 2)
-    first = FEW._replace(tolerance=tolerance)
+    first = FEW._replace(tolerance=tolerance, products=max(FEW.products, products // 3))
     second = (
         SEVERAL._replace(tolerance=tolerance)
         if linear.size <= WHOLE
@@ -95,7 +95,7 @@ def arnoldi_eigenvalues(
     except sparse().ArpackNoConvergence as error:
         reason = (
             f"ARPACK found {len(error.eigenvalues)} of {fewer} eigenvalues in "
-            f"{FEW.products + second.products} products: they lie too close together to be told apart."
+            f"{first.products + second.products} products: they lie too close together to be told apart."
         )
         return nan + 0j, nan, reason
     except sparse().ArpackError as error:

@@ -31,8 +31,9 @@ TRIANGULAR = 3072
 model's does."""
 PRODUCTS = 2000
 """With the Jacobian of a row, in one search, at most; about."""
-TOLERANCE = 1e-5
-"""Of residuals: more than the digits that are printed."""
+TOLERANCE = 1e-8
+"""Of residuals. In a map far from normal an eigenvalue is off by many times its residual: at 1e-5
+one of 0.997 came out as 1.001."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ..common.text import plural
 from ..runs.run import Run, iterable_model
 from .subset import select_examples
 
-FEWEST = 4
+FEWEST = 6
 """A run isn't cut down to fewer examples than these."""
 
 
