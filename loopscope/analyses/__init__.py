@@ -10,6 +10,7 @@
 import inspect
 import os
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common import discovery
@@ -95,6 +96,7 @@ def measure(
     question = guarded(module(name).measure, name)
     run = _subject(run, mask)
     _check_options(name, options)
+    _check_rows(name, run)
     with outside_modes(), _scheduled(name, scheduler), progress(f"measuring {name}"):
         if budget is None:
             return question(_measurable(run), **options)
@@ -152,6 +154,16 @@ def _check_options(name: str, options: dict[str, Any]) -> None:
         discovery.checked_name(f"option of {name}", option, [one for one in parameters if one != "run"])
 
 
+def _check_rows(name: str, run: Any) -> None:
+    """Raise LoopscopeError if an analysis that goes through the states would count those of
+    examples that have left the loop."""
+    from ..runs.present_rows import require_present
+    from ..runs.run import Run
+
+    if isinstance(run, Run) and {BLOCKS, "resume"} & {*getattr(module(name), "NEEDS", ())}:
+        require_present(run)
+
+
 def _subject(run: Any, mask: Any) -> Any:
     """What is measured: a run, or a history."""
     from ..recorder.generation import Generation
@@ -189,14 +201,12 @@ def _measurable(run: Any) -> Any:
 def _loaded(path: str | os.PathLike[str]) -> "Run | Generation | History":
     """The run or generation in a file, the run in a folder, or the history in a training's
     folder."""
-    from ..runs.run_folder import has_run
+    from ..run_loading import is_run_folder, load_run
 
-    if os.path.isdir(path) and not has_run(path):
+    if os.path.isdir(path) and not is_run_folder(Path(path)):
         from ..training import load_history
 
         return load_history(path)
-    from ..run_loading import load_run
-
     return load_run(path)
 
 

@@ -17,7 +17,7 @@ gaps: they are filled with tensors named `padding/...`.
 import io
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ class StoredTensors(LazyTensors):
     def __init__(self, path: Path, layout: Layout, tensors: Mapping[str, Tensor]) -> None:
         self._path, self._tensors = path, dict(tensors)
         self._shapes, self._unchecked = layout.shapes, dict(layout.tensors or {})
+        self._read: dict[str, int] = {}
+        """How often a tensor had been written into when it was first given."""
         self._views = {name: one.view[0] for name, one in (layout.tensors or {}).items() if one.view}
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -109,7 +111,16 @@ class StoredTensors(LazyTensors):
                     raise damaged(self._path, f"'{name}' can't be had ({error})") from error
             self._tensors[name] = tensor = aligned(tensor)
             del self._unchecked[name]
+        self._read.setdefault(name, _version(tensor))
         return tensor
+
+    def written(self) -> Hashable:
+        now = {name: _version(self._tensors[name]) for name in self._read}
+        return tuple((name, version) for name, version in now.items() if version != self._read[name])
+
+    @property
+    def place(self) -> Path:
+        return Path(os.path.abspath(self._path))
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors  # without reading it
@@ -241,6 +252,11 @@ def _write(file: io.BufferedWriter, name: str, tensor: Tensor) -> str:
     file.write(content)
     file.write(bytes(-len(content) % ALIGNMENT))
     return f"{zlib.crc32(content):08x}"
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was written into, as far as PyTorch counts it."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def bytes_of(tensor: Tensor) -> memoryview:

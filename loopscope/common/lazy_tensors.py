@@ -1,7 +1,8 @@
 """LazyTensors: tensors by name that are read, and checked, when they are asked for."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,6 +18,15 @@ class LazyTensors(Mapping[str, Tensor]):
     @abstractmethod
     def dtype(self, name: str) -> torch.dtype:
         """The type of a tensor's numbers, without reading it."""
+
+    @abstractmethod
+    def written(self) -> Hashable:
+        """The same as before unless a tensor that was read has been written into since."""
+
+    @property
+    @abstractmethod
+    def place(self) -> Path:
+        """The file, or the folder, that they are read from."""
 
     @abstractmethod
     def __contains__(self, name: object) -> bool:

@@ -2,7 +2,7 @@
 into memory when it is first read."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ class ShardedTensors(LazyTensors):
 
     def __init__(self, folder: Path, places: Mapping[str, Place]) -> None:
         """`places`: may grow."""
-        self.folder, self._places = folder, places
-        self._shards: dict[int, torch.UntypedStorage] = {}
+        self.folder, self._places = Path(os.path.abspath(folder)), places
+        self._shards: dict[int, Tensor] = {}
+        """The bytes of each shard. What is read of it is a view: writing there counts here, too."""
         self._checked: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -41,6 +42,13 @@ class ShardedTensors(LazyTensors):
     def dtype(self, name: str) -> torch.dtype:
         return self._places[name].torch_dtype
 
+    def written(self) -> Hashable:
+        return tuple((number, n) for number, shard in self._shards.items() if (n := shard._version))
+
+    @property
+    def place(self) -> Path:
+        return self.folder
+
     def __getitem__(self, name: str) -> Tensor:
         place = self._places[name]
         dtype, path = place.torch_dtype, shard_file(self.folder, place.shard)
@@ -48,33 +56,31 @@ class ShardedTensors(LazyTensors):
             return torch.empty(place.shape, dtype=dtype)
         if place.offset % dtype.itemsize:
             raise damaged(path, f"{_described(place)} can't begin there")
-        storage = self._mapped(place, path)
-        strides = torch.empty(place.shape, device="meta").stride()
-        tensor = torch.empty(0, dtype=dtype)
-        tensor.set_(storage, place.offset // dtype.itemsize, place.shape, strides)  # pyright: ignore
+        content = self._mapped(place, path)[place.offset : place.offset + place.nbytes]
+        tensor = content.view(dtype).view(place.shape).detach()
         if name not in self._checked:
             if checksum(tensor) != place.checksum:
                 raise damaged(path, f"the numbers of {_described(place)} have changed")
             self._checked.add(name)
         return tensor
 
-    def _mapped(self, place: Place, path: Path) -> torch.UntypedStorage:
-        """The whole shard; anew if it has grown."""
+    def _mapped(self, place: Place, path: Path) -> Tensor:
+        """The bytes of the whole shard; anew if it has grown."""
         end = place.offset + place.nbytes
-        storage = self._shards.get(place.shard)
-        if storage is None or storage.nbytes() < end:
+        shard = self._shards.get(place.shard)
+        if shard is None or shard.nbytes < end:
             try:
                 size = path.stat().st_size
                 if size < end:
                     raise damaged(path, f"it ends before {_described(place)}")
-                storage = _map(path, size)
+                shard = _map(path, size)
             except (OSError, RuntimeError) as error:
                 why = reason(error) if isinstance(error, OSError) else str(error)
                 raise LoopscopeError(
                     f"{path} must hold {_described(place)}, but {why}. Take another copy of the folder."
                 ) from error
-            self._shards[place.shard] = storage
-        return storage
+            self._shards[place.shard] = shard
+        return shard
 
     def __contains__(self, name: object) -> bool:
         return name in self._places  # without reading it
@@ -86,11 +92,10 @@ class ShardedTensors(LazyTensors):
         return len(self._places)
 
 
-def _map(path: Path, size: int) -> torch.UntypedStorage:
-    """A file as memory that may be written to without changing the file."""
-    storage = torch.UntypedStorage.from_file(os.fspath(path), shared=False, nbytes=size)
-    assert isinstance(storage, torch.UntypedStorage)
-    return storage
+def _map(path: Path, size: int) -> Tensor:
+    """A file's bytes as memory that may be written to without changing the file."""
+    with torch.inference_mode(False):  # whose tensors don't count how often they are written into
+        return torch.from_file(os.fspath(path), shared=False, size=size, dtype=torch.uint8)
 
 
 def _described(place: Place) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 from torch import Tensor
 
+from ..common.lazy_tensors import LazyTensors
+
 LoopPlace = tuple[int, ...]
 """A loop index: iteration, inner loops ..."""
 
@@ -21,6 +23,10 @@ class LazyValues(Mapping[LoopPlace, Tensor]):
     @abstractmethod
     def identity(self, index: LoopPlace) -> Hashable:
         """The same for two values if they are the same bytes in a file."""
+
+    @abstractmethod
+    def sources(self) -> Iterator[Tensor | LazyTensors]:
+        """What the values are read from: tensors of files, and single ones in memory."""
 
     def rows(self, index: LoopPlace, rows: slice) -> Tensor:
         """A part of a value along its first axis; only this is read where values are in parts."""
@@ -47,6 +53,11 @@ class ChosenValues(LazyValues):
     def rows(self, index: LoopPlace, rows: slice) -> Tensor:
         source = self._sources[index]
         return source.rows(index, rows) if isinstance(source, LazyValues) else source[index][rows]
+
+    def sources(self) -> Iterator[Tensor | LazyTensors]:
+        distinct = {id(source): source for source in self._sources.values()}
+        for source in distinct.values():
+            yield from source.sources() if isinstance(source, LazyValues) else source.values()
 
     def source(self, index: LoopPlace) -> Mapping[LoopPlace, Tensor]:
         """The mapping that has a value."""

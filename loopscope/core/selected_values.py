@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..common.lazy_tensors import LazyTensors
 from .indexing import select
 from .lazy_values import LazyValues, LoopPlace
 
@@ -39,6 +40,9 @@ class SelectedValues(LazyValues):
 
     def identity(self, index: LoopPlace) -> Hashable:
         return self._values.identity(index), str(self._selection)
+
+    def sources(self) -> Iterator[Tensor | LazyTensors]:
+        return self._values.sources()
 
     def __contains__(self, index: object) -> bool:
         return index in self._values

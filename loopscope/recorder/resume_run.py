@@ -1,5 +1,6 @@
 """resume: go on with a run from any of its states."""
 
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,7 @@ from ..runs.keep import Keep
 from ..runs.reader import Reader
 from ..runs.rebuilt_reader import rebuilt_reader
 from ..runs.run import Run, check_uncached
+from ..runs.run_folder import places_of
 from ..runs.spilled import is_large_in_files, spilling
 from ..wrapping.wrap_module import Wrapped
 from .disk_recording import begin, disk_store, stored
@@ -84,7 +86,9 @@ def resume(
             f"iterations counts the whole run, so it must be {k} or more to resume from state {k}, but is "
             f"{n}."
         )
+    _check_rows(run, k)
     edited = edits_of(model, edits)
+    _check_folder(run, to)
     with disk_store(to, None, reader.grad) as store:
         collector = Collector(Keep(), reader.grad, careful=changes_in_place(model), store=store)
         seeded = seed is not None
@@ -115,6 +119,31 @@ def resume(
             result = later.with_sites(_joined(run, later, k)).with_counted(run.counted)
             result.halting = halting_record(model, result) if run.halting is not None else None
         return stored(store, result)
+
+
+def _check_rows(run: Run, k: int) -> None:
+    """Raise LoopscopeError if an example has left the loop before state k: there is none to go on
+    from."""
+    for name in run.names:
+        rows = run[name].rows.get((k,)) if is_state(name) else None
+        if rows is not None and not bool(rows.all()):
+            raise LoopscopeError(
+                f"every example must be in the loop to its end, but {int((~rows).sum())} of {len(rows)} have "
+                f"no state {k} to go on from. Record with iterations=, so that none leaves, or go on "
+                "from an earlier state: start=."
+            )
+
+
+def _check_folder(run: Run, to: Any) -> None:
+    """Raise LoopscopeError if the result would be written over the files that the run reads."""
+    if to is None:
+        return
+    place = Path(to).resolve()
+    if place in places_of(run):
+        raise LoopscopeError(
+            f"to= must be another folder than that of the run, whose values are read from there, but is "
+            f"{to}. Choose a new folder."
+        )
 
 
 def _earlier(model: Any, run: Run, reader: Reader, n: int, k: int) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..common.lazy_tensors import LazyTensors
 from ..core.lazy_values import LazyValues, LoopPlace, form_at
 from ..core.states import States
 
@@ -53,6 +54,10 @@ class BatchValues(LazyValues):
 
     def identity(self, index: LoopPlace) -> Hashable:
         return id(self), index
+
+    def sources(self) -> Iterator[Tensor | LazyTensors]:
+        for values in self._batches:
+            yield from values.sources() if isinstance(values, LazyValues) else values.values()
 
     def present(self) -> dict[LoopPlace, Tensor]:
         """Masks (batch,) of the values that some batches lack, by loop index."""

@@ -2,9 +2,9 @@
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -16,12 +16,12 @@ from ..common.lazy_tensors import LazyTensors
 from ..common.reading import reason
 from ..common.shard_index import INDEX, Place, read_index
 from ..common.shard_reader import ShardedTensors
+from ..core.lazy_values import LazyValues
+from ..core.states import States
 from .value_store import BEGIN, BEGUN, RUN
 
-
-def has_run(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder has a run, finished or not."""
-    return any(os.path.exists(os.path.join(folder, name)) for name in (BEGIN, RUN))
+if TYPE_CHECKING:
+    from .run import Run
 
 
 class FolderTensors(LazyTensors):
@@ -39,6 +39,13 @@ class FolderTensors(LazyTensors):
     def dtype(self, name: str) -> torch.dtype:
         return self._source(name).dtype(name)
 
+    def written(self) -> Hashable:
+        return self._file.written(), self.values_on_disk.written()
+
+    @property
+    def place(self) -> Path:
+        return self.values_on_disk.place
+
     def __getitem__(self, name: str) -> Tensor:
         return self._source(name)[name]
 
@@ -51,6 +58,14 @@ class FolderTensors(LazyTensors):
 
     def __len__(self) -> int:
         return len(self._file) + len(self.values_on_disk)
+
+
+def places_of(run: "Run") -> set[Path]:
+    """The files and folders that a run's values are read from."""
+    sites = (run[name] for name in run.names)
+    values = (site.by_index for site in sites if isinstance(site, States))
+    sources = (source for one in values if isinstance(one, LazyValues) for source in one.sources())
+    return {source.place.resolve() for source in sources if isinstance(source, LazyTensors)}
 
 
 def open_run_folder(folder: Path) -> tuple[FolderTensors, dict[str, Any]]:

@@ -13,6 +13,8 @@ from weakref import ref
 
 from torch import Tensor
 
+from ..common.lazy_tensors import LazyTensors
+from ..core.lazy_values import LazyValues
 from ..core.states import States
 from .weight_digests import version_of
 
@@ -23,7 +25,7 @@ T = TypeVar("T")
 LARGEST = 1 << 30
 """Bytes of a result, above which it isn't remembered."""
 
-Marks = tuple[tuple[int, int], ...]
+Marks = tuple[tuple[int, Hashable], ...]
 """Of some tensors: which they are, and how often they were written into."""
 
 
@@ -77,27 +79,40 @@ class RunMemory:
 
 
 def _marks(value: Any) -> Marks:
-    return tuple((id(tensor), version_of(tensor)) for tensor in _tensors(value))
+    return tuple(
+        (id(part), part.written() if isinstance(part, LazyTensors) else version_of(part))
+        for part in _parts(value)
+    )
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in a result; of values that are read from a file only when they are needed
-    none."""
+    """The tensors of a result that are in memory."""
+    return (part for part in _parts(value, lazy=False) if isinstance(part, Tensor))
+
+
+def _parts(value: Any, lazy: bool = True) -> Iterator[Tensor | LazyTensors]:
+    """The tensors in a result.
+
+    Arguments:
+        lazy: with those that values are read from when they are needed.
+    """
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, States):
-        if value.in_memory:
-            for _, tensor in value.items():
-                yield tensor
+        values = value.by_index
+        if not isinstance(values, LazyValues):
+            yield from values.values()
+        elif lazy:
+            yield from {id(part): part for part in values.sources()}.values()
     elif isinstance(value, Mapping):
         for part in value.values():
-            yield from _tensors(part)
+            yield from _parts(part, lazy)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _tensors(part)
+            yield from _parts(part, lazy)
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name))
+            yield from _parts(getattr(value, field.name), lazy)
     elif hasattr(value, "names") and hasattr(value, "with_sites"):  # a run
         for name in value.names:
-            yield from _tensors(value[name])
+            yield from _parts(value[name], lazy)

@@ -26,6 +26,9 @@ class SiteValues(LazyValues):
     def identity(self, index: LoopPlace) -> Hashable:
         return id(self.tensors), self.names[index]
 
+    def sources(self) -> Iterator[Tensor | LazyTensors]:
+        yield self.tensors
+
     def __contains__(self, index: object) -> bool:
         return index in self.names  # without reading it
 
