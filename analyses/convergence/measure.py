@@ -107,6 +107,8 @@ class ConvergenceResult(AnalysisResult):
     """A position grows if its norm rises by this factor from the second quarter to the last ..."""
     steady_threshold: float = STEADY
     """... while its steps keep this part of their size from quarter to quarter."""
+    halts: bool = False
+    """Whether the model halts, and may keep a state from there."""
     clearance: float = CLEARANCE
     """Rates are fitted where the distance is at least this many times the floor."""
 
@@ -136,13 +138,18 @@ class ConvergenceResult(AnalysisResult):
 
     @property
     def sentence(self) -> str:
-        """The verdict, and how many positions rest only because they are kept where they halt."""
+        """The verdict, and how many positions stop at once: what is kept where it halts does."""
         total = int((self.state.late_motion >= 0).sum())
         if not self.kept:
             return super().sentence
+        why = (
+            ": the model keeps their state from where they halt."
+            if self.halts
+            else ", as where a model keeps what has halted, or where one iteration reaches the limit."
+        )
         return (
             f"{super().sentence} But {self.kept} of {total} positions ({percent(self.kept / total)}) stop at "
-            "once, from a full step to none at all: the model keeps their state from where they halt."
+            f"once, from a full step to none at all{why}"
         )
 
     @property
@@ -273,6 +280,7 @@ def measure(
         limit_note=extended.note,
         overflow=extended.overflow,
         tolerance=tolerance,
+        halts=run.halting is not None,
     )
 
 

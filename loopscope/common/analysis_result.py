@@ -75,7 +75,8 @@ class AnalysisResult:
 
     @property
     def kept(self) -> int:
-        """How many positions rest only because the model keeps their state from where they halt."""
+        """How many positions stop at once, from a full step to none, as what is kept where it halts
+        does."""
         return 0
 
     @property

@@ -17,7 +17,7 @@ gaps: they are filled with tensors named `padding/...`.
 import io
 import os
 import zlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,16 +132,22 @@ class StoredTensors(LazyTensors):
         return len(self._tensors)
 
 
-def open_file(path: str | os.PathLike[str], kind: str, *others: str) -> tuple[StoredTensors, dict[str, Any]]:
+def open_file(
+    path: str | os.PathLike[str], kind: str, *others: str, without: Collection[str] = ()
+) -> tuple[StoredTensors, dict[str, Any]]:
     """The tensors and the header of a file that loopscope wrote, of this kind or of one of
     `others`. A file larger than CHECKED_AT_ONCE is mapped into memory, and each tensor checked when
-    it is first read; else as `load_file`."""
+    it is first read; else as `load_file`.
+
+    Arguments:
+        without: names of tensors that aren't needed, and not read.
+    """
     file, layout = _opened(path, kind, *others)
     tensors: dict[str, Tensor] = {}
     try:
         is_small = file.stat().st_size <= CHECKED_AT_ONCE
         with safe_open(file, framework="pt") as content:
-            tensors = {name: content.get_tensor(name) for name in layout.entries}
+            tensors = {name: content.get_tensor(name) for name in layout.entries if name not in without}
             if is_small:
                 tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, KeyError) as error:

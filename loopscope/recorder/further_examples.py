@@ -6,7 +6,7 @@ from ..common.errors import LoopscopeError
 from ..common.rng import mixed
 from ..core.sites import is_state
 from ..runs.run import Run
-from .labels import task_of
+from .labels import task_key, task_of
 from .record_run import record
 
 
@@ -37,6 +37,6 @@ def further_examples(run: Run, examples: int, *, site: str = "state", seed: int 
     others = others if parameter is None else others.to(parameter.device)
     sites = [] if is_state(site) else [site]
     return run.memory.once(
-        ("further examples", examples, site, seed),
+        ("further examples", task_key(run), examples, site, seed),
         lambda: record(model, others, run.origin.get("requested_iterations"), sites=sites, seed=seed),
     )

@@ -1,6 +1,6 @@
 """The task of a run, the labels of its tokens, and what its tokens and positions are called."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,12 @@ def task_of(run: "Run") -> "Task | None":
     if origin is None or origin["name"] not in tasks.names():
         return None
     return tasks.build(origin["name"], **origin["options"])
+
+
+def task_key(run: "Run") -> Hashable:
+    """What tells the task of a run from others: its kind and options."""
+    task = task_of(run)
+    return type(task), repr(task)
 
 
 def labels_of(run: "Run") -> "Batch | None":

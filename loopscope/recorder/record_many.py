@@ -1,21 +1,23 @@
 """record_many: a data set, recorded to disk batch by batch, as one run."""
 
 import shutil
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from torch import Tensor
 
 from ..common.arguments import Count, FilePath, Seed
-from ..common.errors import LoopscopeError
-from ..common.files import load_header, save_file
+from ..common.errors import LoopscopeError, LoopscopeWarning
+from ..common.files import checksum, load_header, save_file
 from ..common.folder_lock import exclusive_use
 from ..common.guard import guarded
 from ..common.progress import progress as progress_bar
 from ..common.reading import checked_path
 from ..core.model_text import model_input
-from ..core.sites import Sites
+from ..core.sites import Sites, tensors_in
 from ..interventions.edit_checks import Edits
 from ..runs.joined_batches import check_alike, equal, joined_batches
 from ..runs.keep import Keep
@@ -85,8 +87,8 @@ def record_many(
     recorded = {"iterations": iterations, "sites": sites, "edits": edits, "keep": keep, **options}
     first: Run | None = None
     count = 0
-    total = len(batches) if hasattr(batches, "__len__") else None  # pyright: ignore[reportArgumentType]
-    with exclusive_use(folder, "recording"), progress_bar("recording batches", total, progress) as step:
+    counting = progress_bar("recording batches", _length(batches), progress)
+    with exclusive_use(folder, "recording"), counting as step:
         for number, batch in enumerate(batches):
             tokens, inputs = _parts(batch)
             place = batch_folder(folder, number)
@@ -106,8 +108,18 @@ def record_many(
     return joined_batches(batch_runs(folder), None if isinstance(model, Wrapped) else HeldModel(model))
 
 
+def _length(batches: Any) -> int | None:
+    """How many batches there are; None where that isn't known."""
+    try:
+        return len(batches)
+    except TypeError:  # a generator, or a DataLoader of a dataset without a length
+        return None
+
+
 def _parts(batch: Any) -> tuple[Any, Mapping[str, Any]]:
     """Tokens and further inputs of a batch."""
+    if isinstance(batch, tuple | list) and len(batch) == 1 and isinstance(batch[0], Tensor):
+        return batch[0], {}  # of a DataLoader of a TensorDataset
     pair = isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Mapping)
     return (batch[0], batch[1]) if pair else (batch, {})
 
@@ -124,15 +136,29 @@ def _settings(
     """What must be the same for all batches of a folder, as JSON."""
     subject = model.wrapped if isinstance(model, Iterated) else model
     about = circumstances(subject.module if isinstance(subject, Wrapped) else subject, (), keep, seed)
-    listed = list(edits) if isinstance(edits, list | tuple) else [edits]
+    listed = list(edits or ()) if isinstance(edits, list | tuple | NoneType) else [edits]
     names = getattr(sites, "__name__", "a function") if callable(sites) else sites
+    of_machine = ("versions", "device", "edits")  # which may be others when it goes on
     return {
-        **{name: about[name] for name in ("architecture", "config", "weights", "keep", "seed")},
+        **{name: value for name, value in about.items() if name not in of_machine},
         "iterations": iterations,
         "sites": [names] if isinstance(names, str) else list(names),
-        "edits": [str(edit) for edit in listed],
-        "options": sorted(name for name in options),
+        "edits": [_described(edit) for edit in listed],
+        "options": {name: _plain(value) for name, value in sorted(options.items())},
     }
+
+
+def _described(edit: Any) -> str:
+    """An edit as text, with a checksum of each tensor that it has."""
+    sums = [checksum(tensor) for _, tensor in tensors_in(vars(edit) if hasattr(edit, "__dict__") else edit)]
+    return " ".join([str(edit), *sums])
+
+
+def _plain(value: Any) -> Any:
+    """An option as JSON: itself if it is plain, else its type, and for tensors their checksums."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return [type(value).__name__, *(checksum(tensor) for _, tensor in tensors_in(value))]
 
 
 def _begin(folder: Path, settings: Mapping[str, Any]) -> None:
@@ -156,12 +182,14 @@ def _begin(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def _check_fits(first: Run | None, run: Run, number: int, place: Path) -> None:
-    """Raise LoopscopeError, and remove the batch, if it can't be put together with the first."""
-    if first is None:
-        return
+    """Raise LoopscopeError, and remove the batch, if it can't be put together with the first, or
+    with any."""
+    runs = [run] if first is None else [first, run]
     try:
-        check_alike(first, run, number)
-        joined_batches([first, run])
+        check_alike(runs[0], run, number)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LoopscopeWarning)  # which the whole run gives
+            joined_batches(runs)
     except LoopscopeError:
         shutil.rmtree(place)
         raise
@@ -181,9 +209,10 @@ def _check_batch(
     further = {name: value for name, value in options.items() if name not in ours} | dict(inputs)
     subject = model.wrapped if isinstance(model, Iterated) else model
     read = model_input(subject, tokens, further, options.get("tokenizer"))
-    same = equal(read.tokens, run.tokens) and all(
-        name in run.inputs and equal(value, run.inputs[name]) for name, value in read.inputs.items()
-    )
+    inputs = dict(read.inputs)
+    if isinstance(subject, Wrapped) and subject.names.count is not None and subject.names.count in run.inputs:
+        inputs.setdefault(subject.names.count, run.inputs[subject.names.count])  # iterations=
+    same = equal(read.tokens, run.tokens) and equal(inputs, run.inputs)
     if not same:
         raise LoopscopeError(
             f"batch {number} must be the one that was recorded in {place}, but has other tokens or inputs. "

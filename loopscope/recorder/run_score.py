@@ -11,7 +11,7 @@ from ..common.errors import LoopscopeError
 from ..common.score_band import ScoreBand, score_band
 from ..runs.run import Run
 from ..tasks import Task
-from .labels import labels_of, task_of
+from .labels import labels_of, task_key, task_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def score_of(run: Run) -> RunScore | None:
         _ = run.model if run.has_model else None  # refuses weights that have changed
     except LoopscopeError:
         return _score(run)
-    return run.memory.once("score", lambda: _score(run))
+    return run.memory.once(("score", task_key(run)), lambda: _score(run))
 
 
 def _score(run: Run) -> RunScore | None:

@@ -46,7 +46,8 @@ class Fates:
     """How many positions come to rest by the strictest and by the most lenient of the analyses that
     count them, and of how many; None unless these shares differ (`rest_counts.APART`)."""
     kept: int = 0
-    """How many positions rest only because the model keeps their state from where they halt."""
+    """How many positions stop at once, from a full step to none, as what is kept where it halts
+    does."""
     beyond: str = ""
     """How states were followed to where the model by itself doesn't go, such as "with its one
     iteration applied again"; empty if it does."""
@@ -58,10 +59,8 @@ class Fates:
 
     @property
     def kept_clause(self) -> str:
-        """How many positions are kept where they halt, as the end of a sentence or caption."""
-        return (
-            f"; in fact {self.kept} stop at once as they halt, and are kept from there" if self.kept else ""
-        )
+        """How many positions stop at once, as the end of a sentence or caption."""
+        return f"; {self.kept} stop at once, as where a halted state is kept" if self.kept else ""
 
     @property
     def clauses(self) -> str:

@@ -1,6 +1,7 @@
 """Runs of several batches of examples as one run, whose batch axis has the examples of one after
 those of the other."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..common.errors import LoopscopeError
+from ..common.caller import users_stacklevel
+from ..common.errors import LoopscopeError, LoopscopeWarning
 from ..core.counted import Counted
+from ..core.lazy_values import form_at
 from ..core.states import States
 from ..halting.halting_record import Halting
 from .batch_values import joined_states
@@ -21,7 +24,8 @@ MOST = 1_000_000_000
 
 def joined_batches(runs: Sequence[Run], reload: Callable[[], Any] | None = None) -> Run:
     """One run of the examples of several. The States read from the batches when they are asked
-    for. An output, or a site outside the loop, of more than a gigabyte is left out.
+    for. An output, or a site outside the loop, of more than a gigabyte is left out, and any site
+    whose values don't have a row for each example.
 
     Arguments:
         reload: gives the model that made them.
@@ -33,9 +37,15 @@ def joined_batches(runs: Sequence[Run], reload: Callable[[], Any] | None = None)
     for number, run in enumerate(runs):
         check_alike(first, run, number)
     sites: dict[str, Any] = {}
+    left_out: list[str] = []
     for name in first.names:
         parts = [run[name] for run in runs]
+        if not all(_has_rows(part, size) for part, size in zip(parts, sizes, strict=True)):
+            left_out.append(name)
+            continue
         sites[name] = joined_states(parts, sizes) if isinstance(parts[0], States) else _concatenated(parts)
+    _warn_left_out(first, left_out, sizes[0])
+    outputs = [run.output for run in runs]
     inputs = {
         name: _joined_input(f"input '{name}'", [run.inputs[name] for run in runs], sizes)
         for name in first.inputs
@@ -45,7 +55,7 @@ def joined_batches(runs: Sequence[Run], reload: Callable[[], Any] | None = None)
         inputs=inputs,
         iterations=max(run.iterations for run in runs),
         sites={name: site for name, site in sites.items() if site is not None},
-        output=_concatenated([run.output for run in runs]),
+        output=_concatenated(outputs) if all(map(_has_rows, outputs, sizes)) else None,
         origin=first.origin | {"batches": sizes},
         halting=_halting([run.halting for run in runs]),
         counted=_counted(runs),
@@ -56,7 +66,39 @@ def joined_batches(runs: Sequence[Run], reload: Callable[[], Any] | None = None)
 def batch_size(run: Run) -> int:
     """How many examples a run has."""
     states = run.states
-    return states.shape[states.axes.index("batch")]
+    size = dict(zip(states.axes[1:], states.shape[1:], strict=True)).get("batch")
+    if size is None or not _has_rows(states, size):
+        raise LoopscopeError(
+            "the states of each batch must have a row for each example, and be of one shape, to be put "
+            f"together, but have the axes {states.axes}, {states.shape}. Record the batches one by one: "
+            "ls.record(model, tokens, to=...)."
+        )
+    return size
+
+
+def _has_rows(site: Any, size: int) -> bool:
+    """Whether each value of a site has a row for each of so many examples."""
+    if not isinstance(site, States):
+        return isinstance(site, Tensor) and site.shape[:1] == (size,)
+    forms = (form_at(site.by_index, index).shape for index in site.by_index)
+    depth = len(next(iter(site.by_index), ()))
+    return site.axes[depth : depth + 1] == ("batch",) and all(form[:1] == (size,) for form in forms)
+
+
+def _warn_left_out(first: Run, names: Sequence[str], size: int) -> None:
+    if names:
+        listed = ", ".join(f"'{name}' {_value_shape(first[name])}" for name in names)
+        warnings.warn(
+            f"the run of all batches lacks {listed}, of which a value doesn't have a row for each of the {size} "
+            "examples of a batch. The run of each batch has them: ls.load_run(folder / 'batch-00000').",
+            LoopscopeWarning,
+            stacklevel=users_stacklevel(),
+        )
+
+
+def _value_shape(site: States | Tensor) -> tuple[int, ...]:
+    depth = len(next(iter(site.by_index), ())) if isinstance(site, States) else 0
+    return tuple(site.shape[depth:])
 
 
 def check_alike(first: Run, run: Run, number: int) -> None:
@@ -70,6 +112,11 @@ def check_alike(first: Run, run: Run, number: int) -> None:
         raise LoopscopeError(
             f"the batches of one run must have the same sites, but batch 0 has {first.names}, and batch "
             f"{number} has {run.names}. Record those apart that take another way through the model."
+        )
+    if run.inputs.keys() != first.inputs.keys():
+        raise LoopscopeError(
+            f"the batches of one run must have the same inputs, but batch 0 has {sorted(first.inputs)}, and "
+            f"batch {number} has {sorted(run.inputs)}. Pass the same to all, such as a mask that hides nothing."
         )
     for name in first.names:
         one, other = _form(first[name]), _form(run[name])

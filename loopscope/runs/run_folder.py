@@ -2,7 +2,7 @@
 
 import os
 import zlib
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +68,16 @@ def places_of(run: "Run") -> set[Path]:
     return {source.place.resolve() for source in sources if isinstance(source, LazyTensors)}
 
 
-def open_run_folder(folder: Path) -> tuple[FolderTensors, dict[str, Any]]:
+def open_run_folder(folder: Path, without: Collection[str] = ()) -> tuple[FolderTensors, dict[str, Any]]:
     """The tensors and the header of a run that is finished.
+
+    Arguments:
+        without: names of tensors of the file that aren't needed, and not read.
 
     Raises:
         LoopscopeError: a file is missing or damaged.
     """
-    file, header = open_file(folder / RUN, "run")
+    file, header = open_file(folder / RUN, "run", without=without)
     index = header.get("index")
     if not isinstance(index, dict):
         raise damaged(folder / RUN, "it doesn't say what is in the folder")

@@ -111,6 +111,15 @@ def test_states_that_are_kept_where_they_halt_are_told_from_those_that_converge(
     assert convergence_of(known_maps.standing()).kept == 0, "what never moves halts nowhere"
 
 
+def test_a_map_that_reaches_its_limit_in_one_step_keeps_nothing():
+    """The sentence blames halting only where the run has one."""
+    result = convergence_of(known_maps.Map(lambda x: x * torch.tensor([1.0, 0.0])))
+    assert "or where one iteration reaches the limit." in result.sentence
+    halts = dataclasses.replace(result, halts=True)
+    assert "the model keeps their state from where they halt" in halts.sentence
+    assert "the model keeps" not in result.sentence
+
+
 @pytest.mark.parametrize("overall", [0.7, 0.6])
 def test_one_position_has_a_line_where_it_is_slower_than_all_together(overall: float):
     result = convergence_of(known_maps.contracting(0.7))

@@ -1,10 +1,13 @@
 """Further examples of a run's task follow from the run: another run gets others."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 import loopscope as ls
 from loopscope.recorder.further_examples import further_examples
+from loopscope.recorder.run_score import score_of
 
 TASK = ls.tasks.prefix_parity(length=8)
 
@@ -42,3 +45,25 @@ def test_there_are_none_for_a_run_that_is_large_enough_edited_or_of_no_task(mode
     assert further_examples(ls.record(model, tokens, edits=[ls.skip(1)]), 40) is None
     assert further_examples(ls.iterate(lambda x: x / 2, torch.ones(4, 3), 5), 40) is None
     assert more(model, tokens[:, :5]) is None, "the task's examples have another length"
+
+
+@dataclass(frozen=True)
+class Negated(type(TASK)):
+    """The same strings with the other answer to each."""
+
+    def solve(self, tokens):
+        return torch.where(tokens == 2, tokens, 1 - super().solve(tokens))
+
+
+def test_another_task_has_its_own_examples_and_score(model):
+    """What a run remembers of one task isn't taken for another's."""
+    run = ls.record(model, TASK.batch(4, seed=0).tokens)
+    examples, score = further_examples(run, 12), score_of(run)
+    other = Negated(length=8)
+    try:
+        model.task = other
+        assert further_examples(run, 12) is not examples
+        assert score_of(run).task is other and not score_of(run).correctness.equal(score.correctness)
+    finally:
+        model.task = TASK
+    assert score_of(run) is score and further_examples(run, 12) is examples

@@ -204,7 +204,7 @@ def test_positions_that_are_kept_where_they_halt_are_said_beside_those_that_conv
     rests: list[Fate | None] = ["converges", "converges"]
     positions = {0: rests, 1: [*rests[:1], "moves"]}
     fates = reconcile({"a": Kept(positions=positions, number=kept), "b": Result(goes={1: "moves"})})
-    said = "; in fact 3 stop at once as they halt, and are kept from there"
+    said = "; 3 stop at once, as where a halted state is kept"
     for text in (fates.sentence, summary({}, [], fates).tiles[0].caption):
         assert (said in text) == bool(kept)
 
