@@ -26,6 +26,10 @@ from .shard_index import INDEX, Place, index_line, shard_file
 
 SHARD = 128_000_000
 """Bytes after which the next shard begins."""
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+"""A file of bytes; Windows would write the ends of lines otherwise."""
+AT_ONCE = 1 << 30
+"""Bytes that are given to the system in one write."""
 _HEADERS = (1 << 14, 1 << 18)
 """Bytes that are left free for the header of the first shard, and of those that follow."""
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -43,7 +47,7 @@ class ShardWriter:
         self.folder = folder
         self.places: dict[str, Place] = {}
         """What has been written, by name."""
-        self._index = os.open(folder / INDEX, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        self._index: int | None = os.open(folder / INDEX, _FLAGS | os.O_APPEND, 0o666)
         self._index_bytes = self._index_checksum = 0
         self._shard: int | None = None
         self._number = -1
@@ -76,7 +80,7 @@ class ShardWriter:
             checksum = f"{zlib.crc32(content):08x}"
             place = Place(name, self._number, self._end, dtype, tuple(tensor.shape), dict(about), checksum)
             line = index_line(place)
-            assert self._shard is not None
+            assert self._shard is not None and self._index is not None
             _write(self._shard, content, self._end)
             _write(self._index, memoryview(line))
         except OSError as error:
@@ -102,10 +106,12 @@ class ShardWriter:
             OSError: the disk is full.
         """
         self._finish_shard()
+        assert self._index is not None
         os.fsync(self._index)
-        os.close(self._index)
         for sent in self._sent:
             sent.result()
+        index, self._index = self._index, None
+        os.close(index)
         self._disk.shutdown()
         _synchronised(self.folder)
         return {"bytes": self._index_bytes, "checksum": f"{self._index_checksum:08x}"}
@@ -116,7 +122,7 @@ class ShardWriter:
         for file in (self._index, self._shard):
             if file is not None:
                 os.close(file)
-        self._shard = None
+        self._index = self._shard = None
 
     def _placed(self, name: str, tensor: Tensor, about: Mapping[str, Any]) -> dict[str, Any]:
         """The entries of a tensor in the header of its shard, which is opened if need be."""
@@ -141,7 +147,7 @@ class ShardWriter:
     def _open_shard(self, least: int) -> None:
         self._number += 1
         path = shard_file(self.folder, self._number)
-        self._shard = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        self._shard = os.open(path, _FLAGS, 0o666)
         self._entries = {}
         room = max(least, _HEADERS[min(self._number, 1)])
         self._start = self._end = room + -room % ALIGNMENT
@@ -156,18 +162,19 @@ class ShardWriter:
         os.ftruncate(self._shard, self._end)
         content = struct.pack("<Q", length) + header.ljust(length)
         _write(self._shard, memoryview(content), 0)
-        os.close(self._shard)
-        self._shard = None
+        shard, self._shard = self._shard, None
+        os.close(shard)
         return_freed_memory()
         self._sent.append(self._disk.submit(_synchronised, shard_file(self.folder, self._number)))
 
 
 def _write(file: int, content: memoryview, offset: int | None = None) -> None:
-    """All of it: the kernel may take less at once."""
+    """All of it: the kernel may take less at once, and macOS refuses 2 GB."""
+    if offset is not None:  # Windows has no os.pwrite, and nobody else writes here
+        os.lseek(file, offset, os.SEEK_SET)
     done = 0
     while done < content.nbytes:
-        rest = content[done:]
-        done += os.write(file, rest) if offset is None else os.pwrite(file, rest, offset + done)
+        done += os.write(file, content[done : done + AT_ONCE])
 
 
 def _synchronised(path: Path) -> None:

@@ -1,8 +1,10 @@
 """labelled_array: a site's values as an array of xarray."""
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,8 +35,27 @@ def labelled_array(
         raise LoopscopeError(
             "to_xarray needs xarray, which isn't installed. Run: pip install xarray."
         ) from None
-    array = _numbers(values) if isinstance(values, Tensor) else _chunked(values, iterations, inner)
+    array = _numbers(values) if isinstance(values, Tensor) else _stacked(values, iterations, inner)
     return xarray.DataArray(array, dims=axes, coords={axes[0]: iterations}, name=name)
+
+
+def _stacked(values: LazyValues, iterations: Sequence[int], inner: Sequence[int]) -> Any:
+    """The values in one array: with dask they are read when they are asked for, without it now."""
+    if find_spec("dask") is not None:
+        return _chunked(values, iterations, inner)
+    form = _numbers(torch.empty(0, dtype=values.form(next(iter(values))).dtype))
+    shape = tuple(values.form(next(iter(values))).shape)
+    grid = index_grid(tuple(inner)) if inner else [()]
+    result = np.full((len(iterations), len(grid), *shape), _filler(form), dtype=form.dtype)
+    for row, k in enumerate(iterations):
+        for column, turn in enumerate(grid):
+            if (k, *turn) in values:
+                result[row, column] = _read(values, (k, *turn))
+    return result.reshape((len(iterations), *inner, *shape))
+
+
+def _filler(like: Any) -> float:
+    return float("nan") if like.dtype.kind == "f" else 0
 
 
 def _chunked(values: LazyValues, iterations: Sequence[int], inner: Sequence[int]) -> Any:
@@ -48,8 +69,7 @@ def _chunked(values: LazyValues, iterations: Sequence[int], inner: Sequence[int]
 
     def chunk(index: LoopPlace) -> Any:
         if index not in values:
-            filler = float("nan") if like.dtype.kind == "f" else 0
-            return dask.array.full(tuple(form.shape), filler, dtype=like.dtype)
+            return dask.array.full(tuple(form.shape), _filler(like), dtype=like.dtype)
         value = delayed(_read, pure=False)(values, index)
         return dask.array.from_delayed(value, shape=tuple(form.shape), dtype=like.dtype)
 

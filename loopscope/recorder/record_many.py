@@ -118,10 +118,11 @@ def _length(batches: Any) -> int | None:
 
 def _parts(batch: Any) -> tuple[Any, Mapping[str, Any]]:
     """Tokens and further inputs of a batch."""
-    if isinstance(batch, tuple | list) and len(batch) == 1 and isinstance(batch[0], Tensor):
-        return batch[0], {}  # of a DataLoader of a TensorDataset
-    pair = isinstance(batch, tuple | list) and len(batch) == 2 and isinstance(batch[1], Mapping)
-    return (batch[0], batch[1]) if pair else (batch, {})
+    parts: list[Any] = list(batch) if isinstance(batch, tuple | list) else []
+    if len(parts) == 1 and isinstance(parts[0], Tensor):
+        return parts[0], {}  # of a DataLoader of a TensorDataset
+    pair = len(parts) == 2 and isinstance(parts[1], Mapping)
+    return (parts[0], parts[1]) if pair else (batch, {})
 
 
 def _settings(

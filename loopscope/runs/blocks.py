@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..core.indexing import as_vectors
+from ..core.lazy_values import chosen
 from ..core.states import States
 from ..maths.precision import spread_between
 
@@ -71,9 +72,15 @@ def block_values(
     """
     here = mask[block.rows, block.positions]
     everything = bool(here.all())
+    labels = states.iterations if labels is None else labels
+    rows = block.rows
+    if not states.in_memory and "batch" in states.axes:
+        # of a run of many batches only those are read that the block is of
+        values = chosen(states.by_index, lambda index: index[0] in labels)
+        states, rows = states.with_values(values).at(batch=rows), slice(None)
     result = []
-    for k in states.iterations if labels is None else labels:
-        x = as_vectors(states[k].detach(), states.axes[1:])[block.rows, block.positions]
+    for k in labels:
+        x = as_vectors(states[k].detach(), states.axes[1:])[rows, block.positions]
         result.append(x.flatten(0, 1) if everything else x[here.to(x.device)])
     return result
 

@@ -89,8 +89,8 @@ def _warn_left_out(first: Run, names: Sequence[str], size: int) -> None:
     if names:
         listed = ", ".join(f"'{name}' {_value_shape(first[name])}" for name in names)
         warnings.warn(
-            f"the run of all batches lacks {listed}, of which a value doesn't have a row for each of the {size} "
-            "examples of a batch. The run of each batch has them: ls.load_run(folder / 'batch-00000').",
+            f"the run of all batches lacks {listed}, of which a value doesn't have a row for each of the "
+            f"{size} examples of a batch. Each batch has them: ls.load_run(folder / 'batch-00000').",
             LoopscopeWarning,
             stacklevel=users_stacklevel(),
         )
@@ -116,7 +116,8 @@ def check_alike(first: Run, run: Run, number: int) -> None:
     if run.inputs.keys() != first.inputs.keys():
         raise LoopscopeError(
             f"the batches of one run must have the same inputs, but batch 0 has {sorted(first.inputs)}, and "
-            f"batch {number} has {sorted(run.inputs)}. Pass the same to all, such as a mask that hides nothing."
+            f"batch {number} has {sorted(run.inputs)}. Pass the same to all, such as a mask that hides "
+            "nothing."
         )
     for name in first.names:
         one, other = _form(first[name]), _form(run[name])

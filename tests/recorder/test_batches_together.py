@@ -9,7 +9,9 @@ from torch import nn
 import loopscope as ls
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.common.files import StoredTensors
+from loopscope.common.shard_reader import ShardedTensors
 from loopscope.recorder import batch_folders
+from loopscope.runs.blocks import block_values, blocks_of
 
 from ..wrapping.test_batch_rows import PICKS, Leaving
 
@@ -157,3 +159,17 @@ def test_an_output_that_is_too_large_is_not_read(model, tmp_path, monkeypatch):
     read.clear()
     monkeypatch.setattr(batch_folders, "MOST", sum(each) - 1)
     assert ls.load_run(tmp_path).output is None and "output" not in read
+
+
+def test_a_block_reads_the_batches_that_it_is_of(model, tmp_path, monkeypatch):
+    run = ls.record_many(model, torch.cat(BATCHES).split(1), to=tmp_path)
+    read = []
+    original = ShardedTensors.__getitem__
+    monkeypatch.setattr(
+        ShardedTensors, "__getitem__", lambda self, name: read.append(name) or original(self, name)
+    )
+    blocks, states = blocks_of(run.states, 1000), run.states.tensor
+    read.clear()
+    parts = [block_values(run.states, block, run.mask) for block in blocks]
+    assert len(blocks) > 5 and len(read) == len(blocks) * 4, "each reads its one example"
+    assert torch.cat([part[3] for part in parts]).equal(states[3].flatten(0, 1))

@@ -1,11 +1,14 @@
 """What is done to the values of a run in files, or with its folder, while it is read."""
 
 import copy
+import os
+import sys
 
 import pytest
 import torch
 
 import loopscope as ls
+from loopscope.common import shard_writer
 from loopscope.common.errors import LoopscopeError, LoopscopeWarning
 from loopscope.recorder.continued_run import continued_run
 
@@ -70,3 +73,39 @@ def test_a_result_is_not_written_over_the_run_that_it_reads(model, tmp_path, mon
     (tmp_path / "else").mkdir()
     monkeypatch.chdir(tmp_path / "else")  # a folder that was named from another one
     assert ls.resume(model, run, 4, to="whole").states[4].equal(ls.record(model, TOKENS).states[4])
+
+
+def test_values_in_files_are_an_array_without_dask_too(runs, monkeypatch):
+    with_dask = runs["file"].states.to_xarray().compute()
+    for name in ("dask", "dask.array", "dask.delayed"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it weren't installed
+    for name, run in runs.items():
+        array = run.states.to_xarray()
+        assert array.equals(with_dask) and array.dims == with_dask.dims, name
+
+
+def test_a_folder_whose_disk_fails_at_the_end_is_left_in_order(model, tmp_path, monkeypatch):
+    """The error of the disk is what is said, not that of a file that was closed already."""
+
+    def failing(path):
+        if path.name.startswith("values"):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(shard_writer, "_synchronised", failing)
+    with pytest.raises(LoopscopeError, match="could not be completed .*Input/output error"):
+        ls.record(model, TOKENS, to=tmp_path)
+    monkeypatch.undo()
+    with pytest.warns(LoopscopeWarning, match="interrupted"):
+        assert ls.load_run(tmp_path).iterations == 4
+
+
+def test_values_are_written_in_parts_that_every_system_takes(model, tmp_path, monkeypatch):
+    """Also without os.pwrite, which Windows lacks."""
+    monkeypatch.setattr(shard_writer, "AT_ONCE", 100)
+    monkeypatch.delattr(os, "pwrite")
+    write = os.write
+    sizes = []
+    monkeypatch.setattr(os, "write", lambda file, part: sizes.append(len(part)) or write(file, part))
+    run = ls.record(model, TOKENS, to=tmp_path)
+    monkeypatch.undo()
+    assert max(sizes) == 100 and run.states.tensor.equal(ls.record(model, TOKENS).states.tensor)
