@@ -88,7 +88,8 @@ def measure(
     Raises:
         LoopscopeError: there is no analysis or option of that name, the mask doesn't fit, the
             analysis can't be computed from this run, or not within the budget, or isn't computed
-            in blocks and a scheduler was named.
+            in blocks and a scheduler was named; or an example that counts left the loop before its
+            end, where the analysis goes through all states.
     """
     from ..core.outside_modes import outside_modes  # the names of the analyses need no torch
 

@@ -70,7 +70,8 @@ def record_many(
     Returns:
         the run. States are read from the folder when they are asked for, and of the batches that an
         `.at(batch=slice(...))` selects only. Where a batch's loop ended earlier than others, its
-        rows are absent. An output, or a site outside the loop, of more than a gigabyte is left out.
+        rows are absent. An output, or a site outside the loop, of more than a gigabyte is left out,
+        and with a warning any site that doesn't have a row for each example.
 
     Raises:
         LoopscopeError: as `record`; batches of different lengths, or the folder has other batches,
