@@ -8,6 +8,7 @@
 """
 
 import inspect
+import math
 import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -133,7 +134,7 @@ def _within(name: str, question: Any, run: Any, options: dict[str, Any], budget:
     """The result that a budget allows, whose evidence says what was left out."""
     from dataclasses import replace
 
-    from ..common.price import Budget, Price, passes_text
+    from ..common.price import Budget, Price
     from ..recorder.prices import passes_of
     from ..recorder.within_budget import fitted
 
@@ -142,7 +143,7 @@ def _within(name: str, question: Any, run: Any, options: dict[str, Any], budget:
     if isinstance(fit, Price):
         raise LoopscopeError(
             f"{name} of this run costs {fit.text} at least, more than the budget of {allowed.text}. Pass a "
-            f'larger one: budget="{passes_text(1.1 * fit.passes)}".'
+            f'larger one: budget="{math.ceil(110 * fit.passes) / 100:.2f} passes".'
         )
     result = question(fit.run, **fit.options)
     note = fit.note(allowed.text)

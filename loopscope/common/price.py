@@ -17,7 +17,9 @@ SLOWER = 3.0
 """A pass of an analysis takes up to so many times as long as a bare one: it computes in double
 precision, for few rows at a time, and what it computes from the states takes time too."""
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "pass": None, "passes": None}
-_FORM = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]*)\s*")
+_THOUSANDS = r"[1-9][0-9]{0,2}(?:,[0-9]{3})+"  # any other comma may stand for a decimal point
+_NUMBER = rf"(?:(?:{_THOUSANDS}|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)(?:e[-+]?[0-9]+)?"
+_FORM = re.compile(rf"\s*({_NUMBER})\s*([a-z]*)\s*")
 _EXAMPLES = 'Write a time such as "90 s", "2 min" or "1 h", or forward passes such as 500 or "500 passes"'
 
 
@@ -51,9 +53,9 @@ class Budget:
         """
         if isinstance(value, Budget):
             return value
-        found = _FORM.fullmatch(value.lower().replace(",", "")) if isinstance(value, str) else None
+        found = _FORM.fullmatch(value.lower()) if isinstance(value, str) else None
         if found and (found[2] or "pass") in _UNITS:
-            amount, unit = float(found[1]), _UNITS[found[2] or "pass"]
+            amount, unit = float(found[1].replace(",", "")), _UNITS[found[2] or "pass"]
         elif isinstance(value, int | float) and not isinstance(value, bool):
             amount, unit = float(value), None
         else:
@@ -88,7 +90,7 @@ def passes_text(passes: float) -> str:
     """A number of forward passes in words, to two digits below 100."""
     if 0 < passes < 0.01:
         return "less than 0.01 passes"
-    number = f"{passes:,.0f}" if passes >= 100 else f"{passes:.2g}"
+    number = f"{passes:,.0f}" if passes >= 99.5 else f"{passes:.2g}"
     return f"{number} {'pass' if number == '1' else 'passes'}"
 
 

@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 
 from .. import analyses as questions
-from ..common.price import SLOWER, Budget, passes_text
-from ..recorder.prices import pass_seconds, passes_of
+from ..common.price import Budget, passes_text
+from ..recorder.prices import passes_of
 from ..recorder.within_budget import fitted, price_of
 from ..runs.run import Run
 
@@ -95,4 +95,4 @@ def _takes_long(run: Run, names: Sequence[str]) -> bool:
     if not run.has_model or sum(p.numel() for p in run.model.parameters()) < LARGE:
         return False
     passes = sum(price_of(questions.module(name), run, {}).passes for name in names)
-    return passes > 0 and passes * SLOWER * pass_seconds(run) > (DEFAULT.seconds or 0.0)
+    return passes > 0 and passes > passes_of(DEFAULT, run)

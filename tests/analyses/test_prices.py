@@ -7,11 +7,12 @@ import pytest
 import torch
 
 import loopscope as ls
-from loopscope.common.price import Budget, smaller
+from loopscope.common.price import Budget, Price, smaller
 from loopscope.recorder.prices import in_passes
 from loopscope.reports import spending
 
 from ..toys.counted_steps import counted_steps
+from ..toys.family_doubles import OuroConfig, OuroForCausalLM
 from ..toys.planted_loops import planted_run
 
 TWICE = 2.0
@@ -123,6 +124,16 @@ def test_what_no_budget_allows_is_refused_with_its_price_and_one_that_is_enough(
     ls.analyses.measure("convergence", recorded(), budget=enough)
 
 
+@pytest.mark.parametrize("cost", [1e-3, 0.09, 3.14, 90.5, 90.9, 1234.56])
+def test_the_budget_that_is_said_to_be_enough_is_one_whatever_the_price(monkeypatch, cost):
+    module = ls.analyses.module("convergence")
+    monkeypatch.setattr(module, "price", lambda run, **_: Price(cost))
+    with pytest.raises(ls.LoopscopeError) as refusal:
+        ls.analyses.measure("convergence", recorded(), budget=cost / 100)
+    enough = str(refusal.value).split('budget="')[1].removesuffix('".')
+    assert cost <= (Budget.of(enough).passes or 0) <= 1.1 * cost + 0.01
+
+
 def test_with_budget_enough_and_without_one_the_numbers_are_the_same():
     without = ls.analyses.measure("attention", recorded()).to_dict()
     assert ls.analyses.measure("attention", recorded(), budget=1e9).to_dict() == without
@@ -173,3 +184,12 @@ def test_a_large_model_has_a_budget_where_its_page_would_take_long_and_a_small_o
     monkeypatch.setattr(spending, "DEFAULT", Budget(None, 1e-6))
     page = ls.report(recorded(), ["convergence"])
     assert words in page.html and "convergence of this run costs" in page.html
+
+
+def test_a_large_models_run_that_cannot_be_iterated_needs_no_budget(monkeypatch):
+    """A generation has no one iteration that could be timed."""
+    model = ls.wrap(OuroForCausalLM(OuroConfig(total_ut_steps=3, hidden_size=8)).eval())
+    run = ls.generate(model, torch.tensor([[5, 6, 7, 5], [9, 3, 9, 3]]), max_new_tokens=3).run
+    monkeypatch.setattr(spending, "LARGE", 1)
+    assert ls.analyses.price("path_independence", run).passes > 0
+    assert spending.Spending(run, ["convergence", "path_independence"], None).budget is None

@@ -18,6 +18,9 @@ from loopscope.reports.spending import level
         ("500 passes", 500, None),
         ("1 pass", 1, None),
         ("1,500 passes", 1500, None),
+        ("1,234,567", 1234567, None),
+        ("1e+16", 1e16, None),
+        ("2.5E-5 s", None, 2.5e-5),
         ("90 s", None, 90),
         ("2 min", None, 120),
         ("1.5min", None, 90),
@@ -30,8 +33,15 @@ def test_a_budget_is_a_time_or_a_number_of_passes(written, passes, seconds):
     assert Budget.of(budget) == budget == Budget.of(budget.text)
 
 
+@pytest.mark.parametrize("passes", [0.01, 0.995, 9.95, 99.4, 99.5, 99.55, 100, 999.5, 1e6])
+def test_a_number_of_passes_in_words_is_read_back(passes):
+    assert Budget.of(passes_text(passes)).passes == pytest.approx(passes, rel=0.05)
+
+
 @pytest.mark.parametrize(
-    "wrong", ["soon", "2 days", "-3 s", "", "0 s", 0, -1, math.inf, math.nan, True, None]
+    "wrong",
+    ["soon", "2 days", "-3 s", "", "0 s", 0, -1, math.inf, math.nan, True, None, "1,5 min", "1,50", "0,500 s"]
+    + ["12,34,567", "1,5000", "1.5,000", "2e s", "1e999"],
 )
 def test_what_is_no_budget_is_refused_with_what_to_write(wrong):
     with pytest.raises(LoopscopeError, match='"90 s", "2 min" or "1 h", or forward passes such as 500'):
