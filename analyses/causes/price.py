@@ -6,7 +6,7 @@ from loopscope.common.price import Price
 from loopscope.recorder.prices import in_passes
 from loopscope.runs.run import Run
 
-from .measure import MAX_ITERATIONS, affordable, position_iterations, spaced
+from .measure import MAX_ITERATIONS, MIN_EXAMPLES, affordable, position_iterations, spaced
 
 REDUCED = ({"examples": 32}, {"examples": 16}, {"examples": 8}, {"examples": 8, "iterations": 3})
 
@@ -20,7 +20,7 @@ def price(
     **_: Any,
 ) -> Price:
     """Of `measure` with these options."""
-    most = affordable(run) if examples == "affordable" else examples
+    most = max(MIN_EXAMPLES, affordable(run)) if examples == "affordable" else examples
     rows, n = min(most or len(run.tokens), len(run.tokens)), run.iterations
     whole = spaced(run, site, iterations) or range(n + 1)
     where = position_iterations(run, list(whole), every=iterations is None)

@@ -7,7 +7,7 @@ from loopscope.recorder.prices import in_passes
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
-from .measure import AFTER, affordable
+from .measure import AFTER, MIN_EXAMPLES, affordable
 
 REDUCED = ({"examples": 32}, {"examples": 16}, {"examples": 8})
 
@@ -21,7 +21,7 @@ def price(
     **_: Any,
 ) -> Price:
     """Of `measure` with these options."""
-    most = affordable(run) if examples == "affordable" else examples
+    most = max(MIN_EXAMPLES, affordable(run)) if examples == "affordable" else examples
     rows = min(most or len(run.tokens), len(run.tokens))
     k = run.iterations // 2 if iteration is None else run.states.iteration_at(iteration)
     positions = int(mask_at(run, run.states).any(0).sum())

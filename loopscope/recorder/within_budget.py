@@ -12,6 +12,8 @@ from .subset import select_examples
 
 FEWEST = 6
 """A run isn't cut down to fewer examples than these."""
+NOTE = " The budget of "
+"""With it begins what follows in the evidence of a result that was cut down."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Fitted:
             return ""
         changes = ", ".join(self.changes)
         return (
-            f" The budget of {budget} allowed {changes}, for about {self.price.text}; the whole costs "
+            f"{NOTE}{budget} allowed {changes}, for about {self.price.text}, where the whole costs "
             f"{self.whole.text}."
         )
 

@@ -14,7 +14,7 @@ from ..common.text import percent, plural
 from ..plots import style
 from ..plots.heatmaps import position_heatmap
 from ..plots.panels import Panel
-from ..recorder.labels import position_names, symbol_of, task_of
+from ..recorder.labels import labels_of, position_names, symbol_of, task_of
 from ..recorder.prices import in_passes
 from ..recorder.run_depth import RunDepth, depth_of
 from ..recorder.run_score import RunScore, score_of
@@ -83,11 +83,13 @@ def _claim(
 
 
 def _only_answer(run: Run, score: RunScore, depth: int) -> str:
-    """A sentence where all answers at the model's own depth are one token, whatever the input."""
-    if score.task.continuous:
+    """A sentence where all answers at the model's own depth are one token, although the correct
+    ones differ."""
+    labels = labels_of(run)
+    if score.task.continuous or labels is None or len(labels.targets[score.mask].unique()) < 2:
         return ""
     tokens = run.logits[depth].argmax(-1).cpu()[score.mask].unique().tolist()
-    if len(tokens) > 1 or int(score.mask.sum()) < 2:
+    if len(tokens) > 1:
         return ""
     return f" It answers “{symbol_of(run)(tokens[0])}” everywhere, whatever the input."
 
@@ -101,12 +103,13 @@ def _longer_clause(longer: list[tuple[ScoreCurve, int]]) -> str:
 
 
 def longer_price(run: Run) -> Price:
-    """What the accuracy on longer examples costs, at most."""
+    """What the accuracy on longer examples costs, at most; an example of twice the length counts
+    twice."""
     task: Any = task_of(run)
     if task is None or not run.has_model or not isinstance(task.options.get(task.difficulty_option), int):
         return Price(0.0)
     iterations = max(run.iterations, min(LONGEST, max(_STRETCH) * getattr(run.model, "iterations", 0)))
-    return Price(in_passes(run, len(_STRETCH) * EXAMPLES * iterations))
+    return Price(in_passes(run, sum(_STRETCH) * EXAMPLES * iterations))
 
 
 def _longer(run: Run, score: RunScore) -> list[tuple[ScoreCurve, int]]:

@@ -5,6 +5,7 @@ import math
 from ..common.analysis_result import AnalysisResult
 from ..common.evidence import CONSTANT, Estimate, Evidence
 from ..common.text import percent
+from ..recorder.within_budget import NOTE
 from .section import Table
 
 IN_LINE = 2
@@ -39,13 +40,15 @@ def evidence_line(evidence: Evidence, claim: str = "") -> str:
 
 
 def _shortened(how: str) -> str:
-    """The first conclusions of a sentence that counts several; the table has the others."""
-    counted = how.removesuffix(".").split("; ")
+    """The first conclusions of a sentence that counts several; the table has the others.
+    What a budget left out stays."""
+    count, note, rest_of_note = how.partition(NOTE)
+    counted = count.removesuffix(".").split("; ")
     others = len(counted) - IN_LINE
     if others < 1 or not how.startswith(COUNTED):
         return how
     rest = "another conclusion" if others == 1 else f"{others} other conclusions"
-    return f"{'; '.join(counted[:IN_LINE])}; {rest} in the rest."
+    return f"{'; '.join(counted[:IN_LINE])}; {rest} in the rest.{note}{rest_of_note}"
 
 
 def conclusions_of(result: AnalysisResult) -> Table | None:

@@ -86,8 +86,8 @@ def _fate_tile(fates: Fates) -> Tile:
         low, high, positions = fates.rest_range
         return Tile(
             f"{percent(low / positions).removesuffix(' %')} to {percent(high / positions)}",
-            f"of {positions} positions converge, by criterion; all positions of an example do in "
-            f"{fates.whole_at_rest} of {total} by the most lenient one{fates.clauses}",
+            f"of {positions} positions converge, by criterion; all positions of an example do, "
+            f"undisputed, in {fates.whole_at_rest} of {total}{fates.clauses}",
         )
     if fates.position_counts is not None:
         at_rest, positions = fates.position_counts

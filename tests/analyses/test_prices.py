@@ -8,6 +8,7 @@ import torch
 
 import loopscope as ls
 from loopscope.common.price import Budget, Price, smaller
+from loopscope.patching import patched_forward
 from loopscope.recorder.prices import in_passes
 from loopscope.reports import spending
 
@@ -88,6 +89,16 @@ def test_what_is_cut_down_costs_less_and_less():
         prices = [ls.analyses.price(name, run, **options).passes for options in smaller(module, {})]
         assert prices == sorted(prices, reverse=True), name
         assert all(price <= ls.analyses.price(name, run).passes for price in prices)
+
+
+@pytest.mark.parametrize("name", ["causes", "locality"])
+def test_where_no_example_is_affordable_the_fewest_are_measured_and_priced(monkeypatch, name):
+    monkeypatch.setattr(patched_forward, "WORK", 1)
+    run, module = recorded(16), ls.analyses.module(name)
+    fewest = ls.analyses.price(name, run, examples=module.MIN_EXAMPLES).passes
+    assert (
+        0 < ls.analyses.price(name, run).passes == fewest < ls.analyses.price(name, run, examples=16).passes
+    )
 
 
 def test_what_only_reads_a_run_costs_nothing(tmp_path):

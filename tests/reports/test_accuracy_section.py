@@ -5,6 +5,7 @@ import dataclasses
 import math
 import pickle
 import re
+from typing import Any
 
 import pytest
 import torch
@@ -77,6 +78,35 @@ def test_a_model_that_answers_one_token_everywhere_is_said_to(everywhere: bool):
     answers = ls.record(model, run.tokens, 4)
     assert (len(answers.logits[4].argmax(-1)[mask].unique()) == 1) == everywhere
     assert ("It answers “1” everywhere, whatever the input." in accuracy.section(answers).claim) == everywhere
+
+
+@pytest.mark.parametrize(("row", "said"), [([2, 0, 0, 0], False), ([2, 0, 1, 0], True)])
+def test_one_answer_says_nothing_where_only_one_is_correct(row: list[int], said: bool):
+    model = parity_run(2, 4).model
+    with torch.no_grad():
+        model.unembed.weight.zero_()
+        model.unembed.bias[:] = torch.tensor([9.0, 0.0, 0.0])
+    section = accuracy.section(ls.record(model, torch.tensor([row]), 4))
+    assert section is not None and ("whatever the input" in section.claim) == said
+
+
+def test_longer_examples_cost_what_is_counted_for_each_of_their_positions(monkeypatch: pytest.MonkeyPatch):
+    run, counted = parity_run(), []
+    step = type(run.model).step
+
+    def counting(self: Any, state: torch.Tensor, context: Any, t: int) -> torch.Tensor:
+        counted.append(state.shape[0] * state.shape[1])
+        return step(self, state, context, t)
+
+    monkeypatch.setattr(type(run.model), "step", counting)
+    run.model(run.tokens)
+    bare = sum(counted) / run.model.iterations * run.iterations
+    score = score_of(run)
+    assert score is not None
+    counted.clear()
+    accuracy._longer(run, score)
+    passes = sum(counted) / bare  # a little less than twice and three times: each has a position to begin
+    assert passes <= accuracy.longer_price(run).passes <= 1.2 * passes
 
 
 def test_longer_examples_are_fresh_and_said_to_be_so():

@@ -185,7 +185,10 @@ def test_where_counts_at_rest_differ_their_range_stands_for_them():
     assert fates.rest_range == (5, 7, 8)
     assert "converge at 5 to 7 of 8 positions, by criterion (62 to 88 %; see below)" in fates.sentence
     tile = summary({}, [], fates).tiles[0]
-    assert tile.value == "62 to 88 %" and "by the most lenient one" in tile.caption
+    assert tile.value == "62 to 88 %"
+    assert tile.caption == (
+        "of 8 positions converge, by criterion; all positions of an example do, undisputed, in 1 of 4"
+    )
     alike = reconcile({"a": Result(positions=two), "b": Result(positions=two)})
     assert alike.rest_range is None and "criterion" not in alike.sentence
 
@@ -263,6 +266,14 @@ def test_why_differences_die_out_where_states_come_to_no_fixed_point_is_said_onc
     assert page.disagreements[0].startswith("In 1 of 2 examples small differences die out")
     assert words in page.disagreements[0]
     assert not reconcile({**results, "stability": Stability(dying=())}).reconciled
+
+
+def test_states_that_converge_are_not_said_to_come_to_no_fixed_point():
+    goes: dict[int, Fate] = {3: "converges", 5: "cycles"}
+    fates = reconcile({"stability": Stability(dying=(3, 5)), "cycles": Result(goes=goes)})
+    (sentence,) = fates.reconciled
+    assert sentence.startswith("In 1 of 2 examples small") and "that cycle attracts" in sentence
+    assert not reconcile({"stability": Stability(), "cycles": Result(goes=goes)}).reconciled
 
 
 def test_measures_of_one_result_that_disagree_are_said_in_the_summary():

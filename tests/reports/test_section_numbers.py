@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.evidence import Estimate, by_examples
+from loopscope.common.price import Price
 from loopscope.common.verdict import UNCLEAR, Verdict
+from loopscope.recorder.within_budget import Fitted
 from loopscope.reports.section_numbers import conclusions_of, evidence_line, numbers_of, verdict_line
 
 
@@ -61,6 +63,12 @@ def test_of_many_conclusions_the_first_two_are_said_and_the_table_has_all():
         assert line.startswith("“It is blue”: 6 of") and "“It is grey”: 3 of" in line
         assert "“It is black”" not in line and (rest is None) == ("in the rest." not in line)
         assert rest is None or rest in line
+        price, whole = Price(50.0), Price(200.0)
+        note = Fitted(None, {}, price, whole, ("examples=4",)).note("60 passes")  # pyright: ignore[reportArgumentType]
+        cut = evidence_line(dataclasses.replace(evidence, how=evidence.how + note))
+        assert cut == line + note and note.endswith(
+            "allowed examples=4, for about 50 passes, where the whole costs 200 passes."
+        )
         one = Estimate("one", 1.0, 0.0, 2.0)
         numbers = evidence_line(dataclasses.replace(evidence, estimates=(one, one)))
         assert numbers.count("One: 1 (0 to 2).") == 1, "it is long enough"
