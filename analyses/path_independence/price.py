@@ -6,7 +6,7 @@ from loopscope.common.price import Price
 from loopscope.dynamics.outcome import EXAMPLES
 from loopscope.dynamics.prices import PRODUCT, limit_cost, spectra_cost
 from loopscope.recorder.prices import in_passes, state_numbers
-from loopscope.runs.run import Run
+from loopscope.runs.run import Run, iterable_model
 from loopscope.runs.run_mask import rows_that_count
 
 REDUCED = (
@@ -26,7 +26,12 @@ def price(
     iterations: int | None = None,
     **_: Any,
 ) -> Price:
-    """Of `measure` with these options."""
+    """Of `measure` with these options.
+
+    Raises:
+        LoopscopeError: the run can't be iterated on, which costs nothing.
+    """
+    iterable_model(run)
     rows, numbers, n = min(examples, len(rows_that_count(run))), state_numbers(run), run.iterations
     iterations = n + max(96, n) if iterations is None else iterations
     starts = min(exchanged, rows - 1) + random + 1

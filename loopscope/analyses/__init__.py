@@ -143,11 +143,18 @@ def _within(name: str, question: Any, run: Any, options: dict[str, Any], budget:
     if isinstance(fit, Price):
         raise LoopscopeError(
             f"{name} of this run costs {fit.text} at least, more than the budget of {allowed.text}. Pass a "
-            f'larger one: budget="{math.ceil(110 * fit.passes) / 100:.2f} passes".'
+            f'larger one: budget="{math.ceil(110 * fit.passes) / 100:.2f} passes".{_doubt(module(name), run)}'
         )
     result = question(fit.run, **fit.options)
     note = fit.note(allowed.text)
     return replace(result, evidence=replace(result.evidence, how=result.evidence.how + note))
+
+
+def _doubt(question: Any, run: Any) -> str:
+    """A sentence where an analysis may refuse a run with any budget."""
+    if not hasattr(question, "applies") or question.applies(run):
+        return ""
+    return " It may refuse the run even then, as its applies(run) is False."
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:

@@ -69,11 +69,12 @@ def fitted(module: Any, run: Any, options: Mapping[str, Any], passes: float) -> 
     if whole.passes <= passes:
         return Fitted(run, options, whole, whole)
     reduced: dict[str, Any] = {}
-    for reduced in smaller(module, options):
-        price = price_of(module, run, {**options, **reduced})
+    for fewer in smaller(module, options):
+        price = price_of(module, run, {**options, **fewer})
         if price.passes <= passes:
-            return Fitted(run, {**options, **reduced}, price, whole, _words(reduced))
-        least = min(least, price, key=lambda one: one.passes)
+            return Fitted(run, {**options, **fewer}, price, whole, _words(fewer))
+        if price.passes < least.passes:  # what saves nothing isn't left out
+            reduced, least = fewer, price
     for part, share in _parts(run):
         price = Price(price_of(module, part, {**options, **reduced}).passes * share)
         if price.passes <= passes:
@@ -84,7 +85,7 @@ def fitted(module: Any, run: Any, options: Mapping[str, Any], passes: float) -> 
 
 
 def _words(options: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{name}={value}" for name, value in options.items())
+    return tuple(f"no {name}" if value == () else f"{name}={value}" for name, value in options.items())
 
 
 def _parts(run: Any) -> Iterator[tuple[Run, float]]:

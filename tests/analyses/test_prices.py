@@ -202,5 +202,26 @@ def test_a_large_models_run_that_cannot_be_iterated_needs_no_budget(monkeypatch)
     model = ls.wrap(OuroForCausalLM(OuroConfig(total_ut_steps=3, hidden_size=8)).eval())
     run = ls.generate(model, torch.tensor([[5, 6, 7, 5], [9, 3, 9, 3]]), max_new_tokens=3).run
     monkeypatch.setattr(spending, "LARGE", 1)
-    assert ls.analyses.price("path_independence", run).passes > 0
-    assert spending.Spending(run, ["convergence", "path_independence"], None).budget is None
+    assert ls.analyses.price("causes", run).passes > 0
+    assert not spending._takes_long(run, ["causes"])
+    assert spending.Spending(run, ["convergence", "stability"], None).budget is None
+    with pytest.raises(ls.LoopscopeError, match=r"the tokens of a generation can't be iterated on"):
+        ls.analyses.measure("path_independence", run, budget=1)
+
+
+def test_where_an_analysis_may_refuse_a_run_with_any_budget_that_is_said_with_the_price():
+    run = ls.iterate(lambda x: 0.5 * x, torch.ones(4, 3), 8)
+    with pytest.raises(ls.LoopscopeError, match=r"passes\". It may refuse the run even then, as its applies"):
+        ls.analyses.measure("causes", run, budget=1e-3)
+
+
+def test_what_saves_nothing_is_not_cut_down_and_no_layers_are_said_in_words():
+    without = ls.iterate(lambda x: 0.5 * x, torch.rand(16, 3), 8)
+    part = 0.6 * ls.analyses.price("cycles", without).passes
+    how = ls.analyses.measure("cycles", without, budget=part).evidence.how
+    assert "allowed the first 8 of 16 examples, for" in how
+    run = recorded(16)
+    ls.analyses.measure("convergence", run)
+    layers = ls.analyses.price("cycles", run).passes
+    how = ls.analyses.measure("cycles", run, budget=0.01 * layers).evidence.how
+    assert "allowed no layers, for" in how
