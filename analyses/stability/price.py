@@ -15,8 +15,7 @@ from .measure import LARGE_STATE, SMALL_STATE
 REDUCED = (
     {"examples": 6},
     {"examples": 6, "gains": 1},
-    {"examples": 6, "gains": 1, "iterations": 400},
-    {"examples": 6, "gains": 1, "count": 2, "iterations": 64},
+    {"examples": 6, "gains": 1, "count": 2, "iterations": 32},
     {"examples": 6, "gains": 1, "gain": 2, "count": 1, "iterations": 16},
 )
 

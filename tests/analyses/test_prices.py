@@ -119,7 +119,7 @@ def test_what_the_run_remembers_costs_nothing_again():
 @pytest.mark.parametrize("part", [0.6, 0.3])
 @pytest.mark.parametrize("name", ["convergence", "attention", "path_independence", "locality"])
 def test_a_budget_is_kept_and_what_it_left_out_is_said(name, part):
-    run, budget = recorded(16), part * ls.analyses.price(name, recorded(16)).passes
+    run, budget = recorded(24), part * ls.analyses.price(name, recorded(24)).passes
     with counted_steps(run.model) as steps:
         result = ls.analyses.measure(name, run, budget=budget)
     assert steps.passes(run) <= TWICE * budget
