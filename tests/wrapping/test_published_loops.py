@@ -234,7 +234,8 @@ def test_esm_fold_passes_the_self_check(fold):
 
 
 def shared_blocks(model):
-    """The names of the block in Zamba2: up to transformers 4 one module, later one for each layer."""
+    """The names of the block in Zamba2: up to transformers 4 one module, later one for each
+    layer."""
     names = [f"model.layers.{i}.shared_transformer" for i in (1, 3, 5)]
     return list({model.get_submodule(name): name for name in names}.values())
 
