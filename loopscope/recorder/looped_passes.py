@@ -59,7 +59,7 @@ class LoopedPasses:
             LoopscopeError: it reads a cache.
         """
         if not self._inside:
-            if kwargs.get("past_key_values") is not None:
+            if kwargs.get("past_key_values") is not None or kwargs.get("use_cache"):
                 raise LoopscopeError(_CACHE.format("the pass has one"))
             inputs = {name: copied(value) for name, value in kwargs.items() if name != "input_ids"}
             self._inputs = copied(kwargs.get("input_ids", args[0] if args else None)), inputs
