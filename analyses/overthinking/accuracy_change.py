@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from loopscope.common.evidence import LEVEL, Estimate, resample, share_estimate
-from loopscope.common.wilson import wilson_interval
+from loopscope.common.evidence import LEVEL, Estimate, resample, share_estimate, share_interval
 
 MIN_EXAMPLES, RESAMPLES = 12, 2000
 
@@ -131,7 +130,7 @@ def unseen_interval(change: Float[Tensor, " example"], level: float = LEVEL) -> 
     shares, ends = [], []
     for hits in (int((change > 0).sum()), int((change < 0).sum())):
         shares.append(hits / total)
-        ends.append(wilson_interval(hits, total, level))
+        ends.append(share_interval(hits, total, level))
     (gain, loss), (of_gain, of_loss) = shares, ends
     below = math.hypot(gain - of_gain[0], of_loss[1] - loss)
     above = math.hypot(of_gain[1] - gain, loss - of_loss[0])

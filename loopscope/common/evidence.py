@@ -19,7 +19,6 @@ from torch import Tensor
 
 from .text import percent, plural
 from .verdict import Verdict
-from .wilson import wilson_interval
 
 V = TypeVar("V", bound=Verdict)
 
@@ -249,9 +248,15 @@ def share_estimate(name: str, hits: int, total: int) -> Estimate:
 
 
 @functools.cache
-def share_interval(hits: int, total: int) -> tuple[float, float]:
-    """The 95 % interval of a share by Wilson's score (1927); NaN for none."""
-    return wilson_interval(hits, total, LEVEL) if total else (math.nan, math.nan)
+def share_interval(hits: int, total: int, level: float = LEVEL) -> tuple[float, float]:
+    """The 95 % interval of a share by Wilson's score (1927), or that of another level; NaN for
+    none."""
+    from scipy.stats import binomtest
+
+    if total == 0:
+        return math.nan, math.nan
+    interval = binomtest(hits, total).proportion_ci(level, "wilson")
+    return float(interval.low), float(interval.high)
 
 
 def interval_text(hits: int, total: int) -> str:
