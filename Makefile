@@ -22,7 +22,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): FORCE
 endif
 
-.PHONY: help report test test-slow check matrix matrix-oldest matrix-newest bench browser zoo verdicts looping clean FORCE
+.PHONY: help report test test-slow check matrix matrix-oldest matrix-newest bench browser zoo verdicts findings looping clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -73,6 +73,10 @@ zoo: $(READY) ## train every entry of the zoo again, and write its weights and t
 verdicts: $(READY) ## run every analysis of every entry on ten batches, and write docs/verdicts.md
 	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.repeated_verdicts
 	@$(PY) -m loopscope.reports.repeated_verdicts
+
+findings: $(READY) ## run all published findings again, over hours, and write docs/findings.md; resumes from runs/findings
+	@OMP_NUM_THREADS=1 .venv/bin/loopscope findings run all --workers 2
+	@.venv/bin/loopscope findings docs
 
 looping: $(READY) ## training-free looping of stack-hops in three trainings: write the tables in its card
 	@OMP_NUM_THREADS=1 $(PY) -m loopscope.reports.window_looping stack-hops

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import analyses as analyses
+    from . import findings as findings
     from . import maths as maths
     from . import models as models
     from . import tasks as tasks
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "analyses": "analyses",
+    "findings": "findings",
     "keep": "runs.keep",
     "maths": "maths",
     "models": "models",
@@ -112,7 +114,7 @@ _OBJECTS = {
 __all__ = [
     "Halting", "LoopscopeError", "LoopscopeIndexError", "LoopscopeWarning", "Probes", "Run", "States",
     "TunedLens", "ablate", "add", "analyses", "answer", "bias_halting", "check", "effects", "find_loops",
-    "freeze", "from_pretrained", "generate", "halt_at", "iterate", "keep", "lens", "load_history",
+    "findings", "freeze", "from_pretrained", "generate", "halt_at", "iterate", "keep", "lens", "load_history",
     "load_probes", "load_run", "maths", "mediation", "models", "noise", "patch", "record",
     "record_many", "recording", "repeat", "report", "resume", "rules", "skip", "steer", "swap", "tasks",
     "use", "wrap",

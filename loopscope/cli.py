@@ -12,6 +12,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from .commands.check import check
+from .commands.findings import app as findings_app
 from .commands.use_option import Use
 from .common import discovery
 from .common.architecture_shelf import ARCHITECTURES
@@ -274,6 +275,7 @@ def new(
 
 
 app.command()(check)
+app.add_typer(findings_app, name="findings")
 
 
 @app.command()

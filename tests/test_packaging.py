@@ -17,7 +17,7 @@ from loopscope.common import discovery
 from .toys.shared_fixtures import made_once
 
 ROOT = Path(__file__).parent.parent
-KINDS = {".py", ".md", ".safetensors"}
+KINDS = {".py", ".md", ".safetensors", ".json"}
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -96,23 +96,26 @@ def test_a_strangers_environment_finds_the_shelves_by_name_and_no_models_package
 ):
     code = """
 import importlib.util, json
-import loopscope, loopscope.models as models, loopscope.analyses as analyses
+import loopscope, loopscope.models as models, loopscope.analyses as analyses, loopscope.findings as findings
 from loopscope.models.universal import Universal
 loaded = {entry: models.load(entry) for entry in models.entries()}
 print(json.dumps({
     "folder": loopscope.__file__,
-    "names": [models.names(), models.entries(), analyses.names()],
+    "names": [models.names(), models.entries(), analyses.names(), findings.names()],
+    "findings": [str(one.status) for one in findings.results()],
     "answers": [list(m(m.task.batch(2, seed=0).tokens).shape)[0] for m in loaded.values()],
     "cards": [len(models.card(entry)) > 0 for entry in loaded],
     "built": type(models.build("universal")) is Universal,
-    "stray": [name for name in ("models", "analyses") if importlib.util.find_spec(name)],
+    "stray": [name for name in ("models", "analyses", "findings") if importlib.util.find_spec(name)],
 }))"""
     seen = json.loads(run(stranger, "-I", "-c", code, cwd=tmp_path).splitlines()[-1])
     import loopscope.analyses as analyses
+    import loopscope.findings as findings
     import loopscope.models as models
 
     assert Path(seen["folder"]).is_relative_to(stranger.parent.parent)
-    assert seen["names"] == [models.names(), models.entries(), analyses.names()]
+    assert seen["names"] == [models.names(), models.entries(), analyses.names(), findings.names()]
+    assert seen["findings"] == [str(one.status) for one in findings.results()]
     assert seen["answers"] == [2] * len(models.entries())
     assert all(seen["cards"])
     assert seen["built"]

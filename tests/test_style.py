@@ -13,7 +13,11 @@ import pytest
 
 from .toys.import_graph import ROOT
 
-LIBRARY = [p for folder in ("loopscope", "models", "analyses") for p in sorted((ROOT / folder).rglob("*.py"))]
+LIBRARY = [
+    p
+    for folder in ("loopscope", "models", "analyses", "findings")
+    for p in sorted((ROOT / folder).rglob("*.py"))
+]
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 PAGES = [p for pattern in ("*.md", "*/*.md") for p in sorted(ROOT.glob(pattern)) if p.parts[-2][0] != "."]
 RIDDLES = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import discovery
 from .errors import LoopscopeError
+from .finding_shelf import is_finding
 from .shelf import Shelf, last_word, source_name
 
 _NAMES = (
@@ -19,7 +20,9 @@ _ADVICE = "loopscope new analysis NAME writes one to start from."
 
 
 def _holds(thing: Any) -> bool:
-    return hasattr(thing, "measure") if isinstance(thing, ModuleType) else isinstance(thing, FunctionType)
+    if isinstance(thing, ModuleType):
+        return hasattr(thing, "measure") and not is_finding(thing)  # which is measured, too
+    return isinstance(thing, FunctionType)
 
 
 def _read(thing: Any, name: str | None) -> tuple[str, Any]:

@@ -38,6 +38,11 @@ Scheduler = Annotated[
     Meaning('"threads", "processes" or the address of a dask scheduler, such as tcp://10.0.0.1:8786'),
 ]
 """Who computes several things at the same time."""
+Address = Annotated[
+    str,
+    Predicate(lambda one: ":" in one),
+    Meaning("the address of a dask scheduler, such as tcp://10.0.0.1:8786"),
+]
 Share = Annotated[float, Ge(0), Le(1), Meaning("a number from 0 to 1")]
 
 

@@ -1,10 +1,11 @@
-"""The shelves: `models/` and `analyses/` are found by name, in a checkout as in an installed wheel.
+"""The shelves: `models/`, `analyses/` and `findings/` are found by name, in a checkout as in an
+installed wheel.
 
-In the repository both folders are at the top level. The wheel has their files inside
-`loopscope/models` and `loopscope/analyses`, so that nothing called `models` or `analyses` can be
-imported from a user's site-packages. A shelf is a package whose `__path__` is `folders(...)`, so
+In the repository these folders are at the top level. The wheel has their files inside
+`loopscope/models`, `loopscope/analyses` and `loopscope/findings`, so that nothing called `models`
+can be imported from a user's site-packages. A shelf is a package whose `__path__` is `folders(...)`, so
 `loopscope.models.universal` is the file on the shelf in both cases. The name of a file is the name
-of its model or analysis: there is no registry.
+of its model, analysis or finding: there is no registry.
 """
 
 import importlib
@@ -18,7 +19,7 @@ from types import ModuleType
 from .errors import LoopscopeError, nearest
 from .renamed_source import renamed_source
 
-SHELVES = {"models": "architecture", "analyses": "analysis"}
+SHELVES = {"models": "architecture", "analyses": "analysis", "findings": "finding"}
 """Each shelf, and the kind of its modules."""
 
 _PACKAGE = Path(__file__).parent.parent

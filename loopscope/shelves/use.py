@@ -7,13 +7,20 @@ from ..adapters.shelf import ADAPTERS
 from ..common.analysis_shelf import ANALYSES
 from ..common.architecture_shelf import ARCHITECTURES
 from ..common.errors import LoopscopeError
+from ..common.finding_shelf import FINDINGS
 from ..common.guard import guarded
 from ..common.shelf import Shelf, restored, source_name
 from ..common.user_files import import_file, is_path
 from ..tasks.shelf import TASKS
 
-SHELVES: dict[str, Shelf] = {"model": ARCHITECTURES, "task": TASKS, "analysis": ANALYSES, "adapter": ADAPTERS}
-"""The shelves, by what `loopscope new` calls what stands on them."""
+SHELVES: dict[str, Shelf] = {
+    "model": ARCHITECTURES,
+    "task": TASKS,
+    "analysis": ANALYSES,
+    "adapter": ADAPTERS,
+    "finding": FINDINGS,
+}
+"""The shelves, by what `loopscope new` calls what stands on them; it writes no finding."""
 
 
 @guarded

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SHELVES = ("models", "analyses")
+SHELVES = ("models", "analyses", "findings")
 NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
 
 

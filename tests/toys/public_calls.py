@@ -18,6 +18,7 @@ from loopscope.shelves import SHELVES, new
 from loopscope.shelves.new import TEMPLATES
 
 from .family_doubles import OuroConfig, OuroForCausalLM
+from .finding_calls import finding_calls
 from .looped_gpt2 import LoopedGPT2
 from .text_tokenizers import bytes_tokenizer, looped_gpt2
 
@@ -312,6 +313,8 @@ def _shelves() -> Iterator[Call]:
     yield Call("models.parameters", ls.models.parameters, {"entry": "recall-plain"})
     yield Call("models.path", ls.models.path, {"entry": "recall-plain"})
     yield Call("models.copy", _copied, {"name": "recall", "folder": ".", "rename": "my_recall"})
+    for name, function, arguments, fixed in finding_calls():
+        yield Call(name, function, arguments, fixed=fixed)
     for name in ls.tasks.names():
         task = ls.tasks.build(name)
 

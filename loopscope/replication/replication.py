@@ -1,0 +1,127 @@
+"""Replication: a finding with what was measured of it, judged by the rule."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..common.text import number
+from ..common.to_json import to_json
+from .finding import Finding
+from .record import Attempt, Record
+from .rule import Holds, Numbers, Status, mean, passes, status
+
+
+@dataclass(frozen=True)
+class Replication:
+    """A finding, its record, and whether it holds."""
+
+    name: str
+    """Of the finding's file."""
+    finding: Finding
+    criterion: Holds
+    """The criterion as a function of the numbers."""
+    record: Record | None
+    """None if no seeds were drawn yet."""
+    digest: str
+    """Of the finding's file as it is now."""
+
+    @property
+    def numbers(self) -> dict[int, dict[str, float]]:
+        """By seed: the numbers measured."""
+        return {} if self.record is None else self.record.attempt.numbers
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """The mean of each number over the seeds."""
+        return mean(list(self.numbers.values()))
+
+    @property
+    def status(self) -> Status:
+        """Whether it holds, as far as it was run."""
+        return status(self.criterion, list(self.numbers.values()))
+
+    @property
+    def criterion_of_mean(self) -> bool:
+        """Whether the criterion holds for the mean of the seeds."""
+        return passes(self.criterion, self.mean)
+
+    @property
+    def passed(self) -> dict[int, bool]:
+        """By seed: whether the criterion holds there."""
+        return {seed: passes(self.criterion, numbers) for seed, numbers in self.numbers.items()}
+
+    @property
+    def recipes_tried(self) -> int:
+        """How many recipes and ways to measure were tried in all."""
+        return self.finding.recipes_tried + (0 if self.record is None else len(self.record.earlier))
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the finding's file still is the one whose seeds were drawn."""
+        return self.record is None or self.record.attempt.digest == self.digest
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The commit, the seeds and the numbers of the last recipe."""
+        return None if self.record is None else self.record.attempt
+
+    @property
+    def date(self) -> str:
+        """When the last seed was measured, as YYYY-MM-DD; empty if none was."""
+        return "" if self.record is None else max((m.date for m in self.record.attempt.measured), default="")
+
+    @property
+    def figures(self) -> list[str]:
+        """A line for each number: its mean, and the value of each seed."""
+        return [figures_of(name, self.numbers) for name in self.mean]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values."""
+        return {
+            "name": self.name,
+            **to_json(self.finding),
+            "status": self.status.value,
+            "recipes_tried": self.recipes_tried,
+            "is_current": self.is_current,
+            "mean": to_json(self.mean),
+            "passed": {str(seed): passed for seed, passed in self.passed.items()},
+            "record": to_json(self.record),
+        }
+
+    def __str__(self) -> str:
+        one = self.finding
+        lines = [
+            f"{one.number}. {one.claim} ({one.source})",
+            f"Metric: {one.metric}",
+            f"Criterion: {one.criterion}",
+            f"Status: {status_text(self)}",
+        ]
+        if self.attempt is not None:
+            lines.append(
+                f"Seeds {', '.join(map(str, self.attempt.seeds))} of commit {self.attempt.commit[:10]}"
+            )
+        lines += [f"  {line}" for line in self.figures]
+        lines += [f"  criterion by seed: {', '.join(map(_yes, self.passed.values()))}"] if self.passed else []
+        lines += [f"Note: {self.record.note}"] if self.record is not None and self.record.note else []
+        return "\n".join(lines)
+
+
+def status_text(one: Replication) -> str:
+    """The status in words, with the number of recipes tried."""
+    changed = "" if one.is_current else "; its file has changed since"
+    return f"{one.status}; {_recipes(one.recipes_tried)}{changed}"
+
+
+def figures_of(name: str, numbers: Mapping[int, Numbers]) -> str:
+    """One number in words: its mean, and each seed's in the order of the draw."""
+    values = [by_name.get(name, float("nan")) for by_name in numbers.values()]
+    each = ", ".join(number(value) for value in values)
+    return f"{name}: {number(sum(values) / len(values))} ({each})"
+
+
+def _recipes(count: int) -> str:
+    return f"{count} recipe{'s' * (count != 1)} tried"
+
+
+def _yes(passed: bool) -> str:
+    return "yes" if passed else "no"

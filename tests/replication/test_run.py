@@ -1,0 +1,98 @@
+"""A finding is run from its commit: drawn once, trained once, resumed where it was stopped."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import loopscope as ls
+from loopscope.common.finding_shelf import FINDINGS
+from loopscope.replication.seeds import draw
+from loopscope.replication.trainings import Trainings
+from loopscope.training import train
+
+from ..toys import tiny_finding
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A finding that isn't committed yet."""
+    return tiny_finding.write(tmp_path / "checkout")
+
+
+def test_a_run_draws_seeds_trains_measures_and_says_what_it_found(file: Path, tmp_path: Path):
+    with pytest.raises(ls.LoopscopeError, match="must be committed before they are drawn"):
+        ls.findings.run(file, folder=tmp_path / "runs")
+    assert ls.findings.result(file).status.value == "not run"
+    commit = tiny_finding.commit(file)
+    part = ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+    assert part.status.value == "partly run" and list(part.numbers) == draw(commit, 1)
+    whole = ls.findings.run(file, folder=tmp_path / "runs")
+    assert list(whole.numbers) == draw(commit, 3) == tiny_finding.calls(file), (
+        "the first wasn't measured again"
+    )
+    assert whole.status.value == "holds" and whole.recipes_tried == 1
+    assert "Status: holds; 1 recipe tried" in str(whole)
+    stored = json.loads((file.parent / "results" / "tiny.json").read_text())
+    assert stored["attempt"]["commit"] == commit and stored["attempt"]["seeds"] == draw(commit, 3)
+    with pytest.raises(ls.LoopscopeError, match="The seeds of a recipe are drawn once"):
+        ls.findings.draw(file)
+
+
+def test_a_training_that_was_stopped_goes_on_and_gives_the_same_numbers(file: Path, tmp_path: Path):
+    tiny_finding.commit(file)
+    first = ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+    (seed,) = first.numbers
+    trainings = Trainings(FINDINGS.get("tiny").trainings(), seed, tmp_path / "again" / "trainings")
+    stopped = tmp_path / "again" / "trainings" / next((tmp_path / "runs" / "trainings").glob("recall-*")).name
+    train(trainings.recipe("tiny"), stopped, steps=2, checkpoint_every=1, progress=False)
+    again = ls.findings.run(file, folder=tmp_path / "again", seeds=1)
+    assert again.numbers == first.numbers
+    log = (stopped / "checkpoint.safetensors").stat()
+    assert log.st_size and len(list(stopped.parent.glob("recall-*"))) == 1, "it went on in its folder"
+
+
+def test_findings_of_one_commit_share_a_training(file: Path, tmp_path: Path):
+    other = tiny_finding.write(file.parent, "other", number=901, scale=2.0)
+    tiny_finding.commit(file)
+    one, two = (ls.findings.run(each, folder=tmp_path / "runs", seeds=1) for each in (file, other))
+    assert list(one.numbers) == list(two.numbers)
+    assert two.mean["sum of the weights"] == pytest.approx(2 * one.mean["sum of the weights"], rel=1e-6)
+    assert len(list((tmp_path / "runs" / "trainings").glob("recall-*"))) == 1
+
+
+def test_a_changed_recipe_gets_other_seeds_and_is_counted(file: Path, tmp_path: Path):
+    first = tiny_finding.commit(file)
+    ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+    tiny_finding.write(file.parent, scale=3.0)
+    assert not ls.findings.result(file).is_current
+    with pytest.raises(ls.LoopscopeError, match=r"but that has changed since its seeds were drawn \(commit "):
+        ls.findings.run(file, folder=tmp_path / "runs")
+    second = tiny_finding.commit(file)
+    assert ls.findings.draw(file) == draw(second, 3) != draw(first, 3)
+    one = ls.findings.result(file)
+    assert one.recipes_tried == 2 and one.status.value == "not run"
+    assert one.record.earlier[0].commit == first and len(one.record.earlier[0].measured) == 1
+
+
+def test_an_error_of_its_own_code_is_a_sentence(file: Path, tmp_path: Path):
+    file.write_text(file.read_text().replace("SCALE * float", "SCALE / 0 * float"))
+    tiny_finding.commit(file)
+    with pytest.raises(
+        ls.LoopscopeError, match=r"tiny with seed \d+ must run to its end, but ended with ZeroDiv"
+    ):
+        ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+
+
+@pytest.mark.parametrize("returned", ["{}", "{'x': 'much'}", "3", "{3: 4.0}"])
+def test_measure_must_return_numbers_by_name(file: Path, tmp_path: Path, returned: str):
+    text = file.read_text()
+    file.write_text(
+        text[: text.index("    with Path")] + f"    return {returned}\n\n\ndef holds(n):\n    return True\n"
+    )
+    tiny_finding.commit(file)
+    with pytest.raises(ls.LoopscopeError, match="measure of tiny must return numbers by name"):
+        ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
