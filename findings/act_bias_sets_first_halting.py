@@ -1,8 +1,8 @@
 """The bias of an ACT unit sets where a fresh model halts (Sapunov 2026, arXiv 2604.21999).
 
 With p = sigmoid(b) in every iteration, b = 0 halts in the second and b = -3 in none of K = 18. The
-weights of the unit are zero, since the claim is about its bias; the block and the memory are random.
-What the unit's own random weights change is reported beside it, without a criterion.
+weights of the unit are zero, since the claim is about its bias; the block and the memory are
+random. What the unit's own random weights change is reported beside it, without a criterion.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def measure(seed: int, trained: Trainings) -> dict[str, float]:
 
 
 def mean_halt(seed: int, bias: float, zero: bool = True) -> float:
-    """The mean number of iterations over the tokens of 64 boards until they halt, K if they don't."""
+    """The mean over the tokens of 64 boards of the iterations until they halt, K if they don't."""
     task = tasks.build("sudoku", size=4)
     config = {"vocabulary": task.vocabulary, "length": 16, "iterations": K, "epsilon": 0.05}
     model: Any = models.build("memory", seed=seed, halting_bias=bias, **config).eval()

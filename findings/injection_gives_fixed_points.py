@@ -52,7 +52,7 @@ def limits(seed: int, injection: bool, layers: int, network: int) -> tuple[float
 
 
 def holds(numbers: dict[str, float]) -> bool:
-    """Nine of ten settle with injection; without it none does, and all layers share one direction."""
+    """Nine of ten settle with injection; without it none, and all layers share one direction."""
     return (
         numbers["share settled, injection"] >= 0.9
         and numbers["least cosine between layers' limits, no injection"] >= 0.999

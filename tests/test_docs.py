@@ -14,12 +14,14 @@ from .toys.page_code import blocks, missing_names, missing_parameters, snippets
 from .toys.small_models import bridge, hrm_text
 
 PAGES = [
-    page for folder in (".", "docs", "models", "analyses") for page in sorted(ROOT.glob(f"{folder}/*.md"))
+    page
+    for folder in (".", "docs", "models", "analyses", "findings")
+    for page in sorted(ROOT.glob(f"{folder}/*.md"))
 ]
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """All but the page that names what there was before."""
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
-TABLES = ("models.md", "verdicts.md")
+TABLES = ("findings.md", "models.md", "verdicts.md")
 """Pages without code."""
 APART = ("architecture.md", "disk.md", *TABLES)
 GUIDES = [p for p in sorted(ROOT.glob("docs/*.md")) if p.name not in APART]

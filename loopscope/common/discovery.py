@@ -3,9 +3,9 @@ installed wheel.
 
 In the repository these folders are at the top level. The wheel has their files inside
 `loopscope/models`, `loopscope/analyses` and `loopscope/findings`, so that nothing called `models`
-can be imported from a user's site-packages. A shelf is a package whose `__path__` is `folders(...)`, so
-`loopscope.models.universal` is the file on the shelf in both cases. The name of a file is the name
-of its model, analysis or finding: there is no registry.
+can be imported from a user's site-packages. A shelf is a package whose `__path__` is
+`folders(...)`, so `loopscope.models.universal` is the file on the shelf in both cases. The name of
+a file is the name of its model, analysis or finding: there is no registry.
 """
 
 import importlib
