@@ -11,10 +11,12 @@ from torch import Tensor
 from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..common.text import percent, plural
-from ..recorder.labels import task_of
+from ..recorder.labels import labels_of, task_of
 from ..runs.run import Run
+from ..tasks import Chain
 from .lens import lens
 from .lens_types import Lens
+from .readings import Readings
 
 
 @dataclass(frozen=True)
@@ -80,15 +82,28 @@ def chain_matrix(run: Run, kind: "str | Lens | Callable[[Tensor], Any]" = "coda"
     Raises:
         LoopscopeError: the run's task is unknown or has no chain, or the lens fails its check.
     """
-    task = task_of(run)
-    chain = None if task is None or not isinstance(run.tokens, Tensor) else task.chain(run.tokens.cpu())
+    chain = run_chain(run)
     if chain is None:
         raise LoopscopeError(
             "chain_matrix needs a run of examples of a task with a chain of results, such as hops or "
             f"modular-chain, but got {run!r}. Give the model that task, or define task_chain."
         )
-    readings = lens(run, kind)
-    answers = readings.answers()[0]
+    return matrix_of(chain, lens(run, kind))
+
+
+def run_chain(run: Run) -> Chain | None:
+    """The chain of a run's examples; None if its task is unknown or has none."""
+    task, labels = task_of(run), labels_of(run)
+    return None if task is None or labels is None else task.chain(labels.tokens)
+
+
+def matrix_of(chain: Chain, readings: Readings) -> ChainMatrix:
+    """The same of the state's readings by a lens.
+
+    Arguments:
+        chain: of the examples that are read.
+    """
+    answers = readings["state"].answers()[0]
     items = chain.mask.all(0) & (answers >= 0).all(0)
     values, read = chain.values[:, items], answers[:, items]
     return ChainMatrix(
