@@ -35,6 +35,8 @@ What can mislead:
 - With an unchecked lens, kappa need not be 1 at the end.
 """
 
+from .chain import SHOWN as SHOWN
+from .chain import draw_chain as draw_chain
 from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
