@@ -67,7 +67,7 @@ def measure(seed: int, trained: Trainings) -> Measurement:
 def probed(run: Run, task: Task, seed: int) -> float:
     """The smallest accuracy with which a linear probe of the state after k iterations reads result
     k on held-out examples."""
-    chain = task.chain(run.tokens)
+    chain = task.results(run.tokens)
     scores = []
     for k in range(1, len(chain) + 1):
         mask = chain.mask[k - 1]
