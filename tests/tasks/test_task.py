@@ -170,6 +170,8 @@ FIRST = {
     tasks.sudoku(size=6): "421.6.6.31.23.56.1.62.5..364.5514236",
     tasks.sudoku(level="hard"): ".1...3.421.52...14...3...23...4.1...",
     tasks.mano(modulus=7, operators=3): "^ l3 - * 1 * 2 5 0 =",
+    tasks.modular_chain(): "1 *2 *3 +2 . . =",
+    tasks.roots(nodes=8, depth=4): "0 2 6 1 6 1 6 4 2",
     tasks.hops(): "2 1 0 4 3 5 6 7 0 h3",
     tasks.hops(pairs=True): "6 6 4 3 7 7 1 1 0 2 3 4 5 5 2 0 0 h3",
 }

@@ -46,27 +46,12 @@ class PlantedChain(LoopedModule):
     def encode(self, tokens: Tensor) -> Context:
         modulus = self.task.modulus
         embedded = one_hot(torch.cat([tokens[:, :-1], tokens[:, :1]], dim=1), self.vocabulary)
-        operations = one_hot(self._results(tokens), self.vocabulary)[..., :modulus]
-        done = [torch.eye(modulus).expand(len(tokens), -1, -1)]
-        for operation in operations.float().unbind(1):
-            done.append(done[-1] @ operation)
-        reached = torch.stack(done, dim=1)[:, [0, *self.order]]  # from the start to each result shown
-        return Context(embedded.float(), reached[:, :-1].transpose(-1, -2) @ reached[:, 1:])
-
-    def _results(self, tokens: Tensor) -> Tensor:
-        """(batch, operation, value): what each operation makes of each value."""
-        value = torch.arange(self.task.modulus)
-        rows = []
-        for tokens_of_one in tokens[:, 1:-1].tolist():
-            names = (self.task.symbols[token] for token in tokens_of_one)
-            rows.append(torch.stack([self._applied(name, value) for name in names]))
-        return torch.stack(rows)
-
-    def _applied(self, name: str, value: Tensor) -> Tensor:
-        if name == ".":
-            return value
-        number = int(name[1:])
-        return (value + number if name[0] == "+" else value * number) % self.task.modulus
+        every_start = tokens[:, None].repeat(1, modulus, 1)
+        every_start[:, :, 0] = torch.arange(modulus)
+        results = self.task.running(every_start.flatten(0, 1)).view(len(tokens), modulus, -1)
+        reached = one_hot(results, modulus).float().transpose(1, 2)  # (batch, result, start, value)
+        shown = reached[:, [0, *self.order]]
+        return Context(embedded.float(), shown[:, :-1].transpose(-1, -2) @ shown[:, 1:])
 
     def initial(self, context: Context) -> Tensor:
         return context.embedded
