@@ -83,8 +83,9 @@ def _table(replications: Sequence[Replication]) -> list[str]:
 
 def _section(one: Replication) -> list[str]:
     finding, attempt = one.finding, one.attempt
-    lines = [f"## {finding.number}. {finding.claim}", ""]
+    lines = [f"## {finding.number}: {one.name.replace('_', ' ')}", ""]
     rows = [
+        ("claim", finding.claim),
         ("source", str(finding.source)),
         ("file", f"`findings/{one.name}.py`"),
         ("metric", finding.metric),
