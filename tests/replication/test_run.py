@@ -8,6 +8,7 @@ import pytest
 
 import loopscope as ls
 from loopscope.common.finding_shelf import FINDINGS
+from loopscope.replication.replicate import replicate
 from loopscope.replication.seeds import draw
 from loopscope.replication.trainings import Trainings
 from loopscope.training import train
@@ -85,6 +86,25 @@ def test_an_error_of_its_own_code_is_a_sentence(file: Path, tmp_path: Path):
         ls.LoopscopeError, match=r"tiny with seed \d+ must run to its end, but ended with ZeroDiv"
     ):
         ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+
+
+def test_one_that_cannot_be_run_keeps_no_other_from_running(file: Path, tmp_path: Path):
+    tiny_finding.commit(file)
+    later = tiny_finding.write(file.parent, "later", number=901)
+    names = [ls.findings.name_of(later), ls.findings.name_of(file)]
+    ended = list(replicate(names, seeds=1, folder=tmp_path / "runs"))
+    assert [work.name for work, _ in ended] == names
+    assert "must be committed before they are drawn" in str(ended[0][1])
+    assert ls.findings.result(file).numbers and not ls.findings.result(later).numbers
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_numbers(file: Path, tmp_path: Path):
+    tiny_finding.commit(file)
+    one = ls.findings.run(file, folder=tmp_path / "here")
+    shutil.rmtree(file.parent / "results")
+    several = ls.findings.run(file, folder=tmp_path / "there", workers=2)
+    assert several.numbers == one.numbers and several.status.value == "holds"
 
 
 @pytest.mark.parametrize("returned", ["{}", "{'x': 'much'}", "3", "{3: 4.0}"])
