@@ -14,7 +14,7 @@ the paper (sinusoids, added in every iteration), or positions by rotary angles i
 iterations not at all, so that every iteration applies the same map.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -38,7 +38,7 @@ from loopscope.nn import (
     check_choices,
     sinusoid,
 )
-from loopscope.training import AdamW, Growing, Last, PerLength, Ramp, Recipe
+from loopscope.training import AdamW, Aligned, Fixed, Growing, Last, PerLength, Ramp, Recipe
 
 
 @dataclass(frozen=True)
@@ -205,5 +205,34 @@ RECIPES = {
         depth=PerLength(1, 1.5),
         penalty=Ramp(weight=0.01, start=1200, steps=500),
         optimiser=AdamW(lr=1e-3, warmup=200, decay=1000, weight_decay=0.05),
+    ),
+}
+
+# The read-out of each iteration is trained on one result of the task's chain (RELAY: Yu et al. 2025,
+# arXiv 2502.08482): loops of which it is known what they compute when. One block, and nothing
+# around it that computes.
+_RELAY = Recipe(
+    architecture="universal",
+    config={"vocabulary": 14, "width": 64, "iterations": 4, "injection": "add"},
+    task="modular-chain",
+    options={"modulus": 5, "operations": 4},
+    steps=2000,
+    batch=128,
+    depth=Fixed(4),
+    supervision=Aligned(),
+    optimiser=AdamW(lr=2e-3, warmup=100, decay=600),
+)
+
+RECIPES |= {
+    "relay-modular": _RELAY,
+    # The same results, but not in the order in which they follow: a control.
+    "relay-modular-permuted": replace(_RELAY, supervision=Aligned((2, 3, 1, 4)), steps=3000),
+    # No step code: a root is its own parent, so that every iteration may do the same.
+    "relay-roots": replace(
+        _RELAY,
+        config={**_RELAY.config, "vocabulary": 12, "step_code": "none"},
+        task="roots",
+        options={"nodes": 12, "depth": 4},
+        batch=64,
     ),
 }

@@ -13,14 +13,18 @@ run's value (0) to the donor's (1), as the mean change over the mean difference.
   is biased upwards; so it is chosen with one donor, and its effect is measured with another.
 - effective positions: over how many positions the effects e are spread, as their participation
   ratio (sum |e|)² / sum e².
+- third answers: the fraction of answers that the whole state turns into one that neither example
+  has. A loop that goes on from the patched state, with the input of its own example, gives them: a
+  running value of the donor to which the run's own operations are applied.
 
 The verdict is about one k, halfway through the loop, and says nothing of others: effects need not
 rise with k, and the table in `summary()` has them at each. Does the state determine the answer (an
-effect of 0.9 or more), part of it, or nothing (below 0.05)? If all of it, does a single position
-carry most (0.7)? It must hold in 95 % of bootstrap samples of the examples (a pair of example and
-donor is one). And as effects are often all 0 or all 1, it must hold for unseen examples: of n that
-agree, 1 - 0.05^(1 / n) of all others may not. That a patch has no effect takes 59 examples, that it
-has the whole takes 29. Where the state before the loop already determines the answer in every
+effect of 0.9 or more), part of it, or nothing (below 0.05)? Or does it turn half of the answers or
+more into third ones? If it determines the answer, does a single position carry most (0.7)? It must
+hold in 95 % of bootstrap samples of the examples (a pair of example and donor is one). And as
+effects are often all 0 or all 1, it must hold for unseen examples: of n that agree,
+1 - 0.05^(1 / n) of all others may not. That a patch has no effect takes 59 examples, that it has
+the whole takes 29. Where the state before the loop already determines the answer in every
 example, the input reaches the answer through the state alone: the whole state then has the whole
 effect by construction, and only its spread over positions is judged.
 
@@ -38,6 +42,10 @@ What can mislead:
 - An effect is what remains after the iterations that follow. A loop that reaches one end from every
   start (path independence) keeps nothing of any state in the long run: part of an effect may mean
   that too few iterations were left. The control is the same patch in a longer run.
+- A third answer counts as half of an effect, since both examples' logits are then alike; so where
+  third answers are many, the normalised effect says little. They may also come from a state that
+  the later iterations can make nothing of: compare them with the answers that the task's rule gives
+  from the donor's result on.
 - A state halfway that has no effect may be one that the loop has not yet written to.
 - With a donor run of one's own there is no second donor: the best position's effect is then an
   upper bound (`second_donors`).
@@ -63,6 +71,7 @@ from .result import CausesResult as CausesResult
 from .verdict import FULL as FULL
 from .verdict import MOST as MOST
 from .verdict import NO_EFFECT as NO_EFFECT
+from .verdict import THIRD as THIRD
 from .verdict import CausesVerdict as CausesVerdict
 from .verdict import decide as decide
 from .verdict import unseen as unseen

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from loopscope.common.arguments import MaskOrPositions, Meaning, PositiveCount
 from loopscope.common.errors import LoopscopeError
+from loopscope.common.evidence import estimate
 from loopscope.core.sites import is_state
 from loopscope.core.states import States
 from loopscope.patching import effects
@@ -26,6 +27,7 @@ from loopscope.runs.run_mask import rows_that_count
 
 from .normalised import NormalisedEffects, best_position_effects, whole_effects
 from .result import CausesResult
+from .third_answers import split, with_third_answers
 from .verdict import FULL, NO_EFFECT, decide
 
 MAX_EXAMPLES, MIN_EXAMPLES, MAX_ITERATIONS = 64, 8, 9
@@ -86,7 +88,9 @@ def measure(
     assert second is not None
     with_positions, fields = _fields(run) if site is None else ([site], [site])
     patched = partial(effects, run, donor, jointly=True, answer_positions=mask)
-    full = patched(sites=fields, iterations=spaced(run, site, iterations), positions="all")
+    metric = with_third_answers(run, donor, mask)
+    ks = spaced(run, site, iterations)
+    full, third = split(patched(sites=fields, iterations=ks, positions="all", metric=metric))
     middle = _middle(full.iterations)
     where = position_iterations(run, full.iterations, every=iterations is None)
     grid = patched(sites=with_positions, iterations=where, method=method)
@@ -95,7 +99,7 @@ def measure(
     best = best_position_effects(run, grid, second, sites=with_positions, answer_positions=mask)
     only_state = full.iterations[0] == 0 and fields[0] != site and whole.is_whole(0, FULL)
     verdict, evidence = _judged(
-        whole, best, full.iterations.index(middle), where.index(middle), middle, only_state=only_state
+        whole, best, third, full.iterations.index(middle), where.index(middle), middle, only_state=only_state
     )
     effect = grid.carried[0, :, :, 0]
     return CausesResult(
@@ -106,6 +110,7 @@ def measure(
         middle=middle,
         whole_state=whole.mean(),
         whole_interval=whole.intervals(),
+        third_answers=third.nanmean(1),
         positions=tuple(group[0] for group in grid.positions),
         position_iterations=grid.iterations,
         effect=effect,
@@ -128,21 +133,34 @@ def measure(
 
 
 def _judged(
-    whole: NormalisedEffects, best: NormalisedEffects, i: int, j: int, middle: int, *, only_state: bool
+    whole: NormalisedEffects,
+    best: NormalisedEffects,
+    third: Float[Tensor, "iteration example"],
+    i: int,
+    j: int,
+    middle: int,
+    *,
+    only_state: bool,
 ) -> tuple[Any, Any]:
-    """(verdict, evidence) of the effects at the middle, whose index is i in `whole` and j in
-    `best`."""
+    """(verdict, evidence) of the effects at the middle, whose index is i in `whole` and `third`,
+    and j in `best`."""
     rows = (whole.differences.isfinite() & best.differences.isfinite()).nonzero()[:, 0]
-    whole, best = whole.of(rows), best.of(rows)
+    whole, best, third = whole.of(rows), best.of(rows), third[i, rows.cpu()]
 
-    def statistics(draw: Tensor) -> tuple[float, float, float]:
+    def statistics(draw: Tensor) -> tuple[float, ...]:
         means = whole.mean(draw)
-        return float(means[i]), float(best.mean(draw)[j]), float(means.nan_to_num(-torch.inf).amax())
+        largest = float(means.nan_to_num(-torch.inf).amax())
+        return float(means[i]), float(best.mean(draw)[j]), largest, float(third[draw].nanmean())
 
     verdict, evidence = decide(statistics, len(rows), only_state=only_state)
     estimates = (
         whole.estimate(f"normalised effect of the whole state at {middle}", i),
         best.estimate(f"normalised effect of the best single position at {middle}", j),
+        estimate(
+            f"fraction of answers that the whole state at {middle} turns into a third one",
+            lambda draw: float(third[draw].nanmean()),
+            len(rows),
+        ),
     )
     return verdict, replace(evidence, estimates=estimates)
 

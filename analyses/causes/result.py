@@ -12,7 +12,7 @@ from loopscope.common.text import percent, plural
 from loopscope.core.sites import is_state
 from loopscope.patching import AttributionAgreement
 
-from .verdict import FULL, MOST, NO_EFFECT, CausesVerdict
+from .verdict import FULL, MOST, NO_EFFECT, THIRD, CausesVerdict
 
 SMALL = 0.25
 """A part whose interval lies below this is little of the answer; within this of 1 it is most."""
@@ -46,6 +46,9 @@ class CausesResult(AnalysisResult):
     """Normalised effect of patching all positions (0 none, 1 the donor's answer)."""
     whole_interval: Float[Tensor, "iteration 2"]
     """Its 95 % interval over examples, low and high; NaN for a single example."""
+    third_answers: Float[Tensor, " iteration"]
+    """Fraction of the answers that patching all positions turns into one that neither example
+    has."""
     positions: tuple[int, ...]
     position_iterations: tuple[int, ...]
     """Where single positions were patched; among them `middle`."""
@@ -79,6 +82,8 @@ class CausesResult(AnalysisResult):
     """... and a single position carries the answer alone if its effect is this large."""
     no_effect_threshold: float = NO_EFFECT
     """Below this there is no effect."""
+    third_threshold: float = THIRD
+    """From this fraction on most answers are a third one."""
     tensors: tuple[str, ...] = ()
     """What is patched jointly with all positions."""
     without_donor: int = 0
@@ -97,6 +102,8 @@ class CausesResult(AnalysisResult):
         text, i = super().sentence, self.iterations.index(self.middle)
         if self.only_state and self.verdict in _TRIVIAL:
             return _TRIVIAL[self.verdict]
+        if self.verdict is CausesVerdict.continued:
+            return text.replace("mostly into", f"in {percent(float(self.third_answers[i]))} into")
         if self.verdict is not CausesVerdict.partly:
             return text
         low, high = self.whole_interval[i].tolist()
@@ -135,6 +142,16 @@ class CausesResult(AnalysisResult):
                 "patch in a longer run."
             )
         return " ".join(parts)
+
+    @property
+    def _third(self) -> str:
+        """Where patching the whole state gives answers that neither example has; empty for
+        nowhere."""
+        if not bool((self.third_answers >= self.no_effect_threshold).any()):
+            return ""
+        values = zip(self.iterations, self.third_answers.tolist(), strict=True)
+        text = "; ".join(f"{self.counter} = {k}: {percent(value)}" for k, value in values)
+        return f" It turns the answer into one that neither example has in: {text}."
 
     @property
     def counter(self) -> str:
@@ -181,10 +198,11 @@ class CausesResult(AnalysisResult):
             f"{plural(self.examples, 'example')}{without} of {self.depth} iterations and "
             f"{plural(len(self.positions), 'position')}, judged by {self.answers}. Normalised effect (0 "
             f"none, 1 the donor's answer; 95 % intervals over examples) of the whole state: {whole}. Of the "
-            f"best single position of each example, {self.choice}: {best}.{estimated} The verdict is "
-            f"about {k} = {self.middle}: the state determines the answer from an effect of "
+            f"best single position of each example, {self.choice}: {best}.{estimated}{self._third} The "
+            f"verdict is about {k} = {self.middle}: the state determines the answer from an effect of "
             f"{self.full_threshold:g} on, a single position carries it alone from "
-            f"{self.most_threshold:g} on; below {self.no_effect_threshold:g} there is no effect."
+            f"{self.most_threshold:g} on; below {self.no_effect_threshold:g} there is no effect; the loop "
+            f"goes on from it where a third answer comes in {self.third_threshold:g} or more."
             f"{' ' * bool(self.remarks())}{self.remarks()}"
         )
 

@@ -12,9 +12,9 @@ from loopscope.common.evidence import LEVEL, Evidence, by_bootstrap
 from loopscope.common.text import percent, plural
 from loopscope.common.verdict import UNCLEAR, Verdict
 
-FULL, MOST, NO_EFFECT = 0.9, 0.7, 0.05
+FULL, MOST, NO_EFFECT, THIRD = 0.9, 0.7, 0.05, 0.5
 """A state determines the answer from the first on, a position carries it alone from the second
-on, and below the third a patch has no effect."""
+on, and below the third a patch has no effect. From the fourth on most answers are a third one."""
 
 
 class CausesVerdict(Verdict):
@@ -32,6 +32,10 @@ class CausesVerdict(Verdict):
         "A state patched in halfway through the loop brings part of the other example's answer; the "
         "later iterations undo the rest."
     )
+    continued = (
+        "A state patched in halfway through the loop changes the answer, mostly into one that neither "
+        "example has: the later iterations go on from it, with the input of their own example."
+    )
     forgotten = (
         "The loop forgets its state: another example's state, patched in halfway, has no effect on the "
         "answer, which depends on what later iterations read from the input."
@@ -43,18 +47,22 @@ class CausesVerdict(Verdict):
     unclear = UNCLEAR
 
 
-def verdict_of(whole: float, best: float, largest: float) -> CausesVerdict:
+def verdict_of(whole: float, best: float, largest: float, third: float = 0.0) -> CausesVerdict:
     """The verdict of normalised effects (0 none, 1 the donor's answer).
 
     Arguments:
         whole: of the whole state halfway through the loop.
         best: of the best single position there.
         largest: of the whole state, after the number of iterations where it is largest.
+        third: the fraction of answers that the whole state turns into one that neither example has,
+            halfway through the loop.
     """
     if math.isnan(whole) or math.isnan(best):
         return CausesVerdict.unclear
     if whole >= FULL:
         return CausesVerdict.gathered if best >= MOST else CausesVerdict.spread
+    if third >= THIRD:
+        return CausesVerdict.continued
     if max(whole, best) >= NO_EFFECT:
         return CausesVerdict.partly
     return CausesVerdict.forgotten if largest >= NO_EFFECT else CausesVerdict.nothing
@@ -67,13 +75,13 @@ def unseen(examples: int) -> float:
 
 
 def decide(
-    statistics: Callable[[Tensor], tuple[float, float, float]], examples: int, *, only_state: bool = False
+    statistics: Callable[[Tensor], tuple[float, ...]], examples: int, *, only_state: bool = False
 ) -> tuple[CausesVerdict, Evidence]:
     """The verdict on all examples and its evidence: a bootstrap over examples, and the exact bound
     `unseen`, as a bootstrap of effects that are all 0, or all 1, knows of no other.
 
     Arguments:
-        statistics: (whole, best, largest), as of `verdict_of`, of the examples with these indices.
+        statistics: the arguments of `verdict_of`, of the examples with these indices.
         only_state: whether the input reaches the answer through the state alone. The whole state
             then has its whole effect in unseen examples too.
     """

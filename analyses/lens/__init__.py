@@ -11,6 +11,8 @@ of an example; where the task is unknown, every position but padding. For each s
   items.
 - mean rank of some tokens in the vocabulary, 1 = first: of the final answer, of the right answer,
   and of facts that the caller names, such as intermediate results.
+- chain, for a task whose answers have results on the way (`task.chain`): how often each of them is
+  read after k iterations, among items that have all of them.
 - settled: the k after which an item's answer no longer changes. Flips: answers that differ from
   those one iteration before.
 - rise: the largest rise of the final answer's probability in one iteration, per item. Sharpness:
@@ -33,6 +35,8 @@ What can mislead:
 - With an unchecked lens, kappa need not be 1 at the end.
 """
 
+from .chain import SHOWN as SHOWN
+from .chain import draw_chain as draw_chain
 from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels

@@ -12,6 +12,7 @@ from loopscope.plots import style
 from loopscope.plots.bands import add_band
 from loopscope.plots.panels import Panel
 
+from .chain import chain_panel
 from .measure import LensResult, LensVerdict
 from .metrics import FINAL, RIGHT, ends_of
 
@@ -179,6 +180,7 @@ def panels(result: LensResult) -> list[Panel]:
             "state denies what it knows: the read-out wasn't trained on every state. Bands: 95 % intervals "
             "over examples.",
         ),
+        *([] if result.chain is None else [chain_panel(result.chain)]),
         token_table_panel(
             result.table, _title(result, "What is read at each position"), result.sites[0], caution
         ),

@@ -15,6 +15,7 @@ from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
+from loopscope.lenses import ChainMatrix
 from loopscope.lenses.answer_positions import lens_positions
 from loopscope.lenses.final_logits import final_logits
 from loopscope.lenses.lens_measures import checked_tokens, settling_iteration
@@ -22,11 +23,13 @@ from loopscope.lenses.token_table import TokenTable, token_table
 from loopscope.recorder.labels import labels_of
 from loopscope.runs.run import Run
 
+from .chain import chain_of, chain_sentence
 from .metrics import (
     FINAL,
     RIGHT,
     accuracy,
     agreement,
+    banded,
     bands,
     ends_of,
     flip_rate,
@@ -90,6 +93,8 @@ class LensResult(AnalysisResult):
     ends, over bootstrap samples of the examples."""
     table: TokenTable
     """What is read in some of the examples."""
+    chain: ChainMatrix | None = None
+    """How often each result of the task's chain is read; None for a task without."""
     start_threshold: float = START
     """The verdict is `start` if kappa at the first iteration is at least this."""
     late_threshold: float = LATE
@@ -155,6 +160,7 @@ class LensResult(AnalysisResult):
         names = f"{', '.join(self.sites[:6])}{' ...' * (len(self.sites) > 6)}"
         return (
             f"{self.caution}{' ' * bool(self.caution)}{self.sentence} "
+            f"{'' if self.chain is None else chain_sentence(self.chain) + ' '}"
             f"{_LENSES.get(self.lens, default)} Read at {names}: {self.items} answers "
             f"of {self.examples} examples. At '{self.sites[0]}', "
             f"{percent(float(self.agreement[0, i]))} of the answers are the final one at {k} = "
@@ -247,22 +253,10 @@ def measure(
         settled=settled,
         rise=largest_rise(probability),
         sharpness=sharp,
-        bands=bands(_banded(quantities, answers, tokens, mask), example),
+        bands=bands(banded(quantities, answers, tokens, mask), example),
         table=_table(run, quantities, target, readings.iterations),
+        chain=chain_of(readings),
     )
-
-
-def _banded(
-    quantities: Mapping[str, Tensor], answers: Tensor, tokens: Mapping[str, Tensor], mask: Tensor
-) -> dict[str, Tensor]:
-    """What is drawn with a band, by name, each (site, iteration, item)."""
-    final, present = tokens[FINAL][mask], answers >= 0
-    result = {name: quantities[name][:, :, mask] for name in ("kl", "entropy")}
-    result["agreement"] = (answers == final).double().where(present, torch.nan)
-    if RIGHT in tokens:
-        right = tokens[RIGHT][mask]
-        result["right"] = (answers == right).double().where(present & (right >= 0), torch.nan)
-    return result | {f"rank {name}": quantities[f"rank {name}"][:, :, mask] for name in tokens}
 
 
 def _item_mask(run: Run, positions: str) -> Bool[Tensor, "batch position"]:

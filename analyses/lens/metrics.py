@@ -148,3 +148,16 @@ def ends_of(values: Float[Tensor, " iteration"]) -> tuple[int, int]:
     """Index of the first and of the last value that is not NaN."""
     present = (~values.isnan()).nonzero()[:, 0]
     return (int(present[0]), int(present[-1])) if len(present) else (0, len(values) - 1)
+
+
+def banded(
+    quantities: Mapping[str, Tensor], answers: Tensor, tokens: Mapping[str, Tensor], mask: Tensor
+) -> dict[str, Tensor]:
+    """What is drawn with a band, by name, each (site, iteration, item)."""
+    final, present = tokens[FINAL][mask], answers >= 0
+    result = {name: quantities[name][:, :, mask] for name in ("kl", "entropy")}
+    result["agreement"] = (answers == final).double().where(present, torch.nan)
+    if RIGHT in tokens:
+        right = tokens[RIGHT][mask]
+        result["right"] = (answers == right).double().where(present & (right >= 0), torch.nan)
+    return result | {f"rank {name}": quantities[f"rank {name}"][:, :, mask] for name in tokens}

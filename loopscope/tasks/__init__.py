@@ -13,6 +13,7 @@ from ..common.user_files import is_path
 from .addition import Addition as Addition
 from .addition import AdditionBatch as AdditionBatch
 from .batch import Batch as Batch
+from .chain import Chain as Chain
 from .composition import Composition as Composition
 from .fact import Fact as Fact
 from .hops import Hops as Hops
@@ -20,10 +21,14 @@ from .hops import HopsBatch as HopsBatch
 from .mano import Mano as Mano
 from .mano import ManoBatch as ManoBatch
 from .modular_addition import ModularAddition as ModularAddition
+from .modular_chain import ModularChain as ModularChain
+from .modular_chain import ModularChainBatch as ModularChainBatch
 from .parity_ones import ParityOnes as ParityOnes
 from .prefix_parity import PrefixParity as PrefixParity
 from .regression import Regression as Regression
 from .regression import RegressionBatch as RegressionBatch
+from .roots import Roots as Roots
+from .roots import RootsBatch as RootsBatch
 from .shelf import TASKS
 from .strings import Copy as Copy
 from .strings import Reverse as Reverse
@@ -37,10 +42,12 @@ copy = Copy
 hops = Hops
 mano = Mano
 modular_addition = ModularAddition
+modular_chain = ModularChain
 parity_ones = ParityOnes
 prefix_parity = PrefixParity
 regression = Regression
 reverse = Reverse
+roots = Roots
 sudoku = Sudoku
 
 

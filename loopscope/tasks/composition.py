@@ -11,6 +11,7 @@ from torch import Tensor
 from ..common.errors import LoopscopeError, nearest
 from ..common.rng import mixed
 from .batch import Batch
+from .chain import Chain
 from .fact import Fact
 from .task import Split, Task, checked_size
 from .train_test_split import hashed
@@ -170,6 +171,12 @@ class Composition(Task):
 
     def make_batch(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), self._read(tokens)[3].float())
+
+    def task_chain(self, batch: Batch, /) -> Chain:
+        head, first, second, hops = self._read(batch.tokens)
+        bridge = self.table[head, first]
+        results = torch.stack([bridge, self.table[bridge, second]], dim=1)
+        return Chain.of(results, hops, batch.targets, batch.mask)
 
     def task_facts(self, batch: Batch, /) -> dict[str, Fact]:
         head, first, _, hops = self._read(batch.tokens)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..common.errors import LoopscopeError
 from .batch import Batch
+from .chain import Chain
 from .fact import Fact
 from .task import Task, checked_size
 
@@ -133,6 +134,9 @@ class Hops(Task):
         arrows, start, hops = self._read(tokens)
         path = paths(arrows, start, hops)
         return HopsBatch(tokens, self.solve(tokens), self.mask(tokens), hops.float(), path)
+
+    def task_chain(self, batch: HopsBatch, /) -> Chain:
+        return Chain.of(batch.path[:, 1:], batch.difficulty.long(), batch.targets, batch.mask)
 
     def task_facts(self, batch: HopsBatch, /) -> dict[str, Fact]:
         hops, path = batch.difficulty, batch.path

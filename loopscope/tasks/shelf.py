@@ -11,9 +11,11 @@ from .composition import Composition
 from .hops import Hops
 from .mano import Mano
 from .modular_addition import ModularAddition
+from .modular_chain import ModularChain
 from .parity_ones import ParityOnes
 from .prefix_parity import PrefixParity
 from .regression import Regression
+from .roots import Roots
 from .strings import Copy, Reverse
 from .sudoku import Sudoku
 from .task import Task
@@ -21,8 +23,8 @@ from .task import Task
 OURS: dict[str, type[Task]] = {
     task.name: task
     for task in (
-        Addition, Composition, Copy, Hops, Mano, ModularAddition, ParityOnes, PrefixParity, Regression,
-        Reverse, Sudoku,
+        Addition, Composition, Copy, Hops, Mano, ModularAddition, ModularChain, ParityOnes, PrefixParity,
+        Regression, Reverse, Roots, Sudoku,
     )
 }  # fmt: skip
 _ADVICE = "loopscope new task NAME writes one to start from."

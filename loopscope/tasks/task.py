@@ -16,6 +16,7 @@ from ..common.guard import guarded, validated
 from ..common.rng import mixed
 from ..core.tokens import checked_tokens
 from .batch import Batch
+from .chain import Chain
 from .fact import Fact
 from .train_test_split import is_test
 
@@ -32,8 +33,8 @@ class Task(ABC):
 
     A subclass sets `name`, `symbols`, `difficulty_option` and `difficulty_unit`, and gives five
     methods: `solve`, `mask`, `draw`, `example_count` and `make_batch`. It may extend `check_tokens`
-    and override `canonical_form`, `task_facts` and `every_example`. docs/architecture.md has a
-    complete example.
+    and override `canonical_form`, `task_facts`, `task_chain` and `every_example`.
+    docs/architecture.md has a complete example.
 
     A hash of the example itself decides whether it is for training or for testing, so the two never
     overlap, whatever the seeds. About one example in eight is for testing.
@@ -242,6 +243,12 @@ class Task(ABC):
             result["difficulty"] = Fact(batch.difficulty, always, self.difficulty_unit, in_input=True)
         return result | self.task_facts(batch)
 
+    @guarded
+    def chain(self, tokens: Tensor) -> Chain | None:
+        """The results on the way to the answers of these examples, in order; None for a task whose
+        answers have no such order."""
+        return self.task_chain(self.label(tokens))
+
     # What a task gives
 
     @abstractmethod
@@ -286,6 +293,10 @@ class Task(ABC):
         """The task's own facts, such as intermediate results. `batch` comes from `make_batch`."""
         return {}
 
+    def task_chain(self, batch: Any, /) -> Chain | None:
+        """The results that lead to each answer, in order. `batch` comes from `make_batch`."""
+        return None
+
     def every_example(self) -> Int[Tensor, "example position"] | None:
         """All examples of both splits, or None if there are too many to list."""
         return None
@@ -313,12 +324,8 @@ def checked_size(task: str, name: str, value: Any, least: int = 1) -> None:
     Raises:
         LoopscopeError: it is no integer, or less than `least`.
     """
-    _checked_count(f"{task}'s {name}", value, least)
-
-
-def _checked_count(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < least:
-        raise LoopscopeError(f"{name} must be a whole number, {least} or more, but is {value!r}.")
+        raise LoopscopeError(f"{task}'s {name} must be a whole number, {least} or more, but is {value!r}.")
 
 
 @cache

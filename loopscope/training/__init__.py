@@ -2,6 +2,7 @@
 of model cards."""
 
 from .card_metrics import measure_entry as measure_entry
+from .chain_supervision import Aligned as Aligned
 from .curriculum import Alternating as Alternating
 from .curriculum import Growing as Growing
 from .deep_supervision import DeepSupervision as DeepSupervision

@@ -11,6 +11,7 @@ from ..common.errors import LoopscopeError, nearest
 from ..common.user_files import is_path, stored_name
 from ..tasks import Task
 from ..tasks.shelf import TASKS
+from .chain_supervision import Aligned
 from .curriculum import Curriculum
 from .deep_supervision import DeepSupervision
 from .depth import Depth
@@ -23,7 +24,7 @@ from .supervision import Every, Final, Progressive
 from .truncated_backprop import Full, Gradient
 from .validation import check_count
 
-Supervision = Final | Every | Progressive | Exits | Gate | Stages | DeepSupervision
+Supervision = Final | Every | Progressive | Aligned | Exits | Gate | Stages | DeepSupervision
 
 
 @dataclass(frozen=True)

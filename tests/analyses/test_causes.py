@@ -12,6 +12,7 @@ from loopscope.common.errors import LoopscopeError
 from loopscope.nn import LoopedModule
 
 from ..toys.known_circuit import CLASSES, LAST, READ, WHERE, WRITE, written
+from ..toys.planted_chain import AT_ONCE, IN_ORDER, SWAPPED, PlantedChain
 
 N = 6
 MODULE = discovery.module("analyses", "causes")
@@ -74,6 +75,9 @@ def test_the_verdict_is_what_the_loop_does(kind, verdict, whole):
         ((0.5, 0.0, 1.0), "partly"),
         ((0.6, 0.8, 1.0), "partly"),  # a position alone may bring more than the whole state
         ((0.0, 0.05, 1.0), "partly"),
+        ((0.5, 0.5, 1.0, 0.5), "continued"),
+        ((0.5, 0.5, 1.0, 0.49), "partly"),
+        ((0.95, 1.0, 1.0, 0.6), "gathered"),
         ((0.04, 0.0, 1.0), "forgotten"),
         ((-0.3, 0.0, 1.0), "forgotten"),
         ((0.0, 0.0, 0.04), "nothing"),
@@ -165,6 +169,41 @@ def test_effects_beside_a_threshold_are_unclear_and_named():
     verdict, evidence = decide(lambda draw: (float(effects[draw].mean()), 0.0, 1.0), 64)
     assert verdict is CausesVerdict.unclear
     assert [one.name for one in evidence.alternatives] == ["partly", "spread"]
+
+
+@pytest.mark.parametrize(
+    ("order", "verdict"), [(IN_ORDER, "continued"), (SWAPPED, "continued"), (AT_ONCE, "gathered")]
+)
+def test_a_running_value_that_is_patched_in_is_gone_on_from(order, verdict):
+    """Which answers are third ones follows from the rule: the donor's value and the run's own
+    operations."""
+    task = ls.tasks.modular_chain(modulus=7, operations=5)
+    run = ls.record(PlantedChain(task, order).eval(), task.batch(64, seed=0, exactly=5).tokens)
+    result = ls.analyses.measure("causes", run, examples=None, donor=other_of(run))
+    assert result.verdict.name == verdict
+    own, donor = (task.running(tokens) for tokens in (run.tokens, other_of(run).tokens))
+    for k in range(1, 6):
+        moved = donor[:, order[k - 1]]
+        answer = continued(task, run.tokens, order[k - 1], moved)
+        third = (answer != own[:, -1]) & (answer != donor[:, -1])
+        assert result.third_answers[k] == pytest.approx(float(third.double().mean()))
+    if verdict == "continued":
+        assert (
+            f"in {100 * result.third_answers[2]:.0f} % into one that neither example has" in result.sentence
+        )
+        assert "undo" not in str(result)
+
+
+def other_of(run):
+    return ls.record(run.model, run.model.task.batch(64, seed=1, exactly=5).tokens)
+
+
+def continued(task, tokens, number, value):
+    """The last value, had result `number` of a modular chain been this value."""
+    rest = tokens.clone()
+    rest[:, 0] = value
+    rest[:, 1 : 1 + number] = task.symbols.index(".")
+    return task.running(rest)[:, -1]
 
 
 def test_effects_that_come_and_go_are_said_of_each_iteration_by_itself():

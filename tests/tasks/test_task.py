@@ -19,6 +19,9 @@ TASKS = [
     tasks.hops(nodes=6, hops=5, pairs=True),
     tasks.mano(modulus=5, operators=4),
     tasks.mano(operators=10),
+    tasks.modular_chain(modulus=5, operations=3),
+    tasks.modular_chain(modulus=6, operations=8),
+    tasks.roots(nodes=8, depth=4),
     tasks.sudoku(size=4),
     tasks.sudoku(size=6),
     tasks.copy(length=4),
@@ -28,7 +31,7 @@ TASKS = [
 ]
 TOKENS = [task for task in TASKS if not task.continuous]
 LENGTHENED = [
-    task for task in TASKS if task.name not in ("hops", "sudoku")
+    task for task in TASKS if task.name not in ("hops", "roots", "sudoku")
 ]  # theirs asks more in as many tokens
 
 

@@ -14,6 +14,7 @@ import torch
 import loopscope as ls
 from loopscope.common import discovery
 from loopscope.core.looped_model import Looped
+from loopscope.lenses import chain_matrix
 from loopscope.shelves import SHELVES, new
 from loopscope.shelves.new import TEMPLATES
 
@@ -134,6 +135,7 @@ def calls() -> Iterator[Call]:
     yield Call("from_pretrained", ls.from_pretrained, {"name": "no-such-folder"})
     yield Call("answer", ls.answer, {"model": model(), "tokens": tokens, "rule": "kl"})
     yield Call("lens", ls.lens, {"run": run()})
+    yield Call("lenses.chain_matrix", chain_matrix, {"run": _chained()})
     yield Call("effects", ls.effects, {"run": run(), "replacement": other(), "positions": [0]})
     yield Call("mediation", ls.mediation, {"run": run(), "edited": _edited()})
     yield Call("noise", ls.noise, {"norm": 1.0})
@@ -165,6 +167,13 @@ def _recorded_many(model: Any, batches: Any, to: Any, iterations: Any = 2, seed:
 
 def _edited() -> ls.Run:
     return ls.record(model(), run().tokens, 4, edits=[ls.ablate("core.0.attn.hook_z", head=0)])
+
+
+def _chained() -> ls.Run:
+    task = ls.tasks.modular_chain(modulus=5, operations=3)
+    built = ls.models.build("universal", vocabulary=task.vocabulary, width=8, heads=2, iterations=3).eval()
+    built.task = task
+    return ls.record(built, task.batch(24, seed=0, exactly=3).tokens)
 
 
 def _two_states() -> ls.Run:
@@ -324,6 +333,7 @@ def _shelves() -> Iterator[Call]:
         yield Call(f"tasks.build {name}", options, {}, tuple(task.options))
         yield Call(f"tasks.{name}.batch", task.batch, {"size": 2, "seed": 0}, tuple(task.options))
         yield Call(f"tasks.{name}.label", task.label, {"tokens": task.batch(2, seed=0).tokens})
+        yield Call(f"tasks.{name}.chain", task.chain, {"tokens": task.batch(2, seed=0).tokens})
     yield Call("tasks.build", ls.tasks.build, {"name": "hops"})
     yield Call("use", _used, {"thing": TEMPLATES / "my_task.py"})
     yield Call("shelves.new", _written, {"kind": "task", "name": "largest", "folder": "."})
