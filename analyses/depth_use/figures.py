@@ -22,7 +22,7 @@ DIFFICULTY_GROUPS = 3
 
 def headline(result: DepthUseResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    if result.alike:
+    if result.verdict is DepthUseVerdict.constant:
         return "-", "all final answers are the same token"
     settled = result.depths[0]
     slope = settled.slope.slope

@@ -175,6 +175,8 @@ def _verdict(
     same = {kind.name: bool(kind.same(aligned, near)[row].all()) for kind in kinds}
     if all(same.values()):
         return PathIndependenceVerdict.independent
+    if end == "approaching":
+        return PathIndependenceVerdict.approaching
     if end not in ("converged", "unstable"):
         return PathIndependenceVerdict.restless
     if all(same[name] for name in same if name != "adversarial"):

@@ -22,6 +22,10 @@ class PathIndependenceVerdict(Verdict):
         "The loop doesn't settle within the iterations that were run, from its own start or from others, so "
         "its ends can't be compared as limits."
     )
+    approaching = (
+        "The loop still approaches a fixed point when the iterations end, and from other starts it hasn't "
+        "come as near, so it isn't known whether they lead to the same one."
+    )
     diverging = "The loop diverges: its states grow without bound or overflow."
     unresolved = (
         "The precision of the states can't tell where the loop ends, and so not whether other starts lead "

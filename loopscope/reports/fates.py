@@ -13,7 +13,9 @@ from .fate_sentences import Doubt, Side, criteria, differences_that_die_out, dis
 from .rest_counts import rest_counts_sentence, rest_range
 
 _SPECIFIC: tuple[Fate, ...] = (
+    "halts",
     "converges",
+    "approaches",
     "cycles",
     "quasiperiodic",
     "irregular",
@@ -60,7 +62,9 @@ class Fates:
     @property
     def kept_clause(self) -> str:
         """How many positions stop at once, as the end of a sentence or caption."""
-        return f"; {self.kept} stop at once, as where a halted state is kept" if self.kept else ""
+        halted = any("halts" in fates for fates in self.by_position.values())
+        why = "halt, and are kept as they are" if halted else "stop at once, as where a halted state is kept"
+        return f"; {self.kept} {why}" if self.kept else ""
 
     @property
     def clauses(self) -> str:

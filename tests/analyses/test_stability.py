@@ -252,7 +252,7 @@ def test_a_verdict_of_examples_that_differ_counts_them():
     start = torch.cat([torch.full((6, 1), -0.5), torch.full((6, 1), 0.3)]).double()
     result = measured(lambda x: torch.where(x < 0, 0.5 * x - 0.5, 3.2 * x * (1 - x)), start)
     assert result.verdict.name == "mixed"
-    assert "“The loop converges to a stable fixed point”: 6 of 12 examples" in str(result)
+    assert "“The fixed point that the loop reaches or approaches is stable”: 6 of 12 examples" in str(result)
     value, caption = headline(result)
     assert (value, caption) == ("0.5", "spectral radius at the fixed point, median of 6 of 12 examples")
     names = [estimate.name for estimate in result.evidence.estimates]

@@ -23,6 +23,7 @@ FATES = get_args(Fate)
 TOGETHER = {
     *(frozenset(("moves", other)) for other in ("cycles", "quasiperiodic", "irregular", "drifts", "grows")),
     frozenset(("drifts", "grows")),
+    *(frozenset(pair) for pair in combinations(("converges", "approaches", "halts"), 2)),
 }
 
 
