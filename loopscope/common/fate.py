@@ -52,8 +52,6 @@ _COMPATIBLE = {
     frozenset(pair)
     for pair in (
         ("converges", "approaches"),  # how near is near is each analysis' own
-        ("converges", "halts"),
-        ("approaches", "halts"),
         ("moves", "cycles"),
         ("moves", "quasiperiodic"),
         ("moves", "irregular"),
@@ -65,15 +63,17 @@ _COMPATIBLE = {
 
 
 def can_both_hold(one: Fate, other: Fate) -> bool:
-    """Whether two fates can both be true of the same states."""
-    return one == other or "unclear" in (one, other) or frozenset((one, other)) in _COMPATIBLE
+    """Whether two fates can both be true of the same states: of what halts, the loop by itself may
+    go anywhere."""
+    untold = {"unclear", "halts"} & {one, other}
+    return one == other or bool(untold) or frozenset((one, other)) in _COMPATIBLE
 
 
 def fate_of_positions(fates: Iterable[Fate]) -> Fate:
     """An example's fate from those of its positions, which are parts of one state.
 
-    It converges if all positions do, approaches its end if some still do, and else halts if some
-    are kept where they halted. If some are known to move it does none of these, and its fate is the
+    It converges if all positions do, halts if some are kept where they halted, and else approaches
+    its end if some still do. If some are known to move it does none of these, and its fate is the
     one that they share, if no position's is unclear; else `moves`. It is unclear if no position is
     known to move, and some are unclear.
 
@@ -84,7 +84,7 @@ def fate_of_positions(fates: Iterable[Fate]) -> Fate:
         fates: of the positions that count, at least one.
     """
     known = set(fates)
-    calm: tuple[Fate, ...] = ("unclear", "approaches", "halts", "converges")
+    calm: tuple[Fate, ...] = ("unclear", "halts", "approaches", "converges")
     moving = known - {*calm}
     if not moving:
         return next(fate for fate in calm if fate in known)

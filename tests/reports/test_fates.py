@@ -23,7 +23,8 @@ FATES = get_args(Fate)
 TOGETHER = {
     *(frozenset(("moves", other)) for other in ("cycles", "quasiperiodic", "irregular", "drifts", "grows")),
     frozenset(("drifts", "grows")),
-    *(frozenset(pair) for pair in combinations(("converges", "approaches", "halts"), 2)),
+    frozenset(("converges", "approaches")),
+    *(frozenset(("halts", other)) for other in FATES if other != "halts"),
 }
 
 
@@ -73,6 +74,9 @@ def test_two_fates_exclude_each_other_unless_both_can_hold(one: Fate, other: Fat
         (("drifts", "grows", "moves"), "drifts"),
         (("drifts", "moves"), "drifts"),
         (("unclear", "converges"), "converges"),
+        (("approaches", "converges"), "converges"),
+        (("halts", "converges"), "halts"),
+        (("halts", "moves"), "halts"),
     ],
 )
 def test_of_fates_that_can_all_hold_the_most_specific_is_taken(said: tuple[Fate, ...], fate: Fate):
