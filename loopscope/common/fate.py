@@ -74,7 +74,7 @@ def fate_of_positions(fates: Iterable[Fate]) -> Fate:
 
     It converges if all positions do, halts if some are kept where they halted, and else approaches
     its end if some still do. If some are known to move it does none of these, and its fate is the
-    one that they share, if no position's is unclear; else `moves`. It is unclear if no position is
+    one that they share, if no position's is unclear or halts; else `moves`. It is unclear if no position is
     known to move, and some are unclear.
 
     >>> fate_of_positions(["converges", "cycles", "converges"])
@@ -88,7 +88,7 @@ def fate_of_positions(fates: Iterable[Fate]) -> Fate:
     moving = known - {*calm}
     if not moving:
         return next(fate for fate in calm if fate in known)
-    return moving.pop() if len(moving) == 1 and "unclear" not in known else "moves"
+    return moving.pop() if len(moving) == 1 and known.isdisjoint({"unclear", "halts"}) else "moves"
 
 
 def fates_of_examples(fates: Sequence[Sequence[Fate | None]]) -> dict[int, Fate]:

@@ -73,7 +73,7 @@ def test_the_positions_of_an_example_make_its_fate():
     assert fate_of_positions(["converges", "approaches"]) == "approaches"
     assert fate_of_positions(["approaches", "cycles"]) == "cycles"
     assert fate_of_positions(["converges", "halts"]) == fate_of_positions(["halts"]) == "halts"
-    assert fate_of_positions(["halts", "drifts"]) == "drifts"
+    assert fate_of_positions(["halts", "drifts"]) == "moves"
     assert fate_of_positions(["approaches", "unclear"]) == "unclear"
 
 
