@@ -46,6 +46,8 @@ def weights_at_hand(modules: Sequence[nn.Module]) -> Iterator[None]:
 def _hooks(module: nn.Module) -> list[Any]:
     """The hooks of accelerate that load weights of a module."""
     hook = vars(module).get("_hf_hook")  # by getattr every module without one would raise an error
+    if hook is None:
+        return []
     hooks = getattr(hook, "hooks", [hook])  # several are one that holds them
     return [hook for hook in hooks if getattr(hook, "weights_map", None) is not None]
 
