@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.rng import mixed
+from loopscope.dynamics.followed_starts import FollowedStarts, quarter_before
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import FAR, Limit
 from loopscope.dynamics.newton_point import refine_fixed_points
@@ -18,7 +19,7 @@ from loopscope.maths.point_clusters import cluster
 from loopscope.maths.precision import FLOOR, resolution, rounding
 from loopscope.maths.spectrum import spectrum
 
-from .iterated_starts import LONG, iterate_starts, taken_in_turn
+from .iterated_starts import LONG, IteratedStarts, iterate_starts, taken_in_turn
 
 MOST = 24
 """Distinct points kept per example."""
@@ -62,6 +63,8 @@ class Basins:
     solver_distance: Float[Tensor, " example"]
     """From the end of the loop to what Anderson's solver finds from its first state, over its scale
     (`Limit.scale`); NaN if it finds nothing."""
+    followed: FollowedStarts
+    """How far iteration went from there."""
     reachability: float
     """Fraction of all starts, the examples' own included, that after as many iterations as the run
     has are as near as `merge_distance` to the fixed point to which they lead."""
@@ -183,8 +186,17 @@ def explore(
         tuple(points),
         same_end.cpu(),
         torch.where(valid, gap, torch.nan).float().cpu(),
+        _followed(others, plain, len(limit.states) - 1),
         float(within + reached.sum()) / (examples * (many + 1)),
     )
+
+
+def _followed(
+    others: Float[Tensor, "example start width"], plain: IteratedStarts, iterations: int
+) -> FollowedStarts:
+    shape, used = others.shape, plain.used.reshape(others.shape[:2])
+    states, earlier = plain.last.reshape(shape), plain.earlier.reshape(shape)
+    return FollowedStarts(others, used, states, earlier, quarter_before(iterations))
 
 
 def _searches(
