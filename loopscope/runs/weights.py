@@ -149,7 +149,12 @@ class Weights:
         kept = self._derived | self._changing
         moved = {slot.module for slot in self._changing}
         moved |= {slot.module for slot, tensor in self._derived.items() if slot.tensor is not tensor}
-        moved |= {m for m in self._within if any(s.derived and s not in kept for s in _buffers_in(m))}
+        moved |= {
+            module
+            for module in self._within
+            if module._non_persistent_buffers_set
+            and any(slot.derived and slot not in kept for slot in _buffers_in(module))
+        }
         if not moved:
             yield
             return
