@@ -74,8 +74,8 @@ def fate_of_positions(fates: Iterable[Fate]) -> Fate:
 
     It converges if all positions do, halts if some are kept where they halted, and else approaches
     its end if some still do. If some are known to move it does none of these, and its fate is the
-    one that they share, if no position's is unclear or halts; else `moves`. It is unclear if no position is
-    known to move, and some are unclear.
+    one that they share, if no position's is unclear or halts; else `moves`. It is unclear if no
+    position is known to move, and some are unclear.
 
     >>> fate_of_positions(["converges", "cycles", "converges"])
     'cycles'
