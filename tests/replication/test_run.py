@@ -35,6 +35,7 @@ def test_a_run_draws_seeds_trains_measures_and_says_what_it_found(file: Path, tm
     assert list(whole.numbers) == draw(commit, 3) == tiny_finding.calls(file), (
         "the first wasn't measured again"
     )
+    assert len({numbers["sum of the weights"] for numbers in whole.numbers.values()}) == 3, "three trainings"
     assert whole.status.value == "holds" and whole.recipes_tried == 1
     assert "Status: holds; 1 recipe tried" in str(whole)
     stored = json.loads((file.parent / "results" / "tiny.json").read_text())
