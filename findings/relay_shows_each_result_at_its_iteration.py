@@ -3,9 +3,9 @@ that are trained otherwise don't (RELAY: Yu et al. 2025, arXiv 2502.08482).
 
 Trained by the recipes of relay-modular and relay-roots. The lens is the model's own read-out; the
 matrix is of 2,000 test examples whose chains have all four results. A matrix passes if its smallest
-diagonal entry is .95 or more and its largest other entry .3 or less. The other nets are of the same
-architecture, task and budget: one is trained on the same results in another order, one on its
-answers after the last iteration alone. What linear probes read is reported beside it.
+diagonal entry is .95 or more and its largest other entry .3 or less. The other nets are one of the
+same architecture, task and budget that is trained on its answers after the last iteration alone,
+and the zoo's huginn-hops. What linear probes read is reported beside it.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import torch
 
+from loopscope import models
 from loopscope.lenses import chain_matrix
 from loopscope.probing import Probes
 from loopscope.recorder import record
@@ -27,21 +28,20 @@ finding = Finding(
     source=Paper("Yu et al.", 2025, "2502.08482"),
     metric="lens/probe matrix step x iteration",
     criterion="diagonal >= .95, off-diagonal <= .3; other nets fail it",
-    minutes=8,
-    recipes_tried=4,
+    minutes=5,
+    recipes_tried=5,
 )
 
 EXAMPLES, DIAGONAL, OTHERS = 2000, 0.95, 0.3
-ALIGNED, OTHER = ("modular chain", "roots"), ("another order", "answers alone")
+ALIGNED, OTHER = ("modular chain", "roots"), ("answers alone", "huginn-hops")
 
 
 def trainings() -> dict[str, Recipe]:
-    """Two aligned loops, and two that are trained otherwise."""
+    """Two aligned loops, and one that is trained on its answers alone."""
     modular = recipe_of("relay-modular")
     return {
         "modular chain": modular,
         "roots": recipe_of("relay-roots"),
-        "another order": recipe_of("relay-modular-permuted"),
         "answers alone": replace(modular, supervision=Final()),
     }
 
@@ -50,9 +50,8 @@ def measure(seed: int, trained: Trainings) -> Measurement:
     """The ends of each matrix, and for the figure each diagonal."""
     numbers, curves = {}, {}
     for name in (*ALIGNED, *OTHER):
-        model = trained(name)
-        batch = model.task.batch(EXAMPLES, seed=seed, exactly=model.iterations)
-        run = record(model, batch.tokens)
+        model = models.load(name) if name == "huginn-hops" else trained(name)
+        run = record(model, model.task.batch(EXAMPLES, seed=seed, exactly=4).tokens, seed=seed)
         matrix = chain_matrix(run)
         numbers |= {
             f"least diagonal, {name}": float(matrix.diagonal.min()),
@@ -67,8 +66,8 @@ def measure(seed: int, trained: Trainings) -> Measurement:
 def probed(run: Run, task: Task, seed: int) -> float:
     """The smallest accuracy with which a linear probe of the state after k iterations reads result
     k on held-out examples."""
-    chain = task.chain(run.tokens)
-    scores = []
+    chain, scores = task.results(run.tokens), []
+    assert chain is not None
     for k in range(1, len(chain) + 1):
         mask = chain.mask[k - 1]
         probes = Probes.fit(

@@ -96,11 +96,11 @@ def measure(
     grid = patched(sites=with_positions, iterations=where, method=method)
     _require_positions(grid, site)
     whole = whole_effects(full)
-    best = best_position_effects(run, grid, second, sites=with_positions, answer_positions=mask)
+    best, third_best = best_position_effects(run, grid, second, sites=with_positions, answer_positions=mask)
     only_state = full.iterations[0] == 0 and fields[0] != site and whole.is_whole(0, FULL)
-    verdict, evidence = _judged(
-        whole, best, third, full.iterations.index(middle), where.index(middle), middle, only_state=only_state
-    )
+    i, j = full.iterations.index(middle), where.index(middle)
+    thirds = torch.stack([third[i], third_best[j]])
+    verdict, evidence = _judged(whole, best, thirds, i, j, middle, only_state=only_state)
     effect = grid.carried[0, :, :, 0]
     return CausesResult(
         verdict=verdict,
@@ -111,6 +111,7 @@ def measure(
         whole_state=whole.mean(),
         whole_interval=whole.intervals(),
         third_answers=third.nanmean(1),
+        best_third_answers=third_best.nanmean(1),
         positions=tuple(group[0] for group in grid.positions),
         position_iterations=grid.iterations,
         effect=effect,
@@ -135,32 +136,35 @@ def measure(
 def _judged(
     whole: NormalisedEffects,
     best: NormalisedEffects,
-    third: Float[Tensor, "iteration example"],
+    thirds: Float[Tensor, "patch example"],
     i: int,
     j: int,
     middle: int,
     *,
     only_state: bool,
 ) -> tuple[Any, Any]:
-    """(verdict, evidence) of the effects at the middle, whose index is i in `whole` and `third`,
-    and j in `best`."""
+    """(verdict, evidence) of the effects at the middle, whose index is i in `whole` and j in
+    `best`.
+
+    Arguments:
+        thirds: fractions of third answers there, by the whole state and by the best position.
+    """
     rows = (whole.differences.isfinite() & best.differences.isfinite()).nonzero()[:, 0]
-    whole, best, third = whole.of(rows), best.of(rows), third[i, rows.cpu()]
+    whole, best, thirds = whole.of(rows), best.of(rows), thirds[:, rows.cpu()]
+
+    def third(draw: Tensor) -> float:
+        return float(thirds[:, draw].nanmean(1).amax())
 
     def statistics(draw: Tensor) -> tuple[float, ...]:
         means = whole.mean(draw)
         largest = float(means.nan_to_num(-torch.inf).amax())
-        return float(means[i]), float(best.mean(draw)[j]), largest, float(third[draw].nanmean())
+        return float(means[i]), float(best.mean(draw)[j]), largest, third(draw)
 
     verdict, evidence = decide(statistics, len(rows), only_state=only_state)
     estimates = (
         whole.estimate(f"normalised effect of the whole state at {middle}", i),
         best.estimate(f"normalised effect of the best single position at {middle}", j),
-        estimate(
-            f"fraction of answers that the whole state at {middle} turns into a third one",
-            lambda draw: float(third[draw].nanmean()),
-            len(rows),
-        ),
+        estimate(f"fraction of answers that become third ones at {middle}", third, len(rows)),
     )
     return verdict, replace(evidence, estimates=estimates)
 

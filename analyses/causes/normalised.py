@@ -11,11 +11,12 @@ from torch import Tensor
 from loopscope.common.evidence import Estimate, estimate
 from loopscope.patching import effects
 from loopscope.patching.effects_result import Effects
-from loopscope.patching.metrics import metric_for
 from loopscope.patching.patch_grid import with_sites
 from loopscope.patching.replacements import Replacement, replacement_for
 from loopscope.runs.location import Place
 from loopscope.runs.run import Run
+
+from .third_answers import split, with_third_answers
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ def whole_effects(grid: Effects) -> NormalisedEffects:
 
 def best_position_effects(
     run: Run, grid: Effects, donor: Run, *, sites: list[str], answer_positions: Tensor
-) -> NormalisedEffects:
-    """The effects of the best position of each example, by a pass of its own. The largest of many
-    effects is too large an estimate of what that position does; measured with another donor than it
-    was chosen with, it isn't.
+) -> tuple[NormalisedEffects, Float[Tensor, "iteration example"]]:
+    """The effects of the best position of each example, by a pass of its own, and the fraction of
+    its answers that are third ones. The largest of many effects is too large an estimate of what
+    that position does; measured with another donor than it was chosen with, it isn't.
 
     Arguments:
         grid: the effects by which positions are chosen, each position by itself.
@@ -90,19 +91,21 @@ def best_position_effects(
     numbers = torch.tensor([group[0] for group in grid.positions], device=best.device)
     chosen = dict(zip(grid.iterations, numbers[best], strict=True))
     donor = with_sites(donor, sites)
-    metric = metric_for(run, donor, None, answer_positions)
-    patched = effects(
-        run,
-        _at_chosen(replacement_for(run, donor)[0], chosen),
-        sites=sites,
-        jointly=True,
-        iterations=grid.iterations,
-        positions="all",
-        metric=metric,
+    metric = with_third_answers(run, donor, answer_positions)
+    patched, third = split(
+        effects(
+            run,
+            _at_chosen(replacement_for(run, donor)[0], chosen),
+            sites=sites,
+            jointly=True,
+            iterations=grid.iterations,
+            positions="all",
+            metric=metric,
+        )
     )
     base = run.logits[run.iterations]
-    difference = metric(donor.logits[donor.iterations].expand_as(base)) - metric(base)
-    return NormalisedEffects(_counted_values(patched)[:, 0], difference.detach())
+    difference = (metric(donor.logits[donor.iterations].expand_as(base)) - metric(base))[:, 0]
+    return NormalisedEffects(_counted_values(patched)[:, 0], difference.detach()), third
 
 
 def _at_chosen(replacement: Replacement, chosen: dict[int, Tensor]) -> Replacement:

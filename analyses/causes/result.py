@@ -49,6 +49,8 @@ class CausesResult(AnalysisResult):
     third_answers: Float[Tensor, " iteration"]
     """Fraction of the answers that patching all positions turns into one that neither example
     has."""
+    best_third_answers: Float[Tensor, " position_iteration"]
+    """The same by the best single position of each example."""
     positions: tuple[int, ...]
     position_iterations: tuple[int, ...]
     """Where single positions were patched; among them `middle`."""
@@ -103,9 +105,14 @@ class CausesResult(AnalysisResult):
         if self.only_state and self.verdict in _TRIVIAL:
             return _TRIVIAL[self.verdict]
         if self.verdict is CausesVerdict.continued:
-            return text.replace("mostly into", f"in {percent(float(self.third_answers[i]))} into")
+            return text.replace("that neither example has", f"that neither example has ({self._thirds})")
         if self.verdict is not CausesVerdict.partly:
             return text
+        if float(self.third_answers[i]) >= self.no_effect_threshold:
+            text = text.replace(
+                "undo the rest",
+                f"undo the rest, or make of it an answer that neither example has ({self._thirds})",
+            )
         low, high = self.whole_interval[i].tolist()
         size = "little" if high <= SMALL else "most" if low >= 1 - SMALL else "part"
         return text.replace(
@@ -144,14 +151,26 @@ class CausesResult(AnalysisResult):
         return " ".join(parts)
 
     @property
+    def _thirds(self) -> str:
+        """How often the answer becomes a third one at `middle`, by the whole state and by the best
+        position."""
+        i, j = self.iterations.index(self.middle), self.position_iterations.index(self.middle)
+        whole, best = float(self.third_answers[i]), float(self.best_third_answers[j])
+        return f"{percent(whole)} by the whole state, {percent(best)} by the best single position"
+
+    @property
     def _third(self) -> str:
-        """Where patching the whole state gives answers that neither example has; empty for
-        nowhere."""
-        if not bool((self.third_answers >= self.no_effect_threshold).any()):
-            return ""
-        values = zip(self.iterations, self.third_answers.tolist(), strict=True)
-        text = "; ".join(f"{self.counter} = {k}: {percent(value)}" for k, value in values)
-        return f" It turns the answer into one that neither example has in: {text}."
+        """Where patching gives answers that neither example has; empty for nowhere."""
+        tables = []
+        for name, ks, values in (
+            ("the whole state", self.iterations, self.third_answers),
+            ("the best position", self.position_iterations, self.best_third_answers),
+        ):
+            if bool((values >= self.no_effect_threshold).any()):
+                cells = zip(ks, values.tolist(), strict=True)
+                row = "; ".join(f"{self.counter} = {k}: {percent(value)}" for k, value in cells)
+                tables.append(f"by {name} {row}")
+        return f" Answers that neither example has: {', and '.join(tables)}." if tables else ""
 
     @property
     def counter(self) -> str:

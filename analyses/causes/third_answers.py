@@ -31,8 +31,8 @@ def with_third_answers(run: Run, donor: Run, mask: Bool[Tensor, "batch position"
 def split(grid: Effects) -> tuple[Effects, Float[Tensor, "iteration example"]]:
     """The effects on the usual metric, and the fraction of third answers, of a grid of one site and
     one group of positions; NaN where an example doesn't count."""
-    assert grid.target is not None
-    usual = replace(grid, values=grid.values[..., 0], base=grid.base[..., 0], target=grid.target[..., 0])
+    target = None if grid.target is None else grid.target[..., 0]
+    usual = replace(grid, values=grid.values[..., 0], base=grid.base[..., 0], target=target)
     third = (grid.values[0, :, 0, 0, :, 1] + grid.base[:, 1]).double().cpu()
     if grid.counted is not None:
         third = third.where(grid.counted[0].cpu(), torch.nan)

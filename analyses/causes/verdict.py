@@ -33,8 +33,8 @@ class CausesVerdict(Verdict):
         "later iterations undo the rest."
     )
     continued = (
-        "A state patched in halfway through the loop changes the answer, mostly into one that neither "
-        "example has: the later iterations go on from it, with the input of their own example."
+        "A state patched in halfway through the loop mostly gives an answer that neither example has: the "
+        "later iterations go on from it, with the input of their own example."
     )
     forgotten = (
         "The loop forgets its state: another example's state, patched in halfway, has no effect on the "
@@ -54,8 +54,8 @@ def verdict_of(whole: float, best: float, largest: float, third: float = 0.0) ->
         whole: of the whole state halfway through the loop.
         best: of the best single position there.
         largest: of the whole state, after the number of iterations where it is largest.
-        third: the fraction of answers that the whole state turns into one that neither example has,
-            halfway through the loop.
+        third: the fraction of answers that become one that neither example has, by the whole state
+            halfway through the loop or by its best position, whichever is larger.
     """
     if math.isnan(whole) or math.isnan(best):
         return CausesVerdict.unclear

@@ -75,7 +75,7 @@ def chain_matrix(run: Run, kind: "str | Lens | Callable[[Tensor], Any]" = "coda"
     >>> loopscope.lenses.chain_matrix(run).diagonal
 
     Arguments:
-        run: of examples of a task with a chain (`task.chain`), some of them with all results, as
+        run: of examples of a task with a chain (`task.results`), some of them with all results, as
             with `exactly=` of hops and modular-chain.
         kind: as of `ls.lens`.
 
@@ -86,7 +86,7 @@ def chain_matrix(run: Run, kind: "str | Lens | Callable[[Tensor], Any]" = "coda"
     if chain is None:
         raise LoopscopeError(
             "chain_matrix needs a run of examples of a task with a chain of results, such as hops or "
-            f"modular-chain, but got {run!r}. Give the model that task, or define task_chain."
+            f"modular-chain, but got {run!r}. Give the model that task, or define task_results."
         )
     return matrix_of(chain, lens(run, kind))
 
@@ -94,7 +94,7 @@ def chain_matrix(run: Run, kind: "str | Lens | Callable[[Tensor], Any]" = "coda"
 def run_chain(run: Run) -> Chain | None:
     """The chain of a run's examples; None if its task is unknown or has none."""
     task, labels = task_of(run), labels_of(run)
-    return None if task is None or labels is None else task.chain(labels.tokens)
+    return None if task is None or labels is None else task.results(labels.tokens)
 
 
 def matrix_of(chain: Chain, readings: Readings) -> ChainMatrix:

@@ -172,7 +172,7 @@ class Composition(Task):
     def make_batch(self, tokens: Int[Tensor, "batch position"]) -> Batch:
         return Batch(tokens, self.solve(tokens), self.mask(tokens), self._read(tokens)[3].float())
 
-    def task_chain(self, batch: Batch, /) -> Chain:
+    def task_results(self, batch: Batch, /) -> Chain:
         head, first, second, hops = self._read(batch.tokens)
         bridge = self.table[head, first]
         results = torch.stack([bridge, self.table[bridge, second]], dim=1)

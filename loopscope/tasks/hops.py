@@ -135,7 +135,7 @@ class Hops(Task):
         path = paths(arrows, start, hops)
         return HopsBatch(tokens, self.solve(tokens), self.mask(tokens), hops.float(), path)
 
-    def task_chain(self, batch: HopsBatch, /) -> Chain:
+    def task_results(self, batch: HopsBatch, /) -> Chain:
         return Chain.of(batch.path[:, 1:], batch.difficulty.long(), batch.targets, batch.mask)
 
     def task_facts(self, batch: HopsBatch, /) -> dict[str, Fact]:

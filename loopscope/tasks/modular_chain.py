@@ -165,7 +165,7 @@ class ModularChain(Task):
     def _count(self, tokens: Tensor) -> Int[Tensor, " batch"]:
         return (tokens[:, 1:-1] < self.vocabulary - 2).sum(1)
 
-    def task_chain(self, batch: ModularChainBatch, /) -> Chain:
+    def task_results(self, batch: ModularChainBatch, /) -> Chain:
         return Chain.of(batch.running[:, 1:], batch.difficulty.long(), batch.targets, batch.mask)
 
     def task_facts(self, batch: ModularChainBatch, /) -> dict[str, Fact]:

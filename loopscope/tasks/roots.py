@@ -131,7 +131,7 @@ class Roots(Task):
         ancestors = every[:, : int(depth.max()) + 1 if len(depth) else 1]
         return RootsBatch(tokens, self.solve(tokens), self.mask(tokens), depth.float(), ancestors)
 
-    def task_chain(self, batch: RootsBatch, /) -> Chain:
+    def task_results(self, batch: RootsBatch, /) -> Chain:
         return Chain.of(batch.ancestors[:, 1:], batch.difficulty.long(), batch.targets, batch.mask)
 
     def task_facts(self, batch: RootsBatch, /) -> dict[str, Fact]:

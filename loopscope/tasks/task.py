@@ -33,7 +33,7 @@ class Task(ABC):
 
     A subclass sets `name`, `symbols`, `difficulty_option` and `difficulty_unit`, and gives five
     methods: `solve`, `mask`, `draw`, `example_count` and `make_batch`. It may extend `check_tokens`
-    and override `canonical_form`, `task_facts`, `task_chain` and `every_example`.
+    and override `canonical_form`, `task_facts`, `task_results` and `every_example`.
     docs/architecture.md has a complete example.
 
     A hash of the example itself decides whether it is for training or for testing, so the two never
@@ -244,10 +244,10 @@ class Task(ABC):
         return result | self.task_facts(batch)
 
     @guarded
-    def chain(self, tokens: Tensor) -> Chain | None:
+    def results(self, tokens: Tensor) -> Chain | None:
         """The results on the way to the answers of these examples, in order; None for a task whose
         answers have no such order."""
-        return self.task_chain(self.label(tokens))
+        return self.task_results(self.label(tokens))
 
     # What a task gives
 
@@ -293,7 +293,7 @@ class Task(ABC):
         """The task's own facts, such as intermediate results. `batch` comes from `make_batch`."""
         return {}
 
-    def task_chain(self, batch: Any, /) -> Chain | None:
+    def task_results(self, batch: Any, /) -> Chain | None:
         """The results that lead to each answer, in order. `batch` comes from `make_batch`."""
         return None
 

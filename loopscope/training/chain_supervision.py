@@ -14,7 +14,7 @@ from .validation import check_count
 class Aligned:
     """The read-out after k iterations is result `order[k]` of the task's chain, with equal weights.
 
-    With r_j the j-th result of an example (`task.chain`), z_k the logits after k iterations, and o
+    With r_j the j-th result of an example (`task.results`), z_k the logits after k iterations, and o
     the order, the loss is the mean over k = 1..n of the loss of z_k against r_(o_k), at the
     answered positions. After its last result an example repeats its answer, and after the end of
     the order the last number of it stays.
@@ -43,11 +43,11 @@ class Aligned:
         Raises:
             LoopscopeError: the task has no chain.
         """
-        chain = inputs.task.chain(inputs.tokens)
+        chain = inputs.task.results(inputs.tokens)
         if chain is None:
             raise LoopscopeError(
                 f"Aligned needs a task with a chain of results, but {inputs.task.name} has none. Use hops, "
-                "composition or modular-chain, or define task_chain."
+                "composition or modular-chain, or define task_results."
             )
         context, states = inputs.unrolled()
         losses, logits, state = [], None, None

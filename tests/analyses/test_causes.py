@@ -187,9 +187,8 @@ def test_a_running_value_that_is_patched_in_is_gone_on_from(order, verdict):
         third = (answer != own[:, -1]) & (answer != donor[:, -1])
         assert result.third_answers[k] == pytest.approx(float(third.double().mean()))
     if verdict == "continued":
-        assert (
-            f"in {100 * result.third_answers[2]:.0f} % into one that neither example has" in result.sentence
-        )
+        share = f"{100 * result.third_answers[2]:.0f} % by the whole state"
+        assert f"mostly gives an answer that neither example has ({share}" in result.sentence
         assert "undo" not in str(result)
 
 

@@ -23,7 +23,7 @@ def every(task):
 @every(CHAINED)
 def test_the_last_result_is_the_answer_and_stays(task):
     batch = task.batch(200, seed=1)
-    chain, length = task.chain(batch.tokens), batch.difficulty.long()
+    chain, length = task.results(batch.tokens), batch.difficulty.long()
     assert torch.equal(chain.mask.sum(0), length[:, None] * batch.mask)
     for number in range(1, len(chain) + 3):
         done = number >= length
@@ -35,7 +35,7 @@ def test_the_last_result_is_the_answer_and_stays(task):
 def test_a_shorter_example_has_the_same_results(task):
     """The answer of an example that ends after j results is result j of the one that goes on."""
     batch = task.batch(100, seed=2, exactly=task.options[task.difficulty_option])
-    chain = task.chain(batch.tokens)
+    chain = task.results(batch.tokens)
     for j in range(1, len(chain) + 1):
         shorter = batch.tokens.clone()
         if task.name == "hops":
@@ -53,7 +53,7 @@ def test_results_of_modular_chains_agree_with_python():
     batch = task.batch(200, seed=3)
     assert isinstance(batch, tasks.ModularChainBatch)
     for text, chain, count in zip(
-        task.render(batch.tokens), task.chain(batch.tokens).values[..., -1].T, batch.difficulty, strict=True
+        task.render(batch.tokens), task.results(batch.tokens).values[..., -1].T, batch.difficulty, strict=True
     ):
         start, *operations = text.replace("=", "").split()
         value, results = int(start), []
@@ -69,7 +69,7 @@ def test_a_chain_written_by_hand():
     task = tasks.modular_chain(modulus=7, operations=3)
     tokens = torch.tensor([[task.symbols.index(symbol) for symbol in ("5", "+3", "*2", ".", "=")]])
     assert task.render(task.solve(tokens)) == ["5 +3 *2 . 2"]
-    chain = task.chain(tokens)
+    chain = task.results(tokens)
     assert chain.values[:, 0, -1].tolist() == [1, 2] and chain.mask[:, 0, -1].tolist() == [True, True]
 
 
@@ -97,7 +97,7 @@ def test_results_are_even_and_no_operation_alone_tells_the_next():
 
 def test_a_task_without_an_order_of_results_has_no_chain():
     task = tasks.prefix_parity(length=5)
-    assert task.chain(task.batch(2, seed=0).tokens) is None
+    assert task.results(task.batch(2, seed=0).tokens) is None
 
 
 def test_wrong_chains_and_tokens_are_refused():
@@ -115,7 +115,7 @@ def test_wrong_chains_and_tokens_are_refused():
         tasks.modular_chain(operations=33)
     with pytest.raises(LoopscopeError, match="modulus must be a whole number, 3 or more"):
         tasks.modular_chain(modulus=2)
-    chain = task.chain(good)
+    chain = task.results(good)
     with pytest.raises(LoopscopeError, match="count from 1, but number is 0"):
         chain.result(0)
     with pytest.raises(LoopscopeError, match=r"one shape \(result, batch, position\)"):

@@ -269,6 +269,11 @@ def test_only_boards_have_rows_and_columns_and_only_numbers_features(task):
 
 
 @every(TASKS)
+def test_no_option_hides_what_every_task_has(task):
+    assert not set(task.options) & set(dir(tasks.Task))
+
+
+@every(TASKS)
 def test_options_make_the_task_again(task):
     assert tasks.build(task.name, **task.options) == task
     assert task.vocabulary == (1 if task.continuous else len(set(task.symbols)))

@@ -333,7 +333,7 @@ def _shelves() -> Iterator[Call]:
         yield Call(f"tasks.build {name}", options, {}, tuple(task.options))
         yield Call(f"tasks.{name}.batch", task.batch, {"size": 2, "seed": 0}, tuple(task.options))
         yield Call(f"tasks.{name}.label", task.label, {"tokens": task.batch(2, seed=0).tokens})
-        yield Call(f"tasks.{name}.chain", task.chain, {"tokens": task.batch(2, seed=0).tokens})
+        yield Call(f"tasks.{name}.results", task.results, {"tokens": task.batch(2, seed=0).tokens})
     yield Call("tasks.build", ls.tasks.build, {"name": "hops"})
     yield Call("use", _used, {"thing": TEMPLATES / "my_task.py"})
     yield Call("shelves.new", _written, {"kind": "task", "name": "largest", "folder": "."})
