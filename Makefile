@@ -79,6 +79,9 @@ zoo: $(READY) ## train every entry of the zoo again, and write its weights and t
 	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.reproduce
 	@rm -rf runs/zoo
 
+cards: $(READY) ## write the verdicts in the card of every entry as today's analyses have them
+	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.model_card
+
 verdicts: $(READY) ## run every analysis of every entry on ten batches, and write docs/verdicts.md
 	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.repeated_verdicts
 	@$(PY) -m loopscope.reports.repeated_verdicts

@@ -59,7 +59,10 @@ class ConvergenceVerdict(Verdict):
         "itself isn't known."
     )
     partly = "The states converge in part: some positions stop or approach a limit, others don't."
-    moving = "The states don't converge: nearly every position keeps moving."
+    moving = (
+        "The states don't converge within these iterations: nearly every position keeps moving, or slows "
+        "down without showing a limit."
+    )
     growing = (
         "The states grow: their norm, or their distance from where they began, keeps rising, and there is "
         "no limit."

@@ -199,8 +199,8 @@ class DepthUseResult(AnalysisResult):
             )
         lines.append(
             f"{self.evidence.how} "
-            f"{self.unsettled} of {len(self.difficulty)} items still change in the last of "
-            f"{self.iterations} iterations. Threshold: the same depth means a difference of less than "
+            f"{self.unsettled} of {len(self.difficulty)} items still change in the last iteration, of "
+            f"{self.iterations}. Threshold: the same depth means a difference of less than "
             f"{self.same_threshold:g} iterations from the easiest to the hardest."
         )
         return " ".join(lines)

@@ -23,7 +23,7 @@ would go isn't known. `moves`: they don't converge, and how they go on isn't kno
 WORDS: dict[Fate, str] = {
     "converges": "converge to a fixed point",
     "approaches": "still approach a fixed point",
-    "halts": "halt, and are kept as they are",
+    "halts": "are kept where they halted",
     "cycles": "go round a cycle",
     "quasiperiodic": "move quasi-periodically, on a torus",
     "irregular": "move irregularly",

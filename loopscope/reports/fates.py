@@ -61,10 +61,13 @@ class Fates:
 
     @property
     def kept_clause(self) -> str:
-        """How many positions stop at once, as the end of a sentence or caption."""
+        """How many positions stop at once, as the end of a sentence or caption; empty where that is
+        said of the examples."""
+        if not self.kept or set(self.by_example.values()) == {"halts"}:
+            return ""
         halted = any("halts" in fates for fates in self.by_position.values())
-        why = "halt, and are kept as they are" if halted else "stop at once, as where a halted state is kept"
-        return f"; {self.kept} {why}" if self.kept else ""
+        why = "are kept where they halted" if halted else "stop at once, as where a halted state is kept"
+        return f"; {self.kept} positions {why}"
 
     @property
     def clauses(self) -> str:

@@ -203,6 +203,9 @@ def test_layers_have_limits_of_their_own(pair):
     assert whole.distinct
     assert whole.degeneracy == pytest.approx(float(whole.cosine[0].min()))
     assert whole.same_layer_fraction > 0.9
+    assert "converge to distinct points" in whole.sentence
+    moving = dataclasses.replace(whole, residual=whole.residual + 0.02)
+    assert "converge" not in moving.sentence and "distinct directions there" in moving.sentence
 
 
 def test_the_last_layer_is_the_state(pair):

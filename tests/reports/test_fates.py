@@ -212,9 +212,14 @@ def test_positions_that_are_kept_where_they_halt_are_said_beside_those_that_conv
     rests: list[Fate | None] = ["converges", "converges"]
     positions = {0: rests, 1: [*rests[:1], "moves"]}
     fates = reconcile({"a": Kept(positions=positions, number=kept), "b": Result(goes={1: "moves"})})
-    said = "; 3 stop at once, as where a halted state is kept"
+    said = "; 3 positions stop at once, as where a halted state is kept"
     for text in (fates.sentence, summary({}, [], fates).tiles[0].caption):
         assert (said in text) == bool(kept)
+    halted = {0: ["halts", "halts"], 1: ["halts", "moves"]}
+    page = summary({}, [], reconcile({"a": Kept(positions=halted, number=kept)}))
+    assert ("; 3 positions are kept where they halted" in page.tiles[0].caption) == bool(kept)
+    every = summary({}, [], reconcile({"a": Kept(positions={0: ["halts"]}, number=1)}))
+    assert every.tiles[0].caption == "examples whose states are kept where they halted (21 to 100 %)"
 
 
 def test_states_that_were_followed_beyond_the_model_are_said_to_be():
@@ -317,7 +322,7 @@ def test_a_summary_has_a_sentence_on_each_topic_in_order_and_says_what_is_unclea
         "The states keep moving in 1 of 1 example (21 to 100 %).",
         "It never stops.",
         "More iterations buy nothing.",
-        "1 of 2 verdicts is unclear (Bee); the precision of the states decides nothing on c.",
+        "1 of 2 verdicts is unclear (Bee); the states as they are decide nothing on c.",
     ]
 
 

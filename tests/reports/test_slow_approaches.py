@@ -131,7 +131,7 @@ def test_no_two_analyses_contradict_each_other_on_a_slow_approach(name: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("iterations", [8, 32, 200, 600])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("name", PLANTED)
 def test_the_same_of_other_maps_lengths_and_numbers(name: str, dtype: torch.dtype, iterations: int):
     fates = check(name, dtype, iterations)
