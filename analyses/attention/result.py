@@ -15,6 +15,9 @@ from .massive_activations import MassiveActivation, massive_sentence
 from .pattern_panel import PatternSample
 from .verdict import AttentionVerdict
 
+_CHANGING = (AttentionVerdict.moving, AttentionVerdict.partly, AttentionVerdict.mixed)
+"""Verdicts by which some patterns keep changing as far as they were followed."""
+
 
 @dataclass(frozen=True)
 class AttentionResult(AnalysisResult):
@@ -81,7 +84,7 @@ class AttentionResult(AnalysisResult):
         """The verdict; where patterns keep changing, with the iterations that were followed, which
         may be fewer than those of the states: a loop that has ended has no further patterns."""
         text = super().sentence
-        if self.verdict not in (AttentionVerdict.moving, AttentionVerdict.partly):
+        if self.verdict not in _CHANGING:
             return text
         where = f"They were followed for {plural(len(self.distance), 'iteration')}"
         why = ", where the loop ends by itself; of its states followed further they say nothing"

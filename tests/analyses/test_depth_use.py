@@ -313,6 +313,8 @@ def test_intervals_in_the_figure_stay_within_the_run_and_items_are_counted():
         top = [y + up for y, up in zip(line.y, line.error_y.array, strict=True) if y is not None]
         assert max(top) <= N + 1e-3
     counts = [int((result.difficulty == x).sum()) for x in result.levels]
+    one_each = depth_use_of(torch.where(late, K >= N, K >= 1), by="answer")
+    assert f"Each difficulty has {BATCH} items." in module.panels(one_each)[0].reading
     assert f"{min(counts)} to {max(counts)} items" in module.panels(result)[0].reading or all(
         f"{n} at {float(x):g}" in module.panels(result)[0].reading
         for x, n in zip(result.levels, counts, strict=True)
