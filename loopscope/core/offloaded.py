@@ -15,6 +15,8 @@ from torch import nn
 def is_offloaded(module: nn.Module, *, buffers: bool = False) -> bool:
     """Whether accelerate keeps weights of this module elsewhere; with `buffers`, whether also its
     buffers."""
+    if "_hf_hook" not in vars(module):  # as nearly always, and this is asked of every module
+        return False
     return any(hook.offload_buffers or not buffers for hook in _hooks(module))
 
 
@@ -46,8 +48,6 @@ def weights_at_hand(modules: Sequence[nn.Module]) -> Iterator[None]:
 def _hooks(module: nn.Module) -> list[Any]:
     """The hooks of accelerate that load weights of a module."""
     hook = vars(module).get("_hf_hook")  # by getattr every module without one would raise an error
-    if hook is None:
-        return []
     hooks = getattr(hook, "hooks", [hook])  # several are one that holds them
     return [hook for hook in hooks if getattr(hook, "weights_map", None) is not None]
 
