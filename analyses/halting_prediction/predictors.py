@@ -137,7 +137,7 @@ def _errors(
 
     ridge = RidgeCV(alphas=(1.0, 10.0, 100.0, 1000.0, 1e4, 1e5), alpha_per_target=True)
     probe = make_pipeline(StandardScaler(), ridge)
-    predicted = cross_val_predict(probe, x, targets, groups=group, cv=GroupKFold(FOLDS))
+    predicted = np.asarray(cross_val_predict(probe, x, targets, groups=group, cv=GroupKFold(FOLDS)))
     result = []
     for y, guess in zip(targets.T, predicted.reshape(targets.shape).T, strict=True):
         sums = torch.from_numpy(np.stack([np.ones_like(y), y, y**2, (guess - y) ** 2]))
