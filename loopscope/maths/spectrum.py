@@ -161,8 +161,9 @@ def _row_eigenvalues(
         J = to_numpy(linear.dense()[b])
         if not np.isfinite(J).all():
             return nan + 0j, nan, "The Jacobian holds NaN or infinity at this state."
-        if strong_blocks(J)[1] <= 2 * DENSE:
-            return leading_dense_eigenvalues(J, count, eps)
+        blocks = strong_blocks(J)
+        if blocks[1] <= 2 * DENSE:
+            return leading_dense_eigenvalues(J, count, eps, blocks)
     values, error, how = arnoldi_eigenvalues(
         linear, b, count, errors, eps=eps, seed=seed, products=products, tolerance=tolerance
     )
