@@ -51,7 +51,7 @@ def by_nnsight(model, tokens):
 
 def by_torchlens(model, tokens):
     torchlens = pytest.importorskip("torchlens")
-    from torchlens import fastlog
+    fastlog = pytest.importorskip("torchlens.fastlog")
 
     sites = torchlens.module("core") | torchlens.module("core.0") | torchlens.module("core.1")
 

@@ -80,7 +80,8 @@ def test_bytes_are_compared_where_they_can_be():
     assert same_bytes(torch.zeros(2), torch.zeros(1, 2)) is False
     assert same_bytes(torch.zeros(2), torch.zeros(2, dtype=torch.int32)) is False
     mirrored = torch.complex(torch.zeros(1), torch.ones(1)).conj().imag
-    for other in (a.T, a.to_sparse(), a.to("meta"), nn.Parameter(a), mirrored, torch._efficientzerotensor(2)):
+    zero = torch._efficientzerotensor(2)  # pyright: ignore[reportPrivateImportUsage]
+    for other in (a.T, a.to_sparse(), a.to("meta"), nn.Parameter(a), mirrored, zero):
         assert same_bytes(other, other) is None
     seen = []
     torch.func.vmap(lambda row: (seen.append(same_bytes(row, row)), row)[1])(a)
