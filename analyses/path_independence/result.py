@@ -88,10 +88,11 @@ class PathIndependenceResult(OutcomeResult):
         if self.overflow >= 0:
             lines.append(f"NaN or infinity begin at state {self.overflow}.")
         for kind in self.kinds:
+            rounds = bool(kind.rounds.all())
             lines.append(
                 f"{kind.label[0].upper()}{kind.label[1:]}: asymptotic alignment {number(kind.mean, 4)} "
                 f"(minimum {number(float(kind.alignment.min()), 4)}), mean relative distance "
-                f"{number(float(kind.distance.mean()))}."
+                f"{'no more than rounding' if rounds else number(float(kind.distance.mean()))}."
             )
         if self.contrast == self.contrast:
             lines.append(f"Mean cosine between the ends of different examples: {number(self.contrast)}.")

@@ -356,3 +356,26 @@ def test_the_analyses_of_a_run_agree_on_where_its_states_go(name: str):
     fates = reconcile(results)
     assert not fates.disagreements
     assert fates.by_example == {0: fate, 1: fate}
+
+
+@dataclass(frozen=True)
+class Counting(Result):
+    """Counts how often it is asked for all of its positions."""
+
+    calls: list[int] = field(default_factory=list)
+
+    @property
+    def fates_by_position(self) -> Mapping[int, Sequence[Fate | None]]:
+        self.calls.append(1)
+        return self.positions
+
+
+def test_more_examples_are_no_more_questions():
+    """Each answer goes through all examples, so that one for each of them would grow as their
+    square."""
+    asked = []
+    for examples in (4, 40):
+        result = Counting(positions={row: ["converges", "moves"] for row in range(examples)})
+        reconcile({"a": result, "b": Result(goes=dict.fromkeys(range(examples), "moves"))})
+        asked.append(len(result.calls))
+    assert asked[0] == asked[1]
