@@ -62,6 +62,13 @@ def remember_starts(run: Run, rows: Sequence[int], double: bool, followed: Follo
     run.memory.keep(("starts", tuple(rows), double), followed)
 
 
+def iterations_followed(run: Run, rows: Sequence[int], double: bool = True) -> int:
+    """How many iterations of single starts of these examples needn't run again; arguments as of
+    `remember_starts`."""
+    known: FollowedStarts | None = run.memory.recall(("starts", tuple(rows), double))
+    return 0 if known is None else int(known.iterations.sum())
+
+
 def begun_starts(
     run: Run, rows: Sequence[int], double: bool, starts: Float[Tensor, "example start width"], iterations: int
 ) -> FollowedStarts:

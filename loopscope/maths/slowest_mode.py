@@ -91,7 +91,7 @@ def _in_span(d: np.ndarray) -> np.ndarray:
     it is beside the others."""
     if d.shape[1] <= 2 * len(d) or not np.isfinite(d).all():
         return d
-    return np.linalg.qr(d.T)[1].T
+    return np.asarray(np.linalg.qr(d.T, mode="r")).T
 
 
 def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, value: float) -> float:
