@@ -45,7 +45,7 @@ def rounded(value: Any, digits: int, **digits_of: int) -> Any:
 
 
 def _short(value: float, digits: int) -> float:
-    """A fraction of so many significant digits; whole numbers, and what isn't finite, as they are."""
+    """A fraction of so many significant digits; other numbers as they are."""
     return value if value.is_integer() or not math.isfinite(value) else float(f"{value:.{digits}g}")
 
 

@@ -107,8 +107,9 @@ def test_starts_that_one_analysis_has_followed_are_not_followed_again(fate, part
 
 
 def test_where_starts_end_is_where_all_iterations_lead():
-    """A row that is left at its goal would have come there, to rounding; one that turns goes on."""
-    for fate in ("settles", "turns"):
+    """A row that is left at its goal would have come there, to rounding; one that turns goes on, as
+    does one that has too few iterations left."""
+    for fate, iterations, part in (("settles", 600, 0.4), ("settles", 120, 1.0), ("turns", 120, 1.0)):
         run, generator = recorded(fate), torch.Generator().manual_seed(1)
         loop, limit = continue_to_limit(run, None, 100)
         x = limit.states[0] + torch.randn(limit.states[0].shape, generator=generator).double()
@@ -117,12 +118,13 @@ def test_where_starts_end_is_where_all_iterations_lead():
         goal = Goal(point, 1e-3 * limit.scale, torch.full_like(limit.scale, 0.9))
         used = torch.zeros(len(x), dtype=torch.int64)
         with counted_steps(run.model) as steps:
-            ends = follow_to_end(loop, Ends(x, x, -1), used, 600, goal=goal)
-        every = run_to_end(loop, x, 600)
-        assert torch.allclose(ends.states, every.states, atol=1e-12)
-        assert torch.allclose(ends.earlier, every.earlier, atol=1e-12)
+            ends = follow_to_end(loop, Ends(x, x, -1), used, iterations, goal=goal)
+        every = run_to_end(loop, x, iterations)
+        assert torch.allclose(ends.states, every.states, rtol=0, atol=1e-12)
+        assert torch.allclose(ends.earlier, every.earlier, rtol=0, atol=1e-12)
         assert ends.overflow == every.overflow == -1
-        assert steps.rows <= 0.4 * 600 * len(x) if attracts else steps.rows == 600 * len(x)
+        assert steps.rows <= part * iterations * len(x)
+        assert attracts or steps.rows == iterations * len(x)
 
 
 def test_the_whole_jacobian_at_a_point_is_formed_once():
