@@ -86,7 +86,7 @@ class AttentionResult(AnalysisResult):
         text = super().sentence
         if self.verdict not in _CHANGING:
             return text
-        where = f"They were followed for {plural(len(self.distance), 'iteration')}"
+        where = f"They were followed for {plural(self.limit + 1, 'iteration')}"
         why = ", where the loop ends by itself; of its states followed further they say nothing"
         return f"{text} {where}{why if self.ends_early else ''}."
 

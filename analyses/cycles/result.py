@@ -238,7 +238,12 @@ def _periods(period: Tensor, angle: Tensor) -> str:
         parts = ", ".join(f"{int(count)} after {int(value)}" for value, count in most_common)
         parts += ", ..." if len(values) > len(most_common) else ""
         several, verb = plural(int(closes.sum()), "orbit"), "closes" if int(closes.sum()) == 1 else "close"
-        sentences.append(f"{several} {verb} after a whole number of iterations: {parts}.")
+        after = f"{int(most_common[0][0])} iterations"
+        sentences.append(
+            f"{several} {verb} after {after}."
+            if len(values) == 1
+            else f"{several} {verb} after a whole number of iterations: {parts}."
+        )
     if bool((~closes).any()):
         a = angle[~closes]
         sentences.append(
