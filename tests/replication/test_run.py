@@ -5,8 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import loopscope as ls
+from loopscope.cli import app
 from loopscope.common.finding_shelf import FINDINGS
 from loopscope.replication.replicate import replicate
 from loopscope.replication.seeds import draw
@@ -57,6 +59,14 @@ def test_a_training_that_was_stopped_goes_on_and_gives_the_same_numbers(file: Pa
     assert log.st_size and len(list(stopped.parent.glob("recall-*"))) == 1, "it went on in its folder"
 
 
+def test_a_file_of_ones_own_is_used_by_its_name(file: Path):
+    assert ls.use(file) == ["tiny"], "it is no analysis, though it has a measure"
+    assert ls.findings.result("tiny").finding.number == 900 and "tiny" not in ls.analyses.names()
+    file.write_text(file.read_text().replace("def holds", "def passes"))
+    with pytest.raises(ls.LoopscopeError, match=r"tiny\.py has no holds. findings/README.md shows one"):
+        ls.findings.result(file)
+
+
 def test_findings_of_one_commit_share_a_training(file: Path, tmp_path: Path):
     other = tiny_finding.write(file.parent, "other", number=901, scale=2.0)
     tiny_finding.commit(file)
@@ -87,6 +97,26 @@ def test_an_error_of_its_own_code_is_a_sentence(file: Path, tmp_path: Path):
         ls.LoopscopeError, match=r"tiny with seed \d+ must run to its end, but ended with ZeroDiv"
     ):
         ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+
+
+def test_the_command_runs_a_file_and_says_what_was_stated_before(file: Path, tmp_path: Path):
+    def findings(*command: str):
+        return CliRunner().invoke(app, ["findings", *command, str(file)])
+
+    refused = findings("run")
+    assert refused.exit_code == 1 and "must be committed before they are drawn" in refused.output
+    (seed, *_) = draw(tiny_finding.commit(file), 3)
+    options = ("run", "--seeds", "1", "--folder", str(tmp_path / "runs"))
+    assert f"tiny, seed {seed}: sum of the weights" in findings(*options).output
+    results = file.parent / "results" / "tiny.json"
+    stored = json.loads(results.read_text())
+    stored["attempt"]["measured"][0]["numbers"]["sum of the weights"] = 5.0
+    results.write_text(json.dumps(stored))
+    again = findings(*options)
+    assert again.exit_code == 0 and "Status: partly run; 1 recipe tried" in again.output
+    assert "Stated before:\n  sum of the weights: 5 (5)" in again.output
+    noted = CliRunner().invoke(app, ["findings", "note", str(file), "So it is."])
+    assert noted.exit_code == 0 and "Note: So it is." in findings("show").output
 
 
 def test_one_that_cannot_be_run_keeps_no_other_from_running(file: Path, tmp_path: Path):
