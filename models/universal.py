@@ -225,8 +225,6 @@ _RELAY = Recipe(
 
 RECIPES |= {
     "relay-modular": _RELAY,
-    # The same results, but not in the order in which they follow: a control.
-    "relay-modular-permuted": replace(_RELAY, supervision=Aligned((2, 3, 1, 4)), steps=3000),
     # No step code: a root is its own parent, so that every iteration may do the same. Nothing is
     # injected: the input's last token is where the path begins, and the state alone where it is.
     "relay-roots": replace(

@@ -19,8 +19,9 @@ run's value (0) to the donor's (1), as the mean change over the mean difference.
 
 The verdict is about one k, halfway through the loop, and says nothing of others: effects need not
 rise with k, and the table in `summary()` has them at each. Does the state determine the answer (an
-effect of 0.9 or more), part of it, or nothing (below 0.05)? Or does it turn half of the answers or
-more into third ones? If it determines the answer, does a single position carry most (0.7)? It must
+effect of 0.9 or more), part of it, or nothing (below 0.05)? If all of it, does a single position
+carry most (0.7)? If none does, or the effect is a part, does the whole state or the best position
+turn half of the answers or more into third ones, so that the loop goes on from it? It must
 hold in 95 % of bootstrap samples of the examples (a pair of example and donor is one). And as
 effects are often all 0 or all 1, it must hold for unseen examples: of n that agree,
 1 - 0.05^(1 / n) of all others may not. That a patch has no effect takes 59 examples, that it has

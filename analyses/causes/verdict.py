@@ -59,10 +59,12 @@ def verdict_of(whole: float, best: float, largest: float, third: float = 0.0) ->
     """
     if math.isnan(whole) or math.isnan(best):
         return CausesVerdict.unclear
-    if whole >= FULL:
-        return CausesVerdict.gathered if best >= MOST else CausesVerdict.spread
+    if whole >= FULL and best >= MOST:
+        return CausesVerdict.gathered
     if third >= THIRD:
         return CausesVerdict.continued
+    if whole >= FULL:
+        return CausesVerdict.spread
     if max(whole, best) >= NO_EFFECT:
         return CausesVerdict.partly
     return CausesVerdict.forgotten if largest >= NO_EFFECT else CausesVerdict.nothing

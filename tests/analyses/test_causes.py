@@ -77,6 +77,7 @@ def test_the_verdict_is_what_the_loop_does(kind, verdict, whole):
         ((0.5, 0.5, 1.0, 0.5), "continued"),
         ((0.5, 0.5, 1.0, 0.49), "partly"),
         ((0.95, 1.0, 1.0, 0.6), "gathered"),
+        ((1.0, 0.5, 1.0, 0.6), "continued"),  # by one position, while the whole state brings all
         ((0.04, 0.0, 1.0), "forgotten"),
         ((-0.3, 0.0, 1.0), "forgotten"),
         ((0.0, 0.0, 0.04), "nothing"),
