@@ -12,6 +12,7 @@ PYTEST := $(PY) -m pytest
 # 117 s). A worker that has finished takes half of the other's remaining tests, in one piece, so that
 # few fixtures are made twice.
 TESTS  := OMP_NUM_THREADS=1 $(PYTEST) -n 2 --dist worksteal
+PEERS  := nnsight==0.8.1 torchlens==2.36.1 greenlet==3.5.6 zstandard==0.25.0 graphviz==0.21
 CHROME := chromium chromium-browser google-chrome google-chrome-stable
 
 # The environment is what .venv holds, whatever the caller's shell has set.
@@ -62,13 +63,24 @@ $(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile 
 OMP_NUM_THREADS=1 $(1)/bin/python -m pytest -n 2 --dist worksteal -m "not slow"
 endef
 
-bench: $(READY) ## the cost of recording, as ratios taken in one run
-	@$(PYTEST) tests/benchmarks/bench_*.py --benchmark-only
+# Without pytest's own options: checks of shapes and types would be timed, too.
+bench: $(READY) .venv-peers/.ready ## times beside hooks by hand, nnsight, torchlens and others: write docs/benchmarks.md
+	@PYTHONPATH=.venv-peers OMP_NUM_THREADS=1 $(PYTEST) -o addopts= -W ignore tests/benchmarks/bench_*.py --benchmark-only \
+	    --benchmark-columns=rounds --page docs/benchmarks.md
+
+# What the benchmarks compare with, and of what it needs only what isn't in .venv.
+.venv-peers/.ready: Makefile
+	@rm -rf .venv-peers
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target .venv-peers $(PEERS)
+	@touch $@
 
 # Two at a time, one thread each. After an interruption, run it again: it resumes from runs/zoo.
 zoo: $(READY) ## train every entry of the zoo again, and write its weights and the numbers in its card
 	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.reproduce
 	@rm -rf runs/zoo
+
+cards: $(READY) ## write the verdicts in the card of every entry as today's analyses have them
+	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.model_card
 
 verdicts: $(READY) ## run every analysis of every entry on ten batches, and write docs/verdicts.md
 	@.venv/bin/loopscope models --names | OMP_NUM_THREADS=1 xargs -n 1 -P 2 $(PY) -m loopscope.reports.repeated_verdicts
@@ -82,7 +94,7 @@ looping: $(READY) ## training-free looping of stack-hops in three trainings: wri
 	@OMP_NUM_THREADS=1 $(PY) -m loopscope.reports.window_looping stack-hops
 
 clean: ## remove the environment and the files that tools made
-	@rm -rf .venv .venv-oldest .venv-newest .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html report.json
+	@rm -rf .venv .venv-oldest .venv-newest .venv-peers .pytest_cache .ruff_cache .hypothesis .benchmarks build dist report.html report.json
 
 # The tests of the report drive a real browser. Without one they are skipped, and a message says so.
 browser: ## find Chromium for the tests of the report, or install Debian's where that is possible

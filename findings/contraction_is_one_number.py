@@ -19,7 +19,7 @@ from loopscope.replication.random_loops import random_loop, random_tokens
 finding = Finding(
     number=6,
     claim="log rho = contraction rate = Lyapunov exponent at a fixed point",
-    source=Paper("", 1985, title="theory (Eckmann & Ruelle 1985)"),
+    source=Paper("Eckmann & Ruelle", 1985, title="theory"),
     metric="three estimates",
     criterion="agree within 5 %",
     minutes=2,

@@ -1,5 +1,5 @@
-"""A loop whose k-th iteration is trained on the k-th result of a chain shows it there, and loops that
-are trained otherwise don't (RELAY: Yu et al. 2025, arXiv 2502.08482).
+"""A loop whose k-th iteration is trained on the k-th result of a chain shows it there, and loops
+that are trained otherwise don't (RELAY: Yu et al. 2025, arXiv 2502.08482).
 
 Trained by the recipes of relay-modular and relay-roots. The lens is the model's own read-out; the
 matrix is of 2,000 test examples whose chains have all four results. A matrix passes if its smallest

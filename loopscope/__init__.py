@@ -10,6 +10,7 @@ Every name is imported when it is first used, so that `import loopscope` costs n
 What serves annotations only is imported from its folder, such as `loopscope.interventions.Edit`.
 """
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -122,10 +123,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return import_module(f".{_MODULES[name]}", __name__)
-    if name in _OBJECTS:
-        return getattr(import_module(f".{_OBJECTS[name]}", __name__), name)
+    """The public object of a name. No garbage is looked for while it is imported: what an import
+    makes stays, and to look through all that torch has made takes longer than the import."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        if name in _MODULES:
+            return import_module(f".{_MODULES[name]}", __name__)
+        if name in _OBJECTS:
+            return getattr(import_module(f".{_OBJECTS[name]}", __name__), name)
+    finally:
+        if collects:
+            gc.enable()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -103,6 +103,12 @@ class Recall(LoopedModule):
     def decode(self, state: Tensor, context: Context) -> Tensor:
         return self.logits_of(state, context)
 
+    def penalty(self, state: Tensor, context: Context) -> Tensor:
+        """How far the state's size is from the input's: the squared log of their ratio, on average
+        over positions. The read-out doesn't see that size. Only recipes with a penalty use it."""
+        ratio = state.norm(dim=-1) / context.injected.norm(dim=-1)
+        return ratio.log().square().mean()
+
 
 def _norm(width: int, present: bool) -> nn.Module:
     return nn.RMSNorm(width) if present else nn.Identity()

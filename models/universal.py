@@ -208,8 +208,8 @@ RECIPES = {
     ),
 }
 
-# The read-out of each iteration is trained on one result of the task's chain (RELAY: Yu et al. 2025,
-# arXiv 2502.08482): loops of which it is known what they compute when. One block, and nothing
+# The read-out of each iteration is trained on one result of the task's chain (RELAY: Yu et al.
+# 2025, arXiv 2502.08482): loops of which it is known what they compute when. One block, and nothing
 # around it that computes.
 _RELAY = Recipe(
     architecture="universal",

@@ -89,6 +89,13 @@ def test_an_import_for_annotations_is_no_arrow():
         ("models/.universal", "from loopscope.models.huginn import Huginn"),
         ("analyses/.cycles", "from loopscope.analyses.lens import Lens"),
         ("analyses/.cycles", "from loopscope.models.huginn import Huginn"),
+        (
+            "findings/.act_bias_sets_first_halting",
+            "from loopscope.findings.grokking_needs_weight_decay import A",
+        ),
+        ("findings/.act_bias_sets_first_halting", "from loopscope.findings import names"),
+        ("loopscope.replication.rule", "from ..findings import names"),
+        ("analyses/.cycles", "from loopscope.replication import Finding"),
     ],
 )
 def test_an_arrow_against_the_order_is_seen(module: str, source: str):
@@ -102,6 +109,7 @@ def test_an_arrow_against_the_order_is_seen(module: str, source: str):
         ("loopscope.cli", "from . import models\nfrom .common import discovery"),
         ("loopscope.reports.report", "from ..models import load"),
         ("models/.universal", "from loopscope.nn import Block"),
+        ("findings/.act_bias_sets_first_halting", "from loopscope.models.trm import rollouts"),
         ("analyses/.cycles.figures", "from .measure import Cycles"),
         (
             "analyses/.cycles.measure",

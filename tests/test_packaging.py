@@ -136,6 +136,19 @@ def test_what_needs_no_checkout_works_with_the_wheel_alone(stranger: Path, tmp_p
     run(stranger, "-I", ROOT / "tests" / "wheel_alone.py", cwd=tmp_path)
 
 
+@pytest.mark.slow
+def test_a_finding_runs_from_the_wheel_and_writes_into_the_working_folder(stranger: Path, tmp_path: Path):
+    from loopscope.findings import result
+
+    before = result(19)
+    shown = run(stranger.with_name("loopscope"), "findings", "show", "19", cwd=tmp_path)
+    assert f"Status: {before.status}" in shown
+    run(stranger.with_name("loopscope"), "findings", "run", "19", "--seeds", "1", cwd=tmp_path)
+    stored = json.loads((tmp_path / "runs/findings/results" / f"{before.name}.json").read_text())
+    assert stored["attempt"]["seeds"] == before.record.attempt.seeds
+    assert len(stored["attempt"]["measured"]) == len(before.numbers)
+
+
 GRID = """
 entry = "mine.py"
 [fixed]

@@ -16,6 +16,7 @@ from loopscope.maths import attention as maths
 from loopscope.maths import distance_map
 from loopscope.maths.precision import resolution
 from loopscope.recorder.extend import Continuation, continue_run, sites_in_loop, vectors
+from loopscope.recorder.run_depth import ended_by_itself
 from loopscope.recorder.unroll_inner_loops import blocks_of, unroll_inner_loops
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at, mask_of
@@ -106,6 +107,7 @@ def measure(
         residual=float(parts.relative[-1].max()),
         patterns=pattern_sample(continued.run, every[:shown], names),
         continuation=continued.description,
+        ends_early=ended_by_itself(continued.run),
         tolerance=tolerance,
         settled_fraction=settled_fraction,
         massive_ratio=massive_ratio,

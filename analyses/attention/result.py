@@ -15,6 +15,9 @@ from .massive_activations import MassiveActivation, massive_sentence
 from .pattern_panel import PatternSample
 from .verdict import AttentionVerdict
 
+_CHANGING = (AttentionVerdict.moving, AttentionVerdict.partly, AttentionVerdict.mixed)
+"""Verdicts by which some patterns keep changing as far as they were followed."""
+
 
 @dataclass(frozen=True)
 class AttentionResult(AnalysisResult):
@@ -67,6 +70,8 @@ class AttentionResult(AnalysisResult):
     """How the run was continued, as a sentence."""
     patterns: PatternSample
     """Some of the patterns, as a report shows them."""
+    ends_early: bool
+    """Whether the loop ends by itself, so that there are no further patterns."""
     tolerance: float
     settled_fraction: float
     massive_ratio: float
@@ -77,11 +82,13 @@ class AttentionResult(AnalysisResult):
     @property
     def sentence(self) -> str:
         """The verdict; where patterns keep changing, with the iterations that were followed, which
-        may be fewer than those of the states: a loop that has halted has no further patterns."""
+        may be fewer than those of the states: a loop that has ended has no further patterns."""
         text = super().sentence
-        if self.verdict not in (AttentionVerdict.moving, AttentionVerdict.partly):
+        if self.verdict not in _CHANGING:
             return text
-        return f"{text} They were followed for {plural(len(self.distance), 'iteration')}."
+        where = f"They were followed for {plural(self.limit + 1, 'iteration')}"
+        why = ", where the loop ends by itself; of its states followed further they say nothing"
+        return f"{text} {where}{why if self.ends_early else ''}."
 
     def summary(self) -> str:
         settled = self.settled[~self.settled.isnan()]

@@ -10,11 +10,13 @@ vector per example and position (all axes but these two are the vector), and nor
 - distance ‖x_k - x*‖ and cosine x_k·x* / ‖x_k‖‖x*‖.
 - settled from iteration t on: every relative step from t to the end of the extra iterations is
   below the tolerance, and they don't add up.
-- late motion of a position (`loopscope.maths.late_motion`): it rests, approaches rest (its steps
-  halve over the late half), slows (they shrink by less, as steps do whose sum has no limit), moves,
-  grows, or moves too little for the precision to tell.
-- an example converges if all of its positions rest; it moves, or grows, if some do
-  (`loopscope.common.fate.fate_of_positions`, which cycles uses too); else it is unclear.
+- late motion of a position (`loopscope.maths.late_motion`): it rests, approaches a point (its steps
+  shrink so that their sum is finite if they go on so: `loopscope.maths.step_decay`), stops at once,
+  slows (its steps shrink, but perhaps have no such sum), moves, grows, or moves too little for the
+  precision to tell.
+- an example converges if all of its positions rest, and approaches a point if all rest or do so; it
+  moves, or grows, if some do (`loopscope.common.fate.fate_of_positions`, which cycles uses too);
+  else it is unclear.
 - fitted contraction rate: the factor per iteration of the root mean square distance to the limit
   over examples and positions, fitted to its logarithm between the transient and the floor
   (`loopscope.maths.contraction`), where rounding or an unfinished limit shows
@@ -37,7 +39,8 @@ What can mislead:
   every relative step is small. The verdict `growing` and the cosine reveal the second.
 - A model that receives the iteration index applies another map each time; F is then the next one.
 - A model may keep the state of what has halted. Such a position stops at once, from a full step to
-  none, and would rest wherever it halted: how many do is said beside the verdict.
+  none, and would rest wherever it halted. Of a model that halts it counts as halted, not as
+  converged; how many do is said beside the verdict.
 - The whole state has one rate only if one part of it is the slowest throughout. Where an answer
   spreads along the positions, the early ones contract slowly for long and the late ones catch up
   fast: look at the rates by position. That of a late position may only reflect the catching up.

@@ -30,7 +30,7 @@ RATE = "fitted contraction rate of the rms distance to the limit, over examples 
 WITHIN = "share of positions settled by the last iteration of the run"
 SETTLED_END = "share of positions settled after the extra iterations"
 APPROACHING = "share of positions that approach a limit"
-SLOWING = "share of positions whose steps shrink too slowly for a limit to be in sight"
+SLOWING = "share of positions whose steps shrink so that their sizes alone show no limit"
 SETTLED, PARTLY = NEARLY_ALL, 1 - NEARLY_ALL
 RATES_DIFFER = 1.05
 """Two rates differ if one is this many times the other."""
@@ -47,15 +47,22 @@ class ConvergenceVerdict(Verdict):
         "has."
     )
     approaching = (
-        "The states approach a limit: the steps of nearly every position shrink towards zero, but many "
-        "aren't small yet."
+        "The states approach a limit: the steps of nearly every position shrink in such a way that their sum "
+        "is finite, but many aren't small yet."
     )
     slowing = (
-        "The states don't settle, and no limit is in sight: the steps of nearly every position shrink, but "
-        "too slowly to say whether they ever end."
+        "The states don't settle within these iterations: the steps of nearly every position shrink, but so "
+        "slowly or unevenly that their sizes alone show no limit."
+    )
+    kept = (
+        "The states stop, but many only because the model keeps what has halted: where the loop would go by "
+        "itself isn't known."
     )
     partly = "The states converge in part: some positions stop or approach a limit, others don't."
-    moving = "The states don't converge: nearly every position keeps moving."
+    moving = (
+        "The states don't converge within these iterations: nearly every position keeps moving, or slows "
+        "down without showing a limit."
+    )
     growing = (
         "The states grow: their norm, or their distance from where they began, keeps rising, and there is "
         "no limit."
@@ -69,7 +76,8 @@ class ConvergenceVerdict(Verdict):
 
 FATE_OF: dict[LateMotion, Fate] = {
     LateMotion.rests: "converges",
-    LateMotion.approaches: "unclear",
+    LateMotion.stops: "halts",
+    LateMotion.approaches: "approaches",
     LateMotion.slows: "unclear",
     LateMotion.moves: "moves",
     LateMotion.grows: "grows",
@@ -115,15 +123,19 @@ class ConvergenceResult(AnalysisResult):
     @property
     def fates(self) -> dict[int, Fate]:
         """Where each example goes: it converges if all of its positions have stopped moving; see
-        `loopscope.common.fate.fate_of_positions`. Unclear while its steps still shrink."""
+        `loopscope.common.fate.fate_of_positions`."""
         return fates_of_examples(list(self.fates_by_position.values()))
 
     @property
     def fates_by_position(self) -> dict[int, list[Fate | None]]:
         return {
-            row: [None if code < 0 else FATE_OF[LATE_MOTIONS[code]] for code in codes]
+            row: [None if code < 0 else self._fate(LATE_MOTIONS[code]) for code in codes]
             for row, codes in enumerate(self.state.late_motion.tolist())
         }
+
+    def _fate(self, motion: LateMotion) -> Fate:
+        stopped = motion is LateMotion.stops and not self.halts
+        return FATE_OF[LateMotion.rests if stopped else motion]
 
     @property
     def fate_iterations(self) -> int:
@@ -132,7 +144,7 @@ class ConvergenceResult(AnalysisResult):
     @property
     def fate_criterion(self) -> str:
         return (
-            f"steps below {self.tolerance:g} of norm and range, or shrinking, in the last quarter of "
+            f"steps below {self.tolerance:g} of norm and range, or how they shrink, in the last quarter of "
             f"{self.limit} iterations"
         )
 
@@ -147,9 +159,12 @@ class ConvergenceResult(AnalysisResult):
             if self.halts
             else ", as where a model keeps what has halted, or where one iteration reaches the limit."
         )
+        if self.verdict is ConvergenceVerdict.kept:
+            why = "."
+        but = "But " if why != "." else ""
         return (
-            f"{super().sentence} But {self.kept} of {total} positions ({percent(self.kept / total)}) stop at "
-            f"once, from a full step to none at all{why}"
+            f"{super().sentence} {but}{self.kept} of {total} positions ({percent(self.kept / total)}) stop "
+            f"at once, from a full step to none at all{why}"
         )
 
     @property
@@ -220,10 +235,10 @@ class ConvergenceResult(AnalysisResult):
             f"Of the positions {shares[WITHIN]} have settled by the last iteration of the run and "
             f"{shares[SETTLED_END]} after {self.extra} more (steps below {self.tolerance:g} of norm and "
             "range).",
-            f"{shares[APPROACHING]} approach a limit: their steps halve over the last half of all iterations."
+            f"{shares[APPROACHING]} approach a limit: their steps shrink so that their sum is finite."
             if APPROACHING in shares
             else "",
-            f"The steps of {shares[SLOWING]} shrink, but don't halve over the last half of all iterations."
+            f"The steps of {shares[SLOWING]} shrink, but so slowly or unevenly that they needn't ever end."
             if SLOWING in shares
             else "",
             f"{percent(s.undecided_end)} move so little that rest can't be told from slow motion."
@@ -265,7 +280,7 @@ def measure(
     state, rates, within = site_convergence(
         states["state"], end, limit, tolerance, mask=masks["state"], last=extended.last
     )
-    verdict, evidence = verdict_and_evidence(state, rates, within)
+    verdict, evidence = verdict_and_evidence(state, rates, within, halts=run.halting is not None)
     return ConvergenceResult(
         verdict=verdict,
         evidence=evidence,
@@ -304,13 +319,14 @@ def _check(run: Run, sites: Sequence[str], extra: int | None) -> None:
 
 
 def verdict_and_evidence(
-    state: SiteConvergence, rates: Rates, within: Int[Tensor, " example"]
+    state: SiteConvergence, rates: Rates, within: Int[Tensor, " example"], *, halts: bool
 ) -> tuple[ConvergenceVerdict, Evidence]:
     """The verdict by bootstrap over the examples that count, with the shares and the rate.
 
     Arguments:
         rates: of the distance to the limit.
         within: how many positions of each example have settled by the last iteration of the run.
+        halts: whether the model halts.
     """
     motions = state.late_motion
     rows = (motions >= 0).any(1).nonzero()[:, 0]
@@ -326,9 +342,9 @@ def verdict_and_evidence(
         return with_unseen(drawn, len(rows))
 
     verdict, evidence = by_bootstrap(
-        lambda draw: verdict_of(*shares(draw)), len(rows), unclear=ConvergenceVerdict.unclear
+        lambda draw: verdict_of(*shares(draw), halts=halts), len(rows), unclear=ConvergenceVerdict.unclear
     )
-    estimates = [share(WITHIN, len(LATE_MOTIONS)), share(SETTLED_END, 0)]
+    estimates = [share(WITHIN, len(LATE_MOTIONS)), share(SETTLED_END, 0, 1)]
     optional = ((APPROACHING, LateMotion.approaches), (SLOWING, LateMotion.slows))
     codes = {name: LATE_MOTIONS.index(motion) for name, motion in optional}
     estimates += [share(name, code) for name, code in codes.items() if bool(counts[:, code].any())]
@@ -339,20 +355,29 @@ def verdict_and_evidence(
 
 def verdict_of(
     rests: float,
+    stops: float,
     approaches: float,
     slows: float,
     moves: float,
     grows: float,
     unresolved: float,
     within: float,
+    *,
+    halts: bool = False,
 ) -> ConvergenceVerdict:
-    """The verdict on shares of positions by `LateMotion`, and of those settled within the run."""
-    if not math.isfinite(rests + approaches + slows + moves + grows + unresolved):
+    """The verdict on shares of positions by `LateMotion`, and of those settled within the run.
+
+    Arguments:
+        halts: whether the model halts: then what stops at once doesn't converge.
+    """
+    if not math.isfinite(rests + stops + approaches + slows + moves + grows + unresolved):
         return ConvergenceVerdict.unresolved
     slack = 1e-9  # of sums of shares
-    calm, stopped = rests + approaches + slack, rests + slack
+    calm, stopped = rests + stops + approaches + slack, rests + stops + slack
     if _amount(calm) != _amount(calm + unresolved):
         return ConvergenceVerdict.unresolved
+    if halts and _amount(calm) > _amount(calm - stops):
+        return ConvergenceVerdict.kept
     if calm < PARTLY and slows + calm >= SETTLED:
         return ConvergenceVerdict.slowing
     if calm < PARTLY:

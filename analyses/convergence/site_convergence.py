@@ -60,16 +60,19 @@ class SiteConvergence:
     """Cosine to the limit, mean over examples and positions."""
     settled_end: float
     """Fraction of examples and positions that have settled by the last quarter of all iterations,
-    those beyond the run included."""
+    those beyond the run included, or stopped at once."""
     undecided_end: float
     """Fraction that rests there as far as the numbers can tell, which can't tell rest from slow
     motion."""
-    frozen: int
-    """Positions that stopped at once, from a step above the tolerance to none at all: a model keeps
-    the state of what has halted. They come to rest, but not by converging."""
     late_motion: Int[Tensor, "example position"]
     """What each position does at the end: its number in `loopscope.maths.late_motion.LATE_MOTIONS`;
     -1 where it doesn't count."""
+
+    @property
+    def frozen(self) -> int:
+        """Positions that stopped at once, from a step above the tolerance to none at all: a model
+        keeps the state of what has halted. They come to rest, but not by converging."""
+        return int((self.late_motion == LATE_MOTIONS.index(LateMotion.stops)).sum())
 
     @property
     def slowest_rate(self) -> float:
@@ -162,9 +165,8 @@ def site_convergence(
         settled_fraction=(sums.settled.sum(1) / counted.sum()).float(),
         mean_step=(sums.step[:n].sum(1) / used.sum()).float(),
         mean_cosine=(sums.cosine.sum(1) / used.sum()).float(),
-        settled_end=_share(motions, LateMotion.rests),
+        settled_end=_share(motions, LateMotion.rests) + _share(motions, LateMotion.stops),
         undecided_end=_share(motions, LateMotion.unresolved),
-        frozen=int(sums.frozen.sum()),
         late_motion=motions,
     )
     return result, rates, sums.within

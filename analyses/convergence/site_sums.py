@@ -15,9 +15,6 @@ from loopscope.maths.trajectory_sizes import TrajectorySizes, trajectory_sizes
 from loopscope.runs.blocks import Block, block_values, joined, spread_of_vectors, vector_grid
 from loopscope.runs.chunked import chosen_blocks, map_blocks
 
-_STILL = 3
-"""So many steps without any motion are no accident."""
-
 
 class Span(NamedTuple):
     """Indices of states, from 0 for the first that is there."""
@@ -56,8 +53,6 @@ class SiteSums(NamedTuple):
     settled: Float[Tensor, "iteration position"]
     within: Int[Tensor, " batch"]
     """How many positions have settled by the end."""
-    frozen: Bool[Tensor, "batch position"]
-    """Whether it stopped at once, from a step above the tolerance to none at all."""
     motion: Int[Tensor, "batch position"]
     """1 + the number of the late motion; 0 where a position doesn't count."""
 
@@ -68,7 +63,7 @@ _AXES: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("distance", "cosine", "square"), ("state", "position")),
     "norm": ("state",),
     "square_by_example": ("state", "batch"),
-    **dict.fromkeys(("limit_norm", "limit_step", "residual", "frozen", "motion"), ("batch", "position")),
+    **dict.fromkeys(("limit_norm", "limit_step", "residual", "motion"), ("batch", "position")),
     "within": ("batch",),
 }
 
@@ -145,19 +140,8 @@ def _block_sums(question: _Question, content: tuple[list[Tensor], Tensor]) -> Si
         residual=residual,
         settled=grid(settled[:n].double()).sum(-2),
         within=grid(settled[span.end - 1].long()).sum(-1),
-        frozen=grid(fine & _stops_at_once(step, relative, question.tolerance)),
         motion=grid(motions.code + 1),
     )
-
-
-def _stops_at_once(
-    step: Float[Tensor, "iteration vector"], relative: Float[Tensor, "iteration vector"], tolerance: float
-) -> Bool[Tensor, " vector"]:
-    """Whether nothing moves any more after a step that was above the tolerance; what converges has
-    ever smaller steps first."""
-    after = (step > 0).flip(0).cummax(0).values.flip(0).sum(0)  # steps up to the last that moves
-    last = relative.gather(0, (after - 1).clamp(min=0)[None])[0]
-    return (after > 0) & (after <= len(step) - _STILL) & (last >= tolerance)
 
 
 def relative_to(step: Tensor, norm: Tensor) -> Tensor:

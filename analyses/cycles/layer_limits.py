@@ -17,6 +17,8 @@ from .layer_values import layer_values
 
 DEGENERACY_THRESHOLD = 0.99
 """Layers share one point if every cosine to the first layer's limit is at least this."""
+AT_REST = 1e-3
+"""Layers have limits where their outputs change by no more than this part of their norms."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +63,25 @@ class LayerLimits:
                 f"The block has one layer; at iteration {self.limit} its output still changes by {residual} "
                 "of its norm per iteration."
             )
-        kind = "distinct points: a cycle within one iteration" if self.distinct else "one point (degenerate)"
+        layers = f"The block's {len(self.names)} layers"
+        if not float(self.residual.max()) <= AT_REST:
+            kind = "distinct directions" if self.distinct else "one direction"
+            where = (
+                f"{layers} haven't come to rest at iteration {self.limit}, where their outputs still change "
+                f"by at most {residual} of their norms per iteration. They have {kind} there: the smallest "
+                f"cosine to the first layer is {number(self.degeneracy)} (one from {self.threshold:g} on)."
+            )
+        else:
+            kind = "distinct points: a cycle within one iteration"
+            kind = kind if self.distinct else "one point (degenerate)"
+            where = (
+                f"{layers} converge to {kind}: the smallest cosine to the first layer's limit is "
+                f"{number(self.degeneracy)} (one point from {self.threshold:g} on); their outputs there "
+                f"still change by at most {residual} of their norms per iteration."
+            )
         return (
-            f"The block's {len(self.names)} layers converge to {kind}: the smallest cosine to the first "
-            f"layer's limit is {number(self.degeneracy)} (one point from {self.threshold:g} on); their "
-            f"outputs there still change by at most {residual} of their norms per iteration. "
-            f"{percent(self.same_layer_fraction)} of the unrolled layers are most similar to the same layer "
-            "of another iteration."
+            f"{where} {percent(self.same_layer_fraction)} of the unrolled layers are most similar to the "
+            "same layer of another iteration."
         )
 
 

@@ -131,6 +131,7 @@ def measure(
         else None,
         modes=dynamic_modes(path) if dmd else None,
         verdict_share=verdict_share,
+        halts=run.halting is not None,
     )
 
 
@@ -203,9 +204,10 @@ def judged(
 ) -> Int[Tensor, " row"]:
     """The kinds of trajectories whose steps don't deny them.
 
-    A trajectory whose path is that of a point, but whose steps don't shrink towards zero, drifts if
-    the path is smooth; so does one whose path diverges, but whose steps shrink. Otherwise they are
-    unresolved, as one is whose path moves though its steps have stopped.
+    A trajectory whose steps have a finite sum comes to a point, whatever its path looks like as
+    yet. One whose path is that of a point drifts, if the path is smooth, where its steps don't
+    shrink; where they do, but perhaps have no sum, it is unresolved, as is one that drifts so.
+    Unresolved is also one whose path moves though its steps have stopped.
 
     Arguments:
         code: the number of the kind of the path, in KINDS.
@@ -213,15 +215,19 @@ def judged(
         motion: the number of the late motion, in LATE_MOTIONS.
     """
 
-    def is_of(kind: Kind, *motions: LateMotion) -> Bool[Tensor, " row"]:
-        codes = torch.tensor([LATE_MOTIONS.index(m) for m in motions], device=motion.device)
-        return (code == KINDS.index(kind)) & torch.isin(motion, codes)
+    def is_of(kinds: tuple[Kind, ...], *motions: LateMotion) -> Bool[Tensor, " row"]:
+        kind = torch.tensor([KINDS.index(k) for k in kinds], device=code.device)
+        motions_ = torch.tensor([LATE_MOTIONS.index(m) for m in motions], device=motion.device)
+        return torch.isin(code, kind) & torch.isin(motion, motions_)
 
-    goes_on = is_of(Kind.fixed_point, LateMotion.slows, LateMotion.moves, LateMotion.grows)
-    goes_on |= is_of(Kind.diverging, LateMotion.slows, LateMotion.approaches)
-    stopped = (motion == LATE_MOTIONS.index(LateMotion.rests)) & (code != KINDS.index(Kind.fixed_point))
-    result = torch.where(stopped | goes_on, KINDS.index(Kind.unresolved), code)
-    return torch.where(goes_on & smooth, KINDS.index(Kind.drifting), result)
+    point, moving = Kind.fixed_point, tuple(k for k in KINDS if k not in (Kind.fixed_point, Kind.unresolved))
+    nears = is_of(moving, LateMotion.approaches)
+    goes_on = is_of((point,), LateMotion.moves, LateMotion.grows)
+    untold = is_of(moving, LateMotion.rests, LateMotion.stops)
+    untold |= is_of((point, Kind.slider, Kind.drifting, Kind.diverging), LateMotion.slows)
+    result = torch.where(nears, KINDS.index(point), code)
+    result = torch.where(goes_on & smooth, KINDS.index(Kind.drifting), result)
+    return torch.where(untold | (goes_on & ~smooth), KINDS.index(Kind.unresolved), result)
 
 
 def _shares(code: Int[Tensor, " row"]) -> list[float]:

@@ -23,7 +23,7 @@ VERDICT_SHARE = NEARLY_ALL
 class CyclesVerdict(Verdict):
     """Where the trajectories go."""
 
-    fixed_point = "Nearly every trajectory comes to rest at a point."
+    fixed_point = "Nearly every trajectory comes to rest at a point, or nears one."
     orbit = "Nearly every trajectory goes round an orbit."
     torus = "Nearly every trajectory winds with two independent frequencies."
     slider = "Nearly every trajectory drifts outward: its direction settles while its norm grows."
@@ -64,12 +64,18 @@ _FATES: dict[Kind, Fate] = {
 
 def fate_of(kind: Kind, motion: LateMotion) -> Fate:
     """The fate of a trajectory: that of its kind, unless the sizes of its last steps deny it.
+    What stops at once has halted; in a model that doesn't halt it has converged (`fates`).
 
-    It is unclear where the kind is a point but the steps haven't become smaller, and where the kind
-    moves but the steps have stopped.
+    It is unclear where the kind is a point but the steps go on, and where the kind moves but the
+    steps end.
     """
-    if motion is LateMotion.rests:
-        return "converges" if kind is Kind.fixed_point else "unclear"
+    ends: dict[LateMotion, Fate] = {
+        LateMotion.rests: "converges",
+        LateMotion.stops: "halts",
+        LateMotion.approaches: "approaches",
+    }
+    if motion in ends:
+        return ends[motion] if kind is Kind.fixed_point else "unclear"
     fate = _FATES[kind]
     if motion in (LateMotion.slows, LateMotion.moves, LateMotion.grows) and fate == "converges":
         return "unclear"
@@ -132,6 +138,8 @@ class CyclesResult(AnalysisResult):
     """Eigenvalues of the dynamic mode decomposition of that trajectory; None without `dmd=True`."""
     verdict_share: float = VERDICT_SHARE
     """The verdict is a kind if this fraction of the trajectories is of it."""
+    halts: bool = False
+    """Whether the model halts, and may keep a state from there."""
 
     @property
     def sentence(self) -> str:
@@ -179,11 +187,15 @@ class CyclesResult(AnalysisResult):
         pairs = zip(self.kind_index.tolist(), self.late_motion.tolist(), strict=True)
         return {
             row: [
-                None if kind < 0 else fate_of(KINDS[kind], LATE_MOTIONS[motion])
+                None if kind < 0 else self._fate(KINDS[kind], LATE_MOTIONS[motion])
                 for kind, motion in zip(kinds, motions, strict=True)
             ]
             for row, (kinds, motions) in enumerate(pairs)
         }
+
+    def _fate(self, kind: Kind, motion: LateMotion) -> Fate:
+        stopped = motion is LateMotion.stops and not self.halts
+        return fate_of(kind, LateMotion.rests if stopped else motion)
 
     @property
     def fate_iterations(self) -> int:
@@ -226,7 +238,12 @@ def _periods(period: Tensor, angle: Tensor) -> str:
         parts = ", ".join(f"{int(count)} after {int(value)}" for value, count in most_common)
         parts += ", ..." if len(values) > len(most_common) else ""
         several, verb = plural(int(closes.sum()), "orbit"), "closes" if int(closes.sum()) == 1 else "close"
-        sentences.append(f"{several} {verb} after a whole number of iterations: {parts}.")
+        after = f"{int(most_common[0][0])} iterations"
+        sentences.append(
+            f"{several} {verb} after {after}."
+            if len(values) == 1
+            else f"{several} {verb} after a whole number of iterations: {parts}."
+        )
     if bool((~closes).any()):
         a = angle[~closes]
         sentences.append(

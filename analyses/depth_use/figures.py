@@ -22,7 +22,7 @@ DIFFICULTY_GROUPS = 3
 
 def headline(result: DepthUseResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
-    if result.alike:
+    if result.verdict is DepthUseVerdict.constant:
         return "-", "all final answers are the same token"
     settled = result.depths[0]
     slope = settled.slope.slope
@@ -79,6 +79,8 @@ def _bars(depth: Depth, most: int) -> dict[str, list[float]]:
 def _counts(result: DepthUseResult) -> str:
     """How many items there are of each difficulty, in words."""
     counts = [int((result.difficulty == x).sum()) for x in result.levels]
+    if min(counts) == max(counts):
+        return f"Each difficulty has {plural(counts[0], 'item')}."
     if len(counts) > 8:
         return f"Each difficulty has {min(counts)} to {max(counts)} items."
     each = ", ".join(f"{n} at {float(x):g}" for x, n in zip(result.levels, counts, strict=True))

@@ -91,12 +91,12 @@ def measure(
     depths = tuple(
         _depth(name, values, level, levels, example=example, seed=seed) for name, values in iterations.items()
     )
-    verdict, evidence, halting = _decide(depths, level, example)
+    one_token = len(run.logits[run.iterations].argmax(-1).cpu()[example][positions].unique()) == 1
+    verdict, evidence, halting = _decide(depths, level, example, constant=one_token)
     return DepthUseResult(
         verdict=verdict,
         evidence=evidence,
         halting="never" if _never_halts(run, example, positions) else halting,
-        alike=len(run.logits[run.iterations].argmax(-1).cpu()[example][positions].unique()) == 1,
         by=item,
         unit=unit or _unit(task, difficulty, item),
         difficulty=level,
@@ -231,7 +231,7 @@ def _changes_by_level(
 
 
 def _decide(
-    depths: tuple[Depth, ...], level: Tensor, example: Tensor
+    depths: tuple[Depth, ...], level: Tensor, example: Tensor, *, constant: bool
 ) -> tuple[DepthUseVerdict, Evidence, Relation | None]:
     """The verdict, its evidence, and how halting goes with difficulty."""
     span = float(level.max() - level.min())
@@ -248,7 +248,10 @@ def _decide(
         "intervals from a bootstrap over examples, and by the correlations with difficulties shuffled "
         f"({number(chance[0], 2)} to {number(chance[1], 2)})."
     )
-    if examples < MIN_EXAMPLES:
+    if constant:
+        how = f"The final answers of all {plural(examples, 'example')} are one token."
+        verdict = DepthUseVerdict.constant
+    elif examples < MIN_EXAMPLES:
         how = f"{plural(examples, 'example')} are too few for a verdict, which needs {MIN_EXAMPLES}."
         verdict = DepthUseVerdict.unclear
     estimates = (

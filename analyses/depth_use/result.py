@@ -40,6 +40,10 @@ class DepthUseVerdict(Verdict):
         "Answers settle after different numbers of iterations at different difficulties, but not in their "
         "order."
     )
+    constant = (
+        "All final answers are the same token, whatever the input, so when they settle says nothing of "
+        "difficulty."
+    )
     in_part = (
         "Answers of harder items settle later only because some of them are wrong: those that end correct "
         "settle after the same number of iterations, or earlier."
@@ -157,8 +161,6 @@ class DepthUseResult(AnalysisResult):
     """Items whose answer changes in the last iteration."""
     windows: IntegrationWindows | None
     """None where `max_inputs` is 0."""
-    alike: bool
-    """Whether all final answers are the same token."""
     changes_by_level: Float[Tensor, "level k"] | None
     """Fraction of the relevant inputs whose replacement after k changes the answer; NaN where a
     level has none."""
@@ -173,15 +175,12 @@ class DepthUseResult(AnalysisResult):
     @property
     def sentence(self) -> str:
         """The verdict, and what the model does with its depth."""
-        alike = " All final answers are the same token, whatever the input." if self.alike else ""
         if self.verdict is DepthUseVerdict.unclear:
-            return super().sentence + alike
+            return super().sentence
         if self.halting is not None:
-            return f"{self.verdict.sentence}{alike} {HALTING[self.halting]}"
+            return f"{self.verdict.sentence} {HALTING[self.halting]}"
         depth = plural(self.iterations, "iteration")
-        return (
-            f"{self.verdict.sentence}{alike} The model's depth is fixed: it computes {depth} for every item."
-        )
+        return f"{self.verdict.sentence} The model's depth is fixed: it computes {depth} for every item."
 
     def summary(self) -> str:
         lines = [
@@ -200,8 +199,8 @@ class DepthUseResult(AnalysisResult):
             )
         lines.append(
             f"{self.evidence.how} "
-            f"{self.unsettled} of {len(self.difficulty)} items still change in the last of "
-            f"{self.iterations} iterations. Threshold: the same depth means a difference of less than "
+            f"{self.unsettled} of {len(self.difficulty)} items still change in the last iteration, of "
+            f"{self.iterations}. Threshold: the same depth means a difference of less than "
             f"{self.same_threshold:g} iterations from the easiest to the hardest."
         )
         return " ".join(lines)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from loopscope.common.rng import mixed
+from loopscope.dynamics.followed_starts import FollowedStarts, quarter_before
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import FAR, Limit
 from loopscope.dynamics.newton_point import refine_fixed_points
@@ -18,7 +19,7 @@ from loopscope.maths.point_clusters import cluster
 from loopscope.maths.precision import FLOOR, resolution, rounding
 from loopscope.maths.spectrum import spectrum
 
-from .iterated_starts import LONG, iterate_starts, taken_in_turn
+from .iterated_starts import LONG, IteratedStarts, iterate_starts, taken_in_turn
 
 MOST = 24
 """Distinct points kept per example."""
@@ -62,6 +63,8 @@ class Basins:
     solver_distance: Float[Tensor, " example"]
     """From the end of the loop to what Anderson's solver finds from its first state, over its scale
     (`Limit.scale`); NaN if it finds nothing."""
+    followed: FollowedStarts
+    """How far iteration went from there."""
     reachability: float
     """Fraction of all starts, the examples' own included, that after as many iterations as the run
     has are as near as `merge_distance` to the fixed point to which they lead."""
@@ -155,24 +158,16 @@ def explore(
     solved = torch.where(solved.norm(dim=2, keepdim=True) <= far[:, None, None], solved, torch.nan)
     remaining = (10_000 if n <= DENSE else 0) if spectra is None else spectra
     points: list[FixedPoint] = []
-    for row in range(examples):
-        arrives = bool(limit.distance[row] * limit.scale[row] <= near[row])
-        for point, x in _distinct(
-            loop,
-            limit,
-            row,
-            iterated[row],
-            solved=solved[row],
-            arrives=arrives,
-            same=float(near[row] / limit.scale[row]),
-        ):
-            radius, stable = float(end_radius[row]) if point.ends_here else float("nan"), None
-            if radius == radius:
-                stable = None if abs(radius - 1) <= MARGIN else radius < 1
-            elif remaining > 0:
-                radius, stable = _radius(loop.select_rows([row]), x)
-                remaining -= 1
-            points.append(replace(point, radius=radius, stable=stable))
+    for point in _distinct(loop, limit, iterated, solved=solved, near=near):
+        row, radius, stable = point.example, float("nan"), None
+        if point.ends_here:
+            radius = float(end_radius[row])
+        if radius == radius:
+            stable = None if abs(radius - 1) <= MARGIN else radius < 1
+        elif remaining > 0:
+            radius, stable = _radius(loop.select_rows([row]), point.state[None].to(limit.point))
+            remaining -= 1
+        points.append(replace(point, radius=radius, stable=stable))
     after = (plain.early - plain.point).norm(dim=1)
     within = (plain.converged & (after <= near.repeat_interleave(many))).sum()
     last = limit.states[min(length, len(limit.states) - 1)]
@@ -183,8 +178,17 @@ def explore(
         tuple(points),
         same_end.cpu(),
         torch.where(valid, gap, torch.nan).float().cpu(),
+        _followed(others, plain, len(limit.states) - 1),
         float(within + reached.sum()) / (examples * (many + 1)),
     )
+
+
+def _followed(
+    others: Float[Tensor, "example start width"], plain: IteratedStarts, iterations: int
+) -> FollowedStarts:
+    shape, used = others.shape, plain.used.reshape(others.shape[:2])
+    states, earlier = plain.last.reshape(shape), plain.earlier.reshape(shape)
+    return FollowedStarts(others, used, states, earlier, quarter_before(iterations))
 
 
 def _searches(
@@ -227,48 +231,52 @@ def _last_norm(limit: Limit) -> Float[Tensor, " example"]:
 def _distinct(
     loop: IterationMap,
     limit: Limit,
-    row: int,
-    iterated: Float[Tensor, "start width"],
+    iterated: Float[Tensor, "example start width"],
     *,
-    solved: Float[Tensor, "candidate width"],
-    arrives: bool,
-    same: float,
-) -> list[tuple[FixedPoint, Float[Tensor, "1 width"]]]:
-    """One example's distinct points, the one at the end of its own loop first.
+    solved: Float[Tensor, "example candidate width"],
+    near: Float[Tensor, " example"],
+) -> list[FixedPoint]:
+    """The distinct points of each example, the one at the end of its own loop first.
 
     Arguments:
-        arrives: whether the example's own loop ends at its point.
-        same: points nearer than this, relative to their size, are one.
+        iterated: where iteration came to rest; NaN where it didn't.
+        solved: what solvers found.
+        near: points nearer than this are one.
     """
-    size = limit.scale[row : row + 1]
-    every = torch.cat([limit.point[row : row + 1], iterated, solved])
-    labels = cluster(every, same * float(size))
-    kinds = min(int(labels.max()) + 1, MOST)
-    if kinds == 0:
+    rows, candidates, groups = [], [], []
+    for row in range(len(iterated)):
+        every = torch.cat([limit.point[row : row + 1], iterated[row], solved[row]])
+        labels = cluster(every, float(near[row]))
+        for label in range(min(int(labels.max()) + 1, MOST)):
+            members = (labels == label).nonzero()[:, 0]
+            rows.append(row)
+            candidates.append(every[members[0]])
+            groups.append(members)
+    if not rows:
         return []
-    first = [int((labels == label).nonzero()[0, 0]) for label in range(kinds)]
     exact, residual, condition = refine_fixed_points(
-        loop.select_rows([row] * kinds), every[first], size.expand(kinds), same
+        loop.select_rows(rows), torch.stack(candidates), limit.scale[rows], near[rows]
     )
-    points = []
-    for label, x in enumerate(exact):
-        if not x.isfinite().all():
+    arrives, points = limit.distance * limit.scale <= near, []
+    for i, (row, members) in enumerate(zip(rows, groups, strict=True)):
+        if not exact[i].isfinite().all():
             continue
-        members = (labels == label).nonzero()[:, 0]
-        is_start = (members > 0) & (members <= len(iterated))
-        point = FixedPoint(
-            example=row,
-            ends_here=bool((members == 0).any()),
-            stable=None,
-            radius=float("nan"),
-            residual=float(residual[label]),
-            condition=float(condition[label]),
-            visits=int(is_start.sum()) + int(arrives and 0 in members),
-            solver_visits=int((members > len(iterated)).sum()),
-            coordinates=(0.0, 0.0),
-            state=x.cpu(),
+        is_start = (members > 0) & (members <= iterated.shape[1])
+        own = bool((members == 0).any())
+        points.append(
+            FixedPoint(
+                example=row,
+                ends_here=own,
+                stable=None,
+                radius=float("nan"),
+                residual=float(residual[i]),
+                condition=float(condition[i]),
+                visits=int(is_start.sum()) + int(own and bool(arrives[row])),
+                solver_visits=int((members > iterated.shape[1]).sum()),
+                coordinates=(0.0, 0.0),
+                state=exact[i].cpu(),
+            )
         )
-        points.append((point, x[None]))
     return points
 
 

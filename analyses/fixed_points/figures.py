@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 DRAWN_STATES = 64
 
 
+_LARGE = "; large markers of its colour are its fixed points"
+
+
 def headline(result: FixedPointsResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     total, same = len(result.verdicts), result.verdicts.count(FixedPointsVerdict.one)
     if result.verdict is FixedPointsVerdict.iteration_dependent:
         return "no single map", "the loop receives the iteration index"
     ending = result.outcomes.count("converged")
-    caption = f"examples end at a fixed point; in {same} of them every start that was tried leads to it"
+    of_them = f"; in {same} of them every start that was tried leads to it" if ending else ""
+    caption = f"examples end at a fixed point{of_them}"
     return f"{ending} of {total}", caption
 
 
 def draw(result: FixedPointsResult) -> "go.Figure":
     """The loop's states in their principal plane, with the fixed points that were found."""
-    figure = style.empty(
-        "Trajectories and fixed points", "first principal component", "second principal component", 460
-    )
+    figure = style.empty(_title(result), "first principal component", "second principal component", 460)
     for row, trajectory in enumerate(result.trajectories):
         look = style.example_style(result.rows[row])
         x, y = drawn_path(trajectory[:DRAWN_STATES], result.outcomes[row] == "growing").T.tolist()
@@ -88,14 +90,18 @@ def panels(result: FixedPointsResult) -> list[Panel]:
     """The panels of a report."""
     return [
         Panel(
-            "Trajectories and fixed points",
+            _title(result),
             draw(result),
             result.sentence,
             "Each line is one example's states from before the loop on, in the two directions in which they "
-            f"vary most; large markers of its colour are its fixed points.{_marker_sentences(result)}"
+            f"vary most{_LARGE if result.points else ''}.{_marker_sentences(result)}"
             f"{_growth_sentence(result)}{result.category_sentence}",
         )
     ]
+
+
+def _title(result: FixedPointsResult) -> str:
+    return "Trajectories and fixed points" if result.points else "Trajectories (no fixed point was found)"
 
 
 def _growth_sentence(result: FixedPointsResult) -> str:

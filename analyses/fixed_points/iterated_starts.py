@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from loopscope.dynamics.followed_starts import quarter_before
 from loopscope.maths.jacobian import Map
 from loopscope.maths.solver_rows import SolverRows, image
 
@@ -26,6 +27,12 @@ class IteratedStarts:
     """Whether it came to rest, or to the point where the example's own loop ends."""
     early: Float[Tensor, "row n"]
     """After as many iterations as the run has."""
+    used: Int[Tensor, " row"]
+    """For how many iterations it was followed; 0 after an overflow."""
+    last: Float[Tensor, "row n"]
+    """After as many."""
+    earlier: Float[Tensor, "row n"]
+    """A quarter of the most iterations before their end, where it was followed for more."""
 
 
 def iterate_starts(
@@ -58,7 +65,7 @@ def iterate_starts(
         tolerance=tolerance,
         max_iterations=iterations,
     )
-    arrived, early = torch.zeros_like(search.overflow), None
+    arrived, early, earlier = torch.zeros_like(search.overflow), None, None
     before = (search.x - goal).norm(dim=1)
     for k in range(1, iterations + 1):
         rows = search.unfinished() & ~arrived
@@ -69,6 +76,7 @@ def iterate_starts(
         arrived |= rows & (gap <= near) & (gap < before)  # false without a goal
         before = gap
         early = search.x.clone() if k == length else early
+        earlier = search.x.clone() if k == quarter_before(iterations) else earlier
     converged = (search.residual() <= tolerance) & ~search.overflow
     point = torch.where((arrived & ~converged)[:, None], goal, search.x)
     nan = torch.tensor(torch.nan, dtype=flat.dtype, device=flat.device)
@@ -77,6 +85,9 @@ def iterate_starts(
         torch.where(lost, nan, point),
         converged | arrived,
         torch.where(lost, nan, search.x if early is None else early),
+        torch.where(search.overflow.cpu(), 0, search.used),
+        search.x,
+        search.x if earlier is None else earlier,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from loopscope.common.arguments import Count, Positive, PositiveCount, Seed
 from loopscope.common.evidence import Estimate, by_examples, estimate, share_estimate
+from loopscope.dynamics.followed_starts import remember_starts
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.dynamics.outcome import EXAMPLES, Outcome, end_radii, outcomes
@@ -89,6 +90,8 @@ def measure(
         if loop.is_time_invariant
         else None
     )
+    if basins is not None:
+        remember_starts(run, counted, double, basins.followed)
     ends = outcomes(limit, radius, at=merge_distance)
     verdicts = tuple(
         _verdict(ends[row], basins, row) if basins else FixedPointsVerdict.iteration_dependent for row in rows

@@ -31,7 +31,7 @@ class FixedPointsVerdict(Verdict):
         "converge."
     )
     approaching = (
-        "The loop approaches a stable fixed point, but hasn't reached it by the end of the extra iterations."
+        "The loop approaches a fixed point, but hasn't reached it by the end of the extra iterations."
     )
     unstable = "The loop is at an unstable fixed point, from which small differences lead away."
     none = "The loop doesn't end at a fixed point within the iterations that were run."

@@ -1,5 +1,6 @@
 """Figures of grokking: accuracy, losses and milestones over training."""
 
+import math
 from typing import TYPE_CHECKING
 
 from loopscope.common.text import percent
@@ -9,7 +10,7 @@ from loopscope.plots.style import COLOURS
 
 from .fourier_figures import fourier_panels
 from .measure import GrokkingResult
-from .verdict import GrokkingVerdict
+from .verdict import DELAY, GrokkingVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -19,7 +20,9 @@ def headline(result: GrokkingResult) -> tuple[str, str]:
     """A short value for a tile, and its caption."""
     delayed = result.verdict in (GrokkingVerdict.grokked, GrokkingVerdict.systematic)
     if result.delay is not None and delayed:
-        return f"{result.delay:,.0f} steps", "from memorisation to generalisation"
+        known = [e for e in result.evidence.estimates if e.name == DELAY and not math.isnan(e.low)]
+        interval = f" (95 % interval {known[0].low:,.0f} to {known[0].high:,.0f})" if known else ""
+        return f"{result.delay:,.0f} steps", f"from memorisation to generalisation{interval}"
     return result.verdict.name, "how learning of the training examples and of others relate"
 
 

@@ -115,27 +115,36 @@ def _errors_of_predictors(
     target, group = (items.stop[rows] - k).double().numpy(), items.example[rows].numpy()
     shuffled = np.random.default_rng(0).permutation(target)
     position = torch.nn.functional.one_hot(items.position[rows]).float()
-    cases = {
-        "state": (states, target),
-        "signals": (signals, target),
-        "position": (position, target),
-        "shuffled": (states, shuffled),
-    }
     examples = len(items.mask)
-    return {name: _errors(x.double().numpy(), y, group, examples) for name, (x, y) in cases.items()}
+
+    def errors(x: Tensor, *targets: np.ndarray) -> list[Float[Tensor, "4 example"]]:
+        return _errors(x.double().numpy(), np.stack(targets, 1), group, examples)
+
+    state, control = errors(states, target, shuffled)
+    (of_signals,), (of_position,) = errors(signals, target), errors(position, target)
+    return {"state": state, "signals": of_signals, "position": of_position, "shuffled": control}
 
 
-def _errors(x: np.ndarray, y: np.ndarray, group: np.ndarray, examples: int) -> Float[Tensor, "4 example"]:
-    """Sums by example of 1, y, y² and squared errors of predictions for held-out groups."""
+def _errors(
+    x: np.ndarray, targets: np.ndarray, group: np.ndarray, examples: int
+) -> list[Float[Tensor, "4 example"]]:
+    """Sums by example of 1, y, y² and squared errors of predictions for held-out groups, for each
+    target y, a column of (row, target). All are fitted from one decomposition of x."""
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    probe = make_pipeline(StandardScaler(), RidgeCV(alphas=(1.0, 10.0, 100.0, 1000.0, 1e4, 1e5)))
-    predicted = cross_val_predict(probe, x, y, groups=group, cv=GroupKFold(FOLDS))
-    sums = torch.from_numpy(np.stack([np.ones_like(y), y, y**2, (predicted - y) ** 2]))
-    return torch.zeros(4, examples, dtype=torch.float64).index_add(1, torch.from_numpy(group), sums)
+    ridge = RidgeCV(alphas=(1.0, 10.0, 100.0, 1000.0, 1e4, 1e5), alpha_per_target=True)
+    probe = make_pipeline(StandardScaler(), ridge)
+    predicted = np.asarray(cross_val_predict(probe, x, targets, groups=group, cv=GroupKFold(FOLDS)))
+    result = []
+    for y, guess in zip(targets.T, predicted.reshape(targets.shape).T, strict=True):
+        sums = torch.from_numpy(np.stack([np.ones_like(y), y, y**2, (guess - y) ** 2]))
+        result.append(
+            torch.zeros(4, examples, dtype=torch.float64).index_add(1, torch.from_numpy(group), sums)
+        )
+    return result
 
 
 def _r2(sums: Float[Tensor, "4"]) -> float:

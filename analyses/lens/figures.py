@@ -27,10 +27,10 @@ def headline(result: LensResult) -> tuple[str, str]:
     """The result in one number, and what the number is."""
     if result.verdict is LensVerdict.alike:
         return "-", "all final answers are the same token"
-    return (
-        plural(int(result.settled[0].median()), "iteration"),
-        "run before half of the answers no longer change",
-    )
+    run = int(result.settled[0].median())
+    if not run:
+        return "half", "or more of the final answers are there before the loop"
+    return plural(run, "iteration"), "run before half of the answers no longer change"
 
 
 def draw(result: LensResult) -> "go.Figure":

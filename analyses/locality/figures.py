@@ -117,8 +117,8 @@ def panels(result: LocalityResult) -> list[Panel]:
             f"{result.sentence}{distances}",
             f"The state at k = {result.iteration} is replaced at one position by {result.replacement}; each "
             "row shows the share of the effect on the answers at each distance, m iterations later. "
-            f"Rows sum to 1{_empty_rows(result)}. The distance counts steps from neighbour to neighbour; at "
-            f"distance 1 are {result.neighbours}.",
+            f"Rows sum to 1{_empty_rows(result)}. The distance counts steps from neighbour to neighbour. "
+            f"Neighbours: {result.neighbours}.",
         ),
         Panel(
             "Effect on neighbours relative to a uniform effect",

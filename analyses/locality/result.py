@@ -70,7 +70,7 @@ class LocalityResult(AnalysisResult):
         reachable = ", and only later positions are reachable" if self.causal else ""
         return (
             f"{self.sentence} The state at k = {self.iteration} was replaced at one position by "
-            f"{self.replacement}, in {self.examples} examples; neighbours are {self.neighbours}{reachable}. "
+            f"{self.replacement}, in {self.examples} examples; neighbours: {self.neighbours}{reachable}. "
             f"{'Effect on neighbours: ' + rows if rows else 'No other position was affected'}. Others are "
             f"hardly affected if less than {percent(self.little_threshold)} of the effect is on them after "
             "any number of iterations. Else the verdict is about the first number of iterations that "

@@ -14,7 +14,9 @@ loop, at constant norm.
 
 The verdict is one for each example, counted: the same end from all starts; another end, if the own
 loop has converged and a start's result, far from its end, has hardly moved in the last quarter of
-the iterations; else still moving. It speaks of the starts that were tried, whose number is said.
+the iterations; still approaching, if the own loop nears a fixed point but isn't there yet and not
+all starts have met its path; else still moving. It speaks of the starts that were tried, whose
+number is said.
 
 Source: Anil, Pokle, Liang, Treutlein, Wu, Bai, Kolter & Grosse 2022 (arXiv 2211.09961), who start
 from zero and exchange ends; the loop's own start is used here instead, and one near zero is one of

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _ENDS = ("converged", "unstable")
 _NO_ENDS = (
     PathIndependenceVerdict.restless,
+    PathIndependenceVerdict.approaching,
     PathIndependenceVerdict.diverging,
     PathIndependenceVerdict.unresolved,
 )

@@ -1,8 +1,9 @@
 """Where the loop ends from other starts, example by example, and the verdict."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -12,15 +13,17 @@ from loopscope.common.arguments import Count, Positive, PositiveCount, Seed, Sha
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.evidence import Estimate, by_examples, estimate, share_interval
 from loopscope.core.masked import masked_mean
+from loopscope.dynamics.followed_starts import FollowedStarts, begun_starts
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.dynamics.other_starts import other_starts
-from loopscope.dynamics.outcome import EXAMPLES, Outcome, end_radii, outcomes
+from loopscope.dynamics.outcome import EXAMPLES, MARGIN, Outcome, end_radii, outcomes
 from loopscope.maths.precision import motion_scale
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import require_counted, rows_that_count
 
 from .alignment import StartKind, alignment_by_position, compare, contrast_of
+from .ends import Goal
 from .result import PathIndependenceResult, PathIndependenceVerdict
 from .starts import Restart, adversarial_starts
 
@@ -69,19 +72,21 @@ def measure(
             "more than the run's or twice as many."
         )
     loop, limit = continue_to_limit(run, counted, iterations - last, double)
-    ends = outcomes(limit, end_radii(loop, limit))
+    radius, invariant = end_radii(loop, limit), loop.is_time_invariant
+    ends = outcomes(limit, radius)
     finals = limit.states[-1]
     origin = loop.at(0, run) if run.states.iterations[0] == 0 else loop.starts
-    restart = Restart(loop, origin, loop.start_mask(), iterations)
+    goal = _goal(limit, radius) if invariant and loop.is_deterministic else None
+    restart = Restart(loop, origin, loop.start_mask(), iterations, goal)
+    begun = partial(begun_starts, run, counted, double, iterations=iterations)
     starts = other_starts(loop, limit, exchanged=exchanged, random=random, seed=seed)
     step, rest = _last_step(loop, limit, finals, iterations, ends)
-    kinds, by_position, overflow = _kinds(restart, finals, starts, step)
+    kinds, by_position, overflow = _kinds(restart, begun, finals, starts, step=step)
     if adversarial:
         first = other_starts(loop, limit, exchanged=0, random=1, seed=seed)["random"]
         attack = adversarial_starts(restart, finals, first, adversarial)
-        kinds.append(
-            compare("adversarial", loop, finals, restart.run(attack), away=restart.away(attack), step=step)
-        )
+        attacked = restart.run(begun(restart.starts(attack)))
+        kinds.append(compare("adversarial", loop, finals, attacked, away=restart.away(attack), step=step))
     verdicts = tuple(
         _verdict(end, kinds, row, aligned, near=near, resting=resting) for row, end in enumerate(ends)
     )
@@ -107,7 +112,7 @@ def measure(
         overflow=min(own_overflow, default=overflow),
         examples=len(counted),
         iterations=iterations,
-        iteration_index=not loop.is_time_invariant,
+        iteration_index=not invariant,
         precision=limit.precision,
         aligned=aligned,
         near=near,
@@ -115,14 +120,26 @@ def measure(
     )
 
 
+def _goal(limit: Limit, radius: Float[Tensor, " example"]) -> Goal:
+    """The points that attract, where examples end."""
+    attracts = (radius < 1 - MARGIN).to(limit.point.device)  # false for NaN
+    point = torch.where(attracts[:, None], limit.point, torch.nan)
+    return Goal(point, NEAR * limit.scale, radius.to(point))
+
+
 def _kinds(
-    restart: Restart, ends: Tensor, starts: Mapping[str, Tensor], step: Tensor
+    restart: Restart,
+    begun: Callable[[Tensor], FollowedStarts],
+    ends: Tensor,
+    starts: Mapping[str, Tensor],
+    *,
+    step: Tensor,
 ) -> tuple[list[StartKind], Float[Tensor, "example start position"], int]:
     """The results of each kind of start, their cosines to the end by position, and the k of the
     first overflow, -1 if there is none."""
     kinds, by_position, overflows = [], [], []
     for name, values in starts.items():
-        results = restart.run(values)
+        results = restart.run(begun(restart.starts(values)))
         kinds.append(compare(name, restart.loop, ends, results, away=restart.away(values), step=step))
         by_position.append(alignment_by_position(restart.loop, ends, results.states))
         overflows.append(results.overflow)
@@ -175,6 +192,8 @@ def _verdict(
     same = {kind.name: bool(kind.same(aligned, near)[row].all()) for kind in kinds}
     if all(same.values()):
         return PathIndependenceVerdict.independent
+    if end == "approaching":
+        return PathIndependenceVerdict.approaching
     if end not in ("converged", "unstable"):
         return PathIndependenceVerdict.restless
     if all(same[name] for name in same if name != "adversarial"):

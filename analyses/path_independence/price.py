@@ -3,6 +3,7 @@
 from typing import Any
 
 from loopscope.common.price import Price
+from loopscope.dynamics.followed_starts import iterations_followed
 from loopscope.dynamics.outcome import EXAMPLES
 from loopscope.dynamics.prices import PRODUCT, limit_cost, spectra_cost
 from loopscope.recorder.prices import in_passes, state_numbers
@@ -32,9 +33,11 @@ def price(
         LoopscopeError: the run can't be iterated on, which costs nothing.
     """
     iterable_model(run)
-    rows, numbers, n = min(examples, len(rows_that_count(run))), state_numbers(run), run.iterations
+    counted, numbers, n = rows_that_count(run)[:examples], state_numbers(run), run.iterations
+    rows = len(counted)
     iterations = n + max(96, n) if iterations is None else iterations
     starts = min(exchanged, rows - 1) + random + 1
-    cost = limit_cost(run, rows, iterations - n, numbers) + rows * starts * iterations
+    cost = limit_cost(run, rows, iterations - n, numbers)
+    cost += max(0, rows * starts * iterations - iterations_followed(run, counted))
     cost += (adversarial and adversarial + 2) * rows * iterations * (1 + PRODUCT)
     return Price(in_passes(run, cost + spectra_cost(run, rows, numbers)))

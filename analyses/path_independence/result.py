@@ -22,6 +22,10 @@ class PathIndependenceVerdict(Verdict):
         "The loop doesn't settle within the iterations that were run, from its own start or from others, so "
         "its ends can't be compared as limits."
     )
+    approaching = (
+        "The loop still approaches a fixed point when the iterations end, and from other starts it hasn't "
+        "come as near, so it isn't known whether they lead to the same one."
+    )
     diverging = "The loop diverges: its states grow without bound or overflow."
     unresolved = (
         "The precision of the states can't tell where the loop ends, and so not whether other starts lead "
@@ -84,10 +88,11 @@ class PathIndependenceResult(OutcomeResult):
         if self.overflow >= 0:
             lines.append(f"NaN or infinity begin at state {self.overflow}.")
         for kind in self.kinds:
+            rounds = bool(kind.rounds.all())
             lines.append(
                 f"{kind.label[0].upper()}{kind.label[1:]}: asymptotic alignment {number(kind.mean, 4)} "
                 f"(minimum {number(float(kind.alignment.min()), 4)}), mean relative distance "
-                f"{number(float(kind.distance.mean()))}."
+                f"{'no more than rounding' if rounds else number(float(kind.distance.mean()))}."
             )
         if self.contrast == self.contrast:
             lines.append(f"Mean cosine between the ends of different examples: {number(self.contrast)}.")

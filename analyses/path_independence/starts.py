@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from loopscope.dynamics.followed_starts import FollowedStarts
 from loopscope.dynamics.iteration_map import IterationMap
 
 from .alignment import cosine
-from .ends import Ends, run_to_end
+from .ends import Ends, Goal, follow_to_end, run_to_end
 
 
 @dataclass(frozen=True)
@@ -22,24 +23,43 @@ class Restart:
     free: Bool[Tensor, " number"]
     """The numbers of a state that a start sets; the others keep the model's own start."""
     iterations: int
+    goal: Goal | None
+    """Of each example; None for a loop that isn't the same map in every iteration."""
 
     def away(self, values: Float[Tensor, "example start free"]) -> Float[Tensor, "example start"]:
         """How far starts are from the model's own, in the primary tensor."""
         batch, count, _ = values.shape
-        starts = self.origin[:, None].repeat(1, count, 1)
-        starts[:, :, self.free] = values
+        starts = self._whole(values)
         own = self.loop.primary(self.origin).flatten(1)[:, None]
         return (self.loop.primary(starts.flatten(0, 1)).reshape(batch, count, -1) - own).norm(dim=2)
 
-    def run(self, values: Float[Tensor, "example start free"]) -> Ends:
-        """Where the loop ends from these starts, (example, start, number)."""
-        batch, count, _ = values.shape
-        starts = self.origin[:, None].repeat(1, count, 1)
-        starts[:, :, self.free] = values
-        starts = torch.stack([self.loop.cleaned(start) for start in starts.unbind(1)], 1)
+    def starts(self, values: Float[Tensor, "example start free"]) -> Float[Tensor, "example start number"]:
+        """Whole states to start from."""
+        return torch.stack([self.loop.cleaned(start) for start in self._whole(values).unbind(1)], 1)
+
+    def run(self, begun: FollowedStarts) -> Ends:
+        """Where the loop ends from these starts, (example, start, number).
+
+        Arguments:
+            begun: the starts, and how far they were followed.
+        """
+        batch, count, _ = begun.starts.shape
         repeated = self.loop.select_rows([row for row in range(batch) for _ in range(count)])
-        ends = run_to_end(repeated, starts.flatten(0, 1), self.iterations)
-        return Ends(ends.states.reshape(starts.shape), ends.earlier.reshape(starts.shape), ends.overflow)
+        if self.goal is None:
+            ends = run_to_end(repeated, begun.starts.flatten(0, 1), self.iterations)
+        else:
+            each = [part.repeat_interleave(count, 0) for part in vars(self.goal).values()]
+            there = Ends(begun.states.flatten(0, 1), begun.earlier.flatten(0, 1), -1)
+            ends = follow_to_end(
+                repeated, there, begun.iterations.flatten(), self.iterations, goal=Goal(*each)
+            )
+        states, earlier = (part.reshape(begun.starts.shape) for part in (ends.states, ends.earlier))
+        return Ends(states, earlier, ends.overflow)
+
+    def _whole(self, values: Float[Tensor, "example start free"]) -> Float[Tensor, "example start number"]:
+        starts = self.origin[:, None].repeat(1, values.shape[1], 1)
+        starts[:, :, self.free] = values
+        return starts
 
 
 def adversarial_starts(

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit
-from loopscope.dynamics.point_spectrum import PRODUCTS, point_spectrum
-from loopscope.maths import backward_gain, sensitivity
+from loopscope.dynamics.point_spectrum import PRODUCTS, point_linearisation, point_spectrum
+from loopscope.maths import backward_gain
 from loopscope.maths.dense_eigenvalues import DENSE
 from loopscope.maths.jacobian import Linearisation
+from loopscope.maths.sensitivity import row_sensitivity
 from loopscope.maths.singular_values import row_singular_value
 from loopscope.maths.spectrum import rows_spectrum
 
@@ -53,19 +54,20 @@ def jacobians(
     spectra, norms, gain_values, sensitivities = [], [], [], []
     for row, fixed in enumerate(at_fixed_point):
         example = loop.select_rows([row])
-        x = (limit.point[row] if fixed else _last_finite(limit, row))[None]
-        linear = Linearisation(example, x)
         # of long rows the span of a few vectors tells their condition well enough
-        spectra.append(
-            point_spectrum(loop, limit, row, count, seed=seed)
-            if fixed
-            else rows_spectrum([(linear, 0)], count, errors=small, seed=seed, products=PRODUCTS)
-        )
+        if fixed:
+            spectra.append(point_spectrum(loop, limit, row, count, seed=seed))
+            linear = point_linearisation(loop, limit, row)
+        else:
+            linear = Linearisation(example, _last_finite(limit, row)[None])
+            spectra.append(rows_spectrum([(linear, 0)], count, errors=small, seed=seed, products=PRODUCTS))
         norms.append(row_singular_value(linear, 0, seed))
         unknown = torch.tensor(math.nan, dtype=torch.float64)
         first, within = limit.states[0, row][None], row < gains
         gain_values.append(backward_gain(example, first, gain, seed=seed)[0] if within else unknown)
-        sensitivities.append(_sensitivity(example, x, inputs, row, seed) if fixed and within else unknown)
+        sensitivities.append(
+            _sensitivity(example, linear, inputs, row, seed) if fixed and within else unknown
+        )
     eigenvalues = torch.stack([result.values[0] for result in spectra])
     return Jacobians(
         eigenvalues=eigenvalues,
@@ -84,7 +86,10 @@ def _last_finite(limit: Limit, row: int) -> Tensor:
     return limit.states[(overflow - limit.first - 1) if overflow >= 0 else -1, row]
 
 
-def _sensitivity(loop: IterationMap, x: Tensor, inputs: Tensor | None, row: int, seed: int) -> Tensor:
+def _sensitivity(
+    loop: IterationMap, linear: Linearisation, inputs: Tensor | None, row: int, seed: int
+) -> Tensor:
     if inputs is None:
         return torch.tensor(0.0, dtype=torch.float64)
-    return sensitivity(loop.with_inputs, x, inputs[row : row + 1], seed)
+    own = inputs[row : row + 1]
+    return row_sensitivity(linear, loop.with_inputs, linear.state, own, seed=seed)

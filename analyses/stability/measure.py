@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, PositiveCount, SmallSeed
-from loopscope.common.evidence import Estimate, Evidence, estimate
-from loopscope.common.text import plural
+from loopscope.common.evidence import Estimate, Evidence, estimate, share_estimate
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
 from loopscope.dynamics.outcome import EXAMPLES, MARGIN, nears_point, outcomes
@@ -125,24 +124,20 @@ def measure(
 
 
 def _with_estimates(evidence: Evidence, result: StabilityResult) -> Evidence:
-    """The evidence with medians over examples: at fixed points, and along all trajectories."""
+    """The evidence with medians over examples, at fixed points and along all trajectories, and the
+    share of examples that the first are of: in their names, counts would keep those of two runs
+    apart."""
     here = torch.tensor(result.at_fixed_point)
-    where = _where(int(here.sum()), len(here), result.iteration_index)
+    where = ", of the last iteration's map" if result.iteration_index else ""
+    where += ", median of examples at one or near it"
     named = (
         (f"spectral radius at the fixed point{where}", result.radius[here]),
         (f"largest singular value at the fixed point{where}", result.singular_value[here]),
         ("largest Lyapunov exponent in nats per iteration, median", result.exponents[:, 0]),
     )
-    estimates = tuple(_median(name, values) for name, values in named if len(values[~values.isnan()]))
-    return replace(evidence, estimates=estimates)
-
-
-def _where(count: int, total: int, iteration_index: bool) -> str:
-    """Of how many examples, and of which map, a number at fixed points is; that of one is no
-    median."""
-    of = ", of the last iteration's map" if iteration_index else ""
-    median = "median of the" if count > 1 else "in the"
-    return f"{of}, {median} {count} of {plural(total, 'example')} at one or near it"
+    medians = [_median(name, values) for name, values in named if len(values[~values.isnan()])]
+    share = share_estimate("share of examples at a fixed point or near one", int(here.sum()), len(here))
+    return replace(evidence, estimates=(*medians, share))
 
 
 def _median(name: str, values: Float[Tensor, " example"]) -> Estimate:

@@ -18,13 +18,17 @@ SEARCHED = 5e-5
 class StabilityVerdict(Verdict):
     """What becomes of small differences."""
 
-    stable = "The loop converges to a stable fixed point: small differences die out in every direction."
+    stable = (
+        "The fixed point that the loop reaches or approaches is stable: small differences die out in every "
+        "direction."
+    )
     transient = (
-        "The loop converges to a stable fixed point, but small differences can grow before they die out "
-        "(non-normal growth)."
+        "The fixed point that the loop reaches or approaches is stable, but small differences can grow "
+        "before they die out (non-normal growth)."
     )
     marginal = (
-        "The loop converges to a fixed point that neither attracts nor repels: the spectral radius is 1."
+        "The fixed point that the loop reaches or approaches is neutral: its spectral radius is 1, or so "
+        "near to it that small differences hardly die out or grow."
     )
     unstable = "The loop is at an unstable fixed point: small differences grow."
     contracting = (

@@ -68,16 +68,19 @@ def run(
     from .. import findings
     from ..replication import store
     from ..replication.replicate import replicate
+    from ..replication.work import TRAININGS
 
     names = list(findings.numbers().values()) if which == "all" else [findings.name_of(which)]
     before = {name: store.load(name) for name in names}
+    place = folder or store.RUNS
+    typer.echo(f"Trainings are kept in {place / TRAININGS}, each with its log.", err=True)
     failed = 0
     for work, outcome in replicate(
         names,
         seeds=seeds,
         workers=workers,
         scheduler=scheduler,
-        folder=folder or store.RUNS,
+        folder=place,
         fresh=fresh,
         started=lambda work: typer.echo(f"{work.name}, seed {work.seed} ...", err=True),
     ):

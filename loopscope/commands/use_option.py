@@ -23,6 +23,6 @@ Use = Annotated[
         "--use",
         metavar="FILE",
         callback=_put_on_shelves,
-        help="A file with your own architecture, task, analysis or adapter. Repeat it for several.",
+        help="A file with your own architecture, task, analysis, adapter or finding. Repeat it for several.",
     ),
 ]

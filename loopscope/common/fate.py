@@ -4,12 +4,26 @@ true."""
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-Fate = Literal["converges", "cycles", "quasiperiodic", "irregular", "drifts", "grows", "moves", "unclear"]
-"""What becomes of an example's states. `moves`: they don't converge, and how they go on isn't
-known."""
+Fate = Literal[
+    "converges",
+    "approaches",
+    "halts",
+    "cycles",
+    "quasiperiodic",
+    "irregular",
+    "drifts",
+    "grows",
+    "moves",
+    "unclear",
+]
+"""What becomes of an example's states. `approaches`: they will converge if they go on as they do,
+but haven't yet. `halts`: they stay where they halted, as the model keeps them, and where the loop
+would go isn't known. `moves`: they don't converge, and how they go on isn't known."""
 
 WORDS: dict[Fate, str] = {
     "converges": "converge to a fixed point",
+    "approaches": "still approach a fixed point",
+    "halts": "are kept where they halted",
     "cycles": "go round a cycle",
     "quasiperiodic": "move quasi-periodically, on a torus",
     "irregular": "move irregularly",
@@ -22,6 +36,8 @@ WORDS: dict[Fate, str] = {
 
 MEANINGS: dict[Fate, str] = {
     "converges": "the steps shrink to nothing",
+    "approaches": "the steps shrink so that they lead to a point, but some way to it is left",
+    "halts": "from a full step to none at all; where the loop would go by itself isn't known",
     "cycles": "they return after a number of iterations",
     "quasiperiodic": "they turn with two frequencies that never close",
     "irregular": "they return without a period",
@@ -35,6 +51,7 @@ MEANINGS: dict[Fate, str] = {
 _COMPATIBLE = {
     frozenset(pair)
     for pair in (
+        ("converges", "approaches"),  # how near is near is each analysis' own
         ("moves", "cycles"),
         ("moves", "quasiperiodic"),
         ("moves", "irregular"),
@@ -46,16 +63,19 @@ _COMPATIBLE = {
 
 
 def can_both_hold(one: Fate, other: Fate) -> bool:
-    """Whether two fates can both be true of the same states."""
-    return one == other or "unclear" in (one, other) or frozenset((one, other)) in _COMPATIBLE
+    """Whether two fates can both be true of the same states: of what halts, the loop by itself may
+    go anywhere."""
+    untold = {"unclear", "halts"} & {one, other}
+    return one == other or bool(untold) or frozenset((one, other)) in _COMPATIBLE
 
 
 def fate_of_positions(fates: Iterable[Fate]) -> Fate:
     """An example's fate from those of its positions, which are parts of one state.
 
-    It converges if all positions do. If some are known to move it doesn't, and its fate is the one
-    that these share, if no position's is unclear; else `moves`. It is unclear if no position is
-    known to move, and some are unclear.
+    It converges if all positions do, halts if some are kept where they halted, and else approaches
+    its end if some still do. If some are known to move it does none of these, and its fate is the
+    one that they share, if no position's is unclear or halts; else `moves`. It is unclear if no
+    position is known to move, and some are unclear.
 
     >>> fate_of_positions(["converges", "cycles", "converges"])
     'cycles'
@@ -64,10 +84,11 @@ def fate_of_positions(fates: Iterable[Fate]) -> Fate:
         fates: of the positions that count, at least one.
     """
     known = set(fates)
-    moving = known - {"converges", "unclear"}
+    calm: tuple[Fate, ...] = ("unclear", "halts", "approaches", "converges")
+    moving = known - {*calm}
     if not moving:
-        return "converges" if known == {"converges"} else "unclear"
-    return moving.pop() if len(moving) == 1 and "unclear" not in known else "moves"
+        return next(fate for fate in calm if fate in known)
+    return moving.pop() if len(moving) == 1 and known.isdisjoint({"unclear", "halts"}) else "moves"
 
 
 def fates_of_examples(fates: Sequence[Sequence[Fate | None]]) -> dict[int, Fate]:

@@ -248,13 +248,7 @@ def _entries(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, d
 def _write(file: io.BufferedWriter, name: str, tensor: Tensor) -> str:
     """Write a tensor's bytes, and zeros up to the next multiple of ALIGNMENT. Returns the
     checksum."""
-    try:
-        content = bytes_of(tensor)
-    except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
-        raise LoopscopeError(
-            f"a file's tensors must be dense and have numbers, but '{name}' is {tensor.layout} of "
-            f"{tensor.dtype} on {tensor.device} ({error}). Convert it before saving."
-        ) from error
+    content = bytes_of(tensor, f"'{name}'", "Convert it before saving.")
     file.write(content)
     file.write(bytes(-len(content) % ALIGNMENT))
     return f"{zlib.crc32(content):08x}"
@@ -265,12 +259,22 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def bytes_of(tensor: Tensor) -> memoryview:
+def bytes_of(
+    tensor: Tensor, name: str = "this one", advice: str = "Make it dense: tensor.to_dense()."
+) -> memoryview:
     """A dense tensor's bytes, in the order of its indices: its own memory where that is possible.
 
+    Arguments:
+        name, advice: of the tensor, and what to do, as the error says it.
+
     Raises:
-        RuntimeError, NotImplementedError, TypeError, AttributeError: it has no bytes, as it is
-            sparse or on the device "meta".
+        LoopscopeError: it has no bytes, as it is sparse or on the device "meta".
     """
-    values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return values.reshape(-1).view(torch.uint8).numpy().data
+    try:
+        values = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        return values.reshape(-1).view(torch.uint8).numpy().data
+    except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
+        raise LoopscopeError(
+            f"a tensor must be dense and have numbers to be stored, but {name} is {tensor.layout} of "
+            f"{tensor.dtype} on {tensor.device} ({error}). {advice}"
+        ) from error

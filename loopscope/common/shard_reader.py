@@ -29,12 +29,14 @@ class ShardedTensors(LazyTensors):
         """`places`: may grow."""
         self.folder, self._places = Path(os.path.abspath(folder)), places
         self._shards: dict[int, Tensor] = {}
-        """The bytes of each shard. What is read of it is a view: writing there counts here, too."""
-        self._checked: set[str] = set()
+        """The bytes of each shard."""
+        self._values: dict[str, Tensor] = {}
+        """What has been read and checked. Each counts by itself how often it is written into, and
+        what is given of it counts there."""
 
     def __getstate__(self) -> dict[str, Any]:
         """What is copied or pickled: where the tensors are, not what has been read of them."""
-        return {**vars(self), "_shards": {}, "_checked": set(), "_places": dict(self._places)}
+        return {**vars(self), "_shards": {}, "_values": {}, "_places": dict(self._places)}
 
     def shape(self, name: str) -> tuple[int, ...]:
         return self._places[name].shape
@@ -43,7 +45,7 @@ class ShardedTensors(LazyTensors):
         return self._places[name].torch_dtype
 
     def written(self) -> Hashable:
-        return tuple((number, n) for number, shard in self._shards.items() if (n := shard._version))
+        return tuple((name, n) for name, value in self._values.items() if (n := value._version))
 
     @property
     def place(self) -> Path:
@@ -51,17 +53,22 @@ class ShardedTensors(LazyTensors):
 
     def __getitem__(self, name: str) -> Tensor:
         place = self._places[name]
-        dtype, path = place.torch_dtype, shard_file(self.folder, place.shard)
         if not place.nbytes:
-            return torch.empty(place.shape, dtype=dtype)
+            return torch.empty(place.shape, dtype=place.torch_dtype)
+        if name not in self._values:
+            self._values[name] = self._checked(place)
+        return self._values[name].detach()
+
+    def _checked(self, place: Place) -> Tensor:
+        """A value's part of its shard, if its bytes are those that were written."""
+        dtype, path = place.torch_dtype, shard_file(self.folder, place.shard)
         if place.offset % dtype.itemsize:
             raise damaged(path, f"{_described(place)} can't begin there")
         content = self._mapped(place, path)[place.offset : place.offset + place.nbytes]
-        tensor = content.view(dtype).view(place.shape).detach()
-        if name not in self._checked:
-            if checksum(tensor) != place.checksum:
-                raise damaged(path, f"the numbers of {_described(place)} have changed")
-            self._checked.add(name)
+        with torch.inference_mode(False):  # whose tensors don't count how often they are written into
+            tensor = content.view(dtype).view(place.shape).data  # with a counter of its own
+        if checksum(tensor) != place.checksum:
+            raise damaged(path, f"the numbers of {_described(place)} have changed")
         return tensor
 
     def _mapped(self, place: Place, path: Path) -> Tensor:
@@ -94,7 +101,7 @@ class ShardedTensors(LazyTensors):
 
 def _map(path: Path, size: int) -> Tensor:
     """A file's bytes as memory that may be written to without changing the file."""
-    with torch.inference_mode(False):  # whose tensors don't count how often they are written into
+    with torch.inference_mode(False):
         return torch.from_file(os.fspath(path), shared=False, size=size, dtype=torch.uint8)
 
 

@@ -67,13 +67,7 @@ class ShardWriter:
         Raises:
             LoopscopeError: the disk is full, or the tensor has no bytes.
         """
-        try:
-            content = bytes_of(tensor)
-        except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
-            raise LoopscopeError(
-                f"a value on disk must be dense and have numbers, but {dict(about)} is {tensor.layout} of "
-                f"{tensor.dtype} on {tensor.device} ({error}). Record it without to=."
-            ) from error
+        content = bytes_of(tensor, str(dict(about)), "Record it without to=.")
         try:
             entry = self._placed(name, tensor, about)
             dtype = str(tensor.dtype).removeprefix("torch.")

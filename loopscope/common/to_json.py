@@ -30,17 +30,31 @@ def rounded(value: Any, digits: int, **digits_of: int) -> Any:
     Arguments:
         digits_of: by key of an object: those of what stands under it.
     """
-    if isinstance(value, float) and math.isfinite(value) and not value.is_integer():
-        return float(f"{value:.{digits}g}")
     if isinstance(value, dict):
         return {key: rounded(x, digits_of.get(key, digits), **digits_of) for key, x in value.items()}
-    return [rounded(x, digits, **digits_of) for x in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [  # numbers, of which there are many, without a call of their own
+            x
+            if type(x) is int
+            else _short(x, digits)
+            if type(x) is float
+            else rounded(x, digits, **digits_of)
+            for x in value
+        ]
+    return _short(value, digits) if isinstance(value, float) else value
+
+
+def _short(value: float, digits: int) -> float:
+    """A fraction of so many significant digits; other numbers as they are."""
+    return value if value.is_integer() or not math.isfinite(value) else float(f"{value:.{digits}g}")
 
 
 @to_json.register
 def _(value: Tensor) -> Any:
     precise = torch.float64 if value.is_floating_point() else value.dtype
-    return to_json(value.detach().cpu().to(precise).tolist())
+    numbers = value.detach().cpu().to(precise)
+    plain = not value.is_complex() and bool(numbers.isfinite().all())
+    return numbers.tolist() if plain else to_json(numbers.tolist())
 
 
 @to_json.register

@@ -2,16 +2,16 @@
 
 import copy
 import random
+import sys
 from types import FunctionType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .containers import is_container, map_parts
 
-_HANDED_OVER = (nn.Module, FunctionType, type, torch.Generator, np.random.Generator, random.Random)
+_HANDED_OVER = (nn.Module, FunctionType, type, torch.Generator, random.Random)
 
 
 def copied(value: Any) -> Any:
@@ -23,7 +23,9 @@ def copied(value: Any) -> Any:
     """
     if isinstance(value, Tensor):
         return value.clone()
-    if isinstance(value, _HANDED_OVER):
+    # Whoever has such a generator has imported its package.
+    generator = getattr(sys.modules.get("numpy.random"), "Generator", torch.Generator)
+    if isinstance(value, (*_HANDED_OVER, generator)):
         return value
     try:
         return map_parts(value, copied) if is_container(value) else copy.deepcopy(value)

@@ -95,16 +95,16 @@ class _WrappedForward:
     """The `forward` on a module's instance that calls the hooks of the module."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.hooks: list[Hook] = []
+        self.hooks: dict[int, list[Hook]] = {}
+        """By the thread that attached them."""
         self.before = vars(module).get("forward")
         original = module.forward
 
         @wraps(original)  # transformers' generate reads its signature
         def forward(*args: Any, **kwargs: Any) -> Any:
-            hooks = [] if in_backward() else self.hooks
-            if hooks:
-                thread = threading.get_ident()
-                hooks = [hook for hook in hooks if hook.thread == thread]
+            hooks = self.hooks.get(threading.get_ident(), ())
+            if not hooks or in_backward():
+                return original(*args, **kwargs)
             for hook in reversed(hooks):
                 if hook.before is not None:
                     args, kwargs = hook.before(args, kwargs)
@@ -142,11 +142,16 @@ def _wrap(module: nn.Module, hook: Hook) -> Callable[[], None]:
             # Not by __setattr__: a module around another may pass on what is set on it.
             vars(module)["forward"] = wrapped.forward
             _wrapped_forwards[id(module)] = wrapped
-        wrapped.hooks = [*wrapped.hooks, hook]
+        # A new list each time: a call that is running goes over the one that it began with.
+        wrapped.hooks[hook.thread] = [*wrapped.hooks.get(hook.thread, ()), hook]
 
     def remove() -> None:
         with _lock:
-            wrapped.hooks = [other for other in wrapped.hooks if other is not hook]
+            left = [other for other in wrapped.hooks.get(hook.thread, ()) if other is not hook]
+            if left:
+                wrapped.hooks[hook.thread] = left
+            else:
+                wrapped.hooks.pop(hook.thread, None)
             if not wrapped.hooks:
                 wrapped.restore(module)
                 if _wrapped_forwards.get(id(module)) is wrapped:

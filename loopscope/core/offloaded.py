@@ -15,6 +15,8 @@ from torch import nn
 def is_offloaded(module: nn.Module, *, buffers: bool = False) -> bool:
     """Whether accelerate keeps weights of this module elsewhere; with `buffers`, whether also its
     buffers."""
+    if "_hf_hook" not in vars(module):  # as nearly always, and this is asked of every module
+        return False
     return any(hook.offload_buffers or not buffers for hook in _hooks(module))
 
 

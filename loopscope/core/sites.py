@@ -133,7 +133,7 @@ def float_tensors(value: Any) -> list[tuple[Path, Tensor]]:
     """Every floating-point tensor in a module's input or output, with its path."""
     if isinstance(value, Tensor):
         return [((), value)] if value.is_floating_point() else []
-    return [(path, tensor) for path, tensor in tensors_in(value, ()) if tensor.is_floating_point()]
+    return [pair for pair in tensors_in(value) if pair[1].is_floating_point()]
 
 
 def get_at(value: Any, path: Path) -> Any:
@@ -161,19 +161,28 @@ def put_at(value: Any, path: Path, new: Any) -> Any:
     return changed
 
 
-def tensors_in(value: Any, path: Path = ()) -> Iterable[tuple[Path, Tensor]]:
+def tensors_in(value: Any) -> list[tuple[Path, Tensor]]:
     """Every tensor in a nested value, with its path."""
+    result: list[tuple[Path, Tensor]] = []
+    _add_tensors(value, (), result)
+    return result
+
+
+def _add_tensors(value: Any, path: Path, result: list[tuple[Path, Tensor]]) -> None:
+    """Add the tensors of what is at `path`."""
     if isinstance(value, Tensor):
-        yield path, value
+        result.append((path, value))
+    elif value is None or isinstance(value, bool | int | float | str):
+        return
     elif isinstance(value, dict):
         for key, inner in value.items():
-            yield from tensors_in(inner, (*path, ("key", key)))
+            _add_tensors(inner, (*path, ("key", key)), result)
     elif isinstance(value, tuple | list):
         for key, inner in enumerate(value):
-            yield from tensors_in(inner, (*path, ("key", key)))
+            _add_tensors(inner, (*path, ("key", key)), result)
     elif hasattr(value, "__dataclass_fields__"):
         for key in value.__dataclass_fields__:
-            yield from tensors_in(getattr(value, key, None), (*path, ("field", key)))
+            _add_tensors(getattr(value, key, None), (*path, ("field", key)), result)
     elif isinstance(value, SimpleNamespace):
         for key, inner in vars(value).items():
-            yield from tensors_in(inner, (*path, ("field", key)))
+            _add_tensors(inner, (*path, ("field", key)), result)

@@ -71,8 +71,10 @@ def _add_modules(module: nn.Module, result: dict[nn.Module, None]) -> None:
     if module not in result:
         result[module] = None
         for part in module._modules.values():
-            if part is not None:
+            if part is not None and part._modules:
                 _add_modules(part, result)
+            elif part is not None:
+                result.setdefault(part)
 
 
 def parts_of(model: Any) -> Parts:

@@ -47,24 +47,42 @@ def nearest_fixed_point(loop: IterationMap, x: Tensor, size: Tensor, scale: Tens
 
 
 def refine_fixed_points(
-    loop: IterationMap, x: Float[Tensor, "row n"], size: Float[Tensor, " row"], same: float
+    loop: IterationMap,
+    x: Float[Tensor, "row n"],
+    size: Float[Tensor, " row"],
+    near: Float[Tensor, " row"],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(point, residual, condition ‖(I - J)^-1‖) of candidates x, to the precision of the numbers;
     NaN for candidates that are no fixed points.
 
+    Long rows are refined by Anderson's method, all at once, and by Newton's, which takes them one
+    by one, only where that doesn't find a point near them.
+
     Arguments:
         size: what distances are measured against.
-        same: the point must lie within this fraction of `size` of its candidate.
+        near: how near the point must lie to its candidate.
     """
     eps = torch.finfo(x.dtype).eps
-    finite = x.isfinite().all(1)
-    result = solve(loop, torch.nan_to_num(x), "newton", 100 * eps, max_iterations=20, scale=size)
-    near = (result.point - x).norm(dim=1) <= same * size
-    condition, step = condition_and_step(loop, result.point)
-    good = finite & result.converged & near & (step <= same * size)
-    nan = torch.full_like(size, float("nan"))
-    residual = torch.where(good, result.residual.to(x), nan)
-    return torch.where(good[:, None], result.point, nan[:, None]), residual, condition
+    start, point = torch.nan_to_num(x), torch.full_like(x, torch.nan)
+    residual, left = torch.full_like(size, torch.nan), x.isfinite().all(1)
+    methods: tuple[Method, ...] = ("newton",) if x.shape[1] <= DENSE else ("anderson", "newton")
+    for method in methods:
+        rows = left.nonzero()[:, 0]
+        if not len(rows):
+            break
+        part, most = loop.select_rows(rows.tolist()), 20 if method == "newton" else 60
+        found = solve(part, start[rows], method, 100 * eps, max_iterations=most, scale=size[rows])
+        good = found.converged & ((found.point - x[rows]).norm(dim=1) <= near[rows])
+        point[rows] = torch.where(good[:, None], found.point, torch.nan)
+        residual[rows] = torch.where(good, found.residual.to(x), torch.nan)
+        left[rows] = ~good
+    condition, step = condition_and_step(loop, point)
+    good = (step <= near) & point.isfinite().all(1)
+    return (
+        torch.where(good[:, None], point, torch.nan),
+        torch.where(good, residual, torch.nan),
+        condition,
+    )
 
 
 def condition_and_step(

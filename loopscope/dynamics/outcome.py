@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..common.fate import Fate
 from ..maths.precision import resolution, rounding
+from ..maths.step_decay import step_decay
 from .iteration_map import IterationMap
 from .limit_point import NEWTON_STEP, Limit
 from .point_spectrum import point_spectrum
@@ -31,12 +32,17 @@ Outcome = Literal["converged", "approaching", "unstable", "moving", "elsewhere",
 """- converged: at a fixed point, for the whole last quarter of the iterations or ever nearer.
 - approaching: ever nearer to a fixed point that doesn't repel, but not there yet.
 - unstable: at a fixed point that repels, as one that begins upon it is.
-- moving: at no fixed point, and its steps go on as large as before.
+- moving: at no fixed point, and its steps go on as large as before, as far as can be told.
 - elsewhere: at no fixed point; whether it comes to rest later isn't known.
 - growing: without bound.
 - unresolved: the precision of the numbers can't tell."""
 
-_FATES: dict[Outcome, Fate] = {"converged": "converges", "moving": "moves", "growing": "grows"}
+_FATES: dict[Outcome, Fate] = {
+    "converged": "converges",
+    "approaching": "approaches",
+    "moving": "moves",
+    "growing": "grows",
+}
 
 
 def outcomes(
@@ -101,11 +107,12 @@ def is_approaching(limit: Limit, row: int) -> bool:
 
 def keeps_moving(limit: Limit, row: int) -> bool:
     """Whether a row's steps in the last quarter are no small part of its scale, and as large as in
-    the quarter before."""
+    the quarter before, and don't shrink in such a way that they lead to a point."""
     steps = (limit.states[1:, row] - limit.states[:-1, row]).norm(dim=1)
     quarter = max(1, len(steps) // 4)
     late, before = _peak(steps[-quarter:]), _peak(steps[-2 * quarter : -quarter])
-    return late > NEWTON_STEP * float(limit.scale[row]) and late >= STEADY * before
+    goes_on = late > NEWTON_STEP * float(limit.scale[row]) and late >= STEADY * before
+    return goes_on and not bool(step_decay(steps[len(steps) // 2 :, None]).ends)
 
 
 def _outcome(limit: Limit, row: int, radius: float, margin: float, at: float) -> Outcome:

@@ -5,9 +5,11 @@ import math
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
 
 from ..maths.dense_eigenvalues import DENSE
-from ..maths.spectrum import TRIANGULAR, Spectrum, spectrum
+from ..maths.jacobian import Linearisation
+from ..maths.spectrum import TRIANGULAR, Spectrum, rows_spectrum
 from .iteration_map import IterationMap
 from .limit_point import Limit
 
@@ -23,7 +25,17 @@ NEAR = 0.05
 """A radius this near to 1 is computed to all digits: in a map far from normal it is off by many
 times its residual."""
 
+LARGEST = 1 << 28
+"""Bytes of whole Jacobians that are remembered."""
+
 _remembered: WeakKeyDictionary[Limit, dict[tuple[int, int], Spectrum]] = WeakKeyDictionary()
+_jacobians: WeakKeyDictionary[Limit, dict[int, Tensor]] = WeakKeyDictionary()
+
+
+def point_linearisation(loop: IterationMap, limit: Limit, row: int) -> Linearisation:
+    """The map near a row's point, with its whole Jacobian where `point_spectrum` has formed it."""
+    x = limit.point[row][None]
+    return Linearisation(loop.select_rows([row]), x, _jacobians.get(limit, {}).get(row))
 
 
 def point_spectrum(loop: IterationMap, limit: Limit, row: int, count: int = 1, *, seed: int = 0) -> Spectrum:
@@ -48,13 +60,20 @@ def point_spectrum(loop: IterationMap, limit: Limit, row: int, count: int = 1, *
 
 
 def _computed(loop: IterationMap, limit: Limit, row: int, count: int, seed: int) -> Spectrum:
-    x = limit.point[row][None]
-    n, one = x.shape[1], loop.select_rows([row])
-    if n <= LONG:
-        return spectrum(one, x, count, errors=n <= DENSE, seed=seed)
-    result = spectrum(one, x, count, seed=seed, products=PRODUCTS, tolerance=TOLERANCE)
+    linear = point_linearisation(loop, limit, row)
+    if linear.size <= LONG:
+        result = rows_spectrum([(linear, 0)], count, errors=linear.size <= DENSE, seed=seed)
+        _remember(limit, row, linear.whole)
+        return result
+    result = rows_spectrum([(linear, 0)], count, seed=seed, products=PRODUCTS, tolerance=TOLERANCE)
     near = abs(float(result.radius[0]) - 1) < NEAR
-    return spectrum(one, x, count, seed=seed) if near else result
+    return rows_spectrum([(linear, 0)], count, seed=seed) if near else result
+
+
+def _remember(limit: Limit, row: int, jacobian: Tensor | None) -> None:
+    known = _jacobians.setdefault(limit, {})
+    if jacobian is not None and sum(x.nbytes for x in (*known.values(), jacobian)) <= LARGEST:
+        known[row] = jacobian
 
 
 def _padded(result: Spectrum, count: int) -> Spectrum:

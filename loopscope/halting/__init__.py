@@ -10,6 +10,13 @@ halting_record    what a run holds of its halting
 metrics           what stopping costs and saves
 """
 
-from .answer_with_exit import Answer as Answer
-from .answer_with_exit import answer as answer
-from .halting_record import Halting as Halting
+from typing import TYPE_CHECKING
+
+from ..common.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from .answer_with_exit import Answer as Answer
+    from .answer_with_exit import answer as answer
+    from .halting_record import Halting as Halting
+else:
+    lazy_names(__name__)

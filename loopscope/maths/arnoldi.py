@@ -124,7 +124,8 @@ def _filled(values: np.ndarray, nan: np.ndarray) -> np.ndarray:
 def condition_within(vectors: np.ndarray) -> np.ndarray:
     """The condition numbers of eigenvalues in the span of their unit eigenvectors, the columns: 1
     for a normal matrix, whose eigenvectors are orthogonal."""
-    return np.linalg.norm(np.linalg.pinv(vectors), axis=1)
+    # the rows of the inverse of R are as long as those of the pseudoinverse of the vectors
+    return np.linalg.norm(np.linalg.pinv(np.linalg.qr(vectors, mode="r")), axis=1)
 
 
 def _first_that_finds(

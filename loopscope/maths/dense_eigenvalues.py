@@ -14,22 +14,31 @@ DENSE = 512
 are computed too, for the errors of the values."""
 
 
-def leading_dense_eigenvalues(J: np.ndarray, count: int, eps: float) -> tuple[np.ndarray, np.ndarray, str]:
-    """(values, error, a sentence) of the `count` leading eigenvalues; see `dense_eigenvalues`."""
-    values, error = dense_eigenvalues(J, eps)
-    how = f"From the whole Jacobian, {len(J)} x {len(J)}, in blocks of at most {strong_blocks(J)[1]}."
+def leading_dense_eigenvalues(
+    J: np.ndarray, count: int, eps: float, blocks: tuple[np.ndarray, int] | None = None
+) -> tuple[np.ndarray, np.ndarray, str]:
+    """(values, error, a sentence) of the `count` leading eigenvalues; see `dense_eigenvalues`.
+
+    Arguments:
+        blocks: `strong_blocks` of J, where they are known.
+    """
+    labels, largest = strong_blocks(J) if blocks is None else blocks
+    values, error = dense_eigenvalues(J, labels, eps)
+    how = f"From the whole Jacobian, {len(J)} x {len(J)}, in blocks of at most {largest}."
     return values[:count], error[:count], how
 
 
-def dense_eigenvalues(J: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+def dense_eigenvalues(J: np.ndarray, labels: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
     """(all eigenvalues of a matrix by falling modulus, their errors).
 
     An error is what entries rounded to `eps` can move the value by, to first order; NaN in blocks
     of more than DENSE numbers.
+
+    Arguments:
+        labels: the block of each index.
     """
     from scipy.linalg import eig, eigvals
 
-    labels, _ = strong_blocks(J)
     order = np.argsort(labels, kind="stable")
     values, error = [], []
     for members in np.split(order, np.flatnonzero(np.diff(labels[order])) + 1):

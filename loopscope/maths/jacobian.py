@@ -70,13 +70,15 @@ def jacobian(map: Map, state: Tensor) -> Tensor:
 class Linearisation:
     """F near one state: F(x + v) = F(x) + J v + ... Vectors are flat rows (batch, n)."""
 
-    def __init__(self, map: Map, state: Tensor) -> None:
+    def __init__(self, map: Map, state: Tensor, whole: Tensor | None = None) -> None:
+        """`whole`: J of every row, (batch, n, n), where it is known already."""
         self.map, self.state = map, checked_state(state).detach().clone()
         self.batch, self.size = row_sizes(state)
         self._forward_mode = False
         self._graph: tuple[Tensor, Tensor] | None = None
         self._double: tuple[Tensor, Tensor] | None = None
-        self._dense: Tensor | None = None
+        self.whole = whole
+        """J, (batch, n, n), once it was formed; None before."""
 
     @property
     def value(self) -> Tensor:
@@ -126,8 +128,8 @@ class Linearisation:
     def dense(self) -> Tensor:
         """J, (batch, n, n): one backward pass per entry of a row, many at once where the map allows
         it. Computed once."""
-        if self._dense is not None:
-            return self._dense
+        if self.whole is not None:
+            return self.whole
         columns = torch.eye(self.size, dtype=self.state.dtype, device=self.state.device)
         whole = columns[:, None].expand(self.size, self.batch, self.size)
         try:
@@ -136,8 +138,8 @@ class Linearisation:
             )
         except RuntimeError:  # an operation that takes one backward pass at a time
             result = torch.stack([self.backward(u) for u in whole])
-        self._dense = result.permute(1, 0, 2)
-        return self._dense
+        self.whole = result.permute(1, 0, 2)
+        return self.whole
 
     def _backward_products(self, u: Tensor) -> Tensor:
         """J^T u for many u at once, (many, batch, n)."""

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .precision import motion_scale, rest_level, rounding, state_scale
+from .precision import JITTER, motion_scale, rest_level, rounding, state_scale
+from .step_decay import step_decay
 from .trajectory_sizes import TrajectorySizes, trajectory_sizes
 
 GROWTH, STEADY = 1.1, 0.9
@@ -22,19 +23,22 @@ _EXPLODING = 2.0
 """Steps that grow by this factor lead away whatever the norm is."""
 _WINDOWS = 8
 """In so many windows of the late half the steps are compared."""
+_STILL = 3
+"""So many steps without any motion are no accident."""
 _SLOPE = 5.0
 """Steps shrink if the slope of their logarithm is negative by so many standard errors."""
-HALVED = 0.5
-"""Steps that shrink approach zero if over the late half they fall to this part. Steps as 1 / k,
-whose sum has no limit, fall no lower while k doubles."""
+LEFT = 10.0
+"""What has small steps hasn't stopped while these still add up to so many tolerances of norm and
+range."""
 
 
 class LateMotion(Enum):
     """What a trajectory does at its end. The order is that of the codes."""
 
     rests = "has stopped moving"
-    approaches = "approaches rest: its steps halve over the late half, but aren't small yet"
-    slows = "slows down, but so little that its steps needn't ever end"
+    stops = "stops at once, from a full step to none at all, as what a model keeps from where it halts"
+    approaches = "approaches a point: its steps shrink so that their sum is finite, but aren't small yet"
+    slows = "slows down, but in such a way that its steps needn't ever end"
     moves = "keeps moving"
     grows = "grows: its norm, or its distance from where it began, keeps rising"
     unresolved = "moves so little that rest can't be told from slow motion"
@@ -56,12 +60,14 @@ class LateMotions(NamedTuple):
 def late_motion(values: Sequence[Float[Tensor, "row width"]], tolerance: float, eps: float) -> LateMotions:
     """The late motion of each row's trajectory.
 
-    A row rests if every step of the last quarter is below the tolerance, unless the steps add up.
-    It grows if its norm leaves its former range, or ends in NaN or infinity. Otherwise it
-    approaches rest while its steps shrink to HALVED or where it has stopped in the last eighth
-    only, slows where they shrink by less, and moves where they don't. It is unresolved where it
-    rests but the precision can't tell rest from slow motion, and where its small steps don't shrink
-    although they are more than rounding.
+    A row stops if after a step above the tolerance there is none at all to the end; what converges
+    has ever smaller steps first. It rests if every step of the last quarter is below the tolerance,
+    unless the steps add up. It approaches a point while its steps shrink in such a way that their
+    sum is finite (`loopscope.maths.step_decay`), or where it has stopped in the last eighth only.
+    Otherwise it grows if its norm leaves its former range, slows where the steps shrink, and moves
+    where they don't, or so slowly that their sum has no limit. One that ends in NaN or infinity
+    grows. It is unresolved where it rests but the precision can't tell rest from slow motion, and
+    where its small steps don't shrink although they are more than rounding.
 
     Arguments:
         values: the states, one after the other; 3 at least.
@@ -88,17 +94,22 @@ def late_motion_of(
     late, half = step[-tail:], max(1, tail // 2)
     creeps = late[-half:].mean(0) >= STEADY * late[:half].mean(0)
     creeps &= left[-tail - 1] > torch.maximum(level[-1], small[-1])
+    parts = [(_shrinks(part, level[-1]), step_decay(part)) for part in (step[len(step) // 2 :], late)]
+    leads = [falls & decay.ends for falls, decay in parts]
+    creeps |= leads[1] & (parts[1][1].left > LEFT * small[-1])
     still = ((step < small) | (step <= level[1:])) & ~creeps
     settled = still.flip(0).cummin(0).values.flip(0)  # from t on, to the end
-    parts = [(part, _shrinks(part, level[-1])) for part in (step[len(step) // 2 :], late)]
-    shrinks = parts[0][1] | parts[1][1]
-    ends = torch.stack([falling & _halves(part) for part, falling in parts]).any(0)
+    shrinks, ends = parts[0][0] | parts[1][0], leads[0] | leads[1]
+    shrinks &= ~parts[0][1].endless
     lingers = ~shrinks & (late.mean(0) > rest_level(norm[-1], range, eps))
     scale = state_scale(sizes.last, range, eps, across)
     known = (level[-1] <= tolerance * motion_scale(norm[-1], scale)) & ~lingers
     started = step[0] > level[0]
+    grows = _grows(step, norm, away, tail) & ~ends
     rules = [
-        ((overflows | _grows(step, norm, away, tail)) & started, LateMotion.grows),
+        (overflows & started, LateMotion.grows),
+        (_stops_at_once(step, norm, max(tolerance, JITTER * eps)), LateMotion.stops),
+        (grows & started, LateMotion.grows),
         (settled[-tail] & known, LateMotion.rests),
         (settled[-tail] | ~started, LateMotion.unresolved),
         (ends | settled[-half], LateMotion.approaches),
@@ -130,9 +141,15 @@ def _shrinks(step: Float[Tensor, "iteration row"], level: Float[Tensor, " row"])
     return ((slope < -_SLOPE * error) & (drop > len(step) * level)) | (falls & (drop > level))
 
 
-def _halves(step: Float[Tensor, "iteration row"]) -> Bool[Tensor, " row"]:
-    windows = _window_means(step, _WINDOWS)
-    return windows[-1] <= HALVED * windows[0]
+def _stops_at_once(
+    step: Float[Tensor, "iteration row"], norm: Float[Tensor, "state row"], least: float
+) -> Bool[Tensor, " row"]:
+    """Whether nothing moves after a step of at least this part of the norm; where numbers have few
+    digits, what converges ends by steps of one digit."""
+    after = (step > 0).flip(0).cummax(0).values.flip(0).sum(0)  # steps up to the last that moves
+    relative = torch.where(step == 0, 0, step / norm[1:])
+    last = relative.gather(0, (after - 1).clamp(min=0)[None])[0]
+    return (after > 0) & (after <= len(step) - _STILL) & (last >= least)
 
 
 def _grows(

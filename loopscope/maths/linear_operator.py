@@ -8,18 +8,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .bidiagonal import bidiagonal_search
 from .jacobian import Linearisation
 
+STEPS, NUMBERS = 100, 1 << 23
+"""Of the search for a singular value, at most: so many, or as many as have so many numbers in their
+vectors; ARPACK follows."""
 VECTORS = 20
 """Of ARPACK, kept at a time for a singular value: with 8 it takes up to three times the
 products."""
+SAFETY = 0.1
+"""The first search ends at this part of the tolerance."""
 
 Product = Callable[[Tensor], Tensor]
 """Flat rows (batch, n) -> J v, or J^T u, of every row."""
 
 
 def jacobian_operator(linear: Linearisation, b: int) -> Any:
-    """The Jacobian of row b, (n, n), as a scipy LinearOperator."""
+    """The Jacobian of row b, (n, n), as a scipy LinearOperator; of the whole matrix where that was
+    formed, with which products cost next to nothing."""
+    if linear.whole is not None:
+        return sparse().aslinearoperator(to_numpy(linear.whole[b]))
     return linear_operator(linear.forward, linear.backward, linear.batch, linear.size, row=b)
 
 
@@ -41,7 +50,7 @@ def linear_operator(forward: Product, backward: Product, batch: int, size: int, 
 
 
 def operator_norm(operator: Any, seed: int = 0, tolerance: float = 1e-4) -> float:
-    """The largest singular value of a scipy LinearOperator; NaN if ARPACK doesn't find it.
+    """The largest singular value of a scipy LinearOperator; NaN if it isn't found.
 
     Arguments:
         seed: of the vector that the search starts from.
@@ -53,11 +62,10 @@ def operator_norm(operator: Any, seed: int = 0, tolerance: float = 1e-4) -> floa
         whole = operator @ np.eye(n) if n <= m else operator.H @ np.eye(m)
         return float(np.linalg.norm(whole, 2)) if np.isfinite(whole).all() else float("nan")
     start = np.random.default_rng(seed).standard_normal(min(m, n))
-    first = operator.rmatvec(operator.matvec(start)) if n <= m else operator.matvec(operator.rmatvec(start))
-    if not np.isfinite(first).all():
-        return float("nan")
-    if not first.any():
-        return 0.0
+    steps = min(STEPS, min(m, n), max(VECTORS, NUMBERS // (m + n)))
+    early = bidiagonal_search(operator, start, SAFETY * tolerance, steps)
+    if early.residual <= SAFETY * tolerance or np.isnan(early.value):
+        return early.value
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -65,7 +73,7 @@ def operator_norm(operator: Any, seed: int = 0, tolerance: float = 1e-4) -> floa
                 sparse().svds(
                     operator,
                     k=1,
-                    v0=start,
+                    v0=early.vector,
                     tol=tolerance,
                     return_singular_vectors=False,
                     maxiter=1000,

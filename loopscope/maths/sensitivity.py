@@ -45,7 +45,7 @@ def sensitivity(
         seed: of the vector that the search starts from.
     """
     x, e = checked_state(state).detach(), checked_state(inputs).detach()
-    n, m = x.numel(), e.numel()
+    n = x.numel()
     try:
         fits = getattr(map(x, e), "shape", None) == x.shape
     except RuntimeError as error:  # shapes that don't fit each other
@@ -58,6 +58,23 @@ def sensitivity(
         )
     # One vector each: a leading axis of one row, so that no axis is treated as the batch.
     linear_x = Linearisation(lambda v: map(v.reshape(x.shape), e).reshape(1, n), x.reshape(1, n))
+    return row_sensitivity(linear_x, map, x, e, seed=seed)
+
+
+def row_sensitivity(
+    linear_x: Linearisation,
+    map: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    e: Tensor,
+    *,
+    seed: int = 0,
+) -> Float[Tensor, ""]:
+    """The sensitivity of a map that is linearised at its fixed point already; see `sensitivity`.
+
+    Arguments:
+        linear_x: v -> F(v, e) of one row (1, n).
+    """
+    n, m = x.numel(), e.numel()
     push, pull = _input_products(map, x, e)
     solve = _dense_solver(linear_x, n) if n <= WHOLE else _iterative_solver(linear_x, n)
     if solve is None:

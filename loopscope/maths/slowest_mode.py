@@ -49,7 +49,7 @@ def mode(
         floor: the norm below which a difference is mostly rounding.
         first: the k of the first difference.
     """
-    d = differences.detach().to("cpu", torch.float64).numpy()
+    d = _in_span(differences.detach().to("cpu", torch.float64).numpy())
     norm = np.linalg.norm(d, axis=1)
     if not np.isfinite(norm).all():
         return no_rate("the differences are not finite")
@@ -83,6 +83,15 @@ def mode(
             f"({modes} states {start} to {last}).",
         )
     return no_rate(f"no {ORDERS[-1]} modes explain the approach")
+
+
+def _in_span(d: np.ndarray) -> np.ndarray:
+    """Long differences as coordinates in a basis of their span, which has all of their lengths and
+    products: as many numbers as there are differences. Each keeps its own precision, however small
+    it is beside the others."""
+    if d.shape[1] <= 2 * len(d) or not np.isfinite(d).all():
+        return d
+    return np.asarray(np.linalg.qr(d.T, mode="r")).T
 
 
 def _scatter(d: np.ndarray, norm: np.ndarray, window: slice, order: int, *, value: float) -> float:

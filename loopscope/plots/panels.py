@@ -1,5 +1,6 @@
 """Panels: figures with their captions, as a report shows them."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -55,6 +56,13 @@ class Panel:
     controls: Sequence[Control] = field(default=())
     """Several controls, in place of `control` and `menu_label`. There is a frame for each
     combination of their values, in row-major order: the last control's value changes fastest."""
+
+    @functools.cached_property
+    def traces(self) -> list[dict[str, Any]]:
+        """The figure's traces, as they are when this is first read; plotly copies all of their
+        numbers."""
+        data: Any = self.figure.data
+        return [trace.to_plotly_json() for trace in data]
 
     def __post_init__(self) -> None:
         combinations = prod(len(control.labels) for control in self.controls)

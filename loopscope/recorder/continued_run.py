@@ -91,5 +91,7 @@ def _iterated_past(run: Run, iterations: int) -> States:
 
 
 def _with_sites(run: Run, names: Sequence[str]) -> Run:
-    """The run with its states and these sites alone, so that a continuation records no others."""
-    return run.with_sites({name: run[name] for name in run.names if is_state(name) or name in names})
+    """The run with its states and these sites alone, so that a continuation records no others; of a
+    module that is called in an inner loop and outside it, both ("NAME" and "NAME@iteration")."""
+    chosen = [name for name in run.names if is_state(name) or name.partition("@")[0] in names]
+    return run.with_sites({name: run[name] for name in chosen})

@@ -6,7 +6,7 @@ again with the loop, recorded as `ls.record` does, and gives its logits. Without
 exact: a pass reads all tokens so far, and every iteration makes its own keys and values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,11 +25,6 @@ from ..wrapping.synthetic_loop import SyntheticLoop
 from .provenance import circumstances
 from .recorded_pass import recorded_pass
 from .recording_plan import Span, edits_of
-
-_CACHE = (
-    "a synthetic loop generates without a cache, since a cache has one entry of keys and values for each "
-    "layer and each iteration makes its own, but {}. Pass use_cache=False."
-)
 
 
 class LoopedPasses:
@@ -59,8 +54,7 @@ class LoopedPasses:
             LoopscopeError: it reads a cache.
         """
         if not self._inside:
-            if kwargs.get("past_key_values") is not None or kwargs.get("use_cache"):
-                raise LoopscopeError(_CACHE.format("the pass has one"))
+            check_cacheless(kwargs, "the pass has one")
             inputs = {name: copied(value) for name, value in kwargs.items() if name != "input_ids"}
             self._inputs = copied(kwargs.get("input_ids", args[0] if args else None)), inputs
         return args, kwargs
@@ -98,12 +92,17 @@ class LoopedPasses:
         """There are none."""
 
 
-def without_cache(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a generate in which each pass reads all tokens.
+def check_cacheless(inputs: Mapping[str, Any], complaint: str | None = None) -> None:
+    """Raise LoopscopeError if the inputs of a pass, or the options of a generate, have a cache or
+    ask for one.
 
-    Raises:
-        LoopscopeError: the options have a cache.
+    Arguments:
+        complaint: what is so then, as a clause; None: which of them was passed.
     """
-    if options.get("use_cache"):
-        raise LoopscopeError(_CACHE.format("use_cache=True was passed"))
-    return options | {"use_cache": False}
+    passed = "past_key_values" if inputs.get("past_key_values") is not None else "use_cache=True"
+    if passed == "past_key_values" or inputs.get("use_cache"):
+        raise LoopscopeError(
+            "a synthetic loop generates without a cache, since a cache has one entry of keys and values for "
+            f"each layer and each iteration makes its own, but {complaint or f'{passed} was passed'}. Pass "
+            "use_cache=False."
+        )

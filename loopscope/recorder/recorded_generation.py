@@ -30,7 +30,7 @@ from ..wrapping.wrap_module import Wrapped
 from .generate_failure import failure_reason
 from .generation import Generation
 from .generation_options import checked_options, end_tokens, option_in_effect
-from .looped_passes import without_cache
+from .looped_passes import check_cacheless
 from .pass_recording import recording
 from .pass_settings import pass_settings
 from .token_edits import TokenEditError
@@ -117,7 +117,8 @@ def generate(
         named = {"token_strings": names_by(tokenizer)}
     options = checked_options(options)
     if isinstance(model, SyntheticLoop) and hasattr(owner, "generation_config"):
-        options = without_cache(options)
+        check_cacheless(options)
+        options["use_cache"] = False  # each pass reads all tokens
     if tokenizer is not None and any(
         option_in_effect(owner, options, name) is not None for name in _TOKENIZER_FOR
     ):

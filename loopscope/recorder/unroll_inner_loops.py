@@ -1,7 +1,7 @@
 """Inner loops unrolled: each of their turns as a site of its own, for analyses that follow one
 layer from iteration to iteration."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -72,9 +72,5 @@ def _turn(site: States, turn: tuple[int, ...]) -> States:
     """The values of one turn of the inner loops."""
     values = {index[:1]: value for index, value in site.items() if index[1:] == turn}
     axes = (site.axes[0], *site.axes[1 + len(site.inner) :])
-    return States(site.name, values, axes, _range(index[0] for index in values))
-
-
-def _range(iterations: Iterable[int]) -> range:
-    numbers = sorted(iterations)
-    return range(numbers[0], numbers[-1] + 1)
+    # the same iterations, as an index counts from the first of them, present or not
+    return States(site.name, values, axes, site.iteration_range)

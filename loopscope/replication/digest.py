@@ -9,8 +9,10 @@ from ..training import Recipe
 
 
 def file_digest(file: Path) -> str:
-    """A digest of what a finding's file does: comments, docstrings and layout don't count."""
+    """A digest of what a finding's file does: how it trains, measures and judges. Comments,
+    docstrings, layout and what describes it (`finding = ...`) don't count."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not _is_description(node)]
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
@@ -31,6 +33,11 @@ def _is_text(node: ast.stmt) -> bool:
         and isinstance(node.value, ast.Constant)
         and isinstance(node.value.value, str)
     )
+
+
+def _is_description(node: ast.stmt) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return any(isinstance(target, ast.Name) and target.id == "finding" for target in targets)
 
 
 def _short(text: str) -> str:

@@ -8,7 +8,7 @@ from ..common import discovery
 from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
 from ..common.finding_shelf import FINDINGS
-from ..common.text import number
+from ..common.text import number, plural
 from . import store
 from .finding import SEEDS
 from .replication import Replication
@@ -28,7 +28,7 @@ def docs_page(replications: Sequence[Replication]) -> str:
         "them. The seeds follow from the hash of the commit that the recipe is in. `loopscope findings",
         "run N` trains and measures one again; `make findings` runs all and writes this page.",
         "",
-        f"- {len(replications)} findings: "
+        f"- {plural(len(replications), 'finding')}: "
         + ", ".join(f"{n} {status.value}" for status, n in count.items() if n)
         + ".",
         "",
@@ -83,8 +83,9 @@ def _table(replications: Sequence[Replication]) -> list[str]:
 
 def _section(one: Replication) -> list[str]:
     finding, attempt = one.finding, one.attempt
-    lines = [f"## {finding.number}. {finding.claim}", ""]
+    lines = [f"## {finding.number}: {one.name.replace('_', ' ')}", ""]
     rows = [
+        ("claim", finding.claim),
         ("source", str(finding.source)),
         ("file", f"`findings/{one.name}.py`"),
         ("metric", finding.metric),

@@ -60,14 +60,17 @@ def replicate(
         started: is called with each piece of work that this process begins.
 
     Yields:
-        each seed of a finding, with its numbers or with the error that ended it.
-
-    Raises:
-        LoopscopeError: the seeds of a finding can't be drawn, or its file has changed since.
+        each seed of a finding, with its numbers or with the error that ended it. A finding whose
+        seeds can't be drawn, or whose file has changed since, comes with its error first, as seed
+        0; the others are run.
     """
     works = []
     for name in names:
-        attempt = _with_seeds(name, seeds)
+        try:
+            attempt = _with_seeds(name, seeds)
+        except LoopscopeError as error:
+            yield Work(name, 0, str(folder)), error
+            continue
         works += [Work(name, seed, str(folder), fresh, sources()) for seed in attempt.seeds[:seeds]]
     for work, outcome in outcomes(works, workers=workers, scheduler=scheduler, started=started):
         if isinstance(outcome, Measured):

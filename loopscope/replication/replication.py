@@ -95,7 +95,10 @@ class Replication:
             f"Metric: {one.metric}",
             f"Criterion: {one.criterion}",
             f"Status: {status_text(self)}",
+            f"Cost: about {number(one.minutes)} minutes of one thread for each seed",
         ]
+        lines += ["It counts on fresh trainings only."] if one.fresh_only else []
+        lines += ["A reserve, in place of one of the thirty."] if one.reserve else []
         if self.attempt is not None:
             lines.append(
                 f"Seeds {', '.join(map(str, self.attempt.seeds))} of commit {self.attempt.commit[:10]}"

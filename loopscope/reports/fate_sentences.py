@@ -80,7 +80,9 @@ def differences_that_die_out(
     no fixed point, which reads as if they had to end at one."""
     sentences = []
     for name, result in results.items():
-        where = [row for row in result.contracting if fates.get(row) != "converges"]
+        where = [
+            row for row in result.contracting if fates.get(row) not in ("converges", "approaches", "halts")
+        ]
         if not where:
             continue
         turning = sum(fates.get(row) == "cycles" for row in where)

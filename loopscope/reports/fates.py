@@ -13,7 +13,9 @@ from .fate_sentences import Doubt, Side, criteria, differences_that_die_out, dis
 from .rest_counts import rest_counts_sentence, rest_range
 
 _SPECIFIC: tuple[Fate, ...] = (
+    "halts",
     "converges",
+    "approaches",
     "cycles",
     "quasiperiodic",
     "irregular",
@@ -59,8 +61,13 @@ class Fates:
 
     @property
     def kept_clause(self) -> str:
-        """How many positions stop at once, as the end of a sentence or caption."""
-        return f"; {self.kept} stop at once, as where a halted state is kept" if self.kept else ""
+        """How many positions stop at once, as the end of a sentence or caption; empty where that is
+        said of the examples."""
+        if not self.kept or set(self.by_example.values()) == {"halts"}:
+            return ""
+        halted = any("halts" in fates for fates in self.by_position.values())
+        why = "are kept where they halted" if halted else "stop at once, as where a halted state is kept"
+        return f"; {self.kept} positions {why}"
 
     @property
     def clauses(self) -> str:
@@ -161,7 +168,8 @@ def reconcile(results: Mapping[str, AnalysisResult], beyond: str = "") -> Fates:
     doubted = _like_the_denied(claims, fates)
     for doubt in doubted.values():
         fates.update(dict.fromkeys(doubt.rows, "unclear"))
-    by_position = {row: _fates_of_positions(row, results.values()) for row in fates}
+    by_result = [result.fates_by_position for result in results.values()]  # each computes it anew
+    by_position = {row: _fates_of_positions(row, by_result) for row in fates}
     own = [
         f"{name} contradicts itself: {result.sentence}"
         for name, result in results.items()
@@ -212,9 +220,9 @@ def _like_the_denied(
     return result
 
 
-def _fates_of_positions(row: int, results: Iterable[AnalysisResult]) -> list[Fate]:
+def _fates_of_positions(row: int, results: Iterable[Mapping[int, Sequence[Fate | None]]]) -> list[Fate]:
     """Of an example's positions that count; unclear where two analyses disagree on one."""
-    by_analysis = [one.fates_by_position[row] for one in results if row in one.fates_by_position]
+    by_analysis = [one[row] for one in results if row in one]
     if len({len(fates) for fates in by_analysis}) != 1:
         return []
     result: list[Fate] = []

@@ -74,7 +74,7 @@ def unpacked(text: str) -> str:
 
 def height(panel: Panel, is_full: bool = False) -> int:
     """Pixels of a panel's figure on the page."""
-    traces = _traces(panel)
+    traces = panel.traces
     wanted = int(panel.figure.layout.height or HEIGHT)
     rows = [
         len(trace["z"]) + 2 for trace in traces if trace["type"] == "heatmap" and trace.get("texttemplate")
@@ -88,7 +88,7 @@ def height(panel: Panel, is_full: bool = False) -> int:
 def table_of(panel: Panel) -> Table | None:
     """A figure that is nothing but a table, which a page writes as one: in a figure it would be cut
     off below."""
-    traces = _traces(panel)
+    traces = panel.traces
     if [trace["type"] for trace in traces] != ["table"]:
         return None
     header, columns = (list(traces[0][part]["values"]) for part in ("header", "cells"))
@@ -99,7 +99,7 @@ def table_of(panel: Panel) -> Table | None:
 def is_wide(panel: Panel) -> bool:
     """Whether a panel needs the whole width of the page: it shows tokens in many columns, or has a
     long legend."""
-    traces = _traces(panel)
+    traces = panel.traces
     for trace in traces:
         if trace["type"] == "heatmap" and trace.get("texttemplate") and len(trace.get("z", ())):
             return len(trace["z"][0]) > WIDE
@@ -122,12 +122,9 @@ def literal(value: Any) -> Any:
         return _TAG.sub("&lt;", value)
     if isinstance(value, dict):
         return {key: literal(inner) for key, inner in value.items()}
-    return [literal(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _traces(panel: Panel) -> list[dict[str, Any]]:
-    data: Any = panel.figure.data
-    return [trace.to_plotly_json() for trace in data]
+    if isinstance(value, list):
+        return [inner if type(inner) in (float, int) else literal(inner) for inner in value]
+    return value
 
 
 def _legend_lines(traces: list[dict[str, Any]], is_full: bool = False) -> int:

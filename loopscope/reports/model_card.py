@@ -1,5 +1,10 @@
-"""The measured part of an entry's card, rewritten with new measurements."""
+"""The measured part of an entry's card, rewritten with new measurements.
 
+`make cards` runs this for every entry, which writes the verdicts anew and keeps the measured
+numbers: python -m loopscope.reports.model_card NAME
+"""
+
+import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +13,7 @@ from typing import Any
 from .. import analyses, models
 from ..common.errors import LoopscopeError
 from ..common.files import load_file, save_file
+from ..common.text import plural
 from ..recorder.record_run import record
 from ..training.card_metrics import SEED, measure_entry
 from .marked_section import check_markers, write_section
@@ -41,13 +47,34 @@ def rewrite(entry: str) -> Path:
     return card
 
 
+def renew_verdicts(entry: str) -> Path:
+    """Write the verdicts between the markers of an entry's card as today's analyses have them. The
+    numbers beside them are those of its header: neither they nor the entry's file change.
+
+    Arguments:
+        entry: its name, or the path of its `.safetensors`; the card `.md` is next to it.
+
+    Returns:
+        the path of the card.
+
+    Raises:
+        LoopscopeError: the card has no such place.
+    """
+    header = models.header(entry)
+    card = models.path(entry).with_suffix(".md")
+    check_markers(card, SECTION)
+    content = wrapped("\n".join([section(header, header["measured"]), "", *dynamics(entry)]))
+    write_section(card, SECTION, content)
+    return card
+
+
 def dynamics(entry: str) -> list[str]:
     """The dynamics of the loop, as the verdicts of analyses, in Markdown."""
     model = models.load(entry)
     run = record(model, model.task.batch(RECORDED, SEED).tokens, seed=SEED)
     lines = [
-        f"Dynamics of the loop ({RECORDED} test examples, {run.iterations} iterations, and more where an "
-        "analysis needs them):",
+        f"Dynamics of the loop ({RECORDED} test examples, {plural(run.iterations, 'iteration')}, and more "
+        "where an analysis needs them):",
         "",
     ]
     for question in QUESTIONS:
@@ -79,13 +106,13 @@ def section(header: dict[str, Any], measured: dict[str, Any]) -> str:
         f"{_machine(machine)} with torch {header['versions']['torch']}. Measured on "
         f"{measured['examples']:,} test examples (seed {measured['seed']}):",
         "",
-        f"- {dial} {length}, {n} iterations: {_score(measured)}",
+        f"- {dial} {length}, {plural(n, 'iteration')}: {_score(measured)}",
         f"- twice the iterations ({2 * n}) change {_change(measured, tokens)}",
     ]
     if twice is not None:
         lines.append(
-            f"- {dial} {twice['length']}, {twice['iterations']} iterations: {_score(measured | twice)}; "
-            f"half as many iterations again change {_change(twice, tokens)}"
+            f"- {dial} {twice['length']}, {plural(twice['iterations'], 'iteration')}: "
+            f"{_score(measured | twice)}; half as many iterations again change {_change(twice, tokens)}"
         )
     if measured["moved"] is not None:
         lines.append(
@@ -189,3 +216,8 @@ def _number(value: float | None) -> str:
 def _machine(machine: dict[str, Any]) -> str:
     threads = "one thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     return f"{threads} of {machine['cores']} CPU cores" if machine["device"] == "cpu" else machine["device"]
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        sys.stdout.write(f"Wrote {renew_verdicts(name)}\n")

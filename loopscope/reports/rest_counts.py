@@ -65,10 +65,12 @@ def _apart(counting: Collection[AnalysisResult]) -> bool:
 
 def _at_rest(result: AnalysisResult, rows: set[int]) -> tuple[int, int, str]:
     """(how many of these examples rest, of how many, of what: positions, if it tells them apart)"""
-    if result.fates_by_position:
-        fates = [fate for row in rows for fate in result.fates_by_position.get(row, ()) if fate is not None]
+    by_position = result.fates_by_position
+    if by_position:
+        fates = [fate for row in rows for fate in by_position.get(row, ()) if fate is not None]
         return fates.count("converges"), len(fates), "position"
-    return sum(result.fates.get(row) == "converges" for row in rows), len(rows), "example"
+    by_example = result.fates
+    return sum(by_example.get(row) == "converges" for row in rows), len(rows), "example"
 
 
 def _share(count: int, total: int) -> float:

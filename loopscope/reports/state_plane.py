@@ -1,5 +1,6 @@
 """The plane of the first two principal components of a run's states, and the paths in it."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,12 @@ class StatePlane:
     """What is under the pointer, by example and position."""
     answers: list[list[str]] | None
     """The correct answers, by example and position; None where they aren't known."""
+
+    @functools.cached_property
+    def positions(self) -> dict[int, list[int]]:
+        """The positions that are drawn, of the first examples that have any."""
+        rows = np.flatnonzero(self.drawn.any(1))[:EXAMPLES].tolist()
+        return {b: np.flatnonzero(self.drawn[b]).tolist() for b in rows}
 
 
 @dataclass(frozen=True)
@@ -121,21 +128,15 @@ def _names(run: Run, shape: tuple[int, ...]) -> tuple[list[list[str]], list[list
     return names, answers
 
 
-def drawn_positions(plane: StatePlane) -> dict[int, list[int]]:
-    """The positions that are drawn, of the first examples that have any."""
-    rows = np.flatnonzero(plane.drawn.any(1))[:EXAMPLES].tolist()
-    return {b: np.flatnonzero(plane.drawn[b]).tolist() for b in rows}
-
-
 def last_positions(plane: StatePlane) -> list[Path]:
     """The last position of each example."""
-    return [Path(b, positions[-1]) for b, positions in drawn_positions(plane).items()]
+    return [Path(b, positions[-1]) for b, positions in plane.positions.items()]
 
 
 def single_examples(plane: StatePlane) -> dict[str, list[Path]]:
     """The positions of single examples that have several, by what the menu says of them."""
     views = {}
-    for b, positions in list(drawn_positions(plane).items())[:SINGLE]:
+    for b, positions in list(plane.positions.items())[:SINGLE]:
         some = positions[:: -(-len(positions) // MOST)]
         which = "all" if len(some) == len(positions) else f"{len(some)} of"
         if len(positions) > 1:

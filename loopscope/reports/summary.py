@@ -69,7 +69,7 @@ def _unclear_sentence(
             f"unclear ({', '.join(several)})"
         )
     if limited:
-        parts.append(f"the precision of the states decides nothing on {', '.join(limited)}")
+        parts.append(f"the states as they are decide nothing on {', '.join(limited)}")
     if fates.disagreements:
         parts.append("analyses disagree, as is said below")
     if fates.notes and not fates.disagreements:

@@ -17,7 +17,6 @@ from .state_plane import (
     REST,
     Path,
     StatePlane,
-    drawn_positions,
     last_positions,
     single_examples,
     state_plane,
@@ -151,7 +150,8 @@ def _frame(plane: StatePlane, view: list[Path], i: int, ends: int) -> dict[int, 
     gap = np.full((1, 2), np.nan)
     tails, dots = [], []
     for slot in range(EXAMPLES):
-        paths = [path for path in view if path.example == _example(plane, slot)]
+        example = _example(plane, slot)
+        paths = [path for path in view if path.example == example]
         lines = [part for path in paths for part in (_points(plane, path)[begin : i + 1], gap)]
         tails.append(_coordinates(np.concatenate(lines) if lines else gap))
         dots.append(
@@ -172,7 +172,7 @@ def _frame(plane: StatePlane, view: list[Path], i: int, ends: int) -> dict[int, 
 
 def _example(plane: StatePlane, slot: int) -> int | None:
     """The example that has a slot's traces."""
-    rows = list(drawn_positions(plane))
+    rows = list(plane.positions)
     return rows[slot] if slot < len(rows) else None
 
 

@@ -44,8 +44,10 @@ def window_looping(entry: str) -> str:
     for other, file in files.items():
         model = models.load(file)
         scores[other] = window_scores(model, model.task.batch(EXAMPLES, SEED))
-        middle = {"lengths": (2,), "repeats": (2,), "rules": ("damped",)}
-        middles[other] = middle_criterion(window_scores(model, model.task.batch(MANY, SEED), **middle))
+        many, middle = model.task.batch(MANY, SEED), (scores[other].middle,)
+        middles[other] = middle_criterion(
+            window_scores(model, many, windows=middle, repeats=(2,), rules=("damped",))
+        )
     page = looping_page(scores, middles)
     write_section(card, SECTION, page)
     return page

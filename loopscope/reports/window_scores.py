@@ -67,7 +67,6 @@ class WindowScores:
 class Criterion:
     """One part of the published order, and whether it holds."""
 
-    claim: str
     difference: Estimate
     """Of two scores, with its 95 % interval over different examples."""
     holds: bool
@@ -84,6 +83,7 @@ def window_scores(
     layers: str = "core",
     *,
     lengths: tuple[int, ...] = LENGTHS,
+    windows: tuple[tuple[int, int], ...] | None = None,
     repeats: tuple[int, ...] = REPEATS,
     rules: tuple[str, ...] = tuple(RULES),
 ) -> WindowScores:
@@ -98,6 +98,7 @@ def window_scores(
         batch: tokens with the correct token at each position of the mask.
         layers: the list of layers, such as "model.layers".
         lengths: of the windows, in layers.
+        windows: the first layer of each and the one after its last; None: all of these lengths.
         repeats: how often a window runs.
         rules: names of update rules.
 
@@ -105,7 +106,8 @@ def window_scores(
         LoopscopeError: no window of these lengths fits into the stack, or `ls.wrap` refuses it.
     """
     count = len(layer_names(f"{layers}.:", modules_of(model)))
-    windows = tuple((first, first + n) for n in lengths for first in range(count - n + 1))
+    if windows is None:
+        windows = tuple((first, first + n) for n in lengths for first in range(count - n + 1))
     if not windows:
         raise LoopscopeError(
             f"lengths must have one of at most {count}, the layers of {layers!r}, but is {lengths}. Choose "
@@ -138,13 +140,14 @@ def window_scores(
 
 
 def criteria(scores: WindowScores) -> tuple[Criterion, Criterion, Criterion]:
-    """The three parts of the published order."""
+    """The three parts of the published order: plain repetition is worse than one pass, damped is
+    better than plain, and `middle_criterion`."""
     plain, damped = (scores.of(rule).mean((0, 1)) for rule in ("plain", "damped"))
     worse = _mean_difference("plain repetition against one pass", plain - scores.once, scores.example)
     better = _mean_difference("damped against plain repetition", damped - plain, scores.example)
     return (
-        Criterion("plain repetition is worse than one pass", worse, worse.value < 0),
-        Criterion("damped is better than plain repetition", better, better.value > 0),
+        Criterion(worse, worse.value < 0),
+        Criterion(better, better.value > 0),
         middle_criterion(scores),
     )
 
@@ -152,20 +155,17 @@ def criteria(scores: WindowScores) -> tuple[Criterion, Criterion, Criterion]:
 def middle_criterion(scores: WindowScores) -> Criterion:
     """Whether damped is at least as good as one pass in the middle of the stack, with K = 2. The
     interval is that of different examples, each counted once."""
-    claim, name = (
-        "damped is at least as good as one pass in the middle",
-        "damped against one pass in the middle",
-    )
+    name = "damped against one pass in the middle"
     damped = scores.in_the_middle("damped")
     difference = _mean_difference(name, damped - scores.once, scores.example)
     if not bool(torch.cat([damped, scores.once]).frac().eq(0).all()):  # several answers in an example
-        return Criterion(claim, difference, difference.value >= 0)
+        return Criterion(difference, difference.value >= 0)
     change = torch.zeros(scores.different, dtype=torch.double)
     change[scores.example] = damped - scores.once
     gained, lost = int((change > 0).sum()), int((change < 0).sum())
     interval = paired_difference(name, gained, lost, scores.different)
     difference = replace(interval, value=difference.value)
-    return Criterion(claim, difference, difference.value >= 0, gained, lost)
+    return Criterion(difference, difference.value >= 0, gained, lost)
 
 
 def _mean_difference(name: str, change: Tensor, example: Tensor) -> Estimate:

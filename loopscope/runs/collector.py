@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..core.same_bytes import same_bytes
 from ..core.sites import axes_of, is_state
 from ..core.states import States
 from .entry import Entry
@@ -56,6 +57,7 @@ class Collector:
         self._entries: dict[str, list[Entry]] = defaultdict(list)
         self.state: Tensor | None = None
         """The latest primary state, whole: the axes of other sites are named by its shape."""
+        self._state_shape: torch.Size | None = None
         self.axes: Callable[[str, Tensor, Tensor | None], tuple[str, ...]] = axes_of
         """Names the axes of a site's value, given the latest state."""
         self.rows: Tensor | None = None
@@ -72,6 +74,8 @@ class Collector:
         """Whether values are kept as they are."""
         self._axes: dict[Any, tuple[str, ...]] = {}
         """By site and shapes: the names of its axes."""
+        self._copies = self.copy and self._plain and not grad and store is None and not is_spilling()
+        """Whether each value is copied as it is."""
         self._copied: tuple[Tensor, Tensor] | None = None
         """The latest value that was copied whole, and its copy: one tensor may pass several
         sites."""
@@ -82,9 +86,7 @@ class Collector:
         """An empty collector with the same settings."""
         if self.store is not None:
             self.store.restart()
-        other = Collector(self.keep, self.grad, store=self.store)
-        other.copy = self.copy
-        return other
+        return Collector(self.keep, self.grad, self.copy, store=self.store)
 
     def take(
         self,
@@ -120,50 +122,60 @@ class Collector:
     ) -> None:
         self._fresh = False
         if site == "state":
-            self.state = value
+            self.state, self._state_shape = value, value.shape
         if index and index[0] % self.keep.stride:
             return
-        form = site, value.shape, None if self.state is None else self.state.shape
-        if form not in self._axes:
-            self._axes[form] = self.axes(site, value, self.state)
-        kept, axes = value, self._axes[form]
+        form = site, value.shape, self._state_shape
+        axes = self._axes.get(form)
+        if axes is None:
+            axes = self._axes[form] = self.axes(site, value, self.state)
+        kept = value
         if not self._plain:
             kept, axes = self.keep.value(value, axes, site)
         if is_state(site):
-            self.forms.setdefault(site, form_of(value))
-            self.short = self.short if kept.dtype == value.dtype else self.keep.dtype
-            self.moved = self.moved or kept.device != value.device
-        if not self.grad:
-            kept = kept.detach()
+            self._see_form(site, value, kept)
+        hold = self._copy if self._copies else self._held
+        kept, version = hold(kept, value, copy)
         rows = self.rows if self.rows is not None and len(self.rows) == len(value) else None
-        entry = Entry(loops, index, kept, axes, None, torch.is_grad_enabled(), rows)
-        self._entries[site].append(self._held(site, entry, value, copy))
+        entry = Entry(loops, index, kept, axes, version, torch.is_grad_enabled(), rows)
+        if self.store is not None:
+            entry = self.store.take(site, full_batch(entry, self.batch))
+        self._entries[site].append(entry)
         if self.keep.last is not None and index:
             self._forget(site, index[0] - self.keep.last)
 
-    def _held(self, site: str, entry: Entry, value: Tensor, copy: Tensor | None) -> Entry:
-        """The entry, such that what happens to the model's own tensor is harmless or noticed."""
-        if self.store is not None:
-            return self.store.take(site, full_batch(entry, self.batch))
-        kept = entry.value
-        if is_spilling() and not self.grad:
-            return entry._replace(value=spilled(kept))
-        if self._must_copy(kept) and (self._plain or _share(kept, value)):
-            kept = self._copy(kept, value, copy)
-        return entry._replace(value=kept, version=None if kept.is_inference() else kept._version)
+    def _see_form(self, site: str, value: Tensor, kept: Tensor) -> None:
+        """How a state is computed, and in what its kept value differs."""
+        if site not in self.forms:
+            self.forms[site] = form_of(value)
+        if not self._plain:
+            self.short = self.short if kept.dtype == value.dtype else self.keep.dtype
+            self.moved = self.moved or kept.device != value.device
 
-    def _copy(self, kept: Tensor, value: Tensor, copy: Tensor | None) -> Tensor:
-        """A copy of what is kept of a value: `copy`, or the one that was made of this tensor last
-        if it still holds the same numbers. Comparing them costs less than a copy, and shows what
-        moves no version counter, too."""
-        if self.grad or not self.keep.whole:
-            return kept.clone()
+    def _held(self, kept: Tensor, value: Tensor, copy: Tensor | None) -> tuple[Tensor, int | None]:
+        """What is held of a value, such that what happens to the model's own tensor is harmless or
+        noticed; and how often that was written into, as far as a later write would show by it."""
+        if self.store is not None:  # which writes it at once
+            return kept, None
+        if is_spilling() and not self.grad:
+            return spilled(kept.detach()), None
+        if self._must_copy(kept) and (self._plain or _share(kept, value)):
+            if self.keep.whole and not self.grad:
+                return self._copy(kept, value, copy)
+            return (kept if self.grad else kept.detach()).clone(), None
+        kept = kept if self.grad else kept.detach()
+        return kept, None if kept.is_inference() else kept._version
+
+    def _copy(self, kept: Tensor, value: Tensor, copy: Tensor | None) -> tuple[Tensor, int | None]:
+        """A copy of a value that is kept whole: `copy`, or the one that was made of this tensor
+        last if it still holds the same numbers. Comparing them shows what moves no version counter,
+        too, and takes no more memory."""
         if copy is None or copy.stride() != value.stride():
             seen, copy = self._copied or (None, None)
-            if copy is None or seen is not value or not torch.equal(value, copy):
-                copy = kept.clone()
+            if copy is None or seen is not value or not _holds(copy, value):
+                copy = kept.detach().clone()
         self._copied, self._fresh = (value, copy), True
-        return copy
+        return copy, None
 
     def _must_copy(self, value: Tensor) -> bool:
         if self.copy or self.grad:
@@ -217,6 +229,12 @@ class Collector:
                     f"'{site}'{where} was changed in place after it was recorded, so its value is lost. "
                     "Record again with copy=True (values that are copied can't be differentiated at)."
                 )
+
+
+def _holds(copy: Tensor, value: Tensor) -> bool:
+    """Whether a copy has the numbers that a value has now."""
+    same = same_bytes(value, copy)
+    return torch.equal(value, copy) if same is None else same
 
 
 def _share(one: Tensor, other: Tensor) -> bool:

@@ -88,9 +88,9 @@ def full_batch(entry: Entry, batch: int | None) -> Entry:
     """The entry with a row for each example of the first batch, NaN for those that have left, and
     `rows` as a mask."""
     rows, value = entry.rows, entry.value
-    if entry.stored is not None:
-        return entry  # that was done before it was written
-    if rows is None or batch is None or len(rows) == batch or not value.is_floating_point():
+    if entry.stored is not None or rows is None:
+        return entry  # of the stored ones, that was done before they were written
+    if batch is None or len(rows) == batch or not value.is_floating_point():
         return entry._replace(rows=None)
     whole = value.new_full((batch, *value.shape[1:]), float("nan"))
     mask = torch.zeros(batch, dtype=torch.bool)

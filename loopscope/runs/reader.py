@@ -185,7 +185,7 @@ class Reader:
         decode = self._decode
         if decode is None and self.refusal is not None:
             raise LoopscopeError(self.refusal)
-        if decode is None or self.model is None:
+        if decode is None or self._model is None:
             raise LoopscopeError(
                 "only the four functions can read out a state, and this module was wrapped by its loop body "
                 "alone. run.output is what it returned after its last iteration."

@@ -9,20 +9,32 @@ the full digest alone.
 import hashlib
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from ..core.same_bytes import same_bytes
+from ..core.sites import modules_of
+from ..core.turns import modules_within
+
 SAMPLE, BLOCKS = 1 << 15, 32
 """Bytes of a tensor that are read, and the number of pieces that they are in."""
 CACHED = 1 << 24
-"""Bytes of weights above which a run's digest is computed only when versions or samples changed."""
+"""Bytes of weights up to which a copy is kept, to see whether a run's digest is still theirs."""
 
 _FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError)
 """What tensors raise whose numbers can't be read: on the meta device, of another package's type."""
-_computed: "WeakKeyDictionary[nn.Module, tuple[Any, str | None]]" = WeakKeyDictionary()
+
+
+class _Computed(NamedTuple):
+    key: Any
+    copies: list[Tensor]
+    digest: str | None
+
+
+_computed: "WeakKeyDictionary[nn.Module, _Computed]" = WeakKeyDictionary()
 
 
 def sampled_digests(tensors: Sequence[Tensor]) -> list[int]:
@@ -91,18 +103,50 @@ def _tensors_of(value: Any) -> Iterator[Tensor]:
 
 
 def recorded_digest(model: Any) -> str | None:
-    """`weights_digest` for the origin of a run. That of large weights is computed again only when a
-    version counter or a sample has changed since."""
+    """`weights_digest` for the origin of a run. It is computed again only when the weights have
+    changed since: of small ones every byte is compared with a copy, of large ones version counters
+    and samples."""
     if not isinstance(model, nn.Module):
         return None
-    tensors = [*model.parameters(), *model.buffers()]
-    if sum(tensor.nbytes for tensor in tensors) <= CACHED:
+    named = _named_tensors(model)
+    tensors = list({id(tensor): tensor for _, tensor in named}.values())
+    key: Any = [(name, id(tensor), version_of(tensor)) for name, tensor in named]
+    is_small = sum(tensor.nbytes for tensor in tensors) <= CACHED
+    if not is_small:
+        key += [[tensor.data_ptr() for tensor in tensors], sampled_digests(tensors)]
+    elif not all(map(_saves_its_tensors, modules_within(model))):
         return weights_digest(model)
-    where = [(id(tensor), tensor.data_ptr(), version_of(tensor)) for tensor in tensors]
-    key = (where, sampled_digests(tensors))
-    if model not in _computed or _computed[model][0] != key:
-        _computed[model] = (key, weights_digest(model))
-    return _computed[model][1]
+    known = _computed.get(model)
+    try:
+        values = [tensor.detach() for tensor in tensors] if is_small else []
+        if known is None or known.key != key or not all(map(same_bytes, known.copies, values)):
+            copies = [value.clone() for value in values]
+            known = _computed[model] = _Computed(key, copies, weights_digest(model))
+    except _FAILURES:
+        return weights_digest(model)
+    return known.digest
+
+
+def _named_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Every parameter and buffer of a model, by every name."""
+    return [
+        (f"{name}.{key}", tensor)
+        for name, module in {"": model, **modules_of(model)}.items()
+        for part in (module._parameters, module._buffers)
+        for key, tensor in part.items()
+        if tensor is not None
+    ]
+
+
+def _saves_its_tensors(module: nn.Module) -> bool:
+    """Whether what a module saves is its parameters and buffers alone."""
+    kind = type(module)
+    plain = (
+        kind.state_dict is nn.Module.state_dict
+        and kind.get_extra_state is nn.Module.get_extra_state
+        and kind._save_to_state_dict is nn.Module._save_to_state_dict
+    )
+    return plain and not module._state_dict_hooks and not module._state_dict_pre_hooks
 
 
 def version_of(tensor: Tensor) -> int:

@@ -86,7 +86,7 @@ Marks = Mapping[Slot, Mark]
 
 def buffer_marks(model: Any) -> Marks:
     """The buffers of a model before a pass, which shows later whether the pass changes them."""
-    return _marks([slot for slot in _slots(model) if slot.buffer])
+    return _marks([slot for module in modules_within(model) for slot in _buffers_in(module)])
 
 
 class Weights:
@@ -96,16 +96,19 @@ class Weights:
         """`before`: the buffers before the pass, from `buffer_marks`."""
         self._within = modules_within(model)
         self._structure = [(module, _structure(module)) for module in self._within]
-        self._names = {id(module): name for name, module in _named(model)}
+        self._model = model
         self._marks = dict(_marks(_slots(model)))
         changing = [
             slot
             for slot, mark in self._marks.items()
-            if id(slot.tensor) in _standing_in
-            or (before is not None and slot in before and not before[slot].fits(slot.tensor, mark.sample))
+            if slot.buffer
+            and (
+                id(slot.tensor) in _standing_in
+                or (before is not None and slot in before and not before[slot].fits(slot.tensor, mark.sample))
+            )
         ]
-        held = {slot: tensor for slot in self._marks if (tensor := slot.tensor) is not None}
-        self._derived = {slot: held[slot] for slot in self._marks if slot.derived and slot not in changing}
+        held = {slot: tensor for slot in self._marks if slot.buffer and (tensor := slot.tensor) is not None}
+        self._derived = {slot: held[slot] for slot in held if slot.derived and slot not in changing}
         self._changing: dict[Slot, Tensor] = {}
         if sum(held[slot].nbytes for slot in changing) <= LARGEST:
             copies = {
@@ -146,7 +149,12 @@ class Weights:
         kept = self._derived | self._changing
         moved = {slot.module for slot in self._changing}
         moved |= {slot.module for slot, tensor in self._derived.items() if slot.tensor is not tensor}
-        moved |= {m for m in self._within if any(s.derived and s not in kept for s in _buffers_in(m))}
+        moved |= {
+            module
+            for module in self._within
+            if module._non_persistent_buffers_set
+            and any(slot.derived and slot not in kept for slot in _buffers_in(module))
+        }
         if not moved:
             yield
             return
@@ -171,11 +179,15 @@ class Weights:
                 module._buffers.update(buffers)
 
     def _name(self, module: nn.Module) -> str:
-        name = self._names.get(id(module))
+        name = self._path(module)
         return f"'{name}'" if name else "the model"
 
+    def _path(self, module: nn.Module) -> str | None:
+        """The module's name in the model; None if it is no part of it now."""
+        return next((name for name, part in _named(self._model) if part is module), None)
+
     def _label(self, slot: Slot) -> str:
-        prefix = self._names.get(id(slot.module))
+        prefix = self._path(slot.module)
         return f"'{prefix}.{slot.key}'" if prefix else f"'{slot.key}'"
 
 

@@ -1,4 +1,5 @@
-"""use: put an architecture, a task, an analysis or an adapter of your own on its shelf."""
+"""use: put an architecture, a task, an analysis, an adapter or a finding of your own on its
+shelf."""
 
 from types import ModuleType
 from typing import Any
@@ -25,16 +26,16 @@ SHELVES: dict[str, Shelf] = {
 
 @guarded
 def use(thing: Any) -> list[str]:
-    """Put an architecture, a task, an analysis or an adapter of your own on its shelf, in this
-    process: from then on its name works wherever ours do.
+    """Put an architecture, a task, an analysis, an adapter or a finding of your own on its shelf,
+    in this process: from then on its name works wherever ours do.
 
     >>> ls.use("mine.py")
     ['mine']
     >>> ls.models.load("runs/mine/mine.safetensors")     # a checkpoint names its architecture, no path
 
     On the command line every command has `--use FILE`. An installed package's are there by
-    themselves, by entry points in the groups loopscope.models, loopscope.tasks, loopscope.analyses
-    and loopscope.adapters.
+    themselves, by entry points in the groups loopscope.models, loopscope.tasks, loopscope.analyses,
+    loopscope.adapters and loopscope.findings.
 
     Arguments:
         thing: the path of a file or a folder, which is run, or a module, a class or an instance. A
@@ -52,8 +53,9 @@ def use(thing: Any) -> list[str]:
     if not names and not (isinstance(content, ModuleType) and hasattr(content, "RECIPES")):
         raise LoopscopeError(
             "loopscope.use needs a file or an object with an architecture (Config and Model), a task (a "
-            "subclass of Task), an analysis (measure and draw) or an adapter (a subclass of Adapter), but "
-            f"{source_name(content)} has none of them. loopscope new model NAME writes one to start from."
+            "subclass of Task), an analysis (measure and draw), an adapter (a subclass of Adapter) or a "
+            f"finding, but {source_name(content)} has none of them. loopscope new model NAME writes one to "
+            "start from."
         )
     return names
 

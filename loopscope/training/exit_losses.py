@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..halting.halting_record import exit_weights
-from .supervision import Final, StepInputs, StepOutputs, masked_mean
+from .supervision import Every, Final, StepInputs, StepOutputs, masked_mean
 from .validation import check_count, check_range
 
 
@@ -87,8 +87,8 @@ class Gate:
 class Stages:
     """One supervision until optimiser step `at`, another from there on. Stages can be nested."""
 
-    first: "Exits | Final | Gate | Stages"
-    second: "Exits | Final | Gate | Stages"
+    first: "Exits | Every | Final | Gate | Stages"
+    second: "Exits | Every | Final | Gate | Stages"
     at: int
 
     def __post_init__(self) -> None:

@@ -191,7 +191,8 @@ class CallTracker:
         if not done:
             self.first.end(output)
         moment = self.times.get(done)
-        output = self._repeated(module, moment, args, kwargs, output)
+        if moment is not None:
+            output = self._repeated(module, moment, args, kwargs, output)
         self.wiring.give(output)
         paths = self.state.targets(output, self.passed[0].value)
         if not paths:
@@ -225,10 +226,8 @@ class CallTracker:
         self.wiring.returned(output)
         return output
 
-    def _repeated(
-        self, module: nn.Module, moment: ScheduleEdit | None, args: Any, kwargs: Any, output: Any
-    ) -> Any:
-        for _ in range(1, 1 if moment is None else moment.times):
+    def _repeated(self, module: nn.Module, moment: ScheduleEdit, args: Any, kwargs: Any, output: Any) -> Any:
+        for _ in range(1, moment.times):
             check_repeatable(moment, self.calls, args, kwargs)
             targets = self.state.targets(output, self.passed[0].value)
             inputs = (args, kwargs)
@@ -255,12 +254,13 @@ class CallTracker:
             if path is None:
                 return output
             value = get_at(output, path) if path else output
+            clock = self.clock
             if self.calls.inside:
-                loops, index = self.clock.axes, self.clock.index
+                loops, index = clock.axes, clock.index
                 at, place = index, loops
                 self.sites.inside.add(name)
             else:
-                loops, inner = self.clock.axes or ITERATION, self.clock.index[1:]
+                loops, inner = clock.axes or ITERATION, clock.index[1:]
                 index = (self.sites.iteration_between(name, self.done), *inner)
                 at, place = (self.done, *inner), (BETWEEN, *loops)
             new, module = value, self.modules[name]
@@ -281,7 +281,7 @@ class CallTracker:
         return self.passed[0].value if self.last_output is None and self.passed else self.last_output
 
     def _edited(self, site: str, value: Tensor, index: tuple[int, ...]) -> Tensor:
-        return self.site_edits.apply(site, value, index, like=self._like())
+        return self.site_edits.apply(site, value, index, like=self._like()) if self.edits else value
 
     @property
     def ragged(self) -> bool:

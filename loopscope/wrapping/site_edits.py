@@ -53,10 +53,12 @@ class SiteEdits:
             like: the latest state.
             module: that gave the value, if it is a module's.
         """
+        edits = self.by_site.get(site)
+        if not edits:
+            return value
         count = None if self.count is None else self.count + is_state(site)
-        new, edits = value, self.by_site.get(site, ())
-        if edits:
-            loops, index = (*loops, CALL), (*index, self.applied.call(site, loops, index))
+        new = value
+        loops, index = (*loops, CALL), (*index, self.applied.call(site, loops, index))
         for edit in edits:
             axes = self.axes.of(site, value, like, module)
             check_axes(edit, axes + loops)

@@ -14,6 +14,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from ..common.errors import LoopscopeError
 from ..core.sites import axes_of, is_state
+from ..core.turns import modules_within
 
 BY_CONVENTION = ("batch", "position", "width")
 
@@ -94,7 +95,7 @@ class StateAxes:
         features: set[int] = set()
         channels: set[int] = set()
         convolutional = False
-        for part in (part for member in self.body for part in member.modules()):
+        for part in (part for member in self.body for part in modules_within(member)):
             if _is_convolutional(part):
                 convolutional = True
                 channels |= _channels(part)

@@ -45,16 +45,18 @@ class Wiring:
             target = next((path for path, other in self._returned if other is tensor), None)
             if target is None:
                 target = next((path for path, other in self._returned if same_values(other, tensor)), None)
-            if target is not None and tensor.ndim:
-                feed, count = Feed(source, target), version(tensor)
+            if target is None or not tensor.ndim:
+                continue
+            feed = Feed(source, target)
+            if not self.carried.get(feed):  # one call that changes it is enough
+                count = version(tensor)
                 self._pending[feed] = _Received(tensor, count, tensor.clone() if count is None else None)
                 self.carried.setdefault(feed, False)
 
     def give(self, output: Any) -> None:
         """What the call returns, before any edit."""
         for feed, received in self._pending.items():
-            # one call that changes it is enough, and comparing costs as much as copying
-            self.carried[feed] = self.carried[feed] or _changed(received, _at(output, feed.target))
+            self.carried[feed] = _changed(received, _at(output, feed.target))
 
     def returned(self, output: Any) -> None:
         """What the caller gets, after the edits."""

@@ -136,8 +136,10 @@ def test_attention_freezes_where_the_state_does_and_not_where_it_goes_on():
     assert moving.verdict.name in ("moving", "partly", "late")
     for verdict in type(moving.verdict):
         other = dataclasses.replace(moving, verdict=verdict)
-        said = f"They were followed for {len(moving.distance)} iterations." in other.sentence
-        assert said == (verdict.name in ("moving", "partly"))
+        said = f"They were followed for {20 + 32} iterations." in other.sentence
+        assert said == (verdict.name in ("moving", "partly", "mixed"))
+        ended = dataclasses.replace(other, ends_early=True).sentence
+        assert ("where the loop ends by itself" in ended) == said
 
 
 def test_the_null_is_that_of_the_mask():

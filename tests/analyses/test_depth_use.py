@@ -189,7 +189,7 @@ def test_a_tile_says_which_way_the_slope_goes_and_of_none_how_little(verdict, sl
         result, verdict=DepthUseVerdict[verdict], depths=(depth,), levels=levels, correct=None, unit="ones"
     )
     assert ls.analyses.module("depth_use").headline(other) == tile
-    alike = dataclasses.replace(other, alike=True)
+    alike = dataclasses.replace(other, verdict=DepthUseVerdict.constant)
     assert ls.analyses.module("depth_use").headline(alike) == ("-", "all final answers are the same token")
 
 
@@ -197,7 +197,7 @@ def test_a_tile_says_which_way_the_slope_goes_and_of_none_how_little(verdict, sl
 def test_every_verdict_is_reached(verdict):
     relations = ("later", "same", "earlier", "irregular", "unclear")
     reached = {verdict_on(s, c) for s in relations for c in (None, *relations)}
-    assert verdict in reached
+    assert verdict in reached | {DepthUseVerdict.constant}  # which the answers themselves say
     assert verdict_on("later", "unclear") is DepthUseVerdict.unclear, "not significant is not the same"
     assert verdict_on("later", "same") is verdict_on("later", "earlier") is DepthUseVerdict.in_part
 
@@ -313,6 +313,8 @@ def test_intervals_in_the_figure_stay_within_the_run_and_items_are_counted():
         top = [y + up for y, up in zip(line.y, line.error_y.array, strict=True) if y is not None]
         assert max(top) <= N + 1e-3
     counts = [int((result.difficulty == x).sum()) for x in result.levels]
+    one_each = depth_use_of(torch.where(late, K >= N, K >= 1), by="answer")
+    assert f"Each difficulty has {BATCH} items." in module.panels(one_each)[0].reading
     assert f"{min(counts)} to {max(counts)} items" in module.panels(result)[0].reading or all(
         f"{n} at {float(x):g}" in module.panels(result)[0].reading
         for x, n in zip(result.levels, counts, strict=True)
@@ -320,7 +322,11 @@ def test_intervals_in_the_figure_stay_within_the_run_and_items_are_counted():
 
 
 def test_one_constant_answer_is_said_so():
-    result = depth_use_of(hard() <= K)
-    assert not result.alike and "same token" not in result.sentence
-    constant = dataclasses.replace(result, alike=True)
-    assert "All final answers are the same token, whatever the input." in constant.sentence
+    assert "same token" not in depth_use_of(hard() <= K).sentence
+    batch = TASK.batch(BATCH, seed=0)
+    ones = (batch.targets == 1).expand(N + 1, BATCH, 9)  # right where 1 is, so it answers 1 everywhere
+    right = torch.where(hard() > K, ~ones, ones)  # from a k on that is later for harder ones
+    result = ls.analyses.measure("depth_use", planted(right, TASK, batch), by="example", max_inputs=0)
+    assert result.depths[0].slope.low > 0, "what settles is later all the same"
+    assert result.verdict is DepthUseVerdict.constant and "says nothing of difficulty" in result.sentence
+    assert "later" not in result.sentence

@@ -14,7 +14,7 @@ from loopscope.maths.late_motion import LATE_MOTIONS, LateMotion, late_motion
 
 from ..toys.planted_loops import FATE_OF, FATES, MIXTURES, mixture_run, planted_run
 
-COARSE: dict[Fate, Fate] = {"converges": "converges", "grows": "grows"}
+COARSE: dict[Fate, Fate] = {"converges": "converges", "approaches": "approaches", "grows": "grows"}
 """What convergence says of the fates; of the others that the states move."""
 
 
@@ -70,6 +70,11 @@ def test_the_positions_of_an_example_make_its_fate():
     assert fate_of_positions(["converges", "cycles", "drifts"]) == "moves"
     assert fate_of_positions(["converges", "cycles", "unclear"]) == "moves"
     assert fate_of_positions(["converges", "unclear"]) == "unclear"
+    assert fate_of_positions(["converges", "approaches"]) == "approaches"
+    assert fate_of_positions(["approaches", "cycles"]) == "cycles"
+    assert fate_of_positions(["converges", "halts"]) == fate_of_positions(["halts"]) == "halts"
+    assert fate_of_positions(["halts", "drifts"]) == "moves"
+    assert fate_of_positions(["approaches", "unclear"]) == "unclear"
 
 
 def test_where_each_position_can_hold_so_can_their_examples():
@@ -95,8 +100,9 @@ def rows(*steps: float, start: float = 1.0) -> list[torch.Tensor]:
 
 CASES = {
     "rests": rows(*(0.5**k for k in range(60))),
+    "stops": rows(*(0.5 for _ in range(30)), *(0.0 for _ in range(30))),
     "approaches": rows(*(0.97**k for k in range(60))),
-    "slows": rows(*(0.99**k for k in range(60))),
+    "slows": rows(*((k + 20) ** -2.0 for k in range(60))),
     "moves": rows(*((-1.0) ** k for k in range(60))),
     "grows": rows(*(1.0 for _ in range(60))),
     "unresolved": rows(1.0, *(1e-5 * (-1.0) ** k for k in range(60))),

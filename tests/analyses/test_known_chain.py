@@ -1,4 +1,4 @@
-"""Loops whose inner steps were set by hand: what each analysis that speaks of steps says of them."""
+"""What each analysis that speaks of steps says of loops whose inner steps were set by hand."""
 
 import pytest
 import torch
@@ -24,13 +24,14 @@ def test_the_lens_reads_each_result_when_it_is_shown(order):
     assert matrix.order == order
     torch.testing.assert_close(matrix.share[:, 1:], matrix.equal[:, [number - 1 for number in order]])
     said = {
-        IN_ORDER: "the task's chain in their order, one after each iteration: result 1 in 100 % after 1",
-        SWAPPED: "the task's chain, but not result k after k iterations: result 1 in 100 % after 2",
+        IN_ORDER: "chain in their order, one after each iteration: result 1 in 100 % after 1",
+        SWAPPED: "chain, but not result k after k iterations: result 1 in 100 % after 2",
         AT_ONCE: "Of the 4 results before the answer the read-out doesn't show 4: ",
     }
     assert said[order] in str(result)
     assert result.verdict.name == ("at_once" if order == AT_ONCE else "changing")
-    panel = next(one for one in MODULE.panels(result) if one.title == "Results on the way to the answer")
+    title = "Results on the way to the answer"
+    panel = next(one for one in MODULE.panels(result) if one.title == title)
     assert panel.figure.data[0].z[1][order[0] - 1] == 1
 
 

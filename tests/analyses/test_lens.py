@@ -1,5 +1,7 @@
 """How the answer forms, on answers that form as planned."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -64,6 +66,9 @@ def test_answers_that_come_and_go_are_said_to_and_chance_is_drawn():
     assert "nearly certain" in result.sentence
     steady = lens_of(torch.arange(9)[None, None] <= K)
     assert "On the way" not in steady.sentence
+    assert LENS.headline(steady) == ("4 iterations", "run before half of the answers no longer change")
+    there = dataclasses.replace(steady, settled=torch.zeros_like(steady.settled))
+    assert LENS.headline(there) == ("half", "or more of the final answers are there before the loop")
     curves = {trace.name: trace for trace in LENS.panels(steady)[2].figure.data if trace.name}
     drawn = torch.tensor(
         [float("nan") if v is None else v for v in curves["final answer, by chance"].y]

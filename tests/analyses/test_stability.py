@@ -252,18 +252,24 @@ def test_a_verdict_of_examples_that_differ_counts_them():
     start = torch.cat([torch.full((6, 1), -0.5), torch.full((6, 1), 0.3)]).double()
     result = measured(lambda x: torch.where(x < 0, 0.5 * x - 0.5, 3.2 * x * (1 - x)), start)
     assert result.verdict.name == "mixed"
-    assert "“The loop converges to a stable fixed point”: 6 of 12 examples" in str(result)
+    assert "“The fixed point that the loop reaches or approaches is stable”: 6 of 12 examples" in str(result)
     value, caption = headline(result)
     assert (value, caption) == ("0.5", "spectral radius at the fixed point, median of 6 of 12 examples")
-    names = [estimate.name for estimate in result.evidence.estimates]
-    assert "spectral radius at the fixed point, median of the 6 of 12 examples at one or near it" in names
 
 
-def test_a_number_of_one_example_is_no_median():
-    start = torch.cat([torch.full((1, 1), -0.5), torch.full((11, 1), 0.3)]).double()
-    result = measured(lambda x: torch.where(x < 0, 0.5 * x - 0.5, 3.2 * x * (1 - x)), start)
-    names = [estimate.name for estimate in result.evidence.estimates]
-    assert "spectral radius at the fixed point, in the 1 of 12 examples at one or near it" in names
+def test_numbers_of_runs_are_called_alike_however_many_examples_have_them():
+    """A page of several runs puts them into one row by their names."""
+    names, shares = [], []
+    for count in (6, 1):
+        start = torch.cat([torch.full((count, 1), -0.5), torch.full((12 - count, 1), 0.3)]).double()
+        result = measured(lambda x: torch.where(x < 0, 0.5 * x - 0.5, 3.2 * x * (1 - x)), start)
+        *medians, share = result.evidence.estimates
+        names.append([estimate.name for estimate in medians])
+        shares.append((share.name, share.value))
+    assert names[0] == names[1]
+    assert names[0][0] == "spectral radius at the fixed point, median of examples at one or near it"
+    name = "share of examples at a fixed point or near one"
+    assert shares == [(name, 0.5), (name, 1 / 12)]
     assert "Spectral radius at the fixed point: 0.5 over 1 example" in str(result)
 
 

@@ -1,8 +1,7 @@
-"""What recording to disk reaches of what the disk does: `make bench`. Ratios within one run, each
-recording followed by `dd` of its own bytes; timings here are noisy.
+"""Recording to disk, beside dd.
 
-The goal on a machine of two cores with nothing else on it: 70 % of dd, and less than 1,500 MB of
-memory.
+Each recording is followed by `dd conv=fdatasync` of its own bytes. The goals are for a machine with
+nothing else on it.
 """
 
 import json
@@ -12,19 +11,7 @@ import subprocess
 import sys
 import time
 
-import pytest
-
 MEGABYTES, ROUNDS = 2_000, 5
-
-
-@pytest.fixture
-def say(capsys, benchmark):
-    def say(what, value, goal):
-        benchmark.extra_info[what] = value
-        with capsys.disabled():
-            print(f"\n    {what}: {value:.2f} ({goal})")  # noqa: T201 (what a benchmark is for)
-
-    return say
 
 
 def recorded(folder):

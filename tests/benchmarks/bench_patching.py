@@ -1,14 +1,12 @@
-"""What patching in one batch from each write's own iteration saves: `make bench`. Ratios within one
-run; timings here are noisy.
+"""Activation patching, beside TransformerLens' run_with_hooks.
 
-The goal, on a grid of 32 iterations by 32 positions on two cores: exact grids at least 3 times as
+The goal, on a grid of 32 iterations by 32 positions on two threads: exact grids at least 3 times as
 fast as a loop over `run_with_hooks`, cell by cell, and a first look by attribution at least 50
 times.
 """
 
 import time
 
-import pytest
 import torch
 
 import loopscope as ls
@@ -16,16 +14,6 @@ import loopscope as ls
 from ..toys.small_models import hrm_text
 
 ROWS, POSITIONS, ITERATIONS, SAMPLED = 4, 32, 32, 64
-
-
-@pytest.fixture
-def say(capsys, benchmark):
-    def say(what, value, goal):
-        benchmark.extra_info[what] = value
-        with capsys.disabled():
-            print(f"\n    {what}: {value:.1f} times as fast ({goal})")  # noqa: T201 (what a benchmark is for)
-
-    return say
 
 
 def seconds(call):

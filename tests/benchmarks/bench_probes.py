@@ -1,5 +1,7 @@
-"""What probing costs: 64 probes on 5,000 states of width 128, and the memory that a run of 5 GB
-takes. `make bench`."""
+"""Probes: time and memory.
+
+64 probes on 5,000 states of width 128, and the memory that a run of 5 GB takes.
+"""
 
 import os
 import subprocess
@@ -11,16 +13,6 @@ import pytest
 import torch
 
 import loopscope as ls
-
-
-@pytest.fixture
-def say(capsys, benchmark):
-    def say(what: str, value: float, goal: str) -> None:
-        benchmark.extra_info[what] = value
-        with capsys.disabled():
-            print(f"\n    {what}: {value:.3g} ({goal})")  # noqa: T201 (what a benchmark is for)
-
-    return say
 
 
 def test_64_probes_on_5000_states_of_width_128(benchmark, say):

@@ -1,5 +1,4 @@
-"""What recording costs, as ratios taken in one run: `make bench`. Timings here are noisy; only
-ratios are compared."""
+"""Recording: time, memory and import."""
 
 import os
 import statistics
@@ -27,16 +26,6 @@ def ratio(one, other, rounds=9):
         other()
         ratios.append((middle - start) / (time.perf_counter() - middle))
     return statistics.median(ratios)
-
-
-@pytest.fixture
-def say(capsys, benchmark):
-    def say(what: str, value: float, goal: str) -> None:
-        benchmark.extra_info[what] = value
-        with capsys.disabled():
-            print(f"\n    {what}: {value:.3f} ({goal})")  # noqa: T201 (what a benchmark is for)
-
-    return say
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What a spectrum costs, in products with the Jacobian, and what its error bars hold: counts, not
 seconds."""
 
-import sys
+import importlib
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from tests.toys.pass_counter import operations
 N = DENSE + 88
 LEADING = torch.linspace(0.95, 0.5, 24, dtype=torch.float64)
 STATE = torch.zeros(1, N, dtype=torch.float64)
-MODULE = sys.modules["loopscope.maths.spectrum"]  # the package has a function of this name
+MODULE = importlib.import_module("loopscope.maths.spectrum")  # the package has a function of this name
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

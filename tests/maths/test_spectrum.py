@@ -1,7 +1,7 @@
 """Jacobians and their spectra: of known matrices and of a loop, and cases without eigenvalues."""
 
+import importlib
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.maths.dense_eigenvalues import DENSE
 from loopscope.nn import LoopedModule
 
-MODULE = sys.modules["loopscope.maths.spectrum"]  # the package has a function of this name
+MODULE = importlib.import_module("loopscope.maths.spectrum")  # the package has a function of this name
 DTYPES = [torch.float32, torch.float64]
 
 

@@ -1,6 +1,8 @@
 """Single-layer loops: what recall and the outer norm do, exactly; and what they did to four entries
 under one budget."""
 
+import math
+
 import pytest
 import torch
 
@@ -91,6 +93,15 @@ def test_an_outer_norm_keeps_every_state_at_unit_size_and_without_it_the_state_g
     for norm in ("residual", "loop"):
         assert torch.allclose(sizes[norm], torch.ones(()), atol=1e-4)
     assert (sizes["none"][-1] > 5 * sizes["none"][0]).all()
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 20.0])
+def test_the_penalty_is_the_squared_log_of_the_states_size_over_the_inputs(scale):
+    model = built()
+    context = model.encode(tokens())
+    assert model.penalty(scale * context.injected, context).item() == pytest.approx(
+        math.log(scale) ** 2, rel=1e-5, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("field", ["recall", "mix", "outer_norm"])

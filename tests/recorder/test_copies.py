@@ -18,7 +18,8 @@ class Writing(nn.Module):
 
     def __init__(self, write: Callable[[Tensor], object]) -> None:
         super().__init__()
-        self.part, self.write = nn.Linear(WIDTH, WIDTH), write
+        self.part: nn.Module = nn.Linear(WIDTH, WIDTH)
+        self.write = write
 
     def forward(self, h: Tensor) -> Tensor:
         h = self.part(h)
@@ -46,6 +47,9 @@ WRITES = {
     ".data": lambda h: h.data.add_(1),
     "numpy": lambda h: h.numpy().__iadd__(1),
     "one number, by .data": lambda h: h.data[1, 2, 3].add_(1),
+    "detached": lambda h: h.detach().mul_(2),
+    "out=": lambda h: torch.add(h, 1, out=h),
+    "DLPack": lambda h: torch.from_dlpack(h.detach())[..., ::2].add_(1),
 }
 
 
@@ -61,6 +65,18 @@ def test_one_tensor_at_two_sites_has_the_numbers_of_each_moment(way):
             assert torch.equal(run["core.part"][t], h)
             WRITES[way](h)
             assert torch.equal(run.states[t + 1], h)
+
+
+class Zero(nn.Module):
+    def forward(self, h: Tensor) -> Tensor:
+        return 0 * h.abs()
+
+
+def test_the_sign_of_a_zero_that_is_written_is_seen():
+    model = Loop(lambda h: h.data.neg_())
+    model.core.part = Zero()
+    run = ls.record(ls.wrap(model, body="core"), X, sites=["core.part"])
+    assert not run["core.part"][0].signbit().any() and run.states[1].signbit().all()
 
 
 class Copies(TorchDispatchMode):

@@ -56,3 +56,7 @@ def test_a_network_in_two_roles_is_two_layers():
         "@iteration core.1.attn.hook_pattern",
     )
     assert all(bound.holds for bound in result.bounds)
+
+    # of layers that weren't recorded only the first and the last iterations are computed
+    cycles = ls.analyses.measure("cycles", run, extra=10, unrolled_iterations=3)
+    assert len(cycles.layers.names) == (3 + 1) * 2

@@ -5,9 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 import loopscope as ls
+from loopscope.cli import app
 from loopscope.common.finding_shelf import FINDINGS
+from loopscope.replication.replicate import replicate
 from loopscope.replication.seeds import draw
 from loopscope.replication.trainings import Trainings
 from loopscope.training import train
@@ -34,6 +37,7 @@ def test_a_run_draws_seeds_trains_measures_and_says_what_it_found(file: Path, tm
     assert list(whole.numbers) == draw(commit, 3) == tiny_finding.calls(file), (
         "the first wasn't measured again"
     )
+    assert len({numbers["sum of the weights"] for numbers in whole.numbers.values()}) == 3, "three trainings"
     assert whole.status.value == "holds" and whole.recipes_tried == 1
     assert "Status: holds; 1 recipe tried" in str(whole)
     stored = json.loads((file.parent / "results" / "tiny.json").read_text())
@@ -53,6 +57,14 @@ def test_a_training_that_was_stopped_goes_on_and_gives_the_same_numbers(file: Pa
     assert again.numbers == first.numbers
     log = (stopped / "checkpoint.safetensors").stat()
     assert log.st_size and len(list(stopped.parent.glob("recall-*"))) == 1, "it went on in its folder"
+
+
+def test_a_file_of_ones_own_is_used_by_its_name(file: Path):
+    assert ls.use(file) == ["tiny"], "it is no analysis, though it has a measure"
+    assert ls.findings.result("tiny").finding.number == 900 and "tiny" not in ls.analyses.names()
+    file.write_text(file.read_text().replace("def holds", "def passes"))
+    with pytest.raises(ls.LoopscopeError, match=r"tiny\.py has no holds. findings/README.md shows one"):
+        ls.findings.result(file)
 
 
 def test_findings_of_one_commit_share_a_training(file: Path, tmp_path: Path):
@@ -85,6 +97,45 @@ def test_an_error_of_its_own_code_is_a_sentence(file: Path, tmp_path: Path):
         ls.LoopscopeError, match=r"tiny with seed \d+ must run to its end, but ended with ZeroDiv"
     ):
         ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+
+
+def test_the_command_runs_a_file_and_says_what_was_stated_before(file: Path, tmp_path: Path):
+    def findings(*command: str):
+        return CliRunner().invoke(app, ["findings", *command, str(file)])
+
+    refused = findings("run")
+    assert refused.exit_code == 1 and "must be committed before they are drawn" in refused.output
+    (seed, *_) = draw(tiny_finding.commit(file), 3)
+    options = ("run", "--seeds", "1", "--folder", str(tmp_path / "runs"))
+    assert f"tiny, seed {seed}: sum of the weights" in findings(*options).output
+    results = file.parent / "results" / "tiny.json"
+    stored = json.loads(results.read_text())
+    stored["attempt"]["measured"][0]["numbers"]["sum of the weights"] = 5.0
+    results.write_text(json.dumps(stored))
+    again = findings(*options)
+    assert again.exit_code == 0 and "Status: partly run; 1 recipe tried" in again.output
+    assert "Stated before:\n  sum of the weights: 5 (5)" in again.output
+    noted = CliRunner().invoke(app, ["findings", "note", str(file), "So it is."])
+    assert noted.exit_code == 0 and "Note: So it is." in findings("show").output
+
+
+def test_one_that_cannot_be_run_keeps_no_other_from_running(file: Path, tmp_path: Path):
+    tiny_finding.commit(file)
+    later = tiny_finding.write(file.parent, "later", number=901)
+    names = [ls.findings.name_of(later), ls.findings.name_of(file)]
+    ended = list(replicate(names, seeds=1, folder=tmp_path / "runs"))
+    assert [work.name for work, _ in ended] == names
+    assert "must be committed before they are drawn" in str(ended[0][1])
+    assert ls.findings.result(file).numbers and not ls.findings.result(later).numbers
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_numbers(file: Path, tmp_path: Path):
+    tiny_finding.commit(file)
+    one = ls.findings.run(file, folder=tmp_path / "here")
+    shutil.rmtree(file.parent / "results")
+    several = ls.findings.run(file, folder=tmp_path / "there", workers=2)
+    assert several.numbers == one.numbers and several.status.value == "holds"
 
 
 @pytest.mark.parametrize("returned", ["{}", "{'x': 'much'}", "3", "{3: 4.0}"])

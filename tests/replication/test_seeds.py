@@ -64,6 +64,7 @@ def test_the_digest_is_of_what_a_file_does(tmp_path: Path):
         file.write_text(text)
         return file_digest(file)
 
-    first = digest('"""A."""\n\ndef f(x):\n    """F."""\n    return x + 1\n')
+    first = digest('"""A."""\n\nfinding = 1\n\ndef f(x):\n    """F."""\n    return x + 1\n')
+    assert digest("finding = 2\n\ndef f(x):\n    return x + 1\n") == first
     assert digest("def f(x):  # why\n    return (x\n            + 1)\n") == first
     assert digest("def f(x):\n    return x + 2\n") != first

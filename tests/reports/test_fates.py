@@ -23,6 +23,8 @@ FATES = get_args(Fate)
 TOGETHER = {
     *(frozenset(("moves", other)) for other in ("cycles", "quasiperiodic", "irregular", "drifts", "grows")),
     frozenset(("drifts", "grows")),
+    frozenset(("converges", "approaches")),
+    *(frozenset(("halts", other)) for other in FATES if other != "halts"),
 }
 
 
@@ -72,6 +74,9 @@ def test_two_fates_exclude_each_other_unless_both_can_hold(one: Fate, other: Fat
         (("drifts", "grows", "moves"), "drifts"),
         (("drifts", "moves"), "drifts"),
         (("unclear", "converges"), "converges"),
+        (("approaches", "converges"), "converges"),
+        (("halts", "converges"), "halts"),
+        (("halts", "moves"), "halts"),
     ],
 )
 def test_of_fates_that_can_all_hold_the_most_specific_is_taken(said: tuple[Fate, ...], fate: Fate):
@@ -207,9 +212,14 @@ def test_positions_that_are_kept_where_they_halt_are_said_beside_those_that_conv
     rests: list[Fate | None] = ["converges", "converges"]
     positions = {0: rests, 1: [*rests[:1], "moves"]}
     fates = reconcile({"a": Kept(positions=positions, number=kept), "b": Result(goes={1: "moves"})})
-    said = "; 3 stop at once, as where a halted state is kept"
+    said = "; 3 positions stop at once, as where a halted state is kept"
     for text in (fates.sentence, summary({}, [], fates).tiles[0].caption):
         assert (said in text) == bool(kept)
+    halted = {0: ["halts", "halts"], 1: ["halts", "moves"]}
+    page = summary({}, [], reconcile({"a": Kept(positions=halted, number=kept)}))
+    assert ("; 3 positions are kept where they halted" in page.tiles[0].caption) == bool(kept)
+    every = summary({}, [], reconcile({"a": Kept(positions={0: ["halts"]}, number=1)}))
+    assert every.tiles[0].caption == "examples whose states are kept where they halted (21 to 100 %)"
 
 
 def test_states_that_were_followed_beyond_the_model_are_said_to_be():
@@ -312,7 +322,7 @@ def test_a_summary_has_a_sentence_on_each_topic_in_order_and_says_what_is_unclea
         "The states keep moving in 1 of 1 example (21 to 100 %).",
         "It never stops.",
         "More iterations buy nothing.",
-        "1 of 2 verdicts is unclear (Bee); the precision of the states decides nothing on c.",
+        "1 of 2 verdicts is unclear (Bee); the states as they are decide nothing on c.",
     ]
 
 
@@ -346,3 +356,26 @@ def test_the_analyses_of_a_run_agree_on_where_its_states_go(name: str):
     fates = reconcile(results)
     assert not fates.disagreements
     assert fates.by_example == {0: fate, 1: fate}
+
+
+@dataclass(frozen=True)
+class Counting(Result):
+    """Counts how often it is asked for all of its positions."""
+
+    calls: list[int] = field(default_factory=list)
+
+    @property
+    def fates_by_position(self) -> Mapping[int, Sequence[Fate | None]]:
+        self.calls.append(1)
+        return self.positions
+
+
+def test_more_examples_are_no_more_questions():
+    """Each answer goes through all examples, so that one for each of them would grow as their
+    square."""
+    asked = []
+    for examples in (4, 40):
+        result = Counting(positions={row: ["converges", "moves"] for row in range(examples)})
+        reconcile({"a": result, "b": Result(goes=dict.fromkeys(range(examples), "moves"))})
+        asked.append(len(result.calls))
+    assert asked[0] == asked[1]

@@ -1,5 +1,7 @@
 """The model card: new numbers between its markers, and nothing else changed."""
 
+import re
+
 import pytest
 
 import loopscope as ls
@@ -24,6 +26,27 @@ def test_a_card_gets_new_numbers_and_keeps_its_words(tmp_path):
     assert "old numbers" not in text
     measured = ls.models.header(tmp_path / "universal.safetensors")["measured"]
     assert f"length 5, 2 iterations: {measured['accuracy']:.2%} of answers correct" in text
+    page.write_text(text.replace("fixed_points", "older words"), encoding="utf-8")
+    weights = (tmp_path / "universal.safetensors").read_bytes()
+    model_card.renew_verdicts(str(tmp_path / "universal.safetensors"))
+    assert page.read_text(encoding="utf-8") == text, "the verdicts come anew, the numbers stay"
+    assert (tmp_path / "universal.safetensors").read_bytes() == weights
     page.write_text("# No place for numbers\n", encoding="utf-8")
     with pytest.raises(LoopscopeError, match="must have one line <!-- measured: begin -->"):
         model_card.rewrite(str(tmp_path / "universal.safetensors"))
+
+
+@pytest.mark.parametrize("entry", ls.models.entries())
+def test_a_card_says_no_verdict_that_no_analysis_has(entry: str):
+    """Its sentences are those of today's enumerations: `make cards` writes them anew."""
+    card = " ".join(ls.models.path(entry).with_suffix(".md").read_text(encoding="utf-8").split())
+    block = card.partition(BEGIN)[2].partition(END)[0]
+    for question in model_card.QUESTIONS:
+        said = block.partition(f"- `{question}`: ")[2].partition("- `")[0]
+        if not said or "can't be measured" in said:
+            continue
+        verdict = "".join(part.capitalize() for part in question.split("_")) + "Verdict"
+        members = getattr(ls.analyses.module(question), verdict)
+        claims = re.split(r"\(\d\) ", said)[1:] or [said]
+        for claim in claims:
+            assert any(claim.startswith(member.sentence) for member in members), claim

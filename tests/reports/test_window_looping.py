@@ -75,6 +75,16 @@ def test_a_worse_middle_fails_and_says_how_many_answers_it_costs():
     assert middle.difference.value == pytest.approx(-2 / 3)
 
 
+def test_one_window_alone_is_scored_as_among_all_of_them():
+    """Those of 20,000 examples are needed of the middle window only."""
+    model, given = Counter(), batch(0, 1, 2, 1)
+    every = window_scores(model, given, "layers")
+    alone = window_scores(model, given, "layers", windows=((1, 3),), repeats=(2,), rules=("damped",))
+    assert torch.equal(alone.in_the_middle("damped"), every.in_the_middle("damped"))
+    assert middle_criterion(alone) == middle_criterion(every)
+    assert alone.looped.shape == (1, 1, 1, 4)
+
+
 def test_a_window_longer_than_the_stack_is_refused():
     with pytest.raises(
         LoopscopeError, match=r"lengths must have one of at most 4, the layers of 'layers', but"
@@ -97,7 +107,7 @@ def test_the_card_of_stack_hops_says_what_is_measured():
     scores = window_scores(
         model,
         model.task.batch(page.EXAMPLES, page.SEED),
-        lengths=(2,),
+        windows=((3, 5),),
         repeats=(2,),
         rules=("plain", "damped"),
     )

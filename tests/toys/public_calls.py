@@ -392,5 +392,6 @@ def _maths() -> Iterator[Call]:
 
 def public_functions(module: types.ModuleType) -> list[str]:
     """The functions that a module of loopscope offers."""
-    offered = [name for name, value in vars(module).items() if inspect.isfunction(value) and name[0] != "_"]
-    return [name for name in offered if vars(module)[name].__module__.startswith("loopscope")]
+    values = {name: getattr(module, name) for name in dir(module) if name[0] != "_"}
+    offered = [name for name, value in values.items() if inspect.isfunction(value)]
+    return [name for name in offered if values[name].__module__.startswith("loopscope")]

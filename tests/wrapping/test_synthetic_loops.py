@@ -212,6 +212,8 @@ def test_a_cache_is_refused():
         looped(TOKENS, past_key_values=DynamicCache())
     with pytest.raises(LoopscopeError, match=r"each iteration makes its own, but use_cache=True was passed"):
         ls.generate(looped, TOKENS, max_new_tokens=2, use_cache=True)
+    with pytest.raises(LoopscopeError, match="its own, but past_key_values was passed"):
+        ls.generate(looped, TOKENS, max_new_tokens=2, past_key_values=DynamicCache())
     with (
         pytest.raises(LoopscopeError, match=r"but the pass has one\. Pass use_cache=False"),
         ls.recording(looped),
