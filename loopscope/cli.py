@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from .commands.check import check
 from .commands.findings import app as findings_app
+from .commands.measure import measure
 from .commands.use_option import Use
 from .common import discovery
 from .common.architecture_shelf import ARCHITECTURES
@@ -131,35 +132,7 @@ def sweep(
         raise typer.Exit(1)
 
 
-@app.command()
-def measure(
-    analysis: Annotated[
-        str, typer.Argument(metavar="ANALYSIS", help="An analysis, such as convergence, or your own file.")
-    ],
-    name: Source,
-    as_json: AsJson = False,
-    iterations: Iterations = None,
-    examples: Examples = None,
-    seed: Annotated[int, typer.Option(help="Seed of the examples.")] = 0,
-    text: Texts = None,
-    trust_remote_code: Trust = False,
-    budget: BudgetOption = None,
-    use: Use = None,
-) -> None:
-    """Run an analysis and print its result."""
-    from . import analyses
-
-    analysis = analyses.name_of(analysis)  # before anything is recorded
-    if getattr(analyses.module(analysis), "SUBJECT", "run") == "history":
-        from .training.history import load_history
-
-        result = analyses.measure(analysis, load_history(name))
-    else:
-        from .run_loading import named_run
-
-        run = named_run(name, iterations, examples, seed, text or [], trust_remote_code=trust_remote_code)
-        result = analyses.measure(analysis, run, budget=budget)
-    typer.echo(result.to_json() if as_json else str(result))
+app.command()(measure)
 
 
 @app.command()

@@ -74,6 +74,10 @@ def test_measure_takes_a_saved_run(analysis: str, checkpoint: Path, tmp_path: Pa
     saved = ls.record(model, model.task.batch(4, seed=0).tokens, 8).save(tmp_path / "run.safetensors")
     result = command("measure", analysis, saved, "--json")
     assert json.loads(result.output)["analysis"] == analysis
+    scheduled = command("measure", analysis, saved, "--json", "--scheduler", "threads")
+    assert scheduled.output == result.output
+    nobody = command("measure", analysis, saved, "--scheduler", "nobody")
+    assert (nobody.exit_code, "scheduler must be" in nobody.stderr) == (2, True)
     again = command("measure", analysis, saved, "--iterations", 9)
     assert (again.exit_code, "is recorded already" in again.stderr) == (2, True)
 

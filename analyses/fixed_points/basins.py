@@ -14,10 +14,10 @@ from loopscope.dynamics.limit_point import FAR, Limit
 from loopscope.dynamics.newton_point import refine_fixed_points
 from loopscope.dynamics.other_starts import other_starts, settled_ends
 from loopscope.dynamics.outcome import MARGIN
-from loopscope.maths.fixed_point import DENSE, solve
+from loopscope.dynamics.point_spectrum import spectrum_at
+from loopscope.maths.fixed_point import DENSE, Method, solve
 from loopscope.maths.point_clusters import cluster
 from loopscope.maths.precision import FLOOR, resolution, rounding
-from loopscope.maths.spectrum import spectrum
 
 from .iterated_starts import LONG, IteratedStarts, iterate_starts, taken_in_turn
 
@@ -148,11 +148,15 @@ def explore(
     begin, end = (torch.nan_to_num(limit.states[k], 0.0, 0.0, 0.0) for k in (0, -1))
     most = (200, 100) if n <= LONG else (100, 50)
     anderson = solve(loop, begin, "anderson", tolerance, max_iterations=most[0], scale=limit.size)
-    damped = solve(loop, end, "damped", tolerance, max_iterations=most[1], scale=limit.size)
-    searches = [torch.where(s.converged[:, None], s.point, torch.nan) for s in (anderson, damped)]
+    searches = [torch.where(anderson.converged[:, None], anderson.point, torch.nan)]
+    # of long rows whose end has a point the search from there would find the same
+    rows = [row for row in range(examples) if n <= LONG or not bool(limit.point[row].isfinite().all())]
+    searches += _searches(loop, end, rows, tolerance, limit.size, {"damped": most[1]})
     # of long rows from where iteration came to rest no solver is sent: it would find the same point
     left = torch.arange(len(flat)) if n <= DENSE else (~plain.converged).nonzero()[:, 0].cpu()
-    searches += _searches(every, flat, left.tolist(), tolerance, size)
+    methods: dict[Method, int] = {"anderson": most[1] if n > LONG else 100}
+    methods |= {"newton": 50} if n <= DENSE else {}
+    searches += _searches(every, flat, left.tolist(), tolerance, size, methods)
     far = FAR * torch.maximum(others.norm(dim=2).amax(1), limit.size)
     solved = torch.cat([x.reshape(examples, -1, n) for x in searches], 1)
     solved = torch.where(solved.norm(dim=2, keepdim=True) <= far[:, None, None], solved, torch.nan)
@@ -192,18 +196,23 @@ def _followed(
 
 
 def _searches(
-    every: IterationMap, flat: Tensor, rows: list[int], tolerance: float, size: Tensor
+    every: IterationMap,
+    flat: Tensor,
+    rows: list[int],
+    tolerance: float,
+    size: Tensor,
+    methods: dict[Method, int],
 ) -> list[Float[Tensor, "row n"]]:
-    """Anderson's search from some rows of the starts, and Newton's where rows are short; NaN for
-    the other rows."""
-    if not rows:
-        return []
-    part, x, scale = every.select_rows(rows), flat[rows], size[rows]
-    found = [solve(part, x, "anderson", tolerance, max_iterations=100, scale=scale)]
-    if flat.shape[1] <= DENSE:
-        found += [solve(part, x, "newton", tolerance, max_iterations=50, scale=scale)]
+    """What solvers find from some of the rows; NaN for the other rows.
+
+    Arguments:
+        methods: the solvers, and the most iterations of each.
+    """
     points = []
-    for search in found:
+    for method, most in methods.items() if rows else ():
+        search = solve(
+            every.select_rows(rows), flat[rows], method, tolerance, max_iterations=most, scale=size[rows]
+        )
         whole = torch.full_like(flat, torch.nan)
         whole[rows] = torch.where(search.converged[:, None], search.point, torch.nan)
         points.append(whole)
@@ -283,6 +292,6 @@ def _distinct(
 def _radius(loop: IterationMap, x: Tensor) -> tuple[float, bool | None]:
     """The spectral radius at a point, and whether the point is stable; None within MARGIN of 1, or
     within its error."""
-    result = spectrum(loop, x, 1, errors=x.shape[1] <= DENSE)
-    radius, error = float(result.radius[0]), float(result.error.nan_to_num(0.0)[0, 0])
-    return radius, None if radius != radius or abs(radius - 1) <= max(error, MARGIN) else radius < 1
+    result = spectrum_at(loop, x)
+    radius, error = float(result.radius[0]), float(result.error[0, 0])
+    return radius, None if radius != radius or not abs(radius - 1) > max(error, MARGIN) else radius < 1

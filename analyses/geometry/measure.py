@@ -14,15 +14,14 @@ from torch import Tensor
 from loopscope.common.arguments import Meaning, Seed
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.evidence import Evidence, by_bootstrap, estimate
-from loopscope.core.indexing import as_vectors
-from loopscope.core.states import States
-from loopscope.maths import cka_map
 from loopscope.maths.dimension import effective_dimensions, variances
 from loopscope.maths.precision import RESOLVED, can_tell_rest, resolution, rounding
+from loopscope.maths.similarity import cka_of_sets
 from loopscope.recorder.extend import vector_shape
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_at
 
+from .drawn_vectors import DrawnVectors
 from .result import CHANGE, CHANGE_FACTOR, FieldGeometry, GeometryResult, GeometryVerdict, verdict_of
 from .step_angles import step_angles
 
@@ -71,7 +70,7 @@ def measure(
     sample = torch.randperm(total, generator=generator)[:max_vectors].sort().values
     drawn = sample[:: max(1, len(sample) // _TRAJECTORIES)][:_TRAJECTORIES]
     result = tuple(_field(run, name, ks, sample, trajectories=drawn) for name in names)
-    cloud = _vectors(run[names[0]], places[sample])
+    cloud = DrawnVectors(run[names[0]], places[sample])
     verdict, evidence = _verdict_and_evidence(cloud, result[0], places[sample, 0], change_factor)
     return GeometryResult(
         verdict=verdict,
@@ -91,20 +90,6 @@ def _fields(run: Run) -> list[str]:
     return ["state", *(name for name in others if vector_shape(run[name]) == shape)]
 
 
-def _vectors(states: States, places: Int[Tensor, "vector axis"]) -> Float[Tensor, "state vector width"]:
-    """Vectors of each state, in double precision.
-
-    Arguments:
-        places: example and position of each.
-    """
-    rows, positions = places.T
-    parts = []
-    for k in states.iterations:
-        x = as_vectors(states[k].detach(), states.axes[1:])
-        parts.append(x[rows.to(x.device), positions.to(x.device)].double())
-    return torch.stack([part.to(parts[0].device) for part in parts])
-
-
 def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: Tensor) -> FieldGeometry:
     states, mask = run[name], mask_at(run, run[name])
     places = mask.nonzero()
@@ -114,25 +99,26 @@ def _field(run: Run, name: str, ks: list[int], sample: Tensor, *, trajectories: 
             f"'{name}' must have the examples, positions and iterations of the state, but its vectors are "
             f"{len(places)} in {len(states.iterations)} iterations. Choose fields that are part of the state."
         )
-    cloud = _vectors(states, places[sample])
+    cloud = DrawnVectors(states, places[sample])
     variance = torch.stack([variances(x) for x in cloud])
     size = torch.stack([x.square().sum(1).mean() for x in cloud])
     is_point, resolved = _points(variance.sum(1).sqrt(), size.sqrt(), eps)
     ratio, rank = (torch.where(is_point, math.nan, v) for v in effective_dimensions(variance))
-    mean = cloud.mean((0, 1))
+    mean = cloud.mean()
     sizes, directions = _principal(cloud, mean)
     count = min(_COMPONENTS, len(sizes))
-    components = (_vectors(states, places[trajectories]) - mean) @ directions[:count].T
+    few = DrawnVectors(states, places[trajectories])
+    components = torch.stack([(x - mean) @ directions[:count].T for x in few])
     power = sizes.square()
     return FieldGeometry(
         name=name,
         participation_ratio=ratio,
         effective_rank=rank,
         step_angle=step_angles(states, mask, eps),
-        cka=cka_map(cloud).masked_fill(is_point[:, None] | is_point, math.nan),
+        cka=cka_of_sets(cloud).masked_fill(is_point[:, None] | is_point, math.nan),
         components=components.transpose(0, 1).float(),
         explained=(power / power.sum().clamp(min=1e-300))[:count],
-        width=cloud.shape[-1],
+        width=len(mean),
         resolved=resolved,
     )
 
@@ -151,12 +137,12 @@ def _points(
 
 
 def _principal(
-    cloud: Float[Tensor, "state vector width"], mean: Float[Tensor, " width"]
+    cloud: DrawnVectors, mean: Float[Tensor, " width"]
 ) -> tuple[Float[Tensor, " direction"], Float[Tensor, "direction width"]]:
     """(sizes, principal directions) of all vectors less their mean, from one state after the
     other."""
-    width = cloud.shape[-1]
-    rows = torch.empty(0, width, dtype=cloud.dtype, device=cloud.device)
+    width = len(mean)
+    rows = torch.empty(0, width, dtype=mean.dtype, device=mean.device)
     for x in cloud:
         rows = torch.cat([rows, x - mean])
         rows = torch.linalg.qr(rows, mode="r").R if len(rows) > width else rows
@@ -165,7 +151,7 @@ def _principal(
 
 
 def _verdict_and_evidence(
-    cloud: Float[Tensor, "state vector width"],
+    cloud: DrawnVectors,
     field: FieldGeometry,
     rows: Int[Tensor, " vector"],
     change_factor: float,
@@ -181,7 +167,7 @@ def _verdict_and_evidence(
     known = (~ratio.isnan()).nonzero()[:, 0]
     count = len(rows.unique())
     members = [(rows == row).nonzero()[:, 0] for row in rows.unique()]
-    ends = (cloud[int(known[0])], cloud[-1]) if len(known) else (cloud[0], cloud[-1])
+    ends = (cloud[int(known[0]) if len(known) else 0], cloud[len(cloud) - 1])
 
     def ratios(draw: Tensor) -> tuple[float, float]:
         drawn = torch.cat([members[i] for i in draw.tolist()])

@@ -14,7 +14,9 @@ from loopscope.common.sample_memory import once_per_sample
 from loopscope.core.masked import masked_mean
 from loopscope.halting.exit_rules import Level, rule_halting
 from loopscope.halting.halting_record import Halting
+from loopscope.recorder.example_parts import example_parts
 from loopscope.recorder.labels import labels_of, task_of
+from loopscope.runs.joined_batches import joined_halting
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import mask_of
 from loopscope.tasks import Batch
@@ -120,9 +122,13 @@ def _halting(run: Run, rule: str | None, threshold: float | int | None, level: L
         raise LoopscopeError("threshold and level need a rule, but none was passed. Pass rule= too.")
     labels = labels_of(run)
     mask = None if labels is None else labels.mask
-    halting = (
-        run.halting if rule is None else rule_halting(run, rule, threshold, level, answer_positions=mask)
-    )
+    halting = run.halting
+    if rule is not None:
+        parts = [
+            rule_halting(part, rule, threshold, level, answer_positions=None if mask is None else mask[rows])
+            for rows, part in example_parts(run)
+        ]
+        halting = parts[0] if len(parts) == 1 else joined_halting(parts)
     if halting is None:
         raise LoopscopeError(
             "halting needs a run of a model that halts, recorded from its first iteration and without "

@@ -17,7 +17,7 @@ from loopscope.common.text import number, percent
 from loopscope.core.looped_model import Looped
 from loopscope.lenses import ChainMatrix
 from loopscope.lenses.answer_positions import lens_positions
-from loopscope.lenses.final_logits import final_logits
+from loopscope.lenses.final_logits import final_answers, final_shape
 from loopscope.lenses.lens_measures import checked_tokens, settling_iteration
 from loopscope.lenses.token_table import TokenTable, token_table
 from loopscope.recorder.labels import labels_of
@@ -181,7 +181,7 @@ def applies(run: Run) -> bool:
     if run.iterations < 1 or run.iterations not in run.states.iterations:
         return False
     try:
-        final_logits(run)
+        final_shape(run)
         return (
             isinstance(run.model, Looped)
             and run.origin.get("whole", True)
@@ -218,10 +218,10 @@ def measure(
             fails the check.
     """
     readings = lenses.lens(run, lens, sites=sites, check=check)
-    logits, mask = final_logits(run), _item_mask(run, positions)
-    final, target = logits.argmax(-1).cpu(), _targets(run, mask)
+    shape, mask = final_shape(run), _item_mask(run, positions)
+    final, target = final_answers(run), _targets(run, mask)
     tokens = {FINAL: final} | ({} if target is None else {RIGHT: target})
-    tokens |= {str(name): checked_tokens(ids, tuple(logits.shape)) for name, ids in (facts or {}).items()}
+    tokens |= {str(name): checked_tokens(ids, shape) for name, ids in (facts or {}).items()}
     quantities = read_all(readings, tokens)
     answers = quantities["answer"][:, :, mask].nan_to_num(-1).long()
     settled, probability = (
@@ -241,7 +241,7 @@ def measure(
         iterations=readings.iterations,
         items=int(mask.sum()),
         examples=len(mask),
-        vocabulary=logits.shape[-1],
+        vocabulary=shape[-1],
         agreement=agreement(answers, final[mask]),
         kappa=kappas(answers, final[mask]),
         kl=quantities["kl"][:, :, mask].nanmean(-1),

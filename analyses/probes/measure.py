@@ -14,8 +14,10 @@ from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, FactCurve, probe_fact, trail
 from loopscope.recorder.further_examples import further_examples
 from loopscope.recorder.labels import labels_of, task_of
+from loopscope.recorder.subset import select_examples
 from loopscope.recorder.untrained import untrained_run
 from loopscope.runs.run import Run
+from loopscope.runs.spilled import LARGE
 from loopscope.tasks import Task
 
 from .answer_maps import answer_maps, empty_maps, model_answers, model_score
@@ -116,7 +118,8 @@ def measure(
         fact: one of `task.facts(tokens)`; None: the answer and the intermediate steps.
         site: whose values are probed.
         examples: how many; if the run has fewer, and its model is known, other examples of its task
-            are recorded. None: EXAMPLES, or fewer where they are long.
+            are recorded; if it has more, and its states are more than half a gigabyte, the first.
+            None: EXAMPLES, or fewer where they are long.
         control: of the labels, as in `Probes.fit`.
         seed: of the split, the controls and other examples.
 
@@ -141,7 +144,7 @@ def measure(
         maps = answer_maps(run, labels, answers, **where)
     first = next(iter(facts))
     compared = comparison(run, probes[first], facts[first], None if answer is None else answers, site=site)
-    called = "example" if run is given else "fresh example"
+    called = "example" if len(run.tokens) <= len(given.tokens) else "fresh example"
     verdict, evidence = probes_verdict(compared, called)
     return ProbesResult(
         verdict=verdict,
@@ -206,8 +209,14 @@ def example_count(run: Run, examples: int | None) -> int:
 
 
 def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) -> tuple[Run, str]:
-    """The run, or one of more examples of its task, and where the examples come from."""
+    """The run, or one of more examples of its task, or of fewer where its states fill the memory;
+    and where the examples come from."""
     examples = example_count(run, examples)
+    few = _first_of_many(run, examples)
+    if few is not None:
+        return few, (
+            f"The first {examples} of the run's {len(run.tokens)} examples, which are enough to train on."
+        )
     larger = further_examples(run, examples, site=site, seed=seed)
     if larger is None:
         return run, f"The run's own {len(run.tokens)} examples."
@@ -216,3 +225,14 @@ def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) ->
         f"{len(run.tokens)} are too few to train them. They are drawn so that the same run "
         "always gets the same ones."
     )
+
+
+def _first_of_many(run: Run, examples: int) -> Run | None:
+    """The run of the first examples alone, where the states of all would fill the memory; None
+    elsewhere, and where they can't be taken from it."""
+    if len(run.tokens) <= examples or run.states.nbytes <= LARGE:
+        return None
+    try:
+        return run.memory.once(("first examples", examples), lambda: select_examples(run, range(examples)))
+    except LoopscopeError:  # it has edits, or no model
+        return None

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit
-from loopscope.dynamics.point_spectrum import PRODUCTS, point_linearisation, point_spectrum
+from loopscope.dynamics.point_spectrum import point_linearisation, point_spectrum, rows_at
 from loopscope.maths import backward_gain
-from loopscope.maths.dense_eigenvalues import DENSE
 from loopscope.maths.jacobian import Linearisation
 from loopscope.maths.sensitivity import row_sensitivity
 from loopscope.maths.singular_values import row_singular_value
-from loopscope.maths.spectrum import rows_spectrum
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,7 @@ def jacobians(
     count: int,
     gain: int,
     gains: int,
+    products: int | None,
     seed: int,
 ) -> Jacobians:
     """The Jacobian of every example at its fixed point, or else at its last finite state.
@@ -48,19 +47,19 @@ def jacobians(
         count: eigenvalues.
         gain: iterations of the backward gain, from the run's first state.
         gains: for how many examples gain and sensitivity are computed.
+        products: for the eigenvalues of one example, at most; see `point_spectrum`.
         seed: of the vectors that searches start from.
     """
-    inputs, small = loop.inputs(), limit.states.shape[2] <= DENSE
+    inputs = loop.inputs()
     spectra, norms, gain_values, sensitivities = [], [], [], []
     for row, fixed in enumerate(at_fixed_point):
         example = loop.select_rows([row])
-        # of long rows the span of a few vectors tells their condition well enough
         if fixed:
-            spectra.append(point_spectrum(loop, limit, row, count, seed=seed))
+            spectra.append(point_spectrum(loop, limit, row, count, seed=seed, products=products))
             linear = point_linearisation(loop, limit, row)
         else:
             linear = Linearisation(example, _last_finite(limit, row)[None])
-            spectra.append(rows_spectrum([(linear, 0)], count, errors=small, seed=seed, products=PRODUCTS))
+            spectra.append(rows_at([(linear, 0)], count, seed=seed, products=products))
         norms.append(row_singular_value(linear, 0, seed))
         unknown = torch.tensor(math.nan, dtype=torch.float64)
         first, within = limit.states[0, row][None], row < gains

@@ -13,7 +13,8 @@ from loopscope.common.arguments import Count, Meaning, NotNegative, Positive, Po
 from loopscope.common.evidence import Estimate, Evidence, estimate, share_estimate
 from loopscope.dynamics.iteration_map import IterationMap
 from loopscope.dynamics.limit_point import Limit, continue_to_limit
-from loopscope.dynamics.outcome import EXAMPLES, MARGIN, nears_point, outcomes
+from loopscope.dynamics.outcome import EXAMPLES, MARGIN, decided, nears_point, outcomes
+from loopscope.dynamics.point_spectrum import LONG
 from loopscope.maths import exponents as lyapunov_exponents
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import require_counted, rows_that_count
@@ -28,7 +29,8 @@ TOLERANCE = 0.05
 SMALL_STATE = 16
 """Numbers per state up to which thousands of iterations are cheap."""
 LARGE_STATE = 256
-"""Backward gain and input sensitivity of states of more numbers are computed for 2 examples."""
+"""Backward gain and input sensitivity of states of more numbers are computed for 2 examples, and of
+states of more than `point_spectrum.LONG` for one."""
 
 
 # It is long because it lists every option and every field of the result.
@@ -44,6 +46,7 @@ def measure(
     extra: Count | None = None,
     margin: NotNegative = MARGIN,
     tolerance: Positive = TOLERANCE,
+    products: PositiveCount | None = None,
     double: bool = True,
     seed: SmallSeed = 0,
 ) -> StabilityResult:
@@ -58,10 +61,13 @@ def measure(
         gain: iterations of the backward gain, from the run's first state; None: the run's own, 32
             at most.
         gains: for how many examples backward gain and input sensitivity are computed; None: all, or
-            2 where a state has more than 256 numbers.
+            2 where a state has more than 256 numbers, 1 where it has more than 4,096.
         extra: iterations beyond the run in which it may reach its fixed point; None: as many as it
             has, 96 at least.
         margin, tolerance: thresholds; see the result.
+        products: with the Jacobian of one example, for its eigenvalues, at most, about: more where
+            a spectral radius is left unclear. None: 2,000, or 300 of states of more than 4,096
+            numbers.
         double: compute in double precision where the model allows it.
         seed: of the vectors that searches start from.
 
@@ -75,10 +81,13 @@ def measure(
     width = limit.states.shape[2]
     iterations = (2000 if width <= SMALL_STATE else 64) if iterations is None else iterations
     gain = min(32, limit.run_end - limit.first) if gain is None else gain
-    gains = (len(counted) if width <= LARGE_STATE else 2) if gains is None else gains
+    gains = affordable_gains(len(counted), width) if gains is None else gains
     at_fixed_point = tuple(nears_point(limit, row) for row in rows)
-    local = jacobians(loop, limit, at_fixed_point, count=count, gain=gain, gains=gains, seed=seed)
-    ends = outcomes(limit, torch.where(torch.tensor(at_fixed_point), local.radius, torch.nan), margin)
+    local = jacobians(
+        loop, limit, at_fixed_point, count=count, gain=gain, gains=gains, products=products, seed=seed
+    )
+    known = decided(local.radius, local.radius_error, margin)
+    ends = outcomes(limit, torch.where(torch.tensor(at_fixed_point), known, torch.nan), margin)
     exponents, errors = _exponents(loop, limit, iterations, exponents_count, seed=seed)
     rates, invariant = [limit.rate(row) for row in rows], loop.is_time_invariant
     verdicts = tuple(
@@ -121,6 +130,15 @@ def measure(
         tolerance=tolerance,
     )
     return replace(result, evidence=_with_estimates(evidence, result))
+
+
+def affordable_gains(examples: int, numbers: int) -> int:
+    """For how many examples backward gain and input sensitivity are computed by default.
+
+    Arguments:
+        numbers: of a state.
+    """
+    return examples if numbers <= LARGE_STATE else min(examples, 2 if numbers <= LONG else 1)
 
 
 def _with_estimates(evidence: Evidence, result: StabilityResult) -> Evidence:

@@ -10,7 +10,7 @@ from loopscope.recorder.prices import in_passes, state_numbers
 from loopscope.runs.run import Run
 from loopscope.runs.run_mask import rows_that_count
 
-from .measure import LARGE_STATE, SMALL_STATE
+from .measure import SMALL_STATE, affordable_gains
 
 REDUCED = (
     {"examples": 6},
@@ -40,7 +40,7 @@ def price(
     rows, numbers, n = min(examples, len(rows_that_count(run))), state_numbers(run), run.iterations
     iterations = (2000 if numbers <= SMALL_STATE else 64) if iterations is None else iterations
     gain = min(32, n) if gain is None else gain
-    gains = (rows if numbers <= LARGE_STATE else min(rows, 2)) if gains is None else gains
+    gains = affordable_gains(rows, numbers) if gains is None else gains
     cost = limit_cost(run, rows, max(96, n) if extra is None else extra, numbers)
     cost += spectra_cost(run, rows, numbers, count)
     products = rows * (numbers if numbers <= DENSE else 2 * SEARCH)  # of the singular value

@@ -72,7 +72,8 @@ def verdict_of(
 
     Arguments:
         outcome: where the example ends.
-        radius: the spectral radius there, NaN if it wasn't found; with its error, NaN if unknown.
+        radius: the spectral radius there, NaN if it wasn't found; with its error, NaN if unknown,
+            infinite where nothing is known.
         singular: the Jacobian's largest singular value there; NaN if it wasn't found.
         exponent: the largest Lyapunov exponent, nats per iteration, with its error.
         margin: a spectral radius this near to 1 is marginal, an exponent this near to 0 neutral.
@@ -87,7 +88,9 @@ def verdict_of(
     along = _along_trajectory(exponent, error, margin, iterations)
     if outcome not in ("converged", "approaching", "unstable"):
         return along
-    if radius != radius:  # then the exponent stands for its logarithm, if they are of one map
+    if (
+        radius != radius or radius_error == math.inf
+    ):  # then the exponent stands for its logarithm, if they are of one map
         known = comparable and exponent == exponent
         radius, radius_error = (
             (math.exp(exponent), math.exp(exponent) * 2 * error) if known else (math.nan, 0)

@@ -7,6 +7,9 @@ import typer
 Entry = Annotated[
     str, typer.Argument(metavar="NAME", help="A trained entry, such as universal-prefix-parity.")
 ]
+Analysis = Annotated[
+    str, typer.Argument(metavar="ANALYSIS", help="An analysis, such as convergence, or your own file.")
+]
 Source = Annotated[
     str,
     typer.Argument(metavar="NAME", help="An entry, a saved run or checkpoint file, or a Hugging Face model."),
@@ -32,7 +35,6 @@ Examples = Annotated[
     typer.Option(min=1, help="Examples to record. Default: 64 for an entry, 8 for a Hugging Face model."),
 ]
 
-
 BudgetOption = Annotated[
     str | None,
     typer.Option(
@@ -41,6 +43,12 @@ BudgetOption = Annotated[
         "or left out is said.",
     ),
 ]
-
-
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHO",
+        help="Who computes the blocks of a large run: threads, processes, or the address of a dask "
+        "scheduler, such as tcp://10.0.0.1:8786. Default: threads, where there is much to do.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

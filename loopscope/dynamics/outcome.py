@@ -13,11 +13,11 @@ from ..maths.precision import resolution, rounding
 from ..maths.step_decay import step_decay
 from .iteration_map import IterationMap
 from .limit_point import NEWTON_STEP, Limit
-from .point_spectrum import point_spectrum
+from .point_spectrum import ONE, point_spectrum
 
 EXAMPLES = 12
 """How many examples the analyses of the map follow: the first of the run that count."""
-MARGIN = 1e-3
+MARGIN = ONE.margin
 """A spectral radius this near to 1 neither attracts nor repels."""
 SHRINKS = 0.9
 """A distance falls if, over the second half of the states, it comes below this fraction of
@@ -65,11 +65,18 @@ def end_radii(loop: IterationMap, limit: Limit, at: float = NEWTON_STEP) -> Floa
     for row in range(len(radius)):
         if bool(limit.resolved[row]) and not bool(limit.diverges[row]) and nears_point(limit, row, at):
             result = point_spectrum(loop, limit, row)
-            value, error = float(result.radius[0]), float(result.error[0, 0].nan_to_num(0.0))
-            # of a crowded spectrum it may be known too roughly to say on which side of 1 it is
-            decided = error <= MARGIN or abs(value - 1) > MARGIN + error
-            radius[row] = value if decided else torch.nan
+            radius[row] = decided(result.radius, result.error[:, 0])[0]
     return radius
+
+
+def decided(
+    radius: Float[Tensor, " row"], error: Float[Tensor, " row"], margin: float = MARGIN
+) -> Float[Tensor, " row"]:
+    """The radii of which it is known whether they are above 1, below 1 or within the margin; NaN
+    for the others."""
+    line = ONE._replace(margin=margin)
+    known = [line.decides(*pair) for pair in zip(radius.tolist(), error.tolist(), strict=True)]
+    return torch.where(torch.tensor(known), radius, torch.nan)
 
 
 def nears_point(limit: Limit, row: int, at: float = NEWTON_STEP) -> bool:

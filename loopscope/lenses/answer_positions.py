@@ -7,7 +7,7 @@ from torch import Tensor
 from ..recorder.labels import labels_of
 from ..runs.run import Run
 from ..runs.run_mask import mask_of
-from .final_logits import final_logits
+from .final_logits import final_shape
 
 
 def lens_positions(run: Run, answers_only: bool = True) -> Bool[Tensor, "batch position"]:
@@ -17,7 +17,7 @@ def lens_positions(run: Run, answers_only: bool = True) -> Bool[Tensor, "batch p
     Arguments:
         answers_only: False: all that count, whatever the task.
     """
-    counted = mask_of(run, *final_logits(run).shape[:2])
+    counted = mask_of(run, *final_shape(run)[:2])
     labels = labels_of(run) if answers_only else None
     return labels.mask.cpu() if labels is not None and labels.mask.shape == counted.shape else counted
 
@@ -28,7 +28,7 @@ def sequence_ids(runs: list[Run]) -> list[Int[Tensor, " batch"]]:
     ids: dict[bytes, int] = {}
     result = []
     for run in runs:
-        size = len(final_logits(run))
+        size = final_shape(run)[0]
         rows = run.tokens if isinstance(run.tokens, Tensor) and len(run.tokens) == size else None
         keys = (
             [f"{len(ids) + len(result)}/{row}".encode() for row in range(size)]

@@ -8,6 +8,7 @@ from torch import Tensor
 from ..adapters.base import Adapter
 from ..common.errors import LoopscopeError
 from ..maths.precision import wide
+from ..recorder.example_parts import example_parts
 from ..runs.location import Place
 from ..runs.run import Run
 from ..runs.run_mask import mask_of
@@ -30,12 +31,23 @@ def require_faithful(run: Run, lens: Lens) -> None:
     Raises:
         LoopscopeError: the lens gives other logits, or the last state wasn't kept.
     """
-    expected, n = final_logits(run), run.iterations
-    if n not in run.states.iterations:
+    if run.iterations not in run.states.iterations:
         raise LoopscopeError(
-            f"a lens is checked at the state after the last iteration ({n}), but that was not kept "
-            f"(keep={run.origin.get('keep')}). Record again with it, or pass check=False."
+            f"a lens is checked at the state after the last iteration ({run.iterations}), but that was not "
+            f"kept (keep={run.origin.get('keep')}). Record again with it, or pass check=False."
         )
+    for _, part in example_parts(run):
+        _require_faithful(part, lens, exact=lens.exact and part is run)
+
+
+def _require_faithful(run: Run, lens: Lens, *, exact: bool) -> None:
+    """The same for a part of a run.
+
+    Arguments:
+        exact: whether the logits of a model of ours must be those of the recording bit for bit. Of
+            fewer examples than were recorded at once they are rounded in another way.
+    """
+    expected = final_logits(run)
     logits = _last_logits(run, lens)
     if logits.shape != expected.shape:
         raise LoopscopeError(
@@ -55,7 +67,7 @@ def require_faithful(run: Run, lens: Lens) -> None:
     difference = max_difference(logits, expected)
     share = TOLERANCE.get(_precision(run, expected), 1e-4)
     computed = _model(run) is not None and "short" not in run.origin
-    if lens.exact and computed and not isinstance(_model(run), Adapter):
+    if exact and computed and not isinstance(_model(run), Adapter):
         share = 0.0
     size = float(expected[expected.isfinite()].abs().max())
     if difference <= share * size:

@@ -1,10 +1,11 @@
 """The model's own answer after the last iteration, which a lens is compared with."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..common.errors import LoopscopeError
+from ..recorder.example_parts import example_parts
 from ..runs.output_logits import output_logits
 from ..runs.run import Run
 
@@ -17,7 +18,7 @@ def final_logits(run: Run) -> Float[Tensor, "batch position vocab"]:
         LoopscopeError: the output isn't logits over a vocabulary at every position.
     """
     early = bool(run.origin.get("answers_early"))
-    without = run.has_model and not run.reader.output_is_logits
+    without = run.has_model and (run.output is None or not run.reader.output_is_logits)
     # Where the model's output holds no logits, reading them out says what to do.
     logits = run.logits[run.iterations] if early or without else output_logits(run)
     if isinstance(logits, Tensor) and logits.ndim == 2 and _last_state(run).ndim == 2:
@@ -34,6 +35,19 @@ def final_logits(run: Run) -> Float[Tensor, "batch position vocab"]:
             "run.logits[k] instead."
         )
     return _at_every_position(run, logits.detach())
+
+
+def final_shape(run: Run) -> tuple[int, int, int]:
+    """(batch, position, vocab) of `final_logits`, with its errors; of a run that is larger than the
+    memory from a few examples."""
+    part = next(example_parts(run))[1]
+    shape = final_logits(part).shape
+    return shape[0] if part is run else len(run.tokens), shape[1], shape[2]
+
+
+def final_answers(run: Run) -> Int[Tensor, "batch position"]:
+    """The likeliest tokens of `final_logits`, on the CPU."""
+    return torch.cat([final_logits(part).argmax(-1).cpu() for _, part in example_parts(run)])
 
 
 def _last_state(run: Run) -> Tensor:

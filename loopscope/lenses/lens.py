@@ -34,7 +34,7 @@ from ..common.errors import LoopscopeError
 from ..common.guard import guarded
 from ..runs.run import Run
 from .faithfulness import require_faithful
-from .final_logits import final_logits
+from .final_logits import final_shape
 from .lens_input import lens_iterations, lens_places
 from .lens_types import Lens, lens_of
 from .readings import Readings
@@ -70,7 +70,7 @@ def lens(
     """
     run = run if mask is None else run.with_mask(mask)
     run.require_finite()
-    final_logits(run)
+    final_shape(run)  # refuses a run without answers
     chosen = lens_of(kind)
     places = lens_places(run, sites)
     if isinstance(chosen, TunedLens):

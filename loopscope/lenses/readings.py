@@ -12,10 +12,11 @@ from ..common.errors import LoopscopeError, nearest
 from ..core.outside_modes import outside_modes
 from ..maths import output_signals
 from ..maths.precision import wide
+from ..recorder.example_parts import example_parts
 from ..runs.location import Place
 from ..runs.run import Run
 from ..runs.run_mask import mask_of
-from .final_logits import final_logits
+from .final_logits import final_logits, final_shape
 from .lens_input import lens_input
 from .lens_measures import (
     LogitChunk,
@@ -144,13 +145,25 @@ class Readings:
     def measure(self, *measures: Callable[[LogitChunk], Tensor]) -> list[Tensor]:
         """Each measure of the logits, (site, iteration, batch, position, ...), in one pass; NaN
         where a site has no value. One of the first examples alone gives no rows of later chunks."""
+        parts = [
+            (self if part is self.run else replace(self, run=part))._measured_rows(rows.start, measures)
+            for rows, part in example_parts(self.run)
+        ]
+        return [torch.cat(values, 2) for values in zip(*parts, strict=True)]
+
+    def _measured_rows(self, first: int, measures: Sequence[Callable[[LogitChunk], Tensor]]) -> list[Tensor]:
+        """The measures of a part of the examples.
+
+        Arguments:
+            first: the number of the first of them.
+        """
         result: list[list[list[Tensor | None]]] = [[] for _ in measures]
         for place in self.places:
             for by_site in result:
                 by_site.append([])
             for k in self.iterations:
                 logits = self._logits(place, k)
-                values = [None] * len(measures) if logits is None else self._measured(logits, measures)
+                values = [None] * len(measures) if logits is None else self._measured(logits, first, measures)
                 for by_site, value in zip(result, values, strict=True):
                     by_site[-1].append(value)
         return [_stacked(by_site) for by_site in result]
@@ -159,7 +172,9 @@ class Readings:
         inputs = lens_input(self.run, place, k)
         return None if inputs is None else logits_at(self.lens, self.run, inputs)
 
-    def _measured(self, logits: Tensor, measures: Sequence[Callable[[LogitChunk], Tensor]]) -> list[Tensor]:
+    def _measured(
+        self, logits: Tensor, first: int, measures: Sequence[Callable[[LogitChunk], Tensor]]
+    ) -> list[Tensor]:
         if logits.shape != self._final.shape:
             raise LoopscopeError(
                 f"the logits of a lens must have the shape of the model's answer {tuple(self._final.shape)} "
@@ -169,12 +184,13 @@ class Readings:
         parts: list[list[Tensor]] = [[] for _ in measures]
         for start in range(0, len(logits), size):
             rows = slice(start, start + size)
-            chunk = LogitChunk(wide(logits[rows].detach()), self._final[rows], rows)
+            here = slice(first + start, first + min(start + size, len(logits)))
+            chunk = LogitChunk(wide(logits[rows].detach()), self._final[rows], here)
             absent = chunk.logits.isnan().any(-1) | ~self._mask[rows].to(chunk.logits.device)
             for values, measure in zip(parts, measures, strict=True):
                 value = measure(chunk).double()
-                here = absent[: len(value)]
-                mask = here.reshape(here.shape + (1,) * (value.ndim - here.ndim))
+                of = absent[: len(value)]
+                mask = of.reshape(of.shape + (1,) * (value.ndim - of.ndim))
                 values.append(value.masked_fill(mask, float("nan")).cpu())
         return [torch.cat(values) for values in parts]
 
@@ -187,7 +203,7 @@ class Readings:
         return mask_of(self.run, *self._final.shape[:2])
 
     def _follow(self, tokens: Tokens, measure: Callable[[LogitChunk, Tensor], Tensor]) -> Tensor:
-        ids = checked_tokens(tokens, tuple(self._final.shape))
+        ids = checked_tokens(tokens, final_shape(self.run))
 
         def of_tokens(chunk: LogitChunk) -> Tensor:
             rows = ids[chunk.rows].to(chunk.logits.device)
@@ -196,7 +212,7 @@ class Readings:
         return self.measure(of_tokens)[0]
 
     def __str__(self) -> str:
-        batch, positions, vocabulary = self._final.shape
+        batch, positions, vocabulary = final_shape(self.run)
         return (
             f"Readings by the lens '{self.lens.name}' at {', '.join(self.sites)} · {len(self.iterations)} "
             f"iterations × {batch} examples × {positions} positions × {vocabulary} "

@@ -107,7 +107,7 @@ def arnoldi_eigenvalues(
     if errors:
         condition = np.maximum(condition, _condition(J, values, vectors, count))
     values, vectors = values[:count], vectors[:, :count]
-    residual = _residuals(J, values, vectors)
+    residual = residuals(J, values, vectors)
     if (residual > 1e3 * max(eps, search.tolerance) * size).any():
         return nan + 0j, nan, f"What ARPACK returned are no eigenvalues: residual {residual.max():.2g}."
     how = f"By ARPACK, residual at most {residual.max():.2g}."
@@ -154,7 +154,7 @@ def _search(operator: Any, start: np.ndarray, count: int, search: Search, eps: f
     )
 
 
-def _residuals(J: Any, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def residuals(J: Any, values: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """The norm of J v - lambda v of each pair; one of a conjugate pair stands for both."""
     residual: dict[complex, float] = {}
     for value, v in zip(values, vectors.T, strict=True):

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 DENSE = 512
-"""Numbers per row up to which the whole Jacobian is formed, and per block up to which eigenvectors
-are computed too, for the errors of the values."""
+"""Numbers per row up to which the whole Jacobian is formed, and per block up to which all
+eigenvectors are computed too, for the errors of the values; of larger blocks those of the first."""
 
 
 def leading_dense_eigenvalues(
@@ -31,8 +31,8 @@ def leading_dense_eigenvalues(
 def dense_eigenvalues(J: np.ndarray, labels: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
     """(all eigenvalues of a matrix by falling modulus, their errors).
 
-    An error is what entries rounded to `eps` can move the value by, to first order; NaN in blocks
-    of more than DENSE numbers.
+    An error is what entries rounded to `eps` can move the value by, to first order; in blocks of
+    more than DENSE numbers it is computed of the largest values, and NaN of the others.
 
     Arguments:
         labels: the block of each index.
@@ -49,7 +49,7 @@ def dense_eigenvalues(J: np.ndarray, labels: np.ndarray, eps: float) -> tuple[np
             continue
         if len(members) > DENSE:  # the vectors would cost several times the values
             values.append(eigvals(block))
-            error.append(np.full(len(members), np.nan))
+            error.append(_errors_of_largest(block, values[-1], eps))
             continue
         solved: Any = eig(block, left=True, right=True)
         block_values, left, right = solved
@@ -58,6 +58,33 @@ def dense_eigenvalues(J: np.ndarray, labels: np.ndarray, eps: float) -> tuple[np
         with np.errstate(over="ignore"):  # of a map that overflows: an infinite error
             error.append(eps * np.linalg.norm(block) / np.maximum(angle, 1e-300))
     return _sorted(np.concatenate(values), np.concatenate(error))
+
+
+def _errors_of_largest(block: np.ndarray, values: np.ndarray, eps: float) -> np.ndarray:
+    """The errors of the values of the largest modulus, from the vectors of the first by inverse
+    iteration; NaN elsewhere."""
+    from scipy.linalg import LinAlgError, lu_factor, lu_solve
+
+    size = np.linalg.norm(block)
+    leading = int(np.argmax(np.abs(values)))
+    error = np.full(len(values), np.nan)
+    # shifted by less than the error, so that the matrix can be solved with
+    shift = values[leading] + eps * size
+    try:
+        factors = lu_factor(block - shift * np.eye(len(block)))
+    except LinAlgError:
+        return error
+    vectors = []
+    for transposed in (0, 1):
+        v = np.random.default_rng(0).standard_normal(len(block)) + 0j
+        for _ in range(3):
+            v = lu_solve(factors, v / np.linalg.norm(v), trans=transposed)
+        vectors.append(v / np.linalg.norm(v))
+    angle = abs(vectors[1] @ vectors[0])
+    if np.isfinite(angle):
+        same = np.isclose(np.abs(values), np.abs(values[leading]), rtol=1e-9)
+        error[same] = eps * size / max(angle, 1e-300)
+    return error
 
 
 def strong_blocks(J: np.ndarray) -> tuple[np.ndarray, int]:

@@ -1,6 +1,7 @@
 """Similarity of sets of vectors: linear CKA, cosines and distances."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -42,24 +43,31 @@ def cka_map(values: Annotated[Float[Tensor, "item sample width"], FINITE]) -> Fl
     ‖Yᵀ X‖²_F is the inner product of the Gram matrices X Xᵀ and Y Yᵀ. It is computed from these or
     from the features' products, whichever takes fewer operations, BLOCK bytes at a time.
     """
-    x = values.detach()
-    alike = torch.stack([are_alike(one) for one in x]) if len(x) else are_alike(x)
-    items, samples, width = x.shape
+    if not len(values):
+        return torch.zeros(0, 0, dtype=torch.float64, device=values.device)
+    return cka_of_sets(list(values.detach()))
+
+
+def cka_of_sets(sets: Sequence[Float[Tensor, "sample width"]]) -> Float[Tensor, "item item"]:
+    """`cka_map` of one set or more that are read when they are needed, each several times."""
+    alike = torch.stack([are_alike(sets[i]) for i in range(len(sets))])
+    items, (samples, width) = len(sets), sets[0].shape
     by_features = items * width**2 < samples * (items + width)
-    products = _feature_products(x) if by_features else _gram_products(x)
+    products = _feature_products(sets) if by_features else _gram_products(sets)
     norms = products.diagonal().sqrt()
     return (products / (norms[:, None] * norms)).masked_fill(alike[:, None] | alike, math.nan)
 
 
-def _gram_products(x: Float[Tensor, "item sample width"]) -> Float[Tensor, "item item"]:
+def _gram_products(x: Sequence[Float[Tensor, "sample width"]]) -> Float[Tensor, "item item"]:
     """Inner products of the centred sets' Gram matrices, some of their rows at a time. Of each pair
     of samples one entry is computed, which counts twice."""
-    items, samples, _ = x.shape
-    result = torch.zeros(items, items, dtype=torch.float64, device=x.device)
+    items, device = len(x), x[0].device
+    samples = len(x[0])
+    result = torch.zeros(items, items, dtype=torch.float64, device=device)
     step = _fitting(items * samples)
     for first in range(0, samples, step):
         last = min(first + step, samples)
-        part = torch.empty(items, last - first, samples - first, dtype=torch.float64, device=x.device)
+        part = torch.empty(items, last - first, samples - first, dtype=torch.float64, device=device)
         for i in range(items):
             one = _centred(x[i])
             torch.mm(one[first:last], one[first:].T, out=part[i])
@@ -69,16 +77,17 @@ def _gram_products(x: Float[Tensor, "item sample width"]) -> Float[Tensor, "item
     return result
 
 
-def _feature_products(x: Float[Tensor, "item sample width"]) -> Float[Tensor, "item item"]:
+def _feature_products(x: Sequence[Float[Tensor, "sample width"]]) -> Float[Tensor, "item item"]:
     """The same from the products of the centred sets' features, some sets at a time."""
-    items, samples, width = x.shape
-    result = torch.zeros(items, items, dtype=torch.float64, device=x.device)
+    items, (samples, width) = len(x), x[0].shape
+    result = torch.zeros(items, items, dtype=torch.float64, device=x[0].device)
     step = max(1, min(math.isqrt(BLOCK // 8) // width, _fitting(samples * width)))
     starts = range(0, items, step)
     for first in starts:
-        rows = _side_by_side(x[first : first + step])
+        rows = _side_by_side(x, range(first, min(first + step, items)))
         for other in starts[first // step :]:
-            columns = rows if other == first else _side_by_side(x[other : other + step])
+            others = range(other, min(other + step, items))
+            columns = rows if other == first else _side_by_side(x, others)
             sizes = (rows.shape[1] // width, width), (columns.shape[1] // width, width)
             product = (rows.T @ columns).square_().unflatten(0, sizes[0]).unflatten(2, sizes[1]).sum((1, 3))
             result[first : first + step, other : other + step] = product
@@ -86,9 +95,11 @@ def _feature_products(x: Float[Tensor, "item sample width"]) -> Float[Tensor, "i
     return result
 
 
-def _side_by_side(x: Float[Tensor, "item sample width"]) -> Float[Tensor, "sample feature"]:
-    """Centred sets as the columns of one matrix."""
-    return torch.cat([_centred(one) for one in x], 1)
+def _side_by_side(
+    x: Sequence[Float[Tensor, "sample width"]], numbers: range
+) -> Float[Tensor, "sample feature"]:
+    """Some of the sets, centred, as the columns of one matrix."""
+    return torch.cat([_centred(x[i]) for i in numbers], 1)
 
 
 @guarded

@@ -153,7 +153,24 @@ def _row_eigenvalues(
     products: int,
     tolerance: float,
 ) -> tuple[np.ndarray, np.ndarray, str]:
+    whole = whole_eigenvalues(linear, b, count, seed)
+    if whole is not None:
+        return whole
     eps = torch.finfo(linear.state.dtype).eps
+    values, error, how = arnoldi_eigenvalues(
+        linear, b, count, errors, eps=eps, seed=seed, products=products, tolerance=tolerance
+    )
+    if np.isnan(values).any() and linear.size <= WHOLE:
+        J = to_numpy(linear.dense()[b])
+        return leading_dense_eigenvalues(J, count, eps) if np.isfinite(J).all() else (values, error, how)
+    return values, error, how
+
+
+def whole_eigenvalues(
+    linear: Linearisation, b: int, count: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, str] | None:
+    """(values, error, a sentence) of a row whose whole Jacobian is formed, as it is short or falls
+    into blocks, or which has none; None for the others."""
     nan = np.full(count, np.nan)
     if not torch.isfinite(linear.value[b]).all():
         return nan + 0j, nan, "The map gives NaN or infinity at this state, so it has no Jacobian there."
@@ -163,14 +180,8 @@ def _row_eigenvalues(
             return nan + 0j, nan, "The Jacobian holds NaN or infinity at this state."
         blocks = strong_blocks(J)
         if blocks[1] <= 2 * DENSE:
-            return leading_dense_eigenvalues(J, count, eps, blocks)
-    values, error, how = arnoldi_eigenvalues(
-        linear, b, count, errors, eps=eps, seed=seed, products=products, tolerance=tolerance
-    )
-    if np.isnan(values).any() and linear.size <= WHOLE:
-        J = to_numpy(linear.dense()[b])
-        return leading_dense_eigenvalues(J, count, eps) if np.isfinite(J).all() else (values, error, how)
-    return values, error, how
+            return leading_dense_eigenvalues(J, count, torch.finfo(linear.state.dtype).eps, blocks)
+    return None
 
 
 def _splits(linear: Linearisation, b: int, seed: int) -> bool:

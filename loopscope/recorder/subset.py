@@ -34,7 +34,7 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
     for name in run.names:
         site = run[name]
         if isinstance(site, States):
-            sites[name] = site.at(batch=rows) if "batch" in site.axes else site
+            sites[name] = site.at(batch=_selector(site, rows)) if "batch" in site.axes else site
         else:
             sites[name] = site[rows] if len(site) == len(run.tokens) else site
     with run.reader.as_recorded(), torch.no_grad():
@@ -47,7 +47,8 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
             grad=run.reader.grad,
             forms=run.reader.forms,
         )
-    logits = output_logits(run)  # of an output with several values, all that analyses read
+    held = run.states.in_memory or isinstance(run.output, Tensor)
+    logits = output_logits(run) if held else None  # of several values, all that analyses read
     result = Run(
         tokens=tokens,
         inputs=inputs,
@@ -58,8 +59,26 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
         counted=replace(run.counted, mask=run.mask[rows]),
         reader=reader,
     )
+    if not held:
+        result.output = _decoded(result)
     halting = getattr(model, "halting", None)
     if run.halting is not None and halting is not None:
         with reader.as_recorded():
             result.halting = halting(result)
     return result
+
+
+def _decoded(run: Run) -> Tensor | None:
+    """The logits of a run whose output was left out, or holds none; None if they can't be
+    decoded."""
+    try:
+        return run.logits[run.iterations]
+    except LoopscopeError:
+        return None
+
+
+def _selector(site: States, rows: list[int]) -> list[int] | slice:
+    """Examples as a slice, where they are one and the values are in files, of which then no others
+    are read."""
+    one_after_another = rows == list(range(rows[0], rows[-1] + 1)) if rows else False
+    return slice(rows[0], rows[-1] + 1) if one_after_another and not site.in_memory else rows

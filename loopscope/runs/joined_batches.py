@@ -57,7 +57,7 @@ def joined_batches(runs: Sequence[Run], reload: Callable[[], Any] | None = None)
         sites={name: site for name, site in sites.items() if site is not None},
         output=_concatenated(outputs) if all(map(_has_rows, outputs, sizes)) else None,
         origin=first.origin | {"batches": sizes},
-        halting=_halting([run.halting for run in runs]),
+        halting=joined_halting([run.halting for run in runs]),
         counted=_counted(runs),
         reload=reload,
     )
@@ -172,8 +172,9 @@ def equal(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _halting(parts: Sequence[Halting | None]) -> Halting | None:
-    """The halting of all examples. In iterations that a batch didn't run, its weights are 0."""
+def joined_halting(parts: Sequence[Halting | None]) -> Halting | None:
+    """The halting of all examples; None where a part has none. In iterations that a batch didn't
+    run, its weights are 0."""
     records = [part for part in parts if part is not None]
     if len(records) < len(parts):
         return None

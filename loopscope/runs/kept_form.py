@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..common.arguments import Canonical, Meaning
 from ..common.errors import LoopscopeError
+from ..core.lazy_values import LazyValues
 from ..core.states import States
 from ..maths.precision import has_64_bits
 
@@ -97,7 +98,10 @@ def on_device_with_64_bits(site: States | Tensor) -> States | Tensor:
     """A site's values on the CPU if their device has no double precision; else as they are."""
     if isinstance(site, Tensor):
         return site if has_64_bits(site.device) else site.cpu()
-    if all(has_64_bits(value.device) for _, value in site.items()):
+    values = site.by_index
+    held = values.sources() if isinstance(values, LazyValues) else values.values()
+    # what is read from files is on the CPU
+    if all(has_64_bits(value.device) for value in held if isinstance(value, Tensor)):
         return site
     return site.with_values({index: value.cpu() for index, value in site.items()})
 

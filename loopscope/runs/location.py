@@ -78,4 +78,4 @@ def value_at(run: Run, place: Place, iteration: int) -> Tensor | None:
 
 def iterations_of(run: Run, place: Place) -> list[int]:
     """The iterations at which the place has a value, in order."""
-    return sorted(index[0] for index, _ in run[place.site].items() if index[1:] == place.inner)
+    return sorted(index[0] for index in run[place.site].by_index if index[1:] == place.inner)

@@ -1,7 +1,7 @@
 """Run: one recorded forward pass, with the record of how it was made."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from ..common.arguments import Index
 from ..common.errors import LoopscopeError, nearest
 from ..common.guard import guarded
 from ..core.counted import Counted, checked_mask
+from ..core.lazy_values import form_at, identity_at
 from ..core.looped_model import Looped
 from ..core.states import States
 from ..halting.halting_record import Halting
@@ -287,10 +288,13 @@ class Run(RunDisplay):
     @property
     def nbytes(self) -> int:
         """Bytes of the recorded values; a tensor that is the value of two sites counts once."""
-        unique: dict[int, int] = {}
+        unique: dict[Hashable, int] = {}
         for site in self._sites.values():
-            for value in (value for _, value in site.items()) if isinstance(site, States) else [site]:
-                unique[value.data_ptr()] = value.nbytes
+            values = site.by_index if isinstance(site, States) else {(): site}
+            for index in values:  # none that is in a file is read
+                form = form_at(values, index)
+                identity = form.data_ptr() if isinstance(values, dict) else identity_at(values, index)
+                unique[identity] = form.nbytes
         return sum(unique.values())
 
 
