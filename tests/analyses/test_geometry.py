@@ -10,7 +10,13 @@ import torch
 import loopscope as ls
 import loopscope.analyses.geometry as geometry  # pyright: ignore[reportMissingImports]
 from loopscope import maths
+from loopscope.analyses.geometry import drawn_vectors  # pyright: ignore[reportMissingImports]
 from loopscope.analyses.geometry.result import GeometryVerdict, ratio_text  # pyright: ignore[reportMissingImports]
+from loopscope.core.states import States
+from loopscope.maths import similarity
+from loopscope.runs.run import Run
+
+from ..toys.largest_tensor import Largest
 
 DOUBLE = torch.float64
 
@@ -227,3 +233,32 @@ def test_a_verdict_on_the_ends_says_what_lies_beyond_both_between(verdict: str, 
     result = dataclasses.replace(result, fields=(field,), verdict=GeometryVerdict[verdict])
     assert f"is {word} at the end than at the start, by a factor of 1.25" in result.sentence
     assert "with a peak of 3.2 after 2 iterations" in result.sentence
+
+
+def run_of_many_states():
+    values = torch.randn(60, 3, 4, 32, generator=torch.Generator().manual_seed(0)) + 1
+    axes = ("iteration", "batch", "position", "width")
+    sites = {"state": States("state", {(k,): x for k, x in enumerate(values)}, axes, len(values))}
+    return Run(tokens=torch.zeros(3, 4), iterations=59, sites=sites, output=None, origin={})
+
+
+def test_of_many_states_no_tensor_holds_the_vectors_of_all(monkeypatch):
+    """In double precision they would be twice as large as the run."""
+    monkeypatch.setattr(similarity, "BLOCK", 4000)
+    run = run_of_many_states()
+    with Largest() as largest:
+        geometry.measure(run)
+    assert 0 < largest.bytes < run.nbytes / 2
+
+
+def test_values_in_files_give_the_numbers_of_those_in_memory(tmp_path, monkeypatch):
+    """Whether the vectors that are drawn stay in memory or go to files."""
+    run = run_of_many_states()
+    whole = ls.analyses.measure("geometry", run, max_vectors=7)
+    stored = ls.load_run(run.save(tmp_path / "run.safetensors"))
+    for large in (10**9, 100):
+        monkeypatch.setattr(drawn_vectors, "LARGE", large)
+        result = ls.analyses.measure("geometry", stored, max_vectors=7)
+        assert str(result) == str(whole)
+        assert torch.equal(result.fields[0].cka, whole.fields[0].cka)
+        assert torch.equal(result.fields[0].components, whole.fields[0].components)

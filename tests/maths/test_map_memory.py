@@ -5,23 +5,10 @@ import math
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from loopscope import maths
 from loopscope.maths import similarity
-
-
-class Largest(TorchDispatchMode):
-    """Remembers the bytes of the largest tensor that was made."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for one in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(one, torch.Tensor):
-                self.bytes = max(self.bytes, one.nbytes)
-        return result
+from tests.toys.largest_tensor import Largest
 
 
 def sets(items: int, samples: int, width: int) -> torch.Tensor:

@@ -1,0 +1,160 @@
+"""What a model of real size costs: `make sizes`, which writes docs/sizes.md.
+
+A looped transformer of random weights is recorded and measured on one thread of the processor, each
+task in a process of its own, so that its peak of memory is its own. `python -m
+tests.benchmarks.sizes TASK` runs one task and prints its figures as JSON.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import loopscope as ls
+from loopscope.dynamics.iteration_map import IterationMap
+
+CONFIG = {"vocabulary": 512, "width": 1536, "heads": 12, "iterations": 8}
+EXAMPLES, POSITIONS, ITERATIONS = 4, 16, 8
+PAGE = Path(__file__).parents[2] / "docs" / "sizes.md"
+ANALYSES = ("convergence", "cycles", "geometry", "lens", "fixed_points", "stability")
+
+
+def model() -> Any:
+    torch.manual_seed(0)
+    return ls.models.build("huginn", **CONFIG).eval()
+
+
+def recorded() -> ls.Run:
+    generator = torch.Generator().manual_seed(0)
+    return ls.record(
+        model(), torch.randint(0, 512, (EXAMPLES, POSITIONS), generator=generator), iterations=ITERATIONS
+    )
+
+
+def analysis(name: str) -> Callable[[ls.Run], str]:
+    """The task that measures it whole, and says its verdict and price."""
+
+    def task(run: ls.Run) -> str:
+        price = ls.analyses.price(name, run).text
+        return f"{ls.analyses.measure(name, run).verdict.name}; its price is {price}"
+
+    return task
+
+
+def spectral_radius(run: ls.Run) -> str:
+    loop = IterationMap(run, [0], double=False)
+    radius = ls.maths.spectral_radius(loop, loop.at(ITERATIONS, run), tolerance=1e-4)
+    return f"{float(radius[0]):.4f} of one example at the last state, n = {loop.starts.shape[1]:,}"
+
+
+def grid(run: ls.Run) -> str:
+    cells = ls.effects(run, "zero", iterations=[0, 4, 8], positions=[0, 5, 10, 15])
+    return f"{cells.mean.shape[1] * cells.mean.shape[2]} cells, exactly"
+
+
+def attribution(run: ls.Run) -> str:
+    cells = ls.effects(run, "zero", method="attribution", exact_cells=0)
+    return f"{cells.mean.shape[1] * cells.mean.shape[2]} cells, to first order"
+
+
+def report(run: ls.Run) -> str:
+    """Under the budget that a page of a large model has of its own accord."""
+    page = ls.report(run)
+    parts = [f"{one['part']}: {one['why']}" for one in page.data["left_out"]]
+    cuts = [
+        f"{name} was cut down"
+        for name, result in page.data["results"].items()
+        if "where the whole costs" in json.dumps(result)
+    ]
+    done = f"{len(page.data['results'])} analyses"
+    return f"{done}. {'; '.join([*cuts, *parts]) or 'Nothing was left out'}"
+
+
+TASKS: dict[str, Callable[[ls.Run], str]] = {
+    "one bare forward": lambda run: str(run.model(run.tokens, iterations=ITERATIONS).shape and ""),
+    "spectral radius": spectral_radius,
+    "patch grid": grid,
+    "attribution grid": attribution,
+    **{name: analysis(name) for name in ANALYSES},
+    "report": report,
+}
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Seconds of the clock and of the processor, and the peak of memory, of one task."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    clock, processor = time.monotonic(), time.process_time()
+    run = recorded()
+    begin = {"record seconds": time.monotonic() - clock, "record processor": time.process_time() - processor}
+    begin["record peak"] = peak()
+    clock, processor = time.monotonic(), time.process_time()
+    with torch.no_grad():
+        note = TASKS[name](run)
+    return begin | {
+        "seconds": time.monotonic() - clock,
+        "processor": time.process_time() - processor,
+        "peak": peak(),
+        "note": note,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+    }
+
+
+def peak() -> float:
+    """Gigabytes, the highest of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def page(rows: dict[str, dict[str, Any]]) -> str:
+    first = next(iter(rows.values()))
+    size = f"{first['parameters'] / 1e6:.0f} million parameters"
+    lines = [
+        "# Models of real size",
+        "",
+        f"`make sizes` writes this page: a Huginn-like model of {size} (random weights, float32), "
+        f"{EXAMPLES} examples of {POSITIONS} tokens, {ITERATIONS} iterations, on one thread of "
+        f"{platform.machine()}, each task in a process of its own. Peak is the whole process' memory, of "
+        f"which the weights are {first['parameters'] * 4 / 1e9:.2f} GB. Load when it ran: "
+        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, so that the clock says little and the "
+        f"processor's time counts. torch {torch.__version__}, {datetime.now(UTC):%B %Y}.",
+        "",
+        "| task | processor (s) | clock (s) | peak (GB) | |",
+        "|---|---|---|---|---|",
+        f"| build and record | {first['record processor']:.1f} | {first['record seconds']:.1f} | "
+        f"{first['record peak']:.2f} | |",
+    ]
+    for name, row in rows.items():
+        figures = f"{row['processor']:.1f} | {row['seconds']:.1f} | {row['peak']:.2f}"
+        lines.append(f"| {name} | {figures} | {row['note'].replace('|', '/')} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    rows = {}
+    for name in TASKS:
+        line = [sys.executable, "-m", "tests.benchmarks.sizes", name]
+        done = subprocess.run(line, capture_output=True, text=True)
+        if done.returncode:
+            sys.stderr.write(f"{name}: {done.stderr[-500:]}\n")
+            continue
+        rows[name] = json.loads(done.stdout.splitlines()[-1])
+        sys.stdout.write(f"{name}: {json.dumps(rows[name])}\n")
+        sys.stdout.flush()
+    PAGE.write_text(page(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.stdout.write(json.dumps(measured(sys.argv[1])) + "\n")
+    else:
+        main()
