@@ -2,10 +2,11 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from .. import analyses as questions
-from ..common.price import Budget, passes_text
+from ..common.price import Budget, Price, passes_text
 from ..recorder.prices import passes_of
 from ..recorder.within_budget import fitted, price_of
 from ..runs.run import Run
@@ -16,9 +17,18 @@ DEFAULT = Budget(None, 600.0)
 """... if all of it would take longer than this."""
 
 
+class Prices(NamedTuple):
+    """What an analysis costs, in forward passes."""
+
+    least: float
+    """Cut down as far as it can be."""
+    whole: float
+
+
 class Spending:
-    """What is left of a budget, and how it is shared: whatever costs less than an even share is
-    done whole, and what it leaves goes to the others."""
+    """What is left of a budget, and how it is shared: first to each analysis what it costs at
+    least, the cheapest first, as far as that goes; the rest evenly. Whatever costs less than its
+    part is done whole, and what it leaves goes to the others."""
 
     def __init__(self, run: Run, names: Sequence[str], budget: Budget | None) -> None:
         """
@@ -47,11 +57,17 @@ class Spending:
         if self.budget is None or name not in self._rest:
             return None
         module = questions.module(name)
-        prices = {one: price_of(questions.module(one), self._run, {}).passes for one in self._rest}
-        allowed = max(level(list(prices.values()), self.left), 1e-6)
+        prices = {one: self._prices(one) for one in self._rest}
+        allowed = max(allotted(prices, self.left, name), 1e-6)
         self._rest.remove(name)
         self.spend(getattr(fitted(module, self._run, {}, allowed), "price", None))
-        return None if prices[name] <= allowed else f"{allowed:.6f} passes"
+        return None if prices[name].whole <= allowed else f"{allowed:.6f} passes"
+
+    def _prices(self, name: str) -> Prices:
+        module = questions.module(name)
+        whole = price_of(module, self._run, {}).passes
+        least = fitted(module, self._run, {}, 0.0)
+        return Prices(least.passes if isinstance(least, Price) else 0.0, whole)
 
     def spend(self, price: "object") -> None:
         """Count a price as spent; None costs nothing."""
@@ -70,6 +86,21 @@ class Spending:
     def _all(self) -> float:
         assert self.budget is not None
         return passes_of(self.budget, self._run)
+
+
+def allotted(prices: Mapping[str, Prices], amount: float, name: str) -> float:
+    """What one of several analyses may take of an amount: what it costs at least, and its even part
+    of what is left when each has that; infinity where all of it can be paid. An analysis whose
+    least is too much, besides those that cost less, gets what they leave of it: too little."""
+    paid: dict[str, Prices] = {}
+    rest = amount
+    for one in sorted(prices, key=lambda one: prices[one].least):
+        if prices[one].least <= rest:
+            paid[one] = prices[one]
+            rest -= prices[one].least
+    if name not in paid:
+        return rest
+    return prices[name].least + level([one.whole - one.least for one in paid.values()], rest)
 
 
 def level(prices: Sequence[float], amount: float) -> float:

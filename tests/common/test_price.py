@@ -6,7 +6,7 @@ import pytest
 
 from loopscope.common.errors import LoopscopeError
 from loopscope.common.price import Budget, Price, passes_text
-from loopscope.reports.spending import level
+from loopscope.reports.spending import Prices, allotted, level
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,15 @@ def test_an_amount_is_shared_evenly_among_those_that_cost_more_and_never_exceede
     part = level(prices, amount)
     assert sum(min(price, part) for price in prices) == pytest.approx(min(sum(prices), amount))
     assert (part == math.inf) == (sum(prices) <= amount)
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.5, 3.0, 10.0, 17.0, 40.0])
+def test_as_many_as_can_be_are_paid_their_least_and_the_rest_is_shared(amount):
+    prices = {"a": Prices(5.0, 9.0), "b": Prices(1.0, 30.0), "c": Prices(6.0, 6.0), "d": Prices(0.0, 0.0)}
+    parts = {name: allotted(prices, amount, name) for name in prices}
+    taken = [min(parts[name], price.whole) for name, price in prices.items() if parts[name] >= price.least]
+    assert sum(taken) <= amount + 1e-9
+    count = sum(sum(sorted(price.least for price in prices.values())[:n]) <= amount for n in (1, 2, 3, 4))
+    assert len(taken) == count, "the cheapest, however much more each would take"
+    if count == 4:
+        assert sum(taken) == pytest.approx(min(amount, 45.0))
