@@ -5,6 +5,7 @@ from typing import Any
 from loopscope.common.price import Price
 from loopscope.dynamics.outcome import EXAMPLES
 from loopscope.dynamics.prices import PRODUCT, limit_cost, spectra_cost
+from loopscope.maths.arnoldi import WHOLE
 from loopscope.maths.dense_eigenvalues import DENSE
 from loopscope.recorder.prices import in_passes, state_numbers
 from loopscope.runs.run import Run
@@ -18,10 +19,11 @@ REDUCED = (
     {"examples": 6, "gains": 1, "count": 2, "iterations": 32},
     {"examples": 6, "gains": 1, "gain": 2, "count": 1, "iterations": 16},
 )
-
-
 SEARCH = 20
 """Products by which a singular value is found, half of them with the transpose."""
+SYSTEM = 25
+"""Products by which a linear system of long states is solved, in each product with the input's
+sensitivity; from 5 where the loop contracts fast to 50 where much of it hardly does."""
 
 
 def price(
@@ -44,6 +46,7 @@ def price(
     cost = limit_cost(run, rows, max(96, n) if extra is None else extra, numbers)
     cost += spectra_cost(run, rows, numbers, count)
     products = rows * (numbers if numbers <= DENSE else 2 * SEARCH)  # of the singular value
-    products += min(gains, rows) * (gain * SEARCH + min(numbers, 100 * SEARCH) + 2 * SEARCH)
+    inverse = numbers if numbers <= WHOLE else SYSTEM * SEARCH
+    products += min(gains, rows) * (gain * SEARCH + inverse + 2 * SEARCH)
     cost += PRODUCT * products + rows * iterations * 1.25 * (2 + PRODUCT * (1 + exponents_count))
     return Price(in_passes(run, cost))

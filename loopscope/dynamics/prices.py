@@ -11,8 +11,8 @@ ANDERSON = 25
 """Iterations of Anderson's search, where it finds what it looks for ..."""
 NEWTON = 2
 """... and of Newton's with the whole Jacobian, near a fixed point."""
-PRODUCTS = 50
-"""Products by which ARPACK finds a few leading eigenvalues of a long row."""
+PRODUCTS = 75
+"""Products by which the leading eigenvalues of a long row are found, from both sides."""
 
 
 def limit_cost(run: Run, rows: int, extra: int, numbers: int) -> float:
