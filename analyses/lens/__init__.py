@@ -40,12 +40,12 @@ from .chain import draw_chain as draw_chain
 from .figures import draw as draw
 from .figures import headline as headline
 from .figures import panels as panels
-from .measure import LensResult as LensResult
 from .measure import applies as applies
 from .measure import measure as measure
 from .metrics import FINAL as FINAL
 from .metrics import RIGHT as RIGHT
 from .metrics import TOP as TOP
+from .result import LensResult as LensResult
 from .verdict import JUMP as JUMP
 from .verdict import LATE as LATE
 from .verdict import READ as READ

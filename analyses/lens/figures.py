@@ -13,8 +13,9 @@ from loopscope.plots.bands import add_band
 from loopscope.plots.panels import Panel
 
 from .chain import chain_panel
-from .measure import LensResult, LensVerdict
 from .metrics import FINAL, RIGHT, ends_of
+from .result import LensResult
+from .verdict import LensVerdict
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

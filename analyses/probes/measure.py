@@ -14,10 +14,9 @@ from loopscope.probing import Probes
 from loopscope.probing.fact_curve import SHARE, FactCurve, probe_fact, trail
 from loopscope.recorder.further_examples import further_examples
 from loopscope.recorder.labels import labels_of, task_of
-from loopscope.recorder.subset import select_examples
+from loopscope.recorder.subset import first_of_many
 from loopscope.recorder.untrained import untrained_run
 from loopscope.runs.run import Run
-from loopscope.runs.spilled import LARGE
 from loopscope.tasks import Task
 
 from .answer_maps import answer_maps, empty_maps, model_answers, model_score
@@ -212,7 +211,7 @@ def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) ->
     """The run, or one of more examples of its task, or of fewer where its states fill the memory;
     and where the examples come from."""
     examples = example_count(run, examples)
-    few = _first_of_many(run, examples)
+    few = first_of_many(run, examples)
     if few is not None:
         return few, (
             f"The first {examples} of the run's {len(run.tokens)} examples, which are enough to train on."
@@ -225,14 +224,3 @@ def _with_more_examples(run: Run, site: str, examples: int | None, seed: int) ->
         f"{len(run.tokens)} are too few to train them. They are drawn so that the same run "
         "always gets the same ones."
     )
-
-
-def _first_of_many(run: Run, examples: int) -> Run | None:
-    """The run of the first examples alone, where the states of all would fill the memory; None
-    elsewhere, and where they can't be taken from it."""
-    if len(run.tokens) <= examples or run.states.nbytes <= LARGE:
-        return None
-    try:
-        return run.memory.once(("first examples", examples), lambda: select_examples(run, range(examples)))
-    except LoopscopeError:  # it has edits, or no model
-        return None

@@ -11,6 +11,7 @@ from ..core.states import States
 from ..runs.output_logits import output_logits
 from ..runs.reader import Reader
 from ..runs.run import Run, iterable_model
+from ..runs.spilled import LARGE
 
 
 def select_examples(run: Run, rows: Sequence[int]) -> Run:
@@ -66,6 +67,17 @@ def select_examples(run: Run, rows: Sequence[int]) -> Run:
         with reader.as_recorded():
             result.halting = halting(result)
     return result
+
+
+def first_of_many(run: Run, examples: int) -> Run | None:
+    """The run of the first examples alone, where the states of all would fill the memory and these
+    are enough; None elsewhere, and where they can't be taken from it."""
+    if len(run.tokens) <= examples or run.states.nbytes <= LARGE:
+        return None
+    try:
+        return run.memory.once(("first examples", examples), lambda: select_examples(run, range(examples)))
+    except LoopscopeError:  # it has edits, or no model
+        return None
 
 
 def _decoded(run: Run) -> Tensor | None:

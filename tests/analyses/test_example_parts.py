@@ -1,11 +1,14 @@
 """What is read out of a run that is larger than the memory, some examples at a time: the same as of
 all at once."""
 
+import sys
+
 import pytest
 import torch
 
 import loopscope as ls
 from loopscope.recorder import example_parts as module
+from loopscope.recorder import subset
 from loopscope.recorder.example_parts import example_parts
 from loopscope.runs import finite
 
@@ -71,6 +74,23 @@ def test_the_answer_of_a_run_whose_output_was_left_out_is_decoded(runs, monkeypa
     memory, stored = runs
     monkeypatch.setattr(stored, "output", None)
     assert torch.allclose(ls.lens(stored).kl(), ls.lens(memory).kl(), atol=1e-5)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_of_states_that_fill_the_memory_the_first_examples_are_read(runs, stored, monkeypatch):
+    monkeypatch.setattr(subset, "LARGE", 1)
+    run = runs[stored]
+    ls.analyses.module("lens")
+    measure = sys.modules["loopscope.analyses.lens.measure"]  # the package has a function of this name
+    monkeypatch.setattr(measure, "LEAST_EXAMPLES", 1)
+    monkeypatch.setattr(measure, "MOST", 6 * 4 * (ITERATIONS + 1))
+    result = ls.analyses.measure("lens", run)
+    assert result.examples == 6
+    assert "The first 6 of 10 examples were read, which are enough." in result.evidence.how
+    few = ls.analyses.measure("lens", subset.select_examples(run, range(6)))
+    assert torch.equal(result.kl, few.kl) and result.verdict is few.verdict
+    every = torch.zeros(EXAMPLES, 4, dtype=torch.long)
+    assert ls.analyses.measure("lens", run, facts={"nought": every}).examples == 10
 
 
 def test_what_isnt_finite_is_found_in_parts_of_a_value(runs, monkeypatch):

@@ -22,6 +22,7 @@ import torch
 
 import loopscope as ls
 from loopscope.dynamics.iteration_map import IterationMap
+from loopscope.dynamics.point_spectrum import spectrum_at
 
 CONFIG = {"vocabulary": 512, "width": 1536, "heads": 12, "iterations": 8}
 EXAMPLES, POSITIONS, ITERATIONS = 4, 16, 8
@@ -53,8 +54,9 @@ def analysis(name: str) -> Callable[[ls.Run], str]:
 
 def spectral_radius(run: ls.Run) -> str:
     loop = IterationMap(run, [0], double=False)
-    radius = ls.maths.spectral_radius(loop, loop.at(ITERATIONS, run), tolerance=1e-4)
-    return f"{float(radius[0]):.4f} of one example at the last state, n = {loop.starts.shape[1]:,}"
+    result = spectrum_at(loop, loop.at(ITERATIONS, run))
+    size = f"one example at the last state, n = {loop.starts.shape[1]:,}"
+    return f"{float(result.radius[0]):.4f} ± {float(result.error[0, 0]):.1g} of {size}. {result.sentences[0]}"
 
 
 def grid(run: ls.Run) -> str:
