@@ -23,7 +23,7 @@ ifneq ($(shell cat $(READY) 2>/dev/null),$(CURDIR))
 $(READY): FORCE
 endif
 
-.PHONY: help report test test-slow check matrix matrix-oldest matrix-newest bench browser zoo verdicts findings looping clean FORCE
+.PHONY: help report test test-slow check matrix matrix-oldest matrix-newest bench sizes browser zoo verdicts findings looping clean FORCE
 .DEFAULT_GOAL := help
 
 help: ## list these targets
@@ -73,6 +73,11 @@ bench: $(READY) .venv-peers/.ready ## times beside hooks by hand, nnsight, torch
 	@rm -rf .venv-peers
 	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target .venv-peers $(PEERS)
 	@touch $@
+
+# After an interruption, run it again: it resumes from runs/sizes.
+sizes: $(READY) ## time and memory of a model of real size, some twenty minutes: writes docs/sizes.md
+	@OMP_NUM_THREADS=1 $(PY) -m tests.benchmarks.sizes
+	@rm -rf runs/sizes
 
 # Two at a time, one thread each. After an interruption, run it again: it resumes from runs/zoo.
 zoo: $(READY) ## train every entry of the zoo again, and write its weights and the numbers in its card

@@ -38,8 +38,8 @@ from .result import LensResult
 from .verdict import Formation, formation_verdict, sharpness
 
 MOST, LEAST_EXAMPLES = 2_000_000, 64
-"""Answers, over all iterations, that are read of a run whose states fill the memory; and examples, at
-least."""
+"""Answers, over all iterations, that are read of a run whose states fill the memory; and examples,
+at least."""
 
 
 def applies(run: Run) -> bool:

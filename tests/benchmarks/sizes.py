@@ -2,7 +2,8 @@
 
 A looped transformer of random weights is recorded and measured on one thread of the processor, each
 task in a process of its own, so that its peak of memory is its own. `python -m
-tests.benchmarks.sizes TASK` runs one task and prints its figures as JSON.
+tests.benchmarks.sizes TASK` runs one task and prints its figures as JSON. After an interruption it
+goes on: figures are kept in runs/sizes until the page is whole.
 """
 
 import json
@@ -11,6 +12,7 @@ import platform
 import resource
 import subprocess
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Callable
@@ -27,6 +29,7 @@ from loopscope.dynamics.point_spectrum import spectrum_at
 CONFIG = {"vocabulary": 512, "width": 1536, "heads": 12, "iterations": 8}
 EXAMPLES, POSITIONS, ITERATIONS = 4, 16, 8
 PAGE = Path(__file__).parents[2] / "docs" / "sizes.md"
+FIGURES = Path("runs") / "sizes"
 ANALYSES = ("convergence", "cycles", "geometry", "lens", "fixed_points", "stability")
 
 
@@ -120,15 +123,18 @@ def peak() -> float:
 def page(rows: dict[str, dict[str, Any]]) -> str:
     first = next(iter(rows.values()))
     size = f"{first['parameters'] / 1e6:.0f} million parameters"
-    lines = [
-        "# Models of real size",
-        "",
+    text = (
         f"`make sizes` writes this page: a Huginn-like model of {size} (random weights, float32), "
         f"{EXAMPLES} examples of {POSITIONS} tokens, {ITERATIONS} iterations, on one thread of "
         f"{platform.machine()}, each task in a process of its own. Peak is the whole process' memory, of "
-        f"which the weights are {first['parameters'] * 4 / 1e9:.2f} GB. Load when it ran: "
-        f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, so that the clock says little and the "
-        f"processor's time counts. torch {torch.__version__}, {datetime.now(UTC):%B %Y}.",
+        f"which the weights are {first['parameters'] * 4 / 1e9:.2f} GB. Load: {os.getloadavg()[0]:.0f} on "
+        f"{os.cpu_count()} cores; where it is more than the cores, the clock says little, and a page with a "
+        f"budget of time does less. torch {torch.__version__}, {datetime.now(UTC):%B %Y}."
+    )
+    lines = [
+        "# Models of real size",
+        "",
+        textwrap.fill(text, 100),
         "",
         "| task | processor (s) | clock (s) | peak (GB) | |",
         "|---|---|---|---|---|",
@@ -142,17 +148,20 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
+    """Run what runs/sizes has no figures of, and write the page."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
     rows = {}
     for name in TASKS:
-        line = [sys.executable, "-m", "tests.benchmarks.sizes", name]
-        done = subprocess.run(line, capture_output=True, text=True)
-        if done.returncode:
-            sys.stderr.write(f"{name}: {done.stderr[-500:]}\n")
-            continue
-        rows[name] = json.loads(done.stdout.splitlines()[-1])
-        sys.stdout.write(f"{name}: {json.dumps(rows[name])}\n")
-        sys.stdout.flush()
-    PAGE.write_text(page(rows), encoding="utf-8")
+        file = FIGURES / f"{name}.json"
+        if not file.exists():
+            line = [sys.executable, "-m", "tests.benchmarks.sizes", name]
+            done = subprocess.run(line, capture_output=True, text=True)
+            if done.returncode:
+                sys.stderr.write(f"{name}: {done.stderr[-500:]}\n")
+                continue
+            file.write_text(done.stdout.splitlines()[-1], encoding="utf-8")
+        rows[name] = json.loads(file.read_text(encoding="utf-8"))
+        PAGE.write_text(page(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
