@@ -7,8 +7,10 @@ goes on: figures are kept in runs/sizes until the page is whole.
 """
 
 import json
+import math
 import os
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -59,7 +61,9 @@ def spectral_radius(run: ls.Run) -> str:
     loop = IterationMap(run, [0], double=False)
     result = spectrum_at(loop, loop.at(ITERATIONS, run))
     size = f"one example at the last state, n = {loop.starts.shape[1]:,}"
-    return f"{float(result.radius[0]):.4f} ± {float(result.error[0, 0]):.1g} of {size}. {result.sentences[0]}"
+    error = float(result.error[0, 0])
+    bound = f"± {error:.1g}" if error < math.inf else "without a bound"
+    return f"{float(result.radius[0]):.4f} {bound}, of {size}. {result.sentences[0]}"
 
 
 def grid(run: ls.Run) -> str:
@@ -75,14 +79,15 @@ def attribution(run: ls.Run) -> str:
 def report(run: ls.Run) -> str:
     """Under the budget that a page of a large model has of its own accord."""
     page = ls.report(run)
-    parts = [f"{one['part']}: {one['why']}" for one in page.data["left_out"]]
+    prices = {one["part"]: re.search(r"costs ([0-9.,]+ passes)", one["why"]) for one in page.data["left_out"]}
+    parts = [f"{part} ({price[1]} at least)" for part, price in prices.items() if price]
     cuts = [
         f"{name} was cut down"
         for name, result in page.data["results"].items()
         if "where the whole costs" in json.dumps(result)
     ]
-    done = f"{len(page.data['results'])} analyses"
-    return f"{done}. {'; '.join([*cuts, *parts]) or 'Nothing was left out'}"
+    what = "; ".join([*cuts, *([f"left out: {', '.join(parts)}"] if parts else [])])
+    return f"{len(page.data['results'])} analyses; {what or 'nothing was left out'}"
 
 
 TASKS: dict[str, Callable[[ls.Run], str]] = {
@@ -111,6 +116,7 @@ def measured(name: str) -> dict[str, Any]:
         "processor": time.process_time() - processor,
         "peak": peak(),
         "note": note,
+        "load": os.getloadavg()[0],
         "parameters": sum(p.numel() for p in run.model.parameters()),
     }
 
@@ -120,16 +126,25 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
+LIMITS = """What isn't usable at this size: under its own budget a page leaves out what costs more
+than what others leave, mostly fixed points, path independence and stability. Each can be measured by
+itself, with the budget that the page names. The eigenvalues of random weights crowd at the edge: in
+the products that long states are given no vector of the first is found, and its radius has no bound;
+`products=` of stability gives it more. Whatever continues the loop in double precision holds a copy
+of the weights that is twice as large."""
+
+
 def page(rows: dict[str, dict[str, Any]]) -> str:
     first = next(iter(rows.values()))
     size = f"{first['parameters'] / 1e6:.0f} million parameters"
+    load, weights = max(row["load"] for row in rows.values()), first["parameters"] * 4 / 1e9
     text = (
         f"`make sizes` writes this page: a Huginn-like model of {size} (random weights, float32), "
         f"{EXAMPLES} examples of {POSITIONS} tokens, {ITERATIONS} iterations, on one thread of "
         f"{platform.machine()}, each task in a process of its own. Peak is the whole process' memory, of "
-        f"which the weights are {first['parameters'] * 4 / 1e9:.2f} GB. Load: {os.getloadavg()[0]:.0f} on "
-        f"{os.cpu_count()} cores; where it is more than the cores, the clock says little, and a page with a "
-        f"budget of time does less. torch {torch.__version__}, {datetime.now(UTC):%B %Y}."
+        f"which the weights are {weights:.2f} GB and building them takes another half. Load: up to "
+        f"{load:.0f} on {os.cpu_count()} cores; where it is more than the cores, the clock says little, "
+        f"and a page with a budget of time does less. torch {torch.__version__}, {datetime.now(UTC):%B %Y}."
     )
     lines = [
         "# Models of real size",
@@ -144,7 +159,9 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
     for name, row in rows.items():
         figures = f"{row['processor']:.1f} | {row['seconds']:.1f} | {row['peak']:.2f}"
         lines.append(f"| {name} | {figures} | {row['note'].replace('|', '/')} |")
-    return "\n".join([*lines, ""])
+    missing = [name for name in TASKS if name not in rows]
+    lines += ["", f"Not run here: {', '.join(missing)}."] if missing else []
+    return "\n".join([*lines, "", textwrap.fill(" ".join(LIMITS.split()), 100), ""])
 
 
 def main() -> None:
