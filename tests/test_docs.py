@@ -21,7 +21,7 @@ PAGES = [
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 """All but the page that names what there was before."""
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
-TABLES = ("findings.md", "models.md", "verdicts.md")
+TABLES = ("findings.md", "models.md", "sizes.md", "verdicts.md")
 """Pages without code."""
 APART = ("architecture.md", "disk.md", *TABLES)
 GUIDES = [p for p in sorted(ROOT.glob("docs/*.md")) if p.name not in APART]
