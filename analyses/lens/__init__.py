@@ -11,8 +11,8 @@ of an example; where the task is unknown, every position but padding. For each s
   items.
 - mean rank of some tokens in the vocabulary, 1 = first: of the final answer, of the right answer,
   and of facts that the caller names, such as intermediate results.
-- chain, for a task whose answers have results on the way (`task.results`): how often each of them is
-  read after k iterations, among items that have all of them.
+- chain, for a task whose answers have results on the way (`task.results`): how often each of them
+  is read after k iterations, among items that have all of them.
 - settled: the k after which an item's answer no longer changes. Flips: answers that differ from
   those one iteration before.
 - rise: the largest rise of the final answer's probability in one iteration, per item. Sharpness:

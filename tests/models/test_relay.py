@@ -1,5 +1,5 @@
-"""Loops whose inner steps are known, since each iteration was trained on one result of a chain: what
-every analysis that speaks of steps says of them."""
+"""Loops whose inner steps are known, since each iteration was trained on one result of a chain:
+what every analysis that speaks of steps says of them."""
 
 import pytest
 import torch
