@@ -19,7 +19,7 @@ def renamed_source(text: str, old: str, new: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg == "architecture" and _is(node.value, old):
             edits.append((node.value, new))
-        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict):
+        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign) and isinstance(node.value, ast.Dict):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id == "RECIPES" for target in targets):
                 for key in node.value.keys:

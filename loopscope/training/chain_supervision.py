@@ -12,7 +12,8 @@ from .validation import check_count
 
 @dataclass(frozen=True)
 class Aligned:
-    """The read-out after k iterations is result `order[k]` of the task's chain, with equal weights.
+    """The read-out after k iterations is result `order[k]` of the task's chain, with equal
+    weights.
 
     With r_j the j-th result of an example (`task.results`), z_k the logits after k iterations, and
     o the order, the loss is the mean over k = 1..n of the loss of z_k against r_(o_k), at the

@@ -44,7 +44,7 @@ def test_the_logistic_map_goes_round_its_cycles(r, period):
     result = measured(logistic(r), torch.full((1, 1), 0.4, dtype=DOUBLE), 300)
     assert result.verdict.name == "orbit"
     assert result.period.tolist() == [[period]]
-    assert f"1 after {period}." in str(result)
+    assert f"1 orbit closes after {period} iterations." in str(result)
 
 
 def test_the_logistic_map_at_four_is_irregular():

@@ -19,6 +19,7 @@ from loopscope.analyses.path_independence.measure import _verdict as of_path  # 
 from loopscope.analyses.path_independence.result import PathIndependenceVerdict  # pyright: ignore[reportMissingImports]
 from loopscope.common.analysis_result import AnalysisResult
 from loopscope.common.fate import can_both_hold
+from loopscope.dynamics.followed_starts import FollowedStarts
 from loopscope.dynamics.outcome import Outcome
 
 from ..toys.planted_loops import FATES, planted_run
@@ -143,7 +144,9 @@ def test_every_verdict_of_fixed_points_and_path_independence_on_an_example_is_re
 
     def basins(same: bool, **other) -> Basins:
         points = (end, replace(end, ends_here=False, **other)) if other else (end,)
-        return Basins(points, torch.tensor([[same]]), torch.zeros(1), 1.0)
+        x = torch.zeros(1, 1, 1)
+        followed = FollowedStarts(x, torch.ones(1, 1, dtype=torch.long), x, x, 1)
+        return Basins(points, torch.tensor([[same]]), torch.zeros(1), followed, 1.0)
 
     ends = ("unstable", "approaching", "moving", "elsewhere", "growing", "unresolved")
     points = {of_points(outcome, basins(True), 0).name for outcome in ends}

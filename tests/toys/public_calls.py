@@ -394,4 +394,8 @@ def public_functions(module: types.ModuleType) -> list[str]:
     """The functions that a module of loopscope offers."""
     values = {name: getattr(module, name) for name in dir(module) if name[0] != "_"}
     offered = [name for name, value in values.items() if inspect.isfunction(value)]
-    return [name for name in offered if values[name].__module__.startswith("loopscope")]
+    return [
+        name
+        for name in offered
+        if values[name].__module__.startswith("loopscope") and name != "lazy_names"  # which makes names
+    ]
