@@ -392,10 +392,7 @@ def _maths() -> Iterator[Call]:
 
 def public_functions(module: types.ModuleType) -> list[str]:
     """The functions that a module of loopscope offers."""
-    values = {name: getattr(module, name) for name in dir(module) if name[0] != "_"}
+    names = {name for name in dir(module) if name[0] != "_"} - {"lazy_names"}
+    values = {name: getattr(module, name) for name in sorted(names)}
     offered = [name for name, value in values.items() if inspect.isfunction(value)]
-    return [
-        name
-        for name in offered
-        if values[name].__module__.startswith("loopscope") and name != "lazy_names"  # which makes names
-    ]
+    return [name for name in offered if values[name].__module__.startswith("loopscope")]
