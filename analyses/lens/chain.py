@@ -32,22 +32,30 @@ def chain_of(readings: Readings) -> ChainMatrix | None:
 def chain_sentence(matrix: ChainMatrix) -> str:
     """Whether the results are shown one after another, and when each is read most often."""
     columns = [i for i, k in enumerate(matrix.iterations) if k > 0]
+    if not columns:
+        return "The results of the task's chain weren't read after any iteration."
     best = matrix.share[:, columns].max(1)
     when = [matrix.iterations[columns[i]] for i in best.indices.tolist()]
     last = len(when)
     if bool((best.values >= SHOWN).all()):
-        in_order = when == list(range(1, last + 1))
+        in_order = bool((matrix.diagonal >= SHOWN).all())  # an answer that is kept may be read later, too
+        when = list(range(1, last + 1)) if in_order else when
+        best_values = matrix.diagonal if in_order else best.values
         lead = (
             "The read-out shows the results of the task's chain in their order, one after each iteration"
             if in_order
             else "The read-out shows every result of the task's chain, but not result k after k iterations"
         )
     else:
-        missing = int((best.values[:-1] < SHOWN).sum())
-        lead = f"Of the {plural(last - 1, 'result')} before the answer the read-out doesn't show {missing}"
+        missing, best_values = int((best.values[:-1] < SHOWN).sum()), best.values
+        lead = (
+            f"Of the {plural(last - 1, 'result')} before the answer the read-out doesn't show {missing}"
+            if missing
+            else "The read-out shows every result before the answer, but not the answer"
+        )
     numbers = ", ".join(
         f"result {j} in {percent(float(value))} after {k}"
-        for j, (value, k) in enumerate(zip(best.values, when, strict=True), start=1)
+        for j, (value, k) in enumerate(zip(best_values, when, strict=True), start=1)
     )
     others = matrix.equal[~torch.eye(last, dtype=torch.bool)].max()
     return (

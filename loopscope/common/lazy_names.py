@@ -25,6 +25,8 @@ class _LazyPackage(ModuleType):
     has the same name: importing a file puts it into its package."""
 
     def __getattr__(self, name: str) -> Any:
+        if name == "__all__":
+            return sorted(_places(self.__name__))
         if name not in _places(self.__name__):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         file, name_there = _places(self.__name__)[name]

@@ -27,7 +27,7 @@ def _address(tensor: Tensor) -> int:
     """Where a tensor's numbers lie one after the other in the CPU's memory; 0 if they don't."""
     if type(tensor) is not Tensor or not tensor.is_cpu or tensor.layout != torch.strided:
         return 0
-    if not tensor.is_contiguous() or tensor.is_neg():
+    if not tensor.is_contiguous() or tensor.is_neg() or tensor.is_conj():
         return 0
     try:
         return tensor.data_ptr()

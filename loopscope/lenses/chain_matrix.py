@@ -43,7 +43,8 @@ class ChainMatrix:
     def off_diagonal(self) -> Float[Tensor, " pair"]:
         """Every other result after 1..K iterations, of a chain of K results."""
         numbers = range(1, len(self.share) + 1)
-        return torch.stack([self._at(j, k) for j in numbers for k in numbers if j != k])
+        others = [self._at(j, k) for j in numbers for k in numbers if j != k]
+        return torch.stack(others) if others else self.share.new_empty(0)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -88,7 +89,13 @@ def chain_matrix(run: Run, kind: "str | Lens | Callable[[Tensor], Any]" = "coda"
             "chain_matrix needs a run of examples of a task with a chain of results, such as hops or "
             f"modular-chain, but got {run!r}. Give the model that task, or define task_results."
         )
-    return matrix_of(chain, lens(run, kind))
+    matrix = matrix_of(chain, lens(run, kind))
+    if not matrix.items:
+        raise LoopscopeError(
+            f"chain_matrix needs examples that have all {len(chain)} results, but of {len(run.tokens)} none "
+            "has. Take more, or all of them as long, as with exactly=."
+        )
+    return matrix
 
 
 def run_chain(run: Run) -> Chain | None:

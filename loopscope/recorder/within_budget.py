@@ -47,13 +47,19 @@ class Fitted:
 def price_of(module: Any, run: Any, options: Mapping[str, Any]) -> Price:
     """What an analysis costs with these options; nothing where it doesn't say, or only reads what
     was recorded."""
+    # where there is none, the analysis itself says what it needs, or does without iterating
+    return _price_if_any(module, run, options) or Price(0.0)
+
+
+def _price_if_any(module: Any, run: Any, options: Mapping[str, Any]) -> Price | None:
+    """None where it can't be measured so."""
     price = getattr(module, "price", None)
     if price is None or not isinstance(run, Run):
         return Price(0.0)
     try:
         return price(run, **options)
-    except LoopscopeError:  # the analysis itself says what it needs, or does without iterating
-        return Price(0.0)
+    except LoopscopeError:
+        return None
 
 
 def fitted(module: Any, run: Any, options: Mapping[str, Any], passes: float) -> Fitted | Price:
@@ -70,13 +76,18 @@ def fitted(module: Any, run: Any, options: Mapping[str, Any], passes: float) -> 
         return Fitted(run, options, whole, whole)
     reduced: dict[str, Any] = {}
     for fewer in smaller(module, options):
-        price = price_of(module, run, {**options, **fewer})
+        price = _price_if_any(module, run, {**options, **fewer})
+        if price is None:
+            continue
         if price.passes <= passes:
             return Fitted(run, {**options, **fewer}, price, whole, _words(fewer))
         if price.passes < least.passes:  # what saves nothing isn't left out
             reduced, least = fewer, price
     for part, share in _parts(run):
-        price = Price(price_of(module, part, {**options, **reduced}).passes * share)
+        of_part = _price_if_any(module, part, {**options, **reduced})
+        if of_part is None:
+            continue
+        price = Price(of_part.passes * share)
         if price.passes <= passes:
             words = f"the first {len(part.tokens)} of {plural(len(run.tokens), 'example')}"
             return Fitted(part, {**options, **reduced}, price, whole, (words, *_words(reduced)))

@@ -56,6 +56,14 @@ def measurement_of(result: Any, name: str) -> Measurement:
     return Measurement({k: _plain(v) for k, v in one.numbers.items()}, one.curves, one.axis)
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value of JSON is a number, null, or [value, low, high] of these."""
+    parts = value if isinstance(value, list) and len(value) == 3 else [value]
+    return all(
+        part is None or (isinstance(part, int | float) and not isinstance(part, bool)) for part in parts
+    )
+
+
 def value_of(number: Any) -> float:
     """The value of a number as JSON has it: alone, or with its interval; NaN for None."""
     value = number[0] if isinstance(number, list | tuple) else number

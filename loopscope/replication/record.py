@@ -11,7 +11,7 @@ from ..common.checked_fields import Count, checked_fields
 from ..common.errors import LoopscopeError
 from ..common.json_text import read_json
 from ..common.reading import read_text
-from .measurement import value_of
+from .measurement import is_number, value_of
 
 _REMEDY = "Take another copy, or run it again: loopscope findings run."
 
@@ -81,7 +81,15 @@ def read_record(file: Path) -> Record | None:
     if not file.is_file():
         return None
     values = read_json(read_text(file, "the results of a finding"), str(file))
-    return checked_fields(Record, values, str(file), _REMEDY)
+    record = checked_fields(Record, values, str(file), _REMEDY)
+    for attempt in (record.attempt, *record.earlier):
+        for name, number in ((n, v) for one in attempt.measured for n, v in one.numbers.items()):
+            if not is_number(number):
+                raise LoopscopeError(
+                    f"{file} must have a number, null or [value, low, high] for {name!r}, not {number!r}. "
+                    f"{_REMEDY}"
+                )
+    return record
 
 
 def write_record(file: Path, record: Record) -> None:

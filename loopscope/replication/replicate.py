@@ -17,7 +17,8 @@ from .work import Work
 
 def draw_seeds(name: str) -> Replication:
     """Draw the seeds of a finding from its commit, and write them into its results. What was
-    measured of an earlier recipe is kept there, and counted.
+    measured of an earlier recipe is kept there, and counted; one that is taken up again keeps its
+    seeds.
 
     Raises:
         LoopscopeError: its file isn't committed as it is, or its seeds were drawn before.
@@ -29,11 +30,15 @@ def draw_seeds(name: str) -> Replication:
             f"{one.attempt.commit[:10]}: {', '.join(map(str, one.attempt.seeds))}. Another recipe gets "
             "others: change its file and commit it."
         )
-    commit = commit_of(store.file_of(name))
     earlier = [] if one.record is None else [*one.record.earlier]
     if one.attempt is not None and one.attempt.measured:
         earlier.append(one.attempt)
-    attempt = Attempt(commit, one.digest, draw(commit, SEEDS))
+    attempt = next((before for before in earlier if before.digest == one.digest), None)
+    if attempt is None:
+        commit = commit_of(store.file_of(name))
+        attempt = Attempt(commit, one.digest, draw(commit, SEEDS))
+    else:  # a recipe that is taken up again has the seeds that it had
+        earlier.remove(attempt)
     store.save(name, Record(one.finding.number, attempt, earlier=earlier))
     return store.load(name)
 
@@ -71,7 +76,9 @@ def replicate(
         except LoopscopeError as error:
             yield Work(name, 0, str(folder)), error
             continue
-        works += [Work(name, seed, str(folder), fresh, sources()) for seed in attempt.seeds[:seeds]]
+        works += [
+            Work(name, seed, str(folder), fresh, sources(), attempt.digest) for seed in attempt.seeds[:seeds]
+        ]
     for work, outcome in outcomes(works, workers=workers, scheduler=scheduler, started=started):
         if isinstance(outcome, Measured):
             record = store.load(work.name).record

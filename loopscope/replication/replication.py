@@ -6,7 +6,7 @@ from typing import Any
 
 from ..common.text import number
 from ..common.to_json import to_json
-from .finding import Finding
+from .finding import SEEDS, Finding
 from .record import Attempt, Record
 from .rule import Holds, Numbers, Status, mean, passes, status
 
@@ -37,8 +37,10 @@ class Replication:
 
     @property
     def status(self) -> Status:
-        """Whether it holds, as far as it was run."""
-        return status(self.criterion, list(self.numbers.values()))
+        """Whether it holds, as far as it was run, by the first three seeds that were drawn: further
+        ones change nothing, nor do those that failed count as if they hadn't been drawn."""
+        first = [] if self.record is None else self.record.attempt.seeds[:SEEDS]
+        return status(self.criterion, [self.numbers[seed] for seed in first if seed in self.numbers])
 
     @property
     def criterion_of_mean(self) -> bool:

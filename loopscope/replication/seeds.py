@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 from ..common.errors import LoopscopeError
+from .digest import files_of
 
 FIRST, RANGE = 1000, 1_000_000
 """Seeds are from FIRST on: the zoo's entries have smaller ones."""
@@ -33,13 +34,19 @@ def commit_of(file: Path) -> str:
     Raises:
         LoopscopeError: it lies in no git checkout, was never committed, or has changed since.
     """
-    if changes := _git(file, "status", "--porcelain", "--ignored", "--", file.name).strip():
+    paths = [str(one.relative_to(file.parent)) for one in files_of(file)]
+    if _git(file, "rev-parse", "--is-shallow-repository").strip() == "true":
+        raise LoopscopeError(
+            f"Seeds follow from the commit that {file} is in, but this clone doesn't have its whole history. "
+            "Run git fetch --unshallow first."
+        )
+    if changes := _git(file, "status", "--porcelain", "--ignored", "--", *paths).strip():
         state = "has never been committed" if changes[:2] in ("??", "!!") else "has changed since its commit"
         raise LoopscopeError(
             f"Seeds follow from the commit that {file} is in, so it must be committed before they are drawn, "
             f"but it {state}. Commit it first."
         )
-    if not (commit := _git(file, "log", "-1", "--format=%H", "--", file.name).strip()):
+    if not (commit := _git(file, "log", "-1", "--format=%H", "--", *paths).strip()):
         raise LoopscopeError(
             f"Seeds follow from the commit that {file} is in, but no commit has it. Commit it first."
         )

@@ -5,7 +5,7 @@ from types import ModuleType
 
 from ..common import discovery
 from ..common.finding_shelf import FINDINGS
-from .digest import file_digest
+from .digest import file_digest, imported_digest
 from .record import Record, read_record, write_record
 from .replication import Replication
 
@@ -34,6 +34,7 @@ def load(name: str) -> Replication:
         LoopscopeError: the file of the results isn't what loopscope wrote.
     """
     module = FINDINGS.get(name)
+    imported_digest(module)
     record = read_record(_written(name)) or read_record(_shipped(name))
     return Replication(name, module.finding, module.holds, record, file_digest(file_of(name)))
 

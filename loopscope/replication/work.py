@@ -20,7 +20,7 @@ from ..common.json_text import read_json
 from ..common.reading import read_text
 from ..recorder.provenance import versions
 from ..shelves.use import use
-from .digest import file_digest
+from .digest import file_digest, imported_digest
 from .measurement import measurement_of
 from .record import Measured
 from .trainings import Trainings
@@ -40,18 +40,26 @@ class Work:
     """Whether a measurement that is there is made again."""
     sources: Sequence[Any] = ()
     """What the user put on the shelves."""
+    digest: str = ""
+    """Of the recipe whose seeds were drawn."""
 
 
 def measure_seed(work: Work) -> Measured:
     """Train and measure one seed, or read what was measured of this recipe before.
 
     Raises:
-        LoopscopeError: a training or the measurement failed.
+        LoopscopeError: a training or the measurement failed, or the file isn't the one whose seeds
+            were drawn.
     """
     for source in work.sources:
         use(source)
     module = FINDINGS.get(work.name)
-    digest = file_digest(Path(module.__file__))
+    digest = imported_digest(module)
+    if {digest, file_digest(Path(module.__file__))} != {work.digest or digest}:
+        raise LoopscopeError(
+            f"A seed must be measured by the file whose seeds were drawn, but {module.__file__} was changed "
+            "meanwhile. Commit the change, draw its seeds, and run it in a new process."
+        )
     file = Path(work.folder) / MEASURED / f"{work.name}-{digest}-{work.seed}.json"
     if file.is_file() and not work.fresh:
         values = read_json(read_text(file, "the measurement of a finding"), str(file))

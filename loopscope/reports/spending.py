@@ -61,7 +61,7 @@ class Spending:
         allowed = max(allotted(prices, self.left, name), 1e-6)
         self._rest.remove(name)
         self.spend(getattr(fitted(module, self._run, {}, allowed), "price", None))
-        return None if prices[name].whole <= allowed else f"{allowed:.6f} passes"
+        return None if prices[name].whole <= allowed else f"{math.ceil(1e6 * allowed) / 1e6:.6f} passes"
 
     def _prices(self, name: str) -> Prices:
         module = questions.module(name)

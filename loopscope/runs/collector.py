@@ -74,7 +74,7 @@ class Collector:
         """Whether values are kept as they are."""
         self._axes: dict[Any, tuple[str, ...]] = {}
         """By site and shapes: the names of its axes."""
-        self._copies = self.copy and self._plain and not grad and store is None and not is_spilling()
+        self._copies = self.copy and self._plain and not grad and store is None
         """Whether each value is copied as it is."""
         self._copied: tuple[Tensor, Tensor] | None = None
         """The latest value that was copied whole, and its copy: one tensor may pass several
@@ -134,7 +134,7 @@ class Collector:
             kept, axes = self.keep.value(value, axes, site)
         if is_state(site):
             self._see_form(site, value, kept)
-        hold = self._copy if self._copies else self._held
+        hold = self._copy if self._copies and not is_spilling() else self._held
         kept, version = hold(kept, value, copy)
         rows = self.rows if self.rows is not None and len(self.rows) == len(value) else None
         entry = Entry(loops, index, kept, axes, version, torch.is_grad_enabled(), rows)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ from typer.testing import CliRunner
 import loopscope as ls
 from loopscope.cli import app
 from loopscope.common.finding_shelf import FINDINGS
+from loopscope.replication.digest import file_digest
 from loopscope.replication.replicate import replicate
 from loopscope.replication.seeds import draw
 from loopscope.replication.trainings import Trainings
+from loopscope.replication.work import Work, measure_seed
 from loopscope.training import train
 
 from ..toys import tiny_finding
@@ -88,6 +91,61 @@ def test_a_changed_recipe_gets_other_seeds_and_is_counted(file: Path, tmp_path: 
     one = ls.findings.result(file)
     assert one.recipes_tried == 2 and one.status.value == "not run"
     assert one.record.earlier[0].commit == first and len(one.record.earlier[0].measured) == 1
+
+
+def test_a_recipe_that_is_taken_up_again_keeps_its_seeds(file: Path, tmp_path: Path):
+    tiny_finding.commit(file)
+    first = ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+    tiny_finding.write(file.parent, scale=3.0)
+    tiny_finding.commit(file)
+    ls.findings.draw(file)
+    tiny_finding.write(file.parent)
+    tiny_finding.commit(file)
+    assert ls.findings.draw(file) == list(first.attempt.seeds)
+    again = ls.findings.result(file)
+    assert again.numbers == first.numbers and again.recipes_tried == 1, "the other one was never measured"
+
+
+def test_code_that_was_changed_after_its_import_measures_nothing(file: Path, tmp_path: Path):
+    tiny_finding.commit(file)
+    attempt = ls.findings.run(file, folder=tmp_path / "runs", seeds=1).attempt
+    tiny_finding.write(file.parent, scale=3.0)
+    changed = Work("tiny", 7, str(tmp_path / "runs"), digest=attempt.digest)
+    with pytest.raises(ls.LoopscopeError, match=r"but .*tiny\.py was changed meanwhile\. Commit the change"):
+        measure_seed(changed)
+    with pytest.raises(ls.LoopscopeError, match="was changed meanwhile"):
+        measure_seed(replace(changed, digest=file_digest(file)))  # drawn again, but the old code is loaded
+
+
+def test_the_first_three_seeds_decide(file: Path, tmp_path: Path):
+    text = file.read_text().replace(">= 0", ">= 1e9 or numbers.get('fine', 0) > 0")
+    file.write_text(text)
+    tiny_finding.commit(file)
+    ls.findings.run(file, folder=tmp_path / "runs", seeds=3)
+    results = file.parent / "results" / "tiny.json"
+    stored = json.loads(results.read_text())
+    assert ls.findings.result(file).status.value == "does not hold"
+    measured = stored["attempt"]["measured"]
+    stored["attempt"]["seeds"] = draw(stored["attempt"]["commit"], 9)
+    for seed in stored["attempt"]["seeds"][3:]:
+        measured.append(measured[0] | {"seed": seed, "numbers": {"fine": 1, "sum of the weights": 1}})
+    results.write_text(json.dumps(stored))
+    assert ls.findings.result(file).status.value == "does not hold"
+    del measured[0]  # as one that failed
+    results.write_text(json.dumps(stored))
+    assert ls.findings.result(file).status.value == "partly run"
+
+
+@pytest.mark.parametrize("wrong", ["0.7", True, [], [1.0, 2.0], {"b": 1}])
+def test_results_with_something_else_than_numbers_are_refused(file: Path, tmp_path: Path, wrong):
+    tiny_finding.commit(file)
+    ls.findings.run(file, folder=tmp_path / "runs", seeds=1)
+    results = file.parent / "results" / "tiny.json"
+    stored = json.loads(results.read_text())
+    stored["attempt"]["measured"][0]["numbers"]["sum of the weights"] = wrong
+    results.write_text(json.dumps(stored))
+    with pytest.raises(ls.LoopscopeError, match="must have a number, null or"):
+        ls.findings.result(file)
 
 
 def test_an_error_of_its_own_code_is_a_sentence(file: Path, tmp_path: Path):

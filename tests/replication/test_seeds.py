@@ -68,3 +68,30 @@ def test_the_digest_is_of_what_a_file_does(tmp_path: Path):
     assert digest("finding = 2\n\ndef f(x):\n    return x + 1\n") == first
     assert digest("def f(x):  # why\n    return (x\n            + 1)\n") == first
     assert digest("def f(x):\n    return x + 2\n") != first
+
+
+def test_the_digest_of_a_folder_is_of_all_its_files(tmp_path: Path):
+    file = tmp_path / "__init__.py"
+    file.write_text("from .part import SCALE\n")
+    (tmp_path / "part.py").write_text("SCALE = 1\n")
+    first = file_digest(file)
+    (tmp_path / "part.py").write_text("SCALE = 2\n")
+    assert file_digest(file) != first
+
+
+def test_the_digest_is_the_same_for_every_version_of_python(tmp_path: Path):
+    """As Python 3.11 to 3.13 have it. They differ in the fields of a function."""
+    file = tmp_path / "a.py"
+    file.write_text("def f(x: int = 1) -> str:\n    return f'{x:.2f}'\n\n\nclass A:\n    y = [f(2)]\n")
+    assert file_digest(file) == "da99ca3a3eb5"
+
+
+@needs_git
+def test_a_clone_without_its_history_has_no_seeds(tmp_path: Path):
+    file = tiny_finding.write(tmp_path / "a")
+    tiny_finding.commit(file)
+    (tmp_path / "a" / "other.py").write_text("")
+    tiny_finding.commit(file)
+    tiny_finding.git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{tmp_path / 'a'}", "b")
+    with pytest.raises(LoopscopeError, match="doesn't have its whole history. Run git fetch --unshallow"):
+        commit_of(tmp_path / "b" / file.name)
