@@ -4,7 +4,9 @@ import pytest
 import torch
 
 import loopscope as ls
+from loopscope.analyses.lens.chain import chain_sentence  # pyright: ignore[reportMissingImports]
 from loopscope.common import discovery
+from loopscope.lenses.chain_matrix import ChainMatrix
 
 from ..toys.planted_chain import AT_ONCE, IN_ORDER, SWAPPED, PlantedChain
 
@@ -69,3 +71,22 @@ def test_probes_find_each_result_at_its_iteration_and_at_no_other(order):
         if shown:
             assert value.formed == shown[0] and value.score[shown[0]] > 0.95
     assert result.facts["answer"].formed == order.index(5) + 1
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [
+        # an answer that is kept, and read a little more often later
+        ([[0.97, 0, 0], [0, 0.97, 0.98], [0, 0, 0.96]], "in their order, one after each iteration"),
+        ([[0, 0.97, 0], [0.97, 0, 0], [0, 0, 0.96]], "but not result k after k iterations"),
+        ([[0.97, 0, 0], [0, 0.97, 0], [0, 0, 0.5]], "every result before the answer, but not the answer: "),
+        (
+            [[0.97, 0, 0], [0, 0.5, 0], [0, 0, 0.96]],
+            "Of the 2 results before the answer the read-out doesn't",
+        ),
+    ],
+)
+def test_the_sentence_is_what_the_matrix_says(share, said):
+    table = torch.tensor([[0.0, *row] for row in share], dtype=torch.float64)
+    matrix = ChainMatrix(table, torch.eye(3, dtype=torch.float64), (0, 1, 2, 3), 100)
+    assert said in chain_sentence(matrix)

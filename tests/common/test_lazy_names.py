@@ -54,6 +54,14 @@ def test_naming_record_imports_neither_large_packages_nor_what_measures_runs():
     assert seen["collections"] == 0, "garbage was looked for in the middle of it"
 
 
+@pytest.mark.parametrize("package", ["maths", "halting", "recorder"])
+def test_a_star_imports_every_public_name(package):
+    names: dict = {}
+    exec(f"from loopscope.{package} import *", names)
+    module = sys.modules[f"loopscope.{package}"]
+    assert names.keys() - {"__builtins__"} == {n for n in dir(module) if n in module.__all__} != set()
+
+
 @pytest.mark.parametrize("enabled", [False, True])
 def test_whether_garbage_is_collected_stays_the_callers_choice(enabled):
     before = gc.isenabled()
