@@ -16,12 +16,16 @@ class Largest(NamedTuple):
     """v, on the shorter side of the operator."""
 
 
-def bidiagonal_search(operator: Any, start: np.ndarray, tolerance: float, steps: int) -> Largest:
+def bidiagonal_search(
+    operator: Any, start: np.ndarray, tolerance: float, steps: int, least: int = 1
+) -> Largest:
     """The largest singular value of a scipy LinearOperator after at most so many steps, each a
     product with it and one with its transpose. Fewer, once its residual is within the tolerance.
     NaN where a product holds NaN or infinity.
 
     Arguments:
+        least: steps before its residual counts. Among many values that lie close together it may be
+            small after one step, when a larger one hasn't been met yet.
         start: of the length of the operator's shorter side, finite and not all zero.
     """
     m, n = operator.shape
@@ -39,7 +43,7 @@ def bidiagonal_search(operator: Any, start: np.ndarray, tolerance: float, steps:
         p, values, q = np.linalg.svd(np.diag(diagonal) + np.diag(above, 1))
         value = float(values[0])
         residual = beta * abs(float(p[-1, 0])) / value if value > 0 else 0.0
-        if residual <= tolerance or len(left) >= steps:
+        if (residual <= tolerance and len(left) >= least) or beta == 0 or len(left) >= steps:
             vector = np.stack(right[: len(left)], 1) @ q[0]
             return Largest(value, residual, vector)
         above.append(beta)

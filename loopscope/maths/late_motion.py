@@ -112,7 +112,7 @@ def late_motion_of(
         (grows & started, LateMotion.grows),
         (settled[-tail] & known, LateMotion.rests),
         (settled[-tail] | ~started, LateMotion.unresolved),
-        (ends | settled[-half], LateMotion.approaches),
+        (ends | (settled[-half] & ~parts[0][1].endless), LateMotion.approaches),
         (shrinks, LateMotion.slows),
     ]
     code = torch.full_like(range, _CODE[LateMotion.moves], dtype=torch.long)
