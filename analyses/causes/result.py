@@ -30,6 +30,13 @@ _TRIVIAL = {
     f"answer. {_BY_CONSTRUCTION}",
 }
 """The verdicts where the input reaches the answer through the state alone."""
+_CONTINUED = (
+    "Halfway through the loop a state patched in at a single position mostly gives an answer that neither "
+    "example has ({share}): the later iterations go on from it, with what their own example's state holds at "
+    "the other positions. The whole state gives the other example's answer by construction: nothing of the "
+    "input is read after the first state."
+)
+"""The same where the loop goes on from a patched state, which only a part of it can show."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,9 @@ class CausesResult(AnalysisResult):
         text, i = super().sentence, self.iterations.index(self.middle)
         if self.only_state and self.verdict in _TRIVIAL:
             return _TRIVIAL[self.verdict]
+        if self.only_state and self.verdict is CausesVerdict.continued:
+            share = float(self.best_third_answers[self.position_iterations.index(self.middle)])
+            return _CONTINUED.format(share=f"{percent(share)} by the best one")
         if self.verdict is CausesVerdict.continued:
             return text.replace("that neither example has", f"that neither example has ({self._thirds})")
         if self.verdict is not CausesVerdict.partly:

@@ -91,6 +91,6 @@ def chain_panel(matrix: ChainMatrix) -> Panel:
         chain_sentence(matrix),
         "The task says which results lead to its answer, each from the one before; the last is the answer. "
         "Each cell is the fraction of items in which that result is read after k iterations. A loop that "
-        "computes one result in each iteration has its dark cells on the diagonal; one that has its answer "
+        "computes one result in each iteration has its bright cells on the diagonal; one that has its answer "
         "at once in the last column.",
     )

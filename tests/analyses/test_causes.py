@@ -134,6 +134,20 @@ def test_where_the_input_is_in_the_state_alone_a_whole_effect_is_no_finding():
     assert not ls.analyses.measure("causes", run_of("forgets"), examples=5).only_state
 
 
+def test_a_loop_that_reads_no_input_again_goes_on_with_what_is_in_its_other_positions():
+    """relay-roots follows parents that it reads from its own first state alone."""
+    model = ls.models.load("relay-roots")
+    run = ls.record(model, model.task.batch(48, seed=0, exactly=4).tokens)
+    result = ls.analyses.measure("causes", run)
+    assert result.verdict is CausesVerdict.continued and result.only_state
+    assert float(result.third_answers[result.iterations.index(result.middle)]) == 0
+    assert "the input of their own example" not in result.sentence
+    assert "own example's state holds at the other positions" in result.sentence
+    assert "by the whole state" not in result.sentence and "by construction" in result.sentence
+    read_again = replace(result, only_state=False).sentence
+    assert "the input of their own example" in read_again and "0 % by the whole state" in read_again
+
+
 def test_examples_without_a_donor_are_counted():
     """No other example reaches as far as the first, whose second position others don't have."""
     run = run_of("one position", torch.tensor([[0, 1], [1, 0], [2, 0]]))
