@@ -25,6 +25,7 @@ finding = Finding(
     metric="violations; Spearman(attention change, state change)",
     criterion="0 violations; rho >= .9",
     minutes=3,
+    curve_start=2,
 )
 
 LAYERS, NETWORKS = 4, 8

@@ -30,6 +30,7 @@ finding = Finding(
     criterion="diagonal >= .95, off-diagonal <= .3; other nets fail it",
     minutes=5,
     recipes_tried=5,
+    curve_start=1,
 )
 
 EXAMPLES, DIAGONAL, OTHERS = 2000, 0.95, 0.3

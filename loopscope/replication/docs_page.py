@@ -1,15 +1,16 @@
 """docs/findings.md: the table of all findings, written from their results."""
 
-import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..common import discovery
 from ..common.atomic_write import save_text
 from ..common.errors import LoopscopeError
 from ..common.finding_shelf import FINDINGS
-from ..common.text import number, plural
+from ..common.text import listed, plural
 from . import store
+from .docs_section import cell, linked, section, wrapped
 from .finding import SEEDS
 from .replication import Replication
 from .rule import Status
@@ -17,32 +18,39 @@ from .rule import Status
 DOCS = "docs/findings.md"
 
 
-def docs_page(replications: Sequence[Replication]) -> str:
-    """The page in Markdown: how many hold, a table, and for each finding its numbers."""
+def docs_page(replications: Sequence[Replication], absent: Mapping[int, int] | None = None) -> str:
+    """The page in Markdown: how many hold, a table, and for each finding its numbers.
+
+    Arguments:
+        absent: numbers that have a criterion and no file yet; the value is the number in whose place
+            one stands, or its own.
+    """
     count = {status: sum(one.status is status for one in replications) for status in Status}
     lines = [
         "# Published findings, run again",
         "",
-        "Each is a claim of a paper, with its metric and its criterion as they were fixed before any",
-        f"run. It holds if the criterion holds for the mean of {SEEDS} seeds and in at least two of",
-        "them. The seeds follow from the hash of the commit that the recipe is in. `loopscope findings",
-        "run N` trains and measures one again; `make findings` runs all and writes this page.",
+        *wrapped(" ".join(_head(replications))),
         "",
         f"- {plural(len(replications), 'finding')}: "
-        + ", ".join(f"{n} {status.value}" for status, n in count.items() if n)
+        + ", ".join(status.counted(n) for status, n in count.items() if n)
         + ".",
         "",
         *_table(replications),
+        *(["", *wrapped(_absent(absent))] if absent else []),
     ]
     for one in replications:
-        lines += ["", *_section(one)]
+        lines += ["", *section(one)]
     return "\n".join(lines) + "\n"
 
 
 def shelf_page() -> str:
     """The page about loopscope's own findings, by their numbers."""
-    every = [store.load(name) for name in FINDINGS.ours()]
-    return docs_page(sorted(every, key=lambda one: one.finding.number))
+    every = sorted(map(store.load, FINDINGS.ours()), key=lambda one: one.finding.number)
+    criteria = Path(discovery.folders("findings")[-1]) / "criteria.md"
+    text = criteria.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (?:In place of (\d+))?", text, re.MULTILINE)
+    present = {one.finding.number for one in every}
+    return docs_page(every, {int(new): int(old or new) for new, old in rows if int(new) not in present})
 
 
 def write_docs() -> Path:
@@ -62,53 +70,60 @@ def write_docs() -> Path:
     return path
 
 
+def _head(replications: Sequence[Replication]) -> list[str]:
+    late = [one.finding.number for one in replications if one.finding.fresh_only]
+    lines = [
+        "Each is a claim of a paper, with its metric and its criterion as they were fixed before its first",
+        "run ([criteria.md](../findings/criteria.md) has them all).",
+    ]
+    if late:
+        what, they = ("criterion", "it counts") if len(late) == 1 else ("criteria", "they count")
+        lines += [
+            f"The {what} of {_several(late)} came after a look at trained entries, so that {they} on fresh",
+            "trainings only; the table marks this.",
+        ]
+    return [
+        *lines,
+        f"A finding holds if its criterion holds for the mean of {SEEDS} seeds and in at least two of them.",
+        "The seeds follow from the hash of the commit that the recipe is in. `loopscope findings run N`",
+        "trains and measures one again; `make findings` runs all and writes this page. Under each finding",
+        "stands how it was measured, which defines the words of its criterion.",
+        "In brackets are 95 % intervals, where they were measured.",
+    ]
+
+
+def _absent(numbers: Mapping[int, int]) -> str:
+    places = {new: old for new, old in numbers.items() if new != old}
+    instead = f" ({_several(places)} in place of {_several(places.values())})" if places else ""
+    return (
+        f"Of the thirty, {_several(numbers)} {'are' if len(numbers) > 1 else 'is'} not on the shelf yet"
+        f"{instead}. Other numbers that are missing are of reserves, which weren't needed so far."
+    )
+
+
+def _several(numbers: Iterable[int]) -> str:
+    return listed([str(one) for one in sorted(numbers)])
+
+
 def _table(replications: Sequence[Replication]) -> list[str]:
     lines = [
         "| # | claim | source | status | figures: mean (each seed) | recipes tried | commit, date |",
         "|--:|---|---|---|---|--:|---|",
     ]
     for one in replications:
+        finding = one.finding
+        marks = [
+            *(["a reserve"] if finding.reserve else []),
+            *(["criterion after a look; fresh trainings only"] if finding.fresh_only else []),
+        ]
         cells = [
-            str(one.finding.number),
-            one.finding.claim + (" (a reserve)" if one.finding.reserve else ""),
-            str(one.finding.source),
+            str(finding.number),
+            finding.claim + (f" ({'; '.join(marks)})" if marks else ""),
+            linked(str(finding.source)),
             one.status.value + ("" if one.is_current else " (the file has changed since)"),
             "<br>".join(one.figures) or "-",
-            str(one.recipes_tried),
+            str(one.recipes_tried) if one.was_run else "-",
             "-" if one.attempt is None else f"`{one.attempt.commit[:10]}`, {one.date or 'not run'}",
         ]
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
+        lines.append(f"| {' | '.join(map(cell, cells))} |")
     return lines
-
-
-def _section(one: Replication) -> list[str]:
-    finding, attempt = one.finding, one.attempt
-    lines = [f"## {finding.number}: {one.name.replace('_', ' ')}", ""]
-    rows = [
-        ("claim", finding.claim),
-        ("source", str(finding.source)),
-        ("file", f"`findings/{one.name}.py`"),
-        ("metric", finding.metric),
-        ("criterion", finding.criterion),
-        ("status", one.status.value),
-    ]
-    rows += [("counts on", "fresh trainings only")] if finding.fresh_only else []
-    rows += [] if one.record is None or not one.record.note else [("note", one.record.note)]
-    lines += ["| | |", "|---|---|", *(f"| {name} | {_cell(text)} |" for name, text in rows)]
-    if attempt is None or not attempt.measured:
-        return lines
-    header = ["number", "mean", *(f"seed {seed}" for seed in one.numbers)]
-    lines += ["", f"| {' | '.join(header)} |", f"|---|{'--:|' * (len(header) - 1)}"]
-    for name in one.mean:
-        values = [number(one.mean[name]), *(number(by.get(name, math.nan)) for by in one.numbers.values())]
-        lines.append(f"| {_cell(name)} | {' | '.join(values)} |")
-    passed = " | ".join("yes" if passed else "no" for passed in one.passed.values())
-    lines.append(f"| criterion | {'yes' if one.criterion_of_mean else 'no'} | {passed} |")
-    if one.record is not None and one.record.earlier:
-        lines += ["", f"Earlier recipes: {len(one.record.earlier)}, whose numbers are in its results."]
-    return lines
-
-
-def _cell(text: str) -> str:
-    """A text as a table of Markdown has it."""
-    return text.replace("|", "\\|")

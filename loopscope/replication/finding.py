@@ -22,7 +22,7 @@ class Paper:
 
     def __str__(self) -> str:
         where = f"arXiv {self.arxiv}" if self.arxiv else self.title
-        return ", ".join(filter(None, (f"{self.authors} {self.year}".strip(), where)))
+        return f"{self.authors} {self.year}, {where}" if self.authors else f"{where} ({self.year})"
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,17 @@ class Finding:
     fresh_only: bool = False
     """Whether its criterion was written after a look at trained entries, so that it counts on
     trainings that weren't there before, alone."""
+    curve_start: int = 0
+    """What the first value of its curves stands for, such as 1 for "after one iteration"."""
 
     def __post_init__(self) -> None:
         for name in ("number", "recipes_tried"):
             if type(value := getattr(self, name)) is not int or value < 1:
                 raise LoopscopeError(f"Finding.{name} must be a whole number, 1 or more, but is {value!r}.")
+        if type(self.curve_start) is not int or self.curve_start < 0:
+            raise LoopscopeError(
+                f"Finding.curve_start must be a whole number, 0 or more, but is {self.curve_start!r}."
+            )
         for name in ("claim", "metric", "criterion"):
             if not (isinstance(value := getattr(self, name), str) and value.strip()):
                 raise LoopscopeError(f"Finding.{name} must be a text, but is {value!r}. Write it.")

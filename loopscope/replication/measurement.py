@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..common.errors import LoopscopeError
+from ..common.text import number
 from ..common.to_json import rounded, to_json
 
 DIGITS = 7
@@ -68,6 +69,22 @@ def value_of(number: Any) -> float:
     """The value of a number as JSON has it: alone, or with its interval; NaN for None."""
     value = number[0] if isinstance(number, list | tuple) else number
     return math.nan if value is None else float(value)
+
+
+def figure(value: float) -> str:
+    """A measured number in words: three significant digits, or all of a whole number."""
+    if math.isfinite(value) and value == round(value) and abs(value) < 1e6:
+        return f"{value:.0f}"
+    return number(value) if not 1e-4 <= abs(value) < 1e3 else f"{value:#.3g}".rstrip(".")
+
+
+def interval_text(stored: Any) -> str:
+    """A number as JSON has it in words, with its 95 % interval if it has one: 2.41 [2.21, 2.61]."""
+    value = figure(value_of(stored))
+    if not isinstance(stored, list | tuple):
+        return value
+    low, high = (math.nan if end is None else float(end) for end in stored[1:])
+    return f"{value} [{figure(low)}, {figure(high)}]"
 
 
 def _fits(item: tuple[Any, Any]) -> bool:

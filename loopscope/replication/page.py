@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from ..common.text import number
 from ..recorder.provenance import versions
 from ..reports.document import Report
 from ..reports.page import page
 from ..reports.section import Section, Summary, Table, Tile, anchor
 from .figures import panels
-from .replication import Replication, status_text
+from .measurement import figure
+from .replication import Replication, cost_text, has_intervals, status_text
 
 
 def replication_page(one: Replication) -> Report:
@@ -19,7 +19,7 @@ def replication_page(one: Replication) -> Report:
     html = page(
         title=f"Finding {finding.number}",
         subtitle=f"{finding.claim} · {finding.source}",
-        summary=Summary([f"{finding.claim}: {one.status}."], _tiles(one)),
+        summary=Summary([f"{finding.claim}.", _outcome(one)], _tiles(one)),
         card=None,
         sections=[section],
         details=_details(one),
@@ -37,30 +37,38 @@ def _section(one: Replication, place: int) -> Section:
         finding.claim,
         place,
         panels(one),
-        text=f"Criterion: {finding.criterion}",
-        evidence=f"Metric: {finding.metric}",
+        text=" ".join([f"Criterion: {finding.criterion}.", *one.description.split()]),
+        evidence=f"Metric: {finding.metric}.",
         table=_table(one),
         group="training",
+    )
+
+
+def _outcome(one: Replication) -> str:
+    if not one.passed:
+        return "It was not run yet."
+    mean, seeds = "holds" if one.criterion_of_mean else "does not hold", sum(one.passed.values())
+    return (
+        f"Outcome: {one.status}. The criterion {mean} for the mean, and holds in {seeds} of "
+        f"{len(one.passed)} seeds."
     )
 
 
 def _table(one: Replication) -> Table | None:
     if not one.numbers:
         return None
-    rows = [
-        (name, number(value), *(number(by.get(name, float("nan"))) for by in one.numbers.values()))
-        for name, value in one.mean.items()
-    ]
+    rows = [(name, figure(one.mean[name]), *values) for name, values in one.with_intervals.items()]
     passed = ["yes" if passed else "no" for passed in one.passed.values()]
     rows.append(("criterion holds", "yes" if one.criterion_of_mean else "no", *passed))
-    return Table(("number", "mean", *(f"seed {seed}" for seed in one.numbers)), rows)
+    name = "number, with its 95 % interval" if has_intervals(one) else "number"
+    return Table((name, "mean", *(f"seed {seed}" for seed in one.numbers)), rows)
 
 
 def _tiles(one: Replication) -> Sequence[Tile]:
     tiles = [
         Tile(str(one.status), f"the criterion holds in {sum(one.passed.values())} of {len(one.passed)} seeds")
     ]
-    return [*tiles, *(Tile(number(value), f"{name}, mean") for name, value in one.mean.items())][:6]
+    return [*tiles, *(Tile(figure(value), f"{name}, mean") for name, value in one.mean.items())][:6]
 
 
 def _details(one: Replication) -> list[tuple[str, str]]:
@@ -70,8 +78,7 @@ def _details(one: Replication) -> list[tuple[str, str]]:
             ("commit of the recipe", one.attempt.commit),
             ("seeds", ", ".join(map(str, one.attempt.seeds))),
         ]
-        seconds = sum(m.seconds for m in one.attempt.measured)
-        rows.append(("processor time", f"{seconds:,.0f} s"))
+    rows.append(("cost", cost_text(one)))
     if one.record is not None and one.record.note:
         rows.append(("note", one.record.note))
     return [*rows, ("page made with", ", ".join(f"{name} {version}" for name, version in versions().items()))]

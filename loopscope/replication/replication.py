@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..common.text import number
 from ..common.to_json import to_json
 from .finding import SEEDS, Finding
+from .measurement import figure, interval_text
 from .record import Attempt, Record
 from .rule import Holds, Numbers, Status, mean, passes, status
 
@@ -24,6 +24,8 @@ class Replication:
     """None if no seeds were drawn yet."""
     digest: str
     """Of the finding's file as it is now."""
+    description: str = ""
+    """How it is measured: the docstring of its file."""
 
     @property
     def numbers(self) -> dict[int, dict[str, float]]:
@@ -58,6 +60,12 @@ class Replication:
         return self.finding.recipes_tried + (0 if self.record is None else len(self.record.earlier))
 
     @property
+    def was_run(self) -> bool:
+        """Whether this recipe or an earlier one was measured."""
+        record = self.record
+        return record is not None and any(one.measured for one in (record.attempt, *record.earlier))
+
+    @property
     def is_current(self) -> bool:
         """Whether the finding's file still is the one whose seeds were drawn."""
         return self.record is None or self.record.attempt.digest == self.digest
@@ -73,6 +81,19 @@ class Replication:
         return "" if self.record is None else max((m.date for m in self.record.attempt.measured), default="")
 
     @property
+    def seconds(self) -> float | None:
+        """Processor time of a seed as it was measured, with the trainings that it made itself; None
+        if none was."""
+        times = [] if self.attempt is None else [m.seconds for m in self.attempt.measured if m.seconds > 0]
+        return sum(times) / len(times) if times else None
+
+    @property
+    def with_intervals(self) -> dict[str, list[str]]:
+        """By number: the value of each seed in words, with its 95 % interval where it has one."""
+        stored = {} if self.attempt is None else {m.seed: m.numbers for m in self.attempt.measured}
+        return {name: [interval_text(stored[seed].get(name)) for seed in self.numbers] for name in self.mean}
+
+    @property
     def figures(self) -> list[str]:
         """A line for each number: its mean, and the value of each seed."""
         return [figures_of(name, self.numbers) for name in self.mean]
@@ -83,6 +104,7 @@ class Replication:
             "name": self.name,
             **to_json(self.finding),
             "status": self.status.value,
+            "description": self.description,
             "recipes_tried": self.recipes_tried,
             "is_current": self.is_current,
             "mean": to_json(self.mean),
@@ -94,10 +116,11 @@ class Replication:
         one = self.finding
         lines = [
             f"{one.number}. {one.claim} ({one.source})",
+            *([self.description, ""] if self.description else []),
             f"Metric: {one.metric}",
             f"Criterion: {one.criterion}",
             f"Status: {status_text(self)}",
-            f"Cost: about {number(one.minutes)} minutes of one thread for each seed",
+            f"Cost: {cost_text(self)}",
         ]
         lines += ["It counts on fresh trainings only."] if one.fresh_only else []
         lines += ["A reserve, in place of one of the thirty."] if one.reserve else []
@@ -105,7 +128,11 @@ class Replication:
             lines.append(
                 f"Seeds {', '.join(map(str, self.attempt.seeds))} of commit {self.attempt.commit[:10]}"
             )
-        lines += [f"  {line}" for line in self.figures]
+        lines += [
+            f"  {name}: {figure(self.mean[name])} ({', '.join(values)})"
+            for name, values in self.with_intervals.items()
+        ]
+        lines += ["  In brackets: 95 % intervals."] if has_intervals(self) else []
         lines += [f"  criterion by seed: {', '.join(map(_yes, self.passed.values()))}"] if self.passed else []
         lines += [f"Note: {self.record.note}"] if self.record is not None and self.record.note else []
         return "\n".join(lines)
@@ -114,14 +141,31 @@ class Replication:
 def status_text(one: Replication) -> str:
     """The status in words, with the number of recipes tried."""
     changed = "" if one.is_current else "; its file has changed since"
-    return f"{one.status}; {_recipes(one.recipes_tried)}{changed}"
+    tried = f"; {_recipes(one.recipes_tried)}" if one.was_run else ""
+    return f"{one.status}{tried}{changed}"
 
 
 def figures_of(name: str, numbers: Mapping[int, Numbers]) -> str:
     """One number in words: its mean, and each seed's in the order of the draw."""
     values = [by_name.get(name, float("nan")) for by_name in numbers.values()]
-    each = ", ".join(number(value) for value in values)
-    return f"{name}: {number(sum(values) / len(values))} ({each})"
+    each = ", ".join(figure(value) for value in values)
+    return f"{name}: {figure(sum(values) / len(values))} ({each})"
+
+
+def cost_text(one: Replication) -> str:
+    """The time that a seed takes: as it was measured, else as it is estimated."""
+    if (seconds := one.seconds) is None:
+        minutes = f"{figure(one.finding.minutes)} minute{'s' * (one.finding.minutes != 1)}"
+        return f"about {minutes} of one thread for each seed, an estimate"
+    return (
+        f"{figure(seconds)} s of processor time for each seed, as measured, without trainings that another "
+        "finding had made"
+    )
+
+
+def has_intervals(one: Replication) -> bool:
+    """Whether any of its numbers has an interval."""
+    return any("[" in value for values in one.with_intervals.values() for value in values)
 
 
 def _recipes(count: int) -> str:

@@ -23,6 +23,11 @@ class Status(Enum):
     def __str__(self) -> str:
         return str(self.value)
 
+    def counted(self, count: int) -> str:
+        """A count of findings with this status, such as "1 holds" and "6 hold"."""
+        several = {"holds": "hold", "does not hold": "do not hold"}
+        return f"{count} {self.value if count == 1 else several.get(self.value, self.value)}"
+
 
 def passes(holds: Holds, numbers: Numbers) -> bool:
     """Whether a criterion holds of numbers. Where one is missing or isn't finite, it doesn't."""

@@ -1,5 +1,6 @@
 """Where the results of a finding lie, and the replication that they make."""
 
+import inspect
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +37,14 @@ def load(name: str) -> Replication:
     module = FINDINGS.get(name)
     imported_digest(module)
     record = read_record(_written(name)) or read_record(_shipped(name))
-    return Replication(name, module.finding, module.holds, record, file_digest(file_of(name)))
+    return Replication(
+        name,
+        module.finding,
+        module.holds,
+        record,
+        file_digest(file_of(name)),
+        inspect.cleandoc(module.__doc__ or ""),
+    )
 
 
 def save(name: str, record: Record) -> Path:

@@ -10,29 +10,15 @@ from .replication import Replication
 
 
 def findings_table(replications: Sequence[Replication]) -> Table:
-    """A row for each: number, claim, source, status, figures, recipes tried, date and commit."""
-    table = Table(
-        "#",
-        "claim",
-        "source",
-        "status",
-        "mean (each seed)",
-        "recipes",
-        "run",
-        box=SIMPLE_HEAD,
-        show_lines=True,
-    )
+    """A line for each: number, claim as far as there is room, status, recipes tried."""
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("claim")
+    table.add_column("status", no_wrap=True)
+    table.add_column("recipes", justify="right", no_wrap=True)
     for one in replications:
-        status = one.status.value + ("" if one.is_current else "; its file has changed since")
-        run = "" if one.attempt is None else f"{one.date}\n{one.attempt.commit[:10]}".strip()
-        row = [
-            str(one.finding.number),
-            one.finding.claim,
-            str(one.finding.source),
-            status,
-            "\n".join(one.figures),
-            str(one.recipes_tried),
-            run,
-        ]
-        table.add_row(*map(Text, row))
+        status = one.status.value + ("" if one.is_current else " (file changed)")
+        recipes = str(one.recipes_tried) if one.was_run else "-"
+        claim = Text(one.finding.claim, no_wrap=True, overflow="ellipsis")
+        table.add_row(str(one.finding.number), claim, Text(status), recipes)
     return table

@@ -92,9 +92,12 @@ def test_a_finding_is_named_by_its_number_or_its_name():
 
 
 def test_the_commands_list_and_show_every_finding(tmp_path: Path):
-    runner = CliRunner(env={"COLUMNS": "200"})
-    listed = runner.invoke(app, ["findings"]).output
-    assert all(f"\n {number} " in listed or f"\n  {number} " in listed for number in ls.findings.numbers())
+    runner = CliRunner(env={"COLUMNS": "80"})
+    listed = runner.invoke(app, ["findings"]).output.splitlines()
+    rows = [line.split() for line in listed if line.split()[:1] and line.split()[0].isdecimal()]
+    assert [int(row[0]) for row in rows] == list(ls.findings.numbers()), "a line for each"
+    assert max(map(len, listed)) <= 80 and any("…" in line for line in listed)
+    assert all(str(one.status) in " ".join(row) for one, row in zip(ls.findings.results(), rows, strict=True))
     page = tmp_path / "page.html"
     shown = runner.invoke(app, ["findings", "show", "19", "--page", str(page)])
     assert shown.exit_code == 0 and "Criterion: exact 2 and K" in shown.output
