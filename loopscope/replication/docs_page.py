@@ -22,8 +22,8 @@ def docs_page(replications: Sequence[Replication], absent: Mapping[int, int] | N
     """The page in Markdown: how many hold, a table, and for each finding its numbers.
 
     Arguments:
-        absent: numbers that have a criterion and no file yet; the value is the number in whose place
-            one stands, or its own.
+        absent: numbers that have a criterion and no file yet; the value is the number in whose
+            place one stands, or its own.
     """
     count = {status: sum(one.status is status for one in replications) for status in Status}
     lines = [

@@ -1,4 +1,4 @@
-"""What a model of real size costs: `make sizes`, which writes docs/sizes.md.
+"""What one model of real size costs: `make sizes`, which writes docs/sizes.md.
 
 A looped transformer of random weights is recorded and measured on one thread of the processor, each
 task in a process of its own, so that its peak of memory is its own. `python -m
@@ -52,7 +52,8 @@ def analysis(name: str) -> Callable[[ls.Run], str]:
 
     def task(run: ls.Run) -> str:
         price = ls.analyses.price(name, run).text
-        return f"{ls.analyses.measure(name, run).verdict.name}; its price is {price}"
+        verdict = ls.analyses.measure(name, run).verdict.name.replace("_", " ")
+        return f'{"none" if price == "0 passes" else price} besides the recording; verdict: "{verdict}"'
 
     return task
 
@@ -60,10 +61,10 @@ def analysis(name: str) -> Callable[[ls.Run], str]:
 def spectral_radius(run: ls.Run) -> str:
     loop = IterationMap(run, [0], double=False)
     result = spectrum_at(loop, loop.at(ITERATIONS, run))
-    size = f"one example at the last state, n = {loop.starts.shape[1]:,}"
+    size = f"for the last state of one example ({loop.starts.shape[1]:,} numbers)"
     error = float(result.error[0, 0])
-    bound = f"± {error:.1g}" if error < math.inf else "without a bound"
-    return f"{float(result.radius[0]):.4f} {bound}, of {size}. {result.sentences[0]}"
+    bound = f"± {error:.1g}" if error < math.inf else "without an error bound"
+    return f"{float(result.radius[0]):.4f} {bound}, {size}. {result.sentences[0]}"
 
 
 def grid(run: ls.Run) -> str:
@@ -126,12 +127,16 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-LIMITS = """What isn't usable at this size: under its own budget a page leaves out what costs more
-than what others leave, mostly fixed points, path independence and stability. Each can be measured by
-itself, with the budget that the page names. The eigenvalues of random weights crowd at the edge: in
-the products that long states are given no vector of the first is found, and its radius has no bound;
-`products=` of stability gives it more. Whatever continues the loop in double precision holds a copy
-of the weights that is twice as large."""
+NOTES = """A pass is a forward pass of all examples; the number of passes is what loopscope
+estimates before it measures. The weights are random, so verdicts mean nothing about a trained model:
+they only show that the analysis ran to its end."""
+LIMITS = """What to expect at this size. A report has a budget, and leaves out the analyses that cost
+more than is left of it: here fixed points, path independence and stability. Each of them can be
+measured by itself, with the budget that the report names. The spectral radius may come without an
+error bound: random weights have many eigenvalues of nearly the same size, which can't be told apart
+within the number of Jacobian products that is allowed for a long state. `stability` takes a larger
+number as `products=`. An analysis that continues the loop in double precision makes a copy of the
+weights, which is twice as large as they are."""
 
 
 def page(rows: dict[str, dict[str, Any]]) -> str:
@@ -139,19 +144,18 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
     size = f"{first['parameters'] / 1e6:.0f} million parameters"
     load, weights = max(row["load"] for row in rows.values()), first["parameters"] * 4 / 1e9
     text = (
-        f"`make sizes` writes this page: a Huginn-like model of {size} (random weights, float32), "
-        f"{EXAMPLES} examples of {POSITIONS} tokens, {ITERATIONS} iterations, on one thread of "
-        f"{platform.machine()}, each task in a process of its own. Peak is the whole process' memory, of "
-        f"which the weights are {weights:.2f} GB and building them takes another half. Load: up to "
-        f"{load:.0f} on {os.cpu_count()} cores; where it is more than the cores, the clock says little, "
-        f"and a page with a budget of time does less. torch {torch.__version__}, {datetime.now(UTC):%B %Y}."
+        f"`make sizes` writes this page. The model has the architecture of Huginn, {size} and random "
+        f"weights in float32. It runs {ITERATIONS} iterations on {EXAMPLES} examples of {POSITIONS} tokens, "
+        f"on one thread of {platform.machine()}, and each task has a process of its own. Peak is the most "
+        f"memory that the process held. The weights are {weights:.2f} GB of it. {_load_text(load)} torch "
+        f"{torch.__version__}, {datetime.now(UTC):%B %Y}."
     )
     lines = [
-        "# Models of real size",
+        f"# What one model of {size} costs",
         "",
         textwrap.fill(text, 100),
         "",
-        "| task | processor (s) | clock (s) | peak (GB) | |",
+        "| task | processor (s) | clock (s) | peak (GB) | result, or passes |",
         "|---|---|---|---|---|",
         f"| build and record | {first['record processor']:.1f} | {first['record seconds']:.1f} | "
         f"{first['record peak']:.2f} | |",
@@ -161,7 +165,20 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {name} | {figures} | {row['note'].replace('|', '/')} |")
     missing = [name for name in TASKS if name not in rows]
     lines += ["", f"Not run here: {', '.join(missing)}."] if missing else []
-    return "\n".join([*lines, "", textwrap.fill(" ".join(LIMITS.split()), 100), ""])
+    prose = [line for text in (NOTES, LIMITS) for line in ("", textwrap.fill(" ".join(text.split()), 100))]
+    return "\n".join([*lines, *prose, ""])
+
+
+def _load_text(load: float) -> str:
+    """What other processes did to the times."""
+    cores = os.cpu_count() or 1
+    if load <= cores:
+        return f"The load was at most {load:.0f} on {cores} cores."
+    return (
+        f"Other processes ran meanwhile (a load of up to {load:.0f} on {cores} cores), so that times by the "
+        "clock can't be compared with each other or with another machine's; processor times can, roughly. A report "
+        "whose budget is a time does less under such a load."
+    )
 
 
 def main() -> None:
