@@ -131,7 +131,7 @@ NOTES = """A pass is a forward pass of all examples; the number of passes is wha
 estimates before it measures. The weights are random, so verdicts mean nothing about a trained model:
 they only show that the analysis ran to its end."""
 LIMITS = """What to expect at this size. A report has a budget, and leaves out the analyses that cost
-more than is left of it: here fixed points, path independence and stability. Each of them can be
+more than is left of it, such as fixed points, path independence and stability. Each of them can be
 measured by itself, with the budget that the report names. The spectral radius may come without an
 error bound: random weights have many eigenvalues of nearly the same size, which can't be told apart
 within the number of Jacobian products that is allowed for a long state. `stability` takes a larger
@@ -165,8 +165,9 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
         lines.append(f"| {name} | {figures} | {row['note'].replace('|', '/')} |")
     missing = [name for name in TASKS if name not in rows]
     lines += ["", f"Not run here: {', '.join(missing)}."] if missing else []
-    prose = [line for text in (NOTES, LIMITS) for line in ("", textwrap.fill(" ".join(text.split()), 100))]
-    return "\n".join([*lines, *prose, ""])
+    for prose in (NOTES, LIMITS):
+        lines += ["", textwrap.fill(" ".join(prose.split()), 100)]
+    return "\n".join([*lines, ""])
 
 
 def _load_text(load: float) -> str:
