@@ -177,8 +177,8 @@ def _load_text(load: float) -> str:
         return f"The load was at most {load:.0f} on {cores} cores."
     return (
         f"Other processes ran meanwhile (a load of up to {load:.0f} on {cores} cores), so that times by the "
-        "clock can't be compared with each other or with another machine's; processor times can, roughly. A report "
-        "whose budget is a time does less under such a load."
+        "clock can't be compared with each other or with another machine's; processor times can, roughly. A "
+        "report whose budget is a time does less under such a load."
     )
 
 
