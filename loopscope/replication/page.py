@@ -19,7 +19,7 @@ def replication_page(one: Replication) -> Report:
     html = page(
         title=f"Finding {finding.number}",
         subtitle=f"{finding.claim} · {finding.source}",
-        summary=Summary([f"{finding.claim}.", _outcome(one)], _tiles(one)),
+        summary=Summary([f"{finding.claim}.", _outcome(one), *_note(one)], _tiles(one)),
         card=None,
         sections=[section],
         details=_details(one),
@@ -54,6 +54,10 @@ def _outcome(one: Replication) -> str:
     )
 
 
+def _note(one: Replication) -> list[str]:
+    return [] if one.record is None or not one.record.note else [one.record.note]
+
+
 def _table(one: Replication) -> Table | None:
     if not one.numbers:
         return None
@@ -79,6 +83,4 @@ def _details(one: Replication) -> list[tuple[str, str]]:
             ("seeds", ", ".join(map(str, one.attempt.seeds))),
         ]
     rows.append(("cost", cost_text(one)))
-    if one.record is not None and one.record.note:
-        rows.append(("note", one.record.note))
     return [*rows, ("page made with", ", ".join(f"{name} {version}" for name, version in versions().items()))]

@@ -114,6 +114,10 @@ def test_a_finding_says_how_it_was_measured_its_intervals_and_what_it_cost():
     assert "In brackets: 95 % intervals." in shown and "Cost: 11.4 s of processor time" in shown
     assert "Loops loop ([arXiv 2601.00001](https://arxiv.org/abs/2601.00001)).\n\nK is 3." in page
     assert "K is 3." in replication_page(one).html and one.to_dict()["description"] == one.description
+    noted = replace(one, record=replace(one.record, note="Why it is so."))
+    assert all(
+        "Why it is so." in text for text in (str(noted), docs_page([noted]), replication_page(noted).html)
+    )
     never = replication()
     assert "Cost: about 1 minute of" in str(never) and "recipe" not in str(never) and "[" not in str(never)
     row = next(line for line in docs_page([never]).splitlines() if line.startswith("| 7 |"))
