@@ -61,10 +61,10 @@ def verdict_of(whole: float, best: float, largest: float, third: float = 0.0) ->
         return CausesVerdict.unclear
     if whole >= FULL and best >= MOST:
         return CausesVerdict.gathered
-    if whole >= FULL:
-        return CausesVerdict.spread
     if third >= THIRD:
         return CausesVerdict.continued
+    if whole >= FULL:
+        return CausesVerdict.spread
     if max(whole, best) >= NO_EFFECT:
         return CausesVerdict.partly
     return CausesVerdict.forgotten if largest >= NO_EFFECT else CausesVerdict.nothing

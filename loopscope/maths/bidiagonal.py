@@ -43,7 +43,8 @@ def bidiagonal_search(
         p, values, q = np.linalg.svd(np.diag(diagonal) + np.diag(above, 1))
         value = float(values[0])
         residual = beta * abs(float(p[-1, 0])) / value if value > 0 else 0.0
-        if (residual <= tolerance and len(left) >= least) or beta == 0 or len(left) >= steps:
+        exhausted = beta <= 1e-13 * value  # a random start has a part of every direction
+        if (residual <= tolerance and len(left) >= least) or exhausted or len(left) >= steps:
             vector = np.stack(right[: len(left)], 1) @ q[0]
             return Largest(value, residual, vector)
         above.append(beta)

@@ -92,8 +92,21 @@ def test_the_norm_decides_where_values_crowd():
     J = 0.8 * np.linalg.qr(np.random.default_rng(0).standard_normal((N, N)))[0]
     result, count = bounded(J, products=300)
     assert abs(result.value) + result.error < 1
-    assert "bounds the radius by 0.80" in result.how
+    bound = abs(result.value) + result.error
+    assert 0.8 <= bound < 0.8 * 1.06 and "bounds the radius by 0.8" in result.how
     assert count <= 350
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_value_beyond_a_crowd_isnt_bounded_away(seed: int):
+    """A normal matrix: rotations of one modulus, and one value beyond them and beyond the line."""
+    generator = np.random.default_rng(seed)
+    Q = np.linalg.qr(generator.standard_normal((N, N)))[0]
+    values = np.full(N, 0.985) * generator.choice([-1.0, 1.0], N)
+    values[0] = 1.01
+    result, _ = bounded(Q @ np.diag(values) @ Q.T, products=300)
+    modulus = abs(result.value)
+    assert not LINE.decides(modulus, result.error) or modulus - result.error > 1
 
 
 def test_a_disc_of_values_that_nothing_resolves_isnt_decided():
