@@ -11,7 +11,7 @@ Where many eigenvalues crowd at the edge no vector is found. Then the norm of a 
 all: the radius is at most ‖J^m‖^(1/m). After k steps of Lanczos' method from a random vector the
 square of a norm is more than 1 / (1 - e) times what was met with a probability of at most
 1.648 sqrt(n) exp(-(2 k - 1) sqrt(e)) (Kuczyński & Woźniakowski 1992, "Estimating the largest
-eigenvalue by the power and Lanczos algorithms with a random start", theorem 4.2).
+eigenvalue by the power and Lanczos algorithms with a random start").
 
 What neither bounds from below is an eigenvalue that both searches have missed.
 """
@@ -61,7 +61,8 @@ class Bounded(NamedTuple):
     value: complex
     """NaN where none was found."""
     error: float
-    """At most; infinity where no bound is known."""
+    """At most, but for a chance of CHANCE where norms bound it; infinity where no bound is
+    known."""
     how: str
     """How both were found, as a sentence."""
 
@@ -196,7 +197,7 @@ def _by_norms(
         # of the value of a first round nothing is known, so all up to the bound is possible
         middle = (least + bound) / 2
         value = complex(middle) if value != value or not value else value / abs(value) * middle
-        how = f"The norm of {power} iterations bounds the radius by {bound:.4g}, from below {least:.4g} does."
+        how = f"The norm of J^{power} bounds the radius by {bound:.4g}; it is {least:.4g} at least."
         return Bounded(complex(value), (bound - least) / 2, how)
     how = (
         "ARPACK found no vectors of the leading eigenvalue: many lie too close together to be told apart."
